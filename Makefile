@@ -1,0 +1,34 @@
+# Two commands for a fresh machine. Each creates or reuses .venv inside this checkout.
+
+PYTHON ?= python3
+PY := .venv/bin/python
+
+.PHONY: help demo test
+.DELETE_ON_ERROR:
+
+help:
+	@echo "make demo   environment + a real small training: top-3, ensemble, report (checkpoints/demo-<time>/)"
+	@echo "make test   environment + ruff, mypy and the fast tests"
+	@echo "make help   this text"
+	@echo "Another interpreter (3.11 or newer) for a new environment: make demo PYTHON=python3.12"
+
+demo: .venv/installed
+	$(PY) -m engine.run recipes/demo.yaml name=demo-$$(date +%Y%m%d-%H%M%S)
+
+test: .venv/installed
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+	$(PY) -m mypy
+	$(PY) -m pytest -n auto --maxprocesses 4
+
+.venv/bin/python:
+	@command -v "$(PYTHON)" >/dev/null || { echo "Trident needs Python 3.11 or newer, and '$(PYTHON)' is not installed."; \
+		echo "Install it, or name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; } >&2
+	@"$(PYTHON)" -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Trident needs Python 3.11 or newer, and '$(PYTHON)' is $$("$(PYTHON)" -V 2>&1)."; \
+		echo "Name a newer one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; } >&2
+	"$(PYTHON)" -m venv .venv
+
+.venv/installed: setup.py | .venv/bin/python
+	$(PY) -m pip install --editable '.[dev]'
+	@touch $@

@@ -1,0 +1,74 @@
+"""The front door that all commands share: arguments, exit codes, and `trident <command>`.
+
+Imports nothing heavy, so that `--help` answers at once.
+"""
+
+import argparse
+import difflib
+import importlib
+import sys
+import traceback
+from collections.abc import Callable
+
+from engine import __version__
+
+COMMANDS = {
+    "run": "train one recipe, keep the best checkpoints, ensemble them, report",
+    "ensemble": "score the best checkpoints of finished runs, alone and together",
+}
+
+
+def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
+    """A parser with what every command has: its name, and --debug."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m engine.{command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def run_command(
+    parser: argparse.ArgumentParser, body: Callable[[argparse.Namespace], int], argv: list[str] | None
+) -> int:
+    """Parse, run, and turn errors into exit codes.
+
+    0: done. 2: the user's input is wrong, which an error says of itself by `exit_code = 2`. 1: the run
+        failed.
+    """
+    try:
+        arguments = parser.parse_intermixed_args(argv)
+    except SystemExit as stop:  # argparse has printed its message, or the help
+        return int(stop.code or 0)
+    try:
+        return body(arguments)
+    except Exception as error:
+        exit_code = getattr(error, "exit_code", None)
+        if arguments.debug or exit_code is None:
+            traceback.print_exc()
+        else:
+            print(f"{parser.prog}: {error}", file=sys.stderr)
+        return exit_code or 1
+    except KeyboardInterrupt:
+        print(f"{parser.prog}: interrupted.", file=sys.stderr)
+        return 1
+
+
+def main(argv: list[str] | None = None) -> int:
+    """`trident <command> ...` is `python -m engine.<command> ...`."""
+    argv = sys.argv[1:] if argv is None else argv
+    listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
+    if not argv or argv[0] in ("-h", "--help"):
+        print(f"trident {__version__}\n\nusage: trident <command> [arguments]\n\n{listing}")
+        return 0 if argv else 2
+    if argv[0] == "--version":
+        print(f"trident {__version__}")
+        return 0
+    if argv[0] not in COMMANDS:
+        close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
+        print(f"trident: no command {argv[0]!r}.{hint} There are:\n{listing}", file=sys.stderr)
+        return 2
+    return importlib.import_module(f"engine.{argv[0]}").main(argv[1:])

@@ -1,0 +1,53 @@
+"""The distribution `trident-seg`: what it is called, what it needs, what it holds. All metadata is here."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "engine/__init__.py").read_text(), re.MULTILINE)
+assert VERSION, 'engine/__init__.py must say __version__ = "..."'
+
+setup(
+    name="trident-seg",
+    version=VERSION[1],
+    description="A recipe-driven training engine for semantic segmentation",
+    long_description=(HERE / "README.md").read_text(),
+    long_description_content_type="text/markdown",
+    license_expression="Apache-2.0",
+    python_requires=">=3.11",
+    packages=find_packages(include=["engine", "engine.*", "models", "models.*", "losses", "losses.*"]),
+    package_data={"engine.reporting": ["templates/*"]},
+    entry_points={"console_scripts": ["trident = engine.command:main"]},
+    install_requires=[
+        "torch>=2.11",
+        "torchvision",
+        "timm>=1.0",
+        "kornia>=0.9",
+        "segmentation-models-pytorch>=0.6",
+        "huggingface_hub",
+        "safetensors",
+        "numpy",
+        "h5py",
+        "Pillow",
+        "pydantic>=2",
+        "PyYAML",
+        "rich",
+        "tensorboard",
+        "jinja2",
+        "matplotlib",
+    ],
+    extras_require={
+        "dev": [
+            "pytest",
+            "pytest-xdist",
+            "hypothesis",
+            "setuptools>=77",  # a test builds the wheel offline
+            "types-PyYAML",
+            # Bounded: a new release of a checker must not turn `make test` red on an unchanged checkout.
+            "ruff>=0.17.5,<0.18",
+            "mypy>=2.4,<3",
+        ],
+    },
+)
