@@ -1,0 +1,284 @@
+"""SegFormer (Xie et al. 2021, arXiv 2105.15203), written from the paper.
+
+Tokens stay channels-last, (B, H, W, C), from the first patch embedding to the head: linear layers and layer
+norms need no transpose, and a convolution sees the same memory as a channels-last (B, C, H, W) view.
+
+The head of the paper is linear up to its BatchNorm, and a 1x1 convolution commutes with bilinear upsampling,
+so
+
+    fuse(concat_i(up(mlp_i(x_i))))  =  sum_i up((F_i M_i) x_i)
+
+holds exactly. The right side is what runs: each scale is projected once, at its own resolution, and the
+concatenated feature map of the paper never exists. The weights are composed at each call, so gradients reach
+both factors.
+
+Knows nothing of recipes, data, losses or where weights come from.
+
+Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
+"""
+
+from typing import NamedTuple
+
+import torch
+from timm.layers import DropPath
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255 pixels
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+class Variant(NamedTuple):
+    """One column of table 6 in the paper, with the decoder width of its section 4.1."""
+
+    channels: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    decoder_width: int
+
+
+VARIANTS = {
+    "b0": Variant((32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "b1": Variant((64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "b2": Variant((64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "b3": Variant((64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "b4": Variant((64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "b5": Variant((64, 128, 320, 512), (3, 6, 40, 3), 768),
+}
+HEADS = (1, 2, 5, 8)
+REDUCTIONS = (8, 4, 2, 1)  # attention looks at keys and values on a grid this much coarser
+MLP_RATIO = 4
+MIN_SIZE_PX = 32  # the coarsest stage needs one token
+
+
+class PatchEmbedding(nn.Module):
+    """Overlapping patches: a strided convolution, then a layer norm."""
+
+    def __init__(self, in_channels: int, channels: int, kernel: int, stride: int):
+        super().__init__()
+        self.proj = nn.Conv2d(in_channels, channels, kernel, stride, padding=kernel // 2)
+        self.norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C_in, H, W) -> (B, ceil(H / stride), ceil(W / stride), C)"""
+        return self.norm(_channels_last(self.proj(x)))
+
+
+class Attention(nn.Module):
+    """Multi-head attention of every token to a grid of keys and values that is `reduction` times coarser."""
+
+    def __init__(self, channels: int, heads: int, reduction: int):
+        super().__init__()
+        self.heads = heads
+        self.q = nn.Linear(channels, channels)
+        self.kv = nn.Linear(channels, 2 * channels)
+        self.proj = nn.Linear(channels, channels)
+        self.reduction = reduction
+        if reduction > 1:
+            self.reduce = nn.Conv2d(channels, channels, reduction, stride=reduction)
+            self.reduce_norm = nn.LayerNorm(channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)"""
+        B, H, W, C = x.shape
+        context = x
+        if self.reduction > 1:
+            context = self.reduce_norm(_channels_last(self.reduce(_channels_first(x))))
+        q = self.q(x).view(B, H * W, self.heads, -1).transpose(1, 2)  # (B, heads, H*W, C/heads)
+        kv = self.kv(context).view(B, -1, 2, self.heads, C // self.heads)
+        k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, h*w, C/heads) each
+        out = F.scaled_dot_product_attention(q, k, v)
+        return self.proj(out.transpose(1, 2).reshape(B, H, W, C))
+
+
+class MixFFN(nn.Module):
+    """Feed-forward with a 3x3 depthwise convolution inside, which stands in for position codes."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        hidden = MLP_RATIO * channels
+        self.fc1 = nn.Linear(channels, hidden)
+        self.dwconv = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
+        self.fc2 = nn.Linear(hidden, channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, H, W, C) -> (B, H, W, C)"""
+        x = _channels_last(self.dwconv(_channels_first(self.fc1(x))))  # (B, H, W, 4C)
+        return self.fc2(F.gelu(x))
+
+
+class Block(nn.Module):
+    """Attention and feed-forward, each pre-normed and residual, with stochastic depth."""
+
+    def __init__(self, channels: int, heads: int, reduction: int, drop_path: float):
+        super().__init__()
+        self.norm1 = nn.LayerNorm(channels, eps=1e-6)
+        self.attn = Attention(channels, heads, reduction)
+        self.norm2 = nn.LayerNorm(channels, eps=1e-6)
+        self.mlp = MixFFN(channels)
+        self.drop_path = DropPath(drop_path)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x + self.drop_path(self.attn(self.norm1(x)))
+        return x + self.drop_path(self.mlp(self.norm2(x)))
+
+
+class Stage(nn.Module):
+    """A patch embedding, its blocks, and a closing norm; gives (B, C, h, w) in channels-last memory."""
+
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, heads: int, reduction: int, rates: list[float]
+    ):
+        super().__init__()
+        self.embed = PatchEmbedding(in_channels, channels, kernel=2 * stride - 1, stride=stride)
+        self.blocks = nn.ModuleList(Block(channels, heads, reduction, rate) for rate in rates)
+        self.norm = nn.LayerNorm(channels, eps=1e-6)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.embed(x)  # (B, h, w, C)
+        for block in self.blocks:
+            x = block(x)
+        return _channels_first(self.norm(x))
+
+
+class MixTransformer(nn.Module):
+    """The encoder: four stages at strides 4, 8, 16 and 32."""
+
+    def __init__(self, variant: str, drop_path: float):
+        super().__init__()
+        channels, depths, _ = VARIANTS[variant]
+        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(depths)
+        self.channels = channels
+        self.stages = nn.ModuleList(
+            Stage(3 if i == 0 else channels[i - 1], channels[i], 4 if i == 0 else 2, HEADS[i], REDUCTIONS[i],
+                  rates[i].tolist())
+            for i in range(4)
+        )  # fmt: skip
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """(B, 3, H, W) -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))"""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+class PaperHead(nn.Module):
+    """The all-MLP decoder of the paper, folded: one projection a scale, summed at stride 4."""
+
+    def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
+        super().__init__()
+        self.mlps = nn.ModuleList(nn.Linear(c, width) for c in channels)
+        self.fuse = nn.Conv2d(len(channels) * width, width, 1, bias=False)  # its input: coarsest scale first
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Four maps -> logits (B, K, H/4, W/4)"""
+        fuse = self.fuse.weight.flatten(1).chunk(len(maps), dim=1)[::-1]  # F_i: (D, D), finest scale first
+        bias = sum(F_i @ mlp.bias for F_i, mlp in zip(fuse, self.mlps, strict=True))
+        fused = None
+        for x, F_i, mlp in zip(maps, fuse, self.mlps, strict=True):
+            weight = (F_i @ mlp.weight)[:, :, None, None]  # (D, C_i, 1, 1)
+            projected = F.conv2d(x, weight, bias if fused is None else None)
+            fused = projected if fused is None else fused + _resize(projected, fused)  # (B, D, H/4, W/4)
+        return self.classifier(self.dropout(F.relu(self.norm(fused))))
+
+
+class MMSegHead(nn.Module):
+    """MMSegmentation's SegformerHead: convolution, BatchNorm and ReLU on each scale, so only the fuse layer
+    folds."""
+
+    def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Sequential(nn.Conv2d(c, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
+            for c in channels
+        )
+        self.fuse = nn.Conv2d(len(channels) * width, width, 1, bias=False)  # its input: finest scale first
+        self.norm = nn.BatchNorm2d(width)
+        self.dropout = nn.Dropout2d(dropout)
+        self.classifier = nn.Conv2d(width, num_classes, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Four maps -> logits (B, K, H/4, W/4)"""
+        fused = None
+        for x, conv, weight in zip(maps, self.convs, self.fuse.weight.chunk(len(maps), dim=1), strict=True):
+            projected = F.conv2d(conv(x), weight)
+            fused = projected if fused is None else fused + _resize(projected, fused)  # (B, D, H/4, W/4)
+        return self.classifier(self.dropout(F.relu(self.norm(fused))))
+
+
+HEAD_TYPES = {"paper": PaperHead, "mmseg": MMSegHead}
+
+
+class SegFormer(nn.Module):
+    """SegFormer-B0 to B5 (arXiv 2105.15203).
+
+    Args:
+        variant: "b0" to "b5".
+        num_classes: K.
+        decoder_width: D; None takes the paper's (256 for B0 and B1, 768 above) or, for the mmseg head, 256.
+        head: "paper", or "mmseg" for weights trained with MMSegmentation.
+        drop_path: stochastic depth of the last block; earlier blocks rise to it linearly.
+        dropout: of whole channels before the classifier.
+    """
+
+    def __init__(
+        self,
+        variant: str = "b2",
+        num_classes: int = 21,
+        decoder_width: int | None = None,
+        head: str = "paper",
+        drop_path: float = 0.1,
+        dropout: float = 0.1,
+    ):
+        super().__init__()
+        width = decoder_width or (VARIANTS[variant].decoder_width if head == "paper" else 256)
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.encoder = MixTransformer(variant, drop_path)
+        self.head = HEAD_TYPES[head](self.encoder.channels, width, num_classes, dropout)
+        self.apply(_initialise)
+        nn.init.normal_(self.head.classifier.weight, std=0.01)  # so that training starts at a loss of ln(K)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Logits at a quarter of the resolution.
+
+        Args:
+            image: (B, 3, H, W), RGB, uint8 or float in 0..255; any H and W.
+
+        Returns:
+            (B, K, ceil(H/4), ceil(W/4)); the loss or the predictor upsamples them (align_corners=False).
+        """
+        H, W = image.shape[-2:]
+        x = (image.to(self.mean.dtype) - self.mean) / self.std
+        # Reductions round down, as in the reference; only an image below one coarsest token needs padding.
+        x = F.pad(x, (0, max(0, MIN_SIZE_PX - W), 0, max(0, MIN_SIZE_PX - H)))
+        logits = self.head(self.encoder(x.contiguous(memory_format=torch.channels_last)))
+        return logits[..., : -(-H // 4), : -(-W // 4)]
+
+
+def _channels_last(x: Tensor) -> Tensor:
+    return x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
+
+
+def _channels_first(x: Tensor) -> Tensor:
+    return x.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+
+
+def _resize(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Truncated normal for linear layers, He (fan out) for convolutions, as in the authors' code."""
+    if isinstance(module, nn.Linear):
+        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.Conv2d):
+        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
+        nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)
