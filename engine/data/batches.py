@@ -1,0 +1,165 @@
+"""From samples to batches on the device: padded, copied and augmented for training; equal sizes together for
+scoring.
+
+Knows nothing of models or losses.
+"""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from torch.utils.data import DataLoader
+
+from engine.data.augment import MAX_LEVEL, Augment
+from engine.data.order import Draw, SampleOrder
+from engine.data.resident import Resident, read_or_error
+from engine.data.sample import DataError, Dataset, Sample
+
+
+@dataclass(frozen=True)
+class Batch:
+    """images (B, 3, h, w), uint8 or float in 0..255; labels (B, h, w), integer; ids: one a sample."""
+
+    images: Tensor
+    labels: Tensor
+    ids: list[str]
+
+
+class TrainBatches:
+    """The endless row of augmented batches of one process.
+
+    Args:
+        dataset: a split; where it is `Resident`, no worker is started.
+        order: which samples make up which update.
+        augment: applied on `device`.
+        device: where the batches go.
+        rank, world_size: this process takes its share of each update.
+        workers: decoding processes of a set that stays on disk; "auto" asks the machine.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset,
+        order: SampleOrder,
+        augment: Augment,
+        device: torch.device,
+        rank: int = 0,
+        world_size: int = 1,
+        workers: int | str = "auto",
+    ):
+        self.dataset = dataset
+        self.order = order
+        self.augment = augment
+        self.device = device
+        self.rank, self.world_size = rank, world_size
+        self.workers = num_workers(dataset, workers, world_size)
+
+    def starting_at(self, step: int) -> Iterator[Batch]:
+        """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there."""
+        updates = (self.order.update(s, self.rank, self.world_size) for s in count(step))
+        for results, draws in _load(self.dataset, updates, self.workers):
+            samples = _all_or_raise(results)
+            images, labels = _pad(samples, self.augment.ignore_index)
+            parameters = [self.augment.parameters(s.id, d.epoch) for s, d in zip(samples, draws, strict=True)]
+            sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
+            images, labels = _to(self.device, images), _to(self.device, labels)
+            yield Batch(*self.augment(images, labels, sizes, parameters), [s.id for s in samples])
+
+
+def scoring_batches(
+    dataset: Dataset,
+    device: torch.device,
+    rank: int = 0,
+    world_size: int = 1,
+    max_px: int = 1 << 21,
+    workers: int | str = "auto",
+) -> Iterator[Batch]:
+    """Every image once over all processes, unaltered, uint8; images of one size share a batch of at most
+    `max_px`."""
+    groups = _equal_sizes(dataset.sizes(), max_px)[rank::world_size]
+    plan = ([Draw(index, 0) for index in group] for group in groups)
+    for results, _ in _load(dataset, plan, num_workers(dataset, workers, world_size)):
+        samples = _all_or_raise(results)
+        images = torch.stack([s.image for s in samples])  # (B, 3, h, w)
+        labels = torch.stack([s.labels for s in samples])  # (B, h, w)
+        yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
+
+
+def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:
+    """Decoding processes: none for a resident set, else the wish, else the free cores of this process's
+    share."""
+    if isinstance(dataset, Resident):
+        return 0
+    if isinstance(wish, int):
+        return wish
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(0, min(8, cores // world_size - 1))
+
+
+class _Reader(torch.utils.data.Dataset):
+    """What a worker runs: reads one draw, and hands errors on as values."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+
+    def __getitem__(self, draw: Draw) -> tuple[Sample | DataError, Draw]:
+        return read_or_error(self.dataset, draw.index), draw
+
+
+def _load(
+    dataset: Dataset, plan: Iterator[list[Draw]], workers: int
+) -> Iterator[tuple[list[Sample | DataError], list[Draw]]]:
+    if workers == 0:
+        for draws in plan:
+            yield [read_or_error(dataset, draw.index) for draw in draws], draws
+        return
+    loader = DataLoader(
+        _Reader(dataset),
+        batch_sampler=plan,
+        num_workers=workers,
+        collate_fn=_unzip,
+    )
+    yield from loader
+
+
+def _unzip(pairs: list[tuple[Sample | DataError, Draw]]) -> tuple[list[Sample | DataError], list[Draw]]:
+    return [result for result, _ in pairs], [draw for _, draw in pairs]
+
+
+def _all_or_raise(results: list[Sample | DataError]) -> list[Sample]:
+    for result in results:
+        if isinstance(result, DataError):
+            raise result
+    return results
+
+
+def _pad(samples: list[Sample], ignore_index: int) -> tuple[Tensor, Tensor]:
+    """(B, 3, H, W) and (B, H, W): each sample in the upper left, 0 and `ignore_index` around it."""
+    multiple = 1 << MAX_LEVEL
+    H, W = (-(-max(s.labels.shape[axis] for s in samples) // multiple) * multiple for axis in (0, 1))
+    margins = [(0, W - s.labels.shape[1], 0, H - s.labels.shape[0]) for s in samples]
+    images = [F.pad(s.image, margin) for s, margin in zip(samples, margins, strict=True)]
+    labels = [F.pad(s.labels, margin, value=ignore_index) for s, margin in zip(samples, margins, strict=True)]
+    return torch.stack(images), torch.stack(labels)
+
+
+def _to(device: torch.device, tensor: Tensor) -> Tensor:
+    """A copy to the GPU that does not wait; on the CPU the tensor itself."""
+    if device.type == "cuda" and tensor.device.type == "cpu":
+        tensor = tensor.pin_memory()
+    return tensor.to(device, non_blocking=True)
+
+
+def _equal_sizes(sizes: list[tuple[int, int]], max_px: int) -> list[list[int]]:
+    by_size: dict[tuple[int, int], list[int]] = {}
+    for index, size in enumerate(sizes):
+        by_size.setdefault(size, []).append(index)
+    groups = []
+    for (h, w), indices in by_size.items():
+        length = max(1, max_px // (h * w))
+        groups += [indices[i : i + length] for i in range(0, len(indices), length)]
+    return groups

@@ -1,0 +1,80 @@
+"""A data set that is decoded once and kept: on the GPU where it fits, else in RAM.
+
+Knows nothing of batches.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+from engine.data.sample import DataError, Dataset, Sample
+
+BYTES_PER_PX = 4  # three of the image, one of the labels
+SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever else runs here
+
+
+class Resident:
+    """A Dataset whose samples are tensors in memory.
+
+    Raises:
+        DataError: samples that cannot be read; all are tried, the first few named.
+    """
+
+    def __init__(self, dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]):
+        self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
+        self.ignore_index = dataset.ignore_index
+        self._fingerprint = dataset.fingerprint()
+        self._samples = _read_all(dataset, device, progress)
+
+    def __len__(self) -> int:
+        return len(self._samples)
+
+    def __getitem__(self, index: int) -> Sample:
+        return self._samples[index]
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return [(s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
+
+    def fingerprint(self) -> str:
+        return self._fingerprint
+
+
+def choose_residence(dataset: Dataset, wish: str, device: torch.device) -> tuple[str, int]:
+    """Where the decoded set should live: ("gpu" | "ram" | "disk", its size in bytes).
+
+    `wish` "auto" asks what is free.
+    """
+    num_bytes = BYTES_PER_PX * sum(h * w for h, w in dataset.sizes())
+    if wish == "gpu" and device.type != "cuda":
+        raise DataError("data.resident is gpu, but training runs on the CPU; type data.resident=auto.")
+    if wish != "auto":
+        return wish, num_bytes
+    if device.type == "cuda" and num_bytes < SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]:
+        return "gpu", num_bytes
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return ("ram" if num_bytes < SHARE_OF_FREE * free else "disk"), num_bytes
+
+
+def _read_all(dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]) -> list[Sample]:
+    samples, problems = [], []
+    with ThreadPoolExecutor() as pool:  # decoding runs outside the interpreter lock
+        for result in pool.map(lambda index: read_or_error(dataset, index), range(len(dataset))):
+            if isinstance(result, DataError):
+                problems.append(result)
+            else:
+                samples.append(Sample(result.id, result.image.to(device), result.labels.to(device)))
+            progress(len(samples) + len(problems), len(dataset))
+    if problems:
+        more = f"\n... and {len(problems) - 5} more samples." if len(problems) > 5 else ""
+        raise DataError("\n".join(str(problem) for problem in problems[:5]) + more)
+    return samples
+
+
+def read_or_error(dataset: Dataset, index: int) -> Sample | DataError:
+    """The sample, or the DataError as a value, so that it can leave a worker with its message whole."""
+    try:
+        return dataset[index]
+    except DataError as error:
+        return error
