@@ -1,0 +1,179 @@
+"""The run folder: where each file of a run lies, and the manifest that says what the run holds.
+
+    checkpoints/<name>/
+        recipe.yaml        the resolved recipe
+        log.jsonl          one JSON object a line: step, split, metrics
+        manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
+        top/*.safetensors  the best checkpoints
+        last/              everything for an exact resume
+        scores.h5          confusion counts of each val image
+        ensemble.json      the members and their ensemble on val
+        report.html, events.out.tfevents.*
+
+Knows nothing of torch. Every file is written beside its place and renamed, so a crash leaves the old one
+whole.
+"""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+
+class RunFolderError(ValueError):
+    """A run folder is there already, is not there, or does not hold what it should."""
+
+    exit_code = 2
+
+
+class Member(BaseModel):
+    """One kept checkpoint; `file` is relative to the run folder, scores are shares of 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    step: int
+    scores: dict[str, float]
+    sha256: str
+
+
+class DataIdentity(BaseModel):
+    """Which images were scored: equal fingerprints mean equal images and labels."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: str
+    train: str
+    val: str
+    train_fingerprint: str
+    val_fingerprint: str
+
+
+class Manifest(BaseModel):
+    """manifest.json. `members` are in order, best first by `metric`."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    code_version: str
+    class_names: list[str]
+    data: DataIdentity
+    metric: str
+    weights: dict | None = None
+    num_parameters: int
+    finished: bool = False
+    members: list[Member] = []
+
+
+class RunFolder:
+    """The paths of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.log = path / "log.jsonl"
+        self.manifest = path / "manifest.json"
+        self.top = path / "top"
+        self.last_state = path / "last" / "state.safetensors"
+        self.scores = path / "scores.h5"
+        self.report = path / "report.html"
+        self.ensemble = path / "ensemble.json"
+
+    @classmethod
+    def of(cls, recipe) -> "RunFolder":
+        """Where a recipe's run lives: <output.dir>/<name>."""
+        return cls(Path(recipe.output.dir) / recipe.name)
+
+    def require_new(self) -> None:
+        """Raises RunFolderError where something is there already."""
+        if self.path.exists() and any(self.path.iterdir()):
+            beside = "start beside it with name=<another name>"
+            remedy = (
+                f"Type --resume behind the same command to go on with it, or {beside}."
+                if self.last_state.exists()
+                else f"It holds no state to resume from: {beside}, or remove it yourself."
+            )
+            raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
+
+    def create(self) -> None:
+        """Make the folder, which must be new."""
+        self.require_new()
+        self.top.mkdir(parents=True, exist_ok=True)
+        self.last_state.parent.mkdir(exist_ok=True)
+
+    def require_resumable(self) -> None:
+        """Raises RunFolderError where there is no state to go on from."""
+        if not self.last_state.is_file():
+            raise RunFolderError(
+                f"--resume: {self.last_state} is not there, so there is nothing to go on from. "
+                "Leave --resume out to start this run."
+            )
+
+    def read_manifest(self) -> Manifest:
+        """Raises RunFolderError where manifest.json is missing or is none of ours."""
+        try:
+            return Manifest.model_validate_json(self.manifest.read_text())
+        except FileNotFoundError:
+            raise RunFolderError(f"{self.path} is no run folder: it has no manifest.json.") from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise RunFolderError(
+                f"{self.manifest} is damaged at {where or 'its start'}: {first['msg']}."
+            ) from None
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """Every run at or below `folder`, by path.
+
+    Raises:
+        RunFolderError: no such folder, or no run in it.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(
+            f"No folder {folder}. Runs lie in checkpoints/ unless output.dir says otherwise."
+        )
+    runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
+    if not runs:
+        raise RunFolderError(
+            f"No run in {folder}: no manifest.json below it. Train one: python -m engine.run <recipe>"
+        )
+    return runs
+
+
+@contextmanager
+def written_in_place(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does
+    not."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file as a whole."""
+    with written_in_place(path) as temporary:
+        temporary.write_text(text)
+
+
+def write_json(path: Path, content: object) -> None:
+    """Replace a JSON file as a whole."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,202 @@
+"""Finished runs as candidates for an ensemble: found, grouped, ranked, loaded and scored together.
+
+Knows nothing of training; what a run is, its folder and manifest say.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+import engine.data
+from engine.data.batches import scoring_batches
+from engine.data.sample import Dataset
+from engine.recipe import Recipe, load_recipe
+from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
+from engine.scoring.confusion import Scores
+from engine.scoring.evaluation import ENSEMBLE, evaluate
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.scores_file import recorder
+from models import build_model
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One kept checkpoint of one run."""
+
+    run: RunFolder
+    manifest: Manifest
+    member: Member
+
+    @property
+    def path(self) -> Path:
+        return self.run.path / self.member.file
+
+    @property
+    def name(self) -> str:
+        return f"{self.manifest.name} step {self.member.step}"
+
+
+@dataclass(frozen=True)
+class Group:
+    """Candidates that were scored on the same images with the same classes, best first."""
+
+    candidates: list[Candidate]
+
+    @property
+    def title(self) -> str:
+        manifest = self.candidates[0].manifest
+        data = manifest.data
+        return f"{data.format} {data.val} ({data.val_fingerprint[:8]}), {len(manifest.class_names)} classes"
+
+    @property
+    def runs(self) -> list[RunFolder]:
+        """Each run of the group once."""
+        return list({candidate.run.path: candidate.run for candidate in self.candidates}.values())
+
+
+def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
+    """Candidates by data set and class list, each group ranked by mIoU, earlier steps first among equals."""
+    groups: dict[tuple, list[Candidate]] = {}
+    for run in runs:
+        manifest = run.read_manifest()
+        data = manifest.data
+        key = (data.format, data.val, data.val_fingerprint, tuple(manifest.class_names))
+        groups.setdefault(key, []).extend(Candidate(run, manifest, member) for member in manifest.members)
+    ranked = [
+        sorted(group, key=lambda c: (-c.member.scores["mIoU"], c.member.step)) for group in groups.values()
+    ]
+    return [Group(candidates) for candidates in ranked if candidates]
+
+
+def load_member(candidate: Candidate, device: torch.device) -> nn.Module:
+    """The model of a kept checkpoint, in eval mode.
+
+    Raises:
+        RunFolderError: the file is missing, altered, or of other classes than its recipe says.
+    """
+    if not candidate.path.is_file():
+        raise RunFolderError(f"{candidate.path} is missing, though {candidate.run.manifest} lists it.")
+    if sha256_of(candidate.path) != candidate.member.sha256:
+        raise RunFolderError(
+            f"{candidate.path} was altered or cut off: its SHA-256 is not that of the manifest."
+        )
+    recipe = load_recipe(candidate.run.recipe)
+    model = build_model(recipe.model, candidate.manifest.class_names)
+    try:
+        model.load_state_dict(load_file(candidate.path))
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise RunFolderError(
+            f"{candidate.path} does not fit the model of {candidate.run.recipe} with "
+            f"{len(candidate.manifest.class_names)} classes: {reason}"
+        ) from error
+    return model.to(device).eval()
+
+
+def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Dataset]:
+    """The recipe of a candidate's run with `overrides`, and the images that its scores are about.
+
+    Raises:
+        RunFolderError: the images or the classes are not those of the manifest.
+    """
+    recipe = load_recipe(candidate.run.recipe, overrides)
+    dataset = engine.data.open_split(recipe.data, recipe.data.val)
+    names = candidate.manifest.class_names
+    if list(dataset.class_names) != names:
+        raise RunFolderError(
+            f"{candidate.path} was trained on {len(names)} classes ({', '.join(names)}), but the data has "
+            f"{len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
+            "Score it with the classes of its run."
+        )
+    if dataset.fingerprint() != candidate.manifest.data.val_fingerprint:
+        raise RunFolderError(
+            f"The images of split {recipe.data.val!r} are not those that {candidate.run.path} was scored on. "
+            "Point data.root=<folder> at the same data."
+        )
+    return recipe, dataset
+
+
+def score_together(
+    candidates: Sequence[Candidate],
+    dataset: Dataset,
+    protocol: Protocol,
+    device: torch.device,
+    workers: int | str = "auto",
+    scores_path: Path | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> dict[str, Scores]:
+    """Scores of each candidate by name and, if there are several, of their mean probability under "mean".
+
+    Args:
+        scores_path: where the counts of each image go (scores.h5), if anywhere.
+        progress: called with (images done, all images).
+    """
+    models = {candidate.name: load_member(candidate, device) for candidate in candidates}
+    names = [*models, ENSEMBLE] if len(models) > 1 else list(models)
+    done = 0
+    with ExitStack() as stack:
+        record = None
+        if scores_path:
+            path = stack.enter_context(written_in_place(scores_path))
+            record = stack.enter_context(recorder(path, dataset.ids, dataset.class_names, names))
+
+        def on_batch(ids: list[str], matrices: dict[str, Tensor]) -> None:
+            nonlocal done
+            done += len(ids)
+            if record:
+                record(ids, matrices)
+            progress(done, len(dataset))
+
+        tallies = evaluate(
+            models,
+            scoring_batches(dataset, device, workers=workers),
+            Predictor(protocol, nullcontext),
+            len(dataset.class_names),
+            dataset.ignore_index,
+            device,
+            on_batch,
+        )
+    return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
+
+
+def ensemble_report(
+    candidates: Sequence[Candidate],
+    scores: dict[str, Scores],
+    protocol: Protocol,
+    dataset: Dataset,
+    relative_to: Path,
+) -> dict:
+    """The content of ensemble.json. A single candidate is its own ensemble."""
+    together = scores.get(ENSEMBLE, scores[candidates[0].name])
+    manifest = candidates[0].manifest
+    return {
+        "members": [
+            {"path": str(c.path.relative_to(relative_to)), "run": c.manifest.name, "step": c.member.step}
+            | _numbers(scores[c.name])
+            for c in candidates
+        ],
+        "ensembles": {ENSEMBLE: _numbers(together)},
+        "protocol": protocol.card(),
+        "dataset": {
+            "name": manifest.data.format,
+            "split": manifest.data.val,
+            "num_images": len(dataset),
+            "num_pixels": together.num_pixels,
+            "num_void": together.num_void,
+            "baseline": together.baseline,
+            "absent": together.absent,
+            "fingerprint": manifest.data.val_fingerprint,
+            "class_names": manifest.class_names,
+        },
+    }
+
+
+def _numbers(scores: Scores) -> dict:
+    iou = {name: None if name in scores.absent else value for name, value in scores.IoU.items()}
+    return {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc, "IoU": iou}
