@@ -1,0 +1,1 @@
+"""Training: the loop, one update, optimiser, schedule, checkpoints, several processes."""

@@ -1,0 +1,113 @@
+"""One process or several: who am I, and what do we sum. Knows nothing of models' insides or of data.
+
+Started by `torchrun`, every process holds the same model and a share of each batch. Sums over the batch (loss
+statistics, BatchNorm moments) run over all processes, so the gradient is that of one process with the whole
+batch.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+import torch.distributed.nn.functional as dist_functional
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+
+@dataclass(frozen=True)
+class Process:
+    """This process among `world_size`; rank 0 writes and prints."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def is_alone(self) -> bool:
+        return self.world_size == 1
+
+
+def start_process() -> Process:
+    """Join the group that torchrun announced in the environment, or be alone. NCCL on GPUs, gloo on CPUs."""
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if world_size == 1:
+        return Process(0, 1, device)
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    return Process(dist.get_rank(), world_size, device)
+
+
+def stop_process(process: Process) -> None:
+    """Leave the group."""
+    if not process.is_alone:
+        dist.destroy_process_group()
+
+
+def batch_sum(process: Process) -> Callable[[Tensor], Tensor]:
+    """Sums a statistic of the batch over all processes, and its gradient on the way back."""
+    return (lambda statistic: statistic) if process.is_alone else dist_functional.all_reduce
+
+
+def sum_in_place(process: Process, tensors: list[Tensor]) -> None:
+    """Sums counts over all processes."""
+    if not process.is_alone:
+        for tensor in tensors:
+            dist.all_reduce(tensor)
+
+
+def any_process(process: Process, flag: bool) -> bool:
+    """True everywhere if it is true anywhere. Waits for all processes."""
+    if process.is_alone:
+        return flag
+    total = torch.tensor(float(flag), device=process.device)
+    dist.all_reduce(total)
+    return bool(total > 0)
+
+
+def wait_for_main(process: Process) -> None:
+    """Go on together."""
+    if not process.is_alone:
+        dist.barrier()
+
+
+def distribute(model: nn.Module, process: Process) -> nn.Module:
+    """The model with BatchNorm over the whole batch and gradients averaged over processes; alone, the model
+    itself."""
+    if process.is_alone:
+        return model
+    if process.device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return DistributedDataParallel(model, device_ids=[process.device.index])
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.__class__ = GlobalBatchNorm  # the same parameters and buffers, another forward
+    return DistributedDataParallel(model)
+
+
+class GlobalBatchNorm(nn.BatchNorm2d):
+    """nn.SyncBatchNorm for CPUs, which torch leaves out: moments of the batch over all processes."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
+        if not self.training:
+            return super().forward(x)
+        count = x.new_tensor([x.numel() / x.shape[1]])
+        moments = torch.cat([count, x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])  # (1 + 2C,)
+        count, total, squares = dist_functional.all_reduce(moments).split([1, x.shape[1], x.shape[1]])
+        mean = total / count
+        variance = squares / count - mean.square()
+        with torch.no_grad():
+            self.num_batches_tracked += 1
+            self.running_mean.lerp_(mean, self.momentum)
+            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
+        scale = self.weight * (variance + self.eps).rsqrt()
+        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]

@@ -1,0 +1,31 @@
+"""Stops a training that has become meaningless. Knows nothing of models."""
+
+import torch
+from torch import Tensor
+
+
+class RunError(RuntimeError):
+    """The run failed through no wrong input; what it saved is whole."""
+
+    exit_code = 1
+
+
+class FiniteGuard:
+    """Remembers on the device whether any loss was not finite; looking is free until somebody asks."""
+
+    def __init__(self) -> None:
+        self._broken: Tensor | None = None
+
+    def watch(self, loss: Tensor) -> None:
+        """Takes a scalar of the device; does not wait for it."""
+        broken = ~torch.isfinite(loss)
+        self._broken = broken if self._broken is None else self._broken | broken
+
+    def check(self, step: int) -> None:
+        """Raises RunError if a watched loss was NaN or infinite."""
+        if self._broken is not None and bool(self._broken):
+            raise RunError(
+                f"The loss became NaN or infinite at or shortly before step {step}; the run stops. The state "
+                "before it is kept in last/. Try a lower optimizer.lr, a longer schedule.warmup, "
+                "optimizer.clip_norm=1.0, or train.precision=fp32."
+            )

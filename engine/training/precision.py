@@ -1,0 +1,33 @@
+"""fp32, bf16 or fp16: the autocast context of a forward pass and, for fp16, the loss scaler."""
+
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Precision:
+    """`name` is fp32, bf16 or fp16."""
+
+    name: str
+    device_type: str
+
+    @classmethod
+    def choose(cls, wish: str, device: torch.device) -> "Precision":
+        """`auto` is bf16 on a GPU that has it, fp16 on an older one, and fp32 on the CPU."""
+        if wish == "auto":
+            on_gpu = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp16"
+            wish = on_gpu if device.type == "cuda" else "fp32"
+        return cls(wish, device.type)
+
+    def autocast(self) -> AbstractContextManager:
+        if self.name == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device_type, DTYPES[self.name])
+
+    def scaler(self) -> torch.amp.GradScaler:
+        """Scales nothing unless fp16 needs it."""
+        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")

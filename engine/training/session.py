@@ -1,0 +1,164 @@
+"""Builds the parts of a training from a recipe; `training/run.py` puts them to work."""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+import engine.data
+from engine.data.augment import Augment
+from engine.data.batches import TrainBatches
+from engine.data.order import SampleOrder
+from engine.data.resident import Resident, choose_residence
+from engine.data.sample import Dataset
+from engine.recipe import Recipe, RecipeError
+from engine.scoring.predictor import Predictor, Protocol
+from engine.training.adversarial import AdversarialStep, Game
+from engine.training.distributed import Process, batch_sum, distribute
+from engine.training.optim import build_optimizer
+from engine.training.precision import Precision
+from engine.training.schedule import factor
+from engine.training.step import StepSettings, SupervisedStep
+from engine.training.validation import Validation
+from losses import build_loss
+from models import build_model
+from models.discriminator import PatchDiscriminator
+from models.weights import LoadReport, initialise
+
+Counter = Callable[[int, int], None]
+
+
+@dataclass
+class Session:
+    """The parts of one training, ready to run. `recipe` has all durations in steps."""
+
+    recipe: Recipe
+    process: Process
+    train: Dataset
+    val: Dataset
+    batches: TrainBatches
+    step: SupervisedStep
+    validation: Validation
+    weights: LoadReport | None
+    notes: list[str]
+
+
+def build_session(recipe: Recipe, process: Process, counter: Callable[[str], Counter]) -> Session:
+    """Open the data, build the model and its step.
+
+    Args:
+        recipe: as loaded.
+        process: who we are.
+        counter: makes a progress callback `(done, total)` for a task of the given name.
+
+    Raises:
+        RecipeError, DataError, ModelError, LossError: whatever is wrong with the user's input.
+    """
+    _require_even_shares(recipe, process)
+    torch.manual_seed(recipe.seed)
+    _prepare_torch(recipe.train.deterministic, process)
+    train = engine.data.open_split(recipe.data, recipe.data.train)
+    select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
+    recipe = recipe.in_steps(len(train))
+    model = build_model(recipe.model, train.class_names)
+    weights = initialise(model, recipe.model)
+    model.to(process.device)
+    step = _build_step(recipe, model, len(train.class_names), process)
+
+    notes = []
+    train, note = _place(train, recipe.data.resident, process.device, counter)
+    notes.append(f"train: {len(train)} images, {note}")
+    select, note = _place(select, recipe.data.resident, process.device, counter)
+    notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
+
+    order = SampleOrder(len(train), recipe.train.batch, recipe.seed)
+    augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    batches = TrainBatches(
+        train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers
+    )
+    predictor = Predictor(Protocol.of(recipe.eval), step.settings.precision.autocast)
+    validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images)
+    return Session(recipe, process, train, select, batches, step, validation, weights, notes)
+
+
+def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
+    train = recipe.train
+    ema = ModelEmaV3(model, decay=train.ema, use_warmup=True) if train.ema is not None else None
+    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index).to(process.device)
+    loss.sum_over_processes = batch_sum(process)
+    compiles = process.device.type == "cuda" if train.compile == "auto" else train.compile
+    parts = {
+        "model": model,
+        "forward": distribute(torch.compile(model) if compiles else model, process),
+        "loss": loss,
+        "optimizer": build_optimizer(model, recipe.optimizer),
+        "lr_factor": partial(_lr_factor, recipe),
+        "settings": StepSettings(
+            seed=recipe.seed,
+            rank=process.rank,
+            ignore_index=recipe.data.ignore_index,
+            precision=Precision.choose(train.precision, process.device),
+            accumulate=train.accumulate,
+            clip_norm=recipe.optimizer.clip_norm,
+        ),
+        "ema": ema,
+    }
+    if recipe.adversarial is None:
+        return SupervisedStep(**parts)
+    return AdversarialStep(**parts, game=_build_game(recipe.adversarial, num_classes, process))
+
+
+def _build_game(section, num_classes: int, process: Process) -> Game:
+    discriminator = PatchDiscriminator(num_classes, section.channels, section.layers).to(process.device)
+    return Game(
+        discriminator=discriminator,
+        forward=distribute(discriminator, process),
+        optimizer=torch.optim.Adam(
+            discriminator.parameters(), section.lr, betas=(0.5, 0.999)
+        ),  # as in pix2pix
+        objective=section.objective,
+        weight=section.weight,
+        start=section.start,
+        ramp=section.ramp,
+        batch_sum=batch_sum(process),
+    )
+
+
+def _lr_factor(recipe: Recipe, step: int) -> float:
+    return factor(recipe.schedule, recipe.optimizer.lr, step, recipe.train.steps)
+
+
+def _place(
+    dataset: Dataset, wish: str, device: torch.device, counter: Callable[[str], Counter]
+) -> tuple[Dataset, str]:
+    """The set where it should live, and a note that says so."""
+    where, num_bytes = choose_residence(dataset, wish, device)
+    note = f"{num_bytes / 1e6:,.0f} MB decoded"
+    if where == "disk":
+        return dataset, f"{note}, read from disk at each use"
+    return Resident(
+        dataset, device if where == "gpu" else torch.device("cpu"), counter("decoding")
+    ), f"{note}, in {where}"
+
+
+def _require_even_shares(recipe: Recipe, process: Process) -> None:
+    batch, pieces = recipe.train.batch, process.world_size * recipe.train.accumulate
+    if batch % pieces:
+        raise RecipeError(
+            f"train.batch={batch} is the batch of all processes together and cannot be split evenly over "
+            f"{process.world_size} processes x train.accumulate={recipe.train.accumulate}. "
+            f"Type train.batch={max(1, round(batch / pieces)) * pieces}."
+        )
+
+
+def _prepare_torch(deterministic: bool, process: Process) -> None:
+    if deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it for repeatable sums
+        torch.use_deterministic_algorithms(True)
+    if process.device.type == "cuda":
+        torch.set_float32_matmul_precision("high")
+        torch.backends.cudnn.benchmark = not deterministic

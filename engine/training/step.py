@@ -1,0 +1,159 @@
+"""One update of the model: `step(batch) -> metrics`. Knows nothing of the loop, of files or of where batches
+come from.
+
+Shapes: B samples, C classes, S the side of the crop.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+from torch.nn.utils import clip_grad_norm_
+
+from engine.data.batches import Batch
+from engine.training.precision import Precision
+
+Metrics = dict[str, Tensor]
+
+
+@dataclass(frozen=True)
+class StepSettings:
+    """What an update needs to know beside its model.
+
+    accumulate: chunks of a batch that are run one after the other, to save memory; loss statistics are per
+        chunk.
+    clip_norm: of the gradient of all parameters together; None clips nothing.
+    """
+
+    seed: int
+    rank: int
+    ignore_index: int
+    precision: Precision
+    accumulate: int = 1
+    clip_norm: float | None = None
+
+
+class SupervisedStep:
+    """Forward, loss, backward, optimiser, moving average.
+
+    Args:
+        model: the bare module; it is what is evaluated and saved where there is no moving average.
+        forward: the same module as it is trained: compiled, distributed.
+        loss: `loss(logits, labels) -> {"loss": total, "loss_<term>": ...}`.
+        optimizer: over the model's parameters, each group with its `initial_lr`.
+        lr_factor: step -> share of the initial learning rate.
+        settings: see StepSettings.
+        ema: timm's moving average of the weights, or None.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        forward: nn.Module,
+        loss: nn.Module,
+        optimizer: torch.optim.Optimizer,
+        lr_factor: Callable[[int], float],
+        settings: StepSettings,
+        ema: ModelEmaV3 | None = None,
+    ):
+        self.model = model
+        self.forward = forward
+        self.loss = loss
+        self.lr_factor = lr_factor
+        self.settings = settings
+        self.ema = ema
+        self.scaler = settings.precision.scaler()
+        self.count = 0  # updates done
+        self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
+        self.optimizers = {"optimizer": optimizer}
+
+    @property
+    def evaluated(self) -> nn.Module:
+        """The module whose scores count."""
+        return self.ema.module if self.ema else self.model
+
+    def __call__(self, batch: Batch) -> Metrics:
+        """One update.
+
+        Args:
+            batch: images (B, 3, S, S) in 0..255, labels (B, S, S) int64.
+
+        Returns:
+            Detached scalars on the device: "loss", "loss_<term>", "acc_seg" and what a subclass adds.
+        """
+        torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
+        self.model.train()
+        self._set_learning_rates()
+        metrics: Metrics = {}
+        for images, labels, context in self._chunks(batch):
+            with context:
+                for name, value in self.backward(images, labels).items():
+                    metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
+        for optimizer in self.optimizers.values():
+            self._apply(optimizer)
+        self.scaler.update()
+        self.count += 1
+        if self.ema:
+            self.ema.update(self.model, step=self.count)
+        return metrics
+
+    def backward(self, images: Tensor, labels: Tensor) -> Metrics:
+        """Gradients of one chunk, added to those that are there."""
+        logits, terms = self._supervised(images, labels)
+        self._backward(terms["loss"])
+        return {name: value.detach() for name, value in terms.items()} | {
+            "acc_seg": self._accuracy(logits, labels)
+        }
+
+    def learning_rates(self) -> dict[str, float]:
+        """Of each parameter group of the model, as the last update used them."""
+        return {group["name"]: group["lr"] for group in self.optimizers["optimizer"].param_groups}
+
+    def _supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
+        with self.settings.precision.autocast():
+            logits = self.forward(images)  # (B, C, S/4, S/4)
+        return logits, self.loss(logits, labels)
+
+    def _backward(self, loss: Tensor) -> None:
+        self.scaler.scale(loss / self.settings.accumulate).backward()
+
+    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.settings.clip_norm is not None:
+            self.scaler.unscale_(optimizer)
+            clip_grad_norm_(
+                [p for group in optimizer.param_groups for p in group["params"]], self.settings.clip_norm
+            )
+        self.scaler.step(optimizer)
+        optimizer.zero_grad(set_to_none=True)
+
+    def _set_learning_rates(self) -> None:
+        for group in self.optimizers["optimizer"].param_groups:
+            group["lr"] = group["initial_lr"] * self.lr_factor(self.count)
+
+    def _chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, object]]:
+        """Pieces of the batch; between processes, gradients are exchanged with the last one only."""
+        pieces = self.settings.accumulate
+        pairs = zip(batch.images.chunk(pieces), batch.labels.chunk(pieces), strict=True)
+        for number, (images, labels) in enumerate(pairs, start=1):
+            waits = number < pieces and hasattr(self.forward, "no_sync")
+            yield images, labels, self.forward.no_sync() if waits else nullcontext()
+
+    def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """Percent of labelled pixels that are right, at the resolution of the logits."""
+        rows, columns = (
+            torch.arange(n, device=labels.device) * size // n + size // (2 * n)
+            for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)
+        )
+        seen = labels[:, rows[:, None], columns]  # (B, S/4, S/4): the label in the middle of each cell
+        valid = seen != self.settings.ignore_index
+        right = (logits.detach().argmax(dim=1) == seen) & valid
+        return 100 * right.sum() / valid.sum().clamp(min=1)
+
+
+def _update_seed(seed: int, count: int, rank: int) -> int:
+    """Dropout and stochastic depth depend on (seed, update, process) alone, so a resumed run draws the same
+    ones."""
+    return hash((seed, count, rank)) & 0x7FFF_FFFF_FFFF_FFFF

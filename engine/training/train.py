@@ -1,0 +1,163 @@
+"""One run from its recipe to its report: set up, fit, ensemble the best, write down."""
+
+import torch
+from rich.console import Console
+
+import engine.data
+from engine import __version__
+from engine.recipe import Recipe
+from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table
+from engine.reporting.html import write_report
+from engine.reporting.journal import Journal, JsonLog
+from engine.reporting.tensorboard import TensorBoard
+from engine.run_folder import DataIdentity, Manifest, RunFolder, write_json, write_text
+from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
+from engine.scoring.predictor import Predictor
+from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
+from engine.training.distributed import Process, wait_for_main
+from engine.training.fit import Plan, fit
+from engine.training.interrupt import StopSignal
+from engine.training.session import Session, build_session
+from engine.training.validation import predict_pictures, spread
+
+
+def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> bool:
+    """Train, keep, ensemble, report; True if it went to its end, False if it was asked to stop.
+
+    Raises:
+        RunFolderError: the folder of the run is there (without `resume`) or is not (with it).
+        RunError: the run failed; what it saved is whole.
+        RecipeError, DataError, ModelError, LossError: the user's input is wrong.
+    """
+    run = RunFolder.of(recipe)
+    run.require_resumable() if resume else run.require_new()
+    console = console if process.is_main else Console(quiet=True)
+    session = build_session(recipe, process, lambda what: counted(console, what))
+    manifest = _open_run(run, session, resume)
+    console.print(_introduction(run, session))
+
+    step, plan = session.step, session.recipe
+    journal = _open_journal(run, session, console)
+    keeper = TopKeeper(run, manifest, plan.keep.top)
+
+    def evaluate_and_keep() -> None:
+        scores = session.validation(step.evaluated, step.count, journal)
+        if process.is_main:
+            numbers = {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc}
+            keeper.offer(step.count, numbers, final_weights(step.evaluated))
+
+    def save() -> None:
+        if process.is_main:
+            save_state(run, step)
+
+    try:
+        with StopSignal(process, plan.log.every) as stop:
+            finished = fit(
+                Plan(plan.train.steps, plan.eval.every, plan.log.every),
+                step,
+                session.batches,
+                journal,
+                evaluate_and_keep,
+                save,
+                stop.requested,
+            )
+    finally:
+        journal.close()
+    if not finished:
+        console.print(
+            f"Stopped after step {step.count}; the state is saved. Type --resume behind the same command."
+        )
+        return False
+    if process.is_main:
+        _conclude(run, session, keeper.manifest, console)
+    wait_for_main(process)
+    return True
+
+
+def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
+    """A new folder, or the state of the old one put into the step."""
+    if resume:
+        load_state(run, session.step)
+        return run.read_manifest()
+    require_room(run, session.step, session.recipe.keep.top)
+    data = session.recipe.data
+    val = session.val if not data.select else engine.data.open_split(data, data.val)
+    manifest = Manifest(
+        name=session.recipe.name,
+        code_version=__version__,
+        class_names=list(session.train.class_names),
+        data=DataIdentity(
+            format=data.format,
+            train=data.train,
+            val=data.val,
+            train_fingerprint=session.train.fingerprint(),
+            val_fingerprint=val.fingerprint(),
+        ),
+        metric=session.recipe.keep.metric,
+        weights=session.weights.to_dict() if session.weights else None,
+        num_parameters=num_parameters(session.step.model),
+    )
+    if session.process.is_main:
+        run.create()
+        write_text(run.recipe, session.recipe.to_yaml())
+        run.write_manifest(manifest)
+    wait_for_main(session.process)
+    return manifest
+
+
+def _open_journal(run: RunFolder, session: Session, console: Console) -> Journal:
+    step, recipe, val = session.step, session.recipe, session.val
+    listeners = []
+    if session.process.is_main:
+        listeners = [
+            JsonLog(run.log, step.count),
+            TensorBoard(run.path, val.palette, val.class_names, val.ignore_index, step.count),
+            ConsoleListener(console, recipe.train.steps, step.count, recipe.train.batch),
+        ]
+    return Journal(listeners, step.learning_rates, session.process.device)
+
+
+def _introduction(run: RunFolder, session: Session) -> str:
+    step, process, recipe = session.step, session.process, session.recipe
+    weights = (
+        session.weights.summary() if session.weights else "from random weights, as model.from_scratch says"
+    )
+    how = f"{process.device}, {step.settings.precision.name}, {process.world_size} process(es)"
+    return "\n".join(
+        [
+            f"[bold]{recipe.name}[/] in {run.path}",
+            *session.notes,
+            f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
+            f"{recipe.train.steps} updates of {recipe.train.batch} images on {how}, from update {step.count}",
+        ]
+    )
+
+
+def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> None:
+    """Score the kept checkpoints alone and together on val, write it down, say where it lies."""
+    [group] = group_candidates([run])
+    candidates, device = group.candidates, session.process.device
+    recipe, val = open_val(candidates[0], ())
+    protocol = session.validation.predictor.protocol
+    bar = counted(console, "scoring")
+    scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
+    write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
+    manifest.finished = True
+    run.write_manifest(manifest)
+
+    best = load_member(candidates[0], device)
+    predictor = Predictor(protocol, session.step.settings.precision.autocast)
+    pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
+    write_report(run, pictures, val.palette, val.ignore_index)
+    console.print(scores_table(scores, val.class_names))
+    console.print(facts_below(next(iter(scores.values()))))
+    if not recipe.data.select:
+        console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
+    console.print(
+        f"report       {run.report}\ncheckpoints  {run.top}\nTensorBoard  tensorboard --logdir {run.path}"
+    )
+
+
+def num_parameters(model: torch.nn.Module) -> int:
+    """Of a model, trained or not."""
+    return sum(parameter.numel() for parameter in model.parameters())
