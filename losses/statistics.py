@@ -1,0 +1,31 @@
+"""What the losses share: sums that go over all processes, and means that stay finite where nothing counts.
+
+A loss is a ratio of sums over the batch. With the batch spread over processes, each sum has to be taken over
+all of them before the ratio, or the gradients are not those of one process with the same batch. So a loss
+hands its sums to a `reduce` and divides afterwards. Knows nothing of how processes talk.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Reduce = Callable[
+    [Tensor], Tensor
+]  # a tensor of sums over this process's part -> the sums over the whole batch
+
+
+def identity(sums: Tensor) -> Tensor:
+    """The `reduce` of a single process: its part is the whole."""
+    return sums
+
+
+def full_precision(x: Tensor) -> Tensor:
+    """float32, or float64 where it is that already: half precision cannot add up a million pixels."""
+    return x if x.dtype == torch.float64 else x.float()
+
+
+def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:
+    """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where nothing has weight."""
+    total, weight = reduce(torch.stack([total, weight])).unbind()
+    return total / torch.where(weight > 0, weight, 1.0)

@@ -1,0 +1,154 @@
+"""What holds for each loss term alone and for their mixture: void, permutations, precision, split batches."""
+
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from losses import MixedLoss, build_loss
+from losses.statistics import Reduce
+
+VOID = 255
+NUM_CLASSES = 4
+TERMS: dict[str, list[dict[str, Any]]] = {
+    "cross_entropy": [{"name": "cross_entropy"}],
+    "weighted": [{"name": "cross_entropy", "class_weights": [0.5, 1, 2, 0], "label_smoothing": 0.1}],
+    "dice": [{"name": "dice"}],
+    "mixed": [{"name": "cross_entropy", "weight": 0.7}, {"name": "dice", "weight": 0.3}],
+}
+every_term = pytest.mark.parametrize("name", TERMS)
+
+
+def build(name: str) -> MixedLoss:
+    """The loss under test, in float64 where the logits are."""
+    return build_loss(TERMS[name], NUM_CLASSES, VOID)
+
+
+def batch(seed: int, void_share: float = 0.3) -> tuple[Tensor, Tensor]:
+    """Logits (3, C, 4, 5) at half the size of the labels (3, 8, 10), in which some ids may be missing."""
+    generator = torch.Generator().manual_seed(seed)
+    logits = 3 * torch.randn(3, NUM_CLASSES, 4, 5, dtype=torch.float64, generator=generator)
+    num_ids = int(torch.randint(1, NUM_CLASSES + 1, (), generator=generator))
+    labels = torch.randint(0, num_ids, (3, 8, 10), generator=generator)
+    labels[torch.rand(labels.shape, generator=generator) < void_share] = VOID
+    return logits.requires_grad_(), labels
+
+
+def gradient(loss: MixedLoss, logits: Tensor, labels: Tensor) -> Tensor:
+    """Of the total with respect to the logits, which are taken as a leaf of their own."""
+    leaf = logits.detach().requires_grad_()
+    loss(leaf, labels)["loss"].backward()
+    assert leaf.grad is not None
+    return leaf.grad
+
+
+@every_term
+@given(seed=st.integers(0, 2**32 - 1))
+def test_void_pixels_get_no_gradient_and_have_no_say(name: str, seed: int) -> None:
+    _, labels = batch(seed)
+    generator = torch.Generator().manual_seed(seed)
+    logits = torch.randn(3, NUM_CLASSES, 8, 10, dtype=torch.float64, generator=generator)
+    void = (labels == VOID).unsqueeze(1)
+    assert gradient(build(name), logits, labels).masked_select(void).eq(0).all()
+    changed = torch.where(void, 50 * torch.randn(logits.shape, dtype=torch.float64), logits)
+    torch.testing.assert_close(build(name)(changed, labels)["loss"], build(name)(logits, labels)["loss"])
+
+
+@every_term
+@given(seed=st.integers(0, 2**32 - 1))
+def test_the_order_of_the_batch_does_not_matter(name: str, seed: int) -> None:
+    logits, labels = batch(seed)
+    order = torch.tensor([2, 0, 1])
+    torch.testing.assert_close(
+        build(name)(logits[order], labels[order])["loss"], build(name)(logits, labels)["loss"]
+    )
+
+
+@every_term
+@given(seed=st.integers(0, 2**32 - 1), void_share=st.sampled_from([0.0, 0.3, 1.0]))
+def test_a_split_batch_gives_the_loss_and_gradient_of_the_whole(
+    name: str, seed: int, void_share: float
+) -> None:
+    """Two processes of uneven share, played one after the other: each adds what the other one sums up."""
+    logits, labels = batch(seed, void_share)
+    whole, part, listener = build(name), build(name), build(name)
+    halves = slice(0, 1), slice(1, 3)
+    for mine, other in (halves, halves[::-1]):
+        sums: list[Tensor] = []
+        listener.sum_over_processes = remember(sums)
+        listener(logits[other], labels[other])
+        part.sum_over_processes = add_each(sums)
+        torch.testing.assert_close(part(logits[mine], labels[mine]), whole(logits, labels))
+        part.sum_over_processes = add_each(sums)
+        torch.testing.assert_close(
+            gradient(part, logits[mine], labels[mine]), gradient(whole, logits, labels)[mine]
+        )
+
+
+def remember(sums: list[Tensor]) -> Reduce:
+    """A reduce that only listens."""
+
+    def reduce(x: Tensor) -> Tensor:
+        sums.append(x.detach())
+        return x
+
+    return reduce
+
+
+def add_each(sums: list[Tensor]) -> Reduce:
+    """A reduce that adds the sums of the other process, in the order in which they were taken."""
+    rest = iter(sums)
+    return lambda x: x + next(rest)
+
+
+@every_term
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("labels", [[[VOID, VOID], [VOID, VOID]], [[0, VOID], [VOID, VOID]], [[1]]])
+def test_hardly_a_pixel_is_no_trouble(
+    name: str, dtype: torch.dtype, autocast: bool, labels: list[list[int]]
+) -> None:
+    target = torch.tensor([labels])
+    logits = torch.tensor([30.0, -30.0, 0.0, 5.0], dtype=dtype).view(1, 4, 1, 1).requires_grad_()
+    with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
+        losses = build(name)(logits, target)
+    losses["loss"].backward()
+    assert logits.grad is not None
+    assert all(
+        value.dtype == max(dtype, torch.float32, key=lambda d: d.itemsize) for value in losses.values()
+    )
+    assert all(value.isfinite() for value in losses.values())
+    assert logits.grad.isfinite().all()
+    if (target == VOID).all():
+        assert losses["loss"] == 0
+        assert logits.grad.eq(0).all()
+
+
+@every_term
+def test_autocast_changes_nothing(name: str) -> None:
+    logits, labels = batch(0)
+    half = logits.detach().bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        inside = build(name)(half, labels)["loss"]
+    assert inside == build(name)(half.float(), labels)["loss"]
+
+
+@every_term
+@pytest.mark.parametrize("wrong", [NUM_CLASSES, 254, -1])
+def test_an_id_outside_the_classes_is_no_silent_mistake(name: str, wrong: int) -> None:
+    logits, labels = batch(0)
+    labels[0, 0, 0] = wrong
+    with pytest.raises((IndexError, RuntimeError), match="out of"):
+        build(name)(logits, labels)
+
+
+@every_term
+def test_void_may_be_one_of_the_ids(name: str) -> None:
+    logits, labels = batch(1)
+    inside = build_loss(TERMS[name], NUM_CLASSES, ignore_index=3)
+    relabelled = labels.where(labels != 3, VOID)
+    as_three = relabelled.where(relabelled != VOID, 3)
+    torch.testing.assert_close(inside(logits, as_three)["loss"], build(name)(logits, relabelled)["loss"])

@@ -1,0 +1,106 @@
+"""The mixture: what it returns, that it upsamples, and what `build_loss` refuses."""
+
+import re
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from losses import LossError, MixedLoss, build_loss
+from losses.cross_entropy import cross_entropy
+from losses.dice import dice
+from losses.statistics import Reduce
+
+LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+LABELS = torch.tensor([0, 1, 2, 255, 1] * 64).view(2, 10, 16)
+CE_AND_DICE = [{"name": "cross_entropy", "weight": 2.0}, {"name": "dice", "weight": 0.5}]
+
+
+def test_total_is_the_weighted_sum_at_the_size_of_the_labels() -> None:
+    upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
+    ce, overlap = cross_entropy(upsampled, LABELS, 255), dice(upsampled, LABELS, 255)
+    losses = build_loss(CE_AND_DICE, num_classes=3, ignore_index=255)(LOGITS, LABELS)
+    assert list(losses) == ["loss", "loss_ce", "loss_dice"]
+    assert losses["loss_ce"] == ce
+    assert losses["loss_dice"] == overlap
+    assert losses["loss"] == 2 * ce + overlap / 2
+
+
+class Product(nn.Module):
+    """A term with the one kind of operation that autocast takes to half precision."""
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce) -> Tensor:
+        return logits.flatten() @ logits.flatten()
+
+
+def test_terms_run_in_full_precision_under_autocast() -> None:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        losses = MixedLoss({"loss_product": (Product(), 1.0)}, num_classes=3)(LOGITS.bfloat16(), LABELS)
+    assert {value.dtype for value in losses.values()} == {torch.float32}
+
+
+def test_only_the_total_carries_a_gradient() -> None:
+    losses = build_loss(CE_AND_DICE, 3)(LOGITS.clone().requires_grad_(), LABELS)
+    assert {name: value.requires_grad for name, value in losses.items()} == {
+        "loss": True,
+        "loss_ce": False,
+        "loss_dice": False,
+    }
+
+
+def test_a_term_of_weight_zero_is_logged_but_has_no_say() -> None:
+    terms = [{"name": "cross_entropy"}, {"name": "dice", "weight": 0}]
+    losses = build_loss(terms, 3)(LOGITS, LABELS)
+    assert losses["loss"] == losses["loss_ce"]
+    assert losses["loss_dice"] > 0
+
+
+def test_terms_may_be_objects() -> None:
+    off = {"class_weights": "none", "label_smoothing": 0.0}
+    objects = [SimpleNamespace(**term, **off) for term in CE_AND_DICE]
+    assert build_loss(objects, 3)(LOGITS, LABELS) == build_loss(CE_AND_DICE, 3)(LOGITS, LABELS)
+
+
+def test_options_reach_the_function() -> None:
+    term = {"name": "cross_entropy", "class_weights": [1, 2, 3], "label_smoothing": 0.1}
+    loss = build_loss([term], 3)
+    upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
+    expected = cross_entropy(upsampled, LABELS, 255, torch.tensor([1.0, 2.0, 3.0]), 0.1)
+    assert loss(LOGITS, LABELS)["loss_ce"] == expected
+    assert loss.state_dict() == {}, "a checkpoint holds no loss"
+
+
+def test_logits_of_another_number_of_classes_are_refused() -> None:
+    with pytest.raises(AssertionError, match="3 logits for 4 classes"):
+        build_loss(CE_AND_DICE, 4)(LOGITS, LABELS)
+
+
+@pytest.mark.parametrize(
+    ("terms", "said"),
+    [
+        ([], "The loss has no terms."),
+        ([{"name": "dise"}], "no loss term 'dise'. Did you mean dice? Choices: cross_entropy, dice."),
+        ([{"weight": 1.0}], "no loss term None. Choices: cross_entropy, dice."),
+        ([{"name": "dice"}, {"name": "dice"}], "'dice' is given twice"),
+        ([{"name": "dice", "weight": -1}], "must be a number, 0 or above; it is -1."),
+        ([{"name": "dice", "weight": float("nan")}], "it is nan."),
+        ([{"name": "dice", "weight": "much"}], "it is 'much'."),
+        (
+            [{"name": "cross_entropy", "label_smothing": 0.1}],
+            "loss term 'cross_entropy' named 'label_smothing'. Did you mean label_smoothing?",
+        ),
+        ([{"name": "dice", "class_weights": [1, 1, 1]}], "named 'class_weights'. Choices: none."),
+        ([{"name": "cross_entropy", "label_smoothing": 1.5}], "0 to below 1; it is 1.5."),
+        ([{"name": "cross_entropy", "class_weights": [1, 2]}], "has 2 numbers, but there are 3 classes."),
+        ([{"name": "cross_entropy", "class_weights": "heavy"}], "a list of 3 numbers; it is 'heavy'."),
+        ([{"name": "cross_entropy", "class_weights": [1, -2, 1]}], "found [-2]."),
+        ([{"name": "cross_entropy", "class_weights": [0, 0, 0]}], "found only zeros."),
+    ],
+)
+def test_wrong_terms_are_refused_with_the_remedy(terms: list[dict[str, Any]], said: str) -> None:
+    with pytest.raises(LossError, match=re.escape(said)) as caught:
+        build_loss(terms, 3)
+    assert caught.value.exit_code == 2
