@@ -26,11 +26,11 @@ COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
 
 
 def layer_of(module: str) -> str:
-    """The layer of a module; engine.recipe_* is engine.recipe, an unlisted engine.<name> is a command."""
+    """The layer of a module: two names deep; an unlisted engine.<name> is a command."""
     parts = module.split(".")
     if parts[0] != "engine" or len(parts) == 1:
         return parts[0]
-    return "engine.recipe" if parts[1].startswith("recipe") else f"engine.{parts[1]}"
+    return f"engine.{parts[1]}"
 
 
 def imports(path: Path, root: Path) -> Iterator[tuple[int, str]]:
@@ -79,8 +79,8 @@ def test_the_rule_sees_every_kind_of_import(tmp_path: Path) -> None:
         "models/__init__.py": "from engine import data\n",
         "engine/__init__.py": "",
         "engine/data/__init__.py": "from ..training import fit\n",
-        "engine/recipe.py": "from . import data\n",
-        "engine/recipe_schema.py": "from engine.recipe import Recipe\n",
+        "engine/recipe/__init__.py": "from .. import data\n",
+        "engine/recipe/sections.py": "from engine.recipe import Recipe\n",
         "engine/scoring/predictor.py": "from engine import __version__\nimport engine.reporting.console\n",
         "engine/training/fit.py": "from engine.scoring import predictor\nfrom engine import run\n",
         "engine/run.py": "from engine.training.fit import fit\nimport engine.command, engine.ensemble\n",
@@ -91,7 +91,7 @@ def test_the_rule_sees_every_kind_of_import(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     assert violations(tmp_path) == [
         "engine/data/__init__.py:1: engine.data imports engine.training.fit",
-        "engine/recipe.py:1: engine.recipe imports engine.data",
+        "engine/recipe/__init__.py:1: engine.recipe imports engine.data",
         "engine/run.py:2: engine.run imports engine.ensemble",
         "engine/scoring/predictor.py:2: engine.scoring imports engine.reporting.console",
         "engine/training/fit.py:2: engine.training imports engine.run",

@@ -1,0 +1,185 @@
+"""The typed recipe: from a YAML file and overrides to a checked, frozen object, and back to YAML.
+
+`load_recipe` tells every mistake in one message. `python -m engine.recipe` prints the JSON schema. Knows
+nothing of torch, nor of what the values do.
+"""
+
+import os
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any, Self
+
+from pydantic import Field, PrivateAttr, ValidationError, field_validator
+
+from engine.recipe.durations import in_steps
+from engine.recipe.errors import describe
+from engine.recipe.fields import Section, key, mistake
+from engine.recipe.sections import (
+    Adversarial,
+    Augment,
+    CrossEntropy,
+    Data,
+    Dice,
+    Eval,
+    Keep,
+    Log,
+    Loss,
+    Model,
+    Optimizer,
+    Output,
+    Schedule,
+    Train,
+)
+from engine.recipe.source import dotted, read_recipe
+from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
+
+__all__ = ["Recipe", "RecipeError", "explain", "load_recipe", "recipe_schema"]
+
+FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+BASE = {
+    "type": "string",
+    "minLength": 1,
+    "description": "the recipe under this one, relative to this file; its name is not inherited",
+}
+
+
+class Recipe(Section):
+    """Everything that decides a run. Frozen; equal when all values are equal, wherever they came from."""
+
+    name: str = Field(description="the run lives in <output.dir>/<name>/; without it: the file's name")
+    seed: int = key(0, "of weights, order, augmentation and dropout", ge=0, lt=2**32)
+    data: Data = key(Data(), "images and labels")
+    augment: Augment = key(Augment(), "what changes each time that an image is seen")
+    model: Model = key(Model(), "what is trained")
+    loss: list[Loss] = key(
+        [CrossEntropy(name="cross_entropy"), Dice(name="dice")], "the sum of these is minimised", min_length=1
+    )
+    adversarial: Adversarial | None = key(None, "a discriminator refines the output; null is off")
+    optimizer: Optimizer = key(Optimizer(), "how the weights move")
+    schedule: Schedule = key(Schedule(), "the learning rate over time")
+    train: Train = key(Train(), "how long, how much at once, how precise")
+    eval: Eval = key(Eval(), "how and how often the val split is scored")
+    keep: Keep = key(Keep(), "which checkpoints stay")
+    log: Log = key(Log(), "what is written down, how often")
+    output: Output = key(Output(), "where the run lives")
+
+    _sources: Sources = PrivateAttr(default_factory=dict)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+
+    @field_validator("name")
+    @classmethod
+    def _is_a_folder(cls, value: str) -> str:
+        if not FOLDER_NAME.fullmatch(value):
+            raise mistake(
+                "expected a folder name of letters, digits, '.', '_' and '-', a letter or digit first"
+            )
+        return value
+
+    @field_validator("loss")
+    @classmethod
+    def _each_once(cls, value: list[Loss]) -> list[Loss]:
+        if len({loss.name for loss in value}) < len(value):
+            raise mistake("expected each loss once: give the one its whole weight")
+        return value
+
+    def in_steps(self, num_train_samples: int) -> Self:
+        """Every duration as a number of steps.
+
+        Args:
+            num_train_samples: in the train split; an epoch is this / `train.batch` steps, rounded up.
+        """
+        assert num_train_samples >= 1
+        return self._in_steps(-(-num_train_samples // self.train.batch))
+
+    def _in_steps(self, epoch_steps: int | None) -> Self:
+        total = in_steps(self.train.steps, epoch_steps, None, least=1)
+        total_steps = total if isinstance(total, int) else None
+
+        def steps(duration: int | str, least: int = 0) -> int | str:
+            return in_steps(duration, epoch_steps, total_steps, least)
+
+        milestones = [steps(milestone) for milestone in self.schedule.milestones]
+        schedule = {"warmup": steps(self.schedule.warmup), "milestones": milestones}
+        sections: dict[str, Section] = {
+            "train": self.train.model_copy(update={"steps": total}),
+            "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
+            "schedule": self.schedule.model_copy(update=schedule),
+        }
+        if self.adversarial:
+            times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
+            sections["adversarial"] = self.adversarial.model_copy(update=times)
+        self._refuse_empty_phases(total_steps, schedule["warmup"], sections.get("adversarial"))
+        return self.model_copy(update=sections)
+
+    def _refuse_empty_phases(self, steps: int | None, warmup: int | str, adversarial: Any) -> None:
+        """A training that ends inside its warm-up, or before its discriminator starts, is a mistake."""
+        if steps is None:
+            return
+        if isinstance(warmup, int) and warmup >= steps:
+            raise RecipeError(
+                f"schedule.warmup is {warmup} steps, but the whole training has {steps}. "
+                "Type schedule.warmup=5% for a share of it."
+            )
+        if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
+            raise RecipeError(
+                f"adversarial.start is step {adversarial.start}, but the training ends at {steps}: the "
+                "discriminator would never play. Type adversarial.start=10%, or adversarial=null."
+            )
+
+    def to_yaml(self) -> str:
+        """The whole recipe, defaults included and without `base`; `load_recipe` reads an equal one back."""
+        return dump_yaml(self.model_dump())
+
+
+def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+    """Read, merge and check a recipe.
+
+    Shares of the training become steps here, unless its length is given in epochs: see `Recipe.in_steps`.
+
+    Args:
+        path: of the YAML file; the files that `base:` names lie relative to it.
+        overrides: `key.path=value` each, the value in YAML; later ones win.
+
+    Raises:
+        RecipeError: all that is wrong, each with key path, file and line.
+    """
+    document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
+    problems = document.problems
+    try:
+        recipe = Recipe.model_validate(document.values)
+    except ValidationError as error:
+        problems += describe(error.errors(include_url=False), document, recipe_schema())
+    if problems:
+        count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
+        raise RecipeError("\n  ".join([f"{os.fspath(path)}: {count}:", *problems]))
+    recipe._sources = document.sources
+    return recipe._in_steps(None)
+
+
+def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
+    """(key path, value, where it came from) of every value; a list of plain values counts as one."""
+    return [
+        (dotted(path), value, recipe._sources.get(path, "default"))
+        for path, value in _leaves(recipe.model_dump(), ())
+    ]
+
+
+def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
+    if isinstance(value, dict):
+        for name, child in value.items():
+            yield from _leaves(child, (*path, name))
+    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
+        for index, child in enumerate(value):
+            yield from _leaves(child, (*path, index))
+    else:
+        yield path, value
+
+
+def recipe_schema() -> dict[str, Any]:
+    """The JSON schema of a recipe file, by which editors complete and check."""
+    schema = Recipe.model_json_schema()
+    del schema["required"]  # a file without a name takes its own
+    schema["properties"] = {"base": BASE, **schema["properties"]}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,0 +1,71 @@
+"""Durations in a recipe: steps, `12 epochs`, or `10%` of the training; and how they become steps."""
+
+import math
+import re
+from fractions import Fraction
+from typing import Annotated, Any
+
+from pydantic import BeforeValidator, WithJsonSchema
+from pydantic_core import PydanticCustomError
+
+EPOCHS = re.compile(r"(\d+(?:\.\d+)?) ?epochs?")
+PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
+
+
+def _checked(least: int, percent: bool) -> BeforeValidator:
+    def check(value: Any) -> int | str:
+        """Steps as they are, text with single blanks; refuses everything else."""
+        if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+            return value
+        if isinstance(value, str):
+            text = " ".join(value.split())
+            epochs, share = EPOCHS.fullmatch(text), PERCENT.fullmatch(text)
+            if epochs and (least == 0 or Fraction(epochs[1]) > 0):
+                return text
+            if share and percent and (least == 0 or Fraction(share[1]) > 0) and Fraction(share[1]) <= 100:
+                return text
+        forms = [f"steps (a whole number, at least {least})", "'12 epochs'"] + [
+            "'10%' of train.steps"
+        ] * percent
+        raise PydanticCustomError(
+            "duration", "{text}", {"text": " or ".join([", ".join(forms[:-1]), forms[-1]])}
+        )
+
+    return BeforeValidator(check)
+
+
+def _schema(least: int, percent: bool) -> WithJsonSchema:
+    patterns = [EPOCHS.pattern] + [PERCENT.pattern] * percent
+    return WithJsonSchema(
+        {"type": ["integer", "string"], "minimum": least, "pattern": f"^({'|'.join(patterns)})$"}
+    )
+
+
+Length = Annotated[int | str, _checked(1, percent=False), _schema(1, percent=False)]  # of the whole training
+Interval = Annotated[int | str, _checked(1, percent=True), _schema(1, percent=True)]
+Duration = Annotated[int | str, _checked(0, percent=True), _schema(0, percent=True)]
+
+
+def in_steps(
+    duration: int | str, epoch_steps: int | None, total_steps: int | None, least: int = 0
+) -> int | str:
+    """`duration` as a rounded number of steps; or itself, where what it is a part of is unknown.
+
+    Args:
+        duration: as in a recipe.
+        epoch_steps: steps of one epoch.
+        total_steps: steps of the training.
+        least: the result is not smaller.
+    """
+    if isinstance(duration, int):
+        return duration
+    epochs, share = EPOCHS.fullmatch(duration), PERCENT.fullmatch(duration)
+    if epochs and epoch_steps is not None:
+        return max(least, _round(Fraction(epochs[1]) * epoch_steps))
+    if share and total_steps is not None:
+        return max(least, _round(Fraction(share[1]) / 100 * total_steps))
+    return duration
+
+
+def _round(steps: Fraction) -> int:
+    return math.floor(steps + Fraction(1, 2))  # halves go up; exact, as no float is involved

@@ -1,0 +1,170 @@
+"""Pydantic's findings in plain words: key path, place, what was expected, what stands there, what was meant.
+
+Reads the keys and choices from the JSON schema; knows nothing of the models themselves.
+"""
+
+import difflib
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from pydantic_core import ErrorDetails
+
+from engine.recipe.source import Document, dotted
+from engine.recipe.text import Path, RecipeError, parse_yaml
+
+SECTION = "a section of `key: value` lines"
+EXPECTED = {
+    "int_type": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "string_type": "text",
+    "string_too_short": "text that is not empty",
+    "bool_type": "true or false",
+    "list_type": "a list",
+    "too_short": "a list of at least {min_length}",
+    "too_long": "a list of at most {max_length}",
+    "model_type": SECTION,
+    "model_attributes_type": SECTION,
+    "greater_than": "more than {gt:g}",
+    "greater_than_equal": "at least {ge:g}",
+    "less_than": "less than {lt:g}",
+    "less_than_equal": "at most {le:g}",
+    "literal_error": "one of {choices}",
+    "union_tag_invalid": "one of {choices}",
+    "union_tag_not_found": "a section with a `name`, such as {{name: dice}}",
+    "missing": "a value",
+    "duration": "{text}",
+}
+Schema = dict[str, Any]
+
+
+def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema) -> list[str]:
+    """One line a mistaken key, in the order of the sections.
+
+    Args:
+        errors: of one ValidationError.
+        document: what was validated.
+        schema: the JSON schema of the recipe.
+    """
+    found: dict[Path, list[ErrorDetails]] = {}
+    keys_around: dict[Path, list[str]] = {}
+    for error in errors:
+        path, keys = _locate(error, document.values, schema)
+        found.setdefault(path, []).append(error)
+        keys_around[path] = keys
+    lines = []
+    for path, own in found.items():
+        if any(other[: len(path)] == path and other != path for other in found):
+            continue  # of a choice between types, the one that fits further tells more
+        if own[0]["type"] == "extra_forbidden":
+            text = _unknown_key(str(path[-1]), keys_around[path], schema)
+        else:
+            text = _wrong_value(own, _value_at(path, document.values))
+        lines.append(f"{dotted(path)} ({_place(path, document)}): {text}")
+    return lines
+
+
+def _locate(error: ErrorDetails, values: Any, schema: Schema) -> tuple[Path, list[str]]:
+    """The key path of an error, without pydantic's labels of union members, and the keys of its section."""
+    path: Path = ()
+    node, keys = schema, list(schema["properties"])
+    for part in error["loc"]:
+        node = _resolve(node, _value_at(path, values), schema)
+        known = node.get("properties", {})
+        if part in known:
+            node, keys = known[part], list(known)
+        elif isinstance(part, int):
+            node = node.get("items", {})
+        elif isinstance(here := _value_at(path, values), dict) and part in here:
+            node, keys = {}, list(known)
+        else:
+            continue
+        path = (*path, part)
+    return (*path, "name") if error["type"] == "union_tag_invalid" else path, keys
+
+
+def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
+    """Follow references; of several forms take the section or list, of several sections that of `name`."""
+    while True:
+        if "$ref" in node:
+            node = schema["$defs"][node["$ref"].rpartition("/")[2]]
+        elif "discriminator" in node:
+            name = value.get("name") if isinstance(value, dict) else None
+            node = next(
+                ({"$ref": ref} for tag, ref in node["discriminator"]["mapping"].items() if tag == name), {}
+            )
+        elif "anyOf" in node:
+            node = next((form for form in node["anyOf"] if "$ref" in form or "items" in form), {})
+        else:
+            return node
+
+
+def _unknown_key(key: str, keys: list[str], schema: Schema) -> str:
+    close = difflib.get_close_matches(key, keys, n=1)
+    if not close:
+        places: dict[str, list[str]] = {}
+        for section, node in schema["properties"].items():
+            for name in _resolve(node, None, schema).get("properties", {}):
+                places.setdefault(name, []).append(f"{section}.{name}")
+        names = difflib.get_close_matches(key, places, n=1, cutoff=0.8)
+        close = [key] if key in schema["properties"] else [place for name in names for place in places[name]]
+    hint = f"; did you mean {' or '.join(close)}?" if close else "."
+    return f"unknown key{hint} Keys here: {', '.join(keys)}"
+
+
+def _wrong_value(errors: list[ErrorDetails], value: Any) -> str:
+    expectations, all_choices = [], []
+    for error in errors:
+        context = error.get("ctx", {})
+        if error["type"] == "mistake":
+            return context["text"] if value is None else f"{context['text']}, got {_shown(value)}"
+        choices = re.findall(r"'([^']*)'", context.get("expected_tags") or context.get("expected") or "")
+        all_choices += choices
+        form = EXPECTED.get(error["type"])
+        text = form.format(choices=", ".join(choices), **context) if form else error["msg"]
+        expectations.append(choices[0] if error["type"] == "literal_error" and len(choices) == 1 else text)
+    lower = {choice.lower(): choice for choice in all_choices}
+    close = difflib.get_close_matches(value.lower(), lower, n=1) if isinstance(value, str) else []
+    hint = f"; did you mean {lower[close[0]]}?" if close else ""
+    if not close and isinstance(value, str) and _is_number_or_switch(value):
+        hint = " (text; write it without quotes)"
+    if value is None:
+        hint = "; leave the key out for its default"
+    elif any(error["type"] == "string_type" for error in errors) and not isinstance(value, dict | list):
+        hint = " (put it in quotes)"
+    return f"expected {' or '.join(dict.fromkeys(expectations))}, got {_shown(value)}{hint}"
+
+
+def _is_number_or_switch(text: str) -> bool:
+    try:
+        return isinstance(parse_yaml(text, "").values, int | float)
+    except RecipeError:
+        return False
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):
+        return "a section"
+    if isinstance(value, list):
+        return repr(value) if len(repr(value)) < 40 else f"a list of {len(value)}"
+    if value is None:
+        return "nothing (null)"
+    return repr(value).lower() if isinstance(value, bool) else repr(value)
+
+
+def _value_at(path: Path, values: Any) -> Any:
+    """What stands at `path`, or None."""
+    for key in path:
+        try:
+            values = values[key]
+        except (TypeError, LookupError):  # a plain value, or nothing at this key
+            return None
+    return values
+
+
+def _place(path: Path, document: Document) -> str:
+    """Where `path` was written or, if it was not, what is around it."""
+    while path and path not in document.sources:
+        path = path[:-1]
+    return document.sources[path]

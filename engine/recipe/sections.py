@@ -1,0 +1,219 @@
+"""The sections of a recipe: each key with its type, range, default and meaning.
+
+A check between two keys stands at the later one, so that every mistake is found in one go. Knows nothing of
+files and overrides.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from engine.recipe.durations import Duration, Interval, Length
+from engine.recipe.fields import Count, NotNegative, Off, Only, Positive, Section, Share, Text, key, mistake
+
+SCENES_NEED = {"root": None, "classes": "scenes6", "ignore_index": 255}
+
+
+class Synthetic(Section):
+    size: int = key(96, "side of a scene, px", ge=32)
+    train_samples: Count = key(300, "scenes to train on")
+    val_samples: Count = key(100, "scenes to score on")
+    seed: int = key(0, "of the drawing; the run's own seed does not change the scenes", ge=0)
+
+
+class Data(Section):
+    format: Literal["voc", "synthetic"] = key("voc", "a VOC folder, or drawn scenes made in memory")
+    root: Text | None = key(None, "the folder that holds JPEGImages, SegmentationClass and ImageSets")
+    train: Text = key("trainaug", "split to train on: ImageSets/Segmentation/<name>.txt")
+    val: Text = key("val", "split to score on")
+    select: Text | None = key(
+        None, "split that chooses the checkpoints; null: val, which flatters val a little"
+    )
+    classes: Literal["voc21", "scenes6"] | list[Text] = key(
+        "voc21", "a known table, or the names by label id"
+    )
+    ignore_index: int = key(255, "label id of void pixels", ge=0, le=255)
+    sampler: Annotated[str, Only("uniform")] = key("uniform", "how often each image is drawn")
+    resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images stay")
+    workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
+        "auto", "decoding processes, where images stay on disk"
+    )
+    synthetic: Synthetic | None = key(None, "the drawn scenes; for format: synthetic only")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _defaults_of_scenes(cls, values: Any) -> Any:
+        if isinstance(values, dict) and values.get("format") == "synthetic":
+            return {"train": "train", "classes": "scenes6", "synthetic": {}, **values}
+        return values
+
+    @field_validator("root", "classes", "ignore_index", "synthetic")
+    @classmethod
+    def _fits_the_format(cls, value: Any, info: ValidationInfo) -> Any:
+        name, format_ = info.field_name or "", info.data.get("format")
+        if format_ == "synthetic" and value != SCENES_NEED.get(name, value):
+            raise mistake(f"format: synthetic works with {SCENES_NEED[name] or 'null'} only")
+        if format_ == "synthetic" and name == "synthetic" and value is None:
+            raise mistake("expected a section; leave the key out for the defaults")
+        if format_ == "voc" and (isinstance(value, Synthetic) or value == "scenes6"):
+            raise mistake("this is for format: synthetic only")
+        return value
+
+    @field_validator("classes")
+    @classmethod
+    def _names_differ(cls, value: str | list[str]) -> str | list[str]:
+        if isinstance(value, list) and (len(value) < 2 or len({*value}) < len(value)):
+            raise mistake("expected at least 2 names, each different")
+        return value
+
+
+class Augment(Section):
+    crop: Count = key(512, "side of the square that the model sees, px")
+    scale: list[Positive] = key([0.5, 2.0], "random scale: from, to", min_length=2, max_length=2)
+    rotate_deg: float = key(10.0, "random rotation up to this, either way", ge=0, le=180)
+    flip: Share = key(0.5, "share of images that are mirrored")
+    brightness: Share = key(0.12, "added, of 0..1 pixels, up to this, either way")
+    contrast: Share = key(0.5, "factor 1 minus to 1 plus this")
+    saturation: Share = key(0.5, "factor 1 minus to 1 plus this")
+    hue: float = key(0.07, "turns of the colour circle, up to this, either way", ge=0, le=0.5)
+    blur: NotNegative = key(0.0, "sigma of a Gaussian up to this, px; 0 is off")
+    elastic: NotNegative = key(0.0, "bends up to this, px; 0 is off")
+    cutmix: Off = key(0.0, "not available yet")
+    classmix: Off = key(0.0, "not available yet")
+    mosaic: Off = key(0.0, "not available yet")
+    copy_paste: Off = key(0.0, "not available yet")
+
+    @field_validator("scale")
+    @classmethod
+    def _grows(cls, value: list[float]) -> list[float]:
+        if value[0] > value[1]:
+            raise mistake(f"expected the smaller scale first, as in [{value[1]}, {value[0]}]")
+        return value
+
+
+class Model(Section):
+    arch: Text = key("segformer", "segformer, or an architecture of segmentation-models-pytorch such as Unet")
+    variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = key("b2", "size of SegFormer")
+    encoder: Text | None = key(None, "encoder of an SMP architecture, such as resnet34")
+    decoder_width: Count | None = key(None, "channels of SegFormer's decoder; null: as in the paper")
+    head: Literal["paper", "mmseg"] = key(
+        "paper", "SegFormer's decoder; mmseg is for weights of MMSegmentation"
+    )
+    from_scratch: bool = key(False, "start from random weights, knowingly")
+    weights: Text | None = key(None, "where training starts: hf:<repository>, a file, or a run folder")
+    drop_path: float = key(0.1, "stochastic depth of the last block", ge=0, lt=1)
+    dropout: float = key(0.1, "of channels before the classifier", ge=0, lt=1)
+
+    @field_validator("encoder")
+    @classmethod
+    def _not_segformer(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("arch") == "segformer":
+            raise mistake(
+                "arch: segformer has its own encoder: choose its size with model.variant, or another arch"
+            )
+        return value
+
+    @field_validator("weights")
+    @classmethod
+    def _one_start(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("from_scratch"):
+            raise mistake(
+                "from_scratch: true and weights exclude each other: add model.weights=null, or drop the first"
+            )
+        return value
+
+
+class CrossEntropy(Section):
+    name: Literal["cross_entropy"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
+    label_smoothing: float = key(0.0, "share of the target spread over all classes", ge=0, lt=1)
+
+
+class Dice(Section):
+    name: Literal["dice"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+
+
+Loss = Annotated[CrossEntropy | Dice, Field(discriminator="name")]
+
+
+class Adversarial(Section):
+    weight: NotNegative = key(0.01, "factor of the adversarial loss of the segmenter")
+    objective: Literal["hinge", "bce", "lsgan"] = key("hinge", "of both players")
+    start: Duration = key("10%", "when the discriminator joins")
+    ramp: Duration = key("10%", "how long the weight rises from 0 after that")
+    lr: Positive = key(1e-4, "learning rate of the discriminator")
+    channels: Count = key(64, "of its first layer")
+    layers: Count = key(4, "strided convolutions")
+
+
+class Optimizer(Section):
+    name: Literal["adamw"] = key("adamw", "arXiv 1711.05101")
+    lr: Positive = key(6e-5, "peak learning rate of the encoder")
+    weight_decay: NotNegative = key(0.01, "none on norms, biases and other 1-d parameters")
+    head_lr_mult: Positive = key(10.0, "learning rate of the head = lr times this")
+    layer_decay: Annotated[float, Only(1.0, "off")] = key(1.0, "not available yet")
+    clip_norm: Positive | None = key(None, "largest norm of the gradient; null is off")
+
+
+class Schedule(Section):
+    name: Literal["poly", "cosine", "onecycle", "step", "constant"] = key(
+        "poly", "how the learning rate falls"
+    )
+    power: Positive = key(1.0, "of poly")
+    warmup: Duration = key(1500, "rise from 0 to the peak")
+    min_lr: NotNegative = key(0.0, "where the learning rate ends")
+    milestones: list[Duration] = key([], "when step lowers the learning rate")
+    gamma: float = key(0.1, "factor of step at each milestone", gt=0, le=1)
+
+    @field_validator("milestones")
+    @classmethod
+    def _needed_by_step(cls, value: list[int | str], info: ValidationInfo) -> list[int | str]:
+        if info.data.get("name") == "step" and not value:
+            raise mistake("schedule: step needs milestones, for example [60%, 90%]")
+        return value
+
+    @field_validator("power", "milestones", "gamma")
+    @classmethod
+    def _belongs_to_name(cls, value: Any, info: ValidationInfo) -> Any:
+        owner = "poly" if info.field_name == "power" else "step"
+        default = cls.model_fields[info.field_name or ""].default
+        if info.data.get("name", owner) != owner and value != default:
+            raise mistake(f"only name: {owner} uses this; here it must be absent or {default}")
+        return value
+
+
+class Train(Section):
+    steps: Length = key(40000, "updates of the weights")
+    batch: Count = key(16, "images an update, over all processes")
+    accumulate: Count = key(1, "parts in which each batch is computed")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto", "of the forward pass")
+    compile: Literal["auto"] | bool = key("auto", "torch.compile")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
+        None, "decay of averaged weights, such as 0.999; null is off"
+    )
+    deterministic: bool = key(False, "bitwise repeatable, slower")
+
+
+class Eval(Section):
+    every: Interval = key(2000, "steps between two evaluations")
+    protocol: Annotated[str, Only("native")] = key("native", "each image at its original size")
+    flip: bool = key(False, "average with the mirrored image")
+    scales: list[Positive] = key([1.0], "average over these sizes", min_length=1)
+
+
+class Keep(Section):
+    top: Count = key(3, "checkpoints kept")
+    metric: Literal["mIoU", "mAcc", "aAcc"] = key("mIoU", "by which the best are chosen")
+
+
+class Log(Section):
+    every: Count = key(50, "steps between two lines")
+    images: int = key(8, "pictures at each evaluation", ge=0)
+    features: Annotated[int, Only(0, "off")] = key(0, "not available yet")
+    gradients: Annotated[int, Only(0, "off")] = key(0, "not available yet")
+
+
+class Output(Section):
+    dir: Text = key("checkpoints", "the run lives in <dir>/<name>/")

@@ -1,0 +1,175 @@
+"""A recipe before it is checked: the file, its `base:` files and the overrides, merged, with provenance.
+
+Dictionaries merge, lists and plain values replace, `null` takes a section away. Knows nothing of which keys a
+recipe has, nor of their types.
+"""
+
+import difflib
+import os
+from collections.abc import Iterable, Mapping
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path as FilePath
+from typing import Any
+
+from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
+
+__all__ = ["Document", "RecipeError", "dotted", "read_recipe"]
+
+OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
+
+
+@dataclass
+class Document:
+    """Merged values, where each came from, and the mistakes found so far, one line each."""
+
+    values: dict[str, Any]
+    sources: Sources
+    problems: list[str]
+
+    def merge(self, over: "Document") -> None:
+        """Lay `over` on top."""
+        for key, value in over.values.items():
+            self._put(self.values, key, value, (key,))
+        self.sources.update(over.sources)
+        self.problems += over.problems
+
+    def override(self, text: str, defaults: Mapping[str, Any]) -> None:
+        """Apply one `key.path=value`; a list that only `defaults` has can be changed by index, too."""
+        origin = f"override {text}"
+        dotted_path, equals, value_text = text.partition("=")
+        keys = dotted_path.strip().split(".")
+        if not equals or not all(keys):
+            self.problems.append(f"{origin}: {OVERRIDE_FORM}")
+            return
+        if keys == ["base"]:
+            self.problems.append(
+                f"{origin}: base is for files; give another recipe file to the command instead"
+            )
+            return
+        try:
+            parsed = parse_yaml(value_text, origin, with_lines=False)
+        except RecipeError as error:
+            self.problems.append(f"{error}; put text with special characters in quotes: {keys[-1]}='\"...\"'")
+            return
+        self.problems += parsed.problems
+        self._set(keys, parsed, origin, defaults)
+
+    def _set(self, keys: list[str], parsed: Parsed, origin: str, defaults: Any) -> None:
+        node: Any = self.values
+        path: Path = ()
+        for depth, name in enumerate(keys):
+            key: str | int = name
+            if isinstance(node, list):
+                if not (name.isdecimal() and int(name) < len(node)):
+                    places = ", ".join(map(str, range(len(node)))) or "none"
+                    self.problems.append(f"{origin}: {dotted(path)} is a list; its places are: {places}")
+                    return
+                key = int(name)
+                self.sources[path] = origin
+            elif not isinstance(node, dict):
+                self.problems.append(f"{origin}: {dotted(path)} is a single value, it has no `{name}`")
+                return
+            path = (*path, key)
+            defaults = _child(defaults, key)
+            if depth == len(keys) - 1:
+                self._put(node, key, parsed.values, path)
+                self.sources.update({path + below: source for below, source in parsed.sources.items()})
+            elif _child(node, key) is None:
+                node[key] = deepcopy(defaults) if isinstance(defaults, list) else {}
+                self.sources[path] = origin
+            node = node[key]
+
+    def _put(self, container: Any, key: str | int, value: Any, path: Path) -> None:
+        old = _child(container, key)
+        if isinstance(old, dict) and isinstance(value, dict):
+            for name, child in value.items():
+                self._put(old, name, child, (*path, name))
+            return
+        for known in [known for known in self.sources if known[: len(path)] == path]:
+            del self.sources[known]
+        container[key] = value
+
+
+def read_recipe(
+    path: str | os.PathLike[str], overrides: Iterable[str], defaults: Mapping[str, Any]
+) -> Document:
+    """Read a recipe file with everything it is based on, and apply the overrides in their order.
+
+    Args:
+        path: of the YAML file.
+        overrides: `key.path=value` each.
+        defaults: what holds where the files say nothing.
+
+    Raises:
+        RecipeError: a file is missing, is not YAML, or `base` goes in a circle. Other mistakes are collected
+            in the document, so that they can be told together with those in the values.
+    """
+    file = FilePath(path)
+    document = _read_chain(file, "", [])
+    if "name" not in document.values:
+        document.values["name"] = file.stem
+        document.sources["name",] = "file name"
+    for text in overrides:
+        document.override(text, defaults)
+    return document
+
+
+def dotted(path: Path) -> str:
+    """("loss", 0, "weight") -> "loss.0.weight" """
+    return ".".join(map(str, path))
+
+
+def _read_chain(file: FilePath, wanted_by: str, above: list[FilePath]) -> Document:
+    document = _read_file(file, wanted_by)
+    base = document.values.pop("base", None)
+    if base is None:
+        return document
+    place = document.sources.pop(("base",))
+    if not isinstance(base, str):
+        raise RecipeError(f"{place}: base: expected the name of one recipe file, got {base!r}")
+    base_file = FilePath(os.path.normpath(file.parent / base))
+    chain = [*above, file]
+    if base_file.resolve() in [link.resolve() for link in chain]:
+        raise RecipeError(f"{place}: base goes in a circle: {' -> '.join(map(str, [*chain, base_file]))}")
+    below = _read_chain(base_file, f"{place}: base: ", chain)
+    below.values.pop("name", None)  # two recipes must not share a run folder
+    below.sources.pop(("name",), None)
+    below.merge(document)
+    return below
+
+
+def _read_file(file: FilePath, wanted_by: str) -> Document:
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise RecipeError(f"{wanted_by}{_missing(file)}") from None
+    except OSError as error:
+        raise RecipeError(f"{wanted_by}cannot read the recipe {file}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise RecipeError(f"{wanted_by}{file}: not a text file in UTF-8 (byte {error.start})") from None
+    parsed = parse_yaml(text, str(file))
+    values = {} if parsed.values is None else parsed.values
+    if not isinstance(values, dict):
+        raise RecipeError(f"{wanted_by}{file}: a recipe is made of `key: value` lines, this file is not")
+    return Document(values, parsed.sources, parsed.problems)
+
+
+def _missing(file: FilePath) -> str:
+    text = f"no recipe file {file}"
+    if not file.parent.is_dir():
+        return f"{text}: the folder {file.parent} does not exist"
+    names = sorted(other.name for other in file.parent.glob("*.yaml"))
+    if not names:
+        return f"{text}: no recipe (*.yaml) is in {file.parent}"
+    by_stem = {FilePath(name).stem: name for name in names}
+    close = difflib.get_close_matches(file.stem, by_stem, n=1)
+    hint = f"; did you mean {file.parent / by_stem[close[0]]}?" if close else ""
+    return f"{text}{hint} Recipes in {file.parent}: {', '.join(names)}"
+
+
+def _child(container: Any, key: str | int) -> Any:
+    """What stands at `key`, or None."""
+    if isinstance(container, list):
+        return container[key] if isinstance(key, int) and key < len(container) else None
+    return container.get(key) if isinstance(container, dict) else None

@@ -1,0 +1,86 @@
+"""What lies in recipes/: the recipes that are shipped, and the JSON schema."""
+
+import json
+from pathlib import Path
+
+import pytest
+import yaml
+
+from engine.recipe import Recipe, load_recipe, recipe_schema
+
+ROOT = Path(__file__).parents[3]
+SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))
+
+
+def test_the_recipes_that_the_readme_names_are_there() -> None:
+    assert {path.stem for path in SHIPPED} == {
+        *("demo", "b0_voc", "b2_ce", "b2_ce_dice", "b2_adv", "b4_adv", "b5_adv", "coco_b2", "b2_from_coco")
+    }
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_a_shipped_recipe(path: Path) -> None:
+    recipe = load_recipe(path)
+    assert recipe.name == path.stem
+    assert recipe.model.weights or recipe.model.from_scratch
+    assert (recipe.adversarial is not None) == path.stem.endswith("_adv")
+    text = path.read_text()
+    assert text.startswith("# yaml-language-server: $schema=recipe.schema.json\n")
+    opening = text.split("\n\n")[0]
+    for word in (
+        "# paper  ",
+        "arXiv",
+        "# command  ",
+        f"python -m engine.run recipes/{path.name}",
+        "# score  ",
+        "# time  ",
+    ):
+        assert word in opening
+    base = yaml.safe_load(text).get("base")
+    assert base is None or "base" not in yaml.safe_load((path.parent / base).read_text()), "one level of base"
+
+
+def test_what_the_shipped_recipes_are_for() -> None:
+    recipes = {path.stem: load_recipe(path) for path in SHIPPED}
+    adv = recipes["b2_adv"]
+    assert (adv.data.train, adv.augment.crop, adv.train.batch, adv.train.steps) == (
+        "trainaug",
+        512,
+        16,
+        40000,
+    )
+    assert (adv.optimizer.lr, adv.schedule.name, adv.schedule.warmup) == (6e-5, "poly", 1500)
+    assert [loss.name for loss in adv.loss] == ["cross_entropy", "dice"]
+    assert [loss.name for loss in recipes["b2_ce"].loss] == ["cross_entropy"]
+    assert {name: recipe.model.variant for name, recipe in recipes.items()} == {
+        "demo": "b0", "b0_voc": "b0", "b2_ce": "b2", "b2_ce_dice": "b2", "b2_adv": "b2", "b4_adv": "b4",
+        "b5_adv": "b5", "coco_b2": "b2", "b2_from_coco": "b2",
+    }  # fmt: skip
+    coco = recipes["coco_b2"]
+    assert recipes["b2_from_coco"].model.weights == f"{coco.output.dir}/{coco.name}"
+    assert recipes["demo"].data.format == "synthetic"
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
+def test_to_yaml_is_read_back_as_an_equal_recipe(path: Path, tmp_path: Path) -> None:
+    recipe = load_recipe(path, ["output.dir='no'", "data.workers=2", "optimizer.lr=1e-05"])
+    (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe
+    (tmp_path / "recipe.yaml").write_text(recipe.in_steps(123).to_yaml())
+    assert load_recipe(tmp_path / "recipe.yaml") == recipe.in_steps(123)
+
+
+def test_the_schema_in_the_repository_is_that_of_the_models() -> None:
+    stored = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
+    remedy = "out of date; type: python -m engine.recipe > recipes/recipe.schema.json"
+    assert stored == recipe_schema(), remedy
+
+
+def test_the_schema_knows_what_editors_ask_for() -> None:
+    schema = recipe_schema()
+    assert set(schema["properties"]) == {"base", *Recipe.model_fields}
+    assert "required" not in schema
+    for name, section in schema["$defs"].items():
+        assert section["additionalProperties"] is False
+        assert all("description" in key or key.get("const") for key in section["properties"].values()), name
+    assert schema["$defs"]["Augment"]["properties"]["cutmix"]["const"] == 0.0

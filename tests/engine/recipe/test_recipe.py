@@ -1,0 +1,231 @@
+"""The typed recipe: defaults, durations, explain, and YAML and back."""
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from engine.recipe import Recipe, RecipeError, explain, load_recipe
+from engine.recipe.durations import in_steps
+
+# The block of the design, its defaults spelt out.
+DESIGN = """
+name: b2_adv
+seed: 0
+data:    {format: voc, root: data/VOCdevkit/VOC2012, train: trainaug, val: val, select: null, classes: voc21,
+          ignore_index: 255, sampler: uniform, resident: auto, workers: auto}
+augment: {crop: 512, scale: [0.5, 2.0], rotate_deg: 10, flip: 0.5, brightness: 0.12, contrast: 0.5,
+          saturation: 0.5, hue: 0.07, blur: 0.0, elastic: 0.0, cutmix: 0.0, classmix: 0.0, mosaic: 0.0,
+          copy_paste: 0.0}
+model:   {arch: segformer, variant: b2, encoder: null, decoder_width: null, weights: null,
+          from_scratch: false, drop_path: 0.1, dropout: 0.1}
+loss:    [{name: cross_entropy, weight: 1.0, class_weights: none}, {name: dice, weight: 1.0}]
+adversarial: {weight: 0.01, objective: hinge, start: 10%, ramp: 10%, lr: 1.0e-4, channels: 64, layers: 4}
+optimizer: {name: adamw, lr: 6.0e-5, weight_decay: 0.01, head_lr_mult: 10.0, layer_decay: 1.0,
+            clip_norm: null}
+schedule:  {name: poly, power: 1.0, warmup: 1500, min_lr: 0.0}
+train:   {steps: 40000, batch: 16, accumulate: 1, precision: auto, compile: auto, ema: null,
+          deterministic: false}
+eval:    {every: 2000, protocol: native, flip: false, scales: [1.0]}
+keep:    {top: 3, metric: mIoU}
+log:     {every: 50, images: 8, features: 0, gradients: 0}
+output:  {dir: checkpoints}
+"""
+
+
+@pytest.fixture
+def load(tmp_path: Path) -> Any:
+    def load(text: str, *overrides: str) -> Recipe:
+        (tmp_path / "r.yaml").write_text(text)
+        return load_recipe(tmp_path / "r.yaml", overrides)
+
+    return load
+
+
+def test_the_defaults_are_those_of_the_design(load: Any) -> None:
+    written = load(DESIGN)
+    silent = load("name: b2_adv\nadversarial: {}\n", "data.root=data/VOCdevkit/VOC2012")
+    assert written == silent
+    assert written.adversarial.start == 4000
+    assert load("name: b2_adv\n").adversarial is None
+    assert load("name: b2_adv\n").data.root is None
+
+
+def test_a_recipe_is_frozen(load: Any) -> None:
+    recipe = load("")
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.train.batch = 3
+    with pytest.raises(ValidationError, match="frozen"):
+        recipe.seed = 3
+
+
+def test_equality_asks_for_values_not_for_places(load: Any) -> None:
+    assert load("seed: 1") == load("", "seed=1")
+    assert load("seed: 1") != load("seed: 2")
+    assert load("seed: 1") != "a recipe"
+
+
+def test_error_is_the_kind_that_the_front_door_prints() -> None:
+    assert issubclass(RecipeError, ValueError)
+    assert RecipeError.exit_code == 2
+
+
+def test_a_recipe_without_a_name_takes_that_of_its_file(load: Any, tmp_path: Path) -> None:
+    assert load("").name == "r"
+    (tmp_path / "my recipe.yaml").touch()
+    with pytest.raises(RecipeError, match=r"name \(file name\): expected a folder name"):
+        load_recipe(tmp_path / "my recipe.yaml")
+
+
+@pytest.mark.parametrize("name", ["b2_adv", "demo-20250101-120000", "A.1", "x" * 100])
+def test_names_that_are_folders(load: Any, name: str) -> None:
+    assert load("", f"name='{name}'").name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", ".x", "-x", "a/b", "a\\b", "a b", "x" * 101, "a\n", "~", "é"]
+)
+def test_names_that_are_not(name: str) -> None:
+    with pytest.raises(ValidationError, match="folder name"):
+        Recipe(name=name)
+
+
+def test_scenes_have_their_own_defaults(load: Any) -> None:
+    data = load("data: {format: synthetic, synthetic: {size: 64}}").data
+    assert (data.train, data.val, data.classes, data.root) == ("train", "val", "scenes6", None)
+    assert data.synthetic.model_dump() == {"size": 64, "train_samples": 300, "val_samples": 100, "seed": 0}
+    assert load("data: {format: synthetic}").data.synthetic.size == 96
+    assert load("data: {format: voc}").data.synthetic is None
+
+
+# --- durations
+
+
+def test_shares_become_steps_at_load_and_epochs_wait_for_the_data(load: Any) -> None:
+    text = "schedule: {name: step, milestones: [50%, 2 epochs], warmup: 5%}\neval: {every: 1 epoch}\n"
+    recipe = load(text, "train.steps=1000", "train.batch=8", "adversarial={}")
+    assert recipe.schedule.warmup == 50
+    assert recipe.schedule.milestones == [500, "2 epochs"]
+    assert recipe.eval.every == "1 epoch"
+    resolved = recipe.in_steps(81)  # an epoch: 11 steps
+    assert resolved.schedule.milestones == [500, 22]
+    assert resolved.eval.every == 11
+    assert (resolved.adversarial.start, resolved.adversarial.ramp) == (100, 100)
+    assert resolved.in_steps(5) == resolved
+    assert recipe.eval.every == "1 epoch"
+
+
+def test_a_length_in_epochs_is_the_base_of_the_shares(load: Any) -> None:
+    recipe = load(
+        "train: {steps: 12 epochs, batch: 16}\nadversarial: {start: 25%, ramp: 0.5 epochs}\n",
+        "eval.every=1%",
+        "schedule.warmup=10",
+    )
+    assert (recipe.train.steps, recipe.adversarial.start, recipe.eval.every) == ("12 epochs", "25%", "1%")
+    resolved = recipe.in_steps(100)  # an epoch: 7 steps
+    assert resolved.train.steps == 84
+    assert (resolved.adversarial.start, resolved.adversarial.ramp) == (21, 4)  # halves go up
+    assert resolved.eval.every == 1  # 0.84
+
+
+def test_length_and_interval_are_at_least_one_step(load: Any) -> None:
+    recipe = load("", "train.steps=0.01 epochs", "eval.every=0.1%", "schedule.warmup=0.1%").in_steps(16)
+    assert (recipe.train.steps, recipe.eval.every, recipe.schedule.warmup) == (1, 1, 0)
+
+
+@pytest.mark.parametrize("text", ["10%", "10 %", " 10%", "10.0%"])
+def test_ways_to_write_a_share(load: Any, text: str) -> None:
+    assert load("train: {steps: 70}", f"schedule.warmup='{text}'").schedule.warmup == 7
+
+
+@given(st.integers(1, 10**6), st.decimals(0, 100, places=3))
+def test_a_share_is_exact_to_half_a_step(total: int, percent: Any) -> None:
+    steps = in_steps(f"{percent}%", None, total)
+    assert isinstance(steps, int)
+    assert 0 <= steps <= total
+    assert abs(steps * 100_000 - int(percent * 1000) * total) <= 50_000
+
+
+@given(st.integers(1, 10**5), st.integers(1, 512), st.integers(1, 300), st.integers(0, 100))
+def test_in_steps_leaves_whole_numbers_only(samples: int, batch: int, epochs: int, percent: int) -> None:
+    epoch = math.ceil(samples / batch)
+    share = math.floor(percent * epochs * epoch / 100 + 0.5)
+    assume(share < epochs * epoch)  # or the warm-up would be all of the training, which is refused
+    recipe = Recipe.model_validate(
+        {
+            "name": "x",
+            "train": {"steps": f"{epochs} epochs", "batch": batch},
+            "schedule": {
+                "warmup": f"{percent}%",
+                "name": "step",
+                "milestones": [f"{percent}%", "1 epoch", 7],
+            },
+            "adversarial": {"start": f"{percent}%", "ramp": "1.5 epochs"},
+        }
+    ).in_steps(samples)
+    assert recipe.train.steps == epochs * epoch
+    assert recipe.adversarial is not None
+    assert recipe.adversarial.start == recipe.schedule.warmup == share
+    assert recipe.adversarial.ramp == (3 * epoch + 1) // 2
+    assert recipe.schedule.milestones == [share, epoch, 7]
+
+
+# --- explain, YAML
+
+
+def test_explain_covers_every_value_with_its_source(load: Any, tmp_path: Path) -> None:
+    (tmp_path / "root.yaml").write_text("train:\n  batch: 4\n  steps: 1000\naugment: {scale: [0.5, 1.0]}\n")
+    recipe = load(
+        "base: root.yaml\nadversarial:\n  start: 20%\n",
+        "augment.scale.1=1.5",
+        "loss.1.weight=2",
+        "schedule.warmup=10",
+    )
+    rows = {
+        key: (value, source.replace(f"{tmp_path}/", ""))
+        for key, value, source in explain(recipe.in_steps(10))
+    }
+    assert rows["name"] == ("r", "file name")
+    assert rows["train.batch"] == (4, "root.yaml:2")
+    assert rows["train.accumulate"] == (1, "default")
+    assert rows["adversarial.start"] == (200, "r.yaml:3")
+    assert rows["adversarial.ramp"] == (100, "default")
+    assert rows["augment.scale"] == ([0.5, 1.5], "override augment.scale.1=1.5")
+    assert rows["loss.0.name"] == ("cross_entropy", "default")
+    assert rows["loss.1.weight"] == (2.0, "override loss.1.weight=2")
+    assert rows["data.root"] == (None, "default")
+    for key in rows:
+        value: Any = recipe
+        for part in key.split("."):
+            value = value[int(part)] if part.isdecimal() else getattr(value, part)
+
+
+def test_epochs_survive_the_way_through_yaml(load: Any) -> None:
+    recipe = load("train: {steps: 12 epochs}\nadversarial: {start: 10%}\n", "schedule.warmup=0.5 epochs")
+    assert load(recipe.to_yaml()) == recipe
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("train: {steps: 1500}\n", "schedule.warmup is 1500 steps, but the whole training has 1500"),
+        (
+            "train: {steps: 2000}\nadversarial: {start: 2000}\n",
+            "adversarial.start is step 2000, but the training ends at 2000",
+        ),
+    ],
+)
+def test_a_phase_that_never_comes_is_a_mistake(load: Any, text: str, message: str) -> None:
+    with pytest.raises(RecipeError, match=message):
+        load(text)
+
+
+def test_a_phase_in_epochs_is_checked_once_the_data_is_known(load: Any) -> None:
+    recipe = load("train: {steps: 2 epochs, batch: 1}\n")
+    assert recipe.in_steps(751).train.steps == 1502
+    with pytest.raises(RecipeError, match="schedule.warmup"):
+        recipe.in_steps(750)
