@@ -8,6 +8,7 @@
         last/              everything for an exact resume
         scores.h5          confusion counts of each val image
         ensemble.json      the members and their ensemble on val
+        predictions.png    image, labels, prediction, errors
         report.html, events.out.tfevents.*
 
 Knows nothing of torch. Every file is written beside its place and renamed, so a crash leaves the old one
@@ -81,6 +82,7 @@ class RunFolder:
         self.last_state = path / "last" / "state.safetensors"
         self.scores = path / "scores.h5"
         self.report = path / "report.html"
+        self.predictions = path / "predictions.png"
         self.ensemble = path / "ensemble.json"
 
     @classmethod
@@ -116,7 +118,7 @@ class RunFolder:
     def read_manifest(self) -> Manifest:
         """Raises RunFolderError where manifest.json is missing or is none of ours."""
         try:
-            return Manifest.model_validate_json(self.manifest.read_text())
+            return Manifest.model_validate_json(self.manifest.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise RunFolderError(f"{self.path} is no run folder: it has no manifest.json.") from None
         except ValidationError as error:
@@ -165,7 +167,7 @@ def written_in_place(path: Path) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file as a whole."""
     with written_in_place(path) as temporary:
-        temporary.write_text(text)
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, content: object) -> None:

@@ -9,6 +9,7 @@ from engine.recipe import Recipe
 from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table
 from engine.reporting.html import write_report
 from engine.reporting.journal import Journal, JsonLog
+from engine.reporting.pictures import sheet
 from engine.reporting.tensorboard import TensorBoard
 from engine.run_folder import DataIdentity, Manifest, RunFolder, write_json, write_text
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
@@ -148,6 +149,8 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     best = load_member(candidates[0], device)
     predictor = Predictor(protocol, session.step.settings.precision.autocast)
     pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
+    if pictures:
+        sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)
     write_report(run, pictures, val.palette, val.ignore_index)
     console.print(scores_table(scores, val.class_names))
     console.print(facts_below(next(iter(scores.values()))))

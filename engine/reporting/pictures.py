@@ -1,0 +1,186 @@
+"""Images with their label, prediction and errors, as pixels to look at. Knows no file layout.
+
+Shapes: every picture has its own h x w pixels, RGB, uint8.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from engine.data.sample import Palette
+
+Pixels = NDArray[np.uint8]  # (h, w, 3)
+Colour = tuple[int, int, int]
+
+VOID: Colour = (224, 224, 192)  # as VOC draws it
+WRONG: Colour = (232, 48, 62)
+UNSCORED: Colour = (128, 128, 128)  # void pixels in an error map
+DIMMED = 0.4  # brightness of the right pixels in an error map
+
+PAPER, INK, FAINT = (255, 255, 255), (32, 36, 44), (118, 124, 136)
+MARGIN_PX, GAP_PX, TEXT_PX, SWATCH_PX = 20, 8, 15, 14
+MAX_ASPECT = 2.0  # a panel is at most this much wider than its row is high
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image and what was made of it.
+
+    image: (3, h, w) uint8, RGB. labels: (h, w) class ids and `ignore_index`. prediction: (h, w) class ids.
+    """
+
+    id: str
+    image: Tensor
+    labels: Tensor
+    prediction: Tensor
+
+
+def colourise(labels: Tensor, palette: Palette, ignore_index: int) -> Pixels:
+    """(h, w) class ids -> (h, w, 3) colours; void is the light yellow of VOC."""
+    ids = labels.cpu().numpy()
+    void = ids == ignore_index
+    colours = np.asarray(palette, dtype=np.uint8)[np.where(void, 0, ids)]  # (h, w, 3)
+    colours[void] = VOID
+    return colours
+
+
+def overlay(
+    image: Tensor, labels: Tensor, palette: Palette, ignore_index: int, opacity: float = 0.55
+) -> Pixels:
+    """The colours of (h, w) class ids laid over a (3, h, w) image, (h, w, 3)."""
+    mixed = (1 - opacity) * _photo(image) + opacity * colourise(labels, palette, ignore_index)
+    return np.rint(mixed).astype(np.uint8)
+
+
+def error_map(picture: Picture, ignore_index: int) -> Pixels:
+    """(h, w, 3): the image, dimmed, where the prediction is right; red where it is wrong; grey where void."""
+    labels, prediction = picture.labels.cpu().numpy(), picture.prediction.cpu().numpy()
+    pixels = np.rint(DIMMED * _photo(picture.image)).astype(np.uint8)
+    pixels[prediction != labels] = WRONG
+    pixels[labels == ignore_index] = UNSCORED
+    return pixels
+
+
+def panels(picture: Picture, palette: Palette, ignore_index: int) -> dict[str, Pixels]:
+    """The four views of a picture by caption, each (h, w, 3), in the order in which they are shown."""
+    return {
+        "image": _photo(picture.image),
+        "label": overlay(picture.image, picture.labels, palette, ignore_index),
+        "prediction": overlay(picture.image, picture.prediction, palette, ignore_index),
+        "errors": error_map(picture, ignore_index),
+    }
+
+
+def fitted(pixels: Pixels, width_px: float, height_px: float) -> Image.Image:
+    """The largest size within a box that keeps the proportions; enlarged pixels stay sharp squares."""
+    height, width = pixels.shape[:2]
+    scale = min(width_px / width, height_px / height)
+    size = (max(1, round(scale * width)), max(1, round(scale * height)))
+    method = Image.Resampling.LANCZOS if scale < 1 else Image.Resampling.NEAREST
+    return Image.fromarray(pixels).resize(size, method)
+
+
+def share_right(picture: Picture, ignore_index: int) -> float:
+    """The share of labelled pixels that are predicted right, 0..1; NaN where no pixel has a label."""
+    labelled = picture.labels != ignore_index
+    right = (picture.prediction == picture.labels) & labelled
+    return float(right.sum()) / float(labelled.sum()) if labelled.any() else float("nan")
+
+
+def classes_in(pictures: Sequence[Picture], ignore_index: int) -> list[int]:
+    """The class ids that a label or a prediction holds, in order."""
+    ids = {
+        int(i) for picture in pictures for map in (picture.labels, picture.prediction) for i in map.unique()
+    }
+    return sorted(ids - {ignore_index})
+
+
+def sheet(
+    pictures: Sequence[Picture],
+    palette: Palette,
+    class_names: Sequence[str],
+    ignore_index: int,
+    row_height_px: int = 192,
+) -> Image.Image:
+    """One image to look at: a row of image, label, prediction and errors for each picture, and a legend.
+
+    The legend names the classes that occur. Pictures of different sizes are scaled to rows of one height.
+    """
+    assert pictures, "a sheet needs at least one picture"
+    rows = [
+        {
+            name: fitted(pixels, MAX_ASPECT * row_height_px, row_height_px)
+            for name, pixels in panels(picture, palette, ignore_index).items()
+        }
+        for picture in pictures
+    ]
+    column_px = max(panel.width for row in rows for panel in row.values())
+    num_columns = len(rows[0])
+    width = 2 * MARGIN_PX + num_columns * column_px + (num_columns - 1) * GAP_PX
+    legend = _legend(_legend_entries(pictures, palette, class_names, ignore_index), width - 2 * MARGIN_PX)
+
+    line_px = TEXT_PX + GAP_PX
+    row_px = line_px + row_height_px + GAP_PX
+    height = MARGIN_PX + line_px + len(rows) * row_px + GAP_PX + legend.height + MARGIN_PX
+    canvas = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    lefts = [MARGIN_PX + column * (column_px + GAP_PX) for column in range(num_columns)]
+    for left, name in zip(lefts, rows[0], strict=True):
+        draw.text((left, MARGIN_PX), name, INK, _font(), anchor="la")
+    top = MARGIN_PX + line_px
+    for picture, row in zip(pictures, rows, strict=True):
+        draw.text(
+            (MARGIN_PX, top + 2), caption(picture, ignore_index), FAINT, _font(TEXT_PX - 2), anchor="la"
+        )
+        for left, panel in zip(lefts, row.values(), strict=True):
+            canvas.paste(panel, (left, top + line_px))
+        top += row_px
+    canvas.paste(legend, (MARGIN_PX, top + GAP_PX))
+    return canvas
+
+
+def caption(picture: Picture, ignore_index: int) -> str:
+    """The id and how much of the picture is right."""
+    share = share_right(picture, ignore_index)
+    return f"{picture.id}   no labels" if math.isnan(share) else f"{picture.id}   {share:.1%} right"
+
+
+def _photo(image: Tensor) -> Pixels:
+    """(3, h, w) -> (h, w, 3)"""
+    return image.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _legend_entries(
+    pictures: Sequence[Picture], palette: Palette, class_names: Sequence[str], ignore_index: int
+) -> list[tuple[str, Colour]]:
+    entries = [(class_names[i], palette[i]) for i in classes_in(pictures, ignore_index)]
+    if any((picture.labels == ignore_index).any() for picture in pictures):
+        entries.append(("void", VOID))
+    return [*entries, ("wrong", WRONG)]
+
+
+def _legend(entries: Sequence[tuple[str, Colour]], width_px: int) -> Image.Image:
+    """Swatches with names, in as many lines as the width asks for."""
+    line_px = TEXT_PX + GAP_PX
+    places, left, line = [], 0, 0
+    for name, colour in entries:
+        entry_px = SWATCH_PX + GAP_PX + round(_font().getlength(name))
+        if left and left + entry_px > width_px:
+            left, line = 0, line + 1
+        places.append((left, line * line_px, name, colour))
+        left += entry_px + 2 * GAP_PX
+    canvas = Image.new("RGB", (width_px, (line + 1) * line_px), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for left, top, name, colour in places:
+        draw.rectangle((left, top + 1, left + SWATCH_PX, top + 1 + SWATCH_PX), colour, outline=FAINT)
+        draw.text((left + SWATCH_PX + GAP_PX, top), name, INK, _font(), anchor="la")
+    return canvas
+
+
+def _font(size_px: int = TEXT_PX) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    return ImageFont.load_default(size_px)
