@@ -1,0 +1,78 @@
+"""The discriminator of adversarial training: a PatchGAN (pix2pix, arXiv 1611.07004) on image and
+probabilities.
+
+It scores every patch of (image, class probabilities) as drawn by an annotator or by the network. Void pixels
+never reach it, and it says how much of each patch was valid. Knows nothing of the losses that use its logits.
+"""
+
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.segformer import IMAGENET_MEAN, IMAGENET_STD
+
+MAX_WIDENING = 8  # channels double with each layer, up to this factor
+
+
+class PatchDiscriminator(nn.Module):
+    """PatchGAN: `layers` convolutions 4x4 of stride 2, then one to a single channel.
+
+    Differs from pix2pix in that the last convolution is 3x3 of stride 1, so that one logit belongs to exactly
+    one cell of 2^layers pixels, and in that instance normalisation is affine.
+
+    Args:
+        num_classes: K, the channels of the probabilities.
+        channels: of the first layer.
+        layers: number of halvings; one logit stands for a cell of 2^layers x 2^layers pixels.
+    """
+
+    def __init__(self, num_classes: int, channels: int = 64, layers: int = 4):
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.cell_px = 2**layers
+        widths = [channels * min(2**i, MAX_WIDENING) for i in range(layers)]
+        body: list[nn.Module] = [_halving(3 + num_classes, widths[0]), nn.LeakyReLU(0.2)]
+        for before, after in pairwise(widths):
+            body += [_halving(before, after), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
+        self.body = nn.Sequential(*body, nn.Conv2d(widths[-1], 1, 3, padding=1))
+        self.apply(_initialise)
+
+    def forward(self, image: Tensor, probabilities: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
+        """Scores each cell, and says how much of it counts.
+
+        Args:
+            image: (B, 3, H, W), RGB in 0..255; any H and W.
+            probabilities: (B, K, H, W), of the network or one-hot labels.
+            valid: (B, 1, H, W) bool; what image and probabilities hold where it is False has no influence.
+
+        Returns:
+            logits (B, 1, h, w) and weight (B, 1, h, w), the share of valid pixels of each cell in 0..1; h and
+            w are H and W over the cell's side, rounded up, and at least 2.
+        """
+        x = torch.cat([(image.to(self.mean.dtype) - self.mean) / self.std, probabilities], dim=1)
+        x = x.masked_fill(~valid, 0.0)  # (B, 3+K, H, W)
+        padding = (0, self._missing(valid.shape[-1]), 0, self._missing(valid.shape[-2]))
+        logits = self.body(F.pad(x, padding))  # (B, 1, h, w)
+        weight = F.adaptive_avg_pool2d(F.pad(valid.to(x.dtype), padding), logits.shape[-2:])
+        return logits, weight
+
+    def _missing(self, size_px: int) -> int:
+        """Pixels up to whole cells, two at least: instance normalisation of a single value is undefined."""
+        return max(2 * self.cell_px, -(-size_px // self.cell_px) * self.cell_px) - size_px
+
+
+def _halving(before: int, after: int) -> nn.Module:
+    return nn.Conv2d(before, after, 4, stride=2, padding=1)
+
+
+def _initialise(module: nn.Module) -> None:
+    """Normal of 0.02 around 0 for convolutions and around 1 for norms, as in the authors' code."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.normal_(module.weight, 0.0, 0.02)
+        nn.init.zeros_(module.bias)
+    elif isinstance(module, nn.InstanceNorm2d):
+        nn.init.normal_(module.weight, 1.0, 0.02)
+        nn.init.zeros_(module.bias)

@@ -1,0 +1,132 @@
+"""From what a user writes in `model.weights` to a dict of tensors: a file, a folder, or a repository on the
+hub.
+
+Nothing that could run code is ever unpickled. Knows nothing of models or key layouts.
+"""
+
+import json
+import pickle
+from pathlib import Path
+
+import torch
+from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+from models import ModelError
+
+FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
+PICKLED = (".pth", ".pt", ".bin", ".ckpt")
+WRAPPERS = ("state_dict", "model")  # keys under which training frameworks put the tensors
+PARALLEL = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every key
+
+
+def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
+    """The file that `source` means, and its tensors on the CPU.
+
+    Args:
+        source: a .safetensors or .pth file; a folder that holds model.safetensors or pytorch_model.bin; the
+            folder of a Trident run, which means its best checkpoint; or `hf:<owner>/<name>`, fetched once and
+            then cached.
+
+    Raises:
+        ModelError: not there, not reachable, damaged, or not made of tensors alone.
+    """
+    is_remote = source.startswith("hf:")
+    path = _download(source.removeprefix("hf:")) if is_remote else _local_file(Path(source).expanduser())
+    if path.suffix == ".safetensors":
+        return path, _without_parallel_prefix(_read_safetensors(path))
+    if path.suffix in PICKLED:
+        return path, _without_parallel_prefix(_read_pickled(path))
+    raise ModelError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)} or a folder.")
+
+
+def unreachable(source: str, error: Exception, way: str) -> ModelError:
+    """The error for a hub that does not give a file: the reason, and the way around."""
+    reason = str(error).strip().splitlines()[0]
+    return ModelError(
+        f"{source}: could not be fetched ({type(error).__name__}: {reason})\n{way}\n"
+        f"A mirror of the hub can be named in the environment variable HF_ENDPOINT."
+    )
+
+
+def _download(repo: str) -> Path:
+    way = (
+        f"Where there is network, run\n    hf download {repo} --local-dir weights/{repo}\n(`huggingface-cli "
+        f"download` in older versions), copy that folder here and set model.weights=weights/{repo}."
+    )
+    for name in FILE_NAMES:
+        try:
+            return Path(hf_hub_download(repo, name))
+        except HFValidationError as error:
+            raise ModelError(f"hf:{repo} is no repository's name such as hf:nvidia/mit-b2: {error}") from None
+        except EntryNotFoundError as error:
+            if isinstance(error, LocalEntryNotFoundError):  # no network, and not in the cache
+                raise unreachable(f"hf:{repo}", error, way) from error
+        except OSError as error:
+            raise unreachable(f"hf:{repo}", error, way) from error
+    raise ModelError(f"hf:{repo} holds neither {' nor '.join(FILE_NAMES)}.")
+
+
+def _local_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    if not path.exists():
+        looks_remote = str(path).count("/") == 1 and not path.suffix
+        hint = f" A repository on the hub is written hf:{path}." if looks_remote else ""
+        raise ModelError(f"No such file or folder of weights: {path}.{hint}")
+    manifest = path / "manifest.json"
+    if manifest.is_file():
+        return _best_member(manifest)
+    for name in FILE_NAMES:
+        if (path / name).is_file():
+            return path / name
+    raise ModelError(f"{path} holds no {', no '.join(FILE_NAMES)}, no manifest.json of a run. Name the file.")
+
+
+def _best_member(manifest: Path) -> Path:
+    """A run's manifest lists its checkpoints best first."""
+    try:
+        file = manifest.parent / json.loads(manifest.read_text())["members"][0]["file"]
+    except IndexError:
+        raise ModelError(f"{manifest} lists no checkpoint yet: the run has not been evaluated.") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise ModelError(f"{manifest} is not the manifest of a run: {error!r}.") from error
+    if not file.is_file():
+        raise ModelError(f"{manifest} names {file}, which is not there.")
+    return file
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is damaged or incomplete: {error}. Fetch it again.") from error
+
+
+def _read_pickled(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ModelError(
+            f"{path} is damaged, or holds pickled Python objects beside tensors, and those are never loaded. "
+            f"If you trust its origin, save its tensors with safetensors.torch.save_file, and name that file."
+        ) from error
+    except (RuntimeError, EOFError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
+        raise ModelError(f"{path} cannot be read: {reason}. Is it whole? Fetch it again.") from error
+    if isinstance(content, dict):
+        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
+        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+        if tensors:
+            return tensors
+    raise ModelError(f"{path} holds no dict of tensors, at its top or under {' or '.join(WRAPPERS)}.")
+
+
+def _without_parallel_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
+    for prefix in PARALLEL:
+        if all(key.startswith(prefix) for key in state):
+            state = {key.removeprefix(prefix): value for key, value in state.items()}
+    return state

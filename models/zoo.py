@@ -1,0 +1,113 @@
+"""Every architecture and encoder of segmentation_models_pytorch (SMP), behind the interface of our own
+models.
+
+SMP takes normalised floats whose sides divide by the encoder's stride; a `ZooModel` takes pixels of any size.
+Its submodules keep SMP's names, so a state dict that SMP saved fits as it is. Knows nothing of recipes, data
+or losses.
+"""
+
+import segmentation_models_pytorch as smp
+import timm
+import torch
+from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models import ModelError, unknown_choice
+
+ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+HALF = (0.5, 0.5, 0.5)  # mean and std of the Inception family
+INCEPTION_FAMILY = ("inceptionv4", "inceptionresnetv2", "xception")
+MULTIPLE_PX = 32  # of the sides: every stage then halves evenly
+MIN_SIZE_PX = {"pan": 128}  # it pools its last grid three times
+
+
+class ZooModel(nn.Module):
+    """An SMP architecture on an SMP encoder, or on a timm encoder (`tu-<timm name>`).
+
+    Args:
+        arch: a key of SMP's models: unet, unetplusplus, deeplabv3plus, fpn, upernet, segformer, dpt, ...
+        encoder: resnet34, mit_b2, tu-convnext_tiny, ...; dpt takes only `tu-` vision transformers.
+        num_classes: K.
+
+    Raises:
+        ModelError: an unknown name, or a pair that SMP does not support.
+    """
+
+    def __init__(self, arch: str, encoder: str | None, num_classes: int):
+        super().__init__()
+        net = _create(arch, encoder, num_classes)
+        self.arch, self.encoder_name = arch, encoder
+        self.min_size_px = MIN_SIZE_PX.get(arch, MULTIPLE_PX)
+        mean, std = _normalisation(encoder)
+        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.encoder, self.decoder, self.segmentation_head = net.encoder, net.decoder, net.segmentation_head
+
+    def forward(self, image: Tensor) -> Tensor:
+        """(B, 3, H, W) RGB, uint8 or float in 0..255, any H and W -> logits (B, K, H, W)"""
+        H, W = image.shape[-2:]
+        x = (image.to(self.mean.dtype) - self.mean) / self.std
+        x = F.pad(x, (0, self._missing(W), 0, self._missing(H)))  # (B, 3, H', W')
+        features = self.encoder(x)
+        # A vision transformer gives (features, prefix tokens), the others a list of maps.
+        x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
+        return self.segmentation_head(x)[..., :H, :W]
+
+    def _missing(self, size_px: int) -> int:
+        return max(self.min_size_px, -(-size_px // MULTIPLE_PX) * MULTIPLE_PX) - size_px
+
+    def pretrained_state(self, tag: str) -> dict[str, Tensor]:
+        """State dict of the encoder with the published weights `tag`, which SMP or timm fetch and cache.
+
+        Raises:
+            ModelError: the encoder has no such weights.
+            OSError: no network, from huggingface_hub.
+        """
+        published = SMP_ENCODERS.get(self.encoder_name, {"pretrained_settings": {"imagenet": None}})
+        if tag not in published["pretrained_settings"]:
+            raise unknown_choice("model.weights: smp", tag, published["pretrained_settings"])
+        # In timm the tag is part of the encoder's name, so SMP only wants to know whether to load it.
+        weights = True if self.encoder_name.startswith("tu-") else tag
+        net = _create(self.arch, self.encoder_name, 1, weights)
+        return {f"encoder.{key}": value for key, value in net.encoder.state_dict().items()}
+
+
+def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> nn.Module:
+    if arch not in ARCHITECTURES:
+        raise unknown_choice("model.arch", arch, ARCHITECTURES)
+    if encoder is None:
+        raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
+    _check_encoder(arch, encoder)
+    extra = {"dynamic_img_size": True} if arch == "dpt" else {}  # else it takes one image size only
+    try:
+        net = smp.create_model(arch, encoder, encoder_weights=weights, classes=num_classes, **extra)
+    except (ValueError, KeyError, TypeError, RuntimeError) as error:
+        raise ModelError(f"model.arch={arch} cannot be built on model.encoder={encoder}: {error}") from error
+    if MULTIPLE_PX % net.encoder.output_stride:
+        patch_px = net.encoder.output_stride
+        raise ModelError(
+            f"model.encoder={encoder} has patches of {patch_px} px, which must divide {MULTIPLE_PX}."
+        )
+    return net
+
+
+def _check_encoder(arch: str, encoder: str) -> None:
+    if encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-")):
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        if config and config.fixed_input_size and arch != "dpt":
+            raise ModelError(
+                f"model.encoder={encoder} takes images of one size only. Choose another encoder."
+            )
+    elif encoder not in SMP_ENCODERS:
+        every = [*SMP_ENCODERS, *(f"tu-{name}" for name in timm.list_models())]
+        raise unknown_choice("model.encoder", encoder, every, [*SMP_ENCODERS, "tu-<any timm model>"])
+
+
+def _normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of 0..1 pixels. SMP keeps its own in files on the hub; nearly all are ImageNet's."""
+    if encoder.startswith("tu-"):
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    return (HALF, HALF) if encoder in INCEPTION_FAMILY else (IMAGENET_MEAN, IMAGENET_STD)

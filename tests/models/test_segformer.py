@@ -1,0 +1,175 @@
+"""SegFormer against the paper's figures, and against its mathematics written out the slow way in float64."""
+
+from itertools import pairwise
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.segformer import VARIANTS, Attention, MMSegHead, PaperHead, SegFormer
+
+# Millions of parameters with the ADE20K head of 150 classes: table 1 of arXiv 2105.15203, rounded to 0.1.
+PUBLISHED = {"b0": 3.8, "b1": 13.7, "b2": 27.5, "b3": 47.3, "b4": 64.1, "b5": 84.7}
+CHANNELS = (32, 64, 160, 256)
+EXACT = {"rtol": 1e-12, "atol": 1e-12}
+
+
+@pytest.fixture(scope="module")
+def b0() -> SegFormer:
+    torch.manual_seed(0)
+    return SegFormer("b0", num_classes=5).eval()
+
+
+@pytest.fixture
+def maps() -> list[Tensor]:
+    """What the encoder of B0 gives for a 36 x 52 image: sizes that do not halve evenly."""
+    generator = torch.Generator().manual_seed(1)
+    sizes = [(9, 13), (5, 7), (3, 4), (2, 2)]
+    return [
+        torch.randn(2, c, *size, generator=generator, dtype=torch.float64, requires_grad=True)
+        for c, size in zip(CHANNELS, sizes, strict=True)
+    ]
+
+
+def randomised(head: nn.Module) -> nn.Module:
+    """In float64, with norms that do something, so that a wrong fold cannot hide."""
+    generator = torch.Generator().manual_seed(2)
+    for tensor in head.double().state_dict().values():
+        if tensor.is_floating_point():
+            tensor.copy_(torch.rand(tensor.shape, generator=generator, dtype=torch.float64) + 0.5)
+    return head
+
+
+def up(x: Tensor, like: Tensor) -> Tensor:
+    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+
+
+def unfolded_paper_head(head: PaperHead, maps: list[Tensor]) -> Tensor:
+    """The decoder as the paper draws it: project, upsample, concatenate, fuse."""
+    projected = [
+        mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for x, mlp in zip(maps, head.mlps, strict=True)
+    ]
+    concatenated = torch.cat([up(x, maps[0]) for x in projected[::-1]], dim=1)
+    return head.classifier(F.relu(head.norm(head.fuse(concatenated))))
+
+
+def unfolded_mmseg_head(head: MMSegHead, maps: list[Tensor]) -> Tensor:
+    branches = [up(conv(x), maps[0]) for x, conv in zip(maps, head.convs, strict=True)]
+    return head.classifier(F.relu(head.norm(head.fuse(torch.cat(branches, dim=1)))))
+
+
+@pytest.mark.parametrize("training", [False, True])
+@pytest.mark.parametrize(
+    ("kind", "unfolded"), [(PaperHead, unfolded_paper_head), (MMSegHead, unfolded_mmseg_head)]
+)
+def test_folded_head_equals_the_unfolded_one(kind, unfolded, training, maps):
+    head = randomised(kind(CHANNELS, 16, 5, dropout=0.0)).train(training)
+    inputs = [*maps, *head.parameters()]
+    direction = torch.randn(2, 5, 9, 13, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+
+    expected = unfolded(head, maps)
+    expected_gradients = torch.autograd.grad((expected * direction).mean(), inputs)
+    logits = head(maps)
+    gradients = torch.autograd.grad((logits * direction).mean(), inputs)
+
+    torch.testing.assert_close(logits, expected, **EXACT)
+    for gradient, reference in zip(gradients, expected_gradients, strict=True):
+        torch.testing.assert_close(gradient, reference, **EXACT)
+
+
+@pytest.mark.parametrize("reduction", [1, 2, 4])
+def test_attention_equals_the_softmax_written_out(reduction):
+    torch.manual_seed(0)
+    B, H, W, C, heads = 2, 6, 5, 12, 3
+    attention = Attention(C, heads, reduction).double()
+    x = torch.randn(B, H, W, C, dtype=torch.float64)
+
+    context = x
+    if reduction > 1:
+        context = attention.reduce(x.permute(0, 3, 1, 2)).permute(0, 2, 3, 1)
+        context = attention.reduce_norm(context)
+    q = attention.q(x).reshape(B, -1, heads, C // heads)
+    k, v = attention.kv(context).reshape(B, -1, 2 * C).split(C, dim=-1)
+    k, v = k.reshape(B, -1, heads, C // heads), v.reshape(B, -1, heads, C // heads)
+    scores = torch.einsum("bqhc,bkhc->bhqk", q, k) / (C // heads) ** 0.5
+    expected = attention.proj(torch.einsum("bhqk,bkhc->bqhc", scores.softmax(-1), v).reshape(B, H, W, C))
+
+    torch.testing.assert_close(attention(x), expected, **EXACT)
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_parameter_count_is_the_published_one(variant):
+    with torch.device("meta"):
+        model = SegFormer(variant, num_classes=150)
+    millions = sum(p.numel() for p in model.parameters()) / 1e6
+    # The figures are rounded to 0.05; the authors' counter also leaves out a little, so 0.1 is allowed.
+    assert millions == pytest.approx(PUBLISHED[variant], abs=0.1)
+
+
+def test_decoder_width_and_head_follow_the_arguments():
+    with torch.device("meta"):
+        assert SegFormer("b2").head.classifier.in_channels == 768
+        assert SegFormer("b2", head="mmseg").head.classifier.in_channels == 256
+        assert SegFormer("b2", decoder_width=64).head.classifier.in_channels == 64
+
+
+@settings(max_examples=25, deadline=None)
+@given(height=st.integers(1, 130), width=st.integers(1, 130))
+def test_any_size_gives_logits_at_a_quarter(b0, height, width):
+    image = torch.randint(0, 256, (1, 3, height, width), dtype=torch.uint8)
+    with torch.no_grad():
+        logits = b0(image)
+    assert logits.shape == (1, 5, (height + 3) // 4, (width + 3) // 4)
+    assert logits.isfinite().all()
+
+
+def test_encoder_maps_have_the_strides_and_channels_of_the_paper(b0):
+    with torch.no_grad():
+        maps = b0.encoder(torch.zeros(2, 3, 64, 96))
+    assert [tuple(m.shape) for m in maps] == [
+        (2, c, 64 // s, 96 // s) for c, s in zip(CHANNELS, (4, 8, 16, 32), strict=True)
+    ]
+
+
+def test_bytes_and_floats_of_the_same_pixels_agree(b0):
+    image = torch.randint(0, 256, (2, 3, 40, 56), dtype=torch.uint8)
+    with torch.no_grad():
+        assert torch.equal(b0(image), b0(image.float()))
+
+
+def test_normalisation_is_imagenets(b0):
+    grey = torch.tensor([123.675, 116.28, 103.53]).view(1, 3, 1, 1).expand(1, 3, 32, 32)
+    with torch.no_grad():
+        expected = b0.head(b0.encoder(torch.zeros(1, 3, 32, 32)))
+        torch.testing.assert_close(b0(grey), expected, rtol=0, atol=1e-4)
+
+
+def test_an_image_does_not_depend_on_the_rest_of_its_batch():
+    torch.manual_seed(0)
+    model = SegFormer("b0", num_classes=5).double().eval()
+    images = 255 * torch.rand(3, 3, 45, 38, dtype=torch.float64)
+    with torch.no_grad():
+        together = model(images)
+        alone = torch.cat([model(image[None]) for image in images])
+    torch.testing.assert_close(together, alone, rtol=0, atol=1e-10)
+
+
+def test_stochastic_depth_rises_linearly():
+    model = SegFormer("b0", drop_path=0.7)
+    rates = [block.drop_path.drop_prob for stage in model.encoder.stages for block in stage.blocks]
+    assert rates == pytest.approx([0.1 * i for i in range(8)])
+    assert all(a < b for a, b in pairwise(rates))
+
+
+def test_every_parameter_learns():
+    torch.manual_seed(0)
+    model = SegFormer("b0", num_classes=5, drop_path=0.0)
+    model(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)).square().mean().backward()
+    assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
+
+
+def test_normalisation_is_no_part_of_a_checkpoint(b0):
+    assert not {"mean", "std"} & b0.state_dict().keys()
