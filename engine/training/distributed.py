@@ -12,8 +12,11 @@ from dataclasses import dataclass
 import torch
 import torch.distributed as dist
 import torch.distributed.nn.functional as dist_functional
+from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+from losses.statistics import full_precision
 
 
 @dataclass(frozen=True)
@@ -85,11 +88,12 @@ def distribute(model: nn.Module, process: Process) -> nn.Module:
     if process.is_alone:
         return model
     if process.device.type == "cuda":
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        model = convert_sync_batchnorm(model)
         return DistributedDataParallel(model, device_ids=[process.device.index])
     for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.__class__ = GlobalBatchNorm  # the same parameters and buffers, another forward
+        if isinstance(module, nn.BatchNorm2d):  # the same parameters and buffers, another forward
+            has_act = isinstance(module, BatchNormAct2d)
+            module.__class__ = GlobalBatchNormAct if has_act else GlobalBatchNorm
     return DistributedDataParallel(model)
 
 
@@ -98,16 +102,29 @@ class GlobalBatchNorm(nn.BatchNorm2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)"""
-        if not self.training:
-            return super().forward(x)
-        count = x.new_tensor([x.numel() / x.shape[1]])
-        moments = torch.cat([count, x.sum((0, 2, 3)), x.square().sum((0, 2, 3))])  # (1 + 2C,)
-        count, total, squares = dist_functional.all_reduce(moments).split([1, x.shape[1], x.shape[1]])
-        mean = total / count
-        variance = squares / count - mean.square()
-        with torch.no_grad():
-            self.num_batches_tracked += 1
-            self.running_mean.lerp_(mean, self.momentum)
-            self.running_var.lerp_(variance * count / (count - 1), self.momentum)
-        scale = self.weight * (variance + self.eps).rsqrt()
-        return x * scale[:, None, None] + (self.bias - mean * scale)[:, None, None]
+        return _normalise(self, x) if self.training else super().forward(x)
+
+
+class GlobalBatchNormAct(BatchNormAct2d):
+    """The same for timm's BatchNorm that has its activation inside."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H, W)"""
+        return self.act(self.drop(_normalise(self, x))) if self.training else super().forward(x)
+
+
+def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
+    """The mean comes first and the variance around it: E[x^2] - E[x]^2 loses its digits in float32."""
+    wide = full_precision(x)
+    per_channel = wide.sum((0, 2, 3))  # (C,)
+    count = per_channel.new_tensor([wide.numel() / wide.shape[1]])
+    count, total = dist_functional.all_reduce(torch.cat([count, per_channel])).split([1, wide.shape[1]])
+    mean = total / count
+    centred = wide - mean[:, None, None]
+    variance = dist_functional.all_reduce(centred.square().sum((0, 2, 3))) / count
+    with torch.no_grad():
+        norm.num_batches_tracked += 1
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return (centred * scale[:, None, None] + norm.bias[:, None, None]).to(x.dtype)

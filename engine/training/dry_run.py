@@ -49,7 +49,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "an update": f"{update_seconds:.3f} s ({recipe.train.batch / update_seconds:.1f} images/s)",
         "scoring": f"{image_seconds:.3f} s an image, {num_images} images, {num_evaluations} times",
         "the whole run": f"{_duration(training + scoring)}, of it {_duration(scoring)} scoring",
-        "disk": f"{needed / 1e6:,.0f} MB for the best {recipe.keep.top} and the state, of {free / 1e6:,.0f} free",
+        "disk": f"{needed / 1e6:,.0f} MB at the most, {free / 1e6:,.0f} MB free",
     }.items():
         table.add_row(what, value)
     console.print(table)

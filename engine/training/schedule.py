@@ -19,9 +19,10 @@ def factor(section, base_lr: float, step: int, num_steps: int) -> float:
         step: counted from 0.
         num_steps: of the whole training.
     """
-    if step < section.warmup:
-        return (step + 1) / section.warmup
-    progress = (step - section.warmup) / max(1, num_steps - section.warmup)  # 0..1
+    warmup = 0 if section.name == "onecycle" else section.warmup  # whose curve rises by itself
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, num_steps - warmup)  # 0..1
     floor = section.min_lr / base_lr
     return floor + (1 - floor) * CURVES[section.name](section, progress, step)
 

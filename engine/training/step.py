@@ -121,11 +121,12 @@ class SupervisedStep:
         self.scaler.scale(loss / self.settings.accumulate).backward()
 
     def _apply(self, optimizer: torch.optim.Optimizer) -> None:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        if all(p.grad is None for p in parameters):
+            return  # a discriminator that takes no part yet; the loss scaler would refuse it
         if self.settings.clip_norm is not None:
             self.scaler.unscale_(optimizer)
-            clip_grad_norm_(
-                [p for group in optimizer.param_groups for p in group["params"]], self.settings.clip_norm
-            )
+            clip_grad_norm_(parameters, self.settings.clip_norm)
         self.scaler.step(optimizer)
         optimizer.zero_grad(set_to_none=True)
 

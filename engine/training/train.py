@@ -5,13 +5,13 @@ from rich.console import Console
 
 import engine.data
 from engine import __version__
-from engine.recipe import Recipe
+from engine.recipe import Recipe, explain, load_recipe
 from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table
 from engine.reporting.html import write_report
 from engine.reporting.journal import Journal, JsonLog
 from engine.reporting.pictures import sheet
 from engine.reporting.tensorboard import TensorBoard
-from engine.run_folder import DataIdentity, Manifest, RunFolder, write_json, write_text
+from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
@@ -20,6 +20,8 @@ from engine.training.fit import Plan, fit
 from engine.training.interrupt import StopSignal
 from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
+
+MAY_CHANGE = ("data.root", "data.resident", "data.workers", "log.", "output.", "train.compile")  # on a resume
 
 
 def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> bool:
@@ -78,8 +80,10 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
 def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
     """A new folder, or the state of the old one put into the step."""
     if resume:
+        manifest = run.read_manifest()
+        _require_same_training(run, manifest, session)
         load_state(run, session.step)
-        return run.read_manifest()
+        return manifest
     require_room(run, session.step, session.recipe.keep.top)
     data = session.recipe.data
     val = session.val if not data.select else engine.data.open_split(data, data.val)
@@ -104,6 +108,28 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
         run.write_manifest(manifest)
     wait_for_main(session.process)
     return manifest
+
+
+def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
+    """Raises RunFolderError where the recipe or the images are not those that the run began with."""
+    before = {key: value for key, value, _ in explain(load_recipe(run.recipe))}
+    now = {key: value for key, value, _ in explain(session.recipe)}
+    changed = [
+        f"  {key}: {before.get(key, 'absent')} in the run, {now.get(key, 'absent')} now"
+        for key in [*before, *(key for key in now if key not in before)]
+        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+    ]
+    if changed:
+        raise RunFolderError(
+            f"--resume goes on with the very training of {run.path}, but the recipe differs:\n"
+            + "\n".join(changed)
+            + "\nTake the changes back, or start a new run from its weights: "
+            + f"model.weights={run.path} name=<another name>"
+        )
+    if session.train.fingerprint() != manifest.data.train_fingerprint:
+        raise RunFolderError(
+            f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
+        )
 
 
 def _open_journal(run: RunFolder, session: Session, console: Console) -> Journal:
@@ -156,9 +182,9 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     console.print(facts_below(next(iter(scores.values()))))
     if not recipe.data.select:
         console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
-    console.print(
-        f"report       {run.report}\ncheckpoints  {run.top}\nTensorBoard  tensorboard --logdir {run.path}"
-    )
+    for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
+        console.print(f"{what:<12} {where}")
+    console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
 
 
 def num_parameters(model: torch.nn.Module) -> int:

@@ -1,0 +1,135 @@
+"""`engine.ensemble` on what runs left, from its command line to ensemble.json."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.ensemble import main
+from engine.run import main as run_main
+from engine.run_folder import RunFolder
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "data.synthetic.size=32",
+    "data.synthetic.train_samples=8",
+    "data.synthetic.val_samples=4",
+    "augment.crop=32",
+    "schedule.warmup=1",
+    "train.steps=4",
+    "train.batch=4",
+    "eval.every=2",
+    "log.images=0",
+]
+
+
+def train(folder: Path, name: str, *more: str) -> None:
+    recipe = str(ROOT / "recipes/demo.yaml")
+    assert run_main([recipe, *TINY, f"output.dir={folder}", f"name={name}", *more]) == 0
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs on one data set, one of them an SMP architecture, and one run on other scenes."""
+    folder = tmp_path_factory.mktemp("runs")
+    train(folder / "same", "segformer")
+    train(folder / "same", "unet", "model.arch=unet", "model.encoder=resnet18", "seed=1")
+    train(folder / "other", "more", "data.synthetic.val_samples=5")
+    return folder
+
+
+@pytest.fixture
+def runs(trained: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(trained, tmp_path / "runs"))
+
+
+def test_the_best_of_all_runs_are_ensembled_whatever_their_architecture(runs: Path) -> None:
+    kept = {
+        (name, member.step): member.scores["mIoU"]
+        for name in ("segformer", "unet")
+        for member in RunFolder(runs / "same" / name).read_manifest().members
+    }
+    assert main([str(runs / "same"), "--top", "4"]) == 0
+    told = json.loads((runs / "same/ensemble.json").read_text())
+    assert len(told["members"]) == len(kept) == 4
+    for member in told["members"]:
+        assert (runs / "same" / member["path"]).is_file()
+        assert member["mIoU"] == pytest.approx(kept[member["run"], member["step"]], abs=1e-12)
+    scores = [member["mIoU"] for member in told["members"]]
+    assert scores == sorted(scores, reverse=True)
+    assert {"mIoU", "mAcc", "aAcc", "IoU"} == told["ensembles"]["mean"].keys()
+    assert told["dataset"]["num_images"] == 4
+    assert told["protocol"]["name"] == "native"
+
+
+def test_three_members_unless_told_otherwise(runs: Path) -> None:
+    assert main([str(runs / "same")]) == 0
+    assert len(json.loads((runs / "same/ensemble.json").read_text())["members"]) == 3
+
+
+def test_several_groups_are_listed_with_a_command_each(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(runs)]) == 2
+    told = capsys.readouterr().err
+    commands = [
+        line.split("engine.ensemble ")[1].split()
+        for line in told.splitlines()
+        if "-m engine.ensemble " in line
+    ]
+    assert sorted(map(len, commands)) == [1, 2]
+    assert not (runs / "ensemble.json").exists()
+    for folders in commands:
+        assert main(folders) == 0
+
+
+def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
+    assert main([str(runs / "other"), "eval.flip=true", "eval.scales=[0.5, 1.0]"]) == 0
+    protocol = json.loads((runs / "other/ensemble.json").read_text())["protocol"]
+    assert (protocol["flip"], protocol["scales"]) == (True, [0.5, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere"], "nowhere"),
+        (["."], "No run in"),
+        (["{runs}/other", "--top", "0"], "--top"),
+        (["{runs}/other", "eval.flipp=true"], "did you mean flip"),
+        (["{runs}/other", "data.synthetic.seed=9"], "not those"),
+        (["eval.flip=true"], "No folder was named"),
+    ],
+)
+def test_wrong_input_is_exit_2(
+    runs: Path,
+    arguments: list[str],
+    said: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(runs.parent)
+    (runs.parent / "empty").mkdir()
+    if arguments == ["."]:
+        monkeypatch.chdir(runs.parent / "empty")
+    assert main([text.format(runs=runs) for text in arguments]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+
+
+def test_an_altered_checkpoint_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = next((runs / "other/more/top").glob("*.safetensors"))
+    content = bytearray(checkpoint.read_bytes())
+    content[-1] ^= 1
+    checkpoint.write_bytes(content)
+    assert main([str(runs / "other")]) == 2
+    assert "SHA-256" in capsys.readouterr().err
+
+
+def test_a_checkpoint_of_other_classes_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = RunFolder(runs / "other/more")
+    manifest = run.read_manifest()
+    run.write_manifest(manifest.model_copy(update={"class_names": [*manifest.class_names, "whale"]}))
+    assert main([str(runs / "other")]) == 2
+    assert "whale" in capsys.readouterr().err

@@ -1,0 +1,287 @@
+"""`engine.run` from its command line to its run folder, on drawn scenes of 32 px."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from engine.recipe import load_recipe
+from engine.run import main
+from engine.run_folder import RunFolder, sha256_of
+from engine.scoring.confusion import Scores
+
+ROOT = Path(__file__).parents[2]
+RECIPE = str(ROOT / "recipes/demo.yaml")
+TINY = [
+    "data.synthetic.size=32",
+    "data.synthetic.train_samples=8",
+    "data.synthetic.val_samples=5",
+    "augment.crop=32",
+    "schedule.warmup=1",
+    "train.steps=6",
+    "train.batch=4",
+    "eval.every=2",
+    "log.every=2",
+    "log.images=2",
+]
+ADVERSARIAL = ["adversarial.start=2", "adversarial.ramp=2", "adversarial.channels=8", "adversarial.layers=2"]
+
+
+def tiny(folder: Path, name: str, *more: str) -> list[str]:
+    return [RECIPE, *TINY, f"output.dir={folder}", f"name={name}", *more]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    """A finished adversarial run with a moving average."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    assert main(tiny(folder, "whole", *ADVERSARIAL, "train.ema=0.9")) == 0
+    return RunFolder(folder / "whole")
+
+
+def test_a_run_leaves_every_file_that_the_readme_lists(run: RunFolder) -> None:
+    listed = [
+        run.recipe,
+        run.manifest,
+        run.last_state,
+        run.log,
+        run.ensemble,
+        run.scores,
+        run.predictions,
+        run.report,
+    ]
+    assert [path.name for path in listed if not path.is_file()] == []
+    assert len(list(run.top.glob("*.safetensors"))) == 3
+    assert len(list(run.path.glob("events.out.tfevents.*"))) == 1
+    assert list(run.path.rglob("*.part")) == []
+
+
+def test_the_manifest_is_true(run: RunFolder) -> None:
+    manifest = run.read_manifest()
+    assert manifest.finished
+    assert {member.step for member in manifest.members} == {2, 4, 6}
+    scores = [member.scores["mIoU"] for member in manifest.members]
+    assert scores == sorted(scores, reverse=True)
+    for member in manifest.members:
+        assert sha256_of(run.path / member.file) == member.sha256
+
+
+def test_the_saved_recipe_is_the_run_that_was_made(run: RunFolder) -> None:
+    recipe = load_recipe(run.recipe)
+    assert recipe.train.steps == 6
+    assert recipe.adversarial is not None
+    assert recipe.adversarial.start == 2
+
+
+def test_the_log_has_a_line_for_each_log_step_and_evaluation(run: RunFolder) -> None:
+    rows = [json.loads(line) for line in run.log.read_text().splitlines()]
+    assert [(row["step"], row["split"]) for row in rows] == [
+        (step, split) for step in (2, 4, 6) for split in ("train", "val")
+    ]
+    train, val = rows[2], rows[3]
+    assert train["loss"] == pytest.approx(
+        train["decode.loss_ce"] + train["decode.loss_dice"]
+    )  # the adversarial term stands under its own tag
+    assert {
+        "adv/g_loss",
+        "adv/d_loss",
+        "adv/weight",
+        "lr",
+        "base_lr",
+        "time",
+        "data_time",
+        "memory",
+    } <= train.keys()
+    assert "adv/g_loss" not in rows[0]  # it starts at update 2
+    assert set(val["IoU"]) == set(run.read_manifest().class_names)
+
+
+def test_tensorboard_has_the_tags_of_the_design(run: RunFolder) -> None:
+    events = EventAccumulator(str(run.path))
+    events.Reload()
+    scalars = set(events.Tags()["scalars"])
+    wanted = {"loss", "decode.loss_ce", "decode.loss_dice", "decode.acc_seg", "lr", "base_lr"}
+    wanted |= {"time", "data_time", "memory"}
+    assert {f"train/{name}" for name in wanted} <= scalars
+    assert {"val/mIoU", "val/mAcc", "val/aAcc", "val/loss", "val/IoU/background", "adv/d_loss"} <= scalars
+    assert events.Tags()["images"] == ["val/predictions"]
+
+
+def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
+    told = json.loads(run.ensemble.read_text())
+    manifest = run.read_manifest()
+    with h5py.File(run.scores) as file:
+        assert len(file["ids"]) == 5
+        summed = {name: counts[:].sum(axis=0) for name, counts in file["confusion"].items()}
+    assert set(summed) == {"mean", *(f"whole step {member.step}" for member in manifest.members)}
+    for step, numbers in [(m["step"], m) for m in told["members"]] + [(None, told["ensembles"]["mean"])]:
+        matrix = summed["mean" if step is None else f"whole step {step}"]
+        assert Scores.of(np.asarray(matrix), tuple(manifest.class_names)).mIoU == pytest.approx(
+            numbers["mIoU"]
+        )
+
+
+def test_a_member_scores_the_same_in_the_end_as_when_it_was_kept(run: RunFolder) -> None:
+    kept = {member.step: member.scores["mIoU"] for member in run.read_manifest().members}
+    told = {member["step"]: member["mIoU"] for member in json.loads(run.ensemble.read_text())["members"]}
+    assert told == pytest.approx(kept, abs=1e-12)
+
+
+def test_an_existing_run_is_never_overwritten(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.stat().st_mtime_ns for path in run.path.rglob("*")}
+    assert main(tiny(run.path.parent, "whole")) == 2
+    assert "--resume" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in run.path.rglob("*")} == before
+
+
+def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
+    """Stopped by a signal after some update, gone on with: the same weights as in one go."""
+    command = [sys.executable, "-c", STOPS_ITSELF, *tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9")]
+    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert stopped.returncode == 1, stopped.stderr
+    assert "--resume" in stopped.stdout
+    again = RunFolder(tmp_path / "whole")
+    assert not again.report.exists()
+    assert main([*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]) == 0
+    for name in ("last/state.safetensors", "top/step-0000006.safetensors"):
+        one, two = load_file(run.path / name), load_file(again.path / name)
+        assert one.keys() == two.keys()
+        assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    steps = [json.loads(line)["step"] for line in again.log.read_text().splitlines()]
+    assert steps == [2, 2, 4, 4, 6, 6]
+
+
+STOPS_ITSELF = f"""
+import os, signal, sys
+from engine.training.step import SupervisedStep
+update = SupervisedStep.__call__
+def update_then_stop(self, batch):
+    metrics = update(self, batch)
+    if self.count == 3:
+        os.kill(os.getpid(), signal.{signal.SIGINT.name})
+    return metrics
+SupervisedStep.__call__ = update_then_stop
+from engine.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_resume_without_a_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*tiny(tmp_path, "none"), "--resume"]) == 2
+    assert "nothing to go on from" in capsys.readouterr().err
+
+
+def test_resume_with_another_recipe_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*tiny(run.path.parent, "whole", *ADVERSARIAL, "train.ema=0.8"), "--resume"]) == 2
+    assert "train.ema: 0.9 in the run, 0.8 now" in capsys.readouterr().err
+
+
+def test_resume_may_log_more_often(run: RunFolder) -> None:
+    again = tiny(run.path.parent, "whole", *ADVERSARIAL, "train.ema=0.9", "log.every=1")
+    assert main([*again, "--resume"]) == 0
+
+
+def test_dry_run_prints_the_cost_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*tiny(tmp_path, "dry", *ADVERSARIAL), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    for what in ("parameters", "memory", "an update", "the whole run", "disk"):
+        assert what in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_explain_says_where_values_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([RECIPE, "optimizer.lr=3e-3", "--explain"]) == 0
+    told = capsys.readouterr().out
+    assert "0.003" in told
+    assert "override optimizer.lr=3e-3" in told
+    assert "demo.yaml:" in told
+    assert "default" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nothing.yaml"], "nothing.yaml"),
+        ([RECIPE, "optimiser.lr=1", "train.bacth=2"], "2 mistakes"),
+        ([RECIPE, "train.bacth=2"], "did you mean batch?"),
+        ([str(ROOT / "recipes/b2_ce.yaml"), "data.root=/nowhere"], "/nowhere"),
+        ([RECIPE, "model.from_scratch=false"], "model.from_scratch=true"),
+        ([RECIPE, "train.accumulate=3"], "train.batch"),
+        ([RECIPE, "data.resident=gpu"], "data.resident"),
+        ([RECIPE, "model.arch=unett", "model.encoder=resnet18"], "unet"),
+        ([RECIPE, "loss.0.class_weights=[1, 2]"], "class"),
+    ],
+)
+def test_wrong_input_is_exit_2_and_one_message(
+    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([*arguments, f"output.dir={tmp_path}"]) == 2
+    told = capsys.readouterr().err
+    assert said in told
+    assert "Traceback" not in told
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([RECIPE, "data.resident=gpu", f"output.dir={tmp_path}", "--debug"]) == 2
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_disk_that_is_too_small_is_refused_before_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = type("Usage", (), {"free": 1_000_000})
+    monkeypatch.setattr("engine.training.checkpoint.shutil.disk_usage", lambda path: usage)
+    assert main(tiny(tmp_path, "full")) == 2
+    assert "output.dir" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_loss_that_explodes_fails_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(tiny(tmp_path, "nan", "optimizer.lr=1e30")) == 1
+    assert "optimizer.clip_norm" in capsys.readouterr().err
+
+
+def test_help_answers_without_torch() -> None:
+    code = "import sys; from engine.run import main; main(['--help']); sys.exit(2 * ('torch' in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "--dry-run" in done.stdout
+
+
+def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
+    """Without dropout, the first evaluation of two processes is that of one up to rounding."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
+    command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "engine.run"]
+    plain = ["model.drop_path=0", "model.dropout=0", "train.steps=2"]
+    done = subprocess.run(
+        [*command, *tiny(tmp_path, "two", *plain)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert main(tiny(tmp_path, "one", *plain)) == 0
+    rows = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    (train_one, val_one), (train_two, val_two) = rows
+    assert train_two["loss"] == pytest.approx(train_one["loss"], rel=1e-4)
+    assert val_two["loss"] == pytest.approx(val_one["loss"], rel=1e-3)
+    one, two = (load_file(tmp_path / name / "top/step-0000002.safetensors") for name in ("one", "two"))
+    for key, tensor in one.items():
+        torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=2e-3, msg=key)

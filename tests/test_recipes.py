@@ -1,0 +1,36 @@
+"""Every shipped recipe is loaded, built, and stepped once, on a tiny folder and small crops."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.recipe import load_recipe
+from engine.training.distributed import Process, start_process
+from engine.training.session import build_session
+
+RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
+SMALL = ["augment.crop=64", "train.batch=2", "model.weights=null", "model.from_scratch=true"]
+
+
+@pytest.fixture(scope="module")
+def process() -> Process:
+    return start_process()
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipe_builds_and_makes_an_update(path: Path, voc_folder: Path, process: Process) -> None:
+    overrides = list(SMALL)
+    if load_recipe(path).data.format == "voc":
+        overrides += [f"data.root={voc_folder}", "data.train=train", "data.val=val"]
+    session = build_session(load_recipe(path, overrides), process, lambda what: lambda done, total: None)
+    session.step.count = session.recipe.train.steps - 1  # where the discriminator takes part
+    metrics = session.step(next(session.batches.starting_at(0)))
+    assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
+    assert ("adv/d_loss" in metrics) == (session.recipe.adversarial is not None)
+    assert session.step.count == session.recipe.train.steps
+
+
+def test_there_is_a_recipe_for_each_name_of_the_readme() -> None:
+    readme = (Path(__file__).parents[1] / "README.md").read_text()
+    assert [path.name for path in RECIPES if f"`{path.name}`" not in readme] == []
