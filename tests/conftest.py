@@ -1,10 +1,57 @@
 """What every test runs under: one thread, so workers do not fight for cores, and no clock in a verdict."""
 
 import os
+from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, here and in the processes that tests start
 
+import numpy as np
+import pytest
 from hypothesis import settings
+from PIL import Image
 
 settings.register_profile("trident", deadline=None, derandomize=True)
 settings.load_profile("trident")
+
+VOC_SIZES = {  # (h, w) px
+    "train": [(40, 56), (64, 48), (48, 48), (40, 56), (72, 41), (53, 64)],
+    "val": [(40, 56), (48, 64), (40, 56), (45, 45)],
+}
+
+
+@pytest.fixture
+def voc_folder(tmp_path: Path) -> Path:
+    """A folder in VOC layout for classes voc21: splits train (6 images) and val (4), palette masks.
+
+    Each image is a grey ground with one box, whose colour belongs to its class and whose border is void.
+    """
+    from engine.data.voc import voc_palette  # here, so that tests of the recipe need no torch
+
+    root = tmp_path / "VOC2012"
+    for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):
+        (root / folder).mkdir(parents=True)
+    palette = voc_palette()
+    for split, sizes in VOC_SIZES.items():
+        ids = [f"{split}_{number:06d}" for number in range(len(sizes))]
+        (root / "ImageSets/Segmentation" / f"{split}.txt").write_text("\n".join(ids) + "\n")
+        for number, (id, (h, w)) in enumerate(zip(ids, sizes, strict=True)):
+            class_id = (15, 8, 12)[number % 3]  # person, cat, dog
+            labels = np.zeros((h, w), np.uint8)
+            labels[h // 5 : -h // 5, w // 5 : -w // 5] = 255
+            labels[h // 5 + 2 : -h // 5 - 2, w // 5 + 2 : -w // 5 - 2] = class_id
+            image = np.full((h, w, 3), 90, np.uint8)
+            image[labels > 0] = palette[class_id]
+            Image.fromarray(image).save(root / "JPEGImages" / f"{id}.jpg", quality=95)
+            mask = Image.fromarray(labels)
+            mask.putpalette([value for colour in palette for value in colour])
+            mask.save(root / "SegmentationClass" / f"{id}.png")
+    return root
+
+
+@pytest.fixture(scope="session")
+def shared_voc() -> Path:
+    """The real photos beside the checkout; a test that asks for them is skipped where they are absent."""
+    root = Path(__file__).parents[2] / "shared/data/voc2012_animals"
+    if not root.is_dir():
+        pytest.skip("no ../shared/data/voc2012_animals beside this checkout: nothing checked on real photos")
+    return root

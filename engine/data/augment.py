@@ -1,9 +1,9 @@
 """Augmentation on the device: one warp and one colour change a sample, drawn from (seed, epoch, sample id).
 
 Scale, rotation, flip, crop and elastic deformation are composed into one sampling grid, so each pixel is
-interpolated
-once: bilinear for the image, nearest for the labels. What lies outside the image becomes black and
-    `ignore_index`, never class 0. Knows nothing of files, batches or the order of samples.
+interpolated once: bilinear for the image, nearest for the labels. What lies outside the image becomes
+`ignore_index`, never class 0, and black before the colour change. Knows nothing of files or of batches'
+order.
 
 Shapes: B samples, padded to H x W pixels; S the side of the square crop.
 """
@@ -97,10 +97,12 @@ class Augment:
         crop = self.section.crop
         H, W = images.shape[-2:]
         matrices = [_crop_to_source(p, size, crop, (H, W)) for p, size in zip(parameters, sizes, strict=True)]
-        theta = torch.from_numpy(np.stack(matrices)).to(
-            images.device, torch.float32, non_blocking=True
-        )  # (B, 2, 3)
-        grid = F.affine_grid(theta, [len(matrices), 1, crop, crop], align_corners=False)  # (B, S, S, 2)
+        theta = torch.from_numpy(np.stack(matrices)).to(images.device, torch.float32, non_blocking=True)
+        theta = theta[:, None, None]  # (B, 1, 1, 2, 3)
+        # Not F.affine_grid: that is a matrix product, which TF32 rounds by a visible part of a pixel.
+        centres = (2 * torch.arange(crop, device=images.device) + 1) / crop - 1  # (S,), in -1..1
+        x, y = centres[:, None], centres[:, None, None]
+        grid = x * theta[..., 0] + y * theta[..., 1] + theta[..., 2]  # (B, S, S, 2)
         if self.section.elastic > 0:
             bends = np.stack([p.bend_px / p.scale for p in parameters])  # in source pixels
             field = torch.from_numpy(bends).to(images.device, torch.float32)

@@ -6,6 +6,7 @@ Knows nothing of batches.
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import torch
 
@@ -41,10 +42,10 @@ class Resident:
         return self._fingerprint
 
 
-def choose_residence(dataset: Dataset, wish: str, device: torch.device) -> tuple[str, int]:
+def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers: int = 1) -> tuple[str, int]:
     """Where the decoded set should live: ("gpu" | "ram" | "disk", its size in bytes).
 
-    `wish` "auto" asks what is free.
+    `wish` "auto" asks what is free, for `sharers` processes that each want a copy in the same RAM.
     """
     num_bytes = BYTES_PER_PX * sum(h * w for h, w in dataset.sizes())
     if wish == "gpu" and device.type != "cuda":
@@ -53,8 +54,16 @@ def choose_residence(dataset: Dataset, wish: str, device: torch.device) -> tuple
         return wish, num_bytes
     if device.type == "cuda" and num_bytes < SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]:
         return "gpu", num_bytes
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return ("ram" if num_bytes < SHARE_OF_FREE * free else "disk"), num_bytes
+    return ("ram" if num_bytes < SHARE_OF_FREE * free_ram_bytes() / sharers else "disk"), num_bytes
+
+
+def free_ram_bytes() -> int:
+    """What Linux could give a new process, page cache included; elsewhere half of what is built in."""
+    meminfo = Path("/proc/meminfo")
+    if meminfo.is_file():
+        [line] = [line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]
+        return int(line.split()[1]) * 1024
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
 def _read_all(dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]) -> list[Sample]:

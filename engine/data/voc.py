@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from engine.data.sample import DataError, Palette, Sample
 
@@ -74,10 +74,11 @@ class VocDataset:
         return sizes
 
     def fingerprint(self) -> str:
+        """Of classes, ids, the bytes of masks and, as those take long to read, the sizes of images."""
         digest = hashlib.sha256(repr(self.class_names).encode())
         for id in self.ids:
-            image, mask = self._image_path(id), self._mask_path(id)
-            digest.update(f"{id} {image.stat().st_size} {mask.stat().st_size}\n".encode())
+            mask = hashlib.sha256(self._mask_path(id).read_bytes()).hexdigest()
+            digest.update(f"{id} {self._image_path(id).stat().st_size} {mask}\n".encode())
         return digest.hexdigest()
 
     def _image_path(self, id: str) -> Path:
@@ -93,6 +94,12 @@ class VocDataset:
                 "ImageSets; type data.root=<your VOC2012 folder> behind the command."
             )
         lists = self._root / "ImageSets" / "Segmentation"
+        if not lists.is_dir():
+            below = [path for up in ("*", "*/*") for path in self._root.glob(f"{up}/ImageSets/Segmentation")]
+            hint = (
+                f"Did you mean data.root={below[0].parents[1]}?" if below else "Type data.root=<its folder>."
+            )
+            raise DataError(f"data.root: {self._root} is not in VOC layout, {lists} is missing. {hint}")
         path = lists / f"{split}.txt"
         if not path.is_file():
             there = sorted(p.stem for p in lists.glob("*.txt"))
@@ -141,7 +148,7 @@ class VocDataset:
 def _opened(path: Path) -> Image.Image:
     try:
         return Image.open(path)
-    except (UnidentifiedImageError, OSError) as error:
+    except (OSError, ValueError, Image.DecompressionBombError) as error:  # Pillow, on broken headers
         raise DataError(
             f"{path} cannot be read as an image: {error}. Replace it, or take its id out of the split."
         ) from error

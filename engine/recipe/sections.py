@@ -4,6 +4,7 @@ A check between two keys stands at the later one, so that every mistake is found
 files and overrides.
 """
 
+import math
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -83,6 +84,14 @@ class Augment(Section):
     mosaic: Off = key(0.0, "not available yet")
     copy_paste: Off = key(0.0, "not available yet")
 
+    @field_validator("blur", "elastic")
+    @classmethod
+    def _small_beside_the_crop(cls, value: float, info: ValidationInfo) -> float:
+        most = info.data.get("crop", math.inf) / 16  # above, blur leaves nothing to see and bends fold over
+        if value > most:
+            raise mistake(f"expected at most a sixteenth of augment.crop, {most:g}")
+        return value
+
     @field_validator("scale")
     @classmethod
     def _grows(cls, value: list[float]) -> list[float]:
@@ -103,6 +112,7 @@ class Model(Section):
     weights: Text | None = key(None, "where training starts: hf:<repository>, a file, or a run folder")
     drop_path: float = key(0.1, "stochastic depth of the last block", ge=0, lt=1)
     dropout: float = key(0.1, "of channels before the classifier", ge=0, lt=1)
+    checkpointing: bool = key(False, "SegFormer's blocks are computed again for the gradient: less memory")
 
     @field_validator("encoder")
     @classmethod
@@ -153,7 +163,7 @@ class Optimizer(Section):
     lr: Positive = key(6e-5, "peak learning rate of the encoder")
     weight_decay: NotNegative = key(0.01, "none on norms, biases and other 1-d parameters")
     head_lr_mult: Positive = key(10.0, "learning rate of the head = lr times this")
-    layer_decay: Annotated[float, Only(1.0, "off")] = key(1.0, "not available yet")
+    layer_decay: float = key(1.0, "lr of each block of SegFormer = lr of the next times this", gt=0, le=1)
     clip_norm: Positive | None = key(None, "largest norm of the gradient; null is off")
 
 

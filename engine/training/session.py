@@ -65,14 +65,14 @@ def build_session(recipe: Recipe, process: Process, counter: Callable[[str], Cou
     select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
-    weights = initialise(model, recipe.model)
+    weights = initialise(model, recipe.model, train.class_names)
     model.to(process.device)
     step = _build_step(recipe, model, len(train.class_names), process)
 
     notes = []
-    train, note = _place(train, recipe.data.resident, process.device, counter)
+    train, note = _place(train, recipe.data.resident, process, counter)
     notes.append(f"train: {len(train)} images, {note}")
-    select, note = _place(select, recipe.data.resident, process.device, counter)
+    select, note = _place(select, recipe.data.resident, process, counter)
     notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
 
     order = SampleOrder(len(train), recipe.train.batch, recipe.seed)
@@ -133,16 +133,15 @@ def _lr_factor(recipe: Recipe, step: int) -> float:
 
 
 def _place(
-    dataset: Dataset, wish: str, device: torch.device, counter: Callable[[str], Counter]
+    dataset: Dataset, wish: str, process: Process, counter: Callable[[str], Counter]
 ) -> tuple[Dataset, str]:
     """The set where it should live, and a note that says so."""
-    where, num_bytes = choose_residence(dataset, wish, device)
+    where, num_bytes = choose_residence(dataset, wish, process.device, process.world_size)
     note = f"{num_bytes / 1e6:,.0f} MB decoded"
     if where == "disk":
         return dataset, f"{note}, read from disk at each use"
-    return Resident(
-        dataset, device if where == "gpu" else torch.device("cpu"), counter("decoding")
-    ), f"{note}, in {where}"
+    device = process.device if where == "gpu" else torch.device("cpu")
+    return Resident(dataset, device, counter("decoding")), f"{note}, in {where}"
 
 
 def _require_even_shares(recipe: Recipe, process: Process) -> None:

@@ -1,0 +1,219 @@
+"""Batches: the same for every number of processes and workers, from disk and memory; each is scored once."""
+
+from collections import Counter
+from itertools import islice
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.data.augment import Augment
+from engine.data.batches import TrainBatches, num_workers, scoring_batches
+from engine.data.order import SampleOrder
+from engine.data.resident import Resident
+from engine.data.sample import DataError
+from engine.data.voc import VocDataset
+from engine.recipe.sections import Augment as Section
+
+CPU = torch.device("cpu")
+
+
+def in_memory(dataset):
+    return Resident(dataset, CPU, lambda done, total: None)
+
+
+@pytest.fixture
+def train(voc_folder):
+    return VocDataset(voc_folder, "train")
+
+
+def batches_of(dataset, batch=6, seed=0, **options):
+    order = SampleOrder(len(dataset), batch, seed)
+    augmentation = Augment(Section(crop=32), seed, dataset.ignore_index)
+    return TrainBatches(dataset, order, augmentation, CPU, **({"workers": 0} | options))
+
+
+def first(batches, count, start=0):
+    return list(islice(batches.starting_at(start), count))
+
+
+def assert_same_batches(found, expected):
+    for one, other in zip(found, expected, strict=True):
+        assert one.ids == other.ids
+        assert torch.equal(one.images, other.images) and torch.equal(one.labels, other.labels)
+
+
+class Recorder:
+    """In place of the augmentation: keeps what it is given."""
+
+    def __init__(self, ignore_index):
+        self.ignore_index = ignore_index
+
+    def parameters(self, id, epoch):
+        return (id, epoch)
+
+    def __call__(self, images, labels, sizes, parameters):
+        self.sizes, self.parameters_given = sizes, parameters
+        return images, labels
+
+
+# Training
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_processes_share_each_update_and_see_the_same_samples(train, world_size):
+    data = in_memory(train)
+    whole = first(batches_of(data), 4)
+    shares = [first(batches_of(data, rank=rank, world_size=world_size), 4) for rank in range(world_size)]
+    for update, batch in enumerate(whole):
+        assert len(batch.ids) == 6
+        for rank in range(world_size):
+            share = shares[rank][update]
+            assert share.ids == batch.ids[rank::world_size]
+            # Padding differs with the company, and with it the last bits of the grid.
+            torch.testing.assert_close(share.images, batch.images[rank::world_size], rtol=0, atol=0.3)
+            assert (share.labels != batch.labels[rank::world_size]).float().mean() < 0.002
+
+
+def test_starting_at_a_step_equals_having_trained_up_to_it(train):
+    batches = batches_of(in_memory(train), batch=4)
+    assert_same_batches(first(batches, 3, start=5), first(batches, 8)[5:])
+
+
+def test_workers_and_memory_give_the_same_batches(train):
+    expected = first(batches_of(train, batch=4), 4, start=1)
+    assert {tuple(batch.images.shape) for batch in expected} == {(4, 3, 32, 32)}
+    assert_same_batches(first(batches_of(train, batch=4, workers=1), 4, start=1), expected)
+    assert_same_batches(first(batches_of(train, batch=4, workers=2), 4, start=1), expected)
+    assert_same_batches(first(batches_of(in_memory(train), batch=4), 4, start=1), expected)
+
+
+def test_a_sample_changes_from_epoch_to_epoch(train):
+    data = in_memory(train)
+    epochs = [dict(zip(b.ids, b.images, strict=True)) for b in first(batches_of(data), 2)]
+    assert epochs[0].keys() == epochs[1].keys() == set(train.ids)
+    for id in train.ids:
+        assert not torch.equal(epochs[0][id], epochs[1][id])
+
+
+@pytest.mark.parametrize("ignore_index", [255, 200])
+def test_padding_is_void_and_black_around_each_sample(voc_folder, ignore_index):
+    for path in voc_folder.glob("SegmentationClass/*.png"):
+        labels = np.array(Image.open(path))
+        Image.fromarray(np.where(labels == 255, ignore_index, labels).astype(np.uint8)).save(path)
+    data = VocDataset(voc_folder, "train", ignore_index=ignore_index)
+    recorder = Recorder(ignore_index)
+    batches = TrainBatches(data, SampleOrder(6, 6, 0), recorder, CPU, workers=0)
+    [_, batch] = first(batches, 2)
+
+    assert batch.images.dtype == batch.labels.dtype == torch.uint8
+    assert batch.images.shape == (6, 3, 72, 64) and batch.labels.shape == (6, 72, 64)  # multiples of 8
+    assert recorder.parameters_given == [(id, 1) for id in batch.ids]
+    for row, id in enumerate(batch.ids):
+        sample = data[data.ids.index(id)]
+        h, w = sample.labels.shape
+        assert recorder.sizes[row] == (h, w)
+        assert torch.equal(batch.images[row, :, :h, :w], sample.image)
+        assert torch.equal(batch.labels[row, :h, :w], sample.labels)
+        for outside in (np.s_[h:, :], np.s_[:, w:]):
+            assert (batch.images[row][:, *outside] == 0).all()
+            assert (batch.labels[row][outside] == ignore_index).all()
+
+
+def test_padding_reaches_the_next_multiple_of_8(train):
+    sizes = []
+    for start in range(6):
+        batches = TrainBatches(train, SampleOrder(6, 1, 0), Recorder(255), CPU, workers=0)
+        sizes.append(tuple(first(batches, 1, start)[0].labels.shape))
+    expected = [
+        (40, 56),
+        (64, 48),
+        (48, 48),
+        (40, 56),
+        (72, 48),
+        (56, 64),
+    ]  # of 72 x 41 and 53 x 64, the last two
+    assert sorted(sizes) == sorted((1, h, w) for h, w in expected)
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_a_broken_image_arrives_with_its_plain_message(train, voc_folder, workers):
+    path = voc_folder / "JPEGImages" / f"{train.ids[3]}.jpg"
+    path.write_bytes(path.read_bytes()[:200])
+    for read in (
+        lambda: first(batches_of(train, workers=workers), 1),
+        lambda: list(scoring_batches(train, CPU, workers=workers)),
+    ):
+        with pytest.raises(DataError) as caught:
+            read()
+        message = str(caught.value)
+        assert message.startswith(str(path)) and "Replace it" in message
+        assert "Traceback" not in message and "worker" not in message and "\n" not in message
+
+
+# Scoring
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+@pytest.mark.parametrize("max_px", [1, 40 * 56, 40 * 56 * 2, 1 << 21])
+def test_scoring_sees_every_image_once_and_unaltered(train, world_size, max_px):
+    seen = Counter()
+    for rank in range(world_size):
+        for batch in scoring_batches(train, CPU, rank, world_size, max_px, workers=0):
+            assert batch.images.dtype == batch.labels.dtype == torch.uint8
+            assert len(batch.ids) == len(batch.images) == len(batch.labels)
+            assert len(batch.ids) == 1 or batch.labels.numel() <= max_px
+            seen.update(batch.ids)
+            for id, image, labels in zip(batch.ids, batch.images, batch.labels, strict=True):
+                sample = train[train.ids.index(id)]
+                assert torch.equal(image, sample.image) and torch.equal(labels, sample.labels)
+    assert seen == Counter(train.ids)
+
+
+def test_scoring_puts_equal_sizes_together(train):
+    batches = list(scoring_batches(train, CPU, workers=0))
+    assert sorted(len(batch.ids) for batch in batches) == [1, 1, 1, 1, 2]  # two of the six are 40 x 56
+    pair = next(batch for batch in batches if len(batch.ids) == 2)
+    assert pair.images.shape == (2, 3, 40, 56) and pair.ids == [train.ids[0], train.ids[3]]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_scoring_with_workers_equals_scoring_without(train, workers):
+    expected = list(scoring_batches(train, CPU, workers=0))
+    assert_same_batches(scoring_batches(train, CPU, workers=workers), expected)
+    assert_same_batches(scoring_batches(in_memory(train), CPU), expected)
+
+
+def test_more_processes_than_images_leaves_some_without_work(train):
+    shares = [list(scoring_batches(train, CPU, rank, 8, workers=0)) for rank in range(8)]
+    assert sum(len(batch.ids) for share in shares for batch in share) == 6
+    assert [] in shares
+
+
+# Workers
+
+
+def test_a_set_in_memory_needs_no_worker(train):
+    assert num_workers(in_memory(train), 4, 1) == 0
+    assert num_workers(train, 4, 1) == 4
+    assert num_workers(train, 0, 1) == 0
+
+
+def test_auto_shares_the_cores_between_processes(train, monkeypatch):
+    monkeypatch.setattr("os.sched_getaffinity", lambda pid: set(range(16)), raising=False)
+    assert [num_workers(train, "auto", world_size) for world_size in (1, 2, 4, 16)] == [8, 7, 3, 0]
+
+
+# Real photos
+
+
+def test_real_photos_become_batches(shared_voc):
+    data = VocDataset(shared_voc, "trainaug")
+    order = SampleOrder(len(data), 4, 0)
+    batches = TrainBatches(data, order, Augment(Section(crop=128), 0, 255), CPU, workers=0)
+    [batch] = first(batches, 1)
+    assert batch.images.shape == (4, 3, 128, 128) and batch.images.std() > 10
+    assert set(batch.labels.unique().tolist()) <= {*range(21), 255}
+    [scored] = islice(scoring_batches(data, CPU, max_px=1, workers=0), 1)
+    assert scored.ids == data.ids[:1] and torch.equal(scored.images[0], data[0].image)

@@ -1,0 +1,82 @@
+"""Sets kept in memory: the same samples, all broken ones told at once, and where a set should live."""
+
+import pytest
+import torch
+
+from engine.data.resident import Resident, choose_residence, read_or_error
+from engine.data.sample import DataError
+from engine.data.voc import VocDataset
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture
+def train(voc_folder):
+    return VocDataset(voc_folder, "train")
+
+
+def test_a_resident_set_is_the_same_set_and_needs_no_disk(train, voc_folder):
+    calls = []
+    data = Resident(train, CPU, lambda done, total: calls.append((done, total)))
+    samples, sizes, fingerprint = [train[i] for i in range(6)], train.sizes(), train.fingerprint()
+    for path in voc_folder.glob("*/*.*"):
+        path.unlink()
+    assert len(data) == 6 and data.ids == train.ids
+    assert (data.class_names, data.palette) == (train.class_names, train.palette)
+    assert data.ignore_index == train.ignore_index
+    assert data.sizes() == sizes and data.fingerprint() == fingerprint
+    for found, sample in zip((data[i] for i in range(6)), samples, strict=True):
+        assert found.id == sample.id
+        assert torch.equal(found.image, sample.image) and torch.equal(found.labels, sample.labels)
+    assert calls == [(done, 6) for done in range(1, 7)]
+
+
+@pytest.mark.parametrize("num_broken", [1, 5, 6])
+def test_all_broken_samples_are_tried_and_the_first_five_told(train, voc_folder, num_broken):
+    for id in train.ids[:num_broken]:
+        (voc_folder / "JPEGImages" / f"{id}.jpg").write_text("no image")
+    calls = []
+    with pytest.raises(DataError) as caught:
+        Resident(train, CPU, lambda done, total: calls.append(done))
+    message = str(caught.value)
+    assert calls[-1] == 6
+    assert [id in message for id in train.ids] == [number < min(num_broken, 5) for number in range(6)]
+    assert ("1 more" in message) == (num_broken == 6)
+    assert message.count("\n") == num_broken - 1
+
+
+def test_an_error_is_read_as_a_value_and_other_mistakes_are_not_hidden(train, voc_folder):
+    assert read_or_error(train, 0).id == train.ids[0]
+    (voc_folder / "SegmentationClass" / f"{train.ids[0]}.png").write_text("no mask")
+    assert isinstance(read_or_error(train, 0), DataError)
+    with pytest.raises(IndexError):
+        read_or_error(train, 99)
+
+
+@pytest.mark.parametrize("wish", ["ram", "disk"])
+def test_a_wish_is_granted_with_the_decoded_size(train, wish):
+    pixels = 40 * 56 + 64 * 48 + 48 * 48 + 40 * 56 + 72 * 41 + 53 * 64
+    assert choose_residence(train, wish, CPU) == (wish, 4 * pixels)
+
+
+def test_the_gpu_cannot_hold_a_set_where_there_is_none(train):
+    with pytest.raises(DataError, match="data.resident=auto"):
+        choose_residence(train, "gpu", CPU)
+    assert choose_residence(train, "gpu", torch.device("cuda"))[0] == "gpu"
+
+
+def test_auto_takes_memory_where_the_set_is_small_against_what_is_free(train, monkeypatch):
+    num_bytes = choose_residence(train, "disk", CPU)[1]
+    answers = []
+    for times, sharers in ((2, 1), (3, 1), (100, 1), (3, 2), (6, 2)):  # 0.4 of what is free is the most
+        monkeypatch.setattr("engine.data.resident.free_ram_bytes", lambda times=times: times * num_bytes)
+        answers.append(choose_residence(train, "auto", CPU, sharers)[0])
+    assert answers == ["disk", "ram", "ram", "disk", "ram"]
+
+
+def test_auto_prefers_the_gpu_where_the_set_fits(train, monkeypatch):
+    num_bytes = choose_residence(train, "disk", CPU)[1]
+    for times, answer in ((3, "gpu"), (2, "ram")):
+        free = times * num_bytes
+        monkeypatch.setattr("torch.cuda.mem_get_info", lambda device, free=free: (free, 10 * free))
+        assert choose_residence(train, "auto", torch.device("cuda"))[0] == answer
