@@ -118,7 +118,7 @@ class RunFolder:
     def read_manifest(self) -> Manifest:
         """Raises RunFolderError where manifest.json is missing or is none of ours."""
         try:
-            return Manifest.model_validate_json(self.manifest.read_text(encoding="utf-8"))
+            return Manifest.model_validate_json(self.manifest.read_bytes())
         except FileNotFoundError:
             raise RunFolderError(f"{self.path} is no run folder: it has no manifest.json.") from None
         except ValidationError as error:

@@ -24,9 +24,8 @@ def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ig
     B, C = labels.shape[0], num_classes
     image = torch.arange(B, device=labels.device).view(-1, 1, 1)
     cell = (image * C + labels.long()) * C + predictions  # (B, h, w): a number for (image, label, prediction)
-    cell = torch.where(
-        labels == ignore_index, B * C * C, cell
-    )  # void goes to one cell more, which is dropped
+    # void goes to one cell more, which is dropped
+    cell = torch.where(labels == ignore_index, B * C * C, cell)
     return torch.bincount(cell.flatten(), minlength=B * C * C + 1)[:-1].view(B, C, C)
 
 
@@ -73,7 +72,10 @@ def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]
     """(C,) IoU of each class, NaN where the union is empty, from (C, C) counts."""
     intersection = confusion.diagonal().astype(np.float64)
     union = confusion.sum(axis=0) + confusion.sum(axis=1) - confusion.diagonal()
-    return np.divide(intersection, union, out=np.full(len(union), np.nan), where=union > 0)
+    iou: NDArray[np.float64] = np.divide(
+        intersection, union, out=np.full(len(union), np.nan), where=union > 0
+    )
+    return iou
 
 
 def _mean_present(values: NDArray[np.float64]) -> float:

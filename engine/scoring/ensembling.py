@@ -3,6 +3,8 @@
 Knows nothing of training; what a run is, its folder and manifest say.
 """
 
+import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
@@ -41,6 +43,11 @@ class Candidate:
     def name(self) -> str:
         return f"{self.manifest.name} step {self.member.step}"
 
+    @property
+    def long_name(self) -> str:
+        """For runs in different folders that share a name."""
+        return f"{self.run.path} step {self.member.step}"
+
 
 @dataclass(frozen=True)
 class Group:
@@ -62,7 +69,7 @@ class Group:
 
 def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
     """Candidates by data set and class list, each group ranked by mIoU, earlier steps first among equals."""
-    groups: dict[tuple, list[Candidate]] = {}
+    groups: dict[tuple[object, ...], list[Candidate]] = {}
     for run in runs:
         manifest = run.read_manifest()
         data = manifest.data
@@ -72,6 +79,13 @@ def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
         sorted(group, key=lambda c: (-c.member.scores["mIoU"], c.member.step)) for group in groups.values()
     ]
     return [Group(candidates) for candidates in ranked if candidates]
+
+
+def distinct_names(candidates: Sequence[Candidate]) -> list[str]:
+    """What to call each candidate in tables and scores: its name, with the run's path where that is not its
+    own."""
+    uses = Counter(candidate.name for candidate in candidates)
+    return [c.name if uses[c.name] == 1 else c.long_name for c in candidates]
 
 
 def load_member(candidate: Candidate, device: torch.device) -> nn.Module:
@@ -131,13 +145,14 @@ def score_together(
     scores_path: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Scores]:
-    """Scores of each candidate by name and, if there are several, of their mean probability under "mean".
+    """Scores by `distinct_names` and, of several, of their mean probability under "mean".
 
     Args:
         scores_path: where the counts of each image go (scores.h5), if anywhere.
         progress: called with (images done, all images).
     """
-    models = {candidate.name: load_member(candidate, device) for candidate in candidates}
+    members = zip(distinct_names(candidates), candidates, strict=True)
+    models = {name: load_member(candidate, device) for name, candidate in members}
     names = [*models, ENSEMBLE] if len(models) > 1 else list(models)
     done = 0
     with ExitStack() as stack:
@@ -171,15 +186,16 @@ def ensemble_report(
     protocol: Protocol,
     dataset: Dataset,
     relative_to: Path,
-) -> dict:
+) -> dict[str, object]:
     """The content of ensemble.json. A single candidate is its own ensemble."""
-    together = scores.get(ENSEMBLE, scores[candidates[0].name])
+    names = distinct_names(candidates)
+    together = scores.get(ENSEMBLE, scores[names[0]])
     manifest = candidates[0].manifest
     return {
         "members": [
-            {"path": str(c.path.relative_to(relative_to)), "run": c.manifest.name, "step": c.member.step}
-            | _numbers(scores[c.name])
-            for c in candidates
+            {"path": os.path.relpath(c.path, relative_to), "run": c.manifest.name, "step": c.member.step}
+            | _numbers(scores[name])
+            for name, c in zip(names, candidates, strict=True)
         ],
         "ensembles": {ENSEMBLE: _numbers(together)},
         "protocol": protocol.card(),
@@ -197,6 +213,6 @@ def ensemble_report(
     }
 
 
-def _numbers(scores: Scores) -> dict:
+def _numbers(scores: Scores) -> dict[str, object]:
     iou = {name: None if name in scores.absent else value for name, value in scores.IoU.items()}
     return {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc, "IoU": iou}

@@ -22,9 +22,14 @@ ENSEMBLE = "mean"
 class ScoringBatch(Interface):
     """images (B, 3, h, w) uint8, labels (B, h, w) integer, ids: one an image."""
 
-    images: Tensor
-    labels: Tensor
-    ids: list[str]
+    @property
+    def images(self) -> Tensor: ...
+
+    @property
+    def labels(self) -> Tensor: ...
+
+    @property
+    def ids(self) -> list[str]: ...
 
 
 @dataclass

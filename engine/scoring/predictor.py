@@ -9,6 +9,7 @@ Shapes: B images of h x w pixels, C classes.
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +29,7 @@ class Protocol:
     flip: bool = False
 
     @classmethod
-    def of(cls, section) -> "Protocol":
+    def of(cls, section: Any) -> "Protocol":
         """From a recipe's `eval` section."""
         return cls(section.protocol, tuple(section.scales), section.flip)
 
@@ -45,7 +46,7 @@ class Predictor:
         autocast: makes the context of a forward pass, such as one of `torch.autocast`.
     """
 
-    def __init__(self, protocol: Protocol, autocast: Callable[[], AbstractContextManager]):
+    def __init__(self, protocol: Protocol, autocast: Callable[[], AbstractContextManager[object]]):
         self.protocol = protocol
         self.autocast = autocast
 

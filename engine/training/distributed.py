@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.distributed as dist
-import torch.distributed.nn.functional as dist_functional
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
@@ -57,7 +56,23 @@ def stop_process(process: Process) -> None:
 
 def batch_sum(process: Process) -> Callable[[Tensor], Tensor]:
     """Sums a statistic of the batch over all processes, and its gradient on the way back."""
-    return (lambda statistic: statistic) if process.is_alone else dist_functional.all_reduce
+    return (lambda statistic: statistic) if process.is_alone else _AllReduce.apply
+
+
+class _AllReduce(torch.autograd.Function):
+    """A sum over all processes: each of them gets it, so each has a part in the gradient of all."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> Tensor:
+        total = gradient.clone(memory_format=torch.contiguous_format)  # it may be an expanded scalar
+        dist.all_reduce(total)
+        return total
 
 
 def sum_in_place(process: Process, tensors: list[Tensor]) -> None:
@@ -118,10 +133,10 @@ def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     wide = full_precision(x)
     per_channel = wide.sum((0, 2, 3))  # (C,)
     count = per_channel.new_tensor([wide.numel() / wide.shape[1]])
-    count, total = dist_functional.all_reduce(torch.cat([count, per_channel])).split([1, wide.shape[1]])
+    count, total = _AllReduce.apply(torch.cat([count, per_channel])).split([1, wide.shape[1]])
     mean = total / count
     centred = wide - mean[:, None, None]
-    variance = dist_functional.all_reduce(centred.square().sum((0, 2, 3))) / count
+    variance = _AllReduce.apply(centred.square().sum((0, 2, 3))) / count
     with torch.no_grad():
         norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)

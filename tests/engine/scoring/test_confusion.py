@@ -1,0 +1,129 @@
+"""Confusion counts against a pixel-by-pixel loop, and scores against tables worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.scoring.confusion import Scores, confusion_matrices, intersection_over_union
+
+VOID = 255
+NAMES = ("background", "cat", "dog")
+
+# Two classes with labels, four void pixels under every prediction, and one class that is nowhere.
+LABELS = torch.tensor([[0, 0, 0, 0, 1], [1, VOID, VOID, 0, 1], [VOID, VOID, 0, 0, 0]])
+PREDICTIONS = torch.tensor([[0, 0, 1, 0, 1], [0, 2, 0, 0, 1], [1, 1, 0, 1, 0]])
+TABLE = [[6, 2, 0], [1, 2, 0], [0, 0, 0]]
+
+
+@st.composite
+def pixel_maps(draw: st.DrawFn) -> tuple[np.ndarray, np.ndarray, int]:
+    """Predictions and labels (B, h, w), some labels void, and the number of classes."""
+    num_classes = draw(st.integers(1, 5))
+    shape = (draw(st.integers(1, 3)), draw(st.integers(1, 4)), draw(st.integers(1, 4)))
+    size = math.prod(shape)
+    ids = st.integers(0, num_classes - 1)
+    predictions = draw(st.lists(ids, min_size=size, max_size=size))
+    labels = draw(st.lists(ids | st.just(VOID), min_size=size, max_size=size))
+    return np.array(predictions).reshape(shape), np.array(labels).reshape(shape), num_classes
+
+
+def counted_one_by_one(predictions: np.ndarray, labels: np.ndarray, num_classes: int) -> np.ndarray:
+    matrices = np.zeros((len(labels), num_classes, num_classes), np.int64)
+    for image in range(len(labels)):
+        for predicted, label in zip(predictions[image].flat, labels[image].flat, strict=True):
+            if label != VOID:
+                matrices[image, label, predicted] += 1
+    return matrices
+
+
+def test_rows_are_labels_columns_predictions_and_void_is_nowhere() -> None:
+    assert confusion_matrices(PREDICTIONS[None], LABELS[None], 3, VOID).tolist() == [TABLE]
+
+
+@given(pixel_maps())
+def test_counts_are_those_of_a_loop_over_pixels(maps: tuple[np.ndarray, np.ndarray, int]) -> None:
+    predictions, labels, num_classes = maps
+    counts = confusion_matrices(torch.from_numpy(predictions), torch.from_numpy(labels), num_classes, VOID)
+    assert counts.dtype == torch.int64
+    np.testing.assert_array_equal(counts.numpy(), counted_one_by_one(predictions, labels, num_classes))
+
+
+@given(pixel_maps(), st.randoms(use_true_random=False))
+def test_what_is_predicted_on_void_pixels_changes_nothing(maps, random) -> None:
+    predictions, labels, num_classes = maps
+    changed = np.where(labels == VOID, random.randrange(num_classes), predictions)
+    before, after = (
+        confusion_matrices(torch.from_numpy(p), torch.from_numpy(labels), num_classes, VOID)
+        for p in (predictions, changed)
+    )
+    assert torch.equal(before, after)
+    assert after.sum() == (labels != VOID).sum()
+
+
+def test_each_image_has_its_own_matrix() -> None:
+    labels = torch.tensor([[[0, 1]], [[1, 1]]])
+    predictions = torch.tensor([[[0, 0]], [[1, 0]]])
+    assert confusion_matrices(predictions, labels, 2, VOID).tolist() == [[[1, 0], [1, 0]], [[0, 0], [1, 1]]]
+
+
+@pytest.mark.parametrize("label_type", [torch.uint8, torch.int64])
+@pytest.mark.parametrize("prediction_type", [torch.uint8, torch.int64])
+def test_integer_types_do_not_matter(label_type: torch.dtype, prediction_type: torch.dtype) -> None:
+    """With 21 classes the cell number of class 20 is 440 and beyond, which uint8 cannot hold."""
+    labels = torch.tensor([[[20, 20, VOID]]], dtype=label_type)
+    predictions = torch.tensor([[[20, 3, 20]]], dtype=prediction_type)
+    matrix = confusion_matrices(predictions, labels, 21, VOID)[0]
+    assert matrix[20, 20] == matrix[20, 3] == 1
+    assert matrix.sum() == 2
+
+
+def test_a_void_id_inside_the_class_range_is_void_all_the_same() -> None:
+    labels, predictions = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[1, 1, 0]]])
+    assert confusion_matrices(predictions, labels, 2, ignore_index=0).tolist() == [[[0, 0], [1, 1]]]
+
+
+def test_scores_of_the_table() -> None:
+    scores = Scores.of(np.array(TABLE), NAMES, num_void=4)
+    assert scores.IoU["background"] == pytest.approx(6 / 9)  # 8 labelled + 7 predicted - 6 both
+    assert scores.IoU["cat"] == pytest.approx(2 / 5)  # 3 + 4 - 2
+    assert math.isnan(scores.IoU["dog"])
+    assert scores.absent == ["dog"]
+    assert scores.mIoU == pytest.approx((6 / 9 + 2 / 5) / 2)
+    assert scores.mAcc == pytest.approx((6 / 8 + 2 / 3) / 2)
+    assert scores.aAcc == pytest.approx(8 / 11)
+    assert scores.baseline == pytest.approx((8 / 11 + 0) / 2)  # background everywhere: 8 right of 11
+    assert (scores.num_pixels, scores.num_void) == (11, 4)
+
+
+def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
+    """Its union is not empty, so it lowers mIoU; it has no labels, so mAcc does not know it."""
+    scores = Scores.of(np.array([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), NAMES)
+    assert scores.absent == []
+    assert scores.IoU["dog"] == 0
+    assert scores.mIoU == pytest.approx((3 / 4 + 1 + 0) / 3)
+    assert scores.mAcc == pytest.approx((3 / 4 + 1) / 2)
+    assert scores.baseline == pytest.approx((4 / 8 + 0) / 2)  # which predicts no dog
+
+
+def test_a_split_that_is_all_void_has_no_scores_and_no_warning() -> None:
+    with np.errstate(all="raise"):
+        scores = Scores.of(np.zeros((3, 3), np.int64), NAMES, num_void=9)
+    assert all(math.isnan(value) for value in (scores.mIoU, scores.mAcc, scores.aAcc, scores.baseline))
+    assert scores.absent == list(NAMES)
+
+
+def test_counts_beyond_the_digits_of_float32_are_exact() -> None:
+    many = 2**40
+    assert intersection_over_union(np.array([[many, 0], [1, many - 1]])).tolist() == [
+        many / (many + 1),
+        (many - 1) / many,
+    ]
+
+
+def test_each_class_needs_a_name() -> None:
+    with pytest.raises(ValueError):
+        Scores.of(np.array(TABLE), ("background", "cat"))

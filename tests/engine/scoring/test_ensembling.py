@@ -1,0 +1,268 @@
+"""Finished runs, written by the test, as candidates for an ensemble."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+import engine.data
+from engine.data import Dataset
+from engine.recipe import load_recipe
+from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, find_runs, sha256_of
+from engine.scoring.confusion import Scores
+from engine.scoring.ensembling import (
+    Candidate,
+    distinct_names,
+    ensemble_report,
+    group_candidates,
+    load_member,
+    open_val,
+    score_together,
+)
+from engine.scoring.predictor import Protocol
+from models import build_model
+
+CPU = torch.device("cpu")
+RECIPE = """
+name: {name}
+data:
+  format: synthetic
+  synthetic: {{size: 32, train_samples: 2, val_samples: 5, seed: {seed}}}
+model: {{variant: b0, decoder_width: 16, from_scratch: true}}
+"""
+MakeRun = Callable[..., RunFolder]
+
+
+@pytest.fixture
+def make_run(tmp_path: Path) -> MakeRun:
+    """Writes a finished run: `make_run("folder", {step: mIoU})`; checkpoints differ by their step."""
+
+    def make(folder: str, scores: dict[int, float], name: str = "demo", data_seed: int = 0) -> RunFolder:
+        run = RunFolder(tmp_path / folder)
+        run.create()
+        run.recipe.write_text(RECIPE.format(name=name, seed=data_seed))
+        recipe = load_recipe(run.recipe)
+        val = engine.data.open_split(recipe.data, "val")
+        data = DataIdentity(
+            format="synthetic",
+            train="train",
+            val="val",
+            train_fingerprint="",
+            val_fingerprint=val.fingerprint(),
+        )
+        members = []
+        for step, score in scores.items():
+            torch.manual_seed(step)
+            path = run.top / f"step-{step:07d}.safetensors"
+            save_file(build_model(recipe.model, val.class_names).state_dict(), path)
+            file = str(path.relative_to(run.path))
+            members.append(Member(file=file, step=step, scores={"mIoU": score}, sha256=sha256_of(path)))
+        run.write_manifest(
+            Manifest(
+                name=name, code_version="0", class_names=list(val.class_names), data=data, metric="mIoU",
+                num_parameters=1, members=members,
+            )
+        )  # fmt: skip
+        return run
+
+    return make
+
+
+def rewrite_manifest(run: RunFolder, **changes) -> None:
+    run.write_manifest(run.read_manifest().model_copy(update=changes))
+
+
+def candidates_of(*runs: RunFolder) -> list[Candidate]:
+    [group] = group_candidates(runs)
+    return group.candidates
+
+
+def score(candidates: list[Candidate], **options) -> tuple[dict[str, Scores], Dataset]:
+    _, val = open_val(candidates[0], ())
+    return score_together(candidates, val, Protocol(), CPU, workers=0, **options), val
+
+
+def test_checkpoints_of_all_runs_are_ranked_together(make_run: MakeRun) -> None:
+    runs = [make_run("a", {10: 0.5, 30: 0.7}, "a"), make_run("b", {20: 0.6, 5: 0.7}, "b")]
+    candidates = candidates_of(*runs)
+    assert [c.name for c in candidates] == ["b step 5", "a step 30", "b step 20", "a step 10"]
+    assert candidates[0].path == runs[1].top / "step-0000005.safetensors"
+
+
+def test_runs_on_other_images_or_classes_are_groups_of_their_own(make_run: MakeRun) -> None:
+    runs = [make_run(f, {1: 0.5}, f, seed) for f, seed in (("a", 0), ("b", 0), ("images", 1), ("classes", 0))]
+    names = runs[3].read_manifest().class_names
+    rewrite_manifest(runs[3], class_names=[*names[:-1], "seaweed"])
+    groups = group_candidates(runs)
+    assert [[run.path.name for run in group.runs] for group in groups] == [
+        ["a", "b"],
+        ["images"],
+        ["classes"],
+    ]
+    assert len({group.title for group in groups}) >= 2
+    assert groups[0].title.startswith("synthetic val (") and groups[0].title.endswith("6 classes")
+
+
+def test_the_order_of_the_classes_matters(make_run: MakeRun) -> None:
+    runs = [make_run("a", {1: 0.5}, "a"), make_run("b", {1: 0.5}, "b")]
+    rewrite_manifest(runs[1], class_names=runs[1].read_manifest().class_names[::-1])
+    assert len(group_candidates(runs)) == 2
+
+
+def test_a_run_that_kept_nothing_makes_no_group(make_run: MakeRun) -> None:
+    assert group_candidates([make_run("young", {})]) == []
+    assert len(candidates_of(make_run("old", {1: 0.5}), make_run("newborn", {}))) == 1
+
+
+def test_a_member_comes_back_as_it_was_saved(make_run: MakeRun) -> None:
+    [candidate] = candidates_of(make_run("a", {7: 0.5}))
+    model = load_member(candidate, CPU)
+    assert not model.training
+    saved = load_file(candidate.path)
+    assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
+
+
+def test_an_altered_checkpoint_is_refused_by_its_sha(make_run: MakeRun) -> None:
+    [candidate] = candidates_of(make_run("a", {7: 0.5}))
+    content = bytearray(candidate.path.read_bytes())
+    content[-1] ^= 1
+    candidate.path.write_bytes(content)
+    with pytest.raises(RunFolderError, match="step-0000007.safetensors was altered.*SHA-256"):
+        load_member(candidate, CPU)
+
+
+def test_a_missing_checkpoint_is_named(make_run: MakeRun) -> None:
+    [candidate] = candidates_of(make_run("a", {7: 0.5}))
+    candidate.path.unlink()
+    with pytest.raises(RunFolderError, match=r"step-0000007.safetensors is missing.*manifest.json lists it"):
+        load_member(candidate, CPU)
+
+
+def test_a_checkpoint_of_other_classes_is_a_clear_error(make_run: MakeRun) -> None:
+    run = make_run("a", {7: 0.5})
+    rewrite_manifest(run, class_names=run.read_manifest().class_names[:-1])
+    with pytest.raises(
+        RunFolderError, match="does not fit the model.* with 5 classes.*size mismatch"
+    ) as caught:
+        load_member(candidates_of(run)[0], CPU)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_no_checkpoint_is_a_clear_error(make_run: MakeRun) -> None:
+    run = make_run("a", {7: 0.5})
+    [candidate] = candidates_of(run)
+    candidate.path.write_bytes(b"not tensors")
+    member = candidate.member.model_copy(update={"sha256": sha256_of(candidate.path)})
+    rewrite_manifest(run, members=[member])
+    with pytest.raises(RunFolderError, match="does not fit the model"):
+        load_member(candidates_of(run)[0], CPU)
+
+
+def test_data_with_other_classes_is_a_clear_error(make_run: MakeRun) -> None:
+    run = make_run("a", {7: 0.5})
+    rewrite_manifest(run, class_names=["background", "whale"])
+    with pytest.raises(RunFolderError, match=r"trained on 2 classes \(background, whale\).*the data has 6"):
+        open_val(candidates_of(run)[0], ())
+
+
+def test_other_images_than_those_of_the_run_are_refused(make_run: MakeRun) -> None:
+    [candidate] = candidates_of(make_run("a", {7: 0.5}))
+    recipe, val = open_val(candidate, ["eval.flip=true"])
+    assert recipe.eval.flip and len(val) == 5
+    with pytest.raises(RunFolderError, match="'val' are not those that .*a was scored on.*data.root="):
+        open_val(candidate, ["data.synthetic.seed=5"])
+
+
+def test_members_and_their_mean_are_scored_in_one_pass(make_run: MakeRun, tmp_path: Path) -> None:
+    candidates = candidates_of(make_run("a", {1: 0.3, 2: 0.4}))
+    told = []
+    scores, val = score(
+        candidates, scores_path=tmp_path / "scores.h5", progress=lambda *numbers: told.append(numbers)
+    )
+    assert list(scores) == ["demo step 2", "demo step 1", "mean"]
+    assert told[-1] == (5, 5)
+
+    models = [load_member(candidate, CPU) for candidate in candidates]
+    correct, labelled = 0, 0
+    for sample in (val[index] for index in range(len(val))):
+        with torch.no_grad():
+            logits = [model(sample.image[None]) for model in models]
+        up = [torch.nn.functional.interpolate(x, (32, 32), mode="bilinear") for x in logits]
+        predicted = torch.stack([x.softmax(dim=1) for x in up]).mean(dim=0).argmax(dim=1)[0]
+        correct += int(((predicted == sample.labels) & (sample.labels != 255)).sum())
+        labelled += int((sample.labels != 255).sum())
+    assert scores["mean"].num_pixels == labelled
+    assert scores["mean"].aAcc == pytest.approx(correct / labelled, abs=1e-3)  # a tie may fall either way
+    with h5py.File(tmp_path / "scores.h5") as file:
+        for name, of_name in scores.items():
+            assert Scores.of(file[f"confusion/{name}"][:].sum(axis=0), val.class_names).mIoU == of_name.mIoU
+
+
+def test_a_failed_scoring_leaves_the_old_counts(make_run: MakeRun, tmp_path: Path) -> None:
+    candidates = candidates_of(make_run("a", {1: 0.3}))
+    path = tmp_path / "scores.h5"
+    path.write_text("the old ones")
+
+    def interrupt(done: int, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        score(candidates, scores_path=path, progress=interrupt)
+    assert path.read_text() == "the old ones"
+    assert [p.name for p in tmp_path.iterdir() if p.is_file()] == ["scores.h5"]
+
+
+def test_two_runs_of_one_name_are_two_members(make_run: MakeRun, tmp_path: Path) -> None:
+    runs = [make_run("seed0/demo", {1: 0.3}), make_run("seed1/demo", {1: 0.2, 2: 0.1})]
+    candidates = candidates_of(*runs)
+    names = distinct_names(candidates)
+    assert names == [f"{runs[0].path} step 1", f"{runs[1].path} step 1", "demo step 2"]
+    scores, val = score(candidates)
+    assert list(scores) == [*names, "mean"]
+    report = ensemble_report(candidates, scores, Protocol(), val, tmp_path)
+    assert [member["mIoU"] for member in report["members"]] == [scores[name].mIoU for name in names]
+
+
+def test_the_report_is_json_with_paths_scores_protocol_and_data(make_run: MakeRun, tmp_path: Path) -> None:
+    make_run("runs/a", {1: 0.3}, "a")
+    make_run("runs/b", {2: 0.4}, "b")
+    candidates = candidates_of(*find_runs(tmp_path / "runs"))
+    scores, val = score(candidates)
+    written = ensemble_report(candidates, scores, Protocol(flip=True), val, tmp_path / "runs")
+    report = json.loads(json.dumps(written, allow_nan=False))
+    first = report["members"][0]
+    assert (first["path"], first["step"]) == ("b/top/step-0000002.safetensors", 2)
+    assert first["mIoU"] == scores["b step 2"].mIoU
+    mean = report["ensembles"]["mean"]
+    assert set(mean) == {"mIoU", "mAcc", "aAcc", "IoU"}
+    assert list(mean["IoU"]) == list(val.class_names)
+    assert mean["mIoU"] == scores["mean"].mIoU
+    assert report["protocol"]["flip"] is True
+    assert report["dataset"]["num_images"] == 5
+    assert report["dataset"]["fingerprint"] == val.fingerprint()
+
+
+def test_a_member_outside_the_folder_of_the_report_has_a_path_from_there(make_run, tmp_path: Path) -> None:
+    """As in `python -m engine.ensemble checkpoints/a checkpoints/b`, which writes into the first."""
+    runs = [make_run("a", {1: 0.3}, "a"), make_run("b", {2: 0.4}, "b")]
+    candidates = candidates_of(*runs)
+    scores, val = score(candidates)
+    report = ensemble_report(candidates, scores, Protocol(), val, runs[0].path)
+    paths = [member["path"] for member in report["members"]]
+    assert paths == ["../b/top/step-0000002.safetensors", "top/step-0000001.safetensors"]
+
+
+def test_a_single_member_is_its_own_ensemble_and_absent_classes_are_null(make_run, tmp_path: Path) -> None:
+    candidates = candidates_of(make_run("a", {1: 0.3}))
+    _, val = score(candidates)
+    counts = torch.zeros(6, 6, dtype=torch.int64)
+    counts[0, 0], counts[1, 0] = 3, 1
+    scores = {"demo step 1": Scores.of(counts.numpy(), val.class_names)}
+    report = ensemble_report(candidates, scores, Protocol(), val, tmp_path)
+    assert report["ensembles"]["mean"]["IoU"]["background"] == 0.75
+    assert report["ensembles"]["mean"]["IoU"][val.class_names[5]] is None
+    assert report["dataset"]["absent"] == list(val.class_names[2:])

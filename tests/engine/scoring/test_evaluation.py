@@ -1,0 +1,130 @@
+"""Tallies of models whose probabilities are written down in the test."""
+
+import math
+from contextlib import nullcontext
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.scoring.evaluation import ENSEMBLE, Tally, evaluate
+from engine.scoring.predictor import Predictor, Protocol
+
+CPU = torch.device("cpu")
+VOID = 255
+
+LABELS = torch.tensor([[[0, 1, 1, VOID]], [[1, 0, VOID, 0]]], dtype=torch.uint8)  # (2, 1, 4)
+# The probability of class 1 at each pixel of the two images.
+TIMID = [[0.4, 0.6, 0.4, 0.9], [0.9, 0.6, 0.1, 0.2]]
+BOLD = [[0.1, 0.9, 0.9, 0.1], [0.2, 0.1, 0.9, 0.9]]
+
+
+class Written(nn.Module):
+    """Gives the logits of written-down probabilities; the first pixel of an image says which image it is."""
+
+    def __init__(self, of_class_1: list[list[float]]):
+        super().__init__()
+        p = torch.tensor(of_class_1)[:, None, None]  # (images, 1, 1, 4)
+        self.logits = torch.cat([1 - p, p], dim=1).log()
+        self.inner = nn.Dropout(0.5)
+
+    def forward(self, images: Tensor) -> Tensor:
+        assert not self.inner.training
+        return self.logits[images[:, 0, 0, 0].long()]  # (B, 2, 1, 4)
+
+
+def batches(*groups: list[int]) -> list[SimpleNamespace]:
+    """Images by number, in batches."""
+    return [
+        SimpleNamespace(
+            images=torch.tensor(group, dtype=torch.uint8).view(-1, 1, 1, 1).expand(-1, 3, 1, 4),
+            labels=LABELS[group],
+            ids=[f"image {number}" for number in group],
+        )
+        for group in groups
+    ]
+
+
+def tallies_of(models: dict[str, nn.Module], groups: list[list[int]], on_batch=None) -> dict[str, Tally]:
+    predictor = Predictor(Protocol(), nullcontext)
+    return evaluate(models, batches(*groups), predictor, 2, VOID, CPU, on_batch)
+
+
+def two_models() -> dict[str, nn.Module]:
+    return {"timid": Written(TIMID), "bold": Written(BOLD)}
+
+
+def test_the_ensemble_is_the_argmax_of_the_mean_probability() -> None:
+    """timid says 0 1 0 / 1 1 0 where there are labels, bold 0 1 1 / 0 0 1, and their mean 0 1 1 / 1 0 1:
+    where they differ, the surer one wins."""
+    tallies = tallies_of(two_models(), [[0], [1]])
+    assert list(tallies) == ["timid", "bold", ENSEMBLE]
+    assert tallies["timid"].confusion.tolist() == [[2, 1], [1, 2]]
+    assert tallies["bold"].confusion.tolist() == [[2, 1], [1, 2]]
+    assert tallies[ENSEMBLE].confusion.tolist() == [[2, 1], [0, 3]]
+    means = [[0.25, 0.75, 0.65], [0.55, 0.35, 0.55]]
+    expected = -sum(
+        math.log(p if label else 1 - p)
+        for p, label in zip(means[0] + means[1], [0, 1, 1, 1, 0, 0], strict=True)
+    )
+    assert tallies[ENSEMBLE].log_loss.item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_log_loss_is_nats_a_labelled_pixel() -> None:
+    tally = tallies_of({"timid": Written(TIMID)}, [[0, 1]])["timid"]
+    right = [0.6, 0.6, 0.4, 0.9, 0.4, 0.8]  # the probability of the label
+    assert tally.mean_log_loss() == pytest.approx(-sum(map(math.log, right)) / 6, rel=1e-6)
+
+
+def test_an_impossible_label_costs_much_but_not_infinity() -> None:
+    sure_and_wrong = Written([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
+    sure_and_wrong.logits.clamp_(min=-1000)
+    tally = tallies_of({"wrong": sure_and_wrong}, [[0], [1]])["wrong"]
+    assert tally.mean_log_loss() == pytest.approx(-math.log(1e-12), rel=1e-6)
+
+
+def test_void_pixels_are_counted_beside() -> None:
+    tally = tallies_of({"timid": Written(TIMID)}, [[0], [1]])["timid"]
+    assert tally.num_void == 2
+    scores = tally.scores(("background", "thing"))
+    assert (scores.num_pixels, scores.num_void) == (6, 2)
+
+
+def test_a_single_model_has_no_ensemble_beside_it() -> None:
+    assert list(tallies_of({"timid": Written(TIMID)}, [[0, 1]])) == ["timid"]
+
+
+def test_batches_make_no_difference() -> None:
+    one_by_one, together = (tallies_of(two_models(), groups) for groups in ([[0], [1]], [[1, 0]]))
+    for name, tally in together.items():
+        assert torch.equal(tally.confusion, one_by_one[name].confusion)
+        torch.testing.assert_close(tally.log_loss, one_by_one[name].log_loss)
+
+
+def test_on_batch_gets_the_ids_and_a_matrix_an_image() -> None:
+    seen = []
+    tallies = tallies_of(two_models(), [[1, 0]], lambda ids, matrices: seen.append((ids, matrices)))
+    [(ids, matrices)] = seen
+    assert ids == ["image 1", "image 0"]
+    assert matrices["timid"].tolist() == [[[1, 1], [0, 1]], [[1, 0], [1, 1]]]
+    for name, tally in tallies.items():
+        assert torch.equal(matrices[name].sum(dim=0), tally.confusion)
+
+
+def test_models_come_back_in_the_mode_they_were_in() -> None:
+    models = {"trains": Written(TIMID).train(), "rests": Written(BOLD).eval()}
+    tallies_of(models, [[0]])
+    assert models["trains"].training and models["trains"].inner.training
+    assert not models["rests"].training and not models["rests"].inner.training
+
+
+def test_tallies_of_shares_add_up_to_that_of_the_whole() -> None:
+    """What several processes do."""
+    first, second = (tallies_of({"timid": Written(TIMID)}, [[number]])["timid"] for number in (0, 1))
+    for mine, other in zip(first.tensors(), second.tensors(), strict=True):
+        mine += other
+    whole = tallies_of({"timid": Written(TIMID)}, [[0], [1]])["timid"]
+    assert torch.equal(first.confusion, whole.confusion)
+    assert first.num_void == whole.num_void
+    assert first.mean_log_loss() == pytest.approx(whole.mean_log_loss())

@@ -1,0 +1,124 @@
+"""The predictor against the same views put together by hand."""
+
+from contextlib import nullcontext
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.scoring.predictor import Predictor, Protocol
+
+
+class Pointwise(nn.Module):
+    """Looks at each pixel alone, so a mirrored image gives the mirrored logits."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 3, 1, 1, generator=generator) / 100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x.float(), self.weight)  # (B, 3, h, w)
+
+
+class Strided(nn.Module):
+    """Logits at a quarter of the resolution that know left from right."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        self.weight = nn.Parameter(torch.randn(3, 3, 4, 4, generator=generator) / 100)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.conv2d(x.float(), self.weight, stride=4)  # (B, 3, h / 4, w / 4)
+
+
+@pytest.fixture
+def images() -> Tensor:
+    """Of a size that no stride divides."""
+    generator = torch.Generator().manual_seed(1)
+    return torch.randint(0, 256, (2, 3, 21, 30), dtype=torch.uint8, generator=generator)
+
+
+def predict(model: nn.Module, images: Tensor, **protocol) -> Tensor:
+    return Predictor(Protocol(**protocol), nullcontext)(model.eval(), images)
+
+
+def upsampled(logits: Tensor, size: tuple[int, int] = (21, 30)) -> Tensor:
+    return F.interpolate(logits, size, mode="bilinear", align_corners=False).softmax(dim=1)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+@pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.7)])
+def test_probabilities_of_each_pixel_of_the_original_image(images: Tensor, flip: bool, scales) -> None:
+    probabilities = predict(Strided(), images, flip=flip, scales=scales)
+    assert probabilities.shape == (2, 3, 21, 30)
+    assert probabilities.dtype == torch.float32
+    assert not probabilities.requires_grad
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 21, 30))
+
+
+def test_one_view_is_the_softmax_of_the_upsampled_logits(images: Tensor) -> None:
+    model = Strided()
+    assert torch.equal(predict(model, images), upsampled(model(images)).detach())
+
+
+def test_flip_changes_nothing_for_a_model_without_left_and_right(images: Tensor) -> None:
+    model = Pointwise()
+    torch.testing.assert_close(predict(model, images, flip=True), predict(model, images))
+
+
+def test_flip_is_the_mean_with_the_mirrored_image_mirrored_back(images: Tensor) -> None:
+    model = Strided()
+    mirrored = upsampled(model(images.flip(-1)).flip(-1))
+    expected = (upsampled(model(images)) + mirrored) / 2
+    torch.testing.assert_close(predict(model, images, flip=True), expected.detach())
+    assert not torch.allclose(predict(model, images, flip=True), predict(model, images), atol=1e-3)
+
+
+def test_scales_are_averaged_as_probabilities(images: Tensor) -> None:
+    model = Strided()
+    views = []
+    for height, width in ((10, 15), (21, 30), (42, 60)):  # round(0.5 * 21) is 10
+        size = (height, width)
+        x = F.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)
+        views.append(upsampled(model(x)))
+    expected = torch.stack(views).mean(dim=0)
+    torch.testing.assert_close(predict(model, images, scales=(0.5, 1.0, 2.0)), expected.detach())
+
+
+def test_a_tiny_scale_leaves_a_pixel(images: Tensor) -> None:
+    assert predict(Pointwise(), images, scales=(0.01,)).shape == (2, 3, 21, 30)
+
+
+def test_the_images_stay_as_they_are(images: Tensor) -> None:
+    before = images.clone()
+    predict(Pointwise(), images, flip=True, scales=(0.5, 1.0))
+    assert torch.equal(images, before)
+
+
+def test_the_forward_pass_runs_under_autocast_and_the_softmax_does_not(images: Tensor) -> None:
+    predictor = Predictor(Protocol(), lambda: torch.autocast("cpu", torch.bfloat16))
+    seen = []
+    model = Pointwise().eval()
+    model.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
+    probabilities = predictor(model, images)
+    assert seen == [torch.bfloat16]
+    torch.testing.assert_close(probabilities.sum(dim=1), torch.ones(2, 21, 30))
+
+
+def test_a_model_in_training_mode_is_refused(images: Tensor) -> None:
+    with pytest.raises(AssertionError, match="eval"):
+        Predictor(Protocol(), nullcontext)(Pointwise().train(), images)
+
+
+def test_the_card_says_what_was_done() -> None:
+    card = Protocol(scales=(0.5, 1.0), flip=True).card()
+    assert card == {
+        "name": "native",
+        "scales": [0.5, 1.0],
+        "flip": True,
+        "resolution": "original",
+        "whole_image": True,
+    }

@@ -1,0 +1,49 @@
+"""scores.h5 as another program would read it."""
+
+from pathlib import Path
+
+import h5py
+import pytest
+import torch
+
+from engine.scoring.scores_file import recorder
+
+IDS = ["2007_000033", "strand", "küste"]
+MATRICES = torch.arange(3 * 4).view(3, 2, 2)
+
+
+def test_each_matrix_stands_in_the_row_of_its_id(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    with recorder(path, IDS, ("background", "cat"), ["demo step 5", "mean"]) as record:
+        record(["küste", "2007_000033"], {"demo step 5": MATRICES[[2, 0]], "mean": 10 * MATRICES[[2, 0]]})
+        record(["strand"], {"demo step 5": MATRICES[[1]], "mean": 10 * MATRICES[[1]]})
+    with h5py.File(path) as file:
+        assert file["ids"].asstr()[:].tolist() == IDS
+        assert file["class_names"].asstr()[:].tolist() == ["background", "cat"]
+        assert file["confusion/demo step 5"][:].tolist() == MATRICES.tolist()
+        assert file["confusion/mean"][:].tolist() == (10 * MATRICES).tolist()
+        assert file["confusion/mean"].dtype == "int64"
+
+
+def test_counts_beyond_32_bits_survive(tmp_path: Path) -> None:
+    with recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record:
+        record(["a"], {"mean": torch.tensor([[[2**40]]])})
+    with h5py.File(tmp_path / "scores.h5") as file:
+        assert file["confusion/mean"][0, 0, 0] == 2**40
+
+
+def test_an_old_file_is_replaced(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    for ids in (["a", "b"], ["c"]):
+        with recorder(path, ids, ("x",), ["mean"]):
+            pass
+    with h5py.File(path) as file:
+        assert file["ids"].asstr()[:].tolist() == ["c"]
+
+
+def test_an_image_that_is_not_of_the_split_is_an_error(tmp_path: Path) -> None:
+    with (
+        recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record,
+        pytest.raises(KeyError),
+    ):
+        record(["b"], {"mean": torch.zeros(1, 1, 1, dtype=torch.int64)})

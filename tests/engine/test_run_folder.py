@@ -1,0 +1,158 @@
+"""The run folder: never overwritten, never half written, and clear about what it does not hold."""
+
+import hashlib
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from engine.run_folder import (
+    DataIdentity,
+    Manifest,
+    Member,
+    RunFolder,
+    RunFolderError,
+    find_runs,
+    sha256_of,
+    write_json,
+    write_text,
+    written_in_place,
+)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return RunFolder(tmp_path / "checkpoints" / "demo")
+
+
+def a_manifest() -> Manifest:
+    data = DataIdentity(format="voc", train="train", val="val", train_fingerprint="t", val_fingerprint="v")
+    member = Member(file="top/step-0000010.safetensors", step=10, scores={"mIoU": 0.5}, sha256="0" * 64)
+    return Manifest(
+        name="demo", code_version="1", class_names=["grün", "blau"], data=data, metric="mIoU",
+        num_parameters=3, members=[member],
+    )  # fmt: skip
+
+
+def test_a_run_lives_below_the_output_folder_under_its_name() -> None:
+    recipe = SimpleNamespace(name="b2_adv", output=SimpleNamespace(dir="somewhere"))
+    assert RunFolder.of(recipe).path == Path("somewhere/b2_adv")
+
+
+def test_a_new_folder_has_room_for_checkpoints_and_state(run: RunFolder) -> None:
+    run.create()
+    assert run.top.is_dir() and run.last_state.parent.is_dir()
+
+
+def test_an_empty_folder_counts_as_new(run: RunFolder) -> None:
+    run.path.mkdir(parents=True)
+    run.create()
+    assert run.top.is_dir()
+
+
+def test_a_run_that_can_be_resumed_is_not_overwritten(run: RunFolder) -> None:
+    run.create()
+    run.last_state.touch()
+    with pytest.raises(RunFolderError, match="demo exists already.*Type --resume.*name=<another name>"):
+        run.create()
+
+
+def test_a_folder_without_state_gets_another_remedy(run: RunFolder) -> None:
+    run.path.mkdir(parents=True)
+    (run.path / "notes.txt").touch()
+    with pytest.raises(RunFolderError, match="no state to resume from.*name=<another name>") as caught:
+        run.require_new()
+    assert "--resume" not in str(caught.value)
+    assert (run.path / "notes.txt").exists()
+
+
+def test_only_a_run_with_a_state_is_resumable(run: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match="state.safetensors is not there.*Leave --resume out"):
+        run.require_resumable()
+    run.create()
+    with pytest.raises(RunFolderError, match="nothing to go on from"):
+        run.require_resumable()
+    run.last_state.touch()
+    run.require_resumable()
+
+
+def test_a_manifest_is_read_as_it_was_written(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    assert run.read_manifest() == a_manifest()
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "manifest.json is damaged at its start: "),
+        (b'{"name": "demo", "code_', "manifest.json is damaged at its start: "),
+        (b'{"name": "\xff"}', "manifest.json is damaged at its start: "),
+        (b'{"name": "demo"}', "manifest.json is damaged at code_version: Field required"),
+        (a_manifest().model_dump_json().replace("10,", '"x",').encode(), r"damaged at members\.0\.step: "),
+        (a_manifest().model_dump_json().replace('"metric"', '"meter"').encode(), "damaged at metric: Field"),
+    ],
+)
+def test_a_damaged_manifest_says_where(run: RunFolder, content: bytes, message: str) -> None:
+    run.create()
+    run.manifest.write_bytes(content)
+    with pytest.raises(RunFolderError, match=message):
+        run.read_manifest()
+
+
+def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:
+    with pytest.raises(RunFolderError, match="demo is no run folder: it has no manifest.json"):
+        run.read_manifest()
+
+
+def test_runs_are_found_at_any_depth_in_order_of_their_paths(tmp_path: Path) -> None:
+    for name in ("b", "a/deep/er", "."):
+        (tmp_path / name).mkdir(parents=True, exist_ok=True)
+        (tmp_path / name / "manifest.json").touch()
+    (tmp_path / "c").mkdir()
+    assert {run.path for run in find_runs(tmp_path)} == {tmp_path, tmp_path / "a/deep/er", tmp_path / "b"}
+    assert [run.path for run in find_runs(tmp_path / "b")] == [tmp_path / "b"]
+    paths = [run.manifest for run in find_runs(tmp_path)]
+    assert paths == sorted(paths)
+
+
+def test_no_folder_and_no_run_in_it_are_two_errors(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="No folder .*nowhere"):
+        find_runs(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match="No run in .*python -m engine.run"):
+        find_runs(tmp_path)
+
+
+def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with written_in_place(path) as temporary:
+        temporary.write_text("new")
+        assert path.read_text() == "old"
+        assert temporary.parent == path.parent  # a rename works within one file system only
+    assert path.read_text() == "new"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_file_stays_whole_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(error), written_in_place(path) as temporary:
+        temporary.write_text("ne")
+        raise error
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_text_and_json_are_written_as_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "text", "küste\n")
+    write_json(tmp_path / "json", {"IoU": [0.5, None]})
+    assert (tmp_path / "text").read_bytes() == b"k\xc3\xbcste\n"
+    assert (tmp_path / "json").read_text() == '{\n  "IoU": [\n    0.5,\n    null\n  ]\n}\n'
+
+
+def test_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
+    content = bytes(range(256)) * 4096
+    (tmp_path / "file").write_bytes(content)
+    assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()

@@ -1,0 +1,125 @@
+"""A small model, drawn batches, and steps around them."""
+
+from collections.abc import Callable
+from types import SimpleNamespace
+
+import pytest
+import torch
+from timm.utils import ModelEmaV3
+from torch import Tensor, nn
+
+from engine.data.batches import Batch
+from engine.training.adversarial import AdversarialStep, Game
+from engine.training.optim import build_optimizer
+from engine.training.precision import Precision
+from engine.training.step import StepSettings, SupervisedStep
+from losses import build_loss
+from models.discriminator import PatchDiscriminator
+
+NUM_CLASSES = 3
+VOID = 255
+
+
+class Toy(nn.Module):
+    """Encoder, norm, dropout, classifier; logits at a quarter of the resolution."""
+
+    def __init__(self, num_classes: int = NUM_CLASSES, seed: int = 0, dropout: float = 0.3):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.encoder = nn.Conv2d(3, 8, 4, stride=4)
+        self.norm = nn.BatchNorm2d(8)
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(8, num_classes, 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = self.encoder(image.to(self.head.weight.dtype) / 255)
+        return self.head(self.dropout(self.norm(x).relu()))
+
+
+def _draw_batch(num_samples: int = 4, size_px: int = 32, seed: int = 0) -> Batch:
+    """Two boxes an image, whose colour is their class and whose border is void, on dark noise."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def number(low: int, high: int) -> int:
+        return int(torch.randint(low, high, (), generator=generator))
+
+    images = torch.randint(0, 60, (num_samples, 3, size_px, size_px), generator=generator).float()
+    labels = torch.zeros(num_samples, size_px, size_px, dtype=torch.int64)
+    for image, label in zip(images, labels, strict=True):
+        for class_id in (1, 2):
+            height, width = number(size_px // 4, size_px // 3), number(size_px // 4, size_px // 3)
+            top, left = number(0, size_px - height), number(0, size_px - width)
+            label[top : top + height, left : left + width] = VOID
+            label[top + 1 : top + height - 1, left + 1 : left + width - 1] = class_id
+            image[class_id, top : top + height, left : left + width] += 150
+    return Batch(images, labels, [str(i) for i in range(num_samples)])
+
+
+def _make_step(
+    model: nn.Module | None = None,
+    losses: tuple[str, ...] = ("cross_entropy", "dice"),
+    lr: float = 1e-3,
+    lr_factor: Callable[[int], float] = lambda step: 1.0,
+    ema: float | None = None,
+    precision: str = "fp32",
+    game: dict | None = None,
+    num_classes: int = NUM_CLASSES,
+    seed: int = 0,
+    rank: int = 0,
+    **settings,
+) -> SupervisedStep:
+    model = model or Toy()
+    parts = {
+        "model": model,
+        "forward": model,
+        "loss": build_loss([{"name": name} for name in losses], num_classes, VOID),
+        "optimizer": build_optimizer(
+            model, SimpleNamespace(lr=lr, weight_decay=0.01, head_lr_mult=1.0, layer_decay=1.0)
+        ),
+        "lr_factor": lr_factor,
+        "settings": StepSettings(seed, rank, VOID, Precision(precision, "cpu"), **settings),
+        "ema": ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None,
+    }
+    return (
+        SupervisedStep(**parts)
+        if game is None
+        else AdversarialStep(**parts, game=_make_game(num_classes, **game))
+    )
+
+
+def _make_game(
+    num_classes: int,
+    objective: str = "hinge",
+    weight: float = 0.1,
+    start: int = 0,
+    ramp: int = 0,
+    lr: float = 1e-3,
+) -> Game:
+    torch.manual_seed(99)
+    discriminator = PatchDiscriminator(num_classes, channels=4, layers=3)
+    return Game(
+        discriminator=discriminator,
+        forward=discriminator,
+        optimizer=torch.optim.Adam(discriminator.parameters(), lr),
+        objective=objective,
+        weight=weight,
+        start=start,
+        ramp=ramp,
+        batch_sum=lambda statistic: statistic,
+    )
+
+
+@pytest.fixture
+def toy() -> type[Toy]:
+    return Toy
+
+
+@pytest.fixture
+def draw_batch() -> Callable[..., Batch]:
+    return _draw_batch
+
+
+@pytest.fixture
+def make_step() -> Callable[..., SupervisedStep]:
+    """`make_step(game={"start": 5}, ema=0.9, accumulate=2)`: what is not named has a plain default."""
+    return _make_step

@@ -1,0 +1,204 @@
+"""What test_distributed.py compares: run alone or as one of several, it writes what this process found.
+
+python one_process.py FOLDER, with torchrun's variables in the environment.
+"""
+
+import json
+import os
+import signal
+import sys
+from contextlib import nullcontext
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+
+import torch
+from safetensors.torch import save_file
+from timm.layers import BatchNormAct2d
+from torch import Tensor, nn
+
+from engine.data.augment import Augment
+from engine.data.batches import Batch, TrainBatches
+from engine.data.order import SampleOrder
+from engine.data.sample import Sample
+from engine.data.synthetic import SyntheticScenes
+from engine.reporting.journal import Journal
+from engine.scoring.predictor import Predictor, Protocol
+from engine.training.adversarial import AdversarialStep, Game
+from engine.training.distributed import (
+    Process,
+    any_process,
+    batch_sum,
+    distribute,
+    start_process,
+    stop_process,
+    wait_for_main,
+)
+from engine.training.interrupt import StopSignal
+from engine.training.optim import build_optimizer
+from engine.training.precision import Precision
+from engine.training.step import StepSettings
+from engine.training.validation import Validation
+from losses import build_loss
+from models.discriminator import PatchDiscriminator
+from models.segformer import SegFormer
+
+VOID = 255
+AUGMENT = SimpleNamespace(
+    crop=64, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
+    hue=0.05, blur=0.0, elastic=0.0,
+)  # fmt: skip
+Found = dict[str, Tensor]
+
+
+class MixedSizes:
+    """Scenes cut to several sizes; remembers which were read."""
+
+    def __init__(self) -> None:
+        self.scenes = SyntheticScenes("val", 7, size_px=48)
+        self.ids, self.class_names = self.scenes.ids, self.scenes.class_names
+        self.palette, self.ignore_index = self.scenes.palette, self.scenes.ignore_index
+        self.read: list[str] = []
+
+    def __len__(self) -> int:
+        return len(self.scenes)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample, (h, w) = self.scenes[index], self.sizes()[index]
+        self.read.append(sample.id)
+        return Sample(sample.id, sample.image[:, :h, :w], sample.labels[:h, :w])
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return [(48 - 4 * (index % 3), 48) for index in range(len(self))]
+
+
+def share(process: Process, whole: Tensor) -> Tensor:
+    return whole[process.rank :: process.world_size]
+
+
+def gradients(prefix: str, module: nn.Module) -> Found:
+    return {f"{prefix}/{name}": p.grad for name, p in module.named_parameters() if p.grad is not None}
+
+
+def batch_norms(process: Process) -> Found:
+    """Both kinds of BatchNorm on channels whose mean is far from 0, in training and then at rest."""
+    torch.manual_seed(1)
+    whole = torch.randn(4, 3, 5, 6) + torch.tensor([0.0, 30.0, 1000.0]).view(3, 1, 1)
+    targets = torch.randn(4, 3, 5, 6)
+    found: Found = {}
+    for kind in (nn.BatchNorm2d, BatchNormAct2d):
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            net = distribute(nn.Sequential(kind(3)).to(dtype if dtype.itemsize > 2 else None), process)
+            x = share(process, whole).to(dtype).requires_grad_()
+            y = net(x)
+            loss = batch_sum(process)((y.double() * share(process, targets)).square().sum())
+            loss.backward()
+            name = f"{kind.__name__}.{dtype}".replace("torch.", "")
+            assert y.dtype == dtype
+            bare = net if process.is_alone else net.module
+            found |= {
+                f"{name}/output": y.detach(),
+                f"{name}/input_grad": x.grad / process.world_size,
+            } | gradients(name, net)
+            found |= {f"{name}/{key}": value.clone() for key, value in bare[0].named_buffers()}
+            found[f"{name}/at_rest"] = net.eval()(x).detach()
+    return {key.replace("module.", ""): value for key, value in found.items()}
+
+
+def make_step(process: Process, game: bool, accumulate: int = 1) -> AdversarialStep:
+    """A float64 B0 without dropout, its loss, and an opponent from update 0 on, if `game`."""
+    torch.manual_seed(0)
+    model = SegFormer("b0", 6, decoder_width=16, drop_path=0.0, dropout=0.0).double()
+    discriminator = PatchDiscriminator(6, channels=4, layers=3).double()
+    loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}], 6, VOID)
+    loss.sum_over_processes = batch_sum(process)
+    return AdversarialStep(
+        model=model,
+        forward=distribute(model, process),
+        loss=loss,
+        optimizer=build_optimizer(
+            model, SimpleNamespace(lr=1e-4, weight_decay=0.01, head_lr_mult=10.0, layer_decay=1.0)
+        ),
+        lr_factor=lambda step: 1.0,
+        settings=StepSettings(0, process.rank, VOID, Precision("fp32", "cpu"), accumulate),
+        game=Game(
+            discriminator=discriminator,
+            forward=distribute(discriminator, process),
+            optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4),
+            objective="hinge",
+            weight=0.1,
+            start=0 if game else 1000,
+            ramp=0,
+            batch_sum=batch_sum(process),
+        ),
+    )
+
+
+def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
+    """Of one update on real batches, supervised, adversarial and accumulated; and the ids of two updates."""
+    scenes = SyntheticScenes("train", 7, size_px=48)
+    order, augment = SampleOrder(len(scenes), 4, seed=0), Augment(AUGMENT, 0, VOID)
+    batches = TrainBatches(scenes, order, augment, process.device, process.rank, process.world_size, 0)
+    stream = batches.starting_at(1)
+    first, second = next(stream), next(stream)  # the second epoch begins between them
+    found = (
+        one_update("supervised", make_step(process, game=False), first)
+        | one_update("adversarial", make_step(process, game=True), first)
+        | one_update("accumulated", make_step(process, game=True, accumulate=2), first)
+    )
+    return found, [first.ids, second.ids]
+
+
+def one_update(name: str, step: AdversarialStep, batch: Batch) -> Found:
+    """Its losses, the gradients that its optimisers were given, and the BatchNorm statistics behind it."""
+    found: Found = {}
+    networks = {"optimizer": step.model, "discriminator": step.game.discriminator}
+
+    def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
+        [network] = [networks[key] for key, value in step.optimizers.items() if value is optimizer]
+        kind = "model" if network is step.model else "discriminator"
+        found.update({key: g.clone() for key, g in gradients(f"{name}/{kind}", network).items()})
+
+    for optimizer in step.optimizers.values():
+        optimizer.register_step_pre_hook(look)
+    metrics = step(batch)
+    found |= {f"{name}/{key}": metrics[key] for key in ("loss", "loss_ce", "loss_dice")}
+    return found | {f"{name}/buffer/{key}": value for key, value in step.model.named_buffers()}
+
+
+def validation(process: Process) -> dict:
+    """Scores of the whole split, and which images this process read for them."""
+    torch.manual_seed(0)
+    model, data = SegFormer("b0", 6, decoder_width=16), MixedSizes()
+    validate = Validation(data, Predictor(Protocol(), nullcontext), process, 0, num_pictures=0)
+    scores = validate(model, 10, Journal([], dict, process.device))
+    return {"scores": asdict(scores), "read": data.read}
+
+
+def agreement(process: Process) -> dict:
+    """A signal that one process alone gets, and what all make of it."""
+    last = process.rank == process.world_size - 1
+    with StopSignal(process, every=2) as stop:
+        before = stop.requested(2)
+        if last:
+            signal.raise_signal(signal.SIGTERM)
+        after = [stop.requested(step) for step in (3, 4)]
+    return {"stops": [before, *after], "any": any_process(process, last), "none": any_process(process, False)}
+
+
+def main(folder: Path) -> None:
+    process = start_process()
+    (folder / f"main_{process.is_main}").touch()
+    tensors = batch_norms(process)
+    more, ids = first_gradients(process)
+    report = {"ids": ids, "validation": validation(process), "agreement": agreement(process)}
+    out = folder / f"{process.rank}_of_{process.world_size}"
+    save_file({key: t.contiguous() for key, t in (tensors | more).items()}, f"{out}.safetensors")
+    Path(f"{out}.json").write_text(json.dumps(report))
+    wait_for_main(process)
+    stop_process(process)
+
+
+if __name__ == "__main__":
+    assert os.environ["OMP_NUM_THREADS"] == "1"
+    main(Path(sys.argv[1]))

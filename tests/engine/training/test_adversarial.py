@@ -1,0 +1,144 @@
+"""The game between model and discriminator: who moves whom, when, and how much."""
+
+import pytest
+import torch
+from torch import nn
+
+NUM_CLASSES, VOID = 3, 255
+
+
+def snapshot(module: nn.Module) -> list[torch.Tensor]:
+    return [value.clone() for value in module.state_dict().values()]
+
+
+def same(before: list[torch.Tensor], module: nn.Module) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(before, module.state_dict().values(), strict=True))
+
+
+def untouched(module: nn.Module) -> bool:
+    return all(parameter.grad is None for parameter in module.parameters())
+
+
+def generator_and_discriminator_inputs(step, batch):
+    logits = nn.functional.interpolate(step.model(batch.images), batch.labels.shape[-2:], mode="bilinear")
+    return logits.softmax(dim=1), (batch.labels != VOID)[:, None]
+
+
+def test_before_its_start_it_is_the_supervised_step_to_the_last_bit(make_step, draw_batch) -> None:
+    plain, adversarial = make_step(ema=0.9), make_step(ema=0.9, game={"start": 3})
+    before = snapshot(adversarial.game.discriminator)
+    for _ in range(3):
+        expected, metrics = plain(draw_batch()), adversarial(draw_batch())
+        assert metrics.keys() == expected.keys()
+        assert all(torch.equal(metrics[name], value) for name, value in expected.items())
+    assert same(snapshot(plain.model), adversarial.model)
+    assert same(snapshot(plain.evaluated), adversarial.evaluated)
+    assert same(before, adversarial.game.discriminator)
+    assert "adv/d_loss" in adversarial(draw_batch())
+    plain(draw_batch())
+    assert not same(snapshot(plain.model), adversarial.model)
+
+
+def test_the_generator_step_leaves_no_gradient_in_the_discriminator(make_step, draw_batch) -> None:
+    step, batch = make_step(game={}), draw_batch()
+    probabilities, valid = generator_and_discriminator_inputs(step, batch)
+    step._generator_loss(batch.images, probabilities, valid).backward()
+    assert untouched(step.game.discriminator)
+    assert all(p.requires_grad for p in step.game.discriminator.parameters())
+    assert all(p.grad.abs().sum() > 0 for p in step.model.head.parameters())
+
+
+def test_the_discriminator_step_leaves_no_gradient_in_the_generator(make_step, draw_batch) -> None:
+    step, batch = make_step(game={}), draw_batch()
+    probabilities, valid = generator_and_discriminator_inputs(step, batch)
+    step._discriminator_backward(batch.images, probabilities.detach(), batch.labels, valid)
+    assert untouched(step.model)
+    assert all(p.grad is not None for p in step.game.discriminator.parameters())
+
+
+def test_a_whole_backward_gives_the_discriminator_its_own_gradient_only(make_step, draw_batch) -> None:
+    """However much the generator's term weighs, the discriminator's gradient is the same."""
+    found, batch = [], draw_batch()
+    for weight in (1e-6, 1e3):
+        step = make_step(game={"weight": weight})
+        step.model.train()
+        torch.manual_seed(0)
+        step.backward(batch.images, batch.labels)
+        discriminator, model = step.game.discriminator, step.model
+        found.append(([p.grad for p in discriminator.parameters()], [p.grad for p in model.parameters()]))
+    (d_light, g_light), (d_heavy, g_heavy) = found
+    assert all(torch.equal(a, b) for a, b in zip(d_light, d_heavy, strict=True))
+    assert not torch.allclose(g_light[-1], g_heavy[-1])
+
+
+def test_the_discriminator_moves_by_its_own_optimiser_alone(make_step, draw_batch) -> None:
+    own = {
+        id(p) for group in make_step(game={}).optimizers["optimizer"].param_groups for p in group["params"]
+    }
+    still, moving = make_step(game={"lr": 0.0}), make_step(game={"lr": 1e-3})
+    for step in (still, moving):
+        discriminator = step.game.discriminator
+        assert not own & {id(p) for p in discriminator.parameters()}
+        before = snapshot(discriminator), snapshot(step.model)
+        step(draw_batch())
+        assert same(before[0], discriminator) == (step is still)
+        assert not same(before[1], step.model)
+
+
+def test_the_discriminator_learns_to_tell_labels_from_predictions(make_step, draw_batch) -> None:
+    step = make_step(lr=0.0, game={"lr": 1e-2})
+    history = [step(draw_batch()) for _ in range(30)]
+    assert history[-1]["adv/d_loss"] < 0.5 * history[0]["adv/d_loss"]
+    assert history[-1]["adv/d_acc_real"] > 0.9 and history[-1]["adv/d_acc_fake"] > 0.9
+
+
+def test_the_weight_rises_in_equal_parts_from_start_over_ramp(make_step) -> None:
+    game = make_step(game={"start": 10, "ramp": 4, "weight": 0.2}).game
+    weights = [game.weight_at(step) for step in (0, 9, 10, 11, 12, 13, 14, 1000)]
+    assert weights == pytest.approx([0, 0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
+    assert make_step(game={"start": 0, "ramp": 0, "weight": 0.2}).game.weight_at(0) == 0.2
+
+
+def test_the_weight_in_force_is_logged_beside_the_losses(make_step, draw_batch) -> None:
+    step = make_step(game={"start": 0, "ramp": 4, "weight": 0.2}, accumulate=2)
+    metrics = [step(draw_batch()) for _ in range(2)]
+    assert [m["adv/weight"].item() for m in metrics] == pytest.approx([0.05, 0.1])
+    extra = {"adv/g_loss", "adv/d_loss", "adv/d_acc_real", "adv/d_acc_fake", "adv/weight"}
+    assert extra <= metrics[0].keys()
+    assert all(value.ndim == 0 and not value.requires_grad for value in metrics[0].values())
+
+
+@pytest.mark.parametrize("objective", ["bce", "lsgan", "hinge"])
+@pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
+def test_every_objective_runs_from_before_the_start(make_step, draw_batch, objective, precision) -> None:
+    step = make_step(game={"objective": objective, "start": 1}, precision=precision, clip_norm=1.0)
+    for _ in range(3):
+        metrics = step(draw_batch())
+    assert all(value.isfinite() for value in metrics.values())
+    for module in (step.model, step.game.discriminator):
+        assert all(value.isfinite().all() for value in snapshot(module))
+
+
+def test_a_batch_that_is_all_void_is_finite_and_teaches_nobody(make_step, draw_batch) -> None:
+    step, batch = make_step(game={}), draw_batch()
+    batch.labels.fill_(VOID)
+    step.model.train()
+    metrics = step.backward(batch.images, batch.labels)
+    assert metrics["loss"] == metrics["adv/g_loss"] == metrics["adv/d_loss"] == 0
+    for module in (step.model, step.game.discriminator):
+        assert all(p.grad.abs().sum() == 0 for p in module.parameters())
+
+
+def test_what_lies_under_void_does_not_reach_the_discriminator(make_step, draw_batch) -> None:
+    """Its gradient stays when image and prediction change there; pixels beside them are in no other cell."""
+    found = []
+    for value in (0.0, 255.0):
+        step, batch = make_step(game={}), draw_batch()
+        probabilities, _ = generator_and_discriminator_inputs(step, batch)
+        batch.labels[:, :, 16:] = VOID
+        batch.images[:, :, :, 16:] = value
+        valid = (batch.labels != VOID)[:, None]
+        fake = torch.where(valid, probabilities.detach(), torch.eye(3)[int(value > 0)].view(1, 3, 1, 1))
+        metrics = step._discriminator_backward(batch.images, fake, batch.labels, valid)
+        found.append([metrics["adv/d_loss"], *(p.grad for p in step.game.discriminator.parameters())])
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))

@@ -1,0 +1,340 @@
+"""The best checkpoints, and the state from which a run goes on to the last bit."""
+
+import errno
+import math
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor
+
+import engine.training.checkpoint as checkpoint
+from engine.data.augment import Augment
+from engine.data.batches import TrainBatches
+from engine.data.order import SampleOrder
+from engine.data.synthetic import SyntheticScenes
+from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, sha256_of
+from engine.training.checkpoint import (
+    TopKeeper,
+    disk_bytes,
+    final_weights,
+    load_state,
+    require_room,
+    save_state,
+)
+from engine.training.fit import Plan, fit
+from engine.training.guards import RunError
+from engine.training.step import SupervisedStep
+from models.segformer import SegFormer
+
+CPU = torch.device("cpu")
+AUGMENT = SimpleNamespace(
+    crop=32, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
+    hue=0.05, blur=0.0, elastic=0.0,
+)  # fmt: skip
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder(tmp_path / "demo")
+    run.create()
+    return run
+
+
+def new_keeper(run: RunFolder, top: int = 3, metric: str = "mIoU") -> TopKeeper:
+    data = DataIdentity(format="voc", train="train", val="val", train_fingerprint="", val_fingerprint="")
+    manifest = Manifest(
+        name="demo", code_version="0", class_names=["x"], data=data, metric=metric, num_parameters=1
+    )
+    run.write_manifest(manifest)
+    return TopKeeper(run, manifest, top)
+
+
+def resumed(keeper: TopKeeper) -> TopKeeper:
+    return TopKeeper(keeper.run, keeper.run.read_manifest(), keeper.top)
+
+
+def offer(keeper: TopKeeper, step: int, score: float) -> bool:
+    return keeper.offer(step, {keeper.manifest.metric: score}, {"step": torch.tensor(step)})
+
+
+def kept(keeper: TopKeeper) -> list[int]:
+    """Steps of the members, best first, after checking that manifest and files agree."""
+    manifest = keeper.run.read_manifest()
+    assert manifest == keeper.manifest
+    files = {member.file: member for member in manifest.members}
+    assert {f"top/{path.name}" for path in keeper.run.top.iterdir()} == set(files)
+    for file, member in files.items():
+        assert sha256_of(keeper.run.path / file) == member.sha256
+        assert load_file(keeper.run.path / file)["step"] == member.step
+    return [member.step for member in manifest.members]
+
+
+def test_the_best_are_kept_and_the_others_deleted(run: RunFolder) -> None:
+    keeper = new_keeper(run)
+    taken = [offer(keeper, step, score) for step, score in enumerate([0.1, 0.5, 0.3, 0.2, 0.05, 0.6])]
+    assert taken == [True, True, True, True, False, True]
+    assert kept(keeper) == [5, 1, 2]
+
+
+def test_fewer_than_top_are_all_kept(run: RunFolder) -> None:
+    keeper = new_keeper(run, top=5)
+    offer(keeper, 10, 0.0)
+    offer(keeper, 20, 0.4)
+    assert kept(keeper) == [20, 10]
+
+
+def test_the_earlier_one_wins_a_tie(run: RunFolder) -> None:
+    keeper = new_keeper(run, top=2)
+    assert [offer(keeper, step, 0.5) for step in (1, 2, 3)] == [True, True, False]
+    assert kept(keeper) == [1, 2]
+    assert offer(keeper, 4, 0.6)
+    assert kept(keeper) == [4, 1]
+
+
+def test_a_score_that_is_no_number_never_enters(run: RunFolder) -> None:
+    keeper = new_keeper(run)
+    assert not offer(keeper, 1, math.nan)
+    assert kept(keeper) == []
+
+
+def test_another_metric_can_choose(run: RunFolder) -> None:
+    keeper = new_keeper(run, top=1, metric="aAcc")
+    for step, scores in enumerate([{"mIoU": 0.9, "aAcc": 0.1}, {"mIoU": 0.1, "aAcc": 0.9}]):
+        keeper.offer(step, scores, {"step": torch.tensor(step)})
+    assert kept(keeper) == [1]
+
+
+def test_a_step_that_is_offered_again_after_a_resume_is_kept_once(run: RunFolder) -> None:
+    """The run died between keeping step 20 and saving its state, so it comes to step 20 again."""
+    keeper = new_keeper(run, top=2)
+    for step, score in ((10, 0.3), (20, 0.5)):
+        offer(keeper, step, score)
+    keeper = resumed(keeper)
+    assert offer(keeper, 20, 0.5)
+    assert kept(keeper) == [20, 10]
+    assert offer(keeper, 30, 0.4)
+    assert kept(keeper) == [20, 30]
+
+
+def test_members_of_before_a_resume_compete(run: RunFolder) -> None:
+    keeper = new_keeper(run, top=2)
+    for step, score in ((10, 0.3), (20, 0.5)):
+        offer(keeper, step, score)
+    keeper = resumed(keeper)
+    assert [offer(keeper, 30, 0.2), offer(keeper, 40, 0.4)] == [False, True]
+    assert kept(keeper) == [20, 40]
+
+
+@given(scores=st.lists(st.sampled_from([0.1, 0.2, 0.3, math.nan]), max_size=8), top=st.integers(1, 4))
+def test_it_is_the_head_of_the_sorted_list(tmp_path_factory, scores: list[float], top: int) -> None:
+    run = RunFolder(tmp_path_factory.mktemp("run"))
+    run.create()
+    keeper = new_keeper(run, top)
+    for step, score in enumerate(scores):
+        offer(keeper, step, score)
+    real = [step for step, score in enumerate(scores) if not math.isnan(score)]
+    assert kept(keeper) == sorted(real, key=lambda step: -scores[step])[:top]  # sorted() keeps ties in order
+
+
+def test_the_manifest_names_no_file_that_is_gone_at_any_time(run: RunFolder, monkeypatch) -> None:
+    """A crash at any deletion must leave a manifest whose files are all there."""
+    keeper = new_keeper(run, top=1)
+    offer(keeper, 1, 0.1)
+    deleted = []
+
+    def look(path: Path, missing_ok: bool = False, unlink=Path.unlink) -> None:
+        named = [member.file for member in run.read_manifest().members]
+        assert all((run.path / file).is_file() for file in named)
+        if path.suffix == ".safetensors":
+            assert f"top/{path.name}" not in named
+            deleted.append(path.name)
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", look)
+    offer(keeper, 2, 0.2)
+    assert deleted == ["step-0000001.safetensors"]
+
+
+def scenes_step(make_step) -> SupervisedStep:
+    """A SegFormer with dropout, stochastic depth, a moving average, and an opponent from update 2 on."""
+    torch.manual_seed(0)
+    model = SegFormer("b0", 6, decoder_width=16, drop_path=0.2, dropout=0.2)
+    return make_step(model, ema=0.9, num_classes=6, game={"start": 2, "ramp": 3}, accumulate=2)
+
+
+def train(step: SupervisedStep, num_steps: int) -> None:
+    scenes = SyntheticScenes("train", 5, size_px=40)
+    batches = TrainBatches(scenes, SampleOrder(5, 4, seed=0), Augment(AUGMENT, 0, 255), CPU, workers=0)
+    journal = SimpleNamespace(tick=lambda step: None, update=lambda *values: None)
+    nothing: Callable[[], None] = lambda: None  # noqa: E731
+    fit(Plan(num_steps, 100, 100), step, batches, journal, nothing, nothing, lambda step: False)
+
+
+def everything(step: SupervisedStep) -> dict[str, Tensor]:
+    tensors = {
+        f"{name}/{key}": value
+        for name, module in step.modules.items()
+        for key, value in module.state_dict().items()
+    }
+    for name, optimizer in step.optimizers.items():
+        for index, slots in optimizer.state_dict()["state"].items():
+            tensors |= {f"{name}/{index}/{slot}": value for slot, value in slots.items()}
+    return {key: value.clone() for key, value in tensors.items()}
+
+
+def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    assert found.keys() == expected.keys()
+    assert [key for key, value in expected.items() if not torch.equal(found[key], value)] == []
+
+
+def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(run: RunFolder, make_step) -> None:
+    whole, first, second = (scenes_step(make_step) for _ in range(3))
+    train(whole, 6)
+    train(first, 3)
+    save_state(run, first)
+    torch.rand(7)  # another process would have drawn other numbers
+    load_state(run, second)
+    assert second.count == 3
+    assert_same(everything(second), everything(first))
+    train(second, 6)
+    assert_same(everything(second), everything(whole))
+    names = set(everything(whole))
+    assert {"discriminator/0/exp_avg", "optimizer/0/exp_avg_sq", "optimizer/0/step"} <= names
+    assert {name.split("/")[0] for name in names} == {
+        "model", "ema", "discriminator", "optimizer"
+    }  # fmt: skip
+
+
+def test_a_state_of_before_any_update_can_be_loaded(run: RunFolder, make_step, draw_batch) -> None:
+    fresh, other = make_step(), make_step()
+    save_state(run, fresh)
+    other(draw_batch())
+    load_state(run, other)
+    assert other.count == 0
+    assert_same(everything(other), everything(fresh))
+
+
+def test_the_loss_scale_of_fp16_comes_back(run: RunFolder, make_step, draw_batch) -> None:
+    step, other = make_step(precision="fp16"), make_step(precision="fp16")
+    step(draw_batch())
+    step.scaler.update(1024.0)
+    save_state(run, step)
+    load_state(run, other)
+    assert other.scaler.get_scale() == 1024.0
+
+
+@pytest.mark.parametrize("content", [b"", b"garbage that is no header", None])
+def test_a_damaged_state_is_a_clear_error(run: RunFolder, make_step, content: bytes | None) -> None:
+    save_state(run, make_step())
+    whole = run.last_state.read_bytes()
+    run.last_state.write_bytes(whole[: len(whole) // 2] if content is None else content)
+    with pytest.raises(RunFolderError, match="state.safetensors is damaged: .*name=<another name>"):
+        load_state(run, make_step())
+
+
+def test_a_foreign_safetensors_file_is_no_state(run: RunFolder, make_step) -> None:
+    checkpoint.save_file({"x": torch.zeros(1)}, run.last_state)
+    with pytest.raises(RunFolderError, match="is damaged"):
+        load_state(run, make_step())
+
+
+def test_the_state_of_another_model_is_a_clear_error(run: RunFolder, make_step, toy) -> None:
+    save_state(run, make_step())
+    model = toy()
+    model.head = torch.nn.Conv2d(8, 5, 1)
+    with pytest.raises(
+        RunFolderError, match="does not fit the model of this recipe.*--resume wants the recipe"
+    ):
+        load_state(run, make_step(model))
+
+
+def test_a_recipe_that_gained_an_opponent_or_an_average_is_a_clear_error(run: RunFolder, make_step) -> None:
+    save_state(run, make_step())
+    for change in ({"game": {}}, {"ema": 0.9}):
+        with pytest.raises(RunFolderError, match="--resume wants the recipe"):
+            load_state(run, make_step(**change))
+
+
+def fill_the_disk(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+    def save_half(tensors: dict[str, Tensor], path: Path, metadata: dict) -> None:
+        Path(path).write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(checkpoint, "save_file", save_half)
+
+
+FULL_DISK = [
+    OSError(errno.ENOSPC, "No space left on device"),
+    SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
+]
+
+
+@pytest.mark.parametrize("error", FULL_DISK)
+def test_a_full_disk_is_one_clear_message_and_the_old_state_stays(
+    run: RunFolder, make_step, draw_batch, monkeypatch, error: Exception
+) -> None:
+    step = make_step()
+    save_state(run, step)
+    before = everything(step)
+    step(draw_batch())
+    fill_the_disk(monkeypatch, error)
+    with pytest.raises(RunError, match="No space left.*free some space.*--resume"):
+        save_state(run, step)
+    assert [path.name for path in run.last_state.parent.iterdir()] == ["state.safetensors"]
+    other = make_step()
+    load_state(run, other)
+    assert_same(everything(other), before)
+
+
+@pytest.mark.parametrize("error", FULL_DISK)
+def test_a_full_disk_leaves_the_kept_checkpoints_whole(run: RunFolder, monkeypatch, error: Exception) -> None:
+    keeper = new_keeper(run, top=1)
+    offer(keeper, 1, 0.1)
+    fill_the_disk(monkeypatch, error)
+    with pytest.raises(RunError, match="No space left"):
+        offer(keeper, 2, 0.2)
+    assert kept(keeper) == [1]
+
+
+def test_other_errors_of_the_disk_keep_their_own_words(run: RunFolder, make_step, monkeypatch) -> None:
+    fill_the_disk(monkeypatch, PermissionError(errno.EACCES, "Permission denied"))
+    with pytest.raises(PermissionError):
+        save_state(run, make_step())
+
+
+def test_the_room_that_is_asked_for_is_enough(run: RunFolder, make_step, draw_batch) -> None:
+    step = make_step(ema=0.9, game={})
+    step(draw_batch())
+    keeper = new_keeper(run, top=2)
+    for count in range(3):
+        keeper.offer(count, {"mIoU": float(count)}, final_weights(step.evaluated))
+    save_state(run, step)
+    one = (run.top / "step-0000002.safetensors").stat().st_size
+    headers = 3 * 2 + 2 * 20  # kB: the names of the tensors, which are not counted
+    needed = 3 * one + 2 * run.last_state.stat().st_size
+    assert needed - 1000 * headers < disk_bytes(step, top=2) <= needed
+
+
+def test_a_disk_without_room_is_refused_before_any_time_is_spent(
+    tmp_path: Path, make_step, monkeypatch
+) -> None:
+    step = make_step()
+    run = RunFolder(tmp_path / "not" / "yet" / "there")
+    require_room(run, step, top=3)
+    monkeypatch.setattr(checkpoint.shutil, "disk_usage", lambda path: SimpleNamespace(free=100))
+    with pytest.raises(RunFolderError, match="0 MB free; .*output.dir=<folder>.*keep.top=1"):
+        require_room(run, step, top=3)
+
+
+def test_kept_weights_are_those_of_the_state_dict(make_step) -> None:
+    model = make_step().model
+    found = final_weights(model)
+    assert_same(found, model.state_dict())
+    assert not any(value.requires_grad for value in found.values())

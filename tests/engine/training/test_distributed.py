@@ -1,0 +1,143 @@
+"""Two processes against one with the same global batch: everything is started once and compared in parts."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from engine.training.distributed import Process, distribute, start_process
+
+ROOT = Path(__file__).parents[3]
+SCRIPT = Path(__file__).with_name("one_process.py")
+Found = tuple[dict[str, Tensor], dict]
+
+
+def started(folder: Path, rank: int, world_size: int, port: int) -> subprocess.Popen:
+    """With the environment that torchrun gives."""
+    announced = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
+    environment = {key: str(value) for key, value in (announced | {"WORLD_SIZE": world_size}).items()}
+    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+    return subprocess.Popen(
+        [sys.executable, str(SCRIPT), str(folder)],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
+    """What "0_of_1", "0_of_2" and "1_of_2" found: their tensors and their report."""
+    folder = tmp_path_factory.mktemp("processes")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    processes = [started(folder, *who, port) for who in ((0, 1), (0, 2), (1, 2))]
+    outputs = []
+    try:
+        outputs = [process.communicate(timeout=300)[0] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(outputs)
+    return {
+        path.stem: (load_file(path), json.loads(path.with_suffix(".json").read_text()))
+        for path in folder.glob("*.safetensors")
+    }
+
+
+def pairs(found: dict[str, Found], prefix: str, rank: int) -> list[tuple[str, Tensor, Tensor]]:
+    """(name, of this process among two, of the one that is alone) of the tensors below a prefix."""
+    alone, mine = found["0_of_1"][0], found[f"{rank}_of_2"][0]
+    assert mine.keys() == alone.keys()
+    chosen = [(key, mine[key], alone[key]) for key in alone if key.startswith(prefix)]
+    assert chosen
+    return chosen
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+@pytest.mark.parametrize(
+    ("name", "rtol", "atol"),
+    [
+        ("supervised", 1e-9, 1e-12),  # float64 throughout
+        ("adversarial", 1e-4, 1e-8),  # the probabilities that the opponent sees are float32
+        ("accumulated", 1e-4, 1e-8),
+    ],
+)
+def test_losses_gradients_and_statistics_are_those_of_one_process(found, name, rtol, atol, rank) -> None:
+    compared = pairs(found, f"{name}/", rank)
+    kinds = {key.split("/")[1] for key, _, _ in compared}
+    assert {"model", "buffer", "loss", "loss_dice"} <= kinds
+    assert ("discriminator" in kinds) == (name != "supervised")
+    for key, mine, alone in compared:
+        torch.testing.assert_close(
+            mine, alone, rtol=rtol, atol=atol, msg=lambda text, key=key: f"{key}: {text}"
+        )
+    norms = [key for key, _, _ in compared if key.endswith("running_var")]
+    assert norms
+
+
+def test_the_gradients_that_are_compared_are_no_zeros(found) -> None:
+    """But for biases, which do nothing in front of a norm."""
+    gradients = [alone for key, _, alone in pairs(found, "adversarial/model/", 0) if key.endswith("weight")]
+    assert all(gradient.abs().max() > 1e-9 for gradient in gradients)
+
+
+@pytest.mark.parametrize("kind", ["BatchNorm2d", "BatchNormAct2d"])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 2e-4), ("bfloat16", 0.02)])
+def test_batch_norm_sees_the_whole_batch(found, kind: str, dtype: str, tolerance: float) -> None:
+    alone = found["0_of_1"][0]
+    for rank in (0, 1):
+        for key, mine, theirs in pairs(found, f"{kind}.{dtype}/", rank):
+            part = key.split("/")[1]
+            if part in ("output", "input_grad", "at_rest"):
+                theirs = theirs[rank::2]  # of each sample
+            scale = max(1.0, theirs.abs().max().item())
+            assert (mine - theirs).abs().max() <= tolerance * scale, key
+    assert alone[f"{kind}.{dtype}/num_batches_tracked"] == 1
+    assert (alone[f"{kind}.float64/output"].min() >= 0) == (kind == "BatchNormAct2d")
+
+
+def test_the_processes_take_turns_in_the_order_of_one(found) -> None:
+    alone, first, second = (found[who][1]["ids"] for who in ("0_of_1", "0_of_2", "1_of_2"))
+    for update in (0, 1):
+        assert first[update] == alone[update][0::2]
+        assert second[update] == alone[update][1::2]
+
+
+def test_each_image_is_scored_once_and_all_processes_know_the_scores(found) -> None:
+    alone, first, second = (found[who][1]["validation"] for who in ("0_of_1", "0_of_2", "1_of_2"))
+    assert first["read"] and second["read"]
+    assert sorted(first["read"] + second["read"]) == sorted(alone["read"])
+    assert len(set(alone["read"])) == 7
+    assert json.dumps(first["scores"]) == json.dumps(second["scores"]) == json.dumps(alone["scores"])
+    assert alone["scores"]["num_pixels"] > 7 * 40 * 48 / 2
+
+
+def test_a_signal_to_one_process_stops_all_at_the_same_update(found) -> None:
+    for who in ("0_of_2", "1_of_2"):
+        report = found[who][1]["agreement"]
+        assert report["stops"] == [False, False, True]  # they talk at even updates only
+        assert (report["any"], report["none"]) == (True, False)
+    assert found["0_of_1"][1]["agreement"]["stops"] == [False, True, True]
+
+
+def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name, raising=False)
+    process = start_process()
+    assert process.is_alone and process.is_main
+
+
+def test_alone_a_model_stays_what_it_is() -> None:
+    model = nn.Sequential(nn.BatchNorm2d(3))
+    assert distribute(model, Process(0, 1, torch.device("cpu"))) is model
+    assert type(model[0]) is nn.BatchNorm2d

@@ -1,0 +1,117 @@
+"""The loop with a step that only counts: when it evaluates, saves, logs and stops."""
+
+import math
+from collections.abc import Iterator
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.training.fit import Plan, fit
+from engine.training.guards import RunError
+
+
+class Bench:
+    """A step, its batches, and everybody whom the loop tells something; `events` is what happened."""
+
+    def __init__(self, count: int = 0, bad_losses: dict[int, float] | None = None):
+        self.count = count
+        self.bad_losses = bad_losses or {}
+        self.events: list[tuple[str, int]] = []
+        self.trained_on: list[int] = []
+
+    def __call__(self, batch: int) -> dict[str, torch.Tensor]:
+        self.trained_on.append(batch)
+        self.count += 1
+        return {"loss": torch.tensor(self.bad_losses.get(self.count, 1.0))}
+
+    def starting_at(self, step: int) -> Iterator[int]:
+        while True:
+            yield step
+            step += 1
+
+    def tick(self, step: int) -> None:
+        self.events.append(("tick", step))
+
+    def update(self, step: int, metrics: dict, seconds: float, data_seconds: float) -> None:
+        assert 0 <= data_seconds <= seconds
+        self.events.append(("log", step))
+
+    def run(self, num_steps: int, eval_every: int, log_every: int = 1000, stop_at: int | None = None) -> bool:
+        return fit(
+            Plan(num_steps, eval_every, log_every),
+            self,
+            self,
+            self,
+            lambda: self.events.append(("evaluate", self.count)),
+            lambda: self.events.append(("save", self.count)),
+            lambda step: step == stop_at,
+        )
+
+    def steps_of(self, what: str) -> list[int]:
+        return [step for event, step in self.events if event == what]
+
+
+@given(num_steps=st.integers(1, 30), eval_every=st.integers(1, 40), log_every=st.integers(1, 40))
+def test_evaluates_and_saves_at_each_multiple_and_at_the_end_once(num_steps, eval_every, log_every) -> None:
+    bench = Bench()
+    assert bench.run(num_steps, eval_every, log_every)
+    expected = sorted({*range(eval_every, num_steps + 1, eval_every), num_steps})
+    assert bench.steps_of("evaluate") == expected
+    assert bench.steps_of("save") == expected
+    assert bench.steps_of("log") == list(range(log_every, num_steps + 1, log_every))
+    assert bench.steps_of("tick") == list(range(1, num_steps + 1))
+    assert bench.trained_on == list(range(num_steps))
+    assert bench.count == num_steps
+
+
+def test_an_evaluation_sees_the_update_before_it_and_is_saved_after_it() -> None:
+    bench = Bench()
+    bench.run(num_steps=2, eval_every=1)
+    order = ["tick", "evaluate", "save"]
+    assert bench.events == [(what, step) for step in (1, 2) for what in order]
+
+
+@given(num_steps=st.integers(1, 12), eval_every=st.integers(1, 5), stop_at=st.integers(0, 12))
+def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(num_steps, eval_every, stop_at) -> None:
+    whole, parts = Bench(), Bench()
+    whole.run(num_steps, eval_every)
+    finished = parts.run(num_steps, eval_every, stop_at=stop_at)
+    assert finished == (stop_at >= num_steps)
+    if not finished:
+        assert parts.count == stop_at
+        assert parts.events[-1] == ("save", stop_at)
+        assert parts.run(num_steps, eval_every)
+    assert parts.trained_on == whole.trained_on
+    assert parts.steps_of("evaluate") == whole.steps_of("evaluate")
+
+
+def test_a_resume_at_an_evaluation_step_does_not_evaluate_again() -> None:
+    bench = Bench(count=4)
+    bench.run(num_steps=6, eval_every=4)
+    assert bench.steps_of("evaluate") == [6]
+
+
+def test_a_finished_run_has_nothing_left_to_do() -> None:
+    bench = Bench(count=6)
+    assert bench.run(num_steps=6, eval_every=3)
+    assert bench.events == [] and bench.trained_on == []
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("bad_step", [3, 4])
+@pytest.mark.parametrize("log_every", [4, 1000])
+def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(value, bad_step, log_every) -> None:
+    bench = Bench(bad_losses={bad_step: value})
+    with pytest.raises(RunError, match="step 4"):
+        bench.run(num_steps=10, eval_every=2, log_every=log_every)
+    assert bench.steps_of("save") == bench.steps_of("evaluate") == [2]
+    assert bench.steps_of("log") == []
+
+
+def test_a_stop_behind_a_bad_loss_saves_nothing() -> None:
+    bench = Bench(bad_losses={1: math.nan})
+    with pytest.raises(RunError):
+        bench.run(num_steps=10, eval_every=5, stop_at=2)
+    assert bench.steps_of("save") == []

@@ -1,0 +1,35 @@
+"""Signals that this process sends itself."""
+
+import signal
+
+import pytest
+import torch
+
+from engine.training.distributed import Process
+from engine.training.interrupt import StopSignal
+
+ALONE = Process(0, 1, torch.device("cpu"))
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_is_remembered_and_told(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+    with StopSignal(ALONE, every=50) as stop:
+        assert not stop.requested(3)
+        signal.raise_signal(number)
+        assert stop.requested(3) and stop.requested(4)
+    assert "once more stops at once" in capsys.readouterr().err
+
+
+def test_a_second_signal_stops_at_once() -> None:
+    with pytest.raises(KeyboardInterrupt), StopSignal(ALONE, every=50):
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGTERM)
+
+
+def test_the_handlers_of_before_come_back() -> None:
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    with StopSignal(ALONE, every=50):
+        assert signal.getsignal(signal.SIGINT) != before[0]
+    with pytest.raises(ZeroDivisionError), StopSignal(ALONE, every=50):
+        raise ZeroDivisionError
+    assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before

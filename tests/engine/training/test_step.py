@@ -1,0 +1,171 @@
+"""One update: that it learns, what it does to gradients and rates, and what it depends on."""
+
+import pytest
+import torch
+from torch import nn
+
+from engine.scoring.confusion import Scores, confusion_matrices
+from models.segformer import SegFormer
+
+NUM_CLASSES, VOID = 3, 255
+
+
+def updated_with(step, batch) -> tuple[dict[str, torch.Tensor], list[torch.Tensor]]:
+    """The metrics of an update and the gradients that the optimiser was given."""
+    gradients = []
+
+    def look(*_) -> None:
+        gradients.extend(parameter.grad.clone() for parameter in step.model.parameters())
+
+    hook = step.optimizers["optimizer"].register_step_pre_hook(look)
+    metrics = step(batch)
+    hook.remove()
+    return metrics, gradients
+
+
+def weights(model: nn.Module) -> torch.Tensor:
+    return torch.cat([parameter.detach().flatten() for parameter in model.parameters()])
+
+
+def mean_iou(model: nn.Module, batch) -> float:
+    model.eval()
+    with torch.no_grad():
+        logits = nn.functional.interpolate(model(batch.images), batch.labels.shape[-2:], mode="bilinear")
+    counts = confusion_matrices(logits.argmax(dim=1), batch.labels, NUM_CLASSES, VOID).sum(dim=0)
+    return Scores.of(counts.numpy(), ("ground", "green", "blue")).mIoU
+
+
+def test_segformer_learns_one_batch_by_heart(make_step, draw_batch) -> None:
+    torch.manual_seed(0)
+    step, batch = make_step(SegFormer("b0", NUM_CLASSES, decoder_width=32)), draw_batch(4, 64)
+    before = mean_iou(step.model, batch)
+    for _ in range(120):
+        metrics = step(batch)
+    assert before < 0.5
+    assert mean_iou(step.model, batch) > 0.95
+    assert metrics["acc_seg"] > 95
+
+
+def test_metrics_are_detached_scalars(make_step, draw_batch) -> None:
+    metrics = make_step()(draw_batch())
+    assert set(metrics) == {"loss", "loss_ce", "loss_dice", "acc_seg"}
+    assert all(value.ndim == 0 and not value.requires_grad for value in metrics.values())
+    torch.testing.assert_close(metrics["loss"], metrics["loss_ce"] + metrics["loss_dice"])
+
+
+def test_accuracy_is_of_the_labelled_middles_of_the_cells(make_step) -> None:
+    """Logits of 2 x 2 stand over labels of 8 x 8: the middles are at rows and columns 2 and 6."""
+    labels = torch.zeros(1, 8, 8, dtype=torch.int64)
+    labels[0, 2, 2], labels[0, 2, 6], labels[0, 6, 2], labels[0, 6, 6] = 1, 2, VOID, 0
+    logits = nn.functional.one_hot(torch.tensor([[[1, 1], [1, 0]]]), 3).permute(0, 3, 1, 2).float()
+    assert make_step()._accuracy(logits, labels).item() == pytest.approx(100 * 2 / 3)
+
+
+def test_chunks_give_the_gradient_of_the_whole_batch(make_step, draw_batch, toy) -> None:
+    """For cross-entropy, where each chunk has as many labelled pixels, and without a BatchNorm."""
+    batch = draw_batch(4)
+    batch.labels.masked_fill_(batch.labels == VOID, 0)
+    found = []
+    for pieces in (1, 2, 4):
+        model = toy(dropout=0.0).double()
+        model.norm = nn.Identity()
+        metrics, gradients = updated_with(
+            make_step(model, losses=("cross_entropy",), accumulate=pieces), batch
+        )
+        found.append([metrics["loss"], *gradients])
+    assert found[0][1].abs().max() > 1e-3
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
+def test_gradients_are_gone_after_an_update(make_step, draw_batch) -> None:
+    step = make_step(accumulate=2)
+    step(draw_batch())
+    assert all(parameter.grad is None for parameter in step.model.parameters())
+
+
+@pytest.mark.parametrize("accumulate", [1, 2])
+def test_clip_norm_bounds_the_gradient_of_all_parameters_together(make_step, draw_batch, accumulate) -> None:
+    norms = []
+    for clip_norm in (1e-3, 1e3):
+        _, gradients = updated_with(make_step(clip_norm=clip_norm, accumulate=accumulate), draw_batch())
+        norms.append(torch.cat([gradient.flatten() for gradient in gradients]).norm().item())
+    assert norms[0] == pytest.approx(1e-3, rel=1e-3)
+    assert 1e-2 < norms[1] < 1e3  # which needed no clipping
+
+
+def test_rates_follow_the_schedule_before_each_update(make_step, draw_batch) -> None:
+    step = make_step(lr=0.5, lr_factor=[0.2, 0.0, 0.1].__getitem__)
+    rates, moved = [], []
+    for _ in range(3):
+        before = weights(step.model)
+        step(draw_batch())
+        rates.append(set(step.learning_rates().values()))
+        moved.append(not torch.equal(weights(step.model), before))
+    assert rates == [{0.1}, {0.0}, {0.05}]
+    assert moved == [True, False, True]
+    assert set(step.learning_rates()) == {"encoder", "encoder, no decay", "head", "head, no decay"}
+
+
+def test_what_is_evaluated_is_the_moving_average(make_step, draw_batch) -> None:
+    plain, averaged = make_step(), make_step(ema=0.9)
+    assert plain.evaluated is plain.model
+    assert averaged.evaluated is averaged.ema.module is averaged.modules["ema"]
+    path = []
+    for _ in range(4):
+        averaged(draw_batch())
+        path.append(weights(averaged.model))
+    average = path[0]
+    for updates, current in enumerate(path[1:], start=1):
+        decay = min(0.9, 1 - (1 + updates) ** (-2 / 3))  # timm's warm-up of the decay
+        average = decay * average + (1 - decay) * current
+    torch.testing.assert_close(weights(averaged.evaluated), average)
+    assert not torch.allclose(weights(averaged.evaluated), path[-1], atol=1e-4)
+
+
+def test_an_average_does_not_disturb_the_training(make_step, draw_batch) -> None:
+    plain, averaged = make_step(), make_step(ema=0.9)
+    for step in (plain, averaged):
+        for _ in range(2):
+            step(draw_batch())
+    assert torch.equal(weights(plain.model), weights(averaged.model))
+
+
+def test_dropout_depends_on_seed_update_and_process_alone(make_step, draw_batch) -> None:
+    def loss(noise: int = 0, count: int = 0, **who) -> float:
+        step = make_step(**who)
+        step.count = count
+        torch.manual_seed(noise)  # what other code drew before
+        torch.rand(noise)
+        return step(draw_batch())["loss"].item()
+
+    assert loss(noise=1) == loss(noise=2)
+    assert len({loss(), loss(seed=1), loss(count=1), loss(rank=1)}) == 4
+
+
+def test_an_update_counts_itself(make_step, draw_batch) -> None:
+    step = make_step()
+    step.count = 7
+    step(draw_batch())
+    assert step.count == 8
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_half_precision_learns_too(make_step, draw_batch, precision: str) -> None:
+    torch.manual_seed(0)
+    step, batch = make_step(SegFormer("b0", NUM_CLASSES, decoder_width=16), precision=precision), draw_batch()
+    seen = []
+    step.model.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
+    losses = [step(batch)["loss"].item() for _ in range(8)]
+    assert set(seen) == {{"bf16": torch.bfloat16, "fp16": torch.float16}[precision]}
+    assert all(torch.isfinite(value).all() for value in step.model.state_dict().values())
+    assert losses[-1] < losses[0] < 10
+
+
+def test_a_batch_that_is_all_void_changes_little_and_breaks_nothing(make_step, draw_batch) -> None:
+    step, batch = make_step(), draw_batch()
+    batch.labels.fill_(VOID)
+    metrics = step(batch)
+    assert metrics["loss"] == metrics["acc_seg"] == 0
+    assert weights(step.model).isfinite().all()
