@@ -5,6 +5,7 @@ Imports nothing heavy, so that `--help` answers at once.
 
 import argparse
 import difflib
+import errno
 import importlib
 import sys
 import traceback
@@ -15,6 +16,7 @@ from engine import __version__
 COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
+    "export": "write the weights of a run for other libraries",
 }
 
 
@@ -46,7 +48,8 @@ def run_command(
         return body(arguments)
     except Exception as error:
         exit_code = getattr(error, "exit_code", None)
-        if arguments.debug or exit_code is None:
+        is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
+        if arguments.debug or (exit_code is None and not is_full):
             traceback.print_exc()
         else:
             print(f"{parser.prog}: {error}", file=sys.stderr)

@@ -26,7 +26,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
     parser.add_argument("--dry-run", action="store_true", help="build all, make one update, print the cost")
-    parser.add_argument("--explain", action="store_true", help="print each value and where it comes from")
+    parser.add_argument(
+        "--explain",
+        action="store_true",
+        help="print each value, where it comes from, and the optimiser's groups",
+    )
     return run_command(parser, run, argv)
 
 
@@ -42,6 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         from engine.reporting.console import explain_table
 
         console.print(explain_table(recipe))
+        console.print(_optimizer_table(recipe))
         return 0
 
     from engine.training.distributed import start_process, stop_process
@@ -58,6 +63,31 @@ def run(arguments: argparse.Namespace) -> int:
         return 0 if train(recipe, process, console, arguments.resume) else 1
     finally:
         stop_process(process)
+
+
+def _optimizer_table(recipe):
+    """The groups that the optimiser would get, from a model without values, so without data or network."""
+    import torch
+    from rich.table import Table
+
+    from engine.data import class_table
+    from engine.training.optim import parameter_groups
+    from models import build_model
+
+    # Encoders of SMP cannot all be built without values: MiT reads its drop rates from a tensor.
+    with torch.device("meta" if recipe.model.encoder is None else "cpu"):
+        model = build_model(recipe.model, class_table(recipe.data))
+    table = Table(title="groups of the optimiser", title_justify="left")
+    table.add_column("group")
+    for heading in ("tensors", "parameters", "peak lr", "x lr", "decay"):
+        table.add_column(heading, justify="right")
+    for group in parameter_groups(model, recipe.optimizer):
+        num_parameters = sum(parameter.numel() for parameter in group["params"])
+        factor = group["lr"] / recipe.optimizer.lr
+        name = group["name"].removesuffix(", no decay")  # as the last column says
+        sizes = (f"{len(group['params'])}", f"{num_parameters:,}")
+        table.add_row(name, *sizes, f"{group['lr']:.3g}", f"{factor:.3g}", f"{group['weight_decay']:g}")
+    return table
 
 
 if __name__ == "__main__":

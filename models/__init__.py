@@ -31,7 +31,8 @@ def build_model(section: Any, class_names: Sequence[str]) -> nn.Module:
     """The network of a recipe, freshly initialised.
 
     Args:
-        section: attributes `arch`, `encoder`, `variant`, `decoder_width`, `head`, `drop_path`, `dropout`.
+        section: attributes `arch`, `encoder`, `variant`, `decoder_width`, `head`, `drop_path`, `dropout`,
+            `checkpointing`.
             arch "segformer" without an encoder is this project's own SegFormer; anything else is an
             architecture of segmentation_models_pytorch on `encoder`, to which the other keys do not apply.
         class_names: one logit each, in this order.
@@ -47,10 +48,11 @@ def build_model(section: Any, class_names: Sequence[str]) -> nn.Module:
         return _build_segformer(section, len(class_names))
     from models.zoo import ZooModel  # here, because segmentation_models_pytorch takes seconds to import
 
-    if section.decoder_width is not None or section.head != "paper":
+    if section.decoder_width is not None or section.head != "paper" or section.checkpointing:
         raise ModelError(
-            f"model.decoder_width and model.head belong to Trident's own SegFormer, not to {section.arch} on "
-            f"{section.encoder}. Remove them, or set model.arch=segformer model.encoder=null."
+            "model.decoder_width, model.head and model.checkpointing belong to Trident's own SegFormer, not "
+            f"to {section.arch} on {section.encoder}. Remove them, or set model.arch=segformer "
+            "model.encoder=null."
         )
     return ZooModel(section.arch, section.encoder, len(class_names))
 
@@ -63,5 +65,11 @@ def _build_segformer(section: Any, num_classes: int) -> nn.Module:
     if section.head not in HEAD_TYPES:
         raise unknown_choice("model.head", section.head, HEAD_TYPES)
     return SegFormer(
-        section.variant, num_classes, section.decoder_width, section.head, section.drop_path, section.dropout
+        section.variant,
+        num_classes,
+        section.decoder_width,
+        section.head,
+        section.drop_path,
+        section.dropout,
+        section.checkpointing,
     )

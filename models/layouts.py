@@ -1,66 +1,44 @@
-"""The key layouts that published SegFormer weights come in, and their translation to our own.
+"""The key layouts that published SegFormer weights come in: tables of names, and nothing else.
 
-A layout is one table: the name of a module here -> its name there. `{s}` is the stage counted from 0, `{S}`
-from 1, `{b}` the block. Two names on the right are two layers there that are stacked, in that order, in one
-here. The tables hold names only; knows nothing of files, and of models no more than their state dicts.
+A layout maps the name of a part of our SegFormer to the name of the module that holds it there. The parts are
+our modules, except that keys and values of attention are parts of their own (`attn.k`, `attn.v`), because
+projects disagree on what they stack: parts that share a module there are stacked in it, in the order of the
+table. In a name, `{s}` is the stage counted from 0, `{S}` from 1, `{r}` from the coarsest, `{b}` the block;
+the first row that fits counts. `models.translation` applies the tables.
 """
 
-import re
-from collections.abc import Mapping
 from typing import NamedTuple
-
-import torch
-from torch import Tensor
-
-from models.segformer import VARIANTS
 
 
 class Layout(NamedTuple):
+    """
+    name: as reports and `--layout` have it.
+    prefix: of encoder keys inside a whole model; a published backbone comes without it.
+    encoder, head: part -> module there.
+    pointwise: ends of parts whose weight is a 1x1 convolution there and a matrix here.
+    """
+
     name: str
-    prefix: str  # that its keys may start with
-    table: dict[str, str | tuple[str, ...]]
+    prefix: str
+    encoder: dict[str, str]
+    head: dict[str, str]
+    pointwise: tuple[str, ...] = ()
 
 
+STAGE = "encoder.stages.{s}"
 BLOCK = "encoder.stages.{s}.blocks.{b}"
 
-# Hugging Face transformers before version 5: SegformerModel and everything built on it.
-HUGGING_FACE = Layout(
-    "hugging_face",
-    "segformer.",
-    {
-        "encoder.stages.{s}.embed.proj": "encoder.patch_embeddings.{s}.proj",
-        "encoder.stages.{s}.embed.norm": "encoder.patch_embeddings.{s}.layer_norm",
-        f"{BLOCK}.norm1": "encoder.block.{s}.{b}.layer_norm_1",
-        f"{BLOCK}.attn.q": "encoder.block.{s}.{b}.attention.self.query",
-        f"{BLOCK}.attn.kv": (
-            "encoder.block.{s}.{b}.attention.self.key",
-            "encoder.block.{s}.{b}.attention.self.value",
-        ),
-        f"{BLOCK}.attn.reduce": "encoder.block.{s}.{b}.attention.self.sr",
-        f"{BLOCK}.attn.reduce_norm": "encoder.block.{s}.{b}.attention.self.layer_norm",
-        f"{BLOCK}.attn.proj": "encoder.block.{s}.{b}.attention.output.dense",
-        f"{BLOCK}.norm2": "encoder.block.{s}.{b}.layer_norm_2",
-        f"{BLOCK}.mlp.fc1": "encoder.block.{s}.{b}.mlp.dense1",
-        f"{BLOCK}.mlp.dwconv": "encoder.block.{s}.{b}.mlp.dwconv.dwconv",
-        f"{BLOCK}.mlp.fc2": "encoder.block.{s}.{b}.mlp.dense2",
-        "encoder.stages.{s}.norm": "encoder.layer_norm.{s}",
-        "head.mlps.{s}": "decode_head.linear_c.{s}.proj",
-        "head.fuse": "decode_head.linear_fuse",
-        "head.norm": "decode_head.batch_norm",
-        "head.classifier": "decode_head.classifier",
-    },
-)
-
-# The authors' repository, NVlabs/SegFormer: mit_b*.pth has the bare names, full models prefix `backbone.`.
+# The authors' repository, NVlabs/SegFormer: mit_b*.pth and whole models.
 NVLABS = Layout(
     "nvlabs",
     "backbone.",
     {
-        "encoder.stages.{s}.embed.proj": "patch_embed{S}.proj",
-        "encoder.stages.{s}.embed.norm": "patch_embed{S}.norm",
+        f"{STAGE}.embed.proj": "patch_embed{S}.proj",
+        f"{STAGE}.embed.norm": "patch_embed{S}.norm",
         f"{BLOCK}.norm1": "block{S}.{b}.norm1",
         f"{BLOCK}.attn.q": "block{S}.{b}.attn.q",
-        f"{BLOCK}.attn.kv": "block{S}.{b}.attn.kv",
+        f"{BLOCK}.attn.k": "block{S}.{b}.attn.kv",
+        f"{BLOCK}.attn.v": "block{S}.{b}.attn.kv",
         f"{BLOCK}.attn.reduce": "block{S}.{b}.attn.sr",
         f"{BLOCK}.attn.reduce_norm": "block{S}.{b}.attn.norm",
         f"{BLOCK}.attn.proj": "block{S}.{b}.attn.proj",
@@ -68,7 +46,9 @@ NVLABS = Layout(
         f"{BLOCK}.mlp.fc1": "block{S}.{b}.mlp.fc1",
         f"{BLOCK}.mlp.dwconv": "block{S}.{b}.mlp.dwconv.dwconv",
         f"{BLOCK}.mlp.fc2": "block{S}.{b}.mlp.fc2",
-        "encoder.stages.{s}.norm": "norm{S}",
+        f"{STAGE}.norm": "norm{S}",
+    },
+    {
         "head.mlps.{s}": "decode_head.linear_c{S}.proj",
         "head.fuse": "decode_head.linear_fuse.conv",
         "head.norm": "decode_head.linear_fuse.bn",
@@ -76,76 +56,133 @@ NVLABS = Layout(
     },
 )
 
-MMSEG_HEAD = ("head.convs.{s}.0", "head.convs.{s}.1")  # the layers of our second head
-TRIDENT = Layout("trident", "", {name: name for name in (*NVLABS.table, *MMSEG_HEAD)})
+# segmentation_models_pytorch: the encoder of the authors, a decoder of its own that counts from the coarsest.
+SMP = Layout(
+    "smp",
+    "encoder.",
+    NVLABS.encoder,
+    {
+        "head.mlps.{s}": "decoder.mlp_stage.{r}.linear",
+        "head.fuse": "decoder.fuse_stage.0",
+        "head.norm": "decoder.fuse_stage.1",
+        "head.classifier": "segmentation_head.0",
+    },
+)
 
-LAYOUTS = (TRIDENT, HUGGING_FACE, NVLABS)
+# Every file of Hugging Face transformers: version 5 renames when it reads and renames back when it writes.
+HUGGING_FACE = Layout(
+    "huggingface",
+    "segformer.",
+    {
+        f"{STAGE}.embed.proj": "encoder.patch_embeddings.{s}.proj",
+        f"{STAGE}.embed.norm": "encoder.patch_embeddings.{s}.layer_norm",
+        f"{BLOCK}.norm1": "encoder.block.{s}.{b}.layer_norm_1",
+        f"{BLOCK}.attn.q": "encoder.block.{s}.{b}.attention.self.query",
+        f"{BLOCK}.attn.k": "encoder.block.{s}.{b}.attention.self.key",
+        f"{BLOCK}.attn.v": "encoder.block.{s}.{b}.attention.self.value",
+        f"{BLOCK}.attn.reduce": "encoder.block.{s}.{b}.attention.self.sr",
+        f"{BLOCK}.attn.reduce_norm": "encoder.block.{s}.{b}.attention.self.layer_norm",
+        f"{BLOCK}.attn.proj": "encoder.block.{s}.{b}.attention.output.dense",
+        f"{BLOCK}.norm2": "encoder.block.{s}.{b}.layer_norm_2",
+        f"{BLOCK}.mlp.fc1": "encoder.block.{s}.{b}.mlp.dense1",
+        f"{BLOCK}.mlp.dwconv": "encoder.block.{s}.{b}.mlp.dwconv.dwconv",
+        f"{BLOCK}.mlp.fc2": "encoder.block.{s}.{b}.mlp.dense2",
+        f"{STAGE}.norm": "encoder.layer_norm.{s}",
+    },
+    {
+        "head.mlps.{s}": "decode_head.linear_c.{s}.proj",
+        "head.fuse": "decode_head.linear_fuse",
+        "head.norm": "decode_head.batch_norm",
+        "head.classifier": "decode_head.classifier",
+    },
+)
 
+# The modules of transformers 5, which a state dict has that was saved without its `save_pretrained`.
+HUGGING_FACE_5 = Layout(
+    "huggingface5",
+    "segformer.",
+    {
+        f"{STAGE}.embed.proj": "stages.{s}.patch_embeddings.proj",
+        f"{STAGE}.embed.norm": "stages.{s}.patch_embeddings.layer_norm",
+        f"{BLOCK}.norm1": "stages.{s}.blocks.{b}.layernorm_before",
+        f"{BLOCK}.attn.q": "stages.{s}.blocks.{b}.attention.q_proj",
+        f"{BLOCK}.attn.k": "stages.{s}.blocks.{b}.attention.k_proj",
+        f"{BLOCK}.attn.v": "stages.{s}.blocks.{b}.attention.v_proj",
+        f"{BLOCK}.attn.reduce": "stages.{s}.blocks.{b}.attention.sequence_reduction.sequence_reduction",
+        f"{BLOCK}.attn.reduce_norm": "stages.{s}.blocks.{b}.attention.sequence_reduction.layer_norm",
+        f"{BLOCK}.attn.proj": "stages.{s}.blocks.{b}.attention.o_proj",
+        f"{BLOCK}.norm2": "stages.{s}.blocks.{b}.layernorm_after",
+        f"{BLOCK}.mlp.fc1": "stages.{s}.blocks.{b}.mlp.fc1",
+        f"{BLOCK}.mlp.dwconv": "stages.{s}.blocks.{b}.mlp.dwconv.dwconv",
+        f"{BLOCK}.mlp.fc2": "stages.{s}.blocks.{b}.mlp.fc2",
+        f"{STAGE}.norm": "stages.{s}.layer_norm",
+    },
+    HUGGING_FACE.head | {"head.mlps.{s}": "decode_head.linear_projections.{s}.proj"},
+)
 
-def translate(state: Mapping[str, Tensor]) -> tuple[str | None, dict[str, Tensor], list[str]]:
-    """Renames a state dict to our names, by the layout that explains most of its keys.
+# MMSegmentation: torch's MultiheadAttention stacks queries, keys and values; its head is our `mmseg`.
+MMSEGMENTATION = Layout(
+    "mmsegmentation",
+    "backbone.",
+    {
+        f"{STAGE}.embed.proj": "layers.{s}.0.projection",
+        f"{STAGE}.embed.norm": "layers.{s}.0.norm",
+        f"{BLOCK}.norm1": "layers.{s}.1.{b}.norm1",
+        f"{BLOCK}.attn.q": "layers.{s}.1.{b}.attn.attn.in_proj_",  # a parameter: in_proj_weight
+        f"{BLOCK}.attn.k": "layers.{s}.1.{b}.attn.attn.in_proj_",
+        f"{BLOCK}.attn.v": "layers.{s}.1.{b}.attn.attn.in_proj_",
+        f"{BLOCK}.attn.reduce": "layers.{s}.1.{b}.attn.sr",
+        f"{BLOCK}.attn.reduce_norm": "layers.{s}.1.{b}.attn.norm",
+        f"{BLOCK}.attn.proj": "layers.{s}.1.{b}.attn.attn.out_proj",
+        f"{BLOCK}.norm2": "layers.{s}.1.{b}.norm2",
+        f"{BLOCK}.mlp.fc1": "layers.{s}.1.{b}.ffn.layers.0",
+        f"{BLOCK}.mlp.dwconv": "layers.{s}.1.{b}.ffn.layers.1",
+        f"{BLOCK}.mlp.fc2": "layers.{s}.1.{b}.ffn.layers.4",
+        f"{STAGE}.norm": "layers.{s}.2",
+    },
+    {
+        "head.convs.{s}.0": "decode_head.convs.{s}.conv",
+        "head.convs.{s}.1": "decode_head.convs.{s}.bn",
+        "head.fuse": "decode_head.fusion_conv.conv",
+        "head.norm": "decode_head.fusion_conv.bn",
+        "head.classifier": "decode_head.conv_seg",
+    },
+    pointwise=(".mlp.fc1", ".mlp.fc2"),
+)
 
-    Returns:
-        The layout's name (None: no key fits any), the tensors under our names, the keys that have none.
-    """
-    found = [(layout.name, *_apply(layout, state)) for layout in LAYOUTS]
-    name, renamed, unknown = max(found, key=lambda entry: len(state) - len(entry[2]))
-    return (name if renamed else None), renamed, unknown
+# timm's PVT v2, the same encoder as SegFormer's; but only pvt_v2_b5 has its widths: the others have
+# feed-forwards twice as wide in their first two stages.
+TIMM_PVT = Layout(
+    "timm_pvt_v2",
+    "",
+    {
+        "encoder.stages.0.embed.proj": "patch_embed.proj",
+        "encoder.stages.0.embed.norm": "patch_embed.norm",
+        f"{STAGE}.embed.proj": "stages.{s}.downsample.proj",
+        f"{STAGE}.embed.norm": "stages.{s}.downsample.norm",
+        f"{BLOCK}.norm1": "stages.{s}.blocks.{b}.norm1",
+        f"{BLOCK}.attn.q": "stages.{s}.blocks.{b}.attn.q",
+        f"{BLOCK}.attn.k": "stages.{s}.blocks.{b}.attn.kv",
+        f"{BLOCK}.attn.v": "stages.{s}.blocks.{b}.attn.kv",
+        f"{BLOCK}.attn.reduce": "stages.{s}.blocks.{b}.attn.sr",
+        f"{BLOCK}.attn.reduce_norm": "stages.{s}.blocks.{b}.attn.norm",
+        f"{BLOCK}.attn.proj": "stages.{s}.blocks.{b}.attn.proj",
+        f"{BLOCK}.norm2": "stages.{s}.blocks.{b}.norm2",
+        f"{BLOCK}.mlp.fc1": "stages.{s}.blocks.{b}.mlp.fc1",
+        f"{BLOCK}.mlp.dwconv": "stages.{s}.blocks.{b}.mlp.dwconv",
+        f"{BLOCK}.mlp.fc2": "stages.{s}.blocks.{b}.mlp.fc2",
+        f"{STAGE}.norm": "stages.{s}.norm",
+    },
+    {},
+)
 
+# Our own: every part under its name, keys and values stacked; the rows of both heads.
+KEY_AND_VALUE = {f"{BLOCK}.attn.k": f"{BLOCK}.attn.kv", f"{BLOCK}.attn.v": f"{BLOCK}.attn.kv"}
+TRIDENT = Layout(
+    "trident",
+    "",
+    {part: part for part in NVLABS.encoder} | KEY_AND_VALUE,
+    {part: part for part in NVLABS.head | MMSEGMENTATION.head},
+)
 
-def _apply(layout: Layout, state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    patterns = [
-        (_pattern(layout.prefix, name), ours, position)
-        for ours, theirs in layout.table.items()
-        for position, name in enumerate((theirs,) if isinstance(theirs, str) else theirs)
-    ]
-    pieces: dict[str, dict[int, str]] = {}  # our key -> position in the stack -> their key
-    unknown = []
-    for key in state:
-        for pattern, ours, position in patterns:
-            if match := pattern.fullmatch(key):
-                index = match.groupdict()
-                stage = int(index["S"]) - 1 if "S" in index else index.get("s")
-                module = ours.format(s=stage, b=index.get("b"))
-                pieces.setdefault(f"{module}.{index['leaf']}", {})[position] = key
-                break
-        else:
-            unknown.append(key)
-    renamed = {}
-    for ours, parts in pieces.items():
-        stack = [state[parts[position]] for position in sorted(parts)]
-        renamed[ours] = stack[0] if len(stack) == 1 else torch.cat(stack)
-    return renamed, unknown
-
-
-def _pattern(prefix: str, name: str) -> re.Pattern[str]:
-    """`name` with a parameter's name behind it; the prefix may be absent."""
-    numbered = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(name))
-    return re.compile(rf"(?:{re.escape(prefix)})?{numbered}\.(?P<leaf>\w+)")
-
-
-class Architecture(NamedTuple):
-    """What a state dict in our layout tells about its encoder."""
-
-    channels: tuple[int, ...]
-    depths: tuple[int, ...]
-
-    @property
-    def name(self) -> str | None:
-        """b0 to b5, or None if the paper has no such encoder."""
-        return next((name for name, v in VARIANTS.items() if (v.channels, v.depths) == tuple(self)), None)
-
-    def __str__(self) -> str:
-        channels, depths = ("-".join(map(str, numbers)) for numbers in self)
-        return f"{channels} channels, {depths} blocks"
-
-
-def architecture(state: Mapping[str, Tensor]) -> Architecture | None:
-    """Channels and depths of a SegFormer encoder in our layout; None when a stage is absent."""
-    projections = [state.get(f"encoder.stages.{s}.embed.proj.weight") for s in range(4)]
-    if any(weight is None for weight in projections):
-        return None
-    matches = (re.match(r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.", key) for key in state)
-    blocks = {match.groups() for match in matches if match}
-    depths = tuple(sum(stage == str(s) for stage, _ in blocks) for s in range(4))
-    return Architecture(tuple(len(weight) for weight in projections), depths)
+LAYOUTS = (TRIDENT, NVLABS, SMP, HUGGING_FACE, HUGGING_FACE_5, MMSEGMENTATION, TIMM_PVT)

@@ -23,6 +23,7 @@ import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255 pixels
 IMAGENET_STD = (58.395, 57.12, 57.375)
@@ -132,11 +133,12 @@ class Stage(nn.Module):
         self.embed = PatchEmbedding(in_channels, channels, kernel=2 * stride - 1, stride=stride)
         self.blocks = nn.ModuleList(Block(channels, heads, reduction, rate) for rate in rates)
         self.norm = nn.LayerNorm(channels, eps=1e-6)
+        self.checkpointing = False
 
     def forward(self, x: Tensor) -> Tensor:
         x = self.embed(x)  # (B, h, w, C)
         for block in self.blocks:
-            x = block(x)
+            x = checkpoint(block, x, use_reentrant=False) if self.checkpointing else block(x)
         return _channels_first(self.norm(x))
 
 
@@ -223,6 +225,7 @@ class SegFormer(nn.Module):
         head: "paper", or "mmseg" for weights trained with MMSegmentation.
         drop_path: stochastic depth of the last block; earlier blocks rise to it linearly.
         dropout: of whole channels before the classifier.
+        checkpointing: keep only the input of each block for the backward pass, and compute the rest again.
     """
 
     def __init__(
@@ -233,12 +236,15 @@ class SegFormer(nn.Module):
         head: str = "paper",
         drop_path: float = 0.1,
         dropout: float = 0.1,
+        checkpointing: bool = False,
     ):
         super().__init__()
         width = decoder_width or (VARIANTS[variant].decoder_width if head == "paper" else 256)
         self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
         self.encoder = MixTransformer(variant, drop_path)
+        for stage in self.encoder.stages:
+            stage.checkpointing = checkpointing
         self.head = HEAD_TYPES[head](self.encoder.channels, width, num_classes, dropout)
         self.apply(_initialise)
         nn.init.normal_(self.head.classifier.weight, std=0.01)  # so that training starts at a loss of ln(K)

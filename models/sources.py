@@ -43,6 +43,16 @@ def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
     raise ModelError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)} or a folder.")
 
 
+def beside(source: str, path: Path, name: str) -> Path | None:
+    """The file `name` that lies beside `path`, which `source` was read from; None where there is none."""
+    if not source.startswith("hf:"):
+        return path.with_name(name) if path.with_name(name).is_file() else None
+    try:
+        return Path(hf_hub_download(source.removeprefix("hf:"), name))
+    except (EntryNotFoundError, OSError):  # not published, or no network and not in the cache
+        return None
+
+
 def unreachable(source: str, error: Exception, way: str) -> ModelError:
     """The error for a hub that does not give a file: the reason, and the way around."""
     reason = str(error).strip().splitlines()[0]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import ModelError, unknown_choice
+from models.origin import NVIDIA, UNKNOWN
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -72,6 +73,13 @@ class ZooModel(nn.Module):
         weights = True if self.encoder_name.startswith("tu-") else tag
         net = _create(self.arch, self.encoder_name, 1, weights)
         return {f"encoder.{key}": value for key, value in net.encoder.state_dict().items()}
+
+    def pretrained_licence(self) -> str:
+        """Of the encoder's published weights: timm names it for each, SMP only in the code of its MiT."""
+        if self.encoder_name.startswith("tu-"):
+            config = timm.get_pretrained_cfg(self.encoder_name.removeprefix("tu-"))
+            return (config.license if config else None) or UNKNOWN
+        return NVIDIA if self.encoder_name.startswith("mit_") else UNKNOWN
 
 
 def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> nn.Module:

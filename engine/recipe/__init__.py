@@ -101,7 +101,8 @@ class Recipe(Section):
             return in_steps(duration, epoch_steps, total_steps, least)
 
         milestones = [steps(milestone) for milestone in self.schedule.milestones]
-        schedule = {"warmup": steps(self.schedule.warmup), "milestones": milestones}
+        warmup = steps(self.schedule.warmup)
+        schedule = {"warmup": warmup, "milestones": milestones}
         sections: dict[str, Section] = {
             "train": self.train.model_copy(update={"steps": total}),
             "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
@@ -110,7 +111,7 @@ class Recipe(Section):
         if self.adversarial:
             times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
             sections["adversarial"] = self.adversarial.model_copy(update=times)
-        self._refuse_empty_phases(total_steps, schedule["warmup"], sections.get("adversarial"))
+        self._refuse_empty_phases(total_steps, warmup, sections.get("adversarial"))
         return self.model_copy(update=sections)
 
     def _refuse_empty_phases(self, steps: int | None, warmup: int | str, adversarial: Any) -> None:

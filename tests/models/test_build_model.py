@@ -23,6 +23,7 @@ def section(**changes) -> SimpleNamespace:
         "from_scratch": True,
         "drop_path": 0.1,
         "dropout": 0.1,
+        "checkpointing": False,
     }
     return SimpleNamespace(**defaults | changes)
 
@@ -91,6 +92,7 @@ def test_timm_encoders_bring_their_own_normalisation():
         ({"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224"}, ["one size only"]),
         ({"arch": "unet", "encoder": "resnet18", "decoder_width": 64}, ["model.decoder_width"]),
         ({"arch": "unet", "encoder": "resnet18", "head": "mmseg"}, ["model.head"]),
+        ({"arch": "unet", "encoder": "resnet18", "checkpointing": True}, ["model.checkpointing"]),
     ],
 )
 def test_what_cannot_be_built_says_why_and_what_instead(changes, words):

@@ -173,3 +173,27 @@ def test_every_parameter_learns():
 
 def test_normalisation_is_no_part_of_a_checkpoint(b0):
     assert not {"mean", "std"} & b0.state_dict().keys()
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_checkpointing_keeps_less_and_changes_no_gradient(precision):
+    """Stochastic depth and dropout included: the second computation draws what the first one drew."""
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
+
+    def kept_and_gradients(checkpointing: bool) -> tuple[int, list[Tensor]]:
+        torch.manual_seed(0)
+        model = SegFormer("b0", num_classes=5, drop_path=0.5, checkpointing=checkpointing).to(precision)
+        kept = []  # values that autograd keeps
+
+        def keep(x: Tensor) -> Tensor:
+            kept.append(x.numel())
+            return x
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+            logits = model(image)
+        logits.square().mean().backward()
+        return sum(kept), [p.grad for p in model.parameters()]
+
+    (much, expected), (little, recomputed) = kept_and_gradients(False), kept_and_gradients(True)
+    assert little < much / 2
+    assert all(torch.equal(a, b) for a, b in zip(expected, recomputed, strict=True))

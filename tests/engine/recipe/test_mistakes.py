@@ -63,6 +63,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("train.ema=0", "expected more than 0, got 0"),
         ("optimizer.lr=0", "expected more than 0, got 0"),
         ("optimizer.weight_decay=-1", "expected at least 0, got -1"),
+        ("optimizer.layer_decay=0", "expected more than 0, got 0"),
+        ("optimizer.layer_decay=1.1", "expected at most 1, got 1.1"),
         ("augment.flip=1.5", "expected at most 1, got 1.5"),
         ("augment.hue=0.6", "expected at most 0.5, got 0.6"),
         ("augment.scale=[1]", "expected a list of at least 2, got [1]"),
@@ -123,7 +125,6 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("data.sampler=balanced", "not available in this version: only uniform works, got 'balanced'"),
         ("log.features=4", "not available in this version: only 0 (off) works, got 4"),
         ("log.gradients=1", "not available in this version: only 0 (off) works, got 1"),
-        ("optimizer.layer_decay=0.9", "not available in this version: only 1.0 (off) works, got 0.9"),
         ("eval.protocol=slide", "not available in this version: only native works, got 'slide'"),
         # keys that do not go together
         ("data.classes=scenes6", "this is for format: synthetic only, got 'scenes6'"),

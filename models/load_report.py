@@ -1,0 +1,92 @@
+"""What a load of weights did, part by part, for the console, the log and the manifest."""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+NUM_SHOWN = 3  # keys named in a message
+
+
+@dataclass
+class PartReport:
+    """What a source gave to one part of the model; keys are in our layout, where they have a name there."""
+
+    matched: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)  # stay at their initialisation
+    unexpected: list[str] = field(default_factory=list)  # in the source only
+    reshaped: list[str] = field(default_factory=list)  # "key (shape there -> here)", stay likewise
+    num_values: int = 0  # of the model's tensors in this part
+    num_matched_values: int = 0
+
+    @property
+    def share(self) -> float:
+        """Of the values of this part, 0..1."""
+        return self.num_matched_values / max(1, self.num_values)
+
+    def leave_out(self, key: str, num_values: int) -> None:
+        """A key that would fit, but whose rows mean other classes."""
+        self.matched.remove(key)
+        self.num_matched_values -= num_values
+        self.reshaped.append(f"{key} (other classes)")
+
+
+@dataclass
+class ClassReport:
+    """A classifier of other classes.
+
+    source: how the class names of the weights are known.
+    moved: class here -> class there whose row it starts from.
+    initialised: classes whose rows start from random values.
+    """
+
+    source: str
+    moved: dict[str, str]
+    initialised: list[str]
+
+    def summary(self) -> str:
+        moved = [here if here == there else f"{here} from {there}" for here, there in self.moved.items()]
+        return (
+            f"  classes  {len(moved)} rows by name ({self.source}): {', '.join(moved) or 'none'}; "
+            f"{len(self.initialised)} initialised: {', '.join(self.initialised) or 'none'}"
+        )
+
+
+@dataclass
+class LoadReport:
+    """Where weights came from and what they filled; `parts` are encoder, head and other (fits nowhere)."""
+
+    source: str
+    file: str
+    layout: str | None
+    licence: str
+    num_parameters: int  # of the model
+    parts: dict[str, PartReport]
+    classes: ClassReport | None = None  # None: the classifier was taken as it is, or not at all
+
+    def summary(self) -> str:
+        """One line for the source, one for each part, one for classes that moved."""
+        layout = self.layout or "unknown"
+        lines = [
+            f"weights {self.source}, layout {layout}, {self.num_parameters:,} parameters, "
+            f"licence: {self.licence}"
+        ]
+        for name, part in self.parts.items():
+            counts = {kind: getattr(part, kind) for kind in ("matched", "missing", "unexpected", "reshaped")}
+            found = ", ".join(f"{len(keys)} {kind}" for kind, keys in counts.items() if keys)
+            if name == "other":
+                lines += [f"  other    {found}: {few(part.unexpected)}"] if found else []
+            else:
+                lines.append(f"  {name:8} {part.share:6.1%} loaded: {found}")
+        return "\n".join(lines + ([self.classes.summary()] if self.classes else []))
+
+    def to_dict(self) -> dict[str, Any]:
+        """For a manifest; matched keys as their number, the others by name."""
+        report = asdict(self)
+        for part in report["parts"].values():
+            part["matched"] = len(part["matched"])
+        return report
+
+
+def few(keys: list[str]) -> str:
+    """The first of some keys, and how many there are."""
+    more = f", ... ({len(keys)} in all)" if len(keys) > NUM_SHOWN else ""
+    return ", ".join(keys[:NUM_SHOWN]) + more if keys else "nothing"

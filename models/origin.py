@@ -1,0 +1,83 @@
+"""What is known of weights beside their tensors: the classes of their head, and their licence.
+
+From the manifest of a run, from what lies beside a Hugging Face model, or from who published them. Knows
+nothing of models or key layouts.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from models import ModelError
+from models.sources import beside
+
+NVIDIA = "NVIDIA Source Code License, non-commercial"
+OWN = "own, trained from random weights"
+UNKNOWN = "unknown"
+
+
+class Origin(NamedTuple):
+    """Class names by logit, None where nothing says them; the licence, or UNKNOWN."""
+
+    class_names: tuple[str, ...] | None
+    licence: str
+
+
+def origin_of(source: str, file: Path) -> Origin:
+    """The origin of weights that were read from `file` because a user named `source`.
+
+    Raises:
+        ModelError: a manifest.json or config.json that is damaged.
+    """
+    if file.parent.name == "top" and (manifest := file.parent.parent / "manifest.json").is_file():
+        return _origin_of_run(manifest)
+    config = beside(source, file, "config.json")
+    return Origin(_labels(config) if config else None, _published_licence(source, file))
+
+
+def licence_of_run(weights: dict[str, Any] | None) -> str:
+    """Of a trained run, by its manifest's `weights`: the licence of what it started from goes with it."""
+    if not weights:
+        return OWN
+    start = weights.get("source", "")
+    return weights.get("licence") or (NVIDIA if _is_nvidia(start, Path(start)) else UNKNOWN)
+
+
+def _origin_of_run(manifest: Path) -> Origin:
+    content = _read_json(manifest)
+    names = content.get("class_names")
+    return Origin(tuple(names) if names else None, licence_of_run(content.get("weights")))
+
+
+def _labels(config: Path) -> tuple[str, ...] | None:
+    """`id2label` in the order of its ids; None where transformers only numbered them."""
+    labels = _read_json(config).get("id2label") or {}
+    names = tuple(str(labels[key]) for key in sorted(labels, key=int))
+    return None if not names or all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
+
+
+def _published_licence(source: str, file: Path) -> str:
+    if _is_nvidia(source, file.parent):
+        return NVIDIA
+    readme = beside(source, file, "README.md")
+    card = readme.read_text(encoding="utf-8") if readme else ""
+    head = card.split("\n---", 1)[0] if card.startswith("---") else ""
+    found = dict(re.findall(r"^(license|license_name): *['\"]?(.+?)['\"]? *$", head, re.MULTILINE))
+    named = found.get("license", UNKNOWN)
+    return found.get("license_name", named) if named == "other" else named
+
+
+def _is_nvidia(source: str, folder: Path) -> bool:
+    """hf:nvidia/<name>, or a copy of it in a folder nvidia/<name>."""
+    return source.startswith("hf:nvidia/") or folder.parent.name == "nvidia"
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise ModelError(f"{path} is damaged: {error}.") from error
+    if not isinstance(content, dict):
+        raise ModelError(f"{path} is damaged: it holds no JSON object.")
+    return content

@@ -1,0 +1,84 @@
+"""Which classes mean the same, by the lists of well-known data sets."""
+
+import pytest
+
+from models.class_names import ADE20K, COCO, COCO_STUFF, KNOWN, VOC, known_set, matching_rows
+
+
+def matched(here, there):
+    return {
+        name: there[row]
+        for name, row in zip(here, matching_rows(here, there), strict=True)
+        if row is not None
+    }
+
+
+def test_the_lists_have_the_published_lengths_and_no_double():
+    assert {name: len(classes) for name, classes in KNOWN.items()} == {
+        "COCO": 80,
+        "COCO-Stuff": 171,
+        "ADE20K": 150,
+        "Cityscapes": 19,
+        "VOC": 21,
+    }
+    assert all(len({*classes}) == len(classes) for classes in KNOWN.values())
+
+
+def test_of_voc_all_but_the_background_is_in_coco():
+    found = matched(VOC, COCO)
+    assert [name for name in VOC if name not in found] == ["background"]
+    assert {here: there for here, there in found.items() if here != there} == {
+        "aeroplane": "airplane",
+        "diningtable": "dining table",
+        "motorbike": "motorcycle",
+        "pottedplant": "potted plant",
+        "sofa": "couch",
+        "tvmonitor": "tv",
+    }
+    assert matched(VOC, COCO_STUFF) == found
+
+
+def test_of_voc_in_ade20k():
+    assert matched(VOC, ADE20K) == {
+        "aeroplane": "airplane",
+        "bicycle": "bicycle",
+        "boat": "boat",
+        "bottle": "bottle",
+        "bus": "bus",
+        "car": "car",
+        "chair": "chair",
+        "motorbike": "minibike",
+        "person": "person",
+        "sofa": "sofa",
+        "tvmonitor": "television receiver",
+    }
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Dining-Table", "dining_table"),
+        ("sofa, couch, lounge", "lounge"),
+        ("TV monitor", "television"),
+        ("pottedplant", "Potted Plant "),
+        ("cell phone;mobile", "mobile"),
+    ],
+)
+def test_the_same_class_in_other_words(one, other):
+    assert matching_rows([one], ["x", other]) == matching_rows([other], ["x", one]) == [1]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("table", "dining table"), ("plant", "potted plant"), ("cat", "cattle"), ("", "")]
+)
+def test_another_class(one, other):
+    assert matching_rows([one], [other]) == [None]
+
+
+def test_the_first_of_two_that_match_counts():
+    assert matching_rows(["couch", "sofa"], ["bed", "sofa", "couch"]) == [1, 1]
+
+
+def test_a_set_is_known_by_its_number():
+    assert known_set(150) == ("ADE20K", ADE20K)
+    assert known_set(22) is None

@@ -1,0 +1,158 @@
+"""Weights from the hub, which is a server on the loopback here, and the ways around it."""
+
+import hashlib
+import http.server
+import os
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from huggingface_hub import constants
+from safetensors.torch import save
+
+from models import ModelError
+from models.origin import UNKNOWN, Origin, origin_of
+from models.sources import read_source
+from models.weights import load_weights
+from models.zoo import ZooModel
+
+ROOT = Path(__file__).parents[2]
+STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
+
+
+def is_state(found: dict[str, torch.Tensor]) -> bool:
+    return found.keys() == STATE.keys() and all(torch.equal(found[key], STATE[key]) for key in STATE)
+
+
+class _Hub(http.server.BaseHTTPRequestHandler):
+    """The three answers of the hub that a download needs: a file, no such file, no such repository."""
+
+    protocol_version = "HTTP/1.1"
+    file_name = "model.safetensors"
+    content = save(STATE)
+
+    def do_HEAD(self):
+        self._answer()
+
+    def do_GET(self):
+        self._answer()
+
+    def _answer(self):
+        content, code = b"", "RepoNotFound"
+        if self.path.startswith("/acme/tiny/"):
+            found = self.path == f"/acme/tiny/resolve/main/{self.file_name}"
+            content, code = (self.content, None) if found else (b"", "EntryNotFound")
+        self.send_response(404 if code else 200)
+        if code:
+            self.send_header("X-Error-Code", code)
+        self.send_header("X-Repo-Commit", "0" * 40)
+        self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+
+    def log_message(self, *arguments):
+        """Quiet."""
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Hub)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    url = f"http://127.0.0.1:{server.server_port}"
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    point_at(url, monkeypatch)
+    yield url
+    server.shutdown()
+    server.server_close()
+    thread.join()
+
+
+def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What HF_ENDPOINT does, which comes too late here: huggingface_hub is imported already."""
+    monkeypatch.setattr(constants, "ENDPOINT", url)
+    template = url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+
+
+def test_the_hub_gives_safetensors(hub):
+    assert is_state(read_source("hf:acme/tiny")[1])
+
+
+def test_the_hub_falls_back_to_the_older_file(hub, monkeypatch, tmp_path):
+    torch.save(STATE, tmp_path / "older.bin")
+    monkeypatch.setattr(_Hub, "file_name", "pytorch_model.bin")
+    monkeypatch.setattr(_Hub, "content", (tmp_path / "older.bin").read_bytes())
+    path, state = read_source("hf:acme/tiny")
+    assert path.name == "pytorch_model.bin" and is_state(state)
+
+
+def test_the_hub_has_neither_file(hub, monkeypatch):
+    monkeypatch.setattr(_Hub, "file_name", "flax_model.msgpack")
+    with pytest.raises(ModelError, match=r"neither model\.safetensors nor pytorch_model\.bin"):
+        read_source("hf:acme/tiny")
+
+
+def test_no_such_repository(hub):
+    with pytest.raises(ModelError, match="RepositoryNotFoundError"):
+        read_source("hf:acme/huge")
+
+
+def test_smp_weights_without_network(hub):
+    with pytest.raises(ModelError, match=r"smp:imagenet: could not be fetched(.|\n)*HF_HOME"):
+        load_weights(ZooModel("unet", "resnet18", 3), "smp:imagenet")
+
+
+def test_a_name_that_is_none():
+    with pytest.raises(ModelError, match="hf:nvidia/mit-b2"):
+        read_source("hf:not a/name/at all")
+
+
+def test_no_network_tells_the_way_around(hub, monkeypatch):
+    point_at("http://127.0.0.1:1", monkeypatch)  # where nobody listens
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub client's attempts
+    with pytest.raises(ModelError) as caught:
+        read_source("hf:acme/tiny")
+    for word in ("hf download acme/tiny --local-dir", "model.weights=weights/acme/tiny", "HF_ENDPOINT"):
+        assert word in str(caught.value)
+
+
+def test_what_was_fetched_once_needs_no_network(hub, monkeypatch):
+    read_source("hf:acme/tiny")
+    point_at("http://127.0.0.1:1", monkeypatch)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
+    assert is_state(read_source("hf:acme/tiny")[1])
+
+
+def test_the_environment_names_a_mirror(hub, tmp_path):
+    """In a process of its own, since huggingface_hub reads HF_ENDPOINT when it is imported."""
+    program = "from models.sources import read_source; print(sorted(read_source('hf:acme/tiny')[1]))"
+    environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", program],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "['a.bias', 'a.weight']", done.stderr
+
+
+def test_what_lies_beside_the_weights_is_asked_for(hub, monkeypatch):
+    path, _ = read_source("hf:acme/tiny")
+    assert origin_of("hf:acme/tiny", path) == Origin(None, UNKNOWN)  # neither config.json nor README.md
+    monkeypatch.setattr(_Hub, "file_name", "config.json")
+    monkeypatch.setattr(_Hub, "content", b'{"id2label": {"0": "cat", "1": "dog"}}')
+    assert origin_of("hf:acme/tiny", path).class_names == ("cat", "dog")
+    monkeypatch.setattr(_Hub, "file_name", "README.md")
+    monkeypatch.setattr(_Hub, "content", b"---\nlicense: mit\n---\n# tiny")
+    assert origin_of("hf:acme/tiny", path).licence == "mit"
