@@ -92,7 +92,7 @@ class RunFolder:
 
     def require_new(self) -> None:
         """Raises RunFolderError where something is there already."""
-        if self.path.exists() and any(self.path.iterdir()):
+        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
             beside = "start beside it with name=<another name>"
             remedy = (
                 f"Type --resume behind the same command to go on with it, or {beside}."

@@ -33,7 +33,7 @@ SCENE_CLASSES = ("background", "fish", "starfish", "jellyfish", "turtle", "kelp"
 SCENE_PALETTE = ((0, 0, 0), (240, 140, 40), (225, 60, 80), (190, 110, 240), (60, 200, 130), (190, 200, 50))
 IGNORE_INDEX = 255
 SPLITS = {"train": 0, "val": 1}
-OVERSAMPLING = 2  # fine pixels a side of a pixel, for smooth outlines
+FINE = 2  # an object is drawn with FINE x FINE dots a pixel, for smooth outlines
 NUM_OBJECTS = (3, 6)
 HAZE = 0.8  # most of the water's colour that the farthest object takes on
 OWN_HUE_SHARE = 0.4  # how often an object wears the favourite hue of its class
@@ -45,8 +45,7 @@ def _fish(x: Array, y: Array, rng: Generator) -> Figure:
     fin = np.minimum(0.62 - np.abs(y) - 0.5 * np.abs(x - 0.05), 0.35 - np.abs(x - 0.1))
     bands = np.sin(rng.uniform(11, 14) * (x + 0.5 * y * y) + rng.uniform(0, 6)) > 0.1
     eye = np.hypot(x - 0.62, y + 0.08)
-    pattern = np.where(x < -0.35, 0.6, bands)
-    pattern = np.where(eye < 0.17, eye < 0.09, pattern)
+    pattern = np.where(eye < 0.17, eye < 0.09, np.where(x < -0.35, 0.6, bands))
     return np.maximum(np.maximum(0.4 * body, tail), 0.5 * fin), pattern
 
 
@@ -147,8 +146,7 @@ def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tupl
     low = np.clip(np.floor(centre - 1.15 * radius_px), 0, size_px).astype(int)  # (x, y)
     high = np.clip(np.ceil(centre + 1.15 * radius_px), 0, size_px).astype(int)
     offset_x, offset_y = (
-        ((np.arange(a * OVERSAMPLING, b * OVERSAMPLING) + 0.5) / OVERSAMPLING - c).astype(np.float32)
-        / radius_px
+        ((np.arange(a * FINE, b * FINE) + 0.5) / FINE - c).astype(np.float32) / radius_px
         for a, b, c in zip(low, high, centre, strict=True)
     )
     x = math.cos(angle) * offset_x + math.sin(angle) * offset_y[:, None]
@@ -166,9 +164,8 @@ def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tupl
 
 
 def _shrink(fine: Array) -> Array:
-    """Means of s x s blocks: (s*h, s*w) -> (h, w, 1), where s is OVERSAMPLING."""
-    s = OVERSAMPLING
-    return fine.reshape(fine.shape[0] // s, s, fine.shape[1] // s, s).mean((1, 3))[..., None]
+    """Means of FINE x FINE blocks: (FINE * h, FINE * w) -> (h, w, 1)"""
+    return fine.reshape(fine.shape[0] // FINE, FINE, -1, FINE).mean((1, 3))[..., None]
 
 
 def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -224,9 +221,7 @@ class SyntheticScenes:
     def __init__(self, split: str, num_samples: int, size_px: int = 96, seed: int = 0):
         if split not in SPLITS:
             raise DataError(f"drawn scenes have no split {split!r}; use one of: {', '.join(SPLITS)}")
-        self.split = split
-        self.size_px = size_px
-        self.seed = seed
+        self.split, self.size_px, self.seed = split, size_px, seed
         self.ids = [f"{split}_{index:05d}" for index in range(num_samples)]
         self._drawn: dict[int, Sample] = {}
 

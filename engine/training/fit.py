@@ -81,7 +81,7 @@ def fit(
         batch = next(stream)
         data_seconds += time.perf_counter() - asked
         metrics = step(batch)
-        guard.watch(metrics["loss"])
+        guard.watch(metrics)
         journal.tick(step.count)
 
         if step.count % plan.log_every == 0:

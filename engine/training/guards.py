@@ -16,16 +16,21 @@ class FiniteGuard:
     def __init__(self) -> None:
         self._broken: Tensor | None = None
 
-    def watch(self, loss: Tensor) -> None:
-        """Takes a scalar of the device; does not wait for it."""
-        broken = ~torch.isfinite(loss)
+    def watch(self, metrics: dict[str, Tensor]) -> None:
+        """Takes the scalars of an update, on the device; does not wait for them."""
+        broken = ~torch.isfinite(torch.stack([value.float() for value in metrics.values()])).all()
         self._broken = broken if self._broken is None else self._broken | broken
 
     def check(self, step: int) -> None:
-        """Raises RunError if a watched loss was NaN or infinite."""
+        """Raises RunError if a watched number was NaN or infinite."""
         if self._broken is not None and bool(self._broken):
-            raise RunError(
-                f"The loss became NaN or infinite at or shortly before step {step}; the run stops. The state "
-                "before it is kept in last/. Try a lower optimizer.lr, a longer schedule.warmup, "
-                "optimizer.clip_norm=1.0, or train.precision=fp32."
-            )
+            raise diverged(step)
+
+
+def diverged(step: int) -> RunError:
+    """What to say of a model whose numbers are none any more."""
+    return RunError(
+        f"The loss became NaN or infinite at or shortly before step {step}; the run stops. The state before "
+        "it is kept in last/. Try a lower optimizer.lr, a longer schedule.warmup, optimizer.clip_norm=1, or "
+        "train.precision=fp32."
+    )

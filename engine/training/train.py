@@ -17,6 +17,7 @@ from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
 from engine.training.distributed import Process, wait_for_main
 from engine.training.fit import Plan, fit
+from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
 from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
@@ -162,8 +163,12 @@ def _introduction(run: RunFolder, session: Session) -> str:
 
 def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> None:
     """Score the kept checkpoints alone and together on val, write it down, say where it lies."""
-    [group] = group_candidates([run])
-    candidates, device = group.candidates, session.process.device
+    groups = group_candidates([run])
+    if not groups:
+        raise RunError(
+            f"No checkpoint was kept: the {manifest.metric} of split {manifest.data.val!r} had no score."
+        )
+    candidates, device = groups[0].candidates, session.process.device
     recipe, val = open_val(candidates[0], ())
     protocol = session.validation.predictor.protocol
     bar = counted(console, "scoring")

@@ -1,6 +1,8 @@
 """Scores the model in training on the split that selects checkpoints, over all processes, and tells the
 journal."""
 
+import math
+
 import torch
 from torch import nn
 
@@ -12,10 +14,13 @@ from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
 from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place
+from engine.training.guards import diverged
 
 
 class Validation:
-    """Callable: (model, step) -> Scores of the whole split, the same on every process.
+    """Callable: (model, step, journal) -> Scores of the whole split, the same on every process.
+
+    Raises RunError where the model's probabilities are no numbers any more.
 
     Args:
         dataset: the split.
@@ -51,6 +56,10 @@ class Validation:
         ).values()
         journal.scoring(num_share, num_share)
         sum_in_place(process, tally.tensors())
+        if not math.isfinite(
+            tally.mean_log_loss()
+        ):  # the last update can have broken what its loss did not show
+            raise diverged(step)
         scores = tally.scores(data.class_names)
         pictures = self.pictures(model) if journal.listeners else []
         journal.evaluation(step, scores, tally.mean_log_loss(), pictures)

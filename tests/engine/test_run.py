@@ -1,5 +1,6 @@
 """`engine.run` from its command line to its run folder, on drawn scenes of 32 px."""
 
+import errno
 import json
 import os
 import signal
@@ -11,6 +12,7 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
@@ -18,6 +20,7 @@ from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder, sha256_of
 from engine.scoring.confusion import Scores
+from models.segformer import SegFormer
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "recipes/demo.yaml")
@@ -209,6 +212,18 @@ def test_explain_says_where_values_come_from(capsys: pytest.CaptureFixture[str])
     assert "default" in told
 
 
+def test_explain_lists_the_groups_of_the_optimiser_without_data(capsys: pytest.CaptureFixture[str]) -> None:
+    recipe = str(ROOT / "recipes/b0_voc.yaml")
+    assert main([recipe, "data.root=nowhere", "optimizer.layer_decay=0.5", "--explain"]) == 0
+    rows = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    groups = [row for row in rows if row and row[0] in ("encoder,", "head")]
+    assert len(groups) == 18
+    assert ["encoder,", "depth", "1", "6", "795,648", "3e-05", "0.5", "0.01"] in groups
+    assert [row[-1] for row in groups].count("0") == 9
+    total = sum(int(row[-4].replace(",", "")) for row in groups)
+    assert total == sum(p.numel() for p in SegFormer("b0").parameters())
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -285,3 +300,28 @@ def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
     one, two = (load_file(tmp_path / name / "top/step-0000002.safetensors") for name in ("one", "two"))
     for key, tensor in one.items():
         torch.testing.assert_close(two[key], tensor, rtol=1e-3, atol=2e-3, msg=key)
+
+
+def test_a_disk_that_fills_up_is_one_message(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("engine.reporting.journal.JsonLog.update", full)
+    assert main(tiny(tmp_path, "full")) == 1
+    told = capsys.readouterr().err
+    assert "No space left" in told
+    assert "Traceback" not in told
+
+
+def test_a_val_split_without_labels_keeps_nothing_and_says_so(
+    voc_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for id in (voc_folder / "ImageSets/Segmentation/val.txt").read_text().split():
+        mask = voc_folder / f"SegmentationClass/{id}.png"
+        Image.new("L", Image.open(mask).size, 255).save(mask)
+    arguments = [str(ROOT / "recipes/b0_voc.yaml"), f"data.root={voc_folder}", "data.train=train", *TINY[3:]]
+    arguments += ["model.weights=null", "model.from_scratch=true", f"output.dir={tmp_path}/out"]
+    assert main(arguments) == 1
+    assert "No checkpoint was kept" in capsys.readouterr().err
