@@ -22,7 +22,15 @@ from engine.training.interrupt import StopSignal
 from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
 
-MAY_CHANGE = ("data.root", "data.resident", "data.workers", "log.", "output.", "train.compile")  # on a resume
+MAY_CHANGE = (
+    "data.root",
+    "data.resident",
+    "data.workers",
+    "log.",
+    "output.",
+    "train.compile",
+    "model.checkpointing",
+)
 
 
 def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> bool:
