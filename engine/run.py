@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         return 0 if train(recipe, process, console, arguments.resume) else 1
     finally:
-        stop_process(process)
+        stop_process()
 
 
 def _optimizer_table(recipe):

@@ -48,9 +48,9 @@ def start_process() -> Process:
     return Process(dist.get_rank(), world_size, device)
 
 
-def stop_process(process: Process) -> None:
-    """Leave the group."""
-    if not process.is_alone:
+def stop_process() -> None:
+    """Leave the group, if there is one."""
+    if dist.is_initialized():
         dist.destroy_process_group()
 
 
@@ -91,7 +91,7 @@ def any_process(process: Process, flag: bool) -> bool:
     return bool(total > 0)
 
 
-def wait_for_main(process: Process) -> None:
+def wait_for_all(process: Process) -> None:
     """Go on together."""
     if not process.is_alone:
         dist.barrier()

@@ -15,7 +15,7 @@ from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError,
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
-from engine.training.distributed import Process, wait_for_main
+from engine.training.distributed import Process, stop_process, wait_for_all
 from engine.training.fit import Plan, fit
 from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
@@ -80,9 +80,10 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
             f"Stopped after step {step.count}; the state is saved. Type --resume behind the same command."
         )
         return False
+    wait_for_all(process)
+    stop_process()  # what is left takes one process, and may outlast the patience of a collective
     if process.is_main:
         _conclude(run, session, keeper.manifest, console)
-    wait_for_main(process)
     return True
 
 
@@ -115,7 +116,7 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
         run.create()
         write_text(run.recipe, session.recipe.to_yaml())
         run.write_manifest(manifest)
-    wait_for_main(session.process)
+    wait_for_all(session.process)
     return manifest
 
 

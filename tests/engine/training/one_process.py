@@ -32,7 +32,7 @@ from engine.training.distributed import (
     distribute,
     start_process,
     stop_process,
-    wait_for_main,
+    wait_for_all,
 )
 from engine.training.interrupt import StopSignal
 from engine.training.optim import build_optimizer
@@ -195,8 +195,8 @@ def main(folder: Path) -> None:
     out = folder / f"{process.rank}_of_{process.world_size}"
     save_file({key: t.contiguous() for key, t in (tensors | more).items()}, f"{out}.safetensors")
     Path(f"{out}.json").write_text(json.dumps(report))
-    wait_for_main(process)
-    stop_process(process)
+    wait_for_all(process)
+    stop_process()
 
 
 if __name__ == "__main__":
