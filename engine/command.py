@@ -38,8 +38,7 @@ def run_command(
 ) -> int:
     """Parse, run, and turn errors into exit codes.
 
-    0: done. 2: the user's input is wrong, which an error says of itself by `exit_code = 2`. 1: the run
-        failed.
+    0: done. 2: the user's input is wrong, as an error says by its `exit_code = 2`. 1: the run failed.
     """
     try:
         arguments = parser.parse_intermixed_args(argv)

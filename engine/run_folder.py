@@ -152,8 +152,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
 
 @contextmanager
 def written_in_place(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its place when the block ends well, and vanishes when it does
-    not."""
+    """A temporary path beside `path`; it takes its place when the block ends well, else it vanishes."""
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary

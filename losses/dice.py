@@ -24,9 +24,7 @@ def dice(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = ide
     """
     valid = (labels != ignore_index).unsqueeze(1)  # (B, 1, H, W)
     index = labels.unsqueeze(1).masked_fill(~valid, 0)
-    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(
-        1, index, valid
-    )  # (B, C, H, W): one-hot, no void
+    own = torch.zeros_like(logits, dtype=torch.bool).scatter_(1, index, valid)  # (B, C, H, W), void in none
     probabilities = logits.softmax(1) * valid  # (B, C, H, W)
     intersection = (probabilities * own).sum((0, 2, 3))  # (C,)
     sums = torch.stack([intersection, probabilities.sum((0, 2, 3)), own.sum((0, 2, 3)).to(logits.dtype)])

@@ -45,9 +45,8 @@ class MixedLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             logits = full_precision(logits)
             if logits.shape[-2:] != labels.shape[-2:]:
-                logits = F.interpolate(
-                    logits, labels.shape[-2:], mode="bilinear", align_corners=False
-                )  # (B, C, H, W)
+                size = labels.shape[-2:]
+                logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)  # (B, C, H, W)
             values = {
                 name: term(logits, labels, self.sum_over_processes) for name, term in self.terms.items()
             }

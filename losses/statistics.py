@@ -10,9 +10,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-Reduce = Callable[
-    [Tensor], Tensor
-]  # a tensor of sums over this process's part -> the sums over the whole batch
+Reduce = Callable[[Tensor], Tensor]  # sums over this process's part -> sums over the whole batch
 
 
 def identity(sums: Tensor) -> Tensor:

@@ -1,5 +1,4 @@
-"""The discriminator of adversarial training: a PatchGAN (pix2pix, arXiv 1611.07004) on image and
-probabilities.
+"""The discriminator of adversarial training: a PatchGAN (pix2pix, arXiv 1611.07004).
 
 It scores every patch of (image, class probabilities) as drawn by an annotator or by the network. Void pixels
 never reach it, and it says how much of each patch was valid. Knows nothing of the losses that use its logits.

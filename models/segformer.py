@@ -189,8 +189,7 @@ class PaperHead(nn.Module):
 
 
 class MMSegHead(nn.Module):
-    """MMSegmentation's SegformerHead: convolution, BatchNorm and ReLU on each scale, so only the fuse layer
-    folds."""
+    """MMSegmentation's SegformerHead: each scale has BatchNorm and ReLU, so only the fuse layer folds."""
 
     def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
         super().__init__()

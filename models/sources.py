@@ -1,7 +1,7 @@
-"""From what a user writes in `model.weights` to a dict of tensors: a file, a folder, or a repository on the
-hub.
+"""From what a user writes in `model.weights` to a dict of tensors.
 
-Nothing that could run code is ever unpickled. Knows nothing of models or key layouts.
+It is a file, a folder, or a repository on the hub. Nothing that could run code is ever unpickled. Knows
+nothing of models or key layouts.
 """
 
 import json

@@ -46,8 +46,7 @@ def export(state: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tenso
 
 
 def split(state: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor], list[str]]:
-    """Takes a state dict of `layout` apart into `<part>.<leaf>` -> tensor, and the keys that it has no row
-    for."""
+    """Takes a state dict apart into `<part>.<leaf>` -> tensor, and the keys that `layout` has no row for."""
     parts_of: dict[str, list[str]] = {}  # module there -> its parts, in the order of the table
     for part, module in layout.encoder.items():
         parts_of.setdefault(module, []).append(part)
@@ -60,9 +59,7 @@ def split(state: Mapping[str, Tensor], layout: Layout) -> tuple[dict[str, Tensor
             unknown.append(key)
             continue
         pieces = tensor.chunk(len(names)) if len(names) > 1 else [tensor]
-        for name, piece in zip(
-            names, pieces, strict=False
-        ):  # fewer pieces than parts: a shape that fits none
+        for name, piece in zip(names, pieces, strict=False):  # a shape that fits no part gives fewer pieces
             part, leaf = _place(name, match), match["leaf"]
             is_pointwise = leaf == "weight" and part.endswith(layout.pointwise)
             parts[f"{part}.{leaf}"] = piece.flatten(1) if is_pointwise else piece

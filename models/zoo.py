@@ -1,5 +1,4 @@
-"""Every architecture and encoder of segmentation_models_pytorch (SMP), behind the interface of our own
-models.
+"""Every architecture and encoder of segmentation_models_pytorch (SMP), as a model of ours.
 
 SMP takes normalised floats whose sides divide by the encoder's stride; a `ZooModel` takes pixels of any size.
 Its submodules keep SMP's names, so a state dict that SMP saved fits as it is. Knows nothing of recipes, data

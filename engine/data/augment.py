@@ -89,9 +89,8 @@ class Augment:
             images (B, 3, S, S) float32 in 0..255, labels (B, S, S) int64.
         """
         grid = self._grid(images, sizes, parameters)  # (B, S, S, 2)
-        return self._colour(_sample_images(images, grid, parameters), parameters), self._sample_labels(
-            labels, grid
-        )
+        warped = _sample_images(images, grid, parameters)
+        return self._colour(warped, parameters), self._sample_labels(labels, grid)
 
     def _grid(self, images: Tensor, sizes: list[tuple[int, int]], parameters: list[Parameters]) -> Tensor:
         crop = self.section.crop
@@ -106,9 +105,7 @@ class Augment:
         if self.section.elastic > 0:
             bends = np.stack([p.bend_px / p.scale for p in parameters])  # in source pixels
             field = torch.from_numpy(bends).to(images.device, torch.float32)
-            field = F.interpolate(
-                field, size=(crop, crop), mode="bicubic", align_corners=True
-            )  # (B, 2, S, S)
+            field = F.interpolate(field, (crop, crop), mode="bicubic", align_corners=True)  # (B, 2, S, S)
             grid = grid + field.permute(0, 2, 3, 1) * grid.new_tensor([2 / W, 2 / H])
         return grid
 
@@ -154,8 +151,7 @@ def _crop_to_source(p: Parameters, size: tuple[int, int], crop: int, padded: tup
 
 
 def _sample_images(images: Tensor, grid: Tensor, parameters: list[Parameters]) -> Tensor:
-    """(B, 3, S, S) float32, each image read from the pyramid level that its downscaling asks for
-    (antialiasing)."""
+    """(B, 3, S, S) float32, each image read from the pyramid level that its downscaling asks for."""
     levels = [min(MAX_LEVEL, max(0, round(-math.log2(p.scale)))) for p in parameters]
     sampled = grid.new_empty(len(levels), images.shape[1], *grid.shape[1:3])
     for level in set(levels):

@@ -1,7 +1,7 @@
-"""From samples to batches on the device: padded, copied and augmented for training; equal sizes together for
-scoring.
+"""From samples to batches on the device.
 
-Knows nothing of models or losses.
+For training they are padded, copied and augmented; for scoring, images of equal size go together. Knows
+nothing of models or losses.
 """
 
 import os
@@ -78,8 +78,7 @@ def scoring_batches(
     max_px: int = 1 << 21,
     workers: int | str = "auto",
 ) -> Iterator[Batch]:
-    """Every image once over all processes, unaltered, uint8; images of one size share a batch of at most
-    `max_px`."""
+    """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`."""
     groups = _equal_sizes(dataset.sizes(), max_px)[rank::world_size]
     plan = ([Draw(index, 0) for index in group] for group in groups)
     for results, _ in _load(dataset, plan, num_workers(dataset, workers, world_size)):
@@ -90,8 +89,7 @@ def scoring_batches(
 
 
 def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:
-    """Decoding processes: none for a resident set, else the wish, else the free cores of this process's
-    share."""
+    """Decoding processes: none for a resident set, else the wish, else this process's share of the cores."""
     if isinstance(dataset, Resident):
         return 0
     if isinstance(wish, int):

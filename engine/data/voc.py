@@ -1,5 +1,4 @@
-"""PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png with palette ids,
-ImageSets/Segmentation/*.txt.
+"""PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png of ids, ImageSets/Segmentation/*.txt.
 
 Knows nothing of batches, augmentation or the other formats.
 """
@@ -74,7 +73,7 @@ class VocDataset:
         return sizes
 
     def fingerprint(self) -> str:
-        """Of classes, ids, the bytes of masks and, as those take long to read, the sizes of images."""
+        """Of classes, ids, the bytes of masks and, as those take long to read, the file sizes of images."""
         digest = hashlib.sha256(repr(self.class_names).encode())
         for id in self.ids:
             mask = hashlib.sha256(self._mask_path(id).read_bytes()).hexdigest()

@@ -24,12 +24,10 @@ def _checked(least: int, percent: bool) -> BeforeValidator:
                 return text
             if share and percent and (least == 0 or Fraction(share[1]) > 0) and Fraction(share[1]) <= 100:
                 return text
-        forms = [f"steps (a whole number, at least {least})", "'12 epochs'"] + [
-            "'10%' of train.steps"
-        ] * percent
-        raise PydanticCustomError(
-            "duration", "{text}", {"text": " or ".join([", ".join(forms[:-1]), forms[-1]])}
-        )
+        forms = [f"steps (a whole number, at least {least})", "'12 epochs'"]
+        forms += ["'10%' of train.steps"] * percent
+        text = " or ".join([", ".join(forms[:-1]), forms[-1]])
+        raise PydanticCustomError("duration", "{text}", {"text": text})
 
     return BeforeValidator(check)
 

@@ -101,7 +101,7 @@ class Augment(Section):
 
 
 class Model(Section):
-    arch: Text = key("segformer", "segformer, or an architecture of segmentation-models-pytorch such as Unet")
+    arch: Text = key("segformer", "segformer, or an architecture of segmentation-models-pytorch such as unet")
     variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = key("b2", "size of SegFormer")
     encoder: Text | None = key(None, "encoder of an SMP architecture, such as resnet34")
     decoder_width: Count | None = key(None, "channels of SegFormer's decoder; null: as in the paper")
@@ -109,9 +109,11 @@ class Model(Section):
         "paper", "SegFormer's decoder; mmseg is for weights of MMSegmentation"
     )
     from_scratch: bool = key(False, "start from random weights, knowingly")
-    weights: Text | None = key(None, "where training starts: hf:<repository>, a file, or a run folder")
-    drop_path: float = key(0.1, "stochastic depth of the last block", ge=0, lt=1)
-    dropout: float = key(0.1, "of channels before the classifier", ge=0, lt=1)
+    weights: Text | None = key(
+        None, "where training starts: hf:<repository>, smp:<tag>, a file, or a run folder"
+    )
+    drop_path: float = key(0.1, "stochastic depth of SegFormer's last block", ge=0, lt=1)
+    dropout: float = key(0.1, "of channels before SegFormer's classifier", ge=0, lt=1)
     checkpointing: bool = key(False, "SegFormer's blocks are computed again for the gradient: less memory")
 
     @field_validator("encoder")
@@ -172,8 +174,8 @@ class Schedule(Section):
         "poly", "how the learning rate falls"
     )
     power: Positive = key(1.0, "of poly")
-    warmup: Duration = key(1500, "rise from 0 to the peak")
-    min_lr: NotNegative = key(0.0, "where the learning rate ends")
+    warmup: Duration = key(1500, "rise from 0 to the peak; onecycle rises by itself and takes none")
+    min_lr: NotNegative = key(0.0, "where poly, cosine and onecycle end")
     milestones: list[Duration] = key([], "when step lowers the learning rate")
     gamma: float = key(0.1, "factor of step at each milestone", gt=0, le=1)
 

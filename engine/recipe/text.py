@@ -51,9 +51,7 @@ for _name, (_pattern, _first) in SCALARS.items():
 
 
 def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
-    flat = not any(
-        isinstance(value, dict | list) for value in values
-    )  # a list of plain values stays on one line
+    flat = not any(isinstance(value, dict | list) for value in values)  # plain values stay on one line
     return dumper.represent_sequence(TAG + "seq", values, flow_style=flat)
 
 
@@ -109,9 +107,7 @@ class _Builder:
     def __init__(self, origin: str, with_lines: bool):
         self.origin, self.with_lines = origin, with_lines
         self.parsed = Parsed(None)
-        self.open: set[int] = (
-            set()
-        )  # the nodes around the current one: an alias to one of them would never end
+        self.open: set[int] = set()  # nodes around the current one: an alias to one of them would never end
 
     def place(self, node: yaml.Node) -> str:
         return f"{self.origin}:{node.start_mark.line + 1}" if self.with_lines else self.origin

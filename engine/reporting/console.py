@@ -97,8 +97,7 @@ def counted(console: Console, what: str) -> Callable[[int, int], None]:
 
 
 def scores_table(columns: dict[str, Scores], class_names: Sequence[str]) -> Table:
-    """Scores side by side, one column each: the three means, then the IoU of each class; the best of a row is
-    bold."""
+    """Scores side by side: the three means, then the IoU of each class; the best of a row is bold."""
     table = Table(title="IoU by class, at original resolution", title_justify="left")
     table.add_column("class")
     for name in columns:

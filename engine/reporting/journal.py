@@ -38,8 +38,7 @@ class Journal:
 
     Args:
         listeners: in the order in which they are told.
-        learning_rates: asked at each log step; (group -> rate).
-        base_lr: of the recipe's optimiser.
+        learning_rates: asked at each log step; group -> rate. `lr` is the highest, `base_lr` the lowest.
         device: whose memory is reported.
     """
 

@@ -82,8 +82,7 @@ def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
 
 
 def distinct_names(candidates: Sequence[Candidate]) -> list[str]:
-    """What to call each candidate in tables and scores: its name, with the run's path where that is not its
-    own."""
+    """What to call each candidate in tables and scores: its name or, where two share one, its long name."""
     uses = Counter(candidate.name for candidate in candidates)
     return [c.name if uses[c.name] == 1 else c.long_name for c in candidates]
 

@@ -1,5 +1,4 @@
-"""Runs one or several models over a split and counts: each model alone and, of several, their mean
-probability.
+"""Runs models over a split and counts: each of them alone and, of several, their mean probability.
 
 All of them see the same decoded images, the same views and the same counting. Knows nothing of runs or files.
 """
@@ -75,8 +74,7 @@ def evaluate(
     device: torch.device,
     on_batch: Callable[[list[str], dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Tally]:
-    """Tallies by name: one for each model and, where there are several, one for their mean probability
-    ("mean").
+    """Tallies by name: one for each model and, of several, one for their mean probability ("mean").
 
     Args:
         models: by name; put into eval mode, and back afterwards where they were training.

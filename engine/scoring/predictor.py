@@ -18,10 +18,9 @@ from torch.nn import functional as F
 
 @dataclass(frozen=True)
 class Protocol:
-    """How an image meets the model: `native` is its own size, resized by each of `scales`, also mirrored if
-    `flip`.
+    """How an image meets the model: `native` is its own size, resized by each of `scales`.
 
-    Probabilities of the views are averaged at the original size.
+    With `flip` each view is seen mirrored, too. Probabilities are averaged at the original size.
     """
 
     name: str = "native"

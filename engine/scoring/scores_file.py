@@ -1,5 +1,4 @@
-"""scores.h5: the confusion counts of each val image, by predictor, so that later questions need no second
-evaluation.
+"""scores.h5: confusion counts of each val image by predictor, so that later questions need no evaluation.
 
 ids                      (N,) text
 class_names              (C,) text

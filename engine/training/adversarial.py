@@ -79,9 +79,8 @@ class AdversarialStep(SupervisedStep):
 
     def _discriminator_backward(self, images: Tensor, fake: Tensor, labels: Tensor, valid: Tensor) -> Metrics:
         num_classes = fake.shape[1]
-        one_hot = F.one_hot(labels.masked_fill(~valid[:, 0], 0), num_classes).permute(
-            0, 3, 1, 2
-        )  # (B, C, S, S)
+        one_hot = F.one_hot(labels.masked_fill(~valid[:, 0], 0), num_classes)  # (B, S, S, C)
+        one_hot = one_hot.permute(0, 3, 1, 2)  # (B, C, S, S)
         real = one_hot * (1 - LABEL_SMOOTHING) + LABEL_SMOOTHING / num_classes
         with self.settings.precision.autocast():
             scores, patch_weight = self.game.forward(

@@ -58,8 +58,7 @@ class TopKeeper:
 
 
 def save_state(run: RunFolder, step: SupervisedStep) -> None:
-    """Everything that the next update depends on: weights, moving average, optimisers, loss scale, step
-    number."""
+    """All that the next update depends on: weights, moving average, optimisers, loss scale, step number."""
     tensors = {
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
@@ -119,8 +118,7 @@ def _save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
 
 @contextmanager
 def _room_on_disk(folder: Path) -> Iterator[None]:
-    """A full disk becomes one clear message; files are replaced whole, so what was there before is still
-    good."""
+    """A full disk becomes one clear message; what was there before is whole, as files are replaced whole."""
     try:
         yield
     except (OSError, SafetensorError) as error:

@@ -98,8 +98,7 @@ def wait_for_all(process: Process) -> None:
 
 
 def distribute(model: nn.Module, process: Process) -> nn.Module:
-    """The model with BatchNorm over the whole batch and gradients averaged over processes; alone, the model
-    itself."""
+    """The model with BatchNorm over the whole batch and averaged gradients; alone, as it is."""
     if process.is_alone:
         return model
     if process.device.type == "cuda":

@@ -45,8 +45,9 @@ def fit(
     save_state: Callable[[], None],
     stop_requested: Callable[[int], bool],
 ) -> bool:
-    """Train from `step.count` to `plan.num_steps`; evaluation and saving stand at the top, so the last is no
-    copy.
+    """Train from `step.count` to `plan.num_steps`.
+
+    Evaluation and saving stand at the top of the loop, so that the last evaluation is no second copy.
 
     Args:
         evaluate_and_keep: scores the model and offers it to the best checkpoints.

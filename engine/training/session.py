@@ -1,4 +1,4 @@
-"""Builds the parts of a training from a recipe; `training/run.py` puts them to work."""
+"""Builds the parts of a training from a recipe; `training/train.py` puts them to work."""
 
 import os
 from collections.abc import Callable
@@ -30,6 +30,7 @@ from models.discriminator import PatchDiscriminator
 from models.weights import LoadReport, initialise
 
 Counter = Callable[[int, int], None]
+PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
 
 
 @dataclass
@@ -117,9 +118,7 @@ def _build_game(section, num_classes: int, process: Process) -> Game:
     return Game(
         discriminator=discriminator,
         forward=distribute(discriminator, process),
-        optimizer=torch.optim.Adam(
-            discriminator.parameters(), section.lr, betas=(0.5, 0.999)
-        ),  # as in pix2pix
+        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS),
         objective=section.objective,
         weight=section.weight,
         start=section.start,

@@ -1,5 +1,4 @@
-"""One update of the model: `step(batch) -> metrics`. Knows nothing of the loop, of files or of where batches
-come from.
+"""One update of the model: `step(batch) -> metrics`. Knows nothing of the loop, of files or of data sets.
 
 Shapes: B samples, C classes, S the side of the crop.
 """
@@ -155,6 +154,5 @@ class SupervisedStep:
 
 
 def _update_seed(seed: int, count: int, rank: int) -> int:
-    """Dropout and stochastic depth depend on (seed, update, process) alone, so a resumed run draws the same
-    ones."""
+    """Dropout and stochastic depth depend on (seed, update, process) alone: a resumed run draws the same."""
     return hash((seed, count, rank)) & 0x7FFF_FFFF_FFFF_FFFF

@@ -1,5 +1,4 @@
-"""Scores the model in training on the split that selects checkpoints, over all processes, and tells the
-journal."""
+"""Scores the model in training on the split that selects checkpoints, over all processes."""
 
 import math
 
@@ -56,9 +55,7 @@ class Validation:
         ).values()
         journal.scoring(num_share, num_share)
         sum_in_place(process, tally.tensors())
-        if not math.isfinite(
-            tally.mean_log_loss()
-        ):  # the last update can have broken what its loss did not show
+        if not math.isfinite(tally.mean_log_loss()):  # the last update can break what its loss did not show
             raise diverged(step)
         scores = tally.scores(data.class_names)
         pictures = self.pictures(model) if journal.listeners else []
