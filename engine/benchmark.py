@@ -48,6 +48,9 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     if arguments.out and arguments.out.exists():
         raise RunFolderError(f"--out {arguments.out} exists already; name another file.")
+    for name in ("rounds", "size", "batch"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     on_gpu = torch.cuda.is_available()
     rows: list[dict] = []

@@ -1,6 +1,8 @@
 """python -m engine.ensemble FOLDER ...: score the best checkpoints of finished runs, alone and together."""
 
 import argparse
+import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -40,6 +42,12 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     if arguments.top < 1:
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
+    ignored = [text for text in overrides if not text.startswith(("data.", "eval."))]
+    if ignored:
+        raise RunFolderError(
+            f"{ignored[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
+            "the data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
+        )
     if not folders:
         raise RunFolderError("No folder was named; type python -m engine.ensemble checkpoints/")
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
@@ -55,7 +63,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         raise RunFolderError(f"The {len(runs)} runs found have kept no checkpoint yet.")
     if len(groups) > 1:
         lines = [
-            f"  {g.title}:\n    python -m engine.ensemble {' '.join(str(r.path) for r in g.runs)}"
+            f"  {g.title}:\n    python -m engine.ensemble {shlex.join(str(r.path) for r in g.runs)}"
             for g in groups
         ]
         raise RunFolderError(
@@ -72,8 +80,9 @@ def ensemble(arguments: argparse.Namespace) -> int:
     )
     console.print(scores_table(scores, dataset.class_names))
     console.print(facts_below(next(iter(scores.values()))))
-    out = folders[0] / "ensemble.json"
-    write_json(out, ensemble_report(chosen, scores, protocol, dataset, folders[0]))
+    folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
+    out = folder / "ensemble.json"
+    write_json(out, ensemble_report(chosen, scores, protocol, dataset, folder))
     console.print(f"written: {out}")
     return 0
 

@@ -88,7 +88,7 @@ class RunFolder:
     @classmethod
     def of(cls, recipe) -> "RunFolder":
         """Where a recipe's run lives: <output.dir>/<name>."""
-        return cls(Path(recipe.output.dir) / recipe.name)
+        return cls(Path(recipe.output.dir).expanduser() / recipe.name)
 
     def require_new(self) -> None:
         """Raises RunFolderError where something is there already."""

@@ -44,6 +44,7 @@ class ZooModel(nn.Module):
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
         self.encoder, self.decoder, self.segmentation_head = net.encoder, net.decoder, net.segmentation_head
+        _freeze_unused(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """(B, 3, H, W) RGB, uint8 or float in 0..255, any H and W -> logits (B, K, H, W)"""
@@ -79,6 +80,18 @@ class ZooModel(nn.Module):
             config = timm.get_pretrained_cfg(self.encoder_name.removeprefix("tu-"))
             return (config.license if config else None) or UNKNOWN
         return NVIDIA if self.encoder_name.startswith("mit_") else UNKNOWN
+
+
+def _freeze_unused(encoder: nn.Module) -> None:
+    """A ViT of timm keeps its last norm and its classifier, which DPT does not call.
+
+    Several processes would wait for their gradients for ever.
+    """
+    inner = getattr(encoder, "model", None)
+    for name in ("norm", "fc_norm", "head"):
+        module = getattr(inner, name, None)
+        if hasattr(inner, "patch_embed") and isinstance(module, nn.Module):
+            module.requires_grad_(False)
 
 
 def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> nn.Module:

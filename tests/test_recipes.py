@@ -25,7 +25,12 @@ def test_the_recipe_builds_and_makes_an_update(path: Path, voc_folder: Path, pro
         overrides += [f"data.root={voc_folder}", "data.train=train", "data.val=val"]
     session = build_session(load_recipe(path, overrides), process, lambda what: lambda done, total: None)
     session.step.count = session.recipe.train.steps - 1  # where the discriminator takes part
-    metrics = session.step(next(session.batches.starting_at(0)))
+    batch = next(session.batches.starting_at(0))
+    session.step.backward(batch.images, batch.labels)
+    named = session.step.model.named_parameters()
+    without = [name for name, parameter in named if parameter.requires_grad and parameter.grad is None]
+    assert without == []  # several processes would wait for such a gradient for ever
+    metrics = session.step(batch)
     assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
     assert ("adv/d_loss" in metrics) == (session.recipe.adversarial is not None)
     assert session.step.count == session.recipe.train.steps

@@ -5,6 +5,7 @@ nothing of models or losses.
 """
 
 import os
+import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
@@ -120,8 +121,14 @@ def _load(
         batch_sampler=plan,
         num_workers=workers,
         collate_fn=_unzip,
+        worker_init_fn=_leave_signals_to_the_parent,
     )
     yield from loader
+
+
+def _leave_signals_to_the_parent(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the one that trains ends its workers in its own time."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _unzip(pairs: list[tuple[Sample | DataError, Draw]]) -> tuple[list[Sample | DataError], list[Draw]]:

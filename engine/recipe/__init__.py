@@ -111,6 +111,11 @@ class Recipe(Section):
         if self.adversarial:
             times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
             sections["adversarial"] = self.adversarial.model_copy(update=times)
+        if self.schedule.min_lr > self.optimizer.lr:
+            raise RecipeError(
+                f"schedule.min_lr={self.schedule.min_lr} is above optimizer.lr={self.optimizer.lr}: the rate "
+                "would rise. Type a smaller schedule.min_lr."
+            )
         self._refuse_empty_phases(total_steps, warmup, sections.get("adversarial"))
         return self.model_copy(update=sections)
 
@@ -118,7 +123,7 @@ class Recipe(Section):
         """A training that ends inside its warm-up, or before its discriminator starts, is a mistake."""
         if steps is None:
             return
-        if isinstance(warmup, int) and warmup >= steps:
+        if isinstance(warmup, int) and warmup >= steps and self.schedule.name != "onecycle":
             raise RecipeError(
                 f"schedule.warmup is {warmup} steps, but the whole training has {steps}. "
                 "Type schedule.warmup=5% for a share of it."

@@ -103,7 +103,7 @@ class Augment(Section):
 class Model(Section):
     arch: Text = key("segformer", "segformer, or an architecture of segmentation-models-pytorch such as unet")
     variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = key("b2", "size of SegFormer")
-    encoder: Text | None = key(None, "encoder of an SMP architecture, such as resnet34")
+    encoder: Text | None = key(None, "builds model.arch from SMP on this encoder, such as resnet34")
     decoder_width: Count | None = key(None, "channels of SegFormer's decoder; null: as in the paper")
     head: Literal["paper", "mmseg"] = key(
         "paper", "SegFormer's decoder; mmseg is for weights of MMSegmentation"
@@ -115,15 +115,6 @@ class Model(Section):
     drop_path: float = key(0.1, "stochastic depth of SegFormer's last block", ge=0, lt=1)
     dropout: float = key(0.1, "of channels before SegFormer's classifier", ge=0, lt=1)
     checkpointing: bool = key(False, "SegFormer's blocks are computed again for the gradient: less memory")
-
-    @field_validator("encoder")
-    @classmethod
-    def _not_segformer(cls, value: str | None, info: ValidationInfo) -> str | None:
-        if value is not None and info.data.get("arch") == "segformer":
-            raise mistake(
-                "arch: segformer has its own encoder: choose its size with model.variant, or another arch"
-            )
-        return value
 
     @field_validator("weights")
     @classmethod
@@ -151,7 +142,7 @@ Loss = Annotated[CrossEntropy | Dice, Field(discriminator="name")]
 
 
 class Adversarial(Section):
-    weight: NotNegative = key(0.01, "factor of the adversarial loss of the segmenter")
+    weight: Positive = key(0.01, "factor of the adversarial loss of the segmenter")
     objective: Literal["hinge", "bce", "lsgan"] = key("hinge", "of both players")
     start: Duration = key("10%", "when the discriminator joins")
     ramp: Duration = key("10%", "how long the weight rises from 0 after that")
@@ -166,7 +157,9 @@ class Optimizer(Section):
     weight_decay: NotNegative = key(0.01, "none on norms, biases and other 1-d parameters")
     head_lr_mult: Positive = key(10.0, "learning rate of the head = lr times this")
     layer_decay: float = key(1.0, "lr of each block of SegFormer = lr of the next times this", gt=0, le=1)
-    clip_norm: Positive | None = key(None, "largest norm of the gradient; null is off")
+    clip_norm: Positive | None = key(
+        None, "largest norm of the gradient, the discriminator's apart; null is off"
+    )
 
 
 class Schedule(Section):

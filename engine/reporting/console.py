@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
@@ -31,7 +32,7 @@ class ConsoleListener:
         self.num_steps = num_steps
         self.batch = batch
         self._facts = "..."
-        self._best = ""
+        self._latest = ""
         self._first, self._started = first_step, time.perf_counter()
         self._progress = progress_bar(console, "{task.fields[facts]}")
         self._training = self._progress.add_task("train", total=num_steps, completed=first_step, facts="...")
@@ -40,7 +41,7 @@ class ConsoleListener:
 
     def tick(self, step: int) -> None:
         left = (time.perf_counter() - self._started) / max(1, step - self._first) * (self.num_steps - step)
-        facts = f"{self._facts}{self._best}  {_duration(left)} left"
+        facts = f"{self._facts}{self._latest}  {_duration(left)} left"
         self._progress.update(self._training, completed=step, facts=facts)
 
     def update(self, step: int, values: dict[str, float]) -> None:
@@ -52,14 +53,14 @@ class ConsoleListener:
         if not self.console.is_terminal:
             left = (self.num_steps - step) * values["time"]
             self.console.print(
-                f"step {step}/{self.num_steps}  {self._facts}{self._best}  {_duration(left)} left"
+                f"step {step}/{self.num_steps}  {self._facts}{self._latest}  {_duration(left)} left"
             )
 
     def scoring(self, done: int, total: int) -> None:
         self._progress.update(self._scoring, completed=done, total=total, visible=done < total)
 
     def evaluation(self, step: int, scores: Scores, log_loss: float, pictures: list[Picture]) -> None:
-        self._best = f"  mIoU {scores.mIoU:.4f}"
+        self._latest = f"  mIoU {scores.mIoU:.4f}"
         self.console.print(
             f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}  mAcc {scores.mAcc:.4f}  aAcc {scores.aAcc:.4f}  "
             f"val loss {log_loss:.3f}  [dim](background only: mIoU {scores.baseline:.4f})[/]"
@@ -101,12 +102,12 @@ def scores_table(columns: dict[str, Scores], class_names: Sequence[str]) -> Tabl
     table = Table(title="IoU by class, at original resolution", title_justify="left")
     table.add_column("class")
     for name in columns:
-        table.add_column(name, justify="right")
+        table.add_column(escape(name), justify="right")
     for metric in ("mIoU", "mAcc", "aAcc"):
         table.add_row(metric, *_best_in_bold([getattr(s, metric) for s in columns.values()]))
     table.add_section()
     for name in class_names:
-        table.add_row(name, *_best_in_bold([scores.IoU[name] for scores in columns.values()]))
+        table.add_row(escape(name), *_best_in_bold([scores.IoU[name] for scores in columns.values()]))
     return table
 
 
@@ -122,7 +123,7 @@ def explain_table(recipe: Recipe) -> Table:
 
 def facts_below(scores: Scores) -> str:
     """What has to be known beside the means: the baseline, absent classes, void pixels."""
-    absent = f"{len(scores.absent)} classes are absent and not averaged ({', '.join(scores.absent)})"
+    absent = f"{len(scores.absent)} classes are absent and not averaged ({escape(', '.join(scores.absent))})"
     return (
         f"Predicting background everywhere: mIoU {scores.baseline:.4f}. "
         f"{absent if scores.absent else 'Every class is present'}. "

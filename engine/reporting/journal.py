@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from engine.reporting.pictures import Picture
+from engine.run_folder import write_text
 from engine.scoring.confusion import Scores
 
 MEGABYTE = 1 << 20
@@ -80,7 +81,7 @@ class JsonLog:
 
     def __init__(self, path: Path, resume_at: int):
         kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_at]
-        path.write_text("".join(kept))
+        write_text(path, "".join(kept))
         self._file = path.open("a", buffering=1)  # a line at a time, so that it can be followed
 
     def tick(self, step: int) -> None:

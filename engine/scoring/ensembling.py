@@ -151,6 +151,7 @@ def score_together(
         progress: called with (images done, all images).
     """
     members = zip(distinct_names(candidates), candidates, strict=True)
+    torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
     models = {name: load_member(candidate, device) for name, candidate in members}
     names = [*models, ENSEMBLE] if len(models) > 1 else list(models)
     done = 0

@@ -89,12 +89,12 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
             optimizer.load_state_dict(
                 optimizer.state_dict() | {"state": _slots(_below(f"{name}.state/", tensors))}
             )
+        step.scaler.load_state_dict(header["scaler"])
     except (RuntimeError, ValueError) as error:
         raise RunFolderError(
             f"{run.last_state} does not fit the model of this recipe: {str(error).splitlines()[0]} "
             "--resume wants the recipe that the run was started with."
         ) from error
-    step.scaler.load_state_dict(header["scaler"])
     step.count = header["step"]
 
 

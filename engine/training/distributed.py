@@ -18,6 +18,12 @@ from torch.nn.parallel import DistributedDataParallel
 from losses.statistics import full_precision
 
 
+class ProcessError(ValueError):
+    """Processes were started that this machine cannot serve."""
+
+    exit_code = 2
+
+
 @dataclass(frozen=True)
 class Process:
     """This process among `world_size`; rank 0 writes and prints."""
@@ -39,6 +45,9 @@ def start_process() -> Process:
     """Join the group that torchrun announced in the environment, or be alone. NCCL on GPUs, gloo on CPUs."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    num_gpus = torch.cuda.device_count()
+    if num_gpus and local_rank >= num_gpus:
+        raise ProcessError(f"More processes than GPUs on this machine: type --nproc-per-node={num_gpus}.")
     device = torch.device("cuda", local_rank) if torch.cuda.is_available() else torch.device("cpu")
     if device.type == "cuda":
         torch.cuda.set_device(device)

@@ -60,9 +60,10 @@ def _time_update(session: Session) -> float:
     """Seconds of one update, its batch included; on a GPU of the second, since the first compiles."""
     step, num_updates = session.step, 2 if session.process.device.type == "cuda" else 1
     step.count = max(0, session.recipe.train.steps - num_updates)
+    batches = session.batches.starting_at(step.count)
     for _ in range(num_updates):
         started = time.perf_counter()
-        metrics = step(next(session.batches.starting_at(step.count)))
+        metrics = step(next(batches))
         float(metrics["loss"])  # waits for the device
     return time.perf_counter() - started
 

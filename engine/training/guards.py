@@ -30,7 +30,7 @@ class FiniteGuard:
 def diverged(step: int) -> RunError:
     """What to say of a model whose numbers are none any more."""
     return RunError(
-        f"The loss became NaN or infinite at or shortly before step {step}; the run stops. The state before "
-        "it is kept in last/. Try a lower optimizer.lr, a longer schedule.warmup, optimizer.clip_norm=1, or "
-        "train.precision=fp32."
+        f"The loss became NaN or infinite at or shortly before step {step}; the run stops. What was "
+        "saved at the last evaluation is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
+        "optimizer.clip_norm=1, or train.precision=fp32."
     )

@@ -18,9 +18,10 @@ class Precision:
     @classmethod
     def choose(cls, wish: str, device: torch.device) -> "Precision":
         """`auto` is bf16 on a GPU that has it, fp16 on an older one, and fp32 on the CPU."""
-        if wish == "auto":
-            on_gpu = "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp16"
-            wish = on_gpu if device.type == "cuda" else "fp32"
+        if wish == "auto" and device.type == "cuda":
+            wish = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+        elif wish == "auto":
+            wish = "fp32"
         return cls(wish, device.type)
 
     def autocast(self) -> AbstractContextManager:

@@ -48,13 +48,16 @@ class Session:
     notes: list[str]
 
 
-def build_session(recipe: Recipe, process: Process, counter: Callable[[str], Counter]) -> Session:
+def build_session(
+    recipe: Recipe, process: Process, counter: Callable[[str], Counter], resume: bool = False
+) -> Session:
     """Open the data, build the model and its step.
 
     Args:
         recipe: as loaded.
         process: who we are.
         counter: makes a progress callback `(done, total)` for a task of the given name.
+        resume: a saved state will be put in, so pretrained weights are not asked for again.
 
     Raises:
         RecipeError, DataError, ModelError, LossError: whatever is wrong with the user's input.
@@ -66,7 +69,7 @@ def build_session(recipe: Recipe, process: Process, counter: Callable[[str], Cou
     select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
-    weights = initialise(model, recipe.model, train.class_names)
+    weights = None if resume else initialise(model, recipe.model, train.class_names)
     model.to(process.device)
     step = _build_step(recipe, model, len(train.class_names), process)
 

@@ -1,5 +1,7 @@
 """One run from its recipe to its report: set up, fit, ensemble the best, write down."""
 
+from contextlib import nullcontext
+
 import torch
 from rich.console import Console
 
@@ -44,7 +46,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     run = RunFolder.of(recipe)
     run.require_resumable() if resume else run.require_new()
     console = console if process.is_main else Console(quiet=True)
-    session = build_session(recipe, process, lambda what: counted(console, what))
+    session = build_session(recipe, process, lambda what: counted(console, what), resume)
     manifest = _open_run(run, session, resume)
     console.print(_introduction(run, session))
 
@@ -156,9 +158,10 @@ def _open_journal(run: RunFolder, session: Session, console: Console) -> Journal
 
 def _introduction(run: RunFolder, session: Session) -> str:
     step, process, recipe = session.step, session.process, session.recipe
-    weights = (
-        session.weights.summary() if session.weights else "from random weights, as model.from_scratch says"
-    )
+    if session.weights:
+        weights = session.weights.summary()
+    else:
+        weights = "as it was saved" if step.count else "from random weights, as model.from_scratch says"
     how = f"{process.device}, {step.settings.precision.name}, {process.world_size} process(es)"
     return "\n".join(
         [
@@ -187,7 +190,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     run.write_manifest(manifest)
 
     best = load_member(candidates[0], device)
-    predictor = Predictor(protocol, session.step.settings.precision.autocast)
+    predictor = Predictor(protocol, nullcontext)
     pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
     if pictures:
         sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)

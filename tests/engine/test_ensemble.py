@@ -80,8 +80,12 @@ def test_several_groups_are_listed_with_a_command_each(
     ]
     assert sorted(map(len, commands)) == [1, 2]
     assert not (runs / "ensemble.json").exists()
+    of_the_runs = {path: path.read_bytes() for path in (runs / "same").glob("*/ensemble.json")}
+    assert len(of_the_runs) == 2
     for folders in commands:
         assert main(folders) == 0
+    assert (runs / "same/ensemble.json").exists()  # where the folders meet, over no run's own
+    assert {path: path.read_bytes() for path in of_the_runs} == of_the_runs
 
 
 def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
@@ -99,6 +103,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "eval.flipp=true"], "did you mean flip"),
         (["{runs}/other", "data.synthetic.seed=9"], "not those"),
         (["eval.flip=true"], "No folder was named"),
+        (["{runs}/other", "model.variant=b1"], "cannot be changed here"),
     ],
 )
 def test_wrong_input_is_exit_2(

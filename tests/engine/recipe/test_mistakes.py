@@ -131,11 +131,6 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("data.classes=[cat]", "expected at least 2 names, each different, got ['cat']"),
         ("data.classes=[cat, cat]", "expected at least 2 names, each different, got ['cat', 'cat']"),
         (
-            "model.encoder=resnet34",
-            "arch: segformer has its own encoder: choose its size with model.variant, or another arch, "
-            "got 'resnet34'",
-        ),
-        (
             "loss=[{name: dice}, {name: dice, weight: 2}]",
             "expected each loss once: give the one its whole weight, got a list of 2",
         ),

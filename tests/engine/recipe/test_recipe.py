@@ -229,3 +229,12 @@ def test_a_phase_in_epochs_is_checked_once_the_data_is_known(load: Any) -> None:
     assert recipe.in_steps(751).train.steps == 1502
     with pytest.raises(RecipeError, match="schedule.warmup"):
         recipe.in_steps(750)
+
+
+def test_a_floor_above_the_peak_is_a_mistake(load: Any) -> None:
+    with pytest.raises(RecipeError, match="schedule.min_lr"):
+        load("schedule: {min_lr: 1e-3}\noptimizer: {lr: 1e-4}\n")
+
+
+def test_onecycle_takes_no_warmup_so_none_is_too_long(load: Any) -> None:
+    assert load("schedule: {name: onecycle}\ntrain: {steps: 100}\n").train.steps == 100
