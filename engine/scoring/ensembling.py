@@ -82,7 +82,12 @@ def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
 
 
 def distinct_names(candidates: Sequence[Candidate]) -> list[str]:
-    """What to call each candidate in tables and scores: its name or, where two share one, its long name."""
+    """What to call each candidate in tables and scores, as short as tells them apart.
+
+    Its step where all are of one run; else its name or, where two share one, its long name.
+    """
+    if len({candidate.run.path for candidate in candidates}) == 1:
+        return [f"step {candidate.member.step}" for candidate in candidates]
     uses = Counter(candidate.name for candidate in candidates)
     return [c.name if uses[c.name] == 1 else c.long_name for c in candidates]
 

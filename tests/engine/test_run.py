@@ -125,9 +125,9 @@ def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
     with h5py.File(run.scores) as file:
         assert len(file["ids"]) == 5
         summed = {name: counts[:].sum(axis=0) for name, counts in file["confusion"].items()}
-    assert set(summed) == {"mean", *(f"whole step {member.step}" for member in manifest.members)}
+    assert set(summed) == {"mean", *(f"step {member.step}" for member in manifest.members)}
     for step, numbers in [(m["step"], m) for m in told["members"]] + [(None, told["ensembles"]["mean"])]:
-        matrix = summed["mean" if step is None else f"whole step {step}"]
+        matrix = summed["mean" if step is None else f"step {step}"]
         assert Scores.of(np.asarray(matrix), tuple(manifest.class_names)).mIoU == pytest.approx(
             numbers["mIoU"]
         )

@@ -66,7 +66,7 @@ def test_what_the_shipped_recipes_are_for() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_to_yaml_is_read_back_as_an_equal_recipe(path: Path, tmp_path: Path) -> None:
-    recipe = load_recipe(path, ["output.dir='no'", "data.workers=2", "optimizer.lr=1e-05"])
+    recipe = load_recipe(path, ["output.dir='no'", "data.workers=2", "optimizer.lr=1e-02"])
     (tmp_path / "recipe.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "recipe.yaml") == recipe
     (tmp_path / "recipe.yaml").write_text(recipe.in_steps(123).to_yaml())

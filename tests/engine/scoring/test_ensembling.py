@@ -183,7 +183,7 @@ def test_members_and_their_mean_are_scored_in_one_pass(make_run: MakeRun, tmp_pa
     scores, val = score(
         candidates, scores_path=tmp_path / "scores.h5", progress=lambda *numbers: told.append(numbers)
     )
-    assert list(scores) == ["demo step 2", "demo step 1", "mean"]
+    assert list(scores) == ["step 2", "step 1", "mean"]
     assert told[-1] == (5, 5)
 
     models = [load_member(candidate, CPU) for candidate in candidates]
@@ -261,7 +261,7 @@ def test_a_single_member_is_its_own_ensemble_and_absent_classes_are_null(make_ru
     _, val = score(candidates)
     counts = torch.zeros(6, 6, dtype=torch.int64)
     counts[0, 0], counts[1, 0] = 3, 1
-    scores = {"demo step 1": Scores.of(counts.numpy(), val.class_names)}
+    scores = {"step 1": Scores.of(counts.numpy(), val.class_names)}
     report = ensemble_report(candidates, scores, Protocol(), val, tmp_path)
     assert report["ensembles"]["mean"]["IoU"]["background"] == 0.75
     assert report["ensembles"]["mean"]["IoU"][val.class_names[5]] is None
