@@ -37,6 +37,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     folders = [Path(text) for text in arguments.folders if "=" not in text]
 
     from rich.console import Console
+    from rich.markup import escape
 
     from engine.run_folder import RunFolderError, find_runs, write_json
 
@@ -73,7 +74,11 @@ def ensemble(arguments: argparse.Namespace) -> int:
     recipe, dataset = open_val(chosen[0], overrides)
     protocol = Protocol.of(recipe.eval)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    console.print(f"{len(chosen)} members of {len(runs)} run(s), on {groups[0].title}, {len(dataset)} images")
+    console.print(
+        f"found {len(runs)} run(s) on {groups[0].title}, {len(dataset)} images; the best checkpoints:"
+    )
+    for candidate in chosen:
+        console.print(f"  {escape(str(candidate.path))}")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     scores = score_together(
         chosen, dataset, protocol, device, recipe.data.workers, progress=counted(console, "scoring")

@@ -184,8 +184,9 @@ class PaperHead(nn.Module):
         for x, F_i, mlp in zip(maps, fuse, self.mlps, strict=True):
             weight = (F_i @ mlp.weight)[:, :, None, None]  # (D, C_i, 1, 1)
             projected = F.conv2d(x, weight, bias if fused is None else None)
-            fused = projected if fused is None else fused + _resize(projected, fused)  # (B, D, H/4, W/4)
-        return self.classifier(self.dropout(F.relu(self.norm(fused))))
+            # In place: no operation before needs its output again, and these are the largest maps.
+            fused = projected if fused is None else fused.add_(_resize(projected, fused))  # (B, D, H/4, W/4)
+        return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
 
 
 class MMSegHead(nn.Module):
@@ -207,8 +208,9 @@ class MMSegHead(nn.Module):
         fused = None
         for x, conv, weight in zip(maps, self.convs, self.fuse.weight.chunk(len(maps), dim=1), strict=True):
             projected = F.conv2d(conv(x), weight)
-            fused = projected if fused is None else fused + _resize(projected, fused)  # (B, D, H/4, W/4)
-        return self.classifier(self.dropout(F.relu(self.norm(fused))))
+            # In place: no operation before needs its output again, and these are the largest maps.
+            fused = projected if fused is None else fused.add_(_resize(projected, fused))  # (B, D, H/4, W/4)
+        return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
 
 
 HEAD_TYPES = {"paper": PaperHead, "mmseg": MMSegHead}
@@ -272,6 +274,21 @@ def _channels_last(x: Tensor) -> Tensor:
 
 def _channels_first(x: Tensor) -> Tensor:
     return x.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
+
+
+def _classify(x: Tensor, dropout: nn.Dropout2d, classifier: nn.Conv2d) -> Tensor:
+    """classifier(dropout(x)), (B, D, h, w) -> (B, K, h, w), without a dropped copy of the largest map.
+
+    Dropping whole channels of a sample is dropping columns of the classifier for that sample.
+    """
+    if not dropout.training or dropout.p == 0:
+        return classifier(x)
+    B, D, h, w = x.shape
+    kept = dropout(x.new_ones(B, D, 1, 1)).view(B, 1, D)
+    weight = kept * classifier.weight.flatten(1)  # (B, K, D)
+    tokens = _channels_last(x).reshape(B, h * w, D)
+    logits = torch.baddbmm(classifier.bias, tokens, weight.mT)  # (B, h*w, K)
+    return _channels_first(logits.view(B, h, w, -1))
 
 
 def _resize(x: Tensor, like: Tensor) -> Tensor:

@@ -93,9 +93,13 @@ def measure(
 def training_step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
     """Forward, cross-entropy at full size, backward."""
     model.train()
-    logits = F.interpolate(_logits(model(images)), labels.shape[-2:], mode="bilinear", align_corners=False)
-    F.cross_entropy(logits, labels).backward()
+    _full_size_loss(_logits(model(images)), labels).backward()
     model.zero_grad(set_to_none=True)
+
+
+def _full_size_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
+    return F.cross_entropy(logits, labels)
 
 
 @torch.inference_mode()

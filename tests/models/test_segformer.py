@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models import segformer
 from models.segformer import VARIANTS, Attention, MMSegHead, PaperHead, SegFormer
 
 # Millions of parameters with the ADE20K head of 150 classes: table 1 of arXiv 2105.15203, rounded to 0.1.
@@ -197,3 +198,19 @@ def test_checkpointing_keeps_less_and_changes_no_gradient(precision):
     (much, expected), (little, recomputed) = kept_and_gradients(False), kept_and_gradients(True)
     assert little < much / 2
     assert all(torch.equal(a, b) for a, b in zip(expected, recomputed, strict=True))
+
+
+def test_dropped_columns_are_dropped_channels() -> None:
+    """The classifier with dropped columns equals the classifier behind nn.Dropout2d, gradients included."""
+    torch.manual_seed(0)
+    x = torch.randn(3, 16, 5, 4, dtype=torch.float64, requires_grad=True)
+    dropout, classifier = nn.Dropout2d(0.5), nn.Conv2d(16, 7, 1).double()
+    results = []
+    for classify in (lambda: segformer._classify(x, dropout, classifier), lambda: classifier(dropout(x))):
+        torch.manual_seed(1)
+        logits = classify()
+        gradients = torch.autograd.grad(logits.square().sum(), [x, *classifier.parameters()])
+        results.append((logits, *gradients))
+    assert (results[0][1].abs().sum((2, 3)) == 0).any()  # some channels of some samples are dropped
+    for ours, reference in zip(*results, strict=True):
+        torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
