@@ -1,9 +1,10 @@
-"""What every test runs under: one thread, so workers do not fight for cores, and no clock in a verdict."""
+"""What every test runs under: one thread, so workers do not fight for cores; a wide console; no deadlines."""
 
 import os
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, here and in the processes that tests start
+os.environ["COLUMNS"] = "300"  # so that no table folds a path or a number, wherever the checkout lies
 
 import numpy as np
 import pytest

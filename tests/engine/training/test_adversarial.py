@@ -72,12 +72,10 @@ def test_a_whole_backward_gives_the_discriminator_its_own_gradient_only(make_ste
 
 
 def test_the_discriminator_moves_by_its_own_optimiser_alone(make_step, draw_batch) -> None:
-    own = {
-        id(p) for group in make_step(game={}).optimizers["optimizer"].param_groups for p in group["params"]
-    }
     still, moving = make_step(game={"lr": 0.0}), make_step(game={"lr": 1e-3})
     for step in (still, moving):
         discriminator = step.game.discriminator
+        own = {id(p) for group in step.optimizers["optimizer"].param_groups for p in group["params"]}
         assert not own & {id(p) for p in discriminator.parameters()}
         before = snapshot(discriminator), snapshot(step.model)
         step(draw_batch())
