@@ -143,12 +143,13 @@ Loss = Annotated[CrossEntropy | Dice, Field(discriminator="name")]
 
 class Adversarial(Section):
     weight: Positive = key(0.01, "factor of the adversarial loss of the segmenter")
-    objective: Literal["hinge", "bce", "lsgan"] = key("hinge", "of both players")
+    objective: Literal["hinge", "bce", "lsgan", "wgan_gp"] = key("hinge", "of both players")
     start: Duration = key("10%", "when the discriminator joins")
     ramp: Duration = key("10%", "how long the weight rises from 0 after that")
     lr: Positive = key(1e-4, "learning rate of the discriminator")
     channels: Count = key(64, "of its first layer")
     layers: Count = key(4, "strided convolutions")
+    watchdog: bool = key(True, "lowers the weight while the discriminator wins, raises it while it guesses")
 
 
 class Optimizer(Section):

@@ -24,6 +24,7 @@ from engine.training.precision import Precision
 from engine.training.schedule import factor
 from engine.training.step import StepSettings, SupervisedStep
 from engine.training.validation import Validation
+from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models import build_model
 from models.discriminator import PatchDiscriminator
@@ -121,7 +122,8 @@ def _build_game(section, num_classes: int, process: Process) -> Game:
     return Game(
         discriminator=discriminator,
         forward=distribute(discriminator, process),
-        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS),
+        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS, fused=True),
+        watchdog=Watchdog(section.watchdog).to(process.device),
         objective=section.objective,
         weight=section.weight,
         start=section.start,

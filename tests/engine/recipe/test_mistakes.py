@@ -93,7 +93,10 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "loss.0.name=crossentropy",
             "expected one of cross_entropy, dice, got 'crossentropy'; did you mean cross_entropy?",
         ),
-        ("adversarial.objective=wgan", "expected one of hinge, bce, lsgan, got 'wgan'; did you mean lsgan?"),
+        (
+            "adversarial.objective=wgan",
+            "expected one of hinge, bce, lsgan, wgan_gp, got 'wgan'; did you mean wgan_gp?",
+        ),
         ("optimizer.name=sgd", "expected adamw, got 'sgd'"),
         (
             "name=../x",

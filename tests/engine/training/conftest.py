@@ -13,6 +13,7 @@ from engine.training.adversarial import AdversarialStep, Game
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 from engine.training.step import StepSettings, SupervisedStep
+from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 
@@ -94,13 +95,15 @@ def _make_game(
     start: int = 0,
     ramp: int = 0,
     lr: float = 1e-3,
+    watchdog: bool = True,
 ) -> Game:
     torch.manual_seed(99)
     discriminator = PatchDiscriminator(num_classes, channels=4, layers=3)
     return Game(
         discriminator=discriminator,
         forward=discriminator,
-        optimizer=torch.optim.Adam(discriminator.parameters(), lr),
+        optimizer=torch.optim.Adam(discriminator.parameters(), lr, fused=True),
+        watchdog=Watchdog(watchdog),
         objective=objective,
         weight=weight,
         start=start,

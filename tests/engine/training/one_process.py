@@ -39,6 +39,7 @@ from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 from engine.training.step import StepSettings
 from engine.training.validation import Validation
+from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 from models.segformer import SegFormer
@@ -124,7 +125,8 @@ def make_step(process: Process, game: bool, accumulate: int = 1) -> AdversarialS
         game=Game(
             discriminator=discriminator,
             forward=distribute(discriminator, process),
-            optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4),
+            optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4, fused=True),
+            watchdog=Watchdog(),
             objective="hinge",
             weight=0.1,
             start=0 if game else 1000,
