@@ -24,7 +24,7 @@ from engine.scoring.confusion import Scores, confusion_matrices
 from engine.scoring.ensembling import group_candidates, load_member, open_val
 from engine.scoring.predictor import Predictor, Protocol
 
-ARMS = {"without": "adversarial=null", "with": "adversarial={}"}
+ARMS = ("without", "with")
 
 
 def main() -> None:
@@ -33,13 +33,17 @@ def main() -> None:
     parser.add_argument("recipe")
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--adversarial", default="{}", help="that section of the recipe, as in '{weight: 0.1}'"
+    )
     parser.add_argument("--folder", type=Path, default=Path("checkpoints/adversarial"))
     parser.add_argument("--out", type=Path, help="JSON of all scores")
     arguments = parser.parse_args()
     rows = []
     for seed in range(arguments.seeds):
-        for arm, switch in ARMS.items():
+        for arm in ARMS:
             run = RunFolder(arguments.folder / f"{arm}-{seed}")
+            switch = f"adversarial={arguments.adversarial if arm == 'with' else 'null'}"
             train(run, arguments.recipe, [switch, f"seed={seed}", *arguments.overrides])
             rows.append({"arm": arm, "seed": seed, **score_last(run), **last_losses(run)})
             print(rows[-1], flush=True)
@@ -52,7 +56,7 @@ def main() -> None:
             print(f"{metric:<13} {name:<11} {mean(values):.4f}{spread}   ({each})")
     if arguments.out:
         facts = environment(torch.get_num_threads())
-        command = [arguments.recipe, *arguments.overrides]
+        command = [f"--adversarial={arguments.adversarial}", arguments.recipe, *arguments.overrides]
         write_json(arguments.out, {"environment": facts, "command": command, "rows": rows})
 
 
