@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from torch import nn
 
+from losses import options
 from losses.boundary import Boundary
 from losses.cross_entropy import CrossEntropy
 from losses.dice import Dice
@@ -16,7 +17,6 @@ from losses.focal import Focal
 from losses.jaccard import Jaccard
 from losses.lovasz import Lovasz
 from losses.mixed import MixedLoss
-from losses.options import Check, class_weights, is_number, number, ohem, switch
 from losses.tversky import Tversky
 
 __all__ = ["LossError", "MixedLoss", "build_loss"]
@@ -27,27 +27,27 @@ class Term(NamedTuple):
 
     log_name: str
     build: Callable[..., nn.Module]
-    options: Mapping[str, Check]
+    options: Mapping[str, options.Check]
 
 
-not_negative = number("0 or above", lambda x: x >= 0)
-positive = number("above 0", lambda x: x > 0)
+NOT_NEGATIVE = options.number("0 or above", lambda x: x >= 0)
+POSITIVE = options.number("above 0", lambda x: x > 0)
 TERMS = {
     "cross_entropy": Term(
         "loss_ce",
         CrossEntropy,
         {
-            "class_weights": class_weights,
-            "label_smoothing": number("from 0 to below 1", lambda x: 0 <= x < 1),
-            "ohem": ohem,
+            "class_weights": options.class_weights,
+            "label_smoothing": options.number("from 0 to below 1", lambda x: 0 <= x < 1),
+            "ohem": options.ohem,
         },
     ),
-    "dice": Term("loss_dice", Dice, {"per_image": switch}),
-    "focal": Term("loss_focal", Focal, {"gamma": not_negative, "class_weights": class_weights}),
-    "lovasz": Term("loss_lovasz", Lovasz, {"per_image": switch}),
-    "tversky": Term("loss_tversky", Tversky, {"alpha": not_negative, "beta": positive, "gamma": positive}),
+    "dice": Term("loss_dice", Dice, {"per_image": options.switch}),
+    "focal": Term("loss_focal", Focal, {"gamma": NOT_NEGATIVE, "class_weights": options.class_weights}),
+    "lovasz": Term("loss_lovasz", Lovasz, {"per_image": options.switch}),
+    "tversky": Term("loss_tversky", Tversky, {"alpha": NOT_NEGATIVE, "beta": POSITIVE, "gamma": POSITIVE}),
     "jaccard": Term("loss_jaccard", Jaccard, {}),
-    "boundary": Term("loss_boundary", Boundary, {"sigma_px": number("1 or above", lambda x: x >= 1)}),
+    "boundary": Term("loss_boundary", Boundary, {"sigma_px": options.number("1 or above", lambda x: x >= 1)}),
 }
 
 
@@ -78,7 +78,7 @@ def build_loss(
             raise LossError(
                 f"The loss term {name!r} is given twice. Keep one, with the weight that you want."
             )
-        if not is_number(weight) or weight < 0:
+        if not options.is_number(weight) or weight < 0:
             raise LossError(
                 f"The weight of the loss term {name!r} must be a number, 0 or above; it is {weight!r}."
             )
@@ -87,13 +87,13 @@ def build_loss(
 
 
 def _options(
-    name: str, fields: dict[str, Any], allowed: Mapping[str, Check], num_classes: int
+    name: str, fields: dict[str, Any], allowed: Mapping[str, options.Check], num_classes: int
 ) -> dict[str, Any]:
     """The options given, checked; a term may carry another's option if that is off: "none", None or 0."""
-    options = {}
+    checked = {}
     for key, value in fields.items():
         if value is None or value == "none" or (key not in allowed and value == 0):
             continue
         check = choose(allowed, key, f"option of the loss term {name!r} named")
-        options[key] = check(f"{key} of the loss term {name!r}", value, num_classes)
-    return options
+        checked[key] = check(f"{key} of the loss term {name!r}", value, num_classes)
+    return checked

@@ -4,11 +4,17 @@ import pytest
 import torch
 from torch import Tensor
 
+import losses
 from losses import MixedLoss, build_loss
 
 TERMS = [
-    {"name": "cross_entropy", "class_weights": [1, 2, 3, 4, 5], "label_smoothing": 0.1},
-    {"name": "dice"},
+    {
+        "name": "cross_entropy",
+        "class_weights": [1, 2, 3, 4, 5],
+        "label_smoothing": 0.1,
+        "ohem": {"thresh": 0.3, "min_kept": 1000},
+    },
+    *({"name": name} for name in losses.TERMS if name != "cross_entropy"),
 ]
 
 pytestmark = [
