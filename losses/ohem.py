@@ -24,7 +24,7 @@ class Ohem(NamedTuple):
 
 @torch.no_grad()
 def hard_pixels(costs: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:
-    """(B, H, W) bool: the pixels that count; at least `min_kept * B` of those that are not void.
+    """(B, H, W) bool: the pixels that count; `min_kept * B` or more, or all that are not void.
 
     Several pixels that cost the same as the last one kept are all kept. Processes choose apart, each from its
     own images.
