@@ -126,19 +126,60 @@ class Model(Section):
         return value
 
 
+class Ohem(Section):
+    thresh: float = key(0.7, "drop pixels whose label has more probability than this", ge=0, lt=1)
+    min_kept: Count = key(100000, "but keep the hardest: this many times the images of a batch")
+
+
 class CrossEntropy(Section):
     name: Literal["cross_entropy"]
     weight: NotNegative = key(1.0, "factor in the sum of losses")
     class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
     label_smoothing: float = key(0.0, "share of the target spread over all classes", ge=0, lt=1)
+    ohem: Ohem | None = key(None, "only hard pixels count; null: all")
 
 
 class Dice(Section):
     name: Literal["dice"]
     weight: NotNegative = key(1.0, "factor in the sum of losses")
+    per_image: bool = key(False, "each image by itself, then their mean; false: over the whole batch")
 
 
-Loss = Annotated[CrossEntropy | Dice, Field(discriminator="name")]
+class Focal(Section):
+    name: Literal["focal"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    gamma: NotNegative = key(2.0, "the higher, the less pixels count that are nearly right; 0: cross_entropy")
+    class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
+
+
+class Lovasz(Section):
+    name: Literal["lovasz"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    per_image: bool = key(False, "each image by itself, then their mean; false: over the whole batch")
+
+
+class Tversky(Section):
+    name: Literal["tversky"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    alpha: NotNegative = key(0.3, "cost of false positives; alpha and beta 0.5: dice, 1: jaccard")
+    beta: Positive = key(0.7, "cost of false negatives")
+    gamma: Positive = key(1.0, "focal form: the power is 1 / gamma; 1: plain")
+
+
+class Jaccard(Section):
+    name: Literal["jaccard"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+
+
+class Boundary(Section):
+    name: Literal["boundary"]
+    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    sigma_px: float = key(5.0, "how far from a boundary pixels count", ge=1)
+
+
+Loss = Annotated[
+    CrossEntropy | Dice | Focal | Lovasz | Tversky | Jaccard | Boundary, Field(discriminator="name")
+]
 
 
 class Adversarial(Section):

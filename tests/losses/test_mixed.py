@@ -1,6 +1,7 @@
 """The mixture: what it returns, that it upsamples, and what `build_loss` refuses."""
 
 import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,9 +11,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from losses import LossError, MixedLoss, build_loss
+from losses.boundary import boundary
 from losses.cross_entropy import cross_entropy
 from losses.dice import dice
+from losses.focal import focal
+from losses.jaccard import jaccard
+from losses.lovasz import lovasz
+from losses.ohem import Ohem
 from losses.statistics import Reduce
+from losses.tversky import tversky
 
 LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
 LABELS = torch.tensor([0, 1, 2, 255, 1] * 64).view(2, 10, 16)
@@ -59,17 +66,62 @@ def test_a_term_of_weight_zero_is_logged_but_has_no_say() -> None:
 
 
 def test_terms_may_be_objects() -> None:
-    off = {"class_weights": "none", "label_smoothing": 0.0}
+    off = {"class_weights": "none", "label_smoothing": 0.0, "ohem": None}
     objects = [SimpleNamespace(**term, **off) for term in CE_AND_DICE]
     assert build_loss(objects, 3)(LOGITS, LABELS) == build_loss(CE_AND_DICE, 3)(LOGITS, LABELS)
 
 
-def test_options_reach_the_function() -> None:
-    term = {"name": "cross_entropy", "class_weights": [1, 2, 3], "label_smoothing": 0.1}
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("term", "log_name", "function"),
+    [
+        (
+            {"name": "cross_entropy", "class_weights": [1, 2, 3], "label_smoothing": 0.1},
+            "loss_ce",
+            lambda x: cross_entropy(x, LABELS, 255, WEIGHTS, 0.1),
+        ),
+        (
+            {"name": "cross_entropy", "ohem": {"thresh": 0.2, "min_kept": 5}},
+            "loss_ce",
+            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(0.2, 5)),
+        ),
+        (
+            {"name": "cross_entropy", "ohem": SimpleNamespace(thresh=0, min_kept=5)},
+            "loss_ce",
+            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(0, 5)),
+        ),
+        (
+            {"name": "focal", "gamma": 0, "class_weights": [1, 2, 3]},
+            "loss_focal",
+            lambda x: focal(x, LABELS, 255, 0, WEIGHTS),
+        ),
+        (
+            {"name": "dice", "per_image": True},
+            "loss_dice",
+            lambda x: dice(x, LABELS, 255, per_image=True),
+        ),
+        (
+            {"name": "lovasz", "per_image": True},
+            "loss_lovasz",
+            lambda x: lovasz(x, LABELS, 255, per_image=True),
+        ),
+        (
+            {"name": "tversky", "alpha": 0, "beta": 0.4, "gamma": 1.5},
+            "loss_tversky",
+            lambda x: tversky(x, LABELS, 255, 0, 0.4, 1.5),
+        ),
+        ({"name": "jaccard"}, "loss_jaccard", lambda x: jaccard(x, LABELS, 255)),
+        ({"name": "boundary", "sigma_px": 2}, "loss_boundary", lambda x: boundary(x, LABELS, 255, 2)),
+    ],
+)
+def test_options_reach_the_function(
+    term: dict[str, Any], log_name: str, function: Callable[[Tensor], Tensor]
+) -> None:
     loss = build_loss([term], 3)
     upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
-    expected = cross_entropy(upsampled, LABELS, 255, torch.tensor([1.0, 2.0, 3.0]), 0.1)
-    assert loss(LOGITS, LABELS)["loss_ce"] == expected
+    assert loss(LOGITS, LABELS)[log_name] == function(upsampled)
     assert loss.state_dict() == {}, "a checkpoint holds no loss"
 
 
@@ -82,8 +134,8 @@ def test_logits_of_another_number_of_classes_are_refused() -> None:
     ("terms", "said"),
     [
         ([], "The loss has no terms."),
-        ([{"name": "dise"}], "no loss term 'dise'. Did you mean dice? Choices: cross_entropy, dice."),
-        ([{"weight": 1.0}], "no loss term None. Choices: cross_entropy, dice."),
+        ([{"name": "dise"}], "no loss term 'dise'. Did you mean dice? Choices: cross_entropy, dice, focal,"),
+        ([{"weight": 1.0}], "no loss term None. Choices: cross_entropy, dice, focal,"),
         ([{"name": "dice"}, {"name": "dice"}], "'dice' is given twice"),
         ([{"name": "dice", "weight": -1}], "must be a number, 0 or above; it is -1."),
         ([{"name": "dice", "weight": float("nan")}], "it is nan."),
@@ -92,12 +144,24 @@ def test_logits_of_another_number_of_classes_are_refused() -> None:
             [{"name": "cross_entropy", "label_smothing": 0.1}],
             "loss term 'cross_entropy' named 'label_smothing'. Did you mean label_smoothing?",
         ),
-        ([{"name": "dice", "class_weights": [1, 1, 1]}], "named 'class_weights'. Choices: none."),
+        ([{"name": "dice", "class_weights": [1, 1, 1]}], "named 'class_weights'. Choices: per_image."),
+        ([{"name": "jaccard", "per_image": True}], "named 'per_image'. Choices: none."),
         ([{"name": "cross_entropy", "label_smoothing": 1.5}], "0 to below 1; it is 1.5."),
         ([{"name": "cross_entropy", "class_weights": [1, 2]}], "has 2 numbers, but there are 3 classes."),
         ([{"name": "cross_entropy", "class_weights": "heavy"}], "a list of 3 numbers; it is 'heavy'."),
         ([{"name": "cross_entropy", "class_weights": [1, -2, 1]}], "found [-2]."),
         ([{"name": "cross_entropy", "class_weights": [0, 0, 0]}], "found only zeros."),
+        ([{"name": "cross_entropy", "ohem": 0.7}], "ohem of the loss term 'cross_entropy' must be a section"),
+        ([{"name": "cross_entropy", "ohem": {"tresh": 0.7}}], "named 'tresh'. Did you mean thresh?"),
+        ([{"name": "cross_entropy", "ohem": {"thresh": 1}}], "thresh must be a number from 0 to below 1;"),
+        ([{"name": "cross_entropy", "ohem": {"min_kept": 0}}], "a whole number, at least 1; it is 0."),
+        ([{"name": "cross_entropy", "ohem": {"min_kept": 10.0}}], "at least 1; it is 10.0."),
+        ([{"name": "dice", "per_image": 1}], "per_image of the loss term 'dice' must be true or false;"),
+        ([{"name": "focal", "gamma": -1}], "gamma of the loss term 'focal' must be a number 0 or above;"),
+        ([{"name": "tversky", "alpha": True}], "0 or above; it is True."),
+        ([{"name": "tversky", "beta": 0}], "beta of the loss term 'tversky' must be a number above 0;"),
+        ([{"name": "tversky", "gamma": 0}], "above 0; it is 0."),
+        ([{"name": "boundary", "sigma_px": 0.5}], "must be a number 1 or above; it is 0.5."),
     ],
 )
 def test_wrong_terms_are_refused_with_the_remedy(terms: list[dict[str, Any]], said: str) -> None:

@@ -26,6 +26,7 @@ def mistakes(tmp_path: Path) -> Any:
     return mistakes
 
 
+TERMS = "cross_entropy, dice, focal, lovasz, tversky, jaccard, boundary"
 STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.steps"
 
 
@@ -88,10 +89,10 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("model.variant=b6", "expected one of b0, b1, b2, b3, b4, b5, got 'b6'"),
         ("model.variant=B2", "expected one of b0, b1, b2, b3, b4, b5, got 'B2'; did you mean b2?"),
         ("keep.metric=miou", "expected one of mIoU, mAcc, aAcc, got 'miou'; did you mean mIoU?"),
-        ("loss.0.name=focal", "expected one of cross_entropy, dice, got 'focal'"),
+        ("loss.0.name=kl", f"expected one of {TERMS}, got 'kl'"),
         (
             "loss.0.name=crossentropy",
-            "expected one of cross_entropy, dice, got 'crossentropy'; did you mean cross_entropy?",
+            f"expected one of {TERMS}, got 'crossentropy'; did you mean cross_entropy?",
         ),
         (
             "adversarial.objective=wgan",
@@ -150,7 +151,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "accumulate, precision, compile, ema, deterministic",
         ),
         ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric"),
-        ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight"),
+        ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight, per_image"),
         ("output.folder=x", "unknown key. Keys here: dir"),
     ],
 )
@@ -165,6 +166,13 @@ def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) ->
         ("loss=[dice]", "loss.0", "expected a section of `key: value` lines, got 'dice'"),
         ("augment.scale=[0, 1]", "augment.scale.0", "expected more than 0, got 0"),
         ("loss.0.class_weights=[1, x]", "loss.0.class_weights.1", "expected a number, got 'x'"),
+        ("loss.0.ohem={thresh: 1}", "loss.0.ohem.thresh", "expected less than 1, got 1"),
+        ("loss.0.ohem={min_kept: 0}", "loss.0.ohem.min_kept", "expected at least 1, got 0"),
+        ("loss=[{name: focal, gamma: -1}]", "loss.0.gamma", "expected at least 0, got -1"),
+        ("loss=[{name: lovasz, per_image: 1}]", "loss.0.per_image", "expected true or false, got 1"),
+        ("loss=[{name: tversky, alpha: -1}]", "loss.0.alpha", "expected at least 0, got -1"),
+        ("loss=[{name: tversky, beta: 0}]", "loss.0.beta", "expected more than 0, got 0"),
+        ("loss=[{name: boundary, sigma_px: 0.5}]", "loss.0.sigma_px", "expected at least 1, got 0.5"),
         ("eval.scales=[1.0, 0.0]", "eval.scales.1", "expected more than 0, got 0.0"),
         (
             "loss=[{weight: 1}]",
