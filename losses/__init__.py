@@ -16,7 +16,7 @@ from losses.errors import LossError, choose
 from losses.focal import Focal
 from losses.jaccard import Jaccard
 from losses.lovasz import Lovasz
-from losses.mixed import MixedLoss
+from losses.mixed import MixedLoss, Ramp
 from losses.tversky import Tversky
 
 __all__ = ["LossError", "MixedLoss", "build_loss"]
@@ -58,7 +58,8 @@ def build_loss(
 
     Args:
         terms: for each term `name`, `weight` (1 if absent) and its options, as a mapping or as an object with
-            these attributes. `TERMS` has the names and the options; `docs/losses.md` says what they do.
+            these attributes. A weight is a number, or a ramp {begin, end, start, ramp}, its times in steps.
+            `TERMS` has the names and the options; `docs/losses.md` says what they do.
         num_classes: C.
         ignore_index: the label of void pixels.
 
@@ -69,7 +70,7 @@ def build_loss(
         raise LossError(
             "The loss has no terms. Write for example: loss: [{name: cross_entropy}, {name: dice}]"
         )
-    built: dict[str, tuple[nn.Module, float]] = {}
+    built: dict[str, tuple[nn.Module, float | Ramp]] = {}
     for term in terms:
         fields = dict(term) if isinstance(term, Mapping) else dict(vars(term))
         name, weight = fields.pop("name", None), fields.pop("weight", 1.0)
@@ -78,12 +79,9 @@ def build_loss(
             raise LossError(
                 f"The loss term {name!r} is given twice. Keep one, with the weight that you want."
             )
-        if not options.is_number(weight) or weight < 0:
-            raise LossError(
-                f"The weight of the loss term {name!r} must be a number, 0 or above; it is {weight!r}."
-            )
-        built[log_name] = build(ignore_index, **_options(name, fields, allowed, num_classes)), float(weight)
-    return MixedLoss(built, num_classes)
+        module = build(ignore_index, **_options(name, fields, allowed, num_classes))
+        built[log_name] = module, options.weight(f"The weight of the loss term {name!r}", weight)
+    return MixedLoss(built, num_classes, ignore_index)
 
 
 def _options(

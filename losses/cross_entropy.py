@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from losses.ohem import Ohem, hard_pixels
+from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity, pixel_weights, ratio_of_sums
 
 
@@ -63,6 +64,15 @@ class CrossEntropy(nn.Module):
         self.ohem = ohem
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
+
+    @property
+    def takes_sums(self) -> bool:
+        """Hard pixels are chosen one by one, all others only add up."""
+        return self.ohem is None
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same from sums that were taken with this term's options; scalar."""
+        return ratio_of_sums(sums.cost, sums.weight, reduce)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from losses.overlap import mean_over_groups, mean_over_present, overlap_costs, overlap_sums
+from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity
 
 
@@ -34,6 +35,15 @@ class Dice(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
         self.per_image = per_image
+
+    @property
+    def takes_sums(self) -> bool:
+        """Sums are over the batch."""
+        return not self.per_image
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same from sums over the batch; scalar."""
+        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 0.5, 0.5))
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

@@ -3,6 +3,7 @@
 from torch import Tensor, nn
 
 from losses.overlap import mean_over_present, overlap_costs, overlap_sums
+from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity
 
 
@@ -24,9 +25,15 @@ def jaccard(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = 
 class Jaccard(nn.Module):
     """`jaccard` with its options bound."""
 
+    takes_sums = True
+
     def __init__(self, ignore_index: int):
         super().__init__()
         self.ignore_index = ignore_index
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same from sums over the batch; scalar."""
+        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 1.0, 1.0))
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

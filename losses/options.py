@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from losses.errors import LossError, choose
+from losses.mixed import Ramp
 from losses.ohem import Ohem
 
 Check = Callable[[str, Any, int], Any]  # its name, its value and C -> the value as the term takes it
@@ -24,6 +25,20 @@ def number(allowed: str, holds: Callable[[float], bool]) -> Check:
         return float(value)
 
     return check
+
+
+def weight(name: str, value: Any) -> float | Ramp:
+    """A number, or a mapping or object with what a Ramp has."""
+    if is_number(value) and value >= 0:
+        return float(value)
+    parts = ("begin", "end", "start", "ramp")
+    fields = dict(value) if isinstance(value, Mapping) else getattr(value, "__dict__", {})
+    if sorted(fields) == sorted(parts) and all(is_number(part) and part >= 0 for part in fields.values()):
+        return Ramp(**fields)
+    raise LossError(
+        f"{name} must be a number, 0 or above, or a ramp {{begin, end, start, ramp}} of such numbers; "
+        f"it is {value!r}."
+    )
 
 
 def switch(name: str, value: Any, num_classes: int) -> bool:

@@ -40,6 +40,10 @@ class PixelSums(NamedTuple):
     predicted: Tensor
     labelled: Tensor
 
+    def overlap(self) -> Tensor:
+        """(3, C), as `losses.overlap.overlap_sums` gives it."""
+        return torch.stack([self.intersection, self.predicted, self.labelled])
+
 
 def pixel_sums(
     logits: Tensor,

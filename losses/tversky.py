@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.overlap import mean_over_present, overlap_costs, overlap_sums
+from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity
 
 
@@ -35,7 +36,11 @@ def tversky(
         gamma: above 0; 1 is the plain form, and above 1 a class gains weight as it comes near to perfect.
         reduce: sums over all processes.
     """
-    costs, present = overlap_costs(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta)
+    return _of_overlap(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta, gamma)
+
+
+def _of_overlap(sums: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
+    costs, present = overlap_costs(sums, alpha, beta)
     if gamma != 1:
         least = torch.finfo(costs.dtype).eps  # below it a cost is rounding, and at 0 the slope is infinite
         costs = torch.where(costs > least, costs.clamp(min=least) ** (1 / gamma), 0.0)
@@ -45,12 +50,18 @@ def tversky(
 class Tversky(nn.Module):
     """`tversky` with its options bound."""
 
+    takes_sums = True
+
     def __init__(self, ignore_index: int, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0):
         super().__init__()
         self.ignore_index = ignore_index
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same from sums over the batch; scalar."""
+        return _of_overlap(reduce(sums.overlap()), self.alpha, self.beta, self.gamma)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

@@ -126,6 +126,16 @@ class Model(Section):
         return value
 
 
+class Ramp(Section):
+    begin: NotNegative = key(0.0, "the weight until `start`")
+    end: NotNegative = key(1.0, "the weight from `ramp` steps after `start`")
+    start: Duration = key(0, "when it begins to change")
+    ramp: Duration = key("10%", "how long it takes")
+
+
+Weight = NotNegative | Ramp
+
+
 class Ohem(Section):
     thresh: float = key(0.7, "drop pixels whose label has more probability than this", ge=0, lt=1)
     min_kept: Count = key(100000, "but keep the hardest: this many times the images of a batch")
@@ -133,7 +143,7 @@ class Ohem(Section):
 
 class CrossEntropy(Section):
     name: Literal["cross_entropy"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
     label_smoothing: float = key(0.0, "share of the target spread over all classes", ge=0, lt=1)
     ohem: Ohem | None = key(None, "only hard pixels count; null: all")
@@ -141,26 +151,26 @@ class CrossEntropy(Section):
 
 class Dice(Section):
     name: Literal["dice"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     per_image: bool = key(False, "each image by itself, then their mean; false: over the whole batch")
 
 
 class Focal(Section):
     name: Literal["focal"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     gamma: NotNegative = key(2.0, "the higher, the less pixels count that are nearly right; 0: cross_entropy")
     class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
 
 
 class Lovasz(Section):
     name: Literal["lovasz"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     per_image: bool = key(False, "each image by itself, then their mean; false: over the whole batch")
 
 
 class Tversky(Section):
     name: Literal["tversky"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     alpha: NotNegative = key(0.3, "cost of false positives; alpha and beta 0.5: dice, 1: jaccard")
     beta: Positive = key(0.7, "cost of false negatives")
     gamma: Positive = key(1.0, "focal form: the power is 1 / gamma; 1: plain")
@@ -168,12 +178,12 @@ class Tversky(Section):
 
 class Jaccard(Section):
     name: Literal["jaccard"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
 
 
 class Boundary(Section):
     name: Literal["boundary"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     sigma_px: float = key(5.0, "how far from a boundary pixels count", ge=1)
 
 
@@ -260,6 +270,9 @@ class Log(Section):
     images: int = key(8, "pictures at each evaluation", ge=0)
     features: Annotated[int, Only(0, "off")] = key(0, "not available yet")
     gradients: Annotated[int, Only(0, "off")] = key(0, "not available yet")
+    loss_gradients: bool = key(
+        False, "norm of each loss term's gradient; costs a backward pass of the loss each"
+    )
 
 
 class Output(Section):

@@ -41,7 +41,7 @@ class SupervisedStep:
     Args:
         model: the bare module; it is what is evaluated and saved where there is no moving average.
         forward: the same module as it is trained: compiled, distributed.
-        loss: `loss(logits, labels) -> {"loss": total, "loss_<term>": ...}`.
+        loss: `loss(logits, labels) -> {"loss": total, "loss_<term>": ...}`; its `step` is set to the update.
         optimizer: over the model's parameters, each group with its `initial_lr`.
         lr_factor: step -> share of the initial learning rate.
         settings: see StepSettings.
@@ -85,6 +85,7 @@ class SupervisedStep:
         """
         torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
         self.model.train()
+        self.loss.step = self.count
         self._set_learning_rates()
         metrics: Metrics = {}
         for images, labels, context in self._chunks(batch):
