@@ -69,10 +69,9 @@ def pixel_sums(
     weights = logits.new_ones(num_classes) if class_weights is None else class_weights.to(logits)
     sharp, smooth = weights * (1 - label_smoothing), weights * (label_smoothing / num_classes)
     if logits.device.type == "cpu":
-        cost, intersection, predicted = _Strips.apply(
+        cost, intersection, predicted, labelled = _Strips.apply(
             logits, labels, sharp, smooth, ignore_index, align_corners
         )
-        labelled = torch.bincount(labels[labels != ignore_index], minlength=num_classes).to(logits.dtype)
     elif logits.device.type == "cuda" and _has_triton():
         from losses.triton_sums import TritonSums, taps
 
@@ -128,7 +127,7 @@ class _Strip:
 
 
 class _Strips(torch.autograd.Function):
-    """(cost, intersection, predicted) of PixelSums."""
+    """(cost, intersection, predicted, labelled) of PixelSums."""
 
     @staticmethod
     def forward(
@@ -139,10 +138,11 @@ class _Strips(torch.autograd.Function):
         smooth: Tensor,
         ignore_index: int,
         align_corners: bool,
-    ) -> tuple[Tensor, Tensor, Tensor]:
+    ) -> tuple[Tensor, ...]:
         ctx.save_for_backward(logits, labels, sharp, smooth)
         ctx.settings = ignore_index, align_corners
-        cost, intersection, predicted = logits.new_zeros(()), *logits.new_zeros(2, logits.shape[1])
+        cost, (intersection, predicted) = logits.new_zeros(()), logits.new_zeros(2, logits.shape[1])
+        labelled = torch.zeros(logits.shape[1], dtype=torch.int64)
         smooths = bool(smooth.any())
         for _, strip in _strips(logits, labels, ignore_index, align_corners):
             log_p = strip.logits.log_softmax(0)  # (C, n)
@@ -152,7 +152,10 @@ class _Strips(torch.autograd.Function):
                 cost -= smooth @ log_p @ strip.valid[0]
             predicted += log_p.exp_() @ strip.valid[0]
             intersection.index_add_(0, strip.index[0], (own.exp() * strip.valid)[0])
-        return cost, intersection, predicted
+            labelled.index_add_(0, strip.index[0], strip.valid[0].long())
+        labelled = labelled.to(logits.dtype)
+        ctx.mark_non_differentiable(labelled)
+        return cost, intersection, predicted, labelled
 
     @staticmethod
     @once_differentiable
@@ -164,7 +167,7 @@ class _Strips(torch.autograd.Function):
         """
         logits, labels, sharp, smooth = ctx.saved_tensors
         ignore_index, align_corners = ctx.settings
-        c, b, a = gradients
+        c, b, a, _ = gradients
         sharp, smooth = c * sharp, c * smooth
         smooths = bool(smooth.any())
         columns = interpolation_matrix(labels.shape[2], logits.shape[3], align_corners).to(logits)  # (W, w)

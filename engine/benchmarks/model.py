@@ -1,6 +1,7 @@
 """SegFormer beside transformers' and segmentation_models_pytorch's, at the same widths and sizes.
 
-A training step is forward, logits upsampled to full size, cross-entropy, backward.
+A training step is forward, cross-entropy at full size, backward. Ours takes our own cross-entropy, which
+needs no logits at full size; the others have their logits upsampled, as their users do.
 """
 
 import sys
@@ -13,9 +14,11 @@ from torch.nn import functional as F
 
 from engine.benchmarks.memory import peak_mb_in_own_process, peak_mb_of
 from engine.benchmarks.timing import installed, interleaved, ratio
+from losses.pixel_sums import pixel_sums
 from models.segformer import VARIANTS, SegFormer
 
-NUM_CLASSES = 21
+NUM_CLASSES, VOID = 21, 255
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def trident(variant: str) -> nn.Module:
@@ -68,7 +71,8 @@ def measure(
     labels = torch.randint(0, NUM_CLASSES, (batch, size_px, size_px), device=device)
     calls = {
         "training step": {
-            name: partial(training_step, model, images, labels) for name, model in models.items()
+            name: partial(training_step, model, LOSSES.get(name, upsampled_loss), images, labels)
+            for name, model in models.items()
         },
         "inference": {name: partial(inference, model, images) for name, model in models.items()},
     }
@@ -90,16 +94,25 @@ def measure(
     return rows
 
 
-def training_step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def training_step(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> None:
     """Forward, cross-entropy at full size, backward."""
     model.train()
-    _full_size_loss(_logits(model(images)), labels).backward()
+    loss(_logits(model(images)), labels).backward()
     model.zero_grad(set_to_none=True)
 
 
-def _full_size_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def own_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy without logits at full size."""
+    sums = pixel_sums(logits, labels, VOID)
+    return sums.cost / sums.weight
+
+
+def upsampled_loss(logits: Tensor, labels: Tensor) -> Tensor:
     logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels, ignore_index=VOID)
+
+
+LOSSES = {"trident": own_loss}
 
 
 @torch.inference_mode()
@@ -117,5 +130,6 @@ if __name__ == "__main__":
     _model = BUILDERS[_contender](_variant)
     _images = torch.rand(_batch, 3, _size, _size) * 255
     _labels = torch.randint(0, NUM_CLASSES, (_batch, _size, _size))
-    training_step(_model, _images[:1, :, :64, :64], _labels[:1, :64, :64])  # loads the kernels
-    print(peak_mb_of(partial(training_step, _model, _images, _labels)))
+    _loss = LOSSES.get(_contender, upsampled_loss)
+    training_step(_model, _loss, _images[:1, :, :64, :64], _labels[:1, :64, :64])  # loads the kernels
+    print(peak_mb_of(partial(training_step, _model, _loss, _images, _labels)))
