@@ -35,6 +35,9 @@ class Resident:
     def __getitem__(self, index: int) -> Sample:
         return self._samples[index]
 
+    def labels(self, index: int) -> torch.Tensor:
+        return self._samples[index].labels
+
     def sizes(self) -> list[tuple[int, int]]:
         return [(s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
 

@@ -25,6 +25,7 @@ def test_a_resident_set_is_the_same_set_and_needs_no_disk(train, voc_folder):
     assert (data.class_names, data.palette) == (train.class_names, train.palette)
     assert data.ignore_index == train.ignore_index
     assert data.sizes() == sizes and data.fingerprint() == fingerprint
+    assert [torch.equal(data.labels(i), samples[i].labels) for i in range(6)] == [True] * 6
     for found, sample in zip((data[i] for i in range(6)), samples, strict=True):
         assert found.id == sample.id
         assert torch.equal(found.image, sample.image) and torch.equal(found.labels, sample.labels)
