@@ -34,7 +34,9 @@ class Data(Section):
         "voc21", "a known table, or the names by label id"
     )
     ignore_index: int = key(255, "label id of void pixels", ge=0, le=255)
-    sampler: Annotated[str, Only("uniform")] = key("uniform", "how often each image is drawn")
+    sampler: Literal["uniform", "rare"] = key(
+        "uniform", "how often each image is drawn: each alike, or those with rare classes more often"
+    )
     resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images stay")
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
         "auto", "decoding processes, where images stay on disk"
@@ -126,10 +128,15 @@ class Model(Section):
         return value
 
 
+ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
+
+
 class CrossEntropy(Section):
     name: Literal["cross_entropy"]
     weight: NotNegative = key(1.0, "factor in the sum of losses")
-    class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
+    class_weights: ClassWeights = key(
+        "none", "a scheme that counts the training labels, or one number a class, by label id"
+    )
     label_smoothing: float = key(0.0, "share of the target spread over all classes", ge=0, lt=1)
 
 

@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from engine.data.resident import Resident, choose_residence, read_or_error
+from engine.data.reading import read_or_error
+from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
 from engine.data.voc import VocDataset
 
