@@ -97,8 +97,8 @@ def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) ->
     more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
     present = int((counts.shares > 0).sum())
     return [
-        f"{len(rare)} of the {present} classes present have under {100 * RARE_SHARE:g} % of the labelled training "
-        f"pixels: {', '.join(named)}{more}. Remedies:",
+        f"{len(rare)} of the {present} classes present have under {100 * RARE_SHARE:g} % of the labelled "
+        f"training pixels: {', '.join(named)}{more}. Remedies:",
         *remedies,
     ]
 
