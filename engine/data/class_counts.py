@@ -5,7 +5,9 @@ Knows nothing of what the counts are for, nor of formats: it asks a data set for
 Shapes: N images, C classes.
 """
 
+import errno
 import os
+import stat
 import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +20,7 @@ from engine.data.reading import read_all
 from engine.data.sample import Dataset
 
 NUM_IDS = 256  # labels are uint8
+ANY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,9 @@ class CountsFile:
         return counts if counts.pixels.shape == self.shape and len(counts.void) == self.shape[0] else None
 
     def write(self, counts: ClassCounts) -> None:
-        """As a whole or not at all. Raises OSError where the folder cannot be written."""
+        """As a whole or not at all. Raises OSError where the folder cannot or should not be written."""
+        if not self.path.parents[1].stat().st_mode & ANY_MAY_WRITE:  # root could, but is told not to
+            raise PermissionError(errno.EACCES, "it is read-only", str(self.path.parents[1]))
         self.path.parent.mkdir(exist_ok=True)
         temporary = self.path.with_suffix(f".{os.getpid()}.part")  # other runs may be at the same
         try:

@@ -44,10 +44,8 @@ def count_labels(
             try:
                 file.write(counts)
             except OSError as error:
-                place = file.path.parent
-                return counts, [
-                    f"class counts: {place} cannot be written ({error.strerror}), so none are kept"
-                ]
+                note = f"class counts: not kept in {file.path.parent}, {error.strerror}"
+                return counts, [note]
     assert counts is not None
     return counts, []
 

@@ -133,6 +133,17 @@ def test_a_folder_that_cannot_be_written_is_an_os_error_and_left_as_it_is(train,
     assert sorted(voc_folder.rglob("*")) == before
 
 
+def test_a_read_only_folder_is_not_written_not_even_by_root(train, voc_folder):
+    counts = count_classes(train, quiet)
+    voc_folder.chmod(0o555)
+    try:
+        with pytest.raises(PermissionError):
+            CountsFile(voc_folder, train).write(counts)
+        assert not (voc_folder / ".trident").exists()
+    finally:
+        voc_folder.chmod(0o755)
+
+
 def test_real_masks_have_the_classes_that_their_readme_counts(shared_voc):
     has = sum(
         (count_classes(VocDataset(shared_voc, split), quiet).pixels > 0).sum(axis=0)

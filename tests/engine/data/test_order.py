@@ -106,8 +106,8 @@ def test_an_epoch_has_each_sample_as_often_as_its_probability_says_rounded(weigh
 
 
 def test_over_many_epochs_each_sample_comes_exactly_as_often_as_its_probability_says():
-    """The number of one sample in an epoch is one of two neighbours. By Hoeffding's inequality the sum over E
-    epochs is off its mean by t with probability 2 exp(-2 t^2 / E) at the most: below 1e-8 for t = 3.1 sqrt(E).
+    """The number of one sample in an epoch is one of two neighbours. By Hoeffding's inequality its sum over E
+    epochs is off its mean by t with probability 2 exp(-2 t^2 / E) at the most: 1e-8 for t = 3.1 sqrt(E).
     """
     probabilities, num_epochs = probabilities_of([40, 25, 13, 9, 5, 3, 2, 2, 1]), 900
     order = WeightedOrder.of(probabilities, batch=9, seed=5)
