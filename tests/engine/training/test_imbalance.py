@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.data.class_counts import ClassCounts, count_classes
+from engine.data.class_weights import SCHEMES, class_weights
 from engine.data.order import SampleOrder, WeightedOrder
 from engine.data.voc import VocDataset
 from engine.recipe import Recipe, load_recipe
@@ -84,6 +85,13 @@ def test_a_scheme_becomes_numbers_that_the_loss_takes_and_the_recipe_keeps(recip
     saved.write_text(recipe.to_yaml())
     assert load_recipe(saved) == recipe
     assert with_numbers(load_recipe(saved), RARE, NAMES) == (recipe, [])  # no counts change them any more
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_is_a_word_of_the_recipe(recipe_of, scheme):
+    recipe, notes = with_numbers(recipe_of(f"loss.0.class_weights={scheme}"), COUNTS, NAMES)
+    assert recipe.loss[0].class_weights == class_weights(scheme, COUNTS)
+    assert f"({scheme})" in notes[0]
 
 
 @pytest.mark.parametrize("value", ["none", "[1, 2, 3, 4.5]"])
