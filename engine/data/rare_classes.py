@@ -21,18 +21,12 @@ from engine.data.class_weights import bounded
 
 RARE_SHARE = 0.01  # of the labelled pixels; a present class with less is called rare
 RATIO = 10.0  # between the probabilities of the rarest and the most frequent class
-ENOUGH_SHARE = 3000 / (
-    2048 * 1024
-)  # of an image's labelled pixels: the paper's 3000 px of a Cityscapes frame
+ENOUGH_SHARE = 3000 / 2048 / 1024  # of an image's labelled pixels; the paper: 3000 px of a Cityscapes frame
 
 
 def rare_classes(counts: ClassCounts) -> list[tuple[int, float]]:
     """(class id, share of the labelled pixels) of each class that is present and rare, rarest first."""
-    rare = [
-        (int(i), float(counts.shares[i]))
-        for i in np.flatnonzero(counts.shares)
-        if counts.shares[i] < RARE_SHARE
-    ]
+    rare = [(id, share) for id, share in enumerate(counts.shares.tolist()) if 0 < share < RARE_SHARE]
     return sorted(rare, key=lambda found: found[1])
 
 

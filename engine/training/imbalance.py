@@ -44,8 +44,8 @@ def count_labels(
             try:
                 file.write(counts)
             except OSError as error:
-                note = f"class counts: not kept in {file.path.parent}, {error.strerror}"
-                return counts, [note]
+                why = f"not kept in {file.path.parent}, {error.strerror}"
+                return counts, [f"class counts: {why}; each start counts the labels again"]
     assert counts is not None
     return counts, []
 
