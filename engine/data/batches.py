@@ -17,7 +17,8 @@ from torch.utils.data import DataLoader
 
 from engine.data.augment import MAX_LEVEL, Augment
 from engine.data.order import Draw, SampleOrder
-from engine.data.resident import Resident, read_or_error
+from engine.data.reading import read_or_error
+from engine.data.resident import Resident
 from engine.data.sample import DataError, Dataset, Sample
 
 

@@ -5,11 +5,11 @@ Knows nothing of batches.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
+from engine.data.reading import read_all
 from engine.data.sample import DataError, Dataset, Sample
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
@@ -27,13 +27,21 @@ class Resident:
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
         self.ignore_index = dataset.ignore_index
         self._fingerprint = dataset.fingerprint()
-        self._samples = _read_all(dataset, device, progress)
+
+        def read(index: int) -> Sample:
+            sample = dataset[index]
+            return Sample(sample.id, sample.image.to(device), sample.labels.to(device))
+
+        self._samples = read_all(read, range(len(dataset)), progress)
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
         return self._samples[index]
+
+    def labels(self, index: int) -> torch.Tensor:
+        return self._samples[index].labels
 
     def sizes(self) -> list[tuple[int, int]]:
         return [(s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
@@ -64,26 +72,3 @@ def free_ram_bytes() -> int:
         [line] = [line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]
         return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _read_all(dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]) -> list[Sample]:
-    samples, problems = [], []
-    with ThreadPoolExecutor() as pool:  # decoding runs outside the interpreter lock
-        for result in pool.map(lambda index: read_or_error(dataset, index), range(len(dataset))):
-            if isinstance(result, DataError):
-                problems.append(result)
-            else:
-                samples.append(Sample(result.id, result.image.to(device), result.labels.to(device)))
-            progress(len(samples) + len(problems), len(dataset))
-    if problems:
-        more = f"\n... and {len(problems) - 5} more samples." if len(problems) > 5 else ""
-        raise DataError("\n".join(str(problem) for problem in problems[:5]) + more)
-    return samples
-
-
-def read_or_error(dataset: Dataset, index: int) -> Sample | DataError:
-    """The sample, or the DataError as a value, so that it can leave a worker with its message whole."""
-    try:
-        return dataset[index]
-    except DataError as error:
-        return error

@@ -38,6 +38,10 @@ class Dataset(Protocol):
 
     def __getitem__(self, index: int) -> Sample: ...
 
+    def labels(self, index: int) -> Tensor:
+        """(h, w) uint8: the label map of sample `index` alone; the image is not decoded."""
+        ...
+
     def sizes(self) -> list[tuple[int, int]]:
         """(h, w) in pixels of each image, without decoding it."""
         ...

@@ -237,6 +237,9 @@ class SyntheticScenes:
             self._drawn[index] = Sample(self.ids[index], pixels, torch.from_numpy(labels))
         return self._drawn[index]
 
+    def labels(self, index: int) -> torch.Tensor:
+        return self[index].labels
+
     def sizes(self) -> list[tuple[int, int]]:
         """(height, width) of each scene, in pixels, without drawing any."""
         return [(self.size_px, self.size_px)] * len(self)

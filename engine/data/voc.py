@@ -61,9 +61,18 @@ class VocDataset:
     def __getitem__(self, index: int) -> Sample:
         id = self.ids[index]
         image = _decode(self._image_path(id), "RGB")  # (h, w, 3)
-        labels = _decode(self._mask_path(id), None)  # (h, w)
-        self._check_labels(id, image, labels)
-        return Sample(id, torch.from_numpy(image).permute(2, 0, 1).contiguous(), torch.from_numpy(labels))
+        labels = self.labels(index)  # (h, w)
+        if image.shape[:2] != labels.shape:
+            (h, w), (mask_h, mask_w) = image.shape[:2], labels.shape
+            mask, photo = self._mask_path(id), self._image_path(id)
+            raise DataError(f"{mask} is {mask_w}x{mask_h} px, but its image {photo} is {w}x{h}.")
+        return Sample(id, torch.from_numpy(image).permute(2, 0, 1).contiguous(), labels)
+
+    def labels(self, index: int) -> torch.Tensor:
+        mask = self._mask_path(self.ids[index])
+        labels = _decode(mask, None)  # (h, w)
+        self._check_labels(mask, labels)
+        return torch.from_numpy(labels)
 
     def sizes(self) -> list[tuple[int, int]]:
         sizes = []
@@ -123,16 +132,10 @@ class VocDataset:
                 f"{len(missing)} of {len(self.ids)} {what} files are missing: {_first_few(missing)}."
             )
 
-    def _check_labels(self, id: str, image: np.ndarray, labels: np.ndarray) -> None:
-        mask = self._mask_path(id)
+    def _check_labels(self, mask: Path, labels: np.ndarray) -> None:
         if labels.ndim != 2 or labels.dtype != np.uint8:
             raise DataError(
                 f"{mask} is no mask of ids (palette or 8-bit grey PNG): it decodes to {labels.shape}."
-            )
-        if image.shape[:2] != labels.shape:
-            (h, w), (mask_h, mask_w) = image.shape[:2], labels.shape
-            raise DataError(
-                f"{mask} is {mask_w}x{mask_h} px, but its image {self._image_path(id)} is {w}x{h}."
             )
         ids = np.flatnonzero(np.bincount(labels.ravel(), minlength=256))
         outside = [int(i) for i in ids if i >= len(self.class_names) and i != self.ignore_index]

@@ -34,7 +34,9 @@ class Data(Section):
         "voc21", "a known table, or the names by label id"
     )
     ignore_index: int = key(255, "label id of void pixels", ge=0, le=255)
-    sampler: Annotated[str, Only("uniform")] = key("uniform", "how often each image is drawn")
+    sampler: Literal["uniform", "rare"] = key(
+        "uniform", "how often each image is drawn: each alike, or those with rare classes more often"
+    )
     resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images stay")
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
         "auto", "decoding processes, where images stay on disk"
@@ -126,6 +128,9 @@ class Model(Section):
         return value
 
 
+ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
+
+
 class Ramp(Section):
     begin: NotNegative = key(0.0, "the weight until `start`")
     end: NotNegative = key(1.0, "the weight from `ramp` steps after `start`")
@@ -144,7 +149,9 @@ class Ohem(Section):
 class CrossEntropy(Section):
     name: Literal["cross_entropy"]
     weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
-    class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
+    class_weights: ClassWeights = key(
+        "none", "a scheme that counts the training labels, or one number a class, by label id"
+    )
     label_smoothing: float = key(0.0, "share of the target spread over all classes", ge=0, lt=1)
     ohem: Ohem | None = key(None, "only hard pixels count; null: all")
 
@@ -159,7 +166,7 @@ class Focal(Section):
     name: Literal["focal"]
     weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
     gamma: NotNegative = key(2.0, "the higher, the less pixels count that are nearly right; 0: cross_entropy")
-    class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
+    class_weights: ClassWeights = key("none", "as of cross_entropy")
 
 
 class Lovasz(Section):

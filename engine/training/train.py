@@ -4,6 +4,7 @@ from contextlib import nullcontext
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 import engine.data
 from engine import __version__
@@ -124,12 +125,15 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
 
 def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
     """Raises RunFolderError where the recipe or the images are not those that the run began with."""
+    other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     before = {key: value for key, value, _ in explain(load_recipe(run.recipe))}
     now = {key: value for key, value, _ in explain(session.recipe)}
     changed = [
         f"  {key}: {before.get(key, 'absent')} in the run, {now.get(key, 'absent')} now"
         for key in [*before, *(key for key in now if key not in before)]
-        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+        if before.get(key) != now.get(key)
+        and not key.startswith(MAY_CHANGE)
+        and not (other_images and key.endswith(".class_weights"))  # then they differ by themselves
     ]
     if changed:
         raise RunFolderError(
@@ -138,7 +142,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
             + "\nTake the changes back, or start a new run from its weights: "
             + f"model.weights={run.path} name=<another name>"
         )
-    if session.train.fingerprint() != manifest.data.train_fingerprint:
+    if other_images:
         raise RunFolderError(
             f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
         )
@@ -166,9 +170,10 @@ def _introduction(run: RunFolder, session: Session) -> str:
     return "\n".join(
         [
             f"[bold]{recipe.name}[/] in {run.path}",
-            *session.notes,
+            *map(escape, session.notes),
             f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
             f"{recipe.train.steps} updates of {recipe.train.batch} images on {how}, from update {step.count}",
+            *map(escape, session.advice),
         ]
     )
 

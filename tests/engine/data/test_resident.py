@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from engine.data.resident import Resident, choose_residence, read_or_error
+from engine.data.reading import read_or_error
+from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
 from engine.data.voc import VocDataset
 
@@ -25,6 +26,7 @@ def test_a_resident_set_is_the_same_set_and_needs_no_disk(train, voc_folder):
     assert (data.class_names, data.palette) == (train.class_names, train.palette)
     assert data.ignore_index == train.ignore_index
     assert data.sizes() == sizes and data.fingerprint() == fingerprint
+    assert [torch.equal(data.labels(i), samples[i].labels) for i in range(6)] == [True] * 6
     for found, sample in zip((data[i] for i in range(6)), samples, strict=True):
         assert found.id == sample.id
         assert torch.equal(found.image, sample.image) and torch.equal(found.labels, sample.labels)

@@ -41,6 +41,7 @@ def test_a_sample_has_the_promised_types_and_shapes(scenes):
 def test_a_scene_depends_on_seed_split_and_index_alone(scenes):
     again = SyntheticScenes("train", 4)  # another length, drawn in another order
     for index in (3, 0, 2):
+        assert torch.equal(again.labels(index), scenes[index].labels)
         assert torch.equal(again[index].image, scenes[index].image)
         assert torch.equal(again[index].labels, scenes[index].labels)
     assert not torch.equal(SyntheticScenes("train", 1, seed=1)[0].image, scenes[0].image)

@@ -118,6 +118,7 @@ def test_ids_outside_the_classes_are_named_with_the_file(voc_folder):
     labels[3, 4:7] = (21, 200, 255)
     save_mask(labels, mask_path(voc_folder))
     message = message_of(lambda: VocDataset(voc_folder, "train")[0])
+    assert message == message_of(lambda: VocDataset(voc_folder, "train").labels(0))
     assert (
         str(mask_path(voc_folder)) in message and "label ids 21, 200," in message and "21 classes" in message
     )

@@ -78,7 +78,11 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("data.root=''", "expected text that is not empty, got ''"),
         ("loss.1.weight=-1", "expected at least 0 or a section of `key: value` lines, got -1"),
         ("loss=[]", "expected a list of at least 1, got []"),
-        ("loss.0.class_weights=balanced", "expected none or a list, got 'balanced'"),
+        (
+            "loss.0.class_weights=medain",
+            "expected one of none, inverse, median, enet, effective or a list, got 'medain'; did you mean "
+            "median?",
+        ),
         ("keep.top=0", "expected at least 1, got 0"),
         ("eval.scales=[]", "expected a list of at least 1, got []"),
         ("seed=-1", "expected at least 0, got -1"),
@@ -126,7 +130,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("augment.classmix=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
         ("augment.mosaic=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
         ("augment.copy_paste=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
-        ("data.sampler=balanced", "not available in this version: only uniform works, got 'balanced'"),
+        ("data.sampler=rear", "expected one of uniform, rare, got 'rear'; did you mean rare?"),
         ("log.features=4", "not available in this version: only 0 (off) works, got 4"),
         ("log.gradients=1", "not available in this version: only 0 (off) works, got 1"),
         ("eval.protocol=slide", "not available in this version: only native works, got 'slide'"),

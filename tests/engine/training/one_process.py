@@ -34,6 +34,7 @@ from engine.training.distributed import (
     stop_process,
     wait_for_all,
 )
+from engine.training.imbalance import count_labels
 from engine.training.interrupt import StopSignal
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
@@ -188,12 +189,24 @@ def agreement(process: Process) -> dict:
     return {"stops": [before, *after], "any": any_process(process, last), "none": any_process(process, False)}
 
 
+def label_counts(process: Process, folder: Path) -> list:
+    """Counted twice, with a disk of its own for each process: in the end only the main one has the file."""
+    disk = folder / f"disk_{process.rank}_of_{process.world_size}"
+    disk.mkdir()
+    scenes, found = SyntheticScenes("train", 7, size_px=48), []
+    for _ in range(2):
+        counts, _ = count_labels(scenes, str(disk), process, lambda done, total: None, keep=True)
+        found.append([counts.pixels.tolist(), counts.void.tolist()])
+    return [*found, len(list(disk.rglob("*.npz")))]
+
+
 def main(folder: Path) -> None:
     process = start_process()
     (folder / f"main_{process.is_main}").touch()
     tensors = batch_norms(process)
     more, ids = first_gradients(process)
     report = {"ids": ids, "validation": validation(process), "agreement": agreement(process)}
+    report["label counts"] = label_counts(process, folder)
     out = folder / f"{process.rank}_of_{process.world_size}"
     save_file({key: t.contiguous() for key, t in (tensors | more).items()}, f"{out}.safetensors")
     Path(f"{out}.json").write_text(json.dumps(report))
