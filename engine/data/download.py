@@ -1,7 +1,7 @@
 """One file over HTTP: resumed where the server can, else started over; checked before it has its name.
 
-The bytes go to `<name>.part`. Beside it `<name>.part.tag` keeps what the server calls this version of the file
-(its ETag, or its date), so that a resumed file is not made of two. Knows nothing of what is in the file.
+The bytes go to `<name>.part`. Beside it `<name>.part.tag` keeps what the server calls this version of the
+file (its ETag, or its date), so that a resumed file is not made of two. Knows nothing of what is in the file.
 """
 
 import hashlib
@@ -87,8 +87,8 @@ def require_space(folder: Path, num_bytes: int, what: str) -> None:
     free = shutil.disk_usage(there).free
     if free < num_bytes:
         raise DataError(
-            f"{what} needs {num_bytes / 1e9:.1f} GB on the disk of {folder}, where {free / 1e9:.1f} GB are free. "
-            "Make room there, or name a folder on another disk with --root."
+            f"{what} needs {num_bytes / 1e9:.1f} GB on the disk of {folder}, where {free / 1e9:.1f} GB are "
+            "free. Make room there, or name a folder on another disk with --root."
         )
 
 

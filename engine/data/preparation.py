@@ -83,8 +83,7 @@ class Preparation:
     def bring(self, remote: Remote, place: Place) -> Path:
         """Fetch an archive and unpack what `place` wants; raises what `download` and `unpack` raise."""
         path = self.fetch(remote)
-        count = unpack(path, self.root, place, self.track)
-        self.say(f"{remote.name}: {count:,} files unpacked")
+        unpack(path, self.root, place, self.track)
         return path
 
     def end(self) -> None:

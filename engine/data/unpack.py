@@ -53,7 +53,11 @@ def read_members(archive: Path, track: Track) -> list[Member]:
     """
     allowed = max(MAX_EXPANSION * archive.stat().st_size, ALWAYS_ALLOWED_BYTES)
     members, links, hostile, total = [], set(), [], 0
-    with _opened(archive) as opened, track(f"list {archive.name}", "files") as progress:
+    with (
+        damage_named(archive),
+        _opened(archive) as opened,
+        track(f"list {archive.name}", "files") as progress,
+    ):
         for count, (name, size, kind, link) in enumerate(_entries(opened), start=1):
             total += size
             if size < 0 or total > allowed:  # at once: to go on in a tar.gz is to decompress it
@@ -92,7 +96,7 @@ def unpack(archive: Path, folder: Path, place: Place, track: Track) -> int:
     )
     missing = {m.name: target for m, target in wanted if not target.exists()}
     require_space(folder, sum(m.size for m, _ in wanted if m.name in missing), f"Unpacking {archive.name}")
-    with track(f"unpack {archive.name}", "files") as progress:
+    with damage_named(archive), track(f"unpack {archive.name}", "files") as progress:
         for done, (member, content) in enumerate(contents(archive, missing), start=1):
             write_beside(missing[member.name], content, member.size, archive)
             progress(done, len(missing))
@@ -134,21 +138,20 @@ def write_beside(target: Path, content: IO[bytes], size: int, archive: Path) -> 
 
 
 @contextmanager
-def _opened(archive: Path) -> Iterator[tarfile.TarFile | zipfile.ZipFile]:
-    """The archive, for reading; what is wrong with it becomes a DataError."""
+def damage_named(archive: Path) -> Iterator[None]:
+    """What tarfile and zipfile raise on damage becomes a DataError; around all that reads from an archive."""
     try:
-        with archive.open("rb") as file:  # not is_zipfile, which takes a tar that ends in a zip for a zip
-            is_zip = file.read(2) == b"PK"
-        if is_zip:
-            with zipfile.ZipFile(archive) as opened:
-                yield opened
-        else:
-            with tarfile.open(archive) as opened_tar:
-                yield opened_tar
+        yield
     except BROKEN as error:
         raise DataError(
             f"{archive} is damaged, or no tar or zip archive: {error}. Remove it and try again."
         ) from error
+
+
+def _opened(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
+    with archive.open("rb") as file:  # not is_zipfile, which takes a tar that ends in a zip for a zip
+        is_zip = file.read(2) == b"PK"
+    return zipfile.ZipFile(archive) if is_zip else tarfile.open(archive)
 
 
 def _entries(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[tuple[str, int, str, str]]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.filesize import decimal
 from rich.progress import (
     BarColumn,
     DownloadColumn,
@@ -32,7 +33,8 @@ def tracked(console: Console, what: str, unit: str) -> Iterator[Callable[[int, i
         def show(done: int, total: int | None) -> None:
             nonlocal latest, next_line
             bar.update(task, completed=done, total=total)
-            latest = f"{what}: {_amount(done, unit)}" + (f" of {_amount(total, unit)}" if total else "")
+            amount = decimal if unit == "bytes" else "{:,}".format
+            latest = f"{what}: {amount(done)}" + (f" of {amount(total)}" if total not in (None, done) else "")
             if not console.is_terminal and time.monotonic() >= next_line:
                 console.print(latest)
                 next_line = time.monotonic() + LINE_EVERY_S
@@ -40,7 +42,3 @@ def tracked(console: Console, what: str, unit: str) -> Iterator[Callable[[int, i
         yield show
     if latest:
         console.print(latest)
-
-
-def _amount(number: int, unit: str) -> str:
-    return f"{number / 1e6:,.1f} MB" if unit == "bytes" else f"{number:,} {unit}"
