@@ -84,13 +84,13 @@ def unpack(archive: Path, folder: Path, place: Place, track: Track) -> int:
     Each is written beside its place and renamed: what has its name is whole. Returns how many were written.
 
     Raises:
-        DataError: as read_members; or a file of another size is in the way, two members have one name, none
-            is wanted, or the disk is too full.
+        DataError: as read_members; or a file of another size is in the way, two members have one name, no
+            member is wanted, or the disk is too full.
     """
     wanted = [(m, folder / to) for m in read_members(archive, track) if (to := place(m.name)) is not None]
     if not wanted:
         raise DataError(f"{archive} holds none of the files that belong there. Remove it and try again.")
-    _require_distinct([member.name for member, _ in wanted], archive)
+    _require_usual_names([member.name for member, _ in wanted], archive)
     _require_same(
         [target for m, target in wanted if target.exists() and target.stat().st_size != m.size], archive
     )
@@ -195,11 +195,7 @@ def _hostility(name: str, kind: str, link: str) -> str | None:
 def _leaving(name: str) -> str | None:
     if name.startswith("/") or "\\" in name or name[1:2] == ":":
         return "not a relative path"
-    if ".." in name.split("/"):
-        return "leaves the folder"
-    if not name.isprintable():
-        return "control characters"
-    return None
+    return "leaves the folder" if ".." in name.split("/") else None
 
 
 def _parents(name: str) -> set[str]:
@@ -207,15 +203,15 @@ def _parents(name: str) -> set[str]:
     return {"/".join(parts[:length]) for length in range(1, len(parts))}
 
 
-def _require_distinct(names: list[str], archive: Path) -> None:
-    """No two members of one name, and none that is a folder to another."""
+def _require_usual_names(names: list[str], archive: Path) -> None:
+    """No two of one name, none that is a folder to another, none that would upset a terminal."""
     distinct = set(names)
-    clashing = [name for name in distinct if _parents(name) & distinct]
-    if len(distinct) < len(names):
-        clashing += sorted(name for name, count in Counter(names).items() if count > 1)
-    if clashing:
+    odd = [name for name in distinct if _parents(name) & distinct or not name.isprintable()]
+    odd += [name for name, count in Counter(names).items() if count > 1]
+    if odd:
         raise DataError(
-            f"{archive} is hostile: {_first_few(clashing)}: there twice. Nothing was unpacked. {DISTRUST}"
+            f"{archive} is hostile: {_first_few([repr(name) for name in sorted(odd)])}: twice there, or with "
+            f"control characters. Nothing was unpacked. {DISTRUST}"
         )
 
 

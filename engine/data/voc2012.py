@@ -36,6 +36,7 @@ SBD = Remote(
 MASK_BYTES = 8_192  # on the disk; the largest of 363 such masks that were looked at has 4,331
 MAT_ERRORS = (MatReadError, zlib.error, OSError, ValueError, TypeError, LookupError, NotImplementedError)
 NUM_TRAINAUG = 10_582  # 1,464 of VOC train, and 9,118 of SBD
+PALETTE = [value for colour in voc_palette() for value in colour]
 FOLDERS = ("JPEGImages", "SegmentationClass", "ImageSets")
 
 
@@ -84,11 +85,9 @@ class VocFolder:
     def ids(self, *splits: str) -> list[str] | None:
         """Of all the splits; None where a list is missing."""
         lists = [self.list_of(split) for split in splits]
-        return (
-            [id for path in lists for id in path.read_text().split()]
-            if all(map(Path.is_file, lists))
-            else None
-        )
+        if not all(path.is_file() for path in lists):
+            return None
+        return [id for path in lists for id in path.read_text().split()]
 
     def without_image(self, ids: Iterable[str]) -> list[str]:
         return _without(ids, self.image)
@@ -168,24 +167,17 @@ def _labels_of_sbd(mat: bytes, where: str, image: Path) -> np.ndarray:
         raise DataError(
             f"{where} or {image} is damaged: {error!r}. Remove the damaged one and try again."
         ) from error
-    if (
-        labels.shape != (h, w)
-        or labels.dtype.kind not in "ui"
-        or labels.min() < 0
-        or labels.max() >= len(VOC_CLASSES)
-    ):
-        raise DataError(
-            f"{where} is no mask for {image.name}: {labels.shape} {labels.dtype}, ids {labels.min()} to "
-            f"{labels.max()}, where {(h, w)} with ids 0 to {len(VOC_CLASSES) - 1} was expected. Remove the "
-            "archive and try again."
-        )
-    return labels.astype(np.uint8)
+    if labels.shape != (h, w) or labels.dtype != np.uint8:
+        raise DataError(f"{where} is no mask for {image}: {labels.shape} {labels.dtype}, not {(h, w)} uint8.")
+    if labels.max() >= len(VOC_CLASSES):
+        raise DataError(f"{where} holds the id {labels.max()}; SBD has 0 to {len(VOC_CLASSES) - 1}.")
+    return labels
 
 
 def _palette_png(labels: np.ndarray) -> bytes:
     """As VOC stores its own: 8-bit ids, with VOC's colours as the palette."""
     mask = Image.fromarray(labels)
-    mask.putpalette([value for colour in voc_palette() for value in colour])
+    mask.putpalette(PALETTE)
     file = io.BytesIO()
     mask.save(file, "PNG")
     return file.getvalue()
@@ -209,9 +201,7 @@ def _require_complete(folder: VocFolder) -> None:
 def _summary(folder: VocFolder) -> str:
     counts = {split: len(folder.ids(split) or []) for split in ("train", "trainaug", "val")}
     parts = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    usual = (
-        ""
-        if counts["trainaug"] == NUM_TRAINAUG
-        else f" (trainaug: {NUM_TRAINAUG:,} are usual, so scores differ)"
-    )
-    return f"VOC2012 is complete: {parts} images{usual}, for data.root={folder.root}"
+    said = f"VOC2012 is complete: {parts} images, for data.root={folder.root}"
+    if counts["trainaug"] == NUM_TRAINAUG:
+        return said
+    return f"{said}\nNote: trainaug usually has {NUM_TRAINAUG:,} images. Published scores are of those."

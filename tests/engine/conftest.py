@@ -1,5 +1,6 @@
 """A server on loopback that behaves, or does not, as its plan says."""
 
+import os
 import threading
 import time
 from collections.abc import Iterator
@@ -86,6 +87,12 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
             """Quiet."""
 
     return Handler
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other programs have to write takes its time, and is nothing that a test waits for."""
+    monkeypatch.setattr(os, "sync", lambda: None)
 
 
 @pytest.fixture

@@ -33,7 +33,7 @@ def as_zip(files: dict[str, bytes]) -> bytes:
 
 
 def archives() -> dict[str, bytes]:
-    """As COCO has them: photos in a folder each, more annotations than wanted, maps without a common folder."""
+    """As COCO has them: photos in a folder each, more annotations than wanted, maps without one."""
     photos = {split: {k: v for k, v in TREE.items() if k.startswith(f"{split}/")} for split in COUNTS}
     maps = {k.removeprefix("stuffthingmaps/"): v for k, v in TREE.items() if k.startswith("stuff")}
     annotations = {k: v for k, v in TREE.items() if k.startswith("annotations/")}

@@ -2,6 +2,7 @@
 
 import hashlib
 import io
+import os
 import tarfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,9 +13,10 @@ import pytest
 from PIL import Image
 from scipy.io import savemat
 
-from engine.data import voc2012
-from engine.data.voc import VocDataset, voc_palette
+from engine.data import open_split, voc2012
+from engine.data.voc import voc_palette
 from engine.prepare import main
+from engine.recipe.sections import Data
 
 TRAIN = ["2007_000001", "2007_000002"]
 VAL = ["2007_000003", "2007_000004"]
@@ -128,7 +130,7 @@ def require_whole(root: Path) -> None:
     labels = {id: official_labels(id) for id in TRAIN + VAL}
     labels |= {id: sbd_labels(id) for id in ("2008_000005", "2008_000006")}
     for split, ids in {"train": TRAIN, "val": VAL, "trainaug": TRAINAUG}.items():
-        data = VocDataset(str(root), split)
+        data = open_split(Data(format="voc", root=str(root)), split)
         assert data.ids == ids
         for index, id in enumerate(ids):
             np.testing.assert_array_equal(data[index].labels.numpy(), labels[id])
@@ -146,8 +148,8 @@ def test_a_first_call_brings_everything(
     assert prepare() == 0
     require_whole(root)
     out = capsys.readouterr().out
-    assert "train 2, trainaug 4, val 2 images (trainaug: 10,582 are usual" in out
-    assert f"for data.root={root}" in out
+    assert f"train 2, trainaug 4, val 2 images, for data.root={root}\n" in out
+    assert "Note: trainaug usually has 10,582 images" in out
     assert "convert the masks of SBD: 2\n" in out
     assert len(loopback.requests) == 2
 
@@ -197,7 +199,6 @@ STOPS = ("VOCtrainval", "unpack VOC", "download benchmark", "list benchmark", "c
 def test_a_stop_anywhere_is_finished_by_the_next_call(
     prepare, root: Path, loopback, monkeypatch: pytest.MonkeyPatch, capsys, where: str
 ) -> None:
-    from engine.data import unpack
     from engine.reporting import transfers
 
     tracked = transfers.tracked
@@ -226,12 +227,12 @@ def test_a_stop_anywhere_is_finished_by_the_next_call(
 
     monkeypatch.setattr(transfers, "tracked", stopping)
     if where == "sync":
-        monkeypatch.setattr(unpack.os, "sync", stop)
+        monkeypatch.setattr(os, "sync", stop)
     assert prepare() == 1
     assert "interrupted" in capsys.readouterr().err
     assert not (root / "ImageSets/Segmentation/trainaug.txt").exists()
     monkeypatch.setattr(transfers, "tracked", tracked)
-    monkeypatch.setattr(unpack.os, "sync", lambda: None)
+    monkeypatch.setattr(os, "sync", lambda: None)
     assert prepare() == 0
     require_whole(root)
 
@@ -287,8 +288,14 @@ def test_a_hostile_archive_is_refused(publish, prepare, root: Path, capsys) -> N
 
 
 BAD_SBD = {
-    "another size": ({"cls/2008_000005.mat": as_mat(np.zeros((9, 9), np.uint8))}, "(9, 9)"),
-    "an id of no class": ({"cls/2008_000005.mat": as_mat(np.full((25, 30), 21, np.uint8))}, "ids 21 to 21"),
+    "another size": (
+        {"cls/2008_000005.mat": as_mat(np.zeros((9, 9), np.uint8))},
+        "(9, 9) uint8, not (25, 30) uint8",
+    ),
+    "an id of no class": (
+        {"cls/2008_000005.mat": as_mat(np.full((25, 30), 21, np.uint8))},
+        "holds the id 21; SBD has 0 to 20",
+    ),
     "no struct": ({"cls/2008_000005.mat": b"x" * 200}, "is damaged"),
     "a list without masks": ({"val.txt": b"2008_000007\n"}, "is not SBD"),
 }
