@@ -221,6 +221,14 @@ def test_a_server_in_trouble_is_asked_again(loopback, good, remote: Remote, path
     assert len(loopback.requests) == ATTEMPTS
 
 
+def test_a_server_that_falls_silent(loopback, good, remote: Remote, path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
+    loopback.plan["a.tar"] = [replace(good, slow_s=0.3), good]
+    download(remote, path, Watch())
+    assert path.read_bytes() == BODY
+    assert loopback.ranges() == [None, "bytes=65536-"]
+
+
 def test_no_server(loopback, path: Path) -> None:
     with pytest.raises(DownloadError, match="refused"):
         download(Remote("http://127.0.0.1:9/a.tar"), path, Watch())
