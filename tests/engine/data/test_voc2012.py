@@ -5,6 +5,7 @@ import io
 import os
 import tarfile
 from collections.abc import Callable
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -203,24 +204,16 @@ def test_a_stop_anywhere_is_finished_by_the_next_call(
 
     tracked = transfers.tracked
 
+    @contextmanager
     def stopping(console, what: str, unit: str):
-        context = tracked(console, what, unit)
+        with tracked(console, what, unit) as show:
 
-        class Stopping:
-            def __enter__(self):
-                show = context.__enter__()
+            def stop_after_a_while(done: int, total: int | None) -> None:
+                show(done, total)
+                if where in what and done > 0:
+                    raise KeyboardInterrupt
 
-                def stop_after_a_while(done: int, total: int | None) -> None:
-                    show(done, total)
-                    if where in what and done > 0:
-                        raise KeyboardInterrupt
-
-                return stop_after_a_while
-
-            def __exit__(self, *error):
-                return context.__exit__(*error)
-
-        return Stopping()
+            yield stop_after_a_while
 
     def stop() -> None:
         raise KeyboardInterrupt
