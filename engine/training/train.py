@@ -28,6 +28,7 @@ MAY_CHANGE = (
     "data.root",
     "data.resident",
     "data.workers",
+    "data.on_error",
     "log.",
     "output.",
     "train.compile",
