@@ -6,7 +6,7 @@ from engine.data.cityscapes import CITYSCAPES_CLASSES, open_cityscapes
 from engine.data.coco import open_coco
 from engine.data.coco_stuff import COCO_STUFF_CLASSES, open_coco_stuff
 from engine.data.folder import open_folder
-from engine.data.sample import DataError, Dataset, Palette, Sample
+from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 from engine.data.synthetic import SCENE_CLASSES, SyntheticScenes
 from engine.data.voc import VOC_CLASSES, open_voc
 
@@ -51,10 +51,14 @@ def open_split(section, split: str) -> Dataset:
         raise DataError("data.root is not set; type data.root=<the folder of your data> behind the command.")
     try:
         if section.format == "folder":
-            return open_folder(section, split, class_table(section))
-        return FORMATS[section.format](section.root, split, class_table(section), section.ignore_index)
+            dataset = open_folder(section, split, class_table(section))
+        else:
+            opener = FORMATS[section.format]
+            dataset = opener(section.root, split, class_table(section), section.ignore_index)
     except PermissionError as error:
         raise DataError(
             f"{error.filename} may not be read by this user: {error.strerror}. Type chmod -R u+rX "
             f"{error.filename}, or ask its owner."
         ) from error
+    dataset.skipped = Skipped() if section.on_error == "skip" else None
+    return dataset

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from engine.data.images import decode_image, decode_mask, orientation_of, shown_size, turn
 from engine.data.masks import Labels, Mapping
-from engine.data.sample import DataError, Palette, Sample
+from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class FileDataset:
     ):
         self.ids = [pair.id for pair in pairs]
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
+        self.skipped: Skipped | None = None
         self._pairs = list(pairs)
         self._to_labels, self._read_mask, self._mask_bytes = to_labels, read_mask, mask_bytes
 
@@ -95,8 +96,17 @@ class FileDataset:
         return torch.from_numpy(self._labels(pair, shown_size(pair.image), orientation_of(pair.image)))
 
     def sizes(self) -> list[tuple[int, int]]:
-        """(h, w) in pixels of each image as it is shown, without decoding it."""
-        return [shown_size(pair.image) for pair in self._pairs]
+        """(h, w) in pixels of each image as it is shown, undecoded; (0, 0) of one that is skipped."""
+        sizes = []
+        for pair in self._pairs:
+            try:
+                sizes.append(shown_size(pair.image))
+            except UnreadableSample as error:
+                if self.skipped is None:
+                    raise
+                self.skipped.note(pair.id, error)
+                sizes.append((0, 0))
+        return sizes
 
     def fingerprint(self) -> str:
         """Of classes, mapping, ids, bytes of masks and, as those take long to read, file sizes of images."""
@@ -106,7 +116,9 @@ class FileDataset:
                 mask = hashlib.sha256(self._mask_bytes(pair)).hexdigest()
                 num_bytes = pair.image.stat().st_size
             except OSError as error:
-                raise DataError(f"{pair.id} cannot be read: {error}.") from error
+                if self.skipped is None:
+                    raise UnreadableSample(f"{error.filename} cannot be read: {error.strerror}.") from error
+                mask, num_bytes = "unreadable", 0
             digest.update(f"{pair.id} {num_bytes} {mask}\n".encode())
         digest.update(self._to_labels.identity().encode())
         return digest.hexdigest()
