@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.data.images import decode_image, decode_mask, orientation_of, shown_size, turn
+from engine.data.images import decode_image, decode_mask, read_header, turn
 from engine.data.masks import Labels, Mapping
 from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample
 
@@ -93,14 +93,14 @@ class FileDataset:
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8: those of `self[index]`; of the image only the header is read."""
         pair = self._pairs[index]
-        return torch.from_numpy(self._labels(pair, shown_size(pair.image), orientation_of(pair.image)))
+        return torch.from_numpy(self._labels(pair, *read_header(pair.image)))
 
     def sizes(self) -> list[tuple[int, int]]:
         """(h, w) in pixels of each image as it is shown, undecoded; (0, 0) of one that is skipped."""
         sizes = []
         for pair in self._pairs:
             try:
-                sizes.append(shown_size(pair.image))
+                sizes.append(read_header(pair.image)[0])
             except UnreadableSample as error:
                 if self.skipped is None:
                     raise

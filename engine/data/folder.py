@@ -101,7 +101,7 @@ def _split_by_folders(root: Path, split: str, options) -> list[Place]:
             f"data.folder.val_share splits one folder, but {found[0][0]} is there: {root} has its splits "
             "already. Type data.folder.val_share=null."
         )
-    return [Place(images, masks) for images, masks in found]
+    return [Place(images, masks) for images, masks in dict.fromkeys(found)]  # "." is found in both ways
 
 
 def _split_of_one(root: Path, split: str, section) -> list[Place]:

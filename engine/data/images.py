@@ -26,17 +26,12 @@ BROKEN = (
 )  # fmt: skip
 
 
-def shown_size(path: Path) -> tuple[int, int]:
-    """(h, w) of the picture as it is shown, without decoding it."""
-    with _opened(path) as image:
+def read_header(path: Path) -> tuple[tuple[int, int], int]:
+    """(h, w) of the picture as it is shown, and its EXIF orientation, 1 (upright) to 8; undecoded."""
+    with _opened(path) as image, _naming(path):
+        orientation = _orientation(image)
         h, w = image.height, image.width
-        return (w, h) if _orientation(image) >= 5 else (h, w)
-
-
-def orientation_of(path: Path) -> int:
-    """The EXIF orientation, 1 (upright) to 8, without decoding."""
-    with _opened(path) as image:
-        return _orientation(image)
+        return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
 def decode_image(path: Path) -> tuple[NDArray[np.uint8], int]:

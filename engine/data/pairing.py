@@ -20,9 +20,15 @@ Names = dict[Path, str]  # a file -> its path below its folder, without ending
 
 
 def _without(marks: str) -> Callable[[str], str]:
-    """Takes one mark off the front or the end of a name's last part; it stands apart by _ - . or space."""
-    pattern = re.compile(rf"(?:(?<=/)|^)(?:{marks})[-_. ](?=[^/]+$)|(?<=[^/])[-_. ](?:{marks}|L|P)$", re.I)
-    return lambda name: pattern.sub("", name, count=1)
+    """Takes one mark off the end of a name, else off the front of its last part; _ - . or space joins it."""
+    at_the_end = re.compile(rf"(?<=[^/])[-_. ](?:{marks}|L|P)$", re.I)
+    in_front = re.compile(rf"(?:(?<=/)|^)(?:{marks})[-_. ](?=[^/]+$)", re.I)
+
+    def without(name: str) -> str:
+        shorter = at_the_end.sub("", name)
+        return shorter if shorter != name else in_front.sub("", name)
+
+    return without
 
 
 def _without_suffix(suffix: str) -> Callable[[str], str]:

@@ -52,8 +52,8 @@ class Folder(Section):
 
 
 class ClassColour(Section):
-    name: Text
-    colour: Colour
+    name: Annotated[Text, Field(description="of the class")]
+    colour: Annotated[Colour, Field(description="of its pixels in the masks: [red, green, blue], 0 to 255")]
 
 
 class Data(Section):

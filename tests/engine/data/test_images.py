@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from engine.data.images import decode_image, decode_mask, shown_size, turn
+from engine.data.images import decode_image, decode_mask, read_header, turn
 from engine.data.sample import DataError, UnreadableSample
 
 RNG = np.random.default_rng(0)
@@ -95,7 +95,7 @@ def test_a_turned_photo_is_read_as_viewers_show_it(tmp_path: Path, orientation: 
         pixels = np.array(stored)
     image, found = decode_image(path)
     assert found == orientation and (image == expected).all() and image.flags.c_contiguous
-    assert shown_size(path) == expected.shape[:2]
+    assert read_header(path) == (expected.shape[:2], orientation)
     assert (turn(pixels, orientation) == expected).all()
     assert (turn(pixels[..., 0], orientation) == expected[..., 0]).all()
 
@@ -111,10 +111,10 @@ def test_a_picture_above_the_limit_is_refused_unread(tmp_path: Path, monkeypatch
     path = tmp_path / "bomb.png"
     Image.fromarray(PIXELS).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 35)  # 5 x 7 px
-    assert shown_size(path) == (5, 7)
+    assert read_header(path) == ((5, 7), 1)
     for limit in (34, 17):  # Pillow itself warns above its limit, and raises above twice that
         monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", limit)
-        for read in (decode_image, decode_mask, shown_size):
+        for read in (decode_image, decode_mask, read_header):
             message = message_of(lambda read=read: read(path))
             assert str(path) in message and "bomb" in message and "data.on_error=skip" in message
 
@@ -145,7 +145,7 @@ def test_no_damage_escapes_as_another_error(tmp_path: Path, ending: str) -> None
         for place in rng.integers(0, max(1, len(damaged)), rng.integers(1, 12) if damaged else 0):
             damaged[place] = rng.integers(0, 256)
         path.write_bytes(damaged)
-        for read in (decode_image, decode_mask, shown_size):
+        for read in (decode_image, decode_mask, read_header):
             try:
                 read(path)
                 outcomes.add("read")
