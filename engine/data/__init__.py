@@ -55,10 +55,9 @@ def open_split(section, split: str) -> Dataset:
         else:
             opener = FORMATS[section.format]
             dataset = opener(section.root, split, class_table(section), section.ignore_index)
-    except PermissionError as error:
-        raise DataError(
-            f"{error.filename} may not be read by this user: {error.strerror}. Type chmod -R u+rX "
-            f"{error.filename}, or ask its owner."
-        ) from error
+    except OSError as error:
+        denied = isinstance(error, PermissionError)
+        hint = f" Type chmod -R u+rX {error.filename}, or ask its owner." if denied else ""
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.{hint}") from error
     dataset.skipped = Skipped() if section.on_error == "skip" else None
     return dataset

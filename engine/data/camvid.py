@@ -10,7 +10,14 @@ The 32 colours of the original labels are joined to the 11 classes as SegNet's a
 from pathlib import Path, PurePosixPath
 
 from engine.data.files import FileDataset, Pair, colours_in_file
-from engine.data.listing import folders_in, ids_in_list, no_split, require_files, same_names
+from engine.data.listing import (
+    folders_in,
+    ids_in_list,
+    no_split,
+    require_different_ids,
+    require_files,
+    same_names,
+)
 from engine.data.masks import Colours, Table
 from engine.data.sample import DataError, Palette
 
@@ -67,9 +74,10 @@ def open_camvid(
 
 
 def _listed(root: Path, split: str) -> list[Pair]:
-    """The images that <split>.txt names, one a line: an id, a file name or a path."""
-    ids = [PurePosixPath(line).stem for line in ids_in_list(root / f"{split}.txt")]
+    """The images that <split>.txt names, one a line: an id, a file name or a path; a mask's may follow."""
+    ids = [PurePosixPath(line.split()[0]).stem for line in ids_in_list(root / f"{split}.txt")]
     pairs = [Pair(id, root / STILLS / f"{id}.png", root / APPROVED / f"{id}_L.png") for id in ids]
+    require_different_ids(pairs, f"{split}.txt")
     require_files(pairs)
     return pairs
 

@@ -18,7 +18,7 @@ from engine.data.files import FileDataset, Pair, colours_in_file
 from engine.data.listing import folders_in, ids_in_list, images_below
 from engine.data.masks import BlackAndWhite, Colours, SameIds
 from engine.data.pairing import pair_up
-from engine.data.sample import DataError, first_few
+from engine.data.sample import DataError, UnreadableSample, first_few
 from engine.data.voc import voc_palette
 
 IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
@@ -171,7 +171,10 @@ def _require_ids(dataset: FileDataset) -> None:
     indices = np.linspace(0, len(dataset) - 1, min(NUM_PROBED, len(dataset))).astype(int)
     values: set[int] = set()
     for index in indices:
-        stored = dataset.stored_mask(int(index))
+        try:
+            stored = dataset.stored_mask(int(index))
+        except UnreadableSample:  # told, or skipped, when it is asked for
+            continue
         values |= set(np.unique(stored).tolist()) if stored.ndim == 2 else {-1}
     if values == {0, 255} and dataset.ignore_index == 255:
         raise DataError(

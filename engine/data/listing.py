@@ -99,15 +99,16 @@ def require_files(pairs: Sequence[Pair]) -> None:
 
 
 def ids_in_list(path: Path) -> list[str]:
-    """The ids that a text file names, one a line.
+    """The ids that a text file names, one a line; they may hold spaces.
 
     Raises:
         DataError: it cannot be read, names none, or names one twice.
     """
     try:
-        ids = path.read_text().split()
+        lines = path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {path} cannot be read: {error}.") from error
+    ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise DataError(f"Split {path.stem!r} is empty: {path} names no image.")
     twice = sorted(id for id, uses in Counter(ids).items() if uses > 1)

@@ -140,7 +140,13 @@ def test_a_folder_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pyte
 
     monkeypatch.setattr("os.scandir", refuse)
     message = message_of(section(tmp_path))
-    assert "may not be read" in message and str(tmp_path) in message and "chmod" in message
+    assert "cannot be read: Permission denied" in message and str(tmp_path) in message and "chmod" in message
+
+
+def test_lists_may_hold_spaces_and_begin_with_a_mark(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "images", tmp_path / "masks", "my cat", "b")
+    (tmp_path / "train.txt").write_text("\ufeffmy cat\r\n\r\n  b \n", encoding="utf-8")
+    assert ids_of(section(tmp_path), "train") == ["my cat", "b"]
 
 
 # Masks
@@ -174,5 +180,7 @@ def test_black_and_white_masks_have_to_be_asked_for(tmp_path: Path) -> None:
     assert "data.folder.values=binary" in message_of(section(tmp_path, classes=two))
     dataset = open_split(section(tmp_path, classes=two, folder={"values": "binary"}), "train")
     assert dataset[0].labels.tolist() == dataset.labels(0).tolist() == [[0] * 3 + [1] * 3] * H
+    (tmp_path / "train/masks/a.png").write_text("broken")
+    assert "data.folder.values=binary" in message_of(section(tmp_path, classes=two))
     write(tmp_path / "train/masks/b.png", np.array([[0, 1, 255, 0, 0, 0]] * H, np.uint8))
     assert open_split(section(tmp_path, classes=two), "train")[1].labels[0].tolist() == [0, 1, 255, 0, 0, 0]

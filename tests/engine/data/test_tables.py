@@ -139,7 +139,7 @@ def test_camvid_colours_are_joined_to_eleven_classes(tmp_path: Path, layout: str
     images, masks = "train", "train_labels"
     if layout == "original":
         images, masks = "701_StillsRaw_full", "LabeledApproved_full"
-        (tmp_path / "train.txt").write_text("/SegNet/CamVid/train/0001TP_006690.png\n")
+        (tmp_path / "train.txt").write_text("/CamVid/train/0001TP_006690.png /CamVid/trainannot/x.png\n")
     write_photo(tmp_path / images / "0001TP_006690.png", 32)
     write(tmp_path / masks / "0001TP_006690_L.png", np.array([list(COLOURS)]))
     dataset = open_split(section("camvid", tmp_path), "train")
