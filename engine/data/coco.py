@@ -20,33 +20,46 @@ from engine.data.sample import DataError, first_few
 from engine.data.shapes import area_of
 from engine.data.voc import VOC_CLASSES, voc_palette
 
+Outline = list[NDArray[np.float64]] | dict  # polygons, as packed as the file is; or run lengths
+
 # VOC's names of COCO's categories, where they differ in more than spaces
 AS_VOC = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
 
 
 @dataclass(frozen=True)
+class Drawing:
+    """The objects of one image of `size` (h, w): each a label id and its outline."""
+
+    size: tuple[int, int]
+    objects: list[tuple[int, Outline]]
+
+
+@dataclass(frozen=True)
 class Drawings:
-    """The objects of each image, by id, as JSON: {"size": [h, w], "objects": [[label, segmentation], ...]}.
+    """The objects of each image, by id: what stands in the place of mask files."""
 
-    Text, since a list of Python numbers takes several times the memory.
-    """
-
-    by_id: dict[str, bytes]
+    by_id: dict[str, Drawing]
     ignore_index: int
 
-    def text(self, pair: Pair) -> bytes:
-        return self.by_id[pair.id]
+    def content(self, pair: Pair) -> bytes:
+        """What the fingerprint sees."""
+        drawing = self.by_id[pair.id]
+        parts = [repr(drawing.size).encode()]
+        for label, outline in drawing.objects:
+            parts.append(repr((label, outline if isinstance(outline, dict) else len(outline))).encode())
+            if not isinstance(outline, dict):
+                parts += [polygon.tobytes() for polygon in outline]
+        return b"".join(parts)
 
     def mask(self, pair: Pair) -> NDArray[np.uint8]:
         """(h, w): class 0, then void, then the objects from large to small."""
-        drawing = json.loads(self.by_id[pair.id])
-        h, w = drawing["size"]
-        mask = np.zeros((h, w), np.uint8)
+        drawing = self.by_id[pair.id]
         try:
-            areas = [(label, area_of(segmentation, h, w)) for label, segmentation in drawing["objects"]]
+            areas = [(label, area_of(outline, *drawing.size)) for label, outline in drawing.objects]
         except DataError as error:
             raise DataError(f"{pair.mask} is damaged: image {pair.image.name} has {error}.") from error
         areas.sort(key=lambda object: (object[0] != self.ignore_index, -np.count_nonzero(object[1])))
+        mask = np.zeros(drawing.size, np.uint8)
         for label, area in areas:
             mask[area] = label
         return mask
@@ -81,7 +94,7 @@ def open_coco(
     require_files(pairs)
     drawings, palette = Drawings(by_id, ignore_index), voc_palette(len(class_names))
     mapping = SameIds(len(class_names), ignore_index)
-    return FileDataset(pairs, class_names, palette, ignore_index, mapping, drawings.mask, drawings.text)
+    return FileDataset(pairs, class_names, palette, ignore_index, mapping, drawings.mask, drawings.content)
 
 
 def _find(root: Path, split: str) -> tuple[Path, Path]:
@@ -129,17 +142,20 @@ def _labels(categories: list[dict], class_names: tuple[str, ...], source: Path) 
     return labels
 
 
-def _by_image(content: dict, labels: dict[int, int], ignore_index: int, source: Path) -> dict[str, bytes]:
-    objects = defaultdict(list)
+def _by_image(content: dict, labels: dict[int, int], ignore_index: int, source: Path) -> dict[str, Drawing]:
+    objects: dict[int, list[tuple[int, Outline]]] = defaultdict(list)
     empty = []
     for annotation in content["annotations"]:
         if annotation["category_id"] not in labels:
             continue
-        if not annotation.get("segmentation"):
+        segmentation = annotation.get("segmentation")
+        if not segmentation:
             empty.append(annotation.get("id"))
             continue
+        if not isinstance(segmentation, dict):
+            segmentation = [np.asarray(polygon, np.float64) for polygon in segmentation]
         label = ignore_index if annotation.get("iscrowd") else labels[annotation["category_id"]]
-        objects[annotation["image_id"]].append([label, annotation["segmentation"]])
+        objects[annotation["image_id"]].append((label, segmentation))
     if empty:
         raise DataError(
             f"{len(empty)} objects of {source} have a box but no outline: ids {first_few(empty)}. "
@@ -149,10 +165,9 @@ def _by_image(content: dict, labels: dict[int, int], ignore_index: int, source: 
     if strangers:
         raise DataError(f"{source} has objects of images that it does not list: {first_few(strangers)}.")
     return {
-        _id(image["file_name"]): json.dumps(
-            {"size": [image["height"], image["width"]], "objects": objects.get(image["id"], [])},
-            separators=(",", ":"),
-        ).encode()
+        _id(image["file_name"]): Drawing(
+            (int(image["height"]), int(image["width"])), objects.get(image["id"], [])
+        )
         for image in content["images"]
     }
 

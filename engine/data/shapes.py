@@ -5,15 +5,17 @@ column..column + 1, as COCO's own code has it, which rounds corners to a fifth o
 Run lengths go down the columns, starting with the pixels outside.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from engine.data.sample import DataError
 
 Area = NDArray[np.bool_]
 
 
-def area_of(segmentation: list | dict, h: int, w: int) -> Area:
+def area_of(segmentation: Sequence[ArrayLike] | dict, h: int, w: int) -> Area:
     """(h, w): the union of a list of polygons [x0, y0, x1, y1, ...], or a dict with `counts` and `size`.
 
     Raises:
