@@ -59,7 +59,7 @@ def open_folder(section, split: str, class_names: tuple[str, ...]) -> FileDatase
     if section.folder.values == "binary":
         return FileDataset(pairs, class_names, palette, ignore_index, BlackAndWhite())
     dataset = FileDataset(pairs, class_names, palette, ignore_index, SameIds(len(class_names), ignore_index))
-    _require_ids(dataset)
+    _refuse_black_and_white(dataset)
     return dataset
 
 
@@ -166,7 +166,7 @@ def _listed(path: Path, images: dict[Path, str]) -> dict[str, int]:
     return {name: place for place, name in enumerate(names)}
 
 
-def _require_ids(dataset: FileDataset) -> None:
+def _refuse_black_and_white(dataset: FileDataset) -> None:
     """Raises DataError where the masks look like black and white: as ids, white would be void."""
     indices = np.linspace(0, len(dataset) - 1, min(NUM_PROBED, len(dataset))).astype(int)
     values: set[int] = set()

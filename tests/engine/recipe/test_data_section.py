@@ -2,7 +2,7 @@
 
 import pytest
 
-from engine.recipe import RecipeError, load_recipe
+from engine.recipe import RecipeError, explain, load_recipe
 
 RED, BLUE = "{name: red, colour: [255, 0, 0]}", "{name: blue, colour: [0, 0, 255]}"
 COLOURS = f"format: folder, classes: [{RED}, {BLUE}]"
@@ -47,6 +47,18 @@ def test_given_values_win_over_the_defaults_of_the_format(data_of) -> None:
         ("blue", [0, 0, 255]),
     ]
     assert data.folder.val_share == 0.1 and data.folder.values == "ids"
+
+
+def test_colours_survive_being_written_and_explained(tmp_path) -> None:
+    text = f"data: {{{COLOURS}, folder: {{void_colours: [[0, 0, 0]]}}}}\n"
+    (tmp_path / "r.yaml").write_text(text)
+    recipe = load_recipe(tmp_path / "r.yaml")
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    again = load_recipe(tmp_path / "again.yaml")
+    assert again.data == recipe.data and again.data.classes[1].colour == [0, 0, 255]
+    rows = {key: (str(value), source) for key, value, source in explain(recipe)}
+    shown = [value for key, value in rows.items() if key.startswith("data.classes")]
+    assert "255" in str(shown) and "r.yaml" in str(shown)
 
 
 @pytest.mark.parametrize(
