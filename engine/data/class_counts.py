@@ -17,7 +17,8 @@ import numpy as np
 import torch
 
 from engine.data.reading import read_all
-from engine.data.sample import Dataset
+from engine.data.sample import Dataset, UnreadableSample
+from engine.data.skipping import note_or_raise
 
 NUM_IDS = 256  # labels are uint8
 ANY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -40,7 +41,7 @@ class ClassCounts:
 def count_classes(
     dataset: Dataset, progress: Callable[[int, int], None], rank: int = 0, world_size: int = 1
 ) -> ClassCounts:
-    """Read every label map once, images not.
+    """Read every label map once, images not; one that is skipped as unreadable has no pixels.
 
     Args:
         dataset: a split.
@@ -53,7 +54,12 @@ def count_classes(
     share = range(rank, len(dataset), world_size)
 
     def histogram(index: int) -> np.ndarray:
-        return torch.bincount(dataset.labels(index).flatten().cpu(), minlength=NUM_IDS).numpy()
+        try:
+            labels = dataset.labels(index)
+        except UnreadableSample as error:
+            note_or_raise(dataset, index, error)
+            return np.zeros(NUM_IDS, np.int64)
+        return torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
 
     by_id = np.zeros((len(dataset), NUM_IDS), np.int64)
     if share:

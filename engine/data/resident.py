@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from engine.data.reading import read_all
-from engine.data.sample import DataError, Dataset, Sample
+from engine.data.sample import DataError, Dataset, Sample, UnreadableSample
+from engine.data.skipping import note_or_raise
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
 SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever else runs here
@@ -19,17 +20,23 @@ SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever
 class Resident:
     """A Dataset whose samples are tensors in memory.
 
+    Where the set skips unreadable samples, their error is kept in their place and raised at each use.
+
     Raises:
         DataError: samples that cannot be read; all are tried, the first few named.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]):
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
-        self.ignore_index = dataset.ignore_index
+        self.ignore_index, self.skipped = dataset.ignore_index, dataset.skipped
         self._fingerprint = dataset.fingerprint()
 
-        def read(index: int) -> Sample:
-            sample = dataset[index]
+        def read(index: int) -> Sample | None:
+            try:
+                sample = dataset[index]
+            except UnreadableSample as error:
+                note_or_raise(dataset, index, error)
+                return None
             return Sample(sample.id, sample.image.to(device), sample.labels.to(device))
 
         self._samples = read_all(read, range(len(dataset)), progress)
@@ -38,13 +45,17 @@ class Resident:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
+        sample = self._samples[index]
+        if sample is None:
+            assert self.skipped is not None
+            raise UnreadableSample(self.skipped.reasons[self.ids[index]])
+        return sample
 
     def labels(self, index: int) -> torch.Tensor:
-        return self._samples[index].labels
+        return self[index].labels
 
     def sizes(self) -> list[tuple[int, int]]:
-        return [(s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
+        return [(0, 0) if s is None else (s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
 
     def fingerprint(self) -> str:
         return self._fingerprint

@@ -10,7 +10,7 @@ from PIL import Image
 
 from engine.data.class_counts import count_classes
 from engine.data.class_weights import class_weights
-from engine.data.voc import VocDataset
+from engine.data.voc import open_voc
 from engine.run import main
 
 RECIPE = str(Path(__file__).parents[2] / "recipes/b0_voc.yaml")
@@ -64,7 +64,7 @@ def test_a_run_names_rare_classes_and_its_overrides_are_what_it_says(rare_folder
 def test_the_saved_recipe_holds_numbers_and_resume_takes_the_scheme_or_the_numbers(rare_folder, capsys):
     command = tiny(rare_folder, "loss.0.class_weights=inverse", "data.sampler=rare")
     assert main(command) == 0
-    train = VocDataset(str(rare_folder), "train")
+    train = open_voc(str(rare_folder), "train")
     expected = class_weights("inverse", count_classes(train, lambda done, total: None))
     assert saved_weights(rare_folder) == expected
     assert len(set(expected)) > 2  # weights that tell classes apart

@@ -9,7 +9,7 @@ from engine.data.class_counts import ClassCounts, CountsFile, count_classes
 from engine.data.resident import Resident
 from engine.data.sample import DataError
 from engine.data.synthetic import SyntheticScenes
-from engine.data.voc import VocDataset
+from engine.data.voc import open_voc
 
 
 def quiet(done: int, total: int) -> None:
@@ -18,7 +18,7 @@ def quiet(done: int, total: int) -> None:
 
 @pytest.fixture
 def train(voc_folder):
-    return VocDataset(voc_folder, "train")
+    return open_voc(voc_folder, "train")
 
 
 def same(one: ClassCounts, two: ClassCounts) -> bool:
@@ -49,7 +49,7 @@ def test_shares_leave_void_out():
 def test_an_id_that_is_both_a_class_and_void_is_void(train, voc_folder):
     for id in train.ids:
         Image.new("L", (8, 5), 12).save(voc_folder / f"SegmentationClass/{id}.png")
-    counts = count_classes(VocDataset(voc_folder, "train", ignore_index=12), quiet)
+    counts = count_classes(open_voc(voc_folder, "train", ignore_index=12), quiet)
     assert counts.void.tolist() == [40] * 6
     assert counts.pixels.sum() == 0
 
@@ -90,14 +90,14 @@ def test_what_is_kept_is_read_back(train, voc_folder):
 
 def test_the_name_follows_the_labels_and_the_id_of_void(train, voc_folder):
     before = CountsFile(voc_folder, train).path
-    assert CountsFile(voc_folder, VocDataset(voc_folder, "train")).path == before
-    assert CountsFile(voc_folder, VocDataset(voc_folder, "val")).path != before
-    assert CountsFile(voc_folder, VocDataset(voc_folder, "train", ignore_index=0)).path != before
+    assert CountsFile(voc_folder, open_voc(voc_folder, "train")).path == before
+    assert CountsFile(voc_folder, open_voc(voc_folder, "val")).path != before
+    assert CountsFile(voc_folder, open_voc(voc_folder, "train", ignore_index=0)).path != before
     path = voc_folder / f"SegmentationClass/{train.ids[0]}.png"
     labels = np.array(Image.open(path))
     labels[0, 0] = 3
     Image.fromarray(labels).save(path)
-    assert CountsFile(voc_folder, VocDataset(voc_folder, "train")).path != before
+    assert CountsFile(voc_folder, open_voc(voc_folder, "train")).path != before
 
 
 def test_data_in_one_file_has_its_counts_beside_it(train, voc_folder):
@@ -146,10 +146,10 @@ def test_a_read_only_folder_is_not_written_not_even_by_root(train, voc_folder):
 
 def test_real_masks_have_the_classes_that_their_readme_counts(shared_voc):
     has = sum(
-        (count_classes(VocDataset(shared_voc, split), quiet).pixels > 0).sum(axis=0)
+        (count_classes(open_voc(shared_voc, split), quiet).pixels > 0).sum(axis=0)
         for split in ("trainaug", "val")
     )
-    names = VocDataset(shared_voc, "val").class_names
+    names = open_voc(shared_voc, "val").class_names
     assert {name: int(number) for name, number in zip(names, has, strict=True) if number} == {
         "background": 1017, "dog": 327, "cat": 309, "person": 203, "horse": 162, "sheep": 132, "cow": 113,
         "chair": 40, "sofa": 39, "car": 21, "pottedplant": 20, "bottle": 15, "tvmonitor": 14,

@@ -10,7 +10,8 @@ import torch
 from engine.data.class_counts import ClassCounts, count_classes
 from engine.data.class_weights import SCHEMES, class_weights
 from engine.data.order import SampleOrder, WeightedOrder
-from engine.data.voc import VocDataset
+from engine.data.files import FileDataset
+from engine.data.voc import open_voc
 from engine.recipe import Recipe, load_recipe
 from engine.training.distributed import Process
 from engine.training.imbalance import MOST_NAMED, advice, count_labels, training_order, with_numbers
@@ -41,7 +42,7 @@ def recipe_of(tmp_path) -> Callable[..., Recipe]:
 
 @pytest.fixture
 def train(voc_folder):
-    return VocDataset(voc_folder, "train")
+    return open_voc(voc_folder, "train")
 
 
 def same(one: ClassCounts, two: ClassCounts) -> bool:
@@ -51,8 +52,8 @@ def same(one: ClassCounts, two: ClassCounts) -> bool:
 def test_labels_are_scanned_once_and_then_known(train, voc_folder, monkeypatch):
     first, notes = count_labels(train, str(voc_folder), ALONE, quiet, keep=True)
     assert notes == [] and same(first, count_classes(train, quiet))
-    monkeypatch.setattr(VocDataset, "labels", lambda *_: pytest.fail("read again"))
-    again, _ = count_labels(VocDataset(voc_folder, "train"), str(voc_folder), ALONE, quiet, keep=True)
+    monkeypatch.setattr(FileDataset, "labels", lambda *_: pytest.fail("read again"))
+    again, _ = count_labels(open_voc(voc_folder, "train"), str(voc_folder), ALONE, quiet, keep=True)
     assert same(again, first)
 
 
