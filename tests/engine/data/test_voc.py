@@ -76,16 +76,6 @@ def test_a_split_keeps_the_order_of_its_list_and_knows_sizes(voc_folder):
     assert [tuple(dataset[i].labels.shape) for i in range(2)] == dataset.sizes()
 
 
-def test_labels_are_those_of_the_sample_and_need_no_image(voc_folder):
-    dataset = VocDataset(voc_folder, "train")
-    samples = [dataset[index].labels for index in range(6)]
-    for path in (voc_folder / "JPEGImages").glob("*.jpg"):
-        path.write_text("no image")
-    for index, labels in enumerate(samples):
-        assert dataset.labels(index).dtype == torch.uint8
-        assert torch.equal(dataset.labels(index), labels)
-
-
 def test_void_borders_stay_void(voc_folder):
     labels = open_voc(voc_folder, "train")[0].labels
     assert labels.unique().tolist() == [0, 15, 255]

@@ -1,0 +1,160 @@
+"""Checks of the files themselves: can they be opened, do image and mask fit, what do the pixels look like."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, Finding, finding, first_few
+from engine.data.doctor.meaning import Meaning
+from engine.data.doctor.scan import Facts
+
+TINY_PX, HUGE_PX, LONG_RATIO = 32, 25_000_000, 4.0
+GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
+ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+
+
+def check_files(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+    """Every finding about files, the worst first."""
+    yield from refused(facts)
+    yield from damaged(facts)
+    yield from other_size(facts)
+    yield from empty_masks(facts, meaning)
+    yield from pixel_types(facts)
+    yield from odd_sizes(facts)
+
+
+def refused(facts: Facts) -> Iterator[Finding]:
+    """Splits that their reader does not open: missing files, ids listed twice, no such list."""
+    for split, message in facts.listing.refused.items():
+        why = "Training stops before its first update."
+        yield finding("split", SPOILS, f"split {split} cannot be opened: {message}", why, "see the message")
+
+
+def damaged(facts: Facts) -> Iterator[Finding]:
+    """Files that are cut, broken, empty or no pictures."""
+    problems = {**facts.image_problems, **facts.mask_problems}
+    samples = facts.listing.samples
+    for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
+        if found:
+            first = found[min(found)]
+            yield finding(
+                "damaged",
+                SPOILS,
+                f"{len(found)} {what} file{_s(found)} cannot be read. {first}",
+                "Training stops when it comes to one, perhaps after hours.",
+                f"Fetch them again; or leave them out: {FIX}",
+                [str(samples[i].image if what == "image" else samples[i].name) for i in sorted(found)],
+            )
+    assert len(problems) <= len(samples)
+
+
+def other_size(facts: Facts) -> Iterator[Finding]:
+    """Masks that have not the size of their image."""
+    if not facts.listing.has_files:
+        return
+    readable = _readable(facts)
+    same = (facts.mask_sizes == facts.image_sizes).all(1)
+    turned = facts.is_turned & (facts.mask_sizes[:, ::-1] == facts.image_sizes).all(1)
+    wrong = np.flatnonzero(readable & ~same & ~turned)
+    if len(wrong):
+        (h, w), (mask_h, mask_w) = facts.image_sizes[wrong[0]], facts.mask_sizes[wrong[0]]
+        yield finding(
+            "size_mismatch",
+            SPOILS,
+            f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} px, "
+            f"its image {w}x{h}",
+            "Labels lie beside what they name; training stops when it comes to one.",
+            f"Export these masks again at the size of their images; or leave them out: {FIX}",
+            _masks(facts, wrong),
+        )
+
+
+def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+    """Masks that are void all over, or background all over."""
+    e, n = facts.entries, len(facts.listing.samples)
+    if meaning.scheme == "binary":
+        return
+    pixels = np.bincount(e["file"], e["count"], n)
+    void = np.bincount(e["file"], e["count"] * (meaning.labels == facts.listing.ignore_index), n)
+    all_void = np.flatnonzero((pixels > 0) & (void == pixels))
+    if len(all_void):
+        yield finding(
+            "all_void",
+            HURTS,
+            f"{len(all_void)} mask{_s(all_void)} void all over",
+            "There is nothing to learn or to score in these images, but each takes its place in a batch.",
+            "Label them, or take their ids out of the split.",
+            _masks(facts, all_void),
+        )
+    if facts.listing.class_names[0].lower() not in ("background", "bg", "_background_"):
+        return
+    ground = np.bincount(e["file"], e["count"] * (meaning.labels == 0), n)
+    nothing = np.flatnonzero((pixels > 0) & (ground > 0) & (ground + void == pixels))
+    if len(nothing):
+        yield finding(
+            "only_background",
+            NOTE,
+            f"{len(nothing)} mask{_s(nothing)} with background alone",
+            "Fine where the image shows none of the classes; else an annotation is missing, and the model is "
+            "taught that the object is background.",
+            "Look at them; label them, or take their ids out of the split.",
+            _masks(facts, nothing),
+        )
+
+
+def pixel_types(facts: Facts) -> Iterator[Finding]:
+    """Grey images among colour ones, and transparent images."""
+    counts = Counter(mode for mode in facts.modes if mode)
+    kinds = (
+        ("grey_images", GREY_MODES, "grey", "Colour augmentation does nothing to them, and where the photos of "
+         "one class are grey the model learns greyness.", "Nothing, where grey photos come at test time too."),
+        ("alpha_images", ALPHA_MODES, "with transparency", "Transparency is dropped: the model sees the colour "
+         "that the file keeps below, which nobody may have looked at.", "Save them as RGB, on the ground that "
+         "they shall have."),
+    )  # fmt: skip
+    for check, modes, name, why, remedy in kinds:
+        found = [i for i, mode in enumerate(facts.modes) if mode in modes]
+        if found and not (check == "grey_images" and len(found) == counts.total()):
+            files = [str(facts.listing.samples[i].image) for i in found]
+            what = f"{len(found)} of {counts.total()} images {name}"
+            yield finding(check, NOTE, what, why, remedy, files)
+
+
+def odd_sizes(facts: Facts) -> Iterator[Finding]:
+    """Images that are tiny, huge, or much longer than wide."""
+    sizes = facts.image_sizes if facts.listing.has_files else facts.mask_sizes
+    h, w = sizes[:, 0], sizes[:, 1]
+    known, short, long = h > 0, np.minimum(h, w), np.maximum(h, w)
+    kinds = (
+        ("tiny_images", known & (short < TINY_PX), f"shorter than {TINY_PX} px on a side",
+         "A crop of them is nearly all padding, and the deepest features are one pixel.",
+         "augment.crop=<near their size>, or take them out of the split."),
+        ("huge_images", h * w > HUGE_PX, f"of more than {HUGE_PX / 1e6:.0f} megapixels",
+         "A crop shows a small part of them, they decode slowly, and scoring takes much memory.",
+         "Cut them into tiles, or shrink them: masks with nearest neighbour."),
+        ("long_images", known & (long > LONG_RATIO * short), f"more than {LONG_RATIO:g} times as long as wide",
+         "A square crop of them is mostly padding.", "Cut them into tiles."),
+    )  # fmt: skip
+    for check, is_odd, name, why, remedy in kinds:
+        found = np.flatnonzero(is_odd)
+        if len(found):
+            worst = found[0]
+            files = [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]
+            what = f"{len(found)} image{_s(found)} {name}; the first is {w[worst]}x{h[worst]}"
+            yield finding(check, NOTE, what, why, remedy, files)
+
+
+def _readable(facts: Facts) -> np.ndarray:
+    readable = np.ones(len(facts.listing.samples), bool)
+    readable[[*facts.image_problems, *facts.mask_problems]] = False
+    return readable
+
+
+def _masks(facts: Facts, found: Sequence[int]) -> list[str]:
+    return [facts.listing.samples[i].name for i in found]
+
+
+def _s(found) -> str:
+    return "" if len(found) == 1 else "s"
