@@ -39,6 +39,9 @@ class Data(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
         "auto", "decoding processes, where images stay on disk"
     )
+    doctor: Literal["on", "off"] = key(
+        "on", "check the files before training, and stop where it would be wasted"
+    )
     synthetic: Synthetic | None = key(None, "the drawn scenes; for format: synthetic only")
 
     @model_validator(mode="before")

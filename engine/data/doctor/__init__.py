@@ -1,6 +1,6 @@
 """The doctor: what is wrong with a data set, found in one pass over its files, before a training is wasted.
 
-`examine` reads and checks. Knows nothing of consoles, run folders or training.
+`list_samples_of` finds the samples, `examine` reads and checks them. Knows nothing of consoles, run folders or training.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts, scan
 from engine.data.doctor.values import value_rows
 
-__all__ = ["Diagnosis", "Finding", "diagnose", "examine"]
+__all__ = ["Diagnosis", "Examination", "Finding", "Listing", "examine", "list_samples_of"]
 
 
 @dataclass(frozen=True)
@@ -40,24 +40,38 @@ class Diagnosis:
         return any(finding.severity == SPOILS for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """As doctor.json has it."""
+        """As doctor.json has it; `from_dict` reads it back."""
         return {**vars(self), "findings": [finding.to_dict() for finding in self.findings]}
 
-
-def examine(section, progress: Callable[[int, int], None]) -> Diagnosis:
-    """Read all files of a recipe's `data` section and check them.
-
-    Args:
-        section: the recipe's `data`.
-        progress: called with (samples done, samples in all).
-    """
-    listing = list_samples(section, lambda split: open_split(section, split), class_table(section))
-    return diagnose(scan(listing, progress))
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> "Diagnosis":
+        findings = [Finding(**{**f, "where": tuple(f["where"])}) for f in content["findings"]]
+        return cls(**{**content, "findings": findings})
 
 
-def diagnose(facts: Facts) -> Diagnosis:
-    """Every check on the facts."""
-    meaning, listing = Meaning(facts), facts.listing
+@dataclass(frozen=True)
+class Examination:
+    """A diagnosis and what it rests on."""
+
+    facts: Facts
+    meaning: Meaning
+    diagnosis: Diagnosis
+
+
+def list_samples_of(section) -> Listing:
+    """The samples of a recipe's `data` section; no picture is opened."""
+    return list_samples(section, lambda split: open_split(section, split), class_table(section))
+
+
+def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examination:
+    """Read every file once and check what was read; `progress` gets (samples done, samples in all)."""
+    facts = scan(listing, progress)
+    meaning = Meaning(facts)
+    return Examination(facts, meaning, _diagnose(facts, meaning))
+
+
+def _diagnose(facts: Facts, meaning: Meaning) -> Diagnosis:
+    listing = facts.listing
     of_masks = list(check_masks(facts, meaning))
     findings = [*check_files(facts, meaning), *of_masks, *check_copies(facts, meaning)]
     skipped, divergence = [], {}

@@ -2,11 +2,10 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 
-from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, Finding, finding, first_few
+from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, Finding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 
@@ -34,7 +33,6 @@ def refused(facts: Facts) -> Iterator[Finding]:
 
 def damaged(facts: Facts) -> Iterator[Finding]:
     """Files that are cut, broken, empty or no pictures."""
-    problems = {**facts.image_problems, **facts.mask_problems}
     samples = facts.listing.samples
     for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
         if found:
@@ -47,17 +45,12 @@ def damaged(facts: Facts) -> Iterator[Finding]:
                 f"Fetch them again; or leave them out: {FIX}",
                 [str(samples[i].image if what == "image" else samples[i].name) for i in sorted(found)],
             )
-    assert len(problems) <= len(samples)
 
 
 def other_size(facts: Facts) -> Iterator[Finding]:
     """Masks that have not the size of their image."""
-    if not facts.listing.has_files:
-        return
-    readable = _readable(facts)
-    same = (facts.mask_sizes == facts.image_sizes).all(1)
-    turned = facts.is_turned & (facts.mask_sizes[:, ::-1] == facts.image_sizes).all(1)
-    wrong = np.flatnonzero(readable & ~same & ~turned)
+    unreadable = [*facts.image_problems, *facts.mask_problems]
+    wrong = np.setdiff1d(np.flatnonzero(facts.is_broken), unreadable)
     if len(wrong):
         (h, w), (mask_h, mask_w) = facts.image_sizes[wrong[0]], facts.mask_sizes[wrong[0]]
         yield finding(
@@ -144,12 +137,6 @@ def odd_sizes(facts: Facts) -> Iterator[Finding]:
             files = [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]
             what = f"{len(found)} image{_s(found)} {name}; the first is {w[worst]}x{h[worst]}"
             yield finding(check, NOTE, what, why, remedy, files)
-
-
-def _readable(facts: Facts) -> np.ndarray:
-    readable = np.ones(len(facts.listing.samples), bool)
-    readable[[*facts.image_problems, *facts.mask_problems]] = False
-    return readable
 
 
 def _masks(facts: Facts, found: Sequence[int]) -> list[str]:

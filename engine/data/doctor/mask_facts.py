@@ -82,6 +82,11 @@ def measure(stored: NDArray, palette: bytes = b"") -> MaskFacts:
     return MaskFacts("", form, size, values.astype(np.int64), counts, rims, ramps, num_values, palette)
 
 
+def has_colours(form: str) -> bool:
+    """Whether the pixels of a mask are colours rather than values."""
+    return form.endswith(("x3", "x4"))
+
+
 def pack(colours: NDArray) -> NDArray[np.uint32]:
     """(..., 3) uint8 -> (...) 0xRRGGBB"""
     wide = colours.astype(np.uint32)

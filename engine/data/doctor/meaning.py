@@ -3,14 +3,13 @@
 The checks tell it and the fix acts on it, so that both agree. Knows no file.
 """
 
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.doctor.mask_facts import pack
+from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
 from engine.data.masks import Mapping
 from engine.data.sample import DataError
@@ -61,6 +60,17 @@ class Meaning:
         e = self.facts.entries
         return e["rim"] >= RIM_SHARE * e["count"]
 
+    def blends_of(self, i: int) -> NDArray[np.int64]:
+        """The values of mask i that only its blended borders hold."""
+        e = self.facts.entries
+        return e["value"][self.is_blend & (e["file"] == i)]
+
+    @cached_property
+    def takes_colours(self) -> bool:
+        """Whether the recipe's masks are colours, not ids."""
+        mapping = self.facts.listing.mapping
+        return any(label_of(mapping, colour, "uint8x3") != OUTSIDE for colour in self.table)
+
     @cached_property
     def labels(self) -> NDArray[np.int64]:
         """(k,) label ids as the recipe reads them, OUTSIDE where it does not know the value."""
@@ -69,8 +79,8 @@ class Meaning:
         for form in set(self.facts.forms) - {""}:
             own = forms[e["file"]] == form
             values = np.unique(e["value"][own])
-            if self._has_colours(form) and len(values) > 1024:  # of photos: ask for those of the table alone
-                values = values[np.isin(values, [*self._table, *self._table_reversed])]
+            if has_colours(form) and len(values) > 1024:  # of photos: ask for those of the table alone
+                values = values[np.isin(values, [*self.table, *self.table_reversed])]
             known = {int(v): label_of(self.facts.listing.mapping, int(v), form) for v in values}
             labels[own] = [known.get(int(v), OUTSIDE) for v in e["value"][own]]
         return labels
@@ -85,13 +95,13 @@ class Meaning:
         listing, by_form = self.facts.listing, {}
         order = self._colour_order
         for form in set(self.facts.forms) - {""}:
-            values = [*self._table, *self._table_reversed] if self._has_colours(form) else range(256)
+            values = [*self.table, *self.table_reversed] if has_colours(form) else range(256)
             fits = any(label_of(listing.mapping, value, form) != OUTSIDE for value in values)
             by_form[form] = "" if fits else "wide"
         readings = []
         for i, form in enumerate(self.facts.forms):
             reading = by_form.get(form, "")
-            if self._has_colours(form) and (reading or order[i] == "bgr"):
+            if has_colours(form) and (reading or order[i] == "bgr"):
                 reading = "grey" if order[i] == "colours" and self._is_grey[i] else order[i]
             readings.append(reading)
         return readings
@@ -116,7 +126,7 @@ class Meaning:
         if not facts.listing.has_known_colours:
             return permuted
         for number, used in self._used_of_palette.items():
-            ids = [self._table.get(colour_of(facts.palettes[number], value)) for value in used]
+            ids = [self.table.get(colour_of(facts.palettes[number], value)) for value in used]
             wrong = [id != value for id, value in zip(ids, used, strict=True)]
             if None not in ids and any(wrong):
                 permuted |= facts.palette_of == number
@@ -156,7 +166,7 @@ class Meaning:
         return used
 
     @cached_property
-    def _table(self) -> dict[int, int]:
+    def table(self) -> dict[int, int]:
         """Packed colour -> label id; void has VOC's colour of its id unless a class has it."""
         listing = self.facts.listing
         void = {pack(np.array(voc_palette()[listing.ignore_index])).item(): listing.ignore_index}
@@ -164,8 +174,8 @@ class Meaning:
         return void | {colour: id for id, colour in reversed([*enumerate(classes)])}
 
     @cached_property
-    def _table_reversed(self) -> dict[int, int]:
-        return {swap_channels(colour): id for colour, id in self._table.items()}
+    def table_reversed(self) -> dict[int, int]:
+        return {swap_channels(colour): id for colour, id in self.table.items()}
 
     @cached_property
     def _is_grey(self) -> NDArray[np.bool_]:
@@ -176,17 +186,17 @@ class Meaning:
 
     @cached_property
     def _colour_order(self) -> list[str]:
-        """ "rgb" or "bgr" for masks drawn in the table's colours, decided over all of them; else "colours"."""
+        """(n,) for masks in colours: the order that fits most of them, "rgb" or "bgr"; else "colours"."""
         e = self.facts.entries
         sure = ~self.is_blend & (e["value"] != BLACK)  # black is the ground in every order, and in grey
         total = np.bincount(e["file"], e["count"] * sure, self.num_masks)
         shares = {}
-        for order, table in (("rgb", self._table), ("bgr", self._table_reversed)):
+        for order, table in (("rgb", self.table), ("bgr", self.table_reversed)):
             hits = np.bincount(
                 e["file"], e["count"] * (sure & np.isin(e["value"], list(table))), self.num_masks
             )
             shares[order] = np.where(total > 0, hits / np.maximum(total, 1), 1.0)
-        colours = np.array([self._has_colours(form) for form in self.facts.forms], bool)
+        colours = np.array([has_colours(form) for form in self.facts.forms], bool)
         best = max(shares, key=lambda order: shares[order][colours].sum()) if colours.any() else "rgb"
         return [best if share >= MATCHED else "colours" for share in shares[best]]
 
@@ -194,14 +204,10 @@ class Meaning:
         """The values of all masks of ids that the recipe can read, blends apart, and their labels."""
         e = self.facts.entries
         pairs = zip(self.facts.forms, self.reading, strict=True)
-        of_ids = np.array([not (self._has_colours(form) or reading) for form, reading in pairs], bool)
+        of_ids = np.array([not (has_colours(form) or reading) for form, reading in pairs], bool)
         sure = of_ids[e["file"]] & ~self.is_blend
         values, first = np.unique(e["value"][sure], return_index=True)
         return values, self.labels[sure][first]
-
-    @staticmethod
-    def _has_colours(form: str) -> bool:
-        return form.endswith(("x3", "x4"))
 
 
 def colour_of(palette: bytes, value: int) -> int:

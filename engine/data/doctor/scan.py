@@ -3,7 +3,8 @@
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -45,6 +46,16 @@ class Facts:
     dhash: NDArray[np.uint64]
     thumbs: NDArray[np.uint8]
 
+    @cached_property
+    def is_broken(self) -> NDArray[np.bool_]:
+        """(n,) samples that no reader gives: damaged, or image and mask of different sizes."""
+        broken = np.zeros(len(self.listing.samples), bool)
+        if self.listing.has_files:
+            turned = self.is_turned & (self.mask_sizes[:, ::-1] == self.image_sizes).all(1)
+            broken = (self.mask_sizes != self.image_sizes).any(1) & ~turned
+        broken[[*self.image_problems, *self.mask_problems]] = True
+        return broken
+
     def counts_of(self, i: int) -> dict[int, int]:
         """Value -> pixels of one mask; nothing where it cannot be read."""
         start, end = np.searchsorted(self.entries["file"], [i, i + 1])
@@ -82,7 +93,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         progress(i + 1, n)
     facts.palettes.extend(palettes)
     whole = np.concatenate(entries) if entries else facts.entries
-    return Facts(**{**vars(facts), "entries": whole})
+    return replace(facts, entries=whole)
 
 
 def _read_all(samples: list[Listed]) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.doctor.mask_facts import has_colours
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
 
@@ -40,7 +41,7 @@ def value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
 def _value(key: int, form: str) -> int | str:
     if key < 0:
         return "blends"
-    if form.endswith(("x3", "x4")):
+    if has_colours(form):
         return f"{key >> 16} {key >> 8 & 255} {key & 255}"
     return key
 
