@@ -95,7 +95,7 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Finding
 def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Finding]:
     own = set(facts.listing.splits[split].tolist())
     inside = [[i for i in group if i in own] for group in groups]
-    later = [(group[0], i) for group in inside for i in group[1:]]
+    later = [(group[0], i) for group in inside for i in group[1:] if not _contradict(facts, group[0], i)]
     if later:
         same_file = sum((facts.sha256[i] == facts.sha256[j]).all() for i, j in later)
         yield finding(
@@ -109,14 +109,7 @@ def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Find
 
 
 def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[Finding]:
-    """Copies of one size whose masks have other pixel counts."""
-    differing = [
-        (group[0], i)
-        for group in groups
-        for i in group[1:]
-        if (facts.mask_sizes[i] == facts.mask_sizes[group[0]]).all()
-        and facts.counts_of(i) != facts.counts_of(group[0])
-    ]
+    differing = [(group[0], i) for group in groups for i in group[1:] if _contradict(facts, group[0], i)]
     if differing:
         samples = facts.listing.samples
         yield finding(
@@ -127,6 +120,12 @@ def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[Finding]:
             "Look at both masks and keep the right one.",
             [f"{samples[i].name} and {samples[j].name}" for i, j in differing],
         )
+
+
+def _contradict(facts: Facts, i: int, j: int) -> bool:
+    """Whether two masks of one size have other pixel counts; of different sizes, nobody can tell."""
+    same_size = bool((facts.mask_sizes[i] == facts.mask_sizes[j]).all())
+    return same_size and facts.counts_of(i) != facts.counts_of(j)
 
 
 def _file(facts: Facts, i: int) -> str:
