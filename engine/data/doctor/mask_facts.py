@@ -57,7 +57,10 @@ def _palette(sample: Listed) -> bytes:
     assert sample.mask is not None
     try:
         with Image.open(sample.mask) as image:
-            return bytes(image.getpalette("RGB") or ()) if image.mode == "P" else b""
+            if image.mode != "P" or image.palette is None:
+                return b""
+            mode, colours = image.palette.getdata()  # from the header; getpalette() decodes the picture
+            return bytes(colours) if mode == "RGB" else bytes(image.getpalette("RGB") or ())
     except BROKEN:  # no picture, but masks that its reader draws
         return b""
 
@@ -97,16 +100,27 @@ def borders(pixels: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Rim and ramp, each (h, w), of (h, w) ids or (h, w, 3) colours."""
     rim = np.zeros(pixels.shape[:2], bool)
     ramp = np.zeros(pixels.shape[:2], bool)
-    for p, rim_along, ramp_along in ((pixels, rim, ramp), (pixels.swapaxes(0, 1), rim.T, ramp.T)):
-        step = p[1:] != p[:-1]  # (h - 1, w) between a pixel and the one below
+    for axis in (0, 1):
+        before, after = _along(axis, None, -1), _along(axis, 1, None)
+        step = pixels[after] != pixels[before]  # between a pixel and the next one
         step = step.any(-1) if step.ndim == 3 else step
-        rim_along[1:] |= step
-        rim_along[:-1] |= step
-        row, column = np.nonzero(step[1:] & step[:-1])  # the middle of three, unlike both its neighbours
-        above, here, below = p[row, column], p[row + 1, column], p[row + 2, column]
-        between = (np.minimum(above, below) <= here) & (here <= np.maximum(above, below))
-        ramp_along[row + 1, column] |= between.all(-1) if between.ndim == 2 else between
+        rim[after] |= step
+        rim[before] |= step
+        here = np.nonzero(
+            step[after] & step[before]
+        )  # of three in a row the first; the middle differs from both
+        first, middle, last = (pixels[_moved(here, axis, by)] for by in (0, 1, 2))
+        between = (np.minimum(first, last) <= middle) & (middle <= np.maximum(first, last))
+        ramp[_moved(here, axis, 1)] |= between.all(-1) if between.ndim == 2 else between
     return rim, ramp
+
+
+def _along(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
+    return (slice(None),) * axis + (slice(start, stop),)
+
+
+def _moved(places: tuple[NDArray, ...], axis: int, by: int) -> tuple[NDArray, ...]:
+    return tuple(place + by if a == axis else place for a, place in enumerate(places))
 
 
 def _count(pixels: NDArray) -> tuple[NDArray, Counts]:

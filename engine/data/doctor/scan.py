@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
+from sys import intern
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,7 +85,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         dhash=np.zeros(num_images, np.uint64),
         thumbs=np.zeros((num_images, THUMB_PX, THUMB_PX), np.uint8),
     )
-    entries: list[NDArray] = []
+    entries = bytearray()  # grows in one piece: many small arrays would keep the heap from shrinking
     palettes: dict[bytes, int] = {}
     for i, (mask, image) in enumerate(_read_all(listing.samples)):
         _keep_mask(facts, i, mask, entries, palettes)
@@ -92,8 +93,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
             _keep_image(facts, i, image)
         progress(i + 1, n)
     facts.palettes.extend(palettes)
-    whole = np.concatenate(entries) if entries else facts.entries
-    return replace(facts, entries=whole)
+    return replace(facts, entries=np.frombuffer(entries, ENTRY))
 
 
 def _read_all(samples: list[Listed]) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:
@@ -107,10 +107,8 @@ def _read(sample: Listed) -> tuple[MaskFacts, ImageFacts | None]:
     return read_mask(sample), read_image(sample.image) if sample.image else None
 
 
-def _keep_mask(
-    facts: Facts, i: int, mask: MaskFacts, entries: list[NDArray], palettes: dict[bytes, int]
-) -> None:
-    facts.forms.append(mask.form)
+def _keep_mask(facts: Facts, i: int, mask: MaskFacts, entries: bytearray, palettes: dict[bytes, int]) -> None:
+    facts.forms.append(intern(mask.form))
     if mask.problem:
         facts.mask_problems[i] = mask.problem
         return
@@ -119,13 +117,13 @@ def _keep_mask(
     rows = np.zeros(len(mask.values), ENTRY)
     rows["file"], rows["value"], rows["count"] = i, mask.values, mask.counts
     rows["rim"], rows["ramp"] = mask.rims, mask.ramps
-    entries.append(rows)
+    entries += rows.tobytes()
     if mask.palette:
         facts.palette_of[i] = palettes.setdefault(mask.palette, len(palettes))
 
 
 def _keep_image(facts: Facts, i: int, image: ImageFacts) -> None:
-    facts.modes.append(image.mode)
+    facts.modes.append(intern(image.mode))
     if image.problem:
         facts.image_problems[i] = image.problem
         return
