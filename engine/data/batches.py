@@ -19,6 +19,7 @@ from engine.data.augment import MAX_LEVEL, Augment
 from engine.data.order import Draw, SampleOrder
 from engine.data.resident import Resident, read_or_error
 from engine.data.sample import DataError, Dataset, Sample
+from engine.data.skipping import next_readable, note_or_raise
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,12 @@ class TrainBatches:
         """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there."""
         updates = (self.order.update(s, self.rank, self.world_size) for s in count(step))
         for results, draws in _load(self.dataset, updates, self.workers):
-            samples = _all_or_raise(results)
+            samples = [
+                result if isinstance(result, Sample) else next_readable(self.dataset, draw.index, result)
+                for result, draw in zip(results, draws, strict=True)
+            ]
             images, labels = _pad(samples, self.augment.ignore_index)
-            parameters = [self.augment.parameters(s.id, d.epoch) for s, d in zip(samples, draws, strict=True)]
+            parameters = [self.augment.parameters(self.dataset.ids[d.index], d.epoch) for d in draws]
             sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
             images, labels = _to(self.device, images), _to(self.device, labels)
             yield Batch(*self.augment(images, labels, sizes, parameters), [s.id for s in samples])
@@ -79,11 +83,16 @@ def scoring_batches(
     max_px: int = 1 << 21,
     workers: int | str = "auto",
 ) -> Iterator[Batch]:
-    """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`."""
+    """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`.
+
+    Images that the set skips are in no batch; `dataset.skipped` has them.
+    """
     groups = _equal_sizes(dataset.sizes(), max_px)[rank::world_size]
     plan = ([Draw(index, 0) for index in group] for group in groups)
-    for results, _ in _load(dataset, plan, num_workers(dataset, workers, world_size)):
-        samples = _all_or_raise(results)
+    for results, draws in _load(dataset, plan, num_workers(dataset, workers, world_size)):
+        samples = _readable(dataset, results, draws)
+        if not samples:
+            continue
         images = torch.stack([s.image for s in samples])  # (B, 3, h, w)
         labels = torch.stack([s.labels for s in samples])  # (B, h, w)
         yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
@@ -135,11 +144,11 @@ def _unzip(pairs: list[tuple[Sample | DataError, Draw]]) -> tuple[list[Sample | 
     return [result for result, _ in pairs], [draw for _, draw in pairs]
 
 
-def _all_or_raise(results: list[Sample | DataError]) -> list[Sample]:
-    for result in results:
+def _readable(dataset: Dataset, results: list[Sample | DataError], draws: list[Draw]) -> list[Sample]:
+    for result, draw in zip(results, draws, strict=True):
         if isinstance(result, DataError):
-            raise result
-    return results
+            note_or_raise(dataset, draw.index, result)
+    return [result for result in results if isinstance(result, Sample)]
 
 
 def _pad(samples: list[Sample], ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -165,6 +174,6 @@ def _equal_sizes(sizes: list[tuple[int, int]], max_px: int) -> list[list[int]]:
         by_size.setdefault(size, []).append(index)
     groups = []
     for (h, w), indices in by_size.items():
-        length = max(1, max_px // (h * w))
+        length = max(1, max_px // max(1, h * w))
         groups += [indices[i : i + length] for i in range(0, len(indices), length)]
     return groups

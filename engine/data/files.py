@@ -1,12 +1,10 @@
 """A data set of picture files: pairs of an image and its mask, and how the mask's values become labels.
 
-A format (voc.py, folder.py, ...) is a function that finds the pairs and builds a `FileDataset`; below stand
-the checks that the formats share. Knows nothing of batches, augmentation or any one layout.
+A format (voc.py, folder.py, ...) is a function that finds the pairs and builds a `FileDataset`. Knows nothing
+of batches, augmentation or any one layout.
 """
 
-import difflib
 import hashlib
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +13,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.data.images import decode_image, decode_mask, orientation_of, shown_size, turn
+from engine.data.images import decode_image, decode_mask, read_header, turn
 from engine.data.masks import Labels, Mapping
-from engine.data.sample import DataError, Palette, Sample, first_few
+from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class FileDataset:
     ):
         self.ids = [pair.id for pair in pairs]
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
+        self.skipped: Skipped | None = None
         self._pairs = list(pairs)
         self._to_labels, self._read_mask, self._mask_bytes = to_labels, read_mask, mask_bytes
 
@@ -99,11 +98,20 @@ class FileDataset:
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8: those of `self[index]`; of the image only the header is read."""
         pair = self._pairs[index]
-        return torch.from_numpy(self._labels(pair, shown_size(pair.image), orientation_of(pair.image)))
+        return torch.from_numpy(self._labels(pair, *read_header(pair.image)))
 
     def sizes(self) -> list[tuple[int, int]]:
-        """(h, w) in pixels of each image as it is shown, without decoding it."""
-        return [shown_size(pair.image) for pair in self._pairs]
+        """(h, w) in pixels of each image as it is shown, undecoded; (0, 0) of one that is skipped."""
+        sizes = []
+        for pair in self._pairs:
+            try:
+                sizes.append(read_header(pair.image)[0])
+            except UnreadableSample as error:
+                if self.skipped is None:
+                    raise
+                self.skipped.note(pair.id, error)
+                sizes.append((0, 0))
+        return sizes
 
     def fingerprint(self) -> str:
         """Of classes, mapping, ids, bytes of masks and, as those take long to read, file sizes of images."""
@@ -113,7 +121,9 @@ class FileDataset:
                 mask = hashlib.sha256(self._mask_bytes(pair)).hexdigest()
                 num_bytes = pair.image.stat().st_size
             except OSError as error:
-                raise DataError(f"{pair.id} cannot be read: {error}.") from error
+                if self.skipped is None:
+                    raise UnreadableSample(f"{error.filename} cannot be read: {error.strerror}.") from error
+                mask, num_bytes = "unreadable", 0
             digest.update(f"{pair.id} {num_bytes} {mask}\n".encode())
         digest.update(self._to_labels.identity().encode())
         return digest.hexdigest()
@@ -132,54 +142,3 @@ class FileDataset:
             (h, w), (mask_h, mask_w) = shown, labels.shape
             raise DataError(f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.")
         return labels
-
-
-def names_in(folder: Path) -> set[str]:
-    """File names directly in a folder; none where it does not exist.
-
-    Raises:
-        DataError: it may not be read.
-    """
-    try:
-        return {path.name for path in folder.iterdir()}
-    except FileNotFoundError:
-        return set()
-    except OSError as error:
-        raise DataError(f"The folder {folder} cannot be read: {error.strerror or error}.") from error
-
-
-def require_files(pairs: Sequence[Pair]) -> None:
-    """Raises DataError with the number and the first few of the images, or masks, that are not there."""
-    for what in ("image", "mask"):
-        paths: list[Path] = [getattr(pair, what) for pair in pairs]
-        there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
-        missing = [str(path) for path in paths if path.name not in there[path.parent]]
-        if missing:
-            raise DataError(f"{len(missing)} of {len(paths)} {what} files are missing: {first_few(missing)}.")
-
-
-def ids_in_list(path: Path) -> list[str]:
-    """The ids that a text file names, one a line.
-
-    Raises:
-        DataError: it cannot be read, names none, or names one twice.
-    """
-    try:
-        ids = path.read_text().split()
-    except (OSError, UnicodeDecodeError) as error:
-        raise DataError(f"The list {path} cannot be read: {error}.") from error
-    if not ids:
-        raise DataError(f"Split {path.stem!r} is empty: {path} names no image.")
-    twice = sorted(id for id, uses in Counter(ids).items() if uses > 1)
-    if twice:
-        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line an image.")
-    return ids
-
-
-def no_split(split: str, missing: Path, there: Sequence[str]) -> DataError:
-    """The error for a split that does not exist, with those that do."""
-    close = difflib.get_close_matches(split, there, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return DataError(
-        f"No split {split!r}: {missing} is missing. Splits there: {', '.join(there) or 'none'}.{hint}"
-    )

@@ -16,9 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from engine.data.sample import DataError
+from engine.data.sample import DataError, UnreadableSample
 
-REMEDY = "Replace it, or take its id out of the split."
+REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 # What Pillow raises on broken headers and streams, its own bomb alarm included.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
@@ -26,24 +26,19 @@ BROKEN = (
 )  # fmt: skip
 
 
-def shown_size(path: Path) -> tuple[int, int]:
-    """(h, w) of the picture as it is shown, without decoding it."""
-    with _opened(path) as image:
+def read_header(path: Path) -> tuple[tuple[int, int], int]:
+    """(h, w) of the picture as it is shown, and its EXIF orientation, 1 (upright) to 8; undecoded."""
+    with _opened(path) as image, _naming(path):
+        orientation = _orientation(image)
         h, w = image.height, image.width
-        return (w, h) if _orientation(image) >= 5 else (h, w)
-
-
-def orientation_of(path: Path) -> int:
-    """The EXIF orientation, 1 (upright) to 8, without decoding."""
-    with _opened(path) as image:
-        return _orientation(image)
+        return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
 def decode_image(path: Path) -> tuple[NDArray[np.uint8], int]:
     """(h, w, 3) RGB as it is shown, and the EXIF orientation that was applied.
 
     Raises:
-        DataError: no picture, damaged, too large, or of pixels that have no fixed range.
+        UnreadableSample: no picture, damaged, too large, or of pixels that have no fixed range.
     """
     with _opened(path) as image, _naming(path):
         orientation = _orientation(image)
@@ -78,7 +73,7 @@ def _as_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
         grey = (np.asarray(image) >> 8).astype(np.uint8)  # (h, w)
         return np.repeat(grey[..., None], 3, axis=2)  # (h, w, 3)
     if image.mode in ("I", "F"):
-        raise DataError(
+        raise UnreadableSample(
             f"{path} holds 32-bit pixels (mode {image.mode}), whose black and white nobody can tell. "
             "Save it with 8 or 16 bits a channel."
         )
@@ -95,29 +90,31 @@ def _opened(path: Path) -> Image.Image:
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
-        raise DataError(_bomb(path, str(error))) from error
+        raise UnreadableSample(_bomb(path, str(error))) from error
     except BROKEN as error:
-        raise DataError(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
+        raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         image.close()
-        raise DataError(_bomb(path, f"{image.width}x{image.height} px, more than the {limit:,} allowed"))
+        raise UnreadableSample(
+            _bomb(path, f"{image.width}x{image.height} px, more than the {limit:,} allowed")
+        )
     return image
 
 
 def _bomb(path: Path, what: str) -> str:
     return (
         f"{path} is refused as a decompression bomb: {what}. If the picture is meant, cut it into tiles; "
-        "otherwise take its id out of the split."
+        "otherwise take its id out of the split, or type data.on_error=skip."
     )
 
 
 @contextmanager
 def _naming(path: Path) -> Iterator[None]:
-    """What Pillow raises becomes a DataError that names the file."""
+    """What Pillow raises becomes an UnreadableSample that names the file."""
     try:
         yield
     except DataError:
         raise
     except BROKEN as error:
-        raise DataError(f"{path} is damaged: {error}. {REMEDY}") from error
+        raise UnreadableSample(f"{path} is damaged: {error}. {REMEDY}") from error

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from engine.data.sample import DataError, Dataset, Sample
+from engine.data.sample import DataError, Dataset, Sample, UnreadableSample
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
 SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever else runs here
@@ -19,13 +19,15 @@ SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever
 class Resident:
     """A Dataset whose samples are tensors in memory.
 
+    Where the set skips unreadable samples, their error is kept in their place and raised at each use.
+
     Raises:
         DataError: samples that cannot be read; all are tried, the first few named.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]):
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
-        self.ignore_index = dataset.ignore_index
+        self.ignore_index, self.skipped = dataset.ignore_index, dataset.skipped
         self._fingerprint = dataset.fingerprint()
         self._samples = _read_all(dataset, device, progress)
 
@@ -33,13 +35,19 @@ class Resident:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
+        sample = self._samples[index]
+        if isinstance(sample, UnreadableSample):
+            raise sample
+        return sample
 
     def labels(self, index: int) -> torch.Tensor:
         return self._samples[index].labels
 
     def sizes(self) -> list[tuple[int, int]]:
-        return [(s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
+        return [
+            (0, 0) if isinstance(s, UnreadableSample) else (s.labels.shape[0], s.labels.shape[1])
+            for s in self._samples
+        ]
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -69,11 +77,17 @@ def free_ram_bytes() -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def _read_all(dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]) -> list[Sample]:
-    samples, problems = [], []
+def _read_all(
+    dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]
+) -> list[Sample | UnreadableSample]:
+    samples: list[Sample | UnreadableSample] = []
+    problems = []
     with ThreadPoolExecutor() as pool:  # decoding runs outside the interpreter lock
         for result in pool.map(lambda index: read_or_error(dataset, index), range(len(dataset))):
-            if isinstance(result, DataError):
+            if isinstance(result, UnreadableSample) and dataset.skipped is not None:
+                dataset.skipped.note(dataset.ids[len(samples) + len(problems)], result)
+                samples.append(result)
+            elif isinstance(result, DataError):
                 problems.append(result)
             else:
                 samples.append(Sample(result.id, result.image.to(device), result.labels.to(device)))

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.files import FileDataset, Pair, ids_in_list, no_split, require_files
+from engine.data.files import FileDataset, Pair
+from engine.data.listing import ids_in_list, no_split, require_files
 from engine.data.masks import SameIds
 from engine.data.sample import DataError, Palette
 

@@ -121,14 +121,20 @@ def explain_table(recipe: Recipe) -> Table:
     return table
 
 
-def facts_below(scores: Scores) -> str:
-    """What has to be known beside the means: the baseline, absent classes, void pixels."""
+def facts_below(scores: Scores, skipped: Sequence[str] = ()) -> str:
+    """What has to be known beside the means: the baseline, absent classes, void pixels, skipped images."""
     absent = f"{len(scores.absent)} classes are absent and not averaged ({escape(', '.join(scores.absent))})"
     return (
         f"Predicting background everywhere: mIoU {scores.baseline:.4f}. "
         f"{absent if scores.absent else 'Every class is present'}. "
         f"{scores.num_pixels:,} labelled pixels, {scores.num_void:,} void pixels left out."
+        + (f"\n[bold]Not scored:[/] {skipped_images(skipped)}" if skipped else "")
     )
+
+
+def skipped_images(ids: Sequence[str]) -> str:
+    """How many images could not be read, and which."""
+    return f"{len(ids)} image{'s' * (len(ids) > 1)} could not be read: {escape(', '.join(ids))}."
 
 
 def _best_in_bold(values: list[float]) -> list[str]:

@@ -7,8 +7,9 @@ from rich.console import Console
 
 import engine.data
 from engine import __version__
+from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, explain, load_recipe
-from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table
+from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table, skipped_images
 from engine.reporting.html import write_report
 from engine.reporting.journal import Journal, JsonLog
 from engine.reporting.pictures import sheet
@@ -18,7 +19,7 @@ from engine.scoring.ensembling import ensemble_report, group_candidates, load_me
 from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
 from engine.training.checkup import check_data
-from engine.training.distributed import Process, stop_process, wait_for_all
+from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import Plan, fit
 from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
@@ -30,6 +31,7 @@ MAY_CHANGE = (
     "data.resident",
     "data.workers",
     "data.doctor",
+    "data.on_error",
     "log.",
     "output.",
     "train.compile",
@@ -82,6 +84,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
             )
     finally:
         journal.close()
+    _report_skipped(session, console)
     if not finished:
         console.print(
             f"Stopped after step {step.count}; the state is saved. Type --resume behind the same command."
@@ -178,6 +181,23 @@ def _introduction(run: RunFolder, session: Session) -> str:
     )
 
 
+def _report_skipped(session: Session, console: Console) -> None:
+    """Say which images no process could read, and what was done instead."""
+    for what, dataset, done in (
+        (session.recipe.data.train, session.train, "The next one of the split was trained on in its place."),
+        (session.recipe.data.select or session.recipe.data.val, session.val, "Scores are of the others."),
+    ):
+        if dataset.skipped is None:
+            continue
+        here = set(skipped_ids(dataset))
+        flags = torch.tensor([id in here for id in dataset.ids], dtype=torch.int64)
+        flags = flags.to(session.process.device)
+        sum_in_place(session.process, [flags])
+        ids = [id for id, flag in zip(dataset.ids, flags.tolist(), strict=True) if flag]
+        if ids:
+            console.print(f"{what}: {skipped_images(ids)} {done}")
+
+
 def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> None:
     """Score the kept checkpoints alone and together on val, write it down, say where it lies."""
     groups = group_candidates([run])
@@ -201,7 +221,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
         sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)
     write_report(run, pictures, val.palette, val.ignore_index)
     console.print(scores_table(scores, val.class_names))
-    console.print(facts_below(next(iter(scores.values()))))
+    console.print(facts_below(next(iter(scores.values())), skipped_ids(val)))
     if not recipe.data.select:
         console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():

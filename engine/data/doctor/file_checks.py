@@ -39,9 +39,11 @@ def damaged(facts: Facts) -> Iterator[Finding]:
             first = found[min(found)]
             yield finding(
                 "damaged",
-                SPOILS,
+                HURTS if facts.listing.may_skip else SPOILS,
                 f"{len(found)} {what} file{_s(found)} cannot be read. {first}",
-                "Training stops when it comes to one, perhaps after hours.",
+                "Training leaves them out."
+                if facts.listing.may_skip
+                else "Training stops when it comes to one, perhaps after hours.",
                 f"Fetch them again; or leave them out: {FIX}",
                 [str(samples[i].image if what == "image" else samples[i].name) for i in sorted(found)],
             )

@@ -19,6 +19,7 @@ from engine.data.doctor.mask_facts import borders, has_colours, pack
 from engine.data.doctor.meaning import Meaning, colour_of
 from engine.data.doctor.scan import Facts
 from engine.data.files import FileDataset
+from engine.data.masks import Colours, SameIds
 from engine.data.sample import DataError
 from engine.data.voc import voc_palette
 
@@ -166,6 +167,9 @@ def _require_copyable(facts: Facts, root: Path) -> None:
         raise DataError(f"--fix copies splits that can be opened, and {split} cannot: {message}")
     if not facts.listing.has_files:
         raise DataError("--fix copies files, and this data.format has none.")
+    mapping = facts.listing.mapping
+    if not isinstance(mapping, SameIds | Colours):
+        raise DataError("--fix writes label ids or class colours, and masks of this data.format hold others.")
     outside = [s for s in facts.listing.samples if not _is_below(s, root)]
     if outside:
         raise DataError(f"--fix copies what lies in data.root, {root}; {outside[0].name} lies elsewhere.")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.data.images import BROKEN, decode_image, shown_size
+from engine.data.images import BROKEN, decode_image, read_header
 from engine.data.sample import DataError
 
 THUMB_PX = 32
@@ -37,10 +37,10 @@ class ImageFacts:
 def read_image(path: Path) -> ImageFacts:
     """The facts of an image file, or why there are none. Reads all of it, so that a cut is seen."""
     try:
-        size = shown_size(path)
+        size, orientation = read_header(path)
         content = path.read_bytes()
         with Image.open(io.BytesIO(content)) as image:
-            mode, is_jpeg, stored = image.mode, image.format == "JPEG", (image.height, image.width)
+            mode, is_jpeg = image.mode, image.format == "JPEG"
             image.draft("L", DRAFT_PX)
             grey = image.convert("L") if is_jpeg else Image.fromarray(decode_image(path)[0]).convert("L")
     except DataError as error:
@@ -51,7 +51,7 @@ def read_image(path: Path) -> ImageFacts:
     return ImageFacts(
         mode=mode,
         size=size,
-        is_turned=size != stored,
+        is_turned=orientation >= 5,
         sha256=hashlib.sha256(content).digest(),
         dhash=int.from_bytes(np.packbits(np.diff(small, axis=1) > 0).tobytes(), "big"),
         thumb=np.asarray(grey.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)),

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.files import FileDataset
+from engine.data.listing import IMAGE_ENDINGS
 from engine.data.masks import Mapping, SameIds
 from engine.data.sample import DataError, Dataset, Palette
 
@@ -26,7 +27,9 @@ class Listed:
 
     @property
     def name(self) -> str:
-        return str(self.mask or self.id)
+        if self.mask is not None and self.mask.suffix.lower() in IMAGE_ENDINGS:
+            return str(self.mask)
+        return str(self.image or self.id)  # one file holds the masks of all, or none does
 
 
 @dataclass(frozen=True)
@@ -34,7 +37,7 @@ class Listing:
     """All samples of a recipe.
 
     splits: name -> (n,) indices into `samples`. refused: split -> what its reader says. train, scored: the
-    splits by their use. has_known_colours: `palette` is that of the data, not one that Trident made up.
+    splits by their use. may_skip: a file that cannot be read ends no run. has_known_colours: `palette` is that of the data, not one that Trident made up.
     """
 
     samples: list[Listed]
@@ -47,6 +50,7 @@ class Listing:
     ignore_index: int
     mapping: Mapping
     has_known_colours: bool
+    may_skip: bool
 
     @property
     def has_files(self) -> bool:
@@ -94,7 +98,8 @@ def list_samples(section, open_split: Opener, class_names: tuple[str, ...]) -> L
         palette=opened.palette if opened else (),
         ignore_index=ignore_index,
         mapping=opened.mapping if isinstance(opened, FileDataset) else same_ids,
-        has_known_colours=isinstance(section.classes, str),
+        has_known_colours=isinstance(section.classes, str) or not isinstance(section.classes[0], str),
+        may_skip=section.on_error == "skip",
     )
 
 

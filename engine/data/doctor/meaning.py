@@ -79,7 +79,7 @@ class Meaning:
         for form in set(self.facts.forms) - {""}:
             own = forms[e["file"]] == form
             values = np.unique(e["value"][own])
-            if has_colours(form) and len(values) > 1024:  # of photos: ask for those of the table alone
+            if has_colours(form) and len(values) > 1024:  # of photos: ask for the likely ones
                 values = values[np.isin(values, [*self.table, *self.table_reversed])]
             known = {int(v): label_of(self.facts.listing.mapping, int(v), form) for v in values}
             labels[own] = [known.get(int(v), OUTSIDE) for v in e["value"][own]]
@@ -126,9 +126,9 @@ class Meaning:
         if not facts.listing.has_known_colours:
             return permuted
         for number, used in self._used_of_palette.items():
-            ids = [self.table.get(colour_of(facts.palettes[number], value)) for value in used]
-            wrong = [id != value for id, value in zip(ids, used, strict=True)]
-            if None not in ids and any(wrong):
+            meant = [self.table.get(colour_of(facts.palettes[number], value)) for value in used]
+            read = [label_of(facts.listing.mapping, value, "uint8") for value in used]
+            if None not in meant and meant != read:
                 permuted |= facts.palette_of == number
         return permuted
 

@@ -171,7 +171,9 @@ def test_the_fingerprint_tells_splits_classes_and_images_apart(voc_folder):
 
 def test_open_split_reads_what_the_section_says(voc_folder):
     names = [f"class {id}" for id in range(16)]
-    section = SimpleNamespace(format="voc", root=str(voc_folder), classes=names, ignore_index=255)
+    section = SimpleNamespace(
+        format="voc", root=str(voc_folder), classes=names, ignore_index=255, on_error="raise"
+    )
     dataset = open_split(section, "val")
     assert len(dataset) == 4 and dataset.class_names == tuple(names)
     section.classes = "voc21"

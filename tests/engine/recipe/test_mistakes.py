@@ -82,9 +82,18 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("eval.scales=[]", "expected a list of at least 1, got []"),
         ("seed=-1", "expected at least 0, got -1"),
         # choices
-        ("data.format=vocc", "expected one of voc, synthetic, got 'vocc'; did you mean voc?"),
+        (
+            "data.format=vocc",
+            "expected one of voc, folder, coco, coco_stuff, ade20k, cityscapes, camvid, synthetic, "
+            "got 'vocc'; did you mean voc?",
+        ),
         ("data.resident=disc", "expected one of auto, gpu, ram, disk, got 'disc'; did you mean disk?"),
-        ("data.classes=voc", "expected one of voc21, scenes6 or a list, got 'voc'; did you mean voc21?"),
+        (
+            "data.classes=voc",
+            "expected one of voc21, ade150, cityscapes19, camvid11, coco_stuff171, scenes6 or a list, "
+            "got 'voc'; did you mean voc21?",
+        ),
+        ("data.on_error=ignore", "expected one of raise, skip, got 'ignore'"),
         ("model.variant=b6", "expected one of b0, b1, b2, b3, b4, b5, got 'b6'"),
         ("model.variant=B2", "expected one of b0, b1, b2, b3, b4, b5, got 'B2'; did you mean b2?"),
         ("keep.metric=miou", "expected one of mIoU, mAcc, aAcc, got 'miou'; did you mean mIoU?"),
@@ -148,7 +157,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ),
         ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric"),
         ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight"),
-        ("output.folder=x", "unknown key. Keys here: dir"),
+        ("output.path=x", "unknown key. Keys here: dir"),
     ],
 )
 def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) -> None:

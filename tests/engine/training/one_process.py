@@ -54,6 +54,8 @@ Found = dict[str, Tensor]
 class MixedSizes:
     """Scenes cut to several sizes; remembers which were read."""
 
+    skipped = None
+
     def __init__(self) -> None:
         self.scenes = SyntheticScenes("val", 7, size_px=48)
         self.ids, self.class_names = self.scenes.ids, self.scenes.class_names

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -99,10 +98,11 @@ class Tree:
         whole = path.read_bytes()
         path.write_bytes(whole[: int(share * len(whole))])
 
-    def section(self, **values) -> SimpleNamespace:
+    def section(self, **values):
         """A recipe's `data`."""
-        data = {"format": "voc", "root": str(self.root), "train": "train", "val": "val", "select": None}
-        return SimpleNamespace(**{**data, "classes": "voc21", "ignore_index": 255, **values})
+        from engine.recipe.sections import Data
+
+        return Data.model_validate({"format": "voc", "root": str(self.root), "train": "train", **values})
 
     def examine(self, **values):
         """What the doctor finds, as `section(**values)` reads the tree."""

@@ -132,8 +132,6 @@ def test_a_split_that_cannot_be_opened_is_refused(tree, tmp_path) -> None:
 
 
 def test_drawn_scenes_have_no_files_to_copy(tree, tmp_path) -> None:
-    from types import SimpleNamespace
-
-    scenes = SimpleNamespace(train_samples=2, val_samples=2, size=32, seed=0)
+    scenes = {"train_samples": 2, "val_samples": 2, "size": 32}
     with pytest.raises(DataError, match="has none"):
-        fix(tree, tmp_path / "x", format="synthetic", root=None, classes="scenes6", synthetic=scenes)
+        fix(tree, tmp_path / "x", format="synthetic", root=None, synthetic=scenes)
