@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from engine.data.doctor.findings import FIX, SPOILS, Finding, finding, first_few
+from engine.data.doctor.mask_facts import has_colours, shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
 
@@ -58,7 +59,7 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
             own = np.isin(e["file"], found)
             colours, place = np.unique(e["value"][own], return_inverse=True)
             pixels = np.bincount(place, e["count"][own])
-            common = [f"({c >> 16}, {c >> 8 & 255}, {c & 255})" for c in colours[np.argsort(-pixels)]]
+            common = [shown(int(colour), "x3") for colour in colours[np.argsort(-pixels)]]
             what += f": {first_few(common)}"
             remedy = "Give the class of each colour where the recipe's format takes colours, or export ids."
         files = [facts.listing.samples[i].name for i in found]
@@ -137,21 +138,29 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
     bad = (meaning.labels == OUTSIDE) & ~meaning.is_blend & ~explained[e["file"]]
     if not bad.any():
         return
-    values = [int(value) for value in np.unique(e["value"][bad])]
-    names = facts.listing.class_names
-    each = [f"{v} ({e['count'][bad & (e['value'] == v)].sum():,} pixels)" for v in values[:5]]
-    more = f" and {len(values) - 5} more values" if len(values) > 5 else ""
-    hint = f"Name every class: data.classes=[..., {len(values)} more]"
-    if len(values) == 1:
-        hint = f"If {values[0]} is void: data.ignore_index={values[0]}. If it is a class, name it in data.classes"
-    if values == [len(names)]:
-        hint += ". If ids run from 1 and 0 is void, subtract 1 from each"
+    names, void = facts.listing.class_names, facts.listing.ignore_index
+    values, first, place = np.unique(e["value"][bad], return_index=True, return_inverse=True)
+    pixels = np.bincount(place, e["count"][bad])
+    forms = [facts.forms[file] for file in e["file"][bad][first]]
+    each = [f"{shown(int(values[i]), forms[i])} ({pixels[i]:,.0f} pixels)" for i in np.argsort(-pixels)]
     yield finding(
         "unknown_values",
         SPOILS,
-        f"values outside the {len(names)} classes (0..{len(names) - 1}, void {facts.listing.ignore_index}): "
-        f"{', '.join(each)}{more}",
-        "No class has these ids; training stops when it comes to one.",
-        f"{hint}.",
+        f"values outside the {len(names)} classes ({names[0]} to {names[-1]}, void {void}): {first_few(each)}",
+        "No class has these values; training stops when it comes to one.",
+        _remedy_of_outside(facts, values.tolist(), has_colours(forms[0])),
         [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
     )
+
+
+def _remedy_of_outside(facts: Facts, values: list[int], are_colours: bool) -> str:
+    if are_colours:
+        return "Give each class its colour in data.classes, and those of void in data.folder.void_colours."
+    if len(values) > 1:
+        return "Name every class in data.classes, by id; or export these masks again."
+    remedy = (
+        f"If {values[0]} is void: data.ignore_index={values[0]}. If it is a class, name it in data.classes."
+    )
+    if values == [len(facts.listing.class_names)]:
+        remedy += " If ids run from 1 and 0 is void, subtract 1 from each."
+    return remedy

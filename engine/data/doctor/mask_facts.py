@@ -90,6 +90,11 @@ def has_colours(form: str) -> bool:
     return form.endswith(("x3", "x4"))
 
 
+def shown(value: int, form: str) -> str:
+    """A value as people write it."""
+    return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if has_colours(form) else str(value)
+
+
 def pack(colours: NDArray) -> NDArray[np.uint32]:
     """(..., 3) uint8 -> (...) 0xRRGGBB"""
     wide = colours.astype(np.uint32)

@@ -78,9 +78,10 @@ class Meaning:
         labels = np.full(len(e), OUTSIDE)
         for form in set(self.facts.forms) - {""}:
             own = forms[e["file"]] == form
-            values = np.unique(e["value"][own])
+            values, place = np.unique(e["value"][own], return_inverse=True)
             if has_colours(form) and len(values) > 1024:  # of photos: ask for the likely ones
-                values = values[np.isin(values, [*self.table, *self.table_reversed])]
+                frequent = values[np.argsort(-np.bincount(place, e["count"][own]))[:64]]
+                values = np.union1d(frequent, values[np.isin(values, [*self.table, *self.table_reversed])])
             known = {int(v): label_of(self.facts.listing.mapping, int(v), form) for v in values}
             labels[own] = [known.get(int(v), OUTSIDE) for v in e["value"][own]]
         return labels

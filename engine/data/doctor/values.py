@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data.doctor.mask_facts import has_colours
+from engine.data.doctor.mask_facts import has_colours, shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
 
@@ -14,7 +14,7 @@ MAX_ROWS = 256  # the most frequent; where photos stand in place of masks there 
 def value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
     """Rows of value, name ("void", "unknown" or a class), masks, and share: split -> of all its pixels.
 
-    A colour is written "r g b". The values of blended borders stand in one row, "blends".
+    A colour is written (r, g, b). The values of blended borders stand in one row, "blends".
     """
     listing, entries = facts.listing, facts.entries
     keys = np.where(meaning.is_blend, -1, entries["value"])  # (k,)
@@ -41,9 +41,7 @@ def value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
 def _value(key: int, form: str) -> int | str:
     if key < 0:
         return "blends"
-    if has_colours(form):
-        return f"{key >> 16} {key >> 8 & 255} {key & 255}"
-    return key
+    return shown(key, form) if has_colours(form) else key
 
 
 def _name(facts: Facts, label: int) -> str:
