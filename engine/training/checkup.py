@@ -1,4 +1,4 @@
-"""The doctor at the start of a run: it stops what would be wasted, and looks once at each state of the data."""
+"""The doctor at the start of a run: it stops what would be wasted, and sees each state of the data once."""
 
 import hashlib
 import json

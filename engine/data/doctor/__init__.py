@@ -1,6 +1,7 @@
 """The doctor: what is wrong with a data set, found in one pass over its files, before a training is wasted.
 
-`list_samples_of` finds the samples, `examine` reads and checks them. Knows nothing of consoles, run folders or training.
+`list_samples_of` finds the samples, `examine` reads and checks them. Knows nothing of consoles, run folders
+or training.
 """
 
 from collections.abc import Callable

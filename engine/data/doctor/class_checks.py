@@ -16,14 +16,13 @@ MAX_WEIGHT = 10.0  # of a class in the loss: one of a handful of pixels must not
 
 
 class ClassCounts:
-    """pixels, masks: split -> (C,) labelled pixels of each class, masks that hold it. void: split -> pixels."""
+    """pixels, masks: split -> (C,) labelled pixels of each class, and masks that hold it."""
 
     def __init__(self, facts: Facts, meaning: Meaning):
         num_classes, e = len(facts.listing.class_names), facts.entries
         self.labels = meaning.labels
         self.pixels: dict[str, NDArray[np.int64]] = {}
         self.masks: dict[str, NDArray[np.int64]] = {}
-        self.void: dict[str, int] = {}
         for split, indices in facts.listing.splits.items():
             own = np.isin(e["file"], indices)
             is_class = own & (meaning.labels >= 0) & (meaning.labels != facts.listing.ignore_index)
@@ -33,7 +32,6 @@ class ClassCounts:
             pairs = np.unique(np.stack([e["file"][is_class], labels]), axis=1)
             self.pixels[split] = pixels
             self.masks[split] = np.bincount(pairs[1], minlength=num_classes)
-            self.void[split] = int(e["count"][own & (meaning.labels == facts.listing.ignore_index)].sum())
 
     def share(self, split: str) -> NDArray[np.float64]:
         """(C,) of the labelled pixels of a split; zeros where it has none."""
@@ -99,8 +97,8 @@ def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterat
             "rare_classes",
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {split}: {listed}",
-            "The loss is a mean over pixels, so these classes hardly move it; they are learned late or never.",
-            f"loss.0.class_weights={_weights(share)} where loss.0 is cross_entropy, and keep dice in the loss",
+            "The loss is a mean over pixels, so these classes hardly move it: learned late, or never.",
+            f"loss.0.class_weights={_weights(share)} where loss.0 is cross_entropy; keep dice in the loss.",
         )
 
 

@@ -1,4 +1,4 @@
-"""Copies of images: the same bytes, or the same picture saved again. Within a split they repeat; across, they leak.
+"""Copies of images, the same bytes or the same picture saved again: repeats in a split, leaks across.
 
 Equal files have equal SHA-256. Candidates for the same picture differ in at most MAX_BITS of their 64-bit
 difference hash (Krawetz, 2013); then thumbs of 32 x 32 px, freed from brightness and contrast, decide, since

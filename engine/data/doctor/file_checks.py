@@ -1,6 +1,5 @@
 """Checks of the files themselves: can they be opened, do image and mask fit, what do the pixels look like."""
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
 
 import numpy as np
@@ -12,6 +11,24 @@ from engine.data.doctor.scan import Facts
 TINY_PX, HUGE_PX, LONG_RATIO = 32, 25_000_000, 4.0
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
+
+ODD_SIZES = {  # check -> what, why, remedy
+    "tiny_images": (
+        f"under {TINY_PX} px on a side",
+        "A crop of them is nearly all padding, and the deepest features are one pixel.",
+        "A smaller augment.crop, or take them out of the split.",
+    ),
+    "huge_images": (
+        f"of more than {HUGE_PX / 1e6:.0f} megapixels",
+        "A crop shows a small part of them, they decode slowly, and scoring takes much memory.",
+        "Cut them into tiles, or shrink them: masks with nearest neighbour.",
+    ),
+    "long_images": (
+        f"more than {LONG_RATIO:g} times as long as wide",
+        "A square crop of them is mostly padding.",
+        "Cut them into tiles.",
+    ),
+}
 
 
 def check_files(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
@@ -33,7 +50,6 @@ def refused(facts: Facts) -> Iterator[Finding]:
 
 def damaged(facts: Facts) -> Iterator[Finding]:
     """Files that are cut, broken, empty or no pictures."""
-    samples = facts.listing.samples
     for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
         if found:
             first = found[min(found)]
@@ -45,7 +61,7 @@ def damaged(facts: Facts) -> Iterator[Finding]:
                 if facts.listing.may_skip
                 else "Training stops when it comes to one, perhaps after hours.",
                 f"Fetch them again; or leave them out: {FIX}",
-                [str(samples[i].image if what == "image" else samples[i].name) for i in sorted(found)],
+                _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
 
 
@@ -58,8 +74,8 @@ def other_size(facts: Facts) -> Iterator[Finding]:
         yield finding(
             "size_mismatch",
             SPOILS,
-            f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} px, "
-            f"its image {w}x{h}",
+            f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} "
+            f"px, its image {w}x{h}",
             "Labels lie beside what they name; training stops when it comes to one.",
             f"Export these masks again at the size of their images; or leave them out: {FIX}",
             _masks(facts, wrong),
@@ -101,44 +117,50 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
 
 def pixel_types(facts: Facts) -> Iterator[Finding]:
     """Grey images among colour ones, and transparent images."""
-    counts = Counter(mode for mode in facts.modes if mode)
-    kinds = (
-        ("grey_images", GREY_MODES, "grey", "Colour augmentation does nothing to them, and where the photos of "
-         "one class are grey the model learns greyness.", "Nothing, where grey photos come at test time too."),
-        ("alpha_images", ALPHA_MODES, "with transparency", "Transparency is dropped: the model sees the colour "
-         "that the file keeps below, which nobody may have looked at.", "Save them as RGB, on the ground that "
-         "they shall have."),
-    )  # fmt: skip
-    for check, modes, name, why, remedy in kinds:
-        found = [i for i, mode in enumerate(facts.modes) if mode in modes]
-        if found and not (check == "grey_images" and len(found) == counts.total()):
-            files = [str(facts.listing.samples[i].image) for i in found]
-            what = f"{len(found)} of {counts.total()} images {name}"
-            yield finding(check, NOTE, what, why, remedy, files)
+    num_images = sum(mode != "" for mode in facts.modes)
+    grey = [i for i, mode in enumerate(facts.modes) if mode in GREY_MODES]
+    if 0 < len(grey) < num_images:
+        yield finding(
+            "grey_images",
+            NOTE,
+            f"{len(grey)} of {num_images} images are grey",
+            "Colour augmentation does nothing to them, and where the photos of one class are grey the model "
+            "learns greyness.",
+            "Nothing, where grey photos come at test time too.",
+            _images(facts, grey),
+        )
+    alpha = [i for i, mode in enumerate(facts.modes) if mode in ALPHA_MODES]
+    if alpha:
+        yield finding(
+            "alpha_images",
+            NOTE,
+            f"{len(alpha)} of {num_images} images have transparency",
+            "It is dropped: the model sees the colour that the file keeps below, which perhaps nobody saw.",
+            "Save them as RGB, on the ground that they shall have.",
+            _images(facts, alpha),
+        )
 
 
 def odd_sizes(facts: Facts) -> Iterator[Finding]:
     """Images that are tiny, huge, or much longer than wide."""
     sizes = facts.image_sizes if facts.listing.has_files else facts.mask_sizes
-    h, w = sizes[:, 0], sizes[:, 1]
-    known, short, long = h > 0, np.minimum(h, w), np.maximum(h, w)
-    kinds = (
-        ("tiny_images", known & (short < TINY_PX), f"shorter than {TINY_PX} px on a side",
-         "A crop of them is nearly all padding, and the deepest features are one pixel.",
-         "augment.crop=<near their size>, or take them out of the split."),
-        ("huge_images", h * w > HUGE_PX, f"of more than {HUGE_PX / 1e6:.0f} megapixels",
-         "A crop shows a small part of them, they decode slowly, and scoring takes much memory.",
-         "Cut them into tiles, or shrink them: masks with nearest neighbour."),
-        ("long_images", known & (long > LONG_RATIO * short), f"more than {LONG_RATIO:g} times as long as wide",
-         "A square crop of them is mostly padding.", "Cut them into tiles."),
-    )  # fmt: skip
-    for check, is_odd, name, why, remedy in kinds:
-        found = np.flatnonzero(is_odd)
+    short, long, area = sizes.min(1), sizes.max(1), sizes.prod(1)
+    is_odd = {
+        "tiny_images": (short > 0) & (short < TINY_PX),
+        "huge_images": area > HUGE_PX,
+        "long_images": long > LONG_RATIO * np.maximum(short, 1),
+    }
+    for check, odd in is_odd.items():
+        found = np.flatnonzero(odd)
         if len(found):
-            worst = found[0]
-            files = [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]
-            what = f"{len(found)} image{_s(found)} {name}; the first is {w[worst]}x{h[worst]}"
-            yield finding(check, NOTE, what, why, remedy, files)
+            h, w = sizes[found[0]]
+            name, why, remedy = ODD_SIZES[check]
+            what = f"{len(found)} image{_s(found)} {name}; the first is {w}x{h}"
+            yield finding(check, NOTE, what, why, remedy, _images(facts, found))
+
+
+def _images(facts: Facts, found: Sequence[int]) -> list[str]:
+    return [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]
 
 
 def _masks(facts: Facts, found: Sequence[int]) -> list[str]:

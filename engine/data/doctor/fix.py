@@ -69,7 +69,7 @@ def write_fixed_copy(
 
 
 def mended(stored: NDArray, i: int, facts: Facts, meaning: Meaning) -> tuple[NDArray[np.uint8], list[str]]:
-    """Mask i as the recipe reads it, (h, w) ids or (h, w, 3) colours, and the kinds of change (see MENDED)."""
+    """Mask i as the recipe reads it, (h, w) ids or (h, w, 3) colours, and the kinds of change: see MENDED."""
     reading, void = meaning.reading[i], facts.listing.ignore_index
     kinds = [reading] if reading in MENDED else []
     if reading == "bgr" and meaning.takes_colours:

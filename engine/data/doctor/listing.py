@@ -37,7 +37,8 @@ class Listing:
     """All samples of a recipe.
 
     splits: name -> (n,) indices into `samples`. refused: split -> what its reader says. train, scored: the
-    splits by their use. may_skip: a file that cannot be read ends no run. has_known_colours: `palette` is that of the data, not one that Trident made up.
+    splits by their use. has_known_colours: `palette` is that of the data, not one that Trident made up.
+    may_skip: a file that cannot be read ends no run.
     """
 
     samples: list[Listed]

@@ -74,8 +74,8 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
             "ids_from_one",
             SPOILS,
             f"ids run from 1 to {num_classes} and no mask holds 0: they start at 1",
-            f"Label ids start at 0. Every pixel would be taught as the class after its own, and {num_classes} "
-            "as none.",
+            "Label ids start at 0. Every pixel would be taught as the class after its own, and the last as "
+            "none.",
             FIX,
             [sample.name for sample in samples],
         )
@@ -146,7 +146,8 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
     yield finding(
         "unknown_values",
         SPOILS,
-        f"values outside the {len(names)} classes ({names[0]} to {names[-1]}, void {void}): {first_few(each)}",
+        f"values outside the {len(names)} classes ({names[0]} to {names[-1]}, void {void}): "
+        f"{first_few(each)}",
         "No class has these values; training stops when it comes to one.",
         _remedy_of_outside(facts, values.tolist(), has_colours(forms[0])),
         [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
