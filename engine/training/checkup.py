@@ -9,6 +9,7 @@ from rich.console import Console
 from engine import __version__
 from engine.data import DataError
 from engine.data.doctor import Diagnosis, Listing, examine, list_samples_of
+from engine.data.doctor.findings import NOTE, SPOILS
 from engine.recipe import Recipe
 from engine.reporting.console import counted
 from engine.reporting.doctor import findings_table, verdict
@@ -26,20 +27,30 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> Diagnosis 
     """
     if recipe.data.doctor == "off" or recipe.data.format == "synthetic":
         return None
-    diagnosis = None
+    diagnosis, problem = None, ""
     if process.is_main:
         listing = list_samples_of(recipe.data)
-        diagnosis = _cached(listing, recipe, console)
-        worth_saying = [found for found in diagnosis.findings if found.severity != "note"]
-        if worth_saying:
-            console.print(findings_table(worth_saying))
-        console.print(f"Doctor: {verdict(diagnosis)}")
-    if any_process(process, diagnosis is not None and diagnosis.spoils):
-        raise DataError(
-            "The data would spoil this training, as the findings above say. Mend it, or type "
-            "data.doctor=off to train all the same."
-        )
+        if listing.refused:  # the readers' own words, which no doctor turns off
+            problem = "\n".join(dict.fromkeys(listing.refused.values()))
+        else:
+            diagnosis = _cached(listing, recipe, console)
+            problem = _tell(diagnosis, console)
+    if any_process(process, bool(problem)):
+        raise DataError(problem or "The data cannot be trained on; the first process says why.")
     return diagnosis
+
+
+def _tell(diagnosis: Diagnosis, console: Console) -> str:
+    """Print what matters; why training must not start, or nothing."""
+    worth_saying = [found for found in diagnosis.findings if found.severity != NOTE]
+    if worth_saying:
+        console.print(findings_table(worth_saying))
+    console.print(f"Doctor: {verdict(diagnosis)}")
+    worst = [f"{f.check}: {f.what}. Remedy: {f.remedy}" for f in worth_saying if f.severity == SPOILS]
+    if not worst:
+        return ""
+    lines = ["The data would spoil this training.", *worst, "Type data.doctor=off to train all the same."]
+    return "\n  ".join(lines)
 
 
 def _cached(listing: Listing, recipe: Recipe, console: Console) -> Diagnosis:
@@ -64,6 +75,9 @@ def fingerprint(listing: Listing) -> str:
     for sample in listing.samples:
         digest.update(f"{sample.id}\n".encode())
         for file in filter(None, (sample.image, sample.mask)):
-            state = file.stat()
-            digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+            try:
+                state = file.stat()
+                digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+            except OSError as error:  # a link to nowhere, which the doctor will name
+                digest.update(f"{file} {error.errno}\n".encode())
     return digest.hexdigest()

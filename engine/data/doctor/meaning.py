@@ -153,7 +153,10 @@ class Meaning:
 
     @cached_property
     def _used_of_palette(self) -> dict[int, list[int]]:
-        """Palette number -> the ids that masks with it use, void and blends apart; grey ramps left out."""
+        """Palette number -> the ids that masks with it use, void and blends apart.
+
+        Left out are grey ramps, and palettes with one colour for two of these ids: they tell nothing.
+        """
         e, ignore = self.facts.entries, self.facts.listing.ignore_index
         number = self.facts.palette_of[e["file"]]
         sure = (number >= 0) & ~self.is_blend & ~((e["value"] == ignore) & (self.labels == ignore))
@@ -162,7 +165,9 @@ class Meaning:
             palette = self.facts.palettes[n]
             values = np.unique(e["value"][sure & (number == n)])
             values = [int(v) for v in values if 3 * v + 3 <= len(palette)]
-            if any(colour_of(palette, v) != v * 0x010101 for v in values):
+            colours = [colour_of(palette, v) for v in values]
+            is_ramp = all(c == v * 0x010101 for c, v in zip(colours, values, strict=True))
+            if not is_ramp and len(set(colours)) == len(colours):  # else it is no palette of classes
                 used[int(n)] = values
         return used
 

@@ -67,7 +67,8 @@ def test_data_that_would_spoil_a_run_stops_it_before_its_folder(voc_folder, valu
     spoil(voc_folder)
     assert main([str(ROOT / "recipes/b0_voc.yaml"), *values, "name=one"]) == 2
     captured = capsys.readouterr()
-    assert "unknown_values" in captured.out and "data.doctor=off" in captured.err
+    assert "unknown_values" in captured.out
+    assert "unknown_values" in captured.err and "99" in captured.err and "data.doctor=off" in captured.err
     assert not (tmp_path / "runs/one").exists()
 
 
@@ -119,9 +120,16 @@ def test_drawn_scenes_need_no_doctor(tmp_path) -> None:
     assert check_data(recipe, ALONE, Console(file=io.StringIO())) is None
 
 
+def test_a_link_to_nowhere_is_damage(voc_folder, values) -> None:
+    mask = voc_folder / "SegmentationClass/train_000002.png"
+    mask.unlink()
+    mask.symlink_to(voc_folder / "gone.png")
+    with pytest.raises(DataError, match="(?s)damaged.*train_000002.png"):
+        check(values)
+
+
 def test_missing_masks_stop_with_the_readers_message(voc_folder, values) -> None:
     (voc_folder / "SegmentationClass/train_000002.png").unlink()
-    console = Console(file=io.StringIO(), width=300)
-    with pytest.raises(DataError, match="data.doctor=off"):
-        check_data(load_recipe(ROOT / "recipes/b0_voc.yaml", values), ALONE, console)
-    assert "train_000002.png" in console.file.getvalue()
+    with pytest.raises(DataError, match="train_000002.png") as caught:
+        check(values)
+    assert "doctor" not in str(caught.value)  # turning it off would not help

@@ -199,6 +199,13 @@ def test_palettes_of_other_colours_are_no_fault(tree) -> None:
     assert tree.findings() == []
 
 
+def test_a_palette_without_colours_for_some_ids_tells_nothing(tree) -> None:
+    """Tools that know five colours fill the others with black."""
+    for id in tree.ids()[:6]:
+        tree.save_mask(id, tree.read_mask(id), tree.palette[:15] + [0] * 753)
+    assert tree.findings() == []
+
+
 def test_smooth_colour_masks_have_both_faults(tree) -> None:
     tree.change_masks(lambda m: tree.smoothed(tree.colours(m)))
     assert [found.check for found in tree.findings()] == ["rgb_masks", "rainbow_borders"]
