@@ -39,9 +39,3 @@ def finding(
     assert severity in SEVERITIES
     where = tuple(str(file) for file in files[:NUM_NAMED])
     return Finding(check, severity, what, why, remedy, where, len(files))
-
-
-def first_few(items: Sequence[object], count: int = NUM_NAMED) -> str:
-    """`a, b, c and 4 more`"""
-    more = f" and {len(items) - count} more" if len(items) > count else ""
-    return ", ".join(str(item) for item in items[:count]) + more

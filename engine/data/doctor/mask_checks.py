@@ -4,10 +4,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.data.doctor.findings import FIX, SPOILS, Finding, finding, first_few
+from engine.data.doctor.findings import FIX, SPOILS, Finding, finding
 from engine.data.doctor.mask_facts import has_colours, shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
+from engine.data.sample import first_few
 
 READINGS = {
     "grey": (
