@@ -17,6 +17,7 @@ COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
     "prepare": "bring a public data set into the layout that recipes read",
+    "doctor": "check images and masks, say what is wrong and mend it",
     "benchmark": "measure our speed and memory beside those of other libraries",
     "export": "write the weights of a run for other libraries",
 }

@@ -86,6 +86,11 @@ class FileDataset:
     def mask_path(self, index: int) -> Path:
         return self._pairs[index].mask
 
+    @property
+    def mapping(self) -> Mapping:
+        """What turns a stored mask into label ids."""
+        return self._to_labels
+
     def stored_mask(self, index: int) -> NDArray:
         """The mask as the file holds it: ids (h, w) or colours (h, w, channels), not turned."""
         return self._read_mask(self._pairs[index])

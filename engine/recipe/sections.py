@@ -78,6 +78,9 @@ class Data(Section):
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
         "auto", "decoding processes, where images stay on disk"
     )
+    doctor: Literal["on", "off"] = key(
+        "on", "check the files before training, and stop where it would be wasted"
+    )
     on_error: Literal["raise", "skip"] = key(
         "raise", "an image that cannot be read ends the run, or is left out and named"
     )

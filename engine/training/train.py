@@ -19,6 +19,7 @@ from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError,
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
+from engine.training.checkup import check_data
 from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import Plan, fit
 from engine.training.guards import RunError
@@ -30,6 +31,7 @@ MAY_CHANGE = (
     "data.root",
     "data.resident",
     "data.workers",
+    "data.doctor",
     "data.on_error",
     "log.",
     "output.",
@@ -49,8 +51,11 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     run = RunFolder.of(recipe)
     run.require_resumable() if resume else run.require_new()
     console = console if process.is_main else Console(quiet=True)
+    diagnosis = check_data(recipe, process, console)
     session = build_session(recipe, process, lambda what: counted(console, what), resume)
     manifest = _open_run(run, session, resume)
+    if diagnosis:
+        write_json(run.doctor, diagnosis.to_dict())
     console.print(_introduction(run, session))
 
     step, plan = session.step, session.recipe

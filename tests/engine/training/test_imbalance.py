@@ -9,8 +9,8 @@ import torch
 
 from engine.data.class_counts import ClassCounts, count_classes
 from engine.data.class_weights import SCHEMES, class_weights
-from engine.data.order import SampleOrder, WeightedOrder
 from engine.data.files import FileDataset
+from engine.data.order import SampleOrder, WeightedOrder
 from engine.data.voc import open_voc
 from engine.recipe import Recipe, load_recipe
 from engine.training.distributed import Process
