@@ -14,10 +14,14 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample of one update: which one, and in which epoch, so that augmentation can depend on both."""
+    """One sample of one update: which one, and in which epoch, so that augmentation can depend on both.
+
+    `host` is empty, or tells the sample that this one is laid over, and the layer.
+    """
 
     index: int
     epoch: int
+    host: str = ""
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from torch import nn
 import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
+from engine.data.mixing import Mixing, label_counts
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
@@ -81,8 +82,10 @@ def build_session(
 
     order = SampleOrder(len(train), recipe.train.batch, recipe.seed)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    counts = label_counts(train, counter("counting labels")) if recipe.augment.copy_paste > 0 else None
+    mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
     batches = TrainBatches(
-        train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers
+        train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
     predictor = Predictor(Protocol.of(recipe.eval), step.settings.precision.autocast)
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images)
