@@ -42,7 +42,7 @@ def _change(images: Tensor, parameters: Sequence[Parameters], section) -> None:
     if section.saturation or section.hue:
         turn_and_saturate(images, column("hue"), column("saturation"))
     if section.blur > 0:
-        sigma = column("blur_px")[:, 0].clamp(min=1e-3).expand(-1, 2)  # (B, 2)
+        sigma = torch.tensor([[max(p.blur_px, 1e-3)] * 2 for p in parameters])  # (B, 2)
         images.copy_(gaussian_blur2d(images, 2 * math.ceil(3 * section.blur) + 1, sigma))
 
 
@@ -55,7 +55,7 @@ def _degrade(image: Tensor, p: Parameters) -> None:
         noise = torch.randn(image.shape, generator=generator, device=image.device)
         image.add_(noise, alpha=255 * p.noise).clamp_(0, 255)
     if p.jpeg_quality is not None:
-        quality = torch.tensor([p.jpeg_quality])  # on the CPU, where kornia reads it without waiting
+        quality = torch.tensor([p.jpeg_quality])  # kornia reads it, and sigma above, so not on the device
         image.copy_(255 * jpeg_codec_differentiable(image[None] / 255, quality)[0])
 
 

@@ -43,7 +43,7 @@ class Box:
 
 @dataclass(frozen=True)
 class HalfOfTheClasses:
-    """The guest where it shows half of its classes, rounded down: the first of a drawn order. Void is none."""
+    """The guest where it shows half of its classes, rounded down: the first of a drawn order. No void."""
 
     order: tuple[int, ...]  # all label ids but `ignore_index`
 
@@ -117,7 +117,7 @@ class Mixing:
         return [Guest(self._any(rng), box) for box in boxes]
 
     def _copy_paste(self, rng: np.random.Generator) -> list[Guest]:
-        """A rare class of a sample that has it, arXiv 2012.07177; all its pixels, as masks know no objects."""
+        """A rare class of a sample that has it, arXiv 2012.07177: all pixels, as masks know no objects."""
         id = int(rng.choice(len(self.rarity), p=self.rarity))
         return [Guest(int(rng.choice(np.flatnonzero(self.counts[:, id]))), OneClass(id))]
 
