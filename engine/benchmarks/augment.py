@@ -48,7 +48,7 @@ def measure(
 
 
 def kornias_chain(section: Section) -> kornia.AugmentationSequential:
-    """The recipe's defaults as a user of kornia writes them; outside, its labels are 0, where ours are void."""
+    """The recipe's defaults as a user of kornia writes them; outside, labels are 0, where ours are void."""
     return kornia.AugmentationSequential(
         kornia.RandomHorizontalFlip(p=section.flip),
         kornia.RandomAffine(section.rotate_deg, scale=tuple(section.scale), p=1.0),
