@@ -1,7 +1,7 @@
 """From samples to batches on the device.
 
-For training they are padded, copied and augmented; for scoring, images of equal size go together. Knows
-nothing of models or losses.
+For training they are padded, copied, augmented and mixed; for scoring, images of equal size go together.
+Knows nothing of models or losses.
 """
 
 import os
@@ -15,12 +15,14 @@ from torch import Tensor
 from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
-from engine.data.augment import MAX_LEVEL, Augment
+from engine.data.augment import Augment
+from engine.data.mixing import Guest, Mixing, lay_guests
 from engine.data.order import Draw, SampleOrder
 from engine.data.reading import read_or_error
 from engine.data.resident import Resident
 from engine.data.sample import DataError, Dataset, Sample
 from engine.data.skipping import next_readable, note_or_raise
+from engine.data.warp import MAX_LEVEL
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class TrainBatches:
         dataset: a split; where it is `Resident`, no worker is started.
         order: which samples make up which update.
         augment: applied on `device`.
+        mixing: what is laid over each sample; the guests are read, and augmented, beside the samples.
         device: where the batches go.
         rank, world_size: this process takes its share of each update.
         workers: decoding processes of a set that stays on disk; "auto" asks the machine.
@@ -53,27 +56,53 @@ class TrainBatches:
         rank: int = 0,
         world_size: int = 1,
         workers: int | str = "auto",
+        mixing: Mixing | None = None,
     ):
         self.dataset = dataset
         self.order = order
         self.augment = augment
+        self.mixing = mixing
         self.device = device
         self.rank, self.world_size = rank, world_size
         self.workers = num_workers(dataset, workers, world_size)
 
     def starting_at(self, step: int) -> Iterator[Batch]:
         """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there."""
-        updates = (self.order.update(s, self.rank, self.world_size) for s in count(step))
-        for results, draws in _load(self.dataset, updates, self.workers):
-            samples = [
-                result if isinstance(result, Sample) else next_readable(self.dataset, draw.index, result)
-                for result, draw in zip(results, draws, strict=True)
-            ]
-            images, labels = _pad(samples, self.augment.ignore_index)
-            parameters = [self.augment.parameters(self.dataset.ids[d.index], d.epoch) for d in draws]
-            sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
-            images, labels = _to(self.device, images), _to(self.device, labels)
-            yield Batch(*self.augment(images, labels, sizes, parameters), [s.id for s in samples])
+        plan = (self._with_guests(self.order.update(s, self.rank, self.world_size)) for s in count(step))
+        for results, draws in _load(self.dataset, plan, self.workers):
+            yield self._batch(results, draws)
+
+    def of(self, draws: list[Draw]) -> Batch:
+        """The batch of these samples, read by this process."""
+        draws = self._with_guests(draws)
+        return self._batch([read_or_error(self.dataset, draw.index) for draw in draws], draws)
+
+    def _guests(self, draw: Draw) -> list[Guest]:
+        return self.mixing.guests(self.dataset.ids[draw.index], draw.epoch) if self.mixing else []
+
+    def _with_guests(self, hosts: list[Draw]) -> list[Draw]:
+        """The draws of an update, then those of their guests."""
+        guests = [
+            Draw(guest.index, host.epoch, f"{self.dataset.ids[host.index]} {layer}")
+            for host in hosts
+            for layer, guest in enumerate(self._guests(host))
+        ]
+        return hosts + guests
+
+    def _batch(self, results: list[Sample | DataError], draws: list[Draw]) -> Batch:
+        samples = [
+            result if isinstance(result, Sample) else next_readable(self.dataset, draw.index, result)
+            for result, draw in zip(results, draws, strict=True)
+        ]
+        images, labels = _pad(samples, self.augment.ignore_index)
+        parameters = [
+            self.augment.parameters(self.dataset.ids[draw.index], draw.epoch, draw.host) for draw in draws
+        ]
+        sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
+        images, labels = _to(self.device, images), _to(self.device, labels)
+        images, labels = self.augment(images, labels, sizes, parameters)
+        guests = [self._guests(draw) for draw in draws if not draw.host]
+        return Batch(*lay_guests(images, labels, guests), [s.id for s in samples[: len(guests)]])
 
 
 def scoring_batches(

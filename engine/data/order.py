@@ -18,10 +18,13 @@ class Draw:
 
     A WeightedOrder, which may draw a sample several times an epoch, gives the position in place of the epoch,
     or the repeats would be augmented alike.
+
+    `host` is empty, or tells the sample that this one is laid over, and the layer.
     """
 
     index: int
     epoch: int
+    host: str = ""
 
 
 @dataclass(frozen=True)

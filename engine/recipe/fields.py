@@ -35,9 +35,6 @@ class Only:
         return value
 
 
-Off = Annotated[float, Only(0.0, "off")]
-
-
 def mistake(text: str) -> PydanticCustomError:
     """A mistake whose text needs no rewriting."""
     return PydanticCustomError("mistake", "{text}", {"text": text})

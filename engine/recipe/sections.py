@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from engine.recipe.durations import Duration, Interval, Length
-from engine.recipe.fields import Count, NotNegative, Off, Only, Positive, Section, Share, Text, key, mistake
+from engine.recipe.fields import Count, NotNegative, Only, Positive, Section, Share, Text, key, mistake
 
 # What a format works with: the only value of each key. Formats that write void themselves need 255.
 NEEDS: dict[str, dict[str, Any]] = {
@@ -151,6 +151,12 @@ class Augment(Section):
     crop: Count = key(512, "side of the square that the model sees, px")
     scale: list[Positive] = key([0.5, 2.0], "random scale: from, to", min_length=2, max_length=2)
     rotate_deg: float = key(10.0, "random rotation up to this, either way", ge=0, le=180)
+    aspect: float = key(1.0, "width : height changes by up to this factor, either way; 1 is off", ge=1, le=4)
+    shear_deg: float = key(0.0, "shear of both axes up to this, either way", ge=0, le=45)
+    translate: Share = key(0.0, "the crop moves on by up to this share of its side, either way")
+    category_max_ratio: float = key(
+        1.0, "a crop is drawn again where one class fills this share of it, as 0.75; 1 is off", gt=0, le=1
+    )
     flip: Share = key(0.5, "share of images that are mirrored")
     brightness: Share = key(0.12, "added, of 0..1 pixels, up to this, either way")
     contrast: Share = key(0.5, "factor 1 minus to 1 plus this")
@@ -158,10 +164,13 @@ class Augment(Section):
     hue: float = key(0.07, "turns of the colour circle, up to this, either way", ge=0, le=0.5)
     blur: NotNegative = key(0.0, "sigma of a Gaussian up to this, px; 0 is off")
     elastic: NotNegative = key(0.0, "bends up to this, px; 0 is off")
-    cutmix: Off = key(0.0, "not available yet")
-    classmix: Off = key(0.0, "not available yet")
-    mosaic: Off = key(0.0, "not available yet")
-    copy_paste: Off = key(0.0, "not available yet")
+    grayscale: Share = key(0.0, "share of images that lose their colour")
+    noise: Share = key(0.0, "sigma of Gaussian noise up to this, of 0..1 pixels; 0 is off")
+    jpeg: Share = key(0.0, "share of images that are compressed, at a quality of 30 to 95")
+    cutmix: Share = key(0.0, "share of images with a box of another one, arXiv 1905.04899")
+    classmix: Share = key(0.0, "share of images with half of the classes of another one, arXiv 2007.07936")
+    mosaic: Share = key(0.0, "share of images made of four, arXiv 2004.10934")
+    copy_paste: Share = key(0.0, "share of images with a rare class of another one, arXiv 2012.07177")
 
     @field_validator("blur", "elastic")
     @classmethod

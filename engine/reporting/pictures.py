@@ -122,25 +122,23 @@ def sheet(
     column_px = max(panel.width for row in rows for panel in row.values())
     num_columns = len(rows[0])
     width = 2 * MARGIN_PX + num_columns * column_px + (num_columns - 1) * GAP_PX
-    legend = _legend(_legend_entries(pictures, palette, class_names, ignore_index), width - 2 * MARGIN_PX)
+    names = legend(_legend_entries(pictures, palette, class_names, ignore_index), width - 2 * MARGIN_PX)
 
     line_px = TEXT_PX + GAP_PX
     row_px = line_px + row_height_px + GAP_PX
-    height = MARGIN_PX + line_px + len(rows) * row_px + GAP_PX + legend.height + MARGIN_PX
+    height = MARGIN_PX + line_px + len(rows) * row_px + GAP_PX + names.height + MARGIN_PX
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
     lefts = [MARGIN_PX + column * (column_px + GAP_PX) for column in range(num_columns)]
     for left, name in zip(lefts, rows[0], strict=True):
-        draw.text((left, MARGIN_PX), name, INK, _font(), anchor="la")
+        draw.text((left, MARGIN_PX), name, INK, font(), anchor="la")
     top = MARGIN_PX + line_px
     for picture, row in zip(pictures, rows, strict=True):
-        draw.text(
-            (MARGIN_PX, top + 2), caption(picture, ignore_index), FAINT, _font(TEXT_PX - 2), anchor="la"
-        )
+        draw.text((MARGIN_PX, top + 2), caption(picture, ignore_index), FAINT, font(TEXT_PX - 2), anchor="la")
         for left, panel in zip(lefts, row.values(), strict=True):
             canvas.paste(panel, (left, top + line_px))
         top += row_px
-    canvas.paste(legend, (MARGIN_PX, top + GAP_PX))
+    canvas.paste(names, (MARGIN_PX, top + GAP_PX))
     return canvas
 
 
@@ -164,12 +162,12 @@ def _legend_entries(
     return [*entries, ("wrong", WRONG)]
 
 
-def _legend(entries: Sequence[tuple[str, Colour]], width_px: int) -> Image.Image:
+def legend(entries: Sequence[tuple[str, Colour]], width_px: int) -> Image.Image:
     """Swatches with names, in as many lines as the width asks for."""
     line_px = TEXT_PX + GAP_PX
     places, left, line = [], 0, 0
     for name, colour in entries:
-        entry_px = SWATCH_PX + GAP_PX + round(_font().getlength(name))
+        entry_px = SWATCH_PX + GAP_PX + round(font().getlength(name))
         if left and left + entry_px > width_px:
             left, line = 0, line + 1
         places.append((left, line * line_px, name, colour))
@@ -178,9 +176,9 @@ def _legend(entries: Sequence[tuple[str, Colour]], width_px: int) -> Image.Image
     draw = ImageDraw.Draw(canvas)
     for left, top, name, colour in places:
         draw.rectangle((left, top + 1, left + SWATCH_PX, top + 1 + SWATCH_PX), colour, outline=FAINT)
-        draw.text((left + SWATCH_PX + GAP_PX, top), name, INK, _font(), anchor="la")
+        draw.text((left + SWATCH_PX + GAP_PX, top), name, INK, font(), anchor="la")
     return canvas
 
 
-def _font(size_px: int = TEXT_PX) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+def font(size_px: int = TEXT_PX) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)

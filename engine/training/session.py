@@ -12,6 +12,7 @@ from torch import nn
 import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
+from engine.data.mixing import Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
@@ -93,8 +94,9 @@ def build_session(
     order, order_notes = training_order(recipe, counts)
     notes += [*count_notes, *weight_notes, *order_notes]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
     batches = TrainBatches(
-        train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers
+        train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
     predictor = Predictor(Protocol.of(recipe.eval), step.settings.precision.autocast)
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images)

@@ -4,9 +4,12 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.benchmark import main
-from engine.benchmarks import model, timing
+from engine.benchmarks import augment, model, timing
+from engine.data.augment import Augment
+from engine.recipe.sections import Augment as Section
 
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
@@ -52,3 +55,27 @@ def test_the_table_and_the_json(
     assert rows[0]["peak_mb"] > 0
     assert main(arguments) == 2  # never over an existing file
     assert "exists already" in capsys.readouterr().err
+
+
+def test_augmentation_is_measured_beside_kornias_chain(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "augment.json"
+    assert main(["augment", "--size", "64", "--batch", "2", "--rounds", "2", "--out", str(out)]) == 0
+    assert "kornia's chain" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    ours, balanced, chain = rows
+    assert ours["contender"] == "trident" and ours["times_faster"] == 1.0
+    assert all(len(row["seconds"]) == 2 and row["times_faster"] > 0 for row in (balanced, chain))
+
+
+def test_both_contenders_end_at_the_same_kind_of_batch() -> None:
+    section = Section(crop=32)
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    labels = torch.ones(2, 32, 32, dtype=torch.uint8)
+    for found in (
+        augment.ours(Augment(section, 0, 255), images, labels),
+        augment.kornias(augment.kornias_chain(section), images, labels),
+    ):
+        assert found[0].shape == (2, 3, 32, 32) and found[0].dtype == torch.float32 and found[0].max() > 50
+        assert found[1].shape == (2, 32, 32) and found[1].dtype == torch.int64 and (found[1] == 1).any()

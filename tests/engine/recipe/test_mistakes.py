@@ -135,10 +135,6 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             f"expected {STEPS.format(0)}, got nothing (null); leave the key out for its default",
         ),
         # named in the design, not there yet
-        ("augment.cutmix=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
-        ("augment.classmix=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
-        ("augment.mosaic=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
-        ("augment.copy_paste=0.5", "not available in this version: only 0.0 (off) works, got 0.5"),
         ("data.sampler=rear", "expected one of uniform, rare, got 'rear'; did you mean rare?"),
         ("log.features=4", "not available in this version: only 0 (off) works, got 4"),
         ("log.gradients=1", "not available in this version: only 0 (off) works, got 1"),

@@ -2,27 +2,19 @@
 
 import math
 from dataclasses import replace
+from io import BytesIO
 
 import numpy as np
 import pytest
 import torch
 from kornia import enhance
+from PIL import Image
 
-from engine.data.augment import ELASTIC_CELLS, Augment, Parameters
+from engine.data.augment import Augment
+from engine.data.parameters import Parameters
 from engine.recipe.sections import Augment as Section
 
-NEUTRAL = Parameters(
-    scale=1.0,
-    angle_rad=0.0,
-    flip=False,
-    offset=(0.0, 0.0),
-    brightness=0.0,
-    contrast=1.0,
-    saturation=1.0,
-    hue=0.0,
-    blur_px=0.0,
-    bend_px=np.zeros((2, ELASTIC_CELLS, ELASTIC_CELLS)),
-)
+NEUTRAL = Parameters()
 SECTION = {
     "scale": [1, 1],
     "rotate_deg": 0,
@@ -110,3 +102,46 @@ def test_blur_spreads_the_image_and_leaves_labels():
 def test_sigma_0_does_not_blur():
     image, labels = scene()
     torch.testing.assert_close(one(image, labels, blur=2, blur_px=0.0)[0], image.float(), rtol=0, atol=0.02)
+
+
+# Grey, noise, JPEG
+
+
+def test_grey_is_the_luminance_in_all_channels():
+    image, labels = scene()
+    found_image, found_labels = one(image, labels, grayscale=True)
+    grey = (image.float() * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0)
+    torch.testing.assert_close(found_image, grey.expand(3, -1, -1), rtol=0, atol=0.02)
+    assert torch.equal(found_labels, labels.long())
+
+
+def test_noise_has_its_sigma_and_belongs_to_its_seed():
+    _, labels = scene()
+    image = torch.full((3, SIDE_PX, SIDE_PX), 128, dtype=torch.uint8)
+    first, found_labels = one(image, labels, noise=0.1, noise_seed=1)
+    assert abs((first - 128).mean()) < 1.5 and (first - 128).std() == pytest.approx(25.5, rel=0.05)
+    assert torch.equal(one(image, labels, noise=0.1, noise_seed=1)[0], first)
+    assert not torch.equal(one(image, labels, noise=0.1, noise_seed=2)[0], first)
+    assert torch.equal(found_labels, labels.long())
+    loud, _ = one(image, labels, noise=1.0)
+    assert loud.min() == 0 and loud.max() == 255
+
+
+@pytest.mark.parametrize("quality", [30, 60, 95])
+def test_compression_looks_like_jpeg(quality):
+    _, labels = scene()
+    waves = torch.arange(SIDE_PX) / 3
+    image = (
+        128 + 60 * torch.stack([waves.sin().outer(waves.cos()), waves.cos().outer(waves.cos())] * 2)[:3]
+    ).byte()
+    found_image, found_labels = one(image, labels, jpeg_quality=float(quality))
+    file = BytesIO()
+    Image.fromarray(image.permute(1, 2, 0).numpy()).save(file, "JPEG", quality=quality)
+    expected = torch.from_numpy(np.array(Image.open(file))).permute(2, 0, 1).float()
+
+    def difference(a, b):
+        return (a - b).square().mean().sqrt()
+
+    assert difference(found_image, expected) < 0.6 * difference(image, expected) + 1
+    assert difference(found_image, image) > 0.5
+    assert torch.equal(found_labels, labels.long())

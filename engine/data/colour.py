@@ -1,0 +1,91 @@
+"""The colours of a batch of crops: one composed change, then blur, grey, noise and JPEG where asked for.
+
+Pixels are 0..255, changed in place: passes over memory are what this costs. Knows nothing of labels.
+
+Shapes: B samples of S x S pixels.
+"""
+
+import math
+from collections.abc import Sequence
+
+import torch
+from kornia.color import rgb_to_grayscale
+from kornia.enhance import jpeg_codec_differentiable
+from kornia.filters import gaussian_blur2d
+from torch import Tensor
+
+from engine.data.parameters import Parameters
+
+
+def recolour(images: Tensor, parameters: Sequence[Parameters], section) -> Tensor:
+    """Change `images` (B, 3, S, S) float32 in 0..255, which are given back; one of `parameters` a sample.
+
+    `section` is the recipe's `augment`: what it turns off is not computed.
+    """
+    # One sample fits the cache of a CPU; a GPU wants few, large launches.
+    rows = 1 if images.device.type == "cpu" else len(images)
+    for start in range(0, len(images), rows):
+        _change(images[start : start + rows], parameters[start : start + rows], section)
+    for image, p in zip(images, parameters, strict=True):
+        _degrade(image, p)
+    return images
+
+
+def _change(images: Tensor, parameters: Sequence[Parameters], section) -> None:
+    def column(name: str) -> Tensor:
+        values = torch.tensor([getattr(p, name) for p in parameters], dtype=torch.float32)
+        return values.to(images.device, non_blocking=True)[:, None, None]  # (B, 1, 1)
+
+    if section.brightness or section.contrast:
+        brightness, contrast = column("brightness")[:, None], column("contrast")[:, None]  # (B, 1, 1, 1)
+        images.add_(255 * brightness).clamp_(0, 255).mul_(contrast).clamp_(max=255)
+    if section.saturation or section.hue:
+        turn_and_saturate(images, column("hue"), column("saturation"))
+    if section.blur > 0:
+        sigma = torch.tensor([[max(p.blur_px, 1e-3)] * 2 for p in parameters])  # (B, 2)
+        images.copy_(gaussian_blur2d(images, 2 * math.ceil(3 * section.blur) + 1, sigma))
+
+
+def _degrade(image: Tensor, p: Parameters) -> None:
+    """Grey, noise and JPEG of one image (3, S, S), in place."""
+    if p.grayscale:
+        image.copy_(rgb_to_grayscale(image).expand_as(image))
+    if p.noise > 0:
+        generator = torch.Generator(image.device).manual_seed(p.noise_seed)
+        noise = torch.randn(image.shape, generator=generator, device=image.device)
+        image.add_(noise, alpha=255 * p.noise).clamp_(0, 255)
+    if p.jpeg_quality is not None:
+        quality = torch.tensor([p.jpeg_quality])  # kornia reads it, and sigma above, so not on the device
+        image.copy_(255 * jpeg_codec_differentiable(image[None] / 255, quality)[0])
+
+
+def turn_and_saturate(images: Tensor, hue: Tensor, saturation: Tensor) -> None:
+    """In place what kornia's adjust_saturation, then adjust_hue do, without HSV planes in between.
+
+    Args:
+        images: (B, 3, S, S), not negative.
+        hue: (B, 1, 1), added, in turns, -1..1.
+        saturation: (B, 1, 1), factor, not negative.
+
+    With the largest channel v, the spread s v between the channels, and the hue h in sixths of a turn, each
+    channel is v - s v g(h - centre), where g is 0 within a sixth of the channel's own hue, 1 beyond two
+    sixths, and linear between. So saturation scales the spread, up to v, and hue moves the centres.
+    """
+    red, green, blue = images.unbind(1)  # views
+    value, lowest = torch.maximum(red, green), torch.minimum(red, green)
+    green_leads, blue_leads = green > red, blue > value
+    torch.maximum(value, blue, out=value)
+    spread = value - torch.minimum(lowest, blue, out=lowest)
+
+    h = green - blue  # times the spread, around the hue of the leading channel
+    torch.where(green_leads, (blue - red).add_(spread, alpha=2), h, out=h)
+    torch.where(blue_leads, torch.sub(red, green, out=lowest).add_(spread, alpha=4), h, out=h)
+    h.div_(spread.clamp(min=1e-6))  # -1..5; grey is 0
+    torch.minimum(spread.mul_(saturation), value, out=spread)
+
+    lowest_with_1 = value.sub_(spread, alpha=2)  # v - s v g = (v - 2 s v) + s v (2 - g)
+    for channel, own_hue in zip((red, green, blue), (0, 2, 4), strict=True):
+        centre = torch.remainder(own_hue - 6 * hue + 1, 6) - 1  # -1..5, so h - centre is in -6..6
+        # | |x| - 3 | is 3 at the centre and 0 opposite, on the circle: 2 - g is that, kept in 1..2.
+        near = torch.sub(h, centre, out=lowest).abs_().sub_(3).abs_().clamp_(1, 2)
+        torch.addcmul(lowest_with_1, spread, near, out=channel)

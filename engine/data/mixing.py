@@ -1,0 +1,169 @@
+"""Crops made of several samples: mosaic, copy-paste, ClassMix and CutMix, on images and labels alike.
+
+A layer takes pixels of a guest's crop to the same place of the host's, image and label together, so the two
+cannot come apart. Hosts, guests and layers are drawn from (seed, epoch, id of the host): a guest is any
+sample of the set, loaded and augmented for this purpose, not a neighbour in the batch. So neither the number
+of processes nor the batch changes what a sample becomes. Knows nothing of files and of how crops are made.
+
+Shapes: S the side of a crop.
+"""
+
+import zlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.class_counts import ClassCounts
+from engine.data.rare_classes import class_probabilities, temperature
+from engine.data.sample import DataError
+
+NUM_IDS = 256  # of uint8 labels
+OWN_STREAM = zlib.crc32(b"mixing")  # apart from the draws of augmentation
+
+
+@dataclass(frozen=True)
+class Box:
+    """The guest inside of a box; sides 0..1 of the crop."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    def lay(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
+        """Over `image` (3, S, S) and `labels` (S, S), in place."""
+        left, top, right, bottom = (
+            round(side * len(labels)) for side in (self.left, self.top, self.right, self.bottom)
+        )
+        image[:, top:bottom, left:right] = guest_image[:, top:bottom, left:right]
+        labels[top:bottom, left:right] = guest_labels[top:bottom, left:right]
+
+
+@dataclass(frozen=True)
+class HalfOfTheClasses:
+    """The guest where it shows half of its classes, rounded down: the first of a drawn order. No void."""
+
+    order: tuple[int, ...]  # all label ids but `ignore_index`
+
+    def lay(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
+        """Over `image` (3, S, S) and `labels` (S, S), in place."""
+        order = torch.tensor(self.order).to(labels.device, non_blocking=True)
+        present = torch.zeros(NUM_IDS, dtype=torch.int64, device=labels.device)
+        present = present.scatter_(0, guest_labels.flatten(), 1)[order]
+        count = present.cumsum(0)
+        taken = (present * (count <= count[-1] // 2)).bool()
+        taken = torch.zeros(NUM_IDS, dtype=torch.bool, device=labels.device).scatter_(0, order, taken)
+        _lay_where(taken[guest_labels], image, labels, guest_image, guest_labels)
+
+
+@dataclass(frozen=True)
+class OneClass:
+    """The guest where it shows one class."""
+
+    id: int
+
+    def lay(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
+        """Over `image` (3, S, S) and `labels` (S, S), in place."""
+        _lay_where(guest_labels == self.id, image, labels, guest_image, guest_labels)
+
+
+@dataclass(frozen=True)
+class Guest:
+    """Which sample of the set is laid over the host, and how."""
+
+    index: int
+    layer: Box | HalfOfTheClasses | OneClass
+
+
+class Mixing:
+    """The keys mosaic, copy_paste, classmix and cutmix of the `augment` section, applied in this order.
+
+    Args:
+        section: the four keys, each the share of samples to which it happens.
+        seed: of the run.
+        num_samples: of the set.
+        ignore_index: the label of void pixels.
+        counts: of each class in each sample.
+
+    Raises:
+        DataError: copy_paste, and there is nothing to paste.
+    """
+
+    def __init__(self, section, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts):
+        if section.copy_paste > 0 and not counts.pixels.any():
+            raise DataError("augment.copy_paste: no label map of the training split has a labelled pixel.")
+        self.section = section
+        self.seed = seed
+        self.num_samples = num_samples
+        self.classes = np.delete(np.arange(NUM_IDS), ignore_index)
+        self.counts = counts
+        self.rarity = class_probabilities(counts.shares, temperature(counts.shares))  # (C,)
+
+    def guests(self, id: str, epoch: int) -> list[Guest]:
+        """What is laid over a sample, from the lowest up: a pure function of (seed, epoch, id)."""
+        rng = np.random.default_rng([self.seed, epoch, zlib.crc32(id.encode()), OWN_STREAM])
+        steps: list[tuple[float, Callable[[np.random.Generator], list[Guest]]]] = [
+            (self.section.mosaic, self._mosaic),
+            (self.section.copy_paste, self._copy_paste),
+            (self.section.classmix, self._classmix),
+            (self.section.cutmix, self._cutmix),
+        ]
+        return [guest for share, draw in steps if rng.uniform() < share for guest in draw(rng)]
+
+    def _mosaic(self, rng: np.random.Generator) -> list[Guest]:
+        """Four crops around a point, arXiv 2004.10934; each keeps its scale, which the warp has drawn."""
+        x, y = rng.uniform(0.25, 0.75, 2)
+        boxes = [Box(x, 0, 1, y), Box(0, y, x, 1), Box(x, y, 1, 1)]
+        return [Guest(self._any(rng), box) for box in boxes]
+
+    def _copy_paste(self, rng: np.random.Generator) -> list[Guest]:
+        """A class, rare ones more often, of a sample that has it: all its pixels, as masks know no objects.
+
+        Copy-paste is of arXiv 2012.07177, the choice of the class as in the sampler `rare`.
+        """
+        id = int(rng.choice(len(self.rarity), p=self.rarity))
+        return [Guest(int(rng.choice(np.flatnonzero(self.counts.pixels[:, id]))), OneClass(id))]
+
+    def _classmix(self, rng: np.random.Generator) -> list[Guest]:
+        """Half of the classes of another sample, arXiv 2007.07936, with true labels for predicted ones."""
+        return [Guest(self._any(rng), HalfOfTheClasses(tuple(rng.permutation(self.classes).tolist())))]
+
+    def _cutmix(self, rng: np.random.Generator) -> list[Guest]:
+        """A box of another sample, arXiv 1905.04899: its area is uniform, then cut off at the border."""
+        half = np.sqrt(rng.uniform()) / 2
+        x, y = rng.uniform(size=2)
+        left, top, right, bottom = np.clip([x - half, y - half, x + half, y + half], 0, 1).tolist()
+        return [Guest(self._any(rng), Box(left, top, right, bottom))]
+
+    def _any(self, rng: np.random.Generator) -> int:
+        return int(rng.integers(self.num_samples))
+
+
+def lay_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]) -> tuple[Tensor, Tensor]:
+    """Lay guests over hosts, in place.
+
+    Args:
+        images, labels: (B, 3, S, S) and (B, S, S): the hosts, then the guests of each in turn.
+        guests: one list a host.
+
+    Returns:
+        images and labels of the hosts alone.
+    """
+    row = len(guests)
+    for host, layers in enumerate(guests):
+        for guest in layers:
+            guest.layer.lay(images[host], labels[host], images[row], labels[row])
+            row += 1
+    assert row == len(images), "a crop for each host and each guest"
+    return images[: len(guests)], labels[: len(guests)]
+
+
+def _lay_where(
+    mask: Tensor, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor
+) -> None:
+    # Not image[:, mask] = ...: that waits for the device to count the mask.
+    image.copy_(torch.where(mask, guest_image, image))
+    labels.copy_(torch.where(mask, guest_labels, labels))

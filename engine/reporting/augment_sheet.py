@@ -1,0 +1,102 @@
+"""What training sees of some samples: a row each, the photo, then its crops in several epochs.
+
+Colours of the labels lie over every picture; void is drawn as VOC does, so what lies outside is pale. Knows
+no command line.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image, ImageDraw
+from torch import Tensor
+
+from engine.data.batches import TrainBatches
+from engine.data.order import Draw
+from engine.data.sample import Dataset
+from engine.reporting.pictures import (
+    FAINT,
+    GAP_PX,
+    INK,
+    MARGIN_PX,
+    MAX_ASPECT,
+    PAPER,
+    TEXT_PX,
+    VOID,
+    Colour,
+    Pixels,
+    fitted,
+    font,
+    legend,
+    overlay,
+)
+
+OPACITY = 0.45  # of the labels: the photo's edges stay in sight beside theirs
+
+
+def augment_sheet(
+    batches: TrainBatches, indices: Sequence[int], num_epochs: int = 4, side_px: int = 256
+) -> Image.Image:
+    """One image to look at.
+
+    Args:
+        batches: of the training, with its augmentation and mixing.
+        indices: which samples of its data set; a row each.
+        num_epochs: the crops of epochs 0, 1, ... in columns, beside the photo as it is stored.
+        side_px: of each crop as shown.
+
+    Raises:
+        DataError: a sample that cannot be read.
+    """
+    assert indices and num_epochs > 0, "a sheet needs at least one sample and one epoch"
+    dataset = batches.dataset
+    rows: list[list[Pixels]] = []
+    seen: set[int] = set()
+    for index in indices:
+        sample = dataset[index]
+        crops = batches.of([Draw(index, epoch) for epoch in range(num_epochs)])
+        pictures = [(sample.image, sample.labels), *zip(_bytes(crops.images), crops.labels, strict=True)]
+        rows.append(
+            [overlay(*picture, dataset.palette, dataset.ignore_index, OPACITY) for picture in pictures]
+        )
+        for _, labels in pictures:
+            seen.update(labels.unique().tolist())
+    headings = ["as stored", *(f"epoch {epoch}" for epoch in range(num_epochs))]
+    return _paste(rows, headings, [dataset.ids[index] for index in indices], side_px, _entries(dataset, seen))
+
+
+def _bytes(images: Tensor) -> Tensor:
+    return images.round().clamp(0, 255).to(torch.uint8)
+
+
+def _entries(dataset: Dataset, seen: set[int]) -> list[tuple[str, Colour]]:
+    entries = [(dataset.class_names[id], dataset.palette[id]) for id in sorted(seen - {dataset.ignore_index})]
+    return [*entries, ("void", VOID)] if dataset.ignore_index in seen else entries
+
+
+def _paste(
+    rows: list[list[Pixels]],
+    headings: list[str],
+    names: list[str],
+    side_px: int,
+    entries: Sequence[tuple[str, Colour]],
+) -> Image.Image:
+    first_px = max(fitted(row[0], MAX_ASPECT * side_px, side_px).width for row in rows)
+    lefts = np.cumsum([MARGIN_PX, first_px + GAP_PX, *[side_px + GAP_PX] * (len(headings) - 2)]).tolist()
+    width = lefts[-1] + side_px + MARGIN_PX
+    names_px = TEXT_PX + GAP_PX
+    row_px = names_px + side_px + GAP_PX
+    table = legend(entries, width - 2 * MARGIN_PX)
+    height = MARGIN_PX + names_px + len(rows) * row_px + GAP_PX + table.height + MARGIN_PX
+    canvas = Image.new("RGB", (width, height), PAPER)
+    draw = ImageDraw.Draw(canvas)
+    for left, heading in zip(lefts, headings, strict=True):
+        draw.text((left, MARGIN_PX), heading, INK, font(), anchor="la")
+    top = MARGIN_PX + names_px
+    for name, row in zip(names, rows, strict=True):
+        draw.text((MARGIN_PX, top + 2), name, FAINT, font(TEXT_PX - 2), anchor="la")
+        for left, pixels in zip(lefts, row, strict=True):
+            canvas.paste(fitted(pixels, MAX_ASPECT * side_px, side_px), (left, top + names_px))
+        top += row_px
+    canvas.paste(table, (MARGIN_PX, top + GAP_PX))
+    return canvas
