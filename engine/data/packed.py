@@ -1,0 +1,199 @@
+"""Reads a pack: its header once, then each sample out of the mapped file, without h5py.
+
+A mapping may be used by many threads and crosses a fork. Decoded samples are views of it, copied on
+writing; encoded ones are decoded as they are read. The bytes of a record are compared with its SHA-256 when
+a process first reads them. What a pack looks like, `pack_header.py` says; who writes it, `pack.py`.
+"""
+
+import difflib
+import hashlib
+import io
+import mmap
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from engine.data.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
+from engine.data.sample import DataError, Sample
+
+# A private mapping may be written to, and Linux wants memory for that in advance unless told otherwise.
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
+
+
+class PackedDataset:
+    """One split of a pack.
+
+    Args:
+        root: the file that `python -m engine.prepare pack` wrote; where it wrote shards, the name that it
+            was given.
+        split: a split of the recipe that was packed.
+        class_names: what the recipe says; None takes those of the pack.
+        ignore_index: likewise.
+
+    Raises:
+        DataError: no such pack or split; other classes; files truncated, altered or missing. Reading a
+            sample raises it where the bytes of the sample are altered.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        class_names: tuple[str, ...] | None = None,
+        ignore_index: int | None = None,
+    ):
+        self._arguments = (root, split, class_names, ignore_index)
+        self._shards = read_shards(Path(root).expanduser())
+        header = self._shards[0].header
+        self.class_names, self.palette = header.class_names, header.palette
+        self.ignore_index = header.ignore_index
+        self.layout = header.layout
+        self.split = split
+        self._require(root, class_names, ignore_index)
+        self._shards = [shard for shard in self._shards if split in shard.header.splits]
+
+        tables = [shard.tables[split] for shard in self._shards]
+        self.ids = [id.decode() for table in tables for id in table["ids"].tolist()]
+        self._sizes = [(h, w) for table in tables for h, w in table["sizes"].tolist()]
+        self._shard_of = np.repeat(np.arange(len(tables)), [len(table["ids"]) for table in tables]).tolist()
+        self._spans = {  # what -> (start in its file, number of bytes) of each sample
+            what: [
+                (shard.starts[split][number] + start, end - start)
+                for shard, table in zip(self._shards, tables, strict=True)
+                for start, end in zip(*_pairs(table[f"{what}_offsets"].tolist()), strict=True)
+            ]
+            for number, what in enumerate(("image", "label"))
+        }
+        self._sha256 = {
+            what: np.concatenate([table[f"{what}_sha256"] for table in tables]) for what in self._spans
+        }
+        self._is_checked = {what: np.zeros(len(self.ids), bool) for what in self._spans}
+        self._maps = [_mapped(shard.path) for shard in self._shards]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]  # raises IndexError; -1 is the last
+        record = self._record("image", index)
+        if self.layout == "decoded":
+            return Sample(self.ids[index], record.view(3, *self._sizes[index]), self.labels(index))
+        pixels = torch.from_numpy(decode_image(record.numpy())).permute(2, 0, 1)  # (3, h, w)
+        return Sample(self.ids[index], pixels.contiguous(), self.labels(index))
+
+    def labels(self, index: int) -> Tensor:
+        """(h, w) uint8 of one sample, without its image."""
+        index = range(len(self))[index]
+        record = self._record("label", index)
+        if self.layout == "decoded":
+            return record.view(self._sizes[index])
+        return torch.from_numpy(decode_labels(record.numpy()))
+
+    def label_counts(self) -> np.ndarray:
+        """(N, C) pixels of each class in each sample; no pixel is read."""
+        return np.concatenate([read_label_counts(shard, self.split) for shard in self._shards])
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return list(self._sizes)
+
+    def fingerprint(self) -> str:
+        """That of the set that was packed, so that a checkpoint may be scored on either."""
+        return self._shards[0].header.splits[self.split].fingerprint
+
+    def __reduce__(self):
+        """A mapping cannot be sent to another process; that one opens the pack again."""
+        return PackedDataset, self._arguments
+
+    def _record(self, what: str, index: int) -> Tensor:
+        """The bytes of an image or of its labels, (n,) uint8, in the mapped file."""
+        start, num_bytes = self._spans[what][index]
+        shard = self._shard_of[index]
+        # A tensor of its own storage: a view of the whole file would send the file from a worker.
+        record = torch.frombuffer(self._maps[shard], dtype=torch.uint8, count=num_bytes, offset=start)
+        if not self._is_checked[what][index]:
+            if hashlib.sha256(record.numpy()).digest() != self._sha256[what][index].tobytes():
+                raise DataError(
+                    f"{self._shards[shard].path}: the {what} of {self.ids[index]!r}, sample {index} of split "
+                    f"{self.split!r}, is altered: its SHA-256 is not the one that was packed. {PACK_AGAIN}"
+                )
+            self._is_checked[what][index] = True
+        return record
+
+    def _require(self, root: str | Path, class_names: tuple[str, ...] | None, ignore_index: int | None) -> None:
+        there = [*self._shards[0].header.splits]
+        if self.split not in there:
+            close = difflib.get_close_matches(self.split, there, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise DataError(f"{root} has no split {self.split!r}. Splits there: {', '.join(there)}.{hint}")
+        if class_names is not None and tuple(class_names) != self.class_names:
+            raise DataError(
+                f"{root} holds the {len(self.class_names)} classes {', '.join(self.class_names)}, but data.classes "
+                f"says {', '.join(class_names)}. Type the data.classes of the recipe that was packed, or "
+                f"'data.classes=[{', '.join(self.class_names)}]'"
+            )
+        if ignore_index is not None and ignore_index != self.ignore_index:
+            raise DataError(
+                f"{root} marks void by {self.ignore_index}; type data.ignore_index={self.ignore_index}."
+            )
+
+
+def decode_image(content: np.ndarray | bytes) -> np.ndarray:
+    """(h, w, 3) uint8 of an encoded image; what it raises on other bytes is Pillow's own."""
+    with Image.open(io.BytesIO(content)) as image:
+        return np.array(image.convert("RGB"))
+
+
+def decode_labels(content: np.ndarray | bytes) -> np.ndarray:
+    """(h, w) uint8 of an encoded mask of ids."""
+    with Image.open(io.BytesIO(content)) as mask:
+        return np.array(mask)
+
+
+def shard_paths(root: Path) -> list[Path]:
+    """The files of the pack that was written as `root`: itself, or its shards in order; none of others."""
+    pattern = f"{root.stem}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]{root.suffix}"
+    return [root] if root.is_file() else sorted(root.parent.glob(pattern))
+
+
+def read_shards(root: Path) -> list[Shard]:
+    """Every file of a pack, in order.
+
+    Raises:
+        DataError: no pack of this name; files missing, or of different packs.
+    """
+    paths = shard_paths(root)
+    if not paths:
+        beside = sorted(path.name for path in (root if root.is_dir() else root.parent).glob("*.h5"))
+        hint = f" Packs there: {', '.join(beside[:5])}." if beside else f" {PACK_AGAIN.replace(' again', '')}"
+        raise DataError(f"data.root: no pack {root}.{hint}")
+    shards = [read_shard(path) for path in paths]
+    first = shards[0].header
+    strangers = [shard.path.name for shard in shards if shard.header.pack != first.pack]
+    if strangers:
+        raise DataError(
+            f"{paths[0].name} and {', '.join(strangers)} in {root.parent} are of different packs. Keep one of them."
+        )
+    there = {shard.header.shard for shard in shards}
+    missing = [number for number in range(first.num_shards) if number not in there]
+    if missing or len(shards) != first.num_shards:
+        raise DataError(
+            f"{root} is a pack of {first.num_shards} files, of which {len(shards)} are there "
+            f"({', '.join(path.name for path in paths)}); missing: {missing or 'none, but one is there twice'}. "
+            "Name the pack as it was packed, and keep its files together."
+        )
+    return sorted(shards, key=lambda shard: shard.header.shard)
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(
+            file.fileno(), 0, flags=mmap.MAP_PRIVATE | NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+        )
+
+
+def _pairs(offsets: list[int]) -> tuple[list[int], list[int]]:
+    return offsets[:-1], offsets[1:]
