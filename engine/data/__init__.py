@@ -2,7 +2,7 @@
 
 from engine.data.sample import DataError, Dataset, Palette, Sample
 from engine.data.synthetic import SCENE_CLASSES, SyntheticScenes
-from engine.data.voc import VOC_CLASSES, VocDataset
+from engine.data.voc import VOC_CLASSES, open_voc
 
 __all__ = ["DataError", "Dataset", "Palette", "Sample", "class_table", "open_split"]
 
@@ -26,4 +26,4 @@ def open_split(section, split: str) -> Dataset:
         return SyntheticScenes(split, num_samples, scenes.size, scenes.seed)
     if section.root is None:
         raise DataError("data.root is not set; type data.root=<your VOC2012 folder> behind the command.")
-    return VocDataset(section.root, split, class_table(section), section.ignore_index)
+    return open_voc(section.root, split, class_table(section), section.ignore_index)

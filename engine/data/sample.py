@@ -1,5 +1,6 @@
 """What every reader gives: a sample, and the promise that a data set keeps. Knows no file format."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +13,12 @@ class DataError(ValueError):
     """The user's data is not what the recipe says; the message names the file or id and the remedy."""
 
     exit_code = 2
+
+
+def first_few(items: Sequence, count: int = 5) -> str:
+    """The first items of a list for a message, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(str(item) for item in items[:count]) + more
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from engine.data.batches import TrainBatches, num_workers, scoring_batches
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
-from engine.data.voc import VocDataset
+from engine.data.voc import open_voc
 from engine.recipe.sections import Augment as Section
 
 CPU = torch.device("cpu")
@@ -25,7 +25,7 @@ def in_memory(dataset):
 
 @pytest.fixture
 def train(voc_folder):
-    return VocDataset(voc_folder, "train")
+    return open_voc(voc_folder, "train")
 
 
 def batches_of(dataset, batch=6, seed=0, **options):
@@ -102,7 +102,7 @@ def test_padding_is_void_and_black_around_each_sample(voc_folder, ignore_index):
     for path in voc_folder.glob("SegmentationClass/*.png"):
         labels = np.array(Image.open(path))
         Image.fromarray(np.where(labels == 255, ignore_index, labels).astype(np.uint8)).save(path)
-    data = VocDataset(voc_folder, "train", ignore_index=ignore_index)
+    data = open_voc(voc_folder, "train", ignore_index=ignore_index)
     recorder = Recorder(ignore_index)
     batches = TrainBatches(data, SampleOrder(6, 6, 0), recorder, CPU, workers=0)
     [_, batch] = first(batches, 2)
@@ -209,7 +209,7 @@ def test_auto_shares_the_cores_between_processes(train, monkeypatch):
 
 
 def test_real_photos_become_batches(shared_voc):
-    data = VocDataset(shared_voc, "trainaug")
+    data = open_voc(shared_voc, "trainaug")
     order = SampleOrder(len(data), 4, 0)
     batches = TrainBatches(data, order, Augment(Section(crop=128), 0, 255), CPU, workers=0)
     [batch] = first(batches, 1)
