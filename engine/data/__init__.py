@@ -1,5 +1,6 @@
 """From a recipe's `data` section to one split, whatever its format."""
 
+from engine.data.packed import PackedDataset
 from engine.data.sample import DataError, Dataset, Palette, Sample
 from engine.data.synthetic import SCENE_CLASSES, SyntheticScenes
 from engine.data.voc import VOC_CLASSES, open_voc
@@ -26,4 +27,6 @@ def open_split(section, split: str) -> Dataset:
         return SyntheticScenes(split, num_samples, scenes.size, scenes.seed)
     if section.root is None:
         raise DataError("data.root is not set; type data.root=<your VOC2012 folder> behind the command.")
+    if section.format == "packed":
+        return PackedDataset(section.root, split, class_table(section), section.ignore_index)
     return open_voc(section.root, split, class_table(section), section.ignore_index)

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch import Tensor
 
+from engine.data.images import decode_image, decode_mask
 from engine.data.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
 from engine.data.sample import DataError, Sample
 
@@ -82,8 +82,7 @@ class PackedDataset:
         record = self._record("image", index)
         if self.layout == "decoded":
             return Sample(self.ids[index], record.view(3, *self._sizes[index]), self.labels(index))
-        pixels = torch.from_numpy(decode_image(record.numpy())).permute(2, 0, 1)  # (3, h, w)
-        return Sample(self.ids[index], pixels.contiguous(), self.labels(index))
+        return Sample(self.ids[index], decoded_image(record.numpy()), self.labels(index))
 
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8 of one sample, without its image."""
@@ -91,7 +90,7 @@ class PackedDataset:
         record = self._record("label", index)
         if self.layout == "decoded":
             return record.view(self._sizes[index])
-        return torch.from_numpy(decode_labels(record.numpy()))
+        return decoded_labels(record.numpy())
 
     def label_counts(self) -> np.ndarray:
         """(N, C) pixels of each class in each sample; no pixel is read."""
@@ -124,7 +123,7 @@ class PackedDataset:
         return record
 
     def _require(self, root: str | Path, class_names: tuple[str, ...] | None, ignore_index: int | None) -> None:
-        there = [*self._shards[0].header.splits]
+        there = [*dict.fromkeys(name for shard in self._shards for name in shard.header.splits)]
         if self.split not in there:
             close = difflib.get_close_matches(self.split, there, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
@@ -141,16 +140,15 @@ class PackedDataset:
             )
 
 
-def decode_image(content: np.ndarray | bytes) -> np.ndarray:
-    """(h, w, 3) uint8 of an encoded image; what it raises on other bytes is Pillow's own."""
-    with Image.open(io.BytesIO(content)) as image:
-        return np.array(image.convert("RGB"))
+def decoded_image(content: bytes | np.ndarray) -> Tensor:
+    """(3, h, w) uint8 of an encoded image."""
+    image, _ = decode_image(io.BytesIO(content))  # (h, w, 3)
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
 
 
-def decode_labels(content: np.ndarray | bytes) -> np.ndarray:
-    """(h, w) uint8 of an encoded mask of ids."""
-    with Image.open(io.BytesIO(content)) as mask:
-        return np.array(mask)
+def decoded_labels(content: bytes | np.ndarray) -> Tensor:
+    """(h, w) uint8 of an encoded mask of label ids; another type or shape of any other mask."""
+    return torch.from_numpy(decode_mask(io.BytesIO(content)))
 
 
 def shard_paths(root: Path) -> list[Path]:
