@@ -16,6 +16,7 @@ from engine import __version__
 COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
+    "prepare": "bring data into the layout that recipes read, or into one packed file",
     "benchmark": "measure our speed and memory beside those of other libraries",
     "export": "write the weights of a run for other libraries",
 }

@@ -161,28 +161,27 @@ def _write_split(
     tick: Callable[[], None],
 ) -> dict[str, np.ndarray]:
     """The bytes of the samples; gives their tables."""
-    image_offsets = np.cumsum([0, *(plan.num_image_bytes for plan in plans)])
-    label_offsets = np.cumsum([0, *(plan.num_label_bytes for plan in plans)])
-    images = file.create_dataset(f"{name}/images", (image_offsets[-1],), "u1")
-    labels = file.create_dataset(f"{name}/labels", (label_offsets[-1],), "u1")
-    sizes, counts, image_sha256, label_sha256 = [], [], [], []
-    for row, record in enumerate(records):
-        images[image_offsets[row] : image_offsets[row + 1]] = np.frombuffer(record.image, "u1")
-        labels[label_offsets[row] : label_offsets[row + 1]] = np.frombuffer(record.labels, "u1")
-        sizes.append(record.size)
-        counts.append(record.counts)
-        image_sha256.append(np.frombuffer(hashlib.sha256(record.image).digest(), "u1"))
-        label_sha256.append(np.frombuffer(hashlib.sha256(record.labels).digest(), "u1"))
-        tick()
-    return {
+    num, num_classes = len(plans), len(dataset.class_names)
+    tables = {
         "ids": np.array([dataset.ids[plan.index].encode() for plan in plans]),
-        "sizes": np.array(sizes),
-        "image_offsets": image_offsets,
-        "label_offsets": label_offsets,
-        "image_sha256": np.array(image_sha256),
-        "label_sha256": np.array(label_sha256),
-        "label_counts": np.array(counts),
+        "sizes": np.empty((num, 2), int),
+        "image_offsets": np.cumsum([0, *(plan.num_image_bytes for plan in plans)]),
+        "label_offsets": np.cumsum([0, *(plan.num_label_bytes for plan in plans)]),
+        "image_sha256": np.empty((num, 32), np.uint8),
+        "label_sha256": np.empty((num, 32), np.uint8),
+        "label_counts": np.empty((num, num_classes), int),
     }
+    images = file.create_dataset(f"{name}/images", (tables["image_offsets"][-1],), np.uint8)
+    labels = file.create_dataset(f"{name}/labels", (tables["label_offsets"][-1],), np.uint8)
+    for row, record in enumerate(records):
+        for what, content, bytes_of_all in (("image", record.image, images), ("label", record.labels, labels)):
+            start, end = tables[f"{what}_offsets"][row : row + 2]
+            bytes_of_all[start:end] = np.frombuffer(content, np.uint8)
+            tables[f"{what}_sha256"][row] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)
+        tables["sizes"][row] = record.size
+        tables["label_counts"][row] = record.counts
+        tick()
+    return tables
 
 
 def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:

@@ -44,8 +44,8 @@ TABLES = {  # name -> type; of `ids` the length depends on the longest
 }
 ON_OPENING = tuple(name for name in TABLES if name != "label_counts")
 PACK_AGAIN = "Pack it again: python -m engine.prepare pack <recipe> --out <file>"
-# What h5py raises on files that are damaged, however it happens to notice.
-H5PY_ERRORS = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError, OverflowError)
+# What h5py, and the checks here, raise on files that are damaged or that somebody else wrote.
+BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError, OverflowError)
 
 
 @dataclass(frozen=True)
@@ -143,8 +143,9 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             yield file
     except DataError:
         raise
-    except H5PY_ERRORS as error:
-        raise DataError(f"{path} {_what_is_wrong(path, str(error))}. {PACK_AGAIN}") from error
+    except BROKEN as error:
+        told = str(error.args[0]) if error.args else repr(error)  # str() of a KeyError has quotes
+        raise DataError(f"{path} {_what_is_wrong(path, told)}. {PACK_AGAIN}") from error
 
 
 def _what_is_wrong(path: Path, error: str) -> str:

@@ -73,7 +73,9 @@ def _read_all(dataset: Dataset, device: torch.device, progress: Callable[[int, i
             if isinstance(result, DataError):
                 problems.append(result)
             else:
-                samples.append(Sample(result.id, result.image.to(device), result.labels.to(device)))
+                # A copy even where the device is the same: a pack gives views of its file.
+                image, labels = (pixels.to(device, copy=True) for pixels in (result.image, result.labels))
+                samples.append(Sample(result.id, image, labels))
             progress(len(samples) + len(problems), len(dataset))
     if problems:
         more = f"\n... and {len(problems) - 5} more samples." if len(problems) > 5 else ""

@@ -23,8 +23,12 @@ class Synthetic(Section):
 
 
 class Data(Section):
-    format: Literal["voc", "synthetic"] = key("voc", "a VOC folder, or drawn scenes made in memory")
-    root: Text | None = key(None, "the folder that holds JPEGImages, SegmentationClass and ImageSets")
+    format: Literal["voc", "packed", "synthetic"] = key(
+        "voc", "a VOC folder, a file of engine.prepare pack, or drawn scenes made in memory"
+    )
+    root: Text | None = key(
+        None, "the folder that holds JPEGImages, SegmentationClass and ImageSets; of packed, the file"
+    )
     train: Text = key("trainaug", "split to train on: ImageSets/Segmentation/<name>.txt")
     val: Text = key("val", "split to score on")
     select: Text | None = key(
@@ -56,7 +60,8 @@ class Data(Section):
             raise mistake(f"format: synthetic works with {SCENES_NEED[name] or 'null'} only")
         if format_ == "synthetic" and name == "synthetic" and value is None:
             raise mistake("expected a section; leave the key out for the defaults")
-        if format_ == "voc" and (isinstance(value, Synthetic) or value == "scenes6"):
+        is_synthetic_only = isinstance(value, Synthetic) or (format_ == "voc" and value == "scenes6")
+        if format_ != "synthetic" and is_synthetic_only:
             raise mistake("this is for format: synthetic only")
         return value
 
