@@ -76,10 +76,17 @@ def _pack(arguments: argparse.Namespace) -> int:
     out = arguments.out.expanduser()
     require_new(out, arguments.overwrite)
     data = load_recipe(arguments.recipe, arguments.overrides).data
-    splits = {name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name}
+    splits = {
+        name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name
+    }
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     paths = write_pack(
-        splits, out, arguments.layout, arguments.shard_size, arguments.overwrite, lambda what: counted(console, what)
+        splits,
+        out,
+        arguments.layout,
+        arguments.shard_size,
+        arguments.overwrite,
+        lambda what: counted(console, what),
     )
     read_shards(out)  # as a run will
     for path in paths:

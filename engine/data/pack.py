@@ -20,7 +20,7 @@ import numpy as np
 
 from engine.data.pack_header import Header, SplitEntry, write_header
 from engine.data.pack_records import LAYOUTS, Plan, Record
-from engine.data.packed import shard_paths
+from engine.data.packed import shard_names, shard_paths
 from engine.data.sample import DataError, Dataset
 
 Counter = Callable[[int, int], None]
@@ -43,7 +43,7 @@ def write_pack(
 
     Args:
         splits: by name.
-        path: the file; shards stand beside it as <stem>-00000-of-00003<suffix>.
+        path: the file; where one does not do, shards stand in its place: <stem>-00000-of-00003<suffix>.
         layout: "encoded" or "decoded".
         shard_bytes: records of a shard at the most, or a single sample; None writes one file.
         overwrite: replace a pack of this name, once the new one is whole.
@@ -62,7 +62,7 @@ def write_pack(
     parts = _divided(plans, shard_bytes)
     _require_room(path, plans, len(parts), len(next(iter(splits.values())).class_names))
 
-    paths = [path] if shard_bytes is None else _shard_names(path, len(parts))
+    paths = [path] if len(parts) == 1 else shard_names(path, len(parts))
     progress, done, total = counter("packing"), 0, sum(len(own) for own in plans.values())
 
     def tick() -> None:
@@ -74,7 +74,9 @@ def write_pack(
         for header, part, temporary in zip(_headers(splits, layout, parts), parts, temporaries, strict=True):
             with h5py.File(temporary, "w", libver="latest") as file:  # whose metadata have checksums
                 tables = {
-                    name: _write_split(file, name, splits[name], own, _in_order(layouts[name].record, own), tick)
+                    name: _write_split(
+                        file, name, splits[name], own, _in_order(layouts[name].record, own), tick
+                    )
                     for name, own in part.items()
                 }
                 write_header(file, header, tables)
@@ -114,10 +116,6 @@ def _divided(plans: Mapping[str, list[Plan]], shard_bytes: int | None) -> list[P
             parts[-1].setdefault(name, []).append(plan)
             num_bytes += plan.num_bytes
     return parts
-
-
-def _shard_names(path: Path, num_shards: int) -> list[Path]:
-    return [path.with_stem(f"{path.stem}-{n:05d}-of-{num_shards:05d}") for n in range(num_shards)]
 
 
 def _require_room(path: Path, plans: Mapping[str, list[Plan]], num_files: int, num_classes: int) -> None:
@@ -174,7 +172,10 @@ def _write_split(
     images = file.create_dataset(f"{name}/images", (tables["image_offsets"][-1],), np.uint8)
     labels = file.create_dataset(f"{name}/labels", (tables["label_offsets"][-1],), np.uint8)
     for row, record in enumerate(records):
-        for what, content, bytes_of_all in (("image", record.image, images), ("label", record.labels, labels)):
+        for what, content, bytes_of_all in (
+            ("image", record.image, images),
+            ("label", record.labels, labels),
+        ):
             start, end = tables[f"{what}_offsets"][row : row + 2]
             bytes_of_all[start:end] = np.frombuffer(content, np.uint8)
             tables[f"{what}_sha256"][row] = np.frombuffer(hashlib.sha256(content).digest(), np.uint8)

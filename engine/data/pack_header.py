@@ -139,7 +139,9 @@ def read_label_counts(shard: Shard, split: str) -> np.ndarray:
 def _opened(path: Path) -> Iterator[h5py.File]:
     """Open for the block, and no longer: a handle must not cross a fork."""
     try:
-        with h5py.File(path, "r", locking=False) as file:  # read-only places cannot lock; a pack never changes
+        with h5py.File(
+            path, "r", locking=False
+        ) as file:  # read-only places cannot lock; a pack never changes
             yield file
     except DataError:
         raise

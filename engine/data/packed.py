@@ -9,6 +9,7 @@ import difflib
 import hashlib
 import io
 import mmap
+import re
 import sys
 from pathlib import Path
 
@@ -122,7 +123,9 @@ class PackedDataset:
             self._is_checked[what][index] = True
         return record
 
-    def _require(self, root: str | Path, class_names: tuple[str, ...] | None, ignore_index: int | None) -> None:
+    def _require(
+        self, root: str | Path, class_names: tuple[str, ...] | None, ignore_index: int | None
+    ) -> None:
         there = [*dict.fromkeys(name for shard in self._shards for name in shard.header.splits)]
         if self.split not in there:
             close = difflib.get_close_matches(self.split, there, n=1)
@@ -157,6 +160,11 @@ def shard_paths(root: Path) -> list[Path]:
     return [root] if root.is_file() else sorted(root.parent.glob(pattern))
 
 
+def shard_names(root: Path, num_shards: int) -> list[Path]:
+    """The files of a pack that was written as `root` in shards."""
+    return [root.with_stem(f"{root.stem}-{n:05d}-of-{num_shards:05d}") for n in range(num_shards)]
+
+
 def read_shards(root: Path) -> list[Shard]:
     """Every file of a pack, in order.
 
@@ -175,15 +183,28 @@ def read_shards(root: Path) -> list[Shard]:
         raise DataError(
             f"{paths[0].name} and {', '.join(strangers)} in {root.parent} are of different packs. Keep one of them."
         )
-    there = {shard.header.shard for shard in shards}
-    missing = [number for number in range(first.num_shards) if number not in there]
-    if missing or len(shards) != first.num_shards:
+    _require_whole(root, shards)
+    return shards
+
+
+def _require_whole(root: Path, shards: list[Shard]) -> None:
+    num_shards = shards[0].header.num_shards
+    if num_shards == 1 and len(shards) == 1:
+        return  # one file may have any name
+    pack = root.with_stem(re.sub(r"-\d{5}-of-\d{5}$", "", root.stem))
+    if pack != root:
+        raise DataError(f"data.root: {root} is one of {num_shards} files of a pack; type data.root={pack}")
+    wanted = [path.name for path in shard_names(root, num_shards)]
+    there = [shard.path.name for shard in shards]
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise DataError(f"data.root: of the {num_shards} files of {root} are missing: {', '.join(missing)}.")
+    numbers = [shard.header.shard for shard in shards]
+    if there != wanted or numbers != [*range(num_shards)]:
         raise DataError(
-            f"{root} is a pack of {first.num_shards} files, of which {len(shards)} are there "
-            f"({', '.join(path.name for path in paths)}); missing: {missing or 'none, but one is there twice'}. "
-            "Name the pack as it was packed, and keep its files together."
+            f"data.root: the files {', '.join(there)} of {root} hold parts {numbers} of {num_shards}, so one has "
+            "another's name. Give them the names that they were packed with."
         )
-    return sorted(shards, key=lambda shard: shard.header.shard)
 
 
 def _mapped(path: Path) -> mmap.mmap:
