@@ -1,4 +1,4 @@
-"""python -m engine.benchmark model: our speed and memory beside those of other libraries, on this machine."""
+"""python -m engine.benchmark model | data: our speed and memory beside others', on this machine."""
 
 import argparse
 import sys
@@ -9,6 +9,7 @@ from engine.command import new_parser, run_command
 EXAMPLES = """
 examples:
   python -m engine.benchmark model
+  python -m engine.benchmark data
   python -m engine.benchmark model --variants b0 --rounds 9 --out benchmarks/model-laptop.json
 """
 BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images a step; 1 for larger variants
@@ -23,13 +24,16 @@ def main(argv: list[str] | None = None) -> int:
         EXAMPLES,
     )
     parser.add_argument(
-        "subject", choices=["model"], help="model: a training step and inference of SegFormer"
+        "subject",
+        choices=["model", "data"],
+        help="model: a training step and inference of SegFormer; data: random reads of packed images",
     )
     parser.add_argument("--variants", nargs="+", default=["b0", "b2"], choices=[f"b{n}" for n in range(6)])
     parser.add_argument(
-        "--size", type=int, default=512, metavar="PX", help="side of the images (default 512)"
+        "--size", type=int, default=512, metavar="PX", help="side of the images of model (default 512)"
     )
     parser.add_argument("--batch", type=int, help="images a step (default: 32 on a GPU; 2 or 1 on a CPU)")
+    parser.add_argument("--images", type=int, default=128, help="images of data (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each contender (default 5)")
     parser.add_argument("--out", type=Path, help="write all times as JSON here; an existing file is an error")
     return run_command(parser, benchmark, argv)
@@ -37,21 +41,57 @@ def main(argv: list[str] | None = None) -> int:
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
-    import torch
     from rich.console import Console
+
+    from engine.run_folder import RunFolderError, write_json
+
+    if arguments.out and arguments.out.exists():
+        raise RunFolderError(f"--out {arguments.out} exists already; name another file.")
+    for name in ("rounds", "size", "batch", "images"):
+        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
+            raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    content = {"model": _model, "data": _data}[arguments.subject](arguments, console)
+    if arguments.out:
+        write_json(arguments.out, content)
+        console.print(f"written: {arguments.out}")
+    return 0
+
+
+def _data(arguments: argparse.Namespace, console) -> dict:
+    """Measure reading."""
+    import torch
+    from rich.table import Table
+
+    from engine.benchmarks.data import OURS, SIZE_PX, measure
+    from engine.benchmarks.timing import environment
+    from engine.reporting.console import counted
+
+    rows = measure(arguments.images, arguments.rounds, counted(console, f"{arguments.images} images"))
+    facts = environment(torch.get_num_threads())
+    h, w = SIZE_PX
+    table = Table(
+        title=f"images of {w} x {h} px with labels, uint8, in random order, one thread, page cache warm",
+        title_justify="left",
+    )
+    table.add_column("read from")
+    for heading in ("images/s", f"{OURS} is faster"):
+        table.add_column(heading, justify="right")
+    for row in rows:
+        table.add_row(row["contender"], f"{row['images_per_s']:,.0f}", f"{row['times_faster']:.1f} x")
+    console.print(table)
+    return {"environment": facts, "size_px": SIZE_PX, "rows": rows}
+
+
+def _model(arguments: argparse.Namespace, console) -> dict:
+    """Measure SegFormer."""
+    import torch
     from rich.table import Table
 
     from engine.benchmarks.model import PEERS, measure
     from engine.benchmarks.timing import environment, installed
     from engine.reporting.console import counted
-    from engine.run_folder import RunFolderError, write_json
 
-    if arguments.out and arguments.out.exists():
-        raise RunFolderError(f"--out {arguments.out} exists already; name another file.")
-    for name in ("rounds", "size", "batch"):
-        if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
-            raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     on_gpu = torch.cuda.is_available()
     rows: list[dict] = []
     for variant in arguments.variants:
@@ -77,10 +117,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     for name, package in PEERS.items():
         if not installed(package):
             console.print(f"not installed, so not measured: {name} (pip install {package})")
-    if arguments.out:
-        write_json(arguments.out, {"environment": facts, "rows": rows})
-        console.print(f"written: {arguments.out}")
-    return 0
+    return {"environment": facts, "rows": rows}
 
 
 if __name__ == "__main__":

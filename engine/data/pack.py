@@ -124,8 +124,8 @@ def _require_room(path: Path, plans: Mapping[str, list[Plan]], num_files: int, n
     free = shutil.disk_usage(path.parent).free
     if needed > free:
         raise DataError(
-            f"{path.parent} has {free / 1e9:,.1f} GB free, but the pack takes {needed / 1e9:,.1f} GB. Make room, "
-            "name an --out on another disk, or take --layout encoded, which is as small as the files."
+            f"{path.parent} has {free / 1e9:,.1f} GB free, but the pack takes {needed / 1e9:,.1f} GB. Make "
+            "room, name an --out on another disk, or take --layout encoded, which is as small as the files."
         )
 
 

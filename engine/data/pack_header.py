@@ -1,10 +1,11 @@
 """The header of a pack: what it holds, and where the bytes of each sample lie.
 
 A pack is one HDF5 file, or several (shards) that hold consecutive samples. In each file, n samples of C
-classes in each split that it holds a part of:
+classes in each split that it holds:
 
-    attribute header         JSON: version, layout, class_names, palette, ignore_index, pack, shard, num_shards,
-                             and by split: fingerprint, num_samples (over all shards), SHA-256 of each table
+    attribute header         JSON: version, layout, class_names, palette, ignore_index, pack, shard,
+                             num_shards; by split: fingerprint, num_samples (over all shards), and the
+                             SHA-256 of each table
     attribute sha256         of `header`, and so of everything: the tables hold the SHA-256 of each record
     <split>/ids              (n,) bytes, UTF-8
     <split>/sizes            (n, 2) h, w in px

@@ -1,9 +1,9 @@
 """The bytes of a sample in a pack, in either layout.
 
-"encoded": copies of the image and mask files, where a reader of the pack gets from them exactly what the data
-set gives; else (mapped colours, drawn scenes) a PNG of the pixels. "decoded": the pixels themselves, (3, h, w)
-and (h, w) uint8. A layout first plans each sample, which says how long its records will be, and later gives
-the records; between the two it keeps no bytes. Knows nothing of HDF5.
+"encoded": copies of the image and mask files, where a reader of the pack gets from them exactly what the
+data set gives; else (mapped colours, drawn scenes) a PNG of the pixels. "decoded": the pixels themselves,
+(3, h, w) and (h, w) uint8. A layout first plans each sample, which says how long its records will be, and
+later gives the records; between the two it keeps no bytes. Knows nothing of HDF5.
 """
 
 import hashlib

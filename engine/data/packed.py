@@ -133,8 +133,8 @@ class PackedDataset:
             raise DataError(f"{root} has no split {self.split!r}. Splits there: {', '.join(there)}.{hint}")
         if class_names is not None and tuple(class_names) != self.class_names:
             raise DataError(
-                f"{root} holds the {len(self.class_names)} classes {', '.join(self.class_names)}, but data.classes "
-                f"says {', '.join(class_names)}. Type the data.classes of the recipe that was packed, or "
+                f"{root} holds {len(self.class_names)} classes that are not those of data.classes "
+                f"({', '.join(class_names)}). Type the data.classes of the recipe that was packed, or "
                 f"'data.classes=[{', '.join(self.class_names)}]'"
             )
         if ignore_index is not None and ignore_index != self.ignore_index:
@@ -181,7 +181,8 @@ def read_shards(root: Path) -> list[Shard]:
     strangers = [shard.path.name for shard in shards if shard.header.pack != first.pack]
     if strangers:
         raise DataError(
-            f"{paths[0].name} and {', '.join(strangers)} in {root.parent} are of different packs. Keep one of them."
+            f"{paths[0].name} and {', '.join(strangers)} in {root.parent} are of different packs. "
+            "Keep those of one."
         )
     _require_whole(root, shards)
     return shards
@@ -202,8 +203,8 @@ def _require_whole(root: Path, shards: list[Shard]) -> None:
     numbers = [shard.header.shard for shard in shards]
     if there != wanted or numbers != [*range(num_shards)]:
         raise DataError(
-            f"data.root: the files {', '.join(there)} of {root} hold parts {numbers} of {num_shards}, so one has "
-            "another's name. Give them the names that they were packed with."
+            f"data.root: the files {', '.join(there)} of {root} hold parts {numbers} of {num_shards}, so one "
+            "has another's name. Give them the names that they were packed with."
         )
 
 
