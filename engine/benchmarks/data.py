@@ -1,9 +1,10 @@
 """Random reads of a packed set beside the usual layouts of HDF5 and beside plain files.
 
 Drawn images of VOC's most frequent size, 375 x 500 px, in an order that is shuffled once. What is timed is
-one image with its labels, decoded, copied to its place in a batch: as training does it, and so that a
-mapped file has to be read, not only pointed at. Everything lies in the page cache after the first round,
-which is not counted, so this is the cost of the layouts and not of a disk.
+one image with its labels, decoded to uint8, copied to its place in a batch: as training does it, and so that
+a mapped file has to be read, not only pointed at. HDF5 holds images as decoders give them, (N, h, w, 3).
+Everything lies in the page cache after the first round, which is not counted, so this is the cost of the
+layouts and not of a disk.
 """
 
 import tempfile
@@ -25,7 +26,7 @@ from engine.data.voc import open_voc
 SIZE_PX = (375, 500)  # (h, w)
 OURS = "pack, decoded"
 FEWER = {"HDF5, chunks=True": 16}  # reads a round are divided by this, as each takes so long
-Reader = Callable[[int], tuple[Tensor, Tensor]]  # index -> image (3, h, w), labels (h, w)
+Reader = Callable[[int], tuple[Tensor, Tensor]]  # index -> image and labels, contiguous in any shape
 
 
 def measure(num_images: int, rounds: int, progress: Callable[[int, int], None]) -> list[dict[str, object]]:
@@ -70,11 +71,9 @@ def _readers(folder: Path, num_images: int) -> Mapping[str, Reader]:
 
 def _rows_of(group: h5py.Group) -> Reader:
     images, labels = group["images"], group["labels"]
-    h, w = SIZE_PX
 
     def read(index: int) -> tuple[Tensor, Tensor]:
-        image, mask = torch.from_numpy(images[index]), torch.from_numpy(labels[index])
-        return image.view(3, h, w), mask.view(h, w)
+        return torch.from_numpy(images[index]), torch.from_numpy(labels[index])
 
     return read
 
@@ -88,12 +87,13 @@ def _samples_of(dataset: Dataset) -> Reader:
 
 
 def _reading(read: Reader, order: list[int]) -> Callable[[], None]:
-    slot = torch.empty(3, *SIZE_PX, dtype=torch.uint8), torch.empty(SIZE_PX, dtype=torch.uint8)
+    num_px = SIZE_PX[0] * SIZE_PX[1]
+    slot = torch.empty(3 * num_px, dtype=torch.uint8), torch.empty(num_px, dtype=torch.uint8)
 
     def call() -> None:
         for index in order:
             for place, pixels in zip(slot, read(index), strict=True):
-                place.copy_(pixels)
+                place.copy_(pixels.view(-1))
 
     return call
 
@@ -128,7 +128,7 @@ def _write_hdf5(path: Path, source: Dataset) -> h5py.File:
     """The same pixels as datasets of a row an image, one group a layout; open for reading."""
     samples = [source[index] for index in range(len(source))]
     pixels = {
-        "images": np.stack([sample.image.numpy() for sample in samples]),  # (N, 3, h, w)
+        "images": np.stack([sample.image.permute(1, 2, 0).numpy() for sample in samples]),  # (N, h, w, 3)
         "labels": np.stack([sample.labels.numpy() for sample in samples]),  # (N, h, w)
     }
     with h5py.File(path, "w") as file:

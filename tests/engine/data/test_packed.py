@@ -278,7 +278,7 @@ def test_an_edited_table_is_named(scenes, tmp_path, table):
     shutil.copy(scenes, path)
     with h5py.File(path, "r+") as file:
         values = file[f"val/{table}"]
-        values[...] = values[::-1] if table == "ids" else values[()] + 1
+        values[...] = values[()][::-1] if table == "ids" else values[()] + 1
     message = message_of(lambda: PackedDataset(path, "val").label_counts())
     assert f"table val/{table} is altered" in message and str(path) in message
 
