@@ -4,9 +4,10 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.benchmark import main
-from engine.benchmarks import model, timing
+from engine.benchmarks import data, model, timing
 
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
@@ -52,3 +53,39 @@ def test_the_table_and_the_json(
     assert rows[0]["peak_mb"] > 0
     assert main(arguments) == 2  # never over an existing file
     assert "exists already" in capsys.readouterr().err
+
+
+def test_data_reads_every_layout_and_ours_is_the_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "data.json"
+    assert main(["data", "--images", "3", "--rounds", "2", "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    rows = {row["contender"]: row for row in json.loads(out.read_text())["rows"]}
+    assert all(name in told for name in rows)
+    assert {*rows} == {
+        "files (JPEG, PNG)",
+        "HDF5, chunks=True",
+        "HDF5, a chunk an image",
+        "HDF5, contiguous",
+        "HDF5, variable length",
+        "pack, encoded",
+        "pack, decoded",
+        "pack, decoded, every read checked",
+    }
+    assert all(len(row["seconds"]) == 2 and row["images_per_s"] > 0 for row in rows.values())
+    assert rows["pack, decoded"]["times_faster"] == 1.0
+    assert main(["data", "--images", "0"]) == 2
+
+
+def test_each_way_of_reading_gives_the_same_pixels(tmp_path: Path) -> None:
+    readers = data._readers(tmp_path, 2)
+    image, labels = readers["pack, decoded"](1)
+    assert image.shape == (3, *data.SIZE_PX) and labels.shape == data.SIZE_PX
+    for name, read in readers.items():
+        found_image, found_labels = read(1)
+        if name.startswith("HDF5"):
+            shape = (*data.SIZE_PX, 3)
+            found_image = found_image.view(shape).permute(2, 0, 1)
+            found_labels = found_labels.view(data.SIZE_PX)
+        assert torch.equal(found_image, image) and torch.equal(found_labels, labels), name
