@@ -6,6 +6,7 @@ from engine.data.cityscapes import CITYSCAPES_CLASSES, open_cityscapes
 from engine.data.coco import open_coco
 from engine.data.coco_stuff import COCO_STUFF_CLASSES, open_coco_stuff
 from engine.data.folder import open_folder
+from engine.data.packed import PackedDataset
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 from engine.data.synthetic import SCENE_CLASSES, SyntheticScenes
 from engine.data.voc import VOC_CLASSES, open_voc
@@ -27,6 +28,7 @@ FORMATS = {  # (root, split, class names, ignore index) -> Dataset
     "ade20k": open_ade20k,
     "cityscapes": open_cityscapes,
     "camvid": open_camvid,
+    "packed": PackedDataset,
 }
 
 

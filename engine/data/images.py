@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,7 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
         return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
-def decode_image(path: Path) -> tuple[NDArray[np.uint8], int]:
+def decode_image(path: Path | IO[bytes]) -> tuple[NDArray[np.uint8], int]:
     """(h, w, 3) RGB as it is shown, and the EXIF orientation that was applied.
 
     Raises:
@@ -45,7 +46,7 @@ def decode_image(path: Path) -> tuple[NDArray[np.uint8], int]:
         return turn(_as_rgb(image, path), orientation), orientation
 
 
-def decode_mask(path: Path, mode: str | None = None) -> NDArray:
+def decode_mask(path: Path | IO[bytes], mode: str | None = None) -> NDArray:
     """The stored values: (h, w) of a palette or grey picture, (h, w, channels) of others.
 
     Args:

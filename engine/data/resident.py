@@ -37,7 +37,9 @@ class Resident:
             except UnreadableSample as error:
                 note_or_raise(dataset, index, error)
                 return None
-            return Sample(sample.id, sample.image.to(device), sample.labels.to(device))
+            # A copy even where the device is the same: a pack gives views of its file.
+            image, labels = (pixels.to(device, copy=True) for pixels in (sample.image, sample.labels))
+            return Sample(sample.id, image, labels)
 
         self._samples = read_all(read, range(len(dataset)), progress)
 

@@ -57,10 +57,12 @@ class ClassColour(Section):
 
 
 class Data(Section):
-    format: Literal["voc", "folder", "coco", "coco_stuff", "ade20k", "cityscapes", "camvid", "synthetic"] = (
-        key("voc", "layout of the folder; synthetic: drawn scenes made in memory")
+    format: Literal[
+        "voc", "folder", "coco", "coco_stuff", "ade20k", "cityscapes", "camvid", "packed", "synthetic"
+    ] = key("voc", "layout of the folder; packed: a file of engine.prepare pack; synthetic: drawn scenes")
+    root: Text | None = key(
+        None, "the folder of the data; of voc the one that holds JPEGImages; of packed, the file"
     )
-    root: Text | None = key(None, "the folder of the data; of voc the one that holds JPEGImages")
     train: Text = key("trainaug", "split to train on; of voc ImageSets/Segmentation/<name>.txt")
     val: Text = key("val", "split to score on")
     select: Text | None = key(
@@ -105,6 +107,8 @@ class Data(Section):
             raise mistake(f"format: {format_} works with {needed or 'null'} only")
         if format_ == name and value is None:
             raise mistake("expected a section; leave the key out for the defaults")
+        if format_ == "packed":  # what the packed recipe says may stay
+            return value
         if value == "scenes6" and format_ != "synthetic":
             raise mistake("this is for format: synthetic only")
         if name in ("synthetic", "folder") and name != format_ and value is not None:
@@ -122,7 +126,7 @@ class Data(Section):
         if len(names) < 2 or len({*names}) < len(names):
             raise mistake("expected at least 2 names, each different")
         colours = [tuple(item.colour) for item in value if isinstance(item, ClassColour)]
-        if colours and info.data.get("format", "folder") != "folder":
+        if colours and info.data.get("format", "folder") not in ("folder", "packed"):
             raise mistake("colours are for format: folder only; here the names alone")
         if colours and (len(colours) < len(value) or len({*colours}) < len(colours)):
             raise mistake("expected a colour for each class, each different, or names alone")

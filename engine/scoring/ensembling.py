@@ -74,7 +74,7 @@ def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
     for run in runs:
         manifest = run.read_manifest()
         data = manifest.data
-        key = (data.format, data.val, data.val_fingerprint, tuple(manifest.class_names))
+        key = (data.val, data.val_fingerprint, tuple(manifest.class_names))  # packed or not
         groups.setdefault(key, []).extend(Candidate(run, manifest, member) for member in manifest.members)
     ranked = [
         sorted(group, key=lambda c: (-c.member.scores["mIoU"], c.member.step)) for group in groups.values()

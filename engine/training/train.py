@@ -28,6 +28,7 @@ from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
 
 MAY_CHANGE = (
+    "data.format",  # the fingerprint says that the images are the same
     "data.root",
     "data.resident",
     "data.workers",

@@ -45,16 +45,18 @@ def assert_same_batches(found, expected):
 
 
 class Recorder:
-    """In place of the augmentation: keeps what it is given."""
+    """In place of the augmentation: keeps what it is given, by call."""
 
     def __init__(self, ignore_index):
         self.ignore_index = ignore_index
+        self.sizes, self.parameters_given = [], []
 
     def parameters(self, id, epoch, host):
         return (id, epoch)
 
     def __call__(self, images, labels, sizes, parameters):
-        self.sizes, self.parameters_given = sizes, parameters
+        self.sizes.append(sizes)
+        self.parameters_given.append(parameters)
         return images, labels
 
 
@@ -73,6 +75,32 @@ def test_processes_share_each_update_and_see_the_same_samples(train, world_size)
             assert share.ids == batch.ids[rank::world_size]
             assert torch.equal(share.images, batch.images[rank::world_size])
             assert torch.equal(share.labels, batch.labels[rank::world_size])
+
+
+def test_a_batch_made_ahead_is_the_same_batch_and_no_more_than_one_is(train):
+    batches = batches_of(in_memory(train), batch=4)
+    stream = batches.starting_at(0)
+    assert_same_batches(islice(stream, 5), islice(batches._starting_at(0), 5))  # bitwise, made here and there
+    stream.close()  # with what it makes ahead
+    batches.augment = Recorder(255)
+    made = batches.augment.sizes
+    counted = batches.starting_at(0)
+    for asked in range(1, 4):
+        next(counted)
+        counted_by_now = len(made)
+        assert asked <= counted_by_now <= asked + 1
+    counted.close()
+    assert len(made) == 4
+
+
+def test_a_broken_image_is_told_when_its_batch_is_asked_for(train, voc_folder):
+    batches = batches_of(train, batch=2)
+    ids = [batch.ids for batch in first(batches, 3)]  # an epoch
+    (voc_folder / "JPEGImages" / f"{ids[2][0]}.jpg").write_text("no image")
+    stream = batches.starting_at(0)
+    assert [next(stream).ids, next(stream).ids] == ids[:2]
+    with pytest.raises(DataError, match=ids[2][0]):
+        next(stream)
 
 
 def test_starting_at_a_step_equals_having_trained_up_to_it(train):
@@ -108,11 +136,11 @@ def test_padding_is_void_and_black_around_each_sample(voc_folder, ignore_index):
 
     assert batch.images.dtype == batch.labels.dtype == torch.uint8
     assert batch.images.shape == (6, 3, 72, 64) and batch.labels.shape == (6, 72, 64)  # multiples of 8
-    assert recorder.parameters_given == [(id, 1) for id in batch.ids]
+    assert recorder.parameters_given[1] == [(id, 1) for id in batch.ids]
     for row, id in enumerate(batch.ids):
         sample = data[data.ids.index(id)]
         h, w = sample.labels.shape
-        assert recorder.sizes[row] == (h, w)
+        assert recorder.sizes[1][row] == (h, w)
         assert torch.equal(batch.images[row, :, :h, :w], sample.image)
         assert torch.equal(batch.labels[row, :h, :w], sample.labels)
         for outside in (np.s_[h:, :], np.s_[:, w:]):
