@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from engine.data.batches import scoring_batches
-from engine.data.resident import read_or_error
+from engine.data.reading import read_or_error
 from engine.data.sample import DataError, Dataset
 from engine.data.skipping import note_or_raise
 from engine.reporting.journal import Journal

@@ -25,13 +25,12 @@ def same(one: ClassCounts, two: ClassCounts) -> bool:
     return np.array_equal(one.pixels, two.pixels) and np.array_equal(one.void, two.void)
 
 
-def test_every_pixel_is_counted_once_and_no_image_is_read(train, voc_folder):
+def test_every_pixel_is_counted_once_and_no_image_is_decoded(train, voc_folder, monkeypatch):
     expected = np.zeros((6, 256), int)
     for index in range(6):
         for value in np.asarray(Image.open(voc_folder / f"SegmentationClass/{train.ids[index]}.png")).flat:
             expected[index, value] += 1
-    for path in (voc_folder / "JPEGImages").glob("*.jpg"):
-        path.write_text("no image")
+    monkeypatch.setattr("engine.data.files.decode_image", lambda *_: pytest.fail("an image was decoded"))
     calls = []
     counts = count_classes(train, lambda done, total: calls.append((done, total)))
     assert counts.pixels.dtype == counts.void.dtype == np.int64
@@ -49,6 +48,7 @@ def test_shares_leave_void_out():
 def test_an_id_that_is_both_a_class_and_void_is_void(train, voc_folder):
     for id in train.ids:
         Image.new("L", (8, 5), 12).save(voc_folder / f"SegmentationClass/{id}.png")
+        Image.new("RGB", (8, 5)).save(voc_folder / f"JPEGImages/{id}.jpg")
     counts = count_classes(open_voc(voc_folder, "train", ignore_index=12), quiet)
     assert counts.void.tolist() == [40] * 6
     assert counts.pixels.sum() == 0

@@ -109,7 +109,9 @@ def test_real_photos_come_back_bitwise(shared_voc, tmp_path, layout):
 
 
 def test_a_recipe_opens_it(pack, voc_folder):
-    section = SimpleNamespace(format="packed", root=str(pack), classes="voc21", ignore_index=255)
+    section = SimpleNamespace(
+        format="packed", root=str(pack), classes="voc21", ignore_index=255, on_error="raise"
+    )
     assert_same_samples(open_split(section, "val"), open_voc(voc_folder, "val"))
 
 

@@ -89,7 +89,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         # choices
         (
             "data.format=vocc",
-            "expected one of voc, folder, coco, coco_stuff, ade20k, cityscapes, camvid, synthetic, "
+            "expected one of voc, folder, coco, coco_stuff, ade20k, cityscapes, camvid, packed, synthetic, "
             "got 'vocc'; did you mean voc?",
         ),
         ("data.resident=disc", "expected one of auto, gpu, ram, disk, got 'disc'; did you mean disk?"),
