@@ -82,7 +82,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("eval.scales=[]", "expected a list of at least 1, got []"),
         ("seed=-1", "expected at least 0, got -1"),
         # choices
-        ("data.format=vocc", "expected one of voc, synthetic, got 'vocc'; did you mean voc?"),
+        ("data.format=vocc", "expected one of voc, packed, synthetic, got 'vocc'; did you mean voc?"),
         ("data.resident=disc", "expected one of auto, gpu, ram, disk, got 'disc'; did you mean disk?"),
         ("data.classes=voc", "expected one of voc21, scenes6 or a list, got 'voc'; did you mean voc21?"),
         ("model.variant=b6", "expected one of b0, b1, b2, b3, b4, b5, got 'b6'"),
