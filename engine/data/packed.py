@@ -6,11 +6,13 @@ a process first reads them. What a pack looks like, `pack_header.py` says; who w
 """
 
 import difflib
+import glob
 import hashlib
 import io
 import mmap
 import re
 import sys
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -67,7 +69,7 @@ class PackedDataset:
             what: [
                 (shard.starts[split][number] + start, end - start)
                 for shard, table in zip(self._shards, tables, strict=True)
-                for start, end in zip(*_pairs(table[f"{what}_offsets"].tolist()), strict=True)
+                for start, end in pairwise(table[f"{what}_offsets"].tolist())
             ]
             for number, what in enumerate(("image", "label"))
         }
@@ -158,7 +160,7 @@ def decoded_labels(content: bytes | np.ndarray) -> Tensor:
 
 def shard_paths(root: Path) -> list[Path]:
     """The files of the pack that was written as `root`: itself, or its shards in order; none of others."""
-    pattern = f"{root.stem}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]{root.suffix}"
+    pattern = f"{glob.escape(root.stem)}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]{root.suffix}"
     return [root] if root.is_file() else sorted(root.parent.glob(pattern))
 
 
@@ -215,7 +217,3 @@ def _mapped(path: Path) -> mmap.mmap:
         return mmap.mmap(
             file.fileno(), 0, flags=mmap.MAP_PRIVATE | NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE
         )
-
-
-def _pairs(offsets: list[int]) -> tuple[list[int], list[int]]:
-    return offsets[:-1], offsets[1:]
