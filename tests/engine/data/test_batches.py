@@ -10,6 +10,7 @@ from PIL import Image
 
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches, num_workers, scoring_batches
+from engine.data.mixing import Mixing, label_counts
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
@@ -122,6 +123,65 @@ def test_a_sample_changes_from_epoch_to_epoch(train):
     assert epochs[0].keys() == epochs[1].keys() == set(train.ids)
     for id in train.ids:
         assert not torch.equal(epochs[0][id], epochs[1][id])
+
+
+# Mixing
+
+MIXED = Section(
+    crop=32, cutmix=0.5, classmix=0.5, mosaic=0.5, copy_paste=0.5, category_max_ratio=0.75, elastic=2, blur=1
+)
+
+
+def mixed_batches_of(dataset, batch=12, **options):
+    counts = label_counts(dataset, lambda done, total: None)
+    mixing = Mixing(MIXED, 0, len(dataset), dataset.ignore_index, counts)
+    order = SampleOrder(len(dataset), batch, 0)
+    augmentation = Augment(MIXED, 0, dataset.ignore_index)
+    return TrainBatches(dataset, order, augmentation, CPU, **({"workers": 0, "mixing": mixing} | options))
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+def test_processes_see_the_same_mixed_samples(train, world_size):
+    data = in_memory(train)
+    whole = first(mixed_batches_of(data), 3)
+    for rank in range(world_size):
+        share = first(mixed_batches_of(data, rank=rank, world_size=world_size), 3)
+        for update, batch in enumerate(whole):
+            assert share[update].ids == batch.ids[rank::world_size]
+            assert torch.equal(share[update].images, batch.images[rank::world_size])
+            assert torch.equal(share[update].labels, batch.labels[rank::world_size])
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_workers_and_a_late_start_give_the_same_mixed_batches(train, workers):
+    expected = first(mixed_batches_of(train, batch=4), 6)
+    assert {tuple(batch.images.shape) for batch in expected} == {(4, 3, 32, 32)}
+    assert_same_batches(first(mixed_batches_of(train, batch=4, workers=workers), 3, start=3), expected[3:])
+    assert_same_batches(first(mixed_batches_of(in_memory(train), batch=4), 1, start=5), expected[5:])
+
+
+def test_a_late_start_reads_what_its_own_update_needs(voc_folder):
+    reads = []
+
+    class Counting(VocDataset):
+        def __getitem__(self, index):
+            reads.append(index)
+            return super().__getitem__(index)
+
+    data = Counting(voc_folder, "train")
+    batches = mixed_batches_of(data, batch=4)
+    hosts = batches.order.update(10**6)
+    guests = [guest for host in hosts for guest in batches.mixing.guests(data.ids[host.index], host.epoch)]
+    first(batches, 1, start=10**6)
+    assert guests and reads == [read.index for read in (*hosts, *guests)]
+
+
+def test_mixing_changes_samples_and_not_which_they_are(train):
+    plain, mixed = (first(mixed_batches_of(train, **options), 2) for options in ({"mixing": None}, {}))
+    for one, other in zip(plain, mixed, strict=True):
+        assert one.ids == other.ids
+        same = [torch.equal(a, b) for a, b in zip(one.images, other.images, strict=True)]
+        assert not all(same) and one.images.shape == other.images.shape
 
 
 @pytest.mark.parametrize("ignore_index", [255, 200])

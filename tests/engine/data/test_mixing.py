@@ -1,0 +1,121 @@
+"""Which guests a sample gets, and how they lie over it; `test_operators.py` has what holds for any labels."""
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.mixing import (
+    Box,
+    Guest,
+    HalfOfTheClasses,
+    Mixing,
+    OneClass,
+    class_rarity,
+    label_counts,
+    lay_guests,
+)
+from engine.data.sample import DataError
+from engine.data.voc import VocDataset
+from engine.recipe.sections import Augment as Section
+
+COUNTS = np.array([[90, 0, 0], [50, 40, 0], [90, 0, 10], [80, 20, 0]])
+
+
+def mixing(seed=0, num_samples=4, counts=COUNTS, **shares):
+    return Mixing(Section.model_construct(**shares), seed, num_samples, 255, counts)
+
+
+def test_guests_are_a_pure_function_of_seed_epoch_and_id():
+    shares = {"mosaic": 0.5, "copy_paste": 0.5, "classmix": 0.5, "cutmix": 0.5}
+    expected = {(seed, epoch, id): mixing(seed, **shares).guests(id, epoch)
+                for seed in (0, 1) for epoch in (0, 1) for id in "abcd"}  # fmt: skip
+    again = [mixing(seed, **shares) for seed in (0, 1)]
+    for (seed, epoch, id), guests in reversed(expected.items()):
+        assert again[seed].guests(id, epoch) == guests
+    assert len({str(guests) for guests in expected.values()}) >= 13  # of 16; a few have no guest
+
+
+def test_without_a_share_nobody_comes():
+    assert mixing(counts=None).guests("a", 0) == []
+
+
+def test_each_comes_as_often_as_its_share():
+    mixed = mixing(cutmix=0.2, classmix=0.4, mosaic=0.6, copy_paste=0.8)
+    layers = [[guest.layer for guest in mixed.guests(f"{n}", 0)] for n in range(1000)]
+    num_boxes = [sum(isinstance(layer, Box) for layer in row) for row in layers]
+    assert np.mean([n % 3 == 1 for n in num_boxes]) == pytest.approx(0.2, abs=0.04)  # mosaic has three
+    assert np.mean([n >= 3 for n in num_boxes]) == pytest.approx(0.6, abs=0.05)
+    assert np.mean([HalfOfTheClasses in map(type, row) for row in layers]) == pytest.approx(0.4, abs=0.05)
+    assert np.mean([OneClass in map(type, row) for row in layers]) == pytest.approx(0.8, abs=0.04)
+    indices = [guest.index for n in range(500) for guest in mixing(mosaic=1).guests(f"{n}", 0)]
+    assert np.bincount(indices) / len(indices) == pytest.approx([0.25] * 4, abs=0.04)
+
+
+def test_the_box_of_cutmix_has_a_uniform_area_before_it_is_cut_off():
+    boxes = [mixing(cutmix=1).guests(f"{n}", 0)[0].layer for n in range(1000)]
+    inside = [b for b in boxes if b.left > 0 and b.right < 1 and b.top > 0 and b.bottom < 1]
+    for b in inside:
+        assert b.right - b.left == pytest.approx(b.bottom - b.top)
+    assert len(inside) > 100
+    assert all(0 <= b.left <= b.right <= 1 and 0 <= b.top <= b.bottom <= 1 for b in boxes)
+    # A square of area u around a uniform point keeps (1 - sqrt(u) / 4) of each side on average.
+    expected = np.mean([u * (1 - np.sqrt(u) / 4) ** 2 for u in (np.arange(1000) + 0.5) / 1000])
+    areas = [(b.right - b.left) * (b.bottom - b.top) for b in boxes]
+    assert np.mean(areas) == pytest.approx(expected, abs=0.025)
+
+
+def test_half_of_the_classes_rounded_down_and_never_void():
+    order = tuple(id for id in (7, 3, 5, *range(255)) if id not in (7, 3, 5))
+    guest_labels = torch.tensor([[3, 3, 5], [7, 255, 5], [5, 255, 7]])
+    image, labels = torch.zeros(3, 3, 3), torch.zeros(3, 3, dtype=torch.int64)
+    HalfOfTheClasses((7, 3, 5, *order)).lay(image, labels, torch.ones(3, 3, 3), guest_labels)
+    assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # one of three: the first of the order
+    assert torch.equal(image, (labels == 7).float().expand(3, -1, -1))
+    alone = torch.full((3, 3), 5)
+    HalfOfTheClasses((7, 3, 5, *order)).lay(image, labels, torch.ones(3, 3, 3), alone)
+    assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # none of one
+
+
+def test_later_guests_lie_over_earlier_ones():
+    images = torch.arange(3.0).view(3, 1, 1, 1).expand(-1, 3, 4, 4).clone()
+    labels = torch.arange(3).view(3, 1, 1).expand(-1, 4, 4).clone()
+    guests = [[Guest(0, Box(0, 0, 1, 0.5)), Guest(0, Box(0, 0, 0.5, 1))]]
+    [image], [found] = lay_guests(images, labels, guests)
+    assert found.tolist() == [[2, 2, 1, 1], [2, 2, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]]
+    assert torch.equal(image, found.float().expand(3, -1, -1))
+
+
+# Rare classes
+
+
+def test_rarity_as_computed_by_hand():
+    # Shares 310, 60 and 10 of 380 pixels; exp((1 - share) / 0.01) over their sum, the third class as 1.
+    weights = [np.exp(-(300 / 380) / 0.01), np.exp(-(50 / 380) / 0.01), 1.0]
+    np.testing.assert_allclose(class_rarity(COUNTS), np.array(weights) / sum(weights), rtol=1e-9)
+
+
+def test_an_absent_class_is_never_drawn():
+    rarity = class_rarity(np.array([[5, 0, 5], [4, 0, 6]]))
+    assert rarity[1] == 0 and rarity.sum() == pytest.approx(1)
+    with pytest.raises(DataError, match="copy_paste"):
+        class_rarity(np.zeros((2, 3)))
+
+
+def test_copy_paste_takes_rare_classes_from_samples_that_have_them():
+    mixed = mixing(copy_paste=1)
+    guests = [mixed.guests(f"{n}", 0)[0] for n in range(200)]
+    assert {(guest.index, guest.layer.id) for guest in guests} == {(2, 2)}  # 10 pixels, all in sample 2
+    even = mixing(copy_paste=1, counts=np.array([[50, 0, 0], [0, 50, 0], [0, 0, 25], [0, 0, 25]]))
+    pairs = {(g.index, g.layer.id) for n in range(200) for g in even.guests(f"{n}", 0)}
+    assert pairs == {(0, 0), (1, 1), (2, 2), (3, 2)}
+
+
+def test_labels_are_counted_without_void(voc_folder):
+    data = VocDataset(voc_folder, "train")
+    seen = []
+    counts = label_counts(data, lambda done, total: seen.append((done, total)))
+    assert counts.shape == (6, 21) and seen == [(n, 6) for n in range(1, 7)]
+    for row, sample in zip(counts, data, strict=True):
+        expected = {id: int((sample.labels == id).sum()) for id in range(21)}
+        assert {id: int(row[id]) for id in range(21)} == expected
+    assert set(np.flatnonzero(counts.sum(0))) == {0, 8, 12, 15}
