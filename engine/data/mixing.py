@@ -86,21 +86,23 @@ class Mixing:
         seed: of the run.
         num_samples: of the set.
         ignore_index: the label of void pixels.
-        counts: of each class in each sample.
+        counts: of each class in each sample; copy_paste alone needs them.
 
     Raises:
         DataError: copy_paste, and there is nothing to paste.
     """
 
-    def __init__(self, section, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts):
-        if section.copy_paste > 0 and not counts.pixels.any():
+    def __init__(
+        self, section, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts | None = None
+    ):
+        if section.copy_paste > 0 and not (counts and counts.pixels.any()):
             raise DataError("augment.copy_paste: no label map of the training split has a labelled pixel.")
         self.section = section
         self.seed = seed
         self.num_samples = num_samples
         self.classes = np.delete(np.arange(NUM_IDS), ignore_index)
         self.counts = counts
-        self.rarity = class_probabilities(counts.shares, temperature(counts.shares))  # (C,)
+        self.rarity = class_probabilities(counts.shares, temperature(counts.shares)) if counts else None
 
     def guests(self, id: str, epoch: int) -> list[Guest]:
         """What is laid over a sample, from the lowest up: a pure function of (seed, epoch, id)."""

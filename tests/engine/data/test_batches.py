@@ -10,7 +10,8 @@ from PIL import Image
 
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches, num_workers, scoring_batches
-from engine.data.mixing import Mixing, label_counts
+from engine.data.class_counts import count_classes
+from engine.data.mixing import Mixing
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
@@ -133,7 +134,7 @@ MIXED = Section(
 
 
 def mixed_batches_of(dataset, batch=12, **options):
-    counts = label_counts(dataset, lambda done, total: None)
+    counts = count_classes(dataset, lambda done, total: None)
     mixing = Mixing(MIXED, 0, len(dataset), dataset.ignore_index, counts)
     order = SampleOrder(len(dataset), batch, 0)
     augmentation = Augment(MIXED, 0, dataset.ignore_index)
