@@ -8,11 +8,10 @@ from numpy.typing import NDArray
 from engine.data.doctor.findings import HURTS, NOTE, Finding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
+from engine.data.rare_classes import RARE_SHARE
 
-RARE_SHARE = 0.01
 DIVERGENCE = 0.05  # bits; two classes at 50:50 against 25:75 are 0.049 apart
 NUM_WORST = 5
-MAX_WEIGHT = 10.0  # of a class in the loss: one of a handful of pixels must not rule it
 
 
 class ClassCounts:
@@ -98,7 +97,8 @@ def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterat
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {split}: {listed}",
             "The loss is a mean over pixels, so these classes hardly move it: learned late, or never.",
-            f"loss.0.class_weights={_weights(share)} where loss.0 is cross_entropy; keep dice in the loss.",
+            "data.sampler=rare draws their images more often; loss.0.class_weights=median, where loss.0 is "
+            "cross_entropy, lets their pixels count more. Either may do.",
         )
 
 
@@ -132,15 +132,6 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
         return float((a[there] * np.log2(a[there] / middle[there])).sum())
 
     return max(0.0, (relative_entropy(p) + relative_entropy(q)) / 2)
-
-
-def _weights(share: NDArray[np.float64]) -> str:
-    """Inverse root of the share, mean 1 over the classes that are there; 1 for the others."""
-    there = share > 0
-    weights = np.ones(len(share))
-    weights[there] = 1 / np.sqrt(share[there])
-    weights[there] = np.minimum(weights[there] / np.median(weights[there]), MAX_WEIGHT)
-    return "[" + ",".join(f"{weight:.2f}" for weight in weights) + "]"
 
 
 def _masks_with(facts: Facts, counts: ClassCounts, class_id: int, splits: Sequence[str]) -> list[str]:
