@@ -67,25 +67,28 @@ def turn_and_saturate(images: Tensor, hue: Tensor, saturation: Tensor) -> None:
         hue: (B, 1, 1), added, in turns, -1..1.
         saturation: (B, 1, 1), factor, not negative.
 
-    With the largest channel v, the spread s v between the channels, and the hue h in sixths of a turn, each
-    channel is v - s v g(h - centre), where g is 0 within a sixth of the channel's own hue, 1 beyond two
-    sixths, and linear between. So saturation scales the spread, up to v, and hue moves the centres.
+    With the largest channel v, the spread s v between the channels, and the hue on a circle of six, red is
+    v - s v (2 - |hue - 3|), green v - s v (|hue - 2| - 1), blue v - s v (|hue - 4| - 1), where each factor is
+    kept in 0..1. So saturation scales the spread, up to v, and hue is added.
     """
     red, green, blue = images.unbind(1)  # views
     value, lowest = torch.maximum(red, green), torch.minimum(red, green)
-    green_leads, blue_leads = green > red, blue > value
     torch.maximum(value, blue, out=value)
     spread = value - torch.minimum(lowest, blue, out=lowest)
 
-    h = green - blue  # times the spread, around the hue of the leading channel
-    torch.where(green_leads, (blue - red).add_(spread, alpha=2), h, out=h)
-    torch.where(blue_leads, torch.sub(red, green, out=lowest).add_(spread, alpha=4), h, out=h)
-    h.div_(spread.clamp(min=1e-6))  # -1..5; grey is 0
+    # The hue, times the spread, from the leading channel. A lerp by 0 or 1: torch.where is 20 times slower.
+    h = green - blue
+    leads, other = torch.empty_like(h), lowest
+    torch.eq(green, value, out=leads)
+    h.lerp_(torch.sub(blue, red, out=other).add_(spread, alpha=2), leads)
+    torch.eq(blue, value, out=leads)
+    h.lerp_(torch.sub(red, green, out=other).add_(spread, alpha=4), leads)
+    h.div_(spread.clamp_(min=1e-6))  # -1..5; grey is 0
+    torch.add(hue % 1 + 1, h, alpha=1 / 6, out=h).frac_()  # in turns, as the fraction is cheaper than the rest
     torch.minimum(spread.mul_(saturation), value, out=spread)
 
-    lowest_with_1 = value.sub_(spread, alpha=2)  # v - s v g = (v - 2 s v) + s v (2 - g)
-    for channel, own_hue in zip((red, green, blue), (0, 2, 4), strict=True):
-        centre = torch.remainder(own_hue - 6 * hue + 1, 6) - 1  # -1..5, so h - centre is in -6..6
-        # | |x| - 3 | is 3 at the centre and 0 opposite, on the circle: 2 - g is that, kept in 1..2.
-        near = torch.sub(h, centre, out=lowest).abs_().sub_(3).abs_().clamp_(1, 2)
-        torch.addcmul(lowest_with_1, spread, near, out=channel)
+    largest = torch.add(value, spread, out=lowest)
+    smallest = value.sub_(spread, alpha=2)
+    for channel, turn, start, sign in ((red, 3, smallest, 6), (green, 2, largest, -6), (blue, 4, largest, -6)):
+        near = torch.sub(h, turn / 6, out=channel).abs_().clamp_(1 / 6, 2 / 6)
+        torch.addcmul(start, spread, near, value=sign, out=channel)
