@@ -22,6 +22,7 @@ from engine.data.batches import Batch, TrainBatches
 from engine.data.order import SampleOrder
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
+from engine.recipe.sections import Augment as AugmentSection
 from engine.reporting.journal import Journal
 from engine.scoring.predictor import Predictor, Protocol
 from engine.training.adversarial import AdversarialStep, Game
@@ -44,7 +45,7 @@ from models.discriminator import PatchDiscriminator
 from models.segformer import SegFormer
 
 VOID = 255
-AUGMENT = SimpleNamespace(
+AUGMENT = AugmentSection(
     crop=64, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
     hue=0.05, blur=0.0, elastic=0.0,
 )  # fmt: skip

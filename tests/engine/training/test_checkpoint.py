@@ -19,6 +19,7 @@ from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
 from engine.data.order import SampleOrder
 from engine.data.synthetic import SyntheticScenes
+from engine.recipe.sections import Augment as AugmentSection
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, sha256_of
 from engine.training.checkpoint import (
     TopKeeper,
@@ -34,7 +35,7 @@ from engine.training.step import SupervisedStep
 from models.segformer import SegFormer
 
 CPU = torch.device("cpu")
-AUGMENT = SimpleNamespace(
+AUGMENT = AugmentSection(
     crop=32, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
     hue=0.05, blur=0.0, elastic=0.0,
 )  # fmt: skip
