@@ -30,6 +30,7 @@ setup(
         "safetensors",
         "numpy",
         "h5py",
+        "scipy",  # reads the .mat masks of SBD in engine.prepare
         "Pillow",
         "pydantic>=2",
         "PyYAML",

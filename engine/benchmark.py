@@ -1,18 +1,28 @@
-"""python -m engine.benchmark model | augment: our speed and memory beside others', on this machine."""
+"""python -m engine.benchmark model | loss | augment | data: our speed and memory beside others', here."""
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 from engine.command import new_parser, run_command
 
 EXAMPLES = """
+subjects:
+  model      a training step and inference of SegFormer
+  loss       cross-entropy + Dice, forward and backward
+  augment    warp and colour of a batch
+  data       random reads of packed images
+
 examples:
   python -m engine.benchmark model
-  python -m engine.benchmark augment
+  python -m engine.benchmark loss --classes 21 150
   python -m engine.benchmark model --variants b0 --rounds 9 --out benchmarks/model-laptop.json
 """
-BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images a step; 1 for larger variants
+BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images a step of model; 1 for larger variants
+Rows = list[dict[str, Any]]
+Show = Callable[[str], Callable[[int, int], None]]
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -23,18 +33,14 @@ def main(argv: list[str] | None = None) -> int:
         "A peer that is not installed is named and left out.",
         EXAMPLES,
     )
-    parser.add_argument(
-        "subject",
-        choices=["model", "augment"],
-        help="model: a training step and inference of SegFormer; augment: warp and colour of a batch",
-    )
+    parser.add_argument("subject", choices=SUBJECTS, help=", ".join(SUBJECTS), metavar="SUBJECT")
     parser.add_argument("--variants", nargs="+", default=["b0", "b2"], choices=[f"b{n}" for n in range(6)])
+    parser.add_argument("--classes", nargs="+", type=int, default=[21, 150], help="of loss (default 21 150)")
     parser.add_argument(
-        "--size", type=int, default=512, metavar="PX", help="side of the images (default 512)"
+        "--size", type=int, default=512, metavar="PX", help="side of the images, not of data (default 512)"
     )
-    parser.add_argument(
-        "--batch", type=int, help="images a step (default: 32 on a GPU; 2 or 1 on a CPU; 8 of augment)"
-    )
+    parser.add_argument("--batch", type=int, help="images a step (default: 32 on a GPU; on a CPU 1, 2 or 8)")
+    parser.add_argument("--images", type=int, default=128, help="images of data (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each contender (default 5)")
     parser.add_argument("--out", type=Path, help="write all times as JSON here; an existing file is an error")
     return run_command(parser, benchmark, argv)
@@ -42,86 +48,145 @@ def main(argv: list[str] | None = None) -> int:
 
 def benchmark(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
+    import torch
     from rich.console import Console
 
+    from engine.benchmarks.timing import environment
+    from engine.reporting.console import counted
     from engine.run_folder import RunFolderError, write_json
 
     if arguments.out and arguments.out.exists():
         raise RunFolderError(f"--out {arguments.out} exists already; name another file.")
-    for name in ("rounds", "size", "batch"):
+    for name in ("rounds", "size", "batch", "images"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
+    if min(arguments.classes) < 2:
+        raise RunFolderError(f"--classes {min(arguments.classes)}: at least 2.")
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    content = {"model": _model, "augment": _augment}[arguments.subject](arguments, console)
+    facts = environment(torch.get_num_threads())
+    where = f"{facts['device']}, {facts['threads']} threads"
+    title, columns, rows = SUBJECTS[arguments.subject](arguments, lambda what: counted(console, what))
+    console.print(_table(f"{title} ({where})", columns, rows))
+    for line in _missing_peers(arguments.subject):
+        console.print(line)
     if arguments.out:
-        write_json(arguments.out, content)
+        write_json(arguments.out, {"environment": facts, "rows": rows})
         console.print(f"written: {arguments.out}")
     return 0
 
 
-def _augment(arguments: argparse.Namespace, console) -> dict:
-    """Measure augmentation."""
-    import torch
-    from rich.table import Table
+Column = Callable[[dict[str, Any]], str]  # of a row
+Measured = tuple[str, dict[str, Column], Rows]  # title, columns by heading, rows
 
+
+def _model(arguments: argparse.Namespace, show: Show) -> Measured:
+    import torch
+
+    from engine.benchmarks.model import measure
+
+    rows: Rows = []
+    for variant in arguments.variants:
+        on_cpu = BATCH_ON_CPU.get(variant, 1)
+        batch = arguments.batch or (32 if torch.cuda.is_available() else on_cpu)
+        bar = show(f"{variant}, {batch} x {arguments.size} px")
+        rows += measure(variant, batch, arguments.size, arguments.rounds, bar)
+    columns: dict[str, Column] = {
+        "variant": lambda row: row["variant"],
+        "batch": lambda row: str(row["batch"]),
+        "what": lambda row: row["what"],
+        "contender": lambda row: row["contender"],
+        "images/s": lambda row: f"{row['images_per_s']:.2f}",
+        "ours is faster": _faster,
+        "peak MB": lambda row: f"{row['peak_mb']:,.0f}" if "peak_mb" in row else "",
+    }
+    return "SegFormer, float32", columns, rows
+
+
+def _loss(arguments: argparse.Namespace, show: Show) -> Measured:
+    import torch
+
+    from engine.benchmarks.loss import measure
+
+    batch = arguments.batch or (32 if torch.cuda.is_available() else 1)
+    rows: Rows = []
+    for num_classes in arguments.classes:
+        bar = show(f"{num_classes} classes, {batch} x {arguments.size} px")
+        rows += measure(num_classes, batch, arguments.size, arguments.rounds, bar)
+    columns: dict[str, Column] = {
+        "classes": lambda row: str(row["classes"]),
+        "threads": lambda row: str(row["threads"]),
+        "contender": lambda row: row["contender"],
+        "ms a step": lambda row: f"{1000 * row['median_s']:.1f}",
+        "ours is faster": _faster,
+        "peak MB an image": lambda row: f"{row['peak_mb']:,.1f}",
+    }
+    title = f"cross-entropy + Dice, forward and backward, {batch} x {arguments.size} px"
+    return title, columns, rows
+
+
+def _augment(arguments: argparse.Namespace, show: Show) -> Measured:
     from engine.benchmarks.augment import measure
-    from engine.benchmarks.timing import environment
-    from engine.reporting.console import counted
 
     batch = arguments.batch or 8
-    show = counted(console, f"augment, {batch} x {arguments.size} px")
-    rows = measure(batch, arguments.size, arguments.rounds, show)
-    facts = environment(torch.get_num_threads())
-    table = Table(
-        title=f"flip, affine, crop, colour with hue: {batch} x {arguments.size} px, images and labels, "
-        f"{facts['device']}, {facts['threads']} threads",
-        title_justify="left",
-    )
-    table.add_column("contender")
-    for heading in ("ms a batch", "images/s", "trident is faster"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        ms, faster = 1000 * batch / row["images_per_s"], f"{row['times_faster']:.2f} x"
-        table.add_row(row["contender"], f"{ms:.1f}", f"{row['images_per_s']:.0f}", faster)
-    console.print(table)
-    return {"environment": facts, "rows": rows}
+    bar = show(f"augment, {batch} x {arguments.size} px")
+    rows = measure(batch, arguments.size, arguments.rounds, bar)
+    columns: dict[str, Column] = {
+        "contender": lambda row: row["contender"],
+        "ms a batch": lambda row: f"{1000 * batch / row['images_per_s']:.1f}",
+        "images/s": lambda row: f"{row['images_per_s']:.0f}",
+        "ours is faster": _faster,
+    }
+    title = f"flip, affine, crop, colour with hue: {batch} x {arguments.size} px, images and labels"
+    return title, columns, rows
 
 
-def _model(arguments: argparse.Namespace, console) -> dict:
-    """Measure SegFormer."""
-    import torch
+def _data(arguments: argparse.Namespace, show: Show) -> Measured:
+    from engine.benchmarks.data import SIZE_PX, measure
+
+    rows = measure(arguments.images, arguments.rounds, show(f"{arguments.images} images"))
+    columns: dict[str, Column] = {
+        "read from": lambda row: row["contender"],
+        "images/s": lambda row: f"{row['images_per_s']:,.0f}",
+        "pack, decoded, is faster": _faster,
+    }
+    h, w = SIZE_PX
+    title = f"images of {w} x {h} px with labels, uint8, in random order, one thread, page cache warm"
+    return title, columns, rows
+
+
+SUBJECTS: dict[str, Callable[[argparse.Namespace, Show], Measured]] = {
+    "model": _model,
+    "loss": _loss,
+    "augment": _augment,
+    "data": _data,
+}
+
+
+def _faster(row: dict[str, Any]) -> str:
+    return f"{row['times_faster']:.2f} x"
+
+
+def _table(title: str, columns: dict[str, Column], rows: Rows):  # type: ignore[no-untyped-def]
     from rich.table import Table
 
-    from engine.benchmarks.model import PEERS, measure
-    from engine.benchmarks.timing import environment, installed
-    from engine.reporting.console import counted
+    table = Table(title=title, title_justify="left")
+    texts = [[column(row) for column in columns.values()] for row in rows]
+    for number, heading in enumerate(columns):
+        is_text = any(text[number][:1].isalpha() for text in texts)
+        table.add_column(heading, justify="left" if is_text else "right")
+    for text in texts:
+        table.add_row(*text)
+    return table
 
-    on_gpu = torch.cuda.is_available()
-    rows: list[dict] = []
-    for variant in arguments.variants:
-        batch = arguments.batch or (32 if on_gpu else BATCH_ON_CPU.get(variant, 1))
-        show = counted(console, f"{variant}, {batch} x {arguments.size} px")
-        rows += measure(variant, batch, arguments.size, arguments.rounds, show)
 
-    facts = environment(torch.get_num_threads())
-    table = Table(
-        title=f"SegFormer, float32, {facts['device']}, {facts['threads']} threads", title_justify="left"
-    )
-    for heading in ("variant", "batch", "what", "contender"):
-        table.add_column(heading)
-    for heading in ("images/s", "ours is faster", "peak MB"):
-        table.add_column(heading, justify="right")
-    for row in rows:
-        peak = f"{row['peak_mb']:,.0f}" if "peak_mb" in row else ""
-        table.add_row(
-            row["variant"], str(row["batch"]), row["what"], row["contender"], f"{row['images_per_s']:.2f}",
-            f"{row['times_faster']:.2f} x", peak,
-        )  # fmt: skip
-    console.print(table)
-    for name, package in PEERS.items():
-        if not installed(package):
-            console.print(f"not installed, so not measured: {name} (pip install {package})")
-    return {"environment": facts, "rows": rows}
+def _missing_peers(subject: str) -> Iterable[str]:
+    """Which libraries were not measured, as they are not installed."""
+    from engine.benchmarks import loss, model
+
+    peers = {"model": model.PEERS, "loss": loss.PEERS}.get(subject, {})
+    for name, package in peers.items():
+        if not model.installed(package):
+            yield f"not installed, so not measured: {name} (pip install {package})"
 
 
 if __name__ == "__main__":

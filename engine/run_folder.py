@@ -7,6 +7,7 @@
         top/*.safetensors  the best checkpoints
         last/              everything for an exact resume
         scores.h5          confusion counts of each val image
+        doctor.json        what is wrong with the data
         ensemble.json      the members and their ensemble on val
         predictions.png    image, labels, prediction, errors
         report.html, events.out.tfevents.*
@@ -83,6 +84,7 @@ class RunFolder:
         self.scores = path / "scores.h5"
         self.report = path / "report.html"
         self.predictions = path / "predictions.png"
+        self.doctor = path / "doctor.json"
         self.ensemble = path / "ensemble.json"
 
     @classmethod

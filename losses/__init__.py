@@ -3,16 +3,21 @@
 Void pixels (`ignore_index`) count nowhere. Knows nothing of models, data, recipes or training loops.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import nn
 
+from losses import options
+from losses.boundary import Boundary
 from losses.cross_entropy import CrossEntropy
 from losses.dice import Dice
 from losses.errors import LossError, choose
-from losses.mixed import MixedLoss
+from losses.focal import Focal
+from losses.jaccard import Jaccard
+from losses.lovasz import Lovasz
+from losses.mixed import MixedLoss, Ramp
+from losses.tversky import Tversky
 
 __all__ = ["LossError", "MixedLoss", "build_loss"]
 
@@ -22,12 +27,27 @@ class Term(NamedTuple):
 
     log_name: str
     build: Callable[..., nn.Module]
-    options: tuple[str, ...]
+    options: Mapping[str, options.Check]
 
 
+NOT_NEGATIVE = options.number("0 or above", lambda x: x >= 0)
+POSITIVE = options.number("above 0", lambda x: x > 0)
 TERMS = {
-    "cross_entropy": Term("loss_ce", CrossEntropy, ("class_weights", "label_smoothing")),
-    "dice": Term("loss_dice", Dice, ()),
+    "cross_entropy": Term(
+        "loss_ce",
+        CrossEntropy,
+        {
+            "class_weights": options.class_weights,
+            "label_smoothing": options.number("from 0 to below 1", lambda x: 0 <= x < 1),
+            "ohem": options.ohem,
+        },
+    ),
+    "dice": Term("loss_dice", Dice, {"per_image": options.switch}),
+    "focal": Term("loss_focal", Focal, {"gamma": NOT_NEGATIVE, "class_weights": options.class_weights}),
+    "lovasz": Term("loss_lovasz", Lovasz, {"per_image": options.switch}),
+    "tversky": Term("loss_tversky", Tversky, {"alpha": NOT_NEGATIVE, "beta": POSITIVE, "gamma": POSITIVE}),
+    "jaccard": Term("loss_jaccard", Jaccard, {}),
+    "boundary": Term("loss_boundary", Boundary, {"sigma_px": options.number("1 or above", lambda x: x >= 1)}),
 }
 
 
@@ -37,9 +57,9 @@ def build_loss(
     """The loss of a recipe: `loss(logits, labels)` gives `{"loss": total, "loss_ce": ...}`.
 
     Args:
-        terms: for each term `name` ("cross_entropy", "dice"), `weight` (1 if absent) and its options, as a
-            mapping or as an object with these attributes. Options of cross_entropy: `class_weights` ("none"
-            or one number a class), `label_smoothing` (0 to below 1).
+        terms: for each term `name`, `weight` (1 if absent) and its options, as a mapping or as an object with
+            these attributes. A weight is a number, or a ramp {begin, end, start, ramp}, its times in steps.
+            `TERMS` has the names and the options; `docs/losses.md` says what they do.
         num_classes: C.
         ignore_index: the label of void pixels.
 
@@ -50,7 +70,7 @@ def build_loss(
         raise LossError(
             "The loss has no terms. Write for example: loss: [{name: cross_entropy}, {name: dice}]"
         )
-    built: dict[str, tuple[nn.Module, float]] = {}
+    built: dict[str, tuple[nn.Module, float | Ramp]] = {}
     for term in terms:
         fields = dict(term) if isinstance(term, Mapping) else dict(vars(term))
         name, weight = fields.pop("name", None), fields.pop("weight", 1.0)
@@ -59,39 +79,19 @@ def build_loss(
             raise LossError(
                 f"The loss term {name!r} is given twice. Keep one, with the weight that you want."
             )
-        if not _is_number(weight) or weight < 0:
-            raise LossError(
-                f"The weight of the loss term {name!r} must be a number, 0 or above; it is {weight!r}."
-            )
-        built[log_name] = build(ignore_index, **_options(name, fields, allowed, num_classes)), float(weight)
-    return MixedLoss(built, num_classes)
+        module = build(ignore_index, **_options(name, fields, allowed, num_classes))
+        built[log_name] = module, options.weight(f"The weight of the loss term {name!r}", weight)
+    return MixedLoss(built, num_classes, ignore_index)
 
 
-def _options(name: str, fields: dict[str, Any], allowed: tuple[str, ...], num_classes: int) -> dict[str, Any]:
-    """The options in use; "none", None and 0 switch one off, so that every term may carry every key."""
-    options = {key: value for key, value in fields.items() if value is not None and value not in ("none", 0)}
-    for key in options:
-        choose(dict.fromkeys(allowed), key, f"option of the loss term {name!r} named")
-    if "class_weights" in options:
-        _check_class_weights(options["class_weights"], num_classes)
-    if "label_smoothing" in options:
-        smoothing = options["label_smoothing"]
-        if not _is_number(smoothing) or not 0 <= smoothing < 1:
-            raise LossError(f"label_smoothing must be a number from 0 to below 1; it is {smoothing!r}.")
-    return options
-
-
-def _check_class_weights(weights: Any, num_classes: int) -> None:
-    if isinstance(weights, str) or not isinstance(weights, Sequence):
-        raise LossError(f"class_weights must be none or a list of {num_classes} numbers; it is {weights!r}.")
-    if len(weights) != num_classes:
-        raise LossError(f"class_weights has {len(weights)} numbers, but there are {num_classes} classes.")
-    wrong = [weight for weight in weights if not _is_number(weight) or weight < 0]
-    if wrong or not any(weights):
-        raise LossError(
-            f"class_weights must be numbers, 0 or above, not all 0; found {wrong or 'only zeros'}."
-        )
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+def _options(
+    name: str, fields: dict[str, Any], allowed: Mapping[str, options.Check], num_classes: int
+) -> dict[str, Any]:
+    """The options given, checked; a term may carry another's option if that is off: "none", None or 0."""
+    checked = {}
+    for key, value in fields.items():
+        if value is None or value == "none" or (key not in allowed and value == 0):
+            continue
+        check = choose(allowed, key, f"option of the loss term {name!r} named")
+        checked[key] = check(f"{key} of the loss term {name!r}", value, num_classes)
+    return checked

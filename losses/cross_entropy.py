@@ -1,4 +1,4 @@
-"""Cross-entropy of pixels, with class weights and label smoothing (Szegedy et al. 2015, arXiv 1512.00567)."""
+"""Cross-entropy of pixels: class weights, OHEM, label smoothing (Szegedy et al. 2015, arXiv 1512.00567)."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.statistics import Reduce, identity, ratio_of_sums
+from losses.ohem import Ohem, hard_pixels
+from losses.pixel_sums import PixelSums
+from losses.statistics import Reduce, identity, pixel_weights, ratio_of_sums
 
 
 def cross_entropy(
@@ -16,6 +18,8 @@ def cross_entropy(
     class_weights: Tensor | None = None,
     label_smoothing: float = 0.0,
     reduce: Reduce = identity,
+    *,
+    ohem: Ohem | None = None,
 ) -> Tensor:
     """The mean over the pixels that are not void, weighted by the class of each pixel; 0 if all are void.
 
@@ -25,18 +29,21 @@ def cross_entropy(
             and trips a device assertion on CUDA.
         class_weights: (C,), not negative.
         label_smoothing: the share of the target, 0..1, that is spread evenly over all classes.
-        reduce: sums over all processes.
+        reduce: sums over all processes. Exact but for `ohem`: each process chooses hard pixels among its own,
+            and the mean is over all that were chosen.
+        ohem: which pixels stay in the mean; None keeps all. They are chosen by the probability of their label
+            alone, without weights and smoothing.
     """
     weights = None if class_weights is None else class_weights.to(logits)
     costs = F.cross_entropy(
         logits, labels, weights, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="none"
     )  # (B, H, W), 0 where void; not summed in there, since CUDA does that with atomics, in no fixed order
-    valid = labels != ignore_index  # (B, H, W)
-    if weights is None:
-        weight = valid.sum().to(logits.dtype)
-    else:
-        weight = (weights[labels.masked_fill(~valid, 0)] * valid).sum()
-    return ratio_of_sums(costs.sum(), weight, reduce)
+    weight = pixel_weights(labels, ignore_index, weights, costs.dtype)  # (B, H, W)
+    if ohem is not None:
+        surprise = F.cross_entropy(logits.detach(), labels, ignore_index=ignore_index, reduction="none")
+        hard = hard_pixels(surprise, labels != ignore_index, ohem)
+        costs, weight = torch.where(hard, costs, 0.0), torch.where(hard, weight, 0.0)
+    return ratio_of_sums(costs.sum(), weight.sum(), reduce)
 
 
 class CrossEntropy(nn.Module):
@@ -45,16 +52,36 @@ class CrossEntropy(nn.Module):
     class_weights: Tensor | None
 
     def __init__(
-        self, ignore_index: int, class_weights: Sequence[float] | None = None, label_smoothing: float = 0.0
+        self,
+        ignore_index: int,
+        class_weights: Sequence[float] | None = None,
+        label_smoothing: float = 0.0,
+        ohem: Ohem | None = None,
     ):
         super().__init__()
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
+        self.ohem = ohem
         weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
+
+    @property
+    def takes_sums(self) -> bool:
+        """Hard pixels are chosen one by one, all others only add up."""
+        return self.ohem is None
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same from sums that were taken with this term's options; scalar."""
+        return ratio_of_sums(sums.cost, sums.weight, reduce)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
         return cross_entropy(
-            logits, labels, self.ignore_index, self.class_weights, self.label_smoothing, reduce
+            logits,
+            labels,
+            self.ignore_index,
+            self.class_weights,
+            self.label_smoothing,
+            reduce,
+            ohem=self.ohem,
         )

@@ -1,34 +1,74 @@
-"""The weighted sum of loss terms, on logits that are upsampled once for all of them.
+"""The weighted sum of loss terms.
 
-Knows nothing of recipes, and of processes only that sums go through `sum_over_processes`.
+Terms that are ratios of sums over pixels share one pass over strips of the upsampled logits; for the others
+the logits are upsampled once. Knows nothing of recipes, and of processes only that sums go through
+`sum_over_processes`.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from losses.cross_entropy import CrossEntropy
+from losses.pixel_sums import PixelSums, pixel_sums
 from losses.statistics import Reduce, full_precision, identity
+
+
+@dataclass(frozen=True)
+class Ramp:
+    """A weight that is `begin` up to step `start`, then goes in equal parts to `end` within `ramp` steps."""
+
+    begin: float
+    end: float
+    start: int
+    ramp: int
+
+    def at(self, step: int) -> float:
+        """The weight in force during update `step`."""
+        done = min(1.0, max(0, step - self.start) / max(1, self.ramp))
+        return self.begin + (self.end - self.begin) * done
+
+
+class FromSums(Protocol):
+    """A term with a true attribute `takes_sums`."""
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce) -> Tensor: ...
 
 
 class MixedLoss(nn.Module):
     """Adds up terms, each a module called as `term(logits, labels, reduce)`.
 
+    One that is `FromSums` gets what `losses.pixel_sums` gives instead.
+
     Args:
         terms: the log name of each term ("loss_ce") -> the term and its weight.
         num_classes: C.
+        ignore_index: the label of void pixels.
 
-    `sum_over_processes` takes every sum over the batch before a ratio is formed. Replace it by an all-reduce
-    whose backward is an all-reduce too: each process then returns the loss of the whole batch, and the mean
-    of their parameter gradients (what DDP computes) is that of one process with the whole batch.
+    Attributes:
+        step: the update, which the weights may depend on.
+        gradient_norms: whether the norm of each weighted term's gradient is returned, too; it costs a
+            backward pass of the loss a term.
+        sum_over_processes: takes every sum over the batch before a ratio is formed. Replace it by an
+            all-reduce whose backward is an all-reduce too: each process then returns the loss of the whole
+            batch, and the mean of their parameter gradients (what DDP computes) is that of one process with
+            the whole batch.
     """
 
-    def __init__(self, terms: Mapping[str, tuple[nn.Module, float]], num_classes: int):
+    def __init__(
+        self, terms: Mapping[str, tuple[nn.Module, float | Ramp]], num_classes: int, ignore_index: int
+    ):
         super().__init__()
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
         self.weights = {name: weight for name, (_, weight) in terms.items()}
         self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.step = 0
+        self.gradient_norms = False
         self.sum_over_processes: Reduce = identity
 
     def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -39,16 +79,50 @@ class MixedLoss(nn.Module):
             labels: (B, H, W), int64.
 
         Returns:
-            "loss", the weighted sum, and under its log name each term: unweighted, detached. All scalars.
+            "loss", the weighted sum, and under its log name each term: unweighted, detached. If asked for,
+            "grad_<term>": the norm of its weighted gradient at the logits. All scalars.
         """
         assert logits.shape[1] == self.num_classes, f"{logits.shape[1]} logits for {self.num_classes} classes"
         with torch.autocast(logits.device.type, enabled=False):
             logits = full_precision(logits)
-            if logits.shape[-2:] != labels.shape[-2:]:
-                size = labels.shape[-2:]
-                logits = F.interpolate(logits, size, mode="bilinear", align_corners=False)  # (B, C, H, W)
-            values = {
-                name: term(logits, labels, self.sum_over_processes) for name, term in self.terms.items()
-            }
-            total = torch.stack([self.weights[name] * value for name, value in values.items()]).sum()
-        return {"loss": total, **{name: value.detach() for name, value in values.items()}}
+            values = self._values(logits, labels)
+            weighted = {name: self.weight(name) * value for name, value in values.items()}
+            found = {"loss": torch.stack([*weighted.values()]).sum()}
+            found |= {name: value.detach() for name, value in values.items()}
+            if self.gradient_norms and logits.requires_grad:
+                found |= {name.replace("loss", "grad"): _norm(v, logits) for name, v in weighted.items()}
+        return found
+
+    def weight(self, name: str) -> float:
+        """Of a term, by its log name, in the present step."""
+        weight = self.weights[name]
+        return weight.at(self.step) if isinstance(weight, Ramp) else weight
+
+    def _values(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        reduce = self.sum_over_processes
+        sums, whole, values = None, None, {}
+        for name, term in self.terms.items():
+            if getattr(term, "takes_sums", False):
+                sums = sums or self._sums(logits, labels)
+                values[name] = cast(FromSums, term).of_sums(sums, reduce)
+            else:
+                whole = _resize(logits, labels) if whole is None else whole
+                values[name] = term(whole, labels, reduce)
+        return values
+
+    def _sums(self, logits: Tensor, labels: Tensor) -> PixelSums:
+        """With the options of cross-entropy, the one term to which weights and smoothing belong."""
+        ce = next((term for term in self.terms.values() if isinstance(term, CrossEntropy)), None)
+        if ce is None:
+            return pixel_sums(logits, labels, self.ignore_index)
+        return pixel_sums(logits, labels, self.ignore_index, ce.class_weights, ce.label_smoothing)
+
+
+def _resize(logits: Tensor, labels: Tensor) -> Tensor:
+    if logits.shape[-2:] == labels.shape[-2:]:
+        return logits
+    return F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)  # (B, C, H, W)
+
+
+def _norm(loss: Tensor, logits: Tensor) -> Tensor:
+    return torch.stack(torch.autograd.grad(loss, logits, retain_graph=True)).square().sum().sqrt()

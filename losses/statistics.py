@@ -27,3 +27,21 @@ def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:
     """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where nothing has weight."""
     total, weight = reduce(torch.stack([total, weight])).unbind()
     return total / torch.where(weight > 0, weight, 1.0)
+
+
+def pixel_weights(
+    labels: Tensor, ignore_index: int, class_weights: Tensor | None, dtype: torch.dtype
+) -> Tensor:
+    """How much each pixel counts: 1, or the weight of its class; 0 where it is void.
+
+    Args:
+        labels: (B, H, W), int64.
+        class_weights: (C,), or None.
+
+    Returns:
+        (B, H, W) of `dtype`.
+    """
+    valid = labels != ignore_index
+    if class_weights is None:
+        return valid.to(dtype)
+    return class_weights.to(labels.device, dtype)[labels.masked_fill(~valid, 0)] * valid

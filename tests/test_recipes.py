@@ -2,12 +2,17 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
 from engine.recipe import load_recipe
+from engine.recipe.sections import Loss, Ohem
 from engine.training.distributed import Process, start_process
 from engine.training.session import build_session
+from losses import TERMS, build_loss
+from losses.ohem import Ohem as HardPixels
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.yaml"))
 SMALL = ["augment.crop=64", "train.batch=2", "model.weights=null", "model.from_scratch=true"]
@@ -21,8 +26,8 @@ def process() -> Process:
 @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
 def test_the_recipe_builds_and_makes_an_update(path: Path, voc_folder: Path, process: Process) -> None:
     overrides = list(SMALL)
-    if load_recipe(path).data.format == "voc":
-        overrides += [f"data.root={voc_folder}", "data.train=train", "data.val=val"]
+    if load_recipe(path).data.format != "synthetic":
+        overrides += ["data.format=voc", f"data.root={voc_folder}", "data.train=train", "data.val=val"]
     session = build_session(load_recipe(path, overrides), process, lambda what: lambda done, total: None)
     session.step.count = session.recipe.train.steps - 1  # where the discriminator takes part
     batch = next(session.batches.starting_at(0))
@@ -34,6 +39,25 @@ def test_the_recipe_builds_and_makes_an_update(path: Path, voc_folder: Path, pro
     assert {name for name, value in metrics.items() if not math.isfinite(value)} == set()
     assert ("adv/d_loss" in metrics) == (session.recipe.adversarial is not None)
     assert session.step.count == session.recipe.train.steps
+
+
+def test_the_recipe_and_the_losses_agree_on_terms_options_and_defaults() -> None:
+    sections = {
+        section.model_fields["name"].annotation.__args__[0]: section for section in Loss.__args__[0].__args__
+    }
+    assert list(sections) == list(TERMS)
+    for name, section in sections.items():
+        assert {*section.model_fields} == {"name", "weight", *TERMS[name].options}
+        written, bare = (build_loss([term], 3) for term in (section(name=name), {"name": name}))
+        assert written.weights == bare.weights
+        (first,), (second,) = written.terms.values(), bare.terms.values()
+        assert settings(first) == settings(second)
+    assert Ohem().model_dump() == HardPixels()._asdict()
+
+
+def settings(module: nn.Module) -> dict[str, Any]:
+    """The options that a loss term was built with."""
+    return {key: value for key, value in vars(module).items() if not key.startswith("_")}
 
 
 def test_there_is_a_recipe_for_each_name_of_the_readme() -> None:

@@ -1,24 +1,24 @@
 """SegFormer beside transformers' and segmentation_models_pytorch's, at the same widths and sizes.
 
-A training step is forward, logits upsampled to full size, cross-entropy, backward. Peak memory on a CPU is
-that of a process of its own, since a process never gives its peak back.
+A training step is forward, cross-entropy at full size, backward. Ours takes our own cross-entropy, which
+needs no logits at full size; the others have their logits upsampled, as their users do.
 """
 
-import json
-import subprocess
 import sys
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.benchmarks.memory import peak_mb_in_own_process, peak_mb_of
 from engine.benchmarks.timing import installed, interleaved, ratio
+from losses.pixel_sums import pixel_sums
 from models.segformer import VARIANTS, SegFormer
 
-NUM_CLASSES = 21
+NUM_CLASSES, VOID = 21, 255
+Loss = Callable[[Tensor, Tensor], Tensor]
 
 
 def trident(variant: str) -> nn.Module:
@@ -71,7 +71,8 @@ def measure(
     labels = torch.randint(0, NUM_CLASSES, (batch, size_px, size_px), device=device)
     calls = {
         "training step": {
-            name: partial(training_step, model, images, labels) for name, model in models.items()
+            name: partial(training_step, model, LOSSES.get(name, upsampled_loss), images, labels)
+            for name, model in models.items()
         },
         "inference": {name: partial(inference, model, images) for name, model in models.items()},
     }
@@ -86,20 +87,32 @@ def measure(
                 | {"times_faster": ratio(times, seconds["trident"])}
             )
             if what == "training step" and device.type == "cpu":
-                rows[-1]["peak_mb"] = peak_mb(name, variant, batch, size_px)
+                numbers = str(batch), str(size_px)
+                rows[-1]["peak_mb"] = peak_mb_in_own_process(
+                    "engine.benchmarks.model", name, variant, *numbers
+                )
     return rows
 
 
-def training_step(model: nn.Module, images: Tensor, labels: Tensor) -> None:
+def training_step(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> None:
     """Forward, cross-entropy at full size, backward."""
     model.train()
-    _full_size_loss(_logits(model(images)), labels).backward()
+    loss(_logits(model(images)), labels).backward()
     model.zero_grad(set_to_none=True)
 
 
-def _full_size_loss(logits: Tensor, labels: Tensor) -> Tensor:
+def own_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Cross-entropy without logits at full size."""
+    sums = pixel_sums(logits, labels, VOID)
+    return sums.cost / sums.weight
+
+
+def upsampled_loss(logits: Tensor, labels: Tensor) -> Tensor:
     logits = F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)
-    return F.cross_entropy(logits, labels)
+    return F.cross_entropy(logits, labels, ignore_index=VOID)
+
+
+LOSSES = {"trident": own_loss}
 
 
 @torch.inference_mode()
@@ -108,40 +121,15 @@ def inference(model: nn.Module, images: Tensor) -> Tensor:
     return _logits(model.eval()(images))
 
 
-def peak_mb(contender: str, variant: str, batch: int, size_px: int) -> float:
-    """Resident memory that one training step adds to a fresh process, at its peak."""
-    command = [sys.executable, "-m", "engine.benchmarks.model", contender, variant, str(batch), str(size_px)]
-    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    return float(json.loads(told.splitlines()[-1]))
-
-
-def _peak_of_this_process(contender: str, variant: str, batch: int, size_px: int) -> float:
-    model = BUILDERS[contender](variant)
-    images = torch.rand(batch, 3, size_px, size_px) * 255
-    labels = torch.randint(0, NUM_CLASSES, (batch, size_px, size_px))
-    training_step(model, images[:1, :, :64, :64], labels[:1, :64, :64])  # loads the kernels
-    before = _reset_peak_kb()
-    training_step(model, images, labels)
-    return (_status_kb("VmHWM") - before) / 1024
-
-
-def _reset_peak_kb() -> float:
-    """Lets the kernel count the peak from here (Linux), and says where here is."""
-    Path("/proc/self/clear_refs").write_text("5")
-    return _status_kb("VmRSS")
-
-
-def _status_kb(name: str) -> float:
-    [line] = [
-        line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(f"{name}:")
-    ]
-    return float(line.split()[1])
-
-
 def _logits(output: object) -> Tensor:
     return output if isinstance(output, Tensor) else output.logits  # type: ignore[attr-defined]
 
 
 if __name__ == "__main__":
-    _contender, _variant, _batch, _size = sys.argv[1:]
-    print(json.dumps(_peak_of_this_process(_contender, _variant, int(_batch), int(_size))))
+    _contender, _variant, _batch, _size = *sys.argv[1:3], *map(int, sys.argv[3:])
+    _model = BUILDERS[_contender](_variant)
+    _images = torch.rand(_batch, 3, _size, _size) * 255
+    _labels = torch.randint(0, NUM_CLASSES, (_batch, _size, _size))
+    _loss = LOSSES.get(_contender, upsampled_loss)
+    training_step(_model, _loss, _images[:1, :, :64, :64], _labels[:1, :64, :64])  # loads the kernels
+    print(peak_mb_of(partial(training_step, _model, _loss, _images, _labels)))

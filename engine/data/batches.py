@@ -7,6 +7,7 @@ Knows nothing of models or losses.
 import os
 import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 
@@ -18,8 +19,10 @@ from torch.utils.data import DataLoader
 from engine.data.augment import Augment
 from engine.data.mixing import Guest, Mixing, lay_guests
 from engine.data.order import Draw, SampleOrder
-from engine.data.resident import Resident, read_or_error
+from engine.data.reading import read_or_error
+from engine.data.resident import Resident
 from engine.data.sample import DataError, Dataset, Sample
+from engine.data.skipping import next_readable, note_or_raise
 from engine.data.warp import MAX_LEVEL
 
 
@@ -65,7 +68,15 @@ class TrainBatches:
         self.workers = num_workers(dataset, workers, world_size)
 
     def starting_at(self, step: int) -> Iterator[Batch]:
-        """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there."""
+        """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there.
+
+        On a CPU, one is made ahead. On a GPU the augmentation is only launched here and waits for nobody,
+        and workers are a step ahead anyway.
+        """
+        batches = self._starting_at(step)
+        return _one_ahead(batches) if self.device.type == "cpu" and self.workers == 0 else batches
+
+    def _starting_at(self, step: int) -> Iterator[Batch]:
         plan = (self._with_guests(self.order.update(s, self.rank, self.world_size)) for s in count(step))
         for results, draws in _load(self.dataset, plan, self.workers):
             yield self._batch(results, draws)
@@ -88,10 +99,13 @@ class TrainBatches:
         return hosts + guests
 
     def _batch(self, results: list[Sample | DataError], draws: list[Draw]) -> Batch:
-        samples = _all_or_raise(results)
+        samples = [
+            result if isinstance(result, Sample) else next_readable(self.dataset, draw.index, result)
+            for result, draw in zip(results, draws, strict=True)
+        ]
         images, labels = _pad(samples, self.augment.ignore_index)
         parameters = [
-            self.augment.parameters(s.id, d.epoch, d.host) for s, d in zip(samples, draws, strict=True)
+            self.augment.parameters(self.dataset.ids[draw.index], draw.epoch, draw.host) for draw in draws
         ]
         sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
         images, labels = _to(self.device, images), _to(self.device, labels)
@@ -108,11 +122,16 @@ def scoring_batches(
     max_px: int = 1 << 21,
     workers: int | str = "auto",
 ) -> Iterator[Batch]:
-    """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`."""
+    """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`.
+
+    Images that the set skips are in no batch; `dataset.skipped` has them.
+    """
     groups = _equal_sizes(dataset.sizes(), max_px)[rank::world_size]
     plan = ([Draw(index, 0) for index in group] for group in groups)
-    for results, _ in _load(dataset, plan, num_workers(dataset, workers, world_size)):
-        samples = _all_or_raise(results)
+    for results, draws in _load(dataset, plan, num_workers(dataset, workers, world_size)):
+        samples = _readable(dataset, results, draws)
+        if not samples:
+            continue
         images = torch.stack([s.image for s in samples])  # (B, 3, h, w)
         labels = torch.stack([s.labels for s in samples])  # (B, h, w)
         yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
@@ -136,6 +155,16 @@ class _Reader(torch.utils.data.Dataset):
 
     def __getitem__(self, draw: Draw) -> tuple[Sample | DataError, Draw]:
         return read_or_error(self.dataset, draw.index), draw
+
+
+def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
+    """The same batches, each made in a thread while the one before it is trained on."""
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, batches)
+        while True:
+            batch = coming.result()
+            coming = pool.submit(next, batches)
+            yield batch
 
 
 def _load(
@@ -164,11 +193,11 @@ def _unzip(pairs: list[tuple[Sample | DataError, Draw]]) -> tuple[list[Sample | 
     return [result for result, _ in pairs], [draw for _, draw in pairs]
 
 
-def _all_or_raise(results: list[Sample | DataError]) -> list[Sample]:
-    for result in results:
+def _readable(dataset: Dataset, results: list[Sample | DataError], draws: list[Draw]) -> list[Sample]:
+    for result, draw in zip(results, draws, strict=True):
         if isinstance(result, DataError):
-            raise result
-    return results
+            note_or_raise(dataset, draw.index, result)
+    return [result for result in results if isinstance(result, Sample)]
 
 
 def _pad(samples: list[Sample], ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -194,6 +223,6 @@ def _equal_sizes(sizes: list[tuple[int, int]], max_px: int) -> list[list[int]]:
         by_size.setdefault(size, []).append(index)
     groups = []
     for (h, w), indices in by_size.items():
-        length = max(1, max_px // (h * w))
+        length = max(1, max_px // max(1, h * w))
         groups += [indices[i : i + length] for i in range(0, len(indices), length)]
     return groups

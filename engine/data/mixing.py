@@ -16,10 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.data.sample import DataError, Dataset
+from engine.data.class_counts import ClassCounts
+from engine.data.rare_classes import class_probabilities, temperature
+from engine.data.sample import DataError
 
 NUM_IDS = 256  # of uint8 labels
-RARE_TEMPERATURE = 0.01  # of rare class sampling, arXiv 2111.14887
 OWN_STREAM = zlib.crc32(b"mixing")  # apart from the draws of augmentation
 
 
@@ -85,19 +86,23 @@ class Mixing:
         seed: of the run.
         num_samples: of the set.
         ignore_index: the label of void pixels.
-        counts: (N, C) labelled pixels of each class in each sample; copy_paste alone needs them.
+        counts: of each class in each sample; copy_paste alone needs them.
+
+    Raises:
+        DataError: copy_paste, and there is nothing to paste.
     """
 
     def __init__(
-        self, section, seed: int, num_samples: int, ignore_index: int, counts: np.ndarray | None = None
+        self, section, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts | None = None
     ):
-        assert section.copy_paste == 0 or counts is not None, "copy_paste needs the label counts"
+        if section.copy_paste > 0 and not (counts and counts.pixels.any()):
+            raise DataError("augment.copy_paste: no label map of the training split has a labelled pixel.")
         self.section = section
         self.seed = seed
         self.num_samples = num_samples
         self.classes = np.delete(np.arange(NUM_IDS), ignore_index)
         self.counts = counts
-        self.rarity = None if counts is None else class_rarity(counts)
+        self.rarity = class_probabilities(counts.shares, temperature(counts.shares)) if counts else None
 
     def guests(self, id: str, epoch: int) -> list[Guest]:
         """What is laid over a sample, from the lowest up: a pure function of (seed, epoch, id)."""
@@ -117,9 +122,12 @@ class Mixing:
         return [Guest(self._any(rng), box) for box in boxes]
 
     def _copy_paste(self, rng: np.random.Generator) -> list[Guest]:
-        """A rare class of a sample that has it, arXiv 2012.07177: all pixels, as masks know no objects."""
+        """A class, rare ones more often, of a sample that has it: all its pixels, as masks know no objects.
+
+        Copy-paste is of arXiv 2012.07177, the choice of the class as in the sampler `rare`.
+        """
         id = int(rng.choice(len(self.rarity), p=self.rarity))
-        return [Guest(int(rng.choice(np.flatnonzero(self.counts[:, id]))), OneClass(id))]
+        return [Guest(int(rng.choice(np.flatnonzero(self.counts.pixels[:, id]))), OneClass(id))]
 
     def _classmix(self, rng: np.random.Generator) -> list[Guest]:
         """Half of the classes of another sample, arXiv 2007.07936, with true labels for predicted ones."""
@@ -153,35 +161,6 @@ def lay_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]
             row += 1
     assert row == len(images), "a crop for each host and each guest"
     return images[: len(guests)], labels[: len(guests)]
-
-
-def class_rarity(counts: np.ndarray) -> np.ndarray:
-    """(C,): how often each class is pasted, by its share of all labelled pixels; 0 where it is absent.
-
-    Rare class sampling, arXiv 2111.14887: proportional to exp((1 - share) / 0.01).
-
-    Raises:
-        DataError: there is nothing to paste.
-    """
-    pixels = counts.sum(axis=0, dtype=np.float64)
-    present = pixels > 0
-    if not present.any():
-        raise DataError("augment.copy_paste: no label map of the training split has a labelled pixel.")
-    share = pixels / pixels.sum()
-    weight = np.where(present, np.exp((share[present].min() - share) / RARE_TEMPERATURE), 0)
-    return weight / weight.sum()
-
-
-def label_counts(dataset: Dataset, progress: Callable[[int, int], None]) -> np.ndarray:
-    """(N, C) int64: labelled pixels of each class in each sample. Reads the label maps alone."""
-    num_classes = len(dataset.class_names)
-    counts = np.zeros((len(dataset), num_classes), np.int64)
-    for index in range(len(dataset)):
-        ids = dataset.labels(index).flatten()
-        found = torch.bincount(ids[ids != dataset.ignore_index].long(), minlength=num_classes)
-        counts[index] = found[:num_classes].cpu().numpy()
-        progress(index + 1, len(dataset))
-    return counts
 
 
 def _lay_where(

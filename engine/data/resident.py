@@ -5,12 +5,13 @@ Knows nothing of batches.
 
 import os
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import torch
 
-from engine.data.sample import DataError, Dataset, Sample
+from engine.data.reading import read_all
+from engine.data.sample import DataError, Dataset, Sample, UnreadableSample
+from engine.data.skipping import note_or_raise
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
 SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever else runs here
@@ -19,27 +20,44 @@ SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever
 class Resident:
     """A Dataset whose samples are tensors in memory.
 
+    Where the set skips unreadable samples, their error is kept in their place and raised at each use.
+
     Raises:
         DataError: samples that cannot be read; all are tried, the first few named.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]):
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
-        self.ignore_index = dataset.ignore_index
+        self.ignore_index, self.skipped = dataset.ignore_index, dataset.skipped
         self._fingerprint = dataset.fingerprint()
-        self._samples = _read_all(dataset, device, progress)
+
+        def read(index: int) -> Sample | None:
+            try:
+                sample = dataset[index]
+            except UnreadableSample as error:
+                note_or_raise(dataset, index, error)
+                return None
+            # A copy even where the device is the same: a pack gives views of its file.
+            image, labels = (pixels.to(device, copy=True) for pixels in (sample.image, sample.labels))
+            return Sample(sample.id, image, labels)
+
+        self._samples = read_all(read, range(len(dataset)), progress)
 
     def __len__(self) -> int:
         return len(self._samples)
 
     def __getitem__(self, index: int) -> Sample:
-        return self._samples[index]
+        sample = self._samples[index]
+        if sample is None:
+            assert self.skipped is not None
+            raise UnreadableSample(self.skipped.reasons[self.ids[index]])
+        return sample
 
     def labels(self, index: int) -> torch.Tensor:
-        return self._samples[index].labels
+        return self[index].labels
 
     def sizes(self) -> list[tuple[int, int]]:
-        return [(s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
+        return [(0, 0) if s is None else (s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -67,26 +85,3 @@ def free_ram_bytes() -> int:
         [line] = [line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]
         return int(line.split()[1]) * 1024
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
-
-
-def _read_all(dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]) -> list[Sample]:
-    samples, problems = [], []
-    with ThreadPoolExecutor() as pool:  # decoding runs outside the interpreter lock
-        for result in pool.map(lambda index: read_or_error(dataset, index), range(len(dataset))):
-            if isinstance(result, DataError):
-                problems.append(result)
-            else:
-                samples.append(Sample(result.id, result.image.to(device), result.labels.to(device)))
-            progress(len(samples) + len(problems), len(dataset))
-    if problems:
-        more = f"\n... and {len(problems) - 5} more samples." if len(problems) > 5 else ""
-        raise DataError("\n".join(str(problem) for problem in problems[:5]) + more)
-    return samples
-
-
-def read_or_error(dataset: Dataset, index: int) -> Sample | DataError:
-    """The sample, or the DataError as a value, so that it can leave a worker with its message whole."""
-    try:
-        return dataset[index]
-    except DataError as error:
-        return error

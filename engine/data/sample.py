@@ -1,5 +1,7 @@
 """What every reader gives: a sample, and the promise that a data set keeps. Knows no file format."""
 
+import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,6 +14,32 @@ class DataError(ValueError):
     """The user's data is not what the recipe says; the message names the file or id and the remedy."""
 
     exit_code = 2
+
+
+class UnreadableSample(DataError):
+    """A file is broken, cut off or out of reach: the one kind of mistake that `data.on_error: skip` forgives.
+
+    Masks with strange ids or of another size are not forgiven: those are mistakes of the recipe or of many
+    files, and leaving them out would hide it.
+    """
+
+
+class Skipped:
+    """Images that were left out since they cannot be read: the reason by id. Each is told once, on stderr."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[str, str] = {}
+
+    def note(self, id: str, reason: UnreadableSample) -> None:
+        if id not in self.reasons:
+            self.reasons[id] = str(reason)
+            print(f"left out, as data.on_error=skip says: {reason}", file=sys.stderr)
+
+
+def first_few(items: Sequence, count: int = 5) -> str:
+    """The first items of a list for a message, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(str(item) for item in items[:count]) + more
 
 
 @dataclass(frozen=True)
@@ -27,12 +55,16 @@ class Sample:
 
 
 class Dataset(Protocol):
-    """One split of a data set; `dataset[i]` reads sample i and raises DataError where it cannot."""
+    """One split of a data set; `dataset[i]` reads sample i and raises DataError where it cannot.
+
+    `skipped` is None where unreadable images end the run; else they are left out and noted there.
+    """
 
     ids: list[str]
     class_names: tuple[str, ...]
     palette: Palette
     ignore_index: int
+    skipped: Skipped | None
 
     def __len__(self) -> int: ...
 
@@ -43,7 +75,7 @@ class Dataset(Protocol):
         ...
 
     def sizes(self) -> list[tuple[int, int]]:
-        """(h, w) in pixels of each image, without decoding it."""
+        """(h, w) in pixels of each image, without decoding it; (0, 0) of one that is skipped."""
         ...
 
     def fingerprint(self) -> str:

@@ -217,6 +217,7 @@ class SyntheticScenes:
     class_names = SCENE_CLASSES
     palette = SCENE_PALETTE
     ignore_index = IGNORE_INDEX
+    skipped = None
 
     def __init__(self, split: str, num_samples: int, size_px: int = 96, seed: int = 0):
         if split not in SPLITS:

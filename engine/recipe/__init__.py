@@ -6,7 +6,7 @@ nothing of torch, nor of what the values do.
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
@@ -27,6 +27,7 @@ from engine.recipe.sections import (
     Model,
     Optimizer,
     Output,
+    Ramp,
     Schedule,
     Train,
 )
@@ -108,6 +109,9 @@ class Recipe(Section):
             "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
             "schedule": self.schedule.model_copy(update=schedule),
         }
+        losses = [
+            loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss
+        ]
         if self.adversarial:
             times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
             sections["adversarial"] = self.adversarial.model_copy(update=times)
@@ -117,7 +121,7 @@ class Recipe(Section):
                 "would rise. Type a smaller schedule.min_lr."
             )
         self._refuse_empty_phases(total_steps, warmup, sections.get("adversarial"))
-        return self.model_copy(update=sections)
+        return self.model_copy(update={**sections, "loss": losses})
 
     def _refuse_empty_phases(self, steps: int | None, warmup: int | str, adversarial: Any) -> None:
         """A training that ends inside its warm-up, or before its discriminator starts, is a mistake."""
@@ -137,6 +141,12 @@ class Recipe(Section):
     def to_yaml(self) -> str:
         """The whole recipe, defaults included and without `base`; `load_recipe` reads an equal one back."""
         return dump_yaml(self.model_dump())
+
+
+def _ramp_in_steps(weight: float | Ramp, steps: Callable[[int | str], int | str]) -> float | Ramp:
+    if not isinstance(weight, Ramp):
+        return weight
+    return weight.model_copy(update={"start": steps(weight.start), "ramp": steps(weight.ramp)})
 
 
 def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:

@@ -12,7 +12,25 @@ from pydantic import Field, ValidationInfo, field_validator, model_validator
 from engine.recipe.durations import Duration, Interval, Length
 from engine.recipe.fields import Count, NotNegative, Only, Positive, Section, Share, Text, key, mistake
 
-SCENES_NEED = {"root": None, "classes": "scenes6", "ignore_index": 255}
+# What a format works with: the only value of each key. Formats that write void themselves need 255.
+NEEDS: dict[str, dict[str, Any]] = {
+    "synthetic": {"root": None, "classes": "scenes6", "ignore_index": 255},
+    "coco": {"ignore_index": 255},
+    "coco_stuff": {"classes": "coco_stuff171", "ignore_index": 255},
+    "ade20k": {"classes": "ade150", "ignore_index": 255},
+    "cityscapes": {"classes": "cityscapes19", "ignore_index": 255},
+    "camvid": {"classes": "camvid11", "ignore_index": 255},
+}
+FORMAT_DEFAULTS: dict[str, dict[str, Any]] = {
+    "synthetic": {"train": "train", "classes": "scenes6", "synthetic": {}},
+    "folder": {"train": "train", "classes": [], "folder": {}},
+    "coco": {"train": "train2017", "val": "val2017"},
+    "coco_stuff": {"train": "train2017", "val": "val2017", "classes": "coco_stuff171"},
+    "ade20k": {"train": "training", "val": "validation", "classes": "ade150"},
+    "cityscapes": {"train": "train", "classes": "cityscapes19"},
+    "camvid": {"train": "train", "classes": "camvid11"},
+}
+Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
 
 
 class Synthetic(Section):
@@ -22,49 +40,114 @@ class Synthetic(Section):
     seed: int = key(0, "of the drawing; the run's own seed does not change the scenes", ge=0)
 
 
+class Folder(Section):
+    images: Text | None = key(None, "sub-folder of the images; null: the usual names are tried")
+    masks: Text | None = key(None, "sub-folder of the masks; null: the usual names are tried")
+    mask_suffix: Text | None = key(None, "how the names of masks end, such as _mask; null: it is found out")
+    values: Literal["ids", "binary"] = key("ids", "label ids, or 0 and 255; colours stand in data.classes")
+    void_colours: list[Colour] = key([], "colours of void pixels, where data.classes has colours")
+    val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
+        None, "share of the images for data.val, by the hash of their ids; null: the folder has splits"
+    )
+
+
+class ClassColour(Section):
+    name: Annotated[Text, Field(description="of the class")]
+    colour: Annotated[Colour, Field(description="of its pixels in the masks: [red, green, blue], 0 to 255")]
+
+
 class Data(Section):
-    format: Literal["voc", "synthetic"] = key("voc", "a VOC folder, or drawn scenes made in memory")
-    root: Text | None = key(None, "the folder that holds JPEGImages, SegmentationClass and ImageSets")
-    train: Text = key("trainaug", "split to train on: ImageSets/Segmentation/<name>.txt")
+    format: Literal[
+        "voc", "folder", "coco", "coco_stuff", "ade20k", "cityscapes", "camvid", "packed", "synthetic"
+    ] = key("voc", "layout of the folder; packed: a file of engine.prepare pack; synthetic: drawn scenes")
+    root: Text | None = key(
+        None, "the folder of the data; of voc the one that holds JPEGImages; of packed, the file"
+    )
+    train: Text = key("trainaug", "split to train on; of voc ImageSets/Segmentation/<name>.txt")
     val: Text = key("val", "split to score on")
     select: Text | None = key(
         None, "split that chooses the checkpoints; null: val, which flatters val a little"
     )
-    classes: Literal["voc21", "scenes6"] | list[Text] = key(
-        "voc21", "a known table, or the names by label id"
-    )
+    classes: (
+        Literal["voc21", "ade150", "cityscapes19", "camvid11", "coco_stuff171", "scenes6"]
+        | list[Text | ClassColour]
+    ) = key("voc21", "a known table, or the names by label id, or {name, colour} by label id")
     ignore_index: int = key(255, "label id of void pixels", ge=0, le=255)
-    sampler: Annotated[str, Only("uniform")] = key("uniform", "how often each image is drawn")
+    sampler: Literal["uniform", "rare"] = key(
+        "uniform", "how often each image is drawn: each alike, or those with rare classes more often"
+    )
     resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images stay")
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
         "auto", "decoding processes, where images stay on disk"
     )
+    doctor: Literal["on", "off"] = key(
+        "on", "check the files before training, and stop where it would be wasted"
+    )
+    on_error: Literal["raise", "skip"] = key(
+        "raise", "an image that cannot be read ends the run, or is left out and named"
+    )
     synthetic: Synthetic | None = key(None, "the drawn scenes; for format: synthetic only")
+    folder: Folder | None = key(None, "names and masks; for format: folder only")
 
     @model_validator(mode="before")
     @classmethod
-    def _defaults_of_scenes(cls, values: Any) -> Any:
-        if isinstance(values, dict) and values.get("format") == "synthetic":
-            return {"train": "train", "classes": "scenes6", "synthetic": {}, **values}
-        return values
+    def _defaults_of_the_format(cls, values: Any) -> Any:
+        if not isinstance(values, dict) or not isinstance(values.get("format"), str):
+            return values
+        return {**FORMAT_DEFAULTS.get(values["format"], {}), **values}
 
-    @field_validator("root", "classes", "ignore_index", "synthetic")
+    @field_validator("root", "classes", "ignore_index", "synthetic", "folder")
     @classmethod
     def _fits_the_format(cls, value: Any, info: ValidationInfo) -> Any:
         name, format_ = info.field_name or "", info.data.get("format")
-        if format_ == "synthetic" and value != SCENES_NEED.get(name, value):
-            raise mistake(f"format: synthetic works with {SCENES_NEED[name] or 'null'} only")
-        if format_ == "synthetic" and name == "synthetic" and value is None:
+        if format_ is None:  # a mistake of its own
+            return value
+        needed = NEEDS.get(format_, {}).get(name, value)
+        if value != needed:
+            raise mistake(f"format: {format_} works with {needed or 'null'} only")
+        if format_ == name and value is None:
             raise mistake("expected a section; leave the key out for the defaults")
-        if format_ == "voc" and (isinstance(value, Synthetic) or value == "scenes6"):
+        if format_ == "packed":  # what the packed recipe says may stay
+            return value
+        if value == "scenes6" and format_ != "synthetic":
             raise mistake("this is for format: synthetic only")
+        if name in ("synthetic", "folder") and name != format_ and value is not None:
+            raise mistake(f"this is for format: {name} only")
         return value
 
     @field_validator("classes")
     @classmethod
-    def _names_differ(cls, value: str | list[str]) -> str | list[str]:
-        if isinstance(value, list) and (len(value) < 2 or len({*value}) < len(value)):
+    def _names_differ(cls, value: Any, info: ValidationInfo) -> Any:
+        if isinstance(value, str):
+            return value
+        if not value:
+            raise mistake("expected the names by label id, such as [background, road]")
+        names = [item if isinstance(item, str) else item.name for item in value]
+        if len(names) < 2 or len({*names}) < len(names):
             raise mistake("expected at least 2 names, each different")
+        colours = [tuple(item.colour) for item in value if isinstance(item, ClassColour)]
+        if colours and info.data.get("format", "folder") not in ("folder", "packed"):
+            raise mistake("colours are for format: folder only; here the names alone")
+        if colours and (len(colours) < len(value) or len({*colours}) < len(colours)):
+            raise mistake("expected a colour for each class, each different, or names alone")
+        return value
+
+    @field_validator("folder")
+    @classmethod
+    def _masks_fit_the_classes(cls, value: Folder | None, info: ValidationInfo) -> Folder | None:
+        classes = info.data.get("classes")
+        if value is None or classes is None:
+            return value
+        items = classes if isinstance(classes, list) else []
+        colours = [item.colour for item in items if isinstance(item, ClassColour)]
+        if value.values == "binary" and (len(items) != 2 or colours):
+            raise mistake("values: binary needs the names of two classes in data.classes, without colours")
+        if value.void_colours and not colours:
+            raise mistake("void_colours is for classes with colours: data.classes: [{name, colour}, ...]")
+        if any(colour in colours for colour in value.void_colours):
+            raise mistake("void_colours holds a colour that a class has")
+        if colours and info.data.get("ignore_index", 255) < len(colours):
+            raise mistake("data.ignore_index is the label id of a class; with colours leave it at 255")
         return value
 
 
@@ -135,29 +218,86 @@ class Model(Section):
         return value
 
 
+ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
+
+
+class Ramp(Section):
+    begin: NotNegative = key(0.0, "the weight until `start`")
+    end: NotNegative = key(1.0, "the weight from `ramp` steps after `start`")
+    start: Duration = key(0, "when it begins to change")
+    ramp: Duration = key("10%", "how long it takes")
+
+
+Weight = NotNegative | Ramp
+
+
+class Ohem(Section):
+    thresh: float = key(0.7, "drop pixels whose label has more probability than this", ge=0, lt=1)
+    min_kept: Count = key(100000, "but keep the hardest: this many times the images of a batch")
+
+
 class CrossEntropy(Section):
     name: Literal["cross_entropy"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
-    class_weights: Literal["none"] | list[NotNegative] = key("none", "one number a class, by label id")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+    class_weights: ClassWeights = key(
+        "none", "a scheme that counts the training labels, or one number a class, by label id"
+    )
     label_smoothing: float = key(0.0, "share of the target spread over all classes", ge=0, lt=1)
+    ohem: Ohem | None = key(None, "only hard pixels count; null: all")
 
 
 class Dice(Section):
     name: Literal["dice"]
-    weight: NotNegative = key(1.0, "factor in the sum of losses")
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+    per_image: bool = key(False, "each image by itself, then their mean; false: over the whole batch")
 
 
-Loss = Annotated[CrossEntropy | Dice, Field(discriminator="name")]
+class Focal(Section):
+    name: Literal["focal"]
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+    gamma: NotNegative = key(2.0, "the higher, the less pixels count that are nearly right; 0: cross_entropy")
+    class_weights: ClassWeights = key("none", "as of cross_entropy")
+
+
+class Lovasz(Section):
+    name: Literal["lovasz"]
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+    per_image: bool = key(False, "each image by itself, then their mean; false: over the whole batch")
+
+
+class Tversky(Section):
+    name: Literal["tversky"]
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+    alpha: NotNegative = key(0.3, "cost of false positives; alpha and beta 0.5: dice, 1: jaccard")
+    beta: Positive = key(0.7, "cost of false negatives")
+    gamma: Positive = key(1.0, "focal form: the power is 1 / gamma; 1: plain")
+
+
+class Jaccard(Section):
+    name: Literal["jaccard"]
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+
+
+class Boundary(Section):
+    name: Literal["boundary"]
+    weight: Weight = key(1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training")
+    sigma_px: float = key(5.0, "how far from a boundary pixels count", ge=1)
+
+
+Loss = Annotated[
+    CrossEntropy | Dice | Focal | Lovasz | Tversky | Jaccard | Boundary, Field(discriminator="name")
+]
 
 
 class Adversarial(Section):
     weight: Positive = key(0.01, "factor of the adversarial loss of the segmenter")
-    objective: Literal["hinge", "bce", "lsgan"] = key("hinge", "of both players")
+    objective: Literal["hinge", "bce", "lsgan", "wgan_gp"] = key("hinge", "of both players")
     start: Duration = key("10%", "when the discriminator joins")
     ramp: Duration = key("10%", "how long the weight rises from 0 after that")
     lr: Positive = key(1e-4, "learning rate of the discriminator")
     channels: Count = key(64, "of its first layer")
     layers: Count = key(4, "strided convolutions")
+    watchdog: bool = key(True, "lowers the weight while the discriminator wins, raises it while it guesses")
 
 
 class Optimizer(Section):
@@ -227,6 +367,9 @@ class Log(Section):
     images: int = key(8, "pictures at each evaluation", ge=0)
     features: Annotated[int, Only(0, "off")] = key(0, "not available yet")
     gradients: Annotated[int, Only(0, "off")] = key(0, "not available yet")
+    loss_gradients: bool = key(
+        False, "norm of each loss term's gradient; costs a backward pass of the loss each"
+    )
 
 
 class Output(Section):

@@ -33,6 +33,7 @@ class ConsoleListener:
         self.batch = batch
         self._facts = "..."
         self._latest = ""
+        self._weight_factor: float | None = None
         self._first, self._started = first_step, time.perf_counter()
         self._progress = progress_bar(console, "{task.fields[facts]}")
         self._training = self._progress.add_task("train", total=num_steps, completed=first_step, facts="...")
@@ -55,6 +56,25 @@ class ConsoleListener:
             self.console.print(
                 f"step {step}/{self.num_steps}  {self._facts}{self._latest}  {_duration(left)} left"
             )
+
+        self._say_of_discriminator(step, values)
+
+    def _say_of_discriminator(self, step: int, values: dict[str, float]) -> None:
+        """What the watchdog did since the last line, and updates that were left out."""
+        if values.get("adv/d_skipped"):
+            self.console.print(
+                f"step {step}: the discriminator's gradient was no number (NaN), so its update was left out; "
+                "the model's was not. If it happens again, lower adversarial.lr."
+            )
+        factor, before = values.get("adv/weight_factor"), self._weight_factor
+        if factor is not None and before is not None and factor != before:
+            why = "wins" if factor < before else "can hardly tell them apart"
+            self.console.print(
+                f"step {step}: the discriminator {why} ({values['adv/d_accuracy']:.0%} of the patches told "
+                f"right for long); the adversarial weight is now {factor:g} times the recipe's "
+                "(adversarial.watchdog=false turns this off)"
+            )
+        self._weight_factor = factor
 
     def scoring(self, done: int, total: int) -> None:
         self._progress.update(self._scoring, completed=done, total=total, visible=done < total)
@@ -121,14 +141,20 @@ def explain_table(recipe: Recipe) -> Table:
     return table
 
 
-def facts_below(scores: Scores) -> str:
-    """What has to be known beside the means: the baseline, absent classes, void pixels."""
+def facts_below(scores: Scores, skipped: Sequence[str] = ()) -> str:
+    """What has to be known beside the means: the baseline, absent classes, void pixels, skipped images."""
     absent = f"{len(scores.absent)} classes are absent and not averaged ({escape(', '.join(scores.absent))})"
     return (
         f"Predicting background everywhere: mIoU {scores.baseline:.4f}. "
         f"{absent if scores.absent else 'Every class is present'}. "
         f"{scores.num_pixels:,} labelled pixels, {scores.num_void:,} void pixels left out."
+        + (f"\n[bold]Not scored:[/] {skipped_images(skipped)}" if skipped else "")
     )
+
+
+def skipped_images(ids: Sequence[str]) -> str:
+    """How many images could not be read, and which."""
+    return f"{len(ids)} image{'s' * (len(ids) > 1)} could not be read: {escape(', '.join(ids))}."
 
 
 def _best_in_bold(values: list[float]) -> list[str]:

@@ -129,7 +129,7 @@ def _lines(path: Path) -> list[str]:
 
 
 def _tag(name: str) -> str:
-    return f"decode.{name}" if name == "acc_seg" or name.startswith("loss_") else name
+    return f"decode.{name}" if name == "acc_seg" or name.startswith(("loss_", "grad_")) else name
 
 
 def memory_mb(device: torch.device) -> float:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import engine.data
 from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset
+from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
 from engine.scoring.confusion import Scores
@@ -73,7 +74,7 @@ def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
     for run in runs:
         manifest = run.read_manifest()
         data = manifest.data
-        key = (data.format, data.val, data.val_fingerprint, tuple(manifest.class_names))
+        key = (data.val, data.val_fingerprint, tuple(manifest.class_names))  # packed or not
         groups.setdefault(key, []).extend(Candidate(run, manifest, member) for member in manifest.members)
     ranked = [
         sorted(group, key=lambda c: (-c.member.scores["mIoU"], c.member.step)) for group in groups.values()
@@ -164,7 +165,9 @@ def score_together(
         record = None
         if scores_path:
             path = stack.enter_context(written_in_place(scores_path))
-            record = stack.enter_context(recorder(path, dataset.ids, dataset.class_names, names))
+            record = stack.enter_context(
+                recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
+            )
 
         def on_batch(ids: list[str], matrices: dict[str, Tensor]) -> None:
             nonlocal done
@@ -207,7 +210,8 @@ def ensemble_report(
         "dataset": {
             "name": manifest.data.format,
             "split": manifest.data.val,
-            "num_images": len(dataset),
+            "num_images": len(dataset) - len(skipped_ids(dataset)),
+            "skipped": skipped_ids(dataset),
             "num_pixels": together.num_pixels,
             "num_void": together.num_void,
             "baseline": together.baseline,

@@ -3,6 +3,7 @@
 ids                      (N,) text
 class_names              (C,) text
 confusion/<predictor>    (N, C, C) int64, rows labels, columns predictions
+skipped                  text, the ids that could not be read; their counts are 0
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,7 +18,11 @@ Recorder = Callable[[list[str], dict[str, Tensor]], None]
 
 @contextmanager
 def recorder(
-    path: Path, ids: Sequence[str], class_names: Sequence[str], predictors: Sequence[str]
+    path: Path,
+    ids: Sequence[str],
+    class_names: Sequence[str],
+    predictors: Sequence[str],
+    skipped: Callable[[], Sequence[str]] = tuple,
 ) -> Iterator[Recorder]:
     """A callback for `evaluate` that writes each batch to its place as it comes.
 
@@ -25,6 +30,7 @@ def recorder(
         path: replaced if it is there.
         ids: of all images, which fixes the rows.
         predictors: the names that `evaluate` counts by.
+        skipped: asked at the end for the ids of which nothing came.
     """
     rows = {id: row for row, id in enumerate(ids)}
     shape = (len(ids), len(class_names), len(class_names))
@@ -44,3 +50,4 @@ def recorder(
                     counts[name][rows[id]] = matrix
 
         yield record
+        file.create_dataset("skipped", data=list(skipped()), dtype=h5py.string_dtype())

@@ -65,7 +65,11 @@ def save_state(run: RunFolder, step: SupervisedStep) -> None:
     for name, optimizer in step.optimizers.items():
         for index, slots in optimizer.state_dict()["state"].items():
             tensors |= {f"{name}.state/{index}/{slot}": value for slot, value in slots.items()}
-    _save(run.last_state, tensors, {"step": step.count, "scaler": step.scaler.state_dict()})
+    _save(run.last_state, tensors, {"step": step.count, "scalers": _scaler_states(step)})
+
+
+def _scaler_states(step: SupervisedStep) -> dict[str, dict]:
+    return {name: scaler.state_dict() for name, scaler in step.scalers.items()}
 
 
 def load_state(run: RunFolder, step: SupervisedStep) -> None:
@@ -89,7 +93,8 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
             optimizer.load_state_dict(
                 optimizer.state_dict() | {"state": _slots(_below(f"{name}.state/", tensors))}
             )
-        step.scaler.load_state_dict(header["scaler"])
+        for name, scaler in step.scalers.items():
+            scaler.load_state_dict(header["scalers"][name])
     except (RuntimeError, ValueError) as error:
         raise RunFolderError(
             f"{run.last_state} does not fit the model of this recipe: {str(error).splitlines()[0]} "

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from engine.data.batches import scoring_batches
@@ -27,7 +28,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
 
     The update is the last of the run, where the discriminator takes part if there is one.
     """
-    session = build_session(recipe, process, lambda what: counted(console, what))
+    session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
     update_seconds = _time_update(session)
     image_seconds = _time_scoring(session)
     recipe, num_images = session.recipe, len(session.val)
@@ -42,7 +43,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         title_justify="left",
     )
     for what, value in {
-        "data": "\n".join(session.notes),
+        "data": escape("\n".join(session.notes)),
         "parameters": f"{num_parameters(session.step.model):,}",
         "weights": session.weights.summary() if session.weights else "random (model.from_scratch)",
         "memory": f"{memory_mb(process.device):,.0f} MB at the most",
@@ -53,6 +54,8 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     }.items():
         table.add_row(what, value)
     console.print(table)
+    for line in session.advice:
+        console.print(escape(line))
     console.print("Nothing was written. Leave --dry-run out to train.")
 
 

@@ -17,8 +17,12 @@ class FiniteGuard:
         self._broken: Tensor | None = None
 
     def watch(self, metrics: dict[str, Tensor]) -> None:
-        """Takes the scalars of an update, on the device; does not wait for them."""
-        broken = ~torch.isfinite(torch.stack([value.float() for value in metrics.values()])).all()
+        """Takes the scalars of an update, on the device; does not wait for them.
+
+        Those of the adversarial part may break: they do not reach the model, and its own guard says so.
+        """
+        watched = [value.float() for name, value in metrics.items() if not name.startswith("adv/")]
+        broken = ~torch.isfinite(torch.stack(watched)).all()
         self._broken = broken if self._broken is None else self._broken | broken
 
     def check(self, step: int) -> None:

@@ -12,19 +12,20 @@ from torch import nn
 import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
-from engine.data.mixing import Mixing, label_counts
-from engine.data.order import SampleOrder
+from engine.data.mixing import Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
 from engine.scoring.predictor import Predictor, Protocol
 from engine.training.adversarial import AdversarialStep, Game
 from engine.training.distributed import Process, batch_sum, distribute
+from engine.training.imbalance import advice, count_labels, training_order, with_numbers
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 from engine.training.schedule import factor
 from engine.training.step import StepSettings, SupervisedStep
 from engine.training.validation import Validation
+from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models import build_model
 from models.discriminator import PatchDiscriminator
@@ -36,7 +37,7 @@ PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
 
 @dataclass
 class Session:
-    """The parts of one training, ready to run. `recipe` has all durations in steps."""
+    """The parts of one training, ready to run. `recipe` has durations in steps, class weights in numbers."""
 
     recipe: Recipe
     process: Process
@@ -47,10 +48,15 @@ class Session:
     validation: Validation
     weights: LoadReport | None
     notes: list[str]
+    advice: list[str]
 
 
 def build_session(
-    recipe: Recipe, process: Process, counter: Callable[[str], Counter], resume: bool = False
+    recipe: Recipe,
+    process: Process,
+    counter: Callable[[str], Counter],
+    resume: bool = False,
+    keep_counts: bool = True,
 ) -> Session:
     """Open the data, build the model and its step.
 
@@ -59,6 +65,7 @@ def build_session(
         process: who we are.
         counter: makes a progress callback `(done, total)` for a task of the given name.
         resume: a saved state will be put in, so pretrained weights are not asked for again.
+        keep_counts: whether a scan of the training labels may be written beside the data.
 
     Raises:
         RecipeError, DataError, ModelError, LossError: whatever is wrong with the user's input.
@@ -72,6 +79,10 @@ def build_session(
     model = build_model(recipe.model, train.class_names)
     weights = None if resume else initialise(model, recipe.model, train.class_names)
     model.to(process.device)
+    counts, count_notes = count_labels(
+        train, recipe.data.root, process, counter("counting labels"), keep_counts
+    )
+    recipe, weight_notes = with_numbers(recipe, counts, train.class_names)
     step = _build_step(recipe, model, len(train.class_names), process)
 
     notes = []
@@ -80,16 +91,17 @@ def build_session(
     select, note = _place(select, recipe.data.resident, process, counter)
     notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
 
-    order = SampleOrder(len(train), recipe.train.batch, recipe.seed)
+    order, order_notes = training_order(recipe, counts)
+    notes += [*count_notes, *weight_notes, *order_notes]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
-    counts = label_counts(train, counter("counting labels")) if recipe.augment.copy_paste > 0 else None
     mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
     batches = TrainBatches(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
     predictor = Predictor(Protocol.of(recipe.eval), step.settings.precision.autocast)
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images)
-    return Session(recipe, process, train, select, batches, step, validation, weights, notes)
+    hints = advice(recipe, counts, train.class_names)
+    return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
 
 
 def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
@@ -97,6 +109,7 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     ema = ModelEmaV3(model, decay=train.ema, use_warmup=True) if train.ema is not None else None
     loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index).to(process.device)
     loss.sum_over_processes = batch_sum(process)
+    loss.gradient_norms = recipe.log.loss_gradients
     compiles = process.device.type == "cuda" if train.compile == "auto" else train.compile
     parts = {
         "model": model,
@@ -124,7 +137,8 @@ def _build_game(section, num_classes: int, process: Process) -> Game:
     return Game(
         discriminator=discriminator,
         forward=distribute(discriminator, process),
-        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS),
+        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS, fused=True),
+        watchdog=Watchdog(section.watchdog).to(process.device),
         objective=section.objective,
         weight=section.weight,
         start=section.start,

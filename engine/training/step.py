@@ -41,7 +41,7 @@ class SupervisedStep:
     Args:
         model: the bare module; it is what is evaluated and saved where there is no moving average.
         forward: the same module as it is trained: compiled, distributed.
-        loss: `loss(logits, labels) -> {"loss": total, "loss_<term>": ...}`.
+        loss: `loss(logits, labels) -> {"loss": total, "loss_<term>": ...}`; its `step` is set to the update.
         optimizer: over the model's parameters, each group with its `initial_lr`.
         lr_factor: step -> share of the initial learning rate.
         settings: see StepSettings.
@@ -64,10 +64,10 @@ class SupervisedStep:
         self.lr_factor = lr_factor
         self.settings = settings
         self.ema = ema
-        self.scaler = settings.precision.scaler()
         self.count = 0  # updates done
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
+        self.scalers = {"optimizer": settings.precision.scaler()}  # one an optimiser
 
     @property
     def evaluated(self) -> nn.Module:
@@ -85,15 +85,15 @@ class SupervisedStep:
         """
         torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
         self.model.train()
+        self.loss.step = self.count
         self._set_learning_rates()
         metrics: Metrics = {}
         for images, labels, context in self._chunks(batch):
             with context:
                 for name, value in self.backward(images, labels).items():
                     metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
-        for optimizer in self.optimizers.values():
-            self._apply(optimizer)
-        self.scaler.update()
+        for name, optimizer in self.optimizers.items():
+            self._apply(optimizer, self.scalers[name])
         self.count += 1
         if self.ema:
             self.ema.update(self.model, step=self.count)
@@ -116,17 +116,18 @@ class SupervisedStep:
             logits = self.forward(images)  # (B, C, S/4, S/4)
         return logits, self.loss(logits, labels)
 
-    def _backward(self, loss: Tensor) -> None:
-        self.scaler.scale(loss / self.settings.accumulate).backward()
+    def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
+        self.scalers[optimizer].scale(loss / self.settings.accumulate).backward()
 
-    def _apply(self, optimizer: torch.optim.Optimizer) -> None:
+    def _apply(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
             return  # a discriminator that takes no part yet; the loss scaler would refuse it
         if self.settings.clip_norm is not None:
-            self.scaler.unscale_(optimizer)
+            scaler.unscale_(optimizer)
             clip_grad_norm_(parameters, self.settings.clip_norm)
-        self.scaler.step(optimizer)
+        scaler.step(optimizer)
+        scaler.update()
         optimizer.zero_grad(set_to_none=True)
 
     def _set_learning_rates(self) -> None:

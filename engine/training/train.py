@@ -4,11 +4,13 @@ from contextlib import nullcontext
 
 import torch
 from rich.console import Console
+from rich.markup import escape
 
 import engine.data
 from engine import __version__
+from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, explain, load_recipe
-from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table
+from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table, skipped_images
 from engine.reporting.html import write_report
 from engine.reporting.journal import Journal, JsonLog
 from engine.reporting.pictures import sheet
@@ -17,7 +19,8 @@ from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError,
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
-from engine.training.distributed import Process, stop_process, wait_for_all
+from engine.training.checkup import check_data
+from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import Plan, fit
 from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
@@ -25,9 +28,12 @@ from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
 
 MAY_CHANGE = (
+    "data.format",  # the fingerprint says that the images are the same
     "data.root",
     "data.resident",
     "data.workers",
+    "data.doctor",
+    "data.on_error",
     "log.",
     "output.",
     "train.compile",
@@ -46,8 +52,11 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     run = RunFolder.of(recipe)
     run.require_resumable() if resume else run.require_new()
     console = console if process.is_main else Console(quiet=True)
+    diagnosis = check_data(recipe, process, console)
     session = build_session(recipe, process, lambda what: counted(console, what), resume)
     manifest = _open_run(run, session, resume)
+    if diagnosis:
+        write_json(run.doctor, diagnosis.to_dict())
     console.print(_introduction(run, session))
 
     step, plan = session.step, session.recipe
@@ -77,6 +86,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
             )
     finally:
         journal.close()
+    _report_skipped(session, console)
     if not finished:
         console.print(
             f"Stopped after step {step.count}; the state is saved. Type --resume behind the same command."
@@ -124,12 +134,15 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
 
 def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
     """Raises RunFolderError where the recipe or the images are not those that the run began with."""
+    other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     before = {key: value for key, value, _ in explain(load_recipe(run.recipe))}
     now = {key: value for key, value, _ in explain(session.recipe)}
     changed = [
         f"  {key}: {before.get(key, 'absent')} in the run, {now.get(key, 'absent')} now"
         for key in [*before, *(key for key in now if key not in before)]
-        if before.get(key) != now.get(key) and not key.startswith(MAY_CHANGE)
+        if before.get(key) != now.get(key)
+        and not key.startswith(MAY_CHANGE)
+        and not (other_images and key.endswith(".class_weights"))  # then they differ by themselves
     ]
     if changed:
         raise RunFolderError(
@@ -138,7 +151,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
             + "\nTake the changes back, or start a new run from its weights: "
             + f"model.weights={run.path} name=<another name>"
         )
-    if session.train.fingerprint() != manifest.data.train_fingerprint:
+    if other_images:
         raise RunFolderError(
             f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
         )
@@ -166,11 +179,29 @@ def _introduction(run: RunFolder, session: Session) -> str:
     return "\n".join(
         [
             f"[bold]{recipe.name}[/] in {run.path}",
-            *session.notes,
+            *map(escape, session.notes),
             f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
             f"{recipe.train.steps} updates of {recipe.train.batch} images on {how}, from update {step.count}",
+            *map(escape, session.advice),
         ]
     )
+
+
+def _report_skipped(session: Session, console: Console) -> None:
+    """Say which images no process could read, and what was done instead."""
+    for what, dataset, done in (
+        (session.recipe.data.train, session.train, "The next one of the split was trained on in its place."),
+        (session.recipe.data.select or session.recipe.data.val, session.val, "Scores are of the others."),
+    ):
+        if dataset.skipped is None:
+            continue
+        here = set(skipped_ids(dataset))
+        flags = torch.tensor([id in here for id in dataset.ids], dtype=torch.int64)
+        flags = flags.to(session.process.device)
+        sum_in_place(session.process, [flags])
+        ids = [id for id, flag in zip(dataset.ids, flags.tolist(), strict=True) if flag]
+        if ids:
+            console.print(f"{what}: {skipped_images(ids)} {done}")
 
 
 def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> None:
@@ -196,7 +227,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
         sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)
     write_report(run, pictures, val.palette, val.ignore_index)
     console.print(scores_table(scores, val.class_names))
-    console.print(facts_below(next(iter(scores.values()))))
+    console.print(facts_below(next(iter(scores.values())), skipped_ids(val)))
     if not recipe.data.select:
         console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():

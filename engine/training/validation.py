@@ -6,7 +6,9 @@ import torch
 from torch import nn
 
 from engine.data.batches import scoring_batches
-from engine.data.sample import Dataset
+from engine.data.reading import read_or_error
+from engine.data.sample import DataError, Dataset
+from engine.data.skipping import note_or_raise
 from engine.reporting.journal import Journal
 from engine.reporting.pictures import Picture
 from engine.scoring.confusion import Scores
@@ -72,12 +74,15 @@ class Validation:
 def predict_pictures(
     model: nn.Module, dataset: Dataset, indices: list[int], predictor: Predictor, device: torch.device
 ) -> list[Picture]:
-    """Samples of a set with the model's prediction at original size, on the CPU."""
+    """Samples of a set, without skipped ones, and the model's predictions at original size, on the CPU."""
     was_training = model.training
     model.eval()
     pictures = []
     for index in indices:
-        sample = dataset[index]
+        sample = read_or_error(dataset, index)
+        if isinstance(sample, DataError):
+            note_or_raise(dataset, index, sample)
+            continue
         prediction = predictor(model, sample.image[None].to(device)).argmax(dim=1)[0]  # (h, w)
         pictures.append(Picture(sample.id, sample.image.cpu(), sample.labels.cpu(), prediction.cpu()))
     model.train(was_training)

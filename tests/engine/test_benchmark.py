@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.benchmark import main
-from engine.benchmarks import augment, model, timing
+from engine.benchmarks import augment, data, model, timing
 from engine.data.augment import Augment
 from engine.recipe.sections import Augment as Section
 
@@ -79,3 +79,39 @@ def test_both_contenders_end_at_the_same_kind_of_batch() -> None:
     ):
         assert found[0].shape == (2, 3, 32, 32) and found[0].dtype == torch.float32 and found[0].max() > 50
         assert found[1].shape == (2, 32, 32) and found[1].dtype == torch.int64 and (found[1] == 1).any()
+
+
+def test_data_reads_every_layout_and_ours_is_the_measure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "data.json"
+    assert main(["data", "--images", "3", "--rounds", "2", "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    rows = {row["contender"]: row for row in json.loads(out.read_text())["rows"]}
+    assert all(name in told for name in rows)
+    assert {*rows} == {
+        "files (JPEG, PNG)",
+        "HDF5, chunks=True",
+        "HDF5, a chunk an image",
+        "HDF5, contiguous",
+        "HDF5, variable length",
+        "pack, encoded",
+        "pack, decoded",
+        "pack, decoded, every read checked",
+    }
+    assert all(len(row["seconds"]) == 2 and row["images_per_s"] > 0 for row in rows.values())
+    assert rows["pack, decoded"]["times_faster"] == 1.0
+    assert main(["data", "--images", "0"]) == 2
+
+
+def test_each_way_of_reading_gives_the_same_pixels(tmp_path: Path) -> None:
+    readers = data._readers(tmp_path, 2)
+    image, labels = readers["pack, decoded"](1)
+    assert image.shape == (3, *data.SIZE_PX) and labels.shape == data.SIZE_PX
+    for name, read in readers.items():
+        found_image, found_labels = read(1)
+        if name.startswith("HDF5"):
+            shape = (*data.SIZE_PX, 3)
+            found_image = found_image.view(shape).permute(2, 0, 1)
+            found_labels = found_labels.view(data.SIZE_PX)
+        assert torch.equal(found_image, image) and torch.equal(found_labels, labels), name

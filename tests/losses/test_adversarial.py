@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from losses import LossError
-from losses.adversarial import OBJECTIVES, discriminator_accuracy, discriminator_loss, generator_loss
+from losses.adversarial import (
+    OBJECTIVES,
+    discriminator_accuracy,
+    discriminator_loss,
+    generator_loss,
+    gradient_penalty,
+    smoothed_labels,
+)
 
 LN2 = math.log(2)
 every_objective = pytest.mark.parametrize("objective", OBJECTIVES)
@@ -35,6 +42,7 @@ def softplus(x: float) -> float:
         ("hinge", 1.0, -1.0, 0.0, 1.0),
         ("hinge", 3.0, -4.0, 0.0, 4.0),
         ("hinge", -0.5, 0.5, 1.5 + 1.5, -0.5),
+        ("wgan_gp", -0.5, 2.0, 0.5 + 2.0, -2.0),
     ],
 )
 def test_hand_computed(
@@ -66,7 +74,7 @@ def test_void_patches_get_no_gradient(objective: str, seed: int) -> None:
     for logits, weight in ((real, real_weight), (fake, fake_weight)):
         assert logits.grad is not None
         assert logits.grad[weight == 0].eq(0).all()
-    if real_weight.any():  # a loss that is too low for reality pulls the real logits up
+    if real_weight.any():  # a real patch that scores low is pulled up
         assert real.grad is not None
         assert (real.grad[real < 0.5] <= 0).all()
 
@@ -119,15 +127,68 @@ def test_gradcheck(objective: str) -> None:
 
 @pytest.mark.parametrize(
     ("objective", "on_real", "on_fake"),
-    [("bce", 2 / 3, 1 / 3), ("hinge", 2 / 3, 1 / 3), ("lsgan", 1 / 3, 2 / 3)],
+    [("bce", 2 / 3, 1 / 3), ("hinge", 2 / 3, 1 / 3), ("lsgan", 1 / 3, 2 / 3), ("wgan_gp", 1 / 3, 2 / 3)],
 )
 def test_accuracy(objective: str, on_real: float, on_fake: float) -> None:
-    """The boundary is 0 for bce and hinge, and 1/2 for lsgan, which lies above 0.4."""
-    accuracy = discriminator_accuracy(objective, patches(-1, 0.4, 2), patches(-1, 0.4, 2))
+    """The boundary is 0 for bce and hinge, 1/2 for lsgan, and the mean of all, 1.4 / 3, for wgan_gp."""
+    sides, one = patches(-1, 0.4, 2), patches(1, 1, 1)
+    accuracy = discriminator_accuracy(objective, sides, sides, one, one)
     assert [share.item() for share in accuracy] == pytest.approx([on_real, on_fake])
 
 
+def test_accuracy_leaves_void_out_and_weighs_the_rest() -> None:
+    real, fake = patches(1, -1, 1), patches(1, -1, 1)
+    accuracy = discriminator_accuracy("hinge", real, fake, patches(0.6, 0.2, 0), patches(0.5, 0.5, 0))
+    assert [share.item() for share in accuracy] == pytest.approx([0.6 / 0.8, 0.5])
+
+
+def test_the_penalty_of_a_linear_critic_is_known() -> None:
+    """Sample 1 scores sum(3 x): its gradient is 3 at each of 8 places. Sample 2 is void and counts not."""
+
+    def score(x: Tensor) -> tuple[Tensor, Tensor]:
+        return 3 * x.sum((1, 2, 3), keepdim=True), torch.tensor([0.5, 0.0], dtype=x.dtype).view(2, 1, 1, 1)
+
+    real, fake, share = (
+        torch.rand(2, *shape, dtype=torch.float64) for shape in [(2, 2, 2)] * 2 + [(1, 1, 1)]
+    )
+    penalty = gradient_penalty(score, real, fake, share)
+    assert penalty.item() == pytest.approx((3 * math.sqrt(8) - 1) ** 2, rel=1e-12)
+
+
+def test_the_penalty_is_taken_between_real_and_fake_and_teaches_the_critic() -> None:
+    """Score a x^2 at x = (1 - s) 1 + s 3: gradient 2 a x, and the derivative by a is 2 (2 a x - 1) 2 x."""
+    a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
+    one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
+    penalty = gradient_penalty(lambda x: (a * x**2, one), real=3 * one, fake=one, share=0.25 * one)
+    penalty.backward()
+    assert penalty.item() == pytest.approx((2 * 0.7 * 1.5 - 1) ** 2, rel=1e-12)
+    assert a.grad is not None
+    assert a.grad.item() == pytest.approx(2 * (2 * 0.7 * 1.5 - 1) * 2 * 1.5, rel=1e-12)
+
+
+def test_smoothed_labels_by_hand() -> None:
+    """At least 0.9 for the label, the rest as the model shares it; where it is surer, as it is."""
+    probabilities = torch.tensor([[0.2, 0.6, 0.2], [0.95, 0.04, 0.01], [0.0, 0.0, 1.0]], dtype=torch.float64)
+    labels = torch.tensor([0, 0, 1])
+    real = smoothed_labels(probabilities.T.reshape(1, 3, 1, 3), labels.view(1, 1, 3), least=0.9)
+    expected = [[0.9, 0.075, 0.025], [0.95, 0.04, 0.01], [0.0, 0.9, 0.1]]
+    torch.testing.assert_close(
+        real.view(3, 3).T, torch.tensor(expected, dtype=torch.float64), rtol=0, atol=1e-12
+    )
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_smoothed_labels_are_probabilities_with_the_label_first(seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    probabilities = (8 * torch.randn(2, 5, 3, 4, dtype=torch.float64, generator=generator)).softmax(1)
+    labels = torch.randint(0, 5, (2, 3, 4), generator=generator)
+    real = smoothed_labels(probabilities, labels, least=0.9)
+    torch.testing.assert_close(real.sum(1), torch.ones(2, 3, 4, dtype=torch.float64))
+    assert (real >= 0).all()
+    assert real.argmax(1).equal(labels)
+
+
 def test_an_unknown_objective_is_refused_with_the_choices() -> None:
-    said = "no adversarial objective 'hing'. Did you mean hinge\\? Choices: bce, lsgan, hinge."
+    said = "no adversarial objective 'hing'. Did you mean hinge\\? Choices: bce, lsgan, hinge, wgan_gp."
     with pytest.raises(LossError, match=said):
         generator_loss("hing", patches(1), patches(1))

@@ -28,6 +28,12 @@ def reference(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
     return float(np.mean(costs)) if costs else 0.0
 
 
+def reference_per_image(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
+    """Image by image; one that is void altogether is in no mean."""
+    seen = [n for n in range(len(labels)) if (labels[n] != VOID).any()]
+    return float(np.mean([reference(logits[[n]], labels[[n]]) for n in seen])) if seen else 0.0
+
+
 def certain(labels: Tensor, num_classes: int) -> Tensor:
     """Logits (B, C, H, W) that give all probability to the label, and to class 0 where it is void."""
     return 200 * F.one_hot(labels.where(labels != VOID, 0), num_classes).permute(0, 3, 1, 2).float()
@@ -51,6 +57,15 @@ def test_hand_computed(labels: list[int], expected: float) -> None:
     assert loss.item() == pytest.approx(expected, abs=1e-12)
 
 
+def test_hand_computed_per_image() -> None:
+    """Of three images one is void. Class 0 is alone in the first, so it is averaged with no other there."""
+    logits = torch.tensor([math.log(3), 0.0, -1e9], dtype=torch.float64).view(1, 3, 1, 1).repeat(3, 1, 1, 2)
+    labels = torch.tensor([[[0, VOID]], [[0, 1]], [[VOID, VOID]]])
+    loss = dice(logits, labels, VOID, per_image=True)
+    first, second = 1 - 1.5 / 1.75, 1 - (1.5 / 2.5 + 0.5 / 1.5) / 2
+    assert loss.item() == pytest.approx((first + second) / 2, abs=1e-12)
+
+
 def test_a_perfect_prediction_costs_nothing_whatever_is_void() -> None:
     labels = torch.arange(100).view(1, 10, 10) % 5
     labels[:, ::5] = VOID  # 20 %
@@ -71,10 +86,13 @@ def test_equals_the_reference(seed: int, num_ids: int) -> None:
     logits, labels = rng.normal(0, 5, (2, 4, 3, 5)), rng.choice([VOID, 0, 1, 2, 3][:num_ids], (2, 3, 5))
     loss = dice(torch.from_numpy(logits), torch.from_numpy(labels), VOID)
     assert loss.item() == pytest.approx(reference(logits, labels), abs=1e-12)
+    per_image = dice(torch.from_numpy(logits), torch.from_numpy(labels), VOID, per_image=True)
+    assert per_image.item() == pytest.approx(reference_per_image(logits, labels), abs=1e-12)
 
 
-def test_gradcheck() -> None:
+@pytest.mark.parametrize("per_image", [False, True])
+def test_gradcheck(per_image: bool) -> None:
     torch.manual_seed(0)
     logits = torch.randn(2, 4, 2, 3, dtype=torch.float64, requires_grad=True)
     labels = torch.tensor([0, 1, VOID, 2, 2, 0] * 2).view(2, 2, 3)  # class 3 is absent
-    assert torch.autograd.gradcheck(lambda x: dice(x, labels, VOID), logits)
+    assert torch.autograd.gradcheck(lambda x: dice(x, labels, VOID, per_image=per_image), logits)

@@ -4,10 +4,12 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
+from torch.nn.functional import one_hot
 
+import losses
 from losses import MixedLoss, build_loss
 from losses.statistics import Reduce
 
@@ -16,10 +18,22 @@ NUM_CLASSES = 4
 TERMS: dict[str, list[dict[str, Any]]] = {
     "cross_entropy": [{"name": "cross_entropy"}],
     "weighted": [{"name": "cross_entropy", "class_weights": [0.5, 1, 2, 0], "label_smoothing": 0.1}],
+    "ohem": [{"name": "cross_entropy", "ohem": {"thresh": 0.4, "min_kept": 10}}],
     "dice": [{"name": "dice"}],
+    "dice per image": [{"name": "dice", "per_image": True}],
+    "focal": [{"name": "focal"}],
+    "focal weighted": [{"name": "focal", "gamma": 0.5, "class_weights": [0.5, 1, 2, 0]}],
+    "lovasz": [{"name": "lovasz"}],
+    "lovasz per image": [{"name": "lovasz", "per_image": True}],
+    "tversky": [{"name": "tversky"}],
+    "focal tversky": [{"name": "tversky", "gamma": 4 / 3}],
+    "jaccard": [{"name": "jaccard"}],
+    "boundary": [{"name": "boundary", "sigma_px": 1.5}],
     "mixed": [{"name": "cross_entropy", "weight": 0.7}, {"name": "dice", "weight": 0.3}],
+    "all": [{"name": name, "weight": 0.1} for name in losses.TERMS],
 }
 every_term = pytest.mark.parametrize("name", TERMS)
+NOT_OVER_PROCESSES = ("ohem", "lovasz", "all")  # a choice or an order over all pixels is no sum
 
 
 def build(name: str) -> MixedLoss:
@@ -46,6 +60,7 @@ def gradient(loss: MixedLoss, logits: Tensor, labels: Tensor) -> Tensor:
 
 
 @every_term
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_void_pixels_get_no_gradient_and_have_no_say(name: str, seed: int) -> None:
     _, labels = batch(seed)
@@ -58,6 +73,7 @@ def test_void_pixels_get_no_gradient_and_have_no_say(name: str, seed: int) -> No
 
 
 @every_term
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
 def test_the_order_of_the_batch_does_not_matter(name: str, seed: int) -> None:
     logits, labels = batch(seed)
@@ -67,7 +83,8 @@ def test_the_order_of_the_batch_does_not_matter(name: str, seed: int) -> None:
     )
 
 
-@every_term
+@pytest.mark.parametrize("name", [name for name in TERMS if name not in NOT_OVER_PROCESSES])
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), void_share=st.sampled_from([0.0, 0.3, 1.0]))
 def test_a_split_batch_gives_the_loss_and_gradient_of_the_whole(
     name: str, seed: int, void_share: float
@@ -86,6 +103,34 @@ def test_a_split_batch_gives_the_loss_and_gradient_of_the_whole(
         torch.testing.assert_close(
             gradient(part, logits[mine], labels[mine]), gradient(whole, logits, labels)[mine]
         )
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_lovasz_of_a_split_batch_is_the_mean_of_the_parts(seed: int) -> None:
+    logits, labels = batch(seed)
+    labels[0] = VOID if seed % 3 == 0 else labels[0]
+    term, part = build("lovasz"), build("lovasz")
+    halves = slice(0, 1), slice(1, 3)
+    alone = [term(logits[mine], labels[mine])["loss"] for mine in halves if (labels[mine] != VOID).any()]
+    sums: list[Tensor] = []
+    term.sum_over_processes = remember(sums)
+    term(logits[halves[1]], labels[halves[1]])
+    part.sum_over_processes = add_each(sums)
+    torch.testing.assert_close(part(logits[halves[0]], labels[halves[0]])["loss"], torch.stack(alone).mean())
+
+
+@given(seed=st.integers(0, 2**32 - 1))
+def test_ohem_of_a_split_batch_is_the_mean_of_what_the_parts_keep(seed: int) -> None:
+    """With as many images and hard pixels in each part, and nothing above the threshold."""
+    logits, labels = batch(seed, void_share=0.0)
+    term = [{"name": "cross_entropy", "ohem": {"thresh": 0.0, "min_kept": 7}}]
+    whole, listener = build_loss(term, NUM_CLASSES, VOID), build_loss(term, NUM_CLASSES, VOID)
+    alone = [whole(logits[[n]], labels[[n]])["loss"] for n in (0, 1)]
+    sums: list[Tensor] = []
+    listener.sum_over_processes = remember(sums)
+    listener(logits[[1]], labels[[1]])
+    whole.sum_over_processes = add_each(sums)
+    torch.testing.assert_close(whole(logits[[0]], labels[[0]])["loss"], torch.stack(alone).mean())
 
 
 def remember(sums: list[Tensor]) -> Reduce:
@@ -114,17 +159,50 @@ def test_hardly_a_pixel_is_no_trouble(
     target = torch.tensor([labels])
     logits = torch.tensor([30.0, -30.0, 0.0, 5.0], dtype=dtype).view(1, 4, 1, 1).requires_grad_()
     with torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
-        losses = build(name)(logits, target)
-    losses["loss"].backward()
+        values = build(name)(logits, target)
+    values["loss"].backward()
     assert logits.grad is not None
     assert all(
-        value.dtype == max(dtype, torch.float32, key=lambda d: d.itemsize) for value in losses.values()
+        value.dtype == max(dtype, torch.float32, key=lambda d: d.itemsize) for value in values.values()
     )
-    assert all(value.isfinite() for value in losses.values())
+    assert all(value.isfinite() for value in values.values())
     assert logits.grad.isfinite().all()
     if (target == VOID).all():
-        assert losses["loss"] == 0
+        assert values["loss"] == 0
         assert logits.grad.eq(0).all()
+
+
+@pytest.mark.parametrize("name", [name for name in TERMS if name != "weighted"])  # smoothing has a price
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_perfect_prediction_costs_nothing_whatever_is_void(name: str, dtype: torch.dtype) -> None:
+    labels = (torch.arange(100).view(1, 10, 10) // 7 % NUM_CLASSES).repeat(2, 1, 1)
+    logits = 200 * one_hot(labels, NUM_CLASSES).permute(0, 3, 1, 2).to(dtype)
+    labels[:, ::5] = VOID  # 20 %, all predicted as something
+    tolerance = torch.finfo(dtype).eps ** (1 / 2)  # focal Tversky takes rounding to the power 3/4
+    assert build(name)(logits, labels)["loss"].item() == pytest.approx(0, abs=tolerance)
+
+
+@every_term
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_the_worst_prediction_has_a_finite_gradient(name: str, dtype: torch.dtype) -> None:
+    """Every pixel is certain of a class that is not in the labels, so some class is given nothing at all."""
+    logits = torch.zeros(1, NUM_CLASSES, 6, 6, dtype=dtype)
+    logits[:, 2] = 1000
+    labels = torch.arange(36).view(1, 6, 6) % 2
+    assert build(name)(logits, labels)["loss"].isfinite()
+    assert gradient(build(name), logits, labels).isfinite().all()
+
+
+@every_term
+@settings(max_examples=25)
+@given(seed=st.integers(0, 2**32 - 1))
+def test_a_small_step_down_the_gradient_costs_less(name: str, seed: int) -> None:
+    logits, labels = batch(seed)
+    slope = gradient(build(name), logits, labels)
+    length = slope.square().sum()
+    before = build(name)(logits, labels)["loss"]
+    after = build(name)(logits - 1e-3 * slope / length.sqrt().clamp(min=1e-12), labels)["loss"]
+    assert after < before or length < 1e-12
 
 
 @every_term

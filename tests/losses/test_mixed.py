@@ -1,6 +1,7 @@
 """The mixture: what it returns, that it upsamples, and what `build_loss` refuses."""
 
 import re
+from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
 
@@ -10,11 +11,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from losses import LossError, MixedLoss, build_loss
+from losses.boundary import boundary
 from losses.cross_entropy import cross_entropy
 from losses.dice import dice
+from losses.focal import focal
+from losses.jaccard import jaccard
+from losses.lovasz import lovasz
+from losses.ohem import Ohem
 from losses.statistics import Reduce
+from losses.tversky import tversky
 
-LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 255, 1] * 64).view(2, 10, 16)
 CE_AND_DICE = [{"name": "cross_entropy", "weight": 2.0}, {"name": "dice", "weight": 0.5}]
 
@@ -24,9 +31,91 @@ def test_total_is_the_weighted_sum_at_the_size_of_the_labels() -> None:
     ce, overlap = cross_entropy(upsampled, LABELS, 255), dice(upsampled, LABELS, 255)
     losses = build_loss(CE_AND_DICE, num_classes=3, ignore_index=255)(LOGITS, LABELS)
     assert list(losses) == ["loss", "loss_ce", "loss_dice"]
-    assert losses["loss_ce"] == ce
-    assert losses["loss_dice"] == overlap
-    assert losses["loss"] == 2 * ce + overlap / 2
+    expected = {"loss": 2 * ce + overlap / 2, "loss_ce": ce, "loss_dice": overlap}
+    torch.testing.assert_close(losses, expected, rtol=1e-12, atol=1e-12)
+
+
+EVERY_TERM = [
+    {"name": "cross_entropy", "class_weights": [1, 2, 3], "label_smoothing": 0.1},
+    {"name": "dice", "weight": 0.5},
+    {"name": "tversky", "gamma": 1.3},
+    {"name": "jaccard", "weight": 2.0},
+    {"name": "focal"},
+    {"name": "lovasz"},
+]
+
+
+def test_terms_from_sums_and_from_whole_logits_add_up_to_what_each_is_alone() -> None:
+    def found(terms: list[dict]) -> tuple[Tensor, Tensor]:
+        leaf = LOGITS.clone().requires_grad_()
+        losses = build_loss(terms, 3)(leaf, LABELS)
+        losses["loss"].backward()
+        assert leaf.grad is not None
+        return losses["loss"].detach(), leaf.grad
+
+    alone = [found([term]) for term in EVERY_TERM]
+    expected = tuple(torch.stack(parts).sum(0) for parts in zip(*alone, strict=True))
+    torch.testing.assert_close(found(EVERY_TERM), expected, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("term", EVERY_TERM[:4], ids=lambda term: term["name"])
+def test_a_term_from_sums_is_the_term_from_logits_at_full_size(term: dict) -> None:
+    """Value and gradient, to 1e-12 in float64."""
+    loss = build_loss([term], 3)
+    [module] = loss.terms.values()
+    assert module.takes_sums
+    results = []
+    for compute in (
+        lambda z: loss(z, LABELS)["loss"] / loss.weight(next(iter(loss.terms))),
+        lambda z: module(F.interpolate(z, (10, 16), mode="bilinear", align_corners=False), LABELS),
+    ):
+        leaf = LOGITS.clone().requires_grad_()
+        value = compute(leaf)
+        value.backward()
+        results.append((value.detach(), leaf.grad))
+    torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
+
+
+def test_a_ramp_goes_in_equal_parts_from_begin_to_end() -> None:
+    ramp = {"begin": 2.0, "end": 0.5, "start": 10, "ramp": 3}
+    loss = build_loss([{"name": "cross_entropy"}, {"name": "dice", "weight": ramp}], 3)
+    weights = []
+    for step in (0, 10, 11, 12, 13, 99):
+        loss.step = step
+        weights.append(loss.weight("loss_dice"))
+        losses = loss(LOGITS, LABELS)
+        expected = losses["loss_ce"] + weights[-1] * losses["loss_dice"]
+        torch.testing.assert_close(losses["loss"], expected)
+    assert weights == pytest.approx([2.0, 2.0, 1.5, 1.0, 0.5, 0.5])
+
+
+def test_a_ramp_of_no_length_is_a_switch() -> None:
+    loss = build_loss([{"name": "dice", "weight": SimpleNamespace(begin=0, end=1, start=5, ramp=0)}], 3)
+    weights = []
+    for loss.step in (4, 5, 6):
+        weights.append(loss.weight("loss_dice"))
+    assert weights == [0, 0, 1]
+
+
+def test_gradient_norms_on_request() -> None:
+    """Of the weighted terms at the logits; none without a gradient, and the total's gradient is the same."""
+    terms = [{"name": "cross_entropy", "weight": 2.0}, {"name": "dice", "weight": 0}, {"name": "lovasz"}]
+    loss, plain = build_loss(terms, 3), build_loss(terms, 3)
+    loss.gradient_norms = True
+    assert "grad_ce" not in loss(LOGITS, LABELS)
+    leaf, other = (LOGITS.clone().requires_grad_() for _ in range(2))
+    losses = loss(leaf, LABELS)
+    losses["loss"].backward()
+    plain(other, LABELS)["loss"].backward()
+    assert leaf.grad is not None and other.grad is not None
+    torch.testing.assert_close(leaf.grad, other.grad)
+    for term in terms:
+        alone = LOGITS.clone().requires_grad_()
+        build_loss([term], 3)(alone, LABELS)["loss"].backward()
+        name = {"cross_entropy": "grad_ce", "dice": "grad_dice", "lovasz": "grad_lovasz"}[term["name"]]
+        assert alone.grad is not None
+        torch.testing.assert_close(losses[name], alone.grad.norm())
+    assert losses["grad_dice"] == 0 < losses["grad_ce"]
 
 
 class Product(nn.Module):
@@ -38,7 +127,7 @@ class Product(nn.Module):
 
 def test_terms_run_in_full_precision_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        losses = MixedLoss({"loss_product": (Product(), 1.0)}, num_classes=3)(LOGITS.bfloat16(), LABELS)
+        losses = MixedLoss({"loss_product": (Product(), 1.0)}, 3, 255)(LOGITS.bfloat16(), LABELS)
     assert {value.dtype for value in losses.values()} == {torch.float32}
 
 
@@ -59,17 +148,62 @@ def test_a_term_of_weight_zero_is_logged_but_has_no_say() -> None:
 
 
 def test_terms_may_be_objects() -> None:
-    off = {"class_weights": "none", "label_smoothing": 0.0}
+    off = {"class_weights": "none", "label_smoothing": 0.0, "ohem": None}
     objects = [SimpleNamespace(**term, **off) for term in CE_AND_DICE]
     assert build_loss(objects, 3)(LOGITS, LABELS) == build_loss(CE_AND_DICE, 3)(LOGITS, LABELS)
 
 
-def test_options_reach_the_function() -> None:
-    term = {"name": "cross_entropy", "class_weights": [1, 2, 3], "label_smoothing": 0.1}
+WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
+
+
+@pytest.mark.parametrize(
+    ("term", "log_name", "function"),
+    [
+        (
+            {"name": "cross_entropy", "class_weights": [1, 2, 3], "label_smoothing": 0.1},
+            "loss_ce",
+            lambda x: cross_entropy(x, LABELS, 255, WEIGHTS, 0.1),
+        ),
+        (
+            {"name": "cross_entropy", "ohem": {"thresh": 0.2, "min_kept": 5}},
+            "loss_ce",
+            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(0.2, 5)),
+        ),
+        (
+            {"name": "cross_entropy", "ohem": SimpleNamespace(thresh=0, min_kept=5)},
+            "loss_ce",
+            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(0, 5)),
+        ),
+        (
+            {"name": "focal", "gamma": 0, "class_weights": [1, 2, 3]},
+            "loss_focal",
+            lambda x: focal(x, LABELS, 255, 0, WEIGHTS),
+        ),
+        (
+            {"name": "dice", "per_image": True},
+            "loss_dice",
+            lambda x: dice(x, LABELS, 255, per_image=True),
+        ),
+        (
+            {"name": "lovasz", "per_image": True},
+            "loss_lovasz",
+            lambda x: lovasz(x, LABELS, 255, per_image=True),
+        ),
+        (
+            {"name": "tversky", "alpha": 0, "beta": 0.4, "gamma": 1.5},
+            "loss_tversky",
+            lambda x: tversky(x, LABELS, 255, 0, 0.4, 1.5),
+        ),
+        ({"name": "jaccard"}, "loss_jaccard", lambda x: jaccard(x, LABELS, 255)),
+        ({"name": "boundary", "sigma_px": 2}, "loss_boundary", lambda x: boundary(x, LABELS, 255, 2)),
+    ],
+)
+def test_options_reach_the_function(
+    term: dict[str, Any], log_name: str, function: Callable[[Tensor], Tensor]
+) -> None:
     loss = build_loss([term], 3)
     upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
-    expected = cross_entropy(upsampled, LABELS, 255, torch.tensor([1.0, 2.0, 3.0]), 0.1)
-    assert loss(LOGITS, LABELS)["loss_ce"] == expected
+    assert loss(LOGITS, LABELS)[log_name] == function(upsampled)
     assert loss.state_dict() == {}, "a checkpoint holds no loss"
 
 
@@ -82,22 +216,37 @@ def test_logits_of_another_number_of_classes_are_refused() -> None:
     ("terms", "said"),
     [
         ([], "The loss has no terms."),
-        ([{"name": "dise"}], "no loss term 'dise'. Did you mean dice? Choices: cross_entropy, dice."),
-        ([{"weight": 1.0}], "no loss term None. Choices: cross_entropy, dice."),
+        ([{"name": "dise"}], "no loss term 'dise'. Did you mean dice? Choices: cross_entropy, dice, focal,"),
+        ([{"weight": 1.0}], "no loss term None. Choices: cross_entropy, dice, focal,"),
         ([{"name": "dice"}, {"name": "dice"}], "'dice' is given twice"),
-        ([{"name": "dice", "weight": -1}], "must be a number, 0 or above; it is -1."),
+        (
+            [{"name": "dice", "weight": -1}],
+            "0 or above, or a ramp {begin, end, start, ramp} of such numbers; it is -1.",
+        ),
         ([{"name": "dice", "weight": float("nan")}], "it is nan."),
         ([{"name": "dice", "weight": "much"}], "it is 'much'."),
         (
             [{"name": "cross_entropy", "label_smothing": 0.1}],
             "loss term 'cross_entropy' named 'label_smothing'. Did you mean label_smoothing?",
         ),
-        ([{"name": "dice", "class_weights": [1, 1, 1]}], "named 'class_weights'. Choices: none."),
+        ([{"name": "dice", "class_weights": [1, 1, 1]}], "named 'class_weights'. Choices: per_image."),
+        ([{"name": "jaccard", "per_image": True}], "named 'per_image'. Choices: none."),
         ([{"name": "cross_entropy", "label_smoothing": 1.5}], "0 to below 1; it is 1.5."),
         ([{"name": "cross_entropy", "class_weights": [1, 2]}], "has 2 numbers, but there are 3 classes."),
         ([{"name": "cross_entropy", "class_weights": "heavy"}], "a list of 3 numbers; it is 'heavy'."),
         ([{"name": "cross_entropy", "class_weights": [1, -2, 1]}], "found [-2]."),
         ([{"name": "cross_entropy", "class_weights": [0, 0, 0]}], "found only zeros."),
+        ([{"name": "cross_entropy", "ohem": 0.7}], "ohem of the loss term 'cross_entropy' must be a section"),
+        ([{"name": "cross_entropy", "ohem": {"tresh": 0.7}}], "named 'tresh'. Did you mean thresh?"),
+        ([{"name": "cross_entropy", "ohem": {"thresh": 1}}], "thresh must be a number from 0 to below 1;"),
+        ([{"name": "cross_entropy", "ohem": {"min_kept": 0}}], "a whole number, at least 1; it is 0."),
+        ([{"name": "cross_entropy", "ohem": {"min_kept": 10.0}}], "at least 1; it is 10.0."),
+        ([{"name": "dice", "per_image": 1}], "per_image of the loss term 'dice' must be true or false;"),
+        ([{"name": "focal", "gamma": -1}], "gamma of the loss term 'focal' must be a number 0 or above;"),
+        ([{"name": "tversky", "alpha": True}], "0 or above; it is True."),
+        ([{"name": "tversky", "beta": 0}], "beta of the loss term 'tversky' must be a number above 0;"),
+        ([{"name": "tversky", "gamma": 0}], "above 0; it is 0."),
+        ([{"name": "boundary", "sigma_px": 0.5}], "must be a number 1 or above; it is 0.5."),
     ],
 )
 def test_wrong_terms_are_refused_with_the_remedy(terms: list[dict[str, Any]], said: str) -> None:

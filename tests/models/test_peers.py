@@ -1,18 +1,14 @@
-"""The same mathematics as the reference implementations, with the same weights, in float64 (`-m peers`).
-
-transformers leaves every LayerNorm at torch's eps of 1e-5, where the authors' code, whose weights it
-publishes, has 1e-6 in its blocks and stages; so the peer is given the eps of the authors before it is
-compared.
-"""
+"""The same mathematics as the reference implementations, with the same weights, in float64 (`-m peers`)."""
 
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.layouts import HUGGING_FACE_5, SMP
+from models.layouts import SMP
 from models.segformer import VARIANTS, SegFormer
 from models.translation import export, translate
+from tests.models import golden
 
 pytestmark = pytest.mark.peers
 NUM_CLASSES = 21
@@ -31,21 +27,8 @@ def ours(variant: str) -> SegFormer:
 
 
 def hugging_face(model: SegFormer, variant: str) -> nn.Module:
-    transformers = pytest.importorskip("transformers")
-    channels, depths, width = VARIANTS[variant]
-    config = transformers.SegformerConfig(
-        depths=list(depths), hidden_sizes=list(channels), decoder_hidden_size=width, num_labels=NUM_CLASSES
-    )
-    peer = transformers.SegformerForSemanticSegmentation(config).double().eval()
-    renamed, left = export(model.state_dict(), HUGGING_FACE_5)
-    assert left == []
-    peer.load_state_dict(renamed)
-    for name, module in peer.named_modules():
-        if isinstance(module, nn.LayerNorm) and (
-            "patch_embed" not in name and "sequence_reduction" not in name
-        ):
-            module.eps = 1e-6
-    return peer
+    pytest.importorskip("transformers")
+    return golden.transformers_of(model, variant)
 
 
 def normalised(model: SegFormer, image: Tensor) -> Tensor:
@@ -94,3 +77,11 @@ def test_encoder_features_equal_those_of_smp(variant: str) -> None:
         found = model.encoder(normalised(model, image))
     for ours_, theirs in zip(found, expected, strict=True):
         torch.testing.assert_close(ours_, theirs, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("variant", list(golden.CASES))
+def test_the_golden_logits_are_those_of_transformers(variant: str) -> None:
+    pytest.importorskip("transformers")
+    torch.testing.assert_close(
+        golden.golden(variant), golden.transformers_logits(variant), rtol=0, atol=1e-10
+    )

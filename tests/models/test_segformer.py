@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 from models import segformer
 from models.segformer import VARIANTS, Attention, MMSegHead, PaperHead, SegFormer
+from tests.models import golden
 
 # Millions of parameters with the ADE20K head of 150 classes: table 1 of arXiv 2105.15203, rounded to 0.1.
 PUBLISHED = {"b0": 3.8, "b1": 13.7, "b2": 27.5, "b3": 47.3, "b4": 64.1, "b5": 84.7}
@@ -214,3 +215,25 @@ def test_dropped_columns_are_dropped_channels() -> None:
     assert (results[0][1].abs().sum((2, 3)) == 0).any()  # some channels of some samples are dropped
     for ours, reference in zip(*results, strict=True):
         torch.testing.assert_close(ours, reference, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("variant", list(golden.CASES))
+def test_golden_logits_of_transformers(variant: str) -> None:
+    """For weights and an image that are formulas; one of the sizes does not halve evenly."""
+    expected = golden.golden(variant)
+    with torch.no_grad():
+        found = golden.model_of(variant)(golden.image_of(variant))
+    assert expected.std() > 1e-2  # a constant would be equal to anything
+    torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("head", ["paper", "mmseg"])
+def test_torch_compile_finds_one_graph_without_a_break(head: str) -> None:
+    """Traced only: `fullgraph` raises at a break, whatever would compile the graph afterwards."""
+    model = SegFormer("b0", num_classes=3, decoder_width=16, head=head, drop_path=0.0, dropout=0.0)
+    image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
+    compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(image), model(image))
+    model.train()
+    compiled(image).sum().backward()
+    assert all(parameter.grad is not None for parameter in model.parameters())

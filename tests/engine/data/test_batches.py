@@ -10,11 +10,13 @@ from PIL import Image
 
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches, num_workers, scoring_batches
-from engine.data.mixing import Mixing, label_counts
+from engine.data.class_counts import count_classes
+from engine.data.files import FileDataset
+from engine.data.mixing import Mixing
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
-from engine.data.voc import VocDataset
+from engine.data.voc import open_voc
 from engine.recipe.sections import Augment as Section
 
 CPU = torch.device("cpu")
@@ -26,7 +28,7 @@ def in_memory(dataset):
 
 @pytest.fixture
 def train(voc_folder):
-    return VocDataset(voc_folder, "train")
+    return open_voc(voc_folder, "train")
 
 
 def batches_of(dataset, batch=6, seed=0, **options):
@@ -46,16 +48,18 @@ def assert_same_batches(found, expected):
 
 
 class Recorder:
-    """In place of the augmentation: keeps what it is given."""
+    """In place of the augmentation: keeps what it is given, by call."""
 
     def __init__(self, ignore_index):
         self.ignore_index = ignore_index
+        self.sizes, self.parameters_given = [], []
 
     def parameters(self, id, epoch, host):
         return (id, epoch)
 
     def __call__(self, images, labels, sizes, parameters):
-        self.sizes, self.parameters_given = sizes, parameters
+        self.sizes.append(sizes)
+        self.parameters_given.append(parameters)
         return images, labels
 
 
@@ -74,6 +78,32 @@ def test_processes_share_each_update_and_see_the_same_samples(train, world_size)
             assert share.ids == batch.ids[rank::world_size]
             assert torch.equal(share.images, batch.images[rank::world_size])
             assert torch.equal(share.labels, batch.labels[rank::world_size])
+
+
+def test_a_batch_made_ahead_is_the_same_batch_and_no_more_than_one_is(train):
+    batches = batches_of(in_memory(train), batch=4)
+    stream = batches.starting_at(0)
+    assert_same_batches(islice(stream, 5), islice(batches._starting_at(0), 5))  # bitwise, made here and there
+    stream.close()  # with what it makes ahead
+    batches.augment = Recorder(255)
+    made = batches.augment.sizes
+    counted = batches.starting_at(0)
+    for asked in range(1, 4):
+        next(counted)
+        counted_by_now = len(made)
+        assert asked <= counted_by_now <= asked + 1
+    counted.close()
+    assert len(made) == 4
+
+
+def test_a_broken_image_is_told_when_its_batch_is_asked_for(train, voc_folder):
+    batches = batches_of(train, batch=2)
+    ids = [batch.ids for batch in first(batches, 3)]  # an epoch
+    (voc_folder / "JPEGImages" / f"{ids[2][0]}.jpg").write_text("no image")
+    stream = batches.starting_at(0)
+    assert [next(stream).ids, next(stream).ids] == ids[:2]
+    with pytest.raises(DataError, match=ids[2][0]):
+        next(stream)
 
 
 def test_starting_at_a_step_equals_having_trained_up_to_it(train):
@@ -105,7 +135,7 @@ MIXED = Section(
 
 
 def mixed_batches_of(dataset, batch=12, **options):
-    counts = label_counts(dataset, lambda done, total: None)
+    counts = count_classes(dataset, lambda done, total: None)
     mixing = Mixing(MIXED, 0, len(dataset), dataset.ignore_index, counts)
     order = SampleOrder(len(dataset), batch, 0)
     augmentation = Augment(MIXED, 0, dataset.ignore_index)
@@ -132,20 +162,18 @@ def test_workers_and_a_late_start_give_the_same_mixed_batches(train, workers):
     assert_same_batches(first(mixed_batches_of(in_memory(train), batch=4), 1, start=5), expected[5:])
 
 
-def test_a_late_start_reads_what_its_own_update_needs(voc_folder):
+def test_a_late_start_reads_what_its_own_update_needs(voc_folder, monkeypatch):
+    """And what the one update that is made ahead needs, behind it."""
     reads = []
-
-    class Counting(VocDataset):
-        def __getitem__(self, index):
-            reads.append(index)
-            return super().__getitem__(index)
-
-    data = Counting(voc_folder, "train")
+    read = FileDataset.__getitem__
+    monkeypatch.setattr(FileDataset, "__getitem__", lambda self, i: [reads.append(i), read(self, i)][1])
+    data = open_voc(voc_folder, "train")
     batches = mixed_batches_of(data, batch=4)
     hosts = batches.order.update(10**6)
     guests = [guest for host in hosts for guest in batches.mixing.guests(data.ids[host.index], host.epoch)]
     first(batches, 1, start=10**6)
-    assert guests and reads == [read.index for read in (*hosts, *guests)]
+    assert guests and reads[: 4 + len(guests)] == [draw.index for draw in (*hosts, *guests)]
+    assert len(reads) <= 2 * (4 + 4 * 6)  # a sample has at most six guests
 
 
 def test_mixing_changes_samples_and_not_which_they_are(train):
@@ -161,18 +189,18 @@ def test_padding_is_void_and_black_around_each_sample(voc_folder, ignore_index):
     for path in voc_folder.glob("SegmentationClass/*.png"):
         labels = np.array(Image.open(path))
         Image.fromarray(np.where(labels == 255, ignore_index, labels).astype(np.uint8)).save(path)
-    data = VocDataset(voc_folder, "train", ignore_index=ignore_index)
+    data = open_voc(voc_folder, "train", ignore_index=ignore_index)
     recorder = Recorder(ignore_index)
     batches = TrainBatches(data, SampleOrder(6, 6, 0), recorder, CPU, workers=0)
     [_, batch] = first(batches, 2)
 
     assert batch.images.dtype == batch.labels.dtype == torch.uint8
     assert batch.images.shape == (6, 3, 72, 64) and batch.labels.shape == (6, 72, 64)  # multiples of 8
-    assert recorder.parameters_given == [(id, 1) for id in batch.ids]
+    assert recorder.parameters_given[1] == [(id, 1) for id in batch.ids]
     for row, id in enumerate(batch.ids):
         sample = data[data.ids.index(id)]
         h, w = sample.labels.shape
-        assert recorder.sizes[row] == (h, w)
+        assert recorder.sizes[1][row] == (h, w)
         assert torch.equal(batch.images[row, :, :h, :w], sample.image)
         assert torch.equal(batch.labels[row, :h, :w], sample.labels)
         for outside in (np.s_[h:, :], np.s_[:, w:]):
@@ -268,7 +296,7 @@ def test_auto_shares_the_cores_between_processes(train, monkeypatch):
 
 
 def test_real_photos_become_batches(shared_voc):
-    data = VocDataset(shared_voc, "trainaug")
+    data = open_voc(shared_voc, "trainaug")
     order = SampleOrder(len(data), 4, 0)
     batches = TrainBatches(data, order, Augment(Section(crop=128), 0, 255), CPU, workers=0)
     [batch] = first(batches, 1)

@@ -4,24 +4,23 @@ import numpy as np
 import pytest
 import torch
 
+from engine.data.class_counts import ClassCounts
 from engine.data.mixing import (
     Box,
     Guest,
     HalfOfTheClasses,
     Mixing,
     OneClass,
-    class_rarity,
-    label_counts,
     lay_guests,
 )
 from engine.data.sample import DataError
-from engine.data.voc import VocDataset
 from engine.recipe.sections import Augment as Section
 
 COUNTS = np.array([[90, 0, 0], [50, 40, 0], [90, 0, 10], [80, 20, 0]])
 
 
 def mixing(seed=0, num_samples=4, counts=COUNTS, **shares):
+    counts = None if counts is None else ClassCounts(counts, np.zeros(len(counts), np.int64))
     return Mixing(Section.model_construct(**shares), seed, num_samples, 255, counts)
 
 
@@ -88,34 +87,20 @@ def test_later_guests_lie_over_earlier_ones():
 # Rare classes
 
 
-def test_rarity_as_computed_by_hand():
-    # Shares 310, 60 and 10 of 380 pixels; exp((1 - share) / 0.01) over their sum, the third class as 1.
-    weights = [np.exp(-(300 / 380) / 0.01), np.exp(-(50 / 380) / 0.01), 1.0]
-    np.testing.assert_allclose(class_rarity(COUNTS), np.array(weights) / sum(weights), rtol=1e-9)
-
-
-def test_an_absent_class_is_never_drawn():
-    rarity = class_rarity(np.array([[5, 0, 5], [4, 0, 6]]))
-    assert rarity[1] == 0 and rarity.sum() == pytest.approx(1)
-    with pytest.raises(DataError, match="copy_paste"):
-        class_rarity(np.zeros((2, 3)))
+def test_nothing_to_paste_is_a_clear_error():
+    for counts in (None, np.zeros((2, 3), np.int64)):
+        with pytest.raises(DataError, match="augment.copy_paste: no label map"):
+            mixing(copy_paste=1, counts=counts)
 
 
 def test_copy_paste_takes_rare_classes_from_samples_that_have_them():
+    """The rarest class is asked for ten times as often as the most frequent one, as by the sampler `rare`."""
     mixed = mixing(copy_paste=1)
-    guests = [mixed.guests(f"{n}", 0)[0] for n in range(200)]
-    assert {(guest.index, guest.layer.id) for guest in guests} == {(2, 2)}  # 10 pixels, all in sample 2
+    guests = [mixed.guests(f"{n}", 0)[0] for n in range(2000)]
+    classes = np.bincount([guest.layer.id for guest in guests])
+    assert classes[2] / classes[0] == pytest.approx(10, rel=0.35)
+    assert {guest.index for guest in guests if guest.layer.id == 2} == {2}  # the one sample that has it
+    assert {guest.index for guest in guests if guest.layer.id == 1} == {1, 3}
     even = mixing(copy_paste=1, counts=np.array([[50, 0, 0], [0, 50, 0], [0, 0, 25], [0, 0, 25]]))
     pairs = {(g.index, g.layer.id) for n in range(200) for g in even.guests(f"{n}", 0)}
     assert pairs == {(0, 0), (1, 1), (2, 2), (3, 2)}
-
-
-def test_labels_are_counted_without_void(voc_folder):
-    data = VocDataset(voc_folder, "train")
-    seen = []
-    counts = label_counts(data, lambda done, total: seen.append((done, total)))
-    assert counts.shape == (6, 21) and seen == [(n, 6) for n in range(1, 7)]
-    for row, sample in zip(counts, data, strict=True):
-        expected = {id: int((sample.labels == id).sum()) for id in range(21)}
-        assert {id: int(row[id]) for id in range(21)} == expected
-    assert set(np.flatnonzero(counts.sum(0))) == {0, 8, 12, 15}

@@ -2,11 +2,12 @@
 
 from itertools import chain
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.order import Draw, SampleOrder
+from engine.data.order import Draw, SampleOrder, WeightedOrder
 
 
 @pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
@@ -60,3 +61,68 @@ def test_a_set_smaller_than_the_batch_fills_it_with_several_epochs():
     assert [draw.epoch for draw in draws] == [0, 0, 0, 1, 1, 1, 2, 2]
     assert sorted(draw.index for draw in draws[:3]) == [0, 1, 2]
     assert SampleOrder(num_samples=1, batch=2, seed=9).update(4) == [Draw(0, 8), Draw(0, 9)]
+
+
+# Some samples more often than others
+
+weights = st.lists(st.one_of(st.just(0), st.integers(1, 1000)), min_size=1, max_size=20).filter(any)
+
+
+def probabilities_of(weights: list[int]) -> np.ndarray:
+    return np.array(weights) / sum(weights)
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3, 4, 6])
+def test_weighted_draws_are_the_same_for_every_number_of_processes(world_size):
+    order = WeightedOrder.of(probabilities_of(list(range(1, 51))), batch=12, seed=3)
+    for step in range(9):
+        shares = [order.update(step, rank, world_size) for rank in range(world_size)]
+        assert list(chain.from_iterable(zip(*shares, strict=True))) == order.update(step)
+
+
+def test_a_weighted_step_far_away_is_reached_without_those_before_it(monkeypatch):
+    import engine.data.order
+
+    probabilities = probabilities_of([1, 2, 3, 4, 5, 6, 7])
+    walked = WeightedOrder.of(probabilities, 3, 1)
+    draws = [walked.update(step) for step in range(40)]
+    epochs, permutation = [], engine.data.order._permutation
+    monkeypatch.setattr(
+        "engine.data.order._permutation",
+        lambda seed, epoch, n: epochs.append(epoch) or permutation(seed, epoch, n),
+    )
+    assert WeightedOrder.of(probabilities, 3, 1).update(38) == draws[38]
+    assert epochs == [16, 16, 16]  # positions 114, 115 and 116 of epochs of 7
+
+
+@given(weights=weights, seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
+def test_an_epoch_has_each_sample_as_often_as_its_probability_says_rounded(weights, seed, epoch):
+    n = len(weights)
+    draws = WeightedOrder.of(probabilities_of(weights), batch=n, seed=seed).update(epoch)
+    found = np.bincount([draw.index for draw in draws], minlength=n)
+    assert found.sum() == n
+    for number, weight in zip(found.tolist(), weights, strict=True):
+        assert number in {weight * n // sum(weights), -(-weight * n // sum(weights))}
+
+
+def test_over_many_epochs_each_sample_comes_exactly_as_often_as_its_probability_says():
+    """The number of one sample in an epoch is one of two neighbours. By Hoeffding's inequality its sum over E
+    epochs is off its mean by t with probability 2 exp(-2 t^2 / E) at the most: 1e-8 for t = 3.1 sqrt(E).
+    """
+    probabilities, num_epochs = probabilities_of([40, 25, 13, 9, 5, 3, 2, 2, 1]), 900
+    order = WeightedOrder.of(probabilities, batch=9, seed=5)
+    draws = [draw.index for epoch in range(num_epochs) for draw in order.update(epoch)]
+    off = np.bincount(draws, minlength=9) - num_epochs * 9 * probabilities
+    assert abs(off).max() < 3.1 * num_epochs**0.5
+
+
+def test_equal_probabilities_are_the_plain_order():
+    plain, weighted = SampleOrder(16, 5, 8), WeightedOrder.of(np.full(16, 1 / 16), 5, 8)
+    for step in range(20):
+        assert [d.index for d in plain.update(step)] == [d.index for d in weighted.update(step)]
+
+
+def test_a_sample_that_comes_twice_in_an_epoch_has_another_number_for_its_augmentation():
+    draws = WeightedOrder.of(probabilities_of([18, 1, 1]), batch=60, seed=0).update(0)
+    assert [draw.index for draw in draws].count(0) >= 40  # of the 3 draws of an epoch 2 or 3
+    assert len({draw.epoch for draw in draws}) == 60

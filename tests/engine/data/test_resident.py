@@ -3,16 +3,17 @@
 import pytest
 import torch
 
-from engine.data.resident import Resident, choose_residence, read_or_error
+from engine.data.reading import read_or_error
+from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
-from engine.data.voc import VocDataset
+from engine.data.voc import open_voc
 
 CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def train(voc_folder):
-    return VocDataset(voc_folder, "train")
+    return open_voc(voc_folder, "train")
 
 
 def test_a_resident_set_is_the_same_set_and_needs_no_disk(train, voc_folder):

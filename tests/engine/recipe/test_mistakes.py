@@ -26,6 +26,7 @@ def mistakes(tmp_path: Path) -> Any:
     return mistakes
 
 
+TERMS = "cross_entropy, dice, focal, lovasz, tversky, jaccard, boundary"
 STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.steps"
 
 
@@ -75,25 +76,41 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("data.ignore_index=256", "expected at most 255, got 256"),
         ("data.workers=-1", "expected auto or at least 0, got -1"),
         ("data.root=''", "expected text that is not empty, got ''"),
-        ("loss.1.weight=-1", "expected at least 0, got -1"),
+        ("loss.1.weight=-1", "expected at least 0 or a section of `key: value` lines, got -1"),
         ("loss=[]", "expected a list of at least 1, got []"),
-        ("loss.0.class_weights=balanced", "expected none or a list, got 'balanced'"),
+        (
+            "loss.0.class_weights=medain",
+            "expected one of none, inverse, median, enet, effective or a list, got 'medain'; did you mean "
+            "median?",
+        ),
         ("keep.top=0", "expected at least 1, got 0"),
         ("eval.scales=[]", "expected a list of at least 1, got []"),
         ("seed=-1", "expected at least 0, got -1"),
         # choices
-        ("data.format=vocc", "expected one of voc, synthetic, got 'vocc'; did you mean voc?"),
+        (
+            "data.format=vocc",
+            "expected one of voc, folder, coco, coco_stuff, ade20k, cityscapes, camvid, packed, synthetic, "
+            "got 'vocc'; did you mean voc?",
+        ),
         ("data.resident=disc", "expected one of auto, gpu, ram, disk, got 'disc'; did you mean disk?"),
-        ("data.classes=voc", "expected one of voc21, scenes6 or a list, got 'voc'; did you mean voc21?"),
+        (
+            "data.classes=voc",
+            "expected one of voc21, ade150, cityscapes19, camvid11, coco_stuff171, scenes6 or a list, "
+            "got 'voc'; did you mean voc21?",
+        ),
+        ("data.on_error=ignore", "expected one of raise, skip, got 'ignore'"),
         ("model.variant=b6", "expected one of b0, b1, b2, b3, b4, b5, got 'b6'"),
         ("model.variant=B2", "expected one of b0, b1, b2, b3, b4, b5, got 'B2'; did you mean b2?"),
         ("keep.metric=miou", "expected one of mIoU, mAcc, aAcc, got 'miou'; did you mean mIoU?"),
-        ("loss.0.name=focal", "expected one of cross_entropy, dice, got 'focal'"),
+        ("loss.0.name=kl", f"expected one of {TERMS}, got 'kl'"),
         (
             "loss.0.name=crossentropy",
-            "expected one of cross_entropy, dice, got 'crossentropy'; did you mean cross_entropy?",
+            f"expected one of {TERMS}, got 'crossentropy'; did you mean cross_entropy?",
         ),
-        ("adversarial.objective=wgan", "expected one of hinge, bce, lsgan, got 'wgan'; did you mean lsgan?"),
+        (
+            "adversarial.objective=wgan",
+            "expected one of hinge, bce, lsgan, wgan_gp, got 'wgan'; did you mean wgan_gp?",
+        ),
         ("optimizer.name=sgd", "expected adamw, got 'sgd'"),
         (
             "name=../x",
@@ -118,7 +135,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             f"expected {STEPS.format(0)}, got nothing (null); leave the key out for its default",
         ),
         # named in the design, not there yet
-        ("data.sampler=balanced", "not available in this version: only uniform works, got 'balanced'"),
+        ("data.sampler=rear", "expected one of uniform, rare, got 'rear'; did you mean rare?"),
         ("log.features=4", "not available in this version: only 0 (off) works, got 4"),
         ("log.gradients=1", "not available in this version: only 0 (off) works, got 1"),
         ("eval.protocol=slide", "not available in this version: only native works, got 'slide'"),
@@ -143,8 +160,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "accumulate, precision, compile, ema, deterministic",
         ),
         ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric"),
-        ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight"),
-        ("output.folder=x", "unknown key. Keys here: dir"),
+        ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight, per_image"),
+        ("output.path=x", "unknown key. Keys here: dir"),
     ],
 )
 def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) -> None:
@@ -158,6 +175,15 @@ def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) ->
         ("loss=[dice]", "loss.0", "expected a section of `key: value` lines, got 'dice'"),
         ("augment.scale=[0, 1]", "augment.scale.0", "expected more than 0, got 0"),
         ("loss.0.class_weights=[1, x]", "loss.0.class_weights.1", "expected a number, got 'x'"),
+        ("loss.1.weight={end: -1}", "loss.1.weight.end", "expected at least 0, got -1"),
+        ("loss.1.weight={ramp: -1}", "loss.1.weight.ramp", f"expected {STEPS.format(0)}, got -1"),
+        ("loss.0.ohem={thresh: 1}", "loss.0.ohem.thresh", "expected less than 1, got 1"),
+        ("loss.0.ohem={min_kept: 0}", "loss.0.ohem.min_kept", "expected at least 1, got 0"),
+        ("loss=[{name: focal, gamma: -1}]", "loss.0.gamma", "expected at least 0, got -1"),
+        ("loss=[{name: lovasz, per_image: 1}]", "loss.0.per_image", "expected true or false, got 1"),
+        ("loss=[{name: tversky, alpha: -1}]", "loss.0.alpha", "expected at least 0, got -1"),
+        ("loss=[{name: tversky, beta: 0}]", "loss.0.beta", "expected more than 0, got 0"),
+        ("loss=[{name: boundary, sigma_px: 0.5}]", "loss.0.sigma_px", "expected at least 1, got 0.5"),
         ("eval.scales=[1.0, 0.0]", "eval.scales.1", "expected more than 0, got 0.0"),
         (
             "loss=[{weight: 1}]",

@@ -119,6 +119,22 @@ def test_shares_become_steps_at_load_and_epochs_wait_for_the_data(load: Any) -> 
     assert recipe.eval.every == "1 epoch"
 
 
+def test_a_weight_may_ramp_in_any_unit(load: Any) -> None:
+    weight = "loss.1.weight={begin: 1, end: 0, start: 10%, ramp: 2 epochs}"
+    recipe = load(
+        "",
+        "loss=[{name: cross_entropy}, {name: dice}]",
+        weight,
+        "train.steps=1000",
+        "train.batch=8",
+        "schedule.warmup=0",
+    )
+    assert (recipe.loss[1].weight.start, recipe.loss[1].weight.ramp) == (100, "2 epochs")
+    resolved = recipe.in_steps(81)
+    assert (resolved.loss[1].weight.start, resolved.loss[1].weight.ramp) == (100, 22)
+    assert resolved.loss[0].weight == 1.0
+
+
 def test_a_length_in_epochs_is_the_base_of_the_shares(load: Any) -> None:
     recipe = load(
         "train: {steps: 12 epochs, batch: 16}\nadversarial: {start: 25%, ramp: 0.5 epochs}\n",

@@ -13,6 +13,7 @@ from engine.training.adversarial import AdversarialStep, Game
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 from engine.training.step import StepSettings, SupervisedStep
+from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 
@@ -66,41 +67,45 @@ def _make_step(
     num_classes: int = NUM_CLASSES,
     seed: int = 0,
     rank: int = 0,
+    device: str = "cpu",
     **settings,
 ) -> SupervisedStep:
-    model = model or Toy()
+    model = (model or Toy()).to(device)
     parts = {
         "model": model,
         "forward": model,
-        "loss": build_loss([{"name": name} for name in losses], num_classes, VOID),
+        "loss": build_loss([{"name": name} for name in losses], num_classes, VOID).to(device),
         "optimizer": build_optimizer(
             model, SimpleNamespace(lr=lr, weight_decay=0.01, head_lr_mult=1.0, layer_decay=1.0)
         ),
         "lr_factor": lr_factor,
-        "settings": StepSettings(seed, rank, VOID, Precision(precision, "cpu"), **settings),
+        "settings": StepSettings(seed, rank, VOID, Precision(precision, device), **settings),
         "ema": ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None,
     }
     return (
         SupervisedStep(**parts)
         if game is None
-        else AdversarialStep(**parts, game=_make_game(num_classes, **game))
+        else AdversarialStep(**parts, game=_make_game(num_classes, device, **game))
     )
 
 
 def _make_game(
     num_classes: int,
+    device: str,
     objective: str = "hinge",
     weight: float = 0.1,
     start: int = 0,
     ramp: int = 0,
     lr: float = 1e-3,
+    watchdog: bool = True,
 ) -> Game:
     torch.manual_seed(99)
-    discriminator = PatchDiscriminator(num_classes, channels=4, layers=3)
+    discriminator = PatchDiscriminator(num_classes, channels=4, layers=3).to(device)
     return Game(
         discriminator=discriminator,
         forward=discriminator,
-        optimizer=torch.optim.Adam(discriminator.parameters(), lr),
+        optimizer=torch.optim.Adam(discriminator.parameters(), lr, fused=True),
+        watchdog=Watchdog(watchdog).to(device),
         objective=objective,
         weight=weight,
         start=start,

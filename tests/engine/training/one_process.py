@@ -35,11 +35,13 @@ from engine.training.distributed import (
     stop_process,
     wait_for_all,
 )
+from engine.training.imbalance import count_labels
 from engine.training.interrupt import StopSignal
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 from engine.training.step import StepSettings
 from engine.training.validation import Validation
+from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 from models.segformer import SegFormer
@@ -54,6 +56,8 @@ Found = dict[str, Tensor]
 
 class MixedSizes:
     """Scenes cut to several sizes; remembers which were read."""
+
+    skipped = None
 
     def __init__(self) -> None:
         self.scenes = SyntheticScenes("val", 7, size_px=48)
@@ -125,7 +129,8 @@ def make_step(process: Process, game: bool, accumulate: int = 1) -> AdversarialS
         game=Game(
             discriminator=discriminator,
             forward=distribute(discriminator, process),
-            optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4),
+            optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4, fused=True),
+            watchdog=Watchdog(),
             objective="hinge",
             weight=0.1,
             start=0 if game else 1000,
@@ -187,12 +192,24 @@ def agreement(process: Process) -> dict:
     return {"stops": [before, *after], "any": any_process(process, last), "none": any_process(process, False)}
 
 
+def label_counts(process: Process, folder: Path) -> list:
+    """Counted twice, with a disk of its own for each process: in the end only the main one has the file."""
+    disk = folder / f"disk_{process.rank}_of_{process.world_size}"
+    disk.mkdir()
+    scenes, found = SyntheticScenes("train", 7, size_px=48), []
+    for _ in range(2):
+        counts, _ = count_labels(scenes, str(disk), process, lambda done, total: None, keep=True)
+        found.append([counts.pixels.tolist(), counts.void.tolist()])
+    return [*found, len(list(disk.rglob("*.npz")))]
+
+
 def main(folder: Path) -> None:
     process = start_process()
     (folder / f"main_{process.is_main}").touch()
     tensors = batch_norms(process)
     more, ids = first_gradients(process)
     report = {"ids": ids, "validation": validation(process), "agreement": agreement(process)}
+    report["label counts"] = label_counts(process, folder)
     out = folder / f"{process.rank}_of_{process.world_size}"
     save_file({key: t.contiguous() for key, t in (tensors | more).items()}, f"{out}.safetensors")
     Path(f"{out}.json").write_text(json.dumps(report))

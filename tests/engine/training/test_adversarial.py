@@ -1,8 +1,12 @@
 """The game between model and discriminator: who moves whom, when, and how much."""
 
+import math
+
 import pytest
 import torch
 from torch import nn
+
+from losses.adversarial import OBJECTIVES
 
 NUM_CLASSES, VOID = 3, 255
 
@@ -101,12 +105,13 @@ def test_the_weight_in_force_is_logged_beside_the_losses(make_step, draw_batch) 
     step = make_step(game={"start": 0, "ramp": 4, "weight": 0.2}, accumulate=2)
     metrics = [step(draw_batch()) for _ in range(2)]
     assert [m["adv/weight"].item() for m in metrics] == pytest.approx([0.05, 0.1])
-    extra = {"adv/g_loss", "adv/d_loss", "adv/d_acc_real", "adv/d_acc_fake", "adv/weight"}
+    extra = {"adv/g_loss", "adv/d_loss", "adv/d_acc_real", "adv/d_acc_fake", "adv/weight", "adv/grad_ratio"}
+    extra |= {"adv/d_accuracy", "adv/d_skipped", "adv/weight_factor"}
     assert extra <= metrics[0].keys()
     assert all(value.ndim == 0 and not value.requires_grad for value in metrics[0].values())
 
 
-@pytest.mark.parametrize("objective", ["bce", "lsgan", "hinge"])
+@pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_objective_runs_from_before_the_start(make_step, draw_batch, objective, precision) -> None:
     step = make_step(game={"objective": objective, "start": 1}, precision=precision, clip_norm=1.0)
@@ -140,3 +145,84 @@ def test_what_lies_under_void_does_not_reach_the_discriminator(make_step, draw_b
         metrics = step._discriminator_backward(batch.images, fake, batch.labels, valid)
         found.append([metrics["adv/d_loss"], *(p.grad for p in step.game.discriminator.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
+
+
+def model_gradients(step, batch) -> torch.Tensor:
+    step.model.train()
+    torch.manual_seed(0)
+    step.backward(batch.images, batch.labels)
+    return torch.cat([p.grad.flatten() for p in step.model.parameters()])
+
+
+def test_the_sum_at_the_logits_is_the_gradient_of_the_summed_loss(make_step, draw_batch) -> None:
+    step, batch, weight = make_step(game={"weight": 0.5}), draw_batch(), 0.5
+    found = model_gradients(step, batch)
+    step.model.zero_grad()
+    torch.manual_seed(0)
+    logits = step.model(batch.images)
+    probabilities, valid = generator_and_discriminator_inputs(step, batch)
+    probabilities = nn.functional.interpolate(logits, (32, 32), mode="bilinear").softmax(dim=1)
+    adversarial = step._generator_loss(batch.images, probabilities, valid)
+    (step.loss(logits, batch.labels)["loss"] + weight * adversarial).backward()
+    expected = torch.cat([p.grad.flatten() for p in step.model.parameters()])
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
+
+
+def test_the_logged_ratio_is_that_of_the_two_gradients_at_the_logits(make_step, draw_batch) -> None:
+    """Twice the weight is twice the ratio, whatever the precision scales by."""
+    ratios = []
+    for weight, precision in ((0.1, "fp32"), (0.2, "fp32"), (0.2, "fp16")):
+        step, batch = make_step(game={"weight": weight}, precision=precision), draw_batch()
+        torch.manual_seed(0)
+        ratios.append(step.backward(batch.images, batch.labels)["adv/grad_ratio"].item())
+    assert ratios[0] > 0
+    assert ratios[1] == pytest.approx(2 * ratios[0], rel=1e-5)
+    assert ratios[2] == pytest.approx(ratios[1], rel=0.05)
+
+
+class Broken(nn.Module):
+    """A discriminator whose scores are no numbers."""
+
+    def __init__(self, inner: nn.Module):
+        super().__init__()
+        self.inner = inner
+
+    def forward(self, *inputs):
+        scores, weight = self.inner(*inputs)
+        return scores * math.nan, weight
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_a_broken_discriminator_is_left_out_and_the_model_still_learns(
+    make_step, draw_batch, precision
+) -> None:
+    step = make_step(game={}, precision=precision)
+    step(draw_batch())  # its optimiser has a state by now
+    whole = step.game.forward
+    object.__setattr__(step.game, "forward", Broken(whole))
+    before, model = snapshot(step.game.discriminator), snapshot(step.model)
+    moments = [
+        {key: value.clone() for key, value in slots.items()} for slots in step.game.optimizer.state.values()
+    ]
+    metrics = step(draw_batch())
+    assert metrics["adv/d_skipped"] == 1 and metrics["loss"].isfinite()
+    assert same(before, step.game.discriminator) and not same(model, step.model)
+    for old, new in zip(moments, step.game.optimizer.state.values(), strict=True):
+        assert all(torch.equal(old[key], new[key]) for key in old)
+    object.__setattr__(step.game, "forward", whole)
+    assert step(draw_batch())["adv/d_skipped"] == 0
+    assert not same(before, step.game.discriminator)
+
+
+def test_a_broken_generator_term_leaves_the_supervised_gradient(make_step, draw_batch) -> None:
+    step, batch = make_step(game={}), draw_batch()
+    object.__setattr__(step.game, "discriminator", Broken(step.game.discriminator))
+    torch.testing.assert_close(model_gradients(step, batch), model_gradients(make_step(), batch))
+
+
+def test_the_watchdog_moves_the_weight_in_force(make_step, draw_batch) -> None:
+    step = make_step(game={"weight": 0.2})
+    step.game.watchdog.factor.fill_(0.5)
+    assert step(draw_batch())["adv/weight"].item() == pytest.approx(0.1)
+    off = make_step(game={"weight": 0.2, "watchdog": False})
+    assert off(draw_batch())["adv/weight"].item() == pytest.approx(0.2)

@@ -141,3 +141,10 @@ def test_alone_a_model_stays_what_it_is() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3))
     assert distribute(model, Process(0, 1, torch.device("cpu"))) is model
     assert type(model[0]) is nn.BatchNorm2d
+
+
+def test_processes_share_the_scan_of_the_labels_and_get_the_whole(found):
+    whole, again, _ = found["0_of_1"][1]["label counts"]
+    assert whole == again and len(whole[1]) == 7
+    assert found["0_of_2"][1]["label counts"] == [whole, whole, 1]
+    assert found["1_of_2"][1]["label counts"] == [whole, whole, 0]

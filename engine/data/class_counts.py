@@ -1,0 +1,108 @@
+"""How many pixels of each class are in each image: one scan of the labels, kept beside the data.
+
+Knows nothing of what the counts are for, nor of formats: it asks a data set for its label maps.
+
+Shapes: N images, C classes.
+"""
+
+import errno
+import os
+import stat
+import zipfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from engine.data.reading import read_all
+from engine.data.sample import Dataset, UnreadableSample
+from engine.data.skipping import note_or_raise
+
+NUM_IDS = 256  # labels are uint8
+ANY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
+
+
+@dataclass(frozen=True)
+class ClassCounts:
+    """pixels: (N, C) int64, by class. void: (N,) int64, pixels without a class."""
+
+    pixels: np.ndarray
+    void: np.ndarray
+
+    @property
+    def shares(self) -> np.ndarray:
+        """(C,): the share of each class in all labelled pixels; 0 where a class is absent."""
+        total = self.pixels.sum(axis=0)
+        return total / max(1, total.sum())
+
+
+def count_classes(
+    dataset: Dataset, progress: Callable[[int, int], None], rank: int = 0, world_size: int = 1
+) -> ClassCounts:
+    """Read every label map once, images not; one that is skipped as unreadable has no pixels.
+
+    Args:
+        dataset: a split.
+        progress: called with (done, total).
+        rank, world_size: this process reads its share; rows of the others are 0, so that a sum is the whole.
+
+    Raises:
+        DataError: label maps that cannot be read; all are tried, the first few named.
+    """
+    share = range(rank, len(dataset), world_size)
+
+    def histogram(index: int) -> np.ndarray:
+        try:
+            labels = dataset.labels(index)
+        except UnreadableSample as error:
+            note_or_raise(dataset, index, error)
+            return np.zeros(NUM_IDS, np.int64)
+        return torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
+
+    by_id = np.zeros((len(dataset), NUM_IDS), np.int64)
+    if share:
+        by_id[rank::world_size] = np.stack(read_all(histogram, share, progress))
+    void = by_id[:, dataset.ignore_index].copy()  # where an id is both, it is void
+    by_id[:, dataset.ignore_index] = 0
+    return ClassCounts(by_id[:, : len(dataset.class_names)].copy(), void)
+
+
+class CountsFile:
+    """Where the counts of one split are kept. Its name changes with the labels, so it is never out of date.
+
+    Args:
+        root: of the data: a folder, or a file in one.
+        dataset: the split; its fingerprint is taken.
+    """
+
+    def __init__(self, root: Path, dataset: Dataset):
+        folder = root if root.is_dir() else root.parent
+        name = f"class_counts-{dataset.fingerprint()[:16]}-void{dataset.ignore_index}.npz"
+        self.path = folder / ".trident" / name
+        self.shape = (len(dataset), len(dataset.class_names))
+
+    def read(self) -> ClassCounts | None:
+        """The counts; None where there are none, or none that can be read."""
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                counts = ClassCounts(arrays["pixels"], arrays["void"])
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+            return None
+        return counts if counts.pixels.shape == self.shape and len(counts.void) == self.shape[0] else None
+
+    def write(self, counts: ClassCounts) -> None:
+        """As a whole or not at all. Raises OSError where the folder cannot or should not be written."""
+        if not self.path.parents[1].stat().st_mode & ANY_MAY_WRITE:  # root could, but is told not to
+            raise PermissionError(errno.EACCES, "it is read-only", str(self.path.parents[1]))
+        self.path.parent.mkdir(exist_ok=True)
+        temporary = self.path.with_suffix(f".{os.getpid()}.part")  # other runs may be at the same
+        try:
+            with temporary.open("wb") as file:
+                np.savez_compressed(file, pixels=counts.pixels, void=counts.void)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(self.path)
+        finally:
+            temporary.unlink(missing_ok=True)

@@ -1,0 +1,149 @@
+"""Checks of which classes stand where, and how much of each: train against the splits that are scored."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.doctor.findings import HURTS, NOTE, Finding, finding
+from engine.data.doctor.meaning import Meaning
+from engine.data.doctor.scan import Facts
+from engine.data.rare_classes import RARE_SHARE
+
+DIVERGENCE = 0.05  # bits; two classes at 50:50 against 25:75 are 0.049 apart
+NUM_WORST = 5
+
+
+class ClassCounts:
+    """pixels, masks: split -> (C,) labelled pixels of each class, and masks that hold it."""
+
+    def __init__(self, facts: Facts, meaning: Meaning):
+        num_classes, e = len(facts.listing.class_names), facts.entries
+        self.labels = meaning.labels
+        self.pixels: dict[str, NDArray[np.int64]] = {}
+        self.masks: dict[str, NDArray[np.int64]] = {}
+        for split, indices in facts.listing.splits.items():
+            own = np.isin(e["file"], indices)
+            is_class = own & (meaning.labels >= 0) & (meaning.labels != facts.listing.ignore_index)
+            labels, count = meaning.labels[is_class], e["count"][is_class]
+            pixels = np.zeros(num_classes, np.int64)
+            np.add.at(pixels, labels, count)  # not bincount: its float weights lose counts above 2**53
+            pairs = np.unique(np.stack([e["file"][is_class], labels]), axis=1)
+            self.pixels[split] = pixels
+            self.masks[split] = np.bincount(pairs[1], minlength=num_classes)
+
+    def share(self, split: str) -> NDArray[np.float64]:
+        """(C,) of the labelled pixels of a split; zeros where it has none."""
+        pixels = self.pixels[split]
+        return pixels / max(1, pixels.sum())
+
+
+def check_classes(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+    """Every finding about classes; only for masks whose values are what the recipe says."""
+    counts, listing = ClassCounts(facts, meaning), facts.listing
+    if listing.train in counts.pixels:
+        yield from presence(facts, counts)
+        yield from rare(listing.class_names, counts.share(listing.train), listing.train)
+        for split in listing.scored:
+            if split in counts.pixels and split != listing.train:
+                yield from drift(listing.class_names, counts, listing.train, split)
+
+
+def presence(facts: Facts, counts: ClassCounts) -> Iterator[Finding]:
+    """Classes that nobody has, that only a scored split has, or that only train has."""
+    names, train = facts.listing.class_names, facts.listing.train
+    in_train = counts.pixels[train] > 0
+    scored = [s for s in facts.listing.scored if s in counts.pixels and s != train]
+    in_scored = np.any([counts.pixels[split] > 0 for split in scored], axis=0) if scored else in_train
+    where = " and ".join(scored)
+    if (unseen := in_scored & ~in_train).any():
+        files = [file for c in np.flatnonzero(unseen) for file in _masks_with(facts, counts, c, scored)]
+        yield finding(
+            "never_trained",
+            HURTS,
+            f"{_named(names, unseen)}: in {where}, but in no mask of {train}",
+            "The model never sees these classes; their IoU is 0 and pulls the mean down.",
+            f"Move images with them from {where} to {train}, or take those images out of {where}.",
+            files,
+        )
+    if (unscored := in_train & ~in_scored).any():
+        yield finding(
+            "never_scored",
+            NOTE,
+            f"{_named(names, unscored)}: in {train}, but in no mask of {where}",
+            f"They are learned, but {where} does not say how well.",
+            f"Move some images with them from {train} to {where}.",
+        )
+    if (absent := ~in_train & ~in_scored).any():
+        first = " Class 0 is among them: look whether ids start at 1." if absent[0] else ""
+        yield finding(
+            "absent_classes",
+            NOTE,
+            f"{_named(names, absent)}: in the class table, but in no mask",
+            "They are left out of the mean, so this mIoU compares with none over all classes; the model has "
+            f"an output for each that can only be wrong.{first}",
+            "Nothing, where a pretrained head or a fixed table needs them; else data.classes=[those there], "
+            "with masks of the new ids.",
+        )
+
+
+def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterator[Finding]:
+    """Classes that are there, but with less than 1 % of the labelled pixels."""
+    few = np.flatnonzero((share > 0) & (share < RARE_SHARE))
+    if len(few):
+        listed = ", ".join(f"{names[c]} {_percent(share[c])}" for c in few[np.argsort(share[few])])
+        yield finding(
+            "rare_classes",
+            HURTS,
+            f"under {_percent(RARE_SHARE)} of the labelled pixels of {split}: {listed}",
+            "The loss is a mean over pixels, so these classes hardly move it: learned late, or never.",
+            "data.sampler=rare draws their images more often; loss.0.class_weights=median, where loss.0 is "
+            "cross_entropy, lets their pixels count more. Either may do.",
+        )
+
+
+def drift(names: Sequence[str], counts: ClassCounts, train: str, split: str) -> Iterator[Finding]:
+    """A scored split whose class shares are not those of train."""
+    p, q = counts.share(train), counts.share(split)
+    distance = jensen_shannon(p, q)
+    if distance > DIVERGENCE and p.any() and q.any():
+        worst = np.argsort(-np.abs(p - q), kind="stable")[:NUM_WORST]
+        listed = ", ".join(f"{names[c]} {_percent(p[c])} / {_percent(q[c])}" for c in worst if p[c] != q[c])
+        yield finding(
+            "class_shares",
+            HURTS,
+            f"class shares of {train} / {split} are {distance:.3f} bits apart (Jensen-Shannon; above "
+            f"{DIVERGENCE}): {listed}",
+            "The model expects classes as often as it saw them, and the score tells how it does elsewhere.",
+            f"Draw {train} and {split} from the same images at random; or keep it, where {split} is what "
+            "counts.",
+        )
+
+
+def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
+    """Divergence of two distributions in bits: 0 where they are equal, 1 where they share no class.
+
+    Lin, Divergence measures based on the Shannon entropy, 1991.
+    """
+    middle = (p + q) / 2
+
+    def relative_entropy(a: NDArray[np.float64]) -> float:
+        there = a > 0
+        return float((a[there] * np.log2(a[there] / middle[there])).sum())
+
+    return max(0.0, (relative_entropy(p) + relative_entropy(q)) / 2)
+
+
+def _masks_with(facts: Facts, counts: ClassCounts, class_id: int, splits: Sequence[str]) -> list[str]:
+    own = np.isin(facts.entries["file"], np.concatenate([facts.listing.splits[split] for split in splits]))
+    files = np.unique(facts.entries["file"][own & (counts.labels == class_id)])
+    return [facts.listing.samples[i].name for i in files]
+
+
+def _named(names: Sequence[str], which: NDArray[np.bool_]) -> str:
+    found = [names[c] for c in np.flatnonzero(which)]
+    return f"{len(found)} class{'es' if len(found) > 1 else ''} ({', '.join(found)})"
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g} %"

@@ -1,0 +1,58 @@
+"""The facts of one image: readable or not, size, pixel type, and hashes by which copies are found."""
+
+import hashlib
+import io
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.data.images import BROKEN, decode_image, read_header
+from engine.data.sample import DataError
+
+THUMB_PX = 32
+DHASH_PX = (9, 8)  # width, height: eight differences a row make 64 bits
+DRAFT_PX = (128, 128)  # a JPEG is decoded no finer than this needs
+
+
+def _no_thumb() -> NDArray[np.uint8]:
+    return np.zeros((THUMB_PX, THUMB_PX), np.uint8)
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """One image: (h, w) as it is shown, Pillow's name of its pixel type, 64 bits of dHash, a grey thumb."""
+
+    problem: str = ""
+    mode: str = ""
+    size: tuple[int, int] = (0, 0)
+    is_turned: bool = False  # EXIF swaps height and width
+    sha256: bytes = b""
+    dhash: int = 0
+    thumb: NDArray[np.uint8] = field(default_factory=_no_thumb)
+
+
+def read_image(path: Path) -> ImageFacts:
+    """The facts of an image file, or why there are none. Reads all of it, so that a cut is seen."""
+    try:
+        size, orientation = read_header(path)
+        content = path.read_bytes()
+        with Image.open(io.BytesIO(content)) as image:
+            mode, is_jpeg = image.mode, image.format == "JPEG"
+            image.draft("L", DRAFT_PX)
+            grey = image.convert("L") if is_jpeg else Image.fromarray(decode_image(path)[0]).convert("L")
+    except DataError as error:
+        return ImageFacts(problem=str(error))
+    except BROKEN as error:
+        return ImageFacts(problem=f"{path} is damaged: {error}.")
+    small = np.asarray(grey.resize(DHASH_PX, Image.Resampling.BOX)).astype(np.int16)  # (8, 9)
+    return ImageFacts(
+        mode=mode,
+        size=size,
+        is_turned=orientation >= 5,
+        sha256=hashlib.sha256(content).digest(),
+        dhash=int.from_bytes(np.packbits(np.diff(small, axis=1) > 0).tobytes(), "big"),
+        thumb=np.asarray(grey.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)),
+    )

@@ -1,0 +1,112 @@
+"""Which samples the doctor looks at: those of every split that the recipe names, each once."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.files import FileDataset
+from engine.data.listing import IMAGE_ENDINGS
+from engine.data.masks import Mapping, SameIds
+from engine.data.sample import DataError, Dataset, Palette
+
+Opener = Callable[[str], Dataset]
+
+
+@dataclass(frozen=True)
+class Listed:
+    """One sample; without files it is asked from its data set."""
+
+    id: str
+    image: Path | None
+    mask: Path | None
+    dataset: Dataset
+    index: int
+
+    @property
+    def name(self) -> str:
+        if self.mask is not None and self.mask.suffix.lower() in IMAGE_ENDINGS:
+            return str(self.mask)
+        return str(self.image or self.id)  # one file holds the masks of all, or none does
+
+
+@dataclass(frozen=True)
+class Listing:
+    """All samples of a recipe.
+
+    splits: name -> (n,) indices into `samples`. refused: split -> what its reader says. train, scored: the
+    splits by their use. has_known_colours: `palette` is that of the data, not one that Trident made up.
+    may_skip: a file that cannot be read ends no run.
+    """
+
+    samples: list[Listed]
+    splits: dict[str, NDArray[np.int64]]
+    refused: dict[str, str]
+    train: str
+    scored: tuple[str, ...]
+    class_names: tuple[str, ...]
+    palette: Palette
+    ignore_index: int
+    mapping: Mapping
+    has_known_colours: bool
+    may_skip: bool
+
+    @property
+    def has_files(self) -> bool:
+        return bool(self.samples) and self.samples[0].image is not None
+
+
+def list_samples(section, open_split: Opener, class_names: tuple[str, ...]) -> Listing:
+    """The samples of a recipe's `data` section.
+
+    Args:
+        section: format, train, val, select, classes, ignore_index are read.
+        open_split: from a split's name to its data set; may raise DataError.
+        class_names: by label id, for when no split can be opened.
+    """
+    scored = tuple(dict.fromkeys(split for split in (section.val, section.select) if split))
+    samples: list[Listed] = []
+    place: dict[object, int] = {}
+    splits: dict[str, NDArray[np.int64]] = {}
+    refused: dict[str, str] = {}
+    opened: Dataset | None = None
+    for split in dict.fromkeys((section.train, *scored)):
+        try:
+            dataset = open_split(split)
+        except DataError as error:
+            refused[split] = str(error)
+            continue
+        opened = opened or dataset
+        indices = []
+        for index, id in enumerate(dataset.ids):
+            sample, key = _listed(dataset, id, index, split)
+            if key not in place:
+                place[key] = len(samples)
+                samples.append(sample)
+            indices.append(place[key])
+        splits[split] = np.array(indices, np.int64)
+    ignore_index = opened.ignore_index if opened else section.ignore_index
+    same_ids = SameIds(len(class_names), ignore_index)
+    return Listing(
+        samples=samples,
+        splits=splits,
+        refused=refused,
+        train=section.train,
+        scored=scored,
+        class_names=opened.class_names if opened else class_names,
+        palette=opened.palette if opened else (),
+        ignore_index=ignore_index,
+        mapping=opened.mapping if isinstance(opened, FileDataset) else same_ids,
+        has_known_colours=isinstance(section.classes, str) or not isinstance(section.classes[0], str),
+        may_skip=section.on_error == "skip",
+    )
+
+
+def _listed(dataset: Dataset, id: str, index: int, split: str) -> tuple[Listed, object]:
+    """A sample, and what is equal where two splits hold the same one."""
+    if isinstance(dataset, FileDataset):
+        image, mask = dataset.image_path(index), dataset.mask_path(index)
+        return Listed(id, image, mask, dataset, index), (image, mask, id)
+    return Listed(id, None, None, dataset, index), (split, id)

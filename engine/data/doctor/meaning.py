@@ -1,0 +1,226 @@
+"""What the values of the masks seem to mean, where that is not what the recipe says.
+
+The checks tell it and the fix acts on it, so that both agree. Knows no file.
+"""
+
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.doctor.mask_facts import has_colours, pack
+from engine.data.doctor.scan import Facts
+from engine.data.masks import Mapping
+from engine.data.sample import DataError
+from engine.data.voc import voc_palette
+
+RIM_SHARE = 0.9  # of its pixels: a value that is hardly ever more than a border
+RAMP_SHARE = 0.1  # of a mask's border pixels; the worst of 1,023 real VOC and SBD masks has 0.012
+MATCHED = 0.9  # of a mask's colours that are in the table: then it is drawn in those colours
+BLACK = 0
+OUTSIDE = -1  # a value that stands for no label
+
+
+def label_of(mapping: Mapping, value: int, form: str) -> int:
+    """The label id that a recipe's mapping gives a stored value, or OUTSIDE."""
+    name, _, channels = form.partition("x")
+    colour = [value >> 16 & 255, value >> 8 & 255, value & 255, 255]
+    stored = np.array([[colour[: int(channels)] if channels in ("3", "4") else value]]).astype(name)
+    if channels == "2":
+        stored = np.stack([stored, np.full_like(stored, 255)], axis=-1)
+    try:
+        return int(mapping(stored, Path("a mask"))[0, 0])
+    except DataError:
+        return OUTSIDE
+
+
+class Meaning:
+    """Of the facts' entries (k) and masks (n)."""
+
+    def __init__(self, facts: Facts):
+        self.facts = facts
+        self.num_masks = len(facts.listing.samples)
+
+    @cached_property
+    def is_rainbow(self) -> NDArray[np.bool_]:
+        """(n,) masks whose borders are blends of two values: resized or drawn with anti-aliasing."""
+        e = self.facts.entries
+        rims, ramps = (np.bincount(e["file"], e[name], self.num_masks) for name in ("rim", "ramp"))
+        num_thin = np.bincount(e["file"], self._is_thin & (e["ramp"] > 0), self.num_masks)
+        return (num_thin >= 2) & (ramps >= RAMP_SHARE * rims) & (rims > 0)
+
+    @cached_property
+    def is_blend(self) -> NDArray[np.bool_]:
+        """(k,) values that only such a border holds."""
+        return self._is_thin & self.is_rainbow[self.facts.entries["file"]]
+
+    @cached_property
+    def _is_thin(self) -> NDArray[np.bool_]:
+        e = self.facts.entries
+        return e["rim"] >= RIM_SHARE * e["count"]
+
+    def blends_of(self, i: int) -> NDArray[np.int64]:
+        """The values of mask i that only its blended borders hold."""
+        e = self.facts.entries
+        return e["value"][self.is_blend & (e["file"] == i)]
+
+    @cached_property
+    def takes_colours(self) -> bool:
+        """Whether the recipe's masks are colours, not ids."""
+        mapping = self.facts.listing.mapping
+        return any(label_of(mapping, colour, "uint8x3") != OUTSIDE for colour in self.table)
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        """(k,) label ids as the recipe reads them, OUTSIDE where it does not know the value."""
+        e, forms = self.facts.entries, np.array(self.facts.forms, dtype="U16")
+        labels = np.full(len(e), OUTSIDE)
+        for form in set(self.facts.forms) - {""}:
+            own = forms[e["file"]] == form
+            values, place = np.unique(e["value"][own], return_inverse=True)
+            if has_colours(form) and len(values) > 1024:  # of photos: ask for the likely ones
+                frequent = values[np.argsort(-np.bincount(place, e["count"][own]))[:64]]
+                values = np.union1d(frequent, values[np.isin(values, [*self.table, *self.table_reversed])])
+            known = {int(v): label_of(self.facts.listing.mapping, int(v), form) for v in values}
+            labels[own] = [known.get(int(v), OUTSIDE) for v in e["value"][own]]
+        return labels
+
+    @cached_property
+    def reading(self) -> list[str]:
+        """How each mask has to be read: "" as the recipe does, else one of
+
+        "grey": three equal channels hold the id; "rgb", "bgr": colours of the table, in that order;
+        "wide": ids in another type than 8 bits; "colours": none of these.
+        """
+        listing, by_form = self.facts.listing, {}
+        order = self._colour_order
+        for form in set(self.facts.forms) - {""}:
+            values = [*self.table, *self.table_reversed] if has_colours(form) else range(256)
+            fits = any(label_of(listing.mapping, value, form) != OUTSIDE for value in values)
+            by_form[form] = "" if fits else "wide"
+        readings = []
+        for i, form in enumerate(self.facts.forms):
+            reading = by_form.get(form, "")
+            if has_colours(form) and (reading or order[i] == "bgr"):
+                reading = "grey" if order[i] == "colours" and self._is_grey[i] else order[i]
+            readings.append(reading)
+        return readings
+
+    @cached_property
+    def scheme(self) -> str:
+        """Of all masks of ids together: "from one", "binary" (0/255), or "" for the recipe's own."""
+        values, labels = self._sure_ids()
+        num_classes, ignore = len(self.facts.listing.class_names), self.facts.listing.ignore_index
+        seen = dict(zip(values.tolist(), labels.tolist(), strict=True))
+        if set(seen) == {0, 255} and seen[255] in (OUTSIDE, ignore):
+            return "binary"
+        classes = [value for value, label in seen.items() if label != ignore]
+        if classes and min(classes) == 1 and max(classes) == num_classes and seen[num_classes] == OUTSIDE:
+            return "from one"
+        return ""
+
+    @cached_property
+    def is_permuted(self) -> NDArray[np.bool_]:
+        """(n,) palette pictures whose colours are those of the classes, but at other ids."""
+        facts, permuted = self.facts, np.zeros(self.num_masks, bool)
+        if not facts.listing.has_known_colours:
+            return permuted
+        for number, used in self._used_of_palette.items():
+            meant = [self.table.get(colour_of(facts.palettes[number], value)) for value in used]
+            read = [label_of(facts.listing.mapping, value, "uint8") for value in used]
+            if None not in meant and meant != read:
+                permuted |= facts.palette_of == number
+        return permuted
+
+    @cached_property
+    def disagreeing(self) -> dict[int, list[int]]:
+        """Palette number -> its ids whose colours other palettes give to other ids."""
+        ids_of_colour: dict[int, set[int]] = {}
+        colours_of_id: dict[int, set[int]] = {}
+        for number, used in self._used_of_palette.items():
+            for value in used:
+                colour = colour_of(self.facts.palettes[number], value)
+                ids_of_colour.setdefault(colour, set()).add(value)
+                colours_of_id.setdefault(value, set()).add(colour)
+        found = {}
+        for number, used in self._used_of_palette.items():
+            colours = {value: colour_of(self.facts.palettes[number], value) for value in used}
+            bad = [v for v, c in colours.items() if len(ids_of_colour[c]) > 1 and len(colours_of_id[v]) > 1]
+            if bad:
+                found[number] = bad
+        return found
+
+    @cached_property
+    def _used_of_palette(self) -> dict[int, list[int]]:
+        """Palette number -> the ids that masks with it use, void and blends apart.
+
+        Left out are grey ramps, and palettes with one colour for two of these ids: they tell nothing.
+        """
+        e, ignore = self.facts.entries, self.facts.listing.ignore_index
+        number = self.facts.palette_of[e["file"]]
+        sure = (number >= 0) & ~self.is_blend & ~((e["value"] == ignore) & (self.labels == ignore))
+        used = {}
+        for n in np.unique(number[sure]):
+            palette = self.facts.palettes[n]
+            values = np.unique(e["value"][sure & (number == n)])
+            values = [int(v) for v in values if 3 * v + 3 <= len(palette)]
+            colours = [colour_of(palette, v) for v in values]
+            is_ramp = all(c == v * 0x010101 for c, v in zip(colours, values, strict=True))
+            if not is_ramp and len(set(colours)) == len(colours):  # else it is no palette of classes
+                used[int(n)] = values
+        return used
+
+    @cached_property
+    def table(self) -> dict[int, int]:
+        """Packed colour -> label id; void has VOC's colour of its id unless a class has it."""
+        listing = self.facts.listing
+        void = {pack(np.array(voc_palette()[listing.ignore_index])).item(): listing.ignore_index}
+        classes = [pack(np.array(colour)).item() for colour in listing.palette]
+        return void | {colour: id for id, colour in reversed([*enumerate(classes)])}
+
+    @cached_property
+    def table_reversed(self) -> dict[int, int]:
+        return {swap_channels(colour): id for colour, id in self.table.items()}
+
+    @cached_property
+    def _is_grey(self) -> NDArray[np.bool_]:
+        """(n,) masks in which red, green and blue are the same everywhere."""
+        e = self.facts.entries
+        grey = e["value"] == (e["value"] & 255) * 0x010101
+        return np.bincount(e["file"], ~grey, self.num_masks) == 0
+
+    @cached_property
+    def _colour_order(self) -> list[str]:
+        """(n,) for masks in colours: the order that fits most of them, "rgb" or "bgr"; else "colours"."""
+        e = self.facts.entries
+        sure = ~self.is_blend & (e["value"] != BLACK)  # black is the ground in every order, and in grey
+        total = np.bincount(e["file"], e["count"] * sure, self.num_masks)
+        shares = {}
+        for order, table in (("rgb", self.table), ("bgr", self.table_reversed)):
+            hits = np.bincount(
+                e["file"], e["count"] * (sure & np.isin(e["value"], list(table))), self.num_masks
+            )
+            shares[order] = np.where(total > 0, hits / np.maximum(total, 1), 1.0)
+        colours = np.array([has_colours(form) for form in self.facts.forms], bool)
+        best = max(shares, key=lambda order: shares[order][colours].sum()) if colours.any() else "rgb"
+        return [best if share >= MATCHED else "colours" for share in shares[best]]
+
+    def _sure_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """The values of all masks of ids that the recipe can read, blends apart, and their labels."""
+        e = self.facts.entries
+        pairs = zip(self.facts.forms, self.reading, strict=True)
+        of_ids = np.array([not (has_colours(form) or reading) for form, reading in pairs], bool)
+        sure = of_ids[e["file"]] & ~self.is_blend
+        values, first = np.unique(e["value"][sure], return_index=True)
+        return values, self.labels[sure][first]
+
+
+def colour_of(palette: bytes, value: int) -> int:
+    """The packed colour that a palette gives to an id; white beyond its end."""
+    return int.from_bytes(palette[3 * value : 3 * value + 3].ljust(3, b"\xff"), "big")
+
+
+def swap_channels(colour: int) -> int:
+    """0xRRGGBB -> 0xBBGGRR"""
+    return int.from_bytes(colour.to_bytes(3, "big"), "little")

@@ -1,0 +1,134 @@
+"""One pass over all files: the facts of each, in a few flat arrays. Knows no check."""
+
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from sys import intern
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.doctor.image_facts import THUMB_PX, ImageFacts, read_image
+from engine.data.doctor.listing import Listed, Listing
+from engine.data.doctor.mask_facts import MaskFacts, read_mask
+
+AT_ONCE = 256  # samples that wait for a thread; all of them would cost memory
+ENTRY = np.dtype(
+    [("file", "i4"), ("value", "i8"), ("count", "i8"), ("rim", "i8"), ("ramp", "i8")]
+)  # one value of one mask
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What is known of n samples; the arrays about images are empty where there are no files.
+
+    mask_problems, image_problems: sample -> why it cannot be read. forms: of each mask's pixels.
+    mask_sizes, image_sizes: (n, 2) h, w. entries: (k,) of ENTRY, by file. palettes: those that occur;
+    palette_of: (n,) index into them, -1 for none. modes: of the images' pixels. is_turned: EXIF swaps
+    h and w. sha256: (n, 32). dhash: (n,) uint64.
+    thumbs: (n, 32, 32) uint8.
+    """
+
+    listing: Listing
+    mask_problems: dict[int, str]
+    forms: list[str]
+    mask_sizes: NDArray[np.int64]
+    num_values: NDArray[np.int64]
+    entries: NDArray
+    palettes: list[bytes]
+    palette_of: NDArray[np.int64]
+    image_problems: dict[int, str]
+    modes: list[str]
+    image_sizes: NDArray[np.int64]
+    is_turned: NDArray[np.bool_]
+    sha256: NDArray[np.uint8]
+    dhash: NDArray[np.uint64]
+    thumbs: NDArray[np.uint8]
+
+    @cached_property
+    def is_broken(self) -> NDArray[np.bool_]:
+        """(n,) samples that no reader gives: damaged, or image and mask of different sizes."""
+        broken = np.zeros(len(self.listing.samples), bool)
+        if self.listing.has_files:
+            turned = self.is_turned & (self.mask_sizes[:, ::-1] == self.image_sizes).all(1)
+            broken = (self.mask_sizes != self.image_sizes).any(1) & ~turned
+        broken[[*self.image_problems, *self.mask_problems]] = True
+        return broken
+
+    def counts_of(self, i: int) -> dict[int, int]:
+        """Value -> pixels of one mask; nothing where it cannot be read."""
+        start, end = np.searchsorted(self.entries["file"], [i, i + 1])
+        own = self.entries[start:end]
+        return dict(zip(own["value"].tolist(), own["count"].tolist(), strict=True))
+
+
+def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
+    """Read every mask and image once, with a thread a core."""
+    n = len(listing.samples)
+    num_images = n if listing.has_files else 0
+    facts = Facts(
+        listing=listing,
+        mask_problems={},
+        forms=[],
+        mask_sizes=np.zeros((n, 2), np.int64),
+        num_values=np.zeros(n, np.int64),
+        entries=np.zeros(0, ENTRY),
+        palettes=[],
+        palette_of=np.full(n, -1, np.int64),
+        image_problems={},
+        modes=[],
+        image_sizes=np.zeros((num_images, 2), np.int64),
+        is_turned=np.zeros(num_images, bool),
+        sha256=np.zeros((num_images, 32), np.uint8),
+        dhash=np.zeros(num_images, np.uint64),
+        thumbs=np.zeros((num_images, THUMB_PX, THUMB_PX), np.uint8),
+    )
+    entries = bytearray()  # grows in one piece: many small arrays would keep the heap from shrinking
+    palettes: dict[bytes, int] = {}
+    for i, (mask, image) in enumerate(_read_all(listing.samples)):
+        _keep_mask(facts, i, mask, entries, palettes)
+        if image:
+            _keep_image(facts, i, image)
+        progress(i + 1, n)
+    facts.palettes.extend(palettes)
+    return replace(facts, entries=np.frombuffer(entries, ENTRY))
+
+
+def _read_all(samples: list[Listed]) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    with ThreadPoolExecutor(cores) as pool:  # decoding and counting run outside the interpreter lock
+        for start in range(0, len(samples), AT_ONCE):
+            yield from pool.map(_read, samples[start : start + AT_ONCE])
+
+
+def _read(sample: Listed) -> tuple[MaskFacts, ImageFacts | None]:
+    return read_mask(sample), read_image(sample.image) if sample.image else None
+
+
+def _keep_mask(facts: Facts, i: int, mask: MaskFacts, entries: bytearray, palettes: dict[bytes, int]) -> None:
+    facts.forms.append(intern(mask.form))
+    if mask.problem:
+        facts.mask_problems[i] = mask.problem
+        return
+    facts.mask_sizes[i] = mask.size
+    facts.num_values[i] = mask.num_values
+    rows = np.zeros(len(mask.values), ENTRY)
+    rows["file"], rows["value"], rows["count"] = i, mask.values, mask.counts
+    rows["rim"], rows["ramp"] = mask.rims, mask.ramps
+    entries += rows.tobytes()
+    if mask.palette:
+        facts.palette_of[i] = palettes.setdefault(mask.palette, len(palettes))
+
+
+def _keep_image(facts: Facts, i: int, image: ImageFacts) -> None:
+    facts.modes.append(intern(image.mode))
+    if image.problem:
+        facts.image_problems[i] = image.problem
+        return
+    facts.image_sizes[i] = image.size
+    facts.is_turned[i] = image.is_turned
+    facts.sha256[i] = np.frombuffer(image.sha256, np.uint8)
+    facts.dhash[i] = image.dhash
+    facts.thumbs[i] = image.thumb

@@ -1,0 +1,165 @@
+"""From what a mask file holds to label ids: as they are, through a table, from colours, or black and white.
+
+A mapping is called with the stored mask and the file's path, which is for messages only; it gives (h, w)
+uint8. Its `identity` is what it adds to the fingerprint of a data set. Knows nothing of folders.
+"""
+
+from collections.abc import Mapping as Dictionary
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.sample import DataError, Palette, first_few
+
+Labels = NDArray[np.uint8]
+
+
+class Mapping(Protocol):
+    """(stored mask, its file) -> (h, w) uint8 of class ids and the ignore index."""
+
+    def __call__(self, stored: NDArray, path: Path) -> Labels: ...
+
+    def identity(self) -> str: ...
+
+
+@dataclass(frozen=True)
+class SameIds:
+    """The file holds the label ids themselves."""
+
+    num_classes: int
+    ignore_index: int
+
+    def __call__(self, stored: NDArray, path: Path) -> Labels:
+        _require_ids(stored, path)
+        outside = _values_outside(stored, (*range(self.num_classes), self.ignore_index))
+        if outside:
+            raise DataError(
+                f"{path} holds label ids {first_few(outside)}, outside the {self.num_classes} "
+                f"classes of the recipe (0..{self.num_classes - 1}, void {self.ignore_index}). "
+                "Name every class in data.classes, or set data.ignore_index to the id of void."
+            )
+        return stored
+
+    def identity(self) -> str:
+        return ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """The file holds ids of its own; `pairs` are (id in the file, label id), others are an error."""
+
+    pairs: tuple[tuple[int, int], ...]
+    layout: str  # for messages
+
+    @classmethod
+    def of(cls, layout: str, labels: Dictionary[int, int]) -> "Table":
+        return cls(tuple(sorted(labels.items())), layout)
+
+    def __call__(self, stored: NDArray, path: Path) -> Labels:
+        _require_ids(stored, path)
+        outside = _values_outside(stored, tuple(id for id, _ in self.pairs))
+        if outside:
+            raise DataError(
+                f"{path} holds ids {first_few(outside)}, which {self.layout} masks do not have. Is data.root "
+                "the data set itself, or a copy with other ids? For those there is data.format=folder."
+            )
+        return _table_of_bytes(self.pairs).take(stored)
+
+    def identity(self) -> str:
+        return repr(self.pairs)
+
+
+@dataclass(frozen=True)
+class BlackAndWhite:
+    """The file holds class 1 as 255 or as 1, class 0 as 0, in one channel or in three equal ones."""
+
+    def __call__(self, stored: NDArray, path: Path) -> Labels:
+        if stored.ndim == 3 and (stored[..., :3] == stored[..., :1]).all():
+            stored = stored[..., 0]
+        if stored.dtype == np.bool_:
+            stored = stored.astype(np.uint8)
+        if stored.ndim != 2 or stored.dtype != np.uint8:
+            raise DataError(f"{path} is no black and white mask: it decodes to {stored.shape} with colours.")
+        outside = _values_outside(stored, (0, 1, 255))
+        if outside:
+            raise DataError(
+                f"{path} is no black and white mask: beside 0, 1 and 255 it holds {first_few(outside)}. "
+                "Soft edges come from resizing or from JPEG; save it as PNG with 0 and 255 alone. "
+                "Of other ids say data.folder.values=ids."
+            )
+        return (stored > 0).view(np.uint8)
+
+    def identity(self) -> str:
+        return "black and white"
+
+
+@dataclass(frozen=True)
+class Colours:
+    """The file holds colours, (h, w, 3); `labels[i]` is the label id of `colours[i]`."""
+
+    colours: Palette
+    labels: tuple[int, ...]
+
+    def __call__(self, stored: NDArray, path: Path) -> Labels:
+        codes = stored[..., 0].astype(np.uint32)  # (h, w): 0xRRGGBB
+        for channel in (1, 2):
+            codes = (codes << 8) | stored[..., channel]
+        places = _places_of_colours(self.colours).take(codes)  # (h, w): 0 is unknown, else place + 1
+        if not places.all():
+            strange, counts = np.unique(codes[places == 0], return_counts=True)
+            most = [
+                tuple(int(code) >> shift & 255 for shift in (16, 8, 0))
+                for code in strange[(-counts).argsort()]
+            ]
+            raise DataError(
+                f"{path} holds {len(most)} colours of no class, in {counts.sum()} pixels, most often first: "
+                f"{first_few(most)}. Give each class its colour in data.classes, and those of void in "
+                "data.folder.void_colours; many rare colours are soft edges from resizing or from JPEG."
+            )
+        return np.array((0, *self.labels), np.uint8).take(places)
+
+    def identity(self) -> str:
+        return repr((self.colours, self.labels))
+
+
+def _require_ids(stored: NDArray, path: Path) -> None:
+    if stored.ndim != 2 or stored.dtype != np.uint8:
+        raise DataError(
+            f"{path} is no mask of ids (palette or 8-bit grey PNG): it decodes to {stored.shape}."
+        )
+
+
+def _values_outside(stored: NDArray, known: tuple[int, ...]) -> list[int]:
+    """The values of an (h, w) uint8 mask that are not `known`, sorted."""
+    flags = _is_known(known)
+    if flags.take(stored).all():
+        return []
+    return [value for value in np.unique(stored).tolist() if not flags[value]]
+
+
+@lru_cache
+def _is_known(known: tuple[int, ...]) -> NDArray[np.bool_]:
+    flags = np.zeros(256, bool)
+    flags[list(known)] = True
+    return flags
+
+
+@lru_cache
+def _table_of_bytes(pairs: tuple[tuple[int, int], ...]) -> NDArray[np.uint8]:
+    table = np.zeros(256, np.uint8)
+    for id, label in pairs:
+        table[id] = label
+    return table
+
+
+@lru_cache(maxsize=2)
+def _places_of_colours(colours: Palette) -> NDArray[np.uint8]:
+    """(2 ** 24,) by 0xRRGGBB; the system gives memory only to the pages that are touched."""
+    table = np.zeros(1 << 24, np.uint8)
+    for place, (r, g, b) in enumerate(colours, start=1):
+        table[r << 16 | g << 8 | b] = place
+    return table

@@ -1,0 +1,116 @@
+"""python -m engine.doctor RECIPE [key.path=value ...]: what is wrong with the data, and what mends it."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+EXAMPLES = """
+examples:
+  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=data/VOCdevkit/VOC2012
+  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=... --out doctor.json
+  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=mine --fix mine_mended      a mended copy
+  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=mine --show augment         what training sees
+
+docs/doctor.md has every check: what it sees, why it hurts, what mends it.
+"""
+SAMPLES_SHOWN = 6
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done; 2 findings that would spoil training, or the input is wrong."""
+    parser = new_parser("doctor", "Check the images and masks of a recipe before training on them.", EXAMPLES)
+    parser.add_argument("recipe", help="a recipe file; its data section says what is checked")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
+    )
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the findings as JSON to a new file")
+    parser.add_argument(
+        "--fix", type=Path, metavar="DIR", help="write a mended copy of the data to a new folder"
+    )
+    parser.add_argument(
+        "--show",
+        choices=["augment"],
+        help="instead of checking: a picture of augmented samples, <recipe>-augment.png or --out FILE",
+    )
+    return run_command(parser, doctor, argv)
+
+
+def doctor(arguments: argparse.Namespace) -> int:
+    """Read, check, print; write what was asked for."""
+    from rich.console import Console
+
+    from engine.data import DataError
+    from engine.data.doctor import examine, list_samples_of
+    from engine.recipe import load_recipe
+    from engine.reporting.console import counted
+    from engine.reporting.doctor import print_diagnosis
+    from engine.run_folder import write_json
+
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    out: Path | None = arguments.out or (Path(f"{recipe.name}-augment.png") if arguments.show else None)
+    if out and out.exists():
+        raise DataError(f"{out} is there already, and nothing is overwritten. Type --out=<a new file>.")
+    if out and not out.absolute().parent.is_dir():
+        raise DataError(f"--out {out}: there is no folder {out.absolute().parent}.")
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if arguments.show:
+        _show_augment(recipe, out, counted(console, "counting labels"))
+        console.print(f"written: {out}")
+        return 0
+    examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
+    print_diagnosis(console, examination.diagnosis)
+    if out:
+        write_json(out, examination.diagnosis.to_dict())
+        console.print(f"written: {out}")
+    if arguments.fix:
+        return _fix(examination, recipe, arguments, console)
+    return 2 if examination.diagnosis.spoils else 0
+
+
+def _show_augment(recipe, out: Path, progress) -> None:
+    """A few samples of the training split, as stored and as the first epochs see them."""
+    import numpy as np
+    import torch
+
+    from engine.data import open_split
+    from engine.data.augment import Augment
+    from engine.data.batches import TrainBatches
+    from engine.data.class_counts import count_classes
+    from engine.data.mixing import Mixing
+    from engine.data.order import SampleOrder
+    from engine.reporting.augment_sheet import augment_sheet
+
+    train = open_split(recipe.data, recipe.data.train)
+    counts = count_classes(train, progress) if recipe.augment.copy_paste else None
+    mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
+    augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    order = SampleOrder(len(train), 1, recipe.seed)
+    batches = TrainBatches(train, order, augment, torch.device("cpu"), workers=0, mixing=mixing)
+    rows = np.linspace(0, len(train) - 1, min(SAMPLES_SHOWN, len(train)), dtype=int)
+    augment_sheet(batches, rows.tolist()).save(out)
+
+
+def _fix(examination, recipe, arguments: argparse.Namespace, console) -> int:
+    """Write the copy, then look at it with the same eyes: what is left decides the exit code."""
+    from engine.data.doctor import examine, list_samples_of
+    from engine.data.doctor.fix import write_fixed_copy
+    from engine.reporting.console import counted
+    from engine.reporting.doctor import findings_table, verdict
+
+    root = Path(recipe.data.root or ".").expanduser()
+    facts, meaning = examination.facts, examination.meaning
+    for line in write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying")):
+        console.print(line)
+    mended = recipe.data.model_copy(update={"root": str(arguments.fix)})
+    diagnosis = examine(list_samples_of(mended), counted(console, "reading the copy")).diagnosis
+    if diagnosis.findings:
+        console.print(findings_table(diagnosis.findings))
+    console.print(verdict(diagnosis))
+    console.print(f"Written: {arguments.fix}. Train on it with data.root={arguments.fix}")
+    return 2 if diagnosis.spoils else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

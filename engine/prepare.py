@@ -1,0 +1,173 @@
+"""python -m engine.prepare voc2012 | coco2017 | pack: public data sets, and data as one file."""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+LISTING = """
+  voc2012    PASCAL VOC 2012 and the masks of SBD, with the list trainaug (3.4 GB to download)
+  coco2017   COCO 2017: photos, instances and stuff maps (21 GB to download)
+  pack       the splits of a recipe as one file, checked by SHA-256
+"""
+ABOUT_DOWNLOADS = """
+What is there already is checked and stays; the same command after a stop goes on where it was. An archive
+that cannot be fetched from here can be placed by hand in <root>/archives, or below an address of your own
+(--mirror).
+"""
+
+
+EXAMPLES_OF_PACK = """
+examples:
+  python -m engine.prepare pack recipes/b2_ce_dice.yaml --out voc.h5 data.root=data/VOCdevkit/VOC2012
+  python -m engine.prepare pack recipes/b2_ce_dice.yaml --out voc.h5 --layout decoded --shard-size 2GB
+  python -m engine.run recipes/b2_ce_dice.yaml data.format=packed data.root=voc.h5
+"""
+UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the input is wrong, 1 a server or the network failed, or it was stopped."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[argv[0]](argv[1:])
+    parser = new_parser(
+        "prepare",
+        "Bring data into the layout that recipes read.",
+        f"{LISTING}\npython -m engine.prepare WHAT --help",
+    )
+    parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
+    return run_command(parser, lambda arguments: SUBCOMMANDS[arguments.what](["--debug"]), argv)
+
+
+def voc2012(argv: list[str]) -> int:
+    """Download VOC2012 and SBD, write the masks of SBD and the list trainaug."""
+    parser = _download_parser("voc2012", "Download PASCAL VOC 2012 and SBD.", "data/VOCdevkit/VOC2012")
+
+    def body(arguments: argparse.Namespace) -> int:
+        from engine.data.voc2012 import prepare_voc2012
+
+        return _prepare(prepare_voc2012, arguments)
+
+    return run_command(parser, body, argv)
+
+
+def coco2017(argv: list[str]) -> int:
+    """Download COCO 2017."""
+    parser = _download_parser("coco2017", "Download COCO 2017.", "data/coco")
+
+    def body(arguments: argparse.Namespace) -> int:
+        from engine.data.coco2017 import prepare_coco2017
+
+        return _prepare(prepare_coco2017, arguments)
+
+    return run_command(parser, body, argv)
+
+
+def _download_parser(name: str, what: str, root: str) -> argparse.ArgumentParser:
+    parser = new_parser(f"prepare {name}", what, ABOUT_DOWNLOADS)
+    parser.add_argument(
+        "--root",
+        type=Path,
+        default=Path(root),
+        metavar="DIR",
+        help=f"the folder of the data set itself, for data.root in recipes (default {root})",
+    )
+    parser.add_argument(
+        "--mirror", metavar="URL", help="fetch each archive from URL/<its name> instead of its home"
+    )
+    return parser
+
+
+def _prepare(prepare: Callable, arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from engine.data.preparation import Preparation
+    from engine.reporting.transfers import tracked
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    prepare(
+        Preparation(
+            arguments.root.expanduser(),
+            lambda what, unit: tracked(console, what, unit),
+            lambda line: console.print(line, markup=False),
+            arguments.mirror,
+        )
+    )
+    return 0
+
+
+def pack(argv: list[str]) -> int:
+    """Pack the splits of a recipe."""
+    parser = new_parser(
+        "prepare pack",
+        "Write the splits that a recipe names (train, val, select) as one file, or as shards. Every image is "
+        "decoded on the way, so a damaged one is found now.",
+        EXAMPLES_OF_PACK,
+    )
+    parser.add_argument("recipe", type=Path, help="a recipe file")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="values that the recipe gets")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as voc.h5")
+    parser.add_argument(
+        "--layout",
+        choices=["encoded", "decoded"],
+        default="encoded",
+        help="encoded: as small as the files (default); decoded: raw pixels, read without decoding",
+    )
+    parser.add_argument(
+        "--shard-size",
+        type=_num_bytes,
+        metavar="SIZE",
+        help="several files of at most this, such as 2GB; data.root is still what --out says",
+    )
+    parser.add_argument("--overwrite", action="store_true", help="replace a pack of this name")
+    return run_command(parser, _pack, argv)
+
+
+SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {"voc2012": voc2012, "coco2017": coco2017, "pack": pack}
+
+
+def _pack(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from engine.data import open_split
+    from engine.data.pack import require_new, write_pack
+    from engine.data.packed import read_shards
+    from engine.recipe import load_recipe
+    from engine.reporting.console import counted
+
+    out = arguments.out.expanduser()
+    require_new(out, arguments.overwrite)
+    data = load_recipe(arguments.recipe, arguments.overrides).data
+    splits = {
+        name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name
+    }
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    paths = write_pack(
+        splits,
+        out,
+        arguments.layout,
+        arguments.shard_size,
+        arguments.overwrite,
+        lambda what: counted(console, what),
+    )
+    read_shards(out)  # as a run will
+    for path in paths:
+        console.print(f"written: {path}  {path.stat().st_size / 1e6:,.1f} MB", markup=False)
+    counts = ", ".join(f"{name} {len(dataset)}" for name, dataset in splits.items())
+    console.print(f"{counts} images. To train on it: data.format=packed data.root={out}", markup=False)
+    return 0
+
+
+def _num_bytes(text: str) -> int:
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", text.strip(), re.IGNORECASE)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"{text!r} is no size; type a number and its unit, such as 2GB")
+    return int(float(found[1]) * UNITS[found[2].upper()])
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,83 @@
+"""The doctor at the start of a run: it stops what would be wasted, and sees each state of the data once."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from rich.console import Console
+
+from engine import __version__
+from engine.data import DataError
+from engine.data.doctor import Diagnosis, Listing, examine, list_samples_of
+from engine.data.doctor.findings import NOTE, SPOILS
+from engine.recipe import Recipe
+from engine.reporting.console import counted
+from engine.reporting.doctor import findings_table, verdict
+from engine.run_folder import write_json
+from engine.training.distributed import Process, any_process
+
+CACHE = ".doctor"  # in output.dir: one JSON file for each state of a data set
+
+
+def check_data(recipe: Recipe, process: Process, console: Console) -> Diagnosis | None:
+    """Examine the data of a recipe; None where `data.doctor` is off, for drawn scenes and beside rank 0.
+
+    Raises:
+        DataError: training would be wasted, in every process.
+    """
+    if recipe.data.doctor == "off" or recipe.data.format == "synthetic":
+        return None
+    diagnosis, problem = None, ""
+    if process.is_main:
+        listing = list_samples_of(recipe.data)
+        if listing.refused:  # the readers' own words, which no doctor turns off
+            problem = "\n".join(dict.fromkeys(listing.refused.values()))
+        else:
+            diagnosis = _cached(listing, recipe, console)
+            problem = _tell(diagnosis, console)
+    if any_process(process, bool(problem)):
+        raise DataError(problem or "The data cannot be trained on; the first process says why.")
+    return diagnosis
+
+
+def _tell(diagnosis: Diagnosis, console: Console) -> str:
+    """Print what matters; why training must not start, or nothing."""
+    worth_saying = [found for found in diagnosis.findings if found.severity != NOTE]
+    if worth_saying:
+        console.print(findings_table(worth_saying))
+    console.print(f"Doctor: {verdict(diagnosis)}")
+    worst = [f"{f.check}: {f.what}. Remedy: {f.remedy}" for f in worth_saying if f.severity == SPOILS]
+    if not worst:
+        return ""
+    lines = ["The data would spoil this training.", *worst, "Type data.doctor=off to train all the same."]
+    return "\n  ".join(lines)
+
+
+def _cached(listing: Listing, recipe: Recipe, console: Console) -> Diagnosis:
+    path = Path(recipe.output.dir).expanduser() / CACHE / f"{fingerprint(listing)}.json"
+    try:
+        return Diagnosis.from_dict(json.loads(path.read_bytes()))
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
+        pass
+    diagnosis = examine(listing, counted(console, "doctor")).diagnosis
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_json(path, diagnosis.to_dict())
+    return diagnosis
+
+
+def fingerprint(listing: Listing) -> str:
+    """Of all that the doctor looks at, without reading a file: names, sizes and times of change."""
+    digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
+    digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
+    digest.update(f"{listing.mapping.identity()} {listing.has_known_colours}".encode())
+    for split, indices in listing.splits.items():
+        digest.update(f"{split} {indices.tolist()}".encode())
+    for sample in listing.samples:
+        digest.update(f"{sample.id}\n".encode())
+        for file in filter(None, (sample.image, sample.mask)):
+            try:
+                state = file.stat()
+                digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
+            except OSError as error:  # a link to nowhere, which the doctor will name
+                digest.update(f"{file} {error.errno}\n".encode())
+    return digest.hexdigest()

@@ -1,0 +1,115 @@
+"""Class imbalance in a training: counts the labels, and does with the counts what the recipe says.
+
+Class weights that the recipe asks for by the name of a scheme become numbers here, so that losses need not
+know of data, and the recipe that is saved trains the same without a scan.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from engine.data.class_counts import ClassCounts, CountsFile, count_classes
+from engine.data.class_weights import SCHEMES, class_weights
+from engine.data.order import SampleOrder, WeightedOrder
+from engine.data.rare_classes import RARE_SHARE, image_probabilities, rare_classes
+from engine.data.sample import Dataset
+from engine.recipe import Recipe
+from engine.training.distributed import Process, any_process, sum_in_place
+
+MOST_NAMED = 12  # rare classes that are named, of as many as there are
+
+
+def count_labels(
+    train: Dataset, root: str | None, process: Process, progress: Callable[[int, int], None], keep: bool
+) -> tuple[ClassCounts, list[str]]:
+    """The class counts of the training split, kept from before or by a scan; and notes for the user.
+
+    Args:
+        train: a split.
+        root: `data.root`, where the counts are kept; None: nowhere.
+        process: each scans its share of the images, and all get the whole.
+        progress: called with (done, total).
+        keep: whether a new scan may be written down.
+
+    Raises:
+        DataError: labels that cannot be read.
+    """
+    file = CountsFile(Path(root).expanduser(), train) if root is not None else None
+    counts = file.read() if file else None
+    if any_process(process, counts is None):  # machines need not see the same disk
+        counts = count_classes(train, progress, process.rank, process.world_size)
+        counts = _summed(counts, process)
+        if file and keep and process.is_main:
+            try:
+                file.write(counts)
+            except OSError as error:
+                why = f"not kept in {file.path.parent}, {error.strerror}"
+                return counts, [f"class counts: {why}; each start counts the labels again"]
+    assert counts is not None
+    return counts, []
+
+
+def with_numbers(
+    recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]
+) -> tuple[Recipe, list[str]]:
+    """The recipe with numbers where it named schemes of class weights, and a note on each."""
+    terms, notes = [], []
+    for term in recipe.loss:
+        scheme = getattr(term, "class_weights", None)
+        if isinstance(scheme, str) and scheme in SCHEMES:
+            weights = class_weights(scheme, counts)
+            term = term.model_copy(update={"class_weights": weights})
+            notes.append(f"class weights of {term.name} ({scheme}): {_told(weights, counts, class_names)}")
+        terms.append(term)
+    return recipe.model_copy(update={"loss": terms}), notes
+
+
+def training_order(recipe: Recipe, counts: ClassCounts) -> tuple[SampleOrder, list[str]]:
+    """The order that `data.sampler` asks for, and a note where it is not the plain one."""
+    num_samples, batch = len(counts.void), recipe.train.batch
+    if recipe.data.sampler == "uniform":
+        return SampleOrder(num_samples, batch, recipe.seed), []
+    probabilities = image_probabilities(counts)
+    times = num_samples * probabilities
+    note = f"sampler rare: an image comes {times.min():.2g} to {times.max():.2g} times an epoch"
+    return WeightedOrder.of(probabilities, batch, recipe.seed), [note]
+
+
+def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:
+    """Names the rare classes and the remedies that the recipe does not use; nothing where there are none."""
+    rare = rare_classes(counts)
+    weighable = [place for place, term in enumerate(recipe.loss) if hasattr(term, "class_weights")]
+    remedies = []
+    if recipe.data.sampler == "uniform":
+        remedies.append(
+            "  draw their images more often: data.sampler=rare, in a recipe `data: {sampler: rare}`"
+        )
+    if all(recipe.loss[place].class_weights == "none" for place in weighable):
+        line = "`loss: [{name: cross_entropy, class_weights: median}, ...]`"
+        override = f"loss.{weighable[0]}.class_weights=median, " if weighable else ""
+        remedies.append(f"  let their pixels count more:  {override}in a recipe {line}")
+    if not rare or not remedies:
+        return []
+    named = [f"{class_names[id]} {100 * share:.2g} %" for id, share in rare[:MOST_NAMED]]
+    more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
+    present = int((counts.shares > 0).sum())
+    return [
+        f"{len(rare)} of the {present} classes present have under {100 * RARE_SHARE:g} % of the labelled "
+        f"training pixels: {', '.join(named)}{more}. Remedies:",
+        *remedies,
+    ]
+
+
+def _summed(counts: ClassCounts, process: Process) -> ClassCounts:
+    arrays = [torch.from_numpy(array).to(process.device) for array in (counts.pixels, counts.void)]
+    sum_in_place(process, arrays)
+    pixels, void = (array.cpu().numpy() for array in arrays)
+    return ClassCounts(pixels, void)
+
+
+def _told(weights: list[float], counts: ClassCounts, class_names: tuple[str, ...]) -> str:
+    present = counts.shares > 0
+    found = [f"{name} {weights[id]:.3g}" for id, name in enumerate(class_names) if present[id]]
+    absent = [name for id, name in enumerate(class_names) if not present[id]]
+    return ", ".join(found) + (f"; 1 for those without a pixel: {', '.join(absent)}" if absent else "")

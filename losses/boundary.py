@@ -1,0 +1,67 @@
+"""Cross-entropy near boundaries, weighted by distance (U-Net: Ronneberger et al. 2015, arXiv 1505.04597).
+
+U-Net's weight map is a class weight plus w0 exp(-d^2 / (2 sigma^2)). Here the second part is a term by
+itself; its weight in the recipe is w0. U-Net's d adds the distances to the two nearest cells; here it is the
+distance to the nearest pixel of another class, so it works for any number of classes.
+
+Void is no class, and neither is what lies outside the image: a region that ends there has no boundary there.
+But a class is seen across a void seam, such as VOC's, if it is near enough.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from losses.statistics import Reduce, identity, ratio_of_sums
+
+
+def boundary(
+    logits: Tensor, labels: Tensor, ignore_index: int, sigma_px: float = 5.0, reduce: Reduce = identity
+) -> Tensor:
+    """The mean of -log p(label), weighted by `boundary_weights`; 0 where no two classes come near each other.
+
+    Args:
+        logits: (B, C, H, W), float32 or float64.
+        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises IndexError on the CPU
+            and trips a device assertion on CUDA.
+        sigma_px: how far from a boundary pixels count, in pixels of the labels, 1 or above.
+        reduce: sums over all processes.
+    """
+    costs = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
+    weights = boundary_weights(labels, ignore_index, sigma_px, costs.dtype)
+    return ratio_of_sums((weights * costs).sum(), weights.sum(), reduce)
+
+
+@torch.no_grad()
+def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: torch.dtype) -> Tensor:
+    """(B, H, W): exp(-d^2 / (2 sigma_px^2)), where d is the distance to the nearest pixel of another class.
+
+    d counts steps to any of the 8 neighbours, and the weight is 0 beyond 3 sigma_px, and where void.
+
+    Args:
+        labels: (B, H, W), int64.
+    """
+    valid = labels != ignore_index
+    ids = torch.stack([labels, -labels], 1).float()  # (B, 2, H, W)
+    highest = ids.masked_fill(~valid.unsqueeze(1), -math.inf)
+    weights = torch.zeros(labels.shape, dtype=dtype, device=labels.device)
+    for distance_px in range(1, int(3 * sigma_px) + 1):
+        highest = F.max_pool2d(highest, 3, stride=1, padding=1)  # the square of side 2 distance_px + 1
+        other_class = (highest > ids).any(1) & valid  # a higher id in reach, or a lower one
+        weights = weights.maximum(other_class.to(dtype) * math.exp(-((distance_px / sigma_px) ** 2) / 2))
+    return weights
+
+
+class Boundary(nn.Module):
+    """`boundary` with its options bound."""
+
+    def __init__(self, ignore_index: int, sigma_px: float = 5.0):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.sigma_px = sigma_px
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return boundary(logits, labels, self.ignore_index, self.sigma_px, reduce)

@@ -1,0 +1,54 @@
+"""Focal loss (Lin et al. 2017, arXiv 1708.02002), of the softmax where the paper has a sigmoid a class."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from losses.statistics import Reduce, identity, pixel_weights, ratio_of_sums
+
+
+def focal(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    gamma: float = 2.0,
+    class_weights: Tensor | None = None,
+    reduce: Reduce = identity,
+) -> Tensor:
+    """The mean of -(1 - p)^gamma log p over the pixels that are not void, p the probability of the label.
+
+    Each pixel counts by the weight of its class, in the mean's denominator too: with gamma 0 this is
+    `cross_entropy`. 0 if all pixels are void.
+
+    Args:
+        logits: (B, C, H, W), float32 or float64.
+        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises IndexError on the CPU
+            and trips a device assertion on CUDA.
+        gamma: 0 or above; the higher, the less pixels count that are nearly right.
+        class_weights: (C,), not negative; the paper's alpha.
+        reduce: sums over all processes.
+    """
+    surprise = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
+    tiny = torch.finfo(surprise.dtype).tiny  # at p = 1 the slope of a power below 1 is infinite
+    doubt = -torch.expm1(-surprise).clamp(max=-tiny)  # 1 - p, without the digits that 1 - exp() loses
+    weight = pixel_weights(labels, ignore_index, class_weights, surprise.dtype)
+    return ratio_of_sums((weight * doubt**gamma * surprise).sum(), weight.sum(), reduce)
+
+
+class Focal(nn.Module):
+    """`focal` with its options bound."""
+
+    class_weights: Tensor | None
+
+    def __init__(self, ignore_index: int, gamma: float = 2.0, class_weights: Sequence[float] | None = None):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.gamma = gamma
+        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return focal(logits, labels, self.ignore_index, self.gamma, self.class_weights, reduce)

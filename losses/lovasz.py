@@ -1,0 +1,64 @@
+"""Lovasz-softmax (Berman et al. 2018, arXiv 1705.08790): the convex extension of 1 - IoU of each class."""
+
+import torch
+from torch import Tensor, nn
+
+from losses.overlap import class_maps, mean_over_groups
+from losses.statistics import Reduce, identity
+
+
+def lovasz(
+    logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity, *, per_image: bool = False
+) -> Tensor:
+    """The Lovasz extension of 1 - IoU, averaged over the classes with a label; 0 if all pixels are void.
+
+    A pixel's error for a class is 1 - p where that is its label, and p elsewhere. With the pixels in falling
+    order of error, each costs its error times what 1 - IoU grows by when it too becomes wrong.
+
+    Args:
+        logits: (B, C, H, W), float32 or float64.
+        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
+            CPU and trips a device assertion on CUDA.
+        reduce: sums over all processes. Not exact for the batch as a whole, since an order over all pixels is
+            no sum: each process takes its own images, and the mean is over the processes that have a label.
+            Exact with `per_image`.
+        per_image: order and IoU are of each image by itself, and then the mean of the images with a label.
+    """
+    num_groups = len(labels) if per_image else 1
+    valid = (labels != ignore_index).reshape(num_groups, -1)  # (G, P)
+    costs, present = [], []
+    for p, own in zip(*(maps.unbind(1) for maps in class_maps(logits, labels, ignore_index)), strict=True):
+        p, own = p.reshape(num_groups, -1), own.reshape(num_groups, -1)  # (G, P)
+        errors = torch.where(own, 1 - p, p)  # 0 where void
+        costs.append((errors * _growth(errors, own, valid)).sum(1))
+        present.append(own.any(1))
+    return mean_over_groups(torch.stack(costs, 1), torch.stack(present, 1), reduce)
+
+
+@torch.no_grad()
+def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
+    """(G, P): what 1 - IoU grows by when each pixel becomes wrong after all those of greater error.
+
+    The differences are written out: subtracting two values of 1 - IoU of a million pixels leaves no digits.
+    """
+    order = errors.masked_fill(~valid, -1.0).argsort(1, descending=True)  # void after all others
+    own = own.gather(1, order)
+    num_missed = own.cumsum(1)  # int64, so counts are exact, and CUDA has a fixed order
+    num_own = num_missed[:, -1:]
+    num_wrong = torch.arange(1, own.shape[1] + 1, device=own.device)
+    union = (num_own + num_wrong - num_missed).to(errors.dtype)
+    growth = torch.where(own, 1 / union, (num_own - num_missed) / (union * (union - 1)).clamp(min=1))
+    return torch.zeros_like(errors).scatter_(1, order, growth)
+
+
+class Lovasz(nn.Module):
+    """`lovasz` with its options bound."""
+
+    def __init__(self, ignore_index: int, per_image: bool = False):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.per_image = per_image
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return lovasz(logits, labels, self.ignore_index, reduce, per_image=self.per_image)

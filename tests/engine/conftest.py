@@ -1,0 +1,119 @@
+"""A server on loopback that behaves, or does not, as its plan says."""
+
+import os
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How one request is answered; the defaults are those of a good server."""
+
+    status: int = 200
+    body: bytes | None = None  # None: the file's own bytes
+    cut: int | None = None  # bytes after which the connection closes
+    claim: int | None = 0  # added to the true Content-Length; None: no such header
+    ranges: bool = True  # does it know Range?
+    shift: int = 0  # added to the start of the range that is sent
+    etag: str | None = '"v1"'
+    location: str | None = None
+    slow_s: float = 0.0  # between pieces of 64 KiB
+
+
+class Loopback:
+    """Files by name; a plan of replies by name, of which the last one repeats; and what was asked for."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+        self.plan: dict[str, list[Reply]] = {}
+        self.requests: list[tuple[str, dict[str, str]]] = []
+        self.url = ""
+
+    def reply_to(self, name: str) -> Reply:
+        plan = self.plan.get(name, [Reply() if name in self.files else Reply(status=404)])
+        return plan.pop(0) if len(plan) > 1 else plan[0]
+
+    def ranges(self) -> list[str | None]:
+        """The Range header of each request."""
+        return [headers.get("Range") for _, headers in self.requests]
+
+
+def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            name = self.path.rpartition("/")[2]
+            loopback.requests.append((name, dict(self.headers.items())))
+            reply = loopback.reply_to(name)
+            if reply.status in (301, 302):
+                self.send_response(reply.status)
+                self.send_header("Location", reply.location or "")
+                self.end_headers()
+            elif reply.status != 200:
+                self.send_error(reply.status)
+            else:
+                self._send(reply, loopback.files[name] if reply.body is None else reply.body)
+
+        def _send(self, reply: Reply, body: bytes) -> None:
+            wanted = self.headers.get("Range", "") if reply.ranges else ""
+            if self.headers.get("If-Range", reply.etag) != reply.etag:
+                wanted = ""  # another version: all of it
+            start = int(wanted.removeprefix("bytes=").rstrip("-")) + reply.shift if wanted else 0
+            if start >= len(body) > 0:
+                self.send_response(416)
+                self.send_header("Content-Range", f"bytes */{len(body)}")
+                self.end_headers()
+                return
+            self.send_response(206 if wanted else 200)
+            if wanted:
+                self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
+            if reply.claim is not None:
+                self.send_header("Content-Length", str(len(body) - start + reply.claim))
+            if reply.etag:
+                self.send_header("ETag", reply.etag)
+            self.end_headers()
+            rest = body[start:][: reply.cut]
+            with suppress(ConnectionError):  # the client may leave
+                for first in range(0, len(rest), 1 << 16):
+                    self.wfile.write(rest[first : first + (1 << 16)])
+                    time.sleep(reply.slow_s)
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    return Handler
+
+
+@pytest.fixture(autouse=True)
+def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What other programs have to write takes its time, and is nothing that a test waits for."""
+    monkeypatch.setattr(os, "sync", lambda: None)
+
+
+@pytest.fixture
+def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
+    """A server on 127.0.0.1 at a free port; downloads go straight to it and wait for nothing."""
+    from engine.data import download
+
+    monkeypatch.setattr(download, "FIRST_WAIT_S", 0.0)
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    loopback = Loopback()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(loopback))
+    loopback.url = f"http://127.0.0.1:{server.server_address[1]}"
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+    thread.start()
+    yield loopback
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture
+def good() -> Reply:
+    """The reply of a server that behaves; `dataclasses.replace` makes the others from it."""
+    return Reply()

@@ -1,0 +1,58 @@
+"""Class shares by hand."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from engine.data.doctor.class_checks import check_classes, jensen_shannon
+from engine.recipe import load_recipe
+
+counts = arrays(np.float64, 5, elements=st.integers(0, 1000)).filter(lambda c: c.sum() > 0)
+
+
+def test_the_divergence_of_two_pairs_of_classes_by_hand() -> None:
+    """50:50 against 25:75: entropy of the middle (3/8, 5/8) minus the mean entropy, 0.95443 - 0.90564."""
+    assert jensen_shannon(np.array([0.5, 0.5]), np.array([0.25, 0.75])) == pytest.approx(0.0488, abs=5e-5)
+    assert jensen_shannon(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == 1
+
+
+@given(a=counts, b=counts)
+def test_the_divergence_is_a_symmetric_number_of_bits(a: np.ndarray, b: np.ndarray) -> None:
+    p, q = a / a.sum(), b / b.sum()
+    assert jensen_shannon(p, p) == 0
+    assert 0 <= jensen_shannon(p, q) <= 1 + 1e-12
+    assert jensen_shannon(p, q) == pytest.approx(jensen_shannon(q, p), abs=1e-12)
+
+
+def test_the_worst_five_classes_are_named_with_both_shares(tree) -> None:
+    def halves(labels: np.ndarray) -> np.ndarray:
+        changed = np.where(labels == 20, 12, labels).astype(np.uint8)
+        changed[:48] = 12
+        return changed
+
+    tree.change_masks(halves, tree.ids("val"))
+    (found,) = [f for f in tree.findings() if f.check == "class_shares"]
+    listed = found.what.split("): ")[1].split(", ")
+    assert len(listed) == 5
+    assert listed[0].startswith("dog 4.8 % / ")
+
+
+def test_the_remedies_of_a_rare_class_are_keys_of_a_recipe(tree) -> None:
+    def few_birds(labels: np.ndarray) -> np.ndarray:
+        y, x = np.argwhere(labels == 3)[0]
+        changed = np.where(labels == 3, 0, labels).astype(np.uint8)
+        changed[y, x : x + 4] = 3
+        return changed
+
+    tree.change_masks(few_birds)
+    examination = tree.examine()
+    (found,) = check_classes(examination.facts, examination.meaning)
+    assert "bird" in found.what
+    remedies = re.findall(r"[a-z0-9_.]+=[a-z]+", found.remedy)
+    assert remedies == ["data.sampler=rare", "loss.0.class_weights=median"]
+    load_recipe(Path(__file__).parents[4] / "recipes/b2_ce_dice.yaml", remedies)  # raises where one is not

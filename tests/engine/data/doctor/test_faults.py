@@ -1,0 +1,251 @@
+"""Each fault, planted in a tree without one: the doctor sees it, and nothing else."""
+
+import shutil
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data.doctor import file_checks
+from engine.data.doctor.findings import SEVERITIES
+
+
+def copy_image(tree, old: str, new: str, split: str, quality: int | None = None) -> None:
+    """The picture of one id under another id, in the list of `split`, with its mask."""
+    if quality:
+        Image.open(tree.image(old)).save(tree.image(new), quality=quality)
+    else:
+        shutil.copy(tree.image(old), tree.image(new))
+    shutil.copy(tree.mask(old), tree.mask(new))
+    tree.write_list(split, [*tree.ids(split), new])
+
+
+def contradict(tree) -> None:
+    copy_image(tree, "train_0", "again", "train")
+    tree.change_masks(lambda m: np.where(m == 20, 3, m).astype(np.uint8), ["again"])
+
+
+def resize_both(tree, id: str, size: tuple[int, int]) -> None:
+    tree.save_image(id, tree.photo(size))
+    tree.change_masks(lambda m: np.asarray(Image.fromarray(m).resize(size[::-1], 0)), [id])
+
+
+def without(class_id: int):
+    return lambda m: np.where(m == class_id, 0, m).astype(np.uint8)
+
+
+def shrink_class(labels: np.ndarray) -> np.ndarray:
+    """Leaves 16 pixels of class 20 in each mask."""
+    few = labels.copy()
+    few[labels == 20] = 0
+    y, x = np.argwhere(labels == 20)[0]
+    few[y : y + 4, x : x + 4] = 20
+    return few
+
+
+def mostly_dog(labels: np.ndarray) -> np.ndarray:
+    many = labels.copy()
+    many[: len(labels) // 3] = 12
+    return many
+
+
+FAULTS = {  # name: (check, severity, files with the fault, how it is planted)
+    "ids from 1": ("ids_from_one", "spoils", 12, lambda t: t.change_masks(
+        lambda m: np.where(m == 255, 255, m + 1).astype(np.uint8))),
+    "0 and 255": ("black_and_white", "spoils", 12, lambda t: t.change_masks(
+        lambda m: np.where(m % 2, 255, 0).astype(np.uint8))),
+    "colours": ("rgb_masks", "spoils", 12, lambda t: t.change_masks(t.colours)),
+    "colours in one mask": ("rgb_masks", "spoils", 1, lambda t: t.change_masks(t.colours, ["val_1"])),
+    "colours with alpha": ("rgb_masks", "spoils", 12, lambda t: t.change_masks(
+        lambda m: np.dstack([t.colours(m), np.full_like(m, 255)]))),
+    "swapped colours": ("bgr_masks", "spoils", 12, lambda t: t.change_masks(
+        lambda m: np.ascontiguousarray(t.colours(m)[..., ::-1]))),
+    "ids in three channels": ("rgb_masks", "spoils", 12, lambda t: t.change_masks(
+        lambda m: np.stack([m] * 3, axis=2))),
+    "other colours": ("unknown_colours", "spoils", 12, lambda t: t.change_masks(
+        lambda m: np.random.default_rng(2).integers(1, 250, (256, 3), dtype=np.uint8)[m])),
+    "16 bits": ("mask_type", "spoils", 12, lambda t: t.change_masks(lambda m: m.astype(np.uint16))),
+    "a sorted palette": ("palette_order", "spoils", 1, lambda t: t.sort_palette("train_3")),
+    "every palette sorted": ("palette_order", "spoils", 12, lambda t: [t.sort_palette(i) for i in t.ids()]),
+    "smooth masks": ("rainbow_borders", "spoils", 12, lambda t: t.change_masks(t.smoothed)),
+    "one smooth mask": ("rainbow_borders", "spoils", 1, lambda t: t.change_masks(t.smoothed, ["train_2"])),
+    "unknown id": ("unknown_values", "spoils", 2, lambda t: t.change_masks(
+        lambda m: np.where(m == 5, 77, m).astype(np.uint8), ["train_1", "val_2"])),
+    "another size": ("size_mismatch", "spoils", 1, lambda t: t.change_masks(lambda m: m[:, :-1], ["val_0"])),
+    "a cut image": ("damaged", "spoils", 1, lambda t: t.cut(t.image("train_5"), 0.7)),
+    "a cut mask": ("damaged", "spoils", 1, lambda t: t.cut(t.mask("train_5"), 0.7)),
+    "an empty image": ("damaged", "spoils", 1, lambda t: t.cut(t.image("val_3"), 0)),
+    "text for an image": ("damaged", "spoils", 1, lambda t: t.image("val_3").write_text("<html>404</html>")),
+    "a missing mask": ("split", "spoils", 0, lambda t: t.mask("val_3").unlink()),
+    "an empty list": ("split", "spoils", 0, lambda t: t.write_list("val", [])),
+    "a void mask": ("all_void", "hurts", 1, lambda t: t.change_masks(
+        lambda m: np.full_like(m, 255), ["train_4"])),
+    "an empty mask": ("only_background", "note", 1, lambda t: t.change_masks(np.zeros_like, ["train_4"])),
+    "a class never trained": ("never_trained", "hurts", 4, lambda t: t.change_masks(
+        without(20), t.ids("train"))),
+    "a class never scored": ("never_scored", "note", 0, lambda t: t.change_masks(without(20), t.ids("val"))),
+    "a class of nobody": ("absent_classes", "note", 0, lambda t: t.change_masks(without(20))),
+    "a rare class": ("rare_classes", "hurts", 0, lambda t: t.change_masks(shrink_class)),
+    "shares that drift": ("class_shares", "hurts", 0, lambda t: t.change_masks(mostly_dog, t.ids("val"))),
+    "a leak": ("leak", "hurts", 1, lambda t: copy_image(t, "train_0", "leaked", "val")),
+    "a leak saved again": ("leak", "hurts", 1, lambda t: copy_image(t, "train_0", "leaked", "val", 40)),
+    "an id in both lists": ("leak", "hurts", 1, lambda t: t.write_list("val", [*t.ids("val"), "train_0"])),
+    "a repeat": ("repeats", "note", 1, lambda t: copy_image(t, "train_0", "again", "train")),
+    "a repeat saved again": ("repeats", "note", 1, lambda t: copy_image(t, "train_0", "again", "train", 60)),
+    "a contradiction": ("contradiction", "hurts", 1, contradict),
+    "a grey image": ("grey_images", "note", 1, lambda t: t.save_image("val_1", t.photo()[..., 0])),
+    "an image with alpha": ("alpha_images", "note", 1, lambda t: t.save_image(
+        "val_1", np.dstack([t.photo(), t.photo()[..., 0]]), format="PNG")),
+    "a tiny image": ("tiny_images", "note", 1, lambda t: resize_both(t, "val_1", (30, 42))),
+    "a long image": ("long_images", "note", 1, lambda t: resize_both(t, "val_1", (63, 300))),
+}  # fmt: skip
+
+
+def test_a_tree_without_a_fault_has_no_finding(tree) -> None:
+    diagnosis = tree.examine().diagnosis
+    assert diagnosis.findings == []
+    assert diagnosis.num_samples == {"train": 8, "val": 4}
+    assert diagnosis.skipped == []
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_fault_gives_its_finding_and_no_other(tree, name: str) -> None:
+    check, severity, num_files, plant = FAULTS[name]
+    plant(tree)
+    findings = tree.findings()
+    assert [(found.check, found.severity) for found in findings] == [(check, severity)]
+    (found,) = findings
+    assert found.num_files == num_files
+    assert len(found.where) == min(5, num_files)
+    assert all(found.what and found.why and found.remedy for found in findings)
+
+
+def test_the_file_with_the_fault_is_named(tree) -> None:
+    tree.change_masks(lambda m: np.where(m == 5, 77, m).astype(np.uint8), ["train_1", "val_2"])
+    (found,) = tree.findings()
+    assert found.where == (str(tree.mask("train_1")), str(tree.mask("val_2")))
+    assert "77 (840 pixels)" in found.what  # two fields of 30 x 14 px
+
+
+def test_two_faults_give_two_findings_the_worst_first(tree) -> None:
+    tree.save_image("val_1", tree.photo()[..., 0])
+    tree.cut(tree.image("train_5"), 0.5)
+    tree.change_masks(lambda m: m[:-1], ["train_2"])
+    checks = [found.check for found in tree.findings()]
+    assert sorted(checks[:2]) == ["damaged", "size_mismatch"] and checks[2:] == ["grey_images"]
+    ranks = [SEVERITIES.index(found.severity) for found in tree.findings()]
+    assert ranks == sorted(ranks)
+
+
+def test_grey_sets_are_no_fault(tree) -> None:
+    for id in tree.ids():
+        tree.save_image(id, tree.photo()[..., 0])
+    assert tree.findings() == []
+
+
+def test_a_huge_image_is_named(tree, monkeypatch) -> None:
+    monkeypatch.setattr(file_checks, "HUGE_PX", 100 * 120)
+    resize_both(tree, "val_1", (101, 120))
+    (found,) = tree.findings()
+    assert (found.check, found.num_files) == ("huge_images", 1)
+
+
+def test_a_mask_drawn_on_the_turned_photo_fits(tree) -> None:
+    """EXIF orientation 6: 112 x 96 stored pixels are shown as 96 x 112; the mask has either size."""
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    turned = np.ascontiguousarray(np.rot90(tree.photo()))
+    tree.save_image("train_0", turned, exif=exif)
+    assert tree.findings() == []
+    tree.change_masks(lambda m: np.ascontiguousarray(np.rot90(m)), ["train_0"])
+    assert tree.findings() == []
+
+
+def test_a_split_that_cannot_be_opened_leaves_the_other_examined(tree) -> None:
+    tree.mask("val_3").unlink()
+    tree.cut(tree.image("train_5"), 0.5)
+    checks = [found.check for found in tree.findings()]
+    assert sorted(checks) == ["damaged", "split"]
+
+
+def test_nothing_that_opens_is_one_finding_a_split(tree) -> None:
+    findings = tree.findings(root=str(tree.root / "nowhere"))
+    assert [found.check for found in findings] == ["split", "split"]
+    assert "data.root" in findings[0].what
+
+
+def test_one_split_for_both_is_a_leak(tree) -> None:
+    (found,) = tree.findings(val="train")
+    assert (found.check, found.severity) == ("leak", "hurts")
+
+
+def test_the_split_that_selects_is_examined_too(tree) -> None:
+    tree.write_list("choose", ["train_7"])
+    assert [found.check for found in tree.findings(select="choose")] == ["leak"]
+
+
+def test_palettes_that_disagree_are_seen_without_a_table(tree) -> None:
+    names = [f"class {id}" for id in range(21)]
+    assert tree.findings(classes=names) == []
+    tree.sort_palette("train_3")
+    (found,) = [f for f in tree.findings(classes=names) if f.check != "unknown_values"]
+    assert (found.check, found.severity) == ("palette_order", "spoils")
+
+
+def test_palettes_of_other_colours_are_no_fault(tree) -> None:
+    other = np.random.default_rng(3).integers(0, 256, 768).tolist()
+    for id in tree.ids():
+        tree.save_mask(id, tree.read_mask(id), other)
+    assert tree.findings() == []
+
+
+def test_a_palette_without_colours_for_some_ids_tells_nothing(tree) -> None:
+    """Tools that know five colours fill the others with black."""
+    for id in tree.ids()[:6]:
+        tree.save_mask(id, tree.read_mask(id), tree.palette[:15] + [0] * 753)
+    assert tree.findings() == []
+
+
+def test_smooth_colour_masks_have_both_faults(tree) -> None:
+    tree.change_masks(lambda m: tree.smoothed(tree.colours(m)))
+    assert [found.check for found in tree.findings()] == ["rgb_masks", "rainbow_borders"]
+
+
+def test_masks_saved_as_jpeg_are_rainbows(tree) -> None:
+    """Ids with wide gaps, as JPEG spoils them: ringing beside every border."""
+    for id in tree.ids():
+        Image.fromarray(tree.read_mask(id)).save(tree.mask(id), format="JPEG", quality=90)
+    assert "rainbow_borders" in [found.check for found in tree.findings()]
+
+
+def test_a_class_a_pixel_wide_is_no_rainbow(tree) -> None:
+    """Thin structures of a class between two others, such as a pole before two walls."""
+
+    def with_poles(labels: np.ndarray) -> np.ndarray:
+        labels = np.zeros_like(labels)
+        labels[:, 56:] = 20
+        labels[::8] = np.arange(21).repeat(6)[:112]  # every class in every mask
+        labels[10:90, 56] = 10
+        return labels
+
+    tree.change_masks(with_poles)
+    assert "rainbow_borders" not in [found.check for found in tree.findings()]
+
+
+def test_values_have_names_and_shares(tree) -> None:
+    values = {row["value"]: row for row in tree.examine().diagnosis.values}
+    assert list(values) == [*range(21), 255]
+    assert values[15]["name"] == "person" and values[255]["name"] == "void"
+    assert values[15]["masks"] == 12
+    assert values[15]["share"]["val"] == pytest.approx(30 * 14 / (96 * 112))
+    assert sum(row["share"]["train"] for row in values.values()) == pytest.approx(1)
+
+
+def test_real_photos_have_no_false_finding(shared_voc, tree) -> None:
+    """README there: four classes in no image; bird, boat and bus in no image of val."""
+    diagnosis = tree.examine(root=str(shared_voc), train="trainaug").diagnosis
+    checks = {found.check: found.what for found in diagnosis.findings}
+    assert set(checks) == {"rare_classes", "never_scored", "absent_classes"}
+    assert "(aeroplane, bicycle, motorbike, train)" in checks["absent_classes"]
+    assert "(bird, boat, bus)" in checks["never_scored"]
+    assert diagnosis.num_samples == {"trainaug": 800, "val": 223}

@@ -1,0 +1,119 @@
+"""`engine.run` with class weights by scheme and the rare sampler, on the tiny VOC folder."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from engine.data.class_counts import count_classes
+from engine.data.class_weights import class_weights
+from engine.data.voc import open_voc
+from engine.run import main
+
+RECIPE = str(Path(__file__).parents[2] / "recipes/b0_voc.yaml")
+TINY = [
+    "data.train=train",
+    "model.weights=null",
+    "model.from_scratch=true",
+    "model.decoder_width=16",
+    "augment.crop=32",
+    "schedule.warmup=0",
+    "train.steps=2",
+    "train.batch=2",
+    "eval.every=2",
+    "log.images=0",
+]
+
+
+@pytest.fixture
+def rare_folder(voc_folder: Path) -> Path:
+    """The tiny folder with a few pixels of class 1, aeroplane, in one training image."""
+    path = voc_folder / "SegmentationClass/train_000001.png"
+    labels = np.array(Image.open(path))
+    labels[:2, :10] = 1
+    Image.fromarray(labels).save(path)
+    return voc_folder
+
+
+def tiny(root: Path, *more: str) -> list[str]:
+    return [RECIPE, *TINY, f"data.root={root}", f"output.dir={root.parent / 'runs'}", "name=it", *more]
+
+
+def saved_weights(root: Path) -> object:
+    recipe = yaml.safe_load((root.parent / "runs/it/recipe.yaml").read_text())
+    return recipe["loss"][0]["class_weights"]
+
+
+def test_a_run_names_rare_classes_and_its_overrides_are_what_it_says(rare_folder, capsys):
+    assert main(tiny(rare_folder)) == 0
+    told = capsys.readouterr().out
+    assert re.search(r"1 of the 5 classes present have under 1 %.*: aeroplane 0\.\d+ %\. Remedies:", told)
+    assert saved_weights(rare_folder) == "none"
+    overrides = ["data.sampler=rare", "loss.0.class_weights=median"]
+    assert all(override in told for override in overrides)
+    assert main(tiny(rare_folder, *overrides, "name=both")) == 0
+    told = capsys.readouterr().out
+    assert "Remedies" not in told
+    assert re.search(r"class weights of cross_entropy \(median\): background 0\.\d+, aeroplane \d", told)
+    assert "sampler rare" in told
+
+
+def test_the_saved_recipe_holds_numbers_and_resume_takes_the_scheme_or_the_numbers(rare_folder, capsys):
+    command = tiny(rare_folder, "loss.0.class_weights=inverse", "data.sampler=rare")
+    assert main(command) == 0
+    train = open_voc(str(rare_folder), "train")
+    expected = class_weights("inverse", count_classes(train, lambda done, total: None))
+    assert saved_weights(rare_folder) == expected
+    assert len(set(expected)) > 2  # weights that tell classes apart
+    assert main([*command, "--resume"]) == 0
+    assert main([str(rare_folder.parent / "runs/it/recipe.yaml"), "--resume"]) == 0
+    capsys.readouterr()
+
+    other = tiny(rare_folder, "loss.0.class_weights=enet", "data.sampler=rare")
+    assert main([*other, "--resume"]) == 2
+    assert "loss.0.class_weights" in capsys.readouterr().err
+    assert main([*command, "data.sampler=uniform", "--resume"]) == 2
+    assert "data.sampler: rare in the run, uniform now" in capsys.readouterr().err
+
+
+def test_resume_on_other_labels_blames_the_data_and_not_the_weights(rare_folder, capsys):
+    command = tiny(rare_folder, "loss.0.class_weights=inverse")
+    assert main(command) == 0
+    path = rare_folder / "SegmentationClass/train_000000.png"
+    labels = np.array(Image.open(path))
+    Image.fromarray(np.where(labels == 255, 0, labels)).save(path)
+    capsys.readouterr()
+    assert main([*command, "--resume"]) == 2
+    told = capsys.readouterr().err
+    assert "not those that the run began with" in told and "class_weights" not in told
+
+
+def test_a_dry_run_names_rare_classes_and_weights_and_writes_nothing(rare_folder, capsys):
+    before = sorted(rare_folder.parent.rglob("*"))
+    assert main([*tiny(rare_folder), "--dry-run"]) == 0
+    told = capsys.readouterr().out
+    assert "aeroplane" in told and "data.sampler=rare" in told and "loss.0.class_weights=median" in told
+    assert main([*tiny(rare_folder, "loss.0.class_weights=effective"), "--dry-run"]) == 0
+    assert "class weights of cross_entropy (effective)" in capsys.readouterr().out
+    assert sorted(rare_folder.parent.rglob("*")) == before
+
+
+def test_explain_needs_no_data_and_shows_the_scheme(capsys):
+    assert main([RECIPE, "data.root=nowhere", "loss.0.class_weights=median", "--explain"]) == 0
+    [row] = [line for line in capsys.readouterr().out.splitlines() if "loss.0.class_weights" in line]
+    assert " median " in row
+
+
+def test_a_scan_is_kept_beside_the_data_unless_that_cannot_be_written(rare_folder, capsys):
+    assert main(tiny(rare_folder)) == 0
+    assert len(list((rare_folder / ".trident").glob("class_counts-*.npz"))) == 1
+    assert "not kept" not in capsys.readouterr().out
+    for path in (rare_folder / ".trident").iterdir():
+        path.unlink()
+    (rare_folder / ".trident").rmdir()
+    (rare_folder / ".trident").write_text("a file in its place")
+    assert main(tiny(rare_folder, "name=again")) == 0
+    assert capsys.readouterr().out.count("class counts: not kept") == 1

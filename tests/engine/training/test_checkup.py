@@ -1,0 +1,135 @@
+"""The doctor at the start of a run: it stops, it remembers, it can be turned off."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from rich.console import Console
+
+from engine.data import DataError
+from engine.recipe import load_recipe
+from engine.run import main
+from engine.run_folder import RunFolder
+from engine.training import checkup
+from engine.training.checkup import check_data
+from engine.training.distributed import Process
+
+ROOT = Path(__file__).parents[3]
+RECIPE = str(ROOT / "recipes/demo.yaml")
+ALONE = Process(0, 1, torch.device("cpu"))
+
+
+@pytest.fixture
+def values(voc_folder, tmp_path) -> list[str]:
+    """Overrides that make a small training on the VOC folder of recipes/b0_voc.yaml."""
+    return [
+        f"data.root={voc_folder}",
+        "data.train=train",
+        f"output.dir={tmp_path / 'runs'}",
+        "model.weights=null",
+        "model.from_scratch=true",
+        "augment.crop=32",
+        "schedule.warmup=1",
+        "train.steps=2",
+        "train.batch=2",
+        "eval.every=2",
+        "log.every=1",
+        "log.images=1",
+    ]
+
+
+def spoil(root: Path) -> None:
+    path = root / "SegmentationClass/train_000002.png"
+    labels = np.array(Image.open(path))
+    labels[:5] = 99
+    Image.fromarray(labels).save(path)
+
+
+def check(values: list[str], *more: str) -> tuple[object, str]:
+    """What `check_data` gives and prints."""
+    console = Console(file=io.StringIO(), width=300)
+    diagnosis = check_data(load_recipe(ROOT / "recipes/b0_voc.yaml", [*values, *more]), ALONE, console)
+    return diagnosis, console.file.getvalue()
+
+
+def test_a_run_keeps_what_the_doctor_said(values, tmp_path) -> None:
+    assert main([str(ROOT / "recipes/b0_voc.yaml"), *values, "name=one"]) == 0
+    content = json.loads(RunFolder(tmp_path / "runs/one").doctor.read_text())
+    assert [f["check"] for f in content["findings"] if f["severity"] == "note"][-1] == "absent_classes"
+
+
+def test_data_that_would_spoil_a_run_stops_it_before_its_folder(voc_folder, values, tmp_path, capsys) -> None:
+    spoil(voc_folder)
+    assert main([str(ROOT / "recipes/b0_voc.yaml"), *values, "name=one"]) == 2
+    captured = capsys.readouterr()
+    assert "unknown_values" in captured.out
+    assert "unknown_values" in captured.err and "99" in captured.err and "data.doctor=off" in captured.err
+    assert not (tmp_path / "runs/one").exists()
+
+
+def test_off_does_not_look(voc_folder, values, monkeypatch) -> None:
+    spoil(voc_folder)
+    monkeypatch.setattr(checkup, "list_samples_of", None)  # would raise when called
+    assert check(values, "data.doctor=off") == (None, "")
+
+
+def test_equal_data_is_read_once(values, monkeypatch) -> None:
+    first, said = check(values)
+    monkeypatch.setattr(checkup, "examine", None)
+    again, said_again = check(values, "train.steps=3", "name=other")
+    assert again == first and said_again == said
+
+
+@pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"])
+def test_a_changed_file_is_read_again(voc_folder, values, monkeypatch, folder) -> None:
+    check(values)
+    path = sorted((voc_folder / folder).iterdir())[0]
+    if path.suffix == ".txt":
+        path.write_text("".join(path.read_text().splitlines(keepends=True)[1:]))
+    else:
+        os.utime(path, ns=(1, 1))
+    read = []
+    monkeypatch.setattr(checkup, "examine", lambda *arguments: read.append(arguments) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        check(values)
+    assert len(read) == 1
+
+
+def test_other_classes_are_examined_again(values) -> None:
+    names = ",".join(f"class{id}" for id in range(21))
+    first, _ = check(values)
+    other, _ = check(values, f"data.classes=[{names}]")
+    assert first.findings != other.findings
+
+
+def test_a_damaged_memory_is_read_anew(values, tmp_path) -> None:
+    first, _ = check(values)
+    (path,) = (tmp_path / "runs/.doctor").iterdir()
+    path.write_text('{"findings": [{}]}')
+    assert check(values)[0] == first
+    assert json.loads(path.read_text())["num_samples"] == {"train": 6, "val": 4}
+
+
+def test_drawn_scenes_need_no_doctor(tmp_path) -> None:
+    recipe = load_recipe(RECIPE, [f"output.dir={tmp_path}"])
+    assert check_data(recipe, ALONE, Console(file=io.StringIO())) is None
+
+
+def test_a_link_to_nowhere_is_damage(voc_folder, values) -> None:
+    mask = voc_folder / "SegmentationClass/train_000002.png"
+    mask.unlink()
+    mask.symlink_to(voc_folder / "gone.png")
+    with pytest.raises(DataError, match="(?s)damaged.*train_000002.png"):
+        check(values)
+
+
+def test_missing_masks_stop_with_the_readers_message(voc_folder, values) -> None:
+    (voc_folder / "SegmentationClass/train_000002.png").unlink()
+    with pytest.raises(DataError, match="train_000002.png") as caught:
+        check(values)
+    assert "doctor" not in str(caught.value)  # turning it off would not help

@@ -1,0 +1,28 @@
+"""On a CUDA device: a hundred updates in which the host never waits for the device."""
+
+import pytest
+import torch
+
+from engine.data.batches import Batch
+
+pytestmark = [
+    pytest.mark.gpu,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device"),
+]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("game", [None, {"objective": "hinge"}, {"objective": "wgan_gp"}])
+def test_the_host_never_waits(make_step, draw_batch, precision: str, game: dict | None) -> None:
+    step = make_step(precision=precision, game=game, ema=0.99, clip_norm=1.0, device="cuda")
+    batch = draw_batch()
+    batch = Batch(batch.images.cuda(), batch.labels.cuda(), batch.ids)
+    for _ in range(3):  # what is set up once may wait
+        step(batch)
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        for _ in range(100):
+            metrics = step(batch)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+    assert all(value.isfinite() for value in metrics.values())
