@@ -48,7 +48,7 @@ def voc2012(argv: list[str]) -> int:
     parser = _download_parser("voc2012", "Download PASCAL VOC 2012 and SBD.", "data/VOCdevkit/VOC2012")
 
     def body(arguments: argparse.Namespace) -> int:
-        from engine.data.voc2012 import prepare_voc2012
+        from engine.data.downloads.voc2012 import prepare_voc2012
 
         return _prepare(prepare_voc2012, arguments)
 
@@ -60,7 +60,7 @@ def coco2017(argv: list[str]) -> int:
     parser = _download_parser("coco2017", "Download COCO 2017.", "data/coco")
 
     def body(arguments: argparse.Namespace) -> int:
-        from engine.data.coco2017 import prepare_coco2017
+        from engine.data.downloads.coco2017 import prepare_coco2017
 
         return _prepare(prepare_coco2017, arguments)
 
@@ -85,7 +85,7 @@ def _download_parser(name: str, what: str, root: str) -> argparse.ArgumentParser
 def _prepare(prepare: Callable, arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from engine.data.preparation import Preparation
+    from engine.data.downloads.preparation import Preparation
     from engine.reporting.transfers import tracked
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -134,8 +134,8 @@ def _pack(arguments: argparse.Namespace) -> int:
     from rich.console import Console
 
     from engine.data import open_split
-    from engine.data.pack import require_new, write_pack
-    from engine.data.packed import read_shards
+    from engine.data.packs.pack import require_new, write_pack
+    from engine.data.packs.packed import read_shards
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
 

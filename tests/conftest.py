@@ -26,7 +26,7 @@ def voc_folder(tmp_path: Path) -> Path:
 
     Each image is a grey ground with one box, whose colour belongs to its class and whose border is void.
     """
-    from engine.data.voc import voc_palette  # here, so that tests of the recipe need no torch
+    from engine.data.formats.voc import voc_palette  # here, so that tests of the recipe need no torch
 
     root = tmp_path / "VOC2012"
     for folder in ("JPEGImages", "SegmentationClass", "ImageSets/Segmentation"):

@@ -18,10 +18,10 @@ from PIL import Image
 from torch import Tensor
 
 from engine.benchmarks.timing import interleaved, ratio
-from engine.data.pack import write_pack
-from engine.data.packed import PackedDataset
+from engine.data.formats.voc import open_voc
+from engine.data.packs.pack import write_pack
+from engine.data.packs.packed import PackedDataset
 from engine.data.sample import Dataset
-from engine.data.voc import open_voc
 
 SIZE_PX = (375, 500)  # (h, w)
 OURS = "pack, decoded"

@@ -1,15 +1,15 @@
 """From a recipe's `data` section to one split, whatever its format."""
 
-from engine.data.ade20k import ADE20K_CLASSES, open_ade20k
-from engine.data.camvid import CAMVID_CLASSES, open_camvid
-from engine.data.cityscapes import CITYSCAPES_CLASSES, open_cityscapes
-from engine.data.coco import open_coco
-from engine.data.coco_stuff import COCO_STUFF_CLASSES, open_coco_stuff
-from engine.data.folder import open_folder
-from engine.data.packed import PackedDataset
+from engine.data.formats.ade20k import ADE20K_CLASSES, open_ade20k
+from engine.data.formats.camvid import CAMVID_CLASSES, open_camvid
+from engine.data.formats.cityscapes import CITYSCAPES_CLASSES, open_cityscapes
+from engine.data.formats.coco import open_coco
+from engine.data.formats.coco_stuff import COCO_STUFF_CLASSES, open_coco_stuff
+from engine.data.formats.folder import open_folder
+from engine.data.formats.voc import VOC_CLASSES, open_voc
+from engine.data.packs.packed import PackedDataset
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 from engine.data.synthetic import SCENE_CLASSES, SyntheticScenes
-from engine.data.voc import VOC_CLASSES, open_voc
 
 __all__ = ["DataError", "Dataset", "Palette", "Sample", "class_table", "open_split"]
 

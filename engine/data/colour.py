@@ -84,12 +84,15 @@ def turn_and_saturate(images: Tensor, hue: Tensor, saturation: Tensor) -> None:
     torch.eq(blue, value, out=leads)
     h.lerp_(torch.sub(red, green, out=other).add_(spread, alpha=4), leads)
     h.div_(spread.clamp_(min=1e-6))  # -1..5; grey is 0
-    torch.add(hue % 1 + 1, h, alpha=1 / 6, out=h).frac_()  # in turns: a fraction is cheaper than a rest
+    torch.add(hue % 1 + 1, h, alpha=1 / 6, out=h).frac_()  # in turns: a fraction is cheaper than a remainder
     torch.minimum(spread.mul_(saturation), value, out=spread)
 
     largest = torch.add(value, spread, out=lowest)
     smallest = value.sub_(spread, alpha=2)
-    channels = ((red, 3, smallest, 6), (green, 2, largest, -6), (blue, 4, largest, -6))
-    for channel, sixths, start, factor in channels:
-        distance = torch.sub(h, sixths / 6, out=channel).abs_().clamp_(1 / 6, 2 / 6)
-        torch.addcmul(start, spread, distance, value=factor, out=channel)
+    for channel, turn, start, sign in (
+        (red, 3, smallest, 6),
+        (green, 2, largest, -6),
+        (blue, 4, largest, -6),
+    ):
+        near = torch.sub(h, turn / 6, out=channel).abs_().clamp_(1 / 6, 2 / 6)
+        torch.addcmul(start, spread, near, value=sign, out=channel)

@@ -98,7 +98,7 @@ def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
     """A server on 127.0.0.1 at a free port; downloads go straight to it and wait for nothing."""
-    from engine.data import download
+    from engine.data.downloads import download
 
     monkeypatch.setattr(download, "FIRST_WAIT_S", 0.0)
     monkeypatch.setenv("no_proxy", "127.0.0.1")

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.packed import PackedDataset
-from engine.data.voc import open_voc
+from engine.data.formats.voc import open_voc
+from engine.data.packs.packed import PackedDataset
 from engine.ensemble import main as ensemble
 from engine.prepare import _num_bytes, main
 from engine.run import main as run

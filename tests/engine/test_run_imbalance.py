@@ -10,7 +10,7 @@ from PIL import Image
 
 from engine.data.class_counts import count_classes
 from engine.data.class_weights import class_weights
-from engine.data.voc import open_voc
+from engine.data.formats.voc import open_voc
 from engine.run import main
 
 RECIPE = str(Path(__file__).parents[2] / "recipes/b0_voc.yaml")

@@ -60,7 +60,7 @@ def damaged(facts: Facts) -> Iterator[Finding]:
                 "Training leaves them out."
                 if facts.listing.may_skip
                 else "Training stops when it comes to one, perhaps after hours.",
-                f"Fetch them again; or leave them out: {FIX}",
+                f"Fetch them again; or leave them out: data.on_error=skip, or {FIX}",
                 _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
 

@@ -18,10 +18,10 @@ from engine.data.doctor.listing import Listed
 from engine.data.doctor.mask_facts import borders, has_colours, pack
 from engine.data.doctor.meaning import Meaning, colour_of
 from engine.data.doctor.scan import Facts
-from engine.data.files import FileDataset
-from engine.data.masks import Colours, SameIds
+from engine.data.formats.files import FileDataset
+from engine.data.formats.masks import Colours, SameIds
+from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
-from engine.data.voc import voc_palette
 
 MENDED = {
     "grey": "masks of three equal channels became ids",

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.data.images import BROKEN, decode_image, read_header
+from engine.data.formats.images import BROKEN, decode_image, read_header
 from engine.data.sample import DataError
 
 THUMB_PX = 32

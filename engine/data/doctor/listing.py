@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.files import FileDataset
-from engine.data.listing import IMAGE_ENDINGS
-from engine.data.masks import Mapping, SameIds
+from engine.data.formats.files import FileDataset
+from engine.data.formats.listing import IMAGE_ENDINGS
+from engine.data.formats.masks import Mapping, SameIds
 from engine.data.sample import DataError, Dataset, Palette
 
 Opener = Callable[[str], Dataset]

@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.data.doctor.listing import Listed
-from engine.data.files import FileDataset
-from engine.data.images import BROKEN
+from engine.data.formats.files import FileDataset
+from engine.data.formats.images import BROKEN
 from engine.data.sample import DataError
 
 MAX_VALUES = 256  # kept for one mask, the most frequent ones; a photo in place of a mask has 100,000

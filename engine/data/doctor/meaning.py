@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
-from engine.data.masks import Mapping
+from engine.data.formats.masks import Mapping
+from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
-from engine.data.voc import voc_palette
 
 RIM_SHARE = 0.9  # of its pixels: a value that is hardly ever more than a border
 RAMP_SHARE = 0.1  # of a mask's border pixels; the worst of 1,023 real VOC and SBD masks has 0.012

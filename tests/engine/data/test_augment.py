@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data.augment import Augment
+from engine.data.class_counts import ClassCounts
 from engine.data.mixing import Mixing, lay_guests
 from engine.recipe.sections import Augment as Section
 
@@ -115,7 +116,8 @@ def run_everything(device, **section):
     """One host and six guests through all operators."""
     section = Section.model_construct(crop=40, **(EVERYTHING | section))
     augmentation = Augment(section, 0, 255)
-    guests = [Mixing(section, 0, 4, 255, np.ones((4, 21))).guests("a", 0)]
+    counts = ClassCounts(np.ones((4, 21), np.int64), np.zeros(4, np.int64))
+    guests = [Mixing(section, 0, 4, 255, counts).guests("a", 0)]
     scenes = [scene(40, 40, seed) for seed in range(1 + len(guests[0]))]
     images, labels = (torch.cat(tensors).to(device) for tensors in zip(*scenes, strict=True))
     parameters = [augmentation.parameters(f"{n}", 0) for n in range(len(scenes))]

@@ -11,12 +11,12 @@ from PIL import Image
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches, num_workers, scoring_batches
 from engine.data.class_counts import count_classes
-from engine.data.files import FileDataset
+from engine.data.formats.files import FileDataset
+from engine.data.formats.voc import open_voc
 from engine.data.mixing import Mixing
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
-from engine.data.voc import open_voc
 from engine.recipe.sections import Augment as Section
 
 CPU = torch.device("cpu")

@@ -6,10 +6,10 @@ import torch
 from PIL import Image
 
 from engine.data.class_counts import ClassCounts, CountsFile, count_classes
+from engine.data.formats.voc import open_voc
 from engine.data.resident import Resident
 from engine.data.sample import DataError
 from engine.data.synthetic import SyntheticScenes
-from engine.data.voc import open_voc
 
 
 def quiet(done: int, total: int) -> None:
@@ -30,7 +30,9 @@ def test_every_pixel_is_counted_once_and_no_image_is_decoded(train, voc_folder, 
     for index in range(6):
         for value in np.asarray(Image.open(voc_folder / f"SegmentationClass/{train.ids[index]}.png")).flat:
             expected[index, value] += 1
-    monkeypatch.setattr("engine.data.files.decode_image", lambda *_: pytest.fail("an image was decoded"))
+    monkeypatch.setattr(
+        "engine.data.formats.files.decode_image", lambda *_: pytest.fail("an image was decoded")
+    )
     calls = []
     counts = count_classes(train, lambda done, total: calls.append((done, total)))
     assert counts.pixels.dtype == counts.void.dtype == np.int64

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from engine.data.class_counts import ClassCounts
 from engine.data.colour import recolour
 from engine.data.mixing import Box, HalfOfTheClasses, Mixing, OneClass, lay_guests
 from engine.data.parameters import ELASTIC_CELLS, REDRAWS, Parameters
@@ -155,7 +156,8 @@ def mixed(operator, seed, ignore_index):
     counts = rng.integers(0, 3, (5, 21)) * rng.integers(0, 2, (1, 21))
     counts[0, 3] = 7
     section = Section.model_construct(**{operator: 1.0})
-    guests = Mixing(section, seed, 5, ignore_index, counts).guests("host", int(rng.integers(9)))
+    class_counts = ClassCounts(counts, np.zeros(5, np.int64))
+    guests = Mixing(section, seed, 5, ignore_index, class_counts).guests("host", int(rng.integers(9)))
     ids = [*range(21), ignore_index]
     cells = [rng.choice(rng.choice(ids, rng.integers(1, 8)), (side, side)) for _ in range(1 + len(guests))]
     labels = torch.from_numpy(np.stack(cells))

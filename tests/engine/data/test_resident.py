@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from engine.data.formats.voc import open_voc
 from engine.data.reading import read_or_error
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
-from engine.data.voc import open_voc
 
 CPU = torch.device("cpu")
 

@@ -11,11 +11,11 @@ from PIL import Image
 from engine.data import Skipped, open_split
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches, scoring_batches
+from engine.data.formats.voc import open_voc
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
 from engine.data.skipping import skipped_ids
-from engine.data.voc import open_voc
 from engine.recipe.sections import Augment as Section
 from engine.recipe.sections import Data
 

@@ -6,9 +6,9 @@ import torch
 
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
+from engine.data.formats.voc import open_voc
 from engine.data.mixing import Mixing
 from engine.data.order import SampleOrder
-from engine.data.voc import VocDataset
 from engine.recipe.sections import Augment as Section
 from engine.reporting.augment_sheet import OPACITY, augment_sheet
 from engine.reporting.pictures import PAPER, VOID
@@ -19,7 +19,7 @@ STILL = {"scale": [1.0, 1.0], "rotate_deg": 0.0, "flip": 0.0, "brightness": 0.0,
 
 @pytest.fixture
 def data(voc_folder):
-    return VocDataset(voc_folder, "train")
+    return open_voc(voc_folder, "train")
 
 
 def batches_of(data, **section):

@@ -9,9 +9,9 @@ import torch
 
 from engine.data.class_counts import ClassCounts, count_classes
 from engine.data.class_weights import SCHEMES, class_weights
-from engine.data.files import FileDataset
+from engine.data.formats.files import FileDataset
+from engine.data.formats.voc import open_voc
 from engine.data.order import SampleOrder, WeightedOrder
-from engine.data.voc import open_voc
 from engine.recipe import Recipe, load_recipe
 from engine.training.distributed import Process
 from engine.training.imbalance import MOST_NAMED, advice, count_labels, training_order, with_numbers

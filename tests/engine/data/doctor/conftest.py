@@ -16,7 +16,7 @@ class Tree:
     """A folder in VOC layout that a test puts a fault into."""
 
     def __init__(self, root: Path):
-        from engine.data.voc import voc_palette
+        from engine.data.formats.voc import voc_palette
 
         self.root = root
         self.palette = [value for colour in voc_palette() for value in colour]

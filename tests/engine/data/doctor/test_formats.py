@@ -6,8 +6,8 @@ from PIL import Image
 
 from engine.data.doctor.fix import write_fixed_copy
 from engine.data.doctor.meaning import OUTSIDE, label_of
-from engine.data.masks import BlackAndWhite, Colours, SameIds, Table
-from engine.data.voc import VOC_CLASSES, voc_palette
+from engine.data.formats.masks import BlackAndWhite, Colours, SameIds, Table
+from engine.data.formats.voc import VOC_CLASSES, voc_palette
 
 FOLDER = {"images": "JPEGImages", "masks": "SegmentationClass"}
 COLOURED = [

@@ -1,0 +1,207 @@
+"""PASCAL VOC 2012 and the SBD masks from their public homes, and the list trainaug that both make up.
+
+SBD (Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011) labels 11,355 photos of VOC.
+Those that VOC labels too keep their official masks; those of VOC val stay out of training. Knows nothing of
+how a split is read.
+"""
+
+import io
+import os
+import zlib
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+from PIL import Image
+from scipy.io import loadmat
+from scipy.io.matlab import MatReadError
+
+from engine.data.downloads.download import Remote, require_space
+from engine.data.downloads.preparation import Preparation
+from engine.data.downloads.unpack import contents, damage_named, read_members, write_beside
+from engine.data.formats.voc import VOC_CLASSES, voc_palette
+from engine.data.sample import DataError
+
+# MD5 as in torchvision (datasets/voc.py, datasets/sbd.py).
+VOC = Remote(
+    "https://thor.robots.ox.ac.uk/pascal/VOC/voc2012/VOCtrainval_11-May-2012.tar",
+    1_999_639_040,
+    "md5:6cd6e144f989b92b3379bac3b3de84fd",
+)
+SBD = Remote(
+    "https://www2.eecs.berkeley.edu/Research/Projects/CS/vision/grouping/semantic_contours/benchmark.tgz",
+    1_419_539_633,
+    "md5:82b4d87ceb2ed10f6038a1cba92111cb",
+)
+MASK_BYTES = 8_192  # on the disk; the largest of 363 such masks that were looked at has 4,331
+MAT_ERRORS = (MatReadError, zlib.error, OSError, ValueError, TypeError, LookupError, NotImplementedError)
+NUM_TRAINAUG = 10_582  # 1,464 of VOC train, and 9,118 of SBD
+PALETTE = [value for colour in voc_palette() for value in colour]
+FOLDERS = ("JPEGImages", "SegmentationClass", "ImageSets")
+
+
+def prepare_voc2012(preparation: Preparation) -> None:
+    """Make the folder hold VOC2012, masks for the photos of SBD, and ImageSets/Segmentation/trainaug.txt.
+
+    What is there already stays as it is: a call after an interrupted one finishes it, one after a finished
+    one only looks.
+
+    Raises:
+        DataError: the folder holds something else, the disk is too full, an archive is damaged or hostile, or
+            a list is not the published one.
+        DownloadError: a server or the network failed.
+    """
+    folder = VocFolder(preparation.root)
+    official, trainaug = folder.ids("train", "val"), folder.ids("trainaug")
+    needs_voc = not official or folder.lacks(official) or folder.without_image(trainaug or [])
+    needs_sbd = not trainaug or folder.without_mask(trainaug)
+    if needs_voc or needs_sbd:
+        needed = [remote for remote, is_needed in ((VOC, needs_voc), (SBD, needs_sbd)) if is_needed]
+        preparation.begin(FOLDERS, needed, "VOC2012")
+    if needs_voc:
+        preparation.bring(VOC, _official)
+    if needs_sbd:
+        _add_sbd(preparation, folder)
+    _require_complete(folder)
+    preparation.say(_summary(folder))
+    preparation.end()
+
+
+class VocFolder:
+    """Lists and files of a folder in VOC layout, whole or not."""
+
+    def __init__(self, root: Path):
+        self.root = root
+
+    def list_of(self, split: str) -> Path:
+        return self.root / "ImageSets/Segmentation" / f"{split}.txt"
+
+    def image(self, id: str) -> Path:
+        return self.root / "JPEGImages" / f"{id}.jpg"
+
+    def mask(self, id: str) -> Path:
+        return self.root / "SegmentationClass" / f"{id}.png"
+
+    def ids(self, *splits: str) -> list[str] | None:
+        """Of all the splits; None where a list is missing."""
+        lists = [self.list_of(split) for split in splits]
+        if not all(path.is_file() for path in lists):
+            return None
+        return [id for path in lists for id in path.read_text().split()]
+
+    def without_image(self, ids: Iterable[str]) -> list[str]:
+        return _without(ids, self.image)
+
+    def without_mask(self, ids: Iterable[str]) -> list[str]:
+        return _without(ids, self.mask)
+
+    def lacks(self, ids: list[str]) -> str | None:
+        """What these ids lack, in words; None where each has image and mask."""
+        for what, without in (("images", self.without_image(ids)), ("masks", self.without_mask(ids))):
+            if without:
+                more = ", ..." if len(without) > 3 else ""
+                return f"{len(without):,} of {len(ids):,} {what} ({', '.join(without[:3])}{more})"
+        return None
+
+
+def _without(ids: Iterable[str], path_of: Callable[[str], Path]) -> list[str]:
+    """Those whose file is missing; the folder is read once, as it may be on a slow disk."""
+    there = {path.name for path in path_of("any").parent.glob("*")}
+    return [id for id in ids if path_of(id).name not in there]
+
+
+def _official(name: str) -> str | None:
+    """Where a member of VOC's tar goes: what segmentation needs, without the VOCdevkit/VOC2012 in front."""
+    path = PurePosixPath(name)
+    wanted = ("JPEGImages/*.jpg", "SegmentationClass/*.png", "ImageSets/Segmentation/*.txt")
+    inside = any(path.match(f"VOCdevkit/VOC2012/{pattern}") for pattern in wanted)
+    return str(PurePosixPath(*path.parts[2:])) if inside else None
+
+
+def _add_sbd(preparation: Preparation, folder: VocFolder) -> None:
+    """Masks for the photos of SBD and then the list, whose presence says that they are there."""
+    archive = preparation.fetch(SBD)
+    names = [PurePosixPath(member.name) for member in read_members(archive, preparation.track)]
+    lists = [str(name) for name in names if name.match("dataset/train.txt") or name.match("dataset/val.txt")]
+    masks = {str(name): name.stem for name in names if name.match("dataset/cls/*.mat")}
+    with damage_named(archive):
+        of_sbd = {id for _, content in contents(archive, lists) for id in content.read().decode().split()}
+    if len(lists) != 2 or not of_sbd <= set(masks.values()):
+        raise DataError(
+            f"{archive} is not SBD: its lists and its dataset/cls/*.mat differ. Remove it and try again."
+        )
+    train, val = folder.ids("train"), folder.ids("val")
+    assert train and val, "VOC comes first"
+    trainaug = sorted({*train, *of_sbd} - {*val})
+    if folder.without_image(trainaug):  # VOC was unpacked in part
+        preparation.bring(VOC, _official)
+    if lacking := folder.without_image(trainaug):
+        raise DataError(f"{archive} names {len(lacking)} images that VOC2012 has not, such as {lacking[0]}.")
+    new = set(folder.without_mask(trainaug))
+    _convert(preparation, folder, archive, {name: id for name, id in masks.items() if id in new})
+    if not folder.list_of("trainaug").exists():
+        text = "".join(f"{id}\n" for id in trainaug).encode()
+        write_beside(folder.list_of("trainaug"), io.BytesIO(text), len(text), archive)
+
+
+def _convert(preparation: Preparation, folder: VocFolder, archive: Path, masks: dict[str, str]) -> None:
+    """Write these masks, {member of SBD: id}, as PNG."""
+    require_space(folder.root, MASK_BYTES * len(masks), "Writing the masks of SBD")
+    with damage_named(archive), preparation.track("convert the masks of SBD", "files") as progress:
+        for done, (member, content) in enumerate(contents(archive, masks), start=1):
+            id = masks[member.name]
+            labels = _labels_of_sbd(content.read(), f"{member.name} in {archive}", folder.image(id))
+            png = _palette_png(labels)
+            write_beside(folder.mask(id), io.BytesIO(png), len(png), archive)
+            progress(done, len(masks))
+    os.sync()  # the masks before the list
+
+
+def _labels_of_sbd(mat: bytes, where: str, image: Path) -> np.ndarray:
+    """(h, w) uint8 class ids, 0..20; SBD has no void. Raises DataError where they are none."""
+    try:
+        labels = np.asarray(loadmat(io.BytesIO(mat), variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
+        with Image.open(image) as photo:
+            w, h = photo.size
+    except MAT_ERRORS as error:
+        raise DataError(
+            f"{where} or {image} is damaged: {error!r}. Remove the damaged one and try again."
+        ) from error
+    if labels.shape != (h, w) or labels.dtype != np.uint8:
+        raise DataError(f"{where} is no mask for {image}: {labels.shape} {labels.dtype}, not {(h, w)} uint8.")
+    if labels.max() >= len(VOC_CLASSES):
+        raise DataError(f"{where} holds the id {labels.max()}; SBD has 0 to {len(VOC_CLASSES) - 1}.")
+    return labels
+
+
+def _palette_png(labels: np.ndarray) -> bytes:
+    """As VOC stores its own: 8-bit ids, with VOC's colours as the palette."""
+    mask = Image.fromarray(labels)
+    mask.putpalette(PALETTE)
+    file = io.BytesIO()
+    mask.save(file, "PNG")
+    return file.getvalue()
+
+
+def _require_complete(folder: VocFolder) -> None:
+    """Raises DataError where a list that was there before is not what the archives make up."""
+    for split in ("train", "val", "trainaug"):
+        if lacking := folder.lacks(folder.ids(split) or []):
+            raise DataError(
+                f"{folder.list_of(split)} names what VOC2012 and SBD have not: {lacking}. Move the list away "
+                "and type the same command again."
+            )
+    if shared := sorted({*(folder.ids("trainaug") or [])} & {*(folder.ids("val") or [])}):
+        raise DataError(
+            f"{folder.list_of('trainaug')} names {len(shared):,} images of val, such as {shared[0]}: scores "
+            "on val would be worthless. Move the list away and type the same command again."
+        )
+
+
+def _summary(folder: VocFolder) -> str:
+    counts = {split: len(folder.ids(split) or []) for split in ("train", "trainaug", "val")}
+    parts = ", ".join(f"{split} {count:,}" for split, count in counts.items())
+    said = f"VOC2012 is complete: {parts} images, for data.root={folder.root}"
+    if counts["trainaug"] == NUM_TRAINAUG:
+        return said
+    return f"{said}\nNote: trainaug usually has {NUM_TRAINAUG:,} images. Published scores are of those."

@@ -1,0 +1,144 @@
+"""A data set of picture files: pairs of an image and its mask, and how the mask's values become labels.
+
+A format (voc.py, folder.py, ...) is a function that finds the pairs and builds a `FileDataset`. Knows nothing
+of batches, augmentation or any one layout.
+"""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from engine.data.formats.images import decode_image, decode_mask, read_header, turn
+from engine.data.formats.masks import Labels, Mapping
+from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One image and its mask; where one file holds the masks of all images, `mask` is that file."""
+
+    id: str
+    image: Path
+    mask: Path
+
+
+def stored_in_file(pair: Pair) -> NDArray:
+    """The mask as its picture file holds it: (h, w), or (h, w, channels)."""
+    return decode_mask(pair.mask)
+
+
+def colours_in_file(pair: Pair) -> NDArray:
+    """The mask as colours, (h, w, 3), those of its palette included."""
+    return decode_mask(pair.mask, "RGB")
+
+
+def bytes_of_file(pair: Pair) -> bytes:
+    """What the fingerprint sees of a mask: its file."""
+    return pair.mask.read_bytes()
+
+
+class FileDataset:
+    """One split of any format that keeps its images as files; a `Dataset`.
+
+    Args:
+        pairs: in the order of the split.
+        class_names, palette: by label id.
+        ignore_index: the id of void pixels.
+        to_labels: from the stored mask to label ids.
+        read_mask: a pair's stored mask; the default decodes its file.
+        mask_bytes: what the fingerprint sees of a pair's mask.
+    """
+
+    def __init__(
+        self,
+        pairs: Sequence[Pair],
+        class_names: tuple[str, ...],
+        palette: Palette,
+        ignore_index: int,
+        to_labels: Mapping,
+        read_mask: Callable[[Pair], NDArray] = stored_in_file,
+        mask_bytes: Callable[[Pair], bytes] = bytes_of_file,
+    ):
+        self.ids = [pair.id for pair in pairs]
+        self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
+        self.skipped: Skipped | None = None
+        self._pairs = list(pairs)
+        self._to_labels, self._read_mask, self._mask_bytes = to_labels, read_mask, mask_bytes
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        pair = self._pairs[index]
+        image, orientation = decode_image(pair.image)  # (h, w, 3)
+        labels = self._labels(pair, (image.shape[0], image.shape[1]), orientation)
+        pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
+        return Sample(pair.id, pixels, torch.from_numpy(labels))
+
+    def image_path(self, index: int) -> Path:
+        return self._pairs[index].image
+
+    def mask_path(self, index: int) -> Path:
+        return self._pairs[index].mask
+
+    @property
+    def mapping(self) -> Mapping:
+        """What turns a stored mask into label ids."""
+        return self._to_labels
+
+    def stored_mask(self, index: int) -> NDArray:
+        """The mask as the file holds it: ids (h, w) or colours (h, w, channels), not turned."""
+        return self._read_mask(self._pairs[index])
+
+    def labels(self, index: int) -> Tensor:
+        """(h, w) uint8: those of `self[index]`; of the image only the header is read."""
+        pair = self._pairs[index]
+        return torch.from_numpy(self._labels(pair, *read_header(pair.image)))
+
+    def sizes(self) -> list[tuple[int, int]]:
+        """(h, w) in pixels of each image as it is shown, undecoded; (0, 0) of one that is skipped."""
+        sizes = []
+        for pair in self._pairs:
+            try:
+                sizes.append(read_header(pair.image)[0])
+            except UnreadableSample as error:
+                if self.skipped is None:
+                    raise
+                self.skipped.note(pair.id, error)
+                sizes.append((0, 0))
+        return sizes
+
+    def fingerprint(self) -> str:
+        """Of classes, mapping, ids, bytes of masks and, as those take long to read, file sizes of images."""
+        digest = hashlib.sha256(repr(self.class_names).encode())
+        for pair in self._pairs:
+            try:
+                mask = hashlib.sha256(self._mask_bytes(pair)).hexdigest()
+                num_bytes = pair.image.stat().st_size
+            except OSError as error:
+                if self.skipped is None:
+                    raise UnreadableSample(f"{error.filename} cannot be read: {error.strerror}.") from error
+                mask, num_bytes = "unreadable", 0
+            digest.update(f"{pair.id} {num_bytes} {mask}\n".encode())
+        digest.update(self._to_labels.identity().encode())
+        return digest.hexdigest()
+
+    def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:
+        """(h, w), fitting the shown image.
+
+        A mask of the shown size was drawn on the photo as viewers show it. One that fits the stored pixels
+        alone was drawn on those, so it is turned as the image is. Where both sizes are the same, nobody can
+        tell; annotation tools show photos upright, so that is taken.
+        """
+        labels = self._to_labels(self._read_mask(pair), pair.mask)
+        if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:
+            labels = turn(labels, orientation)
+        if labels.shape != shown:
+            (h, w), (mask_h, mask_w) = shown, labels.shape
+            raise DataError(f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.")
+        return labels

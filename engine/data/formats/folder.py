@@ -1,0 +1,183 @@
+"""Anyone's folder of images and masks: found by the usual names, paired by name, split in one of three ways.
+
+- by sub-folders: <split>/images and <split>/masks, or images/<split> and masks/<split>
+- by lists:       images and masks, and the ids of a split in <split>.txt
+- by a share:     images and masks; `val_share` of the ids, by their hash, are for `data.val`
+
+Masks hold ids (grey or palette), colours (where data.classes has them), or black and white.
+"""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+import numpy as np
+
+from engine.data.formats.files import FileDataset, Pair, colours_in_file
+from engine.data.formats.listing import folders_in, ids_in_list, images_below
+from engine.data.formats.masks import BlackAndWhite, Colours, SameIds
+from engine.data.formats.pairing import pair_up
+from engine.data.formats.voc import voc_palette
+from engine.data.sample import DataError, UnreadableSample, first_few
+
+IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
+MASKS = (
+    "masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "SegmentationClass",
+    "ground_truth", "groundtruth", "gt", "targets",
+)  # fmt: skip
+NUM_PROBED = 16  # masks that are looked at before training starts
+
+
+@dataclass(frozen=True)
+class Place:
+    """Folders of images and masks, and what of them is a split: all, those of a list, or a share by hash."""
+
+    images: Path
+    masks: Path
+    ids: Path | None = None
+    share: Callable[[str], bool] | None = None
+
+
+def open_folder(section, split: str, class_names: tuple[str, ...]) -> FileDataset:
+    """One split of `section`, a recipe's `data`: root, train, val, classes, ignore_index and `folder`.
+
+    Raises:
+        DataError: no images and masks where they are looked for, several such places, names that do not pair
+            up, an empty split, or black and white masks that would be read as ids.
+    """
+    root = Path(section.root).expanduser()
+    if not root.is_dir():
+        raise DataError(f"data.root: no folder {root}. It should hold images and masks.")
+    pairs = _pairs(_only_place(root, split, section), split, section.folder.mask_suffix)
+    ignore_index, palette = section.ignore_index, voc_palette(len(class_names))
+    if not isinstance(section.classes, str) and not isinstance(section.classes[0], str):
+        palette = tuple(tuple(item.colour) for item in section.classes)
+        void = tuple(tuple(colour) for colour in section.folder.void_colours)
+        mapping = Colours((*palette, *void), (*range(len(palette)), *[ignore_index] * len(void)))
+        return FileDataset(pairs, class_names, palette, ignore_index, mapping, colours_in_file)
+    if section.folder.values == "binary":
+        return FileDataset(pairs, class_names, palette, ignore_index, BlackAndWhite())
+    dataset = FileDataset(pairs, class_names, palette, ignore_index, SameIds(len(class_names), ignore_index))
+    _refuse_black_and_white(dataset)
+    return dataset
+
+
+def in_val(id: str, share: float) -> bool:
+    """Whether an id is for val: a pure function, so that new images never move old ones."""
+    digest = hashlib.sha256(id.encode()).digest()
+    return int.from_bytes(digest[:8], "big") < share * 2**64
+
+
+def _only_place(root: Path, split: str, section) -> Place:
+    options = section.folder
+    places = [*_split_by_folders(root, split, options), *_split_of_one(root, split, section)]
+    if len(places) > 1:
+        listed = " or ".join(f"{place.images} with {place.masks}" for place in places)
+        raise DataError(
+            f"data.root: images and masks of {split!r} could be {listed}. Name the right ones: "
+            "data.folder.images=<its sub-folder> data.folder.masks=<its sub-folder>."
+        )
+    if not places:
+        there = first_few(folders_in(root), 12) or "none"
+        raise DataError(
+            f"data.root: no images and masks of split {split!r} in {root}. Looked for {split}/images with "
+            f"{split}/masks, images/{split} with masks/{split}, and images with masks beside {split}.txt. "
+            f"Folders there: {there}. Name the sub-folders with data.folder.images= and data.folder.masks=, "
+            "or type data.folder.val_share=0.1 to take a tenth of one folder for val."
+        )
+    return places[0]
+
+
+def _split_by_folders(root: Path, split: str, options) -> list[Place]:
+    found = _image_and_mask_folders(root / split, options)
+    found += [
+        (images / split, masks / split)
+        for images, masks in _image_and_mask_folders(root, options)
+        if (images / split).is_dir() and (masks / split).is_dir()
+    ]
+    if found and options.val_share is not None:
+        raise DataError(
+            f"data.folder.val_share splits one folder, but {found[0][0]} is there: {root} has its splits "
+            "already. Type data.folder.val_share=null."
+        )
+    return [Place(images, masks) for images, masks in dict.fromkeys(found)]  # "." is found in both ways
+
+
+def _split_of_one(root: Path, split: str, section) -> list[Place]:
+    share, ids = section.folder.val_share, root / f"{split}.txt"
+    both = [
+        (images, masks)
+        for images, masks in _image_and_mask_folders(root, section.folder)
+        if not (images / split).is_dir()
+    ]
+    if share is not None:
+        if split not in (section.train, section.val):
+            raise DataError(
+                f"data.folder.val_share makes two splits, {section.train} and {section.val}; there is no "
+                f"{split!r}."
+            )
+        is_val = split == section.val
+        return [Place(i, m, share=lambda id: in_val(id, share) == is_val) for i, m in both]
+    return [Place(i, m, ids) for i, m in both] if ids.is_file() else []
+
+
+def _image_and_mask_folders(base: Path, options) -> list[tuple[Path, Path]]:
+    """Each folder of images with each folder of masks directly in `base`."""
+    images = [base / name for name in ([options.images] if options.images else IMAGES)]
+    masks = [base / name for name in ([options.masks] if options.masks else MASKS)]
+    return [(i, m) for i in images if i.is_dir() for m in masks if m.is_dir()]
+
+
+def _pairs(place: Place, split: str, mask_suffix: str | None) -> list[Pair]:
+    images, masks = _names(place.images), _names(place.masks)
+    if not images:
+        raise DataError(f"Split {split!r} is empty: {place.images} holds no image.")
+    if place.ids is None:
+        pairs = pair_up(images, masks, mask_suffix)
+        pairs = [pair for pair in pairs if place.share is None or place.share(pair.id)]
+        if not pairs:
+            raise DataError(
+                f"Split {split!r} is empty: the share took none of the {len(images)} images in "
+                f"{place.images}. Change data.folder.val_share."
+            )
+        return pairs
+    wanted = _listed(place.ids, images)
+    chosen = {path: name for path, name in images.items() if name in wanted}
+    pairs = pair_up(chosen, masks, mask_suffix, all_masks=False)
+    return sorted(pairs, key=lambda pair: wanted[pair.id])
+
+
+def _names(folder: Path) -> dict[Path, str]:
+    """Pictures in a folder and below, with their paths inside it, without ending."""
+    return {path: path.relative_to(folder).with_suffix("").as_posix() for path in images_below(folder)}
+
+
+def _listed(path: Path, images: dict[Path, str]) -> dict[str, int]:
+    """The names that a list asks for, with or without ending, and their places in it."""
+    ids, there = ids_in_list(path), set(images.values())
+    names = [id if id in there else PurePosixPath(id).with_suffix("").as_posix() for id in ids]
+    missing = [id for id, name in zip(ids, names, strict=True) if name not in there]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(ids)} images of {path} are missing: {first_few(missing)}.")
+    if len(set(names)) < len(names):
+        twice = sorted({name for name in names if names.count(name) > 1})
+        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line an image.")
+    return {name: place for place, name in enumerate(names)}
+
+
+def _refuse_black_and_white(dataset: FileDataset) -> None:
+    """Raises DataError where the masks look like black and white: as ids, white would be void."""
+    indices = np.linspace(0, len(dataset) - 1, min(NUM_PROBED, len(dataset))).astype(int)
+    values: set[int] = set()
+    for index in indices:
+        try:
+            stored = dataset.stored_mask(int(index))
+        except UnreadableSample:  # told, or skipped, when it is asked for
+            continue
+        values |= set(np.unique(stored).tolist()) if stored.ndim == 2 else {-1}
+    if values == {0, 255} and dataset.ignore_index == 255:
+        raise DataError(
+            f"The masks, such as {dataset.mask_path(0)}, hold 0 and 255 alone. As ids, 255 is void and "
+            "nothing is left to learn. Type data.folder.values=binary if 255 is the second class."
+        )

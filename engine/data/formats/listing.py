@@ -1,0 +1,126 @@
+"""What lies in a folder: lists of ids, files that pair up, and what to say where they do not.
+
+Knows no format and opens no picture.
+"""
+
+import difflib
+import os
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.data.formats.files import Pair
+from engine.data.sample import DataError, first_few
+
+IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+
+
+def root_with(root: str | Path, inside: str, layout: str) -> Path:
+    """The root, once it is sure that it holds the folder `inside`.
+
+    Raises:
+        DataError: it does not; where a folder below does, that one is named.
+    """
+    folder = Path(root).expanduser()
+    if not folder.is_dir():
+        raise DataError(
+            f"data.root: no folder {folder}. It should hold {inside}; type data.root=<its folder>."
+        )
+    if not (folder / inside).is_dir():
+        below = [path for up in ("*", "*/*") for path in sorted(folder.glob(f"{up}/{inside}"))]
+        right = below[0].parents[len(Path(inside).parts) - 1] if below else None
+        hint = f"Did you mean data.root={right}?" if right else "Type data.root=<its folder>."
+        raise DataError(
+            f"data.root: {folder} is not in {layout} layout, {folder / inside} is missing. {hint}"
+        )
+    return folder
+
+
+def names_in(folder: Path) -> set[str]:
+    """Names directly in a folder; none where it does not exist."""
+    try:
+        return {path.name for path in folder.iterdir()}
+    except FileNotFoundError:
+        return set()
+
+
+def folders_in(folder: Path) -> list[str]:
+    """Names of the folders directly in a folder, sorted."""
+    return sorted(name for name in names_in(folder) if (folder / name).is_dir())
+
+
+def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
+    """Pictures in a folder and its sub-folders, sorted; hidden files, such as macOS leaves, are none."""
+
+    def stop(error: OSError) -> None:
+        raise error
+
+    found = []
+    for where, folders, names in os.walk(folder, onerror=stop, followlinks=True):
+        folders.sort()
+        paths = (Path(where, name) for name in names if not name.startswith("."))
+        found += [path for path in paths if path.suffix.lower() in endings]
+    return sorted(found)
+
+
+def same_names(images: Path, masks: Path, mask_suffix: str = "") -> list[Pair]:
+    """A pair for each picture directly in `images`: the mask is <its stem><mask_suffix>.png.
+
+    Raises:
+        DataError: no picture, two of one stem, or masks missing.
+    """
+    names = sorted(n for n in names_in(images) if n[:1] != "." and Path(n).suffix.lower() in IMAGE_ENDINGS)
+    if not names:
+        raise DataError(f"The split is empty: {images} holds no image.")
+    pairs = [Pair(Path(n).stem, images / n, masks / f"{Path(n).stem}{mask_suffix}.png") for n in names]
+    require_different_ids(pairs, str(images))
+    require_files(pairs)
+    return pairs
+
+
+def require_different_ids(pairs: Sequence[Pair], where: str) -> None:
+    """Raises DataError where two images have one id."""
+    twice = sorted(id for id, uses in Counter(pair.id for pair in pairs).items() if uses > 1)
+    if twice:
+        raise DataError(
+            f"{len(twice)} ids stand for more than one image of {where}: {first_few(twice)}. "
+            "Keep one image an id; images that differ only in their ending count as one."
+        )
+
+
+def require_files(pairs: Sequence[Pair]) -> None:
+    """Raises DataError with the number and the first few of the images, or masks, that are not there."""
+    for what in ("image", "mask"):
+        paths: list[Path] = [getattr(pair, what) for pair in pairs]
+        there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
+        missing = [str(path) for path in paths if path.name not in there[path.parent]]
+        if missing:
+            raise DataError(f"{len(missing)} of {len(paths)} {what} files are missing: {first_few(missing)}.")
+
+
+def ids_in_list(path: Path) -> list[str]:
+    """The ids that a text file names, one a line; they may hold spaces.
+
+    Raises:
+        DataError: it cannot be read, names none, or names one twice.
+    """
+    try:
+        lines = path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"The list {path} cannot be read: {error}.") from error
+    ids = [line.strip() for line in lines if line.strip()]
+    if not ids:
+        raise DataError(f"Split {path.stem!r} is empty: {path} names no image.")
+    twice = sorted(id for id, uses in Counter(ids).items() if uses > 1)
+    if twice:
+        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line an image.")
+    return ids
+
+
+def no_split(split: str, missing: Path, there: Sequence[str]) -> DataError:
+    """The error for a split that does not exist, with those that do."""
+    close = difflib.get_close_matches(split, there, n=1)
+    hint = f" Did you mean {close[0]}?" if close else ""
+    return DataError(
+        f"No split {split!r}: {missing} is missing. Splits there: {', '.join(there) or 'none'}.{hint}"
+    )

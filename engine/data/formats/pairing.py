@@ -1,0 +1,103 @@
+"""Which mask belongs to which image, by their names. Knows nothing of folders' layouts and opens no file.
+
+Three rules are tried on the whole set, and the one that pairs most images is taken:
+the names are equal; the mask's name has a mark more (`a.jpg`, `a_mask.png`); or both have marks
+(`a_leftImg8bit.png`, `a_gtFine_labelIds.png`). What the rule leaves over is an error, never dropped.
+"""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+
+from engine.data.formats.files import Pair
+from engine.data.sample import DataError, first_few
+
+_MASK = "(?:gtFine_)?(?:mask|label|labelId|labelTrainId|gt|seg|segmentation|annot|annotation|target|matte)s?"
+_IMAGE = "(?:image|img|im|photo|rgb|leftImg8bit|sat)"
+
+Names = dict[Path, str]  # a file -> its path below its folder, without ending
+
+
+def _without(marks: str) -> Callable[[str], str]:
+    """Takes one mark off the end of a name, else off the front of its last part; _ - . or space joins it."""
+    at_the_end = re.compile(rf"(?<=[^/])[-_. ](?:{marks}|L|P)$", re.I)
+    in_front = re.compile(rf"(?:(?<=/)|^)(?:{marks})[-_. ](?=[^/]+$)", re.I)
+
+    def without(name: str) -> str:
+        shorter = at_the_end.sub("", name)
+        return shorter if shorter != name else in_front.sub("", name)
+
+    return without
+
+
+def _without_suffix(suffix: str) -> Callable[[str], str]:
+    return lambda name: name.removesuffix(suffix)
+
+
+def _same(name: str) -> str:
+    return name
+
+
+RULES = (
+    (_same, _same),
+    (_same, _without(_MASK)),
+    (_without(_IMAGE), _without(_MASK)),
+)
+
+
+def pair_up(
+    images: Names, masks: Names, mask_suffix: str | None = None, all_masks: bool = True
+) -> list[Pair]:
+    """A pair for each image, sorted by name; the ids are the images' names.
+
+    Args:
+        images, masks: files and their names; the same files in both are told apart by the marks of masks.
+        mask_suffix: masks are the files that end so; all others are no masks.
+        all_masks: each mask must have its image, too.
+
+    Raises:
+        DataError: images without mask, masks without image, or several for one: counted, the first few named.
+    """
+    of_mask = _without(_MASK) if mask_suffix is None else _without_suffix(mask_suffix)
+    if images == masks or mask_suffix is not None:
+        masks = {path: name for path, name in masks.items() if of_mask(name) != name}
+        images = {path: name for path, name in images.items() if path not in masks}
+    rules = RULES if mask_suffix is None else ((_same, of_mask), (_without(_IMAGE), of_mask))
+    groups = [(_grouped(images, rule[0]), _grouped(masks, rule[1])) for rule in rules]
+    found, candidates = max(groups, key=lambda group: len(group[0].keys() & group[1].keys()))
+    if not all_masks:
+        candidates = {core: paths for core, paths in candidates.items() if core in found}
+    problems = [
+        *_several("images", found),
+        *_several("masks", candidates),
+        *_alone("images", "mask", found, candidates),
+        *_alone("masks", "image", candidates, found),
+    ]
+    if problems:
+        raise DataError(
+            "Images and masks do not pair up by their names.\n"
+            + "\n".join(problems)
+            + "\nRename or remove those files, list the ids of the good ones in <split>.txt, or say how the "
+            "names of masks end, for example data.folder.mask_suffix=_mask."
+        )
+    pairs = [Pair(images[path], path, candidates[core][0]) for core, [path] in found.items()]
+    return sorted(pairs, key=lambda pair: pair.id)
+
+
+def _grouped(files: Names, core: Callable[[str], str]) -> dict[str, list[Path]]:
+    groups = defaultdict(list)
+    for path, name in files.items():
+        groups[core(name)].append(path)
+    return dict(groups)
+
+
+def _several(what: str, groups: dict[str, list[Path]]) -> list[str]:
+    several = [" and ".join(map(str, paths)) for paths in groups.values() if len(paths) > 1]
+    return [f"{len(several)} times several {what} go by one name: {first_few(several)}."] if several else []
+
+
+def _alone(what: str, other: str, ours: dict[str, list[Path]], theirs: dict[str, list[Path]]) -> list[str]:
+    alone = sorted(str(path) for core, paths in ours.items() if core not in theirs for path in paths)
+    total = sum(map(len, ours.values()))
+    return [f"{len(alone)} of {total} {what} have no {other}: {first_few(alone)}."] if alone else []

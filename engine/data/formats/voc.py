@@ -1,0 +1,68 @@
+"""PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png of ids, ImageSets/Segmentation/*.txt."""
+
+from pathlib import Path
+
+import numpy as np
+
+from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.listing import ids_in_list, no_split, require_files
+from engine.data.formats.masks import SameIds
+from engine.data.sample import DataError, Palette
+
+VOC_CLASSES = (
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+)  # fmt: skip
+
+
+def voc_palette(num_colours: int = 256) -> Palette:
+    """The VOC colour map: the bits of the id, three at a time, are the high bits of red, green, blue."""
+    ids = np.arange(num_colours)
+    rgb = np.zeros((num_colours, 3), dtype=np.int64)
+    for bit in range(8):
+        for channel in range(3):
+            rgb[:, channel] |= ((ids >> (3 * bit + channel)) & 1) << (7 - bit)
+    return tuple((int(r), int(g), int(b)) for r, g, b in rgb)
+
+
+def open_voc(
+    root: str | Path, split: str, class_names: tuple[str, ...] = VOC_CLASSES, ignore_index: int = 255
+) -> FileDataset:
+    """One split of a folder in VOC layout.
+
+    Args:
+        root: the folder that holds JPEGImages, SegmentationClass and ImageSets.
+        split: a list in ImageSets/Segmentation, such as "trainaug".
+        class_names: by label id.
+        ignore_index: the id of void pixels.
+
+    Raises:
+        DataError: no such folder or split, or images or masks missing: all of them counted, the first few
+            named.
+    """
+    folder = Path(root).expanduser()
+    pairs = [
+        Pair(id, folder / "JPEGImages" / f"{id}.jpg", folder / "SegmentationClass" / f"{id}.png")
+        for id in ids_in_list(_split_list(folder, split))
+    ]
+    require_files(pairs)
+    mapping = SameIds(len(class_names), ignore_index)
+    return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, mapping)
+
+
+def _split_list(root: Path, split: str) -> Path:
+    if not root.is_dir():
+        raise DataError(
+            f"data.root: no folder {root}. It should hold JPEGImages, SegmentationClass and "
+            "ImageSets; type data.root=<your VOC2012 folder> behind the command."
+        )
+    lists = root / "ImageSets" / "Segmentation"
+    if not lists.is_dir():
+        below = [path for up in ("*", "*/*") for path in root.glob(f"{up}/ImageSets/Segmentation")]
+        hint = f"Did you mean data.root={below[0].parents[1]}?" if below else "Type data.root=<its folder>."
+        raise DataError(f"data.root: {root} is not in VOC layout, {lists} is missing. {hint}")
+    path = lists / f"{split}.txt"
+    if not path.is_file():
+        raise no_split(split, path, sorted(p.stem for p in lists.glob("*.txt")))
+    return path

@@ -1,0 +1,1 @@
+"""All splits of a recipe as one checked HDF5 file, read through mmap."""

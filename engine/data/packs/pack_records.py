@@ -1,0 +1,132 @@
+"""The bytes of a sample in a pack, in either layout.
+
+"encoded": copies of the image and mask files, where a reader of the pack gets from them exactly what the
+data set gives; else (mapped colours, drawn scenes) a PNG of the pixels. "decoded": the pixels themselves,
+(3, h, w) and (h, w) uint8. A layout first plans each sample, which says how long its records will be, and
+later gives the records; between the two it keeps no bytes. Knows nothing of HDF5.
+"""
+
+import hashlib
+import io
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from engine.data.packs.packed import decoded_image, decoded_labels
+from engine.data.sample import DataError, Dataset, Sample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What will be written of one sample: lengths, and the files of which the records are copies."""
+
+    index: int
+    num_image_bytes: int
+    num_label_bytes: int
+    image_file: Path | None = None
+    mask_file: Path | None = None
+    sha256: bytes = b""  # of both records, where planning has seen them
+
+    @property
+    def num_bytes(self) -> int:
+        return self.num_image_bytes + self.num_label_bytes
+
+
+@dataclass(frozen=True)
+class Record:
+    """What is written of one sample; size (h, w), counts (C,) pixels of each class."""
+
+    image: bytes
+    labels: bytes
+    size: tuple[int, int]
+    counts: np.ndarray
+
+
+class Decoded:
+    """Records that need no decoding."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+        self._sizes = dataset.sizes()
+
+    def plan(self, index: int) -> Plan:
+        h, w = self._sizes[index]
+        return Plan(index, 3 * h * w, h * w)
+
+    def record(self, plan: Plan) -> Record:
+        sample = self.dataset[plan.index]
+        image, labels = (pixels.numpy().tobytes() for pixels in (sample.image, sample.labels))
+        if (len(image), len(labels)) != (plan.num_image_bytes, plan.num_label_bytes):
+            raise _changed(self.dataset, plan.index)
+        return _record(image, labels, sample.labels, len(self.dataset.class_names))
+
+
+class Encoded:
+    """Records as small as their files."""
+
+    def __init__(self, dataset: Dataset):
+        self.dataset = dataset
+        self._has_files = hasattr(dataset, "image_path")
+        masks = {dataset.mask_path(index) for index in range(len(dataset))} if self._has_files else set()
+        self._has_masks = len(masks) == len(dataset)  # one file may hold the masks of all
+
+    def plan(self, index: int) -> Plan:
+        sample = self.dataset[index]
+        image_file = self.dataset.image_path(index) if self._has_files else None
+        mask_file = self.dataset.mask_path(index) if self._has_masks else None
+        if image_file and not _holds(image_file, decoded_image, sample.image):
+            image_file = None
+        if mask_file and not _holds(mask_file, decoded_labels, sample.labels):
+            mask_file = None
+        image, labels = _encoded(image_file, mask_file, sample)
+        return Plan(index, len(image), len(labels), image_file, mask_file, _sha256(image, labels))
+
+    def record(self, plan: Plan) -> Record:
+        are_copies = plan.image_file and plan.mask_file
+        sample = None if are_copies else self.dataset[plan.index]
+        image, labels = _encoded(plan.image_file, plan.mask_file, sample)
+        if _sha256(image, labels) != plan.sha256:
+            raise _changed(self.dataset, plan.index)
+        return _record(image, labels, decoded_labels(labels), len(self.dataset.class_names))
+
+
+LAYOUTS = {"encoded": Encoded, "decoded": Decoded}
+
+
+def _holds(file: Path, decoded: Callable[[bytes], Tensor], pixels: Tensor) -> bool:
+    """Whether a reader of the pack gets these very pixels from the bytes of the file."""
+    try:
+        found = decoded(file.read_bytes())
+    except (DataError, OSError):  # no picture: the data set reads it in a way of its own
+        return False
+    return found.dtype == pixels.dtype and torch.equal(found, pixels)
+
+
+def _encoded(image_file: Path | None, mask_file: Path | None, sample: Sample | None) -> tuple[bytes, bytes]:
+    """The bytes of image and labels: of their files, or PNGs of the sample's pixels."""
+    image = image_file.read_bytes() if image_file else _png(sample.image.permute(1, 2, 0))  # (h, w, 3)
+    return image, mask_file.read_bytes() if mask_file else _png(sample.labels)
+
+
+def _png(pixels: Tensor) -> bytes:
+    buffer = io.BytesIO()
+    Image.fromarray(np.ascontiguousarray(pixels.numpy())).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def _record(image: bytes, labels: bytes, ids: Tensor, num_classes: int) -> Record:
+    counts = np.bincount(ids.numpy().ravel(), minlength=256)[:num_classes]
+    return Record(image, labels, (ids.shape[0], ids.shape[1]), counts)
+
+
+def _sha256(image: bytes, labels: bytes) -> bytes:
+    return hashlib.sha256(image).digest() + hashlib.sha256(labels).digest()
+
+
+def _changed(dataset: Dataset, index: int) -> DataError:
+    return DataError(f"{dataset.ids[index]} changed while it was being packed. Type the same command again.")

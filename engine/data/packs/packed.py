@@ -1,0 +1,219 @@
+"""Reads a pack: its header once, then each sample out of the mapped file, without h5py.
+
+A mapping may be used by many threads and crosses a fork. Decoded samples are views of it, copied on
+writing; encoded ones are decoded as they are read. The bytes of a record are compared with its SHA-256 when
+a process first reads them. What a pack looks like, `pack_header.py` says; who writes it, `pack.py`.
+"""
+
+import difflib
+import glob
+import hashlib
+import io
+import mmap
+import re
+import sys
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine.data.formats.images import decode_image, decode_mask
+from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
+from engine.data.sample import DataError, Sample
+
+# A private mapping may be written to, and Linux wants memory for that in advance unless told otherwise.
+NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
+
+
+class PackedDataset:
+    """One split of a pack.
+
+    Args:
+        root: the file that `python -m engine.prepare pack` wrote; where it wrote shards, the name that it
+            was given.
+        split: a split of the recipe that was packed.
+        class_names: what the recipe says; None takes those of the pack.
+        ignore_index: likewise.
+
+    Raises:
+        DataError: no such pack or split; other classes; files truncated, altered or missing. Reading a
+            sample raises it where the bytes of the sample are altered.
+    """
+
+    skipped = None  # a pack was read whole when it was written; what has changed since is refused
+
+    def __init__(
+        self,
+        root: str | Path,
+        split: str,
+        class_names: tuple[str, ...] | None = None,
+        ignore_index: int | None = None,
+    ):
+        self._arguments = (root, split, class_names, ignore_index)
+        self._shards = read_shards(Path(root).expanduser())
+        header = self._shards[0].header
+        self.class_names, self.palette = header.class_names, header.palette
+        self.ignore_index = header.ignore_index
+        self.layout = header.layout
+        self.split = split
+        self._require(root, class_names, ignore_index)
+        self._shards = [shard for shard in self._shards if split in shard.header.splits]
+
+        tables = [shard.tables[split] for shard in self._shards]
+        self.ids = [id.decode() for table in tables for id in table["ids"].tolist()]
+        self._sizes = [(h, w) for table in tables for h, w in table["sizes"].tolist()]
+        self._shard_of = np.repeat(np.arange(len(tables)), [len(table["ids"]) for table in tables]).tolist()
+        self._spans = {  # what -> (start in its file, number of bytes) of each sample
+            what: [
+                (shard.starts[split][number] + start, end - start)
+                for shard, table in zip(self._shards, tables, strict=True)
+                for start, end in pairwise(table[f"{what}_offsets"].tolist())
+            ]
+            for number, what in enumerate(("image", "label"))
+        }
+        self._sha256 = {
+            what: np.concatenate([table[f"{what}_sha256"] for table in tables]) for what in self._spans
+        }
+        self._is_checked = {what: np.zeros(len(self.ids), bool) for what in self._spans}
+        self._maps = [_mapped(shard.path) for shard in self._shards]
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    def __getitem__(self, index: int) -> Sample:
+        index = range(len(self))[index]  # raises IndexError; -1 is the last
+        record = self._record("image", index)
+        if self.layout == "decoded":
+            return Sample(self.ids[index], record.view(3, *self._sizes[index]), self.labels(index))
+        return Sample(self.ids[index], decoded_image(record.numpy()), self.labels(index))
+
+    def labels(self, index: int) -> Tensor:
+        """(h, w) uint8 of one sample, without its image."""
+        index = range(len(self))[index]
+        record = self._record("label", index)
+        if self.layout == "decoded":
+            return record.view(self._sizes[index])
+        return decoded_labels(record.numpy())
+
+    def label_counts(self) -> np.ndarray:
+        """(N, C) pixels of each class in each sample; no pixel is read."""
+        return np.concatenate([read_label_counts(shard, self.split) for shard in self._shards])
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return list(self._sizes)
+
+    def fingerprint(self) -> str:
+        """That of the set that was packed, so that a checkpoint may be scored on either."""
+        return self._shards[0].header.splits[self.split].fingerprint
+
+    def __reduce__(self):
+        """A mapping cannot be sent to another process; that one opens the pack again."""
+        return PackedDataset, self._arguments
+
+    def _record(self, what: str, index: int) -> Tensor:
+        """The bytes of an image or of its labels, (n,) uint8, in the mapped file."""
+        start, num_bytes = self._spans[what][index]
+        shard = self._shard_of[index]
+        # A tensor of its own storage: a view of the whole file would send the file from a worker.
+        record = torch.frombuffer(self._maps[shard], dtype=torch.uint8, count=num_bytes, offset=start)
+        if not self._is_checked[what][index]:
+            if hashlib.sha256(record.numpy()).digest() != self._sha256[what][index].tobytes():
+                raise DataError(
+                    f"{self._shards[shard].path}: the {what} of {self.ids[index]!r}, sample {index} of split "
+                    f"{self.split!r}, is altered: its SHA-256 is not the one that was packed. {PACK_AGAIN}"
+                )
+            self._is_checked[what][index] = True
+        return record
+
+    def _require(
+        self, root: str | Path, class_names: tuple[str, ...] | None, ignore_index: int | None
+    ) -> None:
+        there = [*dict.fromkeys(name for shard in self._shards for name in shard.header.splits)]
+        if self.split not in there:
+            close = difflib.get_close_matches(self.split, there, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise DataError(f"{root} has no split {self.split!r}. Splits there: {', '.join(there)}.{hint}")
+        if class_names is not None and tuple(class_names) != self.class_names:
+            raise DataError(
+                f"{root} holds {len(self.class_names)} classes that are not those of data.classes "
+                f"({', '.join(class_names)}). Type the data.classes of the recipe that was packed, or "
+                f"'data.classes=[{', '.join(self.class_names)}]'"
+            )
+        if ignore_index is not None and ignore_index != self.ignore_index:
+            raise DataError(
+                f"{root} marks void by {self.ignore_index}; type data.ignore_index={self.ignore_index}."
+            )
+
+
+def decoded_image(content: bytes | np.ndarray) -> Tensor:
+    """(3, h, w) uint8 of an encoded image."""
+    image, _ = decode_image(io.BytesIO(content))  # (h, w, 3)
+    return torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
+
+
+def decoded_labels(content: bytes | np.ndarray) -> Tensor:
+    """(h, w) uint8 of an encoded mask of label ids; another type or shape of any other mask."""
+    return torch.from_numpy(decode_mask(io.BytesIO(content)))
+
+
+def shard_paths(root: Path) -> list[Path]:
+    """The files of the pack that was written as `root`: itself, or its shards in order; none of others."""
+    pattern = f"{glob.escape(root.stem)}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]{root.suffix}"
+    return [root] if root.is_file() else sorted(root.parent.glob(pattern))
+
+
+def shard_names(root: Path, num_shards: int) -> list[Path]:
+    """The files of a pack that was written as `root` in shards."""
+    return [root.with_stem(f"{root.stem}-{n:05d}-of-{num_shards:05d}") for n in range(num_shards)]
+
+
+def read_shards(root: Path) -> list[Shard]:
+    """Every file of a pack, in order.
+
+    Raises:
+        DataError: no pack of this name; files missing, or of different packs.
+    """
+    paths = shard_paths(root)
+    if not paths:
+        beside = sorted(path.name for path in (root if root.is_dir() else root.parent).glob("*.h5"))
+        hint = f" Packs there: {', '.join(beside[:5])}." if beside else f" {PACK_AGAIN.replace(' again', '')}"
+        raise DataError(f"data.root: no pack {root}.{hint}")
+    shards = [read_shard(path) for path in paths]
+    first = shards[0].header
+    strangers = [shard.path.name for shard in shards if shard.header.pack != first.pack]
+    if strangers:
+        raise DataError(
+            f"{paths[0].name} and {', '.join(strangers)} in {root.parent} are of different packs. "
+            "Keep those of one."
+        )
+    _require_whole(root, shards)
+    return shards
+
+
+def _require_whole(root: Path, shards: list[Shard]) -> None:
+    num_shards = shards[0].header.num_shards
+    if num_shards == 1 and len(shards) == 1:
+        return  # one file may have any name
+    pack = root.with_stem(re.sub(r"-\d{5}-of-\d{5}$", "", root.stem))
+    if pack != root:
+        raise DataError(f"data.root: {root} is one of {num_shards} files of a pack; type data.root={pack}")
+    wanted = [path.name for path in shard_names(root, num_shards)]
+    there = [shard.path.name for shard in shards]
+    missing = [name for name in wanted if name not in there]
+    if missing:
+        raise DataError(f"data.root: of the {num_shards} files of {root} are missing: {', '.join(missing)}.")
+    numbers = [shard.header.shard for shard in shards]
+    if there != wanted or numbers != [*range(num_shards)]:
+        raise DataError(
+            f"data.root: the files {', '.join(there)} of {root} hold parts {numbers} of {num_shards}, so one "
+            "has another's name. Give them the names that they were packed with."
+        )
+
+
+def _mapped(path: Path) -> mmap.mmap:
+    with path.open("rb") as file:
+        return mmap.mmap(
+            file.fileno(), 0, flags=mmap.MAP_PRIVATE | NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE
+        )

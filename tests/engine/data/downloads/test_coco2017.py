@@ -1,0 +1,143 @@
+"""COCO 2017 from tiny zips on a loopback server, through the command."""
+
+import hashlib
+import io
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from engine.data.downloads import coco2017
+from engine.prepare import main
+
+COUNTS = {"train2017": 3, "val2017": 2}
+TREE = {
+    **{f"{split}/{number:012d}.jpg": b"photo" for split, count in COUNTS.items() for number in range(count)},
+    **{
+        f"stuffthingmaps/{split}/{number:012d}.png": b"map"
+        for split, count in COUNTS.items()
+        for number in range(count)
+    },
+    **{f"annotations/instances_{split}.json": b"{}" for split in COUNTS},
+}
+
+
+def as_zip(files: dict[str, bytes]) -> bytes:
+    file = io.BytesIO()
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in files.items():
+            archive.writestr(name, content)
+    return file.getvalue()
+
+
+def archives() -> dict[str, bytes]:
+    """As COCO has them: photos in a folder each, more annotations than wanted, maps without one."""
+    photos = {split: {k: v for k, v in TREE.items() if k.startswith(f"{split}/")} for split in COUNTS}
+    maps = {k.removeprefix("stuffthingmaps/"): v for k, v in TREE.items() if k.startswith("stuff")}
+    annotations = {k: v for k, v in TREE.items() if k.startswith("annotations/")}
+    return {
+        "train2017.zip": as_zip({"train2017/": b"", **photos["train2017"]}),
+        "val2017.zip": as_zip({"val2017/": b"", **photos["val2017"]}),
+        "stuffthingmaps_trainval2017.zip": as_zip(maps),
+        "annotations_trainval2017.zip": as_zip({**annotations, "annotations/captions_val2017.json": b"[]"}),
+    }
+
+
+@pytest.fixture
+def publish(loopback, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], None]:
+    """Put zips on the server, with the sizes, checksums and counts that belong to them."""
+
+    def put(zips: dict[str, bytes]) -> None:
+        loopback.files |= zips
+        parts = []
+        for part in coco2017.PARTS:
+            content = zips[part.remote.name]
+            remote = part.remote
+            if remote.checksum:
+                checksum = f"sha256:{hashlib.sha256(content).hexdigest()}"
+                remote = replace(remote, size=len(content), checksum=checksum)
+            num_files = {
+                pattern: 1 if "json" in pattern else COUNTS[pattern.split("/")[-2]]
+                for pattern in part.num_files
+            }
+            parts.append(replace(part, remote=remote, num_files=num_files))
+        monkeypatch.setattr(coco2017, "PARTS", tuple(parts))
+
+    put(archives())
+    return put
+
+
+@pytest.fixture
+def prepare(loopback, publish, tmp_path: Path) -> Callable[[], int]:
+    return lambda: main(["coco2017", "--root", str(tmp_path / "coco"), "--mirror", loopback.url])
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "coco"
+
+
+def tree(root: Path) -> dict[str, bytes]:
+    """What is there apart from the archives."""
+    files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
+    return {name: content for name, content in files.items() if not name.startswith("archives/")}
+
+
+def test_a_first_call_brings_everything_and_a_second_nothing(prepare, root: Path, loopback, capsys) -> None:
+    assert prepare() == 0
+    assert tree(root) == TREE
+    assert f"COCO 2017 is complete: 12 files in {root}, for data.root={root}" in capsys.readouterr().out
+    assert len(loopback.requests) == 4
+    for archive in (root / "archives").iterdir():
+        archive.unlink()
+    assert prepare() == 0
+    assert len(loopback.requests) == 4
+
+
+@pytest.mark.parametrize("name", TREE)
+def test_what_is_lost_comes_back_from_the_archive_that_is_there(
+    name: str, prepare, root: Path, loopback
+) -> None:
+    prepare()
+    (root / name).unlink()
+    loopback.requests.clear()
+    assert prepare() == 0
+    assert tree(root) == TREE
+    assert loopback.requests == []
+
+
+def test_photos_that_are_there_already_are_not_fetched(prepare, root: Path, loopback) -> None:
+    for name, content in TREE.items():
+        if name.endswith(".jpg"):
+            (root / name).parent.mkdir(parents=True, exist_ok=True)
+            (root / name).write_bytes(content)
+    assert prepare() == 0
+    assert tree(root) == TREE
+    assert {name for name, _ in loopback.requests} == {
+        "stuffthingmaps_trainval2017.zip", "annotations_trainval2017.zip",
+    }  # fmt: skip
+
+
+def test_an_archive_with_too_few_files_is_not_taken_for_all(publish, prepare, root: Path, capsys) -> None:
+    few = as_zip({"val2017/000000000000.jpg": b"photo"})
+    publish(archives() | {"val2017.zip": few})
+    assert prepare() == 2
+    assert "is unpacked, but 1 of 2 val2017/*.jpg are there" in capsys.readouterr().err
+
+
+def test_the_crc_guards_what_has_no_checksum(publish, prepare, root: Path, capsys) -> None:
+    maps = archives()["stuffthingmaps_trainval2017.zip"]
+    publish(archives() | {"stuffthingmaps_trainval2017.zip": maps.replace(b"map", b"mop", 1)})
+    assert prepare() == 2
+    err = capsys.readouterr().err
+    assert "stuffthingmaps_trainval2017.zip is damaged" in err and "CRC" in err
+    assert b"mop" not in tree(root).values()
+
+
+def test_a_hostile_zip_is_refused(publish, prepare, root: Path, capsys) -> None:
+    publish(archives() | {"annotations_trainval2017.zip": as_zip({"../instances_val2017.json": b"{}"})})
+    assert prepare() == 2
+    assert "hostile: '../instances_val2017.json' (leaves the folder)" in capsys.readouterr().err
+    assert tree(root) == {} and not (root.parent / "instances_val2017.json").exists()

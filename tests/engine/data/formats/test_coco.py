@@ -1,0 +1,188 @@
+"""COCO instances on a tiny tree: classes by name, small over large, crowds, and files that are not right."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data.formats.coco import open_coco
+from engine.data.formats.voc import VOC_CLASSES
+from engine.data.sample import DataError
+
+CATEGORIES = (
+    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "boat", "bird", "cat", "dog",
+    "horse", "sheep", "cow", "bottle", "chair", "couch", "potted plant", "dining table", "tv", "toaster",
+)  # fmt: skip
+H, W = 6, 8
+DOWNLOADED = "annotations/instances_train2017.json"
+
+
+def box(x0: int, y0: int, x1: int, y1: int) -> list[list[int]]:
+    return [[x0, y0, x1, y0, x1, y1, x0, y1]]
+
+
+def drawn(*rows: str) -> list[list[int]]:
+    """Labels as text: . background, p person, c cat, # void."""
+    return [[{".": 0, "p": 15, "c": 8, "#": 255}[character] for character in row] for row in rows]
+
+
+def content_of(*annotations: dict, num_images: int = 2) -> dict:
+    categories = [{"id": 10 + place, "name": name} for place, name in enumerate(CATEGORIES)]
+    ids = {category["name"]: category["id"] for category in categories}
+    return {
+        "images": [
+            {"id": 100 + n, "file_name": f"{n:012}.jpg", "height": H, "width": W} for n in range(num_images)
+        ],
+        "categories": categories,
+        "annotations": [
+            {
+                "id": number,
+                "image_id": 100,
+                "iscrowd": 0,
+                **annotation,
+                "category_id": ids[annotation["category"]],
+            }
+            for number, annotation in enumerate(annotations)
+        ],
+    }
+
+
+@pytest.fixture
+def tree(tmp_path: Path):
+    """Writes a tree in the layout of COCO's downloads; gives its root."""
+
+    def write(
+        content, images: str = "train2017", annotations: str = "annotations/instances_train2017.json"
+    ) -> Path:
+        root = tmp_path / "coco"
+        for path in (root / images, (root / annotations).parent):
+            path.mkdir(parents=True, exist_ok=True)
+        for n in range(2):
+            Image.new("RGB", (W, H), (n, 0, 0)).save(root / images / f"{n:012}.jpg")
+        (root / annotations).write_text(content if isinstance(content, str) else json.dumps(content))
+        return root
+
+    return write
+
+
+def message_of(read) -> str:
+    with pytest.raises(DataError) as caught:
+        read()
+    return str(caught.value)
+
+
+def test_the_smaller_object_lies_on_top_and_crowds_are_void_below(tree) -> None:
+    crowd = np.zeros((H, W), bool)
+    crowd[0:4, 0:3] = True
+    columns = crowd.T.ravel()
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], columns.view(np.int8), [0]])))
+    counts = np.diff(np.concatenate([[0], edges, [H * W]])).tolist()
+    root = tree(
+        content_of(
+            {"category": "cat", "segmentation": box(4, 1, 6, 3)},
+            {"category": "person", "segmentation": box(1, 1, 8, 5)},
+            {"category": "person", "iscrowd": 1, "segmentation": {"size": [H, W], "counts": counts}},
+            {"category": "toaster", "segmentation": box(0, 5, 8, 6)},
+            {"category": "toaster", "iscrowd": 1, "segmentation": box(0, 5, 8, 6)},
+        )
+    )
+    dataset = open_coco(root, "train2017")
+    expected = drawn(
+        "###.....",
+        "#pppccpp",
+        "#pppccpp",
+        "#ppppppp",
+        ".ppppppp",
+        "........",
+    )
+    assert dataset[0].labels.tolist() == dataset.labels(0).tolist() == expected
+    assert dataset.stored_mask(0).tolist() == expected
+    assert dataset[1].labels.tolist() == [[0] * W] * H
+    assert dataset.ids == ["000000000000", "000000000001"] and dataset.sizes() == [(H, W)] * 2
+    assert dataset.class_names == VOC_CLASSES and dataset.palette[15] == (192, 128, 128)
+    assert dataset.ignore_index == 255
+
+
+def test_every_voc_class_is_found_under_its_name_in_coco(tree) -> None:
+    names = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor",
+             "potted plant": "pottedplant", "dining table": "diningtable"}  # fmt: skip
+    for category in CATEGORIES[:-1]:
+        dataset = open_coco(
+            tree(content_of({"category": category, "segmentation": box(0, 0, W, H)})), "train2017"
+        )
+        [label] = dataset.labels(0).unique().tolist()
+        assert VOC_CLASSES[label] == names.get(category, category)
+
+
+def test_own_classes_are_found_by_name_and_the_first_lies_below(tree) -> None:
+    root = tree(content_of({"category": "toaster", "segmentation": box(0, 0, 2, 1)}))
+    dataset = open_coco(root, "train2017", ("nothing", "Potted-Plant", "Toaster"))
+    assert dataset.labels(0)[0].tolist() == [2, 2, 0, 0, 0, 0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    ("images", "annotations"),
+    [
+        ("images/train2017", "annotations/instances_train2017.json"),
+        ("train2017", "train2017/_annotations.coco.json"),
+    ],
+)
+def test_other_layouts_are_found(tree, images: str, annotations: str) -> None:
+    root = tree(content_of({"category": "cat", "segmentation": box(0, 0, W, H)}), images, annotations)
+    assert open_coco(root, "train2017").labels(0).unique().tolist() == [8]
+
+
+def test_the_fingerprint_is_of_the_objects(tree) -> None:
+    prints = [
+        open_coco(
+            tree(content_of({"category": "cat", "segmentation": box(0, 0, x, 2)})), "train2017"
+        ).fingerprint()
+        for x in (2, 3, 2)
+    ]
+    assert prints[0] == prints[2] != prints[1]
+
+
+def test_mistakes_are_named(tree) -> None:
+    root = tree(content_of())
+    assert "Splits there: train2017." in message_of(lambda: open_coco(root, "train2018"))
+    assert "Did you mean train2017?" in message_of(lambda: open_coco(root, "train2018"))
+    assert "no folder" in message_of(lambda: open_coco(root / "x", "train2017"))
+    message = message_of(lambda: open_coco(root, "train2017", ("background", "persn", "cat")))
+    assert "no category persn" in message and "Did you mean person?" in message
+    message = message_of(lambda: open_coco(root, "train2017", ("person", "cat")))
+    assert "data.classes=[background, person, cat]" in message
+
+
+def test_an_outline_that_is_missing_is_no_background(tree) -> None:
+    objects = [{"category": "cat", "segmentation": []} for _ in range(7)]
+    message = message_of(lambda: open_coco(tree(content_of(*objects)), "train2017"))
+    assert "7 objects" in message and "ids 0, 1, 2, 3, 4 and 2 more" in message
+
+
+def test_a_broken_outline_names_file_and_image(tree) -> None:
+    root = tree(content_of({"category": "cat", "segmentation": [[1, 2, 3]]}))
+    message = message_of(lambda: open_coco(root, "train2017")[0])
+    assert "instances_train2017.json" in message and "000000000000.jpg" in message and "polygon" in message
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"images": 1}', '{"images": [], "annotations": []}', "\xff"]
+)
+def test_a_file_that_is_no_instances_file_is_named(tree, text: str) -> None:
+    message = message_of(lambda: open_coco(tree(text), "train2017"))
+    assert "instances_train2017.json is no COCO instances file" in message
+
+
+def test_missing_images_and_strange_objects_are_counted(tree) -> None:
+    content = content_of(num_images=9)
+    message = message_of(lambda: open_coco(tree(content), "train2017"))
+    assert "7 of 9 image files are missing" in message and "and 2 more" in message
+    content = content_of({"category": "cat", "image_id": 77, "segmentation": box(0, 0, 1, 1)})
+    assert "does not list: 77" in message_of(lambda: open_coco(tree(content), "train2017"))
+    content = content_of()
+    content["images"][1]["file_name"] = content["images"][0]["file_name"]
+    assert "more than one image" in message_of(lambda: open_coco(tree(content), "train2017"))
+    content["images"] = []
+    assert "empty" in message_of(lambda: open_coco(tree(content), "train2017"))

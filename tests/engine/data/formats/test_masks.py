@@ -1,0 +1,106 @@
+"""From stored values to labels, against naive loops; and what is said of values that mean nothing."""
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from engine.data.formats.masks import BlackAndWhite, Colours, SameIds, Table
+from engine.data.sample import DataError, UnreadableSample
+
+PATH = Path("mask.png")
+BYTES = st.integers(0, 255)
+
+
+def mask_of(values: list[int], shape=(2, -1)) -> np.ndarray:
+    return np.array(values, np.uint8).reshape(shape)
+
+
+def message_of(read) -> str:
+    with pytest.raises(DataError) as caught:
+        read()
+    assert not isinstance(caught.value, UnreadableSample)  # never skipped: it is a mistake of the recipe
+    return str(caught.value)
+
+
+@given(st.lists(BYTES, min_size=4, max_size=4), st.integers(1, 255), BYTES)
+def test_same_ids_pass_where_the_recipe_knows_them(values: list[int], num_classes: int, void: int) -> None:
+    mapping, stored = SameIds(num_classes, void), mask_of(values)
+    strange = sorted({value for value in values if value >= num_classes and value != void})
+    if not strange:
+        assert mapping(stored, PATH) is stored
+    else:
+        assert f"label ids {', '.join(map(str, strange))}, outside" in message_of(
+            lambda: mapping(stored, PATH)
+        )
+
+
+@given(st.dictionaries(BYTES, BYTES, min_size=1), st.lists(BYTES, min_size=4, max_size=4))
+def test_a_table_maps_each_value(labels: dict[int, int], values: list[int]) -> None:
+    mapping = Table.of("some", labels)
+    if set(values) <= labels.keys():
+        found = mapping(mask_of(values), PATH)
+        assert found.dtype == np.uint8 and found.ravel().tolist() == [labels[value] for value in values]
+    else:
+        message = message_of(lambda: mapping(mask_of(values), PATH))
+        assert str(min(set(values) - labels.keys())) in message and "mask.png" in message
+
+
+COLOUR = st.tuples(BYTES, BYTES, BYTES)
+
+
+@given(st.dictionaries(COLOUR, BYTES, min_size=2, max_size=6), st.data())
+def test_colours_map_as_a_dictionary_does(
+    labels: dict[tuple[int, int, int], int], data: st.DataObject
+) -> None:
+    colours = data.draw(st.lists(st.sampled_from(sorted(labels)), min_size=6, max_size=6))
+    mapping = Colours(tuple(labels), tuple(labels.values()))
+    found = mapping(np.array(colours, np.uint8).reshape(2, 3, 3), PATH)
+    assert found.dtype == np.uint8 and found.ravel().tolist() == [labels[colour] for colour in colours]
+
+
+def test_unknown_colours_are_counted_most_often_first() -> None:
+    mapping = Colours(((1, 2, 3), (4, 5, 6)), (0, 1))
+    stored = np.array([[[1, 2, 3], [3, 2, 1], [9, 9, 9], [3, 2, 1]]], np.uint8)
+    message = message_of(lambda: mapping(stored, PATH))
+    assert "2 colours of no class, in 3 pixels" in message
+    assert message.index("(3, 2, 1)") < message.index("(9, 9, 9)")
+
+
+def test_all_three_channels_tell_colours_apart() -> None:
+    colours = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (255, 255, 255))
+    found = Colours(colours, (4, 3, 2, 1, 0))(np.array([colours], np.uint8), PATH)
+    assert found.tolist() == [[4, 3, 2, 1, 0]]
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        mask_of([0, 255, 255, 0]),
+        mask_of([0, 1, 1, 0]),
+        np.array([[False, True], [True, False]]),
+        np.repeat(mask_of([0, 255, 255, 0])[..., None], 3, axis=2),
+    ],
+)
+def test_black_and_white_is_0_and_1(stored: np.ndarray) -> None:
+    found = BlackAndWhite()(stored, PATH)
+    assert found.dtype == np.uint8 and found.tolist() == [[0, 1], [1, 0]]
+
+
+def test_soft_edges_and_colours_are_not_black_and_white() -> None:
+    assert "beside 0, 1 and 255 it holds 17, 254" in message_of(
+        lambda: BlackAndWhite()(mask_of([0, 254, 17, 255]), PATH)
+    )
+    red = np.zeros((2, 2, 3), np.uint8)
+    red[0, 0] = (255, 0, 0)
+    assert "colours" in message_of(lambda: BlackAndWhite()(red, PATH))
+
+
+@pytest.mark.parametrize("mapping", [SameIds(3, 255), Table.of("some", {0: 1}), Colours(((1, 2, 3),), (0,))])
+def test_mappings_reach_workers_and_tell_themselves_apart(mapping) -> None:
+    assert pickle.loads(pickle.dumps(mapping)) == mapping
+    assert Table.of("a", {0: 1}).identity() != Table.of("a", {0: 2}).identity()
+    assert Colours(((1, 2, 3),), (0,)).identity() != Colours(((3, 2, 1),), (0,)).identity()

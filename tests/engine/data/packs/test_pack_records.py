@@ -1,0 +1,86 @@
+"""Encoded records: copies of the files where these give the same pixels, else PNGs that do."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.masks import SameIds
+from engine.data.packs.pack import write_pack
+from engine.data.packs.pack_records import Encoded
+from engine.data.packs.packed import PackedDataset
+from engine.data.synthetic import SyntheticScenes
+
+RNG = np.random.default_rng(0)
+IDS = np.repeat(np.array([[0, 1, 255, 1, 0, 0]], np.uint8), 8, axis=0)  # (8, 6)
+
+
+class Shifted:
+    """A mapping: the file holds ids that are one too high."""
+
+    def __call__(self, stored, path: Path):
+        return (stored - 1).astype(np.uint8)
+
+    def identity(self) -> str:
+        return "shifted"
+
+
+def grey_16_bit(path: Path) -> None:
+    Image.fromarray(RNG.integers(0, 1 << 16, (8, 6), dtype=np.uint16)).save(path)
+
+
+def turned_photo(path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(RNG.integers(0, 256, (6, 8, 3), dtype=np.uint8)).save(path, exif=exif)
+
+
+def transparent(path: Path) -> None:
+    Image.fromarray(RNG.integers(0, 256, (8, 6, 4), dtype=np.uint8)).save(path)
+
+
+def file_set(folder: Path, draw, mask, mapping) -> FileDataset:
+    draw(folder / "a.png")
+    Image.fromarray(mask).save(folder / "mask.png")
+    pair = Pair("a", folder / "a.png", folder / "mask.png")
+    return FileDataset([pair], ("ground", "thing"), ((0, 0, 0), (9, 9, 9)), 255, mapping)
+
+
+@pytest.mark.parametrize("draw", [grey_16_bit, turned_photo, transparent])
+def test_every_kind_of_image_is_copied_and_read_alike(tmp_path, draw):
+    dataset = file_set(tmp_path, draw, IDS, SameIds(2, 255))
+    plan = Encoded(dataset).plan(0)
+    assert (plan.image_file, plan.mask_file) == (tmp_path / "a.png", tmp_path / "mask.png")
+    write_pack({"all": dataset}, tmp_path / "pack.h5")
+    found = PackedDataset(tmp_path / "pack.h5", "all")[0]
+    assert torch.equal(found.image, dataset[0].image) and found.image.shape == (3, 8, 6)
+    assert found.labels.tolist() == IDS.tolist()
+
+
+def test_a_mask_that_needs_mapping_becomes_a_png_of_ids(tmp_path):
+    dataset = file_set(tmp_path, transparent, IDS + 1, Shifted())
+    assert Encoded(dataset).plan(0).mask_file is None
+    write_pack({"all": dataset}, tmp_path / "pack.h5")
+    found = PackedDataset(tmp_path / "pack.h5", "all")
+    assert found[0].labels.tolist() == IDS.tolist()
+    assert found.label_counts().tolist() == [[24, 16]]
+
+
+def test_one_file_of_all_masks_is_never_copied(tmp_path):
+    both = file_set(tmp_path, transparent, IDS, SameIds(2, 255))
+    both._pairs *= 2
+    both.ids = ["a", "b"]
+    assert Encoded(both).plan(0).mask_file is None
+    assert Encoded(both).plan(0).image_file == tmp_path / "a.png"
+
+
+def test_drawn_scenes_have_no_files_and_are_the_same_from_a_pack(tmp_path):
+    scenes = SyntheticScenes("val", 2, 32)
+    write_pack({"val": scenes}, tmp_path / "pack.h5")
+    packed = PackedDataset(tmp_path / "pack.h5", "val")
+    for index in range(2):
+        assert torch.equal(packed[index].image, scenes[index].image)
+        assert torch.equal(packed[index].labels, scenes[index].labels)
