@@ -118,7 +118,7 @@ def colour_stays_within_its_range_and_mates_do_not_matter(seed, **colour):
     alone, mate = images[1:].clone(), Parameters(noise=0.1, noise_seed=3, saturation=1.3)
     section = Section.model_construct(blur=1)
     recolour(images, [mate, Parameters(**colour)], section)
-    assert images.isfinite().all() and images.min() >= 0 and images.max() <= 255.01
+    assert images.isfinite().all() and images.min() > -0.001 and images.max() <= 255.01
     assert torch.equal(images[1:], recolour(alone, [Parameters(**colour)], section))
 
 
