@@ -7,7 +7,6 @@ Knows nothing of models or losses.
 import os
 import signal
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import count
 
@@ -68,15 +67,7 @@ class TrainBatches:
         self.workers = num_workers(dataset, workers, world_size)
 
     def starting_at(self, step: int) -> Iterator[Batch]:
-        """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there.
-
-        On a CPU, one is made ahead. On a GPU the augmentation is only launched here and waits for nobody,
-        and workers are a step ahead anyway.
-        """
-        batches = self._starting_at(step)
-        return _one_ahead(batches) if self.device.type == "cpu" and self.workers == 0 else batches
-
-    def _starting_at(self, step: int) -> Iterator[Batch]:
+        """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there."""
         plan = (self._with_guests(self.order.update(s, self.rank, self.world_size)) for s in count(step))
         for results, draws in _load(self.dataset, plan, self.workers):
             yield self._batch(results, draws)
@@ -155,16 +146,6 @@ class _Reader(torch.utils.data.Dataset):
 
     def __getitem__(self, draw: Draw) -> tuple[Sample | DataError, Draw]:
         return read_or_error(self.dataset, draw.index), draw
-
-
-def _one_ahead(batches: Iterator[Batch]) -> Iterator[Batch]:
-    """The same batches, each made in a thread while the one before it is trained on."""
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, batches)
-        while True:
-            batch = coming.result()
-            coming = pool.submit(next, batches)
-            yield batch
 
 
 def _load(

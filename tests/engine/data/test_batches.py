@@ -80,22 +80,6 @@ def test_processes_share_each_update_and_see_the_same_samples(train, world_size)
             assert torch.equal(share.labels, batch.labels[rank::world_size])
 
 
-def test_a_batch_made_ahead_is_the_same_batch_and_no_more_than_one_is(train):
-    batches = batches_of(in_memory(train), batch=4)
-    stream = batches.starting_at(0)
-    assert_same_batches(islice(stream, 5), islice(batches._starting_at(0), 5))  # bitwise, made here and there
-    stream.close()  # with what it makes ahead
-    batches.augment = Recorder(255)
-    made = batches.augment.sizes
-    counted = batches.starting_at(0)
-    for asked in range(1, 4):
-        next(counted)
-        counted_by_now = len(made)
-        assert asked <= counted_by_now <= asked + 1
-    counted.close()
-    assert len(made) == 4
-
-
 def test_a_broken_image_is_told_when_its_batch_is_asked_for(train, voc_folder):
     batches = batches_of(train, batch=2)
     ids = [batch.ids for batch in first(batches, 3)]  # an epoch
@@ -163,7 +147,6 @@ def test_workers_and_a_late_start_give_the_same_mixed_batches(train, workers):
 
 
 def test_a_late_start_reads_what_its_own_update_needs(voc_folder, monkeypatch):
-    """And what the one update that is made ahead needs, behind it."""
     reads = []
     read = FileDataset.__getitem__
     monkeypatch.setattr(FileDataset, "__getitem__", lambda self, i: [reads.append(i), read(self, i)][1])
@@ -172,8 +155,7 @@ def test_a_late_start_reads_what_its_own_update_needs(voc_folder, monkeypatch):
     hosts = batches.order.update(10**6)
     guests = [guest for host in hosts for guest in batches.mixing.guests(data.ids[host.index], host.epoch)]
     first(batches, 1, start=10**6)
-    assert guests and reads[: 4 + len(guests)] == [draw.index for draw in (*hosts, *guests)]
-    assert len(reads) <= 2 * (4 + 4 * 6)  # a sample has at most six guests
+    assert guests and reads == [draw.index for draw in (*hosts, *guests)]
 
 
 def test_mixing_changes_samples_and_not_which_they_are(train):
