@@ -42,7 +42,11 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> Diagnosis 
 
 def _tell(diagnosis: Diagnosis, console: Console) -> str:
     """Print what matters; why training must not start, or nothing."""
-    worth_saying = [found for found in diagnosis.findings if found.severity != NOTE]
+    worth_saying = [
+        found
+        for found in diagnosis.findings
+        if found.severity != NOTE and found.check != "rare_classes"  # the training itself tells of those
+    ]
     if worth_saying:
         console.print(findings_table(worth_saying))
     console.print(f"Doctor: {verdict(diagnosis)}")
