@@ -8,7 +8,7 @@ import pytest
 from torch import nn
 
 from engine.recipe import load_recipe
-from engine.recipe.sections import Loss, Ohem
+from engine.recipe.loss_sections import Loss, Ohem
 from engine.training.distributed import Process, start_process
 from engine.training.session import build_session
 from losses import TERMS, build_loss

@@ -16,8 +16,8 @@ from engine.data.order import SampleOrder
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
 from engine.data.skipping import skipped_ids
+from engine.recipe.data_section import Data
 from engine.recipe.sections import Augment as Section
-from engine.recipe.sections import Data
 
 CPU = torch.device("cpu")
 

@@ -18,7 +18,7 @@ from engine.data import open_split
 from engine.data.downloads import voc2012
 from engine.data.formats.voc import voc_palette
 from engine.prepare import main
-from engine.recipe.sections import Data
+from engine.recipe.data_section import Data
 
 TRAIN = ["2007_000001", "2007_000002"]
 VAL = ["2007_000003", "2007_000004"]

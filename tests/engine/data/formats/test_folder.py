@@ -9,7 +9,7 @@ from PIL import Image
 from engine.data import open_split
 from engine.data.formats.folder import in_val
 from engine.data.sample import DataError
-from engine.recipe.sections import Data
+from engine.recipe.data_section import Data
 
 H, W = 4, 6
 NAMES = ["background", "cat", "dog"]

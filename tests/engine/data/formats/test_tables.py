@@ -8,7 +8,7 @@ from PIL import Image
 
 from engine.data import CLASS_TABLES, open_split
 from engine.data.sample import DataError
-from engine.recipe.sections import FORMAT_DEFAULTS, Data
+from engine.recipe.data_section import FORMAT_DEFAULTS, Data
 from models.class_names import ADE20K, CITYSCAPES, COCO_STUFF, VOC
 
 VOID = 255
