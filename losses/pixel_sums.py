@@ -57,7 +57,8 @@ def pixel_sums(
 
     Args:
         logits: (B, C, h, w), float32 or float64.
-        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError.
+        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
+            CPU, makes the cost NaN in the Triton kernel, and trips a device assertion elsewhere.
         class_weights: (C,), not negative.
         label_smoothing: the share of the target, 0..1, that is spread evenly over all classes.
         align_corners: as in `torch.nn.functional.interpolate`.
