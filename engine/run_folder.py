@@ -22,8 +22,11 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class RunFolderError(ValueError):
@@ -56,19 +59,71 @@ class DataIdentity(BaseModel):
 
 
 class Manifest(BaseModel):
-    """manifest.json. `members` are in order, best first by `metric`."""
+    """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id."""
 
     model_config = ConfigDict(extra="forbid")
 
     name: str
     code_version: str
     class_names: list[str]
+    palette: list[tuple[int, int, int]]
     data: DataIdentity
     metric: str
     weights: dict | None = None
     num_parameters: int
     finished: bool = False
     members: list[Member] = []
+
+
+class EnsembleMember(BaseModel):
+    """One checkpoint in an ensemble's folder; `file` and `recipe` are relative to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    file: str
+    recipe: str
+    sha256: str
+    weights: dict[str, object] | None = None
+
+
+class CombinationValues(BaseModel):
+    """The values of a `Combination` (engine/scoring/combining.py)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    space: Literal["probability", "logit"]
+    weights: tuple[tuple[float, ...], ...]
+    temperatures: tuple[float, ...]
+
+
+class EnsembleManifest(BaseModel):
+    """combination.json: members, how their predictions are combined, and the scores of that on val."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    code_version: str
+    method: str
+    class_names: list[str]
+    palette: list[tuple[int, int, int]]
+    data: DataIdentity
+    members: list[EnsembleMember]
+    combination: CombinationValues
+    scores: dict[str, float]
+
+
+class EnsembleFolder:
+    """An ensemble that was saved: combination.json, and members/*.safetensors with their recipes."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.manifest = path / "combination.json"
+        self.members = path / "members"
+
+    def read_manifest(self) -> EnsembleManifest:
+        """Raises RunFolderError where combination.json is missing or is none of ours."""
+        return _read(self.manifest, EnsembleManifest)
 
 
 class RunFolder:
@@ -119,19 +174,21 @@ class RunFolder:
 
     def read_manifest(self) -> Manifest:
         """Raises RunFolderError where manifest.json is missing or is none of ours."""
-        try:
-            return Manifest.model_validate_json(self.manifest.read_bytes())
-        except FileNotFoundError:
-            raise RunFolderError(f"{self.path} is no run folder: it has no manifest.json.") from None
-        except ValidationError as error:
-            first = error.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise RunFolderError(
-                f"{self.manifest} is damaged at {where or 'its start'}: {first['msg']}."
-            ) from None
+        return _read(self.manifest, Manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
         write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+def _read(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RunFolderError(f"{path.parent} is no run folder: it has no {path.name}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunFolderError(f"{path} is damaged at {where or 'its start'}: {first['msg']}.") from None
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

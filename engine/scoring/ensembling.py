@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 import engine.data
@@ -20,12 +18,13 @@ from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset
 from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
+from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, written_in_place
+from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import ENSEMBLE, evaluate
 from engine.scoring.predictor import Predictor, Protocol
 from engine.scoring.scores_file import recorder
-from models import build_model
+from engine.scoring.trained import load_weights
 
 
 @dataclass(frozen=True)
@@ -99,23 +98,10 @@ def load_member(candidate: Candidate, device: torch.device) -> nn.Module:
     Raises:
         RunFolderError: the file is missing, altered, or of other classes than its recipe says.
     """
-    if not candidate.path.is_file():
-        raise RunFolderError(f"{candidate.path} is missing, though {candidate.run.manifest} lists it.")
-    if sha256_of(candidate.path) != candidate.member.sha256:
-        raise RunFolderError(
-            f"{candidate.path} was altered or cut off: its SHA-256 is not that of the manifest."
-        )
     recipe = load_recipe(candidate.run.recipe)
-    model = build_model(recipe.model, candidate.manifest.class_names)
-    try:
-        model.load_state_dict(load_file(candidate.path))
-    except (RuntimeError, SafetensorError) as error:
-        reason = str(error).splitlines()[-1].strip()
-        raise RunFolderError(
-            f"{candidate.path} does not fit the model of {candidate.run.recipe} with "
-            f"{len(candidate.manifest.class_names)} classes: {reason}"
-        ) from error
-    return model.to(device).eval()
+    return load_weights(
+        candidate.path, candidate.member.sha256, recipe, candidate.manifest.class_names, device
+    )
 
 
 def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Dataset]:
@@ -159,14 +145,20 @@ def score_together(
     members = zip(distinct_names(candidates), candidates, strict=True)
     torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
     models = {name: load_member(candidate, device) for name, candidate in members}
-    names = [*models, ENSEMBLE] if len(models) > 1 else list(models)
+    combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
     done = 0
     with ExitStack() as stack:
         record = None
         if scores_path:
             path = stack.enter_context(written_in_place(scores_path))
             record = stack.enter_context(
-                recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
+                recorder(
+                    path,
+                    dataset.ids,
+                    dataset.class_names,
+                    [*models, *combinations],
+                    lambda: skipped_ids(dataset),
+                )
             )
 
         def on_batch(ids: list[str], matrices: dict[str, Tensor]) -> None:
@@ -184,6 +176,7 @@ def score_together(
             dataset.ignore_index,
             device,
             on_batch,
+            combinations,
         )
     return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
 

@@ -1,10 +1,11 @@
-"""Runs models over a split and counts: each of them alone and, of several, their mean probability.
+"""Runs models over a split and counts: each of them alone, and what is combined from them.
 
 All of them see the same decoded images, the same views and the same counting. Knows nothing of runs or files.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol as Interface
 
 import numpy as np
@@ -12,10 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores, confusion_matrices
 from engine.scoring.predictor import Predictor
 
-ENSEMBLE = "mean"
+ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 
 
 class ScoringBatch(Interface):
@@ -73,31 +75,28 @@ def evaluate(
     ignore_index: int,
     device: torch.device,
     on_batch: Callable[[list[str], dict[str, Tensor]], None] | None = None,
+    combinations: Mapping[str, Combination] = MappingProxyType({}),
 ) -> dict[str, Tally]:
-    """Tallies by name: one for each model and, of several, one for their mean probability ("mean").
+    """Tallies by name: one for each model, then one for each combination of them.
 
     Args:
         models: by name; put into eval mode, and back afterwards where they were training.
         batches: every image of the split once, with its labels.
         on_batch: called with the ids of a batch and, by name, its (B, C, C) confusion matrices.
+        combinations: of all models, in their order; every model runs once.
     """
-    names = [*models, ENSEMBLE] if len(models) > 1 else list(models)
-    tallies = {name: Tally.empty(num_classes, device) for name in names}
+    tallies = {name: Tally.empty(num_classes, device) for name in (*models, *combinations)}
     were_training = {name: model.training for name, model in models.items()}
     for model in models.values():
         model.eval()
     for batch in batches:
-        matrices = {}
-        total: Tensor | None = None
-        for name, model in models.items():
-            probabilities = predictor(model, batch.images)  # (B, C, h, w)
-            matrices[name] = _count(tallies[name], probabilities, batch.labels, ignore_index)
-            if len(models) > 1:
-                total = probabilities if total is None else total.add_(probabilities)
-        if total is not None:
-            matrices[ENSEMBLE] = _count(
-                tallies[ENSEMBLE], total.div_(len(models)), batch.labels, ignore_index
-            )
+        outputs = {name: predictor(model, batch.images) for name, model in models.items()}  # (B, C, h, w)
+        of_models = list(outputs.values())
+        outputs |= {name: combine(of_models) for name, combine in combinations.items()}
+        matrices = {
+            name: _count(tallies[name], probabilities, batch.labels, ignore_index)
+            for name, probabilities in outputs.items()
+        }
         if on_batch:
             on_batch(batch.ids, matrices)
     for name, model in models.items():

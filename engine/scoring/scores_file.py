@@ -1,19 +1,56 @@
-"""scores.h5: confusion counts of each val image by predictor, so that later questions need no evaluation.
+"""scores.h5: what was counted on each val image, by predictor, so that later questions need no evaluation.
 
-ids                      (N,) text
-class_names              (C,) text
-confusion/<predictor>    (N, C, C) int64, rows labels, columns predictions
-skipped                  text, the ids that could not be read; their counts are 0
+ids                       (N,) text
+class_names               (C,) text
+skipped                   text, the ids that could not be read; their counts are 0
+confusion/<predictor>     (N, C, C) int64, rows labels, columns predictions
+boundary/<predictor>      (N, C+1, C+1) int64, of bands along outlines (`boundary.py`); last: no band
+edges/<predictor>         (N, 2, 2) int64, rows: inside, near an outline of the label; columns: right, wrong
+reliability/<predictor>   (N, 3, 15) float64, by bin of confidence: pixels, sum of confidence, right pixels
+
+The last three are there where they were counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import h5py
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
 Recorder = Callable[[list[str], dict[str, Tensor]], None]
+Counts = dict[str, NDArray[np.int64]]
+
+
+@dataclass(frozen=True)
+class ImageScores:
+    """The content of a scores.h5, without the rows of skipped images; dictionaries by predictor."""
+
+    ids: list[str]
+    class_names: list[str]
+    skipped: list[str]
+    confusion: Counts
+    boundary: Counts
+    edges: Counts
+    reliability: dict[str, NDArray[np.float64]]
+
+
+def read_scores(path: Path) -> ImageScores:
+    """Raises FileNotFoundError where there is none."""
+    with h5py.File(path) as file:
+        ids, class_names, skipped = (
+            [text.decode() for text in file[name][:]] for name in ("ids", "class_names", "skipped")
+        )
+        scored = ~np.isin(ids, skipped)
+        counts = {
+            name: {predictor: rows[:][scored] for predictor, rows in file.get(name, {}).items()}
+            for name in ("confusion", "boundary", "edges", "reliability")
+        }
+    kept = [id for id, is_scored in zip(ids, scored, strict=True) if is_scored]
+    return ImageScores(kept, class_names, skipped, **counts)
 
 
 @contextmanager

@@ -113,6 +113,7 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
         name=session.recipe.name,
         code_version=__version__,
         class_names=list(session.train.class_names),
+        palette=list(session.train.palette),
         data=DataIdentity(
             format=data.format,
             train=data.train,

@@ -81,6 +81,7 @@ def run(tmp_path: Path) -> RunFolder:
             name="tiny <i>run</i>",
             code_version="0.1.0+abc",
             class_names=NAMES,
+            palette=[(0, 0, 0)] * len(NAMES),
             data=data,
             metric="mIoU",
             num_parameters=1234567,

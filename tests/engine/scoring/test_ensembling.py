@@ -63,8 +63,8 @@ def make_run(tmp_path: Path) -> MakeRun:
             members.append(Member(file=file, step=step, scores={"mIoU": score}, sha256=sha256_of(path)))
         run.write_manifest(
             Manifest(
-                name=name, code_version="0", class_names=list(val.class_names), data=data, metric="mIoU",
-                num_parameters=1, members=members,
+                name=name, code_version="0", class_names=list(val.class_names),
+                palette=list(val.palette), data=data, metric="mIoU", num_parameters=1, members=members,
             )
         )  # fmt: skip
         return run
@@ -138,7 +138,9 @@ def test_an_altered_checkpoint_is_refused_by_its_sha(make_run: MakeRun) -> None:
 def test_a_missing_checkpoint_is_named(make_run: MakeRun) -> None:
     [candidate] = candidates_of(make_run("a", {7: 0.5}))
     candidate.path.unlink()
-    with pytest.raises(RunFolderError, match=r"step-0000007.safetensors is missing.*manifest.json lists it"):
+    with pytest.raises(
+        RunFolderError, match=r"step-0000007.safetensors is missing.*manifest beside it lists it"
+    ):
         load_member(candidate, CPU)
 
 

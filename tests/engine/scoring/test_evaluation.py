@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.scoring.combining import Combination
 from engine.scoring.evaluation import ENSEMBLE, Tally, evaluate
 from engine.scoring.predictor import Predictor, Protocol
 
@@ -48,7 +49,8 @@ def batches(*groups: list[int]) -> list[SimpleNamespace]:
 
 def tallies_of(models: dict[str, nn.Module], groups: list[list[int]], on_batch=None) -> dict[str, Tally]:
     predictor = Predictor(Protocol(), nullcontext)
-    return evaluate(models, batches(*groups), predictor, 2, VOID, CPU, on_batch)
+    combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
+    return evaluate(models, batches(*groups), predictor, 2, VOID, CPU, on_batch, combinations)
 
 
 def two_models() -> dict[str, nn.Module]:

@@ -6,7 +6,7 @@ import h5py
 import pytest
 import torch
 
-from engine.scoring.scores_file import recorder
+from engine.scoring.scores_file import read_scores, recorder
 
 IDS = ["2007_000033", "strand", "küste"]
 MATRICES = torch.arange(3 * 4).view(3, 2, 2)
@@ -47,3 +47,13 @@ def test_an_image_that_is_not_of_the_split_is_an_error(tmp_path: Path) -> None:
         pytest.raises(KeyError),
     ):
         record(["b"], {"mean": torch.zeros(1, 1, 1, dtype=torch.int64)})
+
+
+def test_reading_leaves_out_what_was_skipped(tmp_path: Path) -> None:
+    path, matrices = tmp_path / "scores.h5", torch.arange(8).view(2, 2, 2)
+    with recorder(path, ["a", "broken", "b"], ["x", "y"], ["mean"], lambda: ["broken"]) as record:
+        record(["b", "a"], {"mean": matrices})
+    scores = read_scores(path)
+    assert (scores.ids, scores.class_names, scores.skipped) == (["a", "b"], ["x", "y"], ["broken"])
+    assert scores.confusion["mean"].tolist() == matrices.flip(0).tolist()
+    assert scores.boundary == scores.edges == scores.reliability == {}

@@ -51,8 +51,9 @@ def run(tmp_path: Path) -> RunFolder:
 def new_keeper(run: RunFolder, top: int = 3, metric: str = "mIoU") -> TopKeeper:
     data = DataIdentity(format="voc", train="train", val="val", train_fingerprint="", val_fingerprint="")
     manifest = Manifest(
-        name="demo", code_version="0", class_names=["x"], data=data, metric=metric, num_parameters=1
-    )
+        name="demo", code_version="0", class_names=["x"], palette=[(0, 0, 0)], data=data, metric=metric,
+        num_parameters=1,
+    )  # fmt: skip
     run.write_manifest(manifest)
     return TopKeeper(run, manifest, top)
 

@@ -1,0 +1,67 @@
+"""How sure a score is: intervals from drawing the images of a split again, with replacement.
+
+An image is the unit, since its pixels are not independent. What is compared is compared on the same draws.
+
+Shapes: N images, C classes, S draws.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+NUM_DRAWS = 2000
+CONFIDENCE = 0.95
+
+Confusions = NDArray[np.int64]  # (N, C, C), rows labels, columns predictions
+
+
+class Interval(NamedTuple):
+    """Percentile interval of a bootstrap (Efron 1979)."""
+
+    low: float
+    high: float
+
+
+def draws(num_images: int, num_draws: int = NUM_DRAWS, seed: int = 0) -> NDArray[np.float64]:
+    """(S, N): how often each image is drawn."""
+    shares = np.full(num_images, 1 / num_images)
+    return np.random.default_rng(seed).multinomial(num_images, shares, num_draws).astype(np.float64)
+
+
+def drawn_iou(confusion: Confusions, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S, C): IoU of each class on each draw, NaN where neither label nor prediction holds it."""
+    num_images, C, _ = confusion.shape
+    totals = (drawn @ confusion.reshape(num_images, C * C)).reshape(-1, C, C)  # (S, C, C)
+    intersection = np.diagonal(totals, axis1=1, axis2=2)
+    union = totals.sum(axis=1) + totals.sum(axis=2) - intersection
+    iou: NDArray[np.float64] = np.divide(
+        intersection, union, out=np.full(union.shape, np.nan), where=union > 0
+    )
+    return iou
+
+
+def mean_iou_interval(confusion: Confusions, drawn: NDArray[np.float64]) -> Interval:
+    """Of the mIoU over classes present."""
+    return interval(np.nanmean(drawn_iou(confusion, drawn), axis=1))
+
+
+def class_iou_intervals(confusion: Confusions, drawn: NDArray[np.float64]) -> list[Interval]:
+    """Of the IoU of each class; NaN where it is present on no draw."""
+    return [interval(values) for values in drawn_iou(confusion, drawn).T]
+
+
+def gain_interval(before: Confusions, after: Confusions, drawn: NDArray[np.float64]) -> Interval:
+    """Of mIoU after minus before, both on the same draws of the same images."""
+    gains = np.nanmean(drawn_iou(after, drawn), axis=1) - np.nanmean(drawn_iou(before, drawn), axis=1)
+    return interval(gains)
+
+
+def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
+    """Between the outer percentiles of what was seen on all draws."""
+    seen = values[~np.isnan(values)]
+    if not len(seen):
+        return Interval(float("nan"), float("nan"))
+    outside = 100 * (1 - confidence) / 2
+    low, high = np.percentile(seen, [outside, 100 - outside])
+    return Interval(float(low), float(high))

@@ -1,0 +1,128 @@
+"""What has been trained, opened from where it lies: a run, one of its checkpoints, or a saved ensemble.
+
+Knows nothing of how it predicts; see `predictor.py`.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from engine.data.sample import Palette
+from engine.recipe import Recipe, load_recipe
+from engine.run_folder import (
+    DataIdentity,
+    EnsembleFolder,
+    Manifest,
+    Member,
+    RunFolder,
+    RunFolderError,
+    sha256_of,
+)
+from engine.scoring.combining import Combination
+from models import build_model
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Models that predict as one.
+
+    members: by name, in eval mode, on their device; `combination` has a weight for each.
+    recipe: of the run, or of the first member: it says where val lies and how it is scored.
+    weights: where the members' training started, for the licence; one dictionary or None a member.
+    """
+
+    name: str
+    members: dict[str, nn.Module]
+    combination: Combination
+    class_names: tuple[str, ...]
+    palette: Palette
+    recipe: Recipe
+    data: DataIdentity
+    weights: list[dict[str, object] | None]
+
+
+def open_trained(path: Path, device: torch.device, step: int | None = None) -> Trained:
+    """A run folder (its best checkpoint, or that of `step`), a file of its top/, or an ensemble's folder.
+
+    Raises:
+        RunFolderError: there is none of these, or its files are missing, altered or of other classes.
+    """
+    if (path / "combination.json").is_file():
+        return _open_ensemble(EnsembleFolder(path), device)
+    run = RunFolder(path.parent.parent if path.is_file() else path)
+    manifest = run.read_manifest()
+    member = _choose(run, manifest, path if path.is_file() else None, step)
+    recipe = load_recipe(run.recipe)
+    model = load_weights(run.path / member.file, member.sha256, recipe, manifest.class_names, device)
+    return Trained(
+        name=f"{manifest.name} step {member.step}",
+        members={f"step {member.step}": model},
+        combination=Combination.mean(1),
+        class_names=tuple(manifest.class_names),
+        palette=tuple(manifest.palette),
+        recipe=recipe,
+        data=manifest.data,
+        weights=[manifest.weights],
+    )
+
+
+def load_weights(
+    path: Path, sha256: str, recipe: Recipe, class_names: list[str], device: torch.device
+) -> nn.Module:
+    """The model of a checkpoint, in eval mode.
+
+    Raises:
+        RunFolderError: the file is missing, altered, or of other classes than its recipe says.
+    """
+    if not path.is_file():
+        raise RunFolderError(f"{path} is missing, though the manifest beside it lists it.")
+    if sha256_of(path) != sha256:
+        raise RunFolderError(f"{path} was altered or cut off: its SHA-256 is not that of the manifest.")
+    model = build_model(recipe.model, class_names)
+    try:
+        model.load_state_dict(load_file(path))
+    except (RuntimeError, SafetensorError) as error:
+        reason = str(error).splitlines()[-1].strip()
+        raise RunFolderError(
+            f"{path} does not fit the model of its recipe with {len(class_names)} classes: {reason}"
+        ) from error
+    return model.to(device).eval()
+
+
+def _choose(run: RunFolder, manifest: Manifest, file: Path | None, step: int | None) -> Member:
+    """The checkpoint of a file or of a step, else the best; manifests list the best first."""
+    kept = manifest.members
+    if file is not None:
+        found = [member for member in kept if (run.path / member.file).resolve() == file.resolve()]
+        if not found:
+            raise RunFolderError(f"{file} is none of the checkpoints that {run.manifest} lists.")
+    else:
+        found = [member for member in kept if step in (None, member.step)]
+    if not found:
+        steps = ", ".join(str(member.step) for member in kept) or "none yet"
+        raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {steps}.")
+    return found[0]
+
+
+def _open_ensemble(folder: EnsembleFolder, device: torch.device) -> Trained:
+    manifest = folder.read_manifest()
+    recipes = [load_recipe(folder.path / member.recipe) for member in manifest.members]
+    return Trained(
+        name=manifest.name,
+        members={
+            member.name: load_weights(
+                folder.path / member.file, member.sha256, recipe, manifest.class_names, device
+            )
+            for member, recipe in zip(manifest.members, recipes, strict=True)
+        },
+        combination=Combination(**manifest.combination.model_dump()),
+        class_names=tuple(manifest.class_names),
+        palette=tuple(manifest.palette),
+        recipe=recipes[0],
+        data=manifest.data,
+        weights=[member.weights for member in manifest.members],
+    )

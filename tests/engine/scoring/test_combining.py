@@ -1,0 +1,59 @@
+"""Combinations of members' probabilities, against numbers worked out by hand."""
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.scoring.combining import Combination
+
+
+def pixel(*probabilities: float) -> Tensor:
+    """(1, C, 1, 1)"""
+    return torch.tensor(probabilities, dtype=torch.float64).view(1, -1, 1, 1)
+
+
+def values(probabilities: Tensor) -> list[float]:
+    return probabilities.flatten().tolist()
+
+
+def test_the_mean_of_probabilities_is_arithmetic() -> None:
+    both = Combination.mean(2)([pixel(0.9, 0.1), pixel(0.3, 0.7)])
+    assert values(both) == pytest.approx([0.6, 0.4])
+
+
+def test_the_mean_of_logits_is_the_softmax_of_the_mean_logit() -> None:
+    logits = torch.randn(2, 3, 5, 4, 4, dtype=torch.float64) * 4  # (M, B, C, h, w)
+    combined = Combination.mean(2, "logit")(list(logits.softmax(dim=2)))
+    torch.testing.assert_close(combined, logits.mean(dim=0).softmax(dim=1), rtol=1e-9, atol=1e-10)
+
+
+def test_weights_by_class_are_normalised_over_the_classes() -> None:
+    """Class 0 listens to the first member alone, class 1 to the second: 0.9 and 0.7 of 1.6."""
+    by_class = Combination("probability", ((1.0, 0.0), (0.0, 1.0)), (1.0, 1.0))
+    assert values(by_class([pixel(0.9, 0.1), pixel(0.3, 0.7)])) == pytest.approx([0.9 / 1.6, 0.7 / 1.6])
+
+
+def test_a_temperature_of_two_takes_the_square_root() -> None:
+    softened = Combination("probability", ((1.0,),), (2.0,))([pixel(0.8, 0.2)])
+    root = [0.8**0.5, 0.2**0.5]
+    assert values(softened) == pytest.approx([part / sum(root) for part in root])
+
+
+@pytest.mark.parametrize("space", ["probability", "logit"])
+def test_a_member_without_weight_is_not_needed(space) -> None:
+    one = Combination(space, ((0.0,), (1.0,)), (1.0, 1.0))
+    assert one.used == [1]
+    assert values(one([pixel(float("nan"), 1.0), pixel(0.3, 0.7)])) == pytest.approx([0.3, 0.7])
+
+
+@pytest.mark.parametrize("space", ["probability", "logit"])
+def test_a_class_ruled_out_by_one_member_leaves_numbers(space) -> None:
+    combined = Combination.mean(2, space)([pixel(1.0, 0.0), pixel(0.5, 0.5)])
+    assert combined.isfinite().all()
+    assert float(combined.sum()) == pytest.approx(1)
+    assert combined[0, 0] > combined[0, 1]
+
+
+def test_it_comes_back_from_its_dictionary() -> None:
+    combination = Combination("logit", ((0.25, 0.5), (0.75, 0.5)), (1.0, 1.5))
+    assert Combination(**combination.to_dict()) == combination

@@ -1,0 +1,48 @@
+"""Intervals of scores, on counts whose answer is known."""
+
+import numpy as np
+import pytest
+
+from engine.scoring.confusion import intersection_over_union
+from engine.scoring.statistics import class_iou_intervals, drawn_iou, draws, gain_interval, mean_iou_interval
+
+RNG = np.random.default_rng(3)
+CONFUSION = RNG.integers(0, 50, (40, 3, 3))
+
+
+def test_every_draw_has_as_many_images_as_there_are() -> None:
+    drawn = draws(7, 100, seed=1)
+    assert drawn.shape == (100, 7)
+    assert (drawn.sum(axis=1) == 7).all()
+    assert (draws(7, 100, seed=1) == drawn).all()
+    assert (draws(7, 100, seed=2) != drawn).any()
+
+
+def test_drawing_each_image_once_gives_the_plain_scores() -> None:
+    [iou] = drawn_iou(CONFUSION, np.ones((1, len(CONFUSION))))
+    assert iou == pytest.approx(intersection_over_union(CONFUSION.sum(axis=0)))
+
+
+def test_equal_images_leave_no_doubt() -> None:
+    """Each image: class 0 has 8 of 10 right, class 1 6 of 8: IoU 8/12 and 6/10."""
+    same = np.array([[[8, 2], [2, 6]]] * 30)
+    low, high = mean_iou_interval(same, draws(30, 50))
+    assert low == pytest.approx((8 / 12 + 6 / 10) / 2)
+    assert high == pytest.approx(low)
+
+
+def test_an_absent_class_has_no_interval_and_does_not_count() -> None:
+    counts = np.zeros((5, 2, 2), dtype=np.int64)
+    counts[:, 0, 0] = 10
+    present, absent = class_iou_intervals(counts, draws(5, 20))
+    assert present == (1.0, 1.0)
+    assert np.isnan(absent).all()
+    assert mean_iou_interval(counts, draws(5, 20)) == (1.0, 1.0)
+
+
+def test_a_gain_is_paired() -> None:
+    """Nothing gained on any image: the interval of the difference is a point, that of the scores is not."""
+    drawn = draws(len(CONFUSION))
+    assert gain_interval(CONFUSION, CONFUSION, drawn) == (0.0, 0.0)
+    low, high = mean_iou_interval(CONFUSION, drawn)
+    assert high - low > 0.01
