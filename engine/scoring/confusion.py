@@ -78,6 +78,11 @@ def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]
     return iou
 
 
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """mIoU over the classes present, from (C, C) counts; NaN where there are none."""
+    return _mean_present(intersection_over_union(confusion))
+
+
 def _mean_present(values: NDArray[np.float64]) -> float:
     return _mean(values[~np.isnan(values)])
 

@@ -127,6 +127,39 @@ def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Da
     return recipe, dataset
 
 
+def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -> Dataset | None:
+    """The split that `data.select` names, on which ensembles are chosen; None where that is val.
+
+    Raises:
+        RunFolderError: it holds nothing, or images that the members were trained on or are scored on.
+    """
+    name = recipe.data.select
+    if name in (None, recipe.data.val):
+        return None
+    select = engine.data.open_split(recipe.data, name)
+    if not len(select):
+        raise RunFolderError(f"data.select: split {name!r} holds no images.")
+    halve = "Name a split that is neither, or choose by halves of val: --split-half"
+    for train in dict.fromkeys(candidate.manifest.data.train for candidate in candidates):
+        seen = _num_shared(select, engine.data.open_split(recipe.data, train))
+        if seen:
+            raise RunFolderError(
+                f"{seen} of the {len(select)} images of split {name!r} are in {train!r}, which members were "
+                f"trained on: what is chosen there favours who knows them by heart. {halve}"
+            )
+    reported = _num_shared(select, val)
+    if reported:
+        raise RunFolderError(
+            f"{reported} of the {len(select)} images of split {name!r} are in {recipe.data.val!r}, where the "
+            f"scores are taken. {halve}"
+        )
+    return select
+
+
+def _num_shared(one: Dataset, other: Dataset) -> int:
+    return len(set(one.ids) & set(other.ids))
+
+
 def score_together(
     candidates: Sequence[Candidate],
     dataset: Dataset,
@@ -195,10 +228,10 @@ def ensemble_report(
     return {
         "members": [
             {"path": os.path.relpath(c.path, relative_to), "run": c.manifest.name, "step": c.member.step}
-            | _numbers(scores[name])
+            | numbers(scores[name])
             for name, c in zip(names, candidates, strict=True)
         ],
-        "ensembles": {ENSEMBLE: _numbers(together)},
+        "ensembles": {ENSEMBLE: numbers(together)},
         "protocol": protocol.card(),
         "dataset": {
             "name": manifest.data.format,
@@ -215,6 +248,7 @@ def ensemble_report(
     }
 
 
-def _numbers(scores: Scores) -> dict[str, object]:
+def numbers(scores: Scores) -> dict[str, object]:
+    """The scores as ensemble.json has them; the IoU of an absent class is None."""
     iou = {name: None if name in scores.absent else value for name, value in scores.IoU.items()}
     return {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc, "IoU": iou}
