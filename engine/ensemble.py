@@ -73,7 +73,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     from engine.data.skipping import skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
-    from engine.reporting.ensemble_table import methods_table, selection_facts
+    from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
     from engine.scoring.ensembles.contest import hold
     from engine.scoring.ensembles.record import Selection, contest_record
     from engine.scoring.ensembles.saved import require_new
@@ -104,7 +104,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         repeats=arguments.repeats if arguments.split_half else 0,
     )
     console.print(methods_table(contest, selection))
-    console.print(selection_facts(selection, recipe.data.val))
+    console.print(selection_facts(selection, recipe.data.val, methods))
     shown = contest.members | {contest.winner: contest.outcomes[contest.winner].scores}
     console.print(scores_table(shown, dataset.class_names))
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset)))
@@ -116,7 +116,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     write_json(out, report | contest_record(contest, selection))
     console.print(f"written: {out}")
     if arguments.save:
-        console.print(_save(arguments.save, contest, field, chosen, overrides))
+        _save(arguments.save, contest, field, chosen, overrides)
+        console.print(saved_fact(arguments.save, contest, selection, recipe.data.val))
     return 0
 
 
@@ -218,16 +219,13 @@ def _kept_on_val(candidate: "Candidate") -> bool:
 
 def _save(
     path: Path, contest: "Contest", field: "Field", chosen: list["Candidate"], overrides: list[str]
-) -> str:
-    """Writes the best method's folder; a sentence that says so."""
+) -> None:
+    """The folder of the best method."""
     from engine.scoring.ensembles.saved import save_ensemble
 
-    method = contest.winner
-    outcome = contest.outcomes[method]
+    outcome = contest.outcomes[contest.winner]
     soup = field.kitchen.cook(outcome.choice.soup) if outcome.choice.soup else None
-    save_ensemble(path, method, outcome.choice, outcome.scores, chosen, overrides, soup)
-    best = f", the best of {len(contest.outcomes)} methods" if len(contest.outcomes) > 1 else ""
-    return f"saved: {path} ({method}{best}, mIoU {outcome.judged:.4f} where it was chosen)"
+    save_ensemble(path, contest.winner, outcome.choice, outcome.scores, chosen, overrides, soup)
 
 
 if __name__ == "__main__":

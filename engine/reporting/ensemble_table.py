@@ -1,9 +1,13 @@
 """Methods of an ensemble side by side, for the console, and how far their figures can be trusted."""
 
+from collections.abc import Iterable
+from pathlib import Path
+
 from rich.markup import escape
 from rich.table import Table
 
 from engine.scoring.ensembles.contest import Contest, Figure
+from engine.scoring.ensembles.methods import CHOOSING
 from engine.scoring.ensembles.record import Selection
 
 
@@ -39,6 +43,19 @@ def methods_table(contest: Contest, selection: Selection) -> Table:
     return table
 
 
+def saved_fact(path: Path, contest: Contest, selection: Selection, val: str) -> str:
+    """What was saved, and which figure it was preferred by."""
+    outcome = contest.outcomes[contest.winner]
+    where = f"on {val}, where it was chosen: flattering"
+    if selection.repeats:
+        where = f"on the other halves of {val}: honest but for being the best of several"
+    if not selection.same_images:
+        where = f"on {selection.split}, where it was chosen"
+    among = f"the best of {len(contest.outcomes)} methods, " if len(contest.outcomes) > 1 else ""
+    what = contest.winner if outcome.choice.accepted else f"{contest.best} alone"
+    return escape(f"saved: {path} ({what}: {among}mIoU {outcome.judged:.4f} {where})")
+
+
 def _cells_of_best(contest: Contest, selection: Selection, is_honest: bool) -> list[str]:
     """mIoU without a gain; across halves each half has a best member of its own."""
     some = next(iter(contest.outcomes.values()))
@@ -52,7 +69,7 @@ def _gain(figure: Figure) -> str:
     return f"{figure.gain:+.4f} [{figure.low:+.4f}, {figure.high:+.4f}]"
 
 
-def selection_facts(selection: Selection, val: str) -> str:
+def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> str:
     """On which images was chosen and on which reported, loudly where they are the same."""
     chosen_on = f"{selection.num_images} images of {escape(selection.split)}"
     if not selection.same_images:
@@ -65,6 +82,11 @@ def selection_facts(selection: Selection, val: str) -> str:
             f"[bold red]Chosen and reported on the same {chosen_on}: flattering.[/] Honest: "
             f"{selection.repeats} times halved at random, each half reports what the other one chose, the "
             "counts of all times added up."
+        )
+    if not any(method in CHOOSING for method in methods):
+        return (
+            f"Of {chosen_on} nothing was chosen but which member is the best: its own score flatters, so the "
+            "gain over it is rather too small."
         )
     return (
         f"[bold red]CHOSEN AND REPORTED ON THE SAME {chosen_on}: THESE FIGURES FLATTER.[/] For honest ones "

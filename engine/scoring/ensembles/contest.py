@@ -14,7 +14,7 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores, mean_iou
 from engine.scoring.ensembles.field import Counted, Field
 from engine.scoring.ensembles.halves import BEST_MEMBER, count_across_halves
-from engine.scoring.ensembles.methods import SAMPLED, SOUPS, Choice, Evidence, Soup, choose
+from engine.scoring.ensembles.methods import CHOOSING, Choice, Evidence, Soup, choose
 from engine.scoring.ensembles.survey import Confusions
 from engine.scoring.statistics import draws, gain_interval
 
@@ -57,8 +57,13 @@ class Contest:
 
     @property
     def winner(self) -> str:
-        """The method to keep: the first of those that are ranked highest."""
-        return max(self.outcomes, key=lambda method: self.outcomes[method].judged)
+        """The method to keep: the first of the accepted ones that are ranked highest."""
+
+        def rank(method: str) -> tuple[bool, float]:
+            outcome = self.outcomes[method]
+            return outcome.choice.accepted, outcome.judged
+
+        return max(self.outcomes, key=rank)
 
 
 def hold(
@@ -73,7 +78,7 @@ def hold(
         repeats: how often `report` is halved at random for an honest figure; only without `select`.
     """
     assert not (select and repeats), "one way to be honest"
-    has_to_look = repeats or any(method in SAMPLED + SOUPS for method in methods)
+    has_to_look = repeats or any(method in CHOOSING for method in methods)
     on_report = field.look(methods, report, "looking at the members") if has_to_look else field.unseen()
     flattering = {method: choose(method, on_report) for method in methods}
     chosen, on_select = flattering, None

@@ -66,11 +66,15 @@ class Evidence:
 
 @dataclass(frozen=True)
 class Choice:
-    """What a method came to: a combination of the members' predictions, or the mean of members' weights."""
+    """What a method came to: a combination of the members' predictions, or the mean of members' weights.
+
+    `accepted` is false where a soup would lose, and the best member stands in.
+    """
 
     combination: Combination
     soup: Soup = ()
     note: str = ""
+    accepted: bool = True
 
     @property
     def cost(self) -> int:
@@ -164,16 +168,17 @@ def _soup_greedy(seen: Evidence) -> Choice:
 def _accepted(seen: Evidence, soup: Soup) -> Choice:
     """The soup, or the best member where the soup loses to it."""
     best = seen.best_member
-    fallback = alone(best, len(seen.names))
     if len(seen.ingredients) < 2:
-        return Choice(fallback, note=f"no two members share an architecture; {seen.names[best]} stands in")
-    if len(soup) < 2:
-        return Choice(fallback, note=f"rejected: each soup of two loses; {seen.names[best]} stands in")
-    score, of_best = seen.mIoU_of_soup(soup), seen.mIoU(best)
-    if not score >= of_best:
-        note = f"rejected: mIoU {score:.4f} against {of_best:.4f}; {seen.names[best]} stands in"
-        return Choice(fallback, note=note)
-    return Choice(fallback, soup, note=f"weights of {', '.join(seen.names[member] for member in soup)}")
+        reason = "no two members share an architecture"
+    elif len(soup) < 2:
+        reason = "each soup of two loses to its better member"
+    elif (score := seen.mIoU_of_soup(soup)) < (of_best := seen.mIoU(best)):
+        reason = f"mIoU {score:.4f} against {of_best:.4f} where it was judged"
+    else:
+        note = f"weights of {', '.join(seen.names[member] for member in soup)}"
+        return Choice(alone(best, len(seen.names)), soup, note)
+    note = f"rejected: {reason}; {seen.names[best]} stands in"
+    return Choice(alone(best, len(seen.names)), note=note, accepted=False)
 
 
 def _of(confusion: Confusions) -> float:
@@ -192,3 +197,4 @@ METHODS: dict[str, Callable[[Evidence], Choice]] = {
 }
 SAMPLED = ("weighted", "class_weighted", "greedy", "temperature")  # those that need pixels
 SOUPS = ("soup_uniform", "soup_greedy")
+CHOOSING = SAMPLED + SOUPS  # the others take all members alike, whatever the images

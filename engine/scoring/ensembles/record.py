@@ -50,6 +50,7 @@ def _entry(outcome: Outcome, same_images: bool) -> dict[str, object]:
         "note": choice.note,
         "combination": None if choice.soup else choice.combination.to_dict(),
         "soup": list(choice.soup),
+        "accepted": choice.accepted,
     }
 
 
