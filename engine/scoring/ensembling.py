@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import engine.data
 from engine.data.batches import scoring_batches
@@ -21,6 +21,7 @@ from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, written_in_place
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
+from engine.scoring.counting import Counts
 from engine.scoring.evaluation import ENSEMBLE, evaluate
 from engine.scoring.predictor import Predictor, Protocol
 from engine.scoring.scores_file import recorder
@@ -194,11 +195,11 @@ def score_together(
                 )
             )
 
-        def on_batch(ids: list[str], matrices: dict[str, Tensor]) -> None:
+        def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             nonlocal done
             done += len(ids)
             if record:
-                record(ids, matrices)
+                record(ids, counts)
             progress(done, len(dataset))
 
         tallies = evaluate(
@@ -210,6 +211,7 @@ def score_together(
             device,
             on_batch,
             combinations,
+            detailed=record is not None,
         )
     return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
 

@@ -109,9 +109,9 @@ def test_on_batch_gets_the_ids_and_a_matrix_an_image() -> None:
     tallies = tallies_of(two_models(), [[1, 0]], lambda ids, matrices: seen.append((ids, matrices)))
     [(ids, matrices)] = seen
     assert ids == ["image 1", "image 0"]
-    assert matrices["timid"].tolist() == [[[1, 1], [0, 1]], [[1, 0], [1, 1]]]
+    assert matrices["timid"].confusion.tolist() == [[[1, 1], [0, 1]], [[1, 0], [1, 1]]]
     for name, tally in tallies.items():
-        assert torch.equal(matrices[name].sum(dim=0), tally.confusion)
+        assert torch.equal(matrices[name].confusion.sum(dim=0), tally.confusion)
 
 
 def test_models_come_back_in_the_mode_they_were_in() -> None:

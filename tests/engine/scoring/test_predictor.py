@@ -61,7 +61,7 @@ def test_probabilities_of_each_pixel_of_the_original_image(images: Tensor, flip:
 
 def test_one_view_is_the_softmax_of_the_upsampled_logits(images: Tensor) -> None:
     model = Strided()
-    assert torch.equal(predict(model, images), upsampled(model(images)).detach())
+    torch.testing.assert_close(predict(model, images), upsampled(model(images)).detach())
 
 
 def test_flip_changes_nothing_for_a_model_without_left_and_right(images: Tensor) -> None:
@@ -117,8 +117,12 @@ def test_the_card_says_what_was_done() -> None:
     card = Protocol(scales=(0.5, 1.0), flip=True).card()
     assert card == {
         "name": "native",
+        "resize": "none",
+        "pad": "inside the model",
+        "window": "none",
         "scales": [0.5, 1.0],
         "flip": True,
+        "average": "probability",
         "resolution": "original",
         "whole_image": True,
     }
