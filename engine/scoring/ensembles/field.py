@@ -7,7 +7,7 @@ Shapes: N images, C classes.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, partial
 
 import numpy as np
 import torch
@@ -17,16 +17,17 @@ from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
+from engine.scoring.counting import Counts
 from engine.scoring.ensembles.halves import OnRow, Wanted
 from engine.scoring.ensembles.kitchen import Kitchen
 from engine.scoring.ensembles.methods import SAMPLED, SOUPS, Choice, Evidence, Soup, alone
 from engine.scoring.ensembles.pixel_samples import pixels_an_image
-from engine.scoring.ensembles.speed import seconds_by_part
+from engine.scoring.ensembles.speed import seconds_of
 from engine.scoring.ensembles.survey import Confusions, Survey, count_by_image, survey
 from engine.scoring.evaluation import evaluate
 from engine.scoring.predictor import Predictor
 
-TIMED_IMAGES = 4
+TIMED_IMAGES = 2
 Show = Callable[[str], Callable[[int, int], None]]  # of a task's name, a callback (done, total)
 
 
@@ -95,10 +96,10 @@ class Field:
         rows: dict[str, list[Tensor]] = {}
         progress = _Progress(len(dataset), self.show(task))
 
-        def on_batch(ids: list[str], matrices: dict[str, Tensor]) -> None:
+        def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             progress.more(len(ids))
-            for name, of_batch in matrices.items():
-                rows.setdefault(name, []).append(of_batch.cpu())
+            for name, of_batch in counts.items():
+                rows.setdefault(name, []).append(of_batch.confusion.cpu())
 
         tallies = evaluate(
             self.models | {name: self.kitchen.cook(soup) for soup, name in soups.items()},
@@ -139,23 +140,35 @@ class Field:
     def images_per_second(
         self, dataset: Dataset, choices: Mapping[str, Choice], task: str
     ) -> dict[str, float]:
-        """Of a few images in memory: what the members of a choice take, and what combining them takes.
+        """Of a few images in memory: what their scoring takes but for the decoding.
 
         A soup takes what its first ingredient takes.
         """
         spread = np.linspace(0, len(dataset) - 1, min(TIMED_IMAGES, len(dataset))).round().astype(int)
-        images = [dataset[int(index)].image[None].to(self.device) for index in spread]
+        samples = [dataset[int(index)] for index in spread]
+        batches = [
+            Batch(s.image[None].to(self.device), s.labels[None].to(self.device), [s.id]) for s in samples
+        ]
         runs = {
             name: self.alone(choice.soup[0]) if choice.soup else choice.combination
             for name, choice in choices.items()
         }
-        of_model, of_run = seconds_by_part(
-            list(self.models.values()), runs, images, self.predictor, self.show(task)
-        )
-        return {
-            name: 1 / (of_run[name] + sum(of_model[member] for member in run.used))
-            for name, run in runs.items()
+        calls = {
+            run: partial(
+                evaluate,
+                self.models,
+                batches,
+                self.predictor,
+                len(dataset.class_names),
+                dataset.ignore_index,
+                self.device,
+                combinations={"timed": run},
+                counted=["timed"],
+            )
+            for run in runs.values()
         }
+        seconds = seconds_of(calls, self.show(task))
+        return {name: len(batches) / seconds[run] for name, run in runs.items()}
 
     def _batches(self, dataset: Dataset) -> Iterator[Batch]:
         return scoring_batches(dataset, self.device, workers=self.workers)

@@ -51,23 +51,12 @@ def pixels_an_image(num_images: int, num_members: int, num_classes: int) -> int:
     return max(1, min(MOST_AN_IMAGE, BUDGET // (num_images * num_members * num_classes)))
 
 
-def draw_pixels(
-    probabilities: Sequence[Tensor], labels: Tensor, id: str, row: int, num_pixels: int, ignore_index: int
-) -> PixelSamples:
-    """Labelled pixels of one image, without replacement: a pure function of its id.
+def draw_places(labels: Tensor, id: str, num_pixels: int, ignore_index: int) -> Tensor:
+    """(P,) numbers of labelled pixels of one image (h, w), rising, each once: a pure function of its id.
 
-    Args:
-        probabilities: (C, h, w) of each member.
-        labels: (h, w) integer.
-        num_pixels: all labelled pixels where there are no more than that.
+    All labelled pixels where there are no more than `num_pixels`.
     """
     labelled = (labels != ignore_index).flatten().nonzero()[:, 0]
     rng = np.random.default_rng([0, zlib.crc32(id.encode())])
-    places = rng.choice(len(labelled), min(num_pixels, len(labelled)), replace=False)
-    chosen = labelled[torch.from_numpy(places).to(labelled.device)]  # (P,)
-    of_members = [p.flatten(1)[:, chosen].T for p in probabilities]  # (P, C) each
-    return PixelSamples(
-        torch.stack(of_members, dim=1).float().cpu(),
-        labels.flatten()[chosen].long().cpu(),
-        torch.full((len(chosen),), row),
-    )
+    drawn = rng.choice(len(labelled), min(num_pixels, len(labelled)), replace=False)
+    return labelled[torch.from_numpy(np.sort(drawn)).to(labelled.device)]

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import confusion_matrices
-from engine.scoring.ensembles.pixel_samples import PixelSamples, draw_pixels
+from engine.scoring.counting import id_type, most_likely
+from engine.scoring.ensembles.pixel_samples import PixelSamples, draw_places
 from engine.scoring.evaluation import ScoringBatch
 from engine.scoring.predictor import Predictor
+from engine.scoring.upsampling import strips
 
 Confusions = NDArray[np.int64]  # (N, C, C)
 Progress = Callable[[int], None]  # called with the number of images just done
@@ -43,23 +45,35 @@ def survey(
 ) -> Survey:
     """Counts of every image; with `pixels_an_image` above 0 also that many of its pixels."""
     ids: list[str] = []
-    counts: list[list[Tensor]] = [[] for _ in models]
+    counts: list[Tensor] = []
     samples: list[PixelSamples] = []
     for batch in batches:
-        outputs = [predictor(model, batch.images) for model in models]  # M of (B, C, h, w)
-        for of_model, output in zip(counts, outputs, strict=True):
-            of_model.append(_matrices(output, batch.labels, ignore_index))
-        for place, id in enumerate(batch.ids):
-            if pixels_an_image:
-                of_image = [output[place] for output in outputs]
-                row = len(ids)
+        of_models = [predictor.pieces(model, batch.images) for model in models]
+        labels = predictor.scored(batch.labels).long()  # (B, H, W)
+        places = [
+            draw_places(of_image, id, pixels_an_image, ignore_index)
+            for of_image, id in zip(labels, batch.ids, strict=True)
+        ]
+        num_classes = of_models[0].shape[1]
+        predicted = labels.new_empty(len(models), *labels.shape, dtype=id_type(num_classes))
+        for images, rows in strips(of_models[0].shape, labels.device):
+            outputs = torch.stack([pieces.probabilities(images, rows) for pieces in of_models])
+            predicted[:, images, rows] = torch.stack([most_likely(output)[0] for output in outputs])
+            for place, image in enumerate(range(images.start, images.stop)):
+                here = _within(places[image], rows, labels.shape[2])
                 samples.append(
-                    draw_pixels(of_image, batch.labels[place], id, row, pixels_an_image, ignore_index)
+                    PixelSamples(
+                        outputs[:, place].flatten(2)[..., here].permute(2, 0, 1).cpu(),  # (P, M, C)
+                        labels[image, rows].flatten()[here].cpu(),
+                        torch.full((len(here),), len(ids) + image),
+                    )
                 )
-            ids.append(id)
+        of_batch = [confusion_matrices(of_one, labels, num_classes, ignore_index) for of_one in predicted]
+        counts.append(torch.stack(of_batch).cpu())  # (M, B, C, C)
+        ids += batch.ids
         progress(len(batch.ids))
-    confusion = [torch.cat(of_model).numpy() for of_model in counts]
-    return Survey(ids, confusion, PixelSamples.join(samples) if samples else None)
+    confusion = list(torch.cat(counts, dim=1).numpy())
+    return Survey(ids, confusion, PixelSamples.join(samples) if pixels_an_image else None)
 
 
 @torch.no_grad()
@@ -78,18 +92,25 @@ def count_by_image(
         on_image: called with an id and, by combination, its (C, C) counts.
     """
     for batch in batches:
-        outputs = [predictor(model, batch.images) for model in models]  # M of (B, C, h, w)
-        for place, id in enumerate(batch.ids):
-            here = slice(place, place + 1)
-            of_image = [output[here] for output in outputs]
+        of_models = [predictor.pieces(model, batch.images) for model in models]
+        labels = predictor.scored(batch.labels).long()  # (B, H, W)
+        _, C, H, W = of_models[0].shape
+        for image, id in enumerate(batch.ids):
+            here = slice(image, image + 1)
+            predicted = {c: labels.new_empty(1, H, W, dtype=id_type(C)) for c in wanted(id)}
+            for _, rows in strips((1, C, H, W), labels.device):
+                outputs = [pieces.probabilities(here, rows) for pieces in of_models]
+                for combination, classes in predicted.items():
+                    classes[:, rows] = most_likely(combination(outputs))[0]
             counted = {
-                combination: _matrices(combination(of_image), batch.labels[here], ignore_index)[0].numpy()
-                for combination in dict.fromkeys(wanted(id))
+                combination: confusion_matrices(classes, labels[here], C, ignore_index)[0].cpu().numpy()
+                for combination, classes in predicted.items()
             }
             on_image(id, counted)
 
 
-def _matrices(probabilities: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """(B, C, C) int64 on the CPU."""
-    num_classes = probabilities.shape[1]
-    return confusion_matrices(probabilities.argmax(dim=1), labels, num_classes, ignore_index).cpu()
+def _within(places: Tensor, rows: slice, width: int) -> Tensor:
+    """Those of the numbered pixels that lie in some rows, numbered from the first of these."""
+    first, last = rows.start * width, rows.stop * width
+    inside: Tensor = places[(places >= first) & (places < last)] - first
+    return inside
