@@ -57,7 +57,7 @@ class Maps:
         self.prediction[images, rows] = ids
         if self.confidence is not None:
             self.confidence[images, rows] = confidence
-        index = labels.long().masked_fill_(void, 0).unsqueeze(1)
+        index = labels.long().masked_fill(void, 0).unsqueeze(1)
         of_label = probabilities.gather(1, index)[:, 0].clamp(min=LEAST)
         self.log_loss -= of_label.log().masked_fill(void, 0).sum(dtype=self.log_loss.dtype)
 

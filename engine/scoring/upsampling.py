@@ -158,7 +158,7 @@ def resized_rows(source: Tensor, sizes: Sequence[Size], start: int, stop: int) -
     *before, (height, width) = sizes
     source_height = before[-1][0] if before else source.shape[2]
     above, below, share = (taps[start:stop] for taps in _row_taps(height, source_height))
-    first, last = int(above[0]), int(below[-1])
+    first, last = (start, stop - 1) if height == source_height else (int(above[0]), int(below[-1]))
     x = resized_rows(source, before, first, last + 1)  # (B, C, n', w')
     if x.shape[3] != width:
         x = F.interpolate(x, (x.shape[2], width), mode="bilinear", align_corners=False)  # along the rows only

@@ -58,3 +58,18 @@ def test_reading_leaves_out_what_was_skipped(tmp_path: Path) -> None:
     assert (scores.ids, scores.class_names, scores.skipped) == (["a", "b"], ["x", "y"], ["broken"])
     assert scores.confusion["mean"].tolist() == matrices.flip(0).tolist()
     assert scores.boundary == scores.edges == scores.reliability == {}
+
+
+def test_what_was_counted_beside_the_confusion_comes_back_by_image(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    counts = Counts(
+        confusion=MATRICES[:2],
+        boundary=torch.arange(2 * 9).view(2, 3, 3),
+        edges=torch.arange(2 * 4).view(2, 2, 2),
+        reliability=torch.rand(2, 3, 15, dtype=torch.float64),
+    )
+    with recorder(path, ["a", "b"], ["x", "y"], ["native"]) as record:
+        record(["b", "a"], {"native": counts})
+    scores = read_scores(path)
+    for name, rows in counts.items():
+        assert getattr(scores, name)["native"].tolist() == rows.flip(0).tolist(), name
