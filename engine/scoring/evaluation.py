@@ -76,6 +76,7 @@ def evaluate(
     device: torch.device,
     on_batch: Callable[[list[str], dict[str, Tensor]], None] | None = None,
     combinations: Mapping[str, Combination] = MappingProxyType({}),
+    on_pixels: Callable[[Tensor, dict[str, Tensor]], None] | None = None,
 ) -> dict[str, Tally]:
     """Tallies by name: one for each model, then one for each combination of them.
 
@@ -84,6 +85,7 @@ def evaluate(
         batches: every image of the split once, with its labels.
         on_batch: called with the ids of a batch and, by name, its (B, C, C) confusion matrices.
         combinations: of all models, in their order; every model runs once.
+        on_pixels: called with the labels of a batch (B, h, w) and, by name, its probabilities (B, C, h, w).
     """
     tallies = {name: Tally.empty(num_classes, device) for name in (*models, *combinations)}
     were_training = {name: model.training for name, model in models.items()}
@@ -99,6 +101,8 @@ def evaluate(
         }
         if on_batch:
             on_batch(batch.ids, matrices)
+        if on_pixels:
+            on_pixels(batch.labels, outputs)
     for name, model in models.items():
         model.train(were_training[name])
     return tallies
