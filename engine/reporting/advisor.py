@@ -17,7 +17,7 @@ Values = dict[str, float]
 
 DATA_SHARE, DATA_WINDOW = 0.2, 3  # of the time; over so many log steps, the first one left out
 COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that take time
-START_FACTOR = 2.0  # the first cross-entropy lies within ln(C) / this and ln(C) x this
+START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
 LOOKS_IN_A_ROW = 2  # drop path can take the gradient from a block once, and fp16 can break one update
 EXPLODING_FACTOR = 1000.0  # times the median block
 D_WINS, D_WINDOW = 0.9, 5  # smoothed share of patches told right; over so many log steps
@@ -27,6 +27,7 @@ PLATEAU_EVALUATIONS, PLATEAU_GAIN, PLATEAU_RATE = (
     0.002,
     0.2,
 )  # ... while lr is above this share of its peak
+EARLY_SHARE = 0.1  # of the updates, in which one class alone is nothing strange
 NUM_NAMED = 5
 
 
@@ -125,14 +126,15 @@ class Advisor:
         )
         if term.ohem is not None or not math.isfinite(loss):  # the hardest pixels cost more than ln(C)
             return None
-        if expected / START_FACTOR <= loss <= expected * START_FACTOR:
+        most = max(expected * START_FACTOR, expected + START_SLACK)
+        if expected / START_FACTOR <= loss <= most:
             return None
         weighted = [f"loss.{places[0]}.class_weights=none"] if term.class_weights != "none" else []
         return Note(
             "start",
             f"The first cross-entropy was {loss:.2f}; a new head that knows nothing costs "
-            f"ln({self.num_classes}) = {expected:.2f}. Suspect the labels (ids that are shifted, all void or all "
-            "one class), the class weights, or pixel values on the wrong scale.",
+            f"ln({self.num_classes}) = {expected:.2f}. Suspect the labels (ids that are shifted, all void or "
+            "all one class), the class weights, or pixel values on the wrong scale.",
             ("python -m engine.doctor <recipe>", *weighted),
         )
 
@@ -225,7 +227,8 @@ class Advisor:
     def _one_class(self, step: int, scores: Scores) -> Note | None:
         found = [name for name, value in scores.IoU.items() if value > 0]
         labelled = [name for name, value in scores.IoU.items() if not math.isnan(value)]
-        if step <= self.recipe.schedule.warmup or len(found) > 1 or len(labelled) < 2:
+        early = step <= max(self.recipe.schedule.warmup, EARLY_SHARE * self.recipe.train.steps)
+        if early or len(found) > 1 or len(labelled) < 2:
             return None
         what = f"only {found[0]}" if found else "no class"
         return Note(
