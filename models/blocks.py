@@ -13,17 +13,18 @@ def trained_blocks(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     beside a row go under the name of their owner.
     """
     blocks: dict[str, list[nn.Parameter]] = {}
-    _collect(model, "", blocks)
+    _take_apart(model, "", blocks)
     return {name: trained for name, all in blocks.items() if (trained := [p for p in all if p.requires_grad])}
 
 
-def _collect(module: nn.Module, name: str, blocks: dict[str, list[nn.Parameter]]) -> None:
-    if not any(_is_row(inner) for inner in module.modules()):
-        blocks[name] = list(module.parameters())
-        return
+def _take_apart(module: nn.Module, name: str, blocks: dict[str, list[nn.Parameter]]) -> None:
     blocks[name] = list(module.parameters(recurse=False))
     for child_name, child in module.named_children():
-        _collect(child, f"{name}.{child_name}".lstrip("."), blocks)
+        child_name = f"{name}.{child_name}".lstrip(".")
+        if any(_is_row(inner) for inner in child.modules()):
+            _take_apart(child, child_name, blocks)
+        else:
+            blocks[child_name] = list(child.parameters())
 
 
 def _is_row(module: nn.Module) -> bool:

@@ -6,11 +6,11 @@ cannot judge. Knows nothing of models, devices or how notes are shown.
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
-from engine.recipe import Recipe
+from engine.recipe import Recipe, explain
 from engine.scoring.confusion import Scores
 
 Values = dict[str, float]
@@ -66,6 +66,7 @@ class Advisor:
         self.judges_start = first_step == 0 and head_is_random
         self.data_is_resident = data_is_resident
         self.memory_shares = memory_shares
+        self._values = {key: str(value) for key, value, _ in explain(recipe)}
         self._said: set[str] = set()
         self._log: list[Values] = []
         self._looks: list[Values] = []  # log steps at which gradients were looked at
@@ -94,7 +95,14 @@ class Advisor:
     def _new(self, notes: Iterable[Note | None]) -> list[Note]:
         new = [note for note in notes if note and note.topic not in self._said]
         self._said |= {note.topic for note in new}
-        return new
+        return [replace(note, remedies=tuple(filter(self._is_new, note.remedies))) for note in new]
+
+    def _is_new(self, remedy: str) -> bool:
+        """Whether a remedy is a command, or says something that the recipe does not say yet."""
+        if remedy.startswith("python "):
+            return True
+        pairs = (override.split("=", 1) for override in remedy.split())
+        return any(not _equal(self._values.get(key, "null"), value) for key, value in pairs)
 
     def _data_bound(self) -> Note | None:
         window = self._log[1:][-DATA_WINDOW:]
@@ -146,7 +154,7 @@ class Advisor:
             "no gradient",
             f"No gradient reaches {_named(dead)}: {_these(dead)} will not learn. The loss does not depend on "
             "them, or their units are dead.",
-            ("optimizer.lr=" + f"{self.recipe.optimizer.lr / 10:.1e}", "log.gradients=" + self._look_often()),
+            (self._lower_lr(10), "log.gradients=" + self._look_often()),
         )
 
     def _exploding(self) -> Note | None:
@@ -159,7 +167,7 @@ class Advisor:
             "the median block.",
             (
                 "optimizer.clip_norm=1",
-                f"optimizer.lr={self.recipe.optimizer.lr / 3:.1e}",
+                self._lower_lr(3),
                 "log.gradients=" + self._look_often(),
             ),
         )
@@ -176,6 +184,11 @@ class Advisor:
             now = {tag for tag, value in norms.items() if is_bad(value, middle)}
             bad = now if bad is None else bad & now
         return [tag.removeprefix("gradients/norm/") for tag in self._looks[-1] if tag in (bad or ())]
+
+    def _lower_lr(self, times: float) -> str:
+        lr = self.recipe.optimizer.lr / times
+        floor = " schedule.min_lr=0" if self.recipe.schedule.min_lr > lr else ""
+        return f"optimizer.lr={lr:.1e}{floor}"
 
     def _look_often(self) -> str:
         return str(self.recipe.log.gradients or self.recipe.log.every)
@@ -238,10 +251,15 @@ class Advisor:
             (
                 "python -m engine.doctor <recipe>",
                 "python -m engine.lr_find <recipe>",
-                "loss.0.class_weights=median",
+                *(f"loss.{place}.class_weights=median" for place in self._weighable()),
                 "data.sampler=rare",
             ),
         )
+
+    def _weighable(self) -> list[int]:
+        """Places of the loss terms that take class weights and have none."""
+        terms = enumerate(self.recipe.loss)
+        return [place for place, term in terms if getattr(term, "class_weights", None) == "none"]
 
     def _plateau(self) -> Note | None:
         """The best of the last evaluations is no better than the best before, beyond what they jump about."""
@@ -253,19 +271,25 @@ class Advisor:
         gain = max(recent) - max(before)
         if not gain <= max(PLATEAU_GAIN, jumps):
             return None
-        schedule, lr = self.recipe.schedule, self.recipe.optimizer.lr
-        fall = ("schedule.name=poly",) if schedule.name in ("constant", "step") else ()
+        fall = ("schedule.name=poly",) if self.recipe.schedule.name in ("constant", "step") else ()
         return Note(
             "plateau",
             f"mIoU has not risen for {PLATEAU_EVALUATIONS} evaluations (best {max(self._mIoU):.4f}), while "
             "lr is still high: a lower one may help. Ctrl-C saves; the best checkpoints are kept.",
-            (*fall, f"optimizer.lr={lr / 3:.1e}", "train.ema=0.999", "python -m engine.lr_find <recipe>"),
+            (*fall, self._lower_lr(3), "train.ema=0.999", "python -m engine.lr_find <recipe>"),
         )
 
 
 def _named(blocks: Sequence[str]) -> str:
     more = f" and {len(blocks) - NUM_NAMED} more blocks" if len(blocks) > NUM_NAMED else ""
     return ", ".join(blocks[:NUM_NAMED]) + more
+
+
+def _equal(there: str, wanted: str) -> bool:
+    try:
+        return float(there) == float(wanted)
+    except ValueError:
+        return there == wanted
 
 
 def _these(blocks: Sequence[str]) -> str:

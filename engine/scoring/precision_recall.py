@@ -27,9 +27,7 @@ class PrecisionRecall:
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
         """One batch: labels (B, h, w) integer, probabilities (B, C, h, w)."""
         C = len(self.counts)
-        num_pixels = labels[0].numel()
-        chosen = torch.randint(num_pixels, (min(SAMPLED_PX, num_pixels),), generator=self._generator)
-        chosen = chosen.to(labels.device)  # (n,)
+        chosen = self._places(labels[0].numel()).to(labels.device)  # (n,)
         labels = labels.flatten(1)[:, chosen].flatten().long()  # (B*n,)
         shares = probabilities.flatten(2)[:, :, chosen].movedim(1, -1).reshape(-1, C)  # (B*n, C)
         place = (shares * (NUM_THRESHOLDS - 1)).floor().long().clamp(0, NUM_THRESHOLDS - 1)
@@ -38,6 +36,12 @@ class PrecisionRecall:
         cell = torch.where(labels[:, None] == self.ignore_index, self.counts.numel(), cell)
         found = torch.bincount(cell.flatten(), minlength=self.counts.numel() + 1)[:-1]
         self.counts += found.view_as(self.counts)
+
+    def _places(self, num_pixels: int) -> Tensor:
+        """All pixels of a small image; of others, some that are drawn."""
+        if num_pixels <= SAMPLED_PX:
+            return torch.arange(num_pixels)
+        return torch.randint(num_pixels, (SAMPLED_PX,), generator=self._generator)
 
     def curve(self, class_id: int) -> dict[str, Tensor] | None:
         """Of one class, by threshold, each (T,) on the CPU: "tp", "fp", "tn", "fn", "precision", "recall".

@@ -136,10 +136,9 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ),
         # named in the design, not there yet
         ("data.sampler=rear", "expected one of uniform, rare, got 'rear'; did you mean rare?"),
-        ("log.features=4", "not available in this version: only 0 (off) works, got 4"),
-        ("log.gradients=1", "not available in this version: only 0 (off) works, got 1"),
         ("eval.protocol=slide", "not available in this version: only native works, got 'slide'"),
         # keys that do not go together
+        ("log.gradients=70", "expected a multiple of log.every, 50: 100, got 70"),
         ("data.classes=scenes6", "this is for format: synthetic only, got 'scenes6'"),
         ("data.classes=[cat]", "expected at least 2 names, each different, got ['cat']"),
         ("data.classes=[cat, cat]", "expected at least 2 names, each different, got ['cat', 'cat']"),
