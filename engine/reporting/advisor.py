@@ -5,12 +5,13 @@ cannot judge. Knows nothing of models, devices or how notes are shown.
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
 from engine.recipe import Recipe, explain
+from engine.reporting.gradients import EXPLODING_FACTOR, dead_blocks, exploding_blocks, named
 from engine.scoring.confusion import Scores
 
 Values = dict[str, float]
@@ -18,8 +19,6 @@ Values = dict[str, float]
 DATA_SHARE, DATA_WINDOW = 0.2, 3  # of the time; over so many log steps, the first one left out
 COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that take time
 START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
-LOOKS_IN_A_ROW = 2  # drop path can take the gradient from a block once, and fp16 can break one update
-EXPLODING_FACTOR = 1000.0  # times the median block
 D_WINS, D_WINDOW = 0.9, 5  # smoothed share of patches told right; over so many log steps
 MEMORY_SHARE = 0.9
 PLATEAU_EVALUATIONS, PLATEAU_GAIN, PLATEAU_RATE = (
@@ -28,7 +27,6 @@ PLATEAU_EVALUATIONS, PLATEAU_GAIN, PLATEAU_RATE = (
     0.2,
 )  # ... while lr is above this share of its peak
 EARLY_SHARE = 0.1  # of the updates, in which one class alone is nothing strange
-NUM_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -102,7 +100,12 @@ class Advisor:
         if remedy.startswith("python "):
             return True
         pairs = (override.split("=", 1) for override in remedy.split())
-        return any(not _equal(self._values.get(key, "null"), value) for key, value in pairs)
+        return any(not _equal(self._value(key), value) for key, value in pairs)
+
+    def _value(self, key: str) -> str:
+        """Of a key as text; null where nothing is set, "set" for a section."""
+        is_section = any(name.startswith(f"{key}.") for name in self._values)
+        return self._values.get(key, "set" if is_section else "null")
 
     def _data_bound(self) -> Note | None:
         window = self._log[1:][-DATA_WINDOW:]
@@ -147,23 +150,23 @@ class Advisor:
         )
 
     def _no_gradient(self) -> Note | None:
-        dead = self._in_a_row(lambda norm, middle: norm == 0)
+        dead = dead_blocks(self._looks)
         if not dead:
             return None
         return Note(
             "no gradient",
-            f"No gradient reaches {_named(dead)}: {_these(dead)} will not learn. The loss does not depend on "
-            "them, or their units are dead.",
+            f"No gradient reaches {named(dead)}, so nothing is learned there. The loss does not depend on "
+            "that, or the units are dead.",
             (self._lower_lr(10), "log.gradients=" + self._look_often()),
         )
 
     def _exploding(self) -> Note | None:
-        wild = self._in_a_row(lambda norm, middle: not norm <= EXPLODING_FACTOR * middle)
+        wild = exploding_blocks(self._looks)
         if not wild:
             return None
         return Note(
             "exploding gradient",
-            f"The gradient of {_named(wild)} is no number, or more than {EXPLODING_FACTOR:g} times that of "
+            f"The gradient of {named(wild)} is no number, or more than {EXPLODING_FACTOR:g} times that of "
             "the median block.",
             (
                 "optimizer.clip_norm=1",
@@ -171,19 +174,6 @@ class Advisor:
                 "log.gradients=" + self._look_often(),
             ),
         )
-
-    def _in_a_row(self, is_bad: Callable[[float, float], bool]) -> list[str]:
-        """Blocks whose norm, beside that of the median block, was bad at each of the last looks."""
-        if len(self._looks) < LOOKS_IN_A_ROW:
-            return []
-        bad: set[str] | None = None
-        for look in self._looks[-LOOKS_IN_A_ROW:]:
-            norms = {tag: value for tag, value in look.items() if tag.startswith("gradients/norm/")}
-            finite = [value for value in norms.values() if math.isfinite(value)]
-            middle = median(finite) if finite else 0.0
-            now = {tag for tag, value in norms.items() if is_bad(value, middle)}
-            bad = now if bad is None else bad & now
-        return [tag.removeprefix("gradients/norm/") for tag in self._looks[-1] if tag in (bad or ())]
 
     def _lower_lr(self, times: float) -> str:
         lr = self.recipe.optimizer.lr / times
@@ -280,17 +270,8 @@ class Advisor:
         )
 
 
-def _named(blocks: Sequence[str]) -> str:
-    more = f" and {len(blocks) - NUM_NAMED} more blocks" if len(blocks) > NUM_NAMED else ""
-    return ", ".join(blocks[:NUM_NAMED]) + more
-
-
 def _equal(there: str, wanted: str) -> bool:
     try:
         return float(there) == float(wanted)
     except ValueError:
         return there == wanted
-
-
-def _these(blocks: Sequence[str]) -> str:
-    return "it" if len(blocks) == 1 else "they"

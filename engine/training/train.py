@@ -1,7 +1,6 @@
 """One run from its recipe to its report: set up, fit, ensemble the best, write down."""
 
 from contextlib import nullcontext
-from functools import partial
 
 import torch
 from rich.console import Console
@@ -9,16 +8,12 @@ from rich.markup import escape
 
 import engine.data
 from engine import __version__
-from engine.data.resident import Resident
 from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, explain, load_recipe
-from engine.reporting.advisor import Advisor
-from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table, skipped_images
+from engine.reporting.console import counted, facts_below, scores_table, skipped_images
 from engine.reporting.html import write_report
-from engine.reporting.journal import Journal, JsonLog
-from engine.reporting.memory import memory_shares
 from engine.reporting.pictures import sheet
-from engine.reporting.tensorboard import TensorBoard, write_hparams
+from engine.reporting.tensorboard import write_hparams
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
@@ -28,9 +23,9 @@ from engine.training.distributed import Process, stop_process, sum_in_place, wai
 from engine.training.fit import Plan, fit
 from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
-from engine.training.probe import GradientProbe
 from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
+from engine.training.watch import open_journal
 
 MAY_CHANGE = (
     "data.format",  # the fingerprint says that the images are the same
@@ -65,7 +60,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     console.print(_introduction(run, session))
 
     step, plan = session.step, session.recipe
-    journal = _open_journal(run, session, console)
+    journal = open_journal(run, session, console)
     keeper = TopKeeper(run, manifest, plan.keep.top)
 
     def evaluate_and_keep() -> None:
@@ -161,35 +156,6 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
         raise RunFolderError(
             f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
         )
-
-
-def _open_journal(run: RunFolder, session: Session, console: Console) -> Journal:
-    step, recipe, val = session.step, session.recipe, session.val
-    device = session.process.device
-    step.probe = GradientProbe(step.model, recipe.log.gradients, recipe.log.every, step.count)
-    if not session.process.is_main:
-        return Journal([], step.learning_rates, device)
-    board = TensorBoard(run.path, val.palette, val.class_names, val.ignore_index, step.count)
-    if step.count == 0 and (reason := board.graph(step.model)):
-        console.print(f"TensorBoard gets no graph of this model: {escape(reason)}")
-    listeners = [
-        JsonLog(run.log, step.count),
-        board,
-        ConsoleListener(console, recipe.train.steps, step.count, recipe.train.batch),
-    ]
-    return Journal(listeners, step.learning_rates, device, _advisor(session))
-
-
-def _advisor(session: Session) -> Advisor:
-    loaded = session.weights.parts.get("head") if session.weights else None
-    return Advisor(
-        session.recipe,
-        num_classes=len(session.train.class_names),
-        first_step=session.step.count,
-        head_is_random=not (loaded and loaded.matched),
-        data_is_resident=isinstance(session.train, Resident),
-        memory_shares=partial(memory_shares, session.process.device),
-    )
 
 
 def _introduction(run: RunFolder, session: Session) -> str:

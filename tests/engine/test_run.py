@@ -138,7 +138,8 @@ def test_the_same_pictures_and_maps_are_written_at_each_evaluation(run: RunFolde
         pictures = events.Images(tag)
         assert [picture.step for picture in pictures] == [2, 4, 6]
         assert len({(picture.width, picture.height) for picture in pictures}) == 1
-        assert len({picture.encoded_image_string for picture in pictures}) == 3  # the model has moved
+    maps = events.Images("features/encoder.1")
+    assert len({picture.encoded_image_string for picture in maps}) == 3  # since the model has moved
 
 
 def test_the_histogram_counts_the_labels_of_a_batch(run: RunFolder) -> None:
