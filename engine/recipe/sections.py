@@ -172,11 +172,24 @@ class Keep(Section):
 class Log(Section):
     every: Count = key(50, "steps between two lines")
     images: int = key(8, "pictures at each evaluation", ge=0)
-    features: Annotated[int, Only(0, "off")] = key(0, "not available yet")
-    gradients: Annotated[int, Only(0, "off")] = key(0, "not available yet")
+    features: int = key(0, "images whose activation maps are drawn at each evaluation; 0 is off", ge=0)
+    feature_layers: list[Text] = key(
+        ["encoder"], "layers that are drawn; * stands for one part of a name, as in encoder.stages.*"
+    )
+    gradients: int = key(
+        0, "updates between two looks at each block's gradient, a multiple of log.every; 0 is off", ge=0
+    )
     loss_gradients: bool = key(
         False, "norm of each loss term's gradient; costs a backward pass of the loss each"
     )
+
+    @field_validator("gradients")
+    @classmethod
+    def _looked_at_when_logged(cls, value: int, info: ValidationInfo) -> int:
+        every = info.data.get("every", 1)
+        if value % every:
+            raise mistake(f"expected a multiple of log.every, {every}: {-(-value // every) * every}")
+        return value
 
 
 class Output(Section):

@@ -13,12 +13,18 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
+from engine.data.batches import Batch
 from engine.recipe import Recipe, explain
-from engine.reporting.pictures import Picture
+from engine.reporting.advisor import Note
+from engine.reporting.class_table import change_line, class_table
+from engine.reporting.journal import Evaluation, Listener
 from engine.scoring.confusion import Scores
 
+Fact = tuple[int, str]  # its rank, 0 the dearest, and what a line says
+LIVE_BAR = 12  # characters
 
-class ConsoleListener:
+
+class ConsoleListener(Listener):
     """Listens to a journal.
 
     Args:
@@ -31,33 +37,40 @@ class ConsoleListener:
         self.console = console
         self.num_steps = num_steps
         self.batch = batch
-        self._facts = "..."
-        self._latest = ""
+        self._facts: list[Fact] = []
+        self._scores: Scores | None = None
+        self._best: float = -math.inf
         self._weight_factor: float | None = None
         self._first, self._started = first_step, time.perf_counter()
-        self._progress = progress_bar(console, "{task.fields[facts]}")
-        self._training = self._progress.add_task("train", total=num_steps, completed=first_step, facts="...")
+        self._progress = progress_bar(console, "{task.fields[facts]}", bar_width=LIVE_BAR)
+        self._training = self._progress.add_task("train", total=num_steps, completed=first_step, facts="")
         self._scoring = self._progress.add_task("score", total=None, visible=False, facts="")
         self._progress.start()
 
     def tick(self, step: int) -> None:
         left = (time.perf_counter() - self._started) / max(1, step - self._first) * (self.num_steps - step)
-        facts = f"{self._facts}{self._latest}  {_duration(left)} left"
-        self._progress.update(self._training, completed=step, facts=facts)
+        taken = len("x train  ") + LIVE_BAR + 2 * len(f" {self.num_steps}") + 1
+        facts = fitting([*self._facts, _time_left(left)], self.console.width - taken)
+        self._progress.update(self._training, completed=step, facts=escape(facts))
 
-    def update(self, step: int, values: dict[str, float]) -> None:
-        speed = self.batch / values["time"]
-        self._facts = f"loss {values['loss']:.3f}  lr {values['lr']:.1e}  {speed:.1f} images/s"
-        waiting = values["data_time"] / values["time"]
-        if waiting > 0.2:
-            self._facts += f"  waits for data {waiting:.0%}"
+    def update(self, step: int, values: dict[str, float], batch: Batch) -> None:
+        self._facts = self._known(values)
         if not self.console.is_terminal:
-            left = (self.num_steps - step) * values["time"]
-            self.console.print(
-                f"step {step}/{self.num_steps}  {self._facts}{self._latest}  {_duration(left)} left"
-            )
-
+            left = _time_left((self.num_steps - step) * values["time"])
+            facts = "  ".join(text for _, text in [*self._facts, left])
+            self.console.print(f"step {step}/{self.num_steps}  {escape(facts)}")
         self._say_of_discriminator(step, values)
+
+    def _known(self, values: dict[str, float]) -> list[Fact]:
+        """What a line says, in its order; on a narrow terminal the highest ranks are left out."""
+        terms = {name: value for name, value in values.items() if name.startswith("decode.loss_")}
+        told = ", ".join(f"{name.removeprefix('decode.loss_')} {value:.3f}" for name, value in terms.items())
+        facts = [(0, f"loss {values['loss']:.3f}"), (5, f"({told})")][: 1 + (len(terms) > 1)]
+        facts += [(3, f"lr {values['lr']:.1e}"), (4, f"{self.batch / values['time']:.1f} images/s")]
+        facts += [(6, f"data {values['data_time'] / values['time']:.0%}"), (7, f"{values['memory']:,.0f} MB")]
+        if self._scores:
+            facts.append((2, f"mIoU {self._scores.mIoU:.4f} (best {self._best:.4f})"))
+        return facts
 
     def _say_of_discriminator(self, step: int, values: dict[str, float]) -> None:
         """What the watchdog did since the last line, and updates that were left out."""
@@ -79,23 +92,46 @@ class ConsoleListener:
     def scoring(self, done: int, total: int) -> None:
         self._progress.update(self._scoring, completed=done, total=total, visible=done < total)
 
-    def evaluation(self, step: int, scores: Scores, log_loss: float, pictures: list[Picture]) -> None:
-        self._latest = f"  mIoU {scores.mIoU:.4f}"
+    def evaluation(self, step: int, evaluation: Evaluation) -> None:
+        scores, before = evaluation.scores, self._scores
+        self._best = max(self._best, scores.mIoU)
+        gained = f" ({scores.mIoU - before.mIoU:+.4f})" if before else ""
         self.console.print(
-            f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}  mAcc {scores.mAcc:.4f}  aAcc {scores.aAcc:.4f}  "
-            f"val loss {log_loss:.3f}  [dim](background only: mIoU {scores.baseline:.4f})[/]"
+            f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  "
+            f"mAcc {scores.mAcc:.4f}  aAcc {scores.aAcc:.4f}  val loss {evaluation.log_loss:.3f}  "
+            f"[dim](background only: mIoU {scores.baseline:.4f})[/]"
         )
+        if self.console.is_terminal:
+            self.console.print(class_table(scores, before, self.console.width))
+        elif before and (line := change_line(scores, before)):
+            self.console.print(f"  {line}")
+        known = [fact for fact in self._facts if not fact[1].startswith("mIoU")]
+        self._scores = scores
+        self._facts = [*known, (2, f"mIoU {scores.mIoU:.4f} (best {self._best:.4f})")]
+
+    def note(self, step: int, note: Note) -> None:
+        self.console.print(f"[bold yellow]step {step}: {escape(note.text)}[/]")
+        for line in note.remedies:
+            self.console.print(f"    {escape(line)}")
 
     def close(self) -> None:
         self._progress.stop()
 
 
-def progress_bar(console: Console, facts: str = "") -> Progress:
+def fitting(facts: Sequence[Fact], width: int) -> str:
+    """The facts on one line, in their order, without those of the last ranks that find no room."""
+    kept = list(facts)
+    while len(kept) > 1 and len("  ".join(text for _, text in kept)) > width:
+        kept.remove(max(kept))
+    return "  ".join(text for _, text in kept)
+
+
+def progress_bar(console: Console, facts: str = "", bar_width: int = 24) -> Progress:
     """A bar that is drawn on terminals only, and vanishes when it is done."""
     columns = [
         SpinnerColumn(),
         TextColumn("{task.description}"),
-        BarColumn(24),
+        BarColumn(bar_width),
         MofNCompleteColumn(),
         TextColumn(facts),
     ]
@@ -166,5 +202,5 @@ def best_in_bold(values: list[float]) -> list[str]:
     ]
 
 
-def _duration(seconds: float) -> str:
-    return str(timedelta(seconds=round(seconds)))
+def _time_left(seconds: float) -> Fact:
+    return 1, f"{timedelta(seconds=round(seconds))} left"

@@ -23,6 +23,7 @@ __all__ = ["ENSEMBLE", "Tally", "evaluate"]
 
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
+OnPixels = Callable[[Tensor, dict[str, Tensor]], None]
 
 
 class ScoringBatch(Interface):
@@ -50,6 +51,7 @@ def evaluate(
     combinations: Mapping[str, Combination] = MappingProxyType({}),
     counted: Collection[str] | None = None,
     detailed: bool = False,
+    on_pixels: OnPixels | None = None,
 ) -> dict[str, Tally]:
     """Tallies by name: of each model, then of each combination of them.
 
@@ -60,6 +62,8 @@ def evaluate(
         combinations: of all models, in their order; every model runs once.
         counted: the names whose counts are wanted; None is all. A model that none of them uses does not run.
         detailed: count boundaries, edges and reliability, too, and not the confusion alone.
+        on_pixels: called with the labels of a strip (B, rows, W) and, by name, its probabilities
+            (B, C, rows, W).
     """
     names = [name for name in (*models, *combinations) if counted is None or name in counted]
     tallies = {name: Tally.empty(num_classes, device) for name in names}
@@ -76,7 +80,7 @@ def evaluate(
         }
         labels = predictor.scored(batch.labels)  # (B, H, W)
         void = labels == ignore_index
-        maps = _maps(of_models, members, wanted, names, labels, void, detailed)
+        maps = _maps(of_models, members, wanted, names, labels, void, detailed, on_pixels)
         near_label = near_outline(labels, void) if detailed else None
         counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
         for name in names:
@@ -96,6 +100,7 @@ def _maps(
     labels: Tensor,
     void: Tensor,
     detailed: bool,
+    on_pixels: OnPixels | None,
 ) -> dict[str, Maps]:
     """Predicted classes by name: what the models say is upsampled once, for themselves and all combinations.
 
@@ -120,4 +125,6 @@ def _maps(
             outputs[name] = combination([outputs.get(member, placeholder) for member in members])
         for name in names:
             maps[name].put(images, rows, outputs[name], labels[images, rows], void[images, rows])
+        if on_pixels:
+            on_pixels(labels[images, rows], outputs)
     return maps

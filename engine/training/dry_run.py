@@ -14,7 +14,7 @@ from rich.table import Table
 from engine.data.batches import scoring_batches
 from engine.recipe import Recipe
 from engine.reporting.console import counted
-from engine.reporting.journal import memory_mb
+from engine.reporting.memory import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
 from engine.training.checkpoint import disk_bytes

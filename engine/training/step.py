@@ -14,6 +14,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from engine.data.batches import Batch
 from engine.training.precision import Precision
+from engine.training.probe import GradientProbe
 
 Metrics = dict[str, Tensor]
 
@@ -64,6 +65,7 @@ class SupervisedStep:
         self.lr_factor = lr_factor
         self.settings = settings
         self.ema = ema
+        self.probe: GradientProbe | None = None  # who looks at gradients, where somebody does
         self.count = 0  # updates done
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
@@ -81,7 +83,8 @@ class SupervisedStep:
             batch: images (B, 3, S, S) in 0..255, labels (B, S, S) int64.
 
         Returns:
-            Detached scalars on the device: "loss", "loss_<term>", "acc_seg" and what a subclass adds.
+            Detached scalars on the device: "loss", "loss_<term>", "acc_seg", what a subclass adds and, on the
+            updates that it looks at, what the probe found.
         """
         torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
         self.model.train()
@@ -93,7 +96,7 @@ class SupervisedStep:
                 for name, value in self.backward(images, labels).items():
                     metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
         for name, optimizer in self.optimizers.items():
-            self._apply(optimizer, self.scalers[name])
+            metrics |= self._apply(optimizer, self.scalers[name], self._probe_of(name))
         self.count += 1
         if self.ema:
             self.ema.update(self.model, step=self.count)
@@ -119,16 +122,27 @@ class SupervisedStep:
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
         self.scalers[optimizer].scale(loss / self.settings.accumulate).backward()
 
-    def _apply(self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler) -> None:
+    def _probe_of(self, optimizer: str) -> GradientProbe | None:
+        """The probe, if this update of the model is one that it wants to see."""
+        wanted = self.probe is not None and optimizer == "optimizer" and self.probe.is_due(self.count)
+        return self.probe if wanted else None
+
+    def _apply(
+        self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, probe: GradientProbe | None
+    ) -> Metrics:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
-            return  # a discriminator that takes no part yet; the loss scaler would refuse it
-        if self.settings.clip_norm is not None:
+            return {}  # a discriminator that takes no part yet; the loss scaler would refuse it
+        if probe or self.settings.clip_norm is not None:
             scaler.unscale_(optimizer)
+        if probe:
+            probe.before()
+        if self.settings.clip_norm is not None:
             clip_grad_norm_(parameters, self.settings.clip_norm)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
+        return probe.after() if probe else {}
 
     def _set_learning_rates(self) -> None:
         for group in self.optimizers["optimizer"].param_groups:

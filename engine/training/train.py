@@ -10,11 +10,10 @@ import engine.data
 from engine import __version__
 from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, explain, load_recipe
-from engine.reporting.console import ConsoleListener, counted, facts_below, scores_table, skipped_images
+from engine.reporting.console import counted, facts_below, scores_table, skipped_images
 from engine.reporting.html import write_report
-from engine.reporting.journal import Journal, JsonLog
 from engine.reporting.pictures import sheet
-from engine.reporting.tensorboard import TensorBoard
+from engine.reporting.tensorboard import write_hparams
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
@@ -26,6 +25,7 @@ from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
 from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
+from engine.training.watch import open_journal
 
 MAY_CHANGE = (
     "data.format",  # the fingerprint says that the images are the same
@@ -60,7 +60,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     console.print(_introduction(run, session))
 
     step, plan = session.step, session.recipe
-    journal = _open_journal(run, session, console)
+    journal = open_journal(run, session, console)
     keeper = TopKeeper(run, manifest, plan.keep.top)
 
     def evaluate_and_keep() -> None:
@@ -158,18 +158,6 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
         )
 
 
-def _open_journal(run: RunFolder, session: Session, console: Console) -> Journal:
-    step, recipe, val = session.step, session.recipe, session.val
-    listeners = []
-    if session.process.is_main:
-        listeners = [
-            JsonLog(run.log, step.count),
-            TensorBoard(run.path, val.palette, val.class_names, val.ignore_index, step.count),
-            ConsoleListener(console, recipe.train.steps, step.count, recipe.train.batch),
-        ]
-    return Journal(listeners, step.learning_rates, session.process.device)
-
-
 def _introduction(run: RunFolder, session: Session) -> str:
     step, process, recipe = session.step, session.process, session.recipe
     if session.weights:
@@ -218,6 +206,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     bar = counted(console, "scoring")
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
     write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
+    write_hparams(run.path, session.recipe, scores)
     manifest.finished = True
     run.write_manifest(manifest)
 

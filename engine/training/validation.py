@@ -9,12 +9,14 @@ from engine.data.batches import scoring_batches
 from engine.data.reading import read_or_error
 from engine.data.sample import DataError, Dataset
 from engine.data.skipping import note_or_raise
-from engine.reporting.journal import Journal
+from engine.reporting.journal import Evaluation, Journal
 from engine.reporting.pictures import Picture
 from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
+from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place
+from engine.training.features import FeatureMaps
 from engine.training.guards import diverged
 
 
@@ -27,16 +29,24 @@ class Validation:
         dataset: the split.
         predictor: how images meet the model.
         num_pictures: samples, spread evenly, whose predictions the journal is shown.
+        features: of some samples, for the journal too; None: none.
     """
 
     def __init__(
-        self, dataset: Dataset, predictor: Predictor, process: Process, workers: int | str, num_pictures: int
+        self,
+        dataset: Dataset,
+        predictor: Predictor,
+        process: Process,
+        workers: int | str,
+        num_pictures: int,
+        features: FeatureMaps | None = None,
     ):
         self.dataset = dataset
         self.predictor = predictor
         self.process = process
         self.workers = workers
         self.picture_indices = spread(num_pictures, len(dataset))
+        self.features = features
 
     def __call__(self, model: nn.Module, step: int, journal: Journal) -> Scores:
         data, process = self.dataset, self.process
@@ -52,16 +62,26 @@ class Validation:
             data, process.device, process.rank, process.world_size, workers=self.workers
         )
         num_classes = len(data.class_names)
+        curves = PrecisionRecall(num_classes, data.ignore_index, process.device)
         [tally] = evaluate(
-            {"model": model}, batches, self.predictor, num_classes, data.ignore_index, process.device, count
+            {"model": model},
+            batches,
+            self.predictor,
+            num_classes,
+            data.ignore_index,
+            process.device,
+            count,
+            on_pixels=lambda labels, outputs: curves.add(labels, outputs["model"]),
         ).values()
         journal.scoring(num_share, num_share)
-        sum_in_place(process, tally.tensors())
+        sum_in_place(process, [*tally.tensors(), curves.counts])
         if not math.isfinite(tally.mean_log_loss()):  # the last update can break what its loss did not show
             raise diverged(step)
         scores = tally.scores(data.class_names)
-        pictures = self.pictures(model) if journal.listeners else []
-        journal.evaluation(step, scores, tally.mean_log_loss(), pictures)
+        if journal.listeners:
+            features = self.features(model) if self.features else {}
+            shown = Evaluation(scores, tally.mean_log_loss(), self.pictures(model), curves, features)
+            journal.evaluation(step, shown)
         return scores
 
     def pictures(self, model: nn.Module) -> list[Picture]:

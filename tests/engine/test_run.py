@@ -47,7 +47,8 @@ def tiny(folder: Path, name: str, *more: str) -> list[str]:
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished adversarial run with a moving average."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    assert main(tiny(folder, "whole", *ADVERSARIAL, "train.ema=0.9")) == 0
+    watched = ["log.features=1", "log.gradients=2"]
+    assert main(tiny(folder, "whole", *ADVERSARIAL, "train.ema=0.9", *watched)) == 0
     return RunFolder(folder / "whole")
 
 
@@ -64,7 +65,7 @@ def test_a_run_leaves_every_file_that_the_readme_lists(run: RunFolder) -> None:
     ]
     assert [path.name for path in listed if not path.is_file()] == []
     assert len(list(run.top.glob("*.safetensors"))) == 3
-    assert len(list(run.path.glob("events.out.tfevents.*"))) == 1
+    assert len(list(run.path.glob("events.out.tfevents.*"))) == 2  # of the training, and its hparams
     assert list(run.path.rglob("*.part")) == []
 
 
@@ -86,7 +87,7 @@ def test_the_saved_recipe_is_the_run_that_was_made(run: RunFolder) -> None:
 
 
 def test_the_log_has_a_line_for_each_log_step_and_evaluation(run: RunFolder) -> None:
-    rows = [json.loads(line) for line in run.log.read_text().splitlines()]
+    rows = [row for row in map(json.loads, run.log.read_text().splitlines()) if row["split"] != "note"]
     assert [(row["step"], row["split"]) for row in rows] == [
         (step, split) for step in (2, 4, 6) for split in ("train", "val")
     ]
@@ -116,7 +117,39 @@ def test_tensorboard_has_the_tags_of_the_design(run: RunFolder) -> None:
     wanted |= {"time", "data_time", "memory"}
     assert {f"train/{name}" for name in wanted} <= scalars
     assert {"val/mIoU", "val/mAcc", "val/aAcc", "val/loss", "val/IoU/background", "adv/d_loss"} <= scalars
-    assert events.Tags()["images"] == ["val/predictions"]
+    assert {"lr/encoder", "lr/encoder.no_decay", "lr/head", "lr/head.no_decay"} <= scalars
+    blocks = {"encoder.stages.0.embed", "encoder.stages.2.blocks.1", "head"}
+    assert {f"gradients/{what}/{block}" for what in ("norm", "update") for block in blocks} <= scalars
+    assert {"gradients/total_norm", "hparam/best_mIoU", "hparam/ensemble_mIoU"} <= scalars
+    maps = {f"features/encoder.{stage}" for stage in range(4)}
+    assert set(events.Tags()["images"]) == {"val/predictions", *maps}
+    assert events.Tags()["histograms"] == ["data/labels"]
+    assert "val/PR/background" in events.Tags()["tensors"]
+    assert events.Tags()["graph"]
+    plugins = events.SummaryMetadata
+    assert plugins("val/PR/background").plugin_data.plugin_name == "pr_curves"
+    assert plugins("_hparams_/session_start_info").plugin_data.plugin_name == "hparams"
+
+
+def test_the_same_pictures_and_maps_are_written_at_each_evaluation(run: RunFolder) -> None:
+    events = EventAccumulator(str(run.path), size_guidance={"images": 0})
+    events.Reload()
+    for tag in ("val/predictions", "features/encoder.1"):
+        pictures = events.Images(tag)
+        assert [picture.step for picture in pictures] == [2, 4, 6]
+        assert len({(picture.width, picture.height) for picture in pictures}) == 1
+    maps = events.Images("features/encoder.1")
+    assert len({picture.encoded_image_string for picture in maps}) == 3  # since the model has moved
+
+
+def test_the_histogram_counts_the_labels_of_a_batch(run: RunFolder) -> None:
+    events = EventAccumulator(str(run.path))
+    events.Reload()
+    for event in events.Histograms("data/labels"):
+        histogram = event.histogram_value
+        assert histogram.bucket_limit == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5]
+        assert 0 < sum(histogram.bucket) == histogram.num <= 4 * 32 * 32
+        assert histogram.bucket[0] > max(histogram.bucket[1:])  # most of a scene is background
 
 
 def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
@@ -159,8 +192,8 @@ def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
         one, two = load_file(run.path / name), load_file(again.path / name)
         assert one.keys() == two.keys()
         assert [key for key in one if not torch.equal(one[key], two[key])] == []
-    steps = [json.loads(line)["step"] for line in again.log.read_text().splitlines()]
-    assert steps == [2, 2, 4, 4, 6, 6]
+    rows = [json.loads(line) for line in again.log.read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] != "note"] == [2, 2, 4, 4, 6, 6]
 
 
 STOPS_ITSELF = f"""

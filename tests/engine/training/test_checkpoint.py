@@ -174,7 +174,7 @@ def scenes_step(make_step) -> SupervisedStep:
 def train(step: SupervisedStep, num_steps: int) -> None:
     scenes = SyntheticScenes("train", 5, size_px=40)
     batches = TrainBatches(scenes, SampleOrder(5, 4, seed=0), Augment(AUGMENT, 0, 255), CPU, workers=0)
-    journal = SimpleNamespace(tick=lambda step: None, update=lambda *values: None)
+    journal = SimpleNamespace(tick=lambda step, metrics: None, update=lambda *values: None)
     nothing: Callable[[], None] = lambda: None  # noqa: E731
     fit(Plan(num_steps, 100, 100), step, batches, journal, nothing, nothing, lambda step: False)
 

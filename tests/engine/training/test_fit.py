@@ -31,11 +31,12 @@ class Bench:
             yield step
             step += 1
 
-    def tick(self, step: int) -> None:
+    def tick(self, step: int, metrics: dict) -> None:
         self.events.append(("tick", step))
 
-    def update(self, step: int, metrics: dict, seconds: float, data_seconds: float) -> None:
+    def update(self, step: int, batch: int, metrics: dict, seconds: float, data_seconds: float) -> None:
         assert 0 <= data_seconds <= seconds
+        assert batch == self.trained_on[-1]
         self.events.append(("log", step))
 
     def run(self, num_steps: int, eval_every: int, log_every: int = 1000, stop_at: int | None = None) -> bool:

@@ -26,8 +26,10 @@ def test_finite_losses_pass_and_so_does_nothing() -> None:
     guard.check(1)
 
 
-@pytest.mark.parametrize(("name", "stops"), [("loss_dice", True), ("adv/d_loss", False)])
-def test_a_broken_metric_stops_the_run_unless_it_is_the_discriminators(name: str, stops: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "stops"), [("loss_dice", True), ("adv/d_loss", False), ("gradients/norm/head", False)]
+)
+def test_a_broken_metric_stops_the_run_unless_it_stands_under_a_heading(name: str, stops: bool) -> None:
     guard = FiniteGuard()
     guard.watch({"loss": torch.tensor(1.0), name: torch.tensor(math.nan)})
     with pytest.raises(RunError) if stops else nullcontext():

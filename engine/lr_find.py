@@ -1,0 +1,178 @@
+"""python -m engine.lr_find RECIPE [key.path=value ...]: which learning rate? Tries a range of them."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+WIDE, NARROW = (1e-6, 1e-1), (5e-5, 5e-4)
+BATCH_FACTORS = (0.5, 1, 2, 4)
+PNG, JSON = "lr_find.png", "lr_find.json"
+FEWEST_STEPS = 20
+
+EXAMPLES = """
+examples:
+  python -m engine.lr_find recipes/demo.yaml
+  python -m engine.lr_find recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 --narrow
+  python -m engine.lr_find recipes/b2_adv.yaml data.root=... --from 1e-5 --to 1e-2 --steps 200
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the input is wrong."""
+    parser = new_parser(
+        "lr_find",
+        "Make a few updates of the recipe's training under a learning rate that grows exponentially, watch "
+        "the loss, and suggest optimizer.lr. Writes a picture and a JSON file; no run is started or touched.",
+        EXAMPLES,
+    )
+    parser.add_argument("recipe", help="a recipe file")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
+    )
+    parser.add_argument("--from", dest="low", type=float, default=WIDE[0], help="first rate (default 1e-6)")
+    parser.add_argument("--to", dest="high", type=float, default=WIDE[1], help="last rate (default 1e-1)")
+    parser.add_argument("--narrow", action="store_true", help="from 5e-5 to 5e-4")
+    parser.add_argument("--steps", type=int, default=100, help="updates (default 100)")
+    parser.add_argument("--out", type=Path, help="folder for lr_find.png and .json (default lr_find/<name>)")
+    return run_command(parser, lr_find, argv)
+
+
+def lr_find(arguments: argparse.Namespace) -> int:
+    """Build the training, sweep, print, write."""
+    from engine.recipe import RecipeError, load_recipe
+
+    low, high = NARROW if arguments.narrow else (arguments.low, arguments.high)
+    if not 0 < low < high:
+        raise RecipeError(f"--from {low:g} --to {high:g}: expected 0 < from < to, as 1e-6 and 1e-1.")
+    if arguments.steps < FEWEST_STEPS:
+        raise RecipeError(f"--steps {arguments.steps}: a curve needs at least {FEWEST_STEPS} updates.")
+    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    folder = arguments.out or Path("lr_find") / recipe.name
+    _require_room(folder)
+
+    import numpy as np
+    from rich.console import Console
+    from rich.markup import escape
+
+    from engine.reporting.console import counted
+    from engine.reporting.journal import without_nan
+    from engine.reporting.lr_curve import draw_lr_curve
+    from engine.run_folder import write_json
+    from engine.training.distributed import start_process, stop_process
+    from engine.training.lr_range import RULE, range_test
+    from engine.training.session import build_session
+
+    process = start_process()
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=not process.is_main)
+    try:
+        session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
+        rates = [float(rate) for rate in np.geomspace(low, high, arguments.steps)]
+        batches = session.batches.starting_at(0)
+        found = range_test(session.step, batches, rates, recipe.optimizer.lr, counted(console, "trying"))
+    finally:
+        stop_process()
+    if not process.is_main:
+        return 0
+
+    scaling = _scaling(found.suggestion, recipe.train.batch)
+    report = {
+        "recipe": recipe.name,
+        "suggestion": found.suggestion,
+        "rule": RULE,
+        "steepest": found.steepest,
+        "lowest": found.lowest,
+        "stopped": found.stopped,
+        "batch": recipe.train.batch,
+        "scaling": scaling,
+        "rates": found.rates,
+        "losses": found.losses,
+        "smoothed": found.smoothed,
+    }
+    marks = {"suggested": found.suggestion, "lowest loss": found.lowest, "in the recipe": recipe.optimizer.lr}
+    marks = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
+    title = f"{recipe.name}: {len(found.rates)} updates of {recipe.train.batch} images"
+    folder.mkdir(parents=True, exist_ok=True)
+    write_json(folder / JSON, without_nan(report))
+    draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, marks)
+    for line in [*_told(found, session.recipe, RULE), *_scaling_told(scaling)]:
+        console.print(escape(line))
+    console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}")
+    return 0
+
+
+def _require_room(folder: Path) -> None:
+    """Raises RecipeError where something would be overwritten, or lie in a run."""
+    from engine.recipe import RecipeError
+
+    there = [name for name in (PNG, JSON) if (folder / name).exists()]
+    if there:
+        raise RecipeError(f"{folder / there[0]} is there already. Type --out <another folder>, or remove it.")
+    runs = [path for path in (folder, *folder.absolute().parents) if (path / "manifest.json").exists()]
+    if runs:
+        raise RecipeError(
+            f"--out {folder} lies in the run {runs[0]}, which stays as it is. Type another folder."
+        )
+
+
+def _told(found, recipe, rule: str) -> list[str]:
+    """What was found, in words."""
+    section, made = recipe.optimizer, len(found.rates)
+    tried = f"Tried lr {found.rates[0]:.1e} to {found.rates[-1]:.1e} in {made} updates"
+    lines = [f"{tried}; stopped there: {found.stopped}." if found.stopped else f"{tried}."]
+    if found.suggestion:
+        lines += [
+            f"Suggested: optimizer.lr={found.suggestion:.1e}; the recipe has {section.lr:.1e}. "
+            f"It is {rule} (here at {found.steepest:.1e} and {_rate(found.lowest)}).",
+        ]
+    else:
+        lines += [
+            "No suggestion: the loss does not fall in this range. Widen it with --from and --to, or ask "
+            "python -m engine.doctor about the data."
+        ]
+    if found.lowest:
+        lines += [f"The loss was lowest at {found.lowest:.1e}: above that, updates undo each other."]
+    else:
+        lines += ["The loss still falls at the end of the range, so larger rates may do: widen it with --to."]
+    if section.head_lr_mult != 1:
+        lines += [f"The head learned {section.head_lr_mult:g} times faster, as optimizer.head_lr_mult says."]
+    if recipe.adversarial and recipe.adversarial.start >= made:
+        lines += [f"The discriminator, which joins at update {recipe.adversarial.start}, took no part."]
+    return lines
+
+
+def _rate(rate: float | None) -> str:
+    return "beyond the range" if rate is None else f"{rate:.1e}"
+
+
+def _scaling(suggestion: float | None, batch: int) -> list[dict[str, float]]:
+    """The suggestion at other batch sizes, by the linear and the square root rule."""
+    if suggestion is None:
+        return []
+    batches = [round(batch * factor) for factor in BATCH_FACTORS if batch * factor >= 1]
+    return [
+        {
+            "batch": other,
+            "linear": suggestion * other / batch,
+            "square_root": suggestion * (other / batch) ** 0.5,
+        }
+        for other in batches
+    ]
+
+
+def _scaling_told(scaling: list[dict[str, float]]) -> list[str]:
+    if not scaling:
+        return []
+    return [
+        "At other batch sizes, by the linear rule (of SGD with a warm-up, arXiv 1706.02677), and by the "
+        "square root, which is the rule of Adam (arXiv 2205.10287):",
+        *(
+            f"  train.batch={row['batch']:<4g} {row['linear']:.1e}  {row['square_root']:.1e}"
+            for row in scaling
+        ),
+    ]
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

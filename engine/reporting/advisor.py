@@ -1,0 +1,277 @@
+"""Says in plain words what looks wrong in a run, once each, with the recipe lines that answer it.
+
+Hears the numbers of each log step and evaluation, as they go to the log. Every rule keeps silent where it
+cannot judge. Knows nothing of models, devices or how notes are shown.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from statistics import median
+
+from engine.recipe import Recipe, explain
+from engine.reporting.gradients import EXPLODING_FACTOR, dead_blocks, exploding_blocks, named
+from engine.scoring.confusion import Scores
+
+Values = dict[str, float]
+
+DATA_SHARE, DATA_WINDOW = 0.2, 3  # of the time; over so many log steps, the first one left out
+COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that take time
+START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
+D_WINS, D_WINDOW = 0.9, 5  # smoothed share of patches told right; over so many log steps
+MEMORY_SHARE = 0.9
+PLATEAU_EVALUATIONS, PLATEAU_GAIN, PLATEAU_RATE = (
+    5,
+    0.002,
+    0.2,
+)  # ... while lr is above this share of its peak
+EARLY_SHARE = 0.1  # of the updates, in which one class alone is nothing strange
+
+
+@dataclass(frozen=True)
+class Note:
+    """One piece of advice; `remedies` are overrides as they are typed behind a recipe, or commands."""
+
+    topic: str
+    text: str
+    remedies: tuple[str, ...]
+
+
+class Advisor:
+    """Gives the notes that are due, each topic once.
+
+    Args:
+        recipe: its durations in steps.
+        num_classes: C.
+        first_step: updates done before; only a run from 0 has a start that can be judged.
+        head_is_random: whether the classifier starts from nothing.
+        data_is_resident: whether decoded images stay in memory, so that waiting is for augmentation.
+        memory_shares: asked at log steps: what of -> share of it that is taken.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        num_classes: int,
+        first_step: int,
+        head_is_random: bool,
+        data_is_resident: bool,
+        memory_shares: Callable[[], dict[str, float]],
+    ):
+        self.recipe = recipe
+        self.num_classes = num_classes
+        self.judges_start = first_step == 0 and head_is_random
+        self.data_is_resident = data_is_resident
+        self.memory_shares = memory_shares
+        self._values = {key: str(value) for key, value, _ in explain(recipe)}
+        self._said: set[str] = set()
+        self._log: list[Values] = []
+        self._looks: list[Values] = []  # log steps at which gradients were looked at
+        self._mIoU: list[float] = []
+
+    def update(self, step: int, values: Values, first: Values) -> list[Note]:
+        """After a log step; `first` are the metrics of the first update."""
+        self._log.append(values)
+        if "gradients/total_norm" in values:
+            self._looks.append(values)
+        rules = (
+            self._data_bound(),
+            self._odd_start(first),
+            self._no_gradient(),
+            self._exploding(),
+            self._discriminator_won(),
+            self._memory_full(),
+        )
+        return self._new(rules)
+
+    def evaluation(self, step: int, scores: Scores) -> list[Note]:
+        """After an evaluation."""
+        self._mIoU.append(scores.mIoU)
+        return self._new((self._one_class(step, scores), self._plateau()))
+
+    def _new(self, notes: Iterable[Note | None]) -> list[Note]:
+        new = [note for note in notes if note and note.topic not in self._said]
+        self._said |= {note.topic for note in new}
+        return [replace(note, remedies=tuple(filter(self._is_new, note.remedies))) for note in new]
+
+    def _is_new(self, remedy: str) -> bool:
+        """Whether a remedy is a command, or says something that the recipe does not say yet."""
+        if remedy.startswith("python "):
+            return True
+        pairs = (override.split("=", 1) for override in remedy.split())
+        return any(not _equal(self._value(key), value) for key, value in pairs)
+
+    def _value(self, key: str) -> str:
+        """Of a key as text; null where nothing is set, "set" for a section."""
+        is_section = any(name.startswith(f"{key}.") for name in self._values)
+        return self._values.get(key, "set" if is_section else "null")
+
+    def _data_bound(self) -> Note | None:
+        window = self._log[1:][-DATA_WINDOW:]
+        share = sum(row["data_time"] for row in window) / max(1e-9, sum(row["time"] for row in window))
+        if len(window) < DATA_WINDOW or share <= DATA_SHARE:
+            return None
+        spent = f"{share:.0%} of the time goes into waiting for data. "
+        if self.data_is_resident:
+            costly = [name for name in COSTLY if getattr(self.recipe.augment, name)]
+            off = tuple(f"augment.{name}=0" for name in costly)
+            return Note("data", spent + "The images are in memory, so it is augmentation that costs.", off)
+        place = "gpu" if "GPU" in self.memory_shares() else "ram"
+        workers = ("data.workers=8",) if self.recipe.data.workers == "auto" else ()
+        return Note(
+            "data",
+            spent
+            + "Keep the decoded images in memory, read with more processes, or pack them into one file.",
+            (f"data.resident={place}", *workers, "python -m engine.prepare pack <recipe> --out data.h5"),
+        )
+
+    def _odd_start(self, first: Values) -> Note | None:
+        places = [place for place, term in enumerate(self.recipe.loss) if term.name == "cross_entropy"]
+        if not (self.judges_start and places and "decode.loss_ce" in first):
+            return None
+        term, loss, expected = (
+            self.recipe.loss[places[0]],
+            first["decode.loss_ce"],
+            math.log(self.num_classes),
+        )
+        if term.ohem is not None or not math.isfinite(loss):  # the hardest pixels cost more than ln(C)
+            return None
+        most = max(expected * START_FACTOR, expected + START_SLACK)
+        if expected / START_FACTOR <= loss <= most:
+            return None
+        weighted = [f"loss.{places[0]}.class_weights=none"] if term.class_weights != "none" else []
+        return Note(
+            "start",
+            f"The first cross-entropy was {loss:.2f}; a new head that knows nothing costs "
+            f"ln({self.num_classes}) = {expected:.2f}. Suspect the labels (ids that are shifted, all void or "
+            "all one class), the class weights, or pixel values on the wrong scale.",
+            ("python -m engine.doctor <recipe>", *weighted),
+        )
+
+    def _no_gradient(self) -> Note | None:
+        dead = dead_blocks(self._looks)
+        if not dead:
+            return None
+        return Note(
+            "no gradient",
+            f"No gradient reaches {named(dead)}, so nothing is learned there. The loss does not depend on "
+            "that, or the units are dead.",
+            (self._lower_lr(10), "log.gradients=" + self._look_often()),
+        )
+
+    def _exploding(self) -> Note | None:
+        wild = exploding_blocks(self._looks)
+        if not wild:
+            return None
+        return Note(
+            "exploding gradient",
+            f"The gradient of {named(wild)} is no number, or more than {EXPLODING_FACTOR:g} times that of "
+            "the median block.",
+            (
+                "optimizer.clip_norm=1",
+                self._lower_lr(3),
+                "log.gradients=" + self._look_often(),
+            ),
+        )
+
+    def _lower_lr(self, times: float) -> str:
+        lr = self.recipe.optimizer.lr / times
+        floor = " schedule.min_lr=0" if self.recipe.schedule.min_lr > lr else ""
+        return f"optimizer.lr={lr:.1e}{floor}"
+
+    def _look_often(self) -> str:
+        return str(self.recipe.log.gradients or self.recipe.log.every)
+
+    def _discriminator_won(self) -> Note | None:
+        section = self.recipe.adversarial
+        window = [row for row in self._log if "adv/d_accuracy" in row][-D_WINDOW:]
+        if section is None or len(window) < D_WINDOW or min(r["adv/d_accuracy"] for r in window) <= D_WINS:
+            return None
+        first, last = window[0]["adv/weight_factor"], window[-1]["adv/weight_factor"]
+        if section.watchdog and last < first:
+            return None  # it is being answered
+        answer = (
+            f"The watchdog has lowered the weight to {last:g} of the recipe's, and that was not enough."
+            if section.watchdog and last < 1
+            else "The watchdog has not moved yet."
+            if section.watchdog
+            else "The watchdog is off."
+        )
+        return Note(
+            "discriminator",
+            f"The discriminator has won: it tells {window[-1]['adv/d_accuracy']:.0%} of the patches right, "
+            f"and the model learns little from it. {answer}",
+            (
+                *(() if section.watchdog else ("adversarial.watchdog=true",)),
+                f"adversarial.lr={section.lr / 4:.1e}",
+                f"adversarial.weight={section.weight / 4:g}",
+                "adversarial=null",
+            ),
+        )
+
+    def _memory_full(self) -> Note | None:
+        what, share = max(self.memory_shares().items(), key=lambda pair: pair[1])
+        if share <= MEMORY_SHARE:
+            return None
+        smaller = [
+            f"train.accumulate={2 * self.recipe.train.accumulate}",
+            f"augment.crop={self.recipe.augment.crop * 3 // 4}",
+        ]
+        if self.recipe.model.arch == "segformer" and self.recipe.model.encoder is None:
+            smaller.append("model.checkpointing=true")
+        off = ["data.resident=disk"] if self.data_is_resident else []
+        return Note(
+            "memory",
+            f"{what} is {share:.0%} full at its peak; a larger image or another program can end the run.",
+            (*smaller, *off) if what == "GPU" else (*off, "data.workers=2"),
+        )
+
+    def _one_class(self, step: int, scores: Scores) -> Note | None:
+        found = [name for name, value in scores.IoU.items() if value > 0]
+        labelled = [name for name, value in scores.IoU.items() if not math.isnan(value)]
+        early = step <= max(self.recipe.schedule.warmup, EARLY_SHARE * self.recipe.train.steps)
+        if early or len(found) > 1 or len(labelled) < 2:
+            return None
+        what = f"only {found[0]}" if found else "no class"
+        return Note(
+            "one class",
+            f"The model finds {what} of {len(labelled)} classes. Early in a training that passes; where it "
+            "stays, suspect the labels, a learning rate that is too high or too low, or rare classes.",
+            (
+                "python -m engine.doctor <recipe>",
+                "python -m engine.lr_find <recipe>",
+                *(f"loss.{place}.class_weights=median" for place in self._weighable()),
+                "data.sampler=rare",
+            ),
+        )
+
+    def _weighable(self) -> list[int]:
+        """Places of the loss terms that take class weights and have none."""
+        terms = enumerate(self.recipe.loss)
+        return [place for place, term in terms if getattr(term, "class_weights", None) == "none"]
+
+    def _plateau(self) -> Note | None:
+        """The best of the last evaluations is no better than the best before, beyond what they jump about."""
+        recent, before = self._mIoU[-PLATEAU_EVALUATIONS:], self._mIoU[:-PLATEAU_EVALUATIONS]
+        rates = [row["lr"] for row in self._log]
+        if len(before) < 2 or not rates or rates[-1] < PLATEAU_RATE * max(rates):
+            return None
+        jumps = median(abs(after - now) for now, after in pairwise(recent))
+        gain = max(recent) - max(before)
+        if not gain <= max(PLATEAU_GAIN, jumps):
+            return None
+        fall = ("schedule.name=poly",) if self.recipe.schedule.name in ("constant", "step") else ()
+        return Note(
+            "plateau",
+            f"mIoU has not risen for {PLATEAU_EVALUATIONS} evaluations (best {max(self._mIoU):.4f}), while "
+            "lr is still high: a lower one may help. Ctrl-C saves; the best checkpoints are kept.",
+            (*fall, self._lower_lr(3), "train.ema=0.999", "python -m engine.lr_find <recipe>"),
+        )
+
+
+def _equal(there: str, wanted: str) -> bool:
+    try:
+        return float(there) == float(wanted)
+    except ValueError:
+        return there == wanted

@@ -1,0 +1,45 @@
+"""What the gradients of blocks say: which blocks get none, and which get far too much.
+
+A look is a line of the log with "gradients/norm/<block>" in it. Knows nothing of models.
+"""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import median
+
+LOOKS_IN_A_ROW = 2  # drop path can take the gradient from a block once, and fp16 can break one update
+EXPLODING_FACTOR = 1000.0  # times the median block; new networks have up to a hundred
+NUM_NAMED = 5
+TAG = "gradients/norm/"
+
+Look = Mapping[str, float]
+
+
+def dead_blocks(looks: Sequence[Look]) -> list[str]:
+    """Blocks whose gradient was exactly 0 at each of the last looks."""
+    return _in_a_row(looks, lambda norm, middle: norm == 0)
+
+
+def exploding_blocks(looks: Sequence[Look]) -> list[str]:
+    """Blocks whose gradient was no number, or far above the median block's, at each of the last looks."""
+    return _in_a_row(looks, lambda norm, middle: not norm <= EXPLODING_FACTOR * middle)
+
+
+def named(blocks: Sequence[str]) -> str:
+    """The first of them, and how many more there are."""
+    more = f" and {len(blocks) - NUM_NAMED} more blocks" if len(blocks) > NUM_NAMED else ""
+    return ", ".join(blocks[:NUM_NAMED]) + more
+
+
+def _in_a_row(looks: Sequence[Look], is_bad: Callable[[float, float], bool]) -> list[str]:
+    if len(looks) < LOOKS_IN_A_ROW:
+        return []
+    found = [_bad(look, is_bad) for look in looks[-LOOKS_IN_A_ROW:]]
+    return [block for block in found[-1] if all(block in bad for bad in found)]
+
+
+def _bad(look: Look, is_bad: Callable[[float, float], bool]) -> list[str]:
+    norms = {tag.removeprefix(TAG): norm for tag, norm in look.items() if tag.startswith(TAG)}
+    alive = [norm for norm in norms.values() if math.isfinite(norm) and norm > 0]
+    middle = median(alive) if alive else math.inf
+    return [block for block, norm in norms.items() if is_bad(norm, middle)]

@@ -1,0 +1,62 @@
+"""Looks at gradients: how large each block's is, and how far the optimiser moved the block by it.
+
+Scalars on the device, which become numbers when the update is logged. Knows nothing of logs or optimisers.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import get_total_norm
+
+from models.blocks import trained_blocks
+
+NUM_FIRST_LOOKS = 2  # at the first log steps, whatever the recipe says: is there a gradient everywhere?
+
+
+class GradientProbe:
+    """Called by a step around the optimiser, on the updates that are due; on all others it costs nothing.
+
+    Args:
+        model: whose blocks are looked at.
+        every: updates between two looks; 0: only the first ones, and no copy of the weights is made.
+        log_every: updates between two log steps, of which `every` is a multiple.
+        first: updates that were done before this start of the run.
+    """
+
+    def __init__(self, model: nn.Module, every: int, log_every: int, first: int):
+        self.blocks = trained_blocks(model)
+        self.every = every
+        self.log_every = log_every
+        self.first = first
+        self._found: dict[str, Tensor] = {}
+        self._before: dict[str, list[Tensor]] = {}
+
+    def is_due(self, count: int) -> bool:
+        """Whether to look at the update that comes after `count` updates; it ends on a log step."""
+        done = count + 1
+        early = done % self.log_every == 0 and done <= self.first + NUM_FIRST_LOOKS * self.log_every
+        return early or (self.every > 0 and done % self.every == 0)
+
+    def before(self) -> None:
+        """After the backward pass, before gradients are clipped and the optimiser moves."""
+        norms = {name: _norm(p.grad for p in parameters) for name, parameters in self.blocks.items()}
+        self._found = {f"gradients/norm/{name}": norm for name, norm in norms.items()}
+        self._found |= {"gradients/total_norm": torch.stack([*norms.values()]).norm()}
+        if self.every:
+            self._before = {name: [p.detach().clone() for p in ps] for name, ps in self.blocks.items()}
+
+    @torch.no_grad()
+    def after(self) -> dict[str, Tensor]:
+        """After the optimiser: "gradients/norm/<block>", "gradients/total_norm", and where `every` is set
+        "gradients/update/<block>": the norm of the change of the weights over the norm of the weights."""
+        for name, old in self._before.items():
+            change = _norm(p - before for p, before in zip(self.blocks[name], old, strict=True))
+            self._found[f"gradients/update/{name}"] = change / _norm(old).clamp(min=1e-12)
+        found, self._found, self._before = self._found, {}, {}
+        return found
+
+
+def _norm(tensors: Iterable[Tensor | None]) -> Tensor:
+    """Of all of them together; 0 where there are none, as of a block that no gradient reaches."""
+    return get_total_norm([tensor.detach() for tensor in tensors if tensor is not None])

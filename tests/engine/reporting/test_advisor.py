@@ -1,0 +1,198 @@
+"""Each rule on made-up numbers: it speaks where it should, once, and is silent on what is healthy."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from engine.recipe import Recipe, load_recipe
+from engine.reporting.advisor import Advisor, Note
+from engine.scoring.confusion import Scores
+
+ROOT = Path(__file__).parents[3]
+BLOCKS = ("encoder.stages.0", "encoder.stages.1", "encoder.stages.2", "head")
+HEALTHY = {"loss": 1.0, "decode.loss_ce": 1.0, "lr": 1e-3, "time": 1.0, "data_time": 0.05, "memory": 100.0}
+
+
+def recipe_with(*overrides: str) -> Recipe:
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", ["schedule.warmup=0", *overrides])
+    return recipe.in_steps(300)
+
+
+def advisor(*overrides: str, **facts) -> Advisor:
+    """With a run from 0, a new head, data on disk and memory to spare."""
+    plain = {"num_classes": 6, "first_step": 0, "head_is_random": True, "data_is_resident": False}
+    plain |= {"memory_shares": lambda: {"RAM": 0.5}}
+    return Advisor(recipe_with(*overrides), **(plain | facts))
+
+
+def told(adviser: Advisor, rows: list[dict], first: dict | None = None) -> list[Note]:
+    """The notes after these log steps, each of which is healthy but for what the row says."""
+    first = {"decode.loss_ce": math.log(6)} if first is None else first
+    return [
+        note
+        for number, row in enumerate(rows, start=1)
+        for note in adviser.update(25 * number, HEALTHY | row, first)
+    ]
+
+
+def scored(adviser: Advisor, *curve: float | dict, lr: tuple[float, ...] = ()) -> list[Note]:
+    """The notes after evaluations with these mIoU, or IoU by class."""
+    notes = []
+    for number, value in enumerate(curve):
+        rate = lr[number] if lr else 1e-3
+        adviser.update(100 * number + 50, HEALTHY | {"lr": rate}, {})
+        IoU = value if isinstance(value, dict) else {"ground": value, "fish": value}
+        present = [share for share in IoU.values() if not math.isnan(share)]
+        scores = Scores(sum(present) / len(present), 0.5, 0.5, 0.1, IoU, [], 1000, 0)
+        notes += adviser.evaluation(100 * number + 200, scores)
+    return notes
+
+
+def topics(notes: list[Note]) -> list[str]:
+    return [note.topic for note in notes]
+
+
+def test_a_healthy_run_hears_nothing() -> None:
+    norms = {f"gradients/norm/{block}": 10.0**-place for place, block in enumerate(BLOCKS)}
+    rows = [norms | {"gradients/total_norm": 1.0, "adv/d_accuracy": 0.7, "adv/weight_factor": 1.0}] * 20
+    adviser = advisor("adversarial.start=0")
+    assert told(adviser, rows) == []
+    assert scored(adviser, *(0.1 + 0.05 * number for number in range(12))) == []
+
+
+def test_waiting_for_data_is_said_once_with_what_the_recipe_does_not_do_yet() -> None:
+    slow = [{"data_time": 0.3}] * 10
+    [note] = told(advisor(), slow)
+    assert note.topic == "data" and "30%" in note.text
+    assert note.remedies[:2] == ("data.resident=ram", "data.workers=8")
+    assert "prepare pack" in note.remedies[2]
+    [note] = told(advisor("data.workers=4", memory_shares=lambda: {"GPU": 0.5, "RAM": 0.1}), slow)
+    assert note.remedies[0] == "data.resident=gpu" and "data.workers=8" not in note.remedies
+    [note] = told(advisor("augment.elastic=2", data_is_resident=True), slow)
+    assert "augment.elastic=0" in note.remedies and not any("resident" in line for line in note.remedies)
+
+
+def test_one_slow_start_or_one_slow_line_is_no_data_bound_run() -> None:
+    assert told(advisor(), [{"data_time": 0.9}, {}, {}, {"data_time": 0.4}, {}, {}]) == []
+    assert topics(told(advisor(), [{}, {"data_time": 0.2}, {"data_time": 0.2}, {"data_time": 0.21}])) == [
+        "data"
+    ]
+
+
+@pytest.mark.parametrize("loss", [0.0, 0.3, 5.0, 90.0])
+def test_an_odd_first_loss_points_at_the_labels(loss: float) -> None:
+    [note] = told(advisor(), [{}], {"decode.loss_ce": loss})
+    assert note.topic == "start" and "ln(6) = 1.79" in note.text and "engine.doctor" in note.remedies[0]
+
+
+@pytest.mark.parametrize(
+    ("loss", "overrides", "facts"),
+    [
+        (1.4, [], {}),
+        (3.5, [], {}),
+        (90.0, [], {"first_step": 100}),  # a resumed run does not start
+        (0.1, [], {"head_is_random": False}),  # a head that was trained knows its classes
+        (5.0, ["loss=[{name: cross_entropy, ohem: {thresh: 0.7}}]"], {}),  # the hardest pixels only
+        (90.0, ["loss=[{name: dice}]"], {}),
+        (math.nan, [], {}),  # which stops the run by itself
+    ],
+)
+def test_a_first_loss_that_cannot_be_judged_or_is_right_passes(loss, overrides, facts) -> None:
+    first = {"decode.loss_ce": loss} if "dice" not in str(overrides) else {"decode.loss_dice": loss}
+    assert told(advisor(*overrides, **facts), [{}], first) == []
+
+
+def looks(*norms: dict[str, float]) -> list[dict]:
+    usual = dict.fromkeys(BLOCKS, 0.1)
+    return [
+        {f"gradients/norm/{block}": value for block, value in (usual | row).items()}
+        | {"gradients/total_norm": 1.0}
+        for row in norms
+    ]
+
+
+def test_blocks_without_a_gradient_are_named() -> None:
+    dead = {"encoder.stages.1": 0.0, "head": 0.0}
+    [note] = told(advisor(), looks(dead, dead, dead))
+    assert note.topic == "no gradient"
+    assert "reaches encoder.stages.1, head, so nothing is learned there" in note.text
+    assert told(advisor(), looks(dead, {}, dead)) == []  # drop path takes a gradient now and then
+
+
+@pytest.mark.parametrize("norm", [math.inf, math.nan, 2000.0])
+def test_exploding_blocks_are_named(norm: float) -> None:
+    wild = {"encoder.stages.2": norm}
+    [note] = told(advisor("optimizer.clip_norm=null"), looks(wild, wild))
+    assert note.topic == "exploding gradient" and "encoder.stages.2" in note.text
+    assert "optimizer.clip_norm=1" in note.remedies
+    assert told(advisor(), looks(wild, {}, wild)) == []
+
+
+def play(accuracy: float, factors: list[float]) -> list[dict]:
+    return [{"adv/d_accuracy": accuracy, "adv/weight_factor": factor} for factor in factors]
+
+
+def test_a_discriminator_that_has_won_is_said_with_the_watchdogs_part_in_it() -> None:
+    on, off = ["adversarial.start=0"], ["adversarial.start=0", "adversarial.watchdog=false"]
+    [note] = told(advisor(*off), play(0.97, [1.0] * 8))
+    assert "97%" in note.text and "watchdog is off" in note.text
+    assert note.remedies[0] == "adversarial.watchdog=true" and "adversarial=null" in note.remedies
+    [note] = told(advisor(*on), play(0.97, [0.5, 0.25, *[0.125] * 8]))
+    assert "0.125" in note.text and "not enough" in note.text
+    assert told(advisor(*on), play(0.97, [1.0, 0.5, 0.25])) == []  # it is being answered
+    assert told(advisor(*off), play(0.85, [1.0] * 8)) == []
+
+
+def test_full_memory_is_said_for_where_it_is() -> None:
+    [note] = told(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
+    assert "GPU is 93% full" in note.text
+    assert {"train.accumulate=2", "augment.crop=72", "model.checkpointing=true"} <= set(note.remedies)
+    [note] = told(advisor(memory_shares=lambda: {"RAM": 0.95}, data_is_resident=True), [{}])
+    assert note.remedies[0] == "data.resident=disk"
+    assert told(advisor(memory_shares=lambda: {"RAM": 0.9, "GPU": 0.9}), [{}]) == []
+
+
+def test_one_class_alone_is_said_after_the_first_tenth() -> None:
+    one, two = {"ground": 0.7, "fish": 0.0, "kelp": math.nan}, {"ground": 0.7, "fish": 0.01, "kelp": math.nan}
+    [note] = scored(advisor("train.steps=1000"), one, one)
+    assert note.topic == "one class" and "finds only ground of 2 classes" in note.text
+    assert scored(advisor("train.steps=1000"), two) == []
+    assert scored(advisor("train.steps=3000"), one) == []
+    assert scored(advisor("train.steps=1000", "schedule.warmup=300"), one) == []
+
+
+def test_a_plateau_is_said_while_the_rate_is_high() -> None:
+    flat = [0.2, 0.4, 0.5, 0.5, 0.501, 0.5, 0.499, 0.5, 0.5]
+    [note] = scored(advisor("schedule.name=constant"), *flat)
+    assert note.topic == "plateau" and "best 0.5010" in note.text
+    assert note.remedies[:2] == ("schedule.name=poly", "optimizer.lr=6.7e-04 schedule.min_lr=0")
+    falling = tuple(1e-3 * (1 - number / len(flat)) ** 2 for number in range(len(flat)))
+    assert scored(advisor(), *flat, lr=falling) == []  # at the end of a schedule nothing is left to do
+
+
+def test_a_slow_steady_rise_is_no_plateau_but_jumps_without_a_rise_are() -> None:
+    assert scored(advisor(), *(0.3 + 0.001 * number for number in range(15))) == []
+    assert topics(scored(advisor(), 0.1, 0.3, 0.42, 0.38, 0.43, 0.37, 0.41, 0.38, 0.42)) == ["plateau"]
+    assert scored(advisor(), 0.1, 0.3, 0.3, 0.3, 0.3, 0.3) == []  # too few to judge
+
+
+def test_every_override_that_is_advised_is_one_that_the_recipe_takes() -> None:
+    """Typed behind the recipe, each loads and says something that the recipe did not say."""
+    rows = looks({"head": 0.0, "encoder.stages.0": math.inf}) * 8
+    rows = [row | {"data_time": 0.5, "adv/d_accuracy": 0.99, "adv/weight_factor": 1.0} for row in rows]
+    adviser = advisor(
+        "adversarial.start=0", "adversarial.watchdog=false", memory_shares=lambda: {"GPU": 0.99, "RAM": 0.1}
+    )
+    notes = told(adviser, rows, {"decode.loss_ce": 50.0})
+    notes += scored(adviser, *[{"ground": 0.5, "fish": 0.0}] * 9)
+    assert set(topics(notes)) == {
+        "data", "start", "no gradient", "exploding gradient", "discriminator", "memory", "one class",
+        "plateau",
+    }  # fmt: skip
+    lines = {line for note in notes for line in note.remedies if not line.startswith("python -m")}
+    plain = recipe_with("adversarial.start=0", "adversarial.watchdog=false")
+    assert len(lines) > 10
+    for line in lines:
+        changed = recipe_with("adversarial.start=0", "adversarial.watchdog=false", *line.split())
+        assert changed != plain, line

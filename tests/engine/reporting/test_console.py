@@ -1,0 +1,93 @@
+"""What a run prints: one line a log step without a terminal, one line that never wraps on a terminal."""
+
+import io
+import re
+
+import pytest
+import torch
+from rich.console import Console
+
+from engine.data.batches import Batch
+from engine.reporting.advisor import Note
+from engine.reporting.console import ConsoleListener, fitting
+from engine.reporting.journal import Evaluation
+from engine.scoring.confusion import Scores
+
+VALUES = {
+    "loss": 1.5,
+    "decode.loss_ce": 1.0,
+    "decode.loss_dice": 0.5,
+    "lr": 6e-4,
+    "time": 0.5,
+    "data_time": 0.1,
+    "memory": 2048.0,
+}
+BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
+CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
+
+
+def scores(mIoU: float) -> Scores:
+    return Scores(mIoU, 0.5, 0.5, 0.1, {"ground": mIoU, "cat": mIoU / 2}, [], 100, 0)
+
+
+def said(width: int, terminal: bool) -> str:
+    """A short run as it is printed."""
+    file = io.StringIO()
+    console = Console(file=file, width=width, force_terminal=terminal, no_color=True, highlight=False)
+    listener = ConsoleListener(console, num_steps=40, first_step=0, batch=8)
+    for step, mIoU in ((20, 0.5), (40, 0.4)):
+        listener.tick(step)
+        listener.update(step, VALUES, BATCH)
+        listener.tick(step)
+        listener._progress.refresh()
+        listener.evaluation(step, Evaluation(scores(mIoU), 0.7))
+        listener.tick(step)
+        listener._progress.refresh()
+    listener.note(40, Note("data", "It waits [for data].", ("data.resident=ram", "data.workers=8")))
+    listener.close()
+    return file.getvalue()
+
+
+def test_without_a_terminal_there_is_one_line_a_log_step() -> None:
+    lines = said(200, terminal=False).splitlines()
+    steps = [line for line in lines if line.startswith("step 20/40") or line.startswith("step 40/40")]
+    assert len(steps) == 2
+    for fact in (
+        "loss 1.500",
+        "(ce 1.000, dice 0.500)",
+        "lr 6.0e-04",
+        "16.0 images/s",
+        "data 20%",
+        "2,048 MB",
+    ):
+        assert fact in steps[0]
+    assert "mIoU" not in steps[0] and "0:00:10 left" in steps[0]
+    assert "mIoU 0.5000 (best 0.5000)" in steps[1]
+    assert "step 40  mIoU 0.4000 (-0.1000)  best 0.5000" in "\n".join(lines)
+    assert "  down: ground -0.1000, cat -0.0500" in lines
+    assert lines[-3:] == ["step 40: It waits [for data].", "    data.resident=ram", "    data.workers=8"]
+
+
+def test_on_a_terminal_there_is_a_table_with_changes() -> None:
+    plain = CONTROL.sub("", said(120, terminal=True))
+    assert re.search(r"class +IoU +change", plain)
+    assert re.search(r"ground +0\.4000 +-0\.1000", plain)
+    assert "step 20/40" not in plain
+
+
+@pytest.mark.parametrize("width", [50, 80, 100, 140])
+def test_the_live_line_takes_one_line(width: int) -> None:
+    """Where it wrapped, it would take the next line, too, and move the cursor up by more than one."""
+    output = said(width, terminal=True)
+    drawn = [CONTROL.sub("", line) for line in re.split(r"\n|\r", output) if " train " in line]
+    assert drawn and max(len(line.rstrip()) for line in drawn) <= width
+    assert all("loss 1.500" in line for line in drawn[2:])
+    while_it_runs = output.partition("\x1b[?25h")[0]  # at its end, the line is wiped away
+    assert "\x1b[1A" not in while_it_runs  # the cursor goes up where a display has more than one line
+
+
+def test_the_dearest_facts_stay_and_keep_their_order() -> None:
+    facts = [(0, "loss 1"), (3, "memory 2"), (1, "left 3"), (2, "lr 4")]
+    assert fitting(facts, 100) == "loss 1  memory 2  left 3  lr 4"
+    assert fitting(facts, 22) == "loss 1  left 3  lr 4"
+    assert fitting(facts, 3) == "loss 1"

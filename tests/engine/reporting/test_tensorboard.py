@@ -1,0 +1,87 @@
+"""Events that a run's folder ends up with, read back: graph, notes, scores beside knobs."""
+
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
+from torch import nn
+
+from engine.recipe import load_recipe
+from engine.reporting.advisor import Note
+from engine.reporting.tensorboard import TensorBoard, write_hparams
+from engine.scoring.confusion import Scores
+from models.segformer import SegFormer
+
+ROOT = Path(__file__).parents[3]
+
+
+def read(folder: Path) -> EventAccumulator:
+    events = EventAccumulator(str(folder), size_guidance={"tensors": 0})
+    events.Reload()
+    return events
+
+
+def board(folder: Path) -> TensorBoard:
+    return TensorBoard(folder, ((0, 0, 0), (9, 9, 9)), ("ground", "cat"), 255, resume_at=0)
+
+
+def test_the_graph_of_a_model_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+    model = SegFormer("b0", 2, decoder_width=16)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    random_state = torch.get_rng_state()
+    writer = board(tmp_path)
+    assert writer.graph(model) is None
+    writer.close()
+    assert model.training
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert torch.equal(torch.get_rng_state(), random_state)
+    nodes = {node.name for node in read(tmp_path).Graph().node}
+    for part in ("encoder", "head"):
+        assert any(f"[{part}]" in name or f"/{part}/" in name for name in nodes)
+
+
+def test_a_model_that_cannot_be_traced_gives_a_reason_and_stays_as_it_was(tmp_path: Path) -> None:
+    class Stubborn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layer = nn.Conv2d(3, 2, 1)
+
+        def forward(self, image):
+            raise KeyError("no such thing\nin two lines")
+
+    model, writer = Stubborn(), board(tmp_path)
+    reason = writer.graph(model)
+    writer.close()
+    assert reason is not None and reason.startswith("KeyError") and "\n" not in reason
+    assert model.training
+
+
+def test_a_note_is_text_with_its_recipe_lines(tmp_path: Path) -> None:
+    writer = board(tmp_path)
+    writer.note(50, Note("no gradient", "Nothing reaches it.", ("optimizer.lr=1e-4", "log.gradients=50")))
+    writer.close()
+    [event] = read(tmp_path).Tensors("notes/no_gradient/text_summary")
+    assert event.step == 50
+    assert event.tensor_proto.string_val[0].decode().split("\n") == [
+        "Nothing reaches it.", "", "    optimizer.lr=1e-4", "    log.gradients=50",
+    ]  # fmt: skip
+
+
+def test_hparams_lie_in_the_folder_of_the_run_with_its_final_scores(tmp_path: Path) -> None:
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", ["train.steps=70", "schedule.warmup=3"]).in_steps(10)
+    scores = {name: Scores(mIoU, 0.5, 0.5, 0.1, {}, [], 1, 0) for name, mIoU in
+              {"step 70": 0.5, "step 60": 0.25, "mean": 0.625}.items()}  # fmt: skip
+    write_hparams(tmp_path, recipe, scores)
+    assert [path for path in tmp_path.iterdir() if path.is_dir()] == []
+    events = read(tmp_path)
+    [best], [ensemble] = events.Scalars("hparam/best_mIoU"), events.Scalars("hparam/ensemble_mIoU")
+    assert (best.step, best.value, ensemble.value) == (70, 0.5, 0.625)
+    metadata = events.SummaryMetadata("_hparams_/session_start_info").plugin_data.content
+    knobs = HParamsPluginData.FromString(metadata).session_start_info.hparams
+    assert knobs["optimizer.lr"].number_value == pytest.approx(2e-3)
+    assert knobs["train.batch"].number_value == 8
+    assert knobs["model.variant"].string_value == "b0"
+    assert knobs["loss"].string_value == "cross_entropy + dice"
+    assert "adversarial.weight" not in knobs
