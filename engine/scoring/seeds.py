@@ -1,8 +1,8 @@
 """How sure the difference of two methods is, each trained with several seeds and scored on the same images.
 
-Two things are left to chance: which seeds were drawn, and which images. The interval counts both. Percentiles
-of a bootstrap that draws the seeds as well are too narrow, since 3 seeds drawn again are never more than 3; so
-the images are drawn again, and for the seeds stands Student's t.
+Two things are left to chance: which seeds were drawn, and which images. The interval counts both.
+Percentiles of a bootstrap that draws the seeds as well are too narrow, since 3 seeds drawn again are never
+more than 3; so the images are drawn again, and for the seeds stands Student's t.
 
 Shapes: R runs of a method, S draws of the images, K scores of a run: its mIoU, then the IoU of each class.
 """
