@@ -13,6 +13,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from engine.reporting.energy import EnergyMeter
 from engine.reporting.pictures import Picture
 from engine.run_folder import write_text
 from engine.scoring.confusion import Scores
@@ -40,13 +41,14 @@ class Journal:
     Args:
         listeners: in the order in which they are told.
         learning_rates: asked at each log step; group -> rate. `lr` is the highest, `base_lr` the lowest.
-        device: whose memory is reported.
+        device: whose memory and energy are reported.
     """
 
     def __init__(self, listeners: Sequence[Listener], learning_rates, device: torch.device):
         self.listeners = listeners
         self.learning_rates = learning_rates
         self.device = device
+        self.energy = EnergyMeter(device)
 
     def tick(self, step: int) -> None:
         for listener in self.listeners:
@@ -60,6 +62,9 @@ class Journal:
         values = {_tag(name): float(value) for name, value in metrics.items()}
         values |= {"lr": max(rates.values()), "base_lr": min(rates.values())}
         values |= {"time": seconds, "data_time": data_seconds, "memory": memory_mb(self.device)}
+        joules = self.energy.joules()
+        if joules is not None:
+            values["energy"] = joules  # since the last line
         for listener in self.listeners:
             listener.update(step, values)
 
