@@ -18,7 +18,7 @@ setup(
     license_expression="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["engine", "engine.*", "models", "models.*", "losses", "losses.*"]),
-    package_data={"engine.reporting": ["templates/*"]},
+    package_data={"engine.reporting": ["templates/*"], "engine.comparison": ["*.html"]},
     entry_points={"console_scripts": ["trident = engine.command:main"]},
     install_requires=[
         "torch>=2.11",
@@ -40,6 +40,7 @@ setup(
         "matplotlib",
     ],
     extras_require={
+        "cluster": ["ray"],
         "dev": [
             "pytest",
             "pytest-xdist",

@@ -21,6 +21,7 @@ MAY_IMPORT = {  # layer -> the layers it may import beside itself; bare `engine`
     "engine.reporting": (*BELOW, "engine.scoring"),
     "engine.training": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.benchmarks": BELOW,
+    "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.command": ("engine",),  # the front door opens before torch is loaded
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine.data.batches import Batch
 from engine.reporting.advisor import Advisor, Note
+from engine.reporting.energy import EnergyMeter
 from engine.reporting.feature_sheet import FeatureRow
 from engine.reporting.memory import memory_mb
 from engine.reporting.pictures import Picture
@@ -66,7 +67,7 @@ class Journal:
     Args:
         listeners: in the order in which they are told.
         learning_rates: asked at each log step; group -> rate. `lr` is the highest, `base_lr` the lowest.
-        device: whose memory is reported.
+        device: whose memory and energy are reported.
         advisor: hears the same first; its notes go to the listeners.
     """
 
@@ -82,6 +83,7 @@ class Journal:
         self.device = device
         self.advisor = advisor
         self._first: dict[str, Tensor] | None = None  # metrics of the first update, on the device
+        self.energy = EnergyMeter(device)
 
     def tick(self, step: int, metrics: dict[str, Tensor]) -> None:
         self._first = metrics if self._first is None else self._first
@@ -98,6 +100,9 @@ class Journal:
         values = _numbers(metrics) | {"lr": max(rates.values()), "base_lr": min(rates.values())}
         values |= {"time": seconds, "data_time": data_seconds, "memory": memory_mb(self.device)}
         values |= {f"lr/{name.replace(', ', '.').replace(' ', '_')}": rate for name, rate in rates.items()}
+        joules = self.energy.joules()
+        if joules is not None:
+            values["energy"] = joules  # since the last line
         for listener in self.listeners:
             listener.update(step, values, batch)
         if self.advisor:

@@ -48,7 +48,7 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-WIDTH_IN, CURVE_HEIGHT_IN = 4.4, 2.4
+CURVE_IN = (4.4, 2.4)
 CLASS_IN, BAR_SHARE = 0.28, 0.78  # height of a class among the bars, and how much of it the bars fill
 
 Row = Mapping[str, Any]  # one line of log.jsonl
@@ -71,10 +71,12 @@ def training_curves(rows: Sequence[Row], kept_steps: Sequence[int]) -> dict[str,
         "Adversarial losses": [key for key in keys if key.startswith("adv/") and key.endswith("_loss")],
     }
     curves = (
-        {"mIoU on val": _svg(CURVE_HEIGHT_IN, lambda axes: _scores(axes, val, kept_steps))} if val else {}
+        {"mIoU on val": svg(CURVE_IN, lambda figure: _scores(figure.subplots(), val, kept_steps))}
+        if val
+        else {}
     )
     return curves | {
-        title: _svg(CURVE_HEIGHT_IN, lambda axes, names=names: _lines(axes, train, names))
+        title: svg(CURVE_IN, lambda figure, names=names: _lines(figure.subplots(), train, names))
         for title, names in lines.items()
         if names
     }
@@ -88,8 +90,8 @@ def class_bars(series: Mapping[str, Shares]) -> str:
     """
     first = next(iter(series.values()))
     names = sorted(first, key=lambda name: -1.0 if first[name] is None else first[name], reverse=True)
-    height_in = CLASS_IN * len(names) + 0.8
-    return _svg(height_in, lambda axes: _bars(axes, series, names))
+    size_in = (CURVE_IN[0], CLASS_IN * len(names) + 0.8)
+    return svg(size_in, lambda figure: _bars(figure.subplots(), series, names))
 
 
 def _scores(axes: Axes, rows: Sequence[Row], kept_steps: Sequence[int]) -> None:
@@ -141,11 +143,11 @@ def _over_steps(axes: Axes) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
 
 
-def _svg(height_in: float, draw: Callable[[Axes], None]) -> str:
+def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     """One plot as an <svg> element whose colours are CSS variables."""
     with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(WIDTH_IN, height_in), layout="constrained")
-        draw(figure.subplots())
+        figure = Figure(figsize=size_in, layout="constrained")
+        draw(figure)
         file = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)

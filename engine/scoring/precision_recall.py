@@ -1,6 +1,8 @@
 """Precision and recall of each class over thresholds of its probability, from a sample of the pixels.
 
-Knows nothing of models, data sets or files. Shapes: B images, strips of h x w pixels, C classes, T thresholds.
+Knows nothing of models or files.
+
+Shapes: B images, strips of h x w pixels, C classes, T thresholds.
 """
 
 import torch

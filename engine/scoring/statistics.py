@@ -31,12 +31,11 @@ def draws(num_images: int, num_draws: int = NUM_DRAWS, seed: int = 0) -> NDArray
 
 def drawn_iou(confusion: Confusions, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S, C): IoU of each class on each draw, NaN where neither label nor prediction holds it."""
-    num_images, C, _ = confusion.shape
-    totals = (drawn @ confusion.reshape(num_images, C * C)).reshape(-1, C, C)  # (S, C, C)
-    intersection = np.diagonal(totals, axis1=1, axis2=2)
-    union = totals.sum(axis=1) + totals.sum(axis=2) - intersection
+    intersection = np.diagonal(confusion, axis1=1, axis2=2)  # (N, C)
+    union = confusion.sum(axis=1) + confusion.sum(axis=2) - intersection
+    numerator, denominator = drawn @ intersection, drawn @ union  # (S, C)
     iou: NDArray[np.float64] = np.divide(
-        intersection, union, out=np.full(union.shape, np.nan), where=union > 0
+        numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0
     )
     return iou
 

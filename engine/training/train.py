@@ -9,7 +9,8 @@ from rich.markup import escape
 import engine.data
 from engine import __version__
 from engine.data.skipping import skipped_ids
-from engine.recipe import Recipe, explain, load_recipe
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.changes import changes
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images
 from engine.reporting.html import write_report
 from engine.reporting.pictures import sheet
@@ -26,19 +27,6 @@ from engine.training.interrupt import StopSignal
 from engine.training.session import Session, build_session
 from engine.training.validation import predict_pictures, spread
 from engine.training.watch import open_journal
-
-MAY_CHANGE = (
-    "data.format",  # the fingerprint says that the images are the same
-    "data.root",
-    "data.resident",
-    "data.workers",
-    "data.doctor",
-    "data.on_error",
-    "log.",
-    "output.",
-    "train.compile",
-    "model.checkpointing",
-)
 
 
 def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> bool:
@@ -136,14 +124,10 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
 def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
     """Raises RunFolderError where the recipe or the images are not those that the run began with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
-    before = {key: value for key, value, _ in explain(load_recipe(run.recipe))}
-    now = {key: value for key, value, _ in explain(session.recipe)}
     changed = [
-        f"  {key}: {before.get(key, 'absent')} in the run, {now.get(key, 'absent')} now"
-        for key in [*before, *(key for key in now if key not in before)]
-        if before.get(key) != now.get(key)
-        and not key.startswith(MAY_CHANGE)
-        and not (other_images and key.endswith(".class_weights"))  # then they differ by themselves
+        f"  {key}: {before} in the run, {now} now"
+        for key, before, now in changes(load_recipe(run.recipe), session.recipe)
+        if not (other_images and key.endswith(".class_weights"))  # then they differ by themselves
     ]
     if changed:
         raise RunFolderError(

@@ -11,7 +11,7 @@ from engine.ensemble import main as ensemble
 from engine.prepare import _num_bytes, main
 from engine.run import main as run
 
-RECIPE = str(Path(__file__).parents[2] / "recipes/b0_voc.yaml")
+RECIPE = str(Path(__file__).parents[2] / "recipes/b0_ce_dice.yaml")
 TINY = [
     "data.train=train",
     "model.weights=null",

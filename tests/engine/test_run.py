@@ -246,7 +246,7 @@ def test_explain_says_where_values_come_from(capsys: pytest.CaptureFixture[str])
 
 
 def test_explain_lists_the_groups_of_the_optimiser_without_data(capsys: pytest.CaptureFixture[str]) -> None:
-    recipe = str(ROOT / "recipes/b0_voc.yaml")
+    recipe = str(ROOT / "recipes/b0_ce_dice.yaml")
     assert main([recipe, "data.root=nowhere", "optimizer.layer_decay=0.5", "--explain"]) == 0
     rows = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
     groups = [row for row in rows if row and row[0] in ("encoder,", "head")]
@@ -355,7 +355,12 @@ def test_a_val_split_without_labels_keeps_nothing_and_says_so(
     for id in (voc_folder / "ImageSets/Segmentation/val.txt").read_text().split():
         mask = voc_folder / f"SegmentationClass/{id}.png"
         Image.new("L", Image.open(mask).size, 255).save(mask)
-    arguments = [str(ROOT / "recipes/b0_voc.yaml"), f"data.root={voc_folder}", "data.train=train", *TINY[3:]]
+    arguments = [
+        str(ROOT / "recipes/b0_ce_dice.yaml"),
+        f"data.root={voc_folder}",
+        "data.train=train",
+        *TINY[3:],
+    ]
     arguments += ["model.weights=null", "model.from_scratch=true", f"output.dir={tmp_path}/out"]
     assert main(arguments) == 1
     assert "No checkpoint was kept" in capsys.readouterr().err

@@ -13,7 +13,7 @@ from engine.data.class_weights import class_weights
 from engine.data.formats.voc import open_voc
 from engine.run import main
 
-RECIPE = str(Path(__file__).parents[2] / "recipes/b0_voc.yaml")
+RECIPE = str(Path(__file__).parents[2] / "recipes/b0_ce_dice.yaml")
 TINY = [
     "data.train=train",
     "model.weights=null",

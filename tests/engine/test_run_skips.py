@@ -34,7 +34,7 @@ def arguments(voc_folder: Path, tmp_path: Path) -> list[str]:
         "log.every": 1,
         "log.images": 4,
     }
-    return [str(RECIPES / "b0_voc.yaml"), *(f"{key}={value}" for key, value in settings.items())]
+    return [str(RECIPES / "b0_ce_dice.yaml"), *(f"{key}={value}" for key, value in settings.items())]
 
 
 def test_one_broken_image_ends_the_run_unless_it_may_be_left_out(

@@ -26,7 +26,7 @@ ALONE = Process(0, 1, torch.device("cpu"))
 
 @pytest.fixture
 def values(voc_folder, tmp_path) -> list[str]:
-    """Overrides that make a small training on the VOC folder of recipes/b0_voc.yaml."""
+    """Overrides that make a small training on the VOC folder of recipes/b0_ce_dice.yaml."""
     return [
         f"data.root={voc_folder}",
         "data.train=train",
@@ -53,19 +53,19 @@ def spoil(root: Path) -> None:
 def check(values: list[str], *more: str) -> tuple[object, str]:
     """What `check_data` gives and prints."""
     console = Console(file=io.StringIO(), width=300)
-    diagnosis = check_data(load_recipe(ROOT / "recipes/b0_voc.yaml", [*values, *more]), ALONE, console)
+    diagnosis = check_data(load_recipe(ROOT / "recipes/b0_ce_dice.yaml", [*values, *more]), ALONE, console)
     return diagnosis, console.file.getvalue()
 
 
 def test_a_run_keeps_what_the_doctor_said(values, tmp_path) -> None:
-    assert main([str(ROOT / "recipes/b0_voc.yaml"), *values, "name=one"]) == 0
+    assert main([str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "name=one"]) == 0
     content = json.loads(RunFolder(tmp_path / "runs/one").doctor.read_text())
     assert [f["check"] for f in content["findings"] if f["severity"] == "note"][-1] == "absent_classes"
 
 
 def test_data_that_would_spoil_a_run_stops_it_before_its_folder(voc_folder, values, tmp_path, capsys) -> None:
     spoil(voc_folder)
-    assert main([str(ROOT / "recipes/b0_voc.yaml"), *values, "name=one"]) == 2
+    assert main([str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "name=one"]) == 2
     captured = capsys.readouterr()
     assert "unknown_values" in captured.out
     assert "unknown_values" in captured.err and "99" in captured.err and "data.doctor=off" in captured.err

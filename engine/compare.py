@@ -1,0 +1,124 @@
+"""python -m engine.compare RECIPE ... --seeds 3: train each with several seeds, say which is better."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+EXAMPLES = """
+examples:
+  python -m engine.compare recipes/b0_ce.yaml recipes/b0_ce_dice.yaml recipes/b0_adv.yaml --seeds 3
+  python -m engine.compare recipes/b0_ce.yaml recipes/b0_adv.yaml --jobs 2 --set train.steps=2000
+  python -m engine.compare recipes/b0_ce.yaml recipes/b0_adv.yaml --cluster auto       on a Ray cluster
+  python -m engine.compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the input is wrong, 1 a run failed."""
+    parser = new_parser(
+        "compare",
+        "Train every recipe with seeds 0, 1, ... (going on with what is there), or take finished runs; "
+        "compare each method with the first, over seeds and images; write compare.md, .csv, .json and .html.",
+        EXAMPLES,
+    )
+    parser.add_argument("what", nargs="+", metavar="recipe | folder", help="recipe files, or folders of runs")
+    parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe (default 3)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="key=value", help="a recipe value, for all; repeatable"
+    )
+    parser.add_argument("--jobs", type=int, default=1, help="runs at once on this machine (default 1)")
+    parser.add_argument("--cluster", metavar="ADDRESS", help="run on this Ray cluster instead, or auto")
+    parser.add_argument(
+        "--out", help="folder of the grid (default checkpoints/compare), or of the files about given runs"
+    )
+    return run_command(parser, compare, argv)
+
+
+def compare(arguments: argparse.Namespace) -> int:
+    """Train what is missing, compare, print, write."""
+    from rich.console import Console
+    from rich.markup import escape
+
+    from engine.comparison.files import print_comparison, to_csv, to_markdown
+    from engine.comparison.grid import CompareError
+    from engine.comparison.page import to_html
+    from engine.comparison.runs import require_comparable
+    from engine.comparison.table import compare
+    from engine.reporting.journal import without_nan
+    from engine.run_folder import write_json, write_text
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    are_folders = {Path(text).is_dir() for text in arguments.what}
+    if len(are_folders) > 1:
+        raise CompareError(
+            "Name recipes, to train them, or folders of finished runs, not both: "
+            + ", ".join(
+                f"{text} is a {'folder' if Path(text).is_dir() else 'file'}" for text in arguments.what
+            )
+        )
+    methods, failures, out = _finished(arguments) if are_folders == {True} else _trained(arguments, console)
+    if methods:
+        require_comparable(methods)
+        comparison = compare(methods)
+        print_comparison(comparison, console)
+        write_text(out / "compare.md", to_markdown(comparison))
+        write_text(out / "compare.csv", to_csv(comparison))
+        write_json(out / "compare.json", without_nan(comparison.to_dict()))
+        write_text(out / "compare.html", to_html(comparison))
+        console.print(f"written: {escape(str(out))}/compare.md, compare.csv, compare.json, compare.html")
+    for failure in failures:
+        console.print(f"[bold]{escape(failure.cell.name)} failed[/]: see {escape(str(failure.cell.log))}")
+    if failures:
+        console.print("The same command goes on with what is missing.")
+    return 1 if failures else 0
+
+
+def _finished(arguments: argparse.Namespace) -> tuple:
+    """Methods of the runs below the folders that were named, no failures, and where the files go."""
+    from engine.comparison.grid import CompareError
+    from engine.comparison.runs import ScoredRun, group_by_recipe
+    from engine.run_folder import find_runs
+
+    if arguments.set or arguments.cluster:
+        raise CompareError("--set and --cluster are for recipes: finished runs are taken as they are.")
+    folders = [Path(text) for text in arguments.what]
+    runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
+    out = Path(arguments.out or os.path.commonpath([folder.resolve() for folder in folders]))
+    out.mkdir(parents=True, exist_ok=True)
+    return group_by_recipe(ScoredRun.of(run) for run in runs.values()), [], out
+
+
+def _trained(arguments: argparse.Namespace, console) -> tuple:
+    """Methods of the grid, which is trained as far as it is not, the cells that failed, and its folder."""
+    from engine.comparison.grid import CompareError, cells_of, locked, prepare
+    from engine.comparison.runs import Method, ScoredRun
+
+    if arguments.seeds < 1 or arguments.jobs < 1:
+        raise CompareError("--seeds and --jobs: expected a number from 1 on.")
+    out = Path(arguments.out or "checkpoints/compare")
+    cells = cells_of(arguments.what, arguments.seeds, arguments.set, out)
+    with locked(out):
+        unfinished = prepare(cells)
+        console.print(f"{len(cells)} runs in {out}, {len(cells) - len(unfinished)} of them finished")
+        if arguments.cluster and unfinished:
+            from engine.comparison.cluster import run_on_cluster
+
+            failures = run_on_cluster(unfinished, arguments.cluster, console)
+        elif unfinished:
+            from engine.comparison.local import run_locally
+
+            failures = run_locally(unfinished, arguments.jobs, console)
+        else:
+            failures = []
+    scored: dict[str, list[ScoredRun]] = {}
+    for cell in cells:
+        if cell.is_finished:
+            scored.setdefault(cell.method, []).append(ScoredRun.of(cell.run))
+    return [Method(name, runs) for name, runs in scored.items()], failures, out
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,160 @@
+"""The grid of a comparison: a cell is one recipe with one seed, and a run folder of its own.
+
+    <out>/<recipe name>-s<seed>/          the run
+    <out>/cells/<recipe name>-s<seed>.yaml    the recipe that was asked for, .log what its run printed
+
+Knows nothing of how the runs are started.
+"""
+
+import fcntl
+import shutil
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.changes import changes
+from engine.run_folder import RunFolder, write_text
+
+OWN_KEYS = ("name", "seed", "output.dir")
+
+
+class CompareError(ValueError):
+    """What was asked to be compared cannot be."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One recipe with one seed; name, seed and folder are already in the recipe."""
+
+    method: str
+    recipe: Recipe
+    out: Path
+
+    @property
+    def name(self) -> str:
+        return self.recipe.name
+
+    @property
+    def run(self) -> RunFolder:
+        return RunFolder(self.out / self.name)
+
+    @property
+    def recipe_file(self) -> Path:
+        return self.out / "cells" / f"{self.name}.yaml"
+
+    @property
+    def log(self) -> Path:
+        return self.out / "cells" / f"{self.name}.log"
+
+    @property
+    def is_finished(self) -> bool:
+        return self.run.manifest.exists() and self.run.read_manifest().finished
+
+    @property
+    def command(self) -> list[str]:
+        """What trains it, from where it stands."""
+        resume = ["--resume"] if self.run.last_state.exists() else []
+        return [sys.executable, "-m", "engine.run", str(self.recipe_file), *resume]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A cell that did not come to its end, and what its run said last."""
+
+    cell: Cell
+    text: str
+
+    @classmethod
+    def of(cls, cell: Cell, num_lines: int = 15) -> "Failure":
+        lines = cell.log.read_text(encoding="utf-8", errors="replace").splitlines()
+        return cls(cell, "\n".join(lines[-num_lines:]))
+
+
+def cells_of(recipes: Sequence[str], num_seeds: int, overrides: Sequence[str], out: Path) -> list[Cell]:
+    """Every recipe with seeds 0, 1, ..., recipe by recipe.
+
+    Raises:
+        RecipeError: a recipe or an override is wrong.
+        CompareError: two recipes share a name, or an override sets what the grid sets.
+    """
+    for text in overrides:
+        if text.split("=")[0].strip() in OWN_KEYS:
+            raise CompareError(
+                f"--set {text}: {', '.join(OWN_KEYS)} are the grid's own. Runs lie below --out, seeds are "
+                "0, 1, ... up to --seeds."
+            )
+    loaded = [load_recipe(path, overrides) for path in recipes]
+    for name, uses in Counter(recipe.name for recipe in loaded).items():
+        if uses > 1:
+            raise CompareError(
+                f"{uses} recipes are named {name!r}, and would share their runs. Give each a `name:`."
+            )
+    return [_cell(recipe, seed, out) for recipe in loaded for seed in range(num_seeds)]
+
+
+def _cell(recipe: Recipe, seed: int, out: Path) -> Cell:
+    output = recipe.output.model_copy(update={"dir": str(out)})
+    own = {"name": f"{recipe.name}-s{seed}", "seed": seed, "output": output}
+    return Cell(recipe.name, recipe.model_copy(update=own), out)
+
+
+def prepare(cells: Sequence[Cell]) -> list[Cell]:
+    """Write the recipe of each cell, and give those that have not finished.
+
+    A folder without a state to go on from, as a run leaves it that was stopped before its first evaluation,
+    is removed: nothing is in it but the first lines of a log.
+
+    Raises:
+        CompareError: a folder is there that holds another training.
+    """
+    problems = [problem for cell in cells for problem in _problems(cell)]
+    if problems:
+        raise CompareError("\n".join(problems) + "\nTake another --out, or the recipe and --set of before.")
+    for cell in cells:
+        cell.recipe_file.parent.mkdir(parents=True, exist_ok=True)
+        write_text(cell.recipe_file, cell.recipe.to_yaml())
+    unfinished = [cell for cell in cells if not cell.is_finished]
+    for cell in unfinished:
+        clear_stillborn(cell)
+    return unfinished
+
+
+def clear_stillborn(cell: Cell) -> None:
+    """Remove a run that has kept nothing and saved nothing."""
+    run = cell.run
+    if run.path.exists() and not run.last_state.exists() and not any(run.top.glob("*.safetensors")):
+        shutil.rmtree(run.path)
+
+
+def _problems(cell: Cell) -> Iterator[str]:
+    if not cell.run.path.exists():
+        return
+    if not cell.recipe_file.exists():
+        yield f"{cell.run.path} is there, but was not made by a comparison: {cell.recipe_file} is missing."
+        return
+    for change in changes(load_recipe(cell.recipe_file), cell.recipe):
+        yield f"{cell.run.path} was trained with {change.key}: {change.before}; now it is {change.now}."
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Keeps a second comparison out of the folder, since two would train the same cells.
+
+    Raises:
+        CompareError: there is one.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    with (out / ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise CompareError(
+                f"Another comparison is running in {out}. Wait for it, or take another --out."
+            ) from None
+        yield

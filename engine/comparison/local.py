@@ -1,0 +1,81 @@
+"""The cells of a grid as processes of this machine, a few at once. Knows nothing of what they train."""
+
+import os
+import signal
+import subprocess
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+import engine
+from engine.comparison.grid import Cell, Failure
+from engine.comparison.progress import GridProgress
+
+LOOK_EVERY_S = 0.2
+
+
+def run_locally(cells: Sequence[Cell], num_jobs: int, console: Console) -> list[Failure]:
+    """Train the cells, `num_jobs` at once; one that fails leaves the others alone.
+
+    With several GPUs, each of the jobs has its own. Ctrl-C and SIGTERM stop the runs as they stop one: each
+    saves its state, and the same command goes on from there.
+    """
+    waiting, failures = deque(cells), []
+    slots: dict[int, tuple[Cell, subprocess.Popen]] = {}
+    with GridProgress(console, cells) as progress, _stopping(slots):
+        while waiting or slots:
+            for slot in range(num_jobs):
+                if waiting and slot not in slots:
+                    cell = waiting.popleft()
+                    progress.begins(cell)
+                    slots[slot] = (cell, _start(cell, slot))
+            time.sleep(LOOK_EVERY_S)
+            for slot, (cell, process) in list(slots.items()):
+                progress.look(cell)
+                if process.poll() is None:
+                    continue
+                del slots[slot]
+                failure = None if cell.is_finished else Failure.of(cell)
+                failures += [failure] if failure else []
+                progress.ends(cell, failure)
+    return failures
+
+
+def _start(cell: Cell, slot: int) -> subprocess.Popen:
+    """Its process, in a session of its own: Ctrl-C comes to this process, which then passes it on once."""
+    root = str(Path(engine.__file__).parents[1])  # the very code that runs here
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.getenv("PYTHONPATH")])])
+    }
+    if torch.cuda.device_count() > 1:
+        environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot, torch.cuda.device_count())
+    with cell.log.open("ab") as log:
+        return subprocess.Popen(
+            cell.command, env=environment, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+
+
+def _gpu(slot: int, num_gpus: int) -> str:
+    """The GPU of a slot, among those that this process may see."""
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    names = visible.split(",") if visible else [str(index) for index in range(num_gpus)]
+    return names[slot % num_gpus]
+
+
+@contextmanager
+def _stopping(slots: dict[int, tuple[Cell, subprocess.Popen]]) -> Iterator[None]:
+    """Whatever ends the block, the processes in `slots` are asked to save and stop, and waited for."""
+    previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for _, process in slots.values():
+            process.send_signal(signal.SIGINT)
+        for _, process in slots.values():
+            process.wait()
+        signal.signal(signal.SIGTERM, previous)

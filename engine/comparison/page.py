@@ -1,0 +1,38 @@
+"""compare.html: the comparison on one page that needs no network."""
+
+from pathlib import Path
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from engine.comparison.files import (
+    COST_HEADINGS,
+    SCORE_HEADINGS,
+    class_headings,
+    class_rows,
+    cost_row,
+    score_row,
+)
+from engine.comparison.plots import class_gaps_plot, comparison_plots
+from engine.comparison.table import Comparison
+from engine.reporting.plots import CSS_VARIABLES, INK, LINE
+
+
+def to_html(comparison: Comparison) -> str:
+    """The page as text."""
+    folder = FileSystemLoader(Path(__file__).parent)
+    environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined)
+    return environment.get_template("page.html").render(
+        comparison=comparison,
+        first=comparison.methods[0],
+        others=comparison.methods[1:],
+        tables={
+            "Scores": (SCORE_HEADINGS, [score_row(method) for method in comparison.methods]),
+            "Cost of a run": (COST_HEADINGS, [cost_row(method) for method in comparison.methods]),
+        },
+        classes=(class_headings(comparison), class_rows(comparison)),
+        plots={title: Markup(text) for title, text in comparison_plots(comparison).items()},
+        class_plot=Markup(class_gaps_plot(comparison)) if len(comparison.methods) > 1 else None,
+        ink=CSS_VARIABLES[INK],
+        line=CSS_VARIABLES[LINE],
+    )

@@ -1,0 +1,114 @@
+"""Plots of a comparison, in the style of the report: seeds, differences, classes, curves, cost."""
+
+import itertools
+import math
+from collections.abc import Callable, Mapping, Sequence
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import EngFormatter, MaxNLocator
+
+from engine.comparison.table import Comparison, Gap
+from engine.reporting.plots import INK, SERIES, svg
+
+WIDTH_IN, ROW_IN, AXIS_IN = 4.6, 0.34, 0.75  # of a plot, of a row in it, of what stands around the rows
+CURVES_IN = (4.6, 2.6)
+
+
+def comparison_plots(comparison: Comparison) -> dict[str, str]:
+    """SVG by title."""
+    colours = dict(zip((method.name for method in comparison.methods), itertools.cycle(SERIES)))
+    gaps = {method.name: method.gap for method in comparison.methods if method.gap}
+    plots = {"mIoU of each seed": _rows(len(colours), lambda axes: _seeds(axes, comparison, colours))}
+    if gaps:
+        title = f"Difference to {comparison.methods[0].name}"
+        plots[title] = _rows(len(gaps), lambda axes: _gaps(axes, {"": gaps}, colours))
+    plots["mIoU on val over the training"] = svg(
+        CURVES_IN, lambda figure: _curves(figure.subplots(), comparison, colours)
+    )
+    if all(method.cost.training_s is not None for method in comparison.methods):
+        plots["mIoU by training time"] = svg(
+            CURVES_IN, lambda figure: _costs(figure.subplots(), comparison, colours)
+        )
+    return plots
+
+
+def class_gaps_plot(comparison: Comparison) -> str:
+    """The difference of every class to the first method, as SVG; the largest on top."""
+    colours = dict(zip((method.name for method in comparison.methods), itertools.cycle(SERIES)))
+    by_class = {
+        name: {method.name: method.class_gaps[name] for method in comparison.methods[1:]}
+        for name in comparison.class_names
+    }
+    present = {name: gaps for name, gaps in by_class.items() if any(gaps.values())}
+    order = sorted(present, key=lambda name: -max(gap.value for gap in present[name].values() if gap))
+    num_rows = len(order) * len(comparison.methods[1:])
+    return _rows(
+        max(len(order), 0.6 * num_rows),
+        lambda axes: _gaps(axes, {name: present[name] for name in order}, colours),
+    )
+
+
+def _rows(num_rows: float, draw: Callable[[Axes], None]) -> str:
+    return svg((WIDTH_IN, ROW_IN * num_rows + AXIS_IN), lambda figure: draw(figure.subplots()))
+
+
+def _seeds(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> None:
+    """A dot a seed, a rule at the mean."""
+    for place, method in enumerate(comparison.methods):
+        dots = {"s": 28, "color": colours[method.name], "linewidths": 0, "alpha": 0.75, "zorder": 3}
+        axes.scatter(method.values, [place] * len(method.values), **dots)
+        axes.vlines(method.mIoU.mean, place - 0.32, place + 0.32, color=INK, linewidth=1.4)
+    _name_rows(axes, [method.name for method in comparison.methods])
+    axes.set_xlabel("mIoU; the rule is the mean")
+
+
+def _gaps(axes: Axes, groups: Mapping[str, Mapping[str, Gap | None]], colours: Mapping[str, str]) -> None:
+    """Intervals around their values; faint where they hold 0. Several methods share the row of a class."""
+    names = list(groups) if len(groups) > 1 else list(groups[""])
+    for row, group in enumerate(groups.values()):
+        for number, (method, gap) in enumerate(group.items()):
+            if gap is None:
+                continue
+            place = row + (number + 0.5) / len(group) - 0.5 if len(groups) > 1 else number
+            strength = {"color": colours[method], "alpha": 1.0 if gap.is_shown else 0.4}
+            label = method if row == 0 and len(groups) > 1 else None
+            axes.hlines(place, gap.low, gap.high, linewidth=1.8, **strength)
+            axes.scatter([gap.value], [place], s=22, linewidths=0, zorder=3, label=label, **strength)
+    axes.axvline(0, color=INK, linewidth=0.9)
+    _name_rows(axes, names)
+    axes.set_xlabel("difference in IoU" if len(groups) > 1 else "difference in mIoU")
+
+
+def _curves(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> None:
+    """A line a run."""
+    for method in comparison.methods:
+        for number, curve in enumerate(method.curves):
+            steps = [step for step, _ in curve]
+            values = [math.nan if value is None else value for _, value in curve]
+            label = method.name if number == 0 else None
+            axes.plot(steps, values, color=colours[method.name], linewidth=1.1, alpha=0.8, label=label)
+    axes.set_xlabel("step")
+    axes.set_ylabel("mIoU")
+    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+    axes.legend(loc="lower right")
+
+
+def _costs(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> None:
+    for method in comparison.methods:
+        minutes = method.cost.training_s / 60
+        low, high = method.mIoU.low, method.mIoU.high
+        axes.vlines(minutes, low, high, color=colours[method.name], linewidth=1.8, alpha=0.6)
+        style = {"s": 40, "color": colours[method.name], "linewidths": 0, "zorder": 3}
+        axes.scatter([minutes], [method.mIoU.mean], label=method.name, **style)
+    axes.set_xlim(0, 1.1 * max(method.cost.training_s for method in comparison.methods) / 60)
+    axes.set_xlabel("training time of a run, min; the bar is the range over seeds")
+    axes.set_ylabel("mIoU")
+    axes.legend(loc="upper left")  # no training takes no time
+
+
+def _name_rows(axes: Axes, names: Sequence[str]) -> None:
+    axes.set_yticks(range(len(names)), names)
+    axes.set_ylim(len(names) - 0.5, -0.5)  # the first on top
+    axes.grid(visible=False, axis="y")
+    axes.xaxis.set_major_locator(MaxNLocator(5))

@@ -1,0 +1,115 @@
+"""How sure the difference of two methods is, each trained with several seeds and scored on the same images.
+
+Two things are left to chance: which seeds were drawn, and which images. The interval counts both.
+Percentiles of a bootstrap that draws the seeds as well are too narrow, since 3 seeds drawn again are never
+more than 3; so the images are drawn again, and for the seeds stands Student's t.
+
+Shapes: R runs of a method, S draws of the images, K scores of a run: its mIoU, then the IoU of each class.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from engine.scoring.statistics import CONFIDENCE, Confusions, drawn_iou
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class SeedScores:
+    """The scores of one method, a run for each seed; NaN where a class is absent."""
+
+    seeds: tuple[int, ...]
+    scores: Floats  # (R, K), on the images as they are
+    drawn: Floats  # (R, S, K), on each draw
+    num_images: int
+
+    @classmethod
+    def of(cls, runs: Mapping[int, Confusions], drawn: Floats) -> "SeedScores":
+        """From the counts of each image by seed, (N, C, C), and how often each draw holds it, (S, N)."""
+        once = np.ones((1, drawn.shape[1]))
+        scores = [_with_mean(drawn_iou(confusion, once)) for confusion in runs.values()]
+        of_draws = [_with_mean(drawn_iou(confusion, drawn)) for confusion in runs.values()]
+        return cls(tuple(runs), np.concatenate(scores), np.stack(of_draws), drawn.shape[1])
+
+
+@dataclass(frozen=True)
+class Difference:
+    """(K,) each: mean over the seeds of one method minus that of another, and an interval around it.
+
+    `is_paired`: both have the same seeds, and were compared seed by seed. `counts_seeds`: the interval says
+    something about other seeds; it cannot where a method has a single one.
+    """
+
+    value: Floats
+    low: Floats
+    high: Floats
+    is_paired: bool
+    counts_seeds: bool
+
+
+def difference(ours: SeedScores, first: SeedScores, confidence: float = CONFIDENCE) -> Difference:
+    """The mean over seeds of `ours` minus that of `first`, both on the same draws of the same images.
+
+    Runs of one seed see the same images in the same order and may go alike; where both methods have the same
+    seeds they are therefore compared seed by seed, which holds whether they go alike or not.
+
+    The variance of the difference has two parts: of the images, from the draws, and of the seeds, from how
+    much the runs differ on the images as they are, less what the draws explain of that (what a seed changes
+    on single images is in both). The squares of their half-widths add up (MOVER, Zou & Donner 2008): t with
+    N-1 degrees of freedom for the images; for the seeds R-1, or Welch's where they are not paired.
+    """
+    is_paired = sorted(ours.seeds) == sorted(first.seeds)
+    if is_paired:
+        order = [first.seeds.index(seed) for seed in ours.seeds]
+        parts = [(ours.scores - first.scores[order], ours.drawn - first.drawn[order])]
+    else:
+        parts = [(ours.scores, ours.drawn), (-first.scores, -first.drawn)]
+    value = sum((scores.mean(axis=0) for scores, _ in parts), np.zeros(ours.scores.shape[1]))
+    of_images = _variance(sum((drawn.mean(axis=0) for _, drawn in parts), np.zeros(ours.drawn.shape[1:])))
+    outside = 1 - (1 - confidence) / 2
+    square = stats.t.ppf(outside, ours.num_images - 1) ** 2 * of_images
+    counts_seeds = all(len(scores) > 1 for scores, _ in parts)
+    if counts_seeds:
+        square = square + _seed_square(parts, outside)
+    half = np.where(np.isnan(value), np.nan, np.sqrt(square))
+    return Difference(value, value - half, value + half, is_paired, counts_seeds)
+
+
+def _seed_square(parts: list[tuple[Floats, Floats]], outside: float) -> Floats:
+    """(K,) the square of the seeds' half-width."""
+    of_runs = np.stack([scores.var(axis=0, ddof=1) / len(scores) for scores, _ in parts])
+    explained = np.stack([_variance_within(drawn) / len(drawn) for _, drawn in parts])
+    freedom = np.array([len(scores) - 1 for scores, _ in parts])
+    welch = np.divide(
+        of_runs.sum(axis=0) ** 2,
+        (of_runs**2 / freedom[:, None]).sum(axis=0),
+        out=np.ones(of_runs.shape[1]),
+        where=of_runs.sum(axis=0) > 0,
+    )
+    of_seeds = np.maximum(0.0, (of_runs - explained).sum(axis=0))
+    square: Floats = stats.t.ppf(outside, welch) ** 2 * of_seeds
+    return square
+
+
+def _variance_within(drawn: Floats) -> Floats:
+    """(K,) variance over draws of what sets a run apart from the mean of its method, from (R, S, K)."""
+    apart = drawn - drawn.mean(axis=0)
+    variance: Floats = np.sum([_variance(run) for run in apart], axis=0) / (len(drawn) - 1)
+    return variance
+
+
+def _variance(drawn: Floats) -> Floats:
+    """(K,) variance over draws, from (S, K), of those draws that hold the class."""
+    held = np.ma.masked_invalid(drawn)
+    variance: Floats = held.var(axis=0, ddof=1).filled(np.nan)
+    return variance
+
+
+def _with_mean(iou: Floats) -> Floats:
+    """(S, 1 + C): mIoU over classes present, then the IoU of each, from (S, C)."""
+    return np.column_stack([np.nanmean(iou, axis=1), iou])

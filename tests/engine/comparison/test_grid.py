@@ -1,0 +1,110 @@
+"""The cells of a grid: what they are called, which are to be trained, which stand in the way."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.comparison.grid import Cell, CompareError, cells_of, locked, prepare
+from engine.recipe import RecipeError, load_recipe
+from engine.run_folder import RunFolder
+from tests.engine.comparison.conftest import MakeRun
+
+
+@pytest.fixture
+def recipes(tmp_path: Path) -> list[str]:
+    """a.yaml, and b.yaml that trains longer."""
+    for name, steps in (("a", 10), ("b", 20)):
+        (tmp_path / f"{name}.yaml").write_text(
+            "data: {format: synthetic}\nmodel: {variant: b0, from_scratch: true}\n"
+            f"train: {{steps: {steps}, batch: 4}}\nschedule: {{warmup: 1}}\n"
+        )
+    return [str(tmp_path / "a.yaml"), str(tmp_path / "b.yaml")]
+
+
+def make_cells(recipes: list[str], tmp_path: Path, *overrides: str) -> list[Cell]:
+    return cells_of(recipes, 2, overrides, tmp_path / "out")
+
+
+def finish(cell: Cell, make_run: MakeRun) -> RunFolder:
+    return make_run(f"out/{cell.name}", seed=cell.recipe.seed)
+
+
+def test_a_cell_for_each_recipe_and_seed(recipes: list[str], tmp_path: Path) -> None:
+    cells = make_cells(recipes, tmp_path, "train.batch=2")
+    assert [(cell.method, cell.name, cell.recipe.seed) for cell in cells] == [
+        ("a", "a-s0", 0), ("a", "a-s1", 1), ("b", "b-s0", 0), ("b", "b-s1", 1),
+    ]  # fmt: skip
+    assert {cell.recipe.train.batch for cell in cells} == {2}
+    assert prepare(cells) == cells
+    for cell in cells:
+        assert load_recipe(cell.recipe_file) == cell.recipe
+        assert RunFolder.of(cell.recipe).path == cell.run.path == tmp_path / "out" / cell.name
+        assert cell.command[1:] == ["-m", "engine.run", str(cell.recipe_file)]
+
+
+def test_what_is_there_is_kept_and_gone_on_with(
+    recipes: list[str], tmp_path: Path, make_run: MakeRun
+) -> None:
+    cells = make_cells(recipes, tmp_path)
+    prepare(cells)
+    finish(cells[0], make_run)
+    cells[1].run.create()
+    cells[1].run.last_state.write_text("a state")
+    cells[2].run.create()  # stopped before it saved anything
+    cells[2].run.log.write_text("a line")
+    assert prepare(cells) == cells[1:]
+    assert cells[0].is_finished
+    assert cells[1].command[-1] == "--resume" and cells[1].run.last_state.exists()
+    assert not cells[2].run.path.exists() and "--resume" not in cells[2].command
+
+
+def test_another_recipe_in_the_folder_is_refused_with_each_difference(
+    recipes: list[str], tmp_path: Path, make_run: MakeRun
+) -> None:
+    prepare(make_cells(recipes, tmp_path))
+    finish(make_cells(recipes, tmp_path)[0], make_run)
+    changed = make_cells(recipes, tmp_path, "optimizer.lr=1e-3", "train.batch=8", "data.workers=0")
+    before = changed[0].recipe_file.read_text()
+    with pytest.raises(CompareError) as refused:
+        prepare(changed)
+    told = str(refused.value)
+    assert "a-s0 was trained with optimizer.lr: 6e-05; now it is 0.001" in told and "train.batch: 4" in told
+    assert "workers" not in told and "--out" in told  # workers change no training
+    assert changed[0].recipe_file.read_text() == before
+
+
+def test_a_run_that_no_comparison_made_is_not_touched(
+    recipes: list[str], tmp_path: Path, make_run: MakeRun
+) -> None:
+    cells = make_cells(recipes, tmp_path)
+    run = finish(cells[3], make_run)
+    with pytest.raises(CompareError, match="b-s1 is there, but was not made by a comparison"):
+        prepare(cells)
+    assert run.read_manifest().finished and not cells[0].recipe_file.exists()
+
+
+@pytest.mark.parametrize("override", ["name=x", "seed=3", "output.dir=/elsewhere"])
+def test_what_the_grid_sets_cannot_be_set(override: str, recipes: list[str], tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match="are the grid's own"):
+        make_cells(recipes, tmp_path, override)
+
+
+def test_recipes_of_one_name_are_refused(recipes: list[str], tmp_path: Path) -> None:
+    with pytest.raises(CompareError, match="2 recipes are named 'a'"):
+        make_cells([recipes[0], recipes[0]], tmp_path)
+
+
+def test_a_mistake_in_a_recipe_is_told_before_anything_is_written(recipes: list[str], tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean"):
+        make_cells(recipes, tmp_path, "train.step=5")
+    assert not (tmp_path / "out").exists()
+
+
+def test_two_comparisons_do_not_share_a_folder(tmp_path: Path) -> None:
+    with locked(tmp_path / "out"):
+        with pytest.raises(CompareError, match="Another comparison"), locked(tmp_path / "out"):
+            raise AssertionError("the second came in")
+        with locked(tmp_path / "other"):
+            pass
+    with locked(tmp_path / "out"):
+        pass

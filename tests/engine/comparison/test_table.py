@@ -1,0 +1,146 @@
+"""The comparison in numbers and words, and the files that it becomes."""
+
+import csv
+import io
+import json
+import re
+import xml.etree.ElementTree as ElementTree
+from dataclasses import asdict
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+from engine.comparison.files import print_comparison, to_csv, to_markdown
+from engine.comparison.page import to_html
+from engine.comparison.runs import Method, ScoredRun
+from engine.comparison.table import Comparison, compare
+from engine.scoring.confusion import intersection_over_union
+from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
+
+
+@pytest.fixture
+def three(make_run: MakeRun) -> Comparison:
+    """Methods plain, better and same, with three seeds each; better trains longer."""
+
+    def method(name: str, right: float, steps: int) -> Method:
+        runs = [make_run(f"{name}-s{seed}", right, seed, steps) for seed in range(3)]
+        return Method(name, [ScoredRun.of(run) for run in runs])
+
+    return compare([method("plain", 0.7, 10), method("better", 0.8, 20), method("same", 0.701, 10)])
+
+
+def mean_iou(right: float, seed: int) -> float:
+    return float(intersection_over_union(counts(right, seed).sum(axis=0)).mean())
+
+
+def test_mean_sd_and_range_over_seeds(three: Comparison) -> None:
+    values = [mean_iou(0.7, seed) for seed in range(3)]
+    plain = three.methods[0]
+    assert plain.values == pytest.approx(values)
+    assert plain.mIoU.mean == pytest.approx(np.mean(values))
+    assert plain.mIoU.sd == pytest.approx(np.std(values, ddof=1))
+    assert (plain.mIoU.low, plain.mIoU.high) == pytest.approx((min(values), max(values)))
+    assert plain.IoU["cat"].mean == pytest.approx(
+        np.mean([intersection_over_union(counts(0.7, seed).sum(axis=0))[1] for seed in range(3)])
+    )
+
+
+def test_differences_are_to_the_first_and_told_in_words(three: Comparison) -> None:
+    plain, better, same = three.methods
+    assert plain.gap is None and plain.verdict == "reference"
+    gain = np.mean([mean_iou(0.8, seed) - mean_iou(0.7, seed) for seed in range(3)])
+    assert better.gap.value == pytest.approx(gain)
+    assert 0 < better.gap.low < gain < better.gap.high
+    assert better.verdict == f"better by {gain:.4f}"
+    assert better.class_gaps["dog"].is_shown
+    assert same.verdict == "no difference shown at this n"
+    assert same.gap.low < 0 < same.gap.high
+
+
+def test_intervals_hold_together(three: Comparison) -> None:
+    assert three.confidence == pytest.approx(0.975)
+    assert any("97.50%" in note and "Bonferroni" in note for note in three.notes)
+
+
+def test_recipes_are_told_apart_and_the_cost_stands_beside(three: Comparison) -> None:
+    assert [method.changed for method in three.methods] == [[], ["train.steps: 20 instead of 10"], []]
+    assert asdict(three.methods[0].cost) == {
+        "update_s": 0.375, "images_per_s": pytest.approx(4 / 0.375), "memory_mb": 1000.0,
+        "training_s": 3.75, "energy_j": None,
+    }  # fmt: skip
+
+
+def test_worse_with_one_seed_is_about_images_only(make_run: MakeRun) -> None:
+    good, bad = (ScoredRun.of(make_run(name, right)) for name, right in (("good", 0.9), ("bad", 0.6)))
+    found = compare([Method("good", [good]), Method("bad", [bad])])
+    assert re.fullmatch(
+        r"worse by 0\.\d{4} \(images only: one seed says nothing .*\)", found.methods[1].verdict
+    )
+    assert found.methods[0].mIoU.sd is None
+    assert found.confidence == 0.95
+
+
+def test_a_class_that_only_some_predict_is_named(make_run: MakeRun) -> None:
+    without = np.zeros((len(IDS), 3, 3), dtype=np.int64)
+    without[:, 0, 0] = without[:, 1, 1] = 50
+    invented = without.copy()
+    invented[0, 0] = (40, 0, 10)
+    runs = [ScoredRun.of(make_run(n, confusion=c)) for n, c in (("a", without), ("b", invented))]
+    found = compare([Method(run.manifest.name, [run]) for run in runs])
+    assert any("No label holds dog" in note for note in found.notes)
+    assert found.methods[1].class_gaps["dog"] is None and found.methods[0].IoU["dog"].mean is None
+    for text in (to_markdown(found), to_html(found)):
+        assert "absent" in text
+    json.loads(json.dumps(found.to_dict(), allow_nan=False))
+
+
+def test_the_console_shows_the_largest_classes(three: Comparison) -> None:
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_comparison(three, console)
+    told = console.export_text()
+    assert "no difference shown at this n" in told and "not told" in told
+    rows = [line for line in told.splitlines() if re.search("│ (ground|cat|dog) ", line)]
+    sizes = [abs(float(re.search(r"[+-]0\.\d{4}", row)[0])) for row in rows]
+    assert len(sizes) == 3 and sizes == sorted(sizes, reverse=True)
+
+
+def test_csv_holds_every_number(three: Comparison) -> None:
+    rows = list(csv.DictReader(io.StringIO(to_csv(three))))
+    by_key = {(row["method"], row["quantity"]): row for row in rows}
+    assert len(rows) == len(by_key) == 3 * (1 + len(CLASSES) + 5)
+    better = by_key["better", "mIoU"]
+    assert float(better["low"]) == three.methods[1].gap.low
+    assert (better["seeds"], by_key["plain", "mIoU"]["difference"]) == ("3", "")
+    assert float(by_key["same", "IoU/dog"]["mean"]) == three.methods[2].IoU["dog"].mean
+    assert float(by_key["plain", "training_s"]["mean"]) == 3.75
+
+
+def test_markdown_has_a_row_for_each_method_and_class(three: Comparison) -> None:
+    lines = to_markdown(three).splitlines()
+    for name in ("plain", "better", "same"):
+        assert sum(line.startswith(f"| {name} |") for line in lines) == 2  # scores, cost
+    for name in CLASSES:
+        [line] = [line for line in lines if line.startswith(f"| {name} |")]
+        assert line.count("±") == 3 and line.count("[") == 2
+    widths = [line.count("|") for line in lines if line.startswith("|")]
+    assert set(widths) == {7, 8}
+
+
+def test_the_page_holds_all_and_needs_no_network(three: Comparison) -> None:
+    page = to_html(three)
+    assert "default-src 'none'" in page and not re.search(r'(src|href)="', page.replace('xlink:href="#', ""))
+    plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    titles = re.findall(r"<figcaption>(.*?)</figcaption>", page)
+    assert len(plots) == len(titles) == 5
+    for plot in plots:
+        ElementTree.fromstring(plot)
+    for method in three.methods:
+        assert page.count(method.verdict) >= 1
+    assert "&lt;" not in page
+
+
+def test_names_are_escaped(make_run: MakeRun) -> None:
+    one, two = (ScoredRun.of(make_run(name)) for name in "ab")
+    page = to_html(compare([Method("<b>a</b>", [one]), Method("[b]|", [two])]))
+    assert "<b>a</b>" not in page and "&lt;b&gt;a" in page

@@ -1,0 +1,147 @@
+"""`engine.compare` from its command line to its files, on small trainings."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.compare import main
+from engine.comparison.grid import cells_of, prepare
+from engine.run import main as run_main
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "data.synthetic.size=32",
+    "data.synthetic.train_samples=8",
+    "data.synthetic.val_samples=6",
+    "augment.crop=32",
+    "schedule.warmup=1",
+    "train.steps=2",
+    "train.batch=4",
+    "eval.every=1",
+    "log.every=1",
+    "log.images=0",
+]
+SET = [text for setting in TINY for text in ("--set", setting)]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with recipes plain.yaml and dice.yaml, and their grid of two seeds in out/, all trained."""
+    folder = tmp_path_factory.mktemp("compare")
+    for name, loss in (("plain", "[{name: cross_entropy}]"), ("dice", "[{name: dice}]")):
+        text = f"base: {ROOT / 'recipes/demo.yaml'}\nname: {name}\nloss: {loss}\n"
+        (folder / f"{name}.yaml").write_text(text)
+    cells = cells_of([str(folder / "plain.yaml"), str(folder / "dice.yaml")], 2, TINY, folder / "out")
+    for cell in prepare(cells):
+        assert run_main(cell.command[3:]) == 0
+    return folder
+
+
+@pytest.fixture
+def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy, in which the commands are given."""
+    monkeypatch.chdir(shutil.copytree(trained, tmp_path / "copy"))
+    rewrite = (tmp_path / "copy/out/cells").glob("*.yaml")
+    for file in rewrite:
+        file.write_text(file.read_text().replace(str(trained), str(tmp_path / "copy")))
+    return tmp_path / "copy"
+
+
+def grid(*more: str) -> list[str]:
+    return ["plain.yaml", "dice.yaml", "--seeds", "2", "--out", "out", *SET, *more]
+
+
+def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(grid()) == 0
+    told = capsys.readouterr().out
+    assert "4 runs in out, 4 of them finished" in told
+    found = json.loads((folder / "out/compare.json").read_text())
+    assert [(method["name"], method["seeds"]) for method in found["methods"]] == [
+        ("plain", [0, 1]),
+        ("dice", [0, 1]),
+    ]
+    for method in found["methods"]:
+        for run, value in zip(method["runs"], method["values"], strict=True):
+            manifest = json.loads((folder / run / "manifest.json").read_text())
+            assert value == pytest.approx(manifest["members"][0]["scores"]["mIoU"], abs=1e-12)
+        assert method["cost"]["training_s"] > 0 and method["cost"]["energy_j"] is None
+    assert any(
+        "loss.0.name: dice instead of cross_entropy" in text for text in found["methods"][1]["changed"]
+    )
+    with (folder / "out/compare.csv").open() as file:
+        [row] = [r for r in csv.DictReader(file) if (r["method"], r["quantity"]) == ("dice", "mIoU")]
+    assert float(row["difference"]) == found["methods"][1]["gap"]["value"]
+    assert "# Comparison on synthetic val" in (folder / "out/compare.md").read_text()
+    assert (folder / "out/compare.html").read_text().count("<svg") == 5
+
+
+def test_run_folders_give_what_their_grid_gives(folder: Path) -> None:
+    assert main(grid()) == 0
+    of_grid = json.loads((folder / "out/compare.json").read_text())
+    runs = [f"out/{name}-s{seed}" for name in ("plain", "dice") for seed in (0, 1)]
+    assert main([*runs, "--out", "files"]) == 0
+    of_runs = json.loads((folder / "files/compare.json").read_text())
+    assert of_runs == of_grid
+
+
+def test_what_is_missing_is_trained_and_equal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = json.loads((folder / "out/dice-s1/ensemble.json").read_text())
+    shutil.rmtree(folder / "out/dice-s1")
+    assert main(grid()) == 0
+    told = capsys.readouterr().out
+    assert "3 of them finished" in told and "dice-s1: started" in told
+    assert json.loads((folder / "out/dice-s1/ensemble.json").read_text()) == before
+
+
+def test_a_cell_that_fails_is_exit_1_and_the_others_are_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.rmtree(folder / "out/dice-s1")
+    (folder / "out/dice-s1").write_text("in the way")
+    (folder / "out/cells/dice-s1.yaml").unlink()
+    assert main(grid()) == 2
+    assert "was not made by a comparison" in capsys.readouterr().err
+    (folder / "out/dice-s1").unlink()
+    (folder / "out/dice-s1/last").mkdir(parents=True)
+    (folder / "out/dice-s1/last/state.safetensors").write_text("no state")
+    shutil.copy(folder / "out/plain-s0/manifest.json", folder / "out/dice-s1")
+    manifest = json.loads((folder / "out/dice-s1/manifest.json").read_text())
+    (folder / "out/dice-s1/manifest.json").write_text(json.dumps({**manifest, "finished": False}))
+    shutil.copy(folder / "out/dice-s0/recipe.yaml", folder / "out/dice-s1")
+    text = (folder / "out/cells/dice-s0.yaml").read_text()
+    (folder / "out/cells/dice-s1.yaml").write_text(
+        text.replace("dice-s0", "dice-s1").replace("seed: 0", "seed: 1", 1)
+    )
+    assert main(grid()) == 1
+    told = capsys.readouterr().out
+    assert "dice-s1: failed" in told and "goes on with what is missing" in told
+    assert [m["seeds"] for m in json.loads((folder / "out/compare.json").read_text())["methods"]] == [
+        [0, 1],
+        [0],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["nowhere.yaml"], "nowhere.yaml"),
+        (["plain.yaml", "out"], "not both"),
+        (["plain.yaml", "--seeds", "0"], "--seeds and --jobs"),
+        (["plain.yaml", "--jobs", "0"], "--seeds and --jobs"),
+        (["plain.yaml", "--set", "train.stepps=3"], "did you mean"),
+        (["plain.yaml", "--set", "seed=3"], "grid's own"),
+        (["out", "--set", "train.steps=3"], "for recipes"),
+        (["out/cells"], "No run in"),
+        (["plain.yaml", "dice.yaml", "--out", "out", *SET, "--set", "optimizer.lr=0.1"], "optimizer.lr"),
+    ],
+)
+def test_wrong_input_is_exit_2(
+    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments) == 2
+    told = capsys.readouterr().err
+    assert said in told and "Traceback" not in told
+    assert not (folder / "out/compare.json").exists()
