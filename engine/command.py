@@ -19,6 +19,7 @@ COMMANDS = {
     "ensemble": "score the best checkpoints of finished runs, alone and together",
     "lr_find": "try a range of learning rates on a recipe and suggest one",
     "compare": "train recipes with several seeds each, and say which is better and how sure that is",
+    "predict": "label maps, overlays and probabilities of images",
     "prepare": "download a public data set, or pack data into one file",
     "doctor": "check images and masks, say what is wrong and mend it",
     "benchmark": "measure our speed and memory beside those of other libraries",

@@ -1,12 +1,34 @@
-"""python -m engine.export weights RUN --layout NAME --out FOLDER: a run's weights for other libraries."""
+"""python -m engine.export voc | onnx | torch | weights: a trained model, or its results, for others."""
 
 import argparse
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 from engine.command import new_parser, run_command
 
+LISTING = """
+  voc        label maps of a split as one archive for the PASCAL VOC evaluation server
+  onnx       the model as an ONNX file, for onnxruntime and others
+  torch      the model as a torch.export program, which needs torch alone
+  weights    the weights in the layout of Hugging Face or MMSegmentation
+"""
+ABOUT_GRAPHS = """
+It takes images (batch, 3, height, width), uint8, RGB, of any size from 64 px on, and gives labels (batch,
+height, width) and probabilities (batch, classes, height, width) of the same size. Normalisation, all members
+of an ensemble, and eval.scales and eval.flip of the recipe are inside. What was written is run on images of
+several sizes and compared with torch before it gets its name.
+"""
+ABOUT_VOC = """
+examples:
+  python -m engine.export voc checkpoints/b2_adv --out results.tar.gz
+  python -m engine.export voc checkpoints/b2_adv --out val.tar.gz --split val data.root=/data/VOC2012
+
+The images are those of ImageSets/Segmentation/<split>.txt; no masks are needed. Upload the archive at
+http://host.robots.ox.ac.uk:8080 as a result of competition 6.
+"""
 LAYOUTS = ("huggingface", "mmsegmentation")
-EXAMPLES = """
+ABOUT_WEIGHTS = """
 examples:
   python -m engine.export weights checkpoints/b2_adv --layout huggingface --out exported/b2_adv
   python -m engine.export weights checkpoints/b2_mmseg --layout mmsegmentation --out exported/b2 --step 38000
@@ -21,148 +43,144 @@ other one gives its encoder alone.
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in SUBCOMMANDS:
+        return SUBCOMMANDS[argv[0]](argv[1:])
     parser = new_parser(
-        "export", "Write the weights of a finished run in the layout of another library.", EXAMPLES
+        "export",
+        "Write a trained model, or its results, for others.",
+        f"{LISTING}\npython -m engine.export WHAT --help",
     )
-    parser.add_argument("what", choices=["weights"], help="what to export")
-    parser.add_argument("run", type=Path, help="the folder of a run")
+    parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
+    return run_command(parser, lambda arguments: SUBCOMMANDS[arguments.what](["--debug"]), argv)
+
+
+def voc(argv: list[str]) -> int:
+    """Results for the VOC server."""
+    parser = _parser("voc", "Predict a split of PASCAL VOC for its evaluation server.", ABOUT_VOC)
+    parser.add_argument("--split", default="test", help="a list in ImageSets/Segmentation (default test)")
+
+    def body(arguments: argparse.Namespace) -> int:
+        out = _new_file(arguments)
+
+        from rich.console import Console
+
+        from engine.exporting.voc import export_voc
+        from engine.reporting.console import counted
+        from engine.scoring.segmenter import open_segmenter
+
+        segmenter = open_segmenter(arguments.trained.expanduser(), None, arguments.overrides, arguments.step)
+        progress = counted(Console(), "predicting")
+        count = export_voc(segmenter, arguments.split, out, progress)
+        print(f"{segmenter.name}: {count} label maps of {arguments.split}, checked for number, sizes and ids")
+        print(f"written: {out}")
+        return 0
+
+    return run_command(parser, body, argv)
+
+
+def onnx(argv: list[str]) -> int:
+    """An ONNX file."""
+    parser = _parser("onnx", "Write a trained model as an ONNX file.", ABOUT_GRAPHS)
+
+    def body(arguments: argparse.Namespace) -> int:
+        out = _new_file(arguments)
+
+        from engine.exporting.onnx_graph import TOLERANCE, export_onnx, require_libraries
+
+        require_libraries()
+        return _export_graph(arguments, out, export_onnx, "onnxruntime", TOLERANCE)
+
+    return run_command(parser, body, argv)
+
+
+def torch(argv: list[str]) -> int:
+    """A torch.export program."""
+    parser = _parser("torch", "Write a trained model as a torch.export program (.pt2).", ABOUT_GRAPHS)
+
+    def body(arguments: argparse.Namespace) -> int:
+        out = _new_file(arguments)
+
+        from engine.exporting.torch_program import TOLERANCE, export_program
+
+        return _export_graph(arguments, out, export_program, "the program, read again,", TOLERANCE)
+
+    return run_command(parser, body, argv)
+
+
+def weights(argv: list[str]) -> int:
+    """The weights alone."""
+    parser = new_parser(
+        "export weights", "Write the weights of a run in the layout of another library.", ABOUT_WEIGHTS
+    )
+    parser.add_argument("run", type=Path, help="the folder of a run, or a file of its top/")
     parser.add_argument("--layout", choices=LAYOUTS, required=True, help="of the library that will read them")
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="a folder that is new or empty"
     )
     parser.add_argument("--step", type=int, help="of the kept checkpoint (default: the best one)")
-    return run_command(parser, export, argv)
+
+    def body(arguments: argparse.Namespace) -> int:
+        from engine.run_folder import RunFolderError
+
+        out: Path = arguments.out.expanduser()
+        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+            raise RunFolderError(
+                f"--out {out} holds something already, and nothing is overwritten. Name a new folder."
+            )
+
+        from engine.exporting.weights import export_weights
+
+        told = export_weights(arguments.run.expanduser(), arguments.step, arguments.layout, out)
+        print(*told, sep="\n")
+        return 0
+
+    return run_command(parser, body, argv)
 
 
-def export(arguments: argparse.Namespace) -> int:
-    """Load a kept checkpoint, rename its tensors, write them."""
-    from engine.run_folder import RunFolder, RunFolderError
-
-    out: Path = arguments.out
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise RunFolderError(
-            f"--out {out} holds something already, and nothing is overwritten. Name a new folder."
-        )
-    run = RunFolder(arguments.run)
-    manifest = run.read_manifest()
-    member = _choose(run, manifest.members, arguments.step)
-
-    import torch
-
-    from engine.scoring.ensembling import Candidate, load_member
-    from models import layouts
-    from models.segformer import SegFormer
-    from models.translation import export as rename
-
-    model = load_member(Candidate(run, manifest, member), torch.device("cpu"))
-    if not isinstance(model, SegFormer):
-        raise RunFolderError(
-            f"{run.path} holds no SegFormer of Trident, whose layouts these are. {run.path / member.file} "
-            "has the names of segmentation_models_pytorch already: load it with safetensors.torch.load_file."
-        )
-    layout = {layout.name: layout for layout in layouts.LAYOUTS}[arguments.layout]
-    tensors, left_out = rename(model.state_dict(), layout)
-    tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # keys and values were one tensor
-    out.mkdir(parents=True, exist_ok=True)
-    if arguments.layout == "huggingface":
-        files = _write_hugging_face(out, tensors, model, None if left_out else manifest.class_names)
-    else:
-        files = _write_mmsegmentation(out, tensors, "backbone.pth" if left_out else "model.pth")
-    _write_card(out / "README.md", manifest, member)
-    print(f"{manifest.name} step {member.step}: {len(tensors)} tensors in the layout of {arguments.layout}")
-    if left_out:
-        print(
-            f"The encoder alone: {arguments.layout} has no head like this one, so its {len(left_out)} "
-            "tensors are left out."
-        )
-    for file in (*files, out / "README.md"):
-        print(f"written: {file}")
-    return 0
+SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "voc": voc,
+    "onnx": onnx,
+    "torch": torch,
+    "weights": weights,
+}
 
 
-def _choose(run, members: list, step: int | None):
-    """The best checkpoint, or that of a step; manifests list the best first."""
-    from engine.run_folder import RunFolderError
-
-    found = [member for member in members if step in (None, member.step)]
-    if not found:
-        kept = ", ".join(str(member.step) for member in members) or "none yet"
-        raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {kept}.")
-    return found[0]
+def _parser(name: str, description: str, about: str) -> argparse.ArgumentParser:
+    parser = new_parser(f"export {name}", description, about)
+    parser.add_argument("trained", type=Path, help="a run, a file of its top/, or the folder of an ensemble")
+    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="such as eval.scales=[1.0]")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
+    parser.add_argument("--step", type=int, help="of a run's kept checkpoint (default: the best one)")
+    return parser
 
 
-def _write_hugging_face(out: Path, tensors: dict, model, class_names: list[str] | None) -> list[Path]:
-    """model.safetensors and config.json; without class names, of the encoder alone."""
-    from safetensors.torch import save_file
+def _new_file(arguments: argparse.Namespace) -> Path:
+    from engine.exporting.target import require_new
 
-    from engine.run_folder import write_json
-
-    weights, config = out / "model.safetensors", out / "config.json"
-    save_file(tensors, weights, metadata={"format": "pt"})
-    write_json(config, _hugging_face_config(model, class_names))
-    return [weights, config]
+    out: Path = arguments.out.expanduser()
+    require_new(out)
+    return out
 
 
-def _hugging_face_config(model, class_names: list[str] | None) -> dict:
-    """What transformers' SegformerConfig needs to build this very network."""
-    from models.segformer import HEADS, MLP_RATIO, REDUCTIONS
+def _export_graph(
+    arguments: argparse.Namespace, out: Path, export: Callable, runner: str, tolerance: float
+) -> int:
+    from rich.console import Console
 
-    stages = model.encoder.stages
-    embeddings = [stage.embed.proj for stage in stages]
-    config = {
-        "architectures": ["SegformerModel"],
-        "model_type": "segformer",
-        "num_channels": 3,
-        "num_encoder_blocks": len(stages),
-        "depths": [len(stage.blocks) for stage in stages],
-        "hidden_sizes": list(model.encoder.channels),
-        "patch_sizes": [conv.kernel_size[0] for conv in embeddings],
-        "strides": [conv.stride[0] for conv in embeddings],
-        "num_attention_heads": list(HEADS),
-        "sr_ratios": list(REDUCTIONS),
-        "mlp_ratios": [MLP_RATIO] * len(stages),
-        "hidden_act": "gelu",
-        "hidden_dropout_prob": 0.0,
-        "attention_probs_dropout_prob": 0.0,
-        "drop_path_rate": stages[-1].blocks[-1].drop_path.drop_prob,
-        "layer_norm_eps": stages[0].norm.eps,
-        "reshape_last_stage": True,
-        "semantic_loss_ignore_index": 255,
-    }
-    if class_names is None:
-        return config
-    return config | {
-        "architectures": ["SegformerForSemanticSegmentation"],
-        "decoder_hidden_size": model.head.classifier.in_channels,
-        "classifier_dropout_prob": model.head.dropout.p,
-        "id2label": {str(label): name for label, name in enumerate(class_names)},
-        "label2id": {name: label for label, name in enumerate(class_names)},
-    }
+    from engine.scoring.segmenter import open_segmenter
 
-
-def _write_mmsegmentation(out: Path, tensors: dict, name: str) -> list[Path]:
-    import torch
-
-    torch.save({"state_dict": tensors}, out / name)
-    return [out / name]
-
-
-def _write_card(path: Path, manifest, member) -> None:
-    """A model card: where the weights come from, and the licence that they still have."""
-    from engine.run_folder import write_text
-    from models.origin import licence_of_run
-
-    scores = ", ".join(f"{name} {value:.4f}" for name, value in member.scores.items())
-    data = manifest.data
-    start = manifest.weights["source"] if manifest.weights else "random weights"
-    write_text(
-        path,
-        f"---\nlicense: other\nlicense_name: {licence_of_run(manifest.weights)}\n---\n"
-        f"# {manifest.name}, step {member.step}\n\n"
-        f"Trained with Trident {manifest.code_version} on {data.format} {data.train}, from {start}.\n"
-        f"On {data.val}: {scores}. Pixels go in as RGB, normalised with ImageNet's mean and deviation.\n"
-        f"Classes: {', '.join(manifest.class_names)}.\n",
+    segmenter = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+    with Console().status(f"tracing {segmenter.name}, translating it, and running it to compare"):
+        difference = export(segmenter, out)
+    protocol = segmenter.protocol
+    print(
+        f"{segmenter.name}: {len(segmenter.trained.members)} member(s), scales {list(protocol.scales)}"
+        + ", mirrored too" * protocol.flip
     )
+    print(f"largest difference between {runner} and torch: {difference:.1e} ({tolerance:g} is allowed)")
+    print(f"written: {out}  {out.stat().st_size / 1e6:,.1f} MB")
+    return 0
 
 
 if __name__ == "__main__":

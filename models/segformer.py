@@ -264,8 +264,9 @@ class SegFormer(nn.Module):
         # Reductions round down, as in the reference; only an image below one coarsest token needs padding.
         x = F.pad(x, (0, max(0, MIN_SIZE_PX - W), 0, max(0, MIN_SIZE_PX - H)))
         logits = self.head(self.encoder(x.contiguous(memory_format=torch.channels_last)))
-        # Channels-first memory from here: upsampling and softmax over few classes are faster in it.
-        return logits[..., : -(-H // 4), : -(-W // 4)].contiguous()
+        # Channels-first memory from here: upsampling and softmax over few classes are faster in it. The sizes
+        # are sums and not -(-H // 4), since ONNX divides negative numbers towards zero.
+        return logits[..., : (H + 3) // 4, : (W + 3) // 4].contiguous()
 
 
 def _channels_last(x: Tensor) -> Tensor:

@@ -57,7 +57,8 @@ class ZooModel(nn.Module):
         return self.segmentation_head(x)[..., :H, :W]
 
     def _missing(self, size_px: int) -> int:
-        return max(self.min_size_px, -(-size_px // MULTIPLE_PX) * MULTIPLE_PX) - size_px
+        multiple = (size_px + MULTIPLE_PX - 1) // MULTIPLE_PX * MULTIPLE_PX
+        return max(self.min_size_px, multiple) - size_px
 
     def pretrained_state(self, tag: str) -> dict[str, Tensor]:
         """State dict of the encoder with the published weights `tag`, which SMP or timm fetch and cache.

@@ -52,16 +52,22 @@ def open_trained(
     """A run folder (its best checkpoint, or that of `step`), a file of its top/, or an ensemble's folder.
 
     Args:
-        overrides: of the recipe's data and evaluation, such as "eval.flip=true".
+        overrides: of the recipe's `data` and `eval` sections, `key.path=value` each.
 
     Raises:
-        RunFolderError: there is none of these, or its files are missing, altered or of other classes.
+        RunFolderError: there is none of these, or its files are missing, altered or of other classes; or an
+            override would change what was trained.
+        RecipeError: an override that the recipe refuses.
     """
+    refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
+    if refused:
+        raise RunFolderError(
+            f"{refused[0]}: what a finished run is made of cannot be changed. Overrides may say where the "
+            "data lies (data.root=...) and how it is seen (eval.flip=true, eval.scales=[0.5, 1.0])."
+        )
     if (path / "combination.json").is_file():
         return _open_ensemble(EnsembleFolder(path), device, overrides)
-    run = RunFolder(path.parent.parent if path.is_file() else path)
-    manifest = run.read_manifest()
-    member = _choose(run, manifest, path if path.is_file() else None, step)
+    run, manifest, member = find_checkpoint(path, step)
     recipe = load_recipe(run.recipe, overrides)
     model = load_weights(run.path / member.file, member.sha256, recipe, manifest.class_names, device)
     return Trained(
@@ -74,6 +80,28 @@ def open_trained(
         data=manifest.data,
         weights=[manifest.weights],
     )
+
+
+def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Manifest, Member]:
+    """Of a file in top/, or of a run folder: that of a step, else the best; manifests list the best first.
+
+    Raises:
+        RunFolderError: no run, or it has kept no such checkpoint.
+    """
+    file = path if path.is_file() else None
+    run = RunFolder(path.parent.parent if file else path)
+    manifest = run.read_manifest()
+    kept = manifest.members
+    if file is not None:
+        found = [member for member in kept if (run.path / member.file).resolve() == file.resolve()]
+        if not found:
+            raise RunFolderError(f"{file} is none of the checkpoints that {run.manifest} lists.")
+    else:
+        found = [member for member in kept if step in (None, member.step)]
+    if not found:
+        steps = ", ".join(str(member.step) for member in kept) or "none yet"
+        raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {steps}.")
+    return run, manifest, found[0]
 
 
 def load_weights(
@@ -97,21 +125,6 @@ def load_weights(
             f"{path} does not fit the model of its recipe with {len(class_names)} classes: {reason}"
         ) from error
     return model.to(device).eval()
-
-
-def _choose(run: RunFolder, manifest: Manifest, file: Path | None, step: int | None) -> Member:
-    """The checkpoint of a file or of a step, else the best; manifests list the best first."""
-    kept = manifest.members
-    if file is not None:
-        found = [member for member in kept if (run.path / member.file).resolve() == file.resolve()]
-        if not found:
-            raise RunFolderError(f"{file} is none of the checkpoints that {run.manifest} lists.")
-    else:
-        found = [member for member in kept if step in (None, member.step)]
-    if not found:
-        steps = ", ".join(str(member.step) for member in kept) or "none yet"
-        raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {steps}.")
-    return found[0]
 
 
 def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequence[str]) -> Trained:

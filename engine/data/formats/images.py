@@ -41,7 +41,15 @@ def decode_image(path: Path | IO[bytes]) -> tuple[NDArray[np.uint8], int]:
     Raises:
         UnreadableSample: no picture, damaged, too large, or of pixels that have no fixed range.
     """
-    with _opened(path) as image, _naming(path):
+    with _opened(path) as image:
+        return upright_rgb(image, path)
+
+
+def upright_rgb(
+    image: Image.Image, path: Path | IO[bytes] | str = "The image"
+) -> tuple[NDArray[np.uint8], int]:
+    """What `decode_image` gives, of an open picture; `path` is for messages."""
+    with _naming(path):
         orientation = _orientation(image)
         return turn(_as_rgb(image, path), orientation), orientation
 

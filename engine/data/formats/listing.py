@@ -90,12 +90,16 @@ def require_different_ids(pairs: Sequence[Pair], where: str) -> None:
 
 def require_files(pairs: Sequence[Pair]) -> None:
     """Raises DataError with the number and the first few of the images, or masks, that are not there."""
-    for what in ("image", "mask"):
-        paths: list[Path] = [getattr(pair, what) for pair in pairs]
-        there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
-        missing = [str(path) for path in paths if path.name not in there[path.parent]]
-        if missing:
-            raise DataError(f"{len(missing)} of {len(paths)} {what} files are missing: {first_few(missing)}.")
+    require_present("image", [pair.image for pair in pairs])
+    require_present("mask", [pair.mask for pair in pairs])
+
+
+def require_present(what: str, paths: Sequence[Path]) -> None:
+    """Raises DataError with the number and the first few of the files that are not there."""
+    there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
+    missing = [str(path) for path in paths if path.name not in there[path.parent]]
+    if missing:
+        raise DataError(f"{len(missing)} of {len(paths)} {what} files are missing: {first_few(missing)}.")
 
 
 def ids_in_list(path: Path) -> list[str]:

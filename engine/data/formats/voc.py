@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.listing import ids_in_list, no_split, require_files
+from engine.data.formats.listing import ids_in_list, no_split, require_present
 from engine.data.formats.masks import SameIds
 from engine.data.sample import DataError, Palette
 
@@ -42,13 +42,22 @@ def open_voc(
             named.
     """
     folder = Path(root).expanduser()
-    pairs = [
-        Pair(id, folder / "JPEGImages" / f"{id}.jpg", folder / "SegmentationClass" / f"{id}.png")
-        for id in ids_in_list(_split_list(folder, split))
-    ]
-    require_files(pairs)
+    images = voc_images(folder, split)
+    pairs = [Pair(id, image, folder / "SegmentationClass" / f"{id}.png") for id, image in images.items()]
+    require_present("mask", [pair.mask for pair in pairs])
     mapping = SameIds(len(class_names), ignore_index)
     return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, mapping)
+
+
+def voc_images(root: Path, split: str) -> dict[str, Path]:
+    """The image files of a split by id, in its order; the split needs no masks.
+
+    Raises:
+        DataError: no such folder or split, or images missing: all of them counted, the first few named.
+    """
+    images = {id: root / "JPEGImages" / f"{id}.jpg" for id in ids_in_list(_split_list(root, split))}
+    require_present("image", list(images.values()))
+    return images
 
 
 def _split_list(root: Path, split: str) -> Path:

@@ -1,0 +1,86 @@
+"""The images that somebody names on a command line: files, folders, globs. Opens none of them."""
+
+import glob
+import os
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.data.formats.listing import IMAGE_ENDINGS, images_below
+from engine.data.sample import DataError, first_few
+
+
+@dataclass(frozen=True)
+class InputImage:
+    """place: its path below the folder that holds all inputs. name: of what is made of it, without ending."""
+
+    path: Path
+    place: str
+    name: str
+
+
+def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
+    """Every image once, in the order of the inputs.
+
+    Names keep the folders below the one that all inputs share, so `a/1.jpg` and `b/1.jpg` stay apart. Where
+    two images differ in their ending alone, all names keep their endings.
+
+    Args:
+        inputs: a file, whatever its ending; a folder, with what lies below it; or a glob, `**` included.
+        left_out: a folder whose images are no inputs: where the output goes.
+
+    Raises:
+        DataError: an input that is not there, matches nothing or holds no image; all of them are named.
+    """
+    folders, paths, problems = [], [], []
+    for text in inputs:
+        found = _found(text)
+        if isinstance(found, str):
+            problems.append(found)
+            continue
+        for path in found:
+            is_folder = path.is_dir()
+            folders.append(path if is_folder else path.parent)
+            paths += _images_in(path) if is_folder else [path]
+    paths = [path for path in dict.fromkeys(paths) if not path.is_relative_to(_absolute(str(left_out)))]
+    if problems or not paths:
+        raise DataError("\n".join(problems) or f"There is no image in {', '.join(inputs)}.")
+    root = os.path.commonpath(folders)
+    places = [path.relative_to(root) for path in paths]
+    stems = [place.with_suffix("").as_posix() for place in places]
+    is_told_apart = max(Counter(stem.lower() for stem in stems).values()) == 1
+    return [
+        InputImage(path, place.as_posix(), stem if is_told_apart else place.as_posix())
+        for path, place, stem in zip(paths, places, stems, strict=True)
+    ]
+
+
+def _found(text: str) -> list[Path] | str:
+    """What one input stands for, or what is wrong with it."""
+    path = _absolute(text)
+    if path.is_dir():
+        return (
+            [path] if _images_in(path) else f"{text}: no image in this folder ({', '.join(IMAGE_ENDINGS)})."
+        )
+    if path.exists():  # before globs, as a name may hold brackets
+        return [path]
+    if not glob.has_magic(text):
+        return f"{text}: no such file or folder."
+    matches = [_absolute(match) for match in sorted(glob.glob(os.path.expanduser(text), recursive=True))]
+    images = [match for match in matches if match.is_dir() or match.suffix.lower() in IMAGE_ENDINGS]
+    if matches and not images:
+        return f"{text}: no image among its {len(matches)} matches, such as {first_few(matches, 1)}."
+    return images or f"{text}: nothing matches."
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        return images_below(folder)
+    except OSError as error:
+        raise DataError(f"{error.filename} cannot be read: {error.strerror}.") from error
+
+
+def _absolute(text: str) -> Path:
+    """Without resolving links: names are those that the user sees."""
+    return Path(os.path.abspath(os.path.expanduser(text)))

@@ -1,0 +1,1 @@
+"""What leaves Trident: weights for other libraries, results for a server, graphs that run without it."""

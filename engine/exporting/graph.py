@@ -1,0 +1,140 @@
+"""A trained model as one graph that torch.export can trace at every size, and the proof that it is the same.
+
+Members, their views, their combination and the normalisation are all inside. It is a second way to predict,
+since the first one asks Python for the size of each image; `largest_difference` holds the two together.
+
+Shapes: B images of h x w pixels, C classes.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.exporting.target import ExportError
+from engine.scoring.predictor import Protocol
+from engine.scoring.segmenter import Segmenter
+
+MIN_VIEW_PX = 64  # a traced side is at least two tokens of the coarsest grid
+Outputs = tuple[Tensor, Tensor]
+
+
+class Graph(nn.Module):
+    """(B, 3, h, w) uint8 -> labels (B, h, w) uint8 and probabilities (B, C, h, w) float32.
+
+    Raises:
+        ExportError: the protocol is another than `native`; those cut or pad as the size of an image asks.
+    """
+
+    def __init__(self, segmenter: Segmenter):
+        super().__init__()
+        protocol = segmenter.protocol
+        if protocol != Protocol("native", protocol.scales, protocol.flip):
+            raise ExportError(
+                f"A graph holds the protocol native, with any scales and flip, and this run has "
+                f"eval.protocol={protocol.name}. Type eval.protocol=native behind the command."
+            )
+        self.members = nn.ModuleList(segmenter.trained.members.values())
+        self.combination = segmenter.trained.combination
+        self.scales = [Fraction(repr(scale)) for scale in protocol.scales]
+        self.mirrored = (False, True)[: 1 + protocol.flip]
+        self.eval().requires_grad_(False)
+
+    @property
+    def min_size_px(self) -> int:
+        """The smallest side of an image that it takes."""
+        return max(MIN_VIEW_PX, *(math.ceil(MIN_VIEW_PX / scale) for scale in self.scales))
+
+    def forward(self, images: Tensor) -> Outputs:
+        probabilities = self.combination([self._member(model, images) for model in self.members])
+        return probabilities.argmax(dim=1).to(torch.uint8), probabilities
+
+    def _member(self, model: nn.Module, images: Tensor) -> Tensor:
+        views = [self._view(model, images, s, mirrored) for s in self.scales for mirrored in self.mirrored]
+        return torch.stack(views).mean(dim=0)  # (B, C, h, w)
+
+    def _view(self, model: nn.Module, images: Tensor, scale: Fraction, mirrored: bool) -> Tensor:
+        h, w = images.shape[-2:]
+        x = images.flip(-1) if mirrored else images
+        if scale != 1:
+            size = [_rounded(scale, side) for side in (h, w)]
+            x = F.interpolate(x.float(), size, mode="bilinear", align_corners=False, antialias=True)
+        logits = model(x)  # (B, C, h', w')
+        logits = logits.flip(-1) if mirrored else logits
+        return F.interpolate(logits.float(), [h, w], mode="bilinear", align_corners=False).softmax(dim=1)
+
+
+def _rounded(scale: Fraction, side: int) -> int:
+    """round(scale * side), halves to the even neighbour, by whole numbers alone: ONNX lacks Python's round.
+
+    With x = scale * side that is floor(x + 1/2), less one where x is a half above an even number.
+    """
+    n, d = scale.numerator, scale.denominator
+    halves, whole = 2 * n * side - d, 4 * d  # (2x - 1) / 4 is a whole number in just that case
+    return (2 * n * side + d) // (2 * d) + (halves + whole - 1) // whole - halves // whole - 1
+
+
+def trace(graph: Graph) -> torch.export.ExportedProgram:
+    """The graph for any number of images, at any size from `min_size_px` on.
+
+    Raises:
+        ExportError: the network asks for its size in a way that cannot be traced.
+    """
+    least = graph.min_size_px
+    dynamic = torch.export.Dim.DYNAMIC
+    # Sides that differ and that no stride divides, or the trace takes equal numbers for the same one.
+    example = torch.zeros(2, 3, least + 139, least + 101, dtype=torch.uint8)
+    shapes = ({0: dynamic, 2: dynamic(min=least), 3: dynamic(min=least)},)
+    try:
+        with torch.no_grad():
+            program = torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        raise ExportError(
+            f"This network cannot be traced at every size: {str(error).splitlines()[0]}"
+        ) from error
+    for node in program.graph.nodes:
+        node.meta.pop("stack_trace", None)  # lines and paths of this machine
+    return program
+
+
+def largest_difference(
+    run: Callable[[Tensor], Outputs], segmenter: Segmenter, least_px: int, tolerance: float
+) -> float:
+    """Of probabilities, between what was exported and `segmenter`, over images of several sizes.
+
+    Raises:
+        ExportError: it exceeds `tolerance`, shapes differ, or labels differ where it cannot be the reason.
+    """
+    largest = 0.0
+    for images in _test_images(least_px):
+        expected = segmenter.probabilities(images)
+        size = "x".join(map(str, images.shape))
+        try:
+            labels, probabilities = run(images)
+        except Exception as error:  # whatever a runtime raises
+            raise ExportError(f"What was exported fails on images {size}: {error}") from error
+        if probabilities.shape != expected.shape or labels.shape != images[:, 0].shape:
+            raise ExportError(f"What was exported gives {tuple(probabilities.shape)} for images {size}.")
+        difference = float((probabilities - expected).abs().max())
+        chosen = expected.gather(1, labels.long().unsqueeze(1)).squeeze(1)  # (B, h, w)
+        lost = float((expected.amax(dim=1) - chosen).max())
+        if not max(difference, lost / 2) <= tolerance:
+            raise ExportError(
+                f"What was exported differs by {difference:.2g} from torch on images {size}; at most "
+                f"{tolerance:g} is allowed. Nothing was written."
+            )
+        largest = max(largest, difference)
+    return largest
+
+
+def _test_images(least_px: int) -> Iterator[Tensor]:
+    """Smooth random pictures: the smallest, an odd one, one that 4 and 32 divide, and two at once."""
+    generator = torch.Generator().manual_seed(0)
+    for num_images, more_h, more_w in ((1, 0, 0), (1, 269, 193), (1, 64, 128), (2, 311, 436)):
+        size = [least_px + more_h, least_px + more_w]
+        coarse = 255 * torch.rand(num_images, 3, 12, 16, generator=generator)
+        smooth = F.interpolate(coarse, size, mode="bicubic", align_corners=False)
+        yield smooth.clamp(0, 255).to(torch.uint8)

@@ -1,0 +1,123 @@
+"""A run's weights in the layout of another library, with a card that says where they come from."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from engine.exporting.target import ExportError
+from engine.recipe import load_recipe
+from engine.run_folder import Manifest, Member, write_json, write_text
+from engine.scoring.trained import find_checkpoint, load_weights
+from models import layouts
+from models.origin import licence_of_run
+from models.segformer import HEADS, MLP_RATIO, REDUCTIONS, SegFormer
+from models.translation import export as rename
+
+
+def export_weights(path: Path, step: int | None, layout_name: str, out: Path) -> list[str]:
+    """Load a kept checkpoint, rename its tensors, write them and a card into the folder `out`.
+
+    Args:
+        path: a run folder, or a file of its top/.
+        step: of the checkpoint; None takes the best.
+        layout_name: of `models.layouts`.
+
+    Returns:
+        What to tell the user, line by line.
+
+    Raises:
+        ExportError: the model is none of those that the layout describes.
+        RunFolderError: no such checkpoint, or a damaged one.
+    """
+    run, manifest, member = find_checkpoint(path, step)
+    recipe = load_recipe(run.recipe)
+    cpu = torch.device("cpu")
+    model = load_weights(run.path / member.file, member.sha256, recipe, manifest.class_names, cpu)
+    if not isinstance(model, SegFormer):
+        raise ExportError(
+            f"{run.path} holds no SegFormer of Trident, whose layouts these are. {run.path / member.file} "
+            "has the names of segmentation_models_pytorch already: load it with safetensors.torch.load_file."
+        )
+    layout = {layout.name: layout for layout in layouts.LAYOUTS}[layout_name]
+    tensors, left_out = rename(model.state_dict(), layout)
+    tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # keys and values were one tensor
+    out.mkdir(parents=True, exist_ok=True)
+    if layout_name == "huggingface":
+        files = _write_hugging_face(out, tensors, model, None if left_out else manifest.class_names)
+    else:
+        files = _write_mmsegmentation(out, tensors, "backbone.pth" if left_out else "model.pth")
+    _write_card(out / "README.md", manifest, member)
+    told = [f"{manifest.name} step {member.step}: {len(tensors)} tensors in the layout of {layout_name}"]
+    if left_out:
+        told.append(
+            f"The encoder alone: {layout_name} has no head like this one, so its {len(left_out)} "
+            "tensors are left out."
+        )
+    return told + [f"written: {file}" for file in (*files, out / "README.md")]
+
+
+def _write_hugging_face(
+    out: Path, tensors: dict[str, Tensor], model: SegFormer, class_names: list[str] | None
+) -> list[Path]:
+    """model.safetensors and config.json; without class names, of the encoder alone."""
+    weights, config = out / "model.safetensors", out / "config.json"
+    save_file(tensors, weights, metadata={"format": "pt"})
+    write_json(config, _hugging_face_config(model, class_names))
+    return [weights, config]
+
+
+def _hugging_face_config(model: SegFormer, class_names: list[str] | None) -> dict:
+    """What transformers' SegformerConfig needs to build this very network."""
+    stages = model.encoder.stages
+    embeddings = [stage.embed.proj for stage in stages]
+    config = {
+        "architectures": ["SegformerModel"],
+        "model_type": "segformer",
+        "num_channels": 3,
+        "num_encoder_blocks": len(stages),
+        "depths": [len(stage.blocks) for stage in stages],
+        "hidden_sizes": list(model.encoder.channels),
+        "patch_sizes": [conv.kernel_size[0] for conv in embeddings],
+        "strides": [conv.stride[0] for conv in embeddings],
+        "num_attention_heads": list(HEADS),
+        "sr_ratios": list(REDUCTIONS),
+        "mlp_ratios": [MLP_RATIO] * len(stages),
+        "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.0,
+        "attention_probs_dropout_prob": 0.0,
+        "drop_path_rate": stages[-1].blocks[-1].drop_path.drop_prob,
+        "layer_norm_eps": stages[0].norm.eps,
+        "reshape_last_stage": True,
+        "semantic_loss_ignore_index": 255,
+    }
+    if class_names is None:
+        return config
+    return config | {
+        "architectures": ["SegformerForSemanticSegmentation"],
+        "decoder_hidden_size": model.head.classifier.in_channels,
+        "classifier_dropout_prob": model.head.dropout.p,
+        "id2label": {str(label): name for label, name in enumerate(class_names)},
+        "label2id": {name: label for label, name in enumerate(class_names)},
+    }
+
+
+def _write_mmsegmentation(out: Path, tensors: dict[str, Tensor], name: str) -> list[Path]:
+    torch.save({"state_dict": tensors}, out / name)
+    return [out / name]
+
+
+def _write_card(path: Path, manifest: Manifest, member: Member) -> None:
+    """A model card: where the weights come from, and the licence that they still have."""
+    scores = ", ".join(f"{name} {value:.4f}" for name, value in member.scores.items())
+    data = manifest.data
+    start = manifest.weights["source"] if manifest.weights else "random weights"
+    write_text(
+        path,
+        f"---\nlicense: other\nlicense_name: {licence_of_run(manifest.weights)}\n---\n"
+        f"# {manifest.name}, step {member.step}\n\n"
+        f"Trained with Trident {manifest.code_version} on {data.format} {data.train}, from {start}.\n"
+        f"On {data.val}: {scores}. Pixels go in as RGB, normalised with ImageNet's mean and deviation.\n"
+        f"Classes: {', '.join(manifest.class_names)}.\n",
+    )

@@ -1,0 +1,118 @@
+"""python -m engine.predict RUN_OR_ENSEMBLE IMAGES... --out DIR: label maps, overlays, probabilities."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+KINDS = ("labels", "overlay", "confidence", "probabilities")
+EXAMPLES = """
+examples:
+  python -m engine.predict checkpoints/b2_adv photo.jpg holiday/ "more/**/*.png" --out predicted
+  python -m engine.predict checkpoints/b2_adv holiday/ --out predicted --save labels,confidence,probabilities
+  python -m engine.predict checkpoints/b2_adv holiday/ --out predicted eval.flip=true eval.scales=[0.75,1]
+
+labels          DIR/labels/<name>.png: class ids, a palette PNG
+overlay         DIR/overlay/<name>.jpg: colours over the image, and legend.png
+confidence      DIR/confidence/<name>.png: the probability of the chosen class, 0 black, 1 white
+probabilities   DIR/probabilities.h5: (classes, h, w) float16 of each image
+
+All are of the image's own size, turned upright where a photo says so in its EXIF. Names keep the folders
+below the one that all images share. An image that cannot be read is named and left out, with exit code 1.
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 some images could not be read, 2 the input is wrong."""
+    parser = new_parser("predict", "Predict images with a run, a checkpoint or a saved ensemble.", EXAMPLES)
+    parser.add_argument("trained", type=Path, help="a run, a file of its top/, or the folder of an ensemble")
+    parser.add_argument(
+        "images", nargs="+", metavar="image | folder | glob | key.path=value", help="images; recipe values"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    parser.add_argument(
+        "--save", type=_kinds, default=["labels", "overlay"], metavar="KIND,...",
+        help=f"of {', '.join(KINDS)} (default labels,overlay)",
+    )  # fmt: skip
+    parser.add_argument("--step", type=int, help="of a run's kept checkpoint (default: the best one)")
+    parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier prediction")
+    return run_command(parser, predict, argv)
+
+
+def predict(arguments: argparse.Namespace) -> int:
+    """Find the images, predict one after another, write."""
+    overrides = [text for text in arguments.images if "=" in text and not Path(text).exists()]
+    inputs = [text for text in arguments.images if text not in overrides]
+    out: Path = arguments.out.expanduser()
+
+    from engine.data.inputs import input_images
+    from engine.data.sample import DataError
+
+    if out.exists() and not out.is_dir():
+        raise DataError(f"--out {out} is a file. Name a folder.")
+    if not inputs:
+        raise DataError("No image was named. Type files, folders or globs behind the run.")
+    images = input_images(inputs, out)
+
+    from engine.reporting.predictions import files_of, prediction_writer
+
+    there = [path for path in files_of(images, out, arguments.save) if path.exists()]
+    if there and not arguments.overwrite:
+        raise DataError(
+            f"{there[0]} is there already, and {len(there) - 1} more. "
+            "Name another --out, or type --overwrite."
+        )
+
+    import torch
+    from rich.console import Console
+
+    from engine.data.formats.images import REMEDY
+    from engine.data.sample import UnreadableSample
+    from engine.reporting.console import counted
+    from engine.scoring.segmenter import open_segmenter, pixels_of
+
+    segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    protocol = segmenter.protocol
+    console.print(
+        f"{segmenter.name}: {len(images)} image(s), protocol {protocol.name}, scales {list(protocol.scales)}"
+        + ", mirrored too" * protocol.flip,
+        markup=False,
+    )
+    out.mkdir(parents=True, exist_ok=True)
+    about = {"model": segmenter.name, "protocol": protocol.card()}
+    unreadable: list[str] = []
+    show = counted(console, "predicting")
+    with prediction_writer(out, arguments.save, segmenter.class_names, segmenter.palette, about) as write:
+        for done, image in enumerate(images, start=1):
+            try:
+                pixels = pixels_of(image.path)  # (3, h, w)
+                write(image, pixels, *segmenter.predict(pixels))
+            except UnreadableSample as error:
+                unreadable.append(str(error).removesuffix(f" {REMEDY}"))
+            except torch.OutOfMemoryError:
+                unreadable.append(f"{image.path} needs more memory than the GPU has.")
+            show(done, len(images))
+    for kind in arguments.save:
+        console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
+    if unreadable:
+        print(
+            f"{len(unreadable)} of {len(images)} images are left out:",
+            *unreadable,
+            sep="\n  ",
+            file=sys.stderr,
+        )
+    return 1 if unreadable else 0
+
+
+def _kinds(text: str) -> list[str]:
+    kinds = list(dict.fromkeys(text.split(",")))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+    return kinds
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

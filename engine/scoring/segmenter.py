@@ -1,0 +1,124 @@
+"""A trained model for use: an image goes in, its labels and probabilities come out. Knows nothing of scores.
+
+Shapes: an image of h x w pixels, C classes.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from engine.data.formats.images import decode_image, upright_rgb
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.trained import Trained, open_trained
+
+Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
+
+
+class UseError(ValueError):
+    """A trained model is asked for what it cannot do; the text says what to do instead."""
+
+    exit_code = 2
+
+
+class Prediction(NamedTuple):
+    """labels: (h, w) uint8, the likeliest class. probabilities: (C, h, w) float32. Both on the CPU."""
+
+    labels: Tensor
+    probabilities: Tensor
+
+
+class Segmenter:
+    """A run, a checkpoint or an ensemble, that predicts as it was scored.
+
+    Args:
+        trained: the models, on one device, and how they are combined.
+        protocol: how an image meets them.
+    """
+
+    def __init__(self, trained: Trained, protocol: Protocol):
+        self.trained, self.protocol = trained, protocol
+        self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
+        self._device = next(next(iter(trained.members.values())).parameters()).device
+        self._predictor = Predictor(protocol, nullcontext)  # no autocast: as in scoring
+
+    def predict(self, image: Picture) -> Prediction:
+        """Labels and probabilities of one image, at its own size.
+
+        Args:
+            image: a path or a PIL image, either turned upright as its EXIF orientation says; or RGB pixels
+                of 0..255, uint8: an array (h, w, 3) or a tensor (3, h, w).
+
+        Raises:
+            UnreadableSample: the file is no picture, or a damaged one.
+            UseError: pixels of another type or shape, or a protocol that leaves a part of the image out.
+        """
+        pixels = pixels_of(image)  # (3, h, w)
+        batch = pixels.unsqueeze(0).to(self._device)
+        probabilities = self.probabilities(batch)[0]  # (C, h, w)
+        return Prediction(probabilities.argmax(dim=0).to(torch.uint8).cpu(), probabilities.cpu())
+
+    def probabilities(self, images: Tensor) -> Tensor:
+        """(B, 3, h, w) uint8 on the models' device -> (B, C, h, w) float32 there."""
+        found = self.trained.combination(
+            [self._predictor(model, images) for model in self.trained.members.values()]
+        )
+        if found.shape[-2:] != images.shape[-2:]:
+            raise UseError(
+                f"eval.protocol={self.protocol.name} leaves a part of each image out. "
+                "Type eval.protocol=native."
+            )
+        return found
+
+
+def open_segmenter(
+    path: str | Path,
+    device: str | torch.device | None = None,
+    overrides: Sequence[str] = (),
+    step: int | None = None,
+) -> Segmenter:
+    """What `open_trained` opens, with the protocol of its recipe.
+
+    Args:
+        device: None takes the GPU if there is one.
+        overrides: `open_trained` says which; "eval.flip=true" changes the protocol.
+        step: of a run's kept checkpoint; None takes the best.
+
+    Raises:
+        RunFolderError, RecipeError: see `open_trained`.
+    """
+    chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    trained = open_trained(Path(path), chosen, step, overrides)
+    return Segmenter(trained, Protocol.of(trained.recipe.eval))
+
+
+def pixels_of(image: Picture) -> Tensor:
+    """(3, h, w) uint8, RGB, upright. Raises as `Segmenter.predict` does."""
+    if isinstance(image, Tensor):
+        channels = image.shape[0] if image.dim() == 3 else 0
+        return _checked(image, channels, "a tensor (3, h, w)")
+    if isinstance(image, str | Path):
+        image = decode_image(Path(image))[0]
+    elif isinstance(image, Image.Image):
+        image = upright_rgb(image)[0]
+    channels = image.shape[-1] if image.ndim == 3 else 0
+    _checked(image, channels, "an array (h, w, 3)")
+    return torch.tensor(image).permute(2, 0, 1).contiguous()
+
+
+Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
+
+
+def _checked(pixels: Pixels, num_channels: int, expected: str) -> Pixels:
+    if num_channels != 3 or pixels.dtype not in (torch.uint8, np.uint8) or 0 in pixels.shape:
+        raise UseError(
+            f"Expected RGB pixels of 0..255 as uint8, {expected}; got {pixels.dtype} of shape "
+            f"{tuple(pixels.shape)}."
+        )
+    return pixels
