@@ -20,7 +20,7 @@ from engine.diagnosis.speed import study_speed
 from engine.diagnosis.start import study_start
 from engine.run_folder import RunFolder
 
-__all__ = ["Diagnosis", "Finding", "Recommendation", "diagnose"]
+__all__ = ["Diagnosis", "Finding", "Recommendation", "RunFiles", "diagnose", "diagnosis_of", "study"]
 
 NOT_COUNTED = Finding(
     CLASSES, "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
@@ -34,7 +34,11 @@ def diagnose(run: RunFolder) -> Diagnosis:
         RunFolderError, RecipeError: the manifest, the recipe or the scores are missing or damaged.
     """
     files = RunFiles.read(run)
-    studies = study(files)
+    return diagnosis_of(files, study(files))
+
+
+def diagnosis_of(files: RunFiles, studies: Studies) -> Diagnosis:
+    """The figures in words."""
     s = studies
     findings = [
         s.start.finding(),
