@@ -37,7 +37,8 @@ class Correlation:
 class Classes:
     """By class (C,): IoU in points, NaN where absent; share of the labelled pixels; images that have it.
 
-    with_pixels, with_images: how IoU goes with each, background apart; None for fewer than six classes.
+    with_pixels, with_images: how IoU goes with each, background apart; None for fewer than six classes
+    or where all are alike.
     """
 
     names: list[str]
@@ -71,13 +72,11 @@ class Classes:
         return Finding(TOPIC, f"Lowest IoU: {named}. {self._imbalance()}{also}")
 
     def _imbalance(self) -> str:
-        if self.with_pixels is None or self.with_images is None:
+        known = {"pixel share": self.with_pixels, "number of images": self.with_images}
+        told = [f"with {what} {c.rho:.2f} (p {c.p:.2g})" for what, c in known.items() if c is not None]
+        if not told:
             return "Too few classes to say whether rare ones do worse."
-        figures = (
-            f"rank correlation of IoU with pixel share {self.with_pixels.rho:.2f} "
-            f"(p {self.with_pixels.p:.2g}), with number of images {self.with_images.rho:.2f} "
-            f"(p {self.with_images.p:.2g})"
-        )
+        figures = f"rank correlation of IoU {', '.join(told)}"
         if self.is_imbalanced:
             return f"Rare classes do worse: {figures}."
         return f"No clear sign that rare classes do worse: {figures}."

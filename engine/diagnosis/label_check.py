@@ -111,12 +111,12 @@ def _open(path: Path, device: torch.device) -> Trained:
     """As `open_trained`, but all that a run has kept, with their mean probability."""
     if (path / "combination.json").is_file() or path.is_file():
         return open_trained(path, device)
-    best = open_trained(path, device)
-    steps = [member.step for member in RunFolder(path).read_manifest().members]
+    manifest = RunFolder(path).read_manifest()
+    best = open_trained(path, device)  # says so where nothing was kept
     members = {}
-    for step in steps:
-        members |= open_trained(path, device, step).members
-    return replace(best, members=members, combination=Combination.mean(len(members)))
+    for member in manifest.members:
+        members |= open_trained(path, device, member.step).members
+    return replace(best, name=manifest.name, members=members, combination=Combination.mean(len(members)))
 
 
 def _recipe_path(path: Path) -> Path:

@@ -50,7 +50,9 @@ class Region:
             return "object without a label"
         if self.prediction == background and self.of_label >= WHOLE:
             return "label without an object"
-        return "other class" if max(self.of_label, self.of_prediction) >= WHOLE else "outline elsewhere"
+        is_object = background not in (self.label, self.prediction)
+        whole = is_object and max(self.of_label, self.of_prediction) >= WHOLE
+        return "other class" if whole else "outline elsewhere"
 
 
 @dataclass(frozen=True)
