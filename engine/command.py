@@ -22,6 +22,7 @@ COMMANDS = {
     "predict": "label maps, overlays and probabilities of images",
     "prepare": "download a public data set, or pack data into one file",
     "doctor": "check images and masks, say what is wrong and mend it",
+    "diagnose": "say what a run's curve and scores show, or which labels are suspicious",
     "benchmark": "measure our speed and memory beside those of other libraries",
     "export": "write the weights of a run for other libraries",
 }

@@ -1,4 +1,4 @@
-"""Imports go down only: commands -> training -> reporting -> scoring -> data, models, losses, recipe."""
+"""Imports go down only: commands -> training -> reporting -> diagnosis -> scoring -> parts."""
 
 import ast
 import subprocess
@@ -18,8 +18,9 @@ MAY_IMPORT = {  # layer -> the layers it may import beside itself; bare `engine`
     "engine.recipe": (),
     "engine.run_folder": (),
     "engine.scoring": BELOW,
-    "engine.reporting": (*BELOW, "engine.scoring"),
-    "engine.training": (*BELOW, "engine.scoring", "engine.reporting"),
+    "engine.diagnosis": (*BELOW, "engine.scoring"),
+    "engine.reporting": (*BELOW, "engine.scoring", "engine.diagnosis"),
+    "engine.training": (*BELOW, "engine.scoring", "engine.diagnosis", "engine.reporting"),
     "engine.benchmarks": BELOW,
     "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
