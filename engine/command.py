@@ -16,6 +16,7 @@ from engine import __version__
 COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
+    "report": "write one page about runs, side by side and each in depth",
     "prepare": "download a public data set, or pack data into one file",
     "doctor": "check images and masks, say what is wrong and mend it",
     "benchmark": "measure our speed and memory beside those of other libraries",
