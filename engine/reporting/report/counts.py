@@ -63,13 +63,13 @@ class Counts:
         pixels, confidence, right = self.reliability
         return float(np.abs(confidence - right).sum() / pixels.sum())
 
-    def confused(self, num_pairs: int) -> list[tuple[int, int, float]]:
-        """(label, prediction, share of the label's pixels) that go wrong most often, in pixels."""
+    def confused(self, num_pairs: int) -> list[tuple[int, int, float, int]]:
+        """(label, prediction, share of the label's pixels, pixels), the most pixels first."""
         wrong = self.confusion * (1 - np.eye(len(self.confusion), dtype=np.int64))
         labels, predictions = np.unravel_index(np.argsort(-wrong, axis=None)[:num_pairs], wrong.shape)
         totals = self.confusion.sum(axis=1)
         return [
-            (int(i), int(j), float(wrong[i, j] / totals[i]))
+            (int(i), int(j), float(wrong[i, j] / totals[i]), int(wrong[i, j]))
             for i, j in zip(labels, predictions, strict=True)
             if wrong[i, j]
         ]

@@ -21,6 +21,7 @@ from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import VIEWS, confidence_colours
 
 TEMPLATES = Path(__file__).parent / "templates"
+MISSING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
 
 
 def render(
@@ -102,23 +103,23 @@ def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: Diagnosis
 
 def _score(value: float | None) -> str:
     """A share of 1 with four digits, as in the files and on the console."""
-    return "–" if value is None or math.isnan(value) else f"{value:.4f}"
+    return MISSING if value is None or math.isnan(value) else f"{value:.4f}"
 
 
 def _gain(value: float | None) -> str:
-    return "–" if value is None else f"{value:+.4f}".replace("-", "−")
+    return MISSING if value is None else f"{value:+.4f}".replace("-", MINUS)
 
 
 def _percent(share: float | None, digits: int = 0) -> str:
-    return "–" if share is None or math.isnan(share) else f"{share:.{digits}%}"
+    return MISSING if share is None or math.isnan(share) else f"{share:.{digits}%}"
 
 
 def _thousands(value: float | None, digits: int = 0) -> str:
-    return "–" if value is None else f"{value:,.{digits}f}"
+    return MISSING if value is None else f"{value:,.{digits}f}"
 
 
 def _duration(seconds: float | None) -> str:
-    return "–" if seconds is None else str(timedelta(seconds=round(seconds)))
+    return MISSING if seconds is None else str(timedelta(seconds=round(seconds)))
 
 
 def _plain(value: Any) -> str:

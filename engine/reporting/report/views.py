@@ -1,6 +1,6 @@
-"""What the tables of the page show, row by row. Knows nothing of files; the words of the page are its templates'.
+"""What the tables of the page show, row by row. Knows nothing of files.
 
-Numbers stay numbers, None where there is none: the templates format them.
+Numbers stay numbers, None where there is none: the templates format them, and have the words.
 """
 
 import math
@@ -97,7 +97,7 @@ def _point(step: int, value: float) -> tuple[int, float | None]:
 
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
-    """Shares of the label's pixels, over the classes that were counted; the worst ones where they are many."""
+    """Shares of the label's pixels, over the classes that were counted: where they are many, the worst."""
     counts = content.counts
     if counts is None:
         return None
@@ -115,7 +115,7 @@ def confusion_view(content: RunContent) -> dict[str, Any] | None:
         }
         for i in shown
     ]
-    confused = [(names[i], names[j], share) for i, j, share in counts.confused(NUM_CONFUSED)]
+    confused = [(names[i], names[j], *how_much) for i, j, *how_much in counts.confused(NUM_CONFUSED)]
     return {"rows": rows, "num_hidden": len(present) - len(shown), "confused": confused}
 
 

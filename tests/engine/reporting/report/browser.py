@@ -1,4 +1,4 @@
-"""A real Chromium without a window, spoken to over two pipes by the DevTools protocol: no package is needed."""
+"""A real Chromium without a window, driven over two pipes by the DevTools protocol."""
 
 import base64
 import fcntl
@@ -14,7 +14,13 @@ from typing import Any
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", "--remote-debugging-pipe"]
 PATIENCE_S = 30.0
-START = "import os, sys; os.dup2(int(sys.argv[1]), 3); os.dup2(int(sys.argv[2]), 4); os.execvp(sys.argv[3], sys.argv[3:])"
+START = """
+import os, sys
+to_child, from_child, *command = sys.argv[1:]
+os.dup2(int(to_child), 3)
+os.dup2(int(from_child), 4)
+os.execvp(command[0], command)
+"""
 
 
 class Browser:
@@ -70,11 +76,12 @@ class Browser:
 
     def point(self, selector: str, x: float, y: float) -> None:
         """The mouse over an element, at shares of its width and height, scrolled into view."""
-        self.run(
-            f"document.querySelector({selector!r}).scrollIntoView({{block: 'center', behavior: 'instant'}})"
-        )
         left, top, width, height = self.run(
-            f"(b => [b.left, b.top, b.width, b.height])(document.querySelector({selector!r}).getBoundingClientRect())"
+            f"""(element => {{
+                element.scrollIntoView({{block: 'center', behavior: 'instant'}});
+                const box = element.getBoundingClientRect();
+                return [box.left, box.top, box.width, box.height];
+            }})(document.querySelector({selector!r}))"""
         )
         self._ask("Input.dispatchMouseEvent", type="mouseMoved", x=left + x * width, y=top + y * height)
 
