@@ -114,7 +114,8 @@ def reliability_diagram(counts: NDArray[np.float64]) -> str:
         below.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         figure.align_ylabels()
 
-    return _svg((WIDTH_IN, 3.6), draw)
+    svg, _ = _drawn((WIDTH_IN, 3.6), draw)
+    return svg
 
 
 def _quantities(logs: Sequence[Sequence[Row]]) -> dict[tuple[str, str], str]:
@@ -140,8 +141,6 @@ def _points(rows: Sequence[Row], split: str, key: str) -> Points:
 def _curves(
     lines: Mapping[str, Points], kept: Mapping[str, set[int]], is_noisy: bool, from_zero: bool
 ) -> Curves:
-    geometry: list[tuple[float, float, float, float]] = []
-
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
         for place, (name, points) in enumerate(lines.items()):
@@ -152,14 +151,12 @@ def _curves(
         axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10], integer=True))
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.02)
-        figure.draw_without_rendering()  # places the axes
-        box = axes.get_position()
-        geometry.append((box.x0, 1 - box.y1, box.x1, 1 - box.y0))
-        geometry.append((*axes.get_xlim(), *axes.get_ylim()))
 
-    svg = _svg((WIDTH_IN, HEIGHT_IN), draw)
-    frame, limits = geometry
-    return Curves(svg, lines, frame, limits)
+    svg, figure = _drawn((WIDTH_IN, HEIGHT_IN), draw)
+    [axes] = figure.axes
+    box = axes.get_position()
+    frame = (box.x0, 1 - box.y1, box.x1, 1 - box.y0)
+    return Curves(svg, lines, frame, (*axes.get_xlim(), *axes.get_ylim()))
 
 
 def _draw_line(axes: Axes, points: Points, colour: str, kept: set[int], is_noisy: bool) -> None:
@@ -183,8 +180,8 @@ def _moving_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]
     return np.array([np.nanmean(window) if not np.isnan(window).all() else np.nan for window in windows])
 
 
-def _svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
-    """One plot as an <svg> element whose colours are CSS variables."""
+def _drawn(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> tuple[str, Figure]:
+    """One plot as an <svg> element whose colours are CSS variables, and the figure that it is of."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size_in, layout="constrained")
         draw(figure)
@@ -198,4 +195,4 @@ def _svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     text = re.sub(r'(id="|#)(?=[mp][0-9a-f]{10})', rf"\g<1>{own}", text)
     for colour, variable in CSS_VARIABLES.items():
         text = text.replace(colour, f"var({variable}, {colour})")
-    return text
+    return text, figure

@@ -71,7 +71,8 @@ def make_run(path: Path, name: str, seed: int) -> RunFolder:
     run.write_manifest(manifest)
     run.log.write_text("".join(json.dumps(row) + "\n" for row in log_rows(seed)))
     finding = {"check": "leak", "severity": "hurts", "what": "<u>two</u> images are one",
-               "why": "it flatters", "remedy": "data.train=clean", "where": ["a.png"], "num_files": 3}  # fmt: skip
+               "why": "it flatters", "remedy": "data.train=clean", "where": ["a.png"],
+               "num_files": 3}  # fmt: skip
     write_json(run.doctor, {"findings": [finding]})
     candidates = group_candidates([run])[0].candidates
     _, val = open_val(candidates[0], ())
