@@ -19,6 +19,7 @@ COMMANDS = {
     "report": "write one page about runs, side by side and each in depth",
     "prepare": "download a public data set, or pack data into one file",
     "doctor": "check images and masks, say what is wrong and mend it",
+    "diagnose": "say what a run's curve and scores show, or which labels are suspicious",
     "benchmark": "measure our speed and memory beside those of other libraries",
     "export": "write the weights of a run for other libraries",
 }

@@ -1,4 +1,4 @@
-"""Imports go down only: commands -> training -> reporting -> diagnosis -> scoring -> data, models, losses, recipe."""
+"""Imports go down only: commands -> training -> reporting -> diagnosis -> scoring -> parts."""
 
 import ast
 import subprocess

@@ -1,8 +1,71 @@
 """What a run's own files say about it, in words and figures, and what to try next.
 
-Reads the log, the manifest, the recipe and the per-image scores of a run folder. Needs no model and no device.
+Reads the log, the manifest, the recipe and the scores of each val image. Needs no model and no device.
 """
 
+from engine.diagnosis.calibration import TOPIC as CALIBRATION
+from engine.diagnosis.calibration import study_calibration
+from engine.diagnosis.classes import TOPIC as CLASSES
+from engine.diagnosis.classes import study_classes
+from engine.diagnosis.confusions import confusions_finding, study_confusions
 from engine.diagnosis.findings import Diagnosis, Finding, Recommendation
+from engine.diagnosis.growth import growth_finding, study_growth
+from engine.diagnosis.overfitting import TOPIC as OVERFITTING
+from engine.diagnosis.overfitting import study_losses
+from engine.diagnosis.places import places_finding, study_edges, study_sizes
+from engine.diagnosis.recommendations import Studies, recommend
+from engine.diagnosis.run_files import RunFiles
+from engine.diagnosis.speed import TOPIC as SPEED
+from engine.diagnosis.speed import study_speed
+from engine.diagnosis.start import study_start
+from engine.run_folder import RunFolder
 
-__all__ = ["Diagnosis", "Finding", "Recommendation"]
+__all__ = ["Diagnosis", "Finding", "Recommendation", "RunFiles", "diagnose", "diagnosis_of", "study"]
+
+NOT_COUNTED = Finding(
+    CLASSES, "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
+)
+
+
+def diagnose(run: RunFolder) -> Diagnosis:
+    """Everything that the files of a run say; what they do not hold is named as not counted.
+
+    Raises:
+        RunFolderError, RecipeError: the manifest, the recipe or the scores are missing or damaged.
+    """
+    files = RunFiles.read(run)
+    return diagnosis_of(files, study(files))
+
+
+def diagnosis_of(files: RunFiles, studies: Studies) -> Diagnosis:
+    """The figures in words."""
+    s = studies
+    findings = [
+        s.start.finding(),
+        growth_finding(files, s.growth),
+        s.losses.finding() if s.losses else Finding(OVERFITTING, "Too few evaluations with a loss to say."),
+    ]
+    if s.classes is None or s.confusions is None:
+        findings.append(NOT_COUNTED)
+    else:
+        findings += [s.classes.finding(), confusions_finding(s.confusions), places_finding(s.edges, s.sizes)]
+        findings.append(s.calibration.finding() if s.calibration else Finding(CALIBRATION, "Not counted."))
+    findings.append(s.speed.finding() if s.speed else Finding(SPEED, "The log has no times."))
+    return Diagnosis(files.manifest.name, findings, recommend(studies))
+
+
+def study(files: RunFiles) -> Studies:
+    """The figures behind the words."""
+    return Studies(
+        recipe=files.recipe,
+        last_step=max((row["step"] for row in (*files.train, *files.val)), default=0),
+        start=study_start(files),
+        growth=study_growth(files),
+        losses=study_losses(files),
+        classes=study_classes(files),
+        confusions=study_confusions(files),
+        edges=study_edges(files),
+        sizes=study_sizes(files),
+        calibration=study_calibration(files),
+        speed=study_speed(files),
+    )

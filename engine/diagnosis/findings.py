@@ -1,11 +1,11 @@
 """What a diagnosis is made of. Knows nothing of how anything is found."""
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that the run's own files show; `topic` is the heading it stands under, `text` a few sentences."""
+    """One thing that a run's own files show: the heading it stands under, and a few sentences."""
 
     topic: str
     text: str
@@ -33,3 +33,7 @@ class Diagnosis:
     name: str
     findings: list[Finding] = field(default_factory=list)
     recommendations: list[Recommendation] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON can hold it."""
+        return asdict(self)

@@ -1,0 +1,127 @@
+"""python -m engine.diagnose RUN: what its curve and scores say; with --labels: labels worth a second look."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+EXAMPLES = """
+examples:
+  python -m engine.diagnose checkpoints/b2_adv
+  python -m engine.diagnose checkpoints/b2_adv --out diagnosis     with the curve as a picture, and as JSON
+  python -m engine.diagnose checkpoints/b2_adv --labels            labels worth a second look, on val
+  python -m engine.diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
+
+docs/diagnose.md says what each figure means.
+"""
+NUM_SHOWN = 50  # suspects on the page
+NUM_PRINTED = 10
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the input is wrong."""
+    parser = new_parser("diagnose", "Say what a run's own files show, and what to try next.", EXAMPLES)
+    parser.add_argument("run", type=Path, help="a run folder; with --labels also a saved ensemble")
+    parser.add_argument(
+        "overrides",
+        nargs="*",
+        metavar="key.path=value",
+        help="of --labels: where the data lies, as data.root",
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="DIR", help="a new folder to write to (of --labels: RUN/labels-<split>)"
+    )
+    parser.add_argument(
+        "--labels", action="store_true", help="instead: rank images by how suspicious labels are"
+    )
+    parser.add_argument("--split", help="of --labels (default: the recipe's data.val)")
+    return run_command(parser, diagnose, argv)
+
+
+def diagnose(arguments: argparse.Namespace) -> int:
+    """Read, print; write what was asked for."""
+    return _labels(arguments) if arguments.labels else _run(arguments)
+
+
+def _run(arguments: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from engine.diagnosis import RunFiles, diagnosis_of, study
+    from engine.reporting.diagnosis import draw_curve, print_diagnosis
+    from engine.run_folder import RunFolder, RunFolderError, write_json
+
+    if arguments.overrides or arguments.split:
+        raise RunFolderError(
+            f"{arguments.overrides[0] if arguments.overrides else '--split'}: without --labels only files "
+            "of the run are read, so this changes nothing. Leave it out, or add --labels."
+        )
+    if arguments.out:
+        _require_new(arguments.out)
+    files = RunFiles.read(RunFolder(arguments.run))
+    studies = study(files)
+    diagnosis = diagnosis_of(files, studies)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    print_diagnosis(console, diagnosis, arguments.run)
+    if arguments.out:
+        arguments.out.mkdir(parents=True)
+        write_json(arguments.out / "diagnosis.json", diagnosis.to_dict())
+        if studies.growth:
+            draw_curve(studies.growth, arguments.out / "curve.png")
+        console.print(f"written: {arguments.out}")
+    return 0
+
+
+def _labels(arguments: argparse.Namespace) -> int:
+    import torch
+    from rich.console import Console
+    from rich.markup import escape
+
+    from engine.diagnosis.label_check import LabelCheck
+    from engine.reporting.console import counted
+    from engine.reporting.suspects import write_page, write_ranking
+    from engine.run_folder import RunFolderError
+
+    ignored = [text for text in arguments.overrides if not text.startswith(("data.", "eval."))]
+    if ignored:
+        raise RunFolderError(
+            f"{ignored[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
+            "the data lies (data.root=...) and how it is predicted (eval.flip=true)."
+        )
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    check = LabelCheck(arguments.run, arguments.overrides, arguments.split, device)
+    folder = arguments.run.parent.parent if arguments.run.is_file() else arguments.run
+    out = arguments.out or folder / f"labels-{Path(check.split).name}"
+    _require_new(out)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    if check.is_trained_on:
+        console.print(
+            f"[bold]The models were trained on the labels of {escape(check.split)}[/] and may have learnt "
+            "mistakes by heart: a label that ranks low is not right for that."
+        )
+    suspicion = check.run(counted(console, "predicting"))
+    ranking = suspicion.ranking()
+    console.print(f"{len(ranking)} images of {escape(check.split)}, most suspicious labels first:")
+    for rank, suspect in enumerate(ranking[:NUM_PRINTED], 1):
+        reason = suspect.reason(check.background)
+        console.print(f"{rank:>3}  {100 * suspect.score:5.1f}  {escape(suspect.id)}  {reason}")
+    out.mkdir(parents=True)
+    write_ranking(out, ranking, check, suspicion.thresholds)
+    page = write_page(out, check.show(ranking[:NUM_SHOWN]), len(ranking), check)
+    console.print(
+        f"written: {page} (the first {min(NUM_SHOWN, len(ranking))} to look at), ranking.csv, ranking.json"
+    )
+    return 0
+
+
+def _require_new(folder: Path) -> None:
+    from engine.run_folder import RunFolderError
+
+    if folder.exists():
+        raise RunFolderError(
+            f"{folder} is there already, and nothing is overwritten. Type --out <a new folder>."
+        )
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,51 @@
+"""Whether the probabilities mean what they say: expected calibration error (Guo et al. 2017, 1706.04599).
+
+Over the labelled pixels of val, in bins of the winning probability.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engine.diagnosis.findings import Finding
+from engine.diagnosis.run_files import RunFiles
+
+TOPIC = "calibration"
+NOTABLE = 3.0  # points of calibration error
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """In points: the expected calibration error, mean confidence, and share of pixels that are right."""
+
+    error: float
+    confidence: float
+    accuracy: float
+
+    @property
+    def is_overconfident(self) -> bool:
+        return self.error >= NOTABLE and self.confidence > self.accuracy
+
+    def finding(self) -> Finding:
+        side = "over" if self.confidence > self.accuracy else "under"
+        verdict = f"The model is {side}confident" if self.error >= NOTABLE else "Probabilities can be trusted"
+        return Finding(
+            TOPIC,
+            f"{verdict}: mean confidence {self.confidence:.1f} %, right {self.accuracy:.1f} %, expected "
+            f"calibration error {self.error:.1f} points.",
+        )
+
+
+def study_calibration(files: RunFiles) -> Calibration | None:
+    """None where confidences were not counted."""
+    if files.scores is None or files.predictor not in files.scores.reliability:
+        return None
+    # (3, bins): pixels, sum of confidence, right pixels
+    num, confidence, right = files.scores.reliability[files.predictor].sum(axis=0)
+    total = num.sum()
+    if not total:
+        return None
+    error = np.abs(confidence - right).sum() / total
+    return Calibration(
+        *(100 * float(value) for value in (error, confidence.sum() / total, right.sum() / total))
+    )

@@ -1,0 +1,125 @@
+"""Runs what has been trained over a split and ranks its labels: models and data meet `suspects.py`."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import engine.data
+from engine.data import Dataset, Sample
+from engine.data.batches import scoring_batches
+from engine.diagnosis.shift import fitting_move
+from engine.diagnosis.suspects import Mask, Region, Suspect, Suspicion, find_regions
+from engine.recipe import load_recipe
+from engine.run_folder import EnsembleFolder, RunFolder, RunFolderError
+from engine.scoring.combining import Combination
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.trained import Trained, open_trained
+
+BACKGROUND = "background"
+
+
+@dataclass(frozen=True)
+class ShownSuspect:
+    """A suspect with its pixels. move: (right, down) px that would make its labels fit, if any would."""
+
+    suspect: Suspect
+    sample: Sample
+    predictions: NDArray[np.int64]  # (h, w)
+    regions: list[tuple[Region, Mask]]  # as in the suspect, highest first
+    move: tuple[int, int] | None
+
+
+class LabelCheck:
+    """Every kept checkpoint of a run, or a saved ensemble, against the labels of one split.
+
+    Args:
+        path: a run folder, a checkpoint in its top/, or the folder of a saved ensemble.
+        overrides: recipe values that say where the data lies and how it is predicted.
+        split: None means the recipe's `data.val`.
+
+    Raises:
+        RunFolderError, RecipeError, DataError: there is no such run, or its data cannot be read.
+    """
+
+    def __init__(self, path: Path, overrides: Sequence[str], split: str | None, device: torch.device):
+        self.device = device
+        self.trained = _open(path, device)
+        recipe = load_recipe(_recipe_path(path), overrides)
+        self.split = split or recipe.data.val
+        self.is_trained_on = self.split == recipe.data.train
+        self.dataset: Dataset = engine.data.open_split(recipe.data, self.split)
+        if tuple(self.dataset.class_names) != self.trained.class_names:
+            raise RunFolderError(
+                f"{path} was trained on the classes {', '.join(self.trained.class_names)}, but the data has "
+                f"{', '.join(self.dataset.class_names)}. Use the data of the run."
+            )
+        self.workers = recipe.data.workers
+        self._predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
+
+    @property
+    def background(self) -> int | None:
+        """The label id of the class called background."""
+        names = self.trained.class_names
+        return names.index(BACKGROUND) if BACKGROUND in names else None
+
+    def run(self, progress: Callable[[int, int], None]) -> Suspicion:
+        """Every image once; `progress` is called with (images done, all images)."""
+        suspicion = Suspicion(len(self.trained.class_names), self.dataset.ignore_index)
+        done = 0
+        for batch in scoring_batches(self.dataset, self.device, workers=self.workers):
+            probabilities = self._predict(batch.images)
+            labels = batch.labels.cpu().numpy().astype(np.uint8)
+            for id, of_image, its_labels in zip(batch.ids, probabilities, labels, strict=True):
+                suspicion.add(id, of_image, its_labels)
+            done += len(batch.ids)
+            progress(done, len(self.dataset))
+        return suspicion
+
+    def show(self, suspects: Sequence[Suspect]) -> Iterator[ShownSuspect]:
+        """Their pixels, predicted again: nothing of the size of an image is kept in between."""
+        rows = {id: row for row, id in enumerate(self.dataset.ids)}
+        for suspect in suspects:
+            sample = self.dataset[rows[suspect.id]]
+            labels = sample.labels.numpy().astype(np.uint8)
+            probabilities = self._predict(sample.image[None].to(self.device))[0]  # (C, h, w)
+            predictions = probabilities.argmax(axis=0)
+            masks = {
+                (region.label, region.prediction, region.box): mask
+                for region, mask in find_regions(probabilities, labels, self.dataset.ignore_index)
+            }
+            found = [
+                (region, masks[region.label, region.prediction, region.box])
+                for _, region in suspect.regions
+                if (region.label, region.prediction, region.box) in masks
+            ]
+            move = fitting_move(labels, predictions, self.dataset.ignore_index)
+            yield ShownSuspect(suspect, sample, predictions, found, move)
+
+    def _predict(self, images: torch.Tensor) -> NDArray[np.float32]:
+        """(B, 3, h, w) uint8 -> (B, C, h, w)"""
+        models = self.trained.members.values()
+        outputs = [self._predictor(model, images) for model in models]
+        return self.trained.combination(outputs).float().cpu().numpy()
+
+
+def _open(path: Path, device: torch.device) -> Trained:
+    """As `open_trained`, but all that a run has kept, with their mean probability."""
+    if (path / "combination.json").is_file() or path.is_file():
+        return open_trained(path, device)
+    best = open_trained(path, device)
+    steps = [member.step for member in RunFolder(path).read_manifest().members]
+    members = {}
+    for step in steps:
+        members |= open_trained(path, device, step).members
+    return replace(best, members=members, combination=Combination.mean(len(members)))
+
+
+def _recipe_path(path: Path) -> Path:
+    if (path / "combination.json").is_file():
+        return path / EnsembleFolder(path).read_manifest().members[0].recipe
+    return RunFolder(path.parent.parent if path.is_file() else path).recipe

@@ -1,0 +1,146 @@
+"""Suspicious labels for people and for labelling tools: a page to look at, and the ranking as CSV and JSON.
+
+Knows nothing of how they were found.
+"""
+
+import base64
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+from scipy import ndimage
+
+from engine.diagnosis.label_check import LabelCheck, ShownSuspect
+from engine.diagnosis.suspects import Region, Suspect
+from engine.reporting.pictures import WRONG, Pixels, fitted, overlay
+from engine.run_folder import write_json, write_text, written_in_place
+
+TEMPLATES = Path(__file__).parent / "templates"
+PANEL_PX = 400
+MAX_ENLARGED = 3
+WEBP_QUALITY = 80
+MAX_REGIONS = 4  # that are listed of an image on the page
+COLUMNS = (
+    "rank", "id", "image_score", "region_score", "why", "label", "prediction",
+    "left", "top", "right", "bottom", "num_pixels", "confidence", "label_confidence",
+)  # fmt: skip
+
+
+def write_ranking(
+    folder: Path, ranking: Sequence[Suspect], check: LabelCheck, thresholds: np.ndarray
+) -> None:
+    """ranking.csv, a row for each region, and ranking.json, every image with what it was judged by."""
+    names, background = check.trained.class_names, check.background
+    images = [
+        {
+            "rank": rank,
+            "id": suspect.id,
+            "score": suspect.score,
+            "regions": [
+                {"score": score, **_region(region, names, background)} for score, region in suspect.regions
+            ],
+        }
+        for rank, suspect in enumerate(ranking, 1)
+    ]
+    content = {
+        "split": check.split,
+        "trained_on_it": check.is_trained_on,
+        "members": list(check.trained.members),
+        "thresholds": dict(zip(names, thresholds.tolist(), strict=True)),
+        "images": images,
+    }
+    write_json(folder / "ranking.json", content)
+    with written_in_place(folder / "ranking.csv") as temporary, temporary.open("w", newline="") as file:
+        table = csv.DictWriter(file, COLUMNS)
+        table.writeheader()
+        for image in images:
+            whole = {"rank": image["rank"], "id": image["id"], "image_score": f"{image['score']:.5f}"}
+            for region in image["regions"]:
+                box = dict(zip(("left", "top", "right", "bottom"), region.pop("box"), strict=True))
+                table.writerow(whole | {"region_score": f"{region.pop('score'):.5f}"} | box | region)
+
+
+def write_page(folder: Path, shown: Iterable[ShownSuspect], num_images: int, check: LabelCheck) -> Path:
+    """index.html, which needs no other file; gives its path."""
+    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
+    page = environment.get_template("suspects.html").render(
+        name=check.trained.name,
+        split=check.split,
+        trained_on_it=check.is_trained_on,
+        num_members=len(check.trained.members),
+        num_images=num_images,
+        classes=list(zip(check.trained.class_names, check.trained.palette, strict=True)),
+        suspects=[_entry(rank, one, check) for rank, one in enumerate(shown, 1)],
+    )
+    write_text(folder / "index.html", page)
+    return folder / "index.html"
+
+
+def _entry(rank: int, shown: ShownSuspect, check: LabelCheck) -> dict[str, Any]:
+    """One image as the page shows it."""
+    names, background = check.trained.class_names, check.background
+    labels, predictions = shown.sample.labels, torch.from_numpy(shown.predictions)
+    palette, ignore_index = check.trained.palette, check.dataset.ignore_index
+    views = {
+        "image": shown.sample.image.permute(1, 2, 0).numpy(),
+        "label": overlay(shown.sample.image, labels, palette, ignore_index),
+        "prediction": overlay(shown.sample.image, predictions, palette, ignore_index),
+    }
+    masks = [mask for _, mask in shown.regions[:MAX_REGIONS]]
+    height, width = labels.shape
+    box_px = min(PANEL_PX, MAX_ENLARGED * max(height, width))
+    panels = {name: fitted(_outlined(pixels, masks), box_px, box_px) for name, pixels in views.items()}
+    return {
+        "rank": rank,
+        "id": shown.suspect.id,
+        "score": f"{100 * shown.suspect.score:.1f}",
+        "why": why(shown, background),
+        "views": {name: (_data_uri(panel), panel.width, panel.height) for name, panel in panels.items()},
+        "regions": [_region(region, names, background) for region, _ in shown.regions[:MAX_REGIONS]],
+    }
+
+
+def why(shown: ShownSuspect, background: int | None) -> str:
+    """What is probably wrong with the labels of an image."""
+    if shown.move is None:
+        return shown.suspect.reason(background)
+    right, down = shown.move
+    ways = [
+        f"{abs(n)} px {way}"
+        for n, way in ((right, "right" if right > 0 else "left"), (down, "down" if down > 0 else "up"))
+        if n
+    ]
+    return f"shifted mask: the label fits when moved {' and '.join(ways)}"
+
+
+def _region(region: Region, names: Sequence[str], background: int | None) -> dict[str, Any]:
+    return {
+        "why": region.kind(background),
+        "label": names[region.label],
+        "prediction": names[region.prediction],
+        "box": list(region.box),
+        "num_pixels": region.num_pixels,
+        "confidence": round(region.confidence, 4),
+        "label_confidence": round(region.label_confidence, 4),
+    }
+
+
+def _outlined(pixels: Pixels, masks: Sequence[np.ndarray]) -> Pixels:
+    """The outlines of (h, w) masks drawn into (h, w, 3) pixels, thick enough to be seen."""
+    outlined = pixels.copy()
+    thickness_px = max(1, round(max(pixels.shape) / PANEL_PX))
+    for mask in masks:
+        outlined[mask & ~ndimage.binary_erosion(mask, iterations=thickness_px)] = WRONG
+    return outlined
+
+
+def _data_uri(image: Image.Image) -> str:
+    file = io.BytesIO()
+    image.save(file, "WEBP", quality=WEBP_QUALITY)
+    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()
