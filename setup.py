@@ -18,7 +18,7 @@ setup(
     license_expression="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["engine", "engine.*", "models", "models.*", "losses", "losses.*"]),
-    package_data={"engine.reporting.report": ["templates/*"]},
+    package_data={"engine.reporting": ["templates/*"], "engine.reporting.report": ["templates/*"]},
     entry_points={"console_scripts": ["trident = engine.command:main"]},
     install_requires=[
         "torch>=2.11",

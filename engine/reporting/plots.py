@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 INK, LINE = "#1d2330", "#d5dae3"  # text, and the rules of the grid
 SERIES = ("#2457c5", "#c2570c", "#0f8a5f", "#8a3fc0", "#b3261e", "#0b7f95", "#8a6d00", "#c02f7a")
-CSS_VARIABLES = {INK: "--ink", LINE: "--rule"} | {
+CSS_VARIABLES = {INK: "--ink", LINE: "--line"} | {
     colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)
 }
 
@@ -32,6 +32,8 @@ STYLE = {
     "font.family": "sans-serif",
     "font.size": 8.5,
     "text.color": INK,
+    "axes.titlesize": 10,
+    "axes.titlelocation": "left",
     "axes.labelcolor": INK,
     "axes.edgecolor": LINE,
     "axes.spines.top": False,
@@ -47,6 +49,8 @@ STYLE = {
     "ytick.labelcolor": INK,
     "xtick.major.size": 0,
     "ytick.major.size": 0,
+    "legend.frameon": False,
+    "legend.fontsize": 8,
 }
 WIDTH_IN, HEIGHT_IN = 4.6, 2.3
 MOST_POINTS = 400  # of a line: about one a pixel
@@ -114,8 +118,7 @@ def reliability_diagram(counts: NDArray[np.float64]) -> str:
         below.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
         figure.align_ylabels()
 
-    svg, _ = _drawn((WIDTH_IN, 3.6), draw)
-    return svg
+    return svg((WIDTH_IN, 3.6), draw)
 
 
 def _quantities(logs: Sequence[Sequence[Row]]) -> dict[tuple[str, str], str]:
@@ -141,8 +144,11 @@ def _points(rows: Sequence[Row], split: str, key: str) -> Points:
 def _curves(
     lines: Mapping[str, Points], kept: Mapping[str, set[int]], is_noisy: bool, from_zero: bool
 ) -> Curves:
+    drawn: list[Axes] = []
+
     def draw(figure: Figure) -> None:
         axes = figure.subplots()
+        drawn.append(axes)
         for place, (name, points) in enumerate(lines.items()):
             _draw_line(axes, points, SERIES[place % len(SERIES)], kept[name], is_noisy)
         if from_zero:
@@ -152,11 +158,11 @@ def _curves(
         axes.yaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.02)
 
-    svg, figure = _drawn((WIDTH_IN, HEIGHT_IN), draw)
-    [axes] = figure.axes
+    text = svg((WIDTH_IN, HEIGHT_IN), draw)
+    [axes] = drawn
     box = axes.get_position()
     frame = (box.x0, 1 - box.y1, box.x1, 1 - box.y0)
-    return Curves(svg, lines, frame, (*axes.get_xlim(), *axes.get_ylim()))
+    return Curves(text, lines, frame, (*axes.get_xlim(), *axes.get_ylim()))
 
 
 def _draw_line(axes: Axes, points: Points, colour: str, kept: set[int], is_noisy: bool) -> None:
@@ -180,8 +186,8 @@ def _moving_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]
     return np.array([np.nanmean(window) if not np.isnan(window).all() else np.nan for window in windows])
 
 
-def _drawn(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> tuple[str, Figure]:
-    """One plot as an <svg> element whose colours are CSS variables, and the figure that it is of."""
+def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
+    """One plot as an <svg> element whose colours are CSS variables."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=size_in, layout="constrained")
         draw(figure)
@@ -195,4 +201,4 @@ def _drawn(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> tupl
     text = re.sub(r'(id="|#)(?=[mp][0-9a-f]{10})', rf"\g<1>{own}", text)
     for colour, variable in CSS_VARIABLES.items():
         text = text.replace(colour, f"var({variable}, {colour})")
-    return text, figure
+    return text

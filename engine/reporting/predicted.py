@@ -15,7 +15,7 @@ from engine.scoring.predictor import Predictor
 def predict_pictures(
     model: nn.Module, dataset: Dataset, indices: Sequence[int], predictor: Predictor, device: torch.device
 ) -> list[Picture]:
-    """Samples of a set, without skipped ones, and the model's predictions at original size, on the CPU."""
+    """Samples of a set, without skipped ones, and the model's predictions as they are scored, on the CPU."""
     was_training = model.training
     model.eval()
     pictures = []
@@ -24,8 +24,8 @@ def predict_pictures(
         if isinstance(sample, DataError):
             note_or_raise(dataset, index, sample)
             continue
-        confidence, prediction = predictor(model, sample.image[None].to(device)).max(dim=1)  # (1, h, w)
-        parts = (sample.image, sample.labels, prediction[0], confidence[0])
+        confidence, prediction = predictor(model, sample.image[None].to(device)).max(dim=1)  # (1, H, W)
+        parts = (predictor.scored(sample.image), predictor.scored(sample.labels), prediction[0], confidence[0])
         pictures.append(Picture(sample.id, *(part.cpu() for part in parts)))
     model.train(was_training)
     return pictures

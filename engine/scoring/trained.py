@@ -3,6 +3,7 @@
 Knows nothing of how it predicts; see `predictor.py`.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,18 +46,23 @@ class Trained:
     weights: list[dict[str, object] | None]
 
 
-def open_trained(path: Path, device: torch.device, step: int | None = None) -> Trained:
+def open_trained(
+    path: Path, device: torch.device, step: int | None = None, overrides: Sequence[str] = ()
+) -> Trained:
     """A run folder (its best checkpoint, or that of `step`), a file of its top/, or an ensemble's folder.
+
+    Args:
+        overrides: of the recipe's data and evaluation, such as "eval.flip=true".
 
     Raises:
         RunFolderError: there is none of these, or its files are missing, altered or of other classes.
     """
     if (path / "combination.json").is_file():
-        return _open_ensemble(EnsembleFolder(path), device)
+        return _open_ensemble(EnsembleFolder(path), device, overrides)
     run = RunFolder(path.parent.parent if path.is_file() else path)
     manifest = run.read_manifest()
     member = _choose(run, manifest, path if path.is_file() else None, step)
-    recipe = load_recipe(run.recipe)
+    recipe = load_recipe(run.recipe, overrides)
     model = load_weights(run.path / member.file, member.sha256, recipe, manifest.class_names, device)
     return Trained(
         name=f"{manifest.name} step {member.step}",
@@ -108,9 +114,9 @@ def _choose(run: RunFolder, manifest: Manifest, file: Path | None, step: int | N
     return found[0]
 
 
-def _open_ensemble(folder: EnsembleFolder, device: torch.device) -> Trained:
+def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequence[str]) -> Trained:
     manifest = folder.read_manifest()
-    recipes = [load_recipe(folder.path / member.recipe) for member in manifest.members]
+    recipes = [load_recipe(folder.path / member.recipe, overrides) for member in manifest.members]
     return Trained(
         name=manifest.name,
         members={
