@@ -18,7 +18,11 @@ setup(
     license_expression="Apache-2.0",
     python_requires=">=3.11",
     packages=find_packages(include=["engine", "engine.*", "models", "models.*", "losses", "losses.*"]),
-    package_data={"engine.reporting": ["templates/*"], "engine.comparison": ["*.html"]},
+    package_data={
+        "engine.comparison": ["*.html"],
+        "engine.reporting": ["templates/*"],
+        "engine.reporting.report": ["templates/*"],
+    },
     entry_points={"console_scripts": ["trident = engine.command:main"]},
     install_requires=[
         "torch>=2.11",

@@ -17,14 +17,15 @@ COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "evaluate": "score a run or an ensemble under one protocol or several, and say how",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
-    "lr_find": "try a range of learning rates on a recipe and suggest one",
-    "compare": "train recipes with several seeds each, and say which is better and how sure that is",
     "predict": "label maps, overlays and probabilities of images",
+    "compare": "train recipes with several seeds each, and say which is better and how sure that is",
+    "report": "write one page about runs, side by side and each in depth",
+    "diagnose": "say what a run's curve and scores show, or which labels are suspicious",
+    "lr_find": "try a range of learning rates on a recipe and suggest one",
     "prepare": "download a public data set, or pack data into one file",
     "doctor": "check images and masks, say what is wrong and mend it",
-    "diagnose": "say what a run's curve and scores show, or which labels are suspicious",
-    "benchmark": "measure our speed and memory beside those of other libraries",
     "export": "write the weights of a run for other libraries",
+    "benchmark": "measure our speed and memory beside those of other libraries",
 }
 
 

@@ -59,7 +59,10 @@ class DataIdentity(BaseModel):
 
 
 class Manifest(BaseModel):
-    """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id."""
+    """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
+
+    `environment` is what the training was started on, name -> text (engine/training/environment.py).
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -71,6 +74,7 @@ class Manifest(BaseModel):
     metric: str
     weights: dict | None = None
     num_parameters: int
+    environment: dict[str, str] = {}
     finished: bool = False
     members: list[Member] = []
 

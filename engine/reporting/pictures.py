@@ -32,12 +32,14 @@ class Picture:
     """One image and what was made of it.
 
     image: (3, h, w) uint8, RGB. labels: (h, w) class ids and `ignore_index`. prediction: (h, w) class ids.
+    confidence: (h, w) float, the probability of the predicted class, where it is known.
     """
 
     id: str
     image: Tensor
     labels: Tensor
     prediction: Tensor
+    confidence: Tensor | None = None
 
 
 def colourise(labels: Tensor, palette: Palette, ignore_index: int) -> Pixels:

@@ -1,23 +1,26 @@
-"""Plots of a run as SVG text that takes its colours from the page around it. Knows no files.
+"""Plots of runs as SVG text that takes its colours from the page around it. Knows no files.
 
 matplotlib's object API only: no window, no global state. Text stays text, and each colour below becomes a CSS
 variable, so one plot serves a light and a dark page; alone, it is drawn in the colours below.
 """
 
+import hashlib
 import io
-import itertools
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 INK, LINE = "#1d2330", "#d5dae3"  # text, and the rules of the grid
-SERIES = ("#2457c5", "#c2570c", "#0f8a5f", "#8a3fc0", "#b3261e")
+SERIES = ("#2457c5", "#c2570c", "#0f8a5f", "#8a3fc0", "#b3261e", "#0b7f95", "#8a6d00", "#c02f7a")
 CSS_VARIABLES = {INK: "--ink", LINE: "--line"} | {
     colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)
 }
@@ -27,7 +30,7 @@ STYLE = {
     "svg.hashsalt": "trident",  # equal plots give equal bytes
     "text.parse_math": False,  # a class name may hold a $
     "font.family": "sans-serif",
-    "font.size": 9,
+    "font.size": 8.5,
     "text.color": INK,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -35,6 +38,7 @@ STYLE = {
     "axes.edgecolor": LINE,
     "axes.spines.top": False,
     "axes.spines.right": False,
+    "axes.spines.left": False,
     "axes.grid": True,
     "axes.axisbelow": True,
     "grid.color": LINE,
@@ -48,99 +52,138 @@ STYLE = {
     "legend.frameon": False,
     "legend.fontsize": 8,
 }
-CURVE_IN = (4.4, 2.4)
-CLASS_IN, BAR_SHARE = 0.28, 0.78  # height of a class among the bars, and how much of it the bars fill
+WIDTH_IN, HEIGHT_IN = 4.6, 2.3
+MOST_POINTS = 400  # of a line: about one a pixel
+SMOOTHED_FROM = 20  # points of a training loss; a shorter line is drawn as it is
+TITLES = {("val", "mIoU"): "mIoU on val", ("val", "loss"): "Loss on val", ("train", "loss"): "Training loss"}
 
 Row = Mapping[str, Any]  # one line of log.jsonl
-Shares = Mapping[str, float | None]  # 0..1 by class, None where absent
+Points = list[tuple[int, float]]  # (step, value); NaN where the log has null
 
 
-def training_curves(rows: Sequence[Row], kept_steps: Sequence[int]) -> dict[str, str]:
-    """The curves of a run as SVG by title; one is left out where the log has nothing for it.
+@dataclass(frozen=True)
+class Curves:
+    """One quantity of several runs over the steps.
+
+    lines: run -> points. frame: left, top, right, bottom of the axes, as shares of the picture.
+    limits: of the axes: least and greatest step, least and greatest value.
+    """
+
+    svg: str
+    lines: Mapping[str, Points]
+    frame: tuple[float, float, float, float]
+    limits: tuple[float, float, float, float]
+
+
+def training_curves(runs: Mapping[str, tuple[Sequence[Row], Sequence[int]]]) -> dict[str, Curves]:
+    """What the logs hold, by title, each run in the colour of its place; what no log has is left out.
 
     Args:
-        rows: of log.jsonl, in order.
-        kept_steps: steps of the members, marked on the mIoU curve.
+        runs: name -> rows of its log.jsonl, in order, and the steps of its members, marked on the mIoU curve.
     """
-    train = [row for row in rows if row["split"] == "train"]
-    val = [row for row in rows if row["split"] == "val"]
-    keys = list(dict.fromkeys(key for row in train for key in row))
-    lines = {
-        "Training loss": [key for key in keys if key == "loss" or key.startswith("decode.loss_")],
-        "Learning rate": [key for key in ("lr", "base_lr") if key in keys],
-        "Adversarial losses": [key for key in keys if key.startswith("adv/") and key.endswith("_loss")],
-    }
-    curves = (
-        {"mIoU on val": svg(CURVE_IN, lambda figure: _scores(figure.subplots(), val, kept_steps))}
-        if val
-        else {}
-    )
-    return curves | {
-        title: svg(CURVE_IN, lambda figure, names=names: _lines(figure.subplots(), train, names))
-        for title, names in lines.items()
-        if names
-    }
+    curves = {}
+    for (split, key), title in _quantities([rows for rows, _ in runs.values()]).items():
+        lines = {name: _points(rows, split, key) for name, (rows, _) in runs.items()}
+        kept = {name: set(steps) if key == "mIoU" else set() for name, (_, steps) in runs.items()}
+        if any(lines.values()):
+            is_noisy = split == "train" and key != "lr"
+            curves[title] = _curves(lines, kept, is_noisy, from_zero=key == "mIoU")
+    return curves
 
 
-def class_bars(series: Mapping[str, Shares]) -> str:
-    """IoU by class as horizontal bars, as SVG: best class of the first series on top, absent classes below.
+def reliability_diagram(counts: NDArray[np.float64]) -> str:
+    """How often pixels are right, by how sure the model is of them, over how many such pixels there are.
 
     Args:
-        series: by name, such as the ensemble and its best member; all over the same classes.
+        counts: (3, bins): pixels, sum of confidence, right pixels, as scores.h5 has them.
     """
-    first = next(iter(series.values()))
-    names = sorted(first, key=lambda name: -1.0 if first[name] is None else first[name], reverse=True)
-    size_in = (CURVE_IN[0], CLASS_IN * len(names) + 0.8)
-    return svg(size_in, lambda figure: _bars(figure.subplots(), series, names))
+    pixels, confidence, right = counts
+    seen = pixels > 0
+    edges = np.linspace(0, 1, len(pixels) + 1)
+
+    def draw(figure: Figure) -> None:
+        above, below = figure.subplots(2, 1, sharex=True, height_ratios=[3.2, 1])
+        width = edges[1] - edges[0]
+        style = {"width": width * 0.86, "color": SERIES[0], "align": "center"}
+        centres = (edges[:-1] + edges[1:]) / 2
+        above.bar(centres[seen], right[seen] / pixels[seen], alpha=0.35, **style)
+        above.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+        above.plot(
+            confidence[seen] / pixels[seen], right[seen] / pixels[seen], ".-", color=SERIES[0], linewidth=1.4
+        )
+        above.set(xlim=(0, 1), ylim=(0, 1), ylabel="right")
+        below.bar(centres, pixels / max(1.0, pixels.sum()), **style)
+        below.set(xlabel="confidence", ylabel="pixels")
+        below.yaxis.set_major_locator(MaxNLocator(2))
+        below.yaxis.set_major_formatter(lambda share, _: f"{share:.0%}")
+        figure.align_ylabels()
+
+    return svg((WIDTH_IN, 3.6), draw)
 
 
-def _scores(axes: Axes, rows: Sequence[Row], kept_steps: Sequence[int]) -> None:
-    steps, values = _points(rows, "mIoU")
-    axes.plot(steps, values, color=SERIES[0], marker=".", linewidth=1.4, label="mIoU")
-    kept = [(step, value) for step, value in zip(steps, values, strict=True) if step in set(kept_steps)]
-    if kept:
-        style = {"marker": "*", "s": 90, "color": SERIES[1], "linewidths": 0, "zorder": 3}
-        axes.scatter(*zip(*kept, strict=True), label="kept", **style)
-    axes.set_ylim(bottom=0)
-    _over_steps(axes)
-    axes.legend(loc="lower right")
+def _quantities(logs: Sequence[Sequence[Row]]) -> dict[tuple[str, str], str]:
+    """(split, key) of all that is drawn, in the order of the page, with its title."""
+    keys = dict.fromkeys(key for rows in logs for row in rows for key in row if row["split"] == "train")
+    terms = {("train", key): key.removeprefix("decode.") for key in keys if key.startswith("decode.loss_")}
+    adversarial = {("train", key): key for key in keys if key.startswith("adv/") and key.endswith("_loss")}
+    terms = terms if len(terms) > 1 else {}  # a single term is the loss itself
+    return TITLES | terms | {("train", "lr"): "Learning rate"} | adversarial
 
 
-def _lines(axes: Axes, rows: Sequence[Row], names: Sequence[str]) -> None:
-    for name, colour in zip(names, itertools.cycle(SERIES)):
-        steps, values = _points(rows, name)
-        axes.plot(steps, values, color=colour, linewidth=1.2, label=name.removeprefix("decode."))
-    _over_steps(axes)
-    axes.legend(loc="best")
+def _points(rows: Sequence[Row], split: str, key: str) -> Points:
+    """Of the rows that have the key, thinned evenly where there are more than can be seen."""
+    found = [
+        (row["step"], math.nan if row[key] is None else float(row[key]))
+        for row in rows
+        if row["split"] == split and key in row
+    ]
+    stride = -(-len(found) // MOST_POINTS) or 1
+    return found[::-1][::stride][::-1]  # the last one stays
 
 
-def _bars(axes: Axes, series: Mapping[str, Shares], names: Sequence[str]) -> None:
-    thickness = BAR_SHARE / len(series)
-    for number, (label, shares) in enumerate(series.items()):
-        tops = [place - BAR_SHARE / 2 + number * thickness for place in range(len(names))]
-        widths = [shares[name] or 0.0 for name in names]
-        axes.barh(tops, widths, thickness, align="edge", color=SERIES[number], label=label)
-    for place, name in enumerate(names):
-        if all(shares[name] is None for shares in series.values()):
-            axes.text(0.01, place, "absent", va="center", fontsize=8, style="italic")
-    axes.set_yticks(range(len(names)), names)
-    axes.set_ylim(len(names) - 0.5, -0.5)  # the first name on top
-    axes.set_xlim(0, 1)
-    axes.grid(visible=False, axis="y")
-    axes.set_xlabel("IoU")
-    axes.figure.legend(loc="outside upper right", ncols=len(series))
+def _curves(
+    lines: Mapping[str, Points], kept: Mapping[str, set[int]], is_noisy: bool, from_zero: bool
+) -> Curves:
+    drawn: list[Axes] = []
+
+    def draw(figure: Figure) -> None:
+        axes = figure.subplots()
+        drawn.append(axes)
+        for place, (name, points) in enumerate(lines.items()):
+            _draw_line(axes, points, SERIES[place % len(SERIES)], kept[name], is_noisy)
+        if from_zero:
+            axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_formatter(EngFormatter(sep=""))
+        axes.xaxis.set_major_locator(MaxNLocator(7, steps=[1, 2, 2.5, 5, 10], integer=True))
+        axes.yaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(x=0.02)
+
+    text = svg((WIDTH_IN, HEIGHT_IN), draw)
+    [axes] = drawn
+    box = axes.get_position()
+    frame = (box.x0, 1 - box.y1, box.x1, 1 - box.y0)
+    return Curves(text, lines, frame, (*axes.get_xlim(), *axes.get_ylim()))
 
 
-def _points(rows: Sequence[Row], key: str) -> tuple[list[int], list[float]]:
-    """Steps and values of the rows that have the key; a value of null leaves a gap."""
-    found = [(row["step"], row[key]) for row in rows if key in row]
-    return [step for step, _ in found], [math.nan if value is None else value for _, value in found]
+def _draw_line(axes: Axes, points: Points, colour: str, kept: set[int], is_noisy: bool) -> None:
+    """The values; of a long noisy line faint, below their moving mean."""
+    if not points:
+        return
+    steps, values = np.array(points).T
+    is_smoothed = is_noisy and len(steps) > SMOOTHED_FROM
+    style = {"linewidth": 0.9, "alpha": 0.3} if is_smoothed else {"linewidth": 1.5}
+    axes.plot(steps, values, color=colour, **style)
+    if is_smoothed:
+        axes.plot(steps, _moving_mean(values, len(values) // 20), color=colour, linewidth=1.5)
+    marked = [point for point in points if point[0] in kept]
+    if marked:
+        axes.scatter(*zip(*marked, strict=True), s=22, color=colour, linewidths=0, zorder=3)
 
 
-def _over_steps(axes: Axes) -> None:
-    axes.set_xlabel("step")
-    axes.xaxis.set_major_formatter(EngFormatter(sep=""))
-    axes.xaxis.set_major_locator(MaxNLocator(6, steps=[1, 2, 5, 10], integer=True))
+def _moving_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:
+    """Over the values up to `reach` places away, fewer at the ends; NaN is left out."""
+    windows = (values[max(0, i - reach) : i + reach + 1] for i in range(len(values)))
+    return np.array([np.nanmean(window) if not np.isnan(window).all() else np.nan for window in windows])
 
 
 def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
@@ -154,6 +197,8 @@ def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]  # an element inside a page has no XML declaration
     text = re.sub(r' id="[\w.]+_\d+"', "", text)  # figure_1, axes_1: they would stand twice in a page
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]  # what is left is referred to by the plot itself
+    text = re.sub(r'(id="|#)(?=[mp][0-9a-f]{10})', rf"\g<1>{own}", text)
     for colour, variable in CSS_VARIABLES.items():
         text = text.replace(colour, f"var({variable}, {colour})")
     return text

@@ -12,8 +12,9 @@ from engine.data.skipping import skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images
-from engine.reporting.html import write_report
 from engine.reporting.pictures import sheet
+from engine.reporting.predicted import predict_pictures
+from engine.reporting.report import open_gallery, read_runs, write_report
 from engine.reporting.tensorboard import write_hparams
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
@@ -21,11 +22,12 @@ from engine.scoring.predictor import Predictor
 from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
+from engine.training.environment import environment
 from engine.training.fit import Plan, fit
 from engine.training.guards import RunError
 from engine.training.interrupt import StopSignal
 from engine.training.session import Session, build_session
-from engine.training.validation import predict_pictures, spread
+from engine.training.validation import spread
 from engine.training.watch import open_journal
 
 
@@ -112,6 +114,7 @@ def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
         metric=session.recipe.keep.metric,
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
+        environment=environment(session.process),
     )
     if session.process.is_main:
         run.create()
@@ -199,7 +202,9 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
     if pictures:
         sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)
-    write_report(run, pictures, val.palette, val.ignore_index)
+    contents = read_runs([run])
+    gallery = open_gallery(contents[0], recipe.log.images // 2, device)
+    write_report(contents, run.report, {run.path: gallery})
     console.print(scores_table(scores, val.class_names))
     console.print(facts_below(next(iter(scores.values())), skipped_ids(val)))
     if not recipe.data.select:

@@ -2,15 +2,13 @@
 
 import math
 
-import torch
 from torch import nn
 
 from engine.data.batches import scoring_batches
-from engine.data.reading import read_or_error
-from engine.data.sample import DataError, Dataset
-from engine.data.skipping import note_or_raise
+from engine.data.sample import Dataset
 from engine.reporting.journal import Evaluation, Journal
 from engine.reporting.pictures import Picture
+from engine.reporting.predicted import predict_pictures
 from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
 from engine.scoring.precision_recall import PrecisionRecall
@@ -89,25 +87,6 @@ class Validation:
         return predict_pictures(
             model, self.dataset, self.picture_indices, self.predictor, self.process.device
         )
-
-
-def predict_pictures(
-    model: nn.Module, dataset: Dataset, indices: list[int], predictor: Predictor, device: torch.device
-) -> list[Picture]:
-    """Samples of a set, without skipped ones, and the model's predictions at original size, on the CPU."""
-    was_training = model.training
-    model.eval()
-    pictures = []
-    for index in indices:
-        sample = read_or_error(dataset, index)
-        if isinstance(sample, DataError):
-            note_or_raise(dataset, index, sample)
-            continue
-        prediction = predictor(model, sample.image[None].to(device)).argmax(dim=1)[0]  # (H, W)
-        image, labels = (predictor.scored(x).cpu() for x in (sample.image, sample.labels))
-        pictures.append(Picture(sample.id, image, labels, prediction.cpu()))
-    model.train(was_training)
-    return pictures
 
 
 def spread(count: int, total: int) -> list[int]:

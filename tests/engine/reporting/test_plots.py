@@ -1,11 +1,13 @@
 """Plots by what stands in the SVG: it parses, names what it shows, and takes its colours from the page."""
 
+import math
 import re
 import xml.etree.ElementTree as ElementTree
 
+import numpy as np
 import pytest
 
-from engine.reporting.plots import CSS_VARIABLES, class_bars, training_curves
+from engine.reporting.plots import CSS_VARIABLES, MOST_POINTS, reliability_diagram, training_curves
 
 SVG = "{http://www.w3.org/2000/svg}"
 
@@ -19,6 +21,7 @@ def val(step: int, score: float | None) -> dict:
 
 
 ROWS = [train(10), train(20), val(20, 0.25), train(30), val(30, 0.5), train(40), val(40, 0.4)]
+COUNTS = np.array([[0.0, 40, 60], [0, 20, 54], [0, 30, 60]])  # pixels, sum of confidence, right pixels
 
 
 def words(svg: str) -> list[str]:
@@ -32,75 +35,90 @@ def marks(svg: str, variable: str) -> int:
     return sum(f"fill: var({variable}," in use.get("style", "") for use in uses)
 
 
+def curves(*logs: list[dict], kept: tuple[int, ...] = ()) -> dict:
+    return training_curves({f"run {place}": (rows, kept) for place, rows in enumerate(logs)})
+
+
 def test_a_log_gives_the_curves_that_it_holds() -> None:
-    assert list(training_curves(ROWS, [30])) == ["mIoU on val", "Training loss", "Learning rate"]
+    assert list(curves(ROWS)) == ["mIoU on val", "Loss on val", "Training loss", "Learning rate"]
     adversarial = [*ROWS, train(50, **{"adv/g_loss": 0.1, "adv/d_loss": 1.0, "adv/weight": 0.01})]
-    curve = words(training_curves(adversarial, [])["Adversarial losses"])
-    assert {"adv/g_loss", "adv/d_loss"} <= set(curve) and "adv/weight" not in curve
+    assert set(curves(adversarial)) - set(curves(ROWS)) == {"adv/g_loss", "adv/d_loss"}
 
 
 def test_no_log_gives_no_curves() -> None:
-    assert training_curves([], [10]) == {}
-    assert list(training_curves([train(1)], [])) == ["Training loss", "Learning rate"]
-    assert list(training_curves([val(1, 0.5)], [])) == ["mIoU on val"]
+    assert curves([]) == {}
+    assert list(curves([train(1)])) == ["Training loss", "Learning rate"]
+    assert list(curves([val(1, 0.5)])) == ["mIoU on val", "Loss on val"]
 
 
-def test_each_term_of_the_loss_has_a_line() -> None:
-    rows = [
-        train(10, **{"decode.loss_ce": 1.0, "decode.acc_seg": 50.0}),
-        train(20, **{"decode.loss_ce": 0.5}),
-    ]
-    loss = words(training_curves(rows, [])["Training loss"])
-    assert {"loss", "loss_ce", "step"} <= set(loss) and "acc_seg" not in loss
+def test_each_of_several_terms_of_the_loss_has_a_curve() -> None:
+    one = train(10, **{"decode.loss_ce": 1.0, "decode.acc_seg": 50.0})
+    assert "loss_ce" not in curves([one])  # it is the loss itself
+    both = curves([one, train(20, **{"decode.loss_ce": 0.5, "decode.loss_dice": 0.75})])
+    assert both["loss_ce"].lines == {"run 0": [(10, 1.0), (20, 0.5)]}
+    assert both["loss_dice"].lines == {"run 0": [(20, 0.75)]}
+    assert "acc_seg" not in both
 
 
-@pytest.mark.parametrize(("kept", "stars"), [([], 0), ([30], 2), ([20, 30, 40], 4), ([999], 0)])
-def test_kept_members_are_marked(kept: list[int], stars: int) -> None:
-    svg = training_curves(ROWS, kept)["mIoU on val"]
-    assert marks(svg, "--series-2") == stars  # one for each member, and one in the legend
-    assert ("kept" in words(svg)) == bool(stars)
+@pytest.mark.parametrize(("kept", "dots"), [((), 0), ((30,), 1), ((20, 30, 40), 3), ((999,), 0)])
+def test_kept_members_are_marked(kept: tuple[int, ...], dots: int) -> None:
+    drawn = curves(ROWS, kept=kept)
+    assert marks(drawn["mIoU on val"].svg, "--series-1") == dots
+    assert marks(drawn["Loss on val"].svg, "--series-1") == 0
+
+
+def test_runs_have_colours_of_their_own_also_where_the_first_lacks_the_quantity() -> None:
+    both = curves([train(10)], ROWS)
+    assert all(f"var(--series-{place}," in both["Training loss"].svg for place in (1, 2))
+    assert "var(--series-1," not in both["mIoU on val"].svg and "var(--series-2," in both["mIoU on val"].svg
+    assert both["mIoU on val"].lines == {"run 0": [], "run 1": [(20, 0.25), (30, 0.5), (40, 0.4)]}
 
 
 def test_a_score_of_null_leaves_a_gap() -> None:
-    with_gap = training_curves([val(10, 0.2), val(20, None), val(30, 0.4)], [])["mIoU on val"]
-    without = training_curves([val(10, 0.2), val(20, 0.3), val(30, 0.4)], [])["mIoU on val"]
-    assert marks(without, "--series-1") - marks(with_gap, "--series-1") == 1
+    points = curves([val(10, 0.2), val(20, None), val(30, 0.4)])["mIoU on val"].lines["run 0"]
+    assert [step for step, _ in points] == [10, 20, 30] and math.isnan(points[1][1])
 
 
-def test_bars_are_in_order_of_the_first_series_and_absent_is_said() -> None:
-    bars = {
-        "ensemble": {"cat": 0.2, "bus": None, "dog": 0.9},
-        "step 7": {"cat": 0.3, "bus": None, "dog": 0.8},
-    }
-    text = words(class_bars(bars))
-    assert [word for word in text if word in ("cat", "bus", "dog")] == ["dog", "cat", "bus"]
-    assert text.count("absent") == 1
-    assert {"ensemble", "step 7", "IoU"} <= set(text)
+def test_a_long_log_is_thinned_and_keeps_its_end() -> None:
+    points = curves([train(step) for step in range(1, 1002)])["Training loss"].lines["run 0"]
+    assert len(points) <= MOST_POINTS and points[-1] == (1001, 2.0 / 1001)
 
 
-def test_bars_are_as_long_as_the_shares() -> None:
-    svg = class_bars({"ensemble": {"cat": 0.25, "dog": 0.75}})
-    bars = re.findall(r'<path d="([^"]*)" clip-path="[^"]*" style="fill: var\(--series-1,', svg)
-    spans = [[float(point.split()[1]) for point in re.findall(r"[ML] [\d.]+", bar)] for bar in bars]
-    dog, cat = sorted((max(span) - min(span) for span in spans), reverse=True)
-    assert dog == pytest.approx(3 * cat, rel=1e-4)
+def test_frame_and_limits_say_where_a_point_lies() -> None:
+    """The marks, placed by matplotlib, lie where the page computes them to be from frame and limits."""
+    drawn = curves(ROWS, kept=(20, 30))["mIoU on val"]
+    root = ElementTree.fromstring(drawn.svg)
+    width, height = map(float, root.get("viewBox", "").split()[2:])
+    left, top, right, bottom = drawn.frame
+    first, last, low, high = drawn.limits
+    expected = [
+        (
+            width * (left + (step - first) / (last - first) * (right - left)),
+            height * (bottom - (value - low) / (high - low) * (bottom - top)),
+        )
+        for step, value in ((20, 0.25), (30, 0.5))
+    ]
+    found = [(float(use.get("x", "")), float(use.get("y", ""))) for use in root.iter(f"{SVG}use")
+             if "fill: var(--series-1," in use.get("style", "")]  # fmt: skip
+    assert np.allclose(sorted(found), sorted(expected), atol=0.5)
 
 
-def test_names_with_markup_or_mathematics_are_plain_text() -> None:
-    names = ["<b>cat</b>", "$x^2$", "a & b"]
-    svg = class_bars({"ensemble": dict.fromkeys(names, 0.5)})
-    assert set(names) <= set(words(svg))
-    assert "<b>" not in svg
+def test_the_reliability_diagram_has_a_bar_for_each_bin_with_pixels() -> None:
+    svg = reliability_diagram(COUNTS)
+    assert {"confidence", "right", "pixels"} <= set(words(svg))
+    assert marks(svg, "--series-1") == 2  # a point where confidence and share of right pixels meet
 
 
 def test_colours_are_variables_of_the_page() -> None:
-    for svg in [*training_curves(ROWS, [30]).values(), class_bars({"best": {"cat": 0.5, "bus": None}})]:
+    for svg in [*(curve.svg for curve in curves(ROWS, kept=(30,)).values()), reliability_diagram(COUNTS)]:
         outside = re.sub(r"var\(--[\w-]+, #[0-9a-f]{6}\)", "", svg)
         assert set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", outside)) <= {"#000000"}
         assert not any(colour in outside for colour in CSS_VARIABLES)
 
 
-def test_an_element_for_a_page_that_is_the_same_each_time() -> None:
-    svg = class_bars({"best": {"cat": 0.5}})
-    assert svg.startswith("<svg") and svg == class_bars({"best": {"cat": 0.5}})
-    assert "figure_1" not in svg  # ids that several plots of a page would share
+def test_an_element_for_a_page_that_is_the_same_each_time_and_shares_no_id() -> None:
+    one, same, other = (curves(rows)["mIoU on val"].svg for rows in (ROWS, ROWS, ROWS[:3]))
+    assert one.startswith("<svg") and one == same
+    ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (one, other)]
+    assert ids[0] and not ids[0] & ids[1]
+    assert set(re.findall(r"#([0-9a-f]{8}\w+)", one)) <= ids[0]

@@ -1,0 +1,94 @@
+"""python -m engine.report FOLDER ...: runs side by side, and each in depth, on one page."""
+
+import argparse
+import os
+import sys
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+
+EXAMPLES = """
+examples:
+  python -m engine.report checkpoints/
+  python -m engine.report checkpoints/b2_ce checkpoints/b2_adv --out compared.html
+  python -m engine.report checkpoints/b2_adv data.root=/elsewhere/VOC2012 --images 25
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the input is wrong."""
+    parser = new_parser(
+        "report",
+        "Find every run below the folders and write one page about them that needs no network. The worst and "
+        "the best images of each run are predicted again.",
+        EXAMPLES,
+    )
+    parser.add_argument(
+        "folders", nargs="+", metavar="folder | key.path=value", help="where runs lie; where their data lies"
+    )
+    parser.add_argument(
+        "--out", type=Path, metavar="FILE", help="the page (default: report.html in the folder; replaced)"
+    )
+    parser.add_argument(
+        "--images", type=int, default=4, metavar="N", help="worst and as many best images of each run (4)"
+    )
+    return run_command(parser, report, argv)
+
+
+def report(arguments: argparse.Namespace) -> int:
+    """Find the runs, look at their images again, write the page."""
+    overrides = [text for text in arguments.folders if "=" in text]
+    folders = [Path(text) for text in arguments.folders if "=" not in text]
+
+    from engine.run_folder import RunFolderError, find_runs
+
+    ignored = [text for text in overrides if not text.startswith("data.")]
+    if ignored:
+        raise RunFolderError(
+            f"{ignored[0]}: a report shows runs as they are. Only where their data lies can be said here "
+            "(data.root=...)."
+        )
+    if not folders:
+        raise RunFolderError("No folder was named; type python -m engine.report checkpoints/")
+    if arguments.images < 0:
+        raise RunFolderError(f"--images {arguments.images}: a number from 0 on was expected.")
+    runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
+    out = arguments.out or _common(folders) / "report.html"
+    if not out.parent.is_dir() or out.is_dir():
+        raise RunFolderError(
+            f"--out {out}: no file can be written there. Name a file in a folder that exists."
+        )
+
+    import torch
+    from rich.console import Console
+    from rich.markup import escape
+
+    from engine.reporting.console import counted
+    from engine.reporting.report import Gallery, open_gallery, read_runs, write_report
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    contents = read_runs(runs)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    galleries = {}
+    for content in contents if arguments.images else []:
+        path = content.run.path
+        try:
+            bar = counted(console, f"images of {path.name}")
+            galleries[path] = open_gallery(content, arguments.images, device, overrides, bar)
+        except ValueError as error:
+            if not hasattr(error, "exit_code"):
+                raise
+            console.print(f"No images of {escape(str(path))}: {escape(str(error))}")
+            galleries[path] = Gallery(why_empty=f"They cannot be shown: {error}")
+    write_report(contents, out, galleries)
+    console.print(f"{len(runs)} run(s), {out.stat().st_size / 1e6:.1f} MB: {escape(str(out))}")
+    return 0
+
+
+def _common(folders: list[Path]) -> Path:
+    """The folder, or the one above all of them."""
+    return folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,26 @@
+"""The report: runs side by side and each of them in depth, on one page that needs no network.
+
+All but the pictures is made from what the run folders hold; a run that was cut off says so.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from engine.diagnosis import Diagnosis
+from engine.reporting.report.content import RunContent, groups_of, read_runs
+from engine.reporting.report.gallery import Gallery, open_gallery
+from engine.reporting.report.page import render
+from engine.run_folder import write_text
+
+__all__ = ["Gallery", "open_gallery", "read_runs", "write_report"]
+
+
+def write_report(contents: Sequence[RunContent], out: Path, galleries: Mapping[Path, Gallery]) -> None:
+    """Write the page about what `read_runs` has read to `out`, which is replaced.
+
+    Args:
+        galleries: worst and best images by the path of the run; it may lack some.
+    """
+    title = contents[0].name if len(contents) == 1 else f"{len(contents)} runs"
+    suggestions: dict[Path, Diagnosis] = {}
+    write_text(out, render(title, groups_of(contents), galleries, suggestions))

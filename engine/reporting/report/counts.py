@@ -1,0 +1,92 @@
+"""What the counts of scores.h5 say about one member or ensemble. Knows nothing of runs or pages.
+
+Shapes: N images, C classes.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.scoring.boundary import boundary_iou
+from engine.scoring.confusion import intersection_over_union
+from engine.scoring.scores_file import ImageScores
+from engine.scoring.statistics import Interval, drawn_iou, interval
+
+
+@dataclass(frozen=True)
+class Counts:
+    """Sums over the images, intervals from drawing them again, and the score of each.
+
+    confusion: (C, C) int64, rows labels, columns predictions. IoU: (C,), NaN where absent.
+    boundary_IoU: (C,). reliability: (3, bins), pixels, sum of confidence, right pixels. None: not counted.
+    image_mIoU: (N,), the mean over the classes in the label or the prediction of an image.
+    """
+
+    ids: list[str]
+    confusion: NDArray[np.int64]
+    IoU: NDArray[np.float64]
+    mIoU_interval: Interval
+    IoU_intervals: list[Interval]
+    image_mIoU: NDArray[np.float64]
+    boundary_IoU: NDArray[np.float64] | None
+    reliability: NDArray[np.float64] | None
+
+    @classmethod
+    def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Counts":
+        """From what scores.h5 holds of one of its predictors, and `draws` of its images."""
+        matrices = scores.confusion[predictor]  # (N, C, C)
+        ious = drawn_iou(matrices, drawn)  # (S, C)
+        boundary, reliability = scores.boundary.get(predictor), scores.reliability.get(predictor)
+        confusion = matrices.sum(axis=0)
+        return cls(
+            ids=scores.ids,
+            confusion=confusion,
+            IoU=intersection_over_union(confusion),
+            mIoU_interval=interval(np.nanmean(ious, axis=1)),
+            IoU_intervals=[interval(of_class) for of_class in ious.T],
+            image_mIoU=image_mean_iou(matrices),
+            boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),
+            reliability=None if reliability is None else reliability.sum(axis=0),
+        )
+
+    def mean_boundary_iou(self) -> float | None:
+        """Over the classes that have a boundary; None where there is none, or none was counted."""
+        if self.boundary_IoU is None or np.isnan(self.boundary_IoU).all():
+            return None
+        return float(np.nanmean(self.boundary_IoU))
+
+    def calibration_error(self) -> float | None:
+        """The expected calibration error (Guo et al. 2017, arXiv 1706.04599) over the bins."""
+        if self.reliability is None or not self.reliability[0].sum():
+            return None
+        pixels, confidence, right = self.reliability
+        return float(np.abs(confidence - right).sum() / pixels.sum())
+
+    def confused(self, num_pairs: int) -> list[tuple[int, int, float, int]]:
+        """(label, prediction, share of the label's pixels, pixels), the most pixels first."""
+        wrong = self.confusion * (1 - np.eye(len(self.confusion), dtype=np.int64))
+        labels, predictions = np.unravel_index(np.argsort(-wrong, axis=None)[:num_pairs], wrong.shape)
+        totals = self.confusion.sum(axis=1)
+        return [
+            (int(i), int(j), float(wrong[i, j] / totals[i]), int(wrong[i, j]))
+            for i, j in zip(labels, predictions, strict=True)
+            if wrong[i, j]
+        ]
+
+
+def image_mean_iou(matrices: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(N, C, C) -> (N,) mIoU of each image alone; NaN where no pixel is labelled."""
+    ious = np.array([intersection_over_union(matrix) for matrix in matrices])  # (N, C)
+    seen = ~np.isnan(ious)
+    num_seen = seen.sum(axis=1)
+    totals = np.where(seen, ious, 0.0).sum(axis=1)
+    return np.divide(totals, num_seen, out=np.full(len(matrices), np.nan), where=num_seen > 0)
+
+
+def extremes(image_mIoU: NDArray[np.float64], num_each: int) -> tuple[list[int], list[int]]:
+    """Places of the worst images, worst first, and of the best, best first; no image is in both."""
+    scored = np.flatnonzero(~np.isnan(image_mIoU))
+    order = scored[np.argsort(image_mIoU[scored], kind="stable")].tolist()
+    num_each = min(num_each, len(order) // 2)
+    return order[:num_each], order[::-1][:num_each]

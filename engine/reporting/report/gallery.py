@@ -1,0 +1,60 @@
+"""The worst and the best images of a run, predicted again by its best member. Knows nothing of HTML."""
+
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from engine.reporting.pictures import Picture
+from engine.reporting.predicted import predict_pictures
+from engine.reporting.report.content import RunContent
+from engine.reporting.report.counts import extremes
+from engine.run_folder import RunFolderError
+from engine.scoring.ensembling import group_candidates, load_member, open_val
+from engine.scoring.predictor import Predictor, Protocol
+
+
+@dataclass(frozen=True)
+class Gallery:
+    """Pictures with their confidence, worst and best first; or why there are none."""
+
+    worst: Sequence[Picture] = ()
+    best: Sequence[Picture] = ()
+    ignore_index: int = 255
+    why_empty: str = ""
+
+
+def open_gallery(
+    content: RunContent,
+    num_each: int,
+    device: torch.device,
+    overrides: Sequence[str] = (),
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Gallery:
+    """Load the best member and the images of a finished run, and predict.
+
+    Args:
+        num_each: of the worst and of the best; fewer where the split is small.
+        overrides: of the run's recipe, such as data.root=<where the images are now>.
+
+    Raises:
+        RunFolderError, DataError, RecipeError: the run was not scored, or its files or images are not there.
+    """
+    best, counts = content.best, content.counts
+    if best is None or counts is None:
+        raise RunFolderError("its images have not been scored yet: a run does that when it ends.")
+    candidates = group_candidates([content.run])[0].candidates
+    member = next(c for c in candidates if f"step {c.member.step}" == best.key)
+    recipe, val = open_val(member, overrides)
+    model = load_member(member, device)
+    predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
+    places = {id: place for place, id in enumerate(val.ids)}
+    chosen = extremes(counts.image_mIoU, num_each)
+    done, pictures = 0, ([], [])
+    for of_kind, rows in zip(pictures, chosen, strict=True):
+        for row in rows:
+            of_kind += predict_pictures(model, val, [places[counts.ids[row]]], predictor, device)
+            done += 1
+            progress(done, sum(map(len, chosen)))
+    return Gallery(*pictures, ignore_index=val.ignore_index)

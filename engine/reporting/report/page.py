@@ -1,0 +1,132 @@
+"""One page that holds all that it shows, so it can be mailed. Knows no files but its own templates."""
+
+import base64
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from markupsafe import Markup
+
+from engine import __version__
+from engine.diagnosis import Diagnosis
+from engine.reporting.pictures import Colour
+from engine.reporting.plots import SERIES
+from engine.reporting.report import views
+from engine.reporting.report.content import RunContent
+from engine.reporting.report.gallery import Gallery
+from engine.reporting.report.images import VIEWS, confidence_colours
+
+TEMPLATES = Path(__file__).parent / "templates"
+MISSING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
+
+
+def render(
+    title: str,
+    groups: Sequence[Sequence[RunContent]],
+    galleries: Mapping[Path, Gallery],
+    suggestions: Mapping[Path, Diagnosis],
+) -> str:
+    """The text of the page.
+
+    Args:
+        title: what it is headed with.
+        groups: runs that may be compared, together.
+        galleries, suggestions: by the path of the run; either may lack some.
+    """
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters |= {"score": _score, "gain": _gain, "percent": _percent, "css": _css, "plain": _plain,
+                            "duration": _duration, "thousands": _thousands}  # fmt: skip
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        title=title,
+        groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
+        views=VIEWS,
+        num_series=len(SERIES),
+        confidence=confidence_colours(),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        digest=digest,
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        version=__version__,
+    )
+
+
+def _group(
+    number: int,
+    group: Sequence[RunContent],
+    galleries: Mapping[Path, Gallery],
+    suggestions: Mapping[Path, Diagnosis],
+) -> dict[str, Any]:
+    series = views.series_of(group)
+    return {
+        "number": number,
+        "contents": group,
+        "data": group[0].manifest.data,
+        "dataset": next((content.scored["dataset"] for content in group if content.scored), None),
+        "protocols": views.protocols_of(group),
+        "curves": views.curves_view(group),
+        "series": series,
+        "classes": views.class_rows(group, series),
+        "recipe": views.recipe_view(group),
+        "runs": [
+            _run(
+                place, content, galleries.get(content.run.path, Gallery()), suggestions.get(content.run.path)
+            )
+            for place, content in enumerate(group)
+        ],
+    }
+
+
+def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: Diagnosis | None) -> dict[str, Any]:
+    return {
+        "place": place,
+        "content": content,
+        "diagnosis": diagnosis,
+        "confusion": views.confusion_view(content),
+        "reliability": views.reliability_view(content),
+        "boundary": views.boundary_rows(content),
+        "gallery": views.gallery_view(content, gallery),
+        "recipe_text": content.recipe.to_yaml() if content.recipe else "",
+    }
+
+
+def _score(value: float | None) -> str:
+    """A share of 1 with four digits, as in the files and on the console."""
+    return MISSING if value is None or math.isnan(value) else f"{value:.4f}"
+
+
+def _gain(value: float | None) -> str:
+    return MISSING if value is None else f"{value:+.4f}".replace("-", MINUS)
+
+
+def _percent(share: float | None, digits: int = 0) -> str:
+    return MISSING if share is None or math.isnan(share) else f"{share:.{digits}%}"
+
+
+def _thousands(value: float | None, digits: int = 0) -> str:
+    return MISSING if value is None else f"{value:,.{digits}f}"
+
+
+def _duration(seconds: float | None) -> str:
+    return MISSING if seconds is None else str(timedelta(seconds=round(seconds)))
+
+
+def _plain(value: Any) -> str:
+    """A value of a recipe as YAML would have it, in one line."""
+    words = {None: "null", True: "true", False: "false"}
+    return words[value] if value is None or isinstance(value, bool) else str(value)
+
+
+def _css(colour: Colour) -> str:
+    return f"rgb({', '.join(map(str, colour))})"

@@ -1,0 +1,194 @@
+"""What the tables of the page show, row by row. Knows nothing of files.
+
+Numbers stay numbers, None where there is none: the templates format them, and have the words.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from markupsafe import Markup
+
+from engine.reporting.pictures import UNSCORED, VOID, WRONG, Colour, Picture, classes_in, share_right
+from engine.reporting.plots import reliability_diagram, training_curves
+from engine.reporting.report.content import RunContent
+from engine.reporting.report.counts import Counts
+from engine.reporting.report.gallery import Gallery
+from engine.reporting.report.images import Layers, layers_of
+from engine.reporting.report.recipes import differences, not_default
+from engine.scoring.statistics import Interval
+
+MOST_BARS = 6  # runs beside each other among the bars of a class
+MOST_CELLS = 30  # classes of a confusion matrix that can be read
+NUM_CONFUSED = 8
+
+
+@dataclass(frozen=True)
+class Series:
+    """One row of bars over the classes: a member or an ensemble; `place` is its colour."""
+
+    name: str
+    place: int
+    IoU: Mapping[str, float | None]
+    intervals: Mapping[str, Interval]
+
+
+def series_of(group: Sequence[RunContent]) -> list[Series]:
+    """The best member of each run; of a single run its ensemble, too, first."""
+    series = []
+    if len(group) == 1 and group[0].ensemble:
+        series.append(("ensemble", group[0].ensemble, group[0].ensemble_counts, group[0]))
+    for content in group[:MOST_BARS]:
+        name = content.best.name if len(group) == 1 and content.best else content.name
+        series.append((name, content.best, content.counts, content))
+    return [
+        Series(name, place, result.IoU, _class_intervals(counts, content.manifest.class_names))
+        for place, (name, result, counts, content) in enumerate(series)
+        if result and result.IoU
+    ]
+
+
+def _class_intervals(counts: Counts | None, class_names: Sequence[str]) -> dict[str, Interval]:
+    return dict(zip(class_names, counts.IoU_intervals, strict=True)) if counts else {}
+
+
+def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[dict[str, Any]]:
+    """A class that any series has, with its IoU and interval in each; the best of the first series on top."""
+    manifest = group[0].manifest
+    rows = [
+        {
+            "name": name,
+            "colour": colour,
+            "bars": [(one.IoU.get(name), one.intervals.get(name)) for one in series],
+            "top": max((one.IoU[name] for one in series if one.IoU.get(name) is not None), default=None),
+        }
+        for name, colour in zip(manifest.class_names, manifest.palette, strict=True)
+    ]
+    seen = [row for row in rows if row["top"] is not None]
+    return sorted(
+        seen, key=lambda row: -1.0 if row["bars"][0][0] is None else row["bars"][0][0], reverse=True
+    )
+
+
+def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
+    """Each plot, with what its cursor reads."""
+    runs = {one.name: (one.rows, [member.step for member in one.manifest.members]) for one in group}
+    return [
+        {
+            "title": title,
+            "svg": Markup(curves.svg),  # matplotlib has escaped the text in it
+            "data": {
+                "frame": curves.frame,
+                "limits": curves.limits,
+                "lines": [
+                    {"name": name, "place": place, "points": [_point(step, value) for step, value in points]}
+                    for place, (name, points) in enumerate(curves.lines.items())
+                ],
+            },
+        }
+        for title, curves in training_curves(runs).items()
+    ]
+
+
+def _point(step: int, value: float) -> tuple[int, float | None]:
+    return step, None if math.isnan(value) else float(f"{value:.5g}")
+
+
+def confusion_view(content: RunContent) -> dict[str, Any] | None:
+    """Shares of the label's pixels, over the classes that were counted: where they are many, the worst."""
+    counts = content.counts
+    if counts is None:
+        return None
+    names = content.manifest.class_names
+    present = np.flatnonzero(~np.isnan(counts.IoU))
+    shown = sorted(sorted(present, key=lambda i: counts.IoU[i])[:MOST_CELLS])
+    totals = counts.confusion.sum(axis=1)
+    rows = [
+        {
+            "name": names[i],
+            "pixels": int(totals[i]),
+            "cells": [
+                (names[j], counts.confusion[i, j] / totals[i] if totals[i] else None, i == j) for j in shown
+            ],
+        }
+        for i in shown
+    ]
+    confused = [(names[i], names[j], *how_much) for i, j, *how_much in counts.confused(NUM_CONFUSED)]
+    return {"rows": rows, "num_hidden": len(present) - len(shown), "confused": confused}
+
+
+def reliability_view(content: RunContent) -> dict[str, Any] | None:
+    """The diagram and the expected calibration error of the best member, where they were counted."""
+    counts = content.counts
+    if counts is None or counts.reliability is None:
+        return None
+    return {"svg": Markup(reliability_diagram(counts.reliability)), "error": counts.calibration_error()}
+
+
+def boundary_rows(content: RunContent) -> list[tuple[str, float]]:
+    """(class, boundary IoU) of the best member, the lowest first, where it was counted."""
+    counts = content.counts
+    if counts is None or counts.boundary_IoU is None:
+        return []
+    rows = zip(content.manifest.class_names, counts.boundary_IoU.tolist(), strict=True)
+    return sorted((row for row in rows if not math.isnan(row[1])), key=lambda row: row[1])
+
+
+@dataclass(frozen=True)
+class Shot:
+    """One picture of the gallery."""
+
+    id: str
+    layers: Layers
+    mIoU: float
+    right: float
+
+
+def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
+    """The pictures as layers, worst and best, and the legend of what is in them."""
+    counts, palette = content.counts, tuple(content.manifest.palette)
+    pictures = [*gallery.worst, *gallery.best]
+    scores = dict(zip(counts.ids, counts.image_mIoU.tolist(), strict=True)) if counts else {}
+
+    def shots(of_kind: Sequence[Picture]) -> list[Shot]:
+        return [
+            Shot(
+                picture.id,
+                layers_of(picture, palette, gallery.ignore_index),
+                scores[picture.id],
+                share_right(picture, gallery.ignore_index),
+            )
+            for picture in of_kind
+        ]
+
+    names = content.manifest.class_names
+    classes = [(names[i], palette[i]) for i in classes_in(pictures, gallery.ignore_index)]
+    errors: list[tuple[str, Colour]] = [("wrong", WRONG), ("void", UNSCORED)]
+    return {
+        "kinds": [("Worst", shots(gallery.worst)), ("Best", shots(gallery.best))] if pictures else [],
+        "classes": [*classes, ("void", VOID)],
+        "errors": errors,
+        "why_empty": gallery.why_empty,
+    }
+
+
+def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:
+    """The keys that differ between the runs; of a single run, those that are not the default."""
+    known = [content for content in group if content.recipe]
+    recipes = [content.recipe for content in known if content.recipe]
+    if len(recipes) == 1:
+        rows = [(key, [value, default]) for key, value, default in not_default(recipes[0])]
+        return {"columns": [known[0].name, "default"], "rows": rows}
+    return {"columns": [content.name for content in known], "rows": differences(recipes) if recipes else []}
+
+
+def protocols_of(group: Sequence[RunContent]) -> list[tuple[list[str], Mapping[str, Any]]]:
+    """(names of the runs, their protocol) of each protocol that the scores of a group were made under."""
+    found: dict[str, tuple[list[str], Mapping[str, Any]]] = {}
+    for content in group:
+        if content.scored:
+            protocol = content.scored["protocol"]
+            found.setdefault(repr(protocol), ([], protocol))[0].append(content.name)
+    return list(found.values())

@@ -1,0 +1,80 @@
+"""`engine.report` from its command line to the page."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from engine.report import main
+from engine.run_folder import RunFolder
+
+
+@pytest.fixture
+def runs(finished_runs: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished_runs, tmp_path / "runs"))
+
+
+def test_the_page_lies_in_the_folder_and_is_made_again(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = runs / "report.html"
+    for num_images in (0, 1):
+        assert main([str(runs), "--images", str(num_images)]) == 0
+        text = page.read_text(encoding="utf-8")
+        assert text.count("<figure><button") == 2 * 2 * num_images  # of two runs, worst and best
+        assert f"2 run(s), {len(text.encode()) / 1e6:.1f} MB: {page}" in capsys.readouterr().out
+
+
+def test_several_folders_give_a_page_above_them_and_out_names_another(runs: Path) -> None:
+    folders = [str(runs / "plain"), str(runs / "better")]
+    assert main([*folders, "--images", "0"]) == 0
+    assert (runs / "report.html").is_file()
+    assert main([*folders, str(runs), "--images", "0", "--out", str(runs / "other.html")]) == 0
+    assert (runs / "other.html").read_text().count('role="tab"') == 2  # each run once
+
+
+def test_images_that_cannot_be_opened_are_said_and_the_rest_goes_on(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (runs / "plain/top").rename(runs / "plain/elsewhere")
+    assert main([str(runs), "--images", "1"]) == 0
+    assert f"No images of {runs / 'plain'}" in capsys.readouterr().out
+    text = (runs / "report.html").read_text(encoding="utf-8")
+    assert "They cannot be shown: " in text and text.count("<figure><button") == 2
+
+
+def test_a_run_that_has_not_finished_is_shown_with_what_it_has(runs: Path) -> None:
+    run = RunFolder(runs / "plain")
+    run.write_manifest(run.read_manifest().model_copy(update={"finished": False}))
+    for path in (run.ensemble, run.scores):
+        path.unlink()
+    assert main([str(runs), "--images", "1"]) == 0
+    text = (runs / "report.html").read_text(encoding="utf-8")
+    assert "has not finished." in text and "have not been scored yet" in text
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["nowhere"], "No folder nowhere"),
+        (["data.root=x"], "No folder was named"),
+        (["RUNS", "eval.flip=true"], "a report shows runs as they are"),
+        (["RUNS", "--images", "-1"], "--images -1"),
+        (["RUNS", "--out", "nowhere/page.html"], "Name a file in a folder that exists"),
+        (["RUNS", "--out", "RUNS"], "no file can be"),
+        (["RUNS/empty"], "No run in"),
+    ],
+)
+def test_wrong_input_is_told_before_anything_is_written(
+    runs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
+) -> None:
+    (runs / "empty").mkdir()
+    assert main([argument.replace("RUNS", str(runs)) for argument in arguments]) == 2
+    assert says in capsys.readouterr().err
+    assert not list(runs.rglob("*.html"))
+
+
+def test_a_damaged_manifest_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "plain/manifest.json").write_text("{}")
+    assert main([str(runs)]) == 2
+    assert "plain/manifest.json is damaged" in capsys.readouterr().err

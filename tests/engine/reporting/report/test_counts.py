@@ -1,0 +1,66 @@
+"""What counts say, by tables that were worked out by hand."""
+
+import numpy as np
+import pytest
+
+from engine.reporting.report.counts import Counts, extremes, image_mean_iou
+from engine.scoring.scores_file import ImageScores
+from engine.scoring.statistics import draws
+
+pytestmark = pytest.mark.filterwarnings("ignore:Mean of empty slice")  # a draw of void images only
+
+# two classes and one that never occurs; rows labels, columns predictions
+FIRST = [[6, 2, 0], [1, 3, 0], [0, 0, 0]]  # IoU 6/9, 3/6
+SECOND = [[4, 0, 0], [0, 0, 0], [0, 0, 0]]  # IoU 1, absent
+VOID = np.zeros((3, 3), int).tolist()
+MATRICES = np.array([FIRST, SECOND, VOID])
+
+
+def counts(**more: dict) -> Counts:
+    empty: dict = {"boundary": {}, "edges": {}, "reliability": {}}
+    scores = ImageScores(["a", "b", "c"], ["x", "y", "z"], [], {"best": MATRICES}, **(empty | more))
+    return Counts.of(scores, "best", draws(3))
+
+
+def test_an_image_is_scored_over_the_classes_that_are_in_it() -> None:
+    first, second, void = image_mean_iou(MATRICES)
+    assert first == pytest.approx((6 / 9 + 3 / 6) / 2) and second == 1.0 and np.isnan(void)
+
+
+def test_sums_and_intervals() -> None:
+    found = counts()
+    assert found.confusion.tolist() == [[10, 2, 0], [1, 3, 0], [0, 0, 0]]
+    assert found.IoU[:2] == pytest.approx([10 / 13, 3 / 6]) and np.isnan(found.IoU[2])
+    low, high = found.IoU_intervals[0]
+    assert low == pytest.approx(6 / 9) and high == 1.0  # draws of the first alone, and of the second alone
+    assert found.mIoU_interval.low <= (10 / 13 + 3 / 6) / 2 <= found.mIoU_interval.high
+    assert found.boundary_IoU is None and found.reliability is None
+    assert found.mean_boundary_iou() is None and found.calibration_error() is None
+
+
+def test_most_confused_first() -> None:
+    assert counts().confused(5) == [(0, 1, 2 / 12, 2), (1, 0, 1 / 4, 1)]
+    assert counts().confused(1) == [(0, 1, 2 / 12, 2)]
+
+
+def test_calibration_error_by_hand() -> None:
+    """30 pixels of confidence 0.5 and 0.6 right, 10 of 0.9 and all right: (30 * 0.1 + 10 * 0.1) / 40."""
+    bins = np.array([[0, 30, 10], [0, 15, 9], [0, 18, 10]], float)
+    halves = np.stack([bins / 2, bins / 2, bins * 0])
+    assert counts(reliability={"best": halves}).calibration_error() == pytest.approx(0.1)
+
+
+def test_boundary_iou_is_a_mean_over_classes_with_outlines() -> None:
+    bands = np.zeros((3, 4, 4), np.int64)
+    bands[0, 0, 0], bands[0, 0, 3], bands[1, 1, 1] = 3, 1, 5  # IoU 3/4, 1, none
+    found = counts(boundary={"best": bands})
+    assert found.boundary_IoU is not None and found.boundary_IoU[:2].tolist() == [0.75, 1.0]
+    assert found.mean_boundary_iou() == pytest.approx(0.875)
+
+
+def test_worst_and_best_share_no_image_and_leave_out_what_has_no_score() -> None:
+    scores = np.array([0.5, np.nan, 0.1, 0.9, 0.3, 0.7])
+    assert extremes(scores, 2) == ([2, 4], [3, 5])
+    assert extremes(scores, 9) == ([2, 4], [3, 5])  # five scores: two of each
+    assert extremes(scores, 0) == ([], [])
+    assert extremes(np.array([np.nan, 0.5]), 1) == ([], [])

@@ -1,0 +1,309 @@
+"""The report of a run folder made by hand, read back with a parser."""
+
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.diagnosis import Diagnosis, Finding, Recommendation
+from engine.reporting.pictures import Picture
+from engine.reporting.report import Gallery, read_runs, write_report
+from engine.reporting.report.content import read_log
+from engine.reporting.report.page import render
+from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, write_json
+from engine.scoring.scores_file import recorder
+
+NAMES = ["background", "<b>cat</b>", "bus"]
+FIRST = {"background": 0.9, "<b>cat</b>": 0.5125, "bus": None}
+SECOND = {"background": 0.91, "<b>cat</b>": 0.4, "bus": None}
+MEAN = {"background": 0.92, "<b>cat</b>": 0.6, "bus": None}
+VOID_TAGS = {"meta", "img", "link", "br", "hr", "input"}
+COUNTS = [[[6, 2, 0], [1, 3, 0], [0, 0, 0]], [[4, 0, 0], [0, 0, 0], [0, 0, 0]]]  # of images "one" and "two"
+
+
+class Page(HTMLParser):
+    """Words, tags and addresses of a page; fails where tags do not close in order."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.words: list[str] = []
+        self.tags: list[str] = []
+        self.addresses: list[str] = []
+        self._open: list[str] = []
+        self.feed(text)
+        assert self._open == []
+        self.text = re.sub(r"\s+", " ", " ".join(self.words))
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.addresses += [
+            value or "" for name, value in attrs if name in ("src", "href", "xlink:href", "srcset")
+        ]
+        if tag not in VOID_TAGS:
+            self._open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        if tag not in VOID_TAGS:
+            self._open.pop()
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self._open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self._open and self._open[-1] not in ("style", "script"):
+            self.words.append(data)
+
+
+def scores(mean: float, iou: dict) -> dict:
+    return {"mIoU": mean, "mAcc": mean + 0.05, "aAcc": 0.9321, "IoU": iou}
+
+
+def picture(name: str) -> Picture:
+    labels = torch.tensor([[0, 1, 255], [1, 1, 0]], dtype=torch.uint8)
+    image = torch.full((3, 2, 3), 100, dtype=torch.uint8)
+    return Picture(name, image, labels, torch.ones(2, 3, dtype=torch.int64), torch.full((2, 3), 0.5))
+
+
+def make_run(path: Path, name: str, val_fingerprint: str = "v" * 64) -> RunFolder:
+    """A finished run of two members, with everything that it leaves but its checkpoints."""
+    run = RunFolder(path)
+    run.create()
+    members = [
+        Member(file=f"top/step-{step:07d}.safetensors", step=step, scores={"mIoU": score}, sha256="0" * 64)
+        for step, score in ((200, 0.7062), (100, 0.655))
+    ]
+    data = DataIdentity(
+        format="voc", train="train", val="val", train_fingerprint="t", val_fingerprint=val_fingerprint
+    )
+    manifest = Manifest(
+        name=name, code_version="0.1.0+abc", class_names=NAMES, palette=[(0, 0, 0)] * 3, data=data,
+        metric="mIoU", num_parameters=1234567, environment={"device": "an <abacus>"}, finished=True,
+        members=members,
+    )  # fmt: skip
+    run.write_manifest(manifest)
+    costs = {"lr": 1e-3, "base_lr": 1e-4, "memory": 700.0}
+    rows = [
+        {"step": 50, "split": "train", "loss": 1.5, "time": 0.5, **costs},
+        {"step": 100, "split": "val", "loss": 0.6, **scores(0.655, SECOND)},
+        {"step": 200, "split": "train", "loss": 1.0, "time": 0.4, **costs},
+        {"step": 200, "split": "val", "loss": 0.5, **scores(0.7062, FIRST)},
+    ]
+    run.log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.recipe.write_text(
+        "name: tiny\nseed: 7\ndata: {root: '<script>'}\ntrain: {steps: 200}\nschedule: {warmup: 0}\n"
+    )
+    ensemble = {
+        "members": [
+            {"path": members[0].file, "step": 200, **scores(0.7062, FIRST)},
+            {"path": members[1].file, "step": 100, **scores(0.655, SECOND)},
+        ],
+        "ensembles": {"mean": scores(0.76, MEAN)},
+        "protocol": {"name": "native", "scales": [1.0], "flip": False, "whole_image": True},
+        "dataset": {
+            "name": "pets",
+            "split": "val",
+            "num_images": 12,
+            "num_pixels": 9000,
+            "num_void": 1000,
+            "baseline": 0.3125,
+            "absent": ["bus"],
+            "fingerprint": "f00d",
+        },
+    }
+    write_json(run.ensemble, ensemble)
+    with recorder(run.scores, ["one", "two"], NAMES, ["step 200", "step 100", "mean"]) as record:
+        record(["one", "two"], dict.fromkeys(("step 200", "step 100", "mean"), torch.tensor(COUNTS)))
+    return run
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    return make_run(tmp_path / "runs/tiny", "tiny <i>run</i>")
+
+
+def report(*runs: RunFolder, gallery: Gallery | None = None) -> Page:
+    out = runs[0].path / "page.html"
+    write_report(read_runs(runs), out, {runs[0].path: gallery} if gallery else {})
+    return Page(out.read_text(encoding="utf-8"))
+
+
+def change_manifest(run: RunFolder, **changes: object) -> None:
+    run.write_manifest(run.read_manifest().model_copy(update=changes))
+
+
+def test_the_headline_is_that_of_the_files(run: RunFolder) -> None:
+    text = report(run).text
+    for said in (
+        "tiny <i>run</i>",
+        "Ensemble mIoU 0.7600",
+        "Best member 0.7062 step 200",
+        "Ensemble gain +0.0538",
+        "Background only 0.3125",
+        "1 of 3: bus. No label",
+        "9,000 scored, 1,000 void (10.0% of all) left out",
+        "name: native · scales: [1.0] · flip: false · whole image: true",
+        "12 images of pets, val",
+        "1.23 M",
+        "0.1.0+abc",
+        "an <abacus>",
+        "0:01:25",  # 50 updates of 0.5 s and 150 of 0.4 s
+        "700 MB",
+        "chosen on val too",
+    ):
+        assert said in text, said
+    assert "has not finished" not in text and "no ensemble score" not in text
+
+
+def test_each_class_has_its_iou_and_interval(run: RunFolder) -> None:
+    text = report(run).text
+    assert re.search(r"background 0.9200 \S+ to \S+ 0.9000 0.6667 to 1.0000", text)  # drawn from 6/9 and 4/4
+    assert re.search(r"<b>cat</b> 0.6000 .{1,20} 0.5125 0.5000 to 0.5000", text)
+
+
+def test_a_class_that_nothing_holds_has_no_bar(run: RunFolder) -> None:
+    page = report(run)
+    assert "bus" in page.text  # among the absent ones
+    assert not re.search(r"bus (absent|0\.)", page.text)
+
+
+def test_confusion_is_in_percent_of_the_label(run: RunFolder) -> None:
+    text = report(run).text
+    assert "background 83 17 <b>cat</b> 25 75" in text  # 10 and 2 of 12, 1 and 3 of 4
+    assert "background <b>cat</b> 16.7% 2 <b>cat</b> background 25.0% 1" in text
+
+
+def test_what_was_not_counted_is_said(run: RunFolder) -> None:
+    text = report(run).text
+    assert "Reliability was not counted" in text and "Boundary IoU was not counted" in text
+
+
+def test_the_recipe_is_shown_where_it_is_no_default(run: RunFolder) -> None:
+    text = report(run).text
+    assert "seed 7 0" in text and "data.root <script> null" in text
+    assert "eval.every" not in text.split("The whole recipe")[0]
+
+
+def test_names_and_recipe_are_escaped(run: RunFolder) -> None:
+    write_json(run.doctor, {"findings": [{"check": "x", "severity": "hurts", "what": "<s>a</s>", "why": "<s>",
+               "remedy": "<s>", "where": ["<s>.png"], "num_files": 4}]})  # fmt: skip
+    page = report(run, gallery=Gallery(why_empty="<s>gone</s>"))
+    assert not {"s"} & set(page.tags) and page.tags.count("script") == 1
+    assert "<b>" not in run.path.joinpath("page.html").read_text().replace("<b></b>", "")  # those of the bars
+    assert "<s>a</s>" in page.text and "and 3 more" in page.text and "<s>gone</s>" in page.text
+
+
+def test_the_page_stands_alone_and_runs_no_other_script(run: RunFolder) -> None:
+    page = report(run, gallery=Gallery([picture("one")], [picture("two")]))
+    assert "iframe" not in page.tags
+    assert all(address.startswith(("data:", "#")) for address in page.addresses)
+    source = run.path.joinpath("page.html").read_text(encoding="utf-8")
+    assert "@import" not in source and set(re.findall(r"url\((.)", source)) <= {"#"}
+    assert "default-src 'none'" in source
+    [script] = re.findall(r"<script>(.*?)</script>", source, re.DOTALL)
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    assert f"script-src 'sha256-{digest}'" in source
+
+
+def test_pictures_say_what_they_are_and_how_good(run: RunFolder) -> None:
+    page = report(run, gallery=Gallery([picture("one")], [picture("two")]))
+    assert page.tags.count("img") == 2 * 5
+    assert "Worst one mIoU 0.5833 · 60.0% right Best two mIoU 1.0000 · 60.0% right" in page.text
+
+
+def test_without_ensemble_json_the_log_speaks(run: RunFolder) -> None:
+    run.ensemble.unlink()
+    text = report(run).text
+    assert f"python -m engine.ensemble {run.path}" in text
+    assert "Best member 0.7062 step 200" in text and "Ensemble mIoU" not in text
+    assert "<b>cat</b> 0.5125" in text
+
+
+def test_one_member_alone_makes_no_ensemble(run: RunFolder) -> None:
+    scored = json.loads(run.ensemble.read_text())
+    write_json(run.ensemble, scored | {"members": scored["members"][:1], "ensembles": {}})
+    text = report(run).text
+    assert "Best member 0.7062" in text and "Ensemble mIoU" not in text and "Background only 0.3125" in text
+    assert "no ensemble score" not in text
+
+
+def test_a_run_cut_off_at_its_start_still_has_a_page(run: RunFolder) -> None:
+    for path in (run.ensemble, run.log, run.recipe, run.scores):
+        path.unlink()
+    change_manifest(run, finished=False, members=[], environment={})
+    page = report(run)
+    assert "tiny <i>run</i> has not finished." in page.text and "--resume" in page.text
+    assert "svg" not in page.tags
+
+
+def test_runs_stand_side_by_side_the_best_first(run: RunFolder) -> None:
+    other = make_run(run.path.with_name("other"), "other")
+    scored = json.loads(other.ensemble.read_text())
+    scored["members"][0]["mIoU"] = 0.8
+    write_json(other.ensemble, scored)
+    other.recipe.write_text(run.recipe.read_text().replace("seed: 7", "seed: 8"))
+    page = report(run, other)
+    assert page.text.index("other 0.8000") < page.text.index("tiny <i>run</i> 0.7062")
+    assert "seed 8 7" in page.text
+    assert "do not compare" not in page.text
+
+
+def test_runs_on_other_images_are_tables_of_their_own(run: RunFolder) -> None:
+    text = report(run, make_run(run.path.with_name("other"), "other", "w" * 64)).text
+    assert text.count("their scores do not compare") == 2
+    assert "v" * 12 in text and "w" * 12 in text
+
+
+def test_other_protocols_are_said(run: RunFolder) -> None:
+    other = make_run(run.path.with_name("other"), "other")
+    scored = json.loads(other.ensemble.read_text())
+    write_json(other.ensemble, scored | {"protocol": scored["protocol"] | {"flip": True}})
+    text = report(run, other).text
+    assert "different protocols" in text and "flip: true · whole image: true (other)" in text
+
+
+def test_two_runs_of_one_name_are_told_apart_by_their_folders(run: RunFolder) -> None:
+    twin = make_run(run.path.with_name("twin"), "tiny <i>run</i>")
+    text = report(run, twin).text
+    assert str(run.path) in text and str(twin.path) in text and "tiny <i>run</i> 0.7" not in text
+
+
+def test_ensembles_bring_their_own_gain_and_speed(run: RunFolder) -> None:
+    scored = json.loads(run.ensemble.read_text())
+    more = {
+        "gain": {"value": 0.0538, "low": -0.0111, "high": 0.0999},
+        "images_per_second": 3.25,
+        "note": "of all",
+    }
+    scored["ensembles"]["mean"] |= more
+    write_json(run.ensemble, scored)
+    text = report(run).text
+    assert "+0.0538 \N{MINUS SIGN}0.0111 to +0.0999" in text and "3.2 of all" in text
+
+
+def test_suggestions_stand_with_their_evidence(run: RunFolder) -> None:
+    contents = read_runs([run])
+    diagnosis = Diagnosis(
+        "tiny",
+        [Finding("loss", "It <em>fell</em>.")],
+        [Recommendation("Train longer.", ["train.steps=9"], "Rising.")],
+    )
+    text = Page(render("one", [contents], {}, {run.path: diagnosis})).text
+    assert "1. Train longer. Rising. train.steps=9" in text and "loss It <em>fell</em>." in text
+
+
+def test_half_a_last_line_of_the_log_is_left_out(run: RunFolder) -> None:
+    with run.log.open("a") as file:
+        file.write('{"step": 300, "spl')
+    assert [row["step"] for row in read_log(run.log)] == [50, 100, 200, 200]
+    assert read_log(run.path / "none.jsonl") == []
+
+
+def test_no_manifest_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match=r"no manifest\.json"):
+        read_runs([RunFolder(tmp_path)])
