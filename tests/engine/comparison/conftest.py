@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from engine.run_folder import DataIdentity, Manifest, Member, RunFolder
+from engine.scoring.counting import Counts
 from engine.scoring.scores_file import recorder
 
 CLASSES = ["ground", "cat", "dog"]
@@ -58,8 +59,8 @@ def make_run(tmp_path: Path) -> MakeRun:
         found = counts(right, seed) if confusion is None else confusion
         with recorder(run.scores, IDS, CLASSES, ["step 10", "step 5"], lambda: skipped) as record:
             for id, matrix in zip(IDS, found, strict=True):
-                both = {"step 10": torch.from_numpy(matrix[None]), "step 5": torch.from_numpy(matrix.T[None])}
-                record([id], both)
+                both = {"step 10": matrix, "step 5": matrix.T}
+                record([id], {name: Counts(torch.from_numpy(m[None])) for name, m in both.items()})
         rows = [
             {"step": 5, "split": "train", "time": 0.5, "memory": 900.0},
             {"step": 5, "split": "val", "mIoU": 0.25},

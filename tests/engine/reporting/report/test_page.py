@@ -16,6 +16,7 @@ from engine.reporting.report import Gallery, read_runs, write_report
 from engine.reporting.report.content import read_log
 from engine.reporting.report.page import render
 from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, write_json
+from engine.scoring.counting import Counts
 from engine.scoring.scores_file import recorder
 
 NAMES = ["background", "<b>cat</b>", "bus"]
@@ -118,7 +119,7 @@ def make_run(path: Path, name: str, val_fingerprint: str = "v" * 64) -> RunFolde
     }
     write_json(run.ensemble, ensemble)
     with recorder(run.scores, ["one", "two"], NAMES, ["step 200", "step 100", "mean"]) as record:
-        record(["one", "two"], dict.fromkeys(("step 200", "step 100", "mean"), torch.tensor(COUNTS)))
+        record(["one", "two"], dict.fromkeys(("step 200", "step 100", "mean"), Counts(torch.tensor(COUNTS))))
     return run
 
 
