@@ -17,6 +17,7 @@ name: {name}
 data:
   format: synthetic
   synthetic: {{size: 32, train_samples: 2, val_samples: 5, seed: {seed}}}
+augment: {{crop: 32}}
 model: {{variant: b0, decoder_width: 16, from_scratch: true}}
 """
 MakeRun = Callable[..., RunFolder]
