@@ -70,7 +70,7 @@ class Predictor:
                 parts = (seen[first : first + at_once] for first in range(0, len(seen), at_once))
                 with self.autocast():
                     logits = torch.cat([model(part).float() for part in parts])
-                each = logits.unflatten(0, (len(some), num_images))  # (views, B, C, h', w')
+                each = logits.view(len(some), num_images, *logits.shape[1:])  # (views, B, C, h', w')
                 pieces += [
                     Piece(view, of_view.flip(-1) if view.mirrored else of_view)
                     for view, of_view in zip(some, each, strict=True)
