@@ -132,8 +132,8 @@ def _told(found, recipe, rule: str) -> list[str]:
             "python -m engine.doctor about the data."
         ]
     if found.lowest:
-        lines += [f"The loss was lowest at {found.lowest:.1e}: above that, updates undo each other."]
-    else:
+        lines += [f"The smoothed loss was lowest at {found.lowest:.1e} and rises from there."]
+    elif not found.stopped:
         lines += ["The loss still falls at the end of the range, so larger rates may do: widen it with --to."]
     if section.head_lr_mult != 1:
         lines += [f"The head learned {section.head_lr_mult:g} times faster, as optimizer.head_lr_mult says."]
