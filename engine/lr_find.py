@@ -132,8 +132,8 @@ def _told(found, recipe, rule: str) -> list[str]:
             "python -m engine.doctor about the data."
         ]
     if found.lowest:
-        lines += [f"The loss was lowest at {found.lowest:.1e}: above that, updates undo each other."]
-    else:
+        lines += [f"The smoothed loss was lowest at {found.lowest:.1e} and rises from there."]
+    elif not found.stopped:
         lines += ["The loss still falls at the end of the range, so larger rates may do: widen it with --to."]
     if section.head_lr_mult != 1:
         lines += [f"The head learned {section.head_lr_mult:g} times faster, as optimizer.head_lr_mult says."]
@@ -164,13 +164,11 @@ def _scaling(suggestion: float | None, batch: int) -> list[dict[str, float]]:
 def _scaling_told(scaling: list[dict[str, float]]) -> list[str]:
     if not scaling:
         return []
+    rows = [(f"{row['batch']:g}", f"{row['linear']:.1e}", f"{row['square_root']:.1e}") for row in scaling]
     return [
         "At other batch sizes, by the linear rule (of SGD with a warm-up, arXiv 1706.02677), and by the "
         "square root, which is the rule of Adam (arXiv 2205.10287):",
-        *(
-            f"  train.batch={row['batch']:<4g} {row['linear']:.1e}  {row['square_root']:.1e}"
-            for row in scaling
-        ),
+        *(f"  train.batch={batch:<4} linear {linear}  square root {root}" for batch, linear, root in rows),
     ]
 
 

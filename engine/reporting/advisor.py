@@ -115,14 +115,14 @@ class Advisor:
         spent = f"{share:.0%} of the time goes into waiting for data. "
         if self.data_is_resident:
             costly = [name for name in COSTLY if getattr(self.recipe.augment, name)]
-            off = tuple(f"augment.{name}=0" for name in costly)
-            return Note("data", spent + "The images are in memory, so it is augmentation that costs.", off)
+            off = [f"augment.{name}=0" for name in costly]
+            text = spent + "The images are in memory, so it is augmentation that costs."
+            return Note("data", text, (*off, "python -m engine.benchmark augment"))
         place = "gpu" if "GPU" in self.memory_shares() else "ram"
         workers = ("data.workers=8",) if self.recipe.data.workers == "auto" else ()
         return Note(
             "data",
-            spent
-            + "Keep the decoded images in memory, read with more processes, or pack them into one file.",
+            f"{spent}Keep the decoded images in memory, read with more processes, or pack them into one file.",
             (f"data.resident={place}", *workers, "python -m engine.prepare pack <recipe> --out data.h5"),
         )
 
@@ -130,11 +130,8 @@ class Advisor:
         places = [place for place, term in enumerate(self.recipe.loss) if term.name == "cross_entropy"]
         if not (self.judges_start and places and "decode.loss_ce" in first):
             return None
-        term, loss, expected = (
-            self.recipe.loss[places[0]],
-            first["decode.loss_ce"],
-            math.log(self.num_classes),
-        )
+        term, loss = self.recipe.loss[places[0]], first["decode.loss_ce"]
+        expected = math.log(self.num_classes)
         if term.ohem is not None or not math.isfinite(loss):  # the hardest pixels cost more than ln(C)
             return None
         most = max(expected * START_FACTOR, expected + START_SLACK)

@@ -50,27 +50,30 @@ class ConsoleListener(Listener):
     def tick(self, step: int) -> None:
         left = (time.perf_counter() - self._started) / max(1, step - self._first) * (self.num_steps - step)
         taken = len("x train  ") + LIVE_BAR + 2 * len(f" {self.num_steps}") + 1
-        facts = fitting([*self._facts, _time_left(left)], self.console.width - taken)
+        facts = fitting(self._line(left), self.console.width - taken)
         self._progress.update(self._training, completed=step, facts=escape(facts))
 
     def update(self, step: int, values: dict[str, float], batch: Batch) -> None:
-        self._facts = self._known(values)
+        self._facts = self._measured(values)
         if not self.console.is_terminal:
-            left = _time_left((self.num_steps - step) * values["time"])
-            facts = "  ".join(text for _, text in [*self._facts, left])
+            facts = "  ".join(text for _, text in self._line((self.num_steps - step) * values["time"]))
             self.console.print(f"step {step}/{self.num_steps}  {escape(facts)}")
         self._say_of_discriminator(step, values)
+        self.tick(step)
 
-    def _known(self, values: dict[str, float]) -> list[Fact]:
+    def _measured(self, values: dict[str, float]) -> list[Fact]:
         """What a line says, in its order; on a narrow terminal the highest ranks are left out."""
         terms = {name: value for name, value in values.items() if name.startswith("decode.loss_")}
         told = ", ".join(f"{name.removeprefix('decode.loss_')} {value:.3f}" for name, value in terms.items())
         facts = [(0, f"loss {values['loss']:.3f}"), (5, f"({told})")][: 1 + (len(terms) > 1)]
         facts += [(3, f"lr {values['lr']:.1e}"), (4, f"{self.batch / values['time']:.1f} images/s")]
         facts += [(6, f"data {values['data_time'] / values['time']:.0%}"), (7, f"{values['memory']:,.0f} MB")]
-        if self._scores:
-            facts.append((2, f"mIoU {self._scores.mIoU:.4f} (best {self._best:.4f})"))
         return facts
+
+    def _line(self, left_s: float) -> list[Fact]:
+        scores = self._scores
+        known = [(2, f"mIoU {scores.mIoU:.4f} (best {self._best:.4f})")] if scores else []
+        return [*self._facts, *known, (1, f"{timedelta(seconds=round(left_s))} left")]
 
     def _say_of_discriminator(self, step: int, values: dict[str, float]) -> None:
         """What the watchdog did since the last line, and updates that were left out."""
@@ -105,9 +108,8 @@ class ConsoleListener(Listener):
             self.console.print(class_table(scores, before, self.console.width))
         elif before and (line := change_line(scores, before)):
             self.console.print(f"  {line}")
-        known = [fact for fact in self._facts if not fact[1].startswith("mIoU")]
         self._scores = scores
-        self._facts = [*known, (2, f"mIoU {scores.mIoU:.4f} (best {self._best:.4f})")]
+        self.tick(step)
 
     def note(self, step: int, note: Note) -> None:
         self.console.print(f"[bold yellow]step {step}: {escape(note.text)}[/]")
@@ -200,7 +202,3 @@ def best_in_bold(values: list[float]) -> list[str]:
     return [
         f"[bold]{t}[/]" if v == best and len(values) > 1 else t for v, t in zip(values, texts, strict=True)
     ]
-
-
-def _time_left(seconds: float) -> Fact:
-    return 1, f"{timedelta(seconds=round(seconds))} left"

@@ -3,8 +3,6 @@
 Scalars on the device, which become numbers when the update is logged. Knows nothing of logs or optimisers.
 """
 
-from collections.abc import Iterable
-
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
@@ -40,7 +38,7 @@ class GradientProbe:
 
     def before(self) -> None:
         """After the backward pass, before gradients are clipped and the optimiser moves."""
-        norms = {name: _norm(p.grad for p in parameters) for name, parameters in self.blocks.items()}
+        norms = {name: _gradient_norm(parameters) for name, parameters in self.blocks.items()}
         self._found = {f"gradients/norm/{name}": norm for name, norm in norms.items()}
         self._found |= {"gradients/total_norm": torch.stack([*norms.values()]).norm()}
         if self.every:
@@ -49,14 +47,16 @@ class GradientProbe:
     @torch.no_grad()
     def after(self) -> dict[str, Tensor]:
         """After the optimiser: "gradients/norm/<block>", "gradients/total_norm", and where `every` is set
-        "gradients/update/<block>": the norm of the change of the weights over the norm of the weights."""
+        "gradients/update/<block>": how far the weights moved, over their norm."""
         for name, old in self._before.items():
-            change = _norm(p - before for p, before in zip(self.blocks[name], old, strict=True))
-            self._found[f"gradients/update/{name}"] = change / _norm(old).clamp(min=1e-12)
+            change = [p - before for p, before in zip(self.blocks[name], old, strict=True)]
+            share = get_total_norm(change) / get_total_norm(old).clamp(min=1e-12)
+            self._found[f"gradients/update/{name}"] = share
         found, self._found, self._before = self._found, {}, {}
         return found
 
 
-def _norm(tensors: Iterable[Tensor | None]) -> Tensor:
-    """Of all of them together; 0 where there are none, as of a block that no gradient reaches."""
-    return get_total_norm([tensor.detach() for tensor in tensors if tensor is not None])
+def _gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
+    """Of all of them together; 0 of a block that no gradient reaches."""
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    return get_total_norm(gradients) if gradients else parameters[0].new_zeros(())
