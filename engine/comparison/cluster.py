@@ -61,7 +61,7 @@ def _run(ray: Any, cells: Sequence[Cell], console: Console) -> list[Failure]:
     with GridProgress(console, cells) as progress:
         running = {task.remote(cell, os.getcwd()): cell for cell in cells}
         for cell in cells:
-            progress.begins(cell)
+            progress.begins(cell, "queued")
         while running:
             done, _ = ray.wait(list(running), timeout=LOOK_EVERY_S)
             for cell in running.values():
