@@ -117,6 +117,9 @@ def _trained(arguments: argparse.Namespace, console) -> tuple:
     for cell in cells:
         if cell.is_finished:
             scored.setdefault(cell.method, []).append(ScoredRun.of(cell.run))
+    if cells[0].method not in scored:
+        console.print(f"No run of {cells[0].method} has finished, with which the others would be compared.")
+        return [], failures, out
     return [Method(name, runs) for name, runs in scored.items()], failures, out
 
 

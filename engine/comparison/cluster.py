@@ -5,6 +5,8 @@ installed. Knows nothing of what the cells train.
 """
 
 import os
+import runpy
+import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
@@ -59,7 +61,7 @@ def _run(ray: Any, cells: Sequence[Cell], console: Console) -> list[Failure]:
     with GridProgress(console, cells) as progress:
         running = {task.remote(cell, os.getcwd()): cell for cell in cells}
         for cell in cells:
-            progress.begins(cell)
+            progress.begins(cell, "queued")
         while running:
             done, _ = ray.wait(list(running), timeout=LOOK_EVERY_S)
             for cell in running.values():
@@ -88,14 +90,16 @@ def train_cell(cell: Cell, folder: str) -> None:
     Raises:
         CellFailed: the run failed; a mistake in the input is no reason to try again, and raises nothing.
     """
-    from engine.run import main
-
     os.chdir(folder)
     clear_stillborn(cell)
+    sys.argv = cell.command[2:]  # `python -m engine.run ...`, in this process: it ends when Ray ends the task
     with cell.log.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         print(f"worker {os.getpid()} on {os.uname().nodename}")
-        if main(cell.command[3:]) == 1:
-            raise CellFailed(f"{cell.name}: see {cell.log}")
+        try:
+            runpy.run_module(sys.argv[0], run_name="__main__")
+        except SystemExit as end:
+            if end.code == 1:
+                raise CellFailed(f"{cell.name}: see {cell.log}") from None
 
 
 def _import_ray() -> Any:

@@ -71,10 +71,13 @@ def _gaps(axes: Axes, groups: Mapping[str, Mapping[str, Gap | None]], colours: M
                 continue
             place = row + (number + 0.5) / len(group) - 0.5 if len(groups) > 1 else number
             strength = {"color": colours[method], "alpha": 1.0 if gap.is_shown else 0.4}
-            label = method if row == 0 and len(groups) > 1 else None
             axes.hlines(place, gap.low, gap.high, linewidth=1.8, **strength)
-            axes.scatter([gap.value], [place], s=22, linewidths=0, zorder=3, label=label, **strength)
+            axes.scatter([gap.value], [place], s=22, linewidths=0, zorder=3, **strength)
     axes.axvline(0, color=INK, linewidth=0.9)
+    if len(groups) > 1:
+        for method in next(iter(groups.values())):
+            axes.plot([], color=colours[method], linewidth=1.8, label=method)
+        axes.figure.legend(loc="outside upper right", ncols=2)
     _name_rows(axes, names)
     axes.set_xlabel("difference in IoU" if len(groups) > 1 else "difference in mIoU")
 

@@ -30,9 +30,8 @@ class GridProgress:
     def __exit__(self, *error: object) -> None:
         self._bars.stop()
 
-    def begins(self, cell: Cell) -> None:
-        again = " again" if "--resume" in cell.command else ""
-        self.console.print(f"{escape(cell.name)}: started{again}, prints to {escape(str(cell.log))}")
+    def begins(self, cell: Cell, how: str = "started") -> None:
+        self.console.print(f"{escape(cell.name)}: {how}, prints to {escape(str(cell.log))}")
         self._tasks[cell.name] = self._bars.add_task(escape(cell.name), total=None)
 
     def look(self, cell: Cell) -> None:

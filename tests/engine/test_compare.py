@@ -3,12 +3,13 @@
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
 from engine.compare import main
-from engine.comparison.grid import cells_of, prepare
+from engine.comparison.grid import Cell, cells_of, prepare
 from engine.run import main as run_main
 
 ROOT = Path(__file__).parents[2]
@@ -96,32 +97,34 @@ def test_what_is_missing_is_trained_and_equal(folder: Path, capsys: pytest.Captu
     assert json.loads((folder / "out/dice-s1/ensemble.json").read_text()) == before
 
 
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is trained fails."""
+    failing = [sys.executable, "-c", "raise SystemExit('the disk is full')"]
+    monkeypatch.setattr(Cell, "command", property(lambda cell: failing))
+
+
+@pytest.mark.usefixtures("broken")
 def test_a_cell_that_fails_is_exit_1_and_the_others_are_compared(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shutil.rmtree(folder / "out/dice-s1")
-    (folder / "out/dice-s1").write_text("in the way")
-    (folder / "out/cells/dice-s1.yaml").unlink()
-    assert main(grid()) == 2
-    assert "was not made by a comparison" in capsys.readouterr().err
-    (folder / "out/dice-s1").unlink()
-    (folder / "out/dice-s1/last").mkdir(parents=True)
-    (folder / "out/dice-s1/last/state.safetensors").write_text("no state")
-    shutil.copy(folder / "out/plain-s0/manifest.json", folder / "out/dice-s1")
-    manifest = json.loads((folder / "out/dice-s1/manifest.json").read_text())
-    (folder / "out/dice-s1/manifest.json").write_text(json.dumps({**manifest, "finished": False}))
-    shutil.copy(folder / "out/dice-s0/recipe.yaml", folder / "out/dice-s1")
-    text = (folder / "out/cells/dice-s0.yaml").read_text()
-    (folder / "out/cells/dice-s1.yaml").write_text(
-        text.replace("dice-s0", "dice-s1").replace("seed: 0", "seed: 1", 1)
-    )
     assert main(grid()) == 1
     told = capsys.readouterr().out
-    assert "dice-s1: failed" in told and "goes on with what is missing" in told
-    assert [m["seeds"] for m in json.loads((folder / "out/compare.json").read_text())["methods"]] == [
-        [0, 1],
-        [0],
-    ]
+    assert "dice-s1: failed" in told and "the disk is full" in told and "goes on with what is missing" in told
+    found = json.loads((folder / "out/compare.json").read_text())
+    assert [method["seeds"] for method in found["methods"]] == [[0, 1], [0]]
+
+
+@pytest.mark.usefixtures("broken")
+def test_without_the_first_method_nothing_is_compared(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in (0, 1):
+        shutil.rmtree(folder / f"out/plain-s{seed}")
+    assert main(grid()) == 1
+    assert "No run of plain has finished" in capsys.readouterr().out
+    assert not (folder / "out/compare.json").exists()
 
 
 @pytest.mark.parametrize(
