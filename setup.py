@@ -9,6 +9,8 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "engine/__init__.py").read_text(), re.MULTILINE)
 assert VERSION, 'engine/__init__.py must say __version__ = "..."'
 
+EXPORT = ["onnx", "onnxscript", "onnxruntime"]  # export onnx; a checkout has them, so that its tests run
+
 setup(
     name="trident-seg",
     version=VERSION[1],
@@ -45,7 +47,9 @@ setup(
     ],
     extras_require={
         "cluster": ["ray"],
+        "export": EXPORT,
         "dev": [
+            *EXPORT,
             "pytest",
             "pytest-xdist",
             "hypothesis",

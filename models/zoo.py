@@ -50,11 +50,13 @@ class ZooModel(nn.Module):
         """(B, 3, H, W) RGB, uint8 or float in 0..255, any H and W -> logits (B, K, H, W)"""
         H, W = image.shape[-2:]
         x = (image.to(self.mean.dtype) - self.mean) / self.std
-        x = F.pad(x, (0, self._missing(W), 0, self._missing(H)))  # (B, 3, H', W')
+        right, below = self._missing(W), self._missing(H)
+        x = F.pad(x, (0, right, 0, below))  # (B, 3, H', W')
         features = self.encoder(x)
         # A vision transformer gives (features, prefix tokens), the others a list of maps.
         x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
-        return self.segmentation_head(x)[..., :H, :W]
+        # Cropped by padding and not by a slice, which torch.export takes to be contiguous, or not, for ever.
+        return F.pad(self.segmentation_head(x), (0, -right, 0, -below))
 
     def _missing(self, size_px: int) -> int:
         multiple = (size_px + MULTIPLE_PX - 1) // MULTIPLE_PX * MULTIPLE_PX

@@ -88,7 +88,7 @@ def require_complete(pictures: dict[str, bytes], images: dict[str, Path], num_cl
 def _png(segmenter: Segmenter, path: Path) -> bytes:
     labels = segmenter.predict(path).labels  # (h, w)
     content = io.BytesIO()
-    palette_image(labels, voc_palette()).save(content, format="PNG", bits=8)
+    palette_image(labels, voc_palette()).save(content, format="PNG")
     return content.getvalue()
 
 

@@ -26,7 +26,7 @@ from engine.run_folder import written_in_place
 KINDS = {"labels": ".png", "overlay": ".jpg", "confidence": ".png", "probabilities": ".h5"}
 LEGEND_PX = 480
 JPEG_QUALITY = 92
-NO_VOID = -1  # a prediction has a class everywhere
+VOID_NEVER = -1  # a prediction has a class everywhere
 
 Writer = Callable[[InputImage, Tensor, Tensor, Tensor], None]
 
@@ -75,9 +75,9 @@ def prediction_writer(
                 return out / kind / (image.name + KINDS[kind])
 
             if "labels" in kinds:
-                _save(palette_image(labels, palette), path("labels"), bits=8)
+                _save(palette_image(labels, palette), path("labels"))
             if "overlay" in kinds:
-                mixed = Image.fromarray(overlay(pixels, labels, palette, NO_VOID))
+                mixed = Image.fromarray(overlay(pixels, labels, palette, VOID_NEVER))
                 _save(mixed, path("overlay"), quality=JPEG_QUALITY)
             if "confidence" in kinds:
                 grey = (255 * probabilities.amax(dim=0)).round().byte().numpy()  # (h, w)
@@ -96,9 +96,13 @@ def prediction_writer(
 
 
 def palette_image(labels: Tensor, palette: Palette) -> Image.Image:
-    """(h, w) uint8 class ids as a picture of mode P: its values are the ids, its colours the palette."""
+    """(h, w) uint8 class ids as a picture of mode P: its values are the ids, its colours the palette.
+
+    The palette is filled up to 256 colours: with fewer, Pillow stores fewer bits and cuts larger ids off.
+    """
     image = Image.fromarray(labels.numpy())
-    image.putpalette([value for colour in palette for value in colour])
+    colours = [value for colour in palette for value in colour]
+    image.putpalette(colours + [0] * (3 * 256 - len(colours)))
     return image
 
 

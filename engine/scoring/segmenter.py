@@ -109,7 +109,7 @@ def pixels_of(image: Picture) -> Tensor:
         image = upright_rgb(image)[0]
     channels = image.shape[-1] if image.ndim == 3 else 0
     _checked(image, channels, "an array (h, w, 3)")
-    return torch.tensor(image).permute(2, 0, 1).contiguous()
+    return torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()  # mirrored arrays, too
 
 
 Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])

@@ -1,12 +1,14 @@
-"""A server on loopback that behaves, or does not, as its plan says."""
+"""A server on loopback that behaves, or does not, as its plan says; finished runs of untrained networks."""
 
 import os
+import shutil
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -117,3 +119,85 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
 def good() -> Reply:
     """The reply of a server that behaves; `dataclasses.replace` makes the others from it."""
     return Reply()
+
+
+@pytest.fixture
+def voc_run(voc_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Writes a finished run on `voc_folder`: `voc_run("name", 1, 2)` keeps SegFormers of these two steps."""
+
+    def make(name: str = "run", *steps: int) -> Path:
+        import torch
+        from safetensors.torch import save_file
+
+        from engine.data import class_table
+        from engine.data.formats.voc import voc_palette
+        from engine.recipe import load_recipe
+        from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, sha256_of
+        from models import build_model
+
+        run = RunFolder(tmp_path / name)
+        run.create()
+        run.recipe.write_text(
+            f"name: {name}\ndata: {{root: {voc_folder}, train: train}}\n"
+            "model: {variant: b0, decoder_width: 16, from_scratch: true}\n"
+        )
+        recipe = load_recipe(run.recipe)
+        names = class_table(recipe.data)
+        members = []
+        for step in steps or (1,):
+            torch.manual_seed(step)
+            model = build_model(recipe.model, names)
+            torch.nn.init.normal_(model.head.classifier.weight)  # so that classes differ from place to place
+            path = run.top / f"step-{step:07d}.safetensors"
+            save_file(model.state_dict(), path)
+            file = str(path.relative_to(run.path))
+            members.append(Member(file=file, step=step, scores={"mIoU": 1 / step}, sha256=sha256_of(path)))
+        data = DataIdentity(format="voc", train="train", val="val", train_fingerprint="", val_fingerprint="")
+        run.write_manifest(
+            Manifest(
+                name=name, code_version="0", class_names=list(names), palette=list(voc_palette(len(names))),
+                data=data, metric="mIoU", num_parameters=1, members=members,
+            )
+        )  # fmt: skip
+        return run.path
+
+    return make
+
+
+@pytest.fixture
+def voc_ensemble(voc_run: Callable[..., Path], tmp_path: Path) -> Path:
+    """A saved ensemble of two such networks: geometric, weights 0.25 and 0.75, temperatures 1, 2."""
+    from engine.run_folder import (
+        CombinationValues,
+        EnsembleFolder,
+        EnsembleManifest,
+        EnsembleMember,
+        RunFolder,
+        write_text,
+    )
+
+    run = RunFolder(voc_run("members", 1, 2))
+    manifest = run.read_manifest()
+    folder = EnsembleFolder(tmp_path / "ensemble")
+    folder.members.mkdir(parents=True)
+    members = []
+    for member in manifest.members:
+        shutil.copy(run.path / member.file, folder.members / f"{member.step}.safetensors")
+        shutil.copy(run.recipe, folder.members / f"{member.step}.yaml")
+        members.append(
+            EnsembleMember(
+                name=f"step {member.step}",
+                file=f"members/{member.step}.safetensors",
+                recipe=f"members/{member.step}.yaml",
+                sha256=member.sha256,
+            )
+        )
+    content = EnsembleManifest(
+        name="two", code_version="0", method="weighted", class_names=manifest.class_names,
+        palette=manifest.palette, data=manifest.data, members=members, scores={"mIoU": 0.5},
+        combination=CombinationValues(
+            space="logit", weights=((0.25,), (0.75,)), temperatures=(1.0, 2.0)
+        ),
+    )  # fmt: skip
+    write_text(folder.manifest, content.model_dump_json())
+    return folder.path

@@ -1,0 +1,76 @@
+"""A segmenter that is traced in seconds."""
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.data.formats.voc import voc_palette
+from engine.recipe import Recipe
+from engine.run_folder import DataIdentity
+from engine.scoring.combining import Combination
+from engine.scoring.predictor import Protocol
+from engine.scoring.segmenter import Segmenter
+from engine.scoring.trained import Trained
+
+NAMES = ("ground", "cat", "dog")
+
+
+class SmallNet(nn.Module):
+    """As the real ones: normalises, pads to a multiple of 4, gives logits at a quarter of the size."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.conv = nn.Conv2d(3, 8, 7, stride=4, padding=3)
+        self.head = nn.Conv2d(8, len(NAMES), 1)
+
+    def forward(self, image: Tensor) -> Tensor:
+        H, W = image.shape[-2:]
+        x = F.pad((image.float() - 120) / 60, (0, (W + 3) // 4 * 4 - W, 0, (H + 3) // 4 * 4 - H))
+        return 4 * self.head(self.conv(x).relu())
+
+
+@pytest.fixture
+def segmenter_of() -> Callable[..., Segmenter]:
+    """`segmenter_of([models], combination, protocol)`."""
+
+    def make(
+        models: list[nn.Module], combination: Combination | None = None, protocol: Protocol | None = None
+    ) -> Segmenter:
+        identity = DataIdentity(format="", train="", val="", train_fingerprint="", val_fingerprint="")
+        trained = Trained(
+            name="small",
+            members={f"member {number}": model.eval() for number, model in enumerate(models)},
+            combination=combination or Combination.mean(len(models)),
+            class_names=NAMES,
+            palette=voc_palette(len(NAMES)),
+            recipe=Recipe(name="small"),
+            data=identity,
+            weights=[None] * len(models),
+        )
+        return Segmenter(trained, protocol or Protocol())
+
+    return make
+
+
+@pytest.fixture
+def two_small(segmenter_of) -> Segmenter:
+    """Two members, weighted by class, geometric, one softened; two scales and mirrored."""
+    combination = Combination("logit", ((0.25, 0.5, 0.9), (0.75, 0.5, 0.1)), (1.0, 2.0))
+    return segmenter_of([SmallNet(0), SmallNet(1)], combination, Protocol("native", (0.5, 1.0), True))
+
+
+@pytest.fixture
+def small_segformer(segmenter_of) -> Segmenter:
+    """SegFormer with one block a stage: every operation of the real one."""
+    from models.segformer import SegFormer
+
+    torch.manual_seed(0)
+    model = SegFormer("b0", num_classes=len(NAMES), decoder_width=16)
+    nn.init.normal_(model.head.classifier.weight)
+    for stage in model.encoder.stages:
+        stage.blocks = stage.blocks[:1]
+    return segmenter_of([model])

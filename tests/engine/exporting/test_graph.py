@@ -1,0 +1,83 @@
+"""The traceable way to predict is the same as the other one, and the comparison would tell."""
+
+from fractions import Fraction
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor
+
+from engine.exporting.graph import Graph, _rounded, largest_difference
+from engine.exporting.target import ExportError
+from engine.scoring.predictor import Protocol
+
+
+@given(st.integers(64, 20_000), st.sampled_from([0.35, 0.5, 0.75, 1.25, 1.5, 1.75, 2.0, 0.125]))
+def test_sizes_are_rounded_as_python_rounds(side: int, scale: float) -> None:
+    assert _rounded(Fraction(repr(scale)), side) == round(Fraction(repr(scale)) * side)
+
+
+def test_the_graph_predicts_as_the_segmenter_does(two_small) -> None:
+    graph = Graph(two_small)
+    assert graph.min_size_px == 128  # 64 at scale 0.5
+    assert largest_difference(graph, two_small, graph.min_size_px, 1e-5) < 1e-6
+
+
+def test_one_pixel_that_differs_is_found(two_small) -> None:
+    graph = Graph(two_small)
+
+    def nearly(images: Tensor) -> tuple[Tensor, Tensor]:
+        labels, probabilities = graph(images)
+        probabilities[-1, 0, -1, -1] += 0.01
+        return labels, probabilities
+
+    with pytest.raises(ExportError, match="differs by 0.01 from torch on images 1x3x128x128"):
+        largest_difference(nearly, two_small, 128, 1e-3)
+
+
+def test_a_wrong_label_is_found(two_small) -> None:
+    graph = Graph(two_small)
+
+    def nearly(images: Tensor) -> tuple[Tensor, Tensor]:
+        labels, probabilities = graph(images)
+        labels[0, 0, 0] = probabilities[0, :, 0, 0].argmin()
+        return labels, probabilities
+
+    with pytest.raises(ExportError, match="differs"):
+        largest_difference(nearly, two_small, 128, 1e-3)
+
+
+def test_not_a_number_is_found(two_small) -> None:
+    def broken(images: Tensor) -> tuple[Tensor, Tensor]:
+        labels, probabilities = Graph(two_small)(images)
+        return labels, probabilities * float("nan")
+
+    with pytest.raises(ExportError, match="differs by nan"):
+        largest_difference(broken, two_small, 128, 1e-3)
+
+
+def test_another_size_and_a_failing_runtime_are_told(two_small) -> None:
+    def cut(images: Tensor) -> tuple[Tensor, Tensor]:
+        return Graph(two_small)(images[..., 1:, :])
+
+    def fails(images: Tensor) -> tuple[Tensor, Tensor]:
+        raise RuntimeError("no such operation")
+
+    with pytest.raises(ExportError, match=r"gives \(1, 3, 127, 128\) for images 1x3x128x128"):
+        largest_difference(cut, two_small, 128, 1e-3)
+    with pytest.raises(ExportError, match="fails on images 1x3x128x128: no such operation"):
+        largest_difference(fails, two_small, 128, 1e-3)
+
+
+def test_other_protocols_are_refused(two_small) -> None:
+    two_small.protocol = Protocol("slide")
+    with pytest.raises(ExportError, match="eval.protocol=slide. Type eval.protocol=native"):
+        Graph(two_small)
+
+
+def test_dropout_is_off_and_nothing_learns(small_segformer) -> None:
+    graph = Graph(small_segformer)
+    assert not any(module.training for module in graph.modules())
+    images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)
+    assert torch.equal(graph(images)[1], graph(images)[1])

@@ -1,0 +1,72 @@
+"""ONNX files by onnxruntime: at every size what torch gives, and they say what they are."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.exporting.onnx_graph import export_onnx, require_libraries
+from engine.exporting.target import ExportError
+from models.origin import OWN
+
+onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed: ONNX unchecked")
+
+
+def compare(path: Path, segmenter, sizes: list[tuple[int, int, int]]) -> float:
+    """The largest difference of probabilities on noise, which is harder than what the export itself tries."""
+    import torch
+
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = 0.0
+    for batch, h, w in sizes:
+        images = np.random.default_rng(h).integers(0, 256, (batch, 3, h, w), np.uint8)
+        labels, probabilities = session.run(None, {"images": images})
+        expected = segmenter.probabilities(torch.from_numpy(images)).numpy()
+        assert labels.dtype == np.uint8 and labels.shape == (batch, h, w)
+        assert np.array_equal(labels, probabilities.argmax(axis=1))
+        found = max(found, float(np.abs(probabilities - expected).max()))
+    return found
+
+
+def test_a_segformer_at_sizes_that_4_does_not_divide(small_segformer, tmp_path: Path) -> None:
+    out = tmp_path / "deep/model.onnx"
+    assert export_onnx(small_segformer, out) < 1e-4
+    assert compare(out, small_segformer, [(1, 65, 66), (2, 67, 96), (1, 333, 257)]) < 1e-4
+
+
+def test_an_ensemble_with_scales_and_mirrored_views(two_small, tmp_path: Path) -> None:
+    out = tmp_path / "model.onnx"
+    assert export_onnx(two_small, out) < 1e-3
+    assert compare(out, two_small, [(1, 129, 131), (2, 130, 128)]) < 1e-3
+    about = onnxruntime.InferenceSession(out).get_modelmeta().custom_metadata_map
+    assert json.loads(about["class_names"]) == ["ground", "cat", "dog"]
+    assert json.loads(about["palette"])[1] == [128, 0, 0]
+    assert (json.loads(about["scales"]), json.loads(about["flip"])) == ([0.5, 1.0], True)
+    assert json.loads(about["members"]) == ["member 0", "member 1"]
+    assert (about["licence"], about["name"]) == (OWN, "small")
+    assert str(Path(__file__).parents[3]).encode() not in out.read_bytes()  # no path of this machine
+
+
+def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(
+        ExportError, match=r"onnxscript is not installed. Type pip install 'trident-seg\[export\]'"
+    ):
+        require_libraries()
+
+
+def test_what_does_not_fit_into_a_file_is_refused(
+    two_small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("engine.exporting.onnx_graph.MAX_BYTES", 1000)
+    with pytest.raises(ExportError, match="an ONNX file holds 2 GB"):
+        export_onnx(two_small, tmp_path / "model.onnx")
+
+
+def test_what_differs_is_not_written(two_small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.exporting.onnx_graph.TOLERANCE", -1.0)
+    with pytest.raises(ExportError, match="Nothing was written"):
+        export_onnx(two_small, tmp_path / "model.onnx")
+    assert list(tmp_path.iterdir()) == []

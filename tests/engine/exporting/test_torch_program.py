@@ -1,0 +1,28 @@
+"""A program that torch.export.load reads gives what the segmenter gives."""
+
+import json
+from pathlib import Path
+
+import torch
+
+from engine.exporting.torch_program import export_program
+
+
+def test_a_segformer_at_every_size(small_segformer, tmp_path: Path) -> None:
+    out = tmp_path / "deep/model.pt2"
+    assert export_program(small_segformer, out) <= 1e-6
+    files = {"metadata.json": ""}
+    run = torch.export.load(out, extra_files=files).module()
+    assert json.loads(json.loads(files["metadata.json"])["class_names"]) == ["ground", "cat", "dog"]
+    for batch, h, w in [(1, 65, 66), (2, 67, 96), (3, 128, 64)]:
+        generator = torch.Generator().manual_seed(h)
+        images = torch.randint(0, 256, (batch, 3, h, w), generator=generator, dtype=torch.uint8)
+        labels, probabilities = run(images)
+        torch.testing.assert_close(probabilities, small_segformer.probabilities(images))
+        assert torch.equal(labels.long(), probabilities.argmax(dim=1))
+    assert str(Path(__file__).parents[3]).encode() not in out.read_bytes()  # no path of this machine
+
+
+def test_an_ensemble_with_scales_and_mirrored_views(two_small, tmp_path: Path) -> None:
+    assert export_program(two_small, tmp_path / "model.pt2") <= 1e-6
+    assert [path.name for path in tmp_path.iterdir()] == ["model.pt2"]
