@@ -64,12 +64,13 @@ class Classes:
     def finding(self) -> Finding:
         named = ", ".join(
             f"{self.names[c]} {self.iou[c]:.1f} ({100 * self.shares[c]:.2g} % of the pixels, "
-            f"{self.num_images[c]:.0f} images)"
+            f"{self.num_images[c]} image{'s' * (self.num_images[c] != 1)})"
             for c in self.worst[:MOST_NAMED]
         )
         absent = sum(self.num_images == 0)
-        also = f" {absent} classes have no label on val." if absent else ""
-        return Finding(TOPIC, f"Lowest IoU: {named}. {self._imbalance()}{also}")
+        has = "class has" if absent == 1 else "classes have"
+        also = f" {absent} {has} no label there." if absent else ""
+        return Finding(TOPIC, f"Lowest IoU on val: {named}. {self._imbalance()}{also}")
 
     def _imbalance(self) -> str:
         known = {"pixel share": self.with_pixels, "number of images": self.with_images}

@@ -72,7 +72,7 @@ class LabelCheck:
         suspicion = Suspicion(len(self.trained.class_names), self.dataset.ignore_index)
         done = 0
         for batch in scoring_batches(self.dataset, self.device, workers=self.workers):
-            probabilities = self._predict(batch.images)
+            probabilities = self.predict(batch.images)
             labels = batch.labels.cpu().numpy().astype(np.uint8)
             for id, of_image, its_labels in zip(batch.ids, probabilities, labels, strict=True):
                 suspicion.add(id, of_image, its_labels)
@@ -86,7 +86,7 @@ class LabelCheck:
         for suspect in suspects:
             sample = self.dataset[rows[suspect.id]]
             labels = sample.labels.numpy().astype(np.uint8)
-            probabilities = self._predict(sample.image[None].to(self.device))[0]  # (C, h, w)
+            probabilities = self.predict(sample.image[None].to(self.device))[0]  # (C, h, w)
             predictions = probabilities.argmax(axis=0)
             masks = {
                 (region.label, region.prediction, region.box): mask
@@ -100,7 +100,7 @@ class LabelCheck:
             move = fitting_move(labels, predictions, self.dataset.ignore_index)
             yield ShownSuspect(suspect, sample, predictions, found, move)
 
-    def _predict(self, images: torch.Tensor) -> NDArray[np.float32]:
+    def predict(self, images: torch.Tensor) -> NDArray[np.float32]:
         """(B, 3, h, w) uint8 -> (B, C, h, w)"""
         models = self.trained.members.values()
         outputs = [self._predictor(model, images) for model in models]

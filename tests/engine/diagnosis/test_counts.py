@@ -94,7 +94,7 @@ def test_rare_classes_that_do_well_are_no_imbalance(make_run: MakeRun) -> None:
 def test_a_class_without_labels_is_not_among_the_worst(make_run: MakeRun) -> None:
     confusion = planted([100, 50, 0], [0.9, 0.5, 0.0])
     classes = study_classes(RunFiles.read(make_run(counts={"confusion": confusion}, names=NAMES)))
-    assert classes.worst == [1, 0] and "1 classes have no label" in classes.finding().text
+    assert classes.worst == [1, 0] and "1 class has no label" in classes.finding().text
 
 
 @pytest.mark.parametrize(("near_wrong", "most"), [(90, True), (10, False)])
