@@ -25,12 +25,8 @@ def predict_pictures(
             note_or_raise(dataset, index, sample)
             continue
         confidence, prediction = predictor(model, sample.image[None].to(device)).max(dim=1)  # (1, H, W)
-        parts = (
-            predictor.scored(sample.image),
-            predictor.scored(sample.labels),
-            prediction[0],
-            confidence[0],
-        )
+        image, labels = predictor.scored(sample.image), predictor.scored(sample.labels)
+        parts = (image, labels, prediction[0], confidence[0])
         pictures.append(Picture(sample.id, *(part.cpu() for part in parts)))
     model.train(was_training)
     return pictures

@@ -6,7 +6,7 @@ All but the pictures is made from what the run folders hold; a run that was cut 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from engine.diagnosis import Diagnosis
+from engine.diagnosis import diagnose
 from engine.reporting.report.content import RunContent, groups_of, read_runs
 from engine.reporting.report.gallery import Gallery, open_gallery
 from engine.reporting.report.page import render
@@ -22,5 +22,5 @@ def write_report(contents: Sequence[RunContent], out: Path, galleries: Mapping[P
         galleries: worst and best images by the path of the run; it may lack some.
     """
     title = contents[0].name if len(contents) == 1 else f"{len(contents)} runs"
-    suggestions: dict[Path, Diagnosis] = {}
+    suggestions = {content.run.path: diagnose(content.run) for content in contents if content.recipe}
     write_text(out, render(title, groups_of(contents), galleries, suggestions))

@@ -28,7 +28,8 @@ Row = Mapping[str, Any]  # one line of log.jsonl
 class Result:
     """A member or an ensemble with its scores, which are shares of 1; None where there is none.
 
-    key: its name in scores.h5. gain: over the best member of the run, of mIoU.
+    key: its name in scores.h5. gain: over the best member of the run, of mIoU; honest_gain: where it was
+    chosen on one half of the images and scored on the other. cost: passes through a network for each view.
     """
 
     key: str
@@ -42,7 +43,10 @@ class Result:
     interval: Interval | None = None
     gain: float | None = None
     gain_interval: Interval | None = None
+    honest_gain: float | None = None
+    honest_interval: Interval | None = None
     images_per_second: float | None = None
+    cost: int | None = None
 
 
 @dataclass(frozen=True)
@@ -176,8 +180,15 @@ def _results(scored: Mapping[str, Any]) -> list[Result]:
         _result(f"step {member['step']}", f"step {member['step']}", member["path"], member)
         for member in scored["members"]
     ]
+    honest = (scored.get("selection") or {}).get("honest") or {}
     ensembles = [
-        _result(key, f"ensemble ({key})", f"{key} of {len(members)} members", numbers, is_ensemble=True)
+        _result(
+            key,
+            f"ensemble ({key})",
+            f"{key} of {len(members)} members",
+            {**numbers, "honest": honest.get(key, {}).get("gain")},
+            is_ensemble=True,
+        )
         for key, numbers in scored["ensembles"].items()
         if len(members) > 1
     ]
@@ -192,7 +203,7 @@ def _results(scored: Mapping[str, Any]) -> list[Result]:
 
 def _result(key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensemble: bool = False) -> Result:
     means = {metric: numbers[metric] for metric in ("mIoU", "mAcc", "aAcc", "IoU")}
-    gain = numbers.get("gain") or {}
+    gain, honest = numbers.get("gain"), numbers.get("honest")
     return Result(
         key,
         name,
@@ -200,7 +211,10 @@ def _result(key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensem
         is_ensemble,
         **means,
         gain_interval=Interval(gain["low"], gain["high"]) if gain else None,
+        honest_gain=honest["value"] if honest else None,
+        honest_interval=Interval(honest["low"], honest["high"]) if honest else None,
         images_per_second=numbers.get("images_per_second"),
+        cost=numbers.get("cost"),
     )
 
 

@@ -24,6 +24,7 @@ FIRST = {"background": 0.9, "<b>cat</b>": 0.5125, "bus": None}
 SECOND = {"background": 0.91, "<b>cat</b>": 0.4, "bus": None}
 MEAN = {"background": 0.92, "<b>cat</b>": 0.6, "bus": None}
 VOID_TAGS = {"meta", "img", "link", "br", "hr", "input"}
+PREDICTORS = ("step 200", "step 100", "mean")
 COUNTS = [[[6, 2, 0], [1, 3, 0], [0, 0, 0]], [[4, 0, 0], [0, 0, 0], [0, 0, 0]]]  # of images "one" and "two"
 
 
@@ -118,8 +119,8 @@ def make_run(path: Path, name: str, val_fingerprint: str = "v" * 64) -> RunFolde
         },
     }
     write_json(run.ensemble, ensemble)
-    with recorder(run.scores, ["one", "two"], NAMES, ["step 200", "step 100", "mean"]) as record:
-        record(["one", "two"], dict.fromkeys(("step 200", "step 100", "mean"), Counts(torch.tensor(COUNTS))))
+    with recorder(run.scores, ["one", "two"], NAMES, PREDICTORS) as record:
+        record(["one", "two"], {name: Counts(torch.tensor(COUNTS)) for name in PREDICTORS})
     return run
 
 
@@ -187,7 +188,7 @@ def test_what_was_not_counted_is_said(run: RunFolder) -> None:
 def test_the_recipe_is_shown_where_it_is_no_default(run: RunFolder) -> None:
     text = report(run).text
     assert "seed 7 0" in text and "data.root <script> null" in text
-    assert "eval.every" not in text.split("The whole recipe")[0]
+    assert "keep.metric" not in text.split("The whole recipe")[0]
 
 
 def test_names_and_recipe_are_escaped(run: RunFolder) -> None:
@@ -279,12 +280,19 @@ def test_ensembles_bring_their_own_gain_and_speed(run: RunFolder) -> None:
     more = {
         "gain": {"value": 0.0538, "low": -0.0111, "high": 0.0999},
         "images_per_second": 3.25,
+        "cost": 3,
         "note": "of all",
     }
     scored["ensembles"]["mean"] |= more
+    scored["selection"] = {"split": "val", "num_images": 12, "same_images": True}
     write_json(run.ensemble, scored)
     text = report(run).text
-    assert "+0.0538 \N{MINUS SIGN}0.0111 to +0.0999" in text and "3.2 of all" in text
+    assert "+0.0538 \N{MINUS SIGN}0.0111 to +0.0999 0.8100 0.9321 3.2 3 of all" in text
+    assert "chosen on 12 images of val, the very images" in text and "honest" not in text
+    honest = {"mean": {"mIoU": 0.7, "gain": {"value": 0.01, "low": -0.02, "high": 0.03}}}
+    scored["selection"]["honest"] = honest
+    write_json(run.ensemble, scored)
+    assert "+0.0100 \N{MINUS SIGN}0.0200 to +0.0300" in report(run).text
 
 
 def test_suggestions_stand_with_their_evidence(run: RunFolder) -> None:
