@@ -93,6 +93,8 @@ def _finished(arguments: argparse.Namespace) -> tuple:
 
 def _trained(arguments: argparse.Namespace, console) -> tuple:
     """Methods of the grid, which is trained as far as it is not, the cells that failed, and its folder."""
+    from rich.markup import escape
+
     from engine.comparison.grid import CompareError, cells_of, locked, prepare
     from engine.comparison.runs import Method, ScoredRun
 
@@ -102,7 +104,8 @@ def _trained(arguments: argparse.Namespace, console) -> tuple:
     cells = cells_of(arguments.what, arguments.seeds, arguments.set, out)
     with locked(out):
         unfinished = prepare(cells)
-        console.print(f"{len(cells)} runs in {out}, {len(cells) - len(unfinished)} of them finished")
+        num_finished = len(cells) - len(unfinished)
+        console.print(f"{len(cells)} run(s) in {escape(str(out))}, {num_finished} of them finished")
         if arguments.cluster and unfinished:
             from engine.comparison.cluster import run_on_cluster
 

@@ -6,6 +6,7 @@ installed. Knows nothing of what the cells train.
 
 import os
 import runpy
+import socket
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
@@ -20,6 +21,7 @@ from engine.comparison.progress import GridProgress
 
 MAX_RETRIES = 2
 LOOK_EVERY_S = 0.5
+KNOCK_S = 10
 PASSED_ON = ("OMP_NUM_THREADS",)  # sums in other orders differ in the last bit
 
 
@@ -39,8 +41,9 @@ def run_on_cluster(cells: Sequence[Cell], address: str, console: Console) -> lis
     root = str(Path(engine.__file__).parents[1])
     variables = {"PYTHONPATH": root} | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
     try:
+        _knock(address)
         ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="warning")
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise CompareError(
             f"--cluster {address}: no Ray cluster answers there ({error}). Start one with "
             "`ray start --head`, and give its address, or auto on one of its nodes."
@@ -100,6 +103,13 @@ def train_cell(cell: Cell, folder: str) -> None:
         except SystemExit as end:
             if end.code == 1:
                 raise CellFailed(f"{cell.name}: see {cell.log}") from None
+
+
+def _knock(address: str) -> None:
+    """Raises OSError where nobody listens at host:port or ray://host:port: Ray itself waits for minutes."""
+    host, _, port = address.rpartition("/")[2].rpartition(":")
+    if port.isdecimal():
+        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
 
 
 def _import_ray() -> Any:

@@ -3,11 +3,13 @@
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import h5py
 import numpy as np
@@ -99,6 +101,22 @@ def test_a_mistake_is_told_and_not_tried_again(
     assert done.returncode == 1
     assert "absent-s0: failed" in done.stdout and "nowhere" in done.stdout
     assert (tmp_path / "out/cells/absent-s0.log").read_text().count("worker ") == 1
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_where_no_cluster_answers_it_is_said_at_once(
+    scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def init(*arguments, **options):
+        raise AssertionError("Ray would wait for minutes")
+
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
+    with socket.socket() as taken:  # bound, so that nobody else can be there, but not listening
+        taken.bind(("127.0.0.1", 0))
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        assert main(command([ROOT / "recipes/demo.yaml"], tmp_path / "out", "--cluster", address)) == 2
+    told = capsys.readouterr().err
+    assert f"--cluster {address}: no Ray cluster answers there" in told and "ray start --head" in told
 
 
 def test_without_ray_the_extra_is_named(

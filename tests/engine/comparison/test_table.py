@@ -15,6 +15,7 @@ from engine.comparison.files import print_comparison, to_csv, to_markdown
 from engine.comparison.page import to_html
 from engine.comparison.runs import Method, ScoredRun
 from engine.comparison.table import Comparison, compare
+from engine.reporting.journal import without_nan
 from engine.scoring.confusion import intersection_over_union
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 
@@ -138,6 +139,19 @@ def test_the_page_holds_all_and_needs_no_network(three: Comparison) -> None:
     for method in three.methods:
         assert page.count(method.verdict) >= 1
     assert "&lt;" not in page
+
+
+def test_one_image_shows_no_difference_and_is_json(make_run: MakeRun) -> None:
+    """Nothing says how much other images would differ, so there is no interval."""
+    runs = [
+        ScoredRun.of(make_run(name, right, skipped=tuple(IDS[1:])))
+        for name, right in (("a", 0.9), ("b", 0.5))
+    ]
+    found = compare([Method(run.manifest.name, [run]) for run in runs])
+    assert found.num_images == 1 and found.methods[1].verdict.startswith("no difference shown at this n")
+    written = json.dumps(without_nan(found.to_dict()), allow_nan=False)
+    assert json.loads(written)["methods"][1]["gap"]["low"] is None
+    assert "<svg" in to_html(found)
 
 
 def test_names_are_escaped(make_run: MakeRun) -> None:

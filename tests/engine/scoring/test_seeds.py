@@ -11,8 +11,8 @@ from scipy import stats
 from engine.scoring.seeds import Difference, SeedScores, difference
 from engine.scoring.statistics import draws, gain_interval
 
-NUM_PIXELS, NUM_IMAGES, NUM_RUNS, NUM_TRIALS = 1000, 40, 3, 400
-DRAWN = draws(NUM_IMAGES, 150)
+NUM_PIXELS, NUM_IMAGES, NUM_RUNS, NUM_TRIALS = 1000, 40, 3, 300
+DRAWN = draws(NUM_IMAGES, 100)
 RARE = 1e-4  # how often a test may fail although all is well, had its seed not been fixed
 
 
