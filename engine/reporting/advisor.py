@@ -122,7 +122,7 @@ class Advisor:
         workers = ("data.workers=8",) if self.recipe.data.workers == "auto" else ()
         return Note(
             "data",
-            f"{spent}Keep the decoded images in memory, read with more processes, or pack them into one file.",
+            f"{spent}Keep decoded images in memory, read with more processes, or pack them into one file.",
             (f"data.resident={place}", *workers, "python -m engine.prepare pack <recipe> --out data.h5"),
         )
 
