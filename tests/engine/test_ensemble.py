@@ -60,7 +60,7 @@ def test_the_best_of_all_runs_are_ensembled_whatever_their_architecture(runs: Pa
         assert member["mIoU"] == pytest.approx(kept[member["run"], member["step"]], abs=1e-12)
     scores = [member["mIoU"] for member in told["members"]]
     assert scores == sorted(scores, reverse=True)
-    assert {"mIoU", "mAcc", "aAcc", "IoU"} == told["ensembles"]["mean"].keys()
+    assert {"mIoU", "mAcc", "aAcc", "IoU"} <= told["ensembles"]["mean"].keys()
     assert told["dataset"]["num_images"] == 4
     assert told["protocol"]["name"] == "native"
 
