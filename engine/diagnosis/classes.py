@@ -64,7 +64,7 @@ class Classes:
     def finding(self) -> Finding:
         named = ", ".join(
             f"{self.names[c]} {self.iou[c]:.1f} ({100 * self.shares[c]:.2g} % of the pixels, "
-            f"{self.num_images[c]} image{'s' * (self.num_images[c] != 1)})"
+            f"{self.num_images[c]} {'image' if self.num_images[c] == 1 else 'images'})"
             for c in self.worst[:MOST_NAMED]
         )
         absent = sum(self.num_images == 0)

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from PIL import Image
 from engine.diagnose import main
 from engine.recipe import load_recipe
 from engine.run import main as run_main
+from engine.run_folder import CombinationValues, EnsembleManifest, EnsembleMember, RunFolder
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -89,6 +91,7 @@ def test_the_page_needs_nothing_beside_it(labels: Path) -> None:
     assert places == sorted(places)
     assert page.count('src="data:image/webp;base64,') == 3 * 6 == page.count("src=")
     assert "http" not in page and "<script" not in page
+    assert ranking["trust"] < 0.5 and "unsure of these classes themselves" in page  # after six updates
 
 
 def test_a_split_that_was_trained_on_is_named_as_such(
@@ -101,6 +104,31 @@ def test_a_split_that_was_trained_on_is_named_as_such(
     assert "may have learnt mistakes by heart" in capsys.readouterr().out
     assert "The models were trained on these labels" in (out / "index.html").read_text()
     assert len(json.loads((out / "ranking.json").read_text())["members"]) == 1
+
+
+def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path: Path) -> None:
+    """One of two members has all the weight: the ranking is that of its checkpoint alone."""
+    folder, manifest = tmp_path / "saved", RunFolder(run).read_manifest()
+    (folder / "members").mkdir(parents=True)
+    shutil.copy(run / "recipe.yaml", folder / "recipe.yaml")
+    members = []
+    for member in manifest.members[:2]:
+        file = f"members/{Path(member.file).name}"
+        shutil.copy(run / member.file, folder / file)
+        name = f"step {member.step}"
+        members.append(EnsembleMember(name=name, file=file, recipe="recipe.yaml", sha256=member.sha256))
+    content = EnsembleManifest(
+        name="saved", code_version="0", method="weighted", class_names=manifest.class_names,
+        palette=manifest.palette, data=manifest.data, members=members, scores={},
+        combination=CombinationValues(space="probability", weights=((0.0,), (1.0,)), temperatures=(1, 1)),
+    )  # fmt: skip
+    (folder / "combination.json").write_text(content.model_dump_json())
+    second = run / manifest.members[1].file
+    assert main([str(folder), "--labels"]) == 0
+    assert main([str(second), "--labels", "--out", str(tmp_path / "alone")]) == 0
+    by_two = json.loads((folder / "labels-val/ranking.json").read_text())
+    alone = json.loads((tmp_path / "alone/ranking.json").read_text())
+    assert by_two["images"] == alone["images"] and len(by_two["members"]) == 2
 
 
 @pytest.mark.parametrize(

@@ -76,7 +76,7 @@ def test_planted_imbalance_is_seen_and_remedied(make_run: MakeRun) -> None:
     assert studies.classes.is_imbalanced
     assert studies.classes.with_pixels.rho == pytest.approx(1.0)
     assert [names[c] for c in studies.classes.worst[:2]] == ["a", "b"]
-    [found] = [r for r in recommend(studies) if "rare classes" in r.title]
+    [found] = [r for r in recommend(studies, load_recipe(run.recipe)) if "rare classes" in r.title]
     assert found.recipe_lines == ["data.sampler=rare", "loss.0.class_weights=median"]
     load_recipe(run.recipe, found.recipe_lines)
 
@@ -110,7 +110,7 @@ def test_errors_near_outlines(make_run: MakeRun, near_wrong: int, most: bool) ->
         (near_wrong / 100, 40 / 900)
     )
     assert studies.edges.are_most_errors == most
-    remedies = [r for r in recommend(studies) if "outlines" in r.title]
+    remedies = [r for r in recommend(studies, load_recipe(run.recipe)) if "outlines" in r.title]
     assert len(remedies) == most
     for remedy in remedies:
         assert [term.name for term in load_recipe(run.recipe, remedy.recipe_lines).loss][-1] == "boundary"

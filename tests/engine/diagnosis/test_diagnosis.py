@@ -163,6 +163,14 @@ def test_scores_without_bands_and_confidences_do(make_run: MakeRun) -> None:
     assert text(diagnosis, "calibration") == "Not counted."
 
 
+def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
+    run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS), weights=None)
+    run.recipe.unlink()
+    run.log.unlink()
+    diagnosis = diagnose(run)
+    assert "does not tell" in text(diagnosis, "weights") and diagnosis.recommendations == []
+
+
 def test_a_damaged_scores_file_is_the_users_to_remove(make_run: MakeRun) -> None:
     run = make_run()
     run.scores.write_bytes(b"cut off")

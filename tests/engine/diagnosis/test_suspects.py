@@ -77,6 +77,7 @@ def test_thresholds_are_the_mean_confidence_by_label() -> None:
     suspicion.add("a", certain(square(), 3, 0.9), square())
     suspicion.add("b", certain(square(), 3, 0.6), square())
     np.testing.assert_allclose(suspicion.thresholds, [0.75, 0.75, 1.0], rtol=1e-6)
+    assert suspicion.trust == pytest.approx(0.75)  # the class without labels does not count
 
 
 def test_confident_disagreement_ranks_first_and_agreement_last() -> None:
