@@ -1,4 +1,4 @@
-"""`engine.export weights` on a tiny run: what it writes is what the run holds, and loads again."""
+"""`engine.export` on tiny runs: what it writes is what the run holds, and loads again."""
 
 import json
 import shutil
@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import engine
 from engine.export import main
 from engine.run import main as run_main
 from engine.run_folder import RunFolder
@@ -154,3 +155,60 @@ def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.Ca
     assert export(trained / "paper", "mmsegmentation", tmp_path / "out") == 2
     assert "nothing is overwritten" in capsys.readouterr().err
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
+
+
+@pytest.mark.parametrize("what", ["voc", "onnx", "torch"])
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{trained}/nowhere"], "no manifest.json"),
+        (["{trained}/paper", "--step", "7"], "Steps kept: "),
+        (["{trained}/paper", "model.variant=b1"], "cannot be changed"),
+        (["{trained}/paper", "--out", "{trained}/paper/manifest.json"], "nothing is overwritten"),
+        (["{trained}/paper", "--out", "{trained}/paper/manifest.json/out"], "is a file, not a folder"),
+        (["{trained}/paper", "eval.flip=perhaps"], "expected true or false"),
+    ],
+)
+def test_wrong_input_of_the_other_exports_is_exit_2(
+    what: str,
+    arguments: list[str],
+    said: str,
+    trained: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    texts = [text.format(trained=trained) for text in arguments]
+    assert main([what, "--out", str(tmp_path / "out/file"), *texts]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "Traceback" not in told
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_program_of_a_zoo_network_from_the_command_line(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "unet.pt2"
+    assert main(["torch", str(trained / "unet"), "--out", str(out)]) == 0
+    told = capsys.readouterr().out
+    assert "largest difference" in told and f"written: {out}" in told
+    image = torch.randint(0, 256, (1, 3, 70, 129), dtype=torch.uint8)
+    labels, probabilities = torch.export.load(out).module()(image)
+    expected = engine.load(trained / "unet", "cpu").predict(image[0])
+    torch.testing.assert_close(probabilities[0], expected.probabilities)
+    assert torch.equal(labels[0], expected.labels)
+
+
+def test_results_for_voc_need_its_classes(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["voc", str(trained / "paper"), "--out", str(tmp_path / "results.tar.gz")]) == 2
+    assert "the 21 classes of VOC" in capsys.readouterr().err
+
+
+def test_what_can_be_exported_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    told = capsys.readouterr().out
+    assert all(f"\n  {what} " in told for what in ("voc", "onnx", "torch", "weights"))
+    assert main(["model"]) == 2
+    assert "voc, onnx, torch, weights" in capsys.readouterr().err.replace("'", "")

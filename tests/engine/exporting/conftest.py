@@ -5,9 +5,11 @@ from collections.abc import Callable
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.export import ExportedProgram
 from torch.nn import functional as F
 
 from engine.data.formats.voc import voc_palette
+from engine.exporting.graph import Graph, trace
 from engine.recipe import Recipe
 from engine.run_folder import DataIdentity
 from engine.scoring.combining import Combination
@@ -16,6 +18,7 @@ from engine.scoring.segmenter import Segmenter
 from engine.scoring.trained import Trained
 
 NAMES = ("ground", "cat", "dog")
+MIXED = Combination("logit", ((0.25, 0.5, 0.9), (0.75, 0.5, 0.1)), (1.0, 2.0))
 
 
 class SmallNet(nn.Module):
@@ -33,7 +36,7 @@ class SmallNet(nn.Module):
         return 4 * self.head(self.conv(x).relu())
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def segmenter_of() -> Callable[..., Segmenter]:
     """`segmenter_of([models], combination, protocol)`."""
 
@@ -59,18 +62,36 @@ def segmenter_of() -> Callable[..., Segmenter]:
 @pytest.fixture
 def two_small(segmenter_of) -> Segmenter:
     """Two members, weighted by class, geometric, one softened; two scales and mirrored."""
-    combination = Combination("logit", ((0.25, 0.5, 0.9), (0.75, 0.5, 0.1)), (1.0, 2.0))
-    return segmenter_of([SmallNet(0), SmallNet(1)], combination, Protocol("native", (0.5, 1.0), True))
+    return segmenter_of([SmallNet(0), SmallNet(1)], MIXED, Protocol("native", (0.5, 1.0), True))
 
 
 @pytest.fixture
+def two_at_half_size(segmenter_of) -> Segmenter:
+    """The same at one scale, which is traced in half the time."""
+    return segmenter_of([SmallNet(0), SmallNet(1)], MIXED, Protocol("native", (0.5,), True))
+
+
+@pytest.fixture
+def one_small(segmenter_of) -> Segmenter:
+    """A single member under the protocol native."""
+    return segmenter_of([SmallNet(0)])
+
+
+@pytest.fixture(scope="session")
+def traced_segformer(small_segformer: Segmenter) -> ExportedProgram:
+    return trace(Graph(small_segformer))
+
+
+@pytest.fixture(scope="session")
 def small_segformer(segmenter_of) -> Segmenter:
-    """SegFormer with one block a stage: every operation of the real one."""
-    from models.segformer import SegFormer
+    """SegFormer with one block in each of its first two stages: every operation of the real one."""
+    from models.segformer import PaperHead, SegFormer
 
     torch.manual_seed(0)
-    model = SegFormer("b0", num_classes=len(NAMES), decoder_width=16)
-    nn.init.normal_(model.head.classifier.weight)
+    model = SegFormer("b0", num_classes=len(NAMES))
+    model.encoder.stages = model.encoder.stages[:2]
     for stage in model.encoder.stages:
         stage.blocks = stage.blocks[:1]
+    model.head = PaperHead(model.encoder.channels[:2], 16, len(NAMES), dropout=0.1)
+    nn.init.normal_(model.head.classifier.weight)
     return segmenter_of([model])
