@@ -19,6 +19,7 @@ from engine.reporting.report import views
 from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import VIEWS, confidence_colours
+from engine.reporting.report.results import joint_ensembles
 
 TEMPLATES = Path(__file__).parent / "templates"
 MISSING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -75,6 +76,10 @@ def _group(
         "data": group[0].manifest.data,
         "dataset": next((content.scored["dataset"] for content in group if content.scored), None),
         "protocols": views.protocols_of(group),
+        "joint": joint_ensembles(
+            list(dict.fromkeys(content.run.path.parent for content in group)),
+            group[0].manifest.data.val_fingerprint,
+        ),
         "curves": views.curves_view(group),
         "series": series,
         "classes": views.class_rows(group, series),

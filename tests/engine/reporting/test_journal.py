@@ -74,7 +74,7 @@ def test_notes_are_lines_of_the_log_that_curves_and_reports_pass_over(tmp_path: 
         "step": 50, "split": "note", "topic": "data", "text": "It waits.", "recipe": ["data.workers=8"],
     }  # fmt: skip
     without = [row for row in rows if row["split"] != "note"]
-    assert training_curves(read_log(run.log), [50]) == training_curves(without, [50])
+    assert training_curves({"a": (run_log, [50])}) == training_curves({"a": (without, [50])})
 
 
 def test_a_resumed_log_drops_notes_from_after_its_state(tmp_path: Path) -> None:

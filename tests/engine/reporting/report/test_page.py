@@ -295,6 +295,27 @@ def test_ensembles_bring_their_own_gain_and_speed(run: RunFolder) -> None:
     assert "+0.0100 \N{MINUS SIGN}0.0200 to +0.0300" in report(run).text
 
 
+def test_an_ensemble_of_several_runs_is_found_above_them(run: RunFolder) -> None:
+    other = make_run(run.path.with_name("other"), "other")
+    scored = json.loads(run.ensemble.read_text())
+    for member, name in zip(scored["members"], ("tiny", "other"), strict=True):
+        member["run"] = name
+    scored["ensembles"]["mean"]["mIoU"] = 0.8123
+    scored["dataset"]["fingerprint"] = run.read_manifest().data.val_fingerprint
+    above = run.path.parent / "ensemble.json"
+    write_json(above, scored)
+    text = report(run, other).text
+    assert f"Ensembles of several runs {above}" in text
+    assert (
+        "ensemble (mean) 0.8123" in text
+        and "tiny step 200 0.7062" in text
+        and "other step 100 0.6550" in text
+    )
+    scored["dataset"]["fingerprint"] = "of other images"
+    write_json(above, scored)
+    assert "0.8123" not in report(run, other).text
+
+
 def test_suggestions_stand_with_their_evidence(run: RunFolder) -> None:
     contents = read_runs([run])
     diagnosis = Diagnosis(

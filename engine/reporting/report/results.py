@@ -1,0 +1,150 @@
+"""Members and ensembles with their scores, out of ensemble.json or, before that is there, out of the log."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.run_folder import Manifest
+from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
+
+Row = Mapping[str, Any]  # one line of log.jsonl
+
+
+@dataclass(frozen=True)
+class Result:
+    """A member or an ensemble with its scores, which are shares of 1; None where there is none.
+
+    key: its name in scores.h5. gain: over the best member of the run, of mIoU; honest_gain: where it was
+    chosen on one half of the images and scored on the other. cost: passes through a network for each view.
+    """
+
+    key: str
+    name: str
+    note: str
+    is_ensemble: bool
+    mIoU: float | None
+    mAcc: float | None
+    aAcc: float | None
+    IoU: Mapping[str, float | None]
+    interval: Interval | None = None
+    gain: float | None = None
+    gain_interval: Interval | None = None
+    honest_gain: float | None = None
+    honest_interval: Interval | None = None
+    images_per_second: float | None = None
+    cost: int | None = None
+
+
+@dataclass(frozen=True)
+class Joint:
+    """Ensembles whose members come from several runs. selection: what they were chosen on, if it is said."""
+
+    folder: Path
+    results: Sequence[Result]
+    selection: Mapping[str, Any] | None
+
+
+def best_member(results: Sequence[Result]) -> Result | None:
+    """The member of the highest mIoU, the first of equals."""
+    return max((result for result in results if not result.is_ensemble), key=score_of, default=None)
+
+
+def results_of(scored: Mapping[str, Any]) -> list[Result]:
+    """Ensembles and members of ensemble.json; an ensemble of one is that member, and left out."""
+    is_joint = len({member.get("run") for member in scored["members"]}) > 1
+    members = []
+    for member in scored["members"]:
+        name = f"{member['run']} step {member['step']}" if is_joint else f"step {member['step']}"
+        members.append(_result(name, name, member["path"], member))
+    honest = (scored.get("selection") or {}).get("honest") or {}
+    ensembles = [
+        _result(
+            key,
+            f"ensemble ({key})",
+            f"{key} of {len(members)} members",
+            {**numbers, "honest": honest.get(key, {}).get("gain")},
+            is_ensemble=True,
+        )
+        for key, numbers in scored["ensembles"].items()
+        if len(members) > 1
+    ]
+    best = best_member(members)
+    if best and best.mIoU is not None:
+        ensembles = [
+            replace(ensemble, gain=None if ensemble.mIoU is None else ensemble.mIoU - best.mIoU)
+            for ensemble in ensembles
+        ]
+    return [*ensembles, *members]
+
+
+def _result(key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensemble: bool = False) -> Result:
+    means = {metric: numbers[metric] for metric in ("mIoU", "mAcc", "aAcc", "IoU")}
+    gain, honest = numbers.get("gain"), numbers.get("honest")
+    return Result(
+        key,
+        name,
+        numbers.get("note") or note,
+        is_ensemble,
+        **means,
+        gain_interval=Interval(gain["low"], gain["high"]) if gain else None,
+        honest_gain=honest["value"] if honest else None,
+        honest_interval=Interval(honest["low"], honest["high"]) if honest else None,
+        images_per_second=numbers.get("images_per_second"),
+        cost=numbers.get("cost"),
+    )
+
+
+def with_intervals(
+    results: Sequence[Result], confusion: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
+) -> list[Result]:
+    """What the counts of each image add: how sure the scores and the gains are."""
+    judged = []
+    best = best_member(results)
+    for result in results:
+        known = confusion.get(result.key)
+        if known is not None:
+            result = replace(result, interval=mean_iou_interval(known, drawn))
+            if result.is_ensemble and not result.gain_interval and best and best.key in confusion:
+                result = replace(result, gain_interval=gain_interval(confusion[best.key], known, drawn))
+        judged.append(result)
+    return judged
+
+
+def members_of_log(manifest: Manifest, rows: Sequence[Row]) -> list[Result]:
+    """Members with the scores of the evaluation that kept them."""
+    evaluations = {row["step"]: row for row in rows if row["split"] == "val"}
+    unknown = {"mIoU": None, "mAcc": None, "aAcc": None, "IoU": {}}
+    return [
+        _result(
+            f"step {member.step}",
+            f"step {member.step}",
+            member.file,
+            unknown | member.scores | dict(evaluations.get(member.step, {})),
+        )
+        for member in manifest.members
+    ]
+
+
+def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint]:
+    """What `engine.ensemble` has left in these folders about runs that were scored on these images."""
+    found = []
+    for folder in folders:
+        scored = read_json(folder / "ensemble.json")
+        if scored and scored["dataset"]["fingerprint"] == val_fingerprint:
+            found.append(Joint(folder, results_of(scored), scored.get("selection")))
+    return found
+
+
+def read_json(path: Path) -> Any:
+    """What a file holds, None where there is none."""
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+
+def score_of(result: Result) -> float:
+    """By which results are ranked."""
+    return -1.0 if result.mIoU is None else result.mIoU
