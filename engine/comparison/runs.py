@@ -3,7 +3,6 @@
 The score of a run is that of its best checkpoint: the one that it would be used with.
 """
 
-import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from numpy.typing import NDArray
 from engine.comparison.grid import CompareError
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
-from engine.run_folder import Manifest, RunFolder
+from engine.run_folder import Manifest, RunFolder, read_log
 from engine.scoring.predictor import Protocol
 from engine.scoring.scores_file import read_scores
 
@@ -81,7 +80,7 @@ class ScoredRun:
         best = f"step {manifest.members[0].step}"
         if best not in scores.confusion:
             raise CompareError(f"{run.scores} has no counts of {best}, the best checkpoint of the run.")
-        rows = [json.loads(line) for line in run.log.read_text().splitlines()]
+        rows = read_log(run.log)
         return cls(
             run,
             manifest,

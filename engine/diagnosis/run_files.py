@@ -1,17 +1,15 @@
 """What a run has written about itself, read once for all questions. Knows nothing of the questions."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import Manifest, RunFolder, RunFolderError
+from engine.run_folder import Manifest, RunFolder, RunFolderError, read_log
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.scores_file import ImageScores, read_scores
 
@@ -51,19 +49,6 @@ class RunFiles:
         predictor = ENSEMBLE if ENSEMBLE in names else next(iter(names), "")
         by_split = ([row for row in rows if row.get("split") == split] for split in ("train", "val"))
         return cls(manifest, recipe, *by_split, scores if names else None, predictor)
-
-
-def read_log(path: Path) -> list[Row]:
-    """The rows of log.jsonl; lines that a crash has cut off are left out."""
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines() if path.is_file() else []:
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError:
-            continue
-        if isinstance(row, dict) and isinstance(row.get("step"), int):
-            rows.append(row)
-    return rows
 
 
 def series(rows: Sequence[Row], key: str) -> tuple[Array, Array]:

@@ -18,7 +18,7 @@ from engine.reporting.energy import EnergyMeter
 from engine.reporting.feature_sheet import FeatureRow
 from engine.reporting.memory import memory_mb
 from engine.reporting.pictures import Picture
-from engine.run_folder import write_text
+from engine.run_folder import read_log, write_text
 from engine.scoring.confusion import Scores
 from engine.scoring.precision_recall import PrecisionRecall
 
@@ -135,8 +135,8 @@ class JsonLog(Listener):
     """
 
     def __init__(self, path: Path, resume_at: int):
-        kept = [line for line in _lines(path) if json.loads(line)["step"] <= resume_at]
-        write_text(path, "".join(kept))
+        kept = [row for row in read_log(path) if row["step"] <= resume_at]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._file = path.open("a", buffering=1)  # a line at a time, so that it can be followed
 
     def update(self, step: int, values: dict[str, float], batch: Batch) -> None:
@@ -173,15 +173,6 @@ def without_nan(value):
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
-
-
-def _lines(path: Path) -> list[str]:
-    """Whole lines only: a crash can leave half of the last one."""
-    return (
-        [line for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
-        if path.exists()
-        else []
-    )
 
 
 def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:

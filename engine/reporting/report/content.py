@@ -3,11 +3,9 @@
 Knows nothing of HTML, and needs no model.
 """
 
-import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -23,7 +21,7 @@ from engine.reporting.report.results import (
     score_of,
     with_intervals,
 )
-from engine.run_folder import Manifest, RunFolder
+from engine.run_folder import Manifest, RunFolder, read_log
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.scores_file import read_scores
 from engine.scoring.statistics import draws
@@ -115,12 +113,6 @@ def groups_of(contents: Sequence[RunContent]) -> list[list[RunContent]]:
     for content in contents:
         groups.setdefault(content.group_key, []).append(content)
     return list(groups.values())
-
-
-def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of log.jsonl; half a last line, as a crash leaves it, is left out."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 def _read_run(run: RunFolder, uses: Mapping[str, int]) -> RunContent:

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engine.diagnosis import Diagnosis, RunFiles, diagnose, study
-from engine.diagnosis.run_files import read_log, series
+from engine.diagnosis.run_files import series
 from engine.recipe import load_recipe
-from engine.run_folder import RunFolder, RunFolderError
+from engine.run_folder import RunFolder, RunFolderError, read_log
 from tests.engine.diagnosis.written_runs import RECIPE, MakeRun, evaluations
 
 EPOCH_STEPS = 588  # of trainaug in batches of 18

@@ -7,7 +7,6 @@ import torch
 
 from engine.data.batches import Batch
 from engine.reporting.advisor import Note
-from engine.reporting.html import read_log
 from engine.reporting.journal import Evaluation, Journal, JsonLog, Listener
 from engine.reporting.memory import memory_shares, total_ram_mb
 from engine.reporting.plots import training_curves
@@ -74,7 +73,7 @@ def test_notes_are_lines_of_the_log_that_curves_and_reports_pass_over(tmp_path: 
         "step": 50, "split": "note", "topic": "data", "text": "It waits.", "recipe": ["data.workers=8"],
     }  # fmt: skip
     without = [row for row in rows if row["split"] != "note"]
-    assert training_curves({"a": (run_log, [50])}) == training_curves({"a": (without, [50])})
+    assert training_curves({"a": (rows, [50])}) == training_curves({"a": (without, [50])})
 
 
 def test_a_resumed_log_drops_notes_from_after_its_state(tmp_path: Path) -> None:

@@ -13,9 +13,8 @@ import torch
 from engine.diagnosis import Diagnosis, Finding, Recommendation
 from engine.reporting.pictures import Picture
 from engine.reporting.report import Gallery, read_runs, write_report
-from engine.reporting.report.content import read_log
 from engine.reporting.report.page import render
-from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, write_json
+from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, read_log, write_json
 from engine.scoring.counting import Counts
 from engine.scoring.scores_file import recorder
 
