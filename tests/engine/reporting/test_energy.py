@@ -66,10 +66,10 @@ def test_what_does_not_count_tells_nothing(play) -> None:
 
 def test_the_log_has_energy_only_where_the_gpu_tells(monkeypatch: pytest.MonkeyPatch) -> None:
     told = []
-    listener = SimpleNamespace(update=lambda step, values: told.append(values))
+    listener = SimpleNamespace(update=lambda step, values, batch: told.append(values))
     journal = Journal([listener], lambda: {"head": 0.1}, torch.device("cpu"))
-    journal.update(1, {}, 0.5, 0.1)
+    journal.update(1, BATCH, {}, 0.5, 0.1)
     monkeypatch.setattr(journal.energy, "joules", lambda: 12.5)
-    journal.update(2, {}, 0.5, 0.1)
+    journal.update(2, BATCH, {}, 0.5, 0.1)
     assert "energy" not in told[0]
     assert told[1]["energy"] == 12.5
