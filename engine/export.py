@@ -121,9 +121,10 @@ def weights(argv: list[str]) -> int:
     parser.add_argument("--step", type=int, help="of the kept checkpoint (default: the best one)")
 
     def body(arguments: argparse.Namespace) -> int:
-        from engine.run_folder import RunFolderError
+        from engine.run_folder import RunFolderError, require_reachable
 
         out: Path = arguments.out.expanduser()
+        require_reachable(out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise RunFolderError(
                 f"--out {out} holds something already, and nothing is overwritten. Name a new folder."

@@ -219,6 +219,13 @@ def find_runs(folder: Path) -> list[RunFolder]:
     return runs
 
 
+def require_reachable(path: Path) -> None:
+    """Raises RunFolderError where a file stands in the place of a folder that `path` needs."""
+    blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
+    if blocked:
+        raise RunFolderError(f"{path} cannot be written: {blocked[0]} is a file, not a folder.")
+
+
 @contextmanager
 def written_in_place(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes its place when the block ends well, else it vanishes."""

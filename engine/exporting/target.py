@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 
 from engine import __version__
+from engine.run_folder import require_reachable
 from engine.scoring.segmenter import Segmenter
 from models.origin import licence_of_run
 
@@ -15,12 +16,10 @@ class ExportError(ValueError):
 
 
 def require_new(out: Path) -> None:
-    """Raises ExportError where a file or folder is there already, or a file stands in the way to it."""
+    """Raises ExportError where a file or folder is there already, RunFolderError where none can be."""
     if out.exists():
         raise ExportError(f"--out {out} is there already, and nothing is overwritten. Name a new file.")
-    blocked = [parent for parent in out.parents if parent.exists() and not parent.is_dir()]
-    if blocked:
-        raise ExportError(f"--out {out}: {blocked[0]} is a file, not a folder.")
+    require_reachable(out)
 
 
 def metadata(segmenter: Segmenter) -> dict[str, str]:

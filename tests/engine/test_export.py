@@ -137,12 +137,14 @@ def test_a_pth_is_read_without_unpickling(trained: Path, tmp_path: Path) -> None
         ("paper", ["--step", "7"], "Steps kept: "),
         ("unet", [], "holds no SegFormer"),
         ("nowhere", [], "no manifest.json"),
+        ("paper", ["--out", "{trained}/paper/recipe.yaml/out"], "recipe.yaml is a file, not a folder"),
     ],
 )
 def test_wrong_input_is_exit_2_and_writes_nothing(
     run: str, more: list[str], said: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert export(trained / run, "huggingface", tmp_path / "out", *more) == 2
+    texts = [text.format(trained=trained) for text in more]
+    assert export(trained / run, "huggingface", tmp_path / "out", *texts) == 2
     told = capsys.readouterr().err
     assert said in told and "Traceback" not in told
     assert not (tmp_path / "out").exists()

@@ -97,6 +97,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
         (["{run}", "{photos}", "--step", "9"], "Steps kept: 1"),
         (["{photos}", "{photos}"], "no run folder"),
         (["{run}", "{photos}", "--out", "{photos}/a/1.jpg"], "is a file"),
+        (["{run}", "{photos}", "--out", "{photos}/a/1.jpg/out"], "1.jpg is a file, not a folder"),
     ],
 )
 def test_wrong_input_is_exit_2_and_writes_nothing(

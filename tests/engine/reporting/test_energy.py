@@ -6,8 +6,11 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from engine.data.batches import Batch
 from engine.reporting.energy import EnergyMeter
 from engine.reporting.journal import Journal
+
+BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
 
 
 class FakeDriver:
