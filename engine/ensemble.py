@@ -85,7 +85,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         chosen, dataset, protocol, device, recipe.data.workers, progress=counted(console, "scoring")
     )
     console.print(scores_table(scores, dataset.class_names))
-    console.print(facts_below(next(iter(scores.values())), skipped_ids(dataset)))
+    console.print(facts_below(next(iter(scores.values())), skipped_ids(dataset), protocol.card()))
     folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
     out = folder / "ensemble.json"
     write_json(out, ensemble_report(chosen, scores, protocol, dataset, folder))
