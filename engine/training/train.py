@@ -206,7 +206,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     gallery = open_gallery(contents[0], recipe.log.images // 2, device)
     write_report(contents, run.report, {run.path: gallery})
     console.print(scores_table(scores, val.class_names))
-    console.print(facts_below(next(iter(scores.values())), skipped_ids(val)))
+    console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
     if not recipe.data.select:
         console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
