@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from engine.data.batches import scoring_batches
-from engine.data.sample import Dataset
+from engine.data.sample import Dataset, Sample, Skipped, UnreadableSample
 from engine.data.synthetic import SyntheticScenes
 from engine.recipe import load_recipe
 from engine.scoring.combining import Combination
@@ -96,6 +96,21 @@ def test_halves_leave_the_choice_and_add_an_honest_figure(arena) -> None:
         assert outcome.judged == outcome.honest.mIoU
     mean = halved.outcomes["mean"]
     assert mean.honest.mIoU == pytest.approx(mean.flattering.mIoU)  # nothing about it is chosen
+
+
+def test_an_image_that_cannot_be_read_is_left_out_everywhere(arena) -> None:
+    class Broken(SyntheticScenes):
+        def __getitem__(self, index: int) -> Sample:
+            if index == 0:
+                raise UnreadableSample("broken")
+            return super().__getitem__(index)
+
+    field, _ = arena
+    broken = Broken("val", 4, 32, 0)
+    broken.skipped = Skipped()
+    contest = hold(field, ["weighted", "greedy"], broken, repeats=2)
+    labelled = sum(int((broken[index].labels != 255).sum()) for index in (1, 2, 3))
+    assert all(outcome.scores.num_pixels == labelled for outcome in contest.outcomes.values())
 
 
 def test_the_winner_is_no_rejected_soup() -> None:
