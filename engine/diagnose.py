@@ -78,6 +78,7 @@ def _labels(arguments: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from engine.diagnosis.label_check import LabelCheck
+    from engine.diagnosis.suspects import LEAST_TRUST
     from engine.reporting.console import counted
     from engine.reporting.suspects import write_page, write_ranking
     from engine.run_folder import RunFolderError
@@ -101,13 +102,18 @@ def _labels(arguments: argparse.Namespace) -> int:
         )
     suspicion = check.run(counted(console, "predicting"))
     ranking = suspicion.ranking()
+    if suspicion.trust < LEAST_TRUST:
+        console.print(
+            "[bold]The models are unsure of these classes themselves[/] (mean probability of a class where "
+            f"it is the label: {suspicion.trust:.2f}): expect their own faults in the list."
+        )
     console.print(f"{len(ranking)} images of {escape(check.split)}, most suspicious labels first:")
     for rank, suspect in enumerate(ranking[:NUM_PRINTED], 1):
         reason = suspect.reason(check.background)
         console.print(f"{rank:>3}  {100 * suspect.score:5.1f}  {escape(suspect.id)}  {reason}")
     out.mkdir(parents=True)
-    write_ranking(out, ranking, check, suspicion.thresholds)
-    page = write_page(out, check.show(ranking[:NUM_SHOWN]), len(ranking), check)
+    write_ranking(out, ranking, check, suspicion)
+    page = write_page(out, check.show(ranking[:NUM_SHOWN]), len(ranking), check, suspicion.trust)
     console.print(
         f"written: {page} (the first {min(NUM_SHOWN, len(ranking))} to look at), ranking.csv, ranking.json"
     )

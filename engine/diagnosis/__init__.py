@@ -51,13 +51,13 @@ def diagnosis_of(files: RunFiles, studies: Studies) -> Diagnosis:
         findings += [s.classes.finding(), confusions_finding(s.confusions), places_finding(s.edges, s.sizes)]
         findings.append(s.calibration.finding() if s.calibration else Finding(CALIBRATION, "Not counted."))
     findings.append(s.speed.finding() if s.speed else Finding(SPEED, "The log has no times."))
-    return Diagnosis(files.manifest.name, findings, recommend(studies))
+    recommendations = recommend(studies, files.recipe) if files.recipe else []
+    return Diagnosis(files.manifest.name, findings, recommendations)
 
 
 def study(files: RunFiles) -> Studies:
     """The figures behind the words."""
     return Studies(
-        recipe=files.recipe,
         last_step=max((row["step"] for row in (*files.train, *files.val)), default=0),
         start=study_start(files),
         growth=study_growth(files),

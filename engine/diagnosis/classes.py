@@ -37,7 +37,8 @@ class Correlation:
 class Classes:
     """By class (C,): IoU in points, NaN where absent; share of the labelled pixels; images that have it.
 
-    with_pixels, with_images: how IoU goes with each, background apart; None for fewer than six classes.
+    with_pixels, with_images: how IoU goes with each, background apart; None for fewer than six classes
+    or where all are alike.
     """
 
     names: list[str]
@@ -63,21 +64,20 @@ class Classes:
     def finding(self) -> Finding:
         named = ", ".join(
             f"{self.names[c]} {self.iou[c]:.1f} ({100 * self.shares[c]:.2g} % of the pixels, "
-            f"{self.num_images[c]:.0f} images)"
+            f"{self.num_images[c]} {'image' if self.num_images[c] == 1 else 'images'})"
             for c in self.worst[:MOST_NAMED]
         )
         absent = sum(self.num_images == 0)
-        also = f" {absent} classes have no label on val." if absent else ""
-        return Finding(TOPIC, f"Lowest IoU: {named}. {self._imbalance()}{also}")
+        has = "class has" if absent == 1 else "classes have"
+        also = f" {absent} {has} no label there." if absent else ""
+        return Finding(TOPIC, f"Lowest IoU on val: {named}. {self._imbalance()}{also}")
 
     def _imbalance(self) -> str:
-        if self.with_pixels is None or self.with_images is None:
+        known = {"pixel share": self.with_pixels, "number of images": self.with_images}
+        told = [f"with {what} {c.rho:.2f} (p {c.p:.2g})" for what, c in known.items() if c is not None]
+        if not told:
             return "Too few classes to say whether rare ones do worse."
-        figures = (
-            f"rank correlation of IoU with pixel share {self.with_pixels.rho:.2f} "
-            f"(p {self.with_pixels.p:.2g}), with number of images {self.with_images.rho:.2f} "
-            f"(p {self.with_images.p:.2g})"
-        )
+        figures = f"rank correlation of IoU {', '.join(told)}"
         if self.is_imbalanced:
             return f"Rare classes do worse: {figures}."
         return f"No clear sign that rare classes do worse: {figures}."

@@ -89,6 +89,6 @@ def confusions_finding(confusions: list[Confusion]) -> Finding:
         return Finding(TOPIC, f"No confusion of two classes costs {LEAST_COST} points of mIoU.")
     return Finding(
         TOPIC,
-        f"What mIoU would gain if they were right: {'; '.join(map(str, confusions))}. "
+        f"What mIoU on val would gain if they were right: {'; '.join(map(str, confusions))}. "
         "These figures do not add up.",
     )

@@ -12,13 +12,15 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
+from scipy.stats import t as student
 
 from engine.diagnosis.run_files import Array
 
 MAX_PHASES = 3
 MAX_KNOTS = 40  # places that are tried as ends of a phase, however long the log
 LEAST_NOISE = 0.3  # points: no fit is taken to be better than this
-BEYOND_NOISE = 3.0  # standard errors from which a change is called one
+ASSUMED_NOISE = 1.0  # points, where too few evaluations are left to tell
+ALMOST_SURE = 0.998  # of Student's distribution: a change beyond this many standard errors is called one
 PLATEAU = 0.2  # of the mean speed of the whole curve: what is slower is no growth
 SLOWING = 0.5  # of the speed of the fastest phase: what is slower has slowed down
 SATURATED = 0.05  # of the rise so far: where no more than this is to come, the curve is saturated
@@ -112,10 +114,10 @@ def fit_pieces(steps: Array, values: Array) -> tuple[Array, Array, float | None]
             hats = np.stack([np.interp(x, ends, unit) for unit in np.eye(len(ends))], axis=1)  # (n, K + 1)
             heights, *_ = np.linalg.lstsq(hats, values, rcond=None)
             squares = float(np.sum((values - hats @ heights) ** 2))
-            num_parameters = 2 * num_phases  # heights, and the steps between them
-            bic = _misfit(squares, num_steps) + num_parameters * np.log(num_steps)
+            penalty = 3 * num_phases - 1  # a knot costs two and its height one: it was searched for
+            bic = _misfit(squares, num_steps) + penalty * np.log(num_steps)
             if best is None or bic < best[0]:
-                left = num_steps - num_parameters
+                left = num_steps - 2 * num_phases  # heights, and the steps between them
                 noise = np.sqrt(squares / left) if left > 0 else None
                 best = bic, steps[[0, *inner, -1]], heights, noise
     assert best is not None
@@ -129,13 +131,18 @@ def _misfit(squares: float, num: int) -> float:
 
 def _named(knots: Array, heights: Array, noise: float | None, steps: Array) -> list[Phase]:
     speeds = np.diff(heights) / np.diff(knots)
+    num_left = len(steps) - 2 * len(speeds)
+    if noise is None:
+        beyond = student.ppf(ALMOST_SURE, np.inf) * ASSUMED_NOISE
+    else:
+        beyond = student.ppf(ALMOST_SURE, num_left) * max(noise, LEAST_NOISE)
     mean_speed = np.ptp(heights) / (knots[-1] - knots[0])
     phases = []
     for i, speed in enumerate(speeds):
         num = np.count_nonzero((steps >= knots[i]) & (steps <= knots[i + 1]))
-        # standard error of the rise of a least squares line over `num` even points
-        error = max(noise or 0.0, LEAST_NOISE) * np.sqrt(12 / num)
-        if abs(heights[i + 1] - heights[i]) < BEYOND_NOISE * error or abs(speed) < PLATEAU * mean_speed:
+        # standard error of the rise of a least squares line over `num` even points, for a noise of 1
+        error = np.sqrt(12 * (num - 1) / (num * (num + 1)))
+        if abs(heights[i + 1] - heights[i]) < beyond * error or abs(speed) < PLATEAU * mean_speed:
             name = "plateau"
         elif speed < 0:
             name = "falling"

@@ -1,6 +1,6 @@
 """What the curve of val mIoU says, in words. How it is fitted is in `curve.py`."""
 
-from engine.diagnosis.curve import MIN_FOR_PHASES, Phase, Shape, shape_of
+from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Phase, Shape, shape_of
 from engine.diagnosis.findings import Finding
 from engine.diagnosis.run_files import RunFiles, series
 
@@ -30,7 +30,8 @@ def growth_finding(files: RunFiles, shape: Shape | None) -> Finding:
             f"{shape.values.min():.1f} to {shape.values.max():.1f}. There is nothing to read from it.",
         )
     few = (
-        f" With {len(shape.steps)} evaluations the phases are little more than the lines between them."
+        f" With {len(shape.steps)} evaluations the phases are little more than the lines between them; their "
+        f"noise cannot be told, {ASSUMED_NOISE:g} point is assumed."
         if shape.noise is None
         else ""
     )

@@ -72,7 +72,7 @@ class LabelCheck:
         suspicion = Suspicion(len(self.trained.class_names), self.dataset.ignore_index)
         done = 0
         for batch in scoring_batches(self.dataset, self.device, workers=self.workers):
-            probabilities = self._predict(batch.images)
+            probabilities = self.predict(batch.images)
             labels = batch.labels.cpu().numpy().astype(np.uint8)
             for id, of_image, its_labels in zip(batch.ids, probabilities, labels, strict=True):
                 suspicion.add(id, of_image, its_labels)
@@ -86,7 +86,7 @@ class LabelCheck:
         for suspect in suspects:
             sample = self.dataset[rows[suspect.id]]
             labels = sample.labels.numpy().astype(np.uint8)
-            probabilities = self._predict(sample.image[None].to(self.device))[0]  # (C, h, w)
+            probabilities = self.predict(sample.image[None].to(self.device))[0]  # (C, h, w)
             predictions = probabilities.argmax(axis=0)
             masks = {
                 (region.label, region.prediction, region.box): mask
@@ -100,7 +100,7 @@ class LabelCheck:
             move = fitting_move(labels, predictions, self.dataset.ignore_index)
             yield ShownSuspect(suspect, sample, predictions, found, move)
 
-    def _predict(self, images: torch.Tensor) -> NDArray[np.float32]:
+    def predict(self, images: torch.Tensor) -> NDArray[np.float32]:
         """(B, 3, h, w) uint8 -> (B, C, h, w)"""
         models = self.trained.members.values()
         outputs = [self._predictor(model, images) for model in models]
@@ -111,12 +111,12 @@ def _open(path: Path, device: torch.device) -> Trained:
     """As `open_trained`, but all that a run has kept, with their mean probability."""
     if (path / "combination.json").is_file() or path.is_file():
         return open_trained(path, device)
-    best = open_trained(path, device)
-    steps = [member.step for member in RunFolder(path).read_manifest().members]
+    manifest = RunFolder(path).read_manifest()
+    best = open_trained(path, device)  # says so where nothing was kept
     members = {}
-    for step in steps:
-        members |= open_trained(path, device, step).members
-    return replace(best, members=members, combination=Combination.mean(len(members)))
+    for member in manifest.members:
+        members |= open_trained(path, device, member.step).members
+    return replace(best, name=manifest.name, members=members, combination=Combination.mean(len(members)))
 
 
 def _recipe_path(path: Path) -> Path:

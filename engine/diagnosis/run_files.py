@@ -21,13 +21,15 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class RunFiles:
-    """train, val: the rows of the log by split. scores: None where val was not scored image by image.
+    """All but the manifest may be missing.
+
+    train, val: the rows of the log by split. scores: None where val was not scored image by image.
 
     predictor: whose counts are read, by its name in `scores`: the ensemble, else the first member.
     """
 
     manifest: Manifest
-    recipe: Recipe
+    recipe: Recipe | None
     train: list[Row]
     val: list[Row]
     scores: ImageScores | None
@@ -36,7 +38,8 @@ class RunFiles:
     @classmethod
     def read(cls, run: RunFolder) -> "RunFiles":
         """Raises RunFolderError or RecipeError where the manifest, the recipe or the scores are damaged."""
-        manifest, recipe = run.read_manifest(), load_recipe(run.recipe)
+        manifest = run.read_manifest()
+        recipe = load_recipe(run.recipe) if run.recipe.is_file() else None
         rows = read_log(run.log)
         try:
             scores = read_scores(run.scores) if run.scores.is_file() else None

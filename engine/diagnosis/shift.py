@@ -28,7 +28,7 @@ def fitting_move(
     num_labelled = np.count_nonzero(coarse != ignore_index)
     wrong = num_labelled - agreeing
     best = np.unravel_index(wrong.argmin(), wrong.shape)
-    is_believed = wrong[best] <= MUCH_BETTER * wrong[0, 0]
+    is_believed = max(best) > 0 and wrong[best] <= MUCH_BETTER * wrong[0, 0]
     if not is_believed or wrong[0, 0] - wrong[best] < LEAST_GAIN * num_labelled:
         return None
     return step * int(columns[best[1]]), step * int(rows[best[0]])

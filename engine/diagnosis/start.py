@@ -11,6 +11,8 @@ FILLED = 0.95  # of the encoder: what a run asks of its weights
 EARLY = 0.1  # of the training: the first evaluation has to lie before this to say anything
 SLOW = 0.5  # of the best mIoU: a start below it, that early, is slow
 
+Kind = Literal["random", "partly filled", "filled", "not told"]
+
 
 @dataclass(frozen=True)
 class Start:
@@ -21,7 +23,7 @@ class Start:
     training; None where the first came too late to say anything.
     """
 
-    kind: Literal["random", "partly filled", "filled", "not told"]
+    kind: Kind
     share: float | None
     source: str | None
     first: tuple[float, float, float] | None
@@ -60,7 +62,8 @@ def study_start(files: RunFiles) -> Start:
     """From the manifest, the recipe and the first evaluation."""
     report: dict[str, Any] | None = files.manifest.weights
     if report is None:
-        kind = "random" if files.recipe.model.from_scratch else "not told"
+        from_scratch = files.recipe is not None and files.recipe.model.from_scratch
+        kind: Kind = "random" if from_scratch else "not told"
         return Start(kind, None, None, _first(files))
     encoder = report.get("parts", {}).get("encoder", {})
     share = encoder.get("num_matched_values", 0) / max(1, encoder.get("num_values", 0))

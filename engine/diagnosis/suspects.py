@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 RIM = 0.005  # of the image's diagonal: a region has to be thicker than twice this
+LEAST_TRUST = 0.5  # below this mean threshold a ranking shows the faults of the models
 WHOLE = 0.6  # of an object: a region that covers this much is about the object, not its outline
 NUM_IDS = 256  # labels are uint8
 
@@ -50,7 +51,9 @@ class Region:
             return "object without a label"
         if self.prediction == background and self.of_label >= WHOLE:
             return "label without an object"
-        return "other class" if max(self.of_label, self.of_prediction) >= WHOLE else "outline elsewhere"
+        is_object = background not in (self.label, self.prediction)
+        whole = is_object and max(self.of_label, self.of_prediction) >= WHOLE
+        return "other class" if whole else "outline elsewhere"
 
 
 @dataclass(frozen=True)
@@ -154,6 +157,12 @@ class Suspicion:
     def thresholds(self) -> NDArray[np.float64]:
         """(C,): mean confidence of each class where it is the label; 1 where it never is."""
         return np.divide(self._sums, self._nums, out=np.ones_like(self._sums), where=self._nums > 0)
+
+    @property
+    def trust(self) -> float:
+        """Mean threshold of the classes that have labels: how sure the models are of them."""
+        present = self.thresholds[self._nums > 0]
+        return float(present.mean()) if len(present) else 0.0
 
     def ranking(self) -> list[Suspect]:
         """Every image, most suspicious first; equal ones in the order in which they came."""

@@ -33,7 +33,9 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, run: Path) -> None:
 def _count(number: int) -> str:
     if not number:
         return "Nothing to recommend: what the files show is no reason to change the recipe."
-    return f"{number} recommendation{'s' * (number > 1)}, most important first; each is to be tried by itself"
+    if number == 1:
+        return "1 recommendation"
+    return f"{number} recommendations, most important first; each is to be tried by itself"
 
 
 def draw_curve(shape: Shape, path: Path) -> None:

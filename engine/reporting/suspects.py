@@ -17,13 +17,14 @@ from PIL import Image
 from scipy import ndimage
 
 from engine.diagnosis.label_check import LabelCheck, ShownSuspect
-from engine.diagnosis.suspects import Region, Suspect
+from engine.diagnosis.suspects import LEAST_TRUST, Region, Suspect, Suspicion
 from engine.reporting.pictures import WRONG, Pixels, fitted, overlay
 from engine.run_folder import write_json, write_text, written_in_place
 
 TEMPLATES = Path(__file__).parent / "templates"
 PANEL_PX = 400
 MAX_ENLARGED = 3
+OUTLINE_PX = 1.5  # in a panel
 WEBP_QUALITY = 80
 MAX_REGIONS = 4  # that are listed of an image on the page
 COLUMNS = (
@@ -32,9 +33,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def write_ranking(
-    folder: Path, ranking: Sequence[Suspect], check: LabelCheck, thresholds: np.ndarray
-) -> None:
+def write_ranking(folder: Path, ranking: Sequence[Suspect], check: LabelCheck, suspicion: Suspicion) -> None:
     """ranking.csv, a row for each region, and ranking.json, every image with what it was judged by."""
     names, background = check.trained.class_names, check.background
     images = [
@@ -52,7 +51,8 @@ def write_ranking(
         "split": check.split,
         "trained_on_it": check.is_trained_on,
         "members": list(check.trained.members),
-        "thresholds": dict(zip(names, thresholds.tolist(), strict=True)),
+        "trust": suspicion.trust,
+        "thresholds": dict(zip(names, suspicion.thresholds.tolist(), strict=True)),
         "images": images,
     }
     write_json(folder / "ranking.json", content)
@@ -66,7 +66,9 @@ def write_ranking(
                 table.writerow(whole | {"region_score": f"{region.pop('score'):.5f}"} | box | region)
 
 
-def write_page(folder: Path, shown: Iterable[ShownSuspect], num_images: int, check: LabelCheck) -> Path:
+def write_page(
+    folder: Path, shown: Iterable[ShownSuspect], num_images: int, check: LabelCheck, trust: float
+) -> Path:
     """index.html, which needs no other file; gives its path."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("suspects.html").render(
@@ -75,6 +77,8 @@ def write_page(folder: Path, shown: Iterable[ShownSuspect], num_images: int, che
         trained_on_it=check.is_trained_on,
         num_members=len(check.trained.members),
         num_images=num_images,
+        trust=trust,
+        least_trust=LEAST_TRUST,
         classes=list(zip(check.trained.class_names, check.trained.palette, strict=True)),
         suspects=[_entry(rank, one, check) for rank, one in enumerate(shown, 1)],
     )
@@ -134,7 +138,7 @@ def _region(region: Region, names: Sequence[str], background: int | None) -> dic
 def _outlined(pixels: Pixels, masks: Sequence[np.ndarray]) -> Pixels:
     """The outlines of (h, w) masks drawn into (h, w, 3) pixels, thick enough to be seen."""
     outlined = pixels.copy()
-    thickness_px = max(1, round(max(pixels.shape) / PANEL_PX))
+    thickness_px = max(1, round(OUTLINE_PX * max(pixels.shape) / PANEL_PX))
     for mask in masks:
         outlined[mask & ~ndimage.binary_erosion(mask, iterations=thickness_px)] = WRONG
     return outlined

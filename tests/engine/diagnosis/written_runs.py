@@ -1,0 +1,57 @@
+"""Runs whose files a test writes by hand: a log, a manifest, a recipe, and counts of val images."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from engine.run_folder import DataIdentity, Manifest, RunFolder
+
+VOC = [
+    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
+    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
+    "tvmonitor",
+]  # fmt: skip
+FILLED = {"source": "hf:nvidia/mit-b2", "parts": {"encoder": {"num_values": 100, "num_matched_values": 100}}}
+MakeRun = Callable[..., RunFolder]
+RECIPE = "name: here\ndata: {format: voc, root: nowhere, train: trainaug}\n"
+
+
+def write_run(
+    folder: Path,
+    val: Sequence[dict] = (),
+    train: Sequence[dict] = (),
+    counts: Mapping[str, np.ndarray] | None = None,
+    names: Sequence[str] = VOC,
+    weights: dict | None = FILLED,
+    recipe: str = RECIPE,
+) -> RunFolder:
+    """A run in a new folder: rows of its log, counts of val images by kind, each (N, ...)."""
+    run = RunFolder(folder)
+    run.path.mkdir()
+    rows = [{"split": "val", **row} for row in val] + [{"split": "train", **row} for row in train]
+    rows.sort(key=lambda row: row["step"])
+    run.log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run.recipe.write_text(recipe)
+    data = DataIdentity(format="voc", train="trainaug", val="val", train_fingerprint="", val_fingerprint="")
+    run.write_manifest(
+        Manifest(
+            name="here", code_version="0", class_names=list(names), palette=[(0, 0, 0)] * len(names),
+            data=data, metric="mIoU", weights=weights, num_parameters=1,
+        )
+    )  # fmt: skip
+    if counts:
+        with h5py.File(run.scores, "w") as file:
+            file["ids"] = [f"image_{i}" for i in range(len(counts["confusion"]))]
+            file["class_names"] = list(names)
+            file.create_dataset("skipped", data=[], dtype=h5py.string_dtype())
+            for kind, values in counts.items():
+                file[f"{kind}/mean"] = values
+    return run
+
+
+def evaluations(steps: Sequence[float], points: Sequence[float]) -> list[dict]:
+    """Val rows of a curve in points."""
+    return [{"step": int(step), "mIoU": value / 100} for step, value in zip(steps, points, strict=True)]

@@ -1,0 +1,159 @@
+"""`engine.diagnose` on a tiny run, from its command line to what it prints and writes."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from engine.diagnose import main
+from engine.recipe import load_recipe
+from engine.run import main as run_main
+from engine.run_folder import CombinationValues, EnsembleManifest, EnsembleMember, RunFolder
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "data.synthetic.size=48",
+    "data.synthetic.train_samples=8",
+    "data.synthetic.val_samples=6",
+    "augment.crop=32",
+    "schedule.warmup=1",
+    "train.steps=6",
+    "train.batch=4",
+    "eval.every=2",
+    "log.every=2",
+    "log.images=0",
+]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of three evaluations, each of which was kept."""
+    folder = tmp_path_factory.mktemp("runs")
+    assert run_main([str(ROOT / "recipes/demo.yaml"), *TINY, f"output.dir={folder}", "name=tiny"]) == 0
+    return folder / "tiny"
+
+
+def test_findings_are_printed_under_their_topics(run: Path, capsys: pytest.CaptureFixture) -> None:
+    assert main([str(run)]) == 0
+    printed = capsys.readouterr().out
+    topics = ["weights", "mIoU curve", "over-fitting", "classes", "confusions", "places", "speed"]
+    places = [printed.index(f"\n{topic}\n" if topic != "weights" else "weights\n") for topic in topics]
+    assert places == sorted(places)
+    assert "started from random weights" in printed
+    assert f"python -m engine.run {run / 'recipe.yaml'} name=tiny_1 model.from_scratch=false" in printed
+
+
+def test_out_takes_the_findings_and_the_picture(run: Path, tmp_path: Path) -> None:
+    assert main([str(run), "--out", str(tmp_path / "out")]) == 0
+    written = json.loads((tmp_path / "out/diagnosis.json").read_text())
+    assert written["name"] == "tiny" and len(written["findings"]) >= 7
+    for recommendation in written["recommendations"]:
+        load_recipe(run / "recipe.yaml", recommendation["recipe_lines"])
+    with Image.open(tmp_path / "out/curve.png") as picture:
+        assert picture.width > 600 and len(picture.convert("RGB").getcolors(1 << 20)) > 20
+
+
+@pytest.fixture(scope="module")
+def labels(run: Path) -> Path:
+    assert main([str(run), "--labels"]) == 0
+    return run / "labels-val"
+
+
+def test_every_image_is_ranked(run: Path, labels: Path) -> None:
+    ranking = json.loads((labels / "ranking.json").read_text())
+    assert ranking["split"] == "val" and not ranking["trained_on_it"] and len(ranking["members"]) == 3
+    assert sorted(image["id"] for image in ranking["images"]) == [f"val_{i:05d}" for i in range(6)]
+    scores = [image["score"] for image in ranking["images"]]
+    assert scores == sorted(scores, reverse=True) and scores[0] > 0
+    for image in ranking["images"]:
+        assert image["score"] == pytest.approx(sum(region["score"] for region in image["regions"]))
+    assert all(0 <= value <= 1 for value in ranking["thresholds"].values())
+
+
+def test_the_table_has_a_row_for_each_region(labels: Path) -> None:
+    images = json.loads((labels / "ranking.json").read_text())["images"]
+    with (labels / "ranking.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == sum(len(image["regions"]) for image in images)
+    first, region = rows[0], images[0]["regions"][0]
+    assert (first["id"], first["rank"], first["label"]) == (images[0]["id"], "1", region["label"])
+    assert [int(first[side]) for side in ("left", "top", "right", "bottom")] == region["box"]
+    assert all(0 <= int(row["left"]) < int(row["right"]) <= 48 for row in rows)
+
+
+def test_the_page_needs_nothing_beside_it(labels: Path) -> None:
+    page = (labels / "index.html").read_text()
+    ranking = json.loads((labels / "ranking.json").read_text())
+    places = [page.index(f". {image['id']} ") for image in ranking["images"]]
+    assert places == sorted(places)
+    assert page.count('src="data:image/webp;base64,') == 3 * 6 == page.count("src=")
+    assert "http" not in page and "<script" not in page
+    assert ranking["trust"] < 0.5 and "unsure of these classes themselves" in page  # after six updates
+
+
+def test_a_split_that_was_trained_on_is_named_as_such(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(run / "top"), "--labels"]) == 2  # no run folder
+    member = next((run / "top").iterdir())
+    assert main([str(member), "--labels", "--split", "train", "--out", str(out)]) == 0
+    assert "may have learnt mistakes by heart" in capsys.readouterr().out
+    assert "The models were trained on these labels" in (out / "index.html").read_text()
+    assert len(json.loads((out / "ranking.json").read_text())["members"]) == 1
+
+
+def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path: Path) -> None:
+    """One of two members has all the weight: the ranking is that of its checkpoint alone."""
+    folder, manifest = tmp_path / "saved", RunFolder(run).read_manifest()
+    (folder / "members").mkdir(parents=True)
+    shutil.copy(run / "recipe.yaml", folder / "recipe.yaml")
+    members = []
+    for member in manifest.members[:2]:
+        file = f"members/{Path(member.file).name}"
+        shutil.copy(run / member.file, folder / file)
+        name = f"step {member.step}"
+        members.append(EnsembleMember(name=name, file=file, recipe="recipe.yaml", sha256=member.sha256))
+    content = EnsembleManifest(
+        name="saved", code_version="0", method="weighted", class_names=manifest.class_names,
+        palette=manifest.palette, data=manifest.data, members=members, scores={},
+        combination=CombinationValues(space="probability", weights=((0.0,), (1.0,)), temperatures=(1, 1)),
+    )  # fmt: skip
+    (folder / "combination.json").write_text(content.model_dump_json())
+    second = run / manifest.members[1].file
+    assert main([str(folder), "--labels"]) == 0
+    assert main([str(second), "--labels", "--out", str(tmp_path / "alone")]) == 0
+    by_two = json.loads((folder / "labels-val/ranking.json").read_text())
+    alone = json.loads((tmp_path / "alone/ranking.json").read_text())
+    assert by_two["images"] == alone["images"] and len(by_two["members"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "is no run folder"),
+        (["{run}", "data.root=x"], "without --labels only files of the run are read"),
+        (["{run}", "--split", "val"], "without --labels only files of the run are read"),
+        (["{run}", "--out", "{run}"], "nothing is overwritten"),
+        (["{run}", "--labels", "model.variant=b1"], "what a finished run is made of cannot be changed here"),
+        (["{run}", "--labels", "--split", "test"], "no split 'test'"),
+    ],
+)
+def test_mistakes_exit_with_2_and_say_what_to_do(
+    run: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
+) -> None:
+    assert main([argument.format(run=run) for argument in arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error and "Traceback" not in error
+
+
+def test_a_second_look_does_not_overwrite_the_first(
+    run: Path, labels: Path, capsys: pytest.CaptureFixture
+) -> None:
+    before = (labels / "index.html").stat().st_mtime_ns
+    assert main([str(run), "--labels"]) == 2
+    assert "labels-val is there already" in capsys.readouterr().err
+    assert (labels / "index.html").stat().st_mtime_ns == before
