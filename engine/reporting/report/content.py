@@ -15,6 +15,7 @@ from engine.reporting.report.results import (
     Result,
     Row,
     best_member,
+    main_ensemble,
     members_of_log,
     read_json,
     results_of,
@@ -22,7 +23,6 @@ from engine.reporting.report.results import (
     with_intervals,
 )
 from engine.run_folder import Manifest, RunFolder, read_log
-from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.scores_file import read_scores
 from engine.scoring.statistics import draws
 
@@ -52,16 +52,12 @@ class RunContent:
 
     @property
     def ensemble(self) -> Result | None:
-        """The mean of the members, which every run makes."""
-        return next((result for result in self.results if result.key == ENSEMBLE), None)
+        """The mean of the members, which every run makes; where others were asked for, the best of them."""
+        return main_ensemble(self.results)
 
     @property
     def train_rows(self) -> list[Row]:
         return [row for row in self.rows if row["split"] == "train"]
-
-    @property
-    def val_rows(self) -> list[Row]:
-        return [row for row in self.rows if row["split"] == "val"]
 
     @property
     def num_steps(self) -> int:
@@ -122,10 +118,10 @@ def _read_run(run: RunFolder, uses: Mapping[str, int]) -> RunContent:
     scores = read_scores(run.scores) if run.scores.exists() else None
     drawn = draws(len(scores.ids)) if scores else None
     results = results_of(scored) if scored else members_of_log(manifest, rows)
-    best = best_member(results)
 
-    def counts_of(key: str) -> Counts | None:
-        return Counts.of(scores, key, drawn) if scores and key in scores.confusion else None
+    def counts_of(result: Result | None) -> Counts | None:
+        known = scores and result and result.key in scores.confusion
+        return Counts.of(scores, result.key, drawn) if known else None
 
     return RunContent(
         name=manifest.name if uses[manifest.name] == 1 else str(run.path),
@@ -135,7 +131,7 @@ def _read_run(run: RunFolder, uses: Mapping[str, int]) -> RunContent:
         rows=rows,
         results=with_intervals(results, scores.confusion, drawn) if scores else results,
         scored=scored,
-        counts=counts_of(best.key) if best else None,
-        ensemble_counts=counts_of(ENSEMBLE),
+        counts=counts_of(best_member(results)),
+        ensemble_counts=counts_of(main_ensemble(results)),
         doctor=read_json(run.doctor),
     )

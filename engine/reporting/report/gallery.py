@@ -45,7 +45,12 @@ def open_gallery(
     if best is None or counts is None:
         raise RunFolderError("its images have not been scored yet: a run does that when it ends.")
     candidates = group_candidates([content.run])[0].candidates
-    member = next(c for c in candidates if f"step {c.member.step}" == best.key)
+    member = next((c for c in candidates if f"step {c.member.step}" == best.key), None)
+    if member is None:
+        raise RunFolderError(
+            f"ensemble.json is about {best.name}, which is not kept any more. Score what is: "
+            f"python -m engine.ensemble {content.run.path}"
+        )
     recipe, val = open_val(member, overrides)
     model = load_member(member, device)
     predictor = Predictor(Protocol.of(recipe.eval), nullcontext)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.run_folder import Manifest
+from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 
 Row = Mapping[str, Any]  # one line of log.jsonl
@@ -52,6 +53,13 @@ class Joint:
 def best_member(results: Sequence[Result]) -> Result | None:
     """The member of the highest mIoU, the first of equals."""
     return max((result for result in results if not result.is_ensemble), key=score_of, default=None)
+
+
+def main_ensemble(results: Sequence[Result]) -> Result | None:
+    """The mean of the members or, without it, the best of the ensembles."""
+    ensembles = [result for result in results if result.is_ensemble]
+    means = [result for result in ensembles if result.key == ENSEMBLE]
+    return max(means or ensembles, key=score_of, default=None)
 
 
 def results_of(scored: Mapping[str, Any]) -> list[Result]:

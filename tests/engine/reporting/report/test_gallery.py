@@ -58,3 +58,13 @@ def test_a_run_that_was_not_scored_has_none(content: RunContent) -> None:
     content.run.scores.unlink()
     with pytest.raises(RunFolderError, match="not been scored yet"):
         open_gallery(read_runs([content.run])[0], 2, CPU)
+
+
+def test_a_checkpoint_that_is_kept_no_more_is_told(content: RunContent) -> None:
+    manifest = content.run.read_manifest()
+    kept = [
+        member for member in manifest.members if content.best and f"step {member.step}" != content.best.key
+    ]
+    content.run.write_manifest(manifest.model_copy(update={"members": kept}))
+    with pytest.raises(RunFolderError, match="python -m engine.ensemble"):
+        open_gallery(content, 2, CPU)

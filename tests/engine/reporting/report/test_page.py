@@ -294,6 +294,13 @@ def test_ensembles_bring_their_own_gain_and_speed(run: RunFolder) -> None:
     assert "+0.0100 \N{MINUS SIGN}0.0200 to +0.0300" in report(run).text
 
 
+def test_without_the_mean_the_best_ensemble_is_the_headline(run: RunFolder) -> None:
+    scored = json.loads(run.ensemble.read_text())
+    mean = scored["ensembles"]["mean"]
+    write_json(run.ensemble, scored | {"ensembles": {"greedy": mean | {"mIoU": 0.73}, "weighted": mean}})
+    assert "Ensemble mIoU 0.7600 weighted of 2 members" in report(run).text
+
+
 def test_an_ensemble_of_several_runs_is_found_above_them(run: RunFolder) -> None:
     other = make_run(run.path.with_name("other"), "other")
     scored = json.loads(run.ensemble.read_text())
