@@ -149,7 +149,7 @@ class Eval(Section):
     flip: bool = key(False, "average with the mirrored image")
     scales: list[Positive] = key([1.0], "average over these sizes", min_length=1)
     average: Literal["probability", "logit"] = key(
-        "probability", "what is averaged over mirrored images, sizes and windows; logit is faster"
+        "probability", "what is averaged over mirrored images, sizes and windows"
     )
     window: Count = key(512, "side of the windows of slide, px of the original image")
     stride: Count = key(384, "from one window of slide to the next, px")
