@@ -107,7 +107,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     console.print(selection_facts(selection, recipe.data.val, methods))
     shown = contest.members | {contest.winner: contest.outcomes[contest.winner].scores}
     console.print(scores_table(shown, dataset.class_names))
-    console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset)))
+    console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
     if any(_kept_on_val(candidate) for candidate in chosen):
         console.print(f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters each.")
     folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))

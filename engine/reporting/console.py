@@ -5,8 +5,9 @@ Knows nothing of training.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 
 from rich.console import Console
 from rich.markup import escape
@@ -141,15 +142,36 @@ def explain_table(recipe: Recipe) -> Table:
     return table
 
 
-def facts_below(scores: Scores, skipped: Sequence[str] = ()) -> str:
-    """What has to be known beside the means: the baseline, absent classes, void pixels, skipped images."""
+def facts_below(
+    scores: Scores, skipped: Sequence[str] = (), card: Mapping[str, object] = MappingProxyType({})
+) -> str:
+    """What has to be known beside the means: the baseline, absent classes, void pixels, skipped images.
+
+    Args:
+        card: of the protocol.
+    """
+    how = "; ".join(
+        f"{key.replace('_', ' ')} {in_words(value)}" for key, value in card.items() if key != "name"
+    )
     absent = f"{len(scores.absent)} classes are absent and not averaged ({escape(', '.join(scores.absent))})"
     return (
         f"Predicting background everywhere: mIoU {scores.baseline:.4f}. "
         f"{absent if scores.absent else 'Every class is present'}. "
         f"{scores.num_pixels:,} labelled pixels, {scores.num_void:,} void pixels left out."
+        + (f"\nProtocol {card['name']}: {escape(how)}." if card else "")
         + (f"\n[bold]Not scored:[/] {skipped_images(skipped)}" if skipped else "")
     )
+
+
+def in_words(value: object) -> str:
+    """A value of a protocol card as people read it."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
 
 
 def skipped_images(ids: Sequence[str]) -> str:

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.data.sample import Dataset
-from engine.reporting.console import best_in_bold
+from engine.reporting.console import best_in_bold, in_words
 from engine.reporting.pictures import Picture, sheet
 from engine.reporting.plots import INK, SERIES, STYLE
 from engine.scoring.predictor import Predictor, Protocol
@@ -83,7 +83,7 @@ def classes_table(results: Mapping[str, Result]) -> Table:
 def card(results: Mapping[str, Result]) -> Group:
     """How the numbers were counted; of several protocols, where they differ, and below it what they share."""
     cards = [result.card for result in results.values()]
-    rows = {LABELS.get(key, key): [_in_words(one[key]) for one in cards] for key in cards[0]}
+    rows = {LABELS.get(key, key): [in_words(one[key]) for one in cards] for key in cards[0]}
     alike = {label for label, texts in rows.items() if len(cards) > 1 and len(set(texts)) == 1}
     table = Table(title="how these were counted", title_justify="left", show_header=False)
     table.add_column(no_wrap=True)
@@ -94,16 +94,6 @@ def card(results: Mapping[str, Result]) -> Group:
             table.add_row(label, *map(escape, texts))
     shared = "; ".join(f"{label} {rows[label][0]}" for label in rows if label in alike)
     return Group(table, f"All of them: {escape(shared)}.") if shared else Group(table)
-
-
-def _in_words(value: object) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, list):
-        return ", ".join(map(str, value)) or "none"
-    return str(value)
 
 
 def worst_sheet(

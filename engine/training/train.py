@@ -228,7 +228,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
         sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)
     write_report(run, pictures, val.palette, val.ignore_index)
     console.print(scores_table(scores, val.class_names))
-    console.print(facts_below(next(iter(scores.values())), skipped_ids(val)))
+    console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
     if not recipe.data.select:
         console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
