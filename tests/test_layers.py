@@ -21,7 +21,7 @@ MAY_IMPORT = {  # layer -> the layers it may import beside itself; bare `engine`
     "engine.diagnosis": (*BELOW, "engine.scoring"),
     "engine.reporting": (*BELOW, "engine.scoring", "engine.diagnosis"),
     "engine.training": (*BELOW, "engine.scoring", "engine.diagnosis", "engine.reporting"),
-    "engine.benchmarks": BELOW,
+    "engine.benchmarks": (*BELOW, "engine.scoring"),
     "engine.command": ("engine",),  # the front door opens before torch is loaded
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
+from engine.data.skipping import skipped_ids
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
@@ -144,8 +145,10 @@ class Field:
 
         A soup takes what its first ingredient takes.
         """
-        spread = np.linspace(0, len(dataset) - 1, min(TIMED_IMAGES, len(dataset))).round().astype(int)
-        samples = [dataset[int(index)] for index in spread]
+        skipped = set(skipped_ids(dataset))
+        readable = [index for index, id in enumerate(dataset.ids) if id not in skipped]
+        spread = np.linspace(0, len(readable) - 1, min(TIMED_IMAGES, len(readable))).round().astype(int)
+        samples = [dataset[readable[place]] for place in spread]
         batches = [
             Batch(s.image[None].to(self.device), s.labels[None].to(self.device), [s.id]) for s in samples
         ]

@@ -171,7 +171,7 @@ def _accepted(seen: Evidence, soup: Soup) -> Choice:
     if len(seen.ingredients) < 2:
         reason = "no two members share an architecture"
     elif len(soup) < 2:
-        reason = "each soup of two loses to its better member"
+        reason = "no soup of the best of them and another one is as good as it alone"
     elif (score := seen.mIoU_of_soup(soup)) < (of_best := seen.mIoU(best)):
         reason = f"mIoU {score:.4f} against {of_best:.4f} where it was judged"
     else:

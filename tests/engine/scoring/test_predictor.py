@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import FORWARD_PX, Predictor, Protocol
 
 
 class Pointwise(nn.Module):
@@ -196,11 +196,13 @@ def test_windows_go_through_the_model_together(images: Tensor) -> None:
 
 
 def test_no_forward_pass_is_larger_than_allowed(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.scoring.predictor.MAX_PX", 5 * 2 * 12 * 12)
-    model, batches = Strided().eval(), []
+    model, batches, found = Strided().eval(), [], []
     model.register_forward_hook(lambda module, inputs, logits: batches.append(len(logits)))
-    predict(model, images, name="slide", window_px=12, stride_px=8)
-    assert batches == [10, 10, 4]
+    for num_windows in (11, 1):
+        monkeypatch.setitem(FORWARD_PX, "cpu", num_windows * 12 * 12)
+        found.append(predict(model, images, name="slide", window_px=12, stride_px=8))
+    assert batches == [10, 10, 4] + 24 * [1]  # whole views of both images, then one image at a time
+    torch.testing.assert_close(*found)
 
 
 def test_where_logits_are_averaged_views_are_one_softmax(images: Tensor) -> None:
