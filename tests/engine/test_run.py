@@ -72,6 +72,7 @@ def test_a_run_leaves_every_file_that_the_readme_lists(run: RunFolder) -> None:
 def test_the_manifest_is_true(run: RunFolder) -> None:
     manifest = run.read_manifest()
     assert manifest.finished
+    assert manifest.environment["processes"] == "1" and manifest.environment["device"]
     assert {member.step for member in manifest.members} == {2, 4, 6}
     scores = [member.scores["mIoU"] for member in manifest.members]
     assert scores == sorted(scores, reverse=True)
