@@ -1,4 +1,4 @@
-"""python -m engine.benchmark model | loss | augment | data: our speed and memory beside others', here."""
+"""python -m engine.benchmark model | loss | augment | data | score: our speed and memory beside others'."""
 
 import argparse
 import sys
@@ -14,6 +14,7 @@ subjects:
   loss       cross-entropy + Dice, forward and backward
   augment    warp and colour of a batch
   data       random reads of packed images
+  score      counting a confusion matrix, sliding windows
 
 examples:
   python -m engine.benchmark model
@@ -154,11 +155,24 @@ def _data(arguments: argparse.Namespace, show: Show) -> Measured:
     return title, columns, rows
 
 
+def _score(arguments: argparse.Namespace, show: Show) -> Measured:
+    from engine.benchmarks.score import measure
+
+    columns: dict[str, Column] = {
+        "what": lambda row: row["what"],
+        "contender": lambda row: row["contender"],
+        "ms": lambda row: f"{1000 * row['median_s']:,.2f}",
+        "ours is faster": _faster,
+    }
+    return "scoring an image", columns, measure(arguments.size, arguments.rounds, show)
+
+
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Show], Measured]] = {
     "model": _model,
     "loss": _loss,
     "augment": _augment,
     "data": _data,
+    "score": _score,
 }
 
 
@@ -181,9 +195,9 @@ def _table(title: str, columns: dict[str, Column], rows: Rows):  # type: ignore[
 
 def _missing_peers(subject: str) -> Iterable[str]:
     """Which libraries were not measured, as they are not installed."""
-    from engine.benchmarks import loss, model
+    from engine.benchmarks import loss, model, score
 
-    peers = {"model": model.PEERS, "loss": loss.PEERS}.get(subject, {})
+    peers = {"model": model.PEERS, "loss": loss.PEERS, "score": score.PEERS}.get(subject, {})
     for name, package in peers.items():
         if not model.installed(package):
             yield f"not installed, so not measured: {name} (pip install {package})"

@@ -15,6 +15,7 @@ from engine import __version__
 
 COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
+    "evaluate": "score a run or an ensemble under one protocol or several, and say how",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
     "predict": "label maps, overlays and probabilities of images",
     "prepare": "download a public data set, or pack data into one file",

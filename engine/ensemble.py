@@ -1,17 +1,31 @@
 """python -m engine.ensemble FOLDER ...: score the best checkpoints of finished runs, alone and together."""
 
 import argparse
+import difflib
 import os
 import shlex
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_parser, run_command
 
+if TYPE_CHECKING:
+    from engine.recipe import Recipe
+    from engine.run_folder import RunFolder
+    from engine.scoring.ensembles.contest import Contest
+    from engine.scoring.ensembles.field import Field, Show
+    from engine.scoring.ensembling import Candidate
+
 EXAMPLES = """
+methods: mean (of probabilities), mean_logit, weighted, class_weighted, greedy (members in order of gain),
+  temperature, soup_uniform, soup_greedy (means of weights), all
+
 examples:
   python -m engine.ensemble checkpoints/
-  python -m engine.ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5
+  python -m engine.ensemble checkpoints/ --method all --split-half
+  python -m engine.ensemble checkpoints/ --method mean,greedy --select-split trainval_rest
+  python -m engine.ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5 --method all --save checkpoints/best
   python -m engine.ensemble checkpoints/ data.root=/elsewhere/VOC2012 eval.flip=true
 """
 
@@ -21,13 +35,26 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "ensemble",
         "Find every run below the folders, take the best checkpoints among those of one data set and class "
-        "list, score each and their mean probability on val at original size, write ensemble.json.",
+        "list, score each and what becomes of them together on val at original size, write ensemble.json.",
         EXAMPLES,
     )
     parser.add_argument(
         "folders", nargs="+", metavar="folder | key.path=value", help="where runs lie; recipe values"
     )
     parser.add_argument("--top", type=int, default=3, help="members (default 3)")
+    parser.add_argument(
+        "--method", action="append", metavar="NAME[,NAME]", help="how they become one (default mean)"
+    )
+    parser.add_argument(
+        "--select-split", metavar="NAME", help="choose on this split (default data.select, or else val)"
+    )
+    parser.add_argument(
+        "--split-half", action="store_true", help="honest figures from val: halves choose for each other"
+    )
+    parser.add_argument(
+        "--repeats", type=int, default=10, help="random halvings of --split-half (default 10)"
+    )
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write the best method's ensemble here")
     return run_command(parser, ensemble, argv)
 
 
@@ -36,13 +63,74 @@ def ensemble(arguments: argparse.Namespace) -> int:
     overrides = [text for text in arguments.folders if "=" in text]
     folders = [Path(text) for text in arguments.folders if "=" not in text]
 
+    from engine.run_folder import find_runs, write_json
+
+    _check(arguments, overrides, folders)
+    runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
+
     from rich.console import Console
     from rich.markup import escape
 
-    from engine.run_folder import RunFolderError, find_runs, write_json
+    from engine.data.skipping import skipped_ids
+    from engine.reporting.console import counted, facts_below, scores_table
+    from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
+    from engine.scoring.ensembles.contest import hold
+    from engine.scoring.ensembles.record import Selection, contest_record
+    from engine.scoring.ensembles.saved import require_new
+    from engine.scoring.ensembling import ensemble_report, open_select, open_val
+    from engine.scoring.predictor import Protocol
+
+    methods = _methods(arguments.method or ["mean"])
+    if arguments.save:
+        require_new(arguments.save)
+    title, chosen = _best_of_the_only_group(runs, arguments.top)
+    _require_several(chosen, methods, arguments.save)
+    select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
+    recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
+    select = None if arguments.split_half else open_select(recipe, chosen, dataset)
+    protocol = Protocol.of(recipe.eval)
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console.print(f"found {len(runs)} run(s) on {title}, {len(dataset)} images; the best checkpoints:")
+    for candidate in chosen:
+        console.print(f"  {escape(str(candidate.path))}")
+    field = _open_field(chosen, overrides, recipe, lambda task: counted(console, task))
+    contest = hold(field, methods, dataset, select, arguments.repeats if arguments.split_half else 0)
+
+    looked_at = dataset if select is None else select
+    selection = Selection(
+        split=recipe.data.val if select is None else recipe.data.select,
+        num_images=len(looked_at) - len(skipped_ids(looked_at)),
+        same_images=select is None,
+        repeats=arguments.repeats if arguments.split_half else 0,
+    )
+    console.print(methods_table(contest, selection))
+    console.print(selection_facts(selection, recipe.data.val, methods))
+    shown = contest.members | {contest.winner: contest.outcomes[contest.winner].scores}
+    console.print(scores_table(shown, dataset.class_names))
+    console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset)))
+    if any(_kept_on_val(candidate) for candidate in chosen):
+        console.print(f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters each.")
+    folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
+    out = folder / "ensemble.json"
+    report = ensemble_report(chosen, shown, protocol, dataset, folder)
+    write_json(out, report | contest_record(contest, selection))
+    console.print(f"written: {out}")
+    if arguments.save:
+        _save(arguments.save, contest, field, chosen, overrides)
+        console.print(saved_fact(arguments.save, contest, selection, recipe.data.val))
+    return 0
+
+
+def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Path]) -> None:
+    """Raises RunFolderError where the command line makes no sense."""
+    from engine.run_folder import RunFolderError
 
     if arguments.top < 1:
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
+    if arguments.repeats < 1:
+        raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
+    if arguments.select_split and arguments.split_half:
+        raise RunFolderError("--select-split and --split-half are two ways to the same: leave one out.")
     ignored = [text for text in overrides if not text.startswith(("data.", "eval."))]
     if ignored:
         raise RunFolderError(
@@ -51,14 +139,32 @@ def ensemble(arguments: argparse.Namespace) -> int:
         )
     if not folders:
         raise RunFolderError("No folder was named; type python -m engine.ensemble checkpoints/")
-    runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
 
-    import torch
 
-    from engine.data.skipping import skipped_ids
-    from engine.reporting.console import counted, facts_below, scores_table
-    from engine.scoring.ensembling import ensemble_report, group_candidates, open_val, score_together
-    from engine.scoring.predictor import Protocol
+def _methods(texts: list[str]) -> list[str]:
+    """The methods that --method names, each once, in the order of the table."""
+    from engine.run_folder import RunFolderError
+    from engine.scoring.ensembles.methods import METHODS
+
+    wanted = [name.strip() for text in texts for name in text.split(",")]
+    for name in wanted:
+        if name not in (*METHODS, "all"):
+            close = difflib.get_close_matches(name, METHODS, n=1)
+            hint = f" Did you mean {close[0]}?" if close else ""
+            raise RunFolderError(
+                f"--method {name}: there is none.{hint} There are {', '.join(METHODS)}, all."
+            )
+    return [name for name in METHODS if name in wanted or "all" in wanted]
+
+
+def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, list["Candidate"]]:
+    """What the runs are about, and their best checkpoints.
+
+    Raises:
+        RunFolderError: they kept none, or are about several sets of images and classes.
+    """
+    from engine.run_folder import RunFolderError
+    from engine.scoring.ensembling import group_candidates
 
     groups = group_candidates(runs)
     if not groups:
@@ -71,26 +177,55 @@ def ensemble(arguments: argparse.Namespace) -> int:
         raise RunFolderError(
             "These runs are not about the same images and classes. Take one group:\n" + "\n".join(lines)
         )
-    chosen = groups[0].candidates[: arguments.top]
-    recipe, dataset = open_val(chosen[0], overrides)
-    protocol = Protocol.of(recipe.eval)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
-    console.print(
-        f"found {len(runs)} run(s) on {groups[0].title}, {len(dataset)} images; the best checkpoints:"
-    )
-    for candidate in chosen:
-        console.print(f"  {escape(str(candidate.path))}")
+    return groups[0].title, groups[0].candidates[:top]
+
+
+def _require_several(chosen: list["Candidate"], methods: list[str], save: Path | None) -> None:
+    from engine.run_folder import RunFolderError
+
+    if len(chosen) == 1 and (methods != ["mean"] or save):
+        raise RunFolderError(
+            f"{chosen[0].path} is alone, so there is nothing to combine. Name more runs, or raise --top."
+        )
+
+
+def _open_field(chosen: list["Candidate"], overrides: list[str], recipe: "Recipe", show: "Show") -> "Field":
+    from contextlib import nullcontext
+
+    import torch
+
+    from engine.recipe import load_recipe
+    from engine.scoring.ensembles.field import Field
+    from engine.scoring.ensembles.kitchen import Kitchen
+    from engine.scoring.ensembling import distinct_names, load_member
+    from engine.scoring.predictor import Predictor, Protocol
+
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    scores = score_together(
-        chosen, dataset, protocol, device, recipe.data.workers, progress=counted(console, "scoring")
-    )
-    console.print(scores_table(scores, dataset.class_names))
-    console.print(facts_below(next(iter(scores.values())), skipped_ids(dataset)))
-    folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
-    out = folder / "ensemble.json"
-    write_json(out, ensemble_report(chosen, scores, protocol, dataset, folder))
-    console.print(f"written: {out}")
-    return 0
+    torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
+    models = [load_member(candidate, device) for candidate in chosen]
+    kitchen = Kitchen([load_recipe(c.run.recipe, overrides) for c in chosen], models, device)
+    predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
+    by_name = dict(zip(distinct_names(chosen), models, strict=True))
+    return Field(by_name, kitchen, predictor, device, recipe.data.workers, show)
+
+
+def _kept_on_val(candidate: "Candidate") -> bool:
+    """Whether the run that kept the checkpoint had no split of its own to choose by."""
+    from engine.recipe import load_recipe
+
+    data = load_recipe(candidate.run.recipe).data
+    return data.select in (None, data.val)
+
+
+def _save(
+    path: Path, contest: "Contest", field: "Field", chosen: list["Candidate"], overrides: list[str]
+) -> None:
+    """The folder of the best method."""
+    from engine.scoring.ensembles.saved import save_ensemble
+
+    outcome = contest.outcomes[contest.winner]
+    soup = field.kitchen.cook(outcome.choice.soup) if outcome.choice.soup else None
+    save_ensemble(path, contest.winner, outcome.choice, outcome.scores, chosen, overrides, soup)
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@
         manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
         top/*.safetensors  the best checkpoints
         last/              everything for an exact resume
-        scores.h5          confusion counts of each val image
+        scores.h5          confusion, boundary and calibration counts of each val image
         doctor.json        what is wrong with the data
         ensemble.json      the members and their ensemble on val
         predictions.png    image, labels, prediction, errors

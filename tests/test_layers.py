@@ -20,8 +20,8 @@ MAY_IMPORT = {  # layer -> the layers it may import beside itself; bare `engine`
     "engine.scoring": BELOW,
     "engine.reporting": (*BELOW, "engine.scoring"),
     "engine.training": (*BELOW, "engine.scoring", "engine.reporting"),
-    "engine.benchmarks": BELOW,
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
+    "engine.benchmarks": (*BELOW, "engine.scoring"),
     "engine.command": ("engine",),  # the front door opens before torch is loaded
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)

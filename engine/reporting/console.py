@@ -124,10 +124,10 @@ def scores_table(columns: dict[str, Scores], class_names: Sequence[str]) -> Tabl
     for name in columns:
         table.add_column(escape(name), justify="right")
     for metric in ("mIoU", "mAcc", "aAcc"):
-        table.add_row(metric, *_best_in_bold([getattr(s, metric) for s in columns.values()]))
+        table.add_row(metric, *best_in_bold([getattr(s, metric) for s in columns.values()]))
     table.add_section()
     for name in class_names:
-        table.add_row(escape(name), *_best_in_bold([scores.IoU[name] for scores in columns.values()]))
+        table.add_row(escape(name), *best_in_bold([scores.IoU[name] for scores in columns.values()]))
     return table
 
 
@@ -157,7 +157,8 @@ def skipped_images(ids: Sequence[str]) -> str:
     return f"{len(ids)} image{'s' * (len(ids) > 1)} could not be read: {escape(', '.join(ids))}."
 
 
-def _best_in_bold(values: list[float]) -> list[str]:
+def best_in_bold(values: list[float]) -> list[str]:
+    """Four digits of each, "absent" for NaN; the largest of several is bold."""
     best = max((value for value in values if not math.isnan(value)), default=math.nan)
     texts = ["absent" if math.isnan(value) else f"{value:.4f}" for value in values]
     return [

@@ -24,24 +24,47 @@ DISTANCE = 0.02  # of the image's diagonal, as in the paper
 VOID, EDGE = -1, -2
 
 
-def boundary_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
+def near_outline(ids: Tensor, void: Tensor) -> Tensor:
+    """(B, h, w) bool: which pixels lie in the band along the outline of their class.
+
+    Args:
+        ids: (B, h, w) integer class ids.
+        void: (B, h, w) bool; a void region has outlines of its own.
+    """
+    distance_px = max(1, round(DISTANCE * math.hypot(*ids.shape[-2:])))
+    return _in_band(ids.short().masked_fill(void, VOID), distance_px)
+
+
+def boundary_matrices(
+    predictions: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    ignore_index: int,
+    near_label: Tensor | None = None,
+) -> Tensor:
     """Pixels by band of the label and band of the prediction, one matrix an image.
 
     Args:
         predictions: (B, h, w) integer, 0..C-1.
         labels: (B, h, w) integer, 0..C-1 or `ignore_index`; those pixels count nowhere.
+        near_label: `near_outline` of the labels, where that is at hand.
 
     Returns:
         (B, C+1, C+1) int64; the last row and column are pixels in no band.
     """
     void = labels == ignore_index
-    distance_px = max(1, round(DISTANCE * math.hypot(*labels.shape[-2:])))
-    bands = [
-        torch.where(_in_band(ids, distance_px), ids, num_classes)
-        for ids in (labels.long().masked_fill(void, VOID), predictions.long().masked_fill(void, VOID))
-    ]
-    bands = [band.masked_fill(void, VOID) for band in bands]
-    return confusion_matrices(bands[1], bands[0], num_classes + 1, VOID)
+    near_label = near_outline(labels, void) if near_label is None else near_label
+    of_label, of_prediction = (
+        torch.where(near, ids.short(), num_classes).masked_fill(void, VOID)
+        for ids, near in ((labels, near_label), (predictions, near_outline(predictions, void)))
+    )
+    return confusion_matrices(of_prediction, of_label, num_classes + 1, VOID)
+
+
+def edge_counts(predictions: Tensor, labels: Tensor, ignore_index: int, near_label: Tensor) -> Tensor:
+    """(B, 2, 2) int64 labelled pixels; rows: inside, near an outline of the label; columns: right, wrong."""
+    place = near_label.short().masked_fill(labels == ignore_index, VOID)
+    return confusion_matrices(predictions != labels, place, 2, VOID)
 
 
 def boundary_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -50,11 +73,26 @@ def boundary_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 def _in_band(ids: Tensor, distance_px: int) -> Tensor:
-    """(B, h, w) bool: whether another id, or the edge, is at most `distance_px` rows and columns away."""
-    padded = F.pad(ids.float().unsqueeze(1), [distance_px] * 4, value=EDGE)
-    side = 2 * distance_px + 1
+    """(B, h, w) bool: whether another id, or the edge, is at most `distance_px` rows and columns away.
 
-    def highest(x: Tensor) -> Tensor:
-        return F.max_pool2d(F.max_pool2d(x, (1, side), stride=1), (side, 1), stride=1)  # (B, 1, h, w)
+    A square holds one id where no row of it changes and its middle column does not. Changes are counted by
+    running sums, so the distance costs nothing.
+    """
+    padded = F.pad(ids, [1] * 4, value=EDGE)  # (B, h + 2, w + 2)
+    row_changes = _any_change(padded[:, :, 1:] != padded[:, :, :-1], distance_px)  # (B, h + 2, w)
+    column = padded[:, :, 1:-1]
+    changes = column[:, 1:] != column[:, :-1]  # (B, h + 1, w)
+    changes |= row_changes[:, 1:] | row_changes[:, :-1]
+    return _any_change(changes.mT, distance_px).mT
 
-    return (highest(padded) != -highest(-padded)).squeeze(1)
+
+def _any_change(changes: Tensor, reach: int) -> Tensor:
+    """Whether a row changes at most `reach` places away: (..., n + 1) -> (..., n) bool.
+
+    changes: between each place and the next, of n places and one more at either end.
+    """
+    num_places = changes.shape[-1] - 1
+    before = F.pad(changes.cumsum(-1, dtype=torch.int32), [1, 0])  # (..., n + 2), changes before each place
+    place = torch.arange(1, num_places + 1, device=changes.device)
+    first, last = (place - reach).clamp(min=0), (place + reach).clamp(max=num_places + 1)
+    return before.index_select(-1, last) != before.index_select(-1, first)

@@ -40,6 +40,15 @@ class Combination:
         """The numbers of the members that have any weight: what a prediction costs."""
         return [number for number, row in enumerate(self.weights) if any(row)]
 
+    def of_used(self) -> "Combination":
+        """The same, of the members that are used and no others."""
+        used = self.used
+        return Combination(
+            self.space,
+            tuple(self.weights[number] for number in used),
+            tuple(self.temperatures[number] for number in used),
+        )
+
     def __call__(self, probabilities: Sequence[Tensor]) -> Tensor:
         """(B, C, ...) of each of the M members -> (B, C, ...), which add up to 1 over the classes."""
         assert len(probabilities) == len(self.weights), "one tensor of probabilities a member"

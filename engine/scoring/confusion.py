@@ -4,6 +4,7 @@ Shapes: B images, C classes; rows of a confusion matrix are labels, columns are 
 """
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,20 +23,24 @@ def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ig
         (B, C, C) int64 on the same device.
     """
     B, C = labels.shape[0], num_classes
-    image = torch.arange(B, device=labels.device).view(-1, 1, 1)
-    cell = (image * C + labels.long()) * C + predictions  # (B, h, w): a number for (image, label, prediction)
-    # void goes to one cell more, which is dropped
-    cell = torch.where(labels == ignore_index, B * C * C, cell)
-    return torch.bincount(cell.flatten(), minlength=B * C * C + 1)[:-1].view(B, C, C)
+    cells = C * C + 1  # of an image: one more, which is dropped, for void
+    small = torch.int16 if B * cells < 1 << 15 else torch.int32  # a count goes as fast as it is read
+    cell = (
+        labels.to(small, copy=True).mul_(C).add_(predictions)
+    )  # (B, h, w): a number for (label, prediction)
+    cell.masked_fill_(labels == ignore_index, C * C)
+    cell += (torch.arange(B, device=labels.device) * cells).view(-1, 1, 1)
+    return torch.bincount(cell.flatten(), minlength=B * cells).view(B, cells)[:, :-1].reshape(B, C, C)
 
 
 @dataclass(frozen=True)
 class Scores:
     """What one confusion matrix says; shares are 0..1.
 
-    A class is absent where neither a label nor a prediction holds it: its IoU is NaN, and mIoU is the mean
-    over the others. mAcc is the mean recall over classes with labels. `baseline` is the mIoU of predicting
-    background (class 0) everywhere.
+    A class is absent where neither a label nor a prediction holds it: its IoU and F1 are NaN, and mIoU is the
+    mean over the others. Recall is NaN where no label holds it, precision where no prediction does. mAcc is
+    the mean recall over classes with labels. `baseline` is the mIoU of predicting background (class 0)
+    everywhere.
     """
 
     mIoU: float
@@ -43,6 +48,9 @@ class Scores:
     aAcc: float
     baseline: float
     IoU: dict[str, float]
+    precision: dict[str, float]
+    recall: dict[str, float]
+    F1: dict[str, float]
     absent: list[str]
     num_pixels: int
     num_void: int
@@ -51,17 +59,24 @@ class Scores:
     def of(cls, confusion: NDArray[np.int64], class_names: tuple[str, ...], num_void: int = 0) -> "Scores":
         """From a (C, C) confusion matrix of int64 and the number of void pixels beside it."""
         iou = intersection_over_union(confusion)
-        correct, labelled = confusion.diagonal(), confusion.sum(axis=1)
+        correct, labelled, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
         total = int(confusion.sum())
         seen = labelled > 0
         only_background = np.zeros_like(confusion)
         only_background[:, 0] = labelled
+
+        def by_class(values: NDArray[np.float64]) -> dict[str, float]:
+            return {name: float(value) for name, value in zip(class_names, values, strict=True)}
+
         return cls(
             mIoU=_mean_present(iou),
             mAcc=_mean(correct[seen] / labelled[seen]),
             aAcc=int(correct.sum()) / total if total else float("nan"),
             baseline=_mean_present(intersection_over_union(only_background)),
-            IoU={name: float(value) for name, value in zip(class_names, iou, strict=True)},
+            IoU=by_class(iou),
+            precision=by_class(_share(correct, predicted)),
+            recall=by_class(_share(correct, labelled)),
+            F1=by_class(_share(2 * correct, labelled + predicted)),
             absent=[name for name, value in zip(class_names, iou, strict=True) if np.isnan(value)],
             num_pixels=total,
             num_void=num_void,
@@ -69,13 +84,28 @@ class Scores:
 
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(C,) IoU of each class, NaN where the union is empty, from (C, C) counts."""
-    intersection = confusion.diagonal().astype(np.float64)
-    union = confusion.sum(axis=0) + confusion.sum(axis=1) - confusion.diagonal()
-    iou: NDArray[np.float64] = np.divide(
-        intersection, union, out=np.full(len(union), np.nan), where=union > 0
-    )
-    return iou
+    """(..., C) IoU of each class, NaN where the union is empty, from (..., C, C) counts."""
+    intersection = np.diagonal(confusion, axis1=-2, axis2=-1)
+    union = confusion.sum(axis=-2) + confusion.sum(axis=-1) - intersection
+    return _share(intersection, union)
+
+
+def image_mean_iou(confusion: Tensor) -> Tensor:
+    """(B,) mean IoU over the classes present in each image, NaN without labelled pixels, from (B, C, C)."""
+    intersection = confusion.diagonal(dim1=-2, dim2=-1)
+    union = confusion.sum(dim=-2) + confusion.sum(dim=-1) - intersection
+    return (intersection / union).nanmean(dim=-1)  # nothing of nothing is NaN
+
+
+def _share(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    """part / whole, NaN where the whole is 0."""
+    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
+    return share
+
+
+def mean_iou(confusion: NDArray[np.int64]) -> float:
+    """mIoU over the classes present, from (C, C) counts; NaN where there are none."""
+    return _mean_present(intersection_over_union(confusion))
 
 
 def _mean_present(values: NDArray[np.float64]) -> float:

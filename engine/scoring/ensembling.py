@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import engine.data
 from engine.data.batches import scoring_batches
@@ -21,6 +21,7 @@ from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, written_in_place
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
+from engine.scoring.counting import Counts
 from engine.scoring.evaluation import ENSEMBLE, evaluate
 from engine.scoring.predictor import Predictor, Protocol
 from engine.scoring.scores_file import recorder
@@ -127,6 +128,39 @@ def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Da
     return recipe, dataset
 
 
+def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -> Dataset | None:
+    """The split that `data.select` names, on which ensembles are chosen; None where that is val.
+
+    Raises:
+        RunFolderError: it holds nothing, or images that the members were trained on or are scored on.
+    """
+    name = recipe.data.select
+    if name in (None, recipe.data.val):
+        return None
+    select = engine.data.open_split(recipe.data, name)
+    if not len(select):
+        raise RunFolderError(f"data.select: split {name!r} holds no images.")
+    halve = "Name a split that is neither, or choose by halves of val: --split-half"
+    for train in dict.fromkeys(candidate.manifest.data.train for candidate in candidates):
+        seen = _num_shared(select, engine.data.open_split(recipe.data, train))
+        if seen:
+            raise RunFolderError(
+                f"{seen} of the {len(select)} images of split {name!r} are in {train!r}, which members were "
+                f"trained on: what is chosen there favours who knows them by heart. {halve}"
+            )
+    reported = _num_shared(select, val)
+    if reported:
+        raise RunFolderError(
+            f"{reported} of the {len(select)} images of split {name!r} are in {recipe.data.val!r}, where the "
+            f"scores are taken. {halve}"
+        )
+    return select
+
+
+def _num_shared(one: Dataset, other: Dataset) -> int:
+    return len(set(one.ids) & set(other.ids))
+
+
 def score_together(
     candidates: Sequence[Candidate],
     dataset: Dataset,
@@ -161,11 +195,11 @@ def score_together(
                 )
             )
 
-        def on_batch(ids: list[str], matrices: dict[str, Tensor]) -> None:
+        def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             nonlocal done
             done += len(ids)
             if record:
-                record(ids, matrices)
+                record(ids, counts)
             progress(done, len(dataset))
 
         tallies = evaluate(
@@ -177,6 +211,7 @@ def score_together(
             device,
             on_batch,
             combinations,
+            detailed=record is not None,
         )
     return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
 
@@ -195,10 +230,10 @@ def ensemble_report(
     return {
         "members": [
             {"path": os.path.relpath(c.path, relative_to), "run": c.manifest.name, "step": c.member.step}
-            | _numbers(scores[name])
+            | numbers(scores[name])
             for name, c in zip(names, candidates, strict=True)
         ],
-        "ensembles": {ENSEMBLE: _numbers(together)},
+        "ensembles": {ENSEMBLE: numbers(together)},
         "protocol": protocol.card(),
         "dataset": {
             "name": manifest.data.format,
@@ -215,6 +250,7 @@ def ensemble_report(
     }
 
 
-def _numbers(scores: Scores) -> dict[str, object]:
+def numbers(scores: Scores) -> dict[str, object]:
+    """The scores as ensemble.json has them; the IoU of an absent class is None."""
     iou = {name: None if name in scores.absent else value for name, value in scores.IoU.items()}
     return {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc, "IoU": iou}

@@ -1,23 +1,28 @@
 """Runs models over a split and counts: each of them alone, and what is combined from them.
 
-All of them see the same decoded images, the same views and the same counting. Knows nothing of runs or files.
+All of them see the same decoded images, the same views and the same counting. Several processes each take
+their share of the batches and sum the tallies' `tensors()`. Knows nothing of runs or files.
+
+Shapes: B images, C classes; the scored region of an image is H x W pixels.
 """
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
 from typing import Protocol as Interface
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from engine.scoring.boundary import near_outline
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import Scores, confusion_matrices
+from engine.scoring.counting import Counts, Maps, Tally
 from engine.scoring.predictor import Predictor
+from engine.scoring.upsampling import Pieces, strips, weighted_logits
+
+__all__ = ["ENSEMBLE", "Tally", "evaluate"]
 
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
+OnBatch = Callable[[list[str], dict[str, Counts]], None]
 
 
 class ScoringBatch(Interface):
@@ -33,39 +38,6 @@ class ScoringBatch(Interface):
     def ids(self) -> list[str]: ...
 
 
-@dataclass
-class Tally:
-    """Counts of one predictor over a split: the confusion matrix, void pixels, and the log-loss."""
-
-    confusion: Tensor  # (C, C) int64
-    num_void: Tensor  # () int64
-    log_loss: Tensor  # () float64, summed over labelled pixels
-
-    @classmethod
-    def empty(cls, num_classes: int, device: torch.device) -> "Tally":
-        def zeros(*shape: int, dtype: torch.dtype) -> Tensor:
-            return torch.zeros(shape, dtype=dtype, device=device)
-
-        return cls(
-            zeros(num_classes, num_classes, dtype=torch.int64),
-            zeros(dtype=torch.int64),
-            zeros(dtype=torch.float64 if device.type != "mps" else torch.float32),
-        )
-
-    def tensors(self) -> list[Tensor]:
-        """What several processes sum to make one tally."""
-        return [self.confusion, self.num_void, self.log_loss]
-
-    def scores(self, class_names: tuple[str, ...]) -> Scores:
-        """The scores of what has been counted."""
-        matrix: NDArray[np.int64] = self.confusion.cpu().numpy()
-        return Scores.of(matrix, class_names, int(self.num_void))
-
-    def mean_log_loss(self) -> float:
-        """Cross-entropy of the probabilities, in nats a labelled pixel."""
-        return float(self.log_loss / self.confusion.sum().clamp(min=1))
-
-
 @torch.no_grad()
 def evaluate(
     models: dict[str, nn.Module],
@@ -74,43 +46,78 @@ def evaluate(
     num_classes: int,
     ignore_index: int,
     device: torch.device,
-    on_batch: Callable[[list[str], dict[str, Tensor]], None] | None = None,
+    on_batch: OnBatch | None = None,
     combinations: Mapping[str, Combination] = MappingProxyType({}),
+    counted: Collection[str] | None = None,
+    detailed: bool = False,
 ) -> dict[str, Tally]:
-    """Tallies by name: one for each model, then one for each combination of them.
+    """Tallies by name: of each model, then of each combination of them.
 
     Args:
         models: by name; put into eval mode, and back afterwards where they were training.
         batches: every image of the split once, with its labels.
-        on_batch: called with the ids of a batch and, by name, its (B, C, C) confusion matrices.
+        on_batch: called with the ids of a batch and, by name, its `Counts`.
         combinations: of all models, in their order; every model runs once.
+        counted: the names whose counts are wanted; None is all. A model that none of them uses does not run.
+        detailed: count boundaries, edges and reliability, too, and not the confusion alone.
     """
-    tallies = {name: Tally.empty(num_classes, device) for name in (*models, *combinations)}
+    names = [name for name in (*models, *combinations) if counted is None or name in counted]
+    tallies = {name: Tally.empty(num_classes, device) for name in names}
+    wanted = {name: combination for name, combination in combinations.items() if name in tallies}
+    members = list(models)
+    needed = {name for name in names if name in models}
+    needed |= {members[number] for combination in wanted.values() for number in combination.used}
     were_training = {name: model.training for name, model in models.items()}
     for model in models.values():
         model.eval()
     for batch in batches:
-        outputs = {name: predictor(model, batch.images) for name, model in models.items()}  # (B, C, h, w)
-        of_models = list(outputs.values())
-        outputs |= {name: combine(of_models) for name, combine in combinations.items()}
-        matrices = {
-            name: _count(tallies[name], probabilities, batch.labels, ignore_index)
-            for name, probabilities in outputs.items()
+        of_models = {
+            name: predictor.pieces(model, batch.images) for name, model in models.items() if name in needed
         }
+        labels = predictor.scored(batch.labels)  # (B, H, W)
+        void = labels == ignore_index
+        maps = _maps(of_models, members, wanted, names, labels, void, detailed)
+        near_label = near_outline(labels, void) if detailed else None
+        counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
+        for name in names:
+            tallies[name].add(counts[name], maps[name].log_loss, void.sum())
         if on_batch:
-            on_batch(batch.ids, matrices)
+            on_batch(batch.ids, counts)
     for name, model in models.items():
         model.train(were_training[name])
     return tallies
 
 
-def _count(tally: Tally, probabilities: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
-    """Adds one batch to the tally; gives its (B, C, C) confusion matrices."""
-    labels = labels.long()  # (B, h, w)
-    matrices = confusion_matrices(probabilities.argmax(dim=1), labels, probabilities.shape[1], ignore_index)
-    void = labels == ignore_index
-    chosen = probabilities.gather(1, labels.masked_fill(void, 0)[:, None])[:, 0]  # (B, h, w)
-    tally.confusion += matrices.sum(dim=0)
-    tally.num_void += void.sum()
-    tally.log_loss -= chosen.clamp(min=1e-12).log().masked_fill(void, 0).sum(dtype=tally.log_loss.dtype)
-    return matrices
+def _maps(
+    of_models: dict[str, Pieces],
+    members: list[str],
+    combinations: Mapping[str, Combination],
+    names: list[str],
+    labels: Tensor,
+    void: Tensor,
+    detailed: bool,
+) -> dict[str, Maps]:
+    """Predicted classes by name: what the models say is upsampled once, for themselves and all combinations.
+
+    A mean of logits is one model more if it can be taken before the upsampling; if only such means are
+    wanted, no member is upsampled.
+    """
+    sources, in_strip = dict(of_models), {}
+    for name, combination in combinations.items():
+        merged = weighted_logits([of_models.get(member) for member in members], combination)
+        if merged is None:
+            in_strip[name] = combination
+        else:
+            sources[name] = merged
+    used = {name for name in names if name in sources}
+    used |= {members[number] for combination in in_strip.values() for number in combination.used}
+    first = next(iter(of_models.values()))
+    maps = {name: Maps(first.shape, first.device, detailed) for name in names}
+    for images, rows in strips(first.shape, first.device):
+        outputs = {name: sources[name].probabilities(images, rows) for name in sources if name in used}
+        placeholder = next(iter(outputs.values()))  # of a member without weight, which no combination reads
+        for name, combination in in_strip.items():
+            outputs[name] = combination([outputs.get(member, placeholder) for member in members])
+        for name in names:
+            maps[name].put(images, rows, outputs[name], labels[images, rows], void[images, rows])
+    return maps

@@ -19,10 +19,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
-Recorder = Callable[[list[str], dict[str, Tensor]], None]
-Counts = dict[str, NDArray[np.int64]]
+from engine.scoring.calibration import NUM_BINS
+from engine.scoring.counting import Counts
+
+Recorder = Callable[[list[str], dict[str, Counts]], None]
+ByPredictor = dict[str, NDArray[np.int64]]
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,9 @@ class ImageScores:
     ids: list[str]
     class_names: list[str]
     skipped: list[str]
-    confusion: Counts
-    boundary: Counts
-    edges: Counts
+    confusion: ByPredictor
+    boundary: ByPredictor
+    edges: ByPredictor
     reliability: dict[str, NDArray[np.float64]]
 
 
@@ -61,7 +63,7 @@ def recorder(
     predictors: Sequence[str],
     skipped: Callable[[], Sequence[str]] = tuple,
 ) -> Iterator[Recorder]:
-    """A callback for `evaluate` that writes each batch to its place as it comes.
+    """A callback for `evaluate` that writes each batch to its place as it comes, whatever was counted.
 
     Args:
         path: replaced if it is there.
@@ -69,22 +71,33 @@ def recorder(
         predictors: the names that `evaluate` counts by.
         skipped: asked at the end for the ids of which nothing came.
     """
-    rows = {id: row for row, id in enumerate(ids)}
-    shape = (len(ids), len(class_names), len(class_names))
+    rows, C = {id: row for row, id in enumerate(ids)}, len(class_names)
+    kinds = {
+        "confusion": ((C, C), "int64"),
+        "boundary": ((C + 1, C + 1), "int64"),
+        "edges": ((2, 2), "int64"),
+        "reliability": ((3, NUM_BINS), "float64"),
+    }
     with h5py.File(path, "w") as file:
         file["ids"] = list(ids)
         file["class_names"] = list(class_names)
-        counts = {
-            name: file.create_dataset(
-                f"confusion/{name}", shape, "int64", chunks=(1, *shape[1:]), compression=1
-            )
-            for name in predictors
-        }
 
-        def record(batch_ids: list[str], matrices: dict[str, Tensor]) -> None:
-            for name, batch in matrices.items():
-                for id, matrix in zip(batch_ids, batch.cpu().numpy(), strict=True):
-                    counts[name][rows[id]] = matrix
+        def written(kind: str, predictor: str) -> h5py.Dataset:
+            """Of zeros at first; one chunk an image."""
+            name, (shape, dtype) = f"{kind}/{predictor}", kinds[kind]
+            if name in file:
+                return file[name]
+            return file.create_dataset(name, (len(ids), *shape), dtype, chunks=(1, *shape), compression=1)
+
+        for name in predictors:
+            written("confusion", name)
+
+        def record(batch_ids: list[str], counts: dict[str, Counts]) -> None:
+            for name, of_batch in counts.items():
+                for kind, images in of_batch.items():
+                    target = written(kind, name)
+                    for id, of_image in zip(batch_ids, images.cpu().numpy(), strict=True):
+                        target[rows[id]] = of_image
 
         yield record
         file.create_dataset("skipped", data=list(skipped()), dtype=h5py.string_dtype())

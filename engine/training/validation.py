@@ -83,8 +83,9 @@ def predict_pictures(
         if isinstance(sample, DataError):
             note_or_raise(dataset, index, sample)
             continue
-        prediction = predictor(model, sample.image[None].to(device)).argmax(dim=1)[0]  # (h, w)
-        pictures.append(Picture(sample.id, sample.image.cpu(), sample.labels.cpu(), prediction.cpu()))
+        prediction = predictor(model, sample.image[None].to(device)).argmax(dim=1)[0]  # (H, W)
+        image, labels = (predictor.scored(x).cpu() for x in (sample.image, sample.labels))
+        pictures.append(Picture(sample.id, image, labels, prediction.cpu()))
     model.train(was_training)
     return pictures
 

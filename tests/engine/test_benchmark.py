@@ -5,11 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from engine.benchmark import main
-from engine.benchmarks import augment, data, model, timing
+from engine.benchmarks import augment, data, model, score, timing
 from engine.data.augment import Augment
 from engine.recipe.sections import Augment as Section
+from engine.scoring.confusion import confusion_matrices
+from engine.scoring.protocols import Protocol
 
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
@@ -115,3 +118,39 @@ def test_each_way_of_reading_gives_the_same_pixels(tmp_path: Path) -> None:
             found_image = found_image.view(shape).permute(2, 0, 1)
             found_labels = found_labels.view(data.SIZE_PX)
         assert torch.equal(found_image, image) and torch.equal(found_labels, labels), name
+
+
+def test_counting_is_measured_on_counts_that_agree() -> None:
+    prediction, labels = score.draw(64, torch.device("cpu"))
+    matrix = confusion_matrices(prediction, labels, 21, score.VOID)[0]
+    intersection, of_prediction, of_labels = score.histc(prediction.long(), labels.long(), 21, score.VOID)
+    assert intersection.tolist() == matrix.diagonal().tolist()
+    assert of_prediction.tolist() == matrix.sum(0).tolist()
+    assert of_labels.tolist() == matrix.sum(1).tolist()
+    assert 0 < intersection.sum() < of_labels.sum() < 64 * 64
+
+
+def test_sliding_is_measured_on_the_same_windows_and_ends_in_the_same_classes() -> None:
+    model = nn.Conv2d(3, 4, 4, stride=4).eval()
+    nn.init.normal_(model.weight, std=0.001)
+    images = torch.randint(0, 256, (1, 3, 40, 56)).float()
+    protocol = Protocol("slide", window_px=16, stride_px=12)
+    with torch.no_grad():
+        ours, theirs = (way(model, images, protocol) for way in (score.in_strips, score.one_by_one))
+    assert (ours == theirs).float().mean() > 0.999  # a tie may fall either way
+    assert len(ours.unique()) > 1
+
+
+def test_the_table_of_scoring(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "SLIDE_PX", (48, 64))
+    monkeypatch.setattr(score, "WINDOW_PX", 32)
+    monkeypatch.setattr(score, "STRIDE_PX", 32)
+    out = tmp_path / "score.json"
+    assert main(["score", "--size", "32", "--rounds", "1", "--out", str(out)]) == 0
+    assert "one by one" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["rows"]
+    contenders = [row["contender"] for row in rows]
+    assert contenders == ["trident", "trident, int64", "histc", "smp", "trident", "one by one"]
+    assert all(row["median_s"] > 0 for row in rows)

@@ -5,10 +5,12 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 
 from engine.ensemble import main
 from engine.run import main as run_main
-from engine.run_folder import RunFolder
+from engine.run_folder import EnsembleFolder, RunFolder
+from engine.scoring.trained import open_trained
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -58,9 +60,48 @@ def test_the_best_of_all_runs_are_ensembled_whatever_their_architecture(runs: Pa
         assert member["mIoU"] == pytest.approx(kept[member["run"], member["step"]], abs=1e-12)
     scores = [member["mIoU"] for member in told["members"]]
     assert scores == sorted(scores, reverse=True)
-    assert {"mIoU", "mAcc", "aAcc", "IoU"} == told["ensembles"]["mean"].keys()
+    assert {"mIoU", "mAcc", "aAcc", "IoU"} <= told["ensembles"]["mean"].keys()
     assert told["dataset"]["num_images"] == 4
     assert told["protocol"]["name"] == "native"
+
+
+def test_all_methods_of_two_architectures_and_the_best_is_saved(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = tmp_path / "saved"
+    asked = ["--method", "all", "--split-half", "--repeats", "2", "--top", "4", "--save", str(saved)]
+    assert main([str(runs / "same"), *asked]) == 0
+    told = json.loads((runs / "same/ensemble.json").read_text())
+    methods = ["mean", "mean_logit", "weighted", "class_weighted", "greedy", "temperature"]
+    assert list(told["ensembles"]) == [*methods, "soup_uniform", "soup_greedy"]
+    for entry in told["ensembles"].values():
+        assert entry["gain"]["low"] <= entry["gain"]["high"]
+        assert entry["images_per_second"] > 0
+        assert 1 <= entry["cost"] <= 4
+    selection = told["selection"]
+    assert (selection["split"], selection["same_images"], selection["repeats"]) == ("val", True, 2)
+    assert selection["honest"].keys() == selection["flattering"].keys() == told["ensembles"].keys()
+    assert selection["flattering"]["mean"]["mIoU"] == told["ensembles"]["mean"]["mIoU"]
+
+    accepted = [name for name, entry in told["ensembles"].items() if entry["accepted"]]
+    winner = max(accepted, key=lambda name: selection["honest"][name]["mIoU"])
+    manifest = EnsembleFolder(saved).read_manifest()
+    assert manifest.method == winner
+    assert manifest.scores["mIoU"] == told["ensembles"][winner]["mIoU"]
+    assert len(open_trained(saved, torch.device("cpu")).members) == told["ensembles"][winner]["cost"]
+    out = capsys.readouterr().out
+    assert "honest mIoU" in out and "flattering mIoU" in out
+    assert f"saved: {saved} ({winner}: the best of 8 methods" in out
+
+
+def test_choosing_on_the_reported_images_is_said_loudly(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(runs / "same"), "--top", "2", "--method", "greedy,mean"]) == 0
+    assert "CHOSEN AND REPORTED ON THE SAME 4 images of val: THESE FIGURES FLATTER" in capsys.readouterr().out
+    told = json.loads((runs / "same/ensemble.json").read_text())
+    assert told["selection"]["same_images"] and told["selection"]["honest"] is None
+    assert list(told["ensembles"]) == ["mean", "greedy"]
 
 
 def test_three_members_unless_told_otherwise(runs: Path) -> None:
@@ -104,6 +145,15 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "data.synthetic.seed=9"], "not those"),
         (["eval.flip=true"], "No folder was named"),
         (["{runs}/other", "model.variant=b1"], "cannot be changed here"),
+        (["{runs}/other", "--method", "gredy"], "Did you mean greedy?"),
+        (["{runs}/other", "--method", "mean,"], "--method : there is none"),
+        (["{runs}/other", "--top", "1", "--method", "all"], "nothing to combine"),
+        (["{runs}/other", "--top", "1", "--save", "{runs}/saved"], "nothing to combine"),
+        (["{runs}/other", "--select-split", "train"], "8 of the 8 images of split 'train' are in 'train'"),
+        (["{runs}/other", "--select-split", "test"], "no split 'test'"),
+        (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
+        (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
+        (["{runs}/other", "--save", "{runs}/other"], "is there already and holds something"),
     ],
 )
 def test_wrong_input_is_exit_2(

@@ -138,7 +138,12 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("data.sampler=rear", "expected one of uniform, rare, got 'rear'; did you mean rare?"),
         ("log.features=4", "not available in this version: only 0 (off) works, got 4"),
         ("log.gradients=1", "not available in this version: only 0 (off) works, got 1"),
-        ("eval.protocol=slide", "not available in this version: only native works, got 'slide'"),
+        (
+            "eval.protocol=sliding",
+            "expected one of native, mmseg, paddle, centercrop, slide, got 'sliding'; did you mean slide?",
+        ),
+        ("eval.average=logits", "expected one of probability, logit, got 'logits'; did you mean logit?"),
+        ("eval.stride=513", "expected at most eval.window, 512: no pixel may lie between two, got 513"),
         # keys that do not go together
         ("data.classes=scenes6", "this is for format: synthetic only, got 'scenes6'"),
         ("data.classes=[cat]", "expected at least 2 names, each different, got ['cat']"),

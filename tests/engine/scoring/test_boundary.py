@@ -8,7 +8,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.scoring.boundary import DISTANCE, boundary_iou, boundary_matrices
+from engine.scoring.boundary import (
+    DISTANCE,
+    boundary_iou,
+    boundary_matrices,
+    edge_counts,
+    near_outline,
+)
 
 VOID = 255
 
@@ -76,3 +82,20 @@ def test_a_perfect_prediction_scores_one_even_where_outlines_are_void() -> None:
 def test_void_labels_count_nowhere() -> None:
     labels = torch.full((2, 12, 12), VOID)
     assert boundary_matrices(torch.zeros_like(labels), labels, 3, VOID).sum() == 0
+
+
+def test_edges_are_right_and_wrong_pixels_near_and_far_from_the_outlines_of_the_label() -> None:
+    """100 x 100 px: the outlines are the image's edge and the border between the halves, 3 px either side."""
+    labels, prediction = torch.zeros(2, 1, 100, 100, dtype=torch.int64).unbind()
+    labels[:, :, 50:] = 1
+    prediction[:, :, 49:] = 1  # one column too many, near the border
+    prediction[:, 50, 20:25] = 1  # and five pixels inside
+    labels[:, 10] = VOID
+    near = near_outline(labels, labels == VOID)
+    [[right_inside, wrong_inside], [right_near, wrong_near]] = edge_counts(prediction, labels, VOID, near)[0]
+    assert (wrong_inside, wrong_near) == (5, 99)
+    # rows 0 to 2 and 97 to 99, and 3 on either side of the void row, are near in all of their columns
+    num_rows_inside = 99 - 6 - 6
+    columns_inside = 2 * (50 - 3 - 3)
+    assert right_inside + wrong_inside == num_rows_inside * columns_inside
+    assert right_near + right_inside + 5 + 99 == 99 * 100

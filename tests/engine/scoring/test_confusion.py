@@ -8,7 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.scoring.confusion import Scores, confusion_matrices, intersection_over_union
+from engine.scoring.confusion import (
+    Scores,
+    confusion_matrices,
+    image_mean_iou,
+    intersection_over_union,
+)
 
 VOID = 255
 NAMES = ("background", "cat", "dog")
@@ -127,3 +132,42 @@ def test_counts_beyond_the_digits_of_float32_are_exact() -> None:
 def test_each_class_needs_a_name() -> None:
     with pytest.raises(ValueError):
         Scores.of(np.array(TABLE), ("background", "cat"))
+
+
+def test_precision_recall_and_f1_of_the_table() -> None:
+    scores = Scores.of(np.array(TABLE), NAMES)
+    table = {"precision": scores.precision, "recall": scores.recall, "F1": scores.F1}
+    assert table["precision"]["background"] == pytest.approx(6 / 7)
+    assert table["recall"]["background"] == pytest.approx(6 / 8)
+    assert table["F1"]["background"] == pytest.approx(2 * 6 / (7 + 8))
+    assert table["precision"]["cat"] == pytest.approx(2 / 4)
+    assert all(math.isnan(values["dog"]) for values in table.values())
+
+
+def test_a_class_that_is_only_predicted_has_no_recall_and_one_never_predicted_no_precision() -> None:
+    scores = Scores.of(np.array([[3, 0, 1], [2, 0, 0], [0, 0, 0]]), NAMES)
+    assert math.isnan(scores.recall["dog"]) and scores.precision["dog"] == scores.F1["dog"] == 0
+    assert math.isnan(scores.precision["cat"]) and scores.recall["cat"] == scores.F1["cat"] == 0
+
+
+def test_the_miou_of_an_image_is_over_the_classes_that_are_in_it() -> None:
+    of_table = torch.tensor(TABLE)
+    alone = torch.tensor([[4, 0, 0], [0, 0, 0], [0, 0, 0]])
+    found = image_mean_iou(torch.stack([of_table, alone, torch.zeros(3, 3, dtype=torch.int64)]))
+    assert found[:2].tolist() == pytest.approx([(6 / 9 + 2 / 5) / 2, 1.0])
+    assert math.isnan(found[2])
+
+
+def test_counting_leaves_labels_and_predictions_as_they_are() -> None:
+    labels, predictions = LABELS[None].short(), PREDICTIONS[None].short()
+    before = labels.clone(), predictions.clone()
+    confusion_matrices(predictions, labels, 3, VOID)
+    assert torch.equal(labels, before[0]) and torch.equal(predictions, before[1])
+
+
+@pytest.mark.parametrize(("B", "C"), [(1, 181), (1, 182), (40, 150), (2, 256)])
+def test_many_classes_and_images_do_not_overflow(B: int, C: int) -> None:
+    """16 bits hold the cells of one image of 181 classes, and no more."""
+    labels = torch.full((B, 1, 2), C - 1)
+    matrices = confusion_matrices(labels, labels, C, ignore_index=-1)
+    assert (matrices[:, C - 1, C - 1] == 2).all() and matrices.sum() == 2 * B

@@ -7,12 +7,12 @@ from pathlib import Path
 import h5py
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 
 import engine.data
 from engine.data import Dataset
-from engine.recipe import load_recipe
-from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, find_runs, sha256_of
+from engine.recipe import Recipe, load_recipe
+from engine.run_folder import RunFolder, RunFolderError, find_runs, sha256_of
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import (
     Candidate,
@@ -20,56 +20,14 @@ from engine.scoring.ensembling import (
     ensemble_report,
     group_candidates,
     load_member,
+    open_select,
     open_val,
     score_together,
 )
 from engine.scoring.predictor import Protocol
-from models import build_model
 
 CPU = torch.device("cpu")
-RECIPE = """
-name: {name}
-data:
-  format: synthetic
-  synthetic: {{size: 32, train_samples: 2, val_samples: 5, seed: {seed}}}
-model: {{variant: b0, decoder_width: 16, from_scratch: true}}
-"""
 MakeRun = Callable[..., RunFolder]
-
-
-@pytest.fixture
-def make_run(tmp_path: Path) -> MakeRun:
-    """Writes a finished run: `make_run("folder", {step: mIoU})`; checkpoints differ by their step."""
-
-    def make(folder: str, scores: dict[int, float], name: str = "demo", data_seed: int = 0) -> RunFolder:
-        run = RunFolder(tmp_path / folder)
-        run.create()
-        run.recipe.write_text(RECIPE.format(name=name, seed=data_seed))
-        recipe = load_recipe(run.recipe)
-        val = engine.data.open_split(recipe.data, "val")
-        data = DataIdentity(
-            format="synthetic",
-            train="train",
-            val="val",
-            train_fingerprint="",
-            val_fingerprint=val.fingerprint(),
-        )
-        members = []
-        for step, score in scores.items():
-            torch.manual_seed(step)
-            path = run.top / f"step-{step:07d}.safetensors"
-            save_file(build_model(recipe.model, val.class_names).state_dict(), path)
-            file = str(path.relative_to(run.path))
-            members.append(Member(file=file, step=step, scores={"mIoU": score}, sha256=sha256_of(path)))
-        run.write_manifest(
-            Manifest(
-                name=name, code_version="0", class_names=list(val.class_names),
-                palette=list(val.palette), data=data, metric="mIoU", num_parameters=1, members=members,
-            )
-        )  # fmt: skip
-        return run
-
-    return make
 
 
 def rewrite_manifest(run: RunFolder, **changes) -> None:
@@ -177,6 +135,35 @@ def test_other_images_than_those_of_the_run_are_refused(make_run: MakeRun) -> No
     assert recipe.eval.flip and len(val) == 5
     with pytest.raises(RunFolderError, match="'val' are not those that .*a was scored on.*data.root="):
         open_val(candidate, ["data.synthetic.seed=5"])
+
+
+def with_select(run: RunFolder, root: Path, name: str | None) -> Recipe:
+    """The run's recipe, on a folder in VOC layout."""
+    run.recipe.write_text(f"name: a\ndata: {{root: {root}, train: train, select: {name or 'null'}}}\n")
+    return load_recipe(run.recipe, ["model.from_scratch=true"])
+
+
+def test_the_split_to_choose_on_is_neither_trained_nor_reported_on(make_run, voc_folder: Path) -> None:
+    run = make_run("a", {1: 0.3})
+    [candidate] = candidates_of(run)
+    lists = voc_folder / "ImageSets/Segmentation"
+    ids = (lists / "val.txt").read_text().split()
+    train = (lists / "train.txt").read_text().split()
+    for name, chosen in {"mine": ids[:2], "leaks": [ids[0], train[0], train[1]]}.items():
+        (lists / f"{name}.txt").write_text("".join(f"{id}\n" for id in chosen))
+    (lists / "val.txt").write_text("".join(f"{id}\n" for id in ids[2:]))
+
+    def select_of(name: str | None) -> Dataset | None:
+        recipe = with_select(run, voc_folder, name)
+        return open_select(recipe, [candidate], engine.data.open_split(recipe.data, "val"))
+
+    assert select_of("mine").ids == ids[:2]
+    assert select_of(None) is None and select_of("val") is None
+    with pytest.raises(RunFolderError, match="2 of the 3 images of split 'leaks' are in 'train'"):
+        select_of("leaks")
+    (lists / "val.txt").write_text("".join(f"{id}\n" for id in ids[1:]))
+    with pytest.raises(RunFolderError, match="1 of the 2 images of split 'mine' are in 'val'"):
+        select_of("mine")
 
 
 def test_members_and_their_mean_are_scored_in_one_pass(make_run: MakeRun, tmp_path: Path) -> None:

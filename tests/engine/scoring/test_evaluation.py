@@ -4,10 +4,14 @@ import math
 from contextlib import nullcontext
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
+from engine.data.batches import scoring_batches
+from engine.data.sample import Sample
+from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination
 from engine.scoring.evaluation import ENSEMBLE, Tally, evaluate
 from engine.scoring.predictor import Predictor, Protocol
@@ -109,9 +113,9 @@ def test_on_batch_gets_the_ids_and_a_matrix_an_image() -> None:
     tallies = tallies_of(two_models(), [[1, 0]], lambda ids, matrices: seen.append((ids, matrices)))
     [(ids, matrices)] = seen
     assert ids == ["image 1", "image 0"]
-    assert matrices["timid"].tolist() == [[[1, 1], [0, 1]], [[1, 0], [1, 1]]]
+    assert matrices["timid"].confusion.tolist() == [[[1, 1], [0, 1]], [[1, 0], [1, 1]]]
     for name, tally in tallies.items():
-        assert torch.equal(matrices[name].sum(dim=0), tally.confusion)
+        assert torch.equal(matrices[name].confusion.sum(dim=0), tally.confusion)
 
 
 def test_models_come_back_in_the_mode_they_were_in() -> None:
@@ -130,3 +134,114 @@ def test_tallies_of_shares_add_up_to_that_of_the_whole() -> None:
     assert torch.equal(first.confusion, whole.confusion)
     assert first.num_void == whole.num_void
     assert first.mean_log_loss() == pytest.approx(whole.mean_log_loss())
+
+
+class Counted(Written):
+    """Written, and how often it ran."""
+
+    num_runs = 0
+
+    def forward(self, images: Tensor) -> Tensor:
+        self.num_runs += 1
+        return super().forward(images)
+
+
+def evaluated(models, combinations, **options):
+    predictor = Predictor(Protocol(), nullcontext)
+    return evaluate(models, batches([0], [1]), predictor, 2, VOID, CPU, None, combinations, **options)
+
+
+def test_only_what_is_asked_for_is_counted_and_only_what_that_needs_runs() -> None:
+    models = {"timid": Counted(TIMID), "bold": Counted(BOLD), "idle": Counted(BOLD)}
+    weights = ((0.5,), (0.5,), (0.0,))
+    combinations = {
+        "mean": Combination("probability", weights, (1.0,) * 3),
+        "all": Combination.mean(3),
+        "logits": Combination("logit", weights, (1.0,) * 3),
+    }
+    everything = evaluated(models, combinations)
+    assert [model.num_runs for model in models.values()] == [2, 2, 2]
+    for name in ("mean", "logits"):
+        tallies = evaluated(models, combinations, counted=[name])
+        assert list(tallies) == [name]
+        assert torch.equal(tallies[name].confusion, everything[name].confusion)
+        assert tallies[name].log_loss.item() == pytest.approx(everything[name].log_loss.item(), rel=1e-6)
+    assert [model.num_runs for model in models.values()] == [6, 6, 2]
+    assert list(evaluated(models, combinations, counted=["idle", "mean"])) == ["idle", "mean"]
+
+
+def test_details_are_counted_where_asked_for() -> None:
+    plain, detailed = (evaluated(two_models(), {}, detailed=detailed)["bold"] for detailed in (False, True))
+    assert torch.equal(plain.confusion, detailed.confusion)
+    assert plain.boundary.sum() == plain.edges.sum() == plain.reliability.sum() == 0
+    assert detailed.boundary.sum() == detailed.edges.sum() == detailed.reliability[0].sum() == 6
+    assert detailed.edges[:, 1].sum() == 2 and detailed.reliability[2].sum() == 4  # wrong and right
+    sure = [0.9, 0.9, 0.9, 0.8, 0.9, 0.9]
+    assert detailed.reliability[1].sum().item() == pytest.approx(sum(sure))
+
+
+def test_under_centercrop_nothing_outside_is_counted() -> None:
+    """Images of 1 x 4 px: the centre square is the second pixel, labelled 1 and 0."""
+
+    class Bright(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.stack(
+                [x.new_zeros(x.shape[0], *x.shape[2:]), x.new_ones(x.shape[0], *x.shape[2:])], 1
+            )
+
+    predictor = Predictor(Protocol("centercrop"), nullcontext)
+    [tally] = evaluate({"ones": Bright()}, batches([0], [1]), predictor, 2, VOID, CPU, detailed=True).values()
+    assert tally.confusion.tolist() == [[0, 1], [0, 1]]
+    assert tally.num_void == 0  # the void pixels lie outside
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_every_world_size_counts_each_image_once(world_size: int) -> None:
+    """Shares as `scoring_batches` deals them, of images of several sizes, against one naive count."""
+    scenes = MixedSizes()
+    model = OneByOne().eval()
+    predictor = Predictor(Protocol(), nullcontext)
+    total, seen = Tally.empty(6, CPU), []
+    for rank in range(world_size):
+        share = scoring_batches(scenes, CPU, rank, world_size, max_px=2 * 32 * 32, workers=0)
+        [tally] = evaluate(
+            {"model": model}, share, predictor, 6, 255, CPU, lambda ids, _: seen.extend(ids), detailed=True
+        ).values()
+        for mine, other in zip(total.tensors(), tally.tensors(), strict=True):
+            mine += other
+    expected = np.zeros((6, 6), np.int64)
+    for sample in (scenes[index] for index in range(len(scenes))):
+        with torch.no_grad():
+            guess = model(sample.image[None]).argmax(1)[0].numpy()
+        labels = sample.labels.numpy()
+        np.add.at(expected, (labels[labels != 255], guess[labels != 255]), 1)
+    assert sorted(seen) == sorted(scenes.ids)
+    np.testing.assert_array_equal(total.confusion.numpy(), expected)
+    assert total.boundary.sum() == total.edges.sum() == total.reliability[0].sum() == expected.sum()
+    assert total.image_iou[1] == len(scenes)
+
+
+class MixedSizes(SyntheticScenes):
+    """Scenes cut to three sizes."""
+
+    def __init__(self) -> None:
+        super().__init__("val", 7, 32)
+
+    def __getitem__(self, index: int) -> Sample:
+        sample, (h, w) = super().__getitem__(index), self.sizes()[index]
+        return Sample(sample.id, sample.image[:, :h, :w], sample.labels[:h, :w])
+
+    def sizes(self) -> list[tuple[int, int]]:
+        return [(32 - 4 * (index % 3), 32) for index in range(len(self))]
+
+
+class OneByOne(nn.Module):
+    """Logits of each pixel from its colour, at full size."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        weight = torch.randn(6, 3, 1, 1, generator=torch.Generator().manual_seed(0)) / 50
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.nn.functional.conv2d(x.float(), self.weight)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import FORWARD_PX, Predictor, Protocol
 
 
 class Pointwise(nn.Module):
@@ -61,7 +61,7 @@ def test_probabilities_of_each_pixel_of_the_original_image(images: Tensor, flip:
 
 def test_one_view_is_the_softmax_of_the_upsampled_logits(images: Tensor) -> None:
     model = Strided()
-    assert torch.equal(predict(model, images), upsampled(model(images)).detach())
+    torch.testing.assert_close(predict(model, images), upsampled(model(images)).detach())
 
 
 def test_flip_changes_nothing_for_a_model_without_left_and_right(images: Tensor) -> None:
@@ -117,8 +117,95 @@ def test_the_card_says_what_was_done() -> None:
     card = Protocol(scales=(0.5, 1.0), flip=True).card()
     assert card == {
         "name": "native",
+        "resize": "none",
+        "pad": "inside the model",
+        "window": "none",
         "scales": [0.5, 1.0],
         "flip": True,
+        "average": "probability",
         "resolution": "original",
         "whole_image": True,
     }
+
+
+def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return F.interpolate(x.float(), size, mode="bilinear", align_corners=False)
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_mmseg_resizes_the_image_and_the_logits_twice(images: Tensor, flip: bool) -> None:
+    """To the size that the model saw, then to the original one: 21 x 30 px are seen at 512 x 731."""
+    model, size = Strided(), (512, 731)
+    views = [model(resized(images, size))]
+    if flip:
+        views.append(model(resized(images, size).flip(-1)).flip(-1))
+    expected = torch.stack([resized(resized(x, size), (21, 30)).softmax(1) for x in views]).mean(0)
+    torch.testing.assert_close(predict(model, images, name="mmseg", flip=flip), expected.detach())
+
+
+@pytest.mark.parametrize("flip", [False, True])
+def test_paddle_pads_with_grey_and_cuts_the_padding_off(images: Tensor, flip: bool) -> None:
+    model = Strided()
+    padded = torch.full((2, 3, 512, 512), 127.5)
+    padded[:, :, :21, :30] = images.float()
+    views = [model(padded)]
+    if flip:
+        views.append(model(padded.flip(-1)).flip(-1))  # the padding is mirrored, too
+    expected = torch.stack([resized(x, (512, 512))[:, :, :21, :30].softmax(1) for x in views]).mean(0)
+    torch.testing.assert_close(predict(model, images, name="paddle", flip=flip), expected.detach())
+
+
+def test_centercrop_gives_the_centre_square_only(images: Tensor) -> None:
+    model, square = Strided(), images[..., 4:25]
+    shown = F.interpolate(square.float(), (513, 513), mode="bilinear", align_corners=False, antialias=True)
+    expected = resized(model(shown), (21, 21)).softmax(1)
+    torch.testing.assert_close(predict(model, images, name="centercrop"), expected.detach())
+    predictor = Predictor(Protocol("centercrop"), nullcontext)
+    assert torch.equal(predictor.scored(images), square)
+
+
+@pytest.mark.parametrize("average", ["probability", "logit"])
+@pytest.mark.parametrize(("scales", "flip"), [((1.0,), False), ((0.5, 1.0), True)])
+def test_slide_is_one_window_after_the_other_on_the_whole_canvas(images, average, scales, flip) -> None:
+    model = Strided()
+    total, times = torch.zeros(2, 3, 21, 30), torch.zeros(1, 1, 21, 30)
+    for top in (0, 8, 9):
+        for left in (0, 8, 16, 18):
+            window = images[..., top : top + 12, left : left + 12].float()
+            for scale in scales:
+                size = (round(12 * scale),) * 2
+                x = F.interpolate(window, size, mode="bilinear", align_corners=False, antialias=True)
+                logits = [model(x if scale != 1 else window)]
+                if flip:
+                    logits.append(model((x if scale != 1 else window).flip(-1)).flip(-1))
+                for z in logits:
+                    up = resized(z, (12, 12))
+                    up = up.softmax(1) if average == "probability" else up
+                    total += F.pad(up, (left, 18 - left, top, 9 - top)).detach()
+                    times[..., top : top + 12, left : left + 12] += 1
+    expected = total / times if average == "probability" else (total / times).softmax(1)
+    settings = {"scales": scales, "flip": flip, "average": average, "window_px": 12, "stride_px": 8}
+    torch.testing.assert_close(predict(model, images, name="slide", **settings), expected)
+
+
+def test_windows_go_through_the_model_together(images: Tensor) -> None:
+    model, batches = Strided().eval(), []
+    model.register_forward_hook(lambda module, inputs, logits: batches.append(len(logits)))
+    predict(model, images, name="slide", window_px=12, stride_px=8)
+    assert batches == [2 * 12]  # of both images
+
+
+def test_no_forward_pass_is_larger_than_allowed(images: Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, batches, found = Strided().eval(), [], []
+    model.register_forward_hook(lambda module, inputs, logits: batches.append(len(logits)))
+    for num_windows in (11, 1):
+        monkeypatch.setitem(FORWARD_PX, "cpu", num_windows * 12 * 12)
+        found.append(predict(model, images, name="slide", window_px=12, stride_px=8))
+    assert batches == [10, 10, 4] + 24 * [1]  # whole views of both images, then one image at a time
+    torch.testing.assert_close(*found)
+
+
+def test_where_logits_are_averaged_views_are_one_softmax(images: Tensor) -> None:
+    model = Strided()
+    mean = (model(images) + model(images.flip(-1)).flip(-1)) / 2
+    torch.testing.assert_close(predict(model, images, flip=True, average="logit"), upsampled(mean).detach())

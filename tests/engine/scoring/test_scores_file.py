@@ -6,6 +6,7 @@ import h5py
 import pytest
 import torch
 
+from engine.scoring.counting import Counts
 from engine.scoring.scores_file import read_scores, recorder
 
 IDS = ["2007_000033", "strand", "küste"]
@@ -15,8 +16,8 @@ MATRICES = torch.arange(3 * 4).view(3, 2, 2)
 def test_each_matrix_stands_in_the_row_of_its_id(tmp_path: Path) -> None:
     path = tmp_path / "scores.h5"
     with recorder(path, IDS, ("background", "cat"), ["demo step 5", "mean"]) as record:
-        record(["küste", "2007_000033"], {"demo step 5": MATRICES[[2, 0]], "mean": 10 * MATRICES[[2, 0]]})
-        record(["strand"], {"demo step 5": MATRICES[[1]], "mean": 10 * MATRICES[[1]]})
+        for ids, rows in ((["küste", "2007_000033"], [2, 0]), (["strand"], [1])):
+            record(ids, {"demo step 5": Counts(MATRICES[rows]), "mean": Counts(10 * MATRICES[rows])})
     with h5py.File(path) as file:
         assert file["ids"].asstr()[:].tolist() == IDS
         assert file["class_names"].asstr()[:].tolist() == ["background", "cat"]
@@ -27,7 +28,7 @@ def test_each_matrix_stands_in_the_row_of_its_id(tmp_path: Path) -> None:
 
 def test_counts_beyond_32_bits_survive(tmp_path: Path) -> None:
     with recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record:
-        record(["a"], {"mean": torch.tensor([[[2**40]]])})
+        record(["a"], {"mean": Counts(torch.tensor([[[2**40]]]))})
     with h5py.File(tmp_path / "scores.h5") as file:
         assert file["confusion/mean"][0, 0, 0] == 2**40
 
@@ -46,14 +47,29 @@ def test_an_image_that_is_not_of_the_split_is_an_error(tmp_path: Path) -> None:
         recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record,
         pytest.raises(KeyError),
     ):
-        record(["b"], {"mean": torch.zeros(1, 1, 1, dtype=torch.int64)})
+        record(["b"], {"mean": Counts(torch.zeros(1, 1, 1, dtype=torch.int64))})
 
 
 def test_reading_leaves_out_what_was_skipped(tmp_path: Path) -> None:
     path, matrices = tmp_path / "scores.h5", torch.arange(8).view(2, 2, 2)
     with recorder(path, ["a", "broken", "b"], ["x", "y"], ["mean"], lambda: ["broken"]) as record:
-        record(["b", "a"], {"mean": matrices})
+        record(["b", "a"], {"mean": Counts(matrices)})
     scores = read_scores(path)
     assert (scores.ids, scores.class_names, scores.skipped) == (["a", "b"], ["x", "y"], ["broken"])
     assert scores.confusion["mean"].tolist() == matrices.flip(0).tolist()
     assert scores.boundary == scores.edges == scores.reliability == {}
+
+
+def test_what_was_counted_beside_the_confusion_comes_back_by_image(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    counts = Counts(
+        confusion=MATRICES[:2],
+        boundary=torch.arange(2 * 9).view(2, 3, 3),
+        edges=torch.arange(2 * 4).view(2, 2, 2),
+        reliability=torch.rand(2, 3, 15, dtype=torch.float64),
+    )
+    with recorder(path, ["a", "b"], ["x", "y"], ["native"]) as record:
+        record(["b", "a"], {"native": counts})
+    scores = read_scores(path)
+    for name, rows in counts.items():
+        assert getattr(scores, name)["native"].tolist() == rows.flip(0).tolist(), name

@@ -1,0 +1,130 @@
+"""Counting a confusion matrix, and sliding windows: beside what other libraries do.
+
+`histc` is the form of MMSegmentation's `intersect_and_union`: void pixels are taken out of both maps, then
+three histograms. `smp` is segmentation_models_pytorch's `get_stats`. Both get int64, as they do where they
+are used; `trident` gets the 8 bits that the evaluation keeps, and int64 once more.
+
+`one by one` is the form of MMSegmentation's `slide_inference`, with probabilities in place of logits: a
+window at a time, each padded to the whole canvas and added. Both ways end in the class of each pixel.
+"""
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.benchmarks.timing import installed, interleaved, ratio
+from engine.scoring.confusion import confusion_matrices
+from engine.scoring.counting import most_likely
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.upsampling import strips
+from models.segformer import SegFormer
+
+VOID = 255
+PEERS = {"smp": "segmentation_models_pytorch"}  # name -> package
+REPEATS = 20  # of one count, which takes less than a millisecond
+SLIDE_PX, SLIDE_CLASSES, WINDOW_PX, STRIDE_PX = (1024, 2048), 19, 512, 384
+Rows = list[dict[str, object]]
+
+
+def measure(size_px: int, rounds: int, show: Callable[[str], Callable[[int, int], None]]) -> Rows:
+    """Rows of {what, contender, seconds, median_s, times_faster}, the last of ours within each round."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.no_grad():
+        counting = interleaved(_counting(size_px, device), rounds, show("counting"))
+        counting = {name: [s / REPEATS for s in seconds] for name, seconds in counting.items()}
+        sliding = interleaved(_sliding(device), rounds, show("sliding"))
+    h, w = SLIDE_PX
+    windows = f"slide, B0, {h} x {w} px, windows of {WINDOW_PX} px every {STRIDE_PX} px"
+    return _rows(f"confusion, {size_px} x {size_px} px, 21 classes", counting) + _rows(windows, sliding)
+
+
+def _rows(what: str, seconds: Mapping[str, list[float]]) -> Rows:
+    return [
+        {"what": what, "contender": name, "seconds": own, "median_s": median(own)}
+        | {"times_faster": ratio(own, seconds["trident"])}
+        for name, own in seconds.items()
+    ]
+
+
+def _counting(size_px: int, device: torch.device) -> dict[str, Callable[[], object]]:
+    prediction, labels = draw(size_px, device)
+    wide = prediction.long(), labels.long()
+    calls: dict[str, Callable[[], object]] = {
+        "trident": lambda: confusion_matrices(prediction, labels, 21, VOID),
+        "trident, int64": lambda: confusion_matrices(*wide, 21, VOID),
+        "histc": lambda: histc(*wide, 21, VOID),
+    }
+    if installed(PEERS["smp"]):
+        from segmentation_models_pytorch.metrics import get_stats
+
+        calls["smp"] = lambda: get_stats(*wide, mode="multiclass", ignore_index=VOID, num_classes=21)
+    return {name: partial(_repeat, call) for name, call in calls.items()}
+
+
+def _repeat(call: Callable[[], object]) -> None:
+    for _ in range(REPEATS):
+        call()
+
+
+def draw(size_px: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """uint8 prediction and labels (1, size, size) in blocks of 16 px, a fifth wrong, with void borders."""
+    generator = torch.Generator().manual_seed(0)
+    num_blocks = -(-size_px // 16)
+    blocks = torch.randint(0, 21, (1, num_blocks, num_blocks), generator=generator).to(torch.uint8)
+    labels = blocks.repeat_interleave(16, 1).repeat_interleave(16, 2)[:, :size_px, :size_px].contiguous()
+    wrong = torch.rand(labels.shape, generator=generator) < 0.2
+    prediction = torch.where(wrong, 0, labels)
+    labels[:, ::16] = VOID
+    return prediction.to(device), labels.to(device)
+
+
+def histc(prediction: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> tuple[Tensor, ...]:
+    """(C,) pixels of intersection, prediction and label, on the CPU."""
+    labelled = labels != ignore_index
+    prediction, labels = prediction[labelled], labels[labelled]
+    areas = (
+        torch.histc(ids.float(), bins=num_classes, min=0, max=num_classes - 1).cpu()
+        for ids in (prediction[prediction == labels], prediction, labels)
+    )
+    return tuple(areas)
+
+
+def _sliding(device: torch.device) -> dict[str, Callable[[], object]]:
+    torch.manual_seed(0)
+    model = SegFormer("b0", num_classes=SLIDE_CLASSES).to(device).eval()
+    images = torch.randint(0, 256, (1, 3, *SLIDE_PX), dtype=torch.uint8, device=device)
+    protocol = Protocol("slide", window_px=WINDOW_PX, stride_px=STRIDE_PX)
+    return {
+        "trident": lambda: in_strips(model, images, protocol),
+        "one by one": lambda: one_by_one(model, images, protocol),
+    }
+
+
+def in_strips(model: nn.Module, images: Tensor, protocol: Protocol) -> Tensor:
+    """(B, h, w) class ids, as the evaluation finds them."""
+    pieces = Predictor(protocol, nullcontext).pieces(model, images)
+    found = torch.empty(images.shape[0], *images.shape[2:], dtype=torch.uint8, device=images.device)
+    for some, rows in strips(pieces.shape, images.device):
+        found[some, rows], _ = most_likely(pieces.probabilities(some, rows))
+    return found
+
+
+def one_by_one(model: nn.Module, images: Tensor, protocol: Protocol) -> Tensor:
+    """(B, h, w) class ids, a window at a time on the whole canvas."""
+    h, w = images.shape[2:]
+    total: Tensor | None = None
+    times = torch.zeros(1, 1, h, w, device=images.device)
+    for view in protocol.views(h, w):
+        top, left, height, width = view.box
+        logits = model(images[..., top : top + height, left : left + width])
+        whole = F.interpolate(logits, (height, width), mode="bilinear", align_corners=False).softmax(1)
+        canvas = F.pad(whole, (left, w - left - width, top, h - top - height))
+        total = canvas if total is None else total.add_(canvas)
+        times[..., top : top + height, left : left + width] += 1
+    assert total is not None
+    return (total / times).argmax(1)

@@ -1,0 +1,163 @@
+"""python -m engine.evaluate RUN: score a run, a checkpoint or an ensemble, and say how it was counted."""
+
+import argparse
+import sys
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+
+from engine.command import new_parser, run_command
+from engine.run_folder import RunFolderError, write_json, written_in_place
+from engine.scoring.protocols import NAMES, Protocol
+
+OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
+EXAMPLES = """
+protocols:
+  native      each image at its original size
+  mmseg       resized to fit (2048, 512), ratio kept; logits go back to the original size
+  paddle      padded with grey to 512 x 512
+  centercrop  the centre square at 513 x 513; the rest of the image is not scored
+  slide       windows of eval.window px every eval.stride px
+  all         each of them, side by side
+
+examples:
+  python -m engine.evaluate checkpoints/b2_adv
+  python -m engine.evaluate checkpoints/b2_adv/top/step-0040000.safetensors --protocol all
+  python -m engine.evaluate checkpoints/b2_adv eval.flip=true eval.scales=[0.5,1.0] --worst 12 --out scored
+  python -m engine.evaluate checkpoints/b2_adv --protocol slide eval.stride=341 --split train
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 2 the input is wrong."""
+    parser = new_parser(
+        "evaluate",
+        "Score a run (its best checkpoint), a checkpoint of its top/, or a saved ensemble, at original size. "
+        "Every number comes with its protocol card.",
+        EXAMPLES,
+    )
+    add = parser.add_argument
+    add("trained", nargs="+", metavar="run | checkpoint | key.path=value", help="what; recipe values")
+    add("--protocol", choices=(*NAMES, "all"), help="how images meet the model (default: as the run says)")
+    add("--split", help="which images (default: the run's val)")
+    add("--worst", type=int, default=0, metavar="N", help="picture of the N images that score worst")
+    add("--out", type=Path, metavar="DIR", help=f"where {', '.join(OUTPUTS)} go")
+    return run_command(parser, evaluate, argv)
+
+
+def evaluate(arguments: argparse.Namespace) -> int:
+    """Open, score under each protocol, print, write."""
+    overrides = [text for text in arguments.trained if "=" in text]
+    paths = [Path(text) for text in arguments.trained if "=" not in text]
+    _check(arguments, paths, overrides)
+
+    import torch
+    from rich.console import Console
+    from rich.markup import escape
+
+    from engine.data.skipping import skipped_ids
+    from engine.reporting.console import counted, skipped_images
+    from engine.reporting.evaluation import card, classes_table, means_table
+    from engine.scoring.results import score_under
+    from engine.scoring.scores_file import recorder
+
+    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained, dataset, split = _open(paths[0], overrides, arguments, device)
+    is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
+    note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
+    console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
+
+    own = Protocol.of(trained.recipe.eval)
+    protocols = [replace(own, name=name) for name in NAMES] if arguments.protocol == "all" else [own]
+    results, record = {}, None
+    with ExitStack() as stack:
+        if arguments.out:
+            arguments.out.mkdir(parents=True, exist_ok=True)
+            path = stack.enter_context(written_in_place(arguments.out / "scores.h5"))
+            names = [protocol.name for protocol in protocols]
+            record = stack.enter_context(
+                recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
+            )
+        for protocol in protocols:
+            results[protocol.name] = score_under(
+                protocol,
+                trained,
+                dataset,
+                split,
+                device,
+                trained.recipe.data.workers,
+                arguments.worst if protocol is protocols[0] else 0,
+                record,
+                counted(console, protocol.name),
+            )
+    console.print(classes_table(results), means_table(results), card(results))
+    if skipped_ids(dataset):
+        console.print(f"[bold]Not scored:[/] {skipped_images(skipped_ids(dataset))}")
+    if arguments.out:
+        _write(arguments.out, results, trained, protocols[0], dataset, device)
+        console.print(f"written: {arguments.out}")
+    return 0
+
+
+def _check(arguments: argparse.Namespace, paths: list[Path], overrides: list[str]) -> None:
+    """Raises RunFolderError where the arguments do not say what to do."""
+    if len(paths) != 1:
+        raise RunFolderError(
+            f"{len(paths)} were named, but one run, checkpoint or ensemble is scored at a time; type "
+            "python -m engine.evaluate checkpoints/<run>"
+        )
+    foreign = [text for text in overrides if not text.startswith(("data.", "eval."))]
+    if foreign:
+        raise RunFolderError(
+            f"{foreign[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
+            "the data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
+        )
+    if arguments.worst < 0:
+        raise RunFolderError(f"--worst {arguments.worst}: how many images; at least 0.")
+    if arguments.worst and not arguments.out:
+        raise RunFolderError(f"--worst {arguments.worst} draws a picture: say where to with --out <folder>.")
+    taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
+    if taken:
+        raise RunFolderError(
+            f"{arguments.out / taken[0]} is there already; name another folder behind --out."
+        )
+
+
+def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):  # type: ignore[no-untyped-def]
+    """What was trained, the images, and the name of their split; raises RunFolderError on other classes."""
+    import engine.data
+    from engine.scoring.trained import open_trained
+
+    if arguments.protocol not in (None, "all"):
+        overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
+    trained = open_trained(path, device, overrides=overrides)
+    split = arguments.split or trained.recipe.data.val
+    dataset = engine.data.open_split(trained.recipe.data, split)
+    if dataset.class_names != trained.class_names:
+        raise RunFolderError(
+            f"{path} was trained on {len(trained.class_names)} classes ({', '.join(trained.class_names)}), "
+            f"but the data has {len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
+            "Score it with the classes of its run."
+        )
+    return trained, dataset, split
+
+
+def _write(out: Path, results, trained, protocol: Protocol, dataset, device) -> None:  # type: ignore[no-untyped-def]
+    from engine.reporting.evaluation import reliability_plot, worst_sheet
+
+    content = {
+        "name": trained.name,
+        "fingerprint": dataset.fingerprint(),
+        "class_names": list(dataset.class_names),
+        "protocols": {name: result.to_dict() for name, result in results.items()},
+    }
+    write_json(out / "evaluate.json", content)
+    reliability_plot(results).savefig(out / "reliability.png", dpi=150)
+    worst = results[protocol.name].worst
+    if worst:
+        worst_sheet(worst, trained, protocol, dataset, device).save(out / "worst.png")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,152 @@
+"""Results of an evaluation as tables, with the card that says how they came about, and as pictures.
+
+Knows nothing of how they were counted.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
+
+import matplotlib as mpl
+import torch
+from matplotlib.figure import Figure
+from PIL import Image
+from rich.console import Group
+from rich.markup import escape
+from rich.table import Table
+
+from engine.data.sample import Dataset
+from engine.reporting.console import best_in_bold
+from engine.reporting.pictures import Picture, sheet
+from engine.reporting.plots import INK, SERIES, STYLE
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.results import Result
+from engine.scoring.trained import Trained
+
+MEANS: dict[str, Callable[[Result], float]] = {
+    "mIoU": lambda result: result.scores.mIoU,
+    "mAcc": lambda result: result.scores.mAcc,
+    "aAcc": lambda result: result.scores.aAcc,
+    "mIoU by image": lambda result: result.image_mIoU,
+    "boundary IoU": lambda result: result.boundary_mIoU,
+}
+LABELS = {
+    "name": "protocol",
+    "whole_image": "whole image",
+    "num_images": "images",
+    "absent": "classes absent",
+    "num_pixels": "labelled pixels",
+    "num_void": "void pixels",
+}
+BY_CLASS: dict[str, Callable[[Result], Mapping[str, float]]] = {
+    "IoU": lambda result: result.scores.IoU,
+    "precision": lambda result: result.scores.precision,
+    "recall": lambda result: result.scores.recall,
+    "F1": lambda result: result.scores.F1,
+    "boundary IoU": lambda result: result.boundary_IoU,
+}
+
+
+def means_table(results: Mapping[str, Result]) -> Table:
+    """The means, protocols side by side; the best of a row is bold."""
+    table = Table(title="scores by protocol", title_justify="left")
+    table.add_column("")
+    for name in results:
+        table.add_column(name, justify="right")
+    for metric, of in MEANS.items():
+        table.add_row(metric, *best_in_bold([of(result) for result in results.values()]))
+    errors = [result.calibration.ece for result in results.values()]
+    least = best_in_bold([-error for error in errors])
+    table.add_row("ECE (0 is best)", *(text.replace("-", "", 1) for text in least))
+    table.add_row("background only", *(f"{result.scores.baseline:.4f}" for result in results.values()))
+    return table
+
+
+def classes_table(results: Mapping[str, Result]) -> Table:
+    """Five scores of each class under one protocol; the IoU alone where there are several, side by side."""
+    alone = next(iter(results.values())) if len(results) == 1 else None
+    if alone:
+        columns = {name: of(alone) for name, of in BY_CLASS.items()}
+    else:
+        columns = {name: result.scores.IoU for name, result in results.items()}
+    title = "by class" if alone else "IoU by class"
+    table = Table(title=title, title_justify="left")
+    table.add_column("class")
+    for name in columns:
+        table.add_column(name, justify="right")
+    for class_name in next(iter(columns.values())):
+        values = [column[class_name] for column in columns.values()]
+        texts = ["none" if value != value else f"{value:.4f}" for value in values] if alone else None
+        table.add_row(escape(class_name), *(texts or best_in_bold(values)))
+    return table
+
+
+def card(results: Mapping[str, Result]) -> Group:
+    """How the numbers were counted; of several protocols, where they differ, and below it what they share."""
+    cards = [result.card for result in results.values()]
+    rows = {LABELS.get(key, key): [_in_words(one[key]) for one in cards] for key in cards[0]}
+    alike = {label for label, texts in rows.items() if len(cards) > 1 and len(set(texts)) == 1}
+    table = Table(title="how these were counted", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    for _ in cards:
+        table.add_column()
+    for label, texts in rows.items():
+        if label not in alike:
+            table.add_row(label, *map(escape, texts))
+    shared = "; ".join(f"{label} {rows[label][0]}" for label in rows if label in alike)
+    return Group(table, f"All of them: {escape(shared)}.") if shared else Group(table)
+
+
+def _in_words(value: object) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        return ", ".join(map(str, value)) or "none"
+    return str(value)
+
+
+def worst_sheet(
+    worst: Sequence[tuple[float, str]],
+    trained: Trained,
+    protocol: Protocol,
+    dataset: Dataset,
+    device: torch.device,
+) -> Image.Image:
+    """The images that scored worst, the worst on top: image, label, prediction, errors.
+
+    Args:
+        worst: (mIoU, id) of each.
+    """
+    predictor = Predictor(protocol, nullcontext)
+    pictures = []
+    for score, id in worst:
+        sample = dataset[dataset.ids.index(id)]
+        image = sample.image[None].to(device)
+        together = trained.combination([predictor(model, image) for model in trained.members.values()])
+        prediction = together.argmax(dim=1)[0].cpu()  # (H, W)
+        seen, labels = (predictor.scored(x).cpu() for x in (sample.image, sample.labels))
+        pictures.append(Picture(f"{id}   mIoU {score:.3f}", seen, labels, prediction))
+    return sheet(pictures, dataset.palette, dataset.class_names, dataset.ignore_index)
+
+
+def reliability_plot(results: Mapping[str, Result]) -> Figure:
+    """Accuracy over confidence, a line a protocol; below, what share of the pixels is how sure.
+
+    Where a line lies under the diagonal, the model is surer than it is right.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 4.8), layout="constrained")
+        curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
+        curve.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="as sure as right")
+        for number, (name, result) in enumerate(results.items()):
+            found, colour = result.calibration, SERIES[number % len(SERIES)]
+            label = f"{name}, ECE {found.ece:.4f}"
+            curve.plot(found.confidence, found.accuracy, color=colour, marker=".", linewidth=1.4, label=label)
+            edges = [place / len(found.share) for place in range(len(found.share) + 1)]
+            shares.stairs(found.share, edges, color=colour, linewidth=1.4)
+        curve.set(xlim=(0, 1), ylim=(0, 1), ylabel="accuracy")
+        curve.legend(loc="upper left")
+        shares.set(xlabel="confidence", ylabel="share of pixels")
+        shares.set_ylim(bottom=0)
+    return figure

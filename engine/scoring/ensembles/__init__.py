@@ -1,0 +1,1 @@
+"""Ways to make one predictor of several trained members, and what each is worth."""

@@ -1,0 +1,136 @@
+"""Writes an ensemble's folder: combination.json, and members/ with weights and the recipe of each.
+
+`engine.scoring.trained.open_trained` reads it.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from safetensors.torch import save_file
+from torch import nn
+
+from engine import __version__
+from engine.recipe import load_recipe
+from engine.run_folder import (
+    CombinationValues,
+    EnsembleFolder,
+    EnsembleManifest,
+    EnsembleMember,
+    RunFolderError,
+    sha256_of,
+    write_text,
+)
+from engine.scoring.combining import Combination
+from engine.scoring.confusion import Scores
+from engine.scoring.ensembles.methods import Choice
+from engine.scoring.ensembling import Candidate, distinct_names
+
+
+def require_new(path: Path) -> None:
+    """Raises RunFolderError where something is there already."""
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        raise RunFolderError(f"--save {path} is there already and holds something; name a new folder.")
+
+
+def save_ensemble(
+    path: Path,
+    method: str,
+    choice: Choice,
+    scores: Scores,
+    candidates: Sequence[Candidate],
+    overrides: Sequence[str],
+    soup: nn.Module | None = None,
+) -> None:
+    """Write the folder whole, or not at all; members without weight are left out.
+
+    Args:
+        path: new or empty.
+        candidates: all that `choice` numbers.
+        overrides: of their recipes, those that `scores` were taken with.
+        soup: the model, where the choice is one.
+
+    Raises:
+        RunFolderError: the folder holds something already.
+    """
+    require_new(path)
+    first = candidates[0].manifest
+    part = EnsembleFolder(path.with_name(path.name + ".part"))
+    part.members.mkdir(parents=True)
+    try:
+        members, combination = _write_members(part, choice, candidates, overrides, soup)
+        manifest = EnsembleManifest(
+            name=path.name,
+            code_version=__version__,
+            method=method,
+            class_names=first.class_names,
+            palette=first.palette,
+            data=first.data,
+            members=members,
+            combination=CombinationValues(
+                space=combination.space, weights=combination.weights, temperatures=combination.temperatures
+            ),
+            scores={"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc},
+        )
+        write_text(part.manifest, manifest.model_dump_json(indent=2) + "\n")
+        part.path.replace(path)
+    finally:
+        shutil.rmtree(part.path, ignore_errors=True)
+
+
+def _write_members(
+    folder: EnsembleFolder,
+    choice: Choice,
+    candidates: Sequence[Candidate],
+    overrides: Sequence[str],
+    soup: nn.Module | None,
+) -> tuple[list[EnsembleMember], Combination]:
+    """The members' entries, and the combination of those alone."""
+    names = distinct_names(candidates)
+    if soup is not None:
+        ingredients = [candidates[number] for number in choice.soup]
+        name = f"soup of {', '.join(names[number] for number in choice.soup)}"
+        file = folder.members / "soup.safetensors"
+        save_file({key: value.cpu().contiguous() for key, value in soup.state_dict().items()}, file)
+        origins = [candidate.manifest.weights for candidate in ingredients]
+        return [_member(folder, name, file, ingredients[0], overrides, _origin(origins))], Combination.mean(1)
+    members: list[EnsembleMember] = []
+    for number in choice.combination.used:
+        candidate = candidates[number]
+        file = folder.members / f"{number}-{candidate.manifest.name}-{candidate.path.name}"
+        shutil.copyfile(candidate.path, file)
+        origin = candidate.manifest.weights
+        members.append(_member(folder, names[number], file, candidate, overrides, origin))
+    return members, choice.combination.of_used()
+
+
+def _member(
+    folder: EnsembleFolder,
+    name: str,
+    file: Path,
+    candidate: Candidate,
+    overrides: Sequence[str],
+    weights: dict[str, object] | None,
+) -> EnsembleMember:
+    recipe = file.with_suffix(".yaml")
+    write_text(recipe, load_recipe(candidate.run.recipe, overrides).to_yaml())
+    return EnsembleMember(
+        name=name,
+        file=str(file.relative_to(folder.path)),
+        recipe=str(recipe.relative_to(folder.path)),
+        sha256=sha256_of(file),
+        weights=weights,
+    )
+
+
+def _origin(origins: Sequence[dict[str, object] | None]) -> dict[str, object] | None:
+    """Where the ingredients of a soup started: every source and every licence."""
+    known = [origin for origin in origins if origin]
+    if not known:
+        return None
+    if all(origin == known[0] for origin in known):
+        return known[0]
+    return {
+        key: "; ".join(dict.fromkeys(str(origin.get(key)) for origin in known))
+        for key in ("source", "licence")
+    }

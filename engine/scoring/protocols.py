@@ -1,0 +1,149 @@
+"""How an image meets the model: the protocols under which scores are reported, as geometry.
+
+    native      the image as it is; what the model needs beyond that it pads itself
+    mmseg       resized to fit (2048, 512), ratio kept; logits go to that size, then to the original one
+    paddle      padded with grey at the right and bottom to 512 x 512; what is larger stays
+    centercrop  the centre square, resized to 513 x 513; nothing else is seen or scored
+    slide       windows; each is an image under `native`, and where they overlap they are averaged
+
+`mmseg` takes the rule and the rounding of mmcv.rescale_size and the two upsamplings of MMSegmentation's
+EncoderDecoder; `paddle` the Padding of PaddleSeg's VOC recipe, which grey-pads before it normalises and
+refuses larger images; `centercrop` the crop_val of the common PyTorch DeepLabV3+, but its labels are not
+resized: original pixels are counted. Knows nothing of models or tensors.
+
+Shapes: (h, w) in pixels.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+Size = tuple[int, int]
+
+NAMES = ("native", "mmseg", "paddle", "centercrop", "slide")
+MMSEG_LONG_PX, MMSEG_SHORT_PX = 2048, 512
+PADDLE_PX, PADDLE_GREY = 512, 127.5
+CROP_PX = 513
+
+
+class Box(NamedTuple):
+    """A part of an image, in its pixels."""
+
+    top: int
+    left: int
+    height: int
+    width: int
+
+
+@dataclass(frozen=True)
+class View:
+    """One look of the model at an image.
+
+    Args:
+        box: the part of the image that it sees, and that its logits describe.
+        canvas: the size to which that is padded with grey at the right and bottom.
+        size: to which the canvas is then resized.
+        antialias: of that resizing.
+        mirrored: left and right change places before the model and again after it.
+        stops: sizes through which the logits are resized on their way back to the canvas.
+    """
+
+    box: Box
+    canvas: Size
+    size: Size
+    antialias: bool = True
+    mirrored: bool = False
+    stops: tuple[Size, ...] = ()
+
+    @property
+    def geometry(self) -> tuple[object, ...]:
+        """Equal where logits stand for the same places, mirrored or not: linear maps of them commute."""
+        return self.box, self.canvas, self.size, self.stops
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """A protocol with its settings; each of its views is seen at every scale and, with `flip`, mirrored, too.
+
+    Args:
+        name: one of NAMES.
+        scales: factors of the size at which the model sees a view.
+        flip: see each view mirrored, too.
+        average: what is averaged over views, "probability" or "logit".
+        window_px, stride_px: of `slide`, in pixels of the original image.
+    """
+
+    name: str = "native"
+    scales: tuple[float, ...] = (1.0,)
+    flip: bool = False
+    average: str = "probability"
+    window_px: int = 512
+    stride_px: int = 384
+
+    @classmethod
+    def of(cls, section: Any) -> "Protocol":
+        """From a recipe's `eval` section."""
+        scales = tuple(section.scales)
+        return cls(section.protocol, scales, section.flip, section.average, section.window, section.stride)
+
+    def region(self, h: int, w: int) -> Box:
+        """What is scored of an image: all of it but under `centercrop`."""
+        if self.name != "centercrop":
+            return Box(0, 0, h, w)
+        side = min(h, w)
+        return Box((h - side) // 2, (w - side) // 2, side, side)
+
+    def views(self, h: int, w: int) -> list[View]:
+        """Every look at an image of this size. Together they cover its region."""
+        boxes = (
+            _windows(h, w, self.window_px, self.stride_px) if self.name == "slide" else [self.region(h, w)]
+        )
+        return [
+            self._view(box, scale, mirrored)
+            for box in boxes
+            for scale in self.scales
+            for mirrored in (False, True)[: 1 + self.flip]
+        ]
+
+    def card(self) -> dict[str, object]:
+        """What stands beside every number."""
+        resize = {
+            "mmseg": f"to fit {MMSEG_LONG_PX} x {MMSEG_SHORT_PX} px, ratio kept",
+            "centercrop": f"centre square to {CROP_PX} x {CROP_PX} px",
+        }
+        is_paddle, slides = self.name == "paddle", self.name == "slide"
+        return {
+            "name": self.name,
+            "resize": resize.get(self.name, "none"),
+            "pad": f"grey to {PADDLE_PX} x {PADDLE_PX} px" if is_paddle else "inside the model",
+            "window": f"{self.window_px} px, stride {self.stride_px} px" if slides else "none",
+            "scales": list(self.scales),
+            "flip": self.flip,
+            "average": self.average,
+            "resolution": "original",
+            "whole_image": self.name != "centercrop",
+        }
+
+    def _view(self, box: Box, scale: float, mirrored: bool) -> View:
+        own = box.height, box.width
+        if self.name == "mmseg":
+            factor = scale * min(MMSEG_LONG_PX / max(own), MMSEG_SHORT_PX / min(own))
+            size = (max(1, int(own[0] * factor + 0.5)), max(1, int(own[1] * factor + 0.5)))
+            return View(box, own, size, antialias=False, mirrored=mirrored, stops=(size,))
+        canvas = (max(PADDLE_PX, own[0]), max(PADDLE_PX, own[1])) if self.name == "paddle" else own
+        seen = (CROP_PX, CROP_PX) if self.name == "centercrop" else canvas
+        size = (max(1, round(scale * seen[0])), max(1, round(scale * seen[1])))
+        return View(box, canvas, size, mirrored=mirrored)
+
+
+def _windows(h: int, w: int, window_px: int, stride_px: int) -> list[Box]:
+    """The last window of a row or column is shifted inside, so that all are of one size."""
+    height, width = min(window_px, h), min(window_px, w)
+    return [
+        Box(top, left, height, width)
+        for top in _starts(h, height, stride_px)
+        for left in _starts(w, width, stride_px)
+    ]
+
+
+def _starts(length: int, window: int, stride: int) -> list[int]:
+    return [*range(0, length - window, stride), length - window]

@@ -1,0 +1,133 @@
+"""One trained predictor on one split under one protocol: everything that is reported of it.
+
+Knows nothing of how that is shown.
+"""
+
+import heapq
+import math
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from engine.data.batches import scoring_batches
+from engine.data.sample import Dataset
+from engine.data.skipping import skipped_ids
+from engine.scoring.boundary import boundary_iou
+from engine.scoring.calibration import Calibration
+from engine.scoring.confusion import Scores, image_mean_iou
+from engine.scoring.counting import Counts, Tally
+from engine.scoring.evaluation import OnBatch, evaluate
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.trained import Trained
+
+
+@dataclass(frozen=True)
+class Result:
+    """All scores are shares of 1, NaN where nothing was there to score.
+
+    image_mIoU: the mean over images of the mean IoU over the classes present in each.
+    boundary_IoU: by class, of the bands along outlines; boundary_mIoU its mean over the classes present.
+    log_loss: in nats a labelled pixel.
+    card: what has to be known beside every number.
+    worst: (mIoU, id) of the images that scored worst, the worst first.
+    """
+
+    scores: Scores
+    image_mIoU: float
+    boundary_mIoU: float
+    boundary_IoU: dict[str, float]
+    calibration: Calibration
+    log_loss: float
+    card: dict[str, object]
+    worst: list[tuple[float, str]]
+
+    def to_dict(self) -> dict[str, object]:
+        """As JSON can hold it: NaN becomes None."""
+        return {key: _without_nan(value) for key, value in asdict(self).items()}
+
+
+def score_under(
+    protocol: Protocol,
+    trained: Trained,
+    dataset: Dataset,
+    split: str,
+    device: torch.device,
+    workers: int | str = "auto",
+    num_worst: int = 0,
+    on_batch: OnBatch | None = None,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Result:
+    """Score a split once, members together as the one predictor that they are, by the protocol's name.
+
+    Args:
+        split: its name, for the card.
+        num_worst: how many of the images that score worst are wanted.
+        on_batch: as `evaluate` calls it.
+        progress: called with (images done, all images).
+    """
+    torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
+    done, worst = 0, list[tuple[float, str]]()
+
+    def count(ids: list[str], counts: dict[str, Counts]) -> None:
+        nonlocal done, worst
+        done += len(ids)
+        if num_worst:
+            iou = image_mean_iou(counts[protocol.name].confusion).tolist()
+            scored = [pair for pair in zip(iou, ids, strict=True) if not math.isnan(pair[0])]
+            worst = heapq.nsmallest(num_worst, worst + scored)
+        if on_batch:
+            on_batch(ids, counts)
+        progress(done, len(dataset))
+
+    [tally] = evaluate(
+        trained.members,
+        scoring_batches(dataset, device, workers=workers),
+        Predictor(protocol, nullcontext),
+        len(dataset.class_names),
+        dataset.ignore_index,
+        device,
+        count,
+        {protocol.name: trained.combination},
+        counted=[protocol.name],
+        detailed=True,
+    ).values()
+    return _result(tally, protocol, dataset, split, worst)
+
+
+def _result(
+    tally: Tally, protocol: Protocol, dataset: Dataset, split: str, worst: list[tuple[float, str]]
+) -> Result:
+    scores = tally.scores(dataset.class_names)
+    bands = boundary_iou(tally.boundary.cpu().numpy())
+    total, num_images = tally.image_iou.tolist()
+    skipped = skipped_ids(dataset)
+    facts: dict[str, object] = {
+        "split": split,
+        "num_images": len(dataset) - len(skipped),
+        "skipped": skipped,
+        "absent": scores.absent,
+        "num_pixels": scores.num_pixels,
+        "num_void": scores.num_void,
+    }
+    return Result(
+        scores=scores,
+        image_mIoU=total / num_images if num_images else math.nan,
+        boundary_mIoU=float(np.nanmean(bands)) if not np.isnan(bands).all() else math.nan,
+        boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=True)),
+        calibration=Calibration.of(tally.reliability.cpu().numpy()),
+        log_loss=tally.mean_log_loss(),
+        card=protocol.card() | facts,
+        worst=worst,
+    )
+
+
+def _without_nan(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and math.isnan(value) else value

@@ -1,0 +1,176 @@
+"""From logits at the model's resolution to probabilities of pixels, a strip of rows at a time.
+
+Probabilities of all classes at full size are by far the largest thing that an evaluation could hold: 150
+classes of 2 megapixels are 1.2 GB. A strip is as many rows as a constant number of probabilities allows, so
+memory grows neither with the classes nor with the image. What is wanted of each pixel (its class, its
+confidence) is taken from the strip, which is then forgotten.
+
+The softmax stands behind the interpolation and before every mean of probabilities. So neither such a mean
+over views nor one over models can be taken at low resolution: those are averaged in the strip. Means of
+logits can, since they and the interpolation are linear: see `merged`.
+
+Shapes: B images, C classes; logits are h' x w', the region that they describe H x W pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from engine.scoring.combining import Combination
+from engine.scoring.protocols import Box, Size, View
+
+STRIP_PROBABILITIES = {"cpu": 1 << 18}  # 1 MB: they stay in the cache of a core
+ON_OTHER_DEVICES = 1 << 25  # 128 MB: enough work for one launch
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What a model says of images under one view; mirrored logits have been mirrored back."""
+
+    view: View
+    logits: Tensor  # (B, C, h', w') float32
+
+
+@dataclass(frozen=True)
+class Pieces:
+    """All pieces of one model.
+
+    region: the part of the images that is described.
+    average: over pieces, "probability" or "logit".
+    """
+
+    pieces: list[Piece]
+    region: Box
+    average: str
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(B, C, H, W) of all probabilities together."""
+        return (*self.pieces[0].logits.shape[:2], self.region.height, self.region.width)
+
+    @property
+    def device(self) -> torch.device:
+        return self.pieces[0].logits.device
+
+    @property
+    def layout(self) -> list[tuple[object, ...]]:
+        """Equal for two models whose logits stand for the same places."""
+        return [(piece.view.geometry, piece.logits.shape) for piece in self.pieces]
+
+    def probabilities(self, images: slice, rows: slice) -> Tensor:
+        """(images, C, rows, W) of a strip."""
+        if len(self.pieces) == 1:
+            return self._part(self.pieces[0], images, rows.start, rows.stop).softmax(dim=1)
+        total: Tensor | None = None
+        for piece in self.pieces:
+            box = piece.view.box
+            top, left = box.top - self.region.top, box.left - self.region.left
+            first, last = max(rows.start, top), min(rows.stop, top + box.height)
+            if first >= last:
+                continue
+            part = self._part(piece, images, first - top, last - top)
+            part = part.softmax(dim=1) if self.average == "probability" else part
+            if total is None:
+                shape = (*part.shape[:2], rows.stop - rows.start, self.region.width)
+                total, times = part.new_zeros(shape), part.new_zeros(shape[2:])
+            place = (slice(first - rows.start, last - rows.start), slice(left, left + box.width))
+            total[:, :, *place] += part
+            times[place] += 1
+        assert total is not None, "the views cover the region"
+        total /= times
+        return total if self.average == "probability" else total.softmax(dim=1)
+
+    def merged(self) -> "Pieces":
+        """The same with as few pieces as there are places, where logits are averaged.
+
+        An image and its mirror image then cost one upsampling and no softmax of their own.
+        """
+        if self.average != "logit":
+            return self
+        groups: dict[tuple[object, ...], list[Piece]] = {}
+        for piece in self.pieces:
+            groups.setdefault(piece.view.geometry, []).append(piece)
+        means = [
+            Piece(group[0].view, torch.stack([piece.logits for piece in group]).mean(dim=0))
+            for group in groups.values()
+        ]
+        return replace(self, pieces=means)
+
+    def _part(self, piece: Piece, images: slice, start: int, stop: int) -> Tensor:
+        """(images, C, stop - start, width) logits: these rows of the piece's box."""
+        view = piece.view
+        sizes = (*view.stops, view.canvas)
+        return resized_rows(piece.logits[images], sizes, start, stop)[..., : view.box.width]
+
+
+def weighted_logits(members: Sequence[Pieces | None], combination: Combination) -> Pieces | None:
+    """The mean logits of several models before the upsampling; None where it would be another after it.
+
+    It is the same where one weight a model multiplies plain logits: where there is one view, or logits are
+    averaged over views, and all models have the same resolution. Without the upsampled probabilities there is
+    none to be lifted to `combining.LEAST`, which only members that are surer than that could tell.
+
+    Args:
+        members: in the order of the combination's weights; None for one that it does not use.
+    """
+    used = [(number, pieces) for number in combination.used if (pieces := members[number]) is not None]
+    first = used[0][1]
+    commutes = combination.space == "logit" and len(combination.weights[0]) == 1
+    commutes &= len(first.pieces) == 1 or first.average == "logit"
+    if not commutes or any(pieces.layout != first.layout for _, pieces in used):
+        return None
+    means = []
+    for views in zip(*(pieces.pieces for _, pieces in used), strict=True):
+        logits = torch.zeros_like(views[0].logits)
+        for (number, _), piece in zip(used, views, strict=True):
+            weight = combination.weights[number][0] / combination.temperatures[number]
+            logits.add_(piece.logits, alpha=weight)
+        means.append(Piece(views[0].view, logits))
+    return replace(first, pieces=means)
+
+
+def strips(shape: tuple[int, int, int, int], device: torch.device) -> Iterator[tuple[slice, slice]]:
+    """(images, rows) of strips that together are everything, each of about as many probabilities as allowed.
+
+    A strip has all rows of several images, or some rows of one, and never less than one row.
+    """
+    B, C, H, W = shape
+    allowed = STRIP_PROBABILITIES.get(device.type, ON_OTHER_DEVICES)
+    num_images = max(1, allowed // (C * H * W))
+    num_rows = max(1, min(H, allowed // (C * W)))
+    for image in range(0, B, num_images):
+        for row in range(0, H, num_rows):
+            yield slice(image, min(B, image + num_images)), slice(row, min(H, row + num_rows))
+
+
+def resized_rows(source: Tensor, sizes: Sequence[Size], start: int, stop: int) -> Tensor:
+    """Rows start..stop of a tensor that is interpolated bilinearly to each of `sizes` in turn.
+
+    As `torch.nn.functional.interpolate(..., align_corners=False)` gives them, of no more of the source than
+    they need: (B, C, h', w') -> (B, C, stop - start, w of the last size).
+    """
+    if not sizes:
+        return source[:, :, start:stop]
+    *before, (height, width) = sizes
+    source_height = before[-1][0] if before else source.shape[2]
+    above, below, share = (taps[start:stop] for taps in _row_taps(height, source_height))
+    first, last = (start, stop - 1) if height == source_height else (int(above[0]), int(below[-1]))
+    x = resized_rows(source, before, first, last + 1)  # (B, C, n', w')
+    if x.shape[3] != width:
+        x = F.interpolate(x, (x.shape[2], width), mode="bilinear", align_corners=False)  # along the rows only
+    if height == source_height:
+        return x
+    above, below, share = (above - first).to(x.device), (below - first).to(x.device), share.to(x)
+    return torch.lerp(x.index_select(2, above), x.index_select(2, below), share)
+
+
+@lru_cache(maxsize=64)
+def _row_taps(height: int, source_height: int) -> tuple[Tensor, Tensor, Tensor]:
+    """For each row the source rows above and below it, (height,), and the share of the lower, (height, 1)."""
+    place = ((torch.arange(height, dtype=torch.float64) + 0.5) * source_height / height - 0.5).clamp(min=0)
+    above = place.floor().long().clamp(max=source_height - 1)
+    return above, (above + 1).clamp(max=source_height - 1), (place - above).unsqueeze(1)

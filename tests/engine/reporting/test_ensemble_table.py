@@ -1,0 +1,66 @@
+"""What the console says of methods, from outcomes that the test makes up."""
+
+from pathlib import Path
+
+from rich.console import Console
+
+from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
+from engine.scoring.combining import Combination
+from engine.scoring.ensembles.contest import Contest, Figure, Outcome
+from engine.scoring.ensembles.methods import Choice
+from engine.scoring.ensembles.record import Selection
+
+SAME = Selection("val", 9, same_images=True, repeats=0)
+HALVED = Selection("val", 9, same_images=True, repeats=5)
+ELSEWHERE = Selection("held", 7, same_images=False, repeats=0)
+FLATTERING, HONEST = Figure(0.75, 0.05, 0.01, 0.08), Figure(0.72, 0.03, -0.01, 0.06)
+
+
+def contest(honest: Figure | None, accepted: bool = True) -> Contest:
+    choice = Choice(Combination.mean(3), note="weights [1]", accepted=accepted)
+    outcome = Outcome(choice, None, FLATTERING, honest, 0.74, 12.5)
+    return Contest({}, "step 8", 30.0, {"weighted": outcome})
+
+
+def told(honest: Figure | None, selection: Selection) -> list[list[str]]:
+    """The cells of each row."""
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(methods_table(contest(honest), selection))
+    lines = [line for line in capture.get().splitlines() if line.startswith(("│", "┃"))]
+    return [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
+
+
+def test_without_an_honest_figure_the_heading_says_same_images() -> None:
+    heading, best, row = told(None, SAME)
+    assert heading == ["method", "mIoU, same images", "gain [95 %]", "images/s", "cost", "note"]
+    assert best == ["best member: step 8", "0.7000", "", "30.00", "1", ""]
+    assert row == ["weighted", "0.7500", "+0.0500 [+0.0100, +0.0800]", "12.50", "3", "weights [1]"]
+
+
+def test_the_honest_figure_stands_first_and_the_gain_is_its_own() -> None:
+    for selection in (HALVED, ELSEWHERE):
+        heading, best, row = told(HONEST, selection)
+        assert heading[1:4] == ["honest mIoU", "gain [95 %]", "flattering mIoU"]
+        assert best[1:4] == ["0.6900", "", "0.7000"]
+        assert row[1:4] == ["0.7200", "+0.0300 [-0.0100, +0.0600]", "0.7500"]
+
+
+def test_it_is_said_what_was_chosen_on_what() -> None:
+    loud = selection_facts(SAME, "val", ["mean", "greedy"])
+    assert "CHOSEN AND REPORTED ON THE SAME 9 images of val" in loud and "--split-half" in loud
+    assert "nothing was chosen but which member is the best" in selection_facts(SAME, "val", ["mean"])
+    assert "5 times halved" in selection_facts(HALVED, "val", ["greedy"])
+    assert "Chosen on 7 images of held, reported on val (honest)" in selection_facts(
+        ELSEWHERE, "val", ["greedy"]
+    )
+
+
+def test_what_was_saved_and_by_which_figure() -> None:
+    path = Path("best")
+    assert saved_fact(path, contest(None), SAME, "val") == (
+        "saved: best (weighted: mIoU 0.7400 on val, where it was chosen: flattering)"
+    )
+    assert "other halves of val" in saved_fact(path, contest(HONEST), HALVED, "val")
+    assert "on held, where it was chosen" in saved_fact(path, contest(HONEST), ELSEWHERE, "val")
+    assert "(step 8 alone: " in saved_fact(path, contest(None, accepted=False), SAME, "val")

@@ -1,0 +1,82 @@
+"""Fitted weights, temperatures and orders, against numbers worked out by hand or by trying all."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.scoring.combining import Combination
+from engine.scoring.ensembles.fitting import fit_temperatures, fit_weights, greedy_order
+from engine.scoring.ensembles.pixel_samples import PixelSamples
+
+
+def samples_of(probabilities: Tensor, labels: list[int]) -> PixelSamples:
+    """From (P, M, C)."""
+    return PixelSamples(probabilities.float(), torch.tensor(labels), torch.zeros(len(labels)).long())
+
+
+def two_classes(*of_class_1: list[float]) -> Tensor:
+    """(P, M, 2) from, for each member, the probability of class 1 at each pixel."""
+    p = torch.tensor(of_class_1).T  # (P, M)
+    return torch.stack([1 - p, p], dim=2)
+
+
+def log_loss(samples: PixelSamples, combination: Combination) -> float:
+    p = combination(list(samples.probabilities.double().unbind(dim=1)))
+    return float(-p.gather(1, samples.labels[:, None]).log().mean())
+
+
+def test_weights_are_those_with_the_least_log_loss() -> None:
+    samples = samples_of(two_classes([0.9, 0.9, 0.2, 0.6], [0.6, 0.2, 0.9, 0.7]), [1, 1, 1, 0])
+    fitted = fit_weights(samples)
+    grid = [Combination("probability", ((w / 1000,), (1 - w / 1000,)), (1.0, 1.0)) for w in range(1001)]
+    best = min(grid, key=lambda combination: log_loss(samples, combination))
+    assert fitted.weights[0][0] == pytest.approx(best.weights[0][0], abs=2e-3)
+    assert fitted.weights[0][0] + fitted.weights[1][0] == pytest.approx(1)
+
+
+def test_a_member_that_is_right_takes_all_from_one_that_is_wrong() -> None:
+    samples = samples_of(two_classes([0.9, 0.1], [0.2, 0.9]), [1, 0])
+    assert fit_weights(samples).weights[0][0] > 0.99
+
+
+def test_each_class_listens_to_the_member_that_knows_it() -> None:
+    """Each member names its own class where it is there, and is at a loss between the other two."""
+    knows_0, knows_2 = [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]
+    at_a_loss_0, at_a_loss_2 = [0.05, 0.475, 0.475], [0.475, 0.475, 0.05]
+    pixels = torch.tensor([[knows_0, at_a_loss_2], [at_a_loss_0, knows_2]])  # (2, 2, 3)
+    samples = samples_of(pixels, [0, 2])
+    by_class = fit_weights(samples, by_class=True)
+    (first_0, _, first_2), (second_0, _, second_2) = by_class.weights
+    assert first_0 > second_0 and second_2 > first_2
+    assert log_loss(samples, by_class) < log_loss(samples, fit_weights(samples)) - 0.01
+    assert [sum(column) for column in zip(*by_class.weights, strict=True)] == pytest.approx([1, 1, 1])
+
+
+def test_the_temperature_turns_confidence_into_the_share_of_right_pixels() -> None:
+    """80 % sure and 60 % right: logit(0.8) / T = logit(0.6), so T = ln 4 / ln 1.5."""
+    samples = samples_of(two_classes([0.8] * 5, [0.6] * 5), [1, 1, 1, 0, 0])
+    first, second = fit_temperatures(samples)
+    assert first == pytest.approx(math.log(4) / math.log(1.5), rel=2e-3)
+    assert second == pytest.approx(1.0, rel=2e-3)
+
+
+def test_a_temperature_of_a_member_that_is_never_wrong_stays_a_number() -> None:
+    [temperature] = fit_temperatures(samples_of(two_classes([1.0, 0.0]), [1, 0]))
+    assert 0 < temperature < math.inf
+
+
+def test_the_greedy_order_starts_with_the_best_and_goes_on_with_who_helps_it() -> None:
+    """Members 0 and 1 err at the same pixel; 2 is worse, but right and sure there.
+
+    Pixels 1 1 0 0 0 0. Member 0 errs at pixel 0 (IoU 4/5, 1/2), member 1 at 0 and 1 (4/6, 0), member 2 at 2
+    and 3 (2/4, 2/4). With 2, 0 is right everywhere; then 1 takes pixel 0 away again.
+    """
+    first = [0.45, 0.9, 0.1, 0.1, 0.1, 0.1]
+    second = [0.0, 0.4, 0.1, 0.1, 0.1, 0.1]
+    third = [0.9, 0.6, 0.6, 0.6, 0.1, 0.1]
+    samples = samples_of(two_classes(first, second, third), [1, 1, 0, 0, 0, 0])
+    order = greedy_order(samples)
+    assert [added.member for added in order] == [0, 2, 1]
+    assert [added.mIoU for added in order] == pytest.approx([(4 / 5 + 1 / 2) / 2, 1, (4 / 5 + 1 / 2) / 2])

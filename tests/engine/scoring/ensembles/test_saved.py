@@ -1,0 +1,134 @@
+"""Ensembles on disk and back."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.data import open_split
+from engine.run_folder import RunFolderError
+from engine.scoring.combining import Combination
+from engine.scoring.confusion import Scores
+from engine.scoring.ensembles.methods import Choice, alone
+from engine.scoring.ensembles.saved import save_ensemble
+from engine.scoring.ensembling import Candidate, group_candidates, load_member
+from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.trained import Trained, open_trained
+
+CPU = torch.device("cpu")
+BY_CLASS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0,) * 6, (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
+CHOICES = {
+    "mean": Choice(Combination.mean(3)),
+    "temperature": Choice(Combination("logit", ((0.2,), (0.3,), (0.5,)), (1.2, 0.8, 1.0))),
+    "class_weighted": Choice(Combination("probability", BY_CLASS, (1.0,) * 3)),
+    "greedy": Choice(alone(1, 3)),
+}
+
+
+@pytest.fixture
+def candidates(make_run: Callable) -> list[Candidate]:
+    [group] = group_candidates([make_run("a", {1: 0.5, 2: 0.4}, "a"), make_run("b", {3: 0.3}, "b")])
+    return group.candidates
+
+
+def scores(candidates: list[Candidate]) -> Scores:
+    names = tuple(candidates[0].manifest.class_names)
+    return Scores.of(torch.eye(len(names), dtype=torch.int64).numpy(), names)
+
+
+def save(path: Path, choice: Choice, candidates: list[Candidate], soup=None, overrides=()) -> None:
+    save_ensemble(path, "method", choice, scores(candidates), candidates, overrides, soup)
+
+
+def predict(trained: Trained, image: torch.Tensor) -> torch.Tensor:
+    predictor = Predictor(Protocol(), nullcontext)
+    return trained.combination([predictor(model, image) for model in trained.members.values()])
+
+
+@pytest.mark.parametrize("method", CHOICES)
+def test_it_comes_back_and_predicts_the_same(method: str, candidates, tmp_path: Path) -> None:
+    choice = CHOICES[method]
+    save(tmp_path / "saved", choice, candidates)
+    trained = open_trained(tmp_path / "saved", CPU)
+    image = open_split(trained.recipe.data, "val")[0].image[None]
+    predictor = Predictor(Protocol(), nullcontext)
+    before = choice.combination([predictor(load_member(c, CPU), image) for c in candidates])
+    torch.testing.assert_close(predict(trained, image), before, rtol=1e-6, atol=1e-7)
+    names = ["a step 1", "a step 2", "b step 3"]
+    assert list(trained.members) == [names[number] for number in choice.combination.used]
+    assert trained.class_names == tuple(candidates[0].manifest.class_names)
+
+
+def test_members_without_weight_stay_behind(candidates, tmp_path: Path) -> None:
+    save(tmp_path / "saved", CHOICES["class_weighted"], candidates)
+    files = sorted(path.name for path in (tmp_path / "saved/members").iterdir())
+    assert files == [
+        "0-a-step-0000001.safetensors",
+        "0-a-step-0000001.yaml",
+        "2-b-step-0000003.safetensors",
+        "2-b-step-0000003.yaml",
+    ]
+
+
+def test_a_soup_is_an_ensemble_of_one(candidates, tmp_path: Path) -> None:
+    model = load_member(candidates[2], CPU)
+    save(tmp_path / "saved", Choice(alone(0, 3), soup=(0, 1)), candidates, soup=model)
+    trained = open_trained(tmp_path / "saved", CPU)
+    assert list(trained.members) == ["soup of a step 1, a step 2"]
+    [loaded] = trained.members.values()
+    assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded.state_dict().items())
+
+
+def test_the_licences_of_all_weights_go_with_it(candidates, tmp_path: Path) -> None:
+    ours, theirs = {"source": "hf:a", "licence": "Apache-2.0"}, {"source": "hf:b", "licence": "NVIDIA"}
+    own = [
+        replace(candidate, manifest=candidate.manifest.model_copy(update={"weights": origin}))
+        for candidate, origin in zip(candidates, (ours, theirs, None), strict=True)
+    ]
+    save(tmp_path / "mean", CHOICES["mean"], own)
+    assert open_trained(tmp_path / "mean", CPU).weights == [ours, theirs, None]
+    soup = Choice(alone(0, 3), soup=(0, 1, 2))
+    save(tmp_path / "soup", soup, own, soup=load_member(own[0], CPU))
+    [origin] = open_trained(tmp_path / "soup", CPU).weights
+    assert origin == {"source": "hf:a; hf:b", "licence": "Apache-2.0; NVIDIA"}
+
+
+def test_the_recipes_say_how_it_was_scored(candidates, tmp_path: Path) -> None:
+    save(tmp_path / "saved", CHOICES["mean"], candidates, overrides=["eval.flip=true"])
+    assert open_trained(tmp_path / "saved", CPU).recipe.eval.flip
+
+
+def test_a_folder_that_holds_something_is_left_alone(candidates, tmp_path: Path) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "notes.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="mine is there already"):
+        save(folder, CHOICES["mean"], candidates)
+    assert [path.name for path in folder.iterdir()] == ["notes.txt"]
+
+
+def test_an_empty_folder_will_do(candidates, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    save(tmp_path / "empty", CHOICES["mean"], candidates)
+    assert len(open_trained(tmp_path / "empty", CPU).members) == 3
+
+
+def test_what_fails_half_way_leaves_nothing(candidates, tmp_path: Path) -> None:
+    candidates[2].path.unlink()
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(FileNotFoundError):
+        save(tmp_path / "saved", CHOICES["mean"], candidates)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_an_altered_member_is_refused(candidates, tmp_path: Path) -> None:
+    save(tmp_path / "saved", CHOICES["mean"], candidates)
+    path = tmp_path / "saved/members/0-a-step-0000001.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match="SHA-256"):
+        open_trained(tmp_path / "saved", CPU)

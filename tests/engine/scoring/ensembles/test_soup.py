@@ -1,0 +1,65 @@
+"""Means of weights, and BatchNorm after them."""
+
+import torch
+from torch import nn
+
+from engine.recipe import load_recipe
+from engine.scoring.ensembles.soup import architecture, mean_weights, recalibrate
+
+
+def small(seed: int) -> nn.Module:
+    torch.manual_seed(seed)
+    return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.5), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
+
+
+def test_weights_are_averaged_and_the_members_stay_as_they_were() -> None:
+    models = [small(0), small(1), small(2)]
+    before = [{key: value.clone() for key, value in model.state_dict().items()} for model in models]
+    soup = mean_weights(models)
+    assert not soup.training
+    for key, value in soup.state_dict().items():
+        if value.is_floating_point():
+            torch.testing.assert_close(value, sum(state[key] for state in before) / 3)
+    for model, state in zip(models, before, strict=True):
+        assert all(torch.equal(value, state[key]) for key, value in model.state_dict().items())
+
+
+def test_a_soup_of_one_model_is_that_model() -> None:
+    model = small(0)
+    assert all(
+        torch.equal(value, model.state_dict()[key])
+        for key, value in mean_weights([model, model]).state_dict().items()
+    )
+
+
+def test_batch_norm_gets_the_mean_over_batches_without_dropout() -> None:
+    model = small(0)
+    norm = model[2]
+    norm.running_mean.fill_(99.0)
+    batches = [torch.randn(2, 3, 5, 5) * scale + 1 for scale in (1, 3)]
+    with torch.no_grad():
+        seen = [model[0](images).double().permute(1, 0, 2, 3).flatten(1) for images in batches]  # (4, 50)
+    recalibrate(model, iter(batches))
+    torch.testing.assert_close(norm.running_mean.double(), sum(x.mean(dim=1) for x in seen) / 2)
+    torch.testing.assert_close(norm.running_var.double(), sum(x.var(dim=1) for x in seen) / 2)
+    assert norm.momentum == 0.1
+    assert not any(module.training for module in model.modules())
+
+
+def test_a_model_without_batch_norm_reads_no_image() -> None:
+    def none():
+        raise AssertionError("an image was asked for")
+        yield
+
+    recalibrate(nn.Sequential(nn.Conv2d(3, 2, 1), nn.GroupNorm(1, 2)), none())
+
+
+def test_architectures_differ_by_what_makes_other_weights(tmp_path) -> None:
+    def of(model: str) -> tuple[object, ...]:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(f"name: a\ndata: {{format: synthetic}}\nmodel: {{from_scratch: true, {model}}}\n")
+        return architecture(load_recipe(path))
+
+    assert of("variant: b0") == of("variant: b0, dropout: 0.3, drop_path: 0.0")
+    assert len({of("variant: b0"), of("variant: b1"), of("variant: b0, decoder_width: 16")}) == 3
+    assert of("variant: b0") != of("variant: b0, head: mmseg")

@@ -1,0 +1,184 @@
+"""`engine.evaluate` from its command line to what it prints and writes, on a run that the test writes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import engine.data
+from engine.evaluate import OUTPUTS, main
+from engine.recipe import load_recipe
+from engine.run_folder import (
+    CombinationValues,
+    DataIdentity,
+    EnsembleManifest,
+    EnsembleMember,
+    Manifest,
+    Member,
+    RunFolder,
+    sha256_of,
+)
+from engine.scoring.confusion import Scores
+from engine.scoring.protocols import NAMES
+from engine.scoring.scores_file import read_scores
+from models import build_model
+
+RECIPE = """
+name: tiny
+data: {format: synthetic, synthetic: {size: 32, train_samples: 2, val_samples: 3, seed: 0}}
+model: {variant: b0, decoder_width: 16, from_scratch: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a finished run of two checkpoints and an ensemble of both."""
+    folder = tmp_path_factory.mktemp("trained")
+    run = RunFolder(folder / "run")
+    run.create()
+    run.recipe.write_text(RECIPE)
+    recipe = load_recipe(run.recipe)
+    val = engine.data.open_split(recipe.data, "val")
+    members = []
+    for step, score in ((2, 0.4), (1, 0.3)):
+        torch.manual_seed(step)
+        path = run.top / f"step-{step}.safetensors"
+        save_file(build_model(recipe.model, val.class_names).state_dict(), path)
+        file = str(path.relative_to(run.path))
+        members.append(Member(file=file, step=step, scores={"mIoU": score}, sha256=sha256_of(path)))
+    data = DataIdentity(
+        format="synthetic",
+        train="train",
+        val="val",
+        train_fingerprint="",
+        val_fingerprint=val.fingerprint(),
+    )
+    common = {"code_version": "0", "class_names": list(val.class_names), "palette": list(val.palette)}
+    run.write_manifest(
+        Manifest(name="tiny", data=data, metric="mIoU", num_parameters=1, members=members, **common)
+    )
+    ensemble = EnsembleManifest(
+        name="both",
+        method="mean",
+        data=data,
+        members=[
+            EnsembleMember(
+                name=f"step {m.step}", file=f"../run/{m.file}", recipe="../run/recipe.yaml", sha256=m.sha256
+            )
+            for m in members
+        ],
+        combination=CombinationValues(space="probability", weights=((0.5,), (0.5,)), temperatures=(1.0, 1.0)),
+        scores={},
+        **common,
+    )
+    (folder / "both").mkdir()
+    (folder / "both/combination.json").write_text(ensemble.model_dump_json())
+    return folder
+
+
+def test_a_run_prints_its_scores_and_the_card_and_leaves_the_run_alone(trained: Path, capsys) -> None:
+    before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
+    assert main([str(trained / "run")]) == 0
+    said = capsys.readouterr().out
+    assert "tiny step 2 on val, 3 images\n" in said
+    for text in ("precision", "recall", "F1", "boundary IoU", "mIoU", "mAcc", "aAcc", "ECE"):
+        assert text in said
+    for text in (
+        "native",
+        "resize",
+        "pad",
+        "window",
+        "scales",
+        "flip",
+        "split",
+        "classes absent",
+        "void pixels",
+    ):
+        assert text in said
+    assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
+
+
+def test_what_is_written_agrees_with_what_is_counted_by_image(trained: Path, tmp_path: Path) -> None:
+    out = tmp_path / "deep/scored"
+    checkpoint = trained / "run/top/step-1.safetensors"
+    assert main([str(checkpoint), "--out", str(out), "--worst", "2", "eval.flip=true"]) == 0
+    assert {path.name for path in out.iterdir()} == set(OUTPUTS)
+    told = json.loads((out / "evaluate.json").read_text())
+    assert told["name"] == "tiny step 1"
+    [(name, result)] = told["protocols"].items()
+    card = result["card"]
+    assert (name, card["flip"], card["split"], card["num_images"]) == ("native", True, "val", 3)
+    counts = read_scores(out / "scores.h5")
+    assert Scores.of(counts.confusion["native"].sum(axis=0), tuple(counts.class_names)).mIoU == pytest.approx(
+        result["scores"]["mIoU"]
+    )
+    num_pixels = card["num_pixels"]
+    for rows in (counts.boundary, counts.edges):
+        assert rows["native"].sum() == num_pixels
+    pixels, sum_of_confidence, right = counts.reliability["native"].sum(axis=0)
+    assert pixels.sum() == num_pixels
+    assert result["calibration"]["ece"] == pytest.approx(abs(sum_of_confidence - right).sum() / num_pixels)
+    assert len(result["worst"]) == 2 and result["worst"][0][0] <= result["worst"][1][0]
+    sheet = np.asarray(Image.open(out / "worst.png"))
+    assert (sheet == (232, 48, 62)).all(axis=2).sum() > 1000  # what is wrong is red
+
+
+def test_all_protocols_side_by_side(trained: Path, tmp_path: Path, capsys) -> None:
+    arguments = ["--protocol", "all", "eval.window=16", "eval.stride=8", "eval.scales=[0.1]"]
+    assert main([str(trained / "run"), *arguments, "--out", str(tmp_path / "all")]) == 0
+    said = capsys.readouterr().out
+    assert all(name in said for name in NAMES)
+    told = json.loads((tmp_path / "all/evaluate.json").read_text())["protocols"]
+    assert list(told) == list(NAMES)
+    assert set(read_scores(tmp_path / "all/scores.h5").confusion) == set(NAMES)
+    assert told["slide"]["card"]["window"] == "16 px, stride 8 px"
+
+
+def test_a_saved_ensemble_is_scored_as_one(trained: Path, tmp_path: Path) -> None:
+    assert main([str(trained / "both"), "--out", str(tmp_path / "out")]) == 0
+    told = json.loads((tmp_path / "out/evaluate.json").read_text())
+    assert told["name"] == "both"
+    assert list(read_scores(tmp_path / "out/scores.h5").confusion) == ["native"]
+
+
+def test_another_split_is_named_as_such(trained: Path, capsys) -> None:
+    assert main([str(trained / "run"), "--split", "train"]) == 0
+    said = capsys.readouterr().out
+    assert "on train, 2 images; not the images on which its checkpoints were chosen" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["{t}/nowhere"], "no run folder"),
+        (["{t}/run", "{t}/both"], "2 were named"),
+        (["eval.flip=true"], "0 were named"),
+        (["{t}/run", "model.variant=b1"], "cannot be changed here"),
+        (["{t}/run", "eval.stride=600"], "eval.stride"),
+        (["{t}/run", "--worst", "3"], "--out <folder>"),
+        (["{t}/run", "--worst", "-1", "--out", "x"], "--worst -1"),
+        (["{t}/run", "--protocol", "window"], "invalid choice"),
+        (["{t}/run", "--out", "{t}/taken"], "is there already"),
+        (["{t}/run", "--split", "test"], "test"),
+    ],
+)
+def test_wrong_input_is_exit_2(trained: Path, arguments: list[str], said: str, capsys) -> None:
+    (trained / "taken").mkdir(exist_ok=True)
+    (trained / "taken/scores.h5").write_text("theirs")
+    assert main([text.format(t=trained) for text in arguments]) == 2
+    told = capsys.readouterr().err
+    assert said in told and "Traceback" not in told
+    assert (trained / "taken/scores.h5").read_text() == "theirs"
+
+
+def test_an_interrupted_evaluation_leaves_no_half_file(trained: Path, tmp_path: Path, monkeypatch) -> None:
+    def stop(*_) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("engine.reporting.console.counted", lambda console, what: stop)
+    assert main([str(trained / "run"), "--out", str(tmp_path / "out")]) == 1
+    assert list((tmp_path / "out").iterdir()) == []
