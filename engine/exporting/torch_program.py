@@ -10,7 +10,7 @@ from engine.exporting.target import metadata
 from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter
 
-TOLERANCE = 1e-5  # of probabilities; the same kernels run, but torch may order sums otherwise
+TOLERANCE = 1e-4  # of probabilities; sums run in another order than in the predictor
 
 
 def export_program(segmenter: Segmenter, out: Path) -> float:

@@ -21,7 +21,7 @@ def test_sizes_are_rounded_as_python_rounds(side: int, scale: float) -> None:
 def test_the_graph_predicts_as_the_segmenter_does(two_small) -> None:
     graph = Graph(two_small)
     assert graph.min_size_px == 128  # 64 at scale 0.5
-    assert largest_difference(graph, two_small, graph.min_size_px, 1e-5) < 1e-6
+    assert largest_difference(graph, two_small, graph.min_size_px, 1e-4) < 1e-5
 
 
 def test_one_pixel_that_differs_is_found(two_small) -> None:
