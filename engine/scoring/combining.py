@@ -56,10 +56,10 @@ class Combination:
             return probabilities[self.used[0]]
         total = torch.zeros_like(probabilities[0])
         for number in self.used:
-            total += _column(self.weights[number], total) * self._member(probabilities[number], number)
+            total.addcmul_(self._member(probabilities[number], number), _column(self.weights[number], total))
         if self.space == "logit":
             return total.softmax(dim=1)
-        return total if self._columns == 1 else total / total.sum(dim=1, keepdim=True)
+        return total if self._columns == 1 else total.div_(total.sum(dim=1, keepdim=True))
 
     def to_dict(self) -> dict[str, object]:
         """What `Combination(**values)` takes, as JSON can hold it."""
