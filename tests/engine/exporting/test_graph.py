@@ -66,7 +66,9 @@ def test_another_size_and_a_failing_runtime_are_told(two_small) -> None:
 
     with pytest.raises(ExportError, match=r"gives \(1, 3, 127, 128\) for images 1x3x128x128"):
         largest_difference(cut, two_small, 128, 1e-3)
-    with pytest.raises(ExportError, match="fails on images 1x3x128x128: no such operation"):
+    with pytest.raises(
+        ExportError, match="fails on images 1x3x128x128, so nothing was written: no such operation"
+    ):
         largest_difference(fails, two_small, 128, 1e-3)
 
 
@@ -74,6 +76,14 @@ def test_other_protocols_are_refused(two_small) -> None:
     two_small.protocol = Protocol("slide")
     with pytest.raises(ExportError, match="eval.protocol=slide. Type eval.protocol=native"):
         Graph(two_small)
+    two_small.protocol = Protocol("native", average="logit")
+    with pytest.raises(ExportError, match="eval.average=logit. Type eval.average=probability"):
+        Graph(two_small)
+
+
+def test_windows_that_native_does_not_use_are_no_matter(one_small) -> None:
+    one_small.protocol = Protocol("native", window_px=256, stride_px=128)
+    assert Graph(one_small).min_size_px == 64
 
 
 def test_dropout_is_off_and_nothing_learns(small_segformer) -> None:
