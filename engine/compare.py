@@ -48,8 +48,10 @@ def compare(arguments: argparse.Namespace) -> int:
     from engine.comparison.runs import require_comparable
     from engine.comparison.table import compare
     from engine.reporting.journal import without_nan
-    from engine.run_folder import write_json, write_text
+    from engine.run_folder import require_folder, write_json, write_text
 
+    if arguments.out:
+        require_folder(Path(arguments.out))
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     are_folders = {Path(text).is_dir() for text in arguments.what}
     if len(are_folders) > 1:

@@ -123,7 +123,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Path]) -> None:
     """Raises RunFolderError where the command line makes no sense."""
-    from engine.run_folder import RunFolderError
+    from engine.run_folder import RunFolderError, require_trained_alike
 
     if arguments.top < 1:
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
@@ -131,12 +131,7 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
     if arguments.select_split and arguments.split_half:
         raise RunFolderError("--select-split and --split-half are two ways to the same: leave one out.")
-    ignored = [text for text in overrides if not text.startswith(("data.", "eval."))]
-    if ignored:
-        raise RunFolderError(
-            f"{ignored[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
-            "the data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
-        )
+    require_trained_alike(overrides)
     if not folders:
         raise RunFolderError("No folder was named; type python -m engine.ensemble checkpoints/")
 

@@ -7,7 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 
 from engine.command import new_parser, run_command
-from engine.run_folder import RunFolderError, write_json, written_in_place
+from engine.run_folder import (
+    RunFolderError,
+    require_folder,
+    require_trained_alike,
+    write_json,
+    written_in_place,
+)
 from engine.scoring.protocols import NAMES, Protocol
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
@@ -107,16 +113,13 @@ def _check(arguments: argparse.Namespace, paths: list[Path], overrides: list[str
             f"{len(paths)} were named, but one run, checkpoint or ensemble is scored at a time; type "
             "python -m engine.evaluate checkpoints/<run>"
         )
-    foreign = [text for text in overrides if not text.startswith(("data.", "eval."))]
-    if foreign:
-        raise RunFolderError(
-            f"{foreign[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
-            "the data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
-        )
+    require_trained_alike(overrides)
     if arguments.worst < 0:
         raise RunFolderError(f"--worst {arguments.worst}: how many images; at least 0.")
     if arguments.worst and not arguments.out:
         raise RunFolderError(f"--worst {arguments.worst} draws a picture: say where to with --out <folder>.")
+    if arguments.out:
+        require_folder(arguments.out)
     taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
     if taken:
         raise RunFolderError(

@@ -48,11 +48,9 @@ def predict(arguments: argparse.Namespace) -> int:
 
     from engine.data.inputs import input_images
     from engine.data.sample import DataError
-    from engine.run_folder import require_reachable
+    from engine.run_folder import require_folder
 
-    require_reachable(out)
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out {out} is a file. Name a folder.")
+    require_folder(out)
     if not inputs:
         raise DataError("No image was named. Type files, folders or globs behind the run.")
     images = input_images(inputs, out)

@@ -21,6 +21,7 @@ from engine.run_folder import (
     Member,
     RunFolder,
     RunFolderError,
+    require_trained_alike,
     sha256_of,
 )
 from engine.scoring.combining import Combination
@@ -59,13 +60,10 @@ def open_trained(
             override would change what was trained.
         RecipeError: an override that the recipe refuses.
     """
-    refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
-    if refused:
-        raise RunFolderError(
-            f"{refused[0]}: what a finished run is made of cannot be changed. Overrides may say where the "
-            "data lies (data.root=...) and how it is seen (eval.flip=true, eval.scales=[0.5, 1.0])."
-        )
+    require_trained_alike(overrides)
     if (path / "combination.json").is_file():
+        if step is not None:
+            raise RunFolderError(f"{path} is an ensemble, of which no step can be asked for.")
         return _open_ensemble(EnsembleFolder(path), device, overrides)
     run, manifest, member = find_checkpoint(path, step)
     recipe = load_recipe(run.recipe, overrides)
@@ -86,12 +84,14 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     """Of a file in top/, or of a run folder: that of a step, else the best; manifests list the best first.
 
     Raises:
-        RunFolderError: no run, or it has kept no such checkpoint.
+        RunFolderError: no run, or it has kept no such checkpoint; or a file and a step were both named.
     """
     file = path if path.is_file() else None
     run = RunFolder(path.parent.parent if file else path)
     manifest = run.read_manifest()
     kept = manifest.members
+    if file is not None and step is not None:
+        raise RunFolderError(f"{file} is one checkpoint already: leave the step {step} out, or name the run.")
     if file is not None:
         found = [member for member in kept if (run.path / member.file).resolve() == file.resolve()]
         if not found:

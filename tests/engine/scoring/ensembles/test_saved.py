@@ -1,5 +1,6 @@
 """Ensembles on disk and back."""
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -132,3 +133,31 @@ def test_an_altered_member_is_refused(candidates, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(RunFolderError, match="SHA-256"):
         open_trained(tmp_path / "saved", CPU)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content["combination"]["weights"].pop(), "its weights and a temperature"),
+        (lambda content: content["combination"]["temperatures"].pop(), "its weights and a temperature"),
+        (lambda content: content["members"][1].update(name="a step 1"), "a name of its own"),
+        (lambda content: content["combination"]["weights"][0].append(0.5), "one for each class"),
+    ],
+)
+def test_a_combination_that_does_not_fit_its_members_is_refused(
+    damage: Callable, said: str, candidates, tmp_path: Path
+) -> None:
+    save(tmp_path / "saved", CHOICES["mean"], candidates)
+    path = tmp_path / "saved/combination.json"
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=f"combination.json is damaged at its start: .*{said}"):
+        open_trained(tmp_path / "saved", CPU)
+
+
+def test_what_a_killed_process_left_is_named(candidates, tmp_path: Path) -> None:
+    (tmp_path / "saved.part").mkdir()
+    with pytest.raises(RunFolderError, match="saved.part is left of a process that was stopped"):
+        save(tmp_path / "saved", CHOICES["mean"], candidates)
+    assert (tmp_path / "saved.part").is_dir()
