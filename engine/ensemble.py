@@ -63,7 +63,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     overrides = [text for text in arguments.folders if "=" in text]
     folders = [Path(text) for text in arguments.folders if "=" not in text]
 
-    from engine.run_folder import find_runs, write_json
+    from engine.run_folder import RunFolderError, find_runs, write_json
 
     _check(arguments, overrides, folders)
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
@@ -87,6 +87,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     _require_several(chosen, methods, arguments.save)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
+    if arguments.split_half and len(dataset) < 2:
+        raise RunFolderError(f"--split-half: one image of {recipe.data.val} has no halves.")
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = Protocol.of(recipe.eval)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())

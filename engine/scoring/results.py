@@ -119,7 +119,7 @@ def _result(
         boundary_mIoU=float(np.nanmean(bands)) if not np.isnan(bands).all() else math.nan,
         boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=True)),
         calibration=Calibration.of(tally.reliability.cpu().numpy()),
-        log_loss=tally.mean_log_loss(),
+        log_loss=tally.mean_log_loss() if scores.num_pixels else math.nan,
         card=protocol.card() | facts,
         worst=worst,
     )

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from engine.scoring.statistics import CONFIDENCE, Confusions, drawn_iou
+from engine.scoring.statistics import CONFIDENCE, Confusions, drawn_iou, mean_of_present
 
 Floats = NDArray[np.float64]
 
@@ -112,4 +112,4 @@ def _variance(drawn: Floats) -> Floats:
 
 def _with_mean(iou: Floats) -> Floats:
     """(S, 1 + C): mIoU over classes present, then the IoU of each, from (S, C)."""
-    return np.column_stack([np.nanmean(iou, axis=1), iou])
+    return np.column_stack([mean_of_present(iou), iou])

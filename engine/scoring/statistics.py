@@ -40,9 +40,20 @@ def drawn_iou(confusion: Confusions, drawn: NDArray[np.float64]) -> NDArray[np.f
     return iou
 
 
+def mean_of_present(iou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S,) mean over the classes that are there, NaN where there are none, from (S, C)."""
+    is_present = ~np.isnan(iou)
+    num_present = is_present.sum(axis=1)
+    total = iou.sum(axis=1, where=is_present)
+    mean: NDArray[np.float64] = np.divide(
+        total, num_present, out=np.full(len(iou), np.nan), where=num_present > 0
+    )
+    return mean
+
+
 def mean_iou_interval(confusion: Confusions, drawn: NDArray[np.float64]) -> Interval:
     """Of the mIoU over classes present."""
-    return interval(np.nanmean(drawn_iou(confusion, drawn), axis=1))
+    return interval(mean_of_present(drawn_iou(confusion, drawn)))
 
 
 def class_iou_intervals(confusion: Confusions, drawn: NDArray[np.float64]) -> list[Interval]:
@@ -52,8 +63,8 @@ def class_iou_intervals(confusion: Confusions, drawn: NDArray[np.float64]) -> li
 
 def gain_interval(before: Confusions, after: Confusions, drawn: NDArray[np.float64]) -> Interval:
     """Of mIoU after minus before, both on the same draws of the same images."""
-    gains = np.nanmean(drawn_iou(after, drawn), axis=1) - np.nanmean(drawn_iou(before, drawn), axis=1)
-    return interval(gains)
+    of_both = (mean_of_present(drawn_iou(confusion, drawn)) for confusion in (after, before))
+    return interval(np.subtract(*of_both))
 
 
 def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from engine.scoring.boundary import boundary_iou
 from engine.scoring.confusion import intersection_over_union
 from engine.scoring.scores_file import ImageScores
-from engine.scoring.statistics import Interval, drawn_iou, interval
+from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_present
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Counts:
             ids=scores.ids,
             confusion=confusion,
             IoU=intersection_over_union(confusion),
-            mIoU_interval=interval(np.nanmean(ious, axis=1)),
+            mIoU_interval=interval(mean_of_present(ious)),
             IoU_intervals=[interval(of_class) for of_class in ious.T],
             image_mIoU=image_mean_iou(matrices),
             boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),
