@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.boundary import boundary_iou
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.confusion import intersection_over_union, overlaps
 from engine.scoring.scores_file import ImageScores
 from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_present
 
@@ -36,7 +36,7 @@ class Counts:
     def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Counts":
         """From what scores.h5 holds of one of its predictors, and `draws` of its images."""
         matrices = scores.confusion[predictor]  # (N, C, C)
-        ious = drawn_iou(matrices, drawn)  # (S, C)
+        ious = drawn_iou(overlaps(matrices), drawn)  # (S, C)
         boundary, reliability = scores.boundary.get(predictor), scores.reliability.get(predictor)
         confusion = matrices.sum(axis=0)
         return cls(
