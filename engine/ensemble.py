@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_parser, run_command
+from engine.command import new_parser, paths_and_overrides, run_command
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
@@ -60,8 +60,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def ensemble(arguments: argparse.Namespace) -> int:
     """Find, group, choose, score, print, write."""
-    overrides = [text for text in arguments.folders if "=" in text]
-    folders = [Path(text) for text in arguments.folders if "=" not in text]
+    named, overrides = paths_and_overrides(arguments.folders)
+    folders = [Path(text) for text in named]
 
     from engine.run_folder import RunFolderError, find_runs, write_json
 

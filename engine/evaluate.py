@@ -6,7 +6,7 @@ from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_parser, paths_and_overrides, run_command
 from engine.run_folder import (
     RunFolderError,
     require_folder,
@@ -53,9 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Open, score under each protocol, print, write."""
-    overrides = [text for text in arguments.trained if "=" in text]
-    paths = [Path(text) for text in arguments.trained if "=" not in text]
-    _check(arguments, paths, overrides)
+    named, overrides = paths_and_overrides(arguments.trained)
+    _check(arguments, named, overrides)
 
     import torch
     from rich.console import Console
@@ -69,7 +68,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained, dataset, split = _open(paths[0], overrides, arguments, device)
+    trained, dataset, split = _open(Path(named[0]).expanduser(), overrides, arguments, device)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
@@ -106,11 +105,11 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace, paths: list[Path], overrides: list[str]) -> None:
+def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]) -> None:
     """Raises RunFolderError where the arguments do not say what to do."""
-    if len(paths) != 1:
+    if len(named) != 1:
         raise RunFolderError(
-            f"{len(paths)} were named, but one run, checkpoint or ensemble is scored at a time; type "
+            f"{len(named)} were named, but one run, checkpoint or ensemble is scored at a time; type "
             "python -m engine.evaluate checkpoints/<run>"
         )
     require_trained_alike(overrides)

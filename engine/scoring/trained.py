@@ -61,7 +61,7 @@ def open_trained(
         RecipeError: an override that the recipe refuses.
     """
     require_trained_alike(overrides)
-    if (path / "combination.json").is_file():
+    if EnsembleFolder(path).manifest.is_file():
         if step is not None:
             raise RunFolderError(f"{path} is an ensemble, of which no step can be asked for.")
         return _open_ensemble(EnsembleFolder(path), device, overrides)
@@ -86,6 +86,8 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     Raises:
         RunFolderError: no run, or it has kept no such checkpoint; or a file and a step were both named.
     """
+    if EnsembleFolder(path).manifest.is_file():
+        raise RunFolderError(f"{path} is an ensemble. Name a run, or a file of its top/.")
     file = path if path.is_file() else None
     run = RunFolder(path.parent.parent if file else path)
     manifest = run.read_manifest()

@@ -13,7 +13,7 @@ import engine
 from engine.data.sample import UnreadableSample
 from engine.run_folder import RunFolderError
 from engine.scoring.segmenter import UseError, open_segmenter
-from engine.scoring.trained import open_trained
+from engine.scoring.trained import find_checkpoint, open_trained
 
 CPU = torch.device("cpu")
 
@@ -154,6 +154,8 @@ def test_a_step_of_what_has_none_is_refused(voc_run, voc_ensemble: Path) -> None
         open_segmenter(voc_run() / "top/step-0000001.safetensors", "cpu", step=2)
     with pytest.raises(RunFolderError, match="is an ensemble, of which no step"):
         open_segmenter(voc_ensemble, "cpu", step=1)
+    with pytest.raises(RunFolderError, match="is an ensemble. Name a run"):
+        find_checkpoint(voc_ensemble)
 
 
 def test_no_run_there(tmp_path: Path) -> None:
