@@ -3,7 +3,7 @@
 import argparse
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from engine.command import new_parser, paths_and_overrides, run_command
@@ -129,19 +129,14 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
 def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):  # type: ignore[no-untyped-def]
     """What was trained, the images, and the name of their split; raises RunFolderError on other classes."""
     import engine.data
-    from engine.scoring.trained import open_trained
+    from engine.scoring.trained import open_trained, require_classes
 
     if arguments.protocol not in (None, "all"):
         overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
     trained = open_trained(path, device, overrides=overrides)
     split = arguments.split or trained.recipe.data.val
     dataset = engine.data.open_split(trained.recipe.data, split)
-    if dataset.class_names != trained.class_names:
-        raise RunFolderError(
-            f"{path} was trained on {len(trained.class_names)} classes ({', '.join(trained.class_names)}), "
-            f"but the data has {len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
-            "Score it with the classes of its run."
-        )
+    require_classes(dataset, trained.class_names, path)
     return trained, dataset, split
 
 
@@ -152,7 +147,7 @@ def _write(out: Path, results, trained, protocol: Protocol, dataset, device) -> 
         "name": trained.name,
         "fingerprint": dataset.fingerprint(),
         "class_names": list(dataset.class_names),
-        "protocols": {name: result.to_dict() for name, result in results.items()},
+        "protocols": {name: asdict(result) for name, result in results.items()},
     }
     write_json(out / "evaluate.json", content)
     reliability_plot(results).savefig(out / "reliability.png", dpi=150)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from engine.data.sample import Palette
+from engine.data.sample import Dataset, Palette
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
     DataIdentity,
@@ -104,6 +104,16 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
         steps = ", ".join(str(member.step) for member in kept) or "none yet"
         raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {steps}.")
     return run, manifest, found[0]
+
+
+def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) -> None:
+    """Raises RunFolderError where the data has other classes than what lies at `path` was trained on."""
+    if list(dataset.class_names) != list(class_names):
+        raise RunFolderError(
+            f"{path} was trained on {len(class_names)} classes ({', '.join(class_names)}), but the data has "
+            f"{len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
+            "Score it with the classes of its run."
+        )
 
 
 def load_weights(
