@@ -9,7 +9,8 @@ import errno
 import importlib
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from engine import __version__
 
@@ -39,6 +40,12 @@ def new_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def paths_and_overrides(texts: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What names a file or folder, and what is `key.path=value`; a path that exists may have a `=` in it."""
+    overrides = [text for text in texts if "=" in text and not Path(text).expanduser().exists()]
+    return [text for text in texts if text not in overrides], overrides
 
 
 def run_command(

@@ -47,9 +47,10 @@ def compare(arguments: argparse.Namespace) -> int:
     from engine.comparison.page import to_html
     from engine.comparison.runs import require_comparable
     from engine.comparison.table import compare
-    from engine.reporting.journal import without_nan
-    from engine.run_folder import write_json, write_text
+    from engine.run_folder import require_folder, write_json, write_text
 
+    if arguments.out:
+        require_folder(Path(arguments.out))
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     are_folders = {Path(text).is_dir() for text in arguments.what}
     if len(are_folders) > 1:
@@ -66,7 +67,7 @@ def compare(arguments: argparse.Namespace) -> int:
         print_comparison(comparison, console)
         write_text(out / "compare.md", to_markdown(comparison))
         write_text(out / "compare.csv", to_csv(comparison))
-        write_json(out / "compare.json", without_nan(comparison.to_dict()))
+        write_json(out / "compare.json", comparison.to_dict())
         write_text(out / "compare.html", to_html(comparison))
         console.print(f"written: {escape(str(out))}/compare.md, compare.csv, compare.json, compare.html")
     for failure in failures:

@@ -81,14 +81,9 @@ def _labels(arguments: argparse.Namespace) -> int:
     from engine.diagnosis.suspects import LEAST_TRUST
     from engine.reporting.console import counted
     from engine.reporting.suspects import write_page, write_ranking
-    from engine.run_folder import RunFolderError
+    from engine.run_folder import require_trained_alike
 
-    ignored = [text for text in arguments.overrides if not text.startswith(("data.", "eval."))]
-    if ignored:
-        raise RunFolderError(
-            f"{ignored[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
-            "the data lies (data.root=...) and how it is predicted (eval.flip=true)."
-        )
+    require_trained_alike(arguments.overrides)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check = LabelCheck(arguments.run, arguments.overrides, arguments.split, device)
     folder = arguments.run.parent.parent if arguments.run.is_file() else arguments.run

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_parser, run_command
+from engine.command import new_parser, paths_and_overrides, run_command
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
@@ -60,10 +60,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def ensemble(arguments: argparse.Namespace) -> int:
     """Find, group, choose, score, print, write."""
-    overrides = [text for text in arguments.folders if "=" in text]
-    folders = [Path(text) for text in arguments.folders if "=" not in text]
+    named, overrides = paths_and_overrides(arguments.folders)
+    folders = [Path(text) for text in named]
 
-    from engine.run_folder import find_runs, write_json
+    from engine.run_folder import RunFolderError, find_runs, write_json
 
     _check(arguments, overrides, folders)
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
@@ -87,6 +87,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     _require_several(chosen, methods, arguments.save)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
+    if arguments.split_half and len(dataset) < 2:
+        raise RunFolderError(f"--split-half: one image of {recipe.data.val} has no halves.")
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = Protocol.of(recipe.eval)
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
@@ -123,7 +125,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Path]) -> None:
     """Raises RunFolderError where the command line makes no sense."""
-    from engine.run_folder import RunFolderError
+    from engine.run_folder import RunFolderError, require_trained_alike
 
     if arguments.top < 1:
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
@@ -131,12 +133,7 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
     if arguments.select_split and arguments.split_half:
         raise RunFolderError("--select-split and --split-half are two ways to the same: leave one out.")
-    ignored = [text for text in overrides if not text.startswith(("data.", "eval."))]
-    if ignored:
-        raise RunFolderError(
-            f"{ignored[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
-            "the data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
-        )
+    require_trained_alike(overrides)
     if not folders:
         raise RunFolderError("No folder was named; type python -m engine.ensemble checkpoints/")
 

@@ -3,11 +3,17 @@
 import argparse
 import sys
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
-from engine.command import new_parser, run_command
-from engine.run_folder import RunFolderError, write_json, written_in_place
+from engine.command import new_parser, paths_and_overrides, run_command
+from engine.run_folder import (
+    RunFolderError,
+    require_folder,
+    require_trained_alike,
+    write_json,
+    written_in_place,
+)
 from engine.scoring.protocols import NAMES, Protocol
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
@@ -47,9 +53,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Open, score under each protocol, print, write."""
-    overrides = [text for text in arguments.trained if "=" in text]
-    paths = [Path(text) for text in arguments.trained if "=" not in text]
-    _check(arguments, paths, overrides)
+    named, overrides = paths_and_overrides(arguments.trained)
+    _check(arguments, named, overrides)
 
     import torch
     from rich.console import Console
@@ -63,7 +68,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained, dataset, split = _open(paths[0], overrides, arguments, device)
+    trained, dataset, split = _open(Path(named[0]).expanduser(), overrides, arguments, device)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
@@ -100,23 +105,20 @@ def evaluate(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _check(arguments: argparse.Namespace, paths: list[Path], overrides: list[str]) -> None:
+def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]) -> None:
     """Raises RunFolderError where the arguments do not say what to do."""
-    if len(paths) != 1:
+    if len(named) != 1:
         raise RunFolderError(
-            f"{len(paths)} were named, but one run, checkpoint or ensemble is scored at a time; type "
+            f"{len(named)} were named, but one run, checkpoint or ensemble is scored at a time; type "
             "python -m engine.evaluate checkpoints/<run>"
         )
-    foreign = [text for text in overrides if not text.startswith(("data.", "eval."))]
-    if foreign:
-        raise RunFolderError(
-            f"{foreign[0]}: what a finished run is made of cannot be changed here. Overrides may say where "
-            "the data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
-        )
+    require_trained_alike(overrides)
     if arguments.worst < 0:
         raise RunFolderError(f"--worst {arguments.worst}: how many images; at least 0.")
     if arguments.worst and not arguments.out:
         raise RunFolderError(f"--worst {arguments.worst} draws a picture: say where to with --out <folder>.")
+    if arguments.out:
+        require_folder(arguments.out)
     taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
     if taken:
         raise RunFolderError(
@@ -127,19 +129,14 @@ def _check(arguments: argparse.Namespace, paths: list[Path], overrides: list[str
 def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):  # type: ignore[no-untyped-def]
     """What was trained, the images, and the name of their split; raises RunFolderError on other classes."""
     import engine.data
-    from engine.scoring.trained import open_trained
+    from engine.scoring.trained import open_trained, require_classes
 
     if arguments.protocol not in (None, "all"):
         overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
     trained = open_trained(path, device, overrides=overrides)
     split = arguments.split or trained.recipe.data.val
     dataset = engine.data.open_split(trained.recipe.data, split)
-    if dataset.class_names != trained.class_names:
-        raise RunFolderError(
-            f"{path} was trained on {len(trained.class_names)} classes ({', '.join(trained.class_names)}), "
-            f"but the data has {len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
-            "Score it with the classes of its run."
-        )
+    require_classes(dataset, trained.class_names, path)
     return trained, dataset, split
 
 
@@ -150,7 +147,7 @@ def _write(out: Path, results, trained, protocol: Protocol, dataset, device) -> 
         "name": trained.name,
         "fingerprint": dataset.fingerprint(),
         "class_names": list(dataset.class_names),
-        "protocols": {name: result.to_dict() for name, result in results.items()},
+        "protocols": {name: asdict(result) for name, result in results.items()},
     }
     write_json(out / "evaluate.json", content)
     reliability_plot(results).savefig(out / "reliability.png", dpi=150)

@@ -57,7 +57,6 @@ def lr_find(arguments: argparse.Namespace) -> int:
     from rich.markup import escape
 
     from engine.reporting.console import counted
-    from engine.reporting.journal import without_nan
     from engine.reporting.lr_curve import draw_lr_curve
     from engine.run_folder import write_json
     from engine.training.distributed import start_process, stop_process
@@ -94,7 +93,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
     marks = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
     title = f"{recipe.name}: {len(found.rates)} updates of {recipe.train.batch} images"
     folder.mkdir(parents=True, exist_ok=True)
-    write_json(folder / JSON, without_nan(report))
+    write_json(folder / JSON, report)
     draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, marks)
     for line in [*_told(found, session.recipe, RULE), *_scaling_told(scaling)]:
         console.print(escape(line))

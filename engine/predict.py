@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_parser, paths_and_overrides, run_command
 
 KINDS = ("labels", "overlay", "confidence", "probabilities")
 EXAMPLES = """
@@ -42,17 +42,14 @@ def main(argv: list[str] | None = None) -> int:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Find the images, predict one after another, write."""
-    overrides = [text for text in arguments.images if "=" in text and not Path(text).exists()]
-    inputs = [text for text in arguments.images if text not in overrides]
+    inputs, overrides = paths_and_overrides(arguments.images)
     out: Path = arguments.out.expanduser()
 
     from engine.data.inputs import input_images
     from engine.data.sample import DataError
-    from engine.run_folder import require_reachable
+    from engine.run_folder import require_folder
 
-    require_reachable(out)
-    if out.exists() and not out.is_dir():
-        raise DataError(f"--out {out} is a file. Name a folder.")
+    require_folder(out)
     if not inputs:
         raise DataError("No image was named. Type files, folders or globs behind the run.")
     images = input_images(inputs, out)

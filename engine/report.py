@@ -5,7 +5,7 @@ import os
 import sys
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_parser, paths_and_overrides, run_command
 
 EXAMPLES = """
 examples:
@@ -37,8 +37,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def report(arguments: argparse.Namespace) -> int:
     """Find the runs, look at their images again, write the page."""
-    overrides = [text for text in arguments.folders if "=" in text]
-    folders = [Path(text) for text in arguments.folders if "=" not in text]
+    named, overrides = paths_and_overrides(arguments.folders)
+    folders = [Path(text) for text in named]
 
     from engine.run_folder import RunFolderError, find_runs
 

@@ -18,13 +18,14 @@ whole.
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -115,6 +116,16 @@ class EnsembleManifest(BaseModel):
     members: list[EnsembleMember]
     combination: CombinationValues
     scores: dict[str, float]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        rows, temperatures = self.combination.weights, self.combination.temperatures
+        num_members = len({member.name for member in self.members})
+        if not num_members == len(self.members) == len(rows) == len(temperatures):
+            raise ValueError("each member needs a name of its own, its weights and a temperature")
+        if {len(row) for row in rows} not in ({1}, {len(self.class_names)}):
+            raise ValueError("each member needs one weight, or one for each class")
+        return self
 
 
 class EnsembleFolder:
@@ -226,6 +237,23 @@ def require_reachable(path: Path) -> None:
         raise RunFolderError(f"{path} cannot be written: {blocked[0]} is a file, not a folder.")
 
 
+def require_folder(path: Path) -> None:
+    """Raises RunFolderError where `path` is no folder and cannot become one."""
+    require_reachable(path)
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file. Name a folder.")
+
+
+def require_trained_alike(overrides: Sequence[str]) -> None:
+    """Raises RunFolderError where an override of a finished run is of a section that may not change."""
+    refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
+    if refused:
+        raise RunFolderError(
+            f"{refused[0]}: what a finished run is made of cannot be changed. Overrides may say where the "
+            "data lies (data.root=...) and how it is seen (eval.flip=true, eval.scales=[0.5, 1.0])."
+        )
+
+
 @contextmanager
 def written_in_place(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes its place when the block ends well, else it vanishes."""
@@ -246,8 +274,17 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Replace a JSON file as a whole."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
+    """Replace a JSON file as a whole; `without_nan`."""
+    write_text(path, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def sha256_of(path: Path) -> str:

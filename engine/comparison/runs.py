@@ -16,6 +16,7 @@ from engine.comparison.grid import CompareError
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
 from engine.run_folder import Manifest, RunFolder, read_log
+from engine.scoring.confusion import overlaps
 from engine.scoring.predictor import Protocol
 from engine.scoring.scores_file import read_scores
 
@@ -56,13 +57,13 @@ class Cost:
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A finished run. confusion: (N, C, C) of its best checkpoint on each val image; curve: (step, mIoU)."""
+    """A finished run. overlaps: (N, 2, C) of its best checkpoint on each val image; curve: (step, mIoU)."""
 
     run: RunFolder
     manifest: Manifest
     recipe: Recipe
     ids: list[str]
-    confusion: NDArray[np.int64]
+    overlaps: NDArray[np.int64]
     cost: Cost
     curve: list[tuple[int, float | None]]
 
@@ -86,7 +87,7 @@ class ScoredRun:
             manifest,
             recipe,
             scores.ids,
-            scores.confusion[best],
+            overlaps(scores.confusion[best]),
             Cost.of(rows, recipe.train.batch),
             [(row["step"], row["mIoU"]) for row in rows if row["split"] == "val"],
         )

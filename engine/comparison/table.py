@@ -105,7 +105,7 @@ def compare(methods: Sequence[Method]) -> Comparison:
     drawn = draws(len(one.ids))
     num_gaps = max(1, len(methods) - 1)
     confidence = 1 - (1 - CONFIDENCE) / num_gaps  # Bonferroni
-    scored = [SeedScores.of({run.seed: run.confusion for run in method.runs}, drawn) for method in methods]
+    scored = [SeedScores.of({run.seed: run.overlaps for run in method.runs}, drawn) for method in methods]
     found = [None, *(difference(scores, scored[0], confidence) for scores in scored[1:])]
     class_names = one.manifest.class_names
     data = one.manifest.data

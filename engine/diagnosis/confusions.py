@@ -8,10 +8,10 @@ Shapes: N images, C classes; rows are labels, columns predictions.
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.diagnosis.findings import Finding
 from engine.diagnosis.run_files import Array, RunFiles
-from engine.scoring.statistics import Confusions
 
 TOPIC = "confusions"
 MOST_NAMED = 5
@@ -39,7 +39,7 @@ class Confusion:
         )
 
 
-def costs(confusion: Confusions) -> Array:
+def costs(confusion: NDArray[np.int64]) -> Array:
     """(C, C) counts -> (C, C) points of mIoU that each cell off the diagonal costs.
 
     The cell's pixels go to the diagonal: the label's class gains them as right, the other one loses them as

@@ -15,7 +15,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.exporting.target import ExportError
-from engine.scoring.predictor import Protocol
 from engine.scoring.segmenter import Segmenter
 
 MIN_VIEW_PX = 64  # a traced side is at least two tokens of the coarsest grid
@@ -26,17 +25,22 @@ class Graph(nn.Module):
     """(B, 3, h, w) uint8 -> labels (B, h, w) uint8 and probabilities (B, C, h, w) float32.
 
     Raises:
-        ExportError: the protocol is another than `native`; those cut or pad as the size of an image asks.
+        ExportError: the protocol is another than `native`; those cut or pad as the size of an image asks. Or
+            logits are averaged.
     """
 
     def __init__(self, segmenter: Segmenter):
         super().__init__()
         protocol = segmenter.protocol
-        if protocol != Protocol("native", protocol.scales, protocol.flip):
-            raise ExportError(
-                f"A graph holds the protocol native, with any scales and flip, and this run has "
-                f"eval.protocol={protocol.name}. Type eval.protocol=native behind the command."
-            )
+        for key, value, held in (
+            ("protocol", protocol.name, "native"),
+            ("average", protocol.average, "probability"),
+        ):
+            if value != held:
+                raise ExportError(
+                    f"A graph holds eval.{key}={held} alone, with any scales and flip, and this run has "
+                    f"eval.{key}={value}. Type eval.{key}={held} behind the command."
+                )
         self.members = nn.ModuleList(segmenter.trained.members.values())
         self.combination = segmenter.trained.combination
         self.scales = [Fraction(repr(scale)) for scale in protocol.scales]
@@ -115,7 +119,9 @@ def largest_difference(
         try:
             labels, probabilities = run(images)
         except Exception as error:  # whatever a runtime raises
-            raise ExportError(f"What was exported fails on images {size}: {error}") from error
+            raise ExportError(
+                f"What was exported fails on images {size}, so nothing was written: {error}"
+            ) from error
         if probabilities.shape != expected.shape or labels.shape != images[:, 0].shape:
             raise ExportError(f"What was exported gives {tuple(probabilities.shape)} for images {size}.")
         difference = float((probabilities - expected).abs().max())

@@ -4,7 +4,6 @@ Device tensors become numbers here and only here, once a log step. Knows nothing
 """
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +17,7 @@ from engine.reporting.energy import EnergyMeter
 from engine.reporting.feature_sheet import FeatureRow
 from engine.reporting.memory import memory_mb
 from engine.reporting.pictures import Picture
-from engine.run_folder import read_log, write_text
+from engine.run_folder import read_log, without_nan, write_text
 from engine.scoring.confusion import Scores
 from engine.scoring.precision_recall import PrecisionRecall
 
@@ -162,17 +161,6 @@ class JsonLog(Listener):
 
     def _write(self, row: dict) -> None:
         self._file.write(json.dumps(without_nan(row)) + "\n")
-
-
-def without_nan(value):
-    """The same with null for NaN, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: without_nan(inner) for key, inner in value.items()}
-    if isinstance(value, list):
-        return [without_nan(inner) for inner in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
 
 
 def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:

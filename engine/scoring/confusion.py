@@ -85,9 +85,19 @@ class Scores:
 
 def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
     """(..., C) IoU of each class, NaN where the union is empty, from (..., C, C) counts."""
+    found = overlaps(confusion)
+    return _share(found[..., 0, :], found[..., 1, :])
+
+
+def overlaps(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(..., 2, C): intersection and union of each class, from (..., C, C) counts.
+
+    They add up over images as the counts do, and say as much about IoU in a fraction of the memory: of 2,000
+    images and 150 classes 5 MB, not 360.
+    """
     intersection = np.diagonal(confusion, axis1=-2, axis2=-1)
     union = confusion.sum(axis=-2) + confusion.sum(axis=-1) - intersection
-    return _share(intersection, union)
+    return np.stack([intersection, union], axis=-2)
 
 
 def image_mean_iou(confusion: Tensor) -> Tensor:
@@ -103,9 +113,9 @@ def _share(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     return share
 
 
-def mean_iou(confusion: NDArray[np.int64]) -> float:
-    """mIoU over the classes present, from (C, C) counts; NaN where there are none."""
-    return _mean_present(intersection_over_union(confusion))
+def mean_iou(found: NDArray[np.int64]) -> float:
+    """mIoU over the classes present, from (2, C) `overlaps`; NaN where there are none."""
+    return _mean_present(_share(*found))
 
 
 def _mean_present(values: NDArray[np.float64]) -> float:

@@ -143,7 +143,7 @@ class Tally:
         return Scores.of(matrix, class_names, int(self.num_void))
 
     def mean_log_loss(self) -> float:
-        """Cross-entropy of the probabilities, in nats a labelled pixel."""
+        """Cross-entropy of the probabilities, in nats a labelled pixel; 0 where there is none."""
         return float(self.log_loss / self.confusion.sum().clamp(min=1))
 
 

@@ -25,7 +25,7 @@ from engine.scoring.counting import Counts
 from engine.scoring.evaluation import ENSEMBLE, evaluate
 from engine.scoring.predictor import Predictor, Protocol
 from engine.scoring.scores_file import recorder
-from engine.scoring.trained import load_weights
+from engine.scoring.trained import load_weights, require_classes
 
 
 @dataclass(frozen=True)
@@ -113,13 +113,7 @@ def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Da
     """
     recipe = load_recipe(candidate.run.recipe, overrides)
     dataset = engine.data.open_split(recipe.data, recipe.data.val)
-    names = candidate.manifest.class_names
-    if list(dataset.class_names) != names:
-        raise RunFolderError(
-            f"{candidate.path} was trained on {len(names)} classes ({', '.join(names)}), but the data has "
-            f"{len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
-            "Score it with the classes of its run."
-        )
+    require_classes(dataset, candidate.manifest.class_names, candidate.path)
     if dataset.fingerprint() != candidate.manifest.data.val_fingerprint:
         raise RunFolderError(
             f"The images of split {recipe.data.val!r} are not those that {candidate.run.path} was scored on. "

@@ -85,9 +85,14 @@ class Protocol:
         scales = tuple(section.scales)
         return cls(section.protocol, scales, section.flip, section.average, section.window, section.stride)
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether all of an image is seen and scored."""
+        return self.name != "centercrop"
+
     def region(self, h: int, w: int) -> Box:
         """What is scored of an image: all of it but under `centercrop`."""
-        if self.name != "centercrop":
+        if self.is_whole:
             return Box(0, 0, h, w)
         side = min(h, w)
         return Box((h - side) // 2, (w - side) // 2, side, side)
@@ -120,7 +125,7 @@ class Protocol:
             "flip": self.flip,
             "average": self.average,
             "resolution": "original",
-            "whole_image": self.name != "centercrop",
+            "whole_image": self.is_whole,
         }
 
     def _view(self, box: Box, scale: float, mirrored: bool) -> View:

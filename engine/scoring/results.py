@@ -7,8 +7,7 @@ import heapq
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -44,10 +43,6 @@ class Result:
     log_loss: float
     card: dict[str, object]
     worst: list[tuple[float, str]]
-
-    def to_dict(self) -> dict[str, object]:
-        """As JSON can hold it: NaN becomes None."""
-        return {key: _without_nan(value) for key, value in asdict(self).items()}
 
 
 def score_under(
@@ -119,15 +114,7 @@ def _result(
         boundary_mIoU=float(np.nanmean(bands)) if not np.isnan(bands).all() else math.nan,
         boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=True)),
         calibration=Calibration.of(tally.reliability.cpu().numpy()),
-        log_loss=tally.mean_log_loss(),
+        log_loss=tally.mean_log_loss() if scores.num_pixels else math.nan,
         card=protocol.card() | facts,
         worst=worst,
     )
-
-
-def _without_nan(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and math.isnan(value) else value

@@ -68,9 +68,10 @@ def recorder(
     Args:
         path: replaced if it is there.
         ids: of all images, which fixes the rows.
-        predictors: the names that `evaluate` counts by.
+        predictors: the names that `evaluate` counts by; no paths, which would be groups within groups.
         skipped: asked at the end for the ids of which nothing came.
     """
+    assert not any("/" in name for name in predictors), "HDF5 would take such a name apart"
     rows, C = {id: row for row, id in enumerate(ids)}, len(class_names)
     kinds = {
         "confusion": ((C, C), "int64"),

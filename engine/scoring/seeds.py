@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from engine.scoring.statistics import CONFIDENCE, Confusions, drawn_iou
+from engine.scoring.statistics import CONFIDENCE, Overlaps, drawn_iou, mean_of_present
 
 Floats = NDArray[np.float64]
 
@@ -29,11 +29,11 @@ class SeedScores:
     num_images: int
 
     @classmethod
-    def of(cls, runs: Mapping[int, Confusions], drawn: Floats) -> "SeedScores":
-        """From the counts of each image by seed, (N, C, C), and how often each draw holds it, (S, N)."""
+    def of(cls, runs: Mapping[int, Overlaps], drawn: Floats) -> "SeedScores":
+        """From the overlaps of each image by seed, (N, 2, C), and how often each draw holds it, (S, N)."""
         once = np.ones((1, drawn.shape[1]))
-        scores = [_with_mean(drawn_iou(confusion, once)) for confusion in runs.values()]
-        of_draws = [_with_mean(drawn_iou(confusion, drawn)) for confusion in runs.values()]
+        scores = [_with_mean(drawn_iou(found, once)) for found in runs.values()]
+        of_draws = [_with_mean(drawn_iou(found, drawn)) for found in runs.values()]
         return cls(tuple(runs), np.concatenate(scores), np.stack(of_draws), drawn.shape[1])
 
 
@@ -112,4 +112,4 @@ def _variance(drawn: Floats) -> Floats:
 
 def _with_mean(iou: Floats) -> Floats:
     """(S, 1 + C): mIoU over classes present, then the IoU of each, from (S, C)."""
-    return np.column_stack([np.nanmean(iou, axis=1), iou])
+    return np.column_stack([mean_of_present(iou), iou])

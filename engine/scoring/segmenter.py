@@ -40,9 +40,17 @@ class Segmenter:
     Args:
         trained: the models, on one device, and how they are combined.
         protocol: how an image meets them.
+
+    Raises:
+        UseError: a protocol that leaves a part of the image out.
     """
 
     def __init__(self, trained: Trained, protocol: Protocol):
+        if not protocol.is_whole:
+            raise UseError(
+                f"eval.protocol={protocol.name} leaves a part of each image out, so {trained.name} has no "
+                "label for it. Give eval.protocol=native as a recipe value beside it."
+            )
         self.trained, self.protocol = trained, protocol
         self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
         self._device = next(next(iter(trained.members.values())).parameters()).device
@@ -57,7 +65,7 @@ class Segmenter:
 
         Raises:
             UnreadableSample: the file is no picture, or a damaged one.
-            UseError: pixels of another type or shape, or a protocol that leaves a part of the image out.
+            UseError: pixels of another type or shape.
         """
         pixels = pixels_of(image)  # (3, h, w)
         batch = pixels.unsqueeze(0).to(self._device)
@@ -66,15 +74,9 @@ class Segmenter:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 on the models' device -> (B, C, h, w) float32 there."""
-        found = self.trained.combination(
+        return self.trained.combination(
             [self._predictor(model, images) for model in self.trained.members.values()]
         )
-        if found.shape[-2:] != images.shape[-2:]:
-            raise UseError(
-                f"eval.protocol={self.protocol.name} leaves a part of each image out. "
-                "Type eval.protocol=native."
-            )
-        return found
 
 
 def open_segmenter(
@@ -92,6 +94,7 @@ def open_segmenter(
 
     Raises:
         RunFolderError, RecipeError: see `open_trained`.
+        UseError: see `Segmenter`.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(Path(path), chosen, step, overrides)

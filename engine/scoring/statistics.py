@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 NUM_DRAWS = 2000
 CONFIDENCE = 0.95
 
-Confusions = NDArray[np.int64]  # (N, C, C), rows labels, columns predictions
+Overlaps = NDArray[np.int64]  # (N, 2, C), intersection and union: `overlaps` of confusion matrices
 
 
 class Interval(NamedTuple):
@@ -29,31 +29,40 @@ def draws(num_images: int, num_draws: int = NUM_DRAWS, seed: int = 0) -> NDArray
     return np.random.default_rng(seed).multinomial(num_images, shares, num_draws).astype(np.float64)
 
 
-def drawn_iou(confusion: Confusions, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+def drawn_iou(found: Overlaps, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S, C): IoU of each class on each draw, NaN where neither label nor prediction holds it."""
-    intersection = np.diagonal(confusion, axis1=1, axis2=2)  # (N, C)
-    union = confusion.sum(axis=1) + confusion.sum(axis=2) - intersection
-    numerator, denominator = drawn @ intersection, drawn @ union  # (S, C)
+    numerator, denominator = drawn @ found[:, 0], drawn @ found[:, 1]  # (S, C)
     iou: NDArray[np.float64] = np.divide(
         numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0
     )
     return iou
 
 
-def mean_iou_interval(confusion: Confusions, drawn: NDArray[np.float64]) -> Interval:
+def mean_of_present(iou: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(S,) mean over the classes that are there, NaN where there are none, from (S, C)."""
+    is_present = ~np.isnan(iou)
+    num_present = is_present.sum(axis=1)
+    total = iou.sum(axis=1, where=is_present)
+    mean: NDArray[np.float64] = np.divide(
+        total, num_present, out=np.full(len(iou), np.nan), where=num_present > 0
+    )
+    return mean
+
+
+def mean_iou_interval(found: Overlaps, drawn: NDArray[np.float64]) -> Interval:
     """Of the mIoU over classes present."""
-    return interval(np.nanmean(drawn_iou(confusion, drawn), axis=1))
+    return interval(mean_of_present(drawn_iou(found, drawn)))
 
 
-def class_iou_intervals(confusion: Confusions, drawn: NDArray[np.float64]) -> list[Interval]:
+def class_iou_intervals(found: Overlaps, drawn: NDArray[np.float64]) -> list[Interval]:
     """Of the IoU of each class; NaN where it is present on no draw."""
-    return [interval(values) for values in drawn_iou(confusion, drawn).T]
+    return [interval(values) for values in drawn_iou(found, drawn).T]
 
 
-def gain_interval(before: Confusions, after: Confusions, drawn: NDArray[np.float64]) -> Interval:
+def gain_interval(before: Overlaps, after: Overlaps, drawn: NDArray[np.float64]) -> Interval:
     """Of mIoU after minus before, both on the same draws of the same images."""
-    gains = np.nanmean(drawn_iou(after, drawn), axis=1) - np.nanmean(drawn_iou(before, drawn), axis=1)
-    return interval(gains)
+    of_both = (mean_of_present(drawn_iou(found, drawn)) for found in (after, before))
+    return interval(np.subtract(*of_both))
 
 
 def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:

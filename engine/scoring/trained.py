@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from engine.data.sample import Palette
+from engine.data.sample import Dataset, Palette
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
     DataIdentity,
@@ -21,6 +21,7 @@ from engine.run_folder import (
     Member,
     RunFolder,
     RunFolderError,
+    require_trained_alike,
     sha256_of,
 )
 from engine.scoring.combining import Combination
@@ -59,13 +60,10 @@ def open_trained(
             override would change what was trained.
         RecipeError: an override that the recipe refuses.
     """
-    refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
-    if refused:
-        raise RunFolderError(
-            f"{refused[0]}: what a finished run is made of cannot be changed. Overrides may say where the "
-            "data lies (data.root=...) and how it is seen (eval.flip=true, eval.scales=[0.5, 1.0])."
-        )
-    if (path / "combination.json").is_file():
+    require_trained_alike(overrides)
+    if EnsembleFolder(path).manifest.is_file():
+        if step is not None:
+            raise RunFolderError(f"{path} is an ensemble, of which no step can be asked for.")
         return _open_ensemble(EnsembleFolder(path), device, overrides)
     run, manifest, member = find_checkpoint(path, step)
     recipe = load_recipe(run.recipe, overrides)
@@ -86,12 +84,16 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     """Of a file in top/, or of a run folder: that of a step, else the best; manifests list the best first.
 
     Raises:
-        RunFolderError: no run, or it has kept no such checkpoint.
+        RunFolderError: no run, or it has kept no such checkpoint; or a file and a step were both named.
     """
+    if EnsembleFolder(path).manifest.is_file():
+        raise RunFolderError(f"{path} is an ensemble. Name a run, or a file of its top/.")
     file = path if path.is_file() else None
     run = RunFolder(path.parent.parent if file else path)
     manifest = run.read_manifest()
     kept = manifest.members
+    if file is not None and step is not None:
+        raise RunFolderError(f"{file} is one checkpoint already: leave the step {step} out, or name the run.")
     if file is not None:
         found = [member for member in kept if (run.path / member.file).resolve() == file.resolve()]
         if not found:
@@ -102,6 +104,16 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
         steps = ", ".join(str(member.step) for member in kept) or "none yet"
         raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {steps}.")
     return run, manifest, found[0]
+
+
+def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) -> None:
+    """Raises RunFolderError where the data has other classes than what lies at `path` was trained on."""
+    if list(dataset.class_names) != list(class_names):
+        raise RunFolderError(
+            f"{path} was trained on {len(class_names)} classes ({', '.join(class_names)}), but the data has "
+            f"{len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
+            "Score it with the classes of its run."
+        )
 
 
 def load_weights(

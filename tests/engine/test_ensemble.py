@@ -144,7 +144,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "eval.flipp=true"], "did you mean flip"),
         (["{runs}/other", "data.synthetic.seed=9"], "not those"),
         (["eval.flip=true"], "No folder was named"),
-        (["{runs}/other", "model.variant=b1"], "cannot be changed here"),
+        (["{runs}/other", "model.variant=b1"], "cannot be changed"),
         (["{runs}/other", "--method", "gredy"], "Did you mean greedy?"),
         (["{runs}/other", "--method", "mean,"], "--method : there is none"),
         (["{runs}/other", "--top", "1", "--method", "all"], "nothing to combine"),
@@ -154,6 +154,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
         (["{runs}/other", "--save", "{runs}/other"], "is there already and holds something"),
+        (["{runs}/other", "--save", "{runs}/other/more/recipe.yaml/saved"], "recipe.yaml is a file"),
     ],
 )
 def test_wrong_input_is_exit_2(

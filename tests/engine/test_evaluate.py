@@ -10,6 +10,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import engine.data
+from engine.command import paths_and_overrides
 from engine.evaluate import OUTPUTS, main
 from engine.recipe import load_recipe
 from engine.run_folder import (
@@ -157,12 +158,14 @@ def test_another_split_is_named_as_such(trained: Path, capsys) -> None:
         (["{t}/nowhere"], "no run folder"),
         (["{t}/run", "{t}/both"], "2 were named"),
         (["eval.flip=true"], "0 were named"),
-        (["{t}/run", "model.variant=b1"], "cannot be changed here"),
+        (["{t}/run", "model.variant=b1"], "cannot be changed"),
         (["{t}/run", "eval.stride=600"], "eval.stride"),
         (["{t}/run", "--worst", "3"], "--out <folder>"),
         (["{t}/run", "--worst", "-1", "--out", "x"], "--worst -1"),
         (["{t}/run", "--protocol", "window"], "invalid choice"),
         (["{t}/run", "--out", "{t}/taken"], "is there already"),
+        (["{t}/run", "--out", "{t}/run/recipe.yaml"], "recipe.yaml is a file"),
+        (["{t}/run", "--out", "{t}/run/recipe.yaml/out"], "recipe.yaml is a file"),
         (["{t}/run", "--split", "test"], "test"),
     ],
 )
@@ -173,6 +176,13 @@ def test_wrong_input_is_exit_2(trained: Path, arguments: list[str], said: str, c
     told = capsys.readouterr().err
     assert said in told and "Traceback" not in told
     assert (trained / "taken/scores.h5").read_text() == "theirs"
+
+
+def test_a_path_may_have_an_equals_sign_in_it(tmp_path: Path) -> None:
+    folder = str(tmp_path / "lr=0.1")
+    assert paths_and_overrides([folder, "eval.flip=true"]) == ([], [folder, "eval.flip=true"])
+    Path(folder).mkdir()
+    assert paths_and_overrides([folder, "eval.flip=true"]) == ([folder], ["eval.flip=true"])
 
 
 def test_an_interrupted_evaluation_leaves_no_half_file(trained: Path, tmp_path: Path, monkeypatch) -> None:

@@ -169,6 +169,7 @@ def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.Ca
         (["{trained}/paper", "--out", "{trained}/paper/manifest.json"], "nothing is overwritten"),
         (["{trained}/paper", "--out", "{trained}/paper/manifest.json/out"], "is a file, not a folder"),
         (["{trained}/paper", "eval.flip=perhaps"], "expected true or false"),
+        (["{trained}/paper", "eval.protocol=centercrop"], "leaves a part of each image out"),
     ],
 )
 def test_wrong_input_of_the_other_exports_is_exit_2(

@@ -93,6 +93,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
         (["{run}", "eval.flip=true"], "No image was named"),
         (["{run}", "{photos}", "model.variant=b1"], "cannot be changed"),
         (["{run}", "{photos}", "eval.flipp=true"], "did you mean flip"),
+        (["{run}", "{photos}", "eval.protocol=centercrop"], "leaves a part of each image out"),
         (["{run}", "{photos}", "--save", "mask"], "'mask' is none of labels"),
         (["{run}", "{photos}", "--step", "9"], "Steps kept: 1"),
         (["{photos}", "{photos}"], "no run folder"),

@@ -1,6 +1,7 @@
 """The run folder: never overwritten, never half written, and clear about what it does not hold."""
 
 import hashlib
+import json
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -156,3 +157,13 @@ def test_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
     content = bytes(range(256)) * 4096
     (tmp_path / "file").write_bytes(content)
     assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
+
+
+def test_what_json_does_not_have_is_null(tmp_path: Path) -> None:
+    content = {"IoU": [0.5, float("nan")], "gain": (float("inf"), 1), "name": "nan"}
+    write_json(tmp_path / "a.json", content)
+    assert json.loads((tmp_path / "a.json").read_text()) == {
+        "IoU": [0.5, None],
+        "gain": [None, 1],
+        "name": "nan",
+    }

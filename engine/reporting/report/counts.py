@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.boundary import boundary_iou
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.confusion import intersection_over_union, overlaps
 from engine.scoring.scores_file import ImageScores
-from engine.scoring.statistics import Interval, drawn_iou, interval
+from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_present
 
 
 @dataclass(frozen=True)
@@ -36,14 +36,14 @@ class Counts:
     def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Counts":
         """From what scores.h5 holds of one of its predictors, and `draws` of its images."""
         matrices = scores.confusion[predictor]  # (N, C, C)
-        ious = drawn_iou(matrices, drawn)  # (S, C)
+        ious = drawn_iou(overlaps(matrices), drawn)  # (S, C)
         boundary, reliability = scores.boundary.get(predictor), scores.reliability.get(predictor)
         confusion = matrices.sum(axis=0)
         return cls(
             ids=scores.ids,
             confusion=confusion,
             IoU=intersection_over_union(confusion),
-            mIoU_interval=interval(np.nanmean(ious, axis=1)),
+            mIoU_interval=interval(mean_of_present(ious)),
             IoU_intervals=[interval(of_class) for of_class in ious.T],
             image_mIoU=image_mean_iou(matrices),
             boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.run_folder import Manifest
+from engine.scoring.confusion import overlaps
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 
@@ -114,11 +115,13 @@ def with_intervals(
     judged = []
     best = best_member(results)
     for result in results:
-        known = confusion.get(result.key)
-        if known is not None:
+        if result.key in confusion:
+            known = overlaps(confusion[result.key])
             result = replace(result, interval=mean_iou_interval(known, drawn))
             if result.is_ensemble and not result.gain_interval and best and best.key in confusion:
-                result = replace(result, gain_interval=gain_interval(confusion[best.key], known, drawn))
+                result = replace(
+                    result, gain_interval=gain_interval(overlaps(confusion[best.key]), known, drawn)
+                )
         judged.append(result)
     return judged
 

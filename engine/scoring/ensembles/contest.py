@@ -15,8 +15,7 @@ from engine.scoring.confusion import Scores, mean_iou
 from engine.scoring.ensembles.field import Counted, Field
 from engine.scoring.ensembles.halves import BEST_MEMBER, count_across_halves
 from engine.scoring.ensembles.methods import CHOOSING, Choice, Evidence, Soup, choose
-from engine.scoring.ensembles.survey import Confusions
-from engine.scoring.statistics import draws, gain_interval
+from engine.scoring.statistics import Overlaps, draws, gain_interval
 
 
 class Figure(NamedTuple):
@@ -135,11 +134,11 @@ def _figures(
     counted: Mapping[Combination | Soup, Counted], choices: Mapping[str, Choice], best: Counted
 ) -> dict[str, Figure]:
     return {
-        method: _figure(best.confusion, counted[choice.what].confusion) for method, choice in choices.items()
+        method: _figure(best.overlaps, counted[choice.what].overlaps) for method, choice in choices.items()
     }
 
 
-def _figure(before: Confusions, after: Confusions) -> Figure:
-    mIoU, of_best = (mean_iou(confusion.sum(axis=0)) for confusion in (after, before))
+def _figure(before: Overlaps, after: Overlaps) -> Figure:
+    mIoU, of_best = (mean_iou(found.sum(axis=0)) for found in (after, before))
     interval = gain_interval(before, after, draws(len(after)))
     return Figure(mIoU, mIoU - of_best, interval.low, interval.high)

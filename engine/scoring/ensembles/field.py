@@ -11,22 +11,23 @@ from functools import cache, partial
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
 from engine.data.skipping import skipped_ids
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import Scores
+from engine.scoring.confusion import Scores, overlaps
 from engine.scoring.counting import Counts
 from engine.scoring.ensembles.halves import OnRow, Wanted
 from engine.scoring.ensembles.kitchen import Kitchen
 from engine.scoring.ensembles.methods import SAMPLED, SOUPS, Choice, Evidence, Soup, alone
 from engine.scoring.ensembles.pixel_samples import pixels_an_image
 from engine.scoring.ensembles.speed import seconds_of
-from engine.scoring.ensembles.survey import Confusions, Survey, count_by_image, survey
+from engine.scoring.ensembles.survey import Survey, count_by_image, survey
 from engine.scoring.evaluation import evaluate
 from engine.scoring.predictor import Predictor
+from engine.scoring.statistics import Overlaps
 
 TIMED_IMAGES = 2
 Show = Callable[[str], Callable[[int, int], None]]  # of a task's name, a callback (done, total)
@@ -34,10 +35,10 @@ Show = Callable[[str], Callable[[int, int], None]]  # of a task's name, a callba
 
 @dataclass(frozen=True)
 class Counted:
-    """Scores of a split, and (N, C, C) of its images."""
+    """Scores of a split, and (N, 2, C) of its images."""
 
     scores: Scores
-    confusion: Confusions
+    overlaps: Overlaps
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ class Field:
     def unseen(self) -> Evidence:
         """Nothing but the members' names: enough for what is not chosen."""
 
-        def no_soup(soup: Soup) -> Confusions:
+        def no_soup(soup: Soup) -> Overlaps:
             raise AssertionError("a soup is judged by what was seen of it")
 
         return Evidence(self.names, [], [], None, (), no_soup)
@@ -74,12 +75,12 @@ class Field:
         seen = self._survey(list(self.models.values()), dataset, num_pixels, task)
 
         @cache
-        def confusion_of_soup(soup: Soup) -> Confusions:
+        def overlaps_of_soup(soup: Soup) -> Overlaps:
             task = f"soup of {', '.join(self.names[member] for member in soup)}"
-            return self._survey([self.kitchen.cook(soup)], dataset, 0, task).confusion[0]
+            return self._survey([self.kitchen.cook(soup)], dataset, 0, task).overlaps[0]
 
         ingredients = self.kitchen.ingredients() if any(method in SOUPS for method in methods) else ()
-        return Evidence(self.names, seen.ids, seen.confusion, seen.samples, ingredients, confusion_of_soup)
+        return Evidence(self.names, seen.ids, seen.overlaps, seen.samples, ingredients, overlaps_of_soup)
 
     def count(
         self, dataset: Dataset, choices: Sequence[Choice], task: str
@@ -94,13 +95,13 @@ class Field:
             for number, choice in enumerate(choices)
             if not choice.soup and choice.member is None
         }
-        rows: dict[str, list[Tensor]] = {}
+        rows: dict[str, list[Overlaps]] = {}
         progress = _Progress(len(dataset), self.show(task))
 
         def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             progress.more(len(ids))
             for name, of_batch in counts.items():
-                rows.setdefault(name, []).append(of_batch.confusion.cpu())
+                rows.setdefault(name, []).append(overlaps(of_batch.confusion.cpu().numpy()))
 
         tallies = evaluate(
             self.models | {name: self.kitchen.cook(soup) for soup, name in soups.items()},
@@ -114,7 +115,7 @@ class Field:
         )
         progress.end()
         return {
-            what: Counted(tallies[name].scores(dataset.class_names), torch.cat(rows[name]).numpy())
+            what: Counted(tallies[name].scores(dataset.class_names), np.concatenate(rows[name]))
             for what, name in (members | soups | mixed).items()
         }
 
@@ -125,7 +126,7 @@ class Field:
         row_of = {id: row for row, id in enumerate(ids)}
         progress = _Progress(len(ids), self.show(task))
 
-        def on_image(id: str, counts: Mapping[Combination, Confusions]) -> None:
+        def on_image(id: str, counts: Mapping[Combination, Overlaps]) -> None:
             on_row(row_of[id], counts)
             progress.more(1)
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.scoring.combining import LEAST, Combination
-from engine.scoring.confusion import confusion_matrices, mean_iou
+from engine.scoring.confusion import confusion_matrices, mean_iou, overlaps
 from engine.scoring.ensembles.pixel_samples import PixelSamples
 
 MAX_STEPS = 100
@@ -111,4 +111,4 @@ def _sampled_iou(probabilities: Tensor, labels: Tensor) -> float:
     num_classes = probabilities.shape[1]
     predictions = probabilities.argmax(dim=1)
     [matrix] = confusion_matrices(predictions[None, None], labels[None, None], num_classes, ignore_index=-1)
-    return mean_iou(matrix.numpy())
+    return mean_iou(overlaps(matrix.numpy()))

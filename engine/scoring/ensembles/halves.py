@@ -13,11 +13,11 @@ from numpy.typing import NDArray
 
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.methods import Choice, Evidence, alone, choose
-from engine.scoring.ensembles.survey import Confusions
+from engine.scoring.statistics import Overlaps
 
 BEST_MEMBER = "best member"
 Wanted = Callable[[int], list[Combination]]  # of the row of an image
-OnRow = Callable[[int, Mapping[Combination, Confusions]], None]  # its row, its (C, C) counts
+OnRow = Callable[[int, Mapping[Combination, Overlaps]], None]  # its row, its (2, C) counts
 Half = tuple[NDArray[np.bool_], dict[str, Choice]]  # the images that chose, what they chose
 
 
@@ -27,8 +27,8 @@ def count_across_halves(
     repeats: int,
     count: Callable[[Wanted, OnRow], None],
     progress: Callable[[int, int], None],
-) -> dict[str, Confusions]:
-    """(N, C, C) of each method and of BEST_MEMBER, which is a choice as well, summed over the repeats.
+) -> dict[str, Overlaps]:
+    """(N, 2, C) of each method and of BEST_MEMBER, which is a choice as well, summed over the repeats.
 
     Args:
         seen: of all N images.
@@ -39,7 +39,7 @@ def count_across_halves(
     for repeat in range(repeats):
         halves += _choose_by_halves(methods, seen, repeat)
         progress(repeat + 1, repeats)
-    totals = {name: np.zeros_like(seen.confusion[0]) for name in (*methods, BEST_MEMBER)}
+    totals = {name: np.zeros_like(seen.overlaps[0]) for name in (*methods, BEST_MEMBER)}
 
     def choices_for(row: int) -> list[tuple[str, Choice]]:
         """Those of the halves that the image is not in."""
@@ -48,7 +48,7 @@ def count_across_halves(
     def wanted(row: int) -> list[Combination]:
         return [c.combination for _, c in choices_for(row) if not c.soup and c.member is None]
 
-    def on_row(row: int, counted: Mapping[Combination, Confusions]) -> None:
+    def on_row(row: int, counted: Mapping[Combination, Overlaps]) -> None:
         for name, choice in choices_for(row):
             totals[name][row] += _counts_of(seen, choice, row, counted)
 
@@ -56,14 +56,12 @@ def count_across_halves(
     return totals
 
 
-def _counts_of(
-    seen: Evidence, choice: Choice, row: int, counted: Mapping[Combination, Confusions]
-) -> Confusions:
-    """(C, C) of one image: of a soup, of a member alone, or what was counted for it."""
+def _counts_of(seen: Evidence, choice: Choice, row: int, counted: Mapping[Combination, Overlaps]) -> Overlaps:
+    """(2, C) of one image: of a soup, of a member alone, or what was counted for it."""
     if not choice.soup and choice.member is None:
         return counted[choice.combination]
-    of_all = seen.confusion_of_soup(choice.soup) if choice.soup else seen.confusion[choice.member or 0]
-    of_one: Confusions = of_all[row]
+    of_all = seen.overlaps_of_soup(choice.soup) if choice.soup else seen.overlaps[choice.member or 0]
+    of_one: Overlaps = of_all[row]
     return of_one
 
 

@@ -14,7 +14,7 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import mean_iou
 from engine.scoring.ensembles.fitting import fit_temperatures, fit_weights, greedy_order
 from engine.scoring.ensembles.pixel_samples import PixelSamples
-from engine.scoring.ensembles.survey import Confusions
+from engine.scoring.statistics import Overlaps
 
 Soup = tuple[int, ...]  # the members whose weights are averaged, by number
 
@@ -25,26 +25,26 @@ class Evidence:
 
     names: of the M members.
     ids: of the N images.
-    confusion: (N, C, C) of each member.
+    overlaps: (N, 2, C) of each member.
     samples: pixels of the same images, where a method needs them.
-    ingredients: members that may be averaged; confusion_of_soup: (N, C, C) of such an average.
+    ingredients: members that may be averaged; overlaps_of_soup: (N, 2, C) of such an average.
     """
 
     names: Sequence[str]
     ids: Sequence[str]
-    confusion: Sequence[Confusions]
+    overlaps: Sequence[Overlaps]
     samples: PixelSamples | None
     ingredients: Soup
-    confusion_of_soup: Callable[[Soup], Confusions]
+    overlaps_of_soup: Callable[[Soup], Overlaps]
 
     def of(self, rows: NDArray[np.bool_]) -> "Evidence":
         """Of the images that `rows` (N,) marks, and no others."""
         return replace(
             self,
             ids=[id for id, is_kept in zip(self.ids, rows, strict=True) if is_kept],
-            confusion=[of_member[rows] for of_member in self.confusion],
+            overlaps=[of_member[rows] for of_member in self.overlaps],
             samples=self.samples.of(rows) if self.samples else None,
-            confusion_of_soup=lambda soup: self.confusion_of_soup(soup)[rows],
+            overlaps_of_soup=lambda soup: self.overlaps_of_soup(soup)[rows],
         )
 
     @property
@@ -53,10 +53,10 @@ class Evidence:
         return self.samples
 
     def mIoU(self, member: int) -> float:
-        return _of(self.confusion[member])
+        return _of(self.overlaps[member])
 
     def mIoU_of_soup(self, soup: Soup) -> float:
-        return _of(self.confusion_of_soup(soup))
+        return _of(self.overlaps_of_soup(soup))
 
     @property
     def best_member(self) -> int:
@@ -181,8 +181,8 @@ def _accepted(seen: Evidence, soup: Soup) -> Choice:
     return Choice(alone(best, len(seen.names)), note=note, accepted=False)
 
 
-def _of(confusion: Confusions) -> float:
-    return mean_iou(confusion.sum(axis=0))
+def _of(found: Overlaps) -> float:
+    return mean_iou(found.sum(axis=0))
 
 
 METHODS: dict[str, Callable[[Evidence], Choice]] = {

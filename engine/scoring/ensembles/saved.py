@@ -18,6 +18,7 @@ from engine.run_folder import (
     EnsembleManifest,
     EnsembleMember,
     RunFolderError,
+    require_reachable,
     sha256_of,
     write_text,
 )
@@ -28,9 +29,19 @@ from engine.scoring.ensembling import Candidate, distinct_names
 
 
 def require_new(path: Path) -> None:
-    """Raises RunFolderError where something is there already."""
+    """Raises RunFolderError where something is there already, or nothing can be."""
+    require_reachable(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise RunFolderError(f"--save {path} is there already and holds something; name a new folder.")
+    if _part(path).exists():
+        raise RunFolderError(
+            f"{_part(path)} is left of a process that was stopped: remove it, or name another."
+        )
+
+
+def _part(path: Path) -> Path:
+    """Where an ensemble is written before it gets its name."""
+    return path.resolve().with_name(path.resolve().name + ".part")
 
 
 def save_ensemble(
@@ -55,7 +66,7 @@ def save_ensemble(
     """
     require_new(path)
     first = candidates[0].manifest
-    part = EnsembleFolder(path.with_name(path.name + ".part"))
+    part = EnsembleFolder(_part(path))
     part.members.mkdir(parents=True)
     try:
         members, combination = _write_members(part, choice, candidates, overrides, soup)

@@ -10,27 +10,26 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import confusion_matrices
+from engine.scoring.confusion import confusion_matrices, overlaps
 from engine.scoring.counting import id_type, most_likely
 from engine.scoring.ensembles.pixel_samples import PixelSamples, draw_places
 from engine.scoring.evaluation import ScoringBatch
 from engine.scoring.predictor import Predictor
+from engine.scoring.statistics import Overlaps
 from engine.scoring.upsampling import strips
 
-Confusions = NDArray[np.int64]  # (N, C, C)
 Progress = Callable[[int], None]  # called with the number of images just done
 
 
 @dataclass(frozen=True)
 class Survey:
-    """ids: of the N images that could be read; confusion: (N, C, C) of each model; samples: their pixels."""
+    """ids: of the N images that could be read; overlaps: (N, 2, C) of each model; samples: their pixels."""
 
     ids: list[str]
-    confusion: list[Confusions]
+    overlaps: list[Overlaps]
     samples: PixelSamples | None
 
 
@@ -45,7 +44,7 @@ def survey(
 ) -> Survey:
     """Counts of every image; with `pixels_an_image` above 0 also that many of its pixels."""
     ids: list[str] = []
-    counts: list[Tensor] = []
+    found: list[Overlaps] = []
     samples: list[PixelSamples] = []
     for batch in batches:
         of_models = [predictor.pieces(model, batch.images) for model in models]
@@ -69,11 +68,11 @@ def survey(
                     )
                 )
         of_batch = [confusion_matrices(of_one, labels, num_classes, ignore_index) for of_one in predicted]
-        counts.append(torch.stack(of_batch).cpu())  # (M, B, C, C)
+        found.append(overlaps(torch.stack(of_batch).cpu().numpy()))  # (M, B, 2, C)
         ids += batch.ids
         progress(len(batch.ids))
-    confusion = list(torch.cat(counts, dim=1).numpy())
-    return Survey(ids, confusion, PixelSamples.join(samples) if pixels_an_image else None)
+    by_model = list(np.concatenate(found, axis=1))
+    return Survey(ids, by_model, PixelSamples.join(samples) if pixels_an_image else None)
 
 
 @torch.no_grad()
@@ -83,13 +82,13 @@ def count_by_image(
     predictor: Predictor,
     ignore_index: int,
     wanted: Callable[[str], Iterable[Combination]],
-    on_image: Callable[[str, Mapping[Combination, Confusions]], None],
+    on_image: Callable[[str, Mapping[Combination, Overlaps]], None],
 ) -> None:
     """Counts each image by combinations of its own.
 
     Args:
         wanted: of an id, the combinations of all models.
-        on_image: called with an id and, by combination, its (C, C) counts.
+        on_image: called with an id and, by combination, its (2, C) overlaps.
     """
     for batch in batches:
         of_models = [predictor.pieces(model, batch.images) for model in models]
@@ -102,10 +101,10 @@ def count_by_image(
                 outputs = [pieces.probabilities(here, rows) for pieces in of_models]
                 for combination, classes in predicted.items():
                     classes[:, rows] = most_likely(combination(outputs))[0]
-            counted = {
-                combination: confusion_matrices(classes, labels[here], C, ignore_index)[0].cpu().numpy()
-                for combination, classes in predicted.items()
-            }
+            counted = {}
+            for combination, classes in predicted.items():
+                [confusion] = confusion_matrices(classes, labels[here], C, ignore_index)
+                counted[combination] = overlaps(confusion.cpu().numpy())
             on_image(id, counted)
 
 

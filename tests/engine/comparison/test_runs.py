@@ -5,6 +5,7 @@ import pytest
 from engine.comparison.grid import CompareError
 from engine.comparison.runs import Cost, Method, ScoredRun, group_by_recipe, require_comparable
 from engine.run_folder import DataIdentity, RunFolder
+from engine.scoring.confusion import overlaps
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 
 
@@ -27,7 +28,7 @@ def test_cost_by_hand() -> None:
 
 def test_the_best_checkpoint_is_what_counts(make_run: MakeRun) -> None:
     run = ScoredRun.of(make_run("a-s3", right=0.7, seed=3))
-    assert (run.confusion == counts(0.7, 3)).all()
+    assert (run.overlaps == overlaps(counts(0.7, 3))).all()
     assert run.curve == [(5, 0.25), (10, 0.5)]
     assert run.cost == Cost(0.375, 4 / 0.375, 1000.0, 5 * 0.5 + 5 * 0.25, None)
 

@@ -15,7 +15,7 @@ from engine.comparison.files import print_comparison, to_csv, to_markdown
 from engine.comparison.page import to_html
 from engine.comparison.runs import Method, ScoredRun
 from engine.comparison.table import Comparison, compare
-from engine.reporting.journal import without_nan
+from engine.run_folder import without_nan
 from engine.scoring.confusion import intersection_over_union
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 

@@ -14,7 +14,7 @@ def test_a_segformer_at_every_size(
 ) -> None:
     monkeypatch.setattr("engine.exporting.torch_program.trace", lambda graph: traced_segformer)
     out = tmp_path / "deep/model.pt2"
-    assert export_program(small_segformer, out) <= 1e-5
+    assert export_program(small_segformer, out) <= 1e-5  # float32 sums in another order; 2.1e-6 was seen
     assert [path.name for path in out.parent.iterdir()] == ["model.pt2"]
     files = {"metadata.json": ""}
     run = torch.export.load(out, extra_files=files).module()

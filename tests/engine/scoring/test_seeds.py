@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from engine.scoring.confusion import overlaps
 from engine.scoring.seeds import Difference, SeedScores, difference
 from engine.scoring.statistics import draws, gain_interval
 
@@ -23,7 +24,7 @@ def counts(right: np.ndarray) -> np.ndarray:
 
 
 def method(runs: list[np.ndarray], seeds: range | None = None, drawn: np.ndarray = DRAWN) -> SeedScores:
-    return SeedScores.of(dict(zip(seeds or range(len(runs)), runs, strict=True)), drawn)
+    return SeedScores.of(dict(zip(seeds or range(len(runs)), map(overlaps, runs), strict=True)), drawn)
 
 
 def trial(
@@ -117,7 +118,7 @@ def test_equal_images_leave_student_t() -> None:
 def test_seeds_are_paired_whatever_their_order() -> None:
     rng = np.random.default_rng(0)
     runs = [counts(rng.integers(500, 900, (NUM_IMAGES, 2))) for _ in range(3)]
-    ours, first = method(runs), SeedScores.of({2: runs[2], 0: runs[0], 1: runs[1]}, DRAWN)
+    ours, first = method(runs), SeedScores.of({seed: overlaps(runs[seed]) for seed in (2, 0, 1)}, DRAWN)
     found = difference(ours, first)
     assert found.is_paired
     assert (found.low == 0).all() and (found.high == 0).all()
@@ -129,7 +130,7 @@ def test_one_seed_counts_images_only_as_the_paired_bootstrap_does() -> None:
     drawn = draws(400, 4000)
     found = difference(method([after], drawn=drawn), method([before], drawn=drawn))
     assert not found.counts_seeds
-    percentiles = gain_interval(before, after, drawn)
+    percentiles = gain_interval(overlaps(before), overlaps(after), drawn)
     assert (found.low[0], found.high[0]) == pytest.approx(percentiles, abs=0.1 * (found.high - found.low)[0])
     pair = method([after, after], drawn=drawn)
     assert not difference(pair, method([before], drawn=drawn)).counts_seeds

@@ -13,7 +13,7 @@ import engine
 from engine.data.sample import UnreadableSample
 from engine.run_folder import RunFolderError
 from engine.scoring.segmenter import UseError, open_segmenter
-from engine.scoring.trained import open_trained
+from engine.scoring.trained import find_checkpoint, open_trained
 
 CPU = torch.device("cpu")
 
@@ -142,11 +142,20 @@ def test_files_that_are_no_pictures_are_named(voc_run, tmp_path: Path) -> None:
             segmenter.predict(tmp_path / name)
 
 
-def test_a_protocol_that_cuts_the_image_is_refused(voc_run, monkeypatch: pytest.MonkeyPatch) -> None:
-    segmenter = engine.load(voc_run(), "cpu")
-    monkeypatch.setattr(segmenter, "_predictor", lambda model, images: torch.full((1, 21, 8, 8), 1 / 21))
-    with pytest.raises(UseError, match="Type eval.protocol=native"):
-        segmenter.predict(np.zeros((8, 9, 3), np.uint8))
+def test_a_protocol_that_cuts_the_image_is_refused(voc_run) -> None:
+    run = voc_run()
+    with pytest.raises(UseError, match="leaves a part of each image out, .* Give eval.protocol=native"):
+        engine.load(run, "cpu", ["eval.protocol=centercrop"])
+    assert engine.load(run, "cpu", ["eval.protocol=slide"]).protocol.name == "slide"
+
+
+def test_a_step_of_what_has_none_is_refused(voc_run, voc_ensemble: Path) -> None:
+    with pytest.raises(RunFolderError, match="is one checkpoint already"):
+        open_segmenter(voc_run() / "top/step-0000001.safetensors", "cpu", step=2)
+    with pytest.raises(RunFolderError, match="is an ensemble, of which no step"):
+        open_segmenter(voc_ensemble, "cpu", step=1)
+    with pytest.raises(RunFolderError, match="is an ensemble. Name a run"):
+        find_checkpoint(voc_ensemble)
 
 
 def test_no_run_there(tmp_path: Path) -> None:

@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.confusion import intersection_over_union, overlaps
 from engine.scoring.statistics import class_iou_intervals, drawn_iou, draws, gain_interval, mean_iou_interval
 
 RNG = np.random.default_rng(3)
 CONFUSION = RNG.integers(0, 50, (40, 3, 3))
+OVERLAPS = overlaps(CONFUSION)
 
 
 def test_every_draw_has_as_many_images_as_there_are() -> None:
@@ -19,14 +20,14 @@ def test_every_draw_has_as_many_images_as_there_are() -> None:
 
 
 def test_drawing_each_image_once_gives_the_plain_scores() -> None:
-    [iou] = drawn_iou(CONFUSION, np.ones((1, len(CONFUSION))))
+    [iou] = drawn_iou(OVERLAPS, np.ones((1, len(CONFUSION))))
     assert iou == pytest.approx(intersection_over_union(CONFUSION.sum(axis=0)))
 
 
 def test_equal_images_leave_no_doubt() -> None:
     """Each image: class 0 has 8 of 10 right, class 1 6 of 8: IoU 8/12 and 6/10."""
     same = np.array([[[8, 2], [2, 6]]] * 30)
-    low, high = mean_iou_interval(same, draws(30, 50))
+    low, high = mean_iou_interval(overlaps(same), draws(30, 50))
     assert low == pytest.approx((8 / 12 + 6 / 10) / 2)
     assert high == pytest.approx(low)
 
@@ -34,15 +35,31 @@ def test_equal_images_leave_no_doubt() -> None:
 def test_an_absent_class_has_no_interval_and_does_not_count() -> None:
     counts = np.zeros((5, 2, 2), dtype=np.int64)
     counts[:, 0, 0] = 10
-    present, absent = class_iou_intervals(counts, draws(5, 20))
+    present, absent = class_iou_intervals(overlaps(counts), draws(5, 20))
     assert present == (1.0, 1.0)
     assert np.isnan(absent).all()
-    assert mean_iou_interval(counts, draws(5, 20)) == (1.0, 1.0)
+    assert mean_iou_interval(overlaps(counts), draws(5, 20)) == (1.0, 1.0)
 
 
 def test_a_gain_is_paired() -> None:
     """Nothing gained on any image: the interval of the difference is a point, that of the scores is not."""
     drawn = draws(len(CONFUSION))
-    assert gain_interval(CONFUSION, CONFUSION, drawn) == (0.0, 0.0)
-    low, high = mean_iou_interval(CONFUSION, drawn)
+    assert gain_interval(OVERLAPS, OVERLAPS, drawn) == (0.0, 0.0)
+    low, high = mean_iou_interval(OVERLAPS, drawn)
     assert high - low > 0.01
+
+
+def test_overlaps_are_intersection_and_union() -> None:
+    """Class 0: 5 right, 5 + 1 labelled, 5 + 2 predicted, so 8 in all; class 1: 3 right, 3 + 2 + 1 in all."""
+    assert overlaps(np.array([[[5, 1], [2, 3]]])).tolist() == [[[5, 3], [8, 6]]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_draw_of_void_images_alone_says_nothing() -> None:
+    """One image with IoU 3/4, one without labels: what is left of the draws says 3/4."""
+    counts = np.array([[[3, 1], [0, 0]], [[0, 0], [0, 0]]])
+    assert mean_iou_interval(overlaps(counts), draws(2, 50)) == (
+        3 / 8,
+        3 / 8,
+    )  # 3/4, and 0 of the other class
+    assert np.isnan(mean_iou_interval(overlaps(counts[1:]), draws(1, 50))).all()

@@ -12,6 +12,7 @@ from engine.data.sample import Dataset, Sample, Skipped, UnreadableSample
 from engine.data.synthetic import SyntheticScenes
 from engine.recipe import load_recipe
 from engine.scoring.combining import Combination
+from engine.scoring.confusion import overlaps
 from engine.scoring.ensembles.contest import Contest, hold
 from engine.scoring.ensembles.field import Field
 from engine.scoring.ensembles.kitchen import Kitchen
@@ -63,7 +64,7 @@ def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(arena) ->
     assert mean.honest is None
     assert mean.judged == mean.scores.mIoU == mean.flattering.mIoU
     assert mean.flattering.gain == pytest.approx(mean.scores.mIoU - contest.members[best].mIoU)
-    assert mean.flattering[2:] == gain_interval(by_hand[best], by_hand["it"], draws(5))
+    assert mean.flattering[2:] == gain_interval(overlaps(by_hand[best]), overlaps(by_hand["it"]), draws(5))
     fitted = contest.outcomes["class_weighted"]
     again = counted(field, val, fitted.choice.combination)["it"].sum(axis=0)
     assert fitted.scores.aAcc == pytest.approx(np.trace(again) / again.sum())

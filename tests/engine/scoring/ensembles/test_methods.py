@@ -8,8 +8,9 @@ from engine.scoring.ensembles.methods import METHODS, Choice, Evidence, alone, c
 
 
 def counts(right: int, wrong: int, images: int = 2) -> np.ndarray:
-    """(N, 2, 2) of two classes alike: more right pixels are more mIoU."""
-    return np.tile(np.array([[right, wrong], [wrong, right]]), (images, 1, 1))
+    """(N, 2, 2) overlaps of two classes alike: more right pixels are more mIoU."""
+    union = right + 2 * wrong
+    return np.tile(np.array([[right, right], [union, union]]), (images, 1, 1))
 
 
 def evidence(members: list[int], soups: dict[tuple[int, ...], int], ingredients=(0, 1, 2)) -> Evidence:
@@ -17,10 +18,10 @@ def evidence(members: list[int], soups: dict[tuple[int, ...], int], ingredients=
     return Evidence(
         names=[f"m{number}" for number in range(len(members))],
         ids=["a", "b"],
-        confusion=[counts(right, 10 - right) for right in members],
+        overlaps=[counts(right, 10 - right) for right in members],
         samples=None,
         ingredients=ingredients,
-        confusion_of_soup=lambda soup: counts(soups[soup], 10 - soups[soup]),
+        overlaps_of_soup=lambda soup: counts(soups[soup], 10 - soups[soup]),
     )
 
 
@@ -70,12 +71,12 @@ def test_without_two_of_one_architecture_there_is_no_soup() -> None:
 
 def test_evidence_of_some_images_holds_no_others() -> None:
     seen = evidence([5, 6], {(0, 1): 7}, ingredients=(0, 1))
-    seen.confusion[0][1] = [[10, 0], [0, 10]]  # member 0 is perfect on the second image
+    seen.overlaps[0][1] = [[10, 10], [10, 10]]  # member 0 is perfect on the second image
     assert seen.best_member == 0
     first = seen.of(np.array([True, False]))
     assert first.ids == ["a"]
     assert first.best_member == 1
-    assert first.confusion_of_soup((0, 1)).shape == (1, 2, 2)
+    assert first.overlaps_of_soup((0, 1)).shape == (1, 2, 2)
 
 
 def test_a_member_alone_and_a_subset_of_one_are_the_same() -> None:

@@ -1,5 +1,6 @@
 """Ensembles on disk and back."""
 
+import json
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -56,7 +57,7 @@ def test_it_comes_back_and_predicts_the_same(method: str, candidates, tmp_path: 
     image = open_split(trained.recipe.data, "val")[0].image[None]
     predictor = Predictor(Protocol(), nullcontext)
     before = choice.combination([predictor(load_member(c, CPU), image) for c in candidates])
-    torch.testing.assert_close(predict(trained, image), before, rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(predict(trained, image), before)
     names = ["a step 1", "a step 2", "b step 3"]
     assert list(trained.members) == [names[number] for number in choice.combination.used]
     assert trained.class_names == tuple(candidates[0].manifest.class_names)
@@ -132,3 +133,31 @@ def test_an_altered_member_is_refused(candidates, tmp_path: Path) -> None:
     path.write_bytes(content)
     with pytest.raises(RunFolderError, match="SHA-256"):
         open_trained(tmp_path / "saved", CPU)
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda content: content["combination"]["weights"].pop(), "its weights and a temperature"),
+        (lambda content: content["combination"]["temperatures"].pop(), "its weights and a temperature"),
+        (lambda content: content["members"][1].update(name="a step 1"), "a name of its own"),
+        (lambda content: content["combination"]["weights"][0].append(0.5), "one for each class"),
+    ],
+)
+def test_a_combination_that_does_not_fit_its_members_is_refused(
+    damage: Callable, said: str, candidates, tmp_path: Path
+) -> None:
+    save(tmp_path / "saved", CHOICES["mean"], candidates)
+    path = tmp_path / "saved/combination.json"
+    content = json.loads(path.read_text())
+    damage(content)
+    path.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=f"combination.json is damaged at its start: .*{said}"):
+        open_trained(tmp_path / "saved", CPU)
+
+
+def test_what_a_killed_process_left_is_named(candidates, tmp_path: Path) -> None:
+    (tmp_path / "saved.part").mkdir()
+    with pytest.raises(RunFolderError, match="saved.part is left of a process that was stopped"):
+        save(tmp_path / "saved", CHOICES["mean"], candidates)
+    assert (tmp_path / "saved.part").is_dir()

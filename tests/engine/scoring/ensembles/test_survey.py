@@ -11,7 +11,7 @@ import engine.scoring.upsampling as upsampling
 from engine.data.batches import scoring_batches
 from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import confusion_matrices
+from engine.scoring.confusion import confusion_matrices, overlaps
 from engine.scoring.ensembles.pixel_samples import draw_places
 from engine.scoring.ensembles.survey import count_by_image, survey
 from engine.scoring.predictor import Predictor, Protocol
@@ -52,9 +52,9 @@ def test_counts_and_pixels_are_those_of_whole_images() -> None:
         sample = SCENES[row]
         labels = sample.labels.long()
         outputs = [PREDICTOR(model, sample.image[None].float())[0] for model in members]
-        for output, counted in zip(outputs, found.confusion, strict=True):
+        for output, counted in zip(outputs, found.overlaps, strict=True):
             [expected] = confusion_matrices(output.argmax(dim=0)[None], labels[None], 6, VOID)
-            assert np.array_equal(counted[row], expected.numpy())
+            assert np.array_equal(counted[row], overlaps(expected.numpy()))
         here = found.samples.rows == row
         places = draw_places(labels, sample.id, PIXELS, VOID)
         assert torch.equal(found.samples.labels[here], labels.flatten()[places])
@@ -86,4 +86,4 @@ def test_each_image_is_counted_by_what_it_asks_for() -> None:
     sample = SCENES[1]
     outputs = [PREDICTOR(model, sample.image[None].float()) for model in members]
     [expected] = confusion_matrices(logit(outputs).argmax(dim=1), sample.labels[None].long(), 6, VOID)
-    assert np.array_equal(found[sample.id][logit], expected.numpy())
+    assert np.array_equal(found[sample.id][logit], overlaps(expected.numpy()))
