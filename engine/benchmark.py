@@ -1,12 +1,11 @@
 """python -m engine.benchmark model | loss | augment | data | score: our speed and memory beside others'."""
 
 import argparse
-import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 subjects:
@@ -50,7 +49,6 @@ def main(argv: list[str] | None = None) -> int:
 def benchmark(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
     import torch
-    from rich.console import Console
 
     from engine.benchmarks.timing import environment
     from engine.reporting.console import counted
@@ -63,7 +61,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
             raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
     if min(arguments.classes) < 2:
         raise RunFolderError(f"--classes {min(arguments.classes)}: at least 2.")
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     facts = environment(torch.get_num_threads())
     where = f"{facts['device']}, {facts['threads']} threads"
     title, columns, rows = SUBJECTS[arguments.subject](arguments, lambda what: counted(console, what))

@@ -7,6 +7,7 @@ import argparse
 import difflib
 import errno
 import importlib
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -28,6 +29,9 @@ COMMANDS = {
     "export": "write the weights of a run for other libraries",
     "benchmark": "measure our speed and memory beside those of other libraries",
 }
+
+
+LOG_WIDTH = 120  # columns
 
 
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -72,6 +76,16 @@ def run_command(
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted.", file=sys.stderr)
         return 1
+
+
+def new_console(quiet: bool = False):
+    """What commands print to. A file or a pipe gets long lines: nobody resizes a log."""
+    from rich.console import Console
+
+    if sys.stdout.isatty():
+        return Console(highlight=False, quiet=quiet)
+    width = None if "COLUMNS" in os.environ else LOG_WIDTH
+    return Console(highlight=False, soft_wrap=True, width=width, quiet=quiet)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -1,11 +1,9 @@
 """python -m engine.compare RECIPE ... --seeds 3: train each with several seeds, say which is better."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
@@ -39,7 +37,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def compare(arguments: argparse.Namespace) -> int:
     """Train what is missing, compare, print, write."""
-    from rich.console import Console
     from rich.markup import escape
 
     from engine.comparison.files import print_comparison, to_csv, to_markdown
@@ -51,7 +48,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
     if arguments.out:
         require_folder(Path(arguments.out))
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     are_folders = {Path(text).is_dir() for text in arguments.what}
     if len(are_folders) > 1:
         raise CompareError(
@@ -81,13 +78,13 @@ def _finished(arguments: argparse.Namespace) -> tuple:
     """Methods of the runs below the folders that were named, no failures, and where the files go."""
     from engine.comparison.grid import CompareError
     from engine.comparison.runs import ScoredRun, group_by_recipe
-    from engine.run_folder import find_runs
+    from engine.run_folder import common_folder, find_runs
 
     if arguments.set or arguments.cluster:
         raise CompareError("--set and --cluster are for recipes: finished runs are taken as they are.")
     folders = [Path(text) for text in arguments.what]
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
-    out = Path(arguments.out or os.path.commonpath([folder.resolve() for folder in folders]))
+    out = Path(arguments.out) if arguments.out else common_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
     return group_by_recipe(ScoredRun.of(run) for run in runs.values()), [], out
 

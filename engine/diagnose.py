@@ -1,10 +1,9 @@
 """python -m engine.diagnose RUN: what its curve and scores say; with --labels: labels worth a second look."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
@@ -45,7 +44,6 @@ def diagnose(arguments: argparse.Namespace) -> int:
 
 
 def _run(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
 
     from engine.diagnosis import RunFiles, diagnosis_of, study
     from engine.reporting.diagnosis import draw_curve, print_diagnosis
@@ -61,7 +59,7 @@ def _run(arguments: argparse.Namespace) -> int:
     files = RunFiles.read(RunFolder(arguments.run))
     studies = study(files)
     diagnosis = diagnosis_of(files, studies)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     print_diagnosis(console, diagnosis, arguments.run)
     if arguments.out:
         arguments.out.mkdir(parents=True)
@@ -74,7 +72,6 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _labels(arguments: argparse.Namespace) -> int:
     import torch
-    from rich.console import Console
     from rich.markup import escape
 
     from engine.diagnosis.label_check import LabelCheck
@@ -89,7 +86,7 @@ def _labels(arguments: argparse.Namespace) -> int:
     folder = arguments.run.parent.parent if arguments.run.is_file() else arguments.run
     out = arguments.out or folder / f"labels-{Path(check.split).name}"
     _require_new(out)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     if check.is_trained_on:
         console.print(
             f"[bold]The models were trained on the labels of {escape(check.split)}[/] and may have learnt "

@@ -1,10 +1,9 @@
 """python -m engine.doctor RECIPE [key.path=value ...]: what is wrong with the data, and what mends it."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
@@ -39,7 +38,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Read, check, print; write what was asked for."""
-    from rich.console import Console
 
     from engine.data import DataError
     from engine.data.doctor import examine, list_samples_of
@@ -54,7 +52,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         raise DataError(f"{out} is there already, and nothing is overwritten. Type --out=<a new file>.")
     if out and not out.absolute().parent.is_dir():
         raise DataError(f"--out {out}: there is no folder {out.absolute().parent}.")
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     if arguments.show:
         _show_augment(recipe, out, counted(console, "counting labels"))
         console.print(f"written: {out}")

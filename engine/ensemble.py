@@ -2,13 +2,11 @@
 
 import argparse
 import difflib
-import os
 import shlex
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_parser, paths_and_overrides, run_command
+from engine.command import new_console, new_parser, paths_and_overrides, run_command
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
@@ -63,12 +61,11 @@ def ensemble(arguments: argparse.Namespace) -> int:
     named, overrides = paths_and_overrides(arguments.folders)
     folders = [Path(text) for text in named]
 
-    from engine.run_folder import RunFolderError, find_runs, write_json
+    from engine.run_folder import RunFolderError, common_folder, find_runs, write_json
 
     _check(arguments, overrides, folders)
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
 
-    from rich.console import Console
     from rich.markup import escape
 
     from engine.data.skipping import skipped_ids
@@ -91,7 +88,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         raise RunFolderError(f"--split-half: one image of {recipe.data.val} has no halves.")
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = Protocol.of(recipe.eval)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     console.print(f"found {len(runs)} run(s) on {title}, {len(dataset)} images; the best checkpoints:")
     for candidate in chosen:
         console.print(f"  {escape(str(candidate.path))}")
@@ -112,7 +109,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
     if any(_kept_on_val(candidate) for candidate in chosen):
         console.print(f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters each.")
-    folder = folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
+    folder = common_folder(folders)
     out = folder / "ensemble.json"
     report = ensemble_report(chosen, shown, protocol, dataset, folder)
     write_json(out, report | contest_record(contest, selection))

@@ -1,12 +1,11 @@
 """python -m engine.evaluate RUN: score a run, a checkpoint or an ensemble, and say how it was counted."""
 
 import argparse
-import sys
 from contextlib import ExitStack
 from dataclasses import asdict, replace
 from pathlib import Path
 
-from engine.command import new_parser, paths_and_overrides, run_command
+from engine.command import new_console, new_parser, paths_and_overrides, run_command
 from engine.run_folder import (
     RunFolderError,
     require_folder,
@@ -57,7 +56,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     _check(arguments, named, overrides)
 
     import torch
-    from rich.console import Console
     from rich.markup import escape
 
     from engine.data.skipping import skipped_ids
@@ -66,7 +64,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from engine.scoring.results import score_under
     from engine.scoring.scores_file import recorder
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained, dataset, split = _open(Path(named[0]).expanduser(), overrides, arguments, device)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint

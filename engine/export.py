@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 LISTING = """
   voc        label maps of a split as one archive for the PASCAL VOC evaluation server
@@ -64,14 +64,12 @@ def voc(argv: list[str]) -> int:
     def body(arguments: argparse.Namespace) -> int:
         out = _new_file(arguments)
 
-        from rich.console import Console
-
         from engine.exporting.voc import export_voc
         from engine.reporting.console import counted
         from engine.scoring.segmenter import open_segmenter
 
         segmenter = open_segmenter(arguments.trained.expanduser(), None, arguments.overrides, arguments.step)
-        progress = counted(Console(), "predicting")
+        progress = counted(new_console(), "predicting")
         count = export_voc(segmenter, arguments.split, out, progress)
         print(f"{segmenter.name}: {count} label maps of {arguments.split}, checked for number, sizes and ids")
         print(f"written: {out}")
@@ -168,12 +166,11 @@ def _new_file(arguments: argparse.Namespace) -> Path:
 def _export_graph(
     arguments: argparse.Namespace, out: Path, export: Callable, runner: str, tolerance: float
 ) -> int:
-    from rich.console import Console
 
     from engine.scoring.segmenter import open_segmenter
 
     segmenter = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
-    with Console().status(f"tracing {segmenter.name}, translating it, and running it to compare"):
+    with new_console().status(f"tracing {segmenter.name}, translating it, and running it to compare"):
         difference = export(segmenter, out)
     protocol = segmenter.protocol
     print(

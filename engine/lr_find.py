@@ -1,10 +1,9 @@
 """python -m engine.lr_find RECIPE [key.path=value ...]: which learning rate? Tries a range of them."""
 
 import argparse
-import sys
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 WIDE, NARROW = (1e-6, 1e-1), (5e-5, 5e-4)
 BATCH_FACTORS = (0.5, 1, 2, 4)
@@ -53,7 +52,6 @@ def lr_find(arguments: argparse.Namespace) -> int:
     _require_room(folder)
 
     import numpy as np
-    from rich.console import Console
     from rich.markup import escape
 
     from engine.reporting.console import counted
@@ -64,7 +62,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
     from engine.training.session import build_session
 
     process = start_process()
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty(), quiet=not process.is_main)
+    console = new_console(quiet=not process.is_main)
     try:
         session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
         rates = [float(rate) for rate in np.geomspace(low, high, arguments.steps)]

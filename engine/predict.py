@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from engine.command import new_parser, paths_and_overrides, run_command
+from engine.command import new_console, new_parser, paths_and_overrides, run_command
 
 KINDS = ("labels", "overlay", "confidence", "probabilities")
 EXAMPLES = """
@@ -64,7 +64,6 @@ def predict(arguments: argparse.Namespace) -> int:
         )
 
     import torch
-    from rich.console import Console
 
     from engine.data.formats.images import REMEDY
     from engine.data.sample import UnreadableSample
@@ -72,7 +71,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from engine.scoring.segmenter import open_segmenter, pixels_of
 
     segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     protocol = segmenter.protocol
     console.print(
         f"{segmenter.name}: {len(images)} image(s), protocol {protocol.name}, scales {list(protocol.scales)}"

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 LISTING = """
   voc2012    PASCAL VOC 2012 and the masks of SBD, with the list trainaug (3.4 GB to download)
@@ -83,12 +83,11 @@ def _download_parser(name: str, what: str, root: str) -> argparse.ArgumentParser
 
 
 def _prepare(prepare: Callable, arguments: argparse.Namespace) -> int:
-    from rich.console import Console
 
     from engine.data.downloads.preparation import Preparation
     from engine.reporting.transfers import tracked
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     prepare(
         Preparation(
             arguments.root.expanduser(),
@@ -131,7 +130,6 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {"voc2012": voc2012, "coco2
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-    from rich.console import Console
 
     from engine.data import open_split
     from engine.data.packs.pack import require_new, write_pack
@@ -145,7 +143,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     splits = {
         name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name
     }
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     paths = write_pack(
         splits,
         out,

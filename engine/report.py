@@ -1,11 +1,9 @@
 """python -m engine.report FOLDER ...: runs side by side, and each in depth, on one page."""
 
 import argparse
-import os
-import sys
 from pathlib import Path
 
-from engine.command import new_parser, paths_and_overrides, run_command
+from engine.command import new_console, new_parser, paths_and_overrides, run_command
 
 EXAMPLES = """
 examples:
@@ -40,7 +38,7 @@ def report(arguments: argparse.Namespace) -> int:
     named, overrides = paths_and_overrides(arguments.folders)
     folders = [Path(text) for text in named]
 
-    from engine.run_folder import RunFolderError, find_runs
+    from engine.run_folder import RunFolderError, common_folder, find_runs
 
     ignored = [text for text in overrides if not text.startswith("data.")]
     if ignored:
@@ -53,20 +51,19 @@ def report(arguments: argparse.Namespace) -> int:
     if arguments.images < 0:
         raise RunFolderError(f"--images {arguments.images}: a number from 0 on was expected.")
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
-    out = arguments.out or _common(folders) / "report.html"
+    out = arguments.out or common_folder(folders) / "report.html"
     if not out.parent.is_dir() or out.is_dir():
         raise RunFolderError(
             f"--out {out}: no file can be written there. Name a file in a folder that exists."
         )
 
     import torch
-    from rich.console import Console
     from rich.markup import escape
 
     from engine.reporting.console import counted
     from engine.reporting.report import Gallery, open_gallery, read_runs, write_report
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     contents = read_runs(runs)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     galleries = {}
@@ -83,11 +80,6 @@ def report(arguments: argparse.Namespace) -> int:
     write_report(contents, out, galleries)
     console.print(f"{len(runs)} run(s), {out.stat().st_size / 1e6:.1f} MB: {escape(str(out))}")
     return 0
-
-
-def _common(folders: list[Path]) -> Path:
-    """The folder, or the one above all of them."""
-    return folders[0] if len(folders) == 1 else Path(os.path.commonpath([f.resolve() for f in folders]))
 
 
 if __name__ == "__main__":

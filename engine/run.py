@@ -1,9 +1,8 @@
 """python -m engine.run RECIPE [key.path=value ...]: train, keep the best, ensemble them, report."""
 
 import argparse
-import sys
 
-from engine.command import new_parser, run_command
+from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
@@ -36,11 +35,10 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the recipe and do what the flags say."""
-    from rich.console import Console
 
     from engine.recipe import load_recipe
 
-    console = Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    console = new_console()
     recipe = load_recipe(arguments.recipe, arguments.overrides)
     if arguments.explain:
         from engine.reporting.console import explain_table

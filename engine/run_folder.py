@@ -254,6 +254,14 @@ def require_trained_alike(overrides: Sequence[str]) -> None:
         )
 
 
+def common_folder(folders: Sequence[Path]) -> Path:
+    """The only folder, or the nearest that holds all; where they share but the disk, the working folder."""
+    if len(folders) == 1:
+        return folders[0]
+    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    return Path() if common == Path(common.anchor) else common
+
+
 @contextmanager
 def written_in_place(path: Path) -> Iterator[Path]:
     """A temporary path beside `path`; it takes its place when the block ends well, else it vanishes."""

@@ -13,6 +13,7 @@ from engine.run_folder import (
     Member,
     RunFolder,
     RunFolderError,
+    common_folder,
     find_runs,
     sha256_of,
     write_json,
@@ -167,3 +168,10 @@ def test_what_json_does_not_have_is_null(tmp_path: Path) -> None:
         "gain": [None, 1],
         "name": "nan",
     }
+
+
+def test_the_folder_of_several_is_never_the_root_of_the_disk(tmp_path: Path) -> None:
+    one, other = tmp_path / "a" / "run", tmp_path / "b" / "run"
+    assert common_folder([one]) == one
+    assert common_folder([one, other]) == tmp_path.resolve()
+    assert common_folder([Path("/x1/run"), Path("/x2/run")]) == Path()
