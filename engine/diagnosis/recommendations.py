@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.diagnosis.calibration import Calibration
+from engine.diagnosis.calibration import Sureness
 from engine.diagnosis.classes import BACKGROUND, Classes
 from engine.diagnosis.confusions import Confusion
 from engine.diagnosis.curve import Shape
@@ -39,7 +39,7 @@ class Studies:
     confusions: list[Confusion] | None
     edges: Edges | None
     sizes: Sizes | None
-    calibration: Calibration | None
+    calibration: Sureness | None
     speed: Speed | None
 
 

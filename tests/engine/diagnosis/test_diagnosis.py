@@ -174,7 +174,7 @@ def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
 def test_a_damaged_scores_file_is_the_users_to_remove(make_run: MakeRun) -> None:
     run = make_run()
     run.scores.write_bytes(b"cut off")
-    with pytest.raises(RunFolderError, match=r"scores\.h5 is damaged.*Remove it"):
+    with pytest.raises(RunFolderError, match=r"scores\.h5 is damaged.*Move it away"):
         diagnose(run)
 
 
