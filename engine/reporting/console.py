@@ -32,15 +32,18 @@ class ConsoleListener(Listener):
         console: where it prints.
         num_steps, first_step: of the run, and of this start of it.
         batch: images an update, for the speed.
+        best: the highest mIoU of the run before this start, if there was one.
     """
 
-    def __init__(self, console: Console, num_steps: int, first_step: int, batch: int):
+    def __init__(
+        self, console: Console, num_steps: int, first_step: int, batch: int, best: float = -math.inf
+    ):
         self.console = console
         self.num_steps = num_steps
         self.batch = batch
         self._facts: list[Fact] = []
         self._scores: Scores | None = None
-        self._best: float = -math.inf
+        self._best = best
         self._weight_factor: float | None = None
         self._first, self._started = first_step, time.perf_counter()
         self._progress = progress_bar(console, "{task.fields[facts]}", bar_width=LIVE_BAR)
