@@ -74,6 +74,8 @@ def _longer(s: Studies, recipe: Recipe) -> Recommendation | None:
         return None
     if s.growth.outlook.likely < WORTH or (s.losses and s.losses.is_overfitting):
         return None
+    if s.last_step < recipe.train.steps:
+        return None  # it goes on by itself, or with --resume
     return Recommendation("Train longer.", [f"train.steps={2 * s.last_step}"], longer(s.growth))
 
 
