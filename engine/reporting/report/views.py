@@ -184,6 +184,18 @@ def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:
     return {"columns": [content.name for content in known], "rows": differences(recipes) if recipes else []}
 
 
+def weights_facts(weights: Mapping[str, Any] | None) -> list[str]:
+    """Where the weights came from and how much of each part they filled; the manifest lists every key."""
+    if weights is None:
+        return []
+    facts = [f"{key}: {weights[key]}" for key in ("source", "layout", "licence") if weights.get(key)]
+    parts = weights.get("parts", {}).items()
+    shares = {
+        name: part["num_matched_values"] / part["num_values"] for name, part in parts if part["num_values"]
+    }
+    return facts + [f"{name}: {share:.1%} filled" for name, share in shares.items()]
+
+
 def protocols_of(group: Sequence[RunContent]) -> list[tuple[list[str], Mapping[str, Any]]]:
     """(names of the runs, their protocol) of each protocol that the scores of a group were made under."""
     found: dict[str, tuple[list[str], Mapping[str, Any]]] = {}
