@@ -22,7 +22,7 @@ setup(
     packages=find_packages(include=["engine", "engine.*", "models", "models.*", "losses", "losses.*"]),
     package_data={
         "engine.comparison": ["*.html"],
-        "engine.reporting": ["templates/*"],
+        "engine.reporting": ["*.html"],
         "engine.reporting.report": ["templates/*"],
     },
     entry_points={"console_scripts": ["trident = engine.command:main"]},

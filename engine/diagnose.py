@@ -78,9 +78,7 @@ def _labels(arguments: argparse.Namespace) -> int:
     from engine.diagnosis.suspects import LEAST_TRUST
     from engine.reporting.console import counted
     from engine.reporting.suspects import write_page, write_ranking
-    from engine.run_folder import require_trained_alike
 
-    require_trained_alike(arguments.overrides)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check = LabelCheck(arguments.run, arguments.overrides, arguments.split, device)
     folder = arguments.run.parent.parent if arguments.run.is_file() else arguments.run
@@ -91,6 +89,10 @@ def _labels(arguments: argparse.Namespace) -> int:
         console.print(
             f"[bold]The models were trained on the labels of {escape(check.split)}[/] and may have learnt "
             "mistakes by heart: a label that ranks low is not right for that."
+        )
+    if check.sees_more_than_scored:
+        console.print(
+            "The recipe scores the centre of each image; its labels are checked as a whole (native)."
         )
     suspicion = check.run(counted(console, "predicting"))
     ranking = suspicion.ranking()
@@ -113,8 +115,9 @@ def _labels(arguments: argparse.Namespace) -> int:
 
 
 def _require_new(folder: Path) -> None:
-    from engine.run_folder import RunFolderError
+    from engine.run_folder import RunFolderError, require_reachable
 
+    require_reachable(folder)
     if folder.exists():
         raise RunFolderError(
             f"{folder} is there already, and nothing is overwritten. Type --out <a new folder>."

@@ -1,6 +1,7 @@
 """python -m engine.lr_find RECIPE [key.path=value ...]: which learning rate? Tries a range of them."""
 
 import argparse
+import math
 from pathlib import Path
 
 from engine.command import new_console, new_parser, run_command
@@ -43,7 +44,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
     from engine.recipe import RecipeError, load_recipe
 
     low, high = NARROW if arguments.narrow else (arguments.low, arguments.high)
-    if not 0 < low < high:
+    if not 0 < low < high < math.inf:
         raise RecipeError(f"--from {low:g} --to {high:g}: expected 0 < from < to, as 1e-6 and 1e-1.")
     if arguments.steps < FEWEST_STEPS:
         raise RecipeError(f"--steps {arguments.steps}: a curve needs at least {FEWEST_STEPS} updates.")

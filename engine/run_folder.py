@@ -207,9 +207,42 @@ def _read(path: Path, kind: type[Kind]) -> Kind:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The rows of a log.jsonl, if there is one; half a last line, as a crash leaves it, is left out."""
+    """The rows of a log.jsonl, if there is one; half a last line, as a crash leaves it, is left out.
+
+    Raises:
+        RunFolderError: another line is no row.
+    """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\n"):
+            try:
+                row = json.loads(line)
+                rows.append({"step": row.pop("step"), "split": row.pop("split"), **row})
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise RunFolderError(
+                    f"{path} is damaged at line {number}, which is no JSON object with step and split. "
+                    "Remove that line: the others can be read without it."
+                ) from None
+    return rows
+
+
+def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
+    """What a JSON file holds, None where there is none.
+
+    Raises:
+        RunFolderError: it is damaged, or no object with these keys.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lacking = [key for key in keys if key not in content]
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}). Move it away and make it again.") from None
+    if lacking:
+        raise RunFolderError(f"{path} lacks {', '.join(lacking)}. Move it away and make it again.")
+    return content
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

@@ -19,6 +19,7 @@ from engine.diagnosis.speed import TOPIC as SPEED
 from engine.diagnosis.speed import study_speed
 from engine.diagnosis.start import study_start
 from engine.run_folder import RunFolder
+from engine.scoring.evaluation import ENSEMBLE
 
 __all__ = ["Diagnosis", "Finding", "Recommendation", "RunFiles", "diagnose", "diagnosis_of", "study"]
 
@@ -48,6 +49,8 @@ def diagnosis_of(files: RunFiles, studies: Studies) -> Diagnosis:
     if s.classes is None or s.confusions is None:
         findings.append(NOT_COUNTED)
     else:
+        whose = "the ensemble, the mean of the members" if files.predictor == ENSEMBLE else files.predictor
+        findings.append(Finding("counts", f"Those of classes, confusions, places and calibration: {whose}."))
         findings += [s.classes.finding(), confusions_finding(s.confusions), places_finding(s.edges, s.sizes)]
         findings.append(s.calibration.finding() if s.calibration else Finding(CALIBRATION, "Not counted."))
     findings.append(s.speed.finding() if s.speed else Finding(SPEED, "The log has no times."))

@@ -5,17 +5,16 @@ Over the labelled pixels of val, in bins of the winning probability.
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from engine.diagnosis.findings import Finding
 from engine.diagnosis.run_files import RunFiles
+from engine.scoring.calibration import Calibration
 
 TOPIC = "calibration"
 NOTABLE = 3.0  # points of calibration error
 
 
 @dataclass(frozen=True)
-class Calibration:
+class Sureness:
     """In points: the expected calibration error, mean confidence, and share of pixels that are right."""
 
     error: float
@@ -36,16 +35,13 @@ class Calibration:
         )
 
 
-def study_calibration(files: RunFiles) -> Calibration | None:
+def study_calibration(files: RunFiles) -> Sureness | None:
     """None where confidences were not counted."""
     if files.scores is None or files.predictor not in files.scores.reliability:
         return None
-    # (3, bins): pixels, sum of confidence, right pixels
-    num, confidence, right = files.scores.reliability[files.predictor].sum(axis=0)
-    total = num.sum()
-    if not total:
+    counts = files.scores.reliability[files.predictor].sum(axis=0)  # (3, bins)
+    num, confidence, right = counts.sum(axis=1)
+    if not num:
         return None
-    error = np.abs(confidence - right).sum() / total
-    return Calibration(
-        *(100 * float(value) for value in (error, confidence.sum() / total, right.sum() / total))
-    )
+    error = Calibration.of(counts).ece
+    return Sureness(*(100 * float(share) for share in (error, confidence / num, right / num)))

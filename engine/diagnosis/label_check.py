@@ -14,8 +14,7 @@ from engine.data import Dataset, Sample
 from engine.data.batches import scoring_batches
 from engine.diagnosis.shift import fitting_move
 from engine.diagnosis.suspects import Mask, Region, Suspect, Suspicion, find_regions
-from engine.recipe import load_recipe
-from engine.run_folder import EnsembleFolder, RunFolder, RunFolderError
+from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.predictor import Predictor, Protocol
 from engine.scoring.trained import Trained, open_trained
@@ -37,6 +36,8 @@ class ShownSuspect:
 class LabelCheck:
     """Every kept checkpoint of a run, or a saved ensemble, against the labels of one split.
 
+    Labels are looked at as a whole: what `centercrop` would score in part is predicted under `native`.
+
     Args:
         path: a run folder, a checkpoint in its top/, or the folder of a saved ensemble.
         overrides: recipe values that say where the data lies and how it is predicted.
@@ -48,8 +49,8 @@ class LabelCheck:
 
     def __init__(self, path: Path, overrides: Sequence[str], split: str | None, device: torch.device):
         self.device = device
-        self.trained = _open(path, device)
-        recipe = load_recipe(_recipe_path(path), overrides)
+        self.trained = _open(path, device, overrides)
+        recipe = self.trained.recipe
         self.split = split or recipe.data.val
         self.is_trained_on = self.split == recipe.data.train
         self.dataset: Dataset = engine.data.open_split(recipe.data, self.split)
@@ -59,7 +60,10 @@ class LabelCheck:
                 f"{', '.join(self.dataset.class_names)}. Use the data of the run."
             )
         self.workers = recipe.data.workers
-        self._predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
+        protocol = Protocol.of(recipe.eval)
+        self.sees_more_than_scored = not protocol.card()["whole_image"]
+        protocol = replace(protocol, name="native") if self.sees_more_than_scored else protocol
+        self._predictor = Predictor(protocol, nullcontext)
 
     @property
     def background(self) -> int | None:
@@ -78,6 +82,7 @@ class LabelCheck:
                 suspicion.add(id, of_image, its_labels)
             done += len(batch.ids)
             progress(done, len(self.dataset))
+        progress(len(self.dataset), len(self.dataset))  # images that could not be read were in no batch
         return suspicion
 
     def show(self, suspects: Sequence[Suspect]) -> Iterator[ShownSuspect]:
@@ -107,19 +112,13 @@ class LabelCheck:
         return self.trained.combination(outputs).float().cpu().numpy()
 
 
-def _open(path: Path, device: torch.device) -> Trained:
+def _open(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:
     """As `open_trained`, but all that a run has kept, with their mean probability."""
+    best = open_trained(path, device, overrides=overrides)  # says so where nothing was kept
     if (path / "combination.json").is_file() or path.is_file():
-        return open_trained(path, device)
+        return best
     manifest = RunFolder(path).read_manifest()
-    best = open_trained(path, device)  # says so where nothing was kept
     members = {}
     for member in manifest.members:
         members |= open_trained(path, device, member.step).members
     return replace(best, name=manifest.name, members=members, combination=Combination.mean(len(members)))
-
-
-def _recipe_path(path: Path) -> Path:
-    if (path / "combination.json").is_file():
-        return path / EnsembleFolder(path).read_manifest().members[0].recipe
-    return RunFolder(path.parent.parent if path.is_file() else path).recipe

@@ -16,6 +16,7 @@ from engine.diagnosis.run_files import Array, RunFiles
 TOPIC = "places"
 MIN_OBJECTS = 12
 MOSTLY = 0.5  # of the wrong pixels: from this on most errors lie near outlines
+WORSE = 2.0  # times the error inside: with less, outlines are no weak spot
 WEAK = 0.7  # of the IoU of the largest quarter: below it, small objects are a weak spot
 NOTABLE = 5.0  # points, which is the least difference for that
 
@@ -31,7 +32,8 @@ class Edges:
 
     @property
     def are_most_errors(self) -> bool:
-        return self.share_of_errors >= MOSTLY
+        """Not only because most pixels lie there."""
+        return self.share_of_errors >= MOSTLY and self.error_near >= WORSE * self.error_inside
 
     def __str__(self) -> str:
         return (

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.diagnosis.calibration import Calibration
+from engine.diagnosis.calibration import Sureness
 from engine.diagnosis.classes import BACKGROUND, Classes
 from engine.diagnosis.confusions import Confusion
 from engine.diagnosis.curve import Shape
@@ -39,7 +39,7 @@ class Studies:
     confusions: list[Confusion] | None
     edges: Edges | None
     sizes: Sizes | None
-    calibration: Calibration | None
+    calibration: Sureness | None
     speed: Speed | None
 
 
@@ -74,6 +74,8 @@ def _longer(s: Studies, recipe: Recipe) -> Recommendation | None:
         return None
     if s.growth.outlook.likely < WORTH or (s.losses and s.losses.is_overfitting):
         return None
+    if s.last_step < recipe.train.steps:
+        return None  # it goes on by itself, or with --resume
     return Recommendation("Train longer.", [f"train.steps={2 * s.last_step}"], longer(s.growth))
 
 

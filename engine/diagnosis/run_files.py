@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import Manifest, RunFolder, RunFolderError, read_log
+from engine.run_folder import Manifest, RunFolder, read_log
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.scores_file import ImageScores, read_scores
 
@@ -39,12 +39,7 @@ class RunFiles:
         manifest = run.read_manifest()
         recipe = load_recipe(run.recipe) if run.recipe.is_file() else None
         rows = read_log(run.log)
-        try:
-            scores = read_scores(run.scores) if run.scores.is_file() else None
-        except (OSError, KeyError) as error:
-            raise RunFolderError(
-                f"{run.scores} is damaged ({error}). Remove it: the rest can be read without it."
-            ) from error
+        scores = read_scores(run.scores) if run.scores.is_file() else None
         names = list(scores.confusion) if scores else []
         predictor = ENSEMBLE if ENSEMBLE in names else next(iter(names), "")
         by_split = ([row for row in rows if row.get("split") == split] for split in ("train", "val"))

@@ -6,12 +6,13 @@ cannot judge. Knows nothing of models, devices or how notes are shown.
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
 from statistics import median
 
-from engine.recipe import Recipe, explain
+from engine.recipe import Recipe
 from engine.reporting.gradients import EXPLODING_FACTOR, dead_blocks, exploding_blocks, named
+from engine.reporting.notes import Followed, Note
 from engine.scoring.confusion import Scores
 
 Values = dict[str, float]
@@ -21,21 +22,9 @@ COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentat
 START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
 D_WINS, D_WINDOW = 0.9, 5  # smoothed share of patches told right; over so many log steps
 MEMORY_SHARE = 0.9
-PLATEAU_EVALUATIONS, PLATEAU_GAIN, PLATEAU_RATE = (
-    5,
-    0.002,
-    0.2,
-)  # ... while lr is above this share of its peak
+PLATEAU_EVALUATIONS, PLATEAU_GAIN = 5, 0.002
+PLATEAU_RATE = 0.2  # ... while lr is above this share of its peak
 EARLY_SHARE = 0.1  # of the updates, in which one class alone is nothing strange
-
-
-@dataclass(frozen=True)
-class Note:
-    """One piece of advice; `remedies` are overrides as they are typed behind a recipe, or commands."""
-
-    topic: str
-    text: str
-    remedies: tuple[str, ...]
 
 
 class Advisor:
@@ -64,7 +53,7 @@ class Advisor:
         self.judges_start = first_step == 0 and head_is_random
         self.data_is_resident = data_is_resident
         self.memory_shares = memory_shares
-        self._values = {key: str(value) for key, value, _ in explain(recipe)}
+        self._followed = Followed(recipe)
         self._said: set[str] = set()
         self._log: list[Values] = []
         self._looks: list[Values] = []  # log steps at which gradients were looked at
@@ -93,19 +82,7 @@ class Advisor:
     def _new(self, notes: Iterable[Note | None]) -> list[Note]:
         new = [note for note in notes if note and note.topic not in self._said]
         self._said |= {note.topic for note in new}
-        return [replace(note, remedies=tuple(filter(self._is_new, note.remedies))) for note in new]
-
-    def _is_new(self, remedy: str) -> bool:
-        """Whether a remedy is a command, or says something that the recipe does not say yet."""
-        if remedy.startswith("python "):
-            return True
-        pairs = (override.split("=", 1) for override in remedy.split())
-        return any(not _equal(self._value(key), value) for key, value in pairs)
-
-    def _value(self, key: str) -> str:
-        """Of a key as text; null where nothing is set, "set" for a section."""
-        is_section = any(name.startswith(f"{key}.") for name in self._values)
-        return self._values.get(key, "set" if is_section else "null")
+        return [replace(note, remedies=tuple(filter(self._followed.lacks, note.remedies))) for note in new]
 
     def _data_bound(self) -> Note | None:
         window = self._log[1:][-DATA_WINDOW:]
@@ -265,10 +242,3 @@ class Advisor:
             "lr is still high: a lower one may help. Ctrl-C saves; the best checkpoints are kept.",
             (*fall, self._lower_lr(3), "train.ema=0.999", "python -m engine.lr_find <recipe>"),
         )
-
-
-def _equal(there: str, wanted: str) -> bool:
-    try:
-        return float(there) == float(wanted)
-    except ValueError:
-        return there == wanted

@@ -16,9 +16,9 @@ from rich.table import Table
 
 from engine.data.batches import Batch
 from engine.recipe import Recipe, explain
-from engine.reporting.advisor import Note
 from engine.reporting.class_table import change_line, class_table
 from engine.reporting.journal import Evaluation, Listener
+from engine.reporting.notes import Note
 from engine.scoring.confusion import Scores
 
 Fact = tuple[int, str]  # its rank, 0 the dearest, and what a line says
@@ -32,15 +32,18 @@ class ConsoleListener(Listener):
         console: where it prints.
         num_steps, first_step: of the run, and of this start of it.
         batch: images an update, for the speed.
+        best: the highest mIoU of the run before this start, if there was one.
     """
 
-    def __init__(self, console: Console, num_steps: int, first_step: int, batch: int):
+    def __init__(
+        self, console: Console, num_steps: int, first_step: int, batch: int, best: float = -math.inf
+    ):
         self.console = console
         self.num_steps = num_steps
         self.batch = batch
         self._facts: list[Fact] = []
         self._scores: Scores | None = None
-        self._best: float = -math.inf
+        self._best = best
         self._weight_factor: float | None = None
         self._first, self._started = first_step, time.perf_counter()
         self._progress = progress_bar(console, "{task.fields[facts]}", bar_width=LIVE_BAR)

@@ -38,8 +38,9 @@ def draw_lr_curve(
         axes.xaxis.set_major_locator(LogLocator())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0e}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        top = max(smoothed) + 0.3 * (max(smoothed) - min(smoothed))  # a last loss may be enormous
-        axes.set_ylim(min(losses[: len(smoothed)]) - 0.1, top)
+        if smoothed:  # the very first loss may be no number
+            top = max(smoothed) + 0.3 * (max(smoothed) - min(smoothed))  # a last loss may be enormous
+            axes.set_ylim(min(losses[: len(smoothed)]) - 0.1, top)
         axes.set_xlabel("optimizer.lr")
         axes.set_ylabel("training loss")
         axes.set_title(title)

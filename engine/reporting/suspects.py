@@ -21,7 +21,7 @@ from engine.diagnosis.suspects import LEAST_TRUST, Region, Suspect, Suspicion
 from engine.reporting.pictures import WRONG, Pixels, fitted, overlay
 from engine.run_folder import write_json, write_text, written_in_place
 
-TEMPLATES = Path(__file__).parent / "templates"
+TEMPLATES = Path(__file__).parent
 PANEL_PX = 400
 MAX_ENLARGED = 3
 OUTLINE_PX = 1.5  # in a panel

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.run_folder import RunFolderError
 from engine.scoring.calibration import NUM_BINS
 from engine.scoring.counting import Counts
 
@@ -41,7 +42,18 @@ class ImageScores:
 
 
 def read_scores(path: Path) -> ImageScores:
-    """Raises FileNotFoundError where there is none."""
+    """Raises FileNotFoundError where there is none, RunFolderError where it is damaged."""
+    try:
+        return _read(path)
+    except FileNotFoundError:
+        raise
+    except (OSError, KeyError) as error:
+        raise RunFolderError(
+            f"{path} is damaged ({error}). Move it away: the rest can be read without it."
+        ) from error
+
+
+def _read(path: Path) -> ImageScores:
     with h5py.File(path) as file:
         ids, class_names, skipped = (
             [text.decode() for text in file[name][:]] for name in ("ids", "class_names", "skipped")

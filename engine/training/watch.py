@@ -1,5 +1,6 @@
 """Sets up whoever watches a training: the log, TensorBoard, the console, the advisor, the gradient probe."""
 
+import math
 from functools import partial
 
 from rich.console import Console
@@ -11,7 +12,7 @@ from engine.reporting.console import ConsoleListener
 from engine.reporting.journal import Journal, JsonLog
 from engine.reporting.memory import memory_shares
 from engine.reporting.tensorboard import TensorBoard
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, read_log
 from engine.training.probe import GradientProbe
 from engine.training.session import Session
 
@@ -29,8 +30,9 @@ def open_journal(run: RunFolder, session: Session, console: Console) -> Journal:
     listeners = [
         JsonLog(run.log, step.count),
         board,
-        ConsoleListener(console, recipe.train.steps, step.count, recipe.train.batch),
     ]
+    best = max((row["mIoU"] for row in read_log(run.log) if row.get("mIoU") is not None), default=-math.inf)
+    listeners.append(ConsoleListener(console, recipe.train.steps, step.count, recipe.train.batch, best))
     return Journal(listeners, step.learning_rates, device, _advisor(session))
 
 

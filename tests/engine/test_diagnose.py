@@ -6,9 +6,11 @@ import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
 from engine.diagnose import main
+from engine.diagnosis.label_check import LabelCheck
 from engine.recipe import load_recipe
 from engine.run import main as run_main
 from engine.run_folder import CombinationValues, EnsembleManifest, EnsembleMember, RunFolder
@@ -106,6 +108,14 @@ def test_a_split_that_was_trained_on_is_named_as_such(
     assert len(json.loads((out / "ranking.json").read_text())["members"]) == 1
 
 
+def test_labels_are_checked_to_the_edge_where_the_protocol_scores_the_centre(
+    run: Path,
+) -> None:
+    check = LabelCheck(run, ["eval.protocol=centercrop"], None, torch.device("cpu"))
+    assert check.sees_more_than_scored
+    assert check.predict(torch.zeros(1, 3, 40, 64, dtype=torch.uint8)).shape == (1, 6, 40, 64)
+
+
 def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path: Path) -> None:
     """One of two members has all the weight: the ranking is that of its checkpoint alone."""
     folder, manifest = tmp_path / "saved", RunFolder(run).read_manifest()
@@ -139,6 +149,7 @@ def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path
         (["{run}", "--split", "val"], "without --labels only files of the run are read"),
         (["{run}", "--out", "{run}"], "nothing is overwritten"),
         (["{run}", "--labels", "model.variant=b1"], "what a finished run is made of cannot be changed"),
+        (["{run}", "--out", "{run}/recipe.yaml/out"], "recipe.yaml is a file, not a folder"),
         (["{run}", "--labels", "--split", "test"], "no split 'test'"),
     ],
 )

@@ -10,19 +10,19 @@ from statistics import median
 from typing import Any
 
 from engine.recipe import Recipe, load_recipe
-from engine.reporting.report.counts import Counts
+from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.results import (
     Result,
     Row,
     best_member,
     main_ensemble,
     members_of_log,
-    read_json,
+    read_scored,
     results_of,
     score_of,
     with_intervals,
 )
-from engine.run_folder import Manifest, RunFolder, read_log
+from engine.run_folder import Manifest, RunFolder, read_json, read_log
 from engine.scoring.scores_file import read_scores
 from engine.scoring.statistics import draws
 
@@ -31,7 +31,7 @@ from engine.scoring.statistics import draws
 class RunContent:
     """One run. `name` tells it apart from the others of the page.
 
-    scored: ensemble.json. counts: of the best member, and `ensemble_counts` of the ensemble, from scores.h5.
+    scored: ensemble.json. analysis: of the best member, `ensemble_analysis`: of the ensemble, from scores.h5.
     """
 
     name: str
@@ -41,8 +41,8 @@ class RunContent:
     rows: Sequence[Row]
     results: Sequence[Result]
     scored: Mapping[str, Any]
-    counts: Counts | None
-    ensemble_counts: Counts | None
+    analysis: Analysis | None
+    ensemble_analysis: Analysis | None
     doctor: Mapping[str, Any] | None
 
     @property
@@ -114,14 +114,14 @@ def groups_of(contents: Sequence[RunContent]) -> list[list[RunContent]]:
 def _read_run(run: RunFolder, uses: Mapping[str, int]) -> RunContent:
     manifest = run.read_manifest()
     rows = read_log(run.log)
-    scored = read_json(run.ensemble) or {}
+    scored = read_scored(run.ensemble) or {}
     scores = read_scores(run.scores) if run.scores.exists() else None
     drawn = draws(len(scores.ids)) if scores else None
     results = results_of(scored) if scored else members_of_log(manifest, rows)
 
-    def counts_of(result: Result | None) -> Counts | None:
+    def analysis_of(result: Result | None) -> Analysis | None:
         known = scores and result and result.key in scores.confusion
-        return Counts.of(scores, result.key, drawn) if known else None
+        return Analysis.of(scores, result.key, drawn) if known else None
 
     return RunContent(
         name=manifest.name if uses[manifest.name] == 1 else str(run.path),
@@ -131,7 +131,7 @@ def _read_run(run: RunFolder, uses: Mapping[str, int]) -> RunContent:
         rows=rows,
         results=with_intervals(results, scores.confusion, drawn) if scores else results,
         scored=scored,
-        counts=counts_of(best_member(results)),
-        ensemble_counts=counts_of(main_ensemble(results)),
+        analysis=analysis_of(best_member(results)),
+        ensemble_analysis=analysis_of(main_ensemble(results)),
         doctor=read_json(run.doctor),
     )

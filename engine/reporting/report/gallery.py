@@ -8,8 +8,8 @@ import torch
 
 from engine.reporting.pictures import Picture
 from engine.reporting.predicted import predict_pictures
+from engine.reporting.report.analysis import extremes
 from engine.reporting.report.content import RunContent
-from engine.reporting.report.counts import extremes
 from engine.run_folder import RunFolderError
 from engine.scoring.ensembling import group_candidates, load_member, open_val
 from engine.scoring.predictor import Predictor, Protocol
@@ -41,8 +41,8 @@ def open_gallery(
     Raises:
         RunFolderError, DataError, RecipeError: the run was not scored, or its files or images are not there.
     """
-    best, counts = content.best, content.counts
-    if best is None or counts is None:
+    best, analysis = content.best, content.analysis
+    if best is None or analysis is None:
         raise RunFolderError("its images have not been scored yet: a run does that when it ends.")
     candidates = group_candidates([content.run])[0].candidates
     member = next((c for c in candidates if f"step {c.member.step}" == best.key), None)
@@ -55,11 +55,11 @@ def open_gallery(
     model = load_member(member, device)
     predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
     places = {id: place for place, id in enumerate(val.ids)}
-    chosen = extremes(counts.image_mIoU, num_each)
+    chosen = extremes(analysis.image_mIoU, num_each)
     done, pictures = 0, ([], [])
     for of_kind, rows in zip(pictures, chosen, strict=True):
         for row in rows:
-            of_kind += predict_pictures(model, val, [places[counts.ids[row]]], predictor, device)
+            of_kind += predict_pictures(model, val, [places[analysis.ids[row]]], predictor, device)
             done += 1
             progress(done, sum(map(len, chosen)))
     return Gallery(*pictures, ignore_index=val.ignore_index)

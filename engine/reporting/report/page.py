@@ -102,6 +102,7 @@ def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: Diagnosis
         "reliability": views.reliability_view(content),
         "boundary": views.boundary_rows(content),
         "gallery": views.gallery_view(content, gallery),
+        "weights": views.weights_facts(content.manifest.weights),
         "recipe_text": content.recipe.to_yaml() if content.recipe else "",
     }
 

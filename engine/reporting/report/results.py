@@ -1,6 +1,5 @@
 """Members and ensembles with their scores, out of ensemble.json or, before that is there, out of the log."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.run_folder import Manifest
+from engine.run_folder import Manifest, read_json
 from engine.scoring.confusion import overlaps
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
@@ -145,15 +144,15 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
     """What `engine.ensemble` has left in these folders about runs that were scored on these images."""
     found = []
     for folder in folders:
-        scored = read_json(folder / "ensemble.json")
+        scored = read_scored(folder / "ensemble.json")
         if scored and scored["dataset"]["fingerprint"] == val_fingerprint:
             found.append(Joint(folder, results_of(scored), scored.get("selection")))
     return found
 
 
-def read_json(path: Path) -> Any:
-    """What a file holds, None where there is none."""
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+def read_scored(path: Path) -> Any:
+    """What an ensemble.json holds, None where there is none."""
+    return read_json(path, keys=("members", "ensembles", "protocol", "dataset"))
 
 
 def score_of(result: Result) -> float:

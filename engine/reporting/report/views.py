@@ -13,8 +13,8 @@ from markupsafe import Markup
 
 from engine.reporting.pictures import UNSCORED, VOID, WRONG, Colour, Picture, classes_in, share_right
 from engine.reporting.plots import reliability_diagram, training_curves
+from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
-from engine.reporting.report.counts import Counts
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.recipes import differences, not_default
@@ -39,19 +39,19 @@ def series_of(group: Sequence[RunContent]) -> list[Series]:
     """The best member of each run; of a single run its ensemble, too, first."""
     series = []
     if len(group) == 1 and group[0].ensemble:
-        series.append(("ensemble", group[0].ensemble, group[0].ensemble_counts, group[0]))
+        series.append(("ensemble", group[0].ensemble, group[0].ensemble_analysis, group[0]))
     for content in group[:MOST_BARS]:
         name = content.best.name if len(group) == 1 and content.best else content.name
-        series.append((name, content.best, content.counts, content))
+        series.append((name, content.best, content.analysis, content))
     return [
-        Series(name, place, result.IoU, _class_intervals(counts, content.manifest.class_names))
-        for place, (name, result, counts, content) in enumerate(series)
+        Series(name, place, result.IoU, _class_intervals(analysis, content.manifest.class_names))
+        for place, (name, result, analysis, content) in enumerate(series)
         if result and result.IoU
     ]
 
 
-def _class_intervals(counts: Counts | None, class_names: Sequence[str]) -> dict[str, Interval]:
-    return dict(zip(class_names, counts.IoU_intervals, strict=True)) if counts else {}
+def _class_intervals(analysis: Analysis | None, class_names: Sequence[str]) -> dict[str, Interval]:
+    return dict(zip(class_names, analysis.IoU_intervals, strict=True)) if analysis else {}
 
 
 def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[dict[str, Any]]:
@@ -98,41 +98,41 @@ def _point(step: int, value: float) -> tuple[int, float | None]:
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
     """Shares of the label's pixels, over the classes that were counted: where they are many, the worst."""
-    counts = content.counts
-    if counts is None:
+    analysis = content.analysis
+    if analysis is None:
         return None
     names = content.manifest.class_names
-    present = np.flatnonzero(~np.isnan(counts.IoU))
-    shown = sorted(sorted(present, key=lambda i: counts.IoU[i])[:MOST_CELLS])
-    totals = counts.confusion.sum(axis=1)
+    present = np.flatnonzero(~np.isnan(analysis.IoU))
+    shown = sorted(sorted(present, key=lambda i: analysis.IoU[i])[:MOST_CELLS])
+    totals = analysis.confusion.sum(axis=1)
     rows = [
         {
             "name": names[i],
             "pixels": int(totals[i]),
             "cells": [
-                (names[j], counts.confusion[i, j] / totals[i] if totals[i] else None, i == j) for j in shown
+                (names[j], analysis.confusion[i, j] / totals[i] if totals[i] else None, i == j) for j in shown
             ],
         }
         for i in shown
     ]
-    confused = [(names[i], names[j], *how_much) for i, j, *how_much in counts.confused(NUM_CONFUSED)]
+    confused = [(names[i], names[j], *how_much) for i, j, *how_much in analysis.confused(NUM_CONFUSED)]
     return {"rows": rows, "num_hidden": len(present) - len(shown), "confused": confused}
 
 
 def reliability_view(content: RunContent) -> dict[str, Any] | None:
     """The diagram and the expected calibration error of the best member, where they were counted."""
-    counts = content.counts
-    if counts is None or counts.reliability is None:
+    analysis = content.analysis
+    if analysis is None or analysis.reliability is None:
         return None
-    return {"svg": Markup(reliability_diagram(counts.reliability)), "error": counts.calibration_error()}
+    return {"svg": Markup(reliability_diagram(analysis.reliability)), "error": analysis.calibration_error()}
 
 
 def boundary_rows(content: RunContent) -> list[tuple[str, float]]:
     """(class, boundary IoU) of the best member, the lowest first, where it was counted."""
-    counts = content.counts
-    if counts is None or counts.boundary_IoU is None:
+    analysis = content.analysis
+    if analysis is None or analysis.boundary_IoU is None:
         return []
-    rows = zip(content.manifest.class_names, counts.boundary_IoU.tolist(), strict=True)
+    rows = zip(content.manifest.class_names, analysis.boundary_IoU.tolist(), strict=True)
     return sorted((row for row in rows if not math.isnan(row[1])), key=lambda row: row[1])
 
 
@@ -148,9 +148,9 @@ class Shot:
 
 def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
     """The pictures as layers, worst and best, and the legend of what is in them."""
-    counts, palette = content.counts, tuple(content.manifest.palette)
+    analysis, palette = content.analysis, tuple(content.manifest.palette)
     pictures = [*gallery.worst, *gallery.best]
-    scores = dict(zip(counts.ids, counts.image_mIoU.tolist(), strict=True)) if counts else {}
+    scores = dict(zip(analysis.ids, analysis.image_mIoU.tolist(), strict=True)) if analysis else {}
 
     def shots(of_kind: Sequence[Picture]) -> list[Shot]:
         return [
@@ -182,6 +182,18 @@ def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:
         rows = [(key, [value, default]) for key, value, default in not_default(recipes[0])]
         return {"columns": [known[0].name, "default"], "rows": rows}
     return {"columns": [content.name for content in known], "rows": differences(recipes) if recipes else []}
+
+
+def weights_facts(weights: Mapping[str, Any] | None) -> list[str]:
+    """Where the weights came from and how much of each part they filled; the manifest lists every key."""
+    if weights is None:
+        return []
+    facts = [f"{key}: {weights[key]}" for key in ("source", "layout", "licence") if weights.get(key)]
+    parts = weights.get("parts", {}).items()
+    shares = {
+        name: part["num_matched_values"] / part["num_values"] for name, part in parts if part["num_values"]
+    }
+    return facts + [f"{name}: {share:.1%} filled" for name, share in shares.items()]
 
 
 def protocols_of(group: Sequence[RunContent]) -> list[tuple[list[str], Mapping[str, Any]]]:

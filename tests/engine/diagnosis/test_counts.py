@@ -154,6 +154,13 @@ def test_errors_of_opposite_bins_do_not_cancel(make_run: MakeRun) -> None:
     assert calibration.error == pytest.approx(20)
 
 
+def test_errors_where_most_pixels_are_do_not_blame_the_outlines(make_run: MakeRun) -> None:
+    """Three quarters of the pixels lie near an outline, and as many of the errors: 10 % everywhere."""
+    counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "edges": np.array([[[90, 10], [270, 30]]])}
+    edges = study_edges(RunFiles.read(make_run(counts=counts, names=NAMES)))
+    assert edges.share_of_errors == 0.75 and not edges.are_most_errors
+
+
 def test_edges_of_a_perfect_run_say_nothing(make_run: MakeRun) -> None:
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "edges": np.array([[[90, 0], [10, 0]]])}
     assert study_edges(RunFiles.read(make_run(counts=counts, names=NAMES))) is None

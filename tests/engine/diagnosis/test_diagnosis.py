@@ -91,11 +91,14 @@ def test_a_manifest_that_does_not_tell_is_not_blamed_for_a_quick_start(make_run:
 
 
 def test_a_rising_curve_asks_for_longer_training(make_run: MakeRun) -> None:
-    run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS))
+    ended = RECIPE + "train: {steps: 2000}\n"
+    run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS), recipe=ended)
     diagnosis = diagnose(run)
     assert "growth" in text(diagnosis, "mIoU curve") and "Saturated" not in text(diagnosis, "mIoU curve")
     assert titles(diagnosis) == ["Train longer."]
     assert diagnosis.recommendations[0].recipe_lines == ["train.steps=4000"]
+    run.recipe.write_text(RECIPE + "train: {steps: 9000}\n")  # a run that has not finished
+    assert titles(diagnose(run)) == []
     assert every_line_loads(run, diagnosis)
 
 
@@ -174,7 +177,7 @@ def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
 def test_a_damaged_scores_file_is_the_users_to_remove(make_run: MakeRun) -> None:
     run = make_run()
     run.scores.write_bytes(b"cut off")
-    with pytest.raises(RunFolderError, match=r"scores\.h5 is damaged.*Remove it"):
+    with pytest.raises(RunFolderError, match=r"scores\.h5 is damaged.*Move it away"):
         diagnose(run)
 
 

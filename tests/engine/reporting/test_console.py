@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 
 from engine.data.batches import Batch
-from engine.reporting.advisor import Note
 from engine.reporting.console import ConsoleListener, fitting
 from engine.reporting.journal import Evaluation
+from engine.reporting.notes import Note
 from engine.scoring.confusion import Scores
 
 VALUES = {
@@ -91,3 +91,11 @@ def test_the_dearest_facts_stay_and_keep_their_order() -> None:
     assert fitting(facts, 100) == "loss 1  memory 2  left 3  lr 4"
     assert fitting(facts, 22) == "loss 1  left 3  lr 4"
     assert fitting(facts, 3) == "loss 1"
+
+
+def test_a_resumed_run_knows_its_best() -> None:
+    file = io.StringIO()
+    listener = ConsoleListener(Console(file=file, width=200), num_steps=40, first_step=20, batch=8, best=0.6)
+    listener.evaluation(40, Evaluation(scores(0.5), 0.7))
+    listener.close()
+    assert "mIoU 0.5000  best 0.6000" in file.getvalue()

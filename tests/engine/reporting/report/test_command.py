@@ -74,7 +74,22 @@ def test_wrong_input_is_told_before_anything_is_written(
     assert not list(runs.rglob("*.html"))
 
 
-def test_a_damaged_manifest_is_named(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (runs / "plain/manifest.json").write_text("{}")
-    assert main([str(runs)]) == 2
-    assert "plain/manifest.json is damaged" in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("file", "content", "says"),
+    [
+        ("manifest.json", "{}", "plain/manifest.json is damaged"),
+        ("ensemble.json", '{"members": [', "plain/ensemble.json is damaged"),
+        ("ensemble.json", "{}", "plain/ensemble.json lacks members, ensembles, protocol, dataset"),
+        ("doctor.json", "half a", "plain/doctor.json is damaged"),
+        ("scores.h5", "no HDF5", "plain/scores.h5 is damaged"),
+        ("log.jsonl", '{"step": 1, "split": "val"}\n\n{"step"', "plain/log.jsonl is damaged at line 2"),
+        ("log.jsonl", '{"split": "val"}\n', "plain/log.jsonl is damaged at line 1"),
+    ],
+)
+def test_a_damaged_file_is_named(
+    runs: Path, capsys: pytest.CaptureFixture[str], file: str, content: str, says: str
+) -> None:
+    (runs / "plain" / file).write_text(content)
+    assert main([str(runs), "--images", "0"]) == 2
+    error = capsys.readouterr().err
+    assert says in error and "Traceback" not in error

@@ -25,8 +25,8 @@ def content(finished_runs: Path, tmp_path: Path) -> RunContent:
 def test_the_images_are_those_that_scored_lowest_and_highest(content: RunContent) -> None:
     told = []
     gallery = open_gallery(content, 2, CPU, progress=lambda done, total: told.append((done, total)))
-    assert content.counts is not None
-    scores = dict(zip(content.counts.ids, content.counts.image_mIoU.tolist(), strict=True))
+    assert content.analysis is not None
+    scores = dict(zip(content.analysis.ids, content.analysis.image_mIoU.tolist(), strict=True))
     worst, best = ([scores[picture.id] for picture in kind] for kind in (gallery.worst, gallery.best))
     in_order = sorted(scores.values())
     assert worst == in_order[:2] and best == in_order[-2:][::-1]
@@ -36,12 +36,12 @@ def test_the_images_are_those_that_scored_lowest_and_highest(content: RunContent
 def test_predictions_are_those_that_were_scored(content: RunContent) -> None:
     """The pixels that the pictures have right are as many as the counts say."""
     gallery = open_gallery(content, 2, CPU)
-    assert content.counts is not None and content.best is not None
+    assert content.analysis is not None and content.best is not None
     with h5py.File(content.run.scores) as file:
         matrices = file[f"confusion/{content.best.key}"][:]
     for picture in (*gallery.worst, *gallery.best):
         right = int(((picture.prediction == picture.labels) & (picture.labels != gallery.ignore_index)).sum())
-        assert right == int(matrices[content.counts.ids.index(picture.id)].trace())
+        assert right == int(matrices[content.analysis.ids.index(picture.id)].trace())
         assert picture.confidence is not None
         assert 1 / 6 <= float(picture.confidence.min()) <= float(picture.confidence.max()) <= 1
 

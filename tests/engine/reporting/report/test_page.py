@@ -14,6 +14,7 @@ from engine.diagnosis import Diagnosis, Finding, Recommendation
 from engine.reporting.pictures import Picture
 from engine.reporting.report import Gallery, read_runs, write_report
 from engine.reporting.report.page import render
+from engine.reporting.report.views import weights_facts
 from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, read_log, write_json
 from engine.scoring.counting import Counts
 from engine.scoring.scores_file import recorder
@@ -343,3 +344,12 @@ def test_half_a_last_line_of_the_log_is_left_out(run: RunFolder) -> None:
 def test_no_manifest_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match=r"no manifest\.json"):
         read_runs([RunFolder(tmp_path)])
+
+
+def test_weights_are_told_in_shares_not_in_keys() -> None:
+    encoder = {"matched": ["key"] * 300, "num_values": 8, "num_matched_values": 6}
+    weights = {"source": "hf:mit", "file": "x", "licence": "own", "layout": None, "num_parameters": 9}
+    parts = {"encoder": encoder, "other": {"num_values": 0, "num_matched_values": 0}}
+    facts = ["source: hf:mit", "licence: own", "encoder: 75.0% filled"]
+    assert weights_facts({**weights, "parts": parts}) == facts
+    assert weights_facts(None) == []

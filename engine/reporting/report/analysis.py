@@ -6,16 +6,18 @@ Shapes: N images, C classes.
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from engine.scoring.boundary import boundary_iou
-from engine.scoring.confusion import intersection_over_union, overlaps
+from engine.scoring.calibration import Calibration
+from engine.scoring.confusion import image_mean_iou, intersection_over_union, overlaps
 from engine.scoring.scores_file import ImageScores
 from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_present
 
 
 @dataclass(frozen=True)
-class Counts:
+class Analysis:
     """Sums over the images, intervals from drawing them again, and the score of each.
 
     confusion: (C, C) int64, rows labels, columns predictions. IoU: (C,), NaN where absent.
@@ -33,7 +35,7 @@ class Counts:
     reliability: NDArray[np.float64] | None
 
     @classmethod
-    def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Counts":
+    def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Analysis":
         """From what scores.h5 holds of one of its predictors, and `draws` of its images."""
         matrices = scores.confusion[predictor]  # (N, C, C)
         ious = drawn_iou(overlaps(matrices), drawn)  # (S, C)
@@ -45,7 +47,7 @@ class Counts:
             IoU=intersection_over_union(confusion),
             mIoU_interval=interval(mean_of_present(ious)),
             IoU_intervals=[interval(of_class) for of_class in ious.T],
-            image_mIoU=image_mean_iou(matrices),
+            image_mIoU=image_mean_iou(torch.from_numpy(matrices)).double().numpy(),
             boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),
             reliability=None if reliability is None else reliability.sum(axis=0),
         )
@@ -57,11 +59,10 @@ class Counts:
         return float(np.nanmean(self.boundary_IoU))
 
     def calibration_error(self) -> float | None:
-        """The expected calibration error (Guo et al. 2017, arXiv 1706.04599) over the bins."""
-        if self.reliability is None or not self.reliability[0].sum():
+        """The expected calibration error; None where no confidence was counted."""
+        if self.reliability is None or not self.reliability[0].any():
             return None
-        pixels, confidence, right = self.reliability
-        return float(np.abs(confidence - right).sum() / pixels.sum())
+        return Calibration.of(self.reliability).ece
 
     def confused(self, num_pairs: int) -> list[tuple[int, int, float, int]]:
         """(label, prediction, share of the label's pixels, pixels), the most pixels first."""
@@ -73,15 +74,6 @@ class Counts:
             for i, j in zip(labels, predictions, strict=True)
             if wrong[i, j]
         ]
-
-
-def image_mean_iou(matrices: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(N, C, C) -> (N,) mIoU of each image alone; NaN where no pixel is labelled."""
-    ious = np.array([intersection_over_union(matrix) for matrix in matrices])  # (N, C)
-    seen = ~np.isnan(ious)
-    num_seen = seen.sum(axis=1)
-    totals = np.where(seen, ious, 0.0).sum(axis=1)
-    return np.divide(totals, num_seen, out=np.full(len(matrices), np.nan), where=num_seen > 0)
 
 
 def extremes(image_mIoU: NDArray[np.float64], num_each: int) -> tuple[list[int], list[int]]:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.reporting.report.counts import Counts, extremes, image_mean_iou
+from engine.reporting.report.analysis import Analysis, extremes
 from engine.scoring.scores_file import ImageScores
 from engine.scoring.statistics import draws
 
@@ -16,19 +16,19 @@ VOID = np.zeros((3, 3), int).tolist()
 MATRICES = np.array([FIRST, SECOND, VOID])
 
 
-def counts(**more: dict) -> Counts:
+def analysis(**more: dict) -> Analysis:
     empty: dict = {"boundary": {}, "edges": {}, "reliability": {}}
     scores = ImageScores(["a", "b", "c"], ["x", "y", "z"], [], {"best": MATRICES}, **(empty | more))
-    return Counts.of(scores, "best", draws(3))
+    return Analysis.of(scores, "best", draws(3))
 
 
 def test_an_image_is_scored_over_the_classes_that_are_in_it() -> None:
-    first, second, void = image_mean_iou(MATRICES)
+    first, second, void = analysis().image_mIoU
     assert first == pytest.approx((6 / 9 + 3 / 6) / 2) and second == 1.0 and np.isnan(void)
 
 
 def test_sums_and_intervals() -> None:
-    found = counts()
+    found = analysis()
     assert found.confusion.tolist() == [[10, 2, 0], [1, 3, 0], [0, 0, 0]]
     assert found.IoU[:2] == pytest.approx([10 / 13, 3 / 6]) and np.isnan(found.IoU[2])
     low, high = found.IoU_intervals[0]
@@ -39,21 +39,21 @@ def test_sums_and_intervals() -> None:
 
 
 def test_most_confused_first() -> None:
-    assert counts().confused(5) == [(0, 1, 2 / 12, 2), (1, 0, 1 / 4, 1)]
-    assert counts().confused(1) == [(0, 1, 2 / 12, 2)]
+    assert analysis().confused(5) == [(0, 1, 2 / 12, 2), (1, 0, 1 / 4, 1)]
+    assert analysis().confused(1) == [(0, 1, 2 / 12, 2)]
 
 
 def test_calibration_error_by_hand() -> None:
     """30 pixels of confidence 0.5 and 0.6 right, 10 of 0.9 and all right: (30 * 0.1 + 10 * 0.1) / 40."""
     bins = np.array([[0, 30, 10], [0, 15, 9], [0, 18, 10]], float)
     halves = np.stack([bins / 2, bins / 2, bins * 0])
-    assert counts(reliability={"best": halves}).calibration_error() == pytest.approx(0.1)
+    assert analysis(reliability={"best": halves}).calibration_error() == pytest.approx(0.1)
 
 
 def test_boundary_iou_is_a_mean_over_classes_with_outlines() -> None:
     bands = np.zeros((3, 4, 4), np.int64)
     bands[0, 0, 0], bands[0, 0, 3], bands[1, 1, 1] = 3, 1, 5  # IoU 3/4, 1, none
-    found = counts(boundary={"best": bands})
+    found = analysis(boundary={"best": bands})
     assert found.boundary_IoU is not None and found.boundary_IoU[:2].tolist() == [0.75, 1.0]
     assert found.mean_boundary_iou() == pytest.approx(0.875)
 
