@@ -1,0 +1,169 @@
+"""The run folder: where each file of a run lies, and the manifest that says what the run holds.
+
+    checkpoints/<name>/
+        recipe.yaml        the resolved recipe
+        log.jsonl          one JSON object a line: step, split, metrics
+        manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
+        top/*.safetensors  the best checkpoints
+        last/              everything for an exact resume
+        scores.h5          confusion, boundary and calibration counts of each val image
+        doctor.json        what is wrong with the data
+        ensemble.json      the members and their ensemble on val
+        predictions.png    image, labels, prediction, errors
+        report.html, events.out.tfevents.*
+
+Knows nothing of torch.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+from engine.run_folder.files import (
+    RunFolderError,
+    read_json,
+    read_log,
+    require_folder,
+    require_reachable,
+    sha256_of,
+    without_nan,
+    write_json,
+    write_text,
+    written_in_place,
+)
+from engine.run_folder.manifests import (
+    CombinationValues,
+    DataIdentity,
+    EnsembleManifest,
+    EnsembleMember,
+    Manifest,
+    Member,
+    read_manifest,
+)
+
+__all__ = [
+    "CombinationValues",
+    "DataIdentity",
+    "EnsembleFolder",
+    "EnsembleManifest",
+    "EnsembleMember",
+    "Manifest",
+    "Member",
+    "RunFolder",
+    "RunFolderError",
+    "common_folder",
+    "find_runs",
+    "read_json",
+    "read_log",
+    "require_folder",
+    "require_reachable",
+    "require_trained_alike",
+    "sha256_of",
+    "without_nan",
+    "write_json",
+    "write_text",
+    "written_in_place",
+]
+
+
+class EnsembleFolder:
+    """An ensemble that was saved: combination.json, and members/*.safetensors with their recipes."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.manifest = path / "combination.json"
+        self.members = path / "members"
+
+    def read_manifest(self) -> EnsembleManifest:
+        """Raises RunFolderError where combination.json is missing or is none of ours."""
+        return read_manifest(self.manifest, EnsembleManifest)
+
+
+class RunFolder:
+    """The paths of one run."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.recipe = path / "recipe.yaml"
+        self.log = path / "log.jsonl"
+        self.manifest = path / "manifest.json"
+        self.top = path / "top"
+        self.last_state = path / "last" / "state.safetensors"
+        self.scores = path / "scores.h5"
+        self.report = path / "report.html"
+        self.predictions = path / "predictions.png"
+        self.doctor = path / "doctor.json"
+        self.ensemble = path / "ensemble.json"
+
+    @classmethod
+    def of(cls, recipe) -> "RunFolder":
+        """Where a recipe's run lives: <output.dir>/<name>."""
+        return cls(Path(recipe.output.dir).expanduser() / recipe.name)
+
+    def require_new(self) -> None:
+        """Raises RunFolderError where something is there already."""
+        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
+            beside = "start beside it with name=<another name>"
+            remedy = (
+                f"Type --resume behind the same command to go on with it, or {beside}."
+                if self.last_state.exists()
+                else f"It holds no state to resume from: {beside}, or remove it yourself."
+            )
+            raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
+
+    def create(self) -> None:
+        """Make the folder, which must be new."""
+        self.require_new()
+        self.top.mkdir(parents=True, exist_ok=True)
+        self.last_state.parent.mkdir(exist_ok=True)
+
+    def require_resumable(self) -> None:
+        """Raises RunFolderError where there is no state to go on from."""
+        if not self.last_state.is_file():
+            raise RunFolderError(
+                f"--resume: {self.last_state} is not there, so there is nothing to go on from. "
+                "Leave --resume out to start this run."
+            )
+
+    def read_manifest(self) -> Manifest:
+        """Raises RunFolderError where manifest.json is missing or is none of ours."""
+        return read_manifest(self.manifest, Manifest)
+
+    def write_manifest(self, manifest: Manifest) -> None:
+        write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")
+
+
+def find_runs(folder: Path) -> list[RunFolder]:
+    """Every run at or below `folder`, by path.
+
+    Raises:
+        RunFolderError: no such folder, or no run in it.
+    """
+    if not folder.is_dir():
+        raise RunFolderError(
+            f"No folder {folder}. Runs lie in checkpoints/ unless output.dir says otherwise."
+        )
+    runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
+    if not runs:
+        raise RunFolderError(
+            f"No run in {folder}: no manifest.json below it. Train one: python -m engine.run <recipe>"
+        )
+    return runs
+
+
+def require_trained_alike(overrides: Sequence[str]) -> None:
+    """Raises RunFolderError where an override of a finished run is of a section that may not change."""
+    refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
+    if refused:
+        raise RunFolderError(
+            f"{refused[0]}: what a finished run is made of cannot be changed. Overrides may say where the "
+            "data lies (data.root=...) and how it is seen (eval.flip=true, eval.scales=[0.5, 1.0])."
+        )
+
+
+def common_folder(folders: Sequence[Path]) -> Path:
+    """The only folder, or the nearest that holds all; where they share but the disk, the working folder."""
+    if len(folders) == 1:
+        return folders[0]
+    common = Path(os.path.commonpath([folder.resolve() for folder in folders]))
+    return Path() if common == Path(common.anchor) else common

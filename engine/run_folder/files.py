@@ -1,0 +1,112 @@
+"""Files of runs: read with errors that a user can act on, and replaced as a whole.
+
+Every file is written beside its place and renamed, so a crash leaves the old one whole. Knows nothing of what
+a run is.
+"""
+
+import hashlib
+import json
+import math
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+class RunFolderError(ValueError):
+    """A run folder is there already, is not there, or does not hold what it should."""
+
+    exit_code = 2
+
+
+def read_log(path: Path) -> list[dict[str, Any]]:
+    """The rows of a log.jsonl, if there is one; half a last line, as a crash leaves it, is left out.
+
+    Raises:
+        RunFolderError: another line is no row.
+    """
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    rows = []
+    for number, line in enumerate(lines, 1):
+        if line.endswith("\n"):
+            try:
+                row = json.loads(line)
+                rows.append({"step": row.pop("step"), "split": row.pop("split"), **row})
+            except (ValueError, KeyError, TypeError, AttributeError):
+                raise RunFolderError(
+                    f"{path} is damaged at line {number}, which is no JSON object with step and split. "
+                    "Remove that line: the others can be read without it."
+                ) from None
+    return rows
+
+
+def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
+    """What a JSON file holds, None where there is none.
+
+    Raises:
+        RunFolderError: it is damaged, or no object with these keys.
+    """
+    if not path.exists():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lacking = [key for key in keys if key not in content]
+    except (ValueError, TypeError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}). Move it away and make it again.") from None
+    if lacking:
+        raise RunFolderError(f"{path} lacks {', '.join(lacking)}. Move it away and make it again.")
+    return content
+
+
+def require_reachable(path: Path) -> None:
+    """Raises RunFolderError where a file stands in the place of a folder that `path` needs."""
+    blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
+    if blocked:
+        raise RunFolderError(f"{path} cannot be written: {blocked[0]} is a file, not a folder.")
+
+
+def require_folder(path: Path) -> None:
+    """Raises RunFolderError where `path` is no folder and cannot become one."""
+    require_reachable(path)
+    if path.exists() and not path.is_dir():
+        raise RunFolderError(f"{path} is a file. Name a folder.")
+
+
+@contextmanager
+def written_in_place(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path`; it takes its place when the block ends well, else it vanishes."""
+    temporary = path.with_name(path.name + ".part")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file as a whole."""
+    with written_in_place(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, content: object) -> None:
+    """Replace a JSON file as a whole; `without_nan`."""
+    write_text(path, json.dumps(without_nan(content), indent=2, allow_nan=False) + "\n")
+
+
+def without_nan(value: Any) -> Any:
+    """The same with null for NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: without_nan(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_nan(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file, as hex."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,113 @@
+"""What a run, and a saved ensemble, say about themselves in JSON."""
+
+from pathlib import Path
+from typing import Literal, Self, TypeVar
+
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
+
+from engine.run_folder.files import RunFolderError
+
+Kind = TypeVar("Kind", bound=BaseModel)
+
+
+class Member(BaseModel):
+    """One kept checkpoint; `file` is relative to the run folder, scores are shares of 1."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: str
+    step: int
+    scores: dict[str, float]
+    sha256: str
+
+
+class DataIdentity(BaseModel):
+    """Which images were scored: equal fingerprints mean equal images and labels."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format: str
+    train: str
+    val: str
+    train_fingerprint: str
+    val_fingerprint: str
+
+
+class Manifest(BaseModel):
+    """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
+
+    `environment` is what the training was started on, name -> text (engine/training/environment.py).
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    code_version: str
+    class_names: list[str]
+    palette: list[tuple[int, int, int]]
+    data: DataIdentity
+    metric: str
+    weights: dict | None = None
+    num_parameters: int
+    environment: dict[str, str] = {}
+    finished: bool = False
+    members: list[Member] = []
+
+
+class EnsembleMember(BaseModel):
+    """One checkpoint in an ensemble's folder; `file` and `recipe` are relative to it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    file: str
+    recipe: str
+    sha256: str
+    weights: dict[str, object] | None = None
+
+
+class CombinationValues(BaseModel):
+    """The values of a `Combination` (engine/scoring/combining.py)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    space: Literal["probability", "logit"]
+    weights: tuple[tuple[float, ...], ...]
+    temperatures: tuple[float, ...]
+
+
+class EnsembleManifest(BaseModel):
+    """combination.json: members, how their predictions are combined, and the scores of that on val."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    code_version: str
+    method: str
+    class_names: list[str]
+    palette: list[tuple[int, int, int]]
+    data: DataIdentity
+    members: list[EnsembleMember]
+    combination: CombinationValues
+    scores: dict[str, float]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        rows, temperatures = self.combination.weights, self.combination.temperatures
+        num_members = len({member.name for member in self.members})
+        if not num_members == len(self.members) == len(rows) == len(temperatures):
+            raise ValueError("each member needs a name of its own, its weights and a temperature")
+        if {len(row) for row in rows} not in ({1}, {len(self.class_names)}):
+            raise ValueError("each member needs one weight, or one for each class")
+        return self
+
+
+def read_manifest(path: Path, kind: type[Kind]) -> Kind:
+    try:
+        return kind.model_validate_json(path.read_bytes())
+    except FileNotFoundError:
+        raise RunFolderError(f"{path.parent} is no run folder: it has no {path.name}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise RunFolderError(f"{path} is damaged at {where or 'its start'}: {first['msg']}.") from None
