@@ -32,6 +32,7 @@ COMMANDS = {
 
 
 LOG_WIDTH = 120  # columns
+OF_THE_DISK = {errno.ENOSPC: 1, errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2}  # exit codes
 
 
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -57,7 +58,8 @@ def run_command(
 ) -> int:
     """Parse, run, and turn errors into exit codes.
 
-    0: done. 2: the user's input is wrong, as an error says by its `exit_code = 2`. 1: the run failed.
+    0: done. 2: the user's input is wrong, as an error says by its `exit_code = 2`, or a file may not be read
+    or written. 1: the run failed.
     """
     try:
         arguments = parser.parse_intermixed_args(argv)
@@ -66,9 +68,8 @@ def run_command(
     try:
         return body(arguments)
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None)
-        is_full = isinstance(error, OSError) and error.errno == errno.ENOSPC
-        if arguments.debug or (exit_code is None and not is_full):
+        exit_code = getattr(error, "exit_code", None) or OF_THE_DISK.get(getattr(error, "errno", None))
+        if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:
             print(f"{parser.prog}: {error}", file=sys.stderr)

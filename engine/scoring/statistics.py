@@ -1,8 +1,8 @@
 """How sure a score is: intervals from drawing the images of a split again, with replacement.
 
 An image is the unit, since its pixels are not independent. What is compared is compared on the same draws.
-A class that stands in one or two images is missing from many draws, whose mIoU is then the mean of the others:
-where such classes score badly, the interval of the mIoU leans upwards.
+A class that stands in one or two images is missing from many draws, whose mIoU is then the mean of the
+others: where such classes score badly, the interval of the mIoU leans upwards.
 
 Shapes: N images, C classes, S draws.
 """

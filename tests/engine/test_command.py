@@ -1,0 +1,63 @@
+"""The front door that all commands share."""
+
+import errno
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engine.command import COMMANDS, LOG_WIDTH, main, new_console, new_parser, run_command
+
+ROOT = Path(__file__).parents[2]
+
+
+class Mistake(ValueError):
+    exit_code = 2
+
+
+@pytest.mark.parametrize(
+    ("error", "exit_code", "is_plain"),
+    [
+        (Mistake("data.root is not set"), 2, True),
+        (PermissionError(errno.EACCES, "Permission denied", "/somebody/report.html"), 2, True),
+        (OSError(errno.EROFS, "Read-only file system", "/media/cd/report.html"), 2, True),
+        (OSError(errno.ENOSPC, "No space left on device"), 1, True),
+        (ZeroDivisionError("a fault of ours"), 1, False),
+    ],
+)
+def test_errors_become_exit_codes(
+    error: Exception, exit_code: int, is_plain: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def body(_: object) -> int:
+        raise error
+
+    assert run_command(new_parser("run", ""), body, []) == exit_code
+    told = capsys.readouterr().err
+    assert str(error) in told
+    assert ("Traceback" in told) is not is_plain
+    assert run_command(new_parser("run", ""), body, ["--debug"]) == exit_code
+    assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_of_every_command_needs_no_torch(command: str) -> None:
+    code = f"import sys, engine.{command} as c; sys.exit(c.main(['--help']) or 'torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert f"python -m engine.{command}" in done.stdout
+
+
+def test_trident_lists_its_commands_and_knows_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--help"]) == 0
+    listing = capsys.readouterr().out
+    assert all(f"\n  {name} " in listing and what in listing for name, what in COMMANDS.items())
+    assert main(["evalute"]) == 2
+    assert "Did you mean evaluate?" in capsys.readouterr().err
+
+
+def test_a_pipe_gets_wide_lines_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert new_console().width == LOG_WIDTH
+    monkeypatch.setenv("COLUMNS", "90")
+    assert new_console().width == 90
