@@ -124,7 +124,7 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
         )
 
 
-def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):  # type: ignore[no-untyped-def]
+def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):
     """What was trained, the images, and the name of their split; raises RunFolderError on other classes."""
     import engine.data
     from engine.scoring.trained import open_trained, require_classes
@@ -138,7 +138,7 @@ def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, devic
     return trained, dataset, split
 
 
-def _write(out: Path, results, trained, protocol: Protocol, dataset, device) -> None:  # type: ignore[no-untyped-def]
+def _write(out: Path, results, trained, protocol: Protocol, dataset, device) -> None:
     from engine.reporting.evaluation import reliability_plot, worst_sheet
 
     content = {

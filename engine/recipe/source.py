@@ -164,7 +164,7 @@ def _missing(file: FilePath) -> str:
         return f"{text}: no recipe (*.yaml) is in {file.parent}"
     by_stem = {FilePath(name).stem: name for name in names}
     close = difflib.get_close_matches(file.stem, by_stem, n=1)
-    hint = f"; did you mean {file.parent / by_stem[close[0]]}?" if close else ""
+    hint = f"; did you mean {file.parent / by_stem[close[0]]}?" if close else "."
     return f"{text}{hint} Recipes in {file.parent}: {', '.join(names)}"
 
 
