@@ -21,7 +21,7 @@ from engine.data.order import Draw, SampleOrder
 from engine.data.reading import read_or_error
 from engine.data.resident import Resident
 from engine.data.sample import DataError, Dataset, Sample
-from engine.data.skipping import next_readable, note_or_raise
+from engine.data.skipping import next_readable, note_or_raise, skipped_ids
 from engine.data.warp import MAX_LEVEL
 
 
@@ -116,6 +116,9 @@ def scoring_batches(
     """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`.
 
     Images that the set skips are in no batch; `dataset.skipped` has them.
+
+    Raises:
+        DataError: an image cannot be read and is not to be skipped; or none of all can.
     """
     groups = _equal_sizes(dataset.sizes(), max_px)[rank::world_size]
     plan = ([Draw(index, 0) for index in group] for group in groups)
@@ -126,6 +129,9 @@ def scoring_batches(
         images = torch.stack([s.image for s in samples])  # (B, 3, h, w)
         labels = torch.stack([s.labels for s in samples])  # (B, h, w)
         yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
+    if len(dataset) and len(skipped_ids(dataset)) == len(dataset):
+        reason = next(iter(dataset.skipped.reasons.values()))
+        raise DataError(f"None of the {len(dataset)} images can be read. The first: {reason}")
 
 
 def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:

@@ -116,6 +116,15 @@ def test_where_nothing_can_be_read_the_run_ends(voc_folder: Path) -> None:
         batches_of(dataset)
 
 
+def test_a_split_of_which_nothing_can_be_read_has_no_score(voc_folder: Path) -> None:
+    for path in (voc_folder / "JPEGImages").glob("train_*.jpg"):
+        path.write_text("no image")
+    dataset = open_voc(voc_folder, "train")
+    dataset.skipped = Skipped()
+    with pytest.raises(DataError, match=r"None of the 6 images can be read\. The first: .*train_000000\.jpg"):
+        list(scoring_batches(dataset, CPU, workers=0))
+
+
 def test_a_mask_that_does_not_fit_the_recipe_is_not_forgiven(broken, voc_folder: Path) -> None:
     Image.fromarray(np.full((40, 56), 99, np.uint8)).save(voc_folder / "SegmentationClass/train_000000.png")
     for dataset in (broken, lambda: in_memory(broken())):
