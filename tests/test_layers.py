@@ -9,13 +9,14 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("engine", "models", "losses")
 
-BELOW = ("engine", "engine.data", "engine.recipe", "engine.run_folder", "models", "losses")
+BELOW = ("engine", "engine.options", "engine.data", "engine.recipe", "engine.run_folder", "models", "losses")
 MAY_IMPORT = {  # layer -> the layers it may import beside itself; bare `engine` holds the version and `load`
     "engine": ("engine.scoring",),  # inside `load` alone: the last test here sees that torch stays out
+    "engine.options": (),
     "models": (),
     "losses": (),
-    "engine.data": (),
-    "engine.recipe": (),
+    "engine.data": ("engine.options",),
+    "engine.recipe": ("engine.options",),
     "engine.run_folder": (),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),

@@ -11,10 +11,9 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
+from engine.options import Section, in_steps, key, mistake
 from engine.recipe.data_section import Data
-from engine.recipe.durations import in_steps
 from engine.recipe.errors import describe
-from engine.recipe.fields import Section, key, mistake
 from engine.recipe.loss_sections import CrossEntropy, Dice, Loss, Ramp
 from engine.recipe.sections import (
     Adversarial,

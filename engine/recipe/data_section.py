@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from engine.recipe.fields import Count, Section, Text, key, mistake
+from engine.options import Count, Section, Text, key, mistake
 
 # What a format works with: the only value of each key. Formats that write void themselves need 255.
 NEEDS: dict[str, dict[str, Any]] = {

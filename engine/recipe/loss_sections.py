@@ -7,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from engine.recipe.durations import Duration
-from engine.recipe.fields import Count, NotNegative, Positive, Section, key
+from engine.options import Count, Duration, NotNegative, Positive, Section, key
 
 ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
 

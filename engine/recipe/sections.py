@@ -9,8 +9,19 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from engine.recipe.durations import Duration, Interval, Length
-from engine.recipe.fields import Count, NotNegative, Positive, Section, Share, Text, key, mistake
+from engine.options import (
+    Count,
+    Duration,
+    Interval,
+    Length,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    key,
+    mistake,
+)
 
 
 class Augment(Section):

@@ -9,8 +9,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from engine.options import in_steps
 from engine.recipe import Recipe, RecipeError, explain, load_recipe
-from engine.recipe.durations import in_steps
 
 # The block of the design, its defaults spelt out.
 DESIGN = """
