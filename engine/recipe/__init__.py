@@ -22,13 +22,13 @@ from engine.recipe.sections import (
     Keep,
     Log,
     Model,
-    Optimizer,
     Output,
-    Schedule,
     Train,
 )
 from engine.recipe.source import dotted, read_recipe
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
+from engine.training.options import Optimizer
+from engine.training.schedule import Schedule
 
 __all__ = ["Recipe", "RecipeError", "explain", "load_recipe", "recipe_schema"]
 

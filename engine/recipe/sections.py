@@ -5,7 +5,7 @@ files and overrides.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -100,44 +100,6 @@ class Adversarial(Section):
     channels: Count = key(64, "of its first layer")
     layers: Count = key(4, "strided convolutions")
     watchdog: bool = key(True, "lowers the weight while the discriminator wins, raises it while it guesses")
-
-
-class Optimizer(Section):
-    name: Literal["adamw"] = key("adamw", "arXiv 1711.05101")
-    lr: Positive = key(6e-5, "peak learning rate of the encoder")
-    weight_decay: NotNegative = key(0.01, "none on norms, biases and other 1-d parameters")
-    head_lr_mult: Positive = key(10.0, "learning rate of the head = lr times this")
-    layer_decay: float = key(1.0, "lr of each block of SegFormer = lr of the next times this", gt=0, le=1)
-    clip_norm: Positive | None = key(
-        None, "largest norm of the gradient, the discriminator's apart; null is off"
-    )
-
-
-class Schedule(Section):
-    name: Literal["poly", "cosine", "onecycle", "step", "constant"] = key(
-        "poly", "how the learning rate falls"
-    )
-    power: Positive = key(1.0, "of poly")
-    warmup: Duration = key(1500, "rise from 0 to the peak; onecycle rises by itself and takes none")
-    min_lr: NotNegative = key(0.0, "where poly, cosine and onecycle end")
-    milestones: list[Duration] = key([], "when step lowers the learning rate")
-    gamma: float = key(0.1, "factor of step at each milestone", gt=0, le=1)
-
-    @field_validator("milestones")
-    @classmethod
-    def _needed_by_step(cls, value: list[int | str], info: ValidationInfo) -> list[int | str]:
-        if info.data.get("name") == "step" and not value:
-            raise mistake("schedule: step needs milestones, for example [60%, 90%]")
-        return value
-
-    @field_validator("power", "milestones", "gamma")
-    @classmethod
-    def _belongs_to_name(cls, value: Any, info: ValidationInfo) -> Any:
-        owner = "poly" if info.field_name == "power" else "step"
-        default = cls.model_fields[info.field_name or ""].default
-        if info.data.get("name", owner) != owner and value != default:
-            raise mistake(f"only name: {owner} uses this; here it must be absent or {default}")
-        return value
 
 
 class Train(Section):

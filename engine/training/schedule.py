@@ -1,13 +1,45 @@
-"""The learning rate as a pure function of the step. Knows nothing of optimisers.
+"""The learning rate as a pure function of the step, and the `schedule` section of a recipe that chooses it.
 
-`factor` multiplies the base rate of every parameter group: a linear warm-up first, then the curve that the
-recipe names.
+`factor` multiplies the base rate of every parameter group: a linear warm-up first, then one of CURVES.
+Does not import torch, since the recipe reads the section.
 """
 
 import math
 from bisect import bisect_right
+from typing import Any, Literal
+
+from pydantic import ValidationInfo, field_validator
+
+from engine.options import Duration, NotNegative, Positive, Section, key, mistake
 
 ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
+
+
+class Schedule(Section):
+    name: Literal["poly", "cosine", "onecycle", "step", "constant"] = key(
+        "poly", "how the learning rate falls"
+    )
+    power: Positive = key(1.0, "of poly")
+    warmup: Duration = key(1500, "rise from 0 to the peak; onecycle rises by itself and takes none")
+    min_lr: NotNegative = key(0.0, "where poly, cosine and onecycle end")
+    milestones: list[Duration] = key([], "when step lowers the learning rate")
+    gamma: float = key(0.1, "factor of step at each milestone", gt=0, le=1)
+
+    @field_validator("milestones")
+    @classmethod
+    def _needed_by_step(cls, value: list[int | str], info: ValidationInfo) -> list[int | str]:
+        if info.data.get("name") == "step" and not value:
+            raise mistake("schedule: step needs milestones, for example [60%, 90%]")
+        return value
+
+    @field_validator("power", "milestones", "gamma")
+    @classmethod
+    def _belongs_to_name(cls, value: Any, info: ValidationInfo) -> Any:
+        owner = "poly" if info.field_name == "power" else "step"
+        default = cls.model_fields[info.field_name or ""].default
+        if info.data.get("name", owner) != owner and value != default:
+            raise mistake(f"only name: {owner} uses this; here it must be absent or {default}")
+        return value
 
 
 def factor(section, base_lr: float, step: int, num_steps: int) -> float:
