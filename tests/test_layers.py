@@ -10,13 +10,13 @@ ROOT = Path(__file__).parents[1]
 PACKAGES = ("engine", "models", "losses")
 
 BELOW = ("engine", "engine.options", "engine.data", "engine.recipe", "engine.run_folder", "models", "losses")
-MAY_IMPORT = {  # layer -> the layers it may import beside itself; bare `engine` holds the version and `load`
+MAY_IMPORT = {  # layer -> layers and modules that it may import; bare `engine` holds the version and `load`
     "engine": ("engine.scoring",),  # inside `load` alone: the last test here sees that torch stays out
     "engine.options": (),
     "models": (),
     "losses": (),
-    "engine.data": ("engine.options",),
-    "engine.recipe": ("engine.options",),
+    "engine.data": ("engine.options", "models.class_names"),
+    "engine.recipe": ("engine.options", "engine.data.options", "engine.data.formats"),
     "engine.run_folder": (),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),
@@ -69,7 +69,7 @@ def violations(root: Path) -> list[str]:
         found += [
             f"{path.relative_to(root)}:{line}: {layer} imports {name}"
             for line, name in imports(path, root)
-            if layer_of(name) not in allowed
+            if layer_of(name) not in allowed and name not in allowed
         ]
     return found
 
@@ -83,8 +83,10 @@ def test_the_rule_sees_every_kind_of_import(tmp_path: Path) -> None:
         "losses/dice.py": "import torch\nfrom losses.mixed import x\n\ndef f():\n    import models\n",
         "models/__init__.py": "from engine import data\n",
         "engine/__init__.py": "",
-        "engine/data/__init__.py": "from ..training import fit\n",
-        "engine/recipe/__init__.py": "from .. import data\n",
+        "engine/data/__init__.py": "from ..training import fit\nfrom models.class_names import VOC\n",
+        "engine/data/options.py": "",
+        "engine/data/augment.py": "import models.zoo\n",
+        "engine/recipe/__init__.py": "from .. import data\nfrom engine.data.options import Data\n",
         "engine/recipe/sections.py": "from engine.recipe import Recipe\n",
         "engine/scoring/predictor.py": "from engine import __version__\nimport engine.reporting.console\n",
         "engine/training/fit.py": "from engine.scoring import predictor\nfrom engine import run\n",
@@ -96,6 +98,7 @@ def test_the_rule_sees_every_kind_of_import(tmp_path: Path) -> None:
         (tmp_path / name).write_text(text)
     assert violations(tmp_path) == [
         "engine/data/__init__.py:1: engine.data imports engine.training.fit",
+        "engine/data/augment.py:1: engine.data imports models.zoo",
         "engine/recipe/__init__.py:1: engine.recipe imports engine.data",
         "engine/run.py:2: engine.run imports engine.ensemble",
         "engine/scoring/predictor.py:2: engine.scoring imports engine.reporting.console",
