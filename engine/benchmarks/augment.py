@@ -12,7 +12,7 @@ from torch import Tensor
 
 from engine.benchmarks.timing import interleaved, ratio
 from engine.data.augment import Augment
-from engine.recipe.sections import Augment as Section
+from engine.data.options import Augment as Section
 
 NUM_CLASSES = 21
 

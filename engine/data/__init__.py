@@ -1,65 +1,86 @@
-"""From a recipe's `data` section to one split, whatever its format."""
+"""From a recipe's `data` section to one split, whatever its format. Torch is imported only by its opener."""
 
-from engine.data.formats.ade20k import ADE20K_CLASSES, open_ade20k
-from engine.data.formats.camvid import CAMVID_CLASSES, open_camvid
-from engine.data.formats.cityscapes import CITYSCAPES_CLASSES, open_cityscapes
-from engine.data.formats.coco import open_coco
-from engine.data.formats.coco_stuff import COCO_STUFF_CLASSES, open_coco_stuff
-from engine.data.formats.folder import open_folder
-from engine.data.formats.voc import VOC_CLASSES, open_voc
-from engine.data.packs.packed import PackedDataset
+import inspect
+from collections.abc import Callable
+from pkgutil import resolve_name
+from typing import Any
+
+from engine.data.formats import CLASS_TABLES, format_of
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
-from engine.data.synthetic import SCENE_CLASSES, SyntheticScenes
 
 __all__ = ["DataError", "Dataset", "Palette", "Sample", "class_table", "open_split"]
 
-CLASS_TABLES = {
-    "voc21": VOC_CLASSES,
-    "ade150": ADE20K_CLASSES,
-    "cityscapes19": CITYSCAPES_CLASSES,
-    "camvid11": CAMVID_CLASSES,
-    "coco_stuff171": COCO_STUFF_CLASSES,
-    "scenes6": SCENE_CLASSES,
-}
-FORMATS = {  # (root, split, class names, ignore index) -> Dataset
-    "voc": open_voc,
-    "coco": open_coco,
-    "coco_stuff": open_coco_stuff,
-    "ade20k": open_ade20k,
-    "cityscapes": open_cityscapes,
-    "camvid": open_camvid,
-    "packed": PackedDataset,
-}
+INTERFACE = (  # of a Dataset; open_split sets `skipped`
+    "ids", "class_names", "palette", "ignore_index",
+    "__len__", "__getitem__", "labels", "sizes", "fingerprint",
+)  # fmt: skip
 
 
-def class_table(section) -> tuple[str, ...]:
+def class_table(section: Any) -> tuple[str, ...]:
     """The class names by label id: a named table, or the list that the recipe holds."""
     if isinstance(section.classes, str):
-        return CLASS_TABLES[section.classes]
+        names: tuple[str, ...] = resolve_name(CLASS_TABLES[section.classes])
+        return names
     return tuple(item if isinstance(item, str) else item.name for item in section.classes)
 
 
-def open_split(section, split: str) -> Dataset:
+def open_split(section: Any, split: str) -> Dataset:
     """One split of the data that `section` (a recipe's `data`) names.
 
     Raises:
-        DataError: no root, no such split, missing files, files or folders that may not be read.
+        DataError: no root, no such split, missing files, files or folders that may not be read; or a
+            data.format that cannot be imported or does not return a `Dataset`.
     """
-    if section.format == "synthetic":
-        scenes = section.synthetic
-        num_samples = {section.train: scenes.train_samples, section.val: scenes.val_samples}.get(split, 0)
-        return SyntheticScenes(split, num_samples, scenes.size, scenes.seed)
-    if section.root is None:
+    opener = _opener(section.format)
+    offered = {
+        **vars(section),
+        "split": split,
+        "class_names": class_table(section),
+        "palette": _colours(section.classes),
+    }
+    parameters = inspect.signature(opener).parameters
+    if "root" in parameters and section.root is None:
         raise DataError("data.root is not set; type data.root=<the folder of your data> behind the command.")
+    missing = [name for name, it in parameters.items() if name not in offered and _is_required(it)]
+    if missing:
+        raise DataError(f"data.format: {section.format} needs {', '.join(missing)} in the data section.")
     try:
-        if section.format == "folder":
-            dataset = open_folder(section, split, class_table(section))
-        else:
-            opener = FORMATS[section.format]
-            dataset = opener(section.root, split, class_table(section), section.ignore_index)
+        dataset = opener(**{name: offered[name] for name in parameters if name in offered})
     except OSError as error:
         denied = isinstance(error, PermissionError)
         hint = f" Type chmod -R u+rX {error.filename}, or ask its owner." if denied else ""
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.{hint}") from error
+    lacking = [name for name in INTERFACE if not hasattr(dataset, name)]
+    if lacking:
+        raise DataError(
+            f"data.format: {section.format} returned a {type(dataset).__name__}, which lacks "
+            f"{', '.join(lacking)}. Return an engine.data.formats.files.FileDataset, or a "
+            "class with everything that engine.data.sample.Dataset declares."
+        )
     dataset.skipped = Skipped() if section.on_error == "skip" else None
     return dataset
+
+
+def _is_required(parameter: inspect.Parameter) -> bool:
+    var = (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    return parameter.default is parameter.empty and parameter.kind not in var
+
+
+def _colours(classes: Any) -> Palette | None:
+    """The colours by label id, where data.classes gives them."""
+    if isinstance(classes, str) or not classes or isinstance(classes[0], str):
+        return None
+    return tuple((r, g, b) for r, g, b in (item.colour for item in classes))
+
+
+def _opener(name: str) -> Callable[..., Dataset]:
+    try:
+        opener = resolve_name(format_of(name).opener)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise DataError(
+            f"data.format: {name} cannot be imported: {error}. It should be <package.module>:<function>, and "
+            "the folder of the package must be the current one or in PYTHONPATH."
+        ) from error
+    if not callable(opener):
+        raise DataError(f"data.format: {name} is not a function but {type(opener).__name__}.")
+    return opener  # type: ignore[no-any-return]

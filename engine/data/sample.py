@@ -1,11 +1,14 @@
 """What every reader gives: a sample, and the promise that a data set keeps. Knows no file format."""
 
+from __future__ import annotations
+
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from torch import Tensor
+if TYPE_CHECKING:  # the recipe imports this package, and opens without torch
+    from torch import Tensor
 
 Palette = tuple[tuple[int, int, int], ...]
 

@@ -23,7 +23,8 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.data.sample import DataError, Sample
+from engine.data.formats import Synthetic
+from engine.data.sample import DataError, Sample, Skipped
 
 Array = NDArray[np.float32]
 Figure = tuple[Array, Array]  # field, pattern
@@ -207,6 +208,14 @@ def draw_scene(rng: Generator, size_px: int) -> tuple[NDArray[np.uint8], NDArray
     return (255 * np.clip(image, 0, 1)).round().astype(np.uint8), labels
 
 
+def open_synthetic(
+    split: str, synthetic: Synthetic, train: str = "train", val: str = "val"
+) -> "SyntheticScenes":
+    """The scenes of one split: `synthetic.train_samples` of `train`, `synthetic.val_samples` of `val`."""
+    num_samples = {train: synthetic.train_samples, val: synthetic.val_samples}.get(split, 0)
+    return SyntheticScenes(split, num_samples, synthetic.size, synthetic.seed)
+
+
 class SyntheticScenes:
     """`num_samples` scenes of `size_px` x `size_px` pixels; each is drawn when first asked for, then kept.
 
@@ -217,7 +226,7 @@ class SyntheticScenes:
     class_names = SCENE_CLASSES
     palette = SCENE_PALETTE
     ignore_index = IGNORE_INDEX
-    skipped = None
+    skipped: Skipped | None = None
 
     def __init__(self, split: str, num_samples: int, size_px: int = 96, seed: int = 0):
         if split not in SPLITS:

@@ -15,12 +15,13 @@ import numpy as np
 from PIL import Image
 
 from engine.data.formats.images import read_header
-from engine.data.formats.voc import VOC_CLASSES, voc_images, voc_palette
+from engine.data.formats.voc import voc_images, voc_palette
 from engine.data.sample import first_few
 from engine.exporting.target import ExportError
 from engine.reporting.predictions import palette_image
 from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter
+from models.class_names import VOC
 
 FOLDER = "results/VOC2012/Segmentation/comp6_{split}_cls"
 
@@ -39,9 +40,9 @@ def export_voc(
         DataError: the data is not where the recipe says, or an image is missing or damaged.
         ExportError: other classes than VOC's, or what was made is not what the server expects.
     """
-    if segmenter.class_names != VOC_CLASSES:
+    if segmenter.class_names != VOC:
         raise ExportError(
-            f"The server scores the 21 classes of VOC ({first_few(VOC_CLASSES, 3)}), and {segmenter.name} "
+            f"The server scores the 21 classes of VOC ({first_few(VOC, 3)}), and {segmenter.name} "
             f"predicts others: {first_few(segmenter.class_names, 3)}."
         )
     root = segmenter.trained.recipe.data.root
@@ -52,7 +53,7 @@ def export_voc(
     for done, (id, path) in enumerate(images.items(), start=1):
         pictures[id] = _png(segmenter, path)
         progress(done, len(images))
-    require_complete(pictures, images, len(VOC_CLASSES))
+    require_complete(pictures, images, len(VOC))
     out.parent.mkdir(parents=True, exist_ok=True)
     with written_in_place(out) as temporary:
         _write(pictures, FOLDER.format(split=split), temporary)

@@ -11,13 +11,12 @@ from typing import Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, field_validator
 
+from engine.data.options import Augment, Data
 from engine.options import Section, in_steps, key, mistake
-from engine.recipe.data_section import Data
 from engine.recipe.errors import describe
 from engine.recipe.loss_sections import CrossEntropy, Dice, Loss, Ramp
 from engine.recipe.sections import (
     Adversarial,
-    Augment,
     Eval,
     Keep,
     Log,

@@ -17,52 +17,10 @@ from engine.options import (
     NotNegative,
     Positive,
     Section,
-    Share,
     Text,
     key,
     mistake,
 )
-
-
-class Augment(Section):
-    crop: Count = key(512, "side of the square that the model sees, px")
-    scale: list[Positive] = key([0.5, 2.0], "random scale: from, to", min_length=2, max_length=2)
-    rotate_deg: float = key(10.0, "random rotation up to this, either way", ge=0, le=180)
-    aspect: float = key(1.0, "width : height changes by up to this factor, either way; 1 is off", ge=1, le=4)
-    shear_deg: float = key(0.0, "shear of both axes up to this, either way", ge=0, le=45)
-    translate: Share = key(0.0, "the crop moves on by up to this share of its side, either way")
-    category_max_ratio: float = key(
-        1.0, "a crop is drawn again where one class fills this share of it, as 0.75; 1 is off", gt=0, le=1
-    )
-    flip: Share = key(0.5, "share of images that are mirrored")
-    brightness: Share = key(0.12, "added, of 0..1 pixels, up to this, either way")
-    contrast: Share = key(0.5, "factor 1 minus to 1 plus this")
-    saturation: Share = key(0.5, "factor 1 minus to 1 plus this")
-    hue: float = key(0.07, "turns of the colour circle, up to this, either way", ge=0, le=0.5)
-    blur: NotNegative = key(0.0, "sigma of a Gaussian up to this, px; 0 is off")
-    elastic: NotNegative = key(0.0, "bends up to this, px; 0 is off")
-    grayscale: Share = key(0.0, "share of images that lose their colour")
-    noise: Share = key(0.0, "sigma of Gaussian noise up to this, of 0..1 pixels; 0 is off")
-    jpeg: Share = key(0.0, "share of images that are compressed, at a quality of 30 to 95")
-    cutmix: Share = key(0.0, "share of images with a box of another one, arXiv 1905.04899")
-    classmix: Share = key(0.0, "share of images with half of the classes of another one, arXiv 2007.07936")
-    mosaic: Share = key(0.0, "share of images made of four, arXiv 2004.10934")
-    copy_paste: Share = key(0.0, "share of images with a rare class of another one, arXiv 2012.07177")
-
-    @field_validator("blur", "elastic")
-    @classmethod
-    def _small_beside_the_crop(cls, value: float, info: ValidationInfo) -> float:
-        most = info.data.get("crop", math.inf) / 16  # above, blur leaves nothing to see and bends fold over
-        if value > most:
-            raise mistake(f"expected at most a sixteenth of augment.crop, {most:g}")
-        return value
-
-    @field_validator("scale")
-    @classmethod
-    def _grows(cls, value: list[float]) -> list[float]:
-        if value[0] > value[1]:
-            raise mistake(f"expected the smaller scale first, as in [{value[1]}, {value[0]}]")
-        return value
 
 
 class Model(Section):

@@ -10,7 +10,7 @@ from torch import nn
 from engine.benchmark import main
 from engine.benchmarks import augment, data, model, score, timing
 from engine.data.augment import Augment
-from engine.recipe.sections import Augment as Section
+from engine.data.options import Augment as Section
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.protocols import Protocol
 

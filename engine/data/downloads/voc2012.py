@@ -19,8 +19,9 @@ from scipy.io.matlab import MatReadError
 from engine.data.downloads.download import Remote, require_space
 from engine.data.downloads.preparation import Preparation
 from engine.data.downloads.unpack import contents, damage_named, read_members, write_beside
-from engine.data.formats.voc import VOC_CLASSES, voc_palette
+from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
+from models import class_names
 
 # MD5 as in torchvision (datasets/voc.py, datasets/sbd.py).
 VOC = Remote(
@@ -169,8 +170,8 @@ def _labels_of_sbd(mat: bytes, where: str, image: Path) -> np.ndarray:
         ) from error
     if labels.shape != (h, w) or labels.dtype != np.uint8:
         raise DataError(f"{where} is no mask for {image}: {labels.shape} {labels.dtype}, not {(h, w)} uint8.")
-    if labels.max() >= len(VOC_CLASSES):
-        raise DataError(f"{where} holds the id {labels.max()}; SBD has 0 to {len(VOC_CLASSES) - 1}.")
+    if labels.max() >= len(class_names.VOC):
+        raise DataError(f"{where} holds the id {labels.max()}; SBD has 0 to {len(class_names.VOC) - 1}.")
     return labels
 
 

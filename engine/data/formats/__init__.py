@@ -1,1 +1,119 @@
-"""Anyone's files: one class reads them all; a format pairs them and says what the masks mean."""
+"""The data formats: where each one's code is, its defaults, and the values that it needs. Imports no torch.
+
+A new format is one entry here and one function, its opener, which finds the files of a split and returns a
+`Dataset`, usually a `FileDataset` (files.py).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from engine.options import Count, Section, Text, key
+
+Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
+class Synthetic(Section):
+    size: int = key(96, "side of a scene, px", ge=32)
+    train_samples: Count = key(300, "scenes to train on")
+    val_samples: Count = key(100, "scenes to score on")
+    seed: int = key(0, "of the drawing; the run's own seed does not change the scenes", ge=0)
+
+
+class Folder(Section):
+    images: Text | None = key(None, "sub-folder of the images; null: the usual names are tried")
+    masks: Text | None = key(None, "sub-folder of the masks; null: the usual names are tried")
+    mask_suffix: Text | None = key(None, "how the names of masks end, such as _mask; null: it is found out")
+    values: Literal["ids", "binary"] = key("ids", "label ids, or 0 and 255; colours stand in data.classes")
+    void_colours: list[Colour] = key([], "colours of void pixels, where data.classes has colours")
+    val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
+        None, "share of the images for data.val, by the hash of their ids; null: the folder has splits"
+    )
+
+
+@dataclass(frozen=True)
+class Format:
+    """One data format.
+
+    opener: import path of a function, or class, that returns the `Dataset` of one split. Of `split`,
+        `class_names`, `palette` (the colours in data.classes, or None) and the keys of the `data` section, it
+        is called by keyword with those that it has as parameters.
+    meaning: one line.
+    fixed: keys of the `data` section with the only value that works. Formats that write void themselves need
+        ignore_index 255.
+    own_defaults: of keys whose default differs from VOC's.
+    """
+
+    opener: str
+    meaning: str
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    own_defaults: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """What the keys of the `data` section default to, where they differ from VOC's."""
+        return {**self.fixed, **self.own_defaults}
+
+
+FORMATS = {
+    "voc": Format("engine.data.formats.voc:open_voc", "PASCAL VOC: JPEGImages, SegmentationClass, ImageSets"),
+    "folder": Format(
+        "engine.data.formats.folder:open_folder",
+        "any folder of images and masks, paired by name",
+        own_defaults={"train": "train", "classes": [], "folder": {}},
+    ),
+    "coco": Format(
+        "engine.data.formats.coco:open_coco",
+        "COCO instances: photos and a JSON file of outlines",
+        fixed={"ignore_index": 255},
+        own_defaults={"train": "train2017", "val": "val2017"},
+    ),
+    "coco_stuff": Format(
+        "engine.data.formats.coco_stuff:open_coco_stuff",
+        "COCO-Stuff 164k: photos of COCO 2017 with masks of things and stuff",
+        fixed={"classes": "coco_stuff171", "ignore_index": 255},
+        own_defaults={"train": "train2017", "val": "val2017"},
+    ),
+    "ade20k": Format(
+        "engine.data.formats.ade20k:open_ade20k",
+        "ADE20K for scene parsing: images, annotations",
+        fixed={"classes": "ade150", "ignore_index": 255},
+        own_defaults={"train": "training", "val": "validation"},
+    ),
+    "cityscapes": Format(
+        "engine.data.formats.cityscapes:open_cityscapes",
+        "Cityscapes: leftImg8bit, gtFine",
+        fixed={"classes": "cityscapes19", "ignore_index": 255},
+        own_defaults={"train": "train"},
+    ),
+    "camvid": Format(
+        "engine.data.formats.camvid:open_camvid",
+        "CamVid with the 11 classes of SegNet",
+        fixed={"classes": "camvid11", "ignore_index": 255},
+        own_defaults={"train": "train"},
+    ),
+    "packed": Format("engine.data.packs.packed:PackedDataset", "a file that engine.prepare pack wrote"),
+    "synthetic": Format(
+        "engine.data.synthetic:open_synthetic",
+        "scenes drawn in memory, for the demo and the tests",
+        fixed={"root": None, "classes": "scenes6", "ignore_index": 255},
+        own_defaults={"train": "train", "synthetic": {}},
+    ),
+}
+
+CLASS_TABLES = {  # name in data.classes -> import path of the class names by label id
+    "voc21": "models.class_names:VOC",
+    "ade150": "models.class_names:ADE20K",
+    "cityscapes19": "models.class_names:CITYSCAPES",
+    "camvid11": "engine.data.formats.camvid:CAMVID_CLASSES",
+    "coco_stuff171": "models.class_names:COCO_STUFF",
+    "scenes6": "engine.data.synthetic:SCENE_CLASSES",
+}
+
+
+def format_of(name: str) -> Format:
+    """The format of a recipe's `data.format`: one of the table, or one from outside by its import path."""
+    own_defaults = {"train": "train", "classes": []} if ":" in name else {}
+    return FORMATS.get(name) or Format(name, "an opener from outside", own_defaults=own_defaults)

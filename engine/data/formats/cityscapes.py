@@ -17,36 +17,21 @@ from engine.data.formats.listing import (
 )
 from engine.data.formats.masks import Table
 from engine.data.sample import DataError, Palette
+from models.class_names import CITYSCAPES
 
-# (name, id in the files, colour), by label id
-_LABELS = (
-    ("road", 7, (128, 64, 128)),
-    ("sidewalk", 8, (244, 35, 232)),
-    ("building", 11, (70, 70, 70)),
-    ("wall", 12, (102, 102, 156)),
-    ("fence", 13, (190, 153, 153)),
-    ("pole", 17, (153, 153, 153)),
-    ("traffic light", 19, (250, 170, 30)),
-    ("traffic sign", 20, (220, 220, 0)),
-    ("vegetation", 21, (107, 142, 35)),
-    ("terrain", 22, (152, 251, 152)),
-    ("sky", 23, (70, 130, 180)),
-    ("person", 24, (220, 20, 60)),
-    ("rider", 25, (255, 0, 0)),
-    ("car", 26, (0, 0, 142)),
-    ("truck", 27, (0, 0, 70)),
-    ("bus", 28, (0, 60, 100)),
-    ("train", 31, (0, 80, 100)),
-    ("motorcycle", 32, (0, 0, 230)),
-    ("bicycle", 33, (119, 11, 32)),
-)
-CITYSCAPES_CLASSES = tuple(name for name, _, _ in _LABELS)
-CITYSCAPES_PALETTE: Palette = tuple(colour for _, _, colour in _LABELS)
+# Both by label id.
+_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)  # in the files
+CITYSCAPES_PALETTE: Palette = (
+    (128, 64, 128), (244, 35, 232), (70, 70, 70), (102, 102, 156), (190, 153, 153),
+    (153, 153, 153), (250, 170, 30), (220, 220, 0), (107, 142, 35), (152, 251, 152),
+    (70, 130, 180), (220, 20, 60), (255, 0, 0), (0, 0, 142), (0, 0, 70),
+    (0, 60, 100), (0, 80, 100), (0, 0, 230), (119, 11, 32),
+)  # fmt: skip
 IMAGE = "_leftImg8bit"
 
 
 def open_cityscapes(
-    root: str | Path, split: str, class_names: tuple[str, ...] = CITYSCAPES_CLASSES, ignore_index: int = 255
+    root: str | Path, split: str, class_names: tuple[str, ...] = CITYSCAPES, ignore_index: int = 255
 ) -> FileDataset:
     """One split of the folder that holds leftImg8bit and gtFine.
 
@@ -69,7 +54,7 @@ def open_cityscapes(
     require_different_ids(pairs, str(images))
     require_files(pairs)
     void = {255: ignore_index} if converted else dict.fromkeys((*range(34), 255), ignore_index)
-    labels = {label if converted else id: label for label, (_, id, _) in enumerate(_LABELS)}
+    labels = {label if converted else id: label for label, id in enumerate(_IDS)}
     return FileDataset(
         pairs, class_names, CITYSCAPES_PALETTE, ignore_index, Table.of("Cityscapes", void | labels)
     )

@@ -17,8 +17,9 @@ from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.listing import no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.shapes import area_of
-from engine.data.formats.voc import VOC_CLASSES, voc_palette
+from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
+from models.class_names import VOC
 
 Outline = list[NDArray[np.float64]] | dict  # polygons, as packed as the file is; or run lengths
 
@@ -66,7 +67,7 @@ class Drawings:
 
 
 def open_coco(
-    root: str | Path, split: str, class_names: tuple[str, ...] = VOC_CLASSES, ignore_index: int = 255
+    root: str | Path, split: str, class_names: tuple[str, ...] = VOC, ignore_index: int = 255
 ) -> FileDataset:
     """One split, such as "train2017": annotations/instances_<split>.json and the photos in <split>.
 

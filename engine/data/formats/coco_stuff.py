@@ -12,37 +12,16 @@ from engine.data.formats.listing import folders_in, names_in, no_split, same_nam
 from engine.data.formats.masks import Table
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette
+from models.class_names import COCO_STUFF
 
-COCO_STUFF_CLASSES = (
-    "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "truck", "boat",
-    "traffic light", "fire hydrant", "stop sign", "parking meter", "bench", "bird", "cat", "dog", "horse",
-    "sheep", "cow", "elephant", "bear", "zebra", "giraffe", "backpack", "umbrella", "handbag", "tie",
-    "suitcase", "frisbee", "skis", "snowboard", "sports ball", "kite", "baseball bat", "baseball glove",
-    "skateboard", "surfboard", "tennis racket", "bottle", "wine glass", "cup", "fork", "knife", "spoon",
-    "bowl", "banana", "apple", "sandwich", "orange", "broccoli", "carrot", "hot dog", "pizza", "donut",
-    "cake", "chair", "couch", "potted plant", "bed", "dining table", "toilet", "tv", "laptop", "mouse",
-    "remote", "keyboard", "cell phone", "microwave", "oven", "toaster", "sink", "refrigerator", "book",
-    "clock", "vase", "scissors", "teddy bear", "hair drier", "toothbrush", "banner", "blanket", "branch",
-    "bridge", "building-other", "bush", "cabinet", "cage", "cardboard", "carpet", "ceiling-other",
-    "ceiling-tile", "cloth", "clothes", "clouds", "counter", "cupboard", "curtain", "desk-stuff", "dirt",
-    "door-stuff", "fence", "floor-marble", "floor-other", "floor-stone", "floor-tile", "floor-wood",
-    "flower", "fog", "food-other", "fruit", "furniture-other", "grass", "gravel", "ground-other", "hill",
-    "house", "leaves", "light", "mat", "metal", "mirror-stuff", "moss", "mountain", "mud", "napkin",
-    "net", "paper", "pavement", "pillow", "plant-other", "plastic", "platform", "playingfield", "railing",
-    "railroad", "river", "road", "rock", "roof", "rug", "salad", "sand", "sea", "shelf", "sky-other",
-    "skyscraper", "snow", "solid-other", "stairs", "stone", "straw", "structural-other", "table", "tent",
-    "textile-other", "towel", "tree", "vegetable", "wall-brick", "wall-concrete", "wall-other",
-    "wall-panel", "wall-stone", "wall-tile", "wall-wood", "water-other", "waterdrops", "window-blind",
-    "window-other", "wood",
-)  # fmt: skip
 # street sign, hat, shoe, eye glasses, plate, mirror, window, desk, door, blender, hair brush
 _NEVER_DRAWN = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
-COCO_STUFF_PALETTE: Palette = voc_palette(len(COCO_STUFF_CLASSES) + 1)[1:]  # without the black of VOC's 0
+COCO_STUFF_PALETTE: Palette = voc_palette(len(COCO_STUFF) + 1)[1:]  # without the black of VOC's 0
 TRAIN_IDS = "_labelTrainIds"
 
 
 def open_coco_stuff(
-    root: str | Path, split: str, class_names: tuple[str, ...] = COCO_STUFF_CLASSES, ignore_index: int = 255
+    root: str | Path, split: str, class_names: tuple[str, ...] = COCO_STUFF, ignore_index: int = 255
 ) -> FileDataset:
     """One split, such as "train2017": photos in <split> or images/<split>, masks in stuffthingmaps/<split>
     or annotations/<split>.

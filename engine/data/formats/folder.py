@@ -14,12 +14,13 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engine.data.formats import Folder
 from engine.data.formats.files import FileDataset, Pair, colours_in_file
 from engine.data.formats.listing import folders_in, ids_in_list, images_below
 from engine.data.formats.masks import BlackAndWhite, Colours, SameIds
 from engine.data.formats.pairing import pair_up
 from engine.data.formats.voc import voc_palette
-from engine.data.sample import DataError, UnreadableSample, first_few
+from engine.data.sample import DataError, Palette, UnreadableSample, first_few
 
 IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
 MASKS = (
@@ -39,24 +40,40 @@ class Place:
     share: Callable[[str], bool] | None = None
 
 
-def open_folder(section, split: str, class_names: tuple[str, ...]) -> FileDataset:
-    """One split of `section`, a recipe's `data`: root, train, val, classes, ignore_index and `folder`.
+def open_folder(
+    root: str | Path,
+    split: str,
+    class_names: tuple[str, ...],
+    ignore_index: int = 255,
+    palette: Palette | None = None,
+    folder: Folder = Folder(),  # noqa: B008  (frozen)
+    train: str = "train",
+    val: str = "val",
+) -> FileDataset:
+    """One split of a folder of images and masks.
+
+    Args:
+        root: of all splits.
+        split: its name; that of a sub-folder or list, or with `folder.val_share` one of `train` and `val`.
+        class_names, ignore_index: as the labels shall be.
+        palette: colours by label id, where the masks hold colours and no ids.
+        folder: names and masks.
+        train, val: the splits that `folder.val_share` makes.
 
     Raises:
         DataError: no images and masks where they are looked for, several such places, names that do not pair
             up, an empty split, or black and white masks that would be read as ids.
     """
-    root = Path(section.root).expanduser()
+    root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}. It should hold images and masks.")
-    pairs = _pairs(_only_place(root, split, section), split, section.folder.mask_suffix)
-    ignore_index, palette = section.ignore_index, voc_palette(len(class_names))
-    if not isinstance(section.classes, str) and not isinstance(section.classes[0], str):
-        palette = tuple(tuple(item.colour) for item in section.classes)
-        void = tuple(tuple(colour) for colour in section.folder.void_colours)
+    pairs = _pairs(_only_place(root, split, (train, val), folder), split, folder.mask_suffix)
+    if palette is not None:
+        void = tuple((r, g, b) for r, g, b in folder.void_colours)
         mapping = Colours((*palette, *void), (*range(len(palette)), *[ignore_index] * len(void)))
         return FileDataset(pairs, class_names, palette, ignore_index, mapping, colours_in_file)
-    if section.folder.values == "binary":
+    palette = voc_palette(len(class_names))
+    if folder.values == "binary":
         return FileDataset(pairs, class_names, palette, ignore_index, BlackAndWhite())
     dataset = FileDataset(pairs, class_names, palette, ignore_index, SameIds(len(class_names), ignore_index))
     _refuse_black_and_white(dataset)
@@ -69,9 +86,8 @@ def in_val(id: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _only_place(root: Path, split: str, section) -> Place:
-    options = section.folder
-    places = [*_split_by_folders(root, split, options), *_split_of_one(root, split, section)]
+def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder) -> Place:
+    places = [*_split_by_folders(root, split, options), *_split_of_one(root, split, shared, options)]
     if len(places) > 1:
         listed = " or ".join(f"{place.images} with {place.masks}" for place in places)
         raise DataError(
@@ -89,7 +105,7 @@ def _only_place(root: Path, split: str, section) -> Place:
     return places[0]
 
 
-def _split_by_folders(root: Path, split: str, options) -> list[Place]:
+def _split_by_folders(root: Path, split: str, options: Folder) -> list[Place]:
     found = _image_and_mask_folders(root / split, options)
     found += [
         (images / split, masks / split)
@@ -104,25 +120,25 @@ def _split_by_folders(root: Path, split: str, options) -> list[Place]:
     return [Place(images, masks) for images, masks in dict.fromkeys(found)]  # "." is found in both ways
 
 
-def _split_of_one(root: Path, split: str, section) -> list[Place]:
-    share, ids = section.folder.val_share, root / f"{split}.txt"
+def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Folder) -> list[Place]:
+    share, ids = options.val_share, root / f"{split}.txt"
     both = [
         (images, masks)
-        for images, masks in _image_and_mask_folders(root, section.folder)
+        for images, masks in _image_and_mask_folders(root, options)
         if not (images / split).is_dir()
     ]
     if share is not None:
-        if split not in (section.train, section.val):
+        train, val = shared
+        if split not in shared:
             raise DataError(
-                f"data.folder.val_share makes two splits, {section.train} and {section.val}; there is no "
-                f"{split!r}."
+                f"data.folder.val_share makes two splits, {train} and {val}; there is no {split!r}."
             )
-        is_val = split == section.val
+        is_val = split == val
         return [Place(i, m, share=lambda id: in_val(id, share) == is_val) for i, m in both]
     return [Place(i, m, ids) for i, m in both] if ids.is_file() else []
 
 
-def _image_and_mask_folders(base: Path, options) -> list[tuple[Path, Path]]:
+def _image_and_mask_folders(base: Path, options: Folder) -> list[tuple[Path, Path]]:
     """Each folder of images with each folder of masks directly in `base`."""
     images = [base / name for name in ([options.images] if options.images else IMAGES)]
     masks = [base / name for name in ([options.masks] if options.masks else MASKS)]

@@ -8,12 +8,7 @@ from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.listing import ids_in_list, no_split, require_present
 from engine.data.formats.masks import SameIds
 from engine.data.sample import DataError, Palette
-
-VOC_CLASSES = (
-    "background", "aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow",
-    "diningtable", "dog", "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train",
-    "tvmonitor",
-)  # fmt: skip
+from models.class_names import VOC
 
 
 def voc_palette(num_colours: int = 256) -> Palette:
@@ -27,7 +22,7 @@ def voc_palette(num_colours: int = 256) -> Palette:
 
 
 def open_voc(
-    root: str | Path, split: str, class_names: tuple[str, ...] = VOC_CLASSES, ignore_index: int = 255
+    root: str | Path, split: str, class_names: tuple[str, ...] = VOC, ignore_index: int = 255
 ) -> FileDataset:
     """One split of a folder in VOC layout.
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from engine.data.augment import Augment
 from engine.data.class_counts import ClassCounts
 from engine.data.mixing import Mixing, lay_guests
-from engine.recipe.sections import Augment as Section
+from engine.data.options import Augment as Section
 
 EVERYTHING = {
     "scale": [0.3, 2.0],

@@ -14,10 +14,10 @@ from engine.data.class_counts import count_classes
 from engine.data.formats.files import FileDataset
 from engine.data.formats.voc import open_voc
 from engine.data.mixing import Mixing
+from engine.data.options import Augment as Section
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
-from engine.recipe.sections import Augment as Section
 
 CPU = torch.device("cpu")
 

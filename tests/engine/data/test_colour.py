@@ -11,8 +11,8 @@ from kornia import enhance
 from PIL import Image
 
 from engine.data.augment import Augment
+from engine.data.options import Augment as Section
 from engine.data.parameters import Parameters
-from engine.recipe.sections import Augment as Section
 
 NEUTRAL = Parameters()
 SECTION = {

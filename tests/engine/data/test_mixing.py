@@ -13,8 +13,8 @@ from engine.data.mixing import (
     OneClass,
     lay_guests,
 )
+from engine.data.options import Augment as Section
 from engine.data.sample import DataError
-from engine.recipe.sections import Augment as Section
 
 COUNTS = np.array([[90, 0, 0], [50, 40, 0], [90, 0, 10], [80, 20, 0]])
 

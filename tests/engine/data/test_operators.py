@@ -16,9 +16,9 @@ from torch.nn import functional as F
 from engine.data.class_counts import ClassCounts
 from engine.data.colour import recolour
 from engine.data.mixing import Box, HalfOfTheClasses, Mixing, OneClass, lay_guests
+from engine.data.options import Augment as Section
 from engine.data.parameters import ELASTIC_CELLS, REDRAWS, Parameters
 from engine.data.warp import warp
-from engine.recipe.sections import Augment as Section
 
 UNIT = st.floats(0, 1)
 SEED = st.integers(0, 2**32 - 1)

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from engine.data.augment import Augment
-from engine.recipe.sections import Augment as Section
+from engine.data.options import Augment as Section
 
 
 def flat(p):

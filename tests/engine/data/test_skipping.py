@@ -12,12 +12,12 @@ from engine.data import Skipped, open_split
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches, scoring_batches
 from engine.data.formats.voc import open_voc
+from engine.data.options import Augment as Section
+from engine.data.options import Data
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import DataError
 from engine.data.skipping import skipped_ids
-from engine.recipe.data_section import Data
-from engine.recipe.sections import Augment as Section
 
 CPU = torch.device("cpu")
 

@@ -12,8 +12,8 @@ from kornia.geometry import get_rotation_matrix2d, get_shear_matrix2d, warp_affi
 from torch.nn import functional as F
 
 from engine.data.augment import Augment
+from engine.data.options import Augment as Section
 from engine.data.parameters import Parameters
-from engine.recipe.sections import Augment as Section
 
 NEUTRAL = Parameters()
 OFF = {"scale": [1, 1], "rotate_deg": 0, "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}

@@ -8,8 +8,8 @@ from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
 from engine.data.formats.voc import open_voc
 from engine.data.mixing import Mixing
+from engine.data.options import Augment as Section
 from engine.data.order import SampleOrder
-from engine.recipe.sections import Augment as Section
 from engine.reporting.augment_sheet import OPACITY, augment_sheet
 from engine.reporting.pictures import PAPER, VOID
 

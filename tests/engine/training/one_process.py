@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from engine.data.augment import Augment
 from engine.data.batches import Batch, TrainBatches
+from engine.data.options import Augment as AugmentSection
 from engine.data.order import SampleOrder
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
-from engine.recipe.sections import Augment as AugmentSection
 from engine.reporting.journal import Journal
 from engine.scoring.predictor import Predictor, Protocol
 from engine.training.adversarial import AdversarialStep, Game

@@ -17,9 +17,9 @@ from torch import Tensor
 import engine.training.checkpoint as checkpoint
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
+from engine.data.options import Augment as AugmentSection
 from engine.data.order import SampleOrder
 from engine.data.synthetic import SyntheticScenes
-from engine.recipe.sections import Augment as AugmentSection
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, sha256_of
 from engine.training.checkpoint import (
     TopKeeper,

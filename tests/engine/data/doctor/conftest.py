@@ -100,7 +100,7 @@ class Tree:
 
     def section(self, **values):
         """A recipe's `data`."""
-        from engine.recipe.data_section import Data
+        from engine.data.options import Data
 
         return Data.model_validate({"format": "voc", "root": str(self.root), "train": "train", **values})
 

@@ -7,12 +7,11 @@ from PIL import Image
 from engine.data.doctor.fix import write_fixed_copy
 from engine.data.doctor.meaning import OUTSIDE, label_of
 from engine.data.formats.masks import BlackAndWhite, Colours, SameIds, Table
-from engine.data.formats.voc import VOC_CLASSES, voc_palette
+from engine.data.formats.voc import voc_palette
+from models.class_names import VOC
 
 FOLDER = {"images": "JPEGImages", "masks": "SegmentationClass"}
-COLOURED = [
-    {"name": name, "colour": list(colour)} for name, colour in zip(VOC_CLASSES, voc_palette(), strict=False)
-]
+COLOURED = [{"name": name, "colour": list(colour)} for name, colour in zip(VOC, voc_palette(), strict=False)]
 VOID_COLOUR = list(voc_palette()[255])
 
 

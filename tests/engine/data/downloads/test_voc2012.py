@@ -17,8 +17,8 @@ from scipy.io import savemat
 from engine.data import open_split
 from engine.data.downloads import voc2012
 from engine.data.formats.voc import voc_palette
+from engine.data.options import Data
 from engine.prepare import main
-from engine.recipe.data_section import Data
 
 TRAIN = ["2007_000001", "2007_000002"]
 VAL = ["2007_000003", "2007_000004"]

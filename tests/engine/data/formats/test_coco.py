@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from engine.data.formats.coco import open_coco
-from engine.data.formats.voc import VOC_CLASSES
 from engine.data.sample import DataError
+from models.class_names import VOC
 
 CATEGORIES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "boat", "bird", "cat", "dog",
@@ -101,7 +101,7 @@ def test_the_smaller_object_lies_on_top_and_crowds_are_void_below(tree) -> None:
     assert dataset.stored_mask(0).tolist() == expected
     assert dataset[1].labels.tolist() == [[0] * W] * H
     assert dataset.ids == ["000000000000", "000000000001"] and dataset.sizes() == [(H, W)] * 2
-    assert dataset.class_names == VOC_CLASSES and dataset.palette[15] == (192, 128, 128)
+    assert dataset.class_names == VOC and dataset.palette[15] == (192, 128, 128)
     assert dataset.ignore_index == 255
 
 
@@ -113,7 +113,7 @@ def test_every_voc_class_is_found_under_its_name_in_coco(tree) -> None:
             tree(content_of({"category": category, "segmentation": box(0, 0, W, H)})), "train2017"
         )
         [label] = dataset.labels(0).unique().tolist()
-        assert VOC_CLASSES[label] == names.get(category, category)
+        assert VOC[label] == names.get(category, category)
 
 
 def test_own_classes_are_found_by_name_and_the_first_lies_below(tree) -> None:

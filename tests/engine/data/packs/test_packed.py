@@ -18,13 +18,14 @@ from hypothesis import strategies as st
 from engine.data import DataError, open_split
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
-from engine.data.formats.voc import VOC_CLASSES, open_voc
+from engine.data.formats.voc import open_voc
+from engine.data.options import Augment as Section
 from engine.data.order import SampleOrder
 from engine.data.packs.pack import write_pack
 from engine.data.packs.packed import PackedDataset
 from engine.data.resident import Resident, choose_residence
 from engine.data.synthetic import SyntheticScenes
-from engine.recipe.sections import Augment as Section
+from models.class_names import VOC
 
 CPU = torch.device("cpu")
 LAYOUTS = ("encoded", "decoded")
@@ -318,12 +319,12 @@ def test_an_absent_split_tells_what_is_there(pack):
 
 
 def test_other_classes_or_void_than_the_recipe_says_are_refused(pack):
-    PackedDataset(pack, "val", VOC_CLASSES, 255)
-    swapped = (*VOC_CLASSES[:-2], VOC_CLASSES[-1], VOC_CLASSES[-2])
+    PackedDataset(pack, "val", VOC, 255)
+    swapped = (*VOC[:-2], VOC[-1], VOC[-2])
     assert "data.classes=[background, aeroplane" in message_of(
         lambda: PackedDataset(pack, "val", swapped, 255)
     )
-    assert "data.ignore_index=255" in message_of(lambda: PackedDataset(pack, "val", VOC_CLASSES, 0))
+    assert "data.ignore_index=255" in message_of(lambda: PackedDataset(pack, "val", VOC, 0))
 
 
 def test_a_missing_shard_is_named(tmp_path):

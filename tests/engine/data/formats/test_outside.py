@@ -1,0 +1,99 @@
+"""The listing of formats, and a format from outside: data.format is an import path."""
+
+import inspect
+import sys
+from pathlib import Path
+from pkgutil import resolve_name
+
+import pytest
+
+from engine.data import DataError, Dataset, open_split
+from engine.data.formats import CLASS_TABLES, FORMATS
+from engine.data.options import Data
+
+CODE = """
+from pathlib import Path
+import numpy as np
+from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.masks import SameIds
+
+TEXT = "not a function"
+
+def open_flat(root, split, class_names, ignore_index, palette=None):
+    assert palette is None
+    pairs = [Pair(path.stem, path, path) for path in sorted(Path(root, split).glob("*.png"))]
+    mask = lambda pair: np.full((2, 3), int(pair.id), np.uint8)
+    mapping = SameIds(len(class_names), ignore_index)
+    return FileDataset(pairs, class_names, ((0, 0, 0),) * len(class_names), ignore_index, mapping, mask)
+
+def open_drawn(split, class_names):
+    return [split, *class_names]
+
+def open_with_more(root, split, number):
+    return None
+"""
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch) -> str:
+    (tmp_path / "outside_formats.py").write_text(CODE)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "outside_formats", raising=False)
+    return "outside_formats"
+
+
+def section(format: str, **data) -> Data:
+    return Data.model_validate({"format": format, "classes": ["a", "b"], **data})
+
+
+def message_of(data: Data) -> str:
+    with pytest.raises(DataError) as caught:
+        open_split(data, "train")
+    return str(caught.value)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_each_entry_of_the_listing_is_right(name: str) -> None:
+    keys = {*Data.model_fields}
+    assert FORMATS[name].fixed.keys() | FORMATS[name].own_defaults.keys() <= keys
+    parameters = inspect.signature(resolve_name(FORMATS[name].opener)).parameters
+    assert "split" in parameters and {*parameters} <= keys | {"split", "class_names", "palette"}
+    assert FORMATS[name].defaults.get("classes", "voc21") in [*CLASS_TABLES, []]
+
+
+def test_a_format_from_outside_gets_what_it_has_parameters_for(module, tmp_path: Path) -> None:
+    from PIL import Image
+
+    (tmp_path / "train").mkdir()
+    for id in (0, 1):
+        Image.new("RGB", (3, 2)).save(tmp_path / "train" / f"{id}.png")
+    data = section(f"{module}:open_flat", root=str(tmp_path), on_error="skip")
+    assert (data.train, data.val) == ("train", "val")
+    dataset: Dataset = open_split(data, "train")
+    assert dataset.ids == ["0", "1"] and dataset.class_names == ("a", "b") and dataset.ignore_index == 255
+    assert dataset[1].labels.tolist() == [[1, 1, 1], [1, 1, 1]]
+    assert (
+        dataset.skipped is not None
+        and open_split(section(data.format, root=data.root), "train").skipped is None
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("no_such_module:open", ["no_such_module", "PYTHONPATH"]),
+        ("outside_formats:open_flt", ["open_flt", "<package.module>:<function>"]),
+        ("outside_formats:TEXT", ["str"]),
+        ("outside_formats:open_drawn", ["list", "fingerprint", "FileDataset"]),
+        ("outside_formats:open_flat", ["data.root=<"]),
+    ],
+)
+def test_what_is_wrong_with_a_format_from_outside_is_said(module, name: str, parts: list[str]) -> None:
+    message = message_of(section(name))
+    assert all(part in message for part in parts), message
+    assert "data.root" in parts[0] or ("data.format" in message and name in message)
+
+
+def test_parameters_that_nothing_is_known_of_are_named(module, tmp_path: Path) -> None:
+    message = message_of(section(f"{module}:open_with_more", root=str(tmp_path)))
+    assert "data.format" in message and "number" in message
