@@ -17,7 +17,12 @@ MAY_IMPORT = {
     "models": (),
     "losses": (),
     "engine.data": ("engine.options",),
-    "engine.recipe": ("engine.options", "engine.training.options", "engine.training.schedule"),  # no torch
+    "engine.recipe": (  # modules without torch
+        "engine.options",
+        "engine.scoring.options",
+        "engine.training.options",
+        "engine.training.schedule",
+    ),
     "engine.run_folder": (),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),
