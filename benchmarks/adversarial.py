@@ -22,7 +22,8 @@ from engine.run_folder import RunFolder, write_json
 from engine.scoring.boundary import boundary_iou, boundary_matrices
 from engine.scoring.confusion import Scores, confusion_matrices
 from engine.scoring.ensembling import group_candidates, load_member, open_val
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 
 ARMS = ("without", "with")
 
@@ -74,7 +75,10 @@ def score_last(run: RunFolder) -> dict[str, float]:
     [candidate] = group_candidates([run])[0].candidates
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     recipe, val = open_val(candidate, ())
-    model, predictor = load_member(candidate, device), Predictor(Protocol.of(recipe.eval), nullcontext)
+    model, predictor = (
+        load_member(candidate, device),
+        Predictor(EvaluationProtocol.of(recipe.eval), nullcontext),
+    )
     num_classes = len(val.class_names)
     region = torch.zeros(num_classes, num_classes, dtype=torch.int64)
     bands = torch.zeros(num_classes + 1, num_classes + 1, dtype=torch.int64)

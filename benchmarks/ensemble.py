@@ -26,7 +26,8 @@ from engine.reporting.console import counted
 from engine.run_folder import write_json
 from engine.scoring.combining import Combination
 from engine.scoring.evaluation import evaluate
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from models.segformer import SegFormer
 
 NUM_CLASSES, VOID, SIZE_PX, MEMBERS = 21, 255, 512, 3
@@ -73,7 +74,7 @@ def measure(
     models = {
         f"member {number}": SegFormer(variant, NUM_CLASSES).to(device).eval() for number in range(MEMBERS)
     }
-    predictor = Predictor(Protocol(), nullcontext)
+    predictor = Predictor(EvaluationProtocol(), nullcontext)
 
     def score(name: str) -> None:
         evaluate(

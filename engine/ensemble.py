@@ -75,7 +75,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.scoring.ensembles.record import Selection, contest_record
     from engine.scoring.ensembles.saved import require_new
     from engine.scoring.ensembling import ensemble_report, open_select, open_val
-    from engine.scoring.predictor import Protocol
+    from engine.scoring.protocols import EvaluationProtocol
 
     methods = _methods(arguments.method or ["mean"])
     if arguments.save:
@@ -87,7 +87,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     if arguments.split_half and len(dataset) < 2:
         raise RunFolderError(f"--split-half: one image of {recipe.data.val} has no halves.")
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
-    protocol = Protocol.of(recipe.eval)
+    protocol = EvaluationProtocol.of(recipe.eval)
     console = new_console()
     console.print(f"found {len(runs)} run(s) on {title}, {len(dataset)} images; the best checkpoints:")
     for candidate in chosen:
@@ -192,13 +192,14 @@ def _open_field(chosen: list["Candidate"], overrides: list[str], recipe: "Recipe
     from engine.scoring.ensembles.field import Field
     from engine.scoring.ensembles.kitchen import Kitchen
     from engine.scoring.ensembling import distinct_names, load_member
-    from engine.scoring.predictor import Predictor, Protocol
+    from engine.scoring.predictor import Predictor
+    from engine.scoring.protocols import EvaluationProtocol
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
     models = [load_member(candidate, device) for candidate in chosen]
     kitchen = Kitchen([load_recipe(c.run.recipe, overrides) for c in chosen], models, device)
-    predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
+    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
     by_name = dict(zip(distinct_names(chosen), models, strict=True))
     return Field(by_name, kitchen, predictor, device, recipe.data.workers, show)
 

@@ -13,7 +13,8 @@ from engine.run_folder import (
     write_json,
     written_in_place,
 )
-from engine.scoring.protocols import NAMES, Protocol
+from engine.scoring.options import PROTOCOLS
+from engine.scoring.protocols import EvaluationProtocol
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
 EXAMPLES = """
@@ -43,7 +44,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     add = parser.add_argument
     add("trained", nargs="+", metavar="run | checkpoint | key.path=value", help="what; recipe values")
-    add("--protocol", choices=(*NAMES, "all"), help="how images meet the model (default: as the run says)")
+    add(
+        "--protocol", choices=(*PROTOCOLS, "all"), help="how images meet the model (default: as the run says)"
+    )
     add("--split", help="which images (default: the run's val)")
     add("--worst", type=int, default=0, metavar="N", help="picture of the N images that score worst")
     add("--out", type=Path, metavar="DIR", help=f"where {', '.join(OUTPUTS)} go")
@@ -71,8 +74,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
 
-    own = Protocol.of(trained.recipe.eval)
-    protocols = [replace(own, name=name) for name in NAMES] if arguments.protocol == "all" else [own]
+    own = EvaluationProtocol.of(trained.recipe.eval)
+    protocols = [replace(own, name=name) for name in PROTOCOLS] if arguments.protocol == "all" else [own]
     results, record = {}, None
     with ExitStack() as stack:
         if arguments.out:
@@ -138,7 +141,7 @@ def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, devic
     return trained, dataset, split
 
 
-def _write(out: Path, results, trained, protocol: Protocol, dataset, device) -> None:
+def _write(out: Path, results, trained, protocol: EvaluationProtocol, dataset, device) -> None:
     from engine.reporting.evaluation import reliability_plot, worst_sheet
 
     content = {

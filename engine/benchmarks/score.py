@@ -20,7 +20,8 @@ from torch.nn import functional as F
 from engine.benchmarks.timing import installed, interleaved, ratio
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.counting import most_likely
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.upsampling import strips
 from models.segformer import SegFormer
 
@@ -98,14 +99,14 @@ def _sliding(device: torch.device) -> dict[str, Callable[[], object]]:
     torch.manual_seed(0)
     model = SegFormer("b0", num_classes=SLIDE_CLASSES).to(device).eval()
     images = torch.randint(0, 256, (1, 3, *SLIDE_PX), dtype=torch.uint8, device=device)
-    protocol = Protocol("slide", window_px=WINDOW_PX, stride_px=STRIDE_PX)
+    protocol = EvaluationProtocol("slide", window_px=WINDOW_PX, stride_px=STRIDE_PX)
     return {
         "trident": lambda: in_strips(model, images, protocol),
         "one by one": lambda: one_by_one(model, images, protocol),
     }
 
 
-def in_strips(model: nn.Module, images: Tensor, protocol: Protocol) -> Tensor:
+def in_strips(model: nn.Module, images: Tensor, protocol: EvaluationProtocol) -> Tensor:
     """(B, h, w) class ids, as the evaluation finds them."""
     pieces = Predictor(protocol, nullcontext).pieces(model, images)
     found = torch.empty(images.shape[0], *images.shape[2:], dtype=torch.uint8, device=images.device)
@@ -114,7 +115,7 @@ def in_strips(model: nn.Module, images: Tensor, protocol: Protocol) -> Tensor:
     return found
 
 
-def one_by_one(model: nn.Module, images: Tensor, protocol: Protocol) -> Tensor:
+def one_by_one(model: nn.Module, images: Tensor, protocol: EvaluationProtocol) -> Tensor:
     """(B, h, w) class ids, a window at a time on the whole canvas."""
     h, w = images.shape[2:]
     total: Tensor | None = None

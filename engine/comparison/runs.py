@@ -17,7 +17,7 @@ from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
 from engine.run_folder import Manifest, RunFolder, read_log
 from engine.scoring.confusion import overlaps
-from engine.scoring.predictor import Protocol
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import read_scores
 
 Row = Mapping[str, Any]  # a line of log.jsonl
@@ -98,7 +98,7 @@ class ScoredRun:
 
     @property
     def protocol(self) -> dict[str, object]:
-        return Protocol.of(self.recipe.eval).card()
+        return EvaluationProtocol.of(self.recipe.eval).card()
 
 
 @dataclass(frozen=True)

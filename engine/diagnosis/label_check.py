@@ -16,7 +16,8 @@ from engine.diagnosis.shift import fitting_move
 from engine.diagnosis.suspects import Mask, Region, Suspect, Suspicion, find_regions
 from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.combining import Combination
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 
 BACKGROUND = "background"
@@ -60,7 +61,7 @@ class LabelCheck:
                 f"{', '.join(self.dataset.class_names)}. Use the data of the run."
             )
         self.workers = recipe.data.workers
-        protocol = Protocol.of(recipe.eval)
+        protocol = EvaluationProtocol.of(recipe.eval)
         self.sees_more_than_scored = not protocol.card()["whole_image"]
         protocol = replace(protocol, name="native") if self.sees_more_than_scored else protocol
         self._predictor = Predictor(protocol, nullcontext)

@@ -17,7 +17,6 @@ from engine.recipe.errors import describe
 from engine.recipe.loss_sections import CrossEntropy, Dice, Loss, Ramp
 from engine.recipe.sections import (
     Adversarial,
-    Eval,
     Keep,
     Log,
     Model,
@@ -26,6 +25,7 @@ from engine.recipe.sections import (
 )
 from engine.recipe.source import dotted, read_recipe
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
+from engine.scoring.options import Eval
 from engine.training.options import Optimizer
 from engine.training.schedule import Schedule
 

@@ -12,7 +12,6 @@ from pydantic import Field, ValidationInfo, field_validator
 from engine.options import (
     Count,
     Duration,
-    Interval,
     Length,
     NotNegative,
     Positive,
@@ -70,29 +69,6 @@ class Train(Section):
         None, "decay of averaged weights, such as 0.999; null is off"
     )
     deterministic: bool = key(False, "bitwise repeatable, slower")
-
-
-class Eval(Section):
-    every: Interval = key(2000, "steps between two evaluations")
-    protocol: Literal["native", "mmseg", "paddle", "centercrop", "slide"] = key(
-        "native", "how an image meets the model: docs/evaluation.md"
-    )
-    flip: bool = key(False, "average with the mirrored image")
-    scales: list[Positive] = key([1.0], "average over these sizes", min_length=1)
-    average: Literal["probability", "logit"] = key(
-        "probability", "what is averaged over mirrored images, sizes and windows"
-    )
-    window: Count = key(512, "side of the windows of slide, px of the original image")
-    stride: Count = key(384, "from one window of slide to the next, px")
-
-    @field_validator("stride")
-    @classmethod
-    def _windows_meet(cls, value: int, info: ValidationInfo) -> int:
-        if value > info.data.get("window", math.inf):
-            raise mistake(
-                f"expected at most eval.window, {info.data['window']}: no pixel may lie between two"
-            )
-        return value
 
 
 class Keep(Section):

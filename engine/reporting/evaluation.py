@@ -18,7 +18,8 @@ from engine.data.sample import Dataset
 from engine.reporting.console import best_in_bold, in_words
 from engine.reporting.pictures import Picture, sheet
 from engine.reporting.plots import INK, SERIES, STYLE
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import Result
 from engine.scoring.trained import Trained
 
@@ -99,7 +100,7 @@ def card(results: Mapping[str, Result]) -> Group:
 def worst_sheet(
     worst: Sequence[tuple[float, str]],
     trained: Trained,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     dataset: Dataset,
     device: torch.device,
 ) -> Image.Image:

@@ -23,7 +23,8 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
 from engine.scoring.evaluation import ENSEMBLE, evaluate
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import recorder
 from engine.scoring.trained import load_weights, require_classes
 
@@ -158,7 +159,7 @@ def _num_shared(one: Dataset, other: Dataset) -> int:
 def score_together(
     candidates: Sequence[Candidate],
     dataset: Dataset,
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     device: torch.device,
     workers: int | str = "auto",
     scores_path: Path | None = None,
@@ -213,7 +214,7 @@ def score_together(
 def ensemble_report(
     candidates: Sequence[Candidate],
     scores: dict[str, Scores],
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     dataset: Dataset,
     relative_to: Path,
 ) -> dict[str, object]:

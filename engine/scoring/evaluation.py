@@ -8,7 +8,7 @@ Shapes: B images, C classes; the scored region of an image is H x W pixels.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol as Interface
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +26,7 @@ OnBatch = Callable[[list[str], dict[str, Counts]], None]
 OnPixels = Callable[[Tensor, dict[str, Tensor]], None]
 
 
-class ScoringBatch(Interface):
+class ScoringBatch(Protocol):
     """images (B, 3, h, w) uint8, labels (B, h, w) integer, ids: one an image."""
 
     @property

@@ -13,10 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.scoring.protocols import PADDLE_GREY, Protocol, View
+from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
 from engine.scoring.upsampling import Piece, Pieces, strips
-
-__all__ = ["Predictor", "Protocol"]
 
 # Of one forward pass, unless a single view is larger. What a core computes should stay in its cache: eight
 # windows of 512 px at once take a SegFormer-B0 on a CPU nearly twice the time that they take alone.
@@ -32,7 +30,7 @@ class Predictor:
         autocast: makes the context of a forward pass, such as one of `torch.autocast`.
     """
 
-    def __init__(self, protocol: Protocol, autocast: Callable[[], AbstractContextManager[object]]):
+    def __init__(self, protocol: EvaluationProtocol, autocast: Callable[[], AbstractContextManager[object]]):
         self.protocol = protocol
         self.autocast = autocast
 

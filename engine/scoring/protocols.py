@@ -15,11 +15,12 @@ Shapes: (h, w) in pixels.
 """
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
+
+from engine.scoring.options import Eval
 
 Size = tuple[int, int]
 
-NAMES = ("native", "mmseg", "paddle", "centercrop", "slide")
 MMSEG_LONG_PX, MMSEG_SHORT_PX = 2048, 512
 PADDLE_PX, PADDLE_GREY = 512, 127.5
 CROP_PX = 513
@@ -61,11 +62,11 @@ class View:
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvaluationProtocol:
     """A protocol with its settings; each of its views is seen at every scale and, with `flip`, mirrored, too.
 
     Args:
-        name: one of NAMES.
+        name: one of `engine.scoring.options.PROTOCOLS`.
         scales: factors of the size at which the model sees a view.
         flip: see each view mirrored, too.
         average: what is averaged over views, "probability" or "logit".
@@ -80,7 +81,7 @@ class Protocol:
     stride_px: int = 384
 
     @classmethod
-    def of(cls, section: Any) -> "Protocol":
+    def of(cls, section: Eval) -> "EvaluationProtocol":
         """From a recipe's `eval` section."""
         scales = tuple(section.scales)
         return cls(section.protocol, scales, section.flip, section.average, section.window, section.stride)

@@ -20,7 +20,8 @@ from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import Scores, image_mean_iou
 from engine.scoring.counting import Counts, Tally
 from engine.scoring.evaluation import OnBatch, evaluate
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained
 
 
@@ -46,7 +47,7 @@ class Result:
 
 
 def score_under(
-    protocol: Protocol,
+    protocol: EvaluationProtocol,
     trained: Trained,
     dataset: Dataset,
     split: str,
@@ -94,7 +95,7 @@ def score_under(
 
 
 def _result(
-    tally: Tally, protocol: Protocol, dataset: Dataset, split: str, worst: list[tuple[float, str]]
+    tally: Tally, protocol: EvaluationProtocol, dataset: Dataset, split: str, worst: list[tuple[float, str]]
 ) -> Result:
     scores = tally.scores(dataset.class_names)
     bands = boundary_iou(tally.boundary.cpu().numpy())

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from engine.data.formats.images import decode_image, upright_rgb
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
@@ -45,7 +46,7 @@ class Segmenter:
         UseError: a protocol that leaves a part of the image out.
     """
 
-    def __init__(self, trained: Trained, protocol: Protocol):
+    def __init__(self, trained: Trained, protocol: EvaluationProtocol):
         if not protocol.is_whole:
             raise UseError(
                 f"eval.protocol={protocol.name} leaves a part of each image out, so {trained.name} has no "
@@ -98,7 +99,7 @@ def open_segmenter(
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     trained = open_trained(Path(path), chosen, step, overrides)
-    return Segmenter(trained, Protocol.of(trained.recipe.eval))
+    return Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
 
 
 def pixels_of(image: Picture) -> Tensor:

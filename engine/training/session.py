@@ -16,7 +16,8 @@ from engine.data.mixing import Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialStep, Game
 from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
@@ -99,7 +100,7 @@ def build_session(
     batches = TrainBatches(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
-    predictor = Predictor(Protocol.of(recipe.eval), step.settings.precision.autocast)
+    predictor = Predictor(EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast)
     features = _build_features(recipe, model, select, predictor)
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
     hints = advice(recipe, counts, train.class_names)

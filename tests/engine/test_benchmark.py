@@ -12,7 +12,7 @@ from engine.benchmarks import augment, data, model, score, timing
 from engine.data.augment import Augment
 from engine.data.options import Augment as Section
 from engine.scoring.confusion import confusion_matrices
-from engine.scoring.protocols import Protocol
+from engine.scoring.protocols import EvaluationProtocol
 
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
@@ -134,7 +134,7 @@ def test_sliding_is_measured_on_the_same_windows_and_ends_in_the_same_classes() 
     model = nn.Conv2d(3, 4, 4, stride=4).eval()
     nn.init.normal_(model.weight, std=0.001)
     images = torch.randint(0, 256, (1, 3, 40, 56)).float()
-    protocol = Protocol("slide", window_px=16, stride_px=12)
+    protocol = EvaluationProtocol("slide", window_px=16, stride_px=12)
     with torch.no_grad():
         ours, theirs = (way(model, images, protocol) for way in (score.in_strips, score.one_by_one))
     assert (ours == theirs).float().mean() > 0.999  # a tie may fall either way

@@ -24,7 +24,7 @@ from engine.run_folder import (
     sha256_of,
 )
 from engine.scoring.confusion import Scores
-from engine.scoring.protocols import NAMES
+from engine.scoring.options import PROTOCOLS
 from engine.scoring.scores_file import read_scores
 from models import build_model
 
@@ -132,10 +132,10 @@ def test_all_protocols_side_by_side(trained: Path, tmp_path: Path, capsys) -> No
     arguments = ["--protocol", "all", "eval.window=16", "eval.stride=8", "eval.scales=[0.1]"]
     assert main([str(trained / "run"), *arguments, "--out", str(tmp_path / "all")]) == 0
     said = capsys.readouterr().out
-    assert all(name in said for name in NAMES)
+    assert all(name in said for name in PROTOCOLS)
     told = json.loads((tmp_path / "all/evaluate.json").read_text())["protocols"]
-    assert list(told) == list(NAMES)
-    assert set(read_scores(tmp_path / "all/scores.h5").confusion) == set(NAMES)
+    assert list(told) == list(PROTOCOLS)
+    assert set(read_scores(tmp_path / "all/scores.h5").confusion) == set(PROTOCOLS)
     assert told["slide"]["card"]["window"] == "16 px, stride 8 px"
 
 

@@ -12,7 +12,8 @@ from engine.reporting.report.analysis import extremes
 from engine.reporting.report.content import RunContent
 from engine.run_folder import RunFolderError
 from engine.scoring.ensembling import group_candidates, load_member, open_val
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ def open_gallery(
         )
     recipe, val = open_val(member, overrides)
     model = load_member(member, device)
-    predictor = Predictor(Protocol.of(recipe.eval), nullcontext)
+    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
     places = {id: place for place, id in enumerate(val.ids)}
     chosen = extremes(analysis.image_mIoU, num_each)
     done, pictures = 0, ([], [])

@@ -13,7 +13,7 @@ from engine.exporting.graph import Graph, trace
 from engine.recipe import Recipe
 from engine.run_folder import DataIdentity
 from engine.scoring.combining import Combination
-from engine.scoring.predictor import Protocol
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.segmenter import Segmenter
 from engine.scoring.trained import Trained
 
@@ -41,7 +41,9 @@ def segmenter_of() -> Callable[..., Segmenter]:
     """`segmenter_of([models], combination, protocol)`."""
 
     def make(
-        models: list[nn.Module], combination: Combination | None = None, protocol: Protocol | None = None
+        models: list[nn.Module],
+        combination: Combination | None = None,
+        protocol: EvaluationProtocol | None = None,
     ) -> Segmenter:
         identity = DataIdentity(format="", train="", val="", train_fingerprint="", val_fingerprint="")
         trained = Trained(
@@ -54,7 +56,7 @@ def segmenter_of() -> Callable[..., Segmenter]:
             data=identity,
             weights=[None] * len(models),
         )
-        return Segmenter(trained, protocol or Protocol())
+        return Segmenter(trained, protocol or EvaluationProtocol())
 
     return make
 
@@ -62,13 +64,13 @@ def segmenter_of() -> Callable[..., Segmenter]:
 @pytest.fixture
 def two_small(segmenter_of) -> Segmenter:
     """Two members, weighted by class, geometric, one softened; two scales and mirrored."""
-    return segmenter_of([SmallNet(0), SmallNet(1)], MIXED, Protocol("native", (0.5, 1.0), True))
+    return segmenter_of([SmallNet(0), SmallNet(1)], MIXED, EvaluationProtocol("native", (0.5, 1.0), True))
 
 
 @pytest.fixture
 def two_at_half_size(segmenter_of) -> Segmenter:
     """The same at one scale, which is traced in half the time."""
-    return segmenter_of([SmallNet(0), SmallNet(1)], MIXED, Protocol("native", (0.5,), True))
+    return segmenter_of([SmallNet(0), SmallNet(1)], MIXED, EvaluationProtocol("native", (0.5,), True))
 
 
 @pytest.fixture

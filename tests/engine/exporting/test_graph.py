@@ -10,7 +10,7 @@ from torch import Tensor
 
 from engine.exporting.graph import Graph, _rounded, largest_difference
 from engine.exporting.target import ExportError
-from engine.scoring.predictor import Protocol
+from engine.scoring.protocols import EvaluationProtocol
 
 # Of probabilities. A sum of n float32 in another order differs by about sqrt(n) * 2^-24 of its size: 4e-6 for
 # the 147 products of a convolution and logits of 5, which moves a probability by a quarter of that. Ten times
@@ -78,16 +78,16 @@ def test_another_size_and_a_failing_runtime_are_told(two_small) -> None:
 
 
 def test_other_protocols_are_refused(two_small) -> None:
-    two_small.protocol = Protocol("slide")
+    two_small.protocol = EvaluationProtocol("slide")
     with pytest.raises(ExportError, match="eval.protocol=slide. Type eval.protocol=native"):
         Graph(two_small)
-    two_small.protocol = Protocol("native", average="logit")
+    two_small.protocol = EvaluationProtocol("native", average="logit")
     with pytest.raises(ExportError, match="eval.average=logit. Type eval.average=probability"):
         Graph(two_small)
 
 
 def test_windows_that_native_does_not_use_are_no_matter(one_small) -> None:
-    one_small.protocol = Protocol("native", window_px=256, stride_px=128)
+    one_small.protocol = EvaluationProtocol("native", window_px=256, stride_px=128)
     assert Graph(one_small).min_size_px == 64
 
 

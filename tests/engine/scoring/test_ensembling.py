@@ -24,7 +24,7 @@ from engine.scoring.ensembling import (
     open_val,
     score_together,
 )
-from engine.scoring.predictor import Protocol
+from engine.scoring.protocols import EvaluationProtocol
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., RunFolder]
@@ -41,7 +41,7 @@ def candidates_of(*runs: RunFolder) -> list[Candidate]:
 
 def score(candidates: list[Candidate], **options) -> tuple[dict[str, Scores], Dataset]:
     _, val = open_val(candidates[0], ())
-    return score_together(candidates, val, Protocol(), CPU, workers=0, **options), val
+    return score_together(candidates, val, EvaluationProtocol(), CPU, workers=0, **options), val
 
 
 def test_checkpoints_of_all_runs_are_ranked_together(make_run: MakeRun) -> None:
@@ -212,7 +212,7 @@ def test_two_runs_of_one_name_are_two_members(make_run: MakeRun, tmp_path: Path)
     assert names == [f"{runs[0].path} step 1", f"{runs[1].path} step 1", "demo step 2"]
     scores, val = score(candidates)
     assert list(scores) == [*names, "mean"]
-    report = ensemble_report(candidates, scores, Protocol(), val, tmp_path)
+    report = ensemble_report(candidates, scores, EvaluationProtocol(), val, tmp_path)
     assert [member["mIoU"] for member in report["members"]] == [scores[name].mIoU for name in names]
 
 
@@ -221,7 +221,7 @@ def test_the_report_is_json_with_paths_scores_protocol_and_data(make_run: MakeRu
     make_run("runs/b", {2: 0.4}, "b")
     candidates = candidates_of(*find_runs(tmp_path / "runs"))
     scores, val = score(candidates)
-    written = ensemble_report(candidates, scores, Protocol(flip=True), val, tmp_path / "runs")
+    written = ensemble_report(candidates, scores, EvaluationProtocol(flip=True), val, tmp_path / "runs")
     report = json.loads(json.dumps(written, allow_nan=False))
     first = report["members"][0]
     assert (first["path"], first["step"]) == ("b/top/step-0000002.safetensors", 2)
@@ -240,7 +240,7 @@ def test_a_member_outside_the_folder_of_the_report_has_a_path_from_there(make_ru
     runs = [make_run("a", {1: 0.3}, "a"), make_run("b", {2: 0.4}, "b")]
     candidates = candidates_of(*runs)
     scores, val = score(candidates)
-    report = ensemble_report(candidates, scores, Protocol(), val, runs[0].path)
+    report = ensemble_report(candidates, scores, EvaluationProtocol(), val, runs[0].path)
     paths = [member["path"] for member in report["members"]]
     assert paths == ["../b/top/step-0000002.safetensors", "top/step-0000001.safetensors"]
 
@@ -251,7 +251,7 @@ def test_a_single_member_is_its_own_ensemble_and_absent_classes_are_null(make_ru
     counts = torch.zeros(6, 6, dtype=torch.int64)
     counts[0, 0], counts[1, 0] = 3, 1
     scores = {"step 1": Scores.of(counts.numpy(), val.class_names)}
-    report = ensemble_report(candidates, scores, Protocol(), val, tmp_path)
+    report = ensemble_report(candidates, scores, EvaluationProtocol(), val, tmp_path)
     assert report["ensembles"]["mean"]["IoU"]["background"] == 0.75
     assert report["ensembles"]["mean"]["IoU"][val.class_names[5]] is None
     assert report["dataset"]["absent"] == list(val.class_names[2:])

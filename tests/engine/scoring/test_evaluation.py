@@ -14,7 +14,8 @@ from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination
 from engine.scoring.evaluation import ENSEMBLE, Tally, evaluate
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 
 CPU = torch.device("cpu")
 VOID = 255
@@ -52,7 +53,7 @@ def batches(*groups: list[int]) -> list[SimpleNamespace]:
 
 
 def tallies_of(models: dict[str, nn.Module], groups: list[list[int]], on_batch=None) -> dict[str, Tally]:
-    predictor = Predictor(Protocol(), nullcontext)
+    predictor = Predictor(EvaluationProtocol(), nullcontext)
     combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
     return evaluate(models, batches(*groups), predictor, 2, VOID, CPU, on_batch, combinations)
 
@@ -147,7 +148,7 @@ class Counted(Written):
 
 
 def evaluated(models, combinations, **options):
-    predictor = Predictor(Protocol(), nullcontext)
+    predictor = Predictor(EvaluationProtocol(), nullcontext)
     return evaluate(models, batches([0], [1]), predictor, 2, VOID, CPU, None, combinations, **options)
 
 
@@ -189,7 +190,7 @@ def test_under_centercrop_nothing_outside_is_counted() -> None:
                 [x.new_zeros(x.shape[0], *x.shape[2:]), x.new_ones(x.shape[0], *x.shape[2:])], 1
             )
 
-    predictor = Predictor(Protocol("centercrop"), nullcontext)
+    predictor = Predictor(EvaluationProtocol("centercrop"), nullcontext)
     [tally] = evaluate({"ones": Bright()}, batches([0], [1]), predictor, 2, VOID, CPU, detailed=True).values()
     assert tally.confusion.tolist() == [[0, 1], [0, 1]]
     assert tally.num_void == 0  # the void pixels lie outside
@@ -200,7 +201,7 @@ def test_every_world_size_counts_each_image_once(world_size: int) -> None:
     """Shares as `scoring_batches` deals them, of images of several sizes, against one naive count."""
     scenes = MixedSizes()
     model = OneByOne().eval()
-    predictor = Predictor(Protocol(), nullcontext)
+    predictor = Predictor(EvaluationProtocol(), nullcontext)
     total, seen = Tally.empty(6, CPU), []
     for rank in range(world_size):
         share = scoring_batches(scenes, CPU, rank, world_size, max_px=2 * 32 * 32, workers=0)

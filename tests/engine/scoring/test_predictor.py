@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.scoring.predictor import FORWARD_PX, Predictor, Protocol
+from engine.scoring.predictor import FORWARD_PX, Predictor
+from engine.scoring.protocols import EvaluationProtocol
 
 
 class Pointwise(nn.Module):
@@ -42,7 +43,7 @@ def images() -> Tensor:
 
 
 def predict(model: nn.Module, images: Tensor, **protocol) -> Tensor:
-    return Predictor(Protocol(**protocol), nullcontext)(model.eval(), images)
+    return Predictor(EvaluationProtocol(**protocol), nullcontext)(model.eval(), images)
 
 
 def upsampled(logits: Tensor, size: tuple[int, int] = (21, 30)) -> Tensor:
@@ -99,7 +100,7 @@ def test_the_images_stay_as_they_are(images: Tensor) -> None:
 
 
 def test_the_forward_pass_runs_under_autocast_and_the_softmax_does_not(images: Tensor) -> None:
-    predictor = Predictor(Protocol(), lambda: torch.autocast("cpu", torch.bfloat16))
+    predictor = Predictor(EvaluationProtocol(), lambda: torch.autocast("cpu", torch.bfloat16))
     seen = []
     model = Pointwise().eval()
     model.register_forward_hook(lambda module, inputs, logits: seen.append(logits.dtype))
@@ -110,11 +111,11 @@ def test_the_forward_pass_runs_under_autocast_and_the_softmax_does_not(images: T
 
 def test_a_model_in_training_mode_is_refused(images: Tensor) -> None:
     with pytest.raises(AssertionError, match="eval"):
-        Predictor(Protocol(), nullcontext)(Pointwise().train(), images)
+        Predictor(EvaluationProtocol(), nullcontext)(Pointwise().train(), images)
 
 
 def test_the_card_says_what_was_done() -> None:
-    card = Protocol(scales=(0.5, 1.0), flip=True).card()
+    card = EvaluationProtocol(scales=(0.5, 1.0), flip=True).card()
     assert card == {
         "name": "native",
         "resize": "none",
@@ -160,7 +161,7 @@ def test_centercrop_gives_the_centre_square_only(images: Tensor) -> None:
     shown = F.interpolate(square.float(), (513, 513), mode="bilinear", align_corners=False, antialias=True)
     expected = resized(model(shown), (21, 21)).softmax(1)
     torch.testing.assert_close(predict(model, images, name="centercrop"), expected.detach())
-    predictor = Predictor(Protocol("centercrop"), nullcontext)
+    predictor = Predictor(EvaluationProtocol("centercrop"), nullcontext)
     assert torch.equal(predictor.scored(images), square)
 
 

@@ -5,14 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.recipe.sections import Eval
-from engine.scoring.protocols import NAMES, Box, Protocol
+from engine.scoring.options import PROTOCOLS, Eval
+from engine.scoring.protocols import Box, EvaluationProtocol
 
 WHOLE_VOC = Box(0, 0, 375, 500)
 
 
 def only_view(name: str, h: int, w: int, **settings):
-    [view] = Protocol(name, **settings).views(h, w)
+    [view] = EvaluationProtocol(name, **settings).views(h, w)
     return view
 
 
@@ -49,19 +49,19 @@ def test_paddle_pads_to_512_and_leaves_larger_sides() -> None:
 
 def test_centercrop_sees_and_scores_the_centre_square_alone() -> None:
     view = only_view("centercrop", 375, 500)
-    assert view.box == Protocol("centercrop").region(375, 500) == Box(0, 62, 375, 375)
+    assert view.box == EvaluationProtocol("centercrop").region(375, 500) == Box(0, 62, 375, 375)
     assert view.size == (513, 513)
-    assert Protocol("centercrop").card()["whole_image"] is False
+    assert EvaluationProtocol("centercrop").card()["whole_image"] is False
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name != "centercrop"])
+@pytest.mark.parametrize("name", [name for name in PROTOCOLS if name != "centercrop"])
 def test_all_others_score_the_whole_image(name: str) -> None:
-    assert Protocol(name).region(375, 500) == WHOLE_VOC
-    assert Protocol(name).card()["whole_image"] is True
+    assert EvaluationProtocol(name).region(375, 500) == WHOLE_VOC
+    assert EvaluationProtocol(name).card()["whole_image"] is True
 
 
 def test_the_last_window_is_shifted_inside() -> None:
-    protocol = Protocol("slide", window_px=4, stride_px=3)
+    protocol = EvaluationProtocol("slide", window_px=4, stride_px=3)
     lefts = [view.box.left for view in protocol.views(4, 12)]
     assert lefts == [0, 3, 6, 8]
     assert {view.box.height for view in protocol.views(3, 12)} == {3}  # an image lower than a window
@@ -71,7 +71,7 @@ def test_the_last_window_is_shifted_inside() -> None:
 def test_windows_are_of_one_size_and_cover_the_image(h: int, w: int, window: int, data) -> None:
     stride = data.draw(st.integers(1, window))
     times = np.zeros((h, w), int)
-    boxes = [view.box for view in Protocol("slide", window_px=window, stride_px=stride).views(h, w)]
+    boxes = [view.box for view in EvaluationProtocol("slide", window_px=window, stride_px=stride).views(h, w)]
     for top, left, height, width in boxes:
         assert top >= 0 and left >= 0 and top + height <= h and left + width <= w
         times[top : top + height, left : left + width] += 1
@@ -80,24 +80,26 @@ def test_windows_are_of_one_size_and_cover_the_image(h: int, w: int, window: int
     assert len(set(boxes)) == len(boxes)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", PROTOCOLS)
 def test_each_box_is_seen_at_every_scale_and_mirrored(name: str) -> None:
-    single = Protocol(name, window_px=64, stride_px=64)
-    several = Protocol(name, (0.5, 1.0, 2.0), flip=True, window_px=64, stride_px=64)
+    single = EvaluationProtocol(name, window_px=64, stride_px=64)
+    several = EvaluationProtocol(name, (0.5, 1.0, 2.0), flip=True, window_px=64, stride_px=64)
     assert len(several.views(90, 100)) == 6 * len(single.views(90, 100))
     assert sum(view.mirrored for view in several.views(90, 100)) == 3 * len(single.views(90, 100))
 
 
 def test_a_protocol_is_what_the_recipe_says() -> None:
     section = Eval(protocol="slide", scales=[0.5], flip=True, average="logit", window=300, stride=200)
-    assert Protocol.of(section) == Protocol("slide", (0.5,), True, "logit", 300, 200)
-    assert Protocol.of(Eval()) == Protocol()
+    assert EvaluationProtocol.of(section) == EvaluationProtocol("slide", (0.5,), True, "logit", 300, 200)
+    assert EvaluationProtocol.of(Eval()) == EvaluationProtocol()
 
 
 def test_the_card_names_what_tells_protocols_apart() -> None:
-    cards = {name: Protocol(name, window_px=300, stride_px=200).card() for name in NAMES}
+    cards = {name: EvaluationProtocol(name, window_px=300, stride_px=200).card() for name in PROTOCOLS}
     assert cards["slide"]["window"] == "300 px, stride 200 px"
     assert "2048 x 512" in str(cards["mmseg"]["resize"])
     assert "512 x 512" in str(cards["paddle"]["pad"])
     assert "513 x 513" in str(cards["centercrop"]["resize"])
-    assert len({str(sorted((k, str(v)) for k, v in card.items())) for card in cards.values()}) == len(NAMES)
+    assert len({str(sorted((k, str(v)) for k, v in card.items())) for card in cards.values()}) == len(
+        PROTOCOLS
+    )

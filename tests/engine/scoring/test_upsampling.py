@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from engine.scoring import upsampling
 from engine.scoring.combining import Combination
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.upsampling import resized_rows, strips, weighted_logits
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ IMAGES = torch.randint(0, 256, (2, 3, 24, 32), dtype=torch.uint8, generator=torc
 LOGIT_MEAN = Combination("logit", ((0.5,), (0.2,), (0.3,)), (1.0, 2.0, 0.5))
 
 
-def pieces_of(protocol: Protocol, *models: nn.Module):
+def pieces_of(protocol: EvaluationProtocol, *models: nn.Module):
     predictor = Predictor(protocol, nullcontext)
     return [predictor.pieces(model.eval(), IMAGES) for model in models]
 
@@ -79,13 +80,13 @@ def everything(pieces) -> Tensor:
 @pytest.mark.parametrize(
     "protocol",
     [
-        Protocol(),
-        Protocol(flip=True, average="logit"),
-        Protocol(scales=(0.5, 1.0), flip=True, average="logit"),
-        Protocol("slide", average="logit", window_px=16, stride_px=8),
+        EvaluationProtocol(),
+        EvaluationProtocol(flip=True, average="logit"),
+        EvaluationProtocol(scales=(0.5, 1.0), flip=True, average="logit"),
+        EvaluationProtocol("slide", average="logit", window_px=16, stride_px=8),
     ],
 )
-def test_mean_logits_are_the_same_before_and_after_upsampling(protocol: Protocol) -> None:
+def test_mean_logits_are_the_same_before_and_after_upsampling(protocol: EvaluationProtocol) -> None:
     members = pieces_of(protocol, Strided(0), Strided(1), Strided(2))
     merged = weighted_logits(members, LOGIT_MEAN)
     assert merged is not None
@@ -96,9 +97,12 @@ def test_mean_logits_are_the_same_before_and_after_upsampling(protocol: Protocol
 @pytest.mark.parametrize(
     ("protocol", "combination"),
     [
-        (Protocol(), Combination.mean(3)),  # a mean of probabilities
-        (Protocol(flip=True), LOGIT_MEAN),  # members that are means of probabilities
-        (Protocol(), Combination("logit", ((0.5, 0.2, 0.3), (0.2, 0.3, 0.5), (0.3, 0.5, 0.2)), (1.0,) * 3)),
+        (EvaluationProtocol(), Combination.mean(3)),  # a mean of probabilities
+        (EvaluationProtocol(flip=True), LOGIT_MEAN),  # members that are means of probabilities
+        (
+            EvaluationProtocol(),
+            Combination("logit", ((0.5, 0.2, 0.3), (0.2, 0.3, 0.5), (0.3, 0.5, 0.2)), (1.0,) * 3),
+        ),
     ],
 )
 def test_what_does_not_commute_is_not_taken_before_upsampling(protocol, combination) -> None:
@@ -106,11 +110,11 @@ def test_what_does_not_commute_is_not_taken_before_upsampling(protocol, combinat
 
 
 def test_members_of_several_resolutions_are_not_added_up_before_upsampling() -> None:
-    pieces = pieces_of(Protocol(), Strided(0), Strided(1, stride=8), Strided(2))
+    pieces = pieces_of(EvaluationProtocol(), Strided(0), Strided(1, stride=8), Strided(2))
     assert weighted_logits(pieces, LOGIT_MEAN) is None
 
 
 def test_where_logits_are_averaged_a_mirror_image_costs_no_piece() -> None:
     for average, number in (("logit", 2), ("probability", 4)):
-        [pieces] = pieces_of(Protocol(scales=(0.5, 1.0), flip=True, average=average), Strided(0))
+        [pieces] = pieces_of(EvaluationProtocol(scales=(0.5, 1.0), flip=True, average=average), Strided(0))
         assert len(pieces.pieces) == number

@@ -24,7 +24,8 @@ from engine.data.order import SampleOrder
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
 from engine.reporting.journal import Journal
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialStep, Game
 from engine.training.distributed import (
     Process,
@@ -176,7 +177,7 @@ def validation(process: Process) -> dict:
     """Scores of the whole split, and which images this process read for them."""
     torch.manual_seed(0)
     model, data = SegFormer("b0", 6, decoder_width=16), MixedSizes()
-    validate = Validation(data, Predictor(Protocol(), nullcontext), process, 0, num_pictures=0)
+    validate = Validation(data, Predictor(EvaluationProtocol(), nullcontext), process, 0, num_pictures=0)
     scores = validate(model, 10, Journal([], dict, process.device))
     return {"scores": asdict(scores), "read": data.read}
 

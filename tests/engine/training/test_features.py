@@ -7,7 +7,8 @@ import torch
 
 from engine.data.sample import Sample
 from engine.recipe import RecipeError
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.training.features import FeatureMaps, channels_first, matching_layers, require_maps
 from models.segformer import SegFormer
 
@@ -48,7 +49,7 @@ def test_maps_are_what_the_layers_put_out(model) -> None:
     image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
     data = OneImage(image)
     for scales, flip in (((1.0,), False), ((1.0, 0.5), True)):  # of several views, the first
-        predictor = Predictor(Protocol(scales=scales, flip=flip), nullcontext)
+        predictor = Predictor(EvaluationProtocol(scales=scales, flip=flip), nullcontext)
         found = FeatureMaps(["encoder", "encoder.stages.1.embed"], data, [0], predictor)(model)
         x = (image[None] - model.mean) / model.std
         with torch.no_grad():
@@ -65,7 +66,7 @@ def test_maps_are_what_the_layers_put_out(model) -> None:
 def test_the_model_stays_as_it_was_and_keeps_no_hook(model) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     data = OneImage(torch.zeros(3, 32, 32, dtype=torch.uint8))
-    FeatureMaps(["encoder"], data, [0], Predictor(Protocol(), nullcontext))(model)
+    FeatureMaps(["encoder"], data, [0], Predictor(EvaluationProtocol(), nullcontext))(model)
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())

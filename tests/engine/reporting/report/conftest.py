@@ -14,7 +14,7 @@ import engine.data
 from engine.recipe import load_recipe
 from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, sha256_of, write_json
 from engine.scoring.ensembling import ensemble_report, group_candidates, open_val, score_together
-from engine.scoring.predictor import Protocol
+from engine.scoring.protocols import EvaluationProtocol
 from models import build_model
 from tests.engine.reporting.report.browser import CHROMIUM, Browser
 
@@ -76,8 +76,8 @@ def make_run(path: Path, name: str, seed: int) -> RunFolder:
     write_json(run.doctor, {"findings": [finding]})
     candidates = group_candidates([run])[0].candidates
     _, val = open_val(candidates[0], ())
-    scores = score_together(candidates, val, Protocol(), torch.device("cpu"), 0, run.scores)
-    write_json(run.ensemble, ensemble_report(candidates, scores, Protocol(), val, run.path))
+    scores = score_together(candidates, val, EvaluationProtocol(), torch.device("cpu"), 0, run.scores)
+    write_json(run.ensemble, ensemble_report(candidates, scores, EvaluationProtocol(), val, run.path))
     return run
 
 

@@ -19,12 +19,13 @@ from engine.scoring.ensembles.kitchen import Kitchen
 from engine.scoring.ensembles.methods import METHODS
 from engine.scoring.ensembling import distinct_names, group_candidates, load_member, open_val
 from engine.scoring.evaluation import evaluate
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.statistics import draws, gain_interval
 from models import build_model
 
 CPU = torch.device("cpu")
-PREDICTOR = Predictor(Protocol(), nullcontext)
+PREDICTOR = Predictor(EvaluationProtocol(), nullcontext)
 
 
 @pytest.fixture

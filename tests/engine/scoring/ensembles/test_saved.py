@@ -16,7 +16,8 @@ from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.methods import Choice, alone
 from engine.scoring.ensembles.saved import save_ensemble
 from engine.scoring.ensembling import Candidate, group_candidates, load_member
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 
 CPU = torch.device("cpu")
@@ -45,7 +46,7 @@ def save(path: Path, choice: Choice, candidates: list[Candidate], soup=None, ove
 
 
 def predict(trained: Trained, image: torch.Tensor) -> torch.Tensor:
-    predictor = Predictor(Protocol(), nullcontext)
+    predictor = Predictor(EvaluationProtocol(), nullcontext)
     return trained.combination([predictor(model, image) for model in trained.members.values()])
 
 
@@ -55,7 +56,7 @@ def test_it_comes_back_and_predicts_the_same(method: str, candidates, tmp_path: 
     save(tmp_path / "saved", choice, candidates)
     trained = open_trained(tmp_path / "saved", CPU)
     image = open_split(trained.recipe.data, "val")[0].image[None]
-    predictor = Predictor(Protocol(), nullcontext)
+    predictor = Predictor(EvaluationProtocol(), nullcontext)
     before = choice.combination([predictor(load_member(c, CPU), image) for c in candidates])
     torch.testing.assert_close(predict(trained, image), before)
     names = ["a step 1", "a step 2", "b step 3"]

@@ -14,11 +14,12 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import confusion_matrices, overlaps
 from engine.scoring.ensembles.pixel_samples import draw_places
 from engine.scoring.ensembles.survey import count_by_image, survey
-from engine.scoring.predictor import Predictor, Protocol
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
 
 CPU = torch.device("cpu")
 SCENES = SyntheticScenes("val", 3, 32, 0)
-PREDICTOR = Predictor(Protocol(scales=(1.0, 0.5)), nullcontext)
+PREDICTOR = Predictor(EvaluationProtocol(scales=(1.0, 0.5)), nullcontext)
 VOID, PIXELS = SCENES.ignore_index, 20
 
 

@@ -1,0 +1,32 @@
+"""The `eval` section of a recipe and the names of the protocols. Without torch, since the recipe reads it."""
+
+import math
+from typing import Literal, get_args
+
+from pydantic import ValidationInfo, field_validator
+
+from engine.options import Count, Interval, Positive, Section, key, mistake
+
+ProtocolName = Literal["native", "mmseg", "paddle", "centercrop", "slide"]  # explained in protocols.py
+PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+
+
+class Eval(Section):
+    every: Interval = key(2000, "steps between two evaluations")
+    protocol: ProtocolName = key("native", "how an image meets the model: docs/evaluation.md")
+    flip: bool = key(False, "average with the mirrored image")
+    scales: list[Positive] = key([1.0], "average over these sizes", min_length=1)
+    average: Literal["probability", "logit"] = key(
+        "probability", "what is averaged over mirrored images, sizes and windows"
+    )
+    window: Count = key(512, "side of the windows of slide, px of the original image")
+    stride: Count = key(384, "from one window of slide to the next, px")
+
+    @field_validator("stride")
+    @classmethod
+    def _windows_meet(cls, value: int, info: ValidationInfo) -> int:
+        if value > info.data.get("window", math.inf):
+            raise mistake(
+                f"expected at most eval.window, {info.data['window']}: no pixel may lie between two"
+            )
+        return value
