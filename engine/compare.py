@@ -79,6 +79,7 @@ def _finished(arguments: argparse.Namespace) -> tuple:
     from engine.comparison.grid import CompareError
     from engine.comparison.runs import ScoredRun, group_by_recipe
     from engine.run_folder import common_folder, find_runs
+    from engine.scoring.run import Run
 
     if arguments.set or arguments.cluster:
         raise CompareError("--set and --cluster are for recipes: finished runs are taken as they are.")
@@ -86,7 +87,7 @@ def _finished(arguments: argparse.Namespace) -> tuple:
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     out = Path(arguments.out) if arguments.out else common_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
-    return group_by_recipe(ScoredRun.of(run) for run in runs.values()), [], out
+    return group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), [], out
 
 
 def _trained(arguments: argparse.Namespace, console) -> tuple:
@@ -95,6 +96,7 @@ def _trained(arguments: argparse.Namespace, console) -> tuple:
 
     from engine.comparison.grid import CompareError, cells_of, locked, prepare
     from engine.comparison.runs import Method, ScoredRun
+    from engine.scoring.run import Run
 
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise CompareError("--seeds and --jobs: expected a number from 1 on.")
@@ -117,7 +119,7 @@ def _trained(arguments: argparse.Namespace, console) -> tuple:
     scored: dict[str, list[ScoredRun]] = {}
     for cell in cells:
         if cell.is_finished:
-            scored.setdefault(cell.method, []).append(ScoredRun.of(cell.run))
+            scored.setdefault(cell.method, []).append(ScoredRun.of(Run(cell.run)))
     if cells[0].method not in scored:
         console.print(f"No run of {cells[0].method} has finished, with which the others would be compared.")
         return [], failures, out

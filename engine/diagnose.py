@@ -45,9 +45,10 @@ def diagnose(arguments: argparse.Namespace) -> int:
 
 def _run(arguments: argparse.Namespace) -> int:
 
-    from engine.diagnosis import RunFiles, diagnosis_of, study
+    from engine.diagnosis import diagnosis_of, study
     from engine.reporting.diagnosis import draw_curve, print_diagnosis
-    from engine.run_folder import RunFolder, RunFolderError, write_json
+    from engine.run_folder import RunFolderError, write_json
+    from engine.scoring.run import Run
 
     if arguments.overrides or arguments.split:
         raise RunFolderError(
@@ -56,9 +57,9 @@ def _run(arguments: argparse.Namespace) -> int:
         )
     if arguments.out:
         _require_new(arguments.out)
-    files = RunFiles.read(RunFolder(arguments.run))
-    studies = study(files)
-    diagnosis = diagnosis_of(files, studies)
+    run = Run(arguments.run)
+    studies = study(run)
+    diagnosis = diagnosis_of(run, studies)
     console = new_console()
     print_diagnosis(console, diagnosis, arguments.run)
     if arguments.out:

@@ -27,7 +27,7 @@ def notes(
         said.append(
             "The best checkpoint was chosen on the images that score it, which flatters every run a little."
         )
-    evaluations = {len(run.curve) for run in runs}
+    evaluations = {len(run.run.val_rows) for run in runs}
     if len(evaluations) > 1:
         said.append(
             f"Runs were evaluated between {min(evaluations)} and {max(evaluations)} times: those with more "
@@ -60,7 +60,7 @@ def notes(
             f"No label holds {names}, but some runs predict it: it counts as 0 in their mIoU, and not in "
             "that of the others."
         )
-    if all(run.cost.energy_j is None for run in runs):
+    if all(run.run.cost.energy_j is None for run in runs):
         said.append("No run logged energy: only an NVIDIA GPU tells it.")
     said.append("Times are as the runs logged them: comparable where all ran on the same machine, alone.")
     return said

@@ -10,6 +10,7 @@ from rich.markup import escape
 
 from engine.comparison.grid import Cell, Failure
 from engine.reporting.console import progress_bar
+from engine.scoring.run import Run
 
 TAIL_BYTES = 1 << 16  # of a log: more than its longest line
 
@@ -48,7 +49,7 @@ class GridProgress:
         if failure:
             said = f"[bold]failed[/]; its run said last:\n{escape(failure.text)}\n"
         else:
-            best = cell.run.read_manifest().members[0]
+            best = Run(cell.run).best
             said = f"finished, mIoU {best.scores['mIoU']:.4f} at step {best.step}"
         self.console.print(f"{escape(cell.name)}: {said} ({self._left} to go)")
 

@@ -1,96 +1,57 @@
-"""What finished runs tell a comparison: their counts on val, and what they cost. Knows nothing of statistics.
+"""The runs of a comparison: their counts on val, the methods they belong to, and which can be compared.
 
 The score of a run is that of its best checkpoint: the one that it would be used with.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import median
-from typing import Any
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.comparison.grid import CompareError
-from engine.recipe import Recipe, load_recipe
+from engine.recipe import Recipe
 from engine.recipe.changes import changes
-from engine.run_folder import Manifest, RunFolder, read_log
+from engine.run_folder import Manifest
 from engine.scoring.confusion import overlaps
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.scores_file import read_scores
-
-Row = Mapping[str, Any]  # a line of log.jsonl
-
-
-@dataclass(frozen=True)
-class Cost:
-    """Of one run; None where its log does not tell.
-
-    update_s: median time of an update. training_s: all updates, without evaluations. memory_mb: at the most,
-    of the GPU's allocator or else of the process. energy_j: of the first process's GPU, with evaluations.
-    """
-
-    update_s: float | None
-    images_per_s: float | None
-    memory_mb: float | None
-    training_s: float | None
-    energy_j: float | None
-
-    @classmethod
-    def of(cls, rows: Sequence[Row], batch: int) -> "Cost":
-        train = [row for row in rows if row["split"] == "train"]
-        if not train:
-            return cls(None, None, None, None, None)
-        update_s = median(row["time"] for row in train)
-        since = [0, *(row["step"] for row in train)]
-        seconds = [row["time"] * (row["step"] - before) for row, before in zip(train, since, strict=False)]
-        energy = [row["energy"] for row in train if row.get("energy") is not None]
-        return cls(
-            update_s=update_s,
-            images_per_s=batch / update_s,
-            memory_mb=max(row["memory"] for row in train),
-            training_s=sum(seconds),
-            energy_j=sum(energy) if energy else None,
-        )
+from engine.scoring.run import Run
 
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A finished run. overlaps: (N, 2, C) of its best checkpoint on each val image; curve: (step, mIoU)."""
+    """A finished run. overlaps: (N, 2, C) of its best checkpoint on each val image in `ids`."""
 
-    run: RunFolder
-    manifest: Manifest
+    run: Run
     recipe: Recipe
     ids: list[str]
     overlaps: NDArray[np.int64]
-    cost: Cost
-    curve: list[tuple[int, float | None]]
 
     @classmethod
-    def of(cls, run: RunFolder) -> "ScoredRun":
+    def of(cls, run: Run) -> "ScoredRun":
         """Raises CompareError or RunFolderError where the run has not finished, or lacks a file."""
-        manifest = run.read_manifest()
-        if not manifest.finished or not run.scores.exists():
+        if not run.manifest.finished or run.scores is None:
             raise CompareError(
-                f"{run.path} has not finished, so there is no score on each val image. Type the command that "
-                "trains it with --resume behind it, or leave it out."
+                f"{run.path} has not finished, so it has no scores of each val image. Add --resume to the "
+                "command that trains it, or leave it out."
             )
-        recipe = load_recipe(run.recipe)
-        scores = read_scores(run.scores)
-        best = f"step {manifest.members[0].step}"
-        if best not in scores.confusion:
-            raise CompareError(f"{run.scores} has no counts of {best}, the best checkpoint of the run.")
-        rows = read_log(run.log)
-        return cls(
-            run,
-            manifest,
-            recipe,
-            scores.ids,
-            overlaps(scores.confusion[best]),
-            Cost.of(rows, recipe.train.batch),
-            [(row["step"], row["mIoU"]) for row in rows if row["split"] == "val"],
-        )
+        if run.recipe is None:
+            raise CompareError(f"{run.path} has no recipe.yaml. Leave it out.")
+        if run.best.name not in run.scores.confusion:
+            raise CompareError(
+                f"{run.folder.scores} has no counts of {run.best.name}, the best checkpoint of the run."
+            )
+        return cls(run, run.recipe, run.scores.ids, overlaps(run.scores.confusion[run.best.name]))
+
+    @property
+    def path(self) -> Path:
+        return self.run.path
+
+    @property
+    def manifest(self) -> Manifest:
+        return self.run.manifest
 
     @property
     def seed(self) -> int:
@@ -98,6 +59,7 @@ class ScoredRun:
 
     @property
     def protocol(self) -> dict[str, object]:
+        """How its images were scored."""
         return EvaluationProtocol.of(self.recipe.eval).card()
 
 
@@ -124,7 +86,7 @@ def group_by_recipe(runs: Iterable[ScoredRun]) -> list[Method]:
         twin = next((other for other in group if other.seed == run.seed), None)
         if twin:
             raise CompareError(
-                f"{twin.run.path} and {run.run.path} are one recipe with one seed, {run.seed}: they say the "
+                f"{twin.path} and {run.path} are one recipe with one seed, {run.seed}: they say the "
                 "same twice. Leave one out."
             )
         group.append(run)
@@ -137,7 +99,7 @@ def _distinct_names(groups: Sequence[list[ScoredRun]]) -> list[str]:
     choices = (
         [_name_without_seed(run) for run in firsts],
         [run.manifest.name for run in firsts],
-        [str(run.run.path) for run in firsts],
+        [str(run.path) for run in firsts],
     )
     return next(names for names in choices if len({*names}) == len(names))
 
@@ -158,7 +120,7 @@ def require_comparable(methods: Sequence[Method]) -> None:
     for run in runs[1:]:
         reason = _why_not(first, run)
         if reason:
-            raise CompareError(f"{run.run.path} cannot be compared with {first.run.path}: {reason}")
+            raise CompareError(f"{run.path} cannot be compared with {first.path}: {reason}")
 
 
 def _why_not(one: ScoredRun, other: ScoredRun) -> str | None:

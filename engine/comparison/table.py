@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.comparison.notes import notes
-from engine.comparison.runs import Cost, Method
+from engine.comparison.runs import Method
 from engine.recipe import Recipe
 from engine.recipe.changes import changes
+from engine.scoring.run import Cost
 from engine.scoring.seeds import Difference, SeedScores, difference
 from engine.scoring.statistics import CONFIDENCE, draws
 
@@ -135,7 +136,7 @@ def _result(
     )
     return MethodResult(
         name=method.name,
-        runs=[str(run.run.path) for run in method.runs],
+        runs=[str(run.path) for run in method.runs],
         seeds=list(scores.seeds),
         values=[float(value) for value in scores.scores[:, 0]],
         mIoU=Spread.of(scores.scores[:, 0]),
@@ -146,9 +147,9 @@ def _result(
             for name, gap in zip(class_names, gaps[1:], strict=False)
         },
         verdict=_verdict(gaps[0], found) if found else "reference",
-        cost=_mean_cost([run.cost for run in method.runs]),
+        cost=_mean_cost([run.run.cost for run in method.runs]),
         num_parameters=method.runs[0].manifest.num_parameters,
-        curves=[run.curve for run in method.runs],
+        curves=[[(row["step"], row["mIoU"]) for row in run.run.val_rows] for run in method.runs],
         changed=[
             f"{change.key}: {change.now} instead of {change.before}"
             for change in changes(first, method.runs[0].recipe)

@@ -14,61 +14,59 @@ from engine.diagnosis.overfitting import TOPIC as OVERFITTING
 from engine.diagnosis.overfitting import study_losses
 from engine.diagnosis.places import places_finding, study_edges, study_sizes
 from engine.diagnosis.recommendations import Studies, recommend
-from engine.diagnosis.run_files import RunFiles
 from engine.diagnosis.speed import TOPIC as SPEED
 from engine.diagnosis.speed import study_speed
 from engine.diagnosis.start import study_start
-from engine.run_folder import RunFolder
 from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.run import Run
 
-__all__ = ["Diagnosis", "Finding", "Recommendation", "RunFiles", "diagnose", "diagnosis_of", "study"]
+__all__ = ["Diagnosis", "Finding", "Recommendation", "diagnose", "diagnosis_of", "study"]
 
 NOT_COUNTED = Finding(
     CLASSES, "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
 )
 
 
-def diagnose(run: RunFolder) -> Diagnosis:
+def diagnose(run: Run) -> Diagnosis:
     """Everything that the files of a run say; what they do not hold is named as not counted.
 
     Raises:
         RunFolderError, RecipeError: the manifest, the recipe or the scores are missing or damaged.
     """
-    files = RunFiles.read(run)
-    return diagnosis_of(files, study(files))
+    return diagnosis_of(run, study(run))
 
 
-def diagnosis_of(files: RunFiles, studies: Studies) -> Diagnosis:
+def diagnosis_of(run: Run, studies: Studies) -> Diagnosis:
     """The figures in words."""
     s = studies
     findings = [
         s.start.finding(),
-        growth_finding(files, s.growth),
+        growth_finding(run, s.growth),
         s.losses.finding() if s.losses else Finding(OVERFITTING, "Too few evaluations with a loss to say."),
     ]
     if s.classes is None or s.confusions is None:
         findings.append(NOT_COUNTED)
     else:
-        whose = "the ensemble, the mean of the members" if files.predictor == ENSEMBLE else files.predictor
+        whose = "the ensemble, the mean of the members" if run.predictor == ENSEMBLE else run.predictor
         findings.append(Finding("counts", f"Those of classes, confusions, places and calibration: {whose}."))
         findings += [s.classes.finding(), confusions_finding(s.confusions), places_finding(s.edges, s.sizes)]
         findings.append(s.calibration.finding() if s.calibration else Finding(CALIBRATION, "Not counted."))
     findings.append(s.speed.finding() if s.speed else Finding(SPEED, "The log has no times."))
-    recommendations = recommend(studies, files.recipe) if files.recipe else []
-    return Diagnosis(files.manifest.name, findings, recommendations)
+    recommendations = recommend(studies, run.recipe) if run.recipe else []
+    return Diagnosis(run.manifest.name, findings, recommendations)
 
 
-def study(files: RunFiles) -> Studies:
+def study(run: Run) -> Studies:
     """The figures behind the words."""
     return Studies(
-        last_step=max((row["step"] for row in (*files.train, *files.val)), default=0),
-        start=study_start(files),
-        growth=study_growth(files),
-        losses=study_losses(files),
-        classes=study_classes(files),
-        confusions=study_confusions(files),
-        edges=study_edges(files),
-        sizes=study_sizes(files),
-        calibration=study_calibration(files),
-        speed=study_speed(files),
+        last_step=max((row["step"] for row in (*run.train_rows, *run.val_rows)), default=0),
+        start=study_start(run),
+        growth=study_growth(run),
+        losses=study_losses(run),
+        classes=study_classes(run),
+        confusions=study_confusions(run),
+        edges=study_edges(run),
+        sizes=study_sizes(run),
+        calibration=study_calibration(run),
+        speed=study_speed(run),
     )

@@ -6,8 +6,8 @@ Over the labelled pixels of val, in bins of the winning probability.
 from dataclasses import dataclass
 
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import RunFiles
 from engine.scoring.calibration import Calibration
+from engine.scoring.run import Run
 
 TOPIC = "calibration"
 NOTABLE = 3.0  # points of calibration error
@@ -35,11 +35,11 @@ class Sureness:
         )
 
 
-def study_calibration(files: RunFiles) -> Sureness | None:
+def study_calibration(run: Run) -> Sureness | None:
     """None where confidences were not counted."""
-    if files.scores is None or files.predictor not in files.scores.reliability:
+    if run.scores is None or run.predictor not in run.scores.reliability:
         return None
-    counts = files.scores.reliability[files.predictor].sum(axis=0)  # (3, bins)
+    counts = run.scores.reliability[run.predictor].sum(axis=0)  # (3, bins)
     num, confidence, right = counts.sum(axis=1)
     if not num:
         return None

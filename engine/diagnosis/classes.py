@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import Array, RunFiles
 from engine.scoring.confusion import intersection_over_union
+from engine.scoring.run import Array, Run
 
 TOPIC = "classes"
 BACKGROUND = "background"
@@ -83,16 +83,16 @@ class Classes:
         return f"No clear sign that rare classes do worse: {figures}."
 
 
-def study_classes(files: RunFiles) -> Classes | None:
+def study_classes(run: Run) -> Classes | None:
     """None where val was not scored image by image."""
-    if files.scores is None:
+    if run.scores is None:
         return None
-    confusion = files.scores.confusion[files.predictor]  # (N, C, C)
+    confusion = run.scores.confusion[run.predictor]  # (N, C, C)
     labelled = confusion.sum(axis=2)  # (N, C)
     iou = 100 * intersection_over_union(confusion.sum(axis=0))
     shares = labelled.sum(axis=0) / max(1, labelled.sum())
     num_images = np.count_nonzero(labelled, axis=0)
-    names = files.scores.class_names
+    names = run.scores.class_names
     objects = _objects(names, num_images)
     by_pixels, by_images = (correlation(iou[objects], x[objects]) for x in (shares, num_images))
     return Classes(names, iou, shares, num_images, by_pixels, by_images)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import Array, RunFiles
+from engine.scoring.run import Array, Run
 
 TOPIC = "confusions"
 MOST_NAMED = 5
@@ -61,11 +61,11 @@ def costs(confusion: NDArray[np.int64]) -> Array:
     return points
 
 
-def study_confusions(files: RunFiles) -> list[Confusion] | None:
+def study_confusions(run: Run) -> list[Confusion] | None:
     """The costliest confusions, most costly first; None where val was not scored image by image."""
-    if files.scores is None:
+    if run.scores is None:
         return None
-    by_image, names = files.scores.confusion[files.predictor], files.scores.class_names
+    by_image, names = run.scores.confusion[run.predictor], run.scores.class_names
     total = by_image.sum(axis=0)
     cost = costs(total)
     order = np.argsort(-cost, axis=None)[:MOST_NAMED]

@@ -14,7 +14,7 @@ from functools import partial
 import numpy as np
 from scipy.stats import t as student
 
-from engine.diagnosis.run_files import Array
+from engine.scoring.run import Array
 
 MAX_PHASES = 3
 MAX_KNOTS = 40  # places that are tried as ends of a phase, however long the log

@@ -2,23 +2,23 @@
 
 from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Phase, Shape, shape_of
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import RunFiles, series
+from engine.scoring.run import Run
 
 TOPIC = "mIoU curve"
 LOW_RATE = 0.1  # of the peak: the schedule has ended
 HUGE = 1.0  # of the rise so far: a gain as large as that is no longer read off a curve
 
 
-def study_growth(files: RunFiles) -> Shape | None:
+def study_growth(run: Run) -> Shape | None:
     """The shape of the curve in points; None for fewer than three evaluations."""
-    steps, shares = series(files.val, "mIoU")
+    steps, shares = run.curve("mIoU")
     return shape_of(steps, 100 * shares)
 
 
-def growth_finding(files: RunFiles, shape: Shape | None) -> Finding:
+def growth_finding(run: Run, shape: Shape | None) -> Finding:
     """Phases with steps and slopes, then what longer training could add."""
     if shape is None:
-        num = len(series(files.val, "mIoU")[0])
+        num = len(run.curve("mIoU")[0])
         return Finding(
             TOPIC, f"{num} evaluations: a shape takes {MIN_FOR_PHASES}. Type a smaller eval.every next time."
         )
@@ -36,7 +36,7 @@ def growth_finding(files: RunFiles, shape: Shape | None) -> Finding:
         else ""
     )
     phases = "; ".join(map(_phase, shape.phases))
-    parts = [f"{phases}.{few}", _best(shape), longer(shape), _schedule(files)]
+    parts = [f"{phases}.{few}", _best(shape), longer(shape), _schedule(run)]
     return Finding(TOPIC, " ".join(part for part in parts if part))
 
 
@@ -69,8 +69,8 @@ def _best(shape: Shape) -> str:
     return f"The best, {value:.1f} at step {step:,.0f}, is {behind:.1f} above the last."
 
 
-def _schedule(files: RunFiles) -> str:
-    _, rates = series(files.train, "lr")
+def _schedule(run: Run) -> str:
+    _, rates = run.curve("lr", "train")
     if not len(rates) or rates[-1] > LOW_RATE * rates.max():
         return ""
     return (

@@ -10,7 +10,7 @@ import numpy as np
 
 from engine.diagnosis.curve import shape_of
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import Array, RunFiles, series
+from engine.scoring.run import Array, Run
 
 TOPIC = "over-fitting"
 CROSS_ENTROPY = "decode.loss_ce"
@@ -63,9 +63,9 @@ class Losses:
         return Finding(TOPIC, f"Over-fitting: {rise}, while {trend}.{also} {CAVEAT}")
 
 
-def study_losses(files: RunFiles) -> Losses | None:
+def study_losses(run: Run) -> Losses | None:
     """None for fewer than three evaluations with a loss."""
-    steps, val = series(files.val, "loss")
+    steps, val = run.curve("loss")
     scale = np.median(val) / 100 if len(val) else 0.0
     shape = shape_of(steps, val / scale) if scale > 0 else None  # in percent, for its thresholds
     if shape is None:
@@ -75,13 +75,13 @@ def study_losses(files: RunFiles) -> Losses | None:
     lowest = int(np.argmin(heights))
     since = ends[lowest]
     rises = shape.phases[-1].name in ("growth", "slowing") and heights[-1] > (1 + NOTABLE) * heights[lowest]
-    key = CROSS_ENTROPY if any(CROSS_ENTROPY in row for row in files.train) else "loss"
+    key = CROSS_ENTROPY if any(CROSS_ENTROPY in row for row in run.train_rows) else "loss"
     return Losses(
         since,
         (scale * heights[lowest], scale * heights[-1]),
         "cross-entropy" if key == CROSS_ENTROPY else "loss",
-        _then_and_now(*series(files.train, key), since),
-        _nearest_and_last(*series(files.val, "mIoU"), since),
+        _then_and_now(*run.curve(key, "train"), since),
+        _nearest_and_last(*run.curve("mIoU"), since),
         rises,
     )
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engine.diagnosis.classes import BACKGROUND, Correlation, correlation
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import Array, RunFiles
+from engine.scoring.run import Array, Run
 
 TOPIC = "places"
 MIN_OBJECTS = 12
@@ -69,13 +69,13 @@ class Sizes:
         )
 
 
-def study_edges(files: RunFiles) -> Edges | None:
+def study_edges(run: Run) -> Edges | None:
     """None where errors near outlines were not counted, or nothing is wrong."""
-    if files.scores is None or files.predictor not in files.scores.edges:
+    if run.scores is None or run.predictor not in run.scores.edges:
         return None
     # rows: inside, near; columns: right, wrong
     (inside_right, inside_wrong), (near_right, near_wrong) = (
-        files.scores.edges[files.predictor].sum(axis=0).astype(float)
+        run.scores.edges[run.predictor].sum(axis=0).astype(float)
     )
     near, inside = near_right + near_wrong, inside_right + inside_wrong
     wrong = near_wrong + inside_wrong
@@ -89,12 +89,12 @@ def study_edges(files: RunFiles) -> Edges | None:
     )
 
 
-def study_sizes(files: RunFiles) -> Sizes | None:
+def study_sizes(run: Run) -> Sizes | None:
     """None where val was not scored image by image, or has fewer than twelve objects."""
-    if files.scores is None:
+    if run.scores is None:
         return None
-    names = files.scores.class_names
-    confusion = files.scores.confusion[files.predictor].astype(float)  # (N, C, C)
+    names = run.scores.class_names
+    confusion = run.scores.confusion[run.predictor].astype(float)  # (N, C, C)
     labelled = confusion.sum(axis=2)  # (N, C)
     right = np.diagonal(confusion, axis1=1, axis2=2)
     union = labelled + confusion.sum(axis=1) - right

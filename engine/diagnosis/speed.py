@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import RunFiles, series
+from engine.scoring.run import Run, series
 
 TOPIC = "speed"
 WAITING = 0.2  # of an update: more is a loss worth mending
@@ -31,9 +31,9 @@ class Speed:
         )
 
 
-def study_speed(files: RunFiles) -> Speed | None:
+def study_speed(run: Run) -> Speed | None:
     """None where the log has no times."""
-    rows = [row for row in files.train if row.get("time")]
+    rows = [row for row in run.train_rows if row.get("time")]
     steps, seconds = series(rows, "time")
     data_steps, data_seconds = series(rows, "data_time")
     if not len(steps) or not np.array_equal(steps, data_steps):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from engine.diagnosis.findings import Finding
-from engine.diagnosis.run_files import RunFiles, series
+from engine.scoring.run import Run
 
 TOPIC = "weights"
 FILLED = 0.95  # of the encoder: what a run asks of its weights
@@ -58,21 +58,21 @@ class Start:
         return Finding(TOPIC, self.evidence())
 
 
-def study_start(files: RunFiles) -> Start:
+def study_start(run: Run) -> Start:
     """From the manifest, the recipe and the first evaluation."""
-    report: dict[str, Any] | None = files.manifest.weights
+    report: dict[str, Any] | None = run.manifest.weights
     if report is None:
-        from_scratch = files.recipe is not None and files.recipe.model.from_scratch
+        from_scratch = run.recipe is not None and run.recipe.model.from_scratch
         kind: Kind = "random" if from_scratch else "not told"
-        return Start(kind, None, None, _first(files))
+        return Start(kind, None, None, _first(run))
     encoder = report.get("parts", {}).get("encoder", {})
     share = encoder.get("num_matched_values", 0) / max(1, encoder.get("num_values", 0))
     kind = "filled" if share >= FILLED else "partly filled"
-    return Start(kind, share, str(report.get("source", "")), _first(files))
+    return Start(kind, share, str(report.get("source", "")), _first(run))
 
 
-def _first(files: RunFiles) -> tuple[float, float, float] | None:
-    steps, shares = series(files.val, "mIoU")
+def _first(run: Run) -> tuple[float, float, float] | None:
+    steps, shares = run.curve("mIoU")
     if len(steps) < 2 or steps[0] > EARLY * steps[-1] or shares.max() <= 0:
         return None
     return 100 * float(shares[0]), 100 * float(shares.max()), float(steps[0] / steps[-1])

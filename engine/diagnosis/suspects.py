@@ -5,7 +5,7 @@ its probability reaches the mean that it has on the pixels labelled so. Two thin
 is a region to be redrawn, not a pixel: confidence is the mean over a region, and a region below the threshold
 counts in proportion instead of not at all. A thin rim along outlines is left out: there all labels disagree.
 
-Knows nothing of models or files. Shapes: C classes, images of h x w pixels.
+Knows nothing of models or run. Shapes: C classes, images of h x w pixels.
 """
 
 import math

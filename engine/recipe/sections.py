@@ -4,7 +4,6 @@ A check between two keys stands at the later one, so that every mistake is found
 files and overrides.
 """
 
-import math
 from typing import Annotated, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
@@ -13,7 +12,6 @@ from engine.options import (
     Count,
     Duration,
     Length,
-    NotNegative,
     Positive,
     Section,
     Text,

@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.run_folder.files import (
+    LogRow,
     RunFolderError,
     read_json,
     read_log,
@@ -47,6 +48,7 @@ __all__ = [
     "EnsembleFolder",
     "EnsembleManifest",
     "EnsembleMember",
+    "LogRow",
     "Manifest",
     "Member",
     "RunFolder",

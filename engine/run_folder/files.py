@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+LogRow = dict[str, Any]  # one line of log.jsonl: step, split and metrics
+
 
 class RunFolderError(ValueError):
     """A run folder is there already, is not there, or does not hold what it should."""
@@ -20,7 +22,7 @@ class RunFolderError(ValueError):
     exit_code = 2
 
 
-def read_log(path: Path) -> list[dict[str, Any]]:
+def read_log(path: Path) -> list[LogRow]:
     """The rows of a log.jsonl, if there is one; half a last line, as a crash leaves it, is left out.
 
     Raises:

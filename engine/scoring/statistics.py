@@ -56,11 +56,6 @@ def mean_iou_interval(found: Overlaps, drawn: NDArray[np.float64]) -> Interval:
     return interval(mean_of_present(drawn_iou(found, drawn)))
 
 
-def class_iou_intervals(found: Overlaps, drawn: NDArray[np.float64]) -> list[Interval]:
-    """Of the IoU of each class; NaN where it is present on no draw."""
-    return [interval(values) for values in drawn_iou(found, drawn).T]
-
-
 def gain_interval(before: Overlaps, after: Overlaps, drawn: NDArray[np.float64]) -> Interval:
     """Of mIoU after minus before, both on the same draws of the same images."""
     of_both = (mean_of_present(drawn_iou(found, drawn)) for found in (after, before))

@@ -22,5 +22,5 @@ def write_report(contents: Sequence[RunContent], out: Path, galleries: Mapping[P
         galleries: worst and best images by the path of the run; it may lack some.
     """
     title = contents[0].name if len(contents) == 1 else f"{len(contents)} runs"
-    suggestions = {content.run.path: diagnose(content.run) for content in contents if content.recipe}
+    suggestions = {content.run.path: diagnose(content.run) for content in contents if content.run.recipe}
     write_text(out, render(title, groups_of(contents), galleries, suggestions))

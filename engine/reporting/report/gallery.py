@@ -45,7 +45,7 @@ def open_gallery(
     best, analysis = content.best, content.analysis
     if best is None or analysis is None:
         raise RunFolderError("its images have not been scored yet: a run does that when it ends.")
-    candidates = group_candidates([content.run])[0].candidates
+    candidates = group_candidates([content.run.folder])[0].candidates
     member = next((c for c in candidates if f"step {c.member.step}" == best.key), None)
     if member is None:
         raise RunFolderError(

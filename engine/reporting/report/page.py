@@ -73,12 +73,12 @@ def _group(
     return {
         "number": number,
         "contents": group,
-        "data": group[0].manifest.data,
-        "dataset": next((content.scored["dataset"] for content in group if content.scored), None),
+        "data": group[0].run.manifest.data,
+        "dataset": next((content.run.ensemble["dataset"] for content in group if content.run.ensemble), None),
         "protocols": views.protocols_of(group),
         "joint": joint_ensembles(
             list(dict.fromkeys(content.run.path.parent for content in group)),
-            group[0].manifest.data.val_fingerprint,
+            group[0].run.manifest.data.val_fingerprint,
         ),
         "curves": views.curves_view(group),
         "series": series,
@@ -102,8 +102,8 @@ def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: Diagnosis
         "reliability": views.reliability_view(content),
         "boundary": views.boundary_rows(content),
         "gallery": views.gallery_view(content, gallery),
-        "weights": views.weights_facts(content.manifest.weights),
-        "recipe_text": content.recipe.to_yaml() if content.recipe else "",
+        "weights": views.weights_facts(content.run.manifest.weights),
+        "recipe_text": content.run.recipe.to_yaml() if content.run.recipe else "",
     }
 
 

@@ -8,16 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.run_folder import Manifest, read_json
 from engine.scoring.confusion import overlaps
 from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.run import Run, read_ensemble
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
-
-Row = Mapping[str, Any]  # one line of log.jsonl
 
 
 @dataclass(frozen=True)
-class Result:
+class PredictorScores:
     """A member or an ensemble with its scores, which are shares of 1; None where there is none.
 
     key: its name in scores.h5. gain: over the best member of the run, of mIoU; honest_gain: where it was
@@ -46,23 +44,23 @@ class Joint:
     """Ensembles whose members come from several runs. selection: what they were chosen on, if it is said."""
 
     folder: Path
-    results: Sequence[Result]
+    results: Sequence[PredictorScores]
     selection: Mapping[str, Any] | None
 
 
-def best_member(results: Sequence[Result]) -> Result | None:
+def best_member(results: Sequence[PredictorScores]) -> PredictorScores | None:
     """The member of the highest mIoU, the first of equals."""
     return max((result for result in results if not result.is_ensemble), key=score_of, default=None)
 
 
-def main_ensemble(results: Sequence[Result]) -> Result | None:
+def main_ensemble(results: Sequence[PredictorScores]) -> PredictorScores | None:
     """The mean of the members or, without it, the best of the ensembles."""
     ensembles = [result for result in results if result.is_ensemble]
     means = [result for result in ensembles if result.key == ENSEMBLE]
     return max(means or ensembles, key=score_of, default=None)
 
 
-def results_of(scored: Mapping[str, Any]) -> list[Result]:
+def results_of(scored: Mapping[str, Any]) -> list[PredictorScores]:
     """Ensembles and members of ensemble.json; an ensemble of one is that member, and left out."""
     is_joint = len({member.get("run") for member in scored["members"]}) > 1
     members = []
@@ -90,10 +88,12 @@ def results_of(scored: Mapping[str, Any]) -> list[Result]:
     return [*ensembles, *members]
 
 
-def _result(key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensemble: bool = False) -> Result:
+def _result(
+    key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensemble: bool = False
+) -> PredictorScores:
     means = {metric: numbers[metric] for metric in ("mIoU", "mAcc", "aAcc", "IoU")}
     gain, honest = numbers.get("gain"), numbers.get("honest")
-    return Result(
+    return PredictorScores(
         key,
         name,
         numbers.get("note") or note,
@@ -108,8 +108,8 @@ def _result(key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensem
 
 
 def with_intervals(
-    results: Sequence[Result], confusion: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
-) -> list[Result]:
+    results: Sequence[PredictorScores], confusion: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
+) -> list[PredictorScores]:
     """What the counts of each image add: how sure the scores and the gains are."""
     judged = []
     best = best_member(results)
@@ -125,18 +125,18 @@ def with_intervals(
     return judged
 
 
-def members_of_log(manifest: Manifest, rows: Sequence[Row]) -> list[Result]:
+def members_of_log(run: Run) -> list[PredictorScores]:
     """Members with the scores of the evaluation that kept them."""
-    evaluations = {row["step"]: row for row in rows if row["split"] == "val"}
+    evaluations = {row["step"]: row for row in run.val_rows}
     unknown = {"mIoU": None, "mAcc": None, "aAcc": None, "IoU": {}}
     return [
         _result(
             f"step {member.step}",
             f"step {member.step}",
             member.file,
-            unknown | member.scores | dict(evaluations.get(member.step, {})),
+            unknown | member.scores | evaluations.get(member.step, {}),
         )
-        for member in manifest.members
+        for member in run.manifest.members
     ]
 
 
@@ -144,17 +144,12 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
     """What `engine.ensemble` has left in these folders about runs that were scored on these images."""
     found = []
     for folder in folders:
-        scored = read_scored(folder / "ensemble.json")
+        scored = read_ensemble(folder / "ensemble.json")
         if scored and scored["dataset"]["fingerprint"] == val_fingerprint:
             found.append(Joint(folder, results_of(scored), scored.get("selection")))
     return found
 
 
-def read_scored(path: Path) -> Any:
-    """What an ensemble.json holds, None where there is none."""
-    return read_json(path, keys=("members", "ensembles", "protocol", "dataset"))
-
-
-def score_of(result: Result) -> float:
+def score_of(result: PredictorScores) -> float:
     """By which results are ranked."""
     return -1.0 if result.mIoU is None else result.mIoU

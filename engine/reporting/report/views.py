@@ -44,7 +44,7 @@ def series_of(group: Sequence[RunContent]) -> list[Series]:
         name = content.best.name if len(group) == 1 and content.best else content.name
         series.append((name, content.best, content.analysis, content))
     return [
-        Series(name, place, result.IoU, _class_intervals(analysis, content.manifest.class_names))
+        Series(name, place, result.IoU, _class_intervals(analysis, content.run.manifest.class_names))
         for place, (name, result, analysis, content) in enumerate(series)
         if result and result.IoU
     ]
@@ -56,7 +56,7 @@ def _class_intervals(analysis: Analysis | None, class_names: Sequence[str]) -> d
 
 def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[dict[str, Any]]:
     """A class that any series has, with its IoU and interval in each; the best of the first series on top."""
-    manifest = group[0].manifest
+    manifest = group[0].run.manifest
     rows = [
         {
             "name": name,
@@ -74,7 +74,7 @@ def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[di
 
 def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
     """Each plot, with what its cursor reads."""
-    runs = {one.name: (one.rows, [member.step for member in one.manifest.members]) for one in group}
+    runs = {one.name: (one.run.rows, [member.step for member in one.run.manifest.members]) for one in group}
     return [
         {
             "title": title,
@@ -101,7 +101,7 @@ def confusion_view(content: RunContent) -> dict[str, Any] | None:
     analysis = content.analysis
     if analysis is None:
         return None
-    names = content.manifest.class_names
+    names = content.run.manifest.class_names
     present = np.flatnonzero(~np.isnan(analysis.IoU))
     shown = sorted(sorted(present, key=lambda i: analysis.IoU[i])[:MOST_CELLS])
     totals = analysis.confusion.sum(axis=1)
@@ -132,7 +132,7 @@ def boundary_rows(content: RunContent) -> list[tuple[str, float]]:
     analysis = content.analysis
     if analysis is None or analysis.boundary_IoU is None:
         return []
-    rows = zip(content.manifest.class_names, analysis.boundary_IoU.tolist(), strict=True)
+    rows = zip(content.run.manifest.class_names, analysis.boundary_IoU.tolist(), strict=True)
     return sorted((row for row in rows if not math.isnan(row[1])), key=lambda row: row[1])
 
 
@@ -148,7 +148,7 @@ class Shot:
 
 def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
     """The pictures as layers, worst and best, and the legend of what is in them."""
-    analysis, palette = content.analysis, tuple(content.manifest.palette)
+    analysis, palette = content.analysis, tuple(content.run.manifest.palette)
     pictures = [*gallery.worst, *gallery.best]
     scores = dict(zip(analysis.ids, analysis.image_mIoU.tolist(), strict=True)) if analysis else {}
 
@@ -163,7 +163,7 @@ def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
             for picture in of_kind
         ]
 
-    names = content.manifest.class_names
+    names = content.run.manifest.class_names
     classes = [(names[i], palette[i]) for i in classes_in(pictures, gallery.ignore_index)]
     errors: list[tuple[str, Colour]] = [("wrong", WRONG), ("void", UNSCORED)]
     return {
@@ -176,8 +176,8 @@ def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
 
 def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:
     """The keys that differ between the runs; of a single run, those that are not the default."""
-    known = [content for content in group if content.recipe]
-    recipes = [content.recipe for content in known if content.recipe]
+    known = [content for content in group if content.run.recipe]
+    recipes = [content.run.recipe for content in known if content.run.recipe]
     if len(recipes) == 1:
         rows = [(key, [value, default]) for key, value, default in not_default(recipes[0])]
         return {"columns": [known[0].name, "default"], "rows": rows}
@@ -200,7 +200,7 @@ def protocols_of(group: Sequence[RunContent]) -> list[tuple[list[str], Mapping[s
     """(names of the runs, their protocol) of each protocol that the scores of a group were made under."""
     found: dict[str, tuple[list[str], Mapping[str, Any]]] = {}
     for content in group:
-        if content.scored:
-            protocol = content.scored["protocol"]
+        if content.run.ensemble:
+            protocol = content.run.ensemble["protocol"]
             found.setdefault(repr(protocol), ([], protocol))[0].append(content.name)
     return list(found.values())

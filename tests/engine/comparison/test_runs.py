@@ -3,14 +3,15 @@
 import pytest
 
 from engine.comparison.grid import CompareError
-from engine.comparison.runs import Cost, Method, ScoredRun, group_by_recipe, require_comparable
+from engine.comparison.runs import Method, ScoredRun, group_by_recipe, require_comparable
 from engine.run_folder import DataIdentity, RunFolder
 from engine.scoring.confusion import overlaps
+from engine.scoring.run import Cost, Run
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 
 
 def grouped(*runs: RunFolder) -> list[Method]:
-    return group_by_recipe(ScoredRun.of(run) for run in runs)
+    return group_by_recipe(ScoredRun.of(Run(run)) for run in runs)
 
 
 def test_cost_by_hand() -> None:
@@ -27,10 +28,10 @@ def test_cost_by_hand() -> None:
 
 
 def test_the_best_checkpoint_is_what_counts(make_run: MakeRun) -> None:
-    run = ScoredRun.of(make_run("a-s3", right=0.7, seed=3))
+    run = ScoredRun.of(Run(make_run("a-s3", right=0.7, seed=3)))
     assert (run.overlaps == overlaps(counts(0.7, 3))).all()
-    assert run.curve == [(5, 0.25), (10, 0.5)]
-    assert run.cost == Cost(0.375, 4 / 0.375, 1000.0, 5 * 0.5 + 5 * 0.25, None)
+    assert [values.tolist() for values in run.run.curve("mIoU")] == [[5, 10], [0.25, 0.5]]
+    assert run.run.cost == Cost(0.375, 4 / 0.375, 1000.0, 5 * 0.5 + 5 * 0.25, None)
 
 
 @pytest.mark.parametrize(

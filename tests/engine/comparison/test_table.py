@@ -17,6 +17,7 @@ from engine.comparison.runs import Method, ScoredRun
 from engine.comparison.table import Comparison, compare
 from engine.run_folder import without_nan
 from engine.scoring.confusion import intersection_over_union
+from engine.scoring.run import Run
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 
 
@@ -26,7 +27,7 @@ def three(make_run: MakeRun) -> Comparison:
 
     def method(name: str, right: float, steps: int) -> Method:
         runs = [make_run(f"{name}-s{seed}", right, seed, steps) for seed in range(3)]
-        return Method(name, [ScoredRun.of(run) for run in runs])
+        return Method(name, [ScoredRun.of(Run(run)) for run in runs])
 
     return compare([method("plain", 0.7, 10), method("better", 0.8, 20), method("same", 0.701, 10)])
 
@@ -73,7 +74,7 @@ def test_recipes_are_told_apart_and_the_cost_stands_beside(three: Comparison) ->
 
 
 def test_worse_with_one_seed_is_about_images_only(make_run: MakeRun) -> None:
-    good, bad = (ScoredRun.of(make_run(name, right)) for name, right in (("good", 0.9), ("bad", 0.6)))
+    good, bad = (ScoredRun.of(Run(make_run(name, right))) for name, right in (("good", 0.9), ("bad", 0.6)))
     found = compare([Method("good", [good]), Method("bad", [bad])])
     assert re.fullmatch(
         r"worse by 0\.\d{4} \(images only: one seed says nothing .*\)", found.methods[1].verdict
@@ -87,7 +88,7 @@ def test_a_class_that_only_some_predict_is_named(make_run: MakeRun) -> None:
     without[:, 0, 0] = without[:, 1, 1] = 50
     invented = without.copy()
     invented[0, 0] = (40, 0, 10)
-    runs = [ScoredRun.of(make_run(n, confusion=c)) for n, c in (("a", without), ("b", invented))]
+    runs = [ScoredRun.of(Run(make_run(n, confusion=c))) for n, c in (("a", without), ("b", invented))]
     found = compare([Method(run.manifest.name, [run]) for run in runs])
     assert any("No label holds dog" in note for note in found.notes)
     assert found.methods[1].class_gaps["dog"] is None and found.methods[0].IoU["dog"].mean is None
@@ -144,7 +145,7 @@ def test_the_page_holds_all_and_needs_no_network(three: Comparison) -> None:
 def test_one_image_shows_no_difference_and_is_json(make_run: MakeRun) -> None:
     """Nothing says how much other images would differ, so there is no interval."""
     runs = [
-        ScoredRun.of(make_run(name, right, skipped=tuple(IDS[1:])))
+        ScoredRun.of(Run(make_run(name, right, skipped=tuple(IDS[1:]))))
         for name, right in (("a", 0.9), ("b", 0.5))
     ]
     found = compare([Method(run.manifest.name, [run]) for run in runs])
@@ -155,6 +156,6 @@ def test_one_image_shows_no_difference_and_is_json(make_run: MakeRun) -> None:
 
 
 def test_names_are_escaped(make_run: MakeRun) -> None:
-    one, two = (ScoredRun.of(make_run(name)) for name in "ab")
+    one, two = (ScoredRun.of(Run(make_run(name))) for name in "ab")
     page = to_html(compare([Method("<b>a</b>", [one]), Method("[b]|", [two])]))
     assert "<b>a</b>" not in page and "&lt;b&gt;a" in page

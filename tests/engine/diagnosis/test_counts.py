@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from engine.diagnosis import RunFiles, study
+from engine.diagnosis import study
 from engine.diagnosis.calibration import study_calibration
 from engine.diagnosis.classes import study_classes
 from engine.diagnosis.confusions import confusions_finding, costs, study_confusions
@@ -14,6 +14,7 @@ from engine.diagnosis.places import study_edges, study_sizes
 from engine.diagnosis.recommendations import recommend
 from engine.recipe import load_recipe
 from engine.scoring.confusion import intersection_over_union
+from engine.scoring.run import Run
 from tests.engine.diagnosis.written_runs import MakeRun
 
 NAMES = ["background", "chair", "sofa"]
@@ -25,7 +26,7 @@ def test_the_cost_of_a_confusion_by_hand(make_run: MakeRun) -> None:
     IoU: 1, 60 / 100, 100 / 140: mIoU 77.14. If the 40 were right: all 1, so the confusion costs 22.86.
     """
     confusion = np.array([[[100, 0, 0], [0, 60, 40], [0, 0, 100]]])
-    [found] = study_confusions(RunFiles.read(make_run(counts={"confusion": confusion}, names=NAMES)))
+    [found] = study_confusions(Run(make_run(counts={"confusion": confusion}, names=NAMES)))
     assert (found.label, found.prediction, found.share, found.num_images) == ("chair", "sofa", 0.4, 1)
     assert found.cost == pytest.approx(100 * (1 - (1 + 0.6 + 100 / 140) / 3))
     assert str(found) == "chair taken for sofa: 22.9 points (40 % of its pixels, in 1 image)"
@@ -34,7 +35,7 @@ def test_the_cost_of_a_confusion_by_hand(make_run: MakeRun) -> None:
 
 def test_the_costliest_comes_first_and_each_image_counts_once(make_run: MakeRun) -> None:
     images = np.array([[[90, 5, 5], [0, 50, 50], [0, 0, 100]], [[100, 0, 0], [0, 70, 30], [0, 10, 90]]])
-    first, *rest = study_confusions(RunFiles.read(make_run(counts={"confusion": images}, names=NAMES)))
+    first, *rest = study_confusions(Run(make_run(counts={"confusion": images}, names=NAMES)))
     assert (first.label, first.prediction, first.num_images) == ("chair", "sofa", 2)
     assert [c.cost for c in rest] == sorted((c.cost for c in rest), reverse=True)
 
@@ -72,7 +73,7 @@ def test_planted_imbalance_is_seen_and_remedied(make_run: MakeRun) -> None:
     pixels = [100_000, 10, 20, 50, 100, 500, 1000, 5000, 20_000]
     right = [1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9]
     run = make_run(counts={"confusion": planted(pixels, right)}, names=names)
-    studies = study(RunFiles.read(run))
+    studies = study(Run(run))
     assert studies.classes.is_imbalanced
     assert studies.classes.with_pixels.rho == pytest.approx(1.0)
     assert [names[c] for c in studies.classes.worst[:2]] == ["a", "b"]
@@ -85,15 +86,13 @@ def test_rare_classes_that_do_well_are_no_imbalance(make_run: MakeRun) -> None:
     names = ["background", *"abcdefgh"]
     pixels = [100_000, 10, 20, 50, 100, 500, 1000, 5000, 20_000]
     right = [1.0, 0.8, 0.5, 0.9, 0.6, 0.7, 0.5, 0.9, 0.6]
-    classes = study_classes(
-        RunFiles.read(make_run(counts={"confusion": planted(pixels, right)}, names=names))
-    )
+    classes = study_classes(Run(make_run(counts={"confusion": planted(pixels, right)}, names=names)))
     assert not classes.is_imbalanced and "No clear sign" in classes.finding().text
 
 
 def test_a_class_without_labels_is_not_among_the_worst(make_run: MakeRun) -> None:
     confusion = planted([100, 50, 0], [0.9, 0.5, 0.0])
-    classes = study_classes(RunFiles.read(make_run(counts={"confusion": confusion}, names=NAMES)))
+    classes = study_classes(Run(make_run(counts={"confusion": confusion}, names=NAMES)))
     assert classes.worst == [1, 0] and "1 class has no label" in classes.finding().text
 
 
@@ -103,7 +102,7 @@ def test_errors_near_outlines(make_run: MakeRun, near_wrong: int, most: bool) ->
     edges = np.array([[[860, 40], [100 - near_wrong, near_wrong]]] * 3)
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 3), "edges": edges}
     run = make_run(counts=counts, names=NAMES)
-    studies = study(RunFiles.read(run))
+    studies = study(Run(run))
     assert studies.edges.share_of_errors == pytest.approx(near_wrong / (near_wrong + 40))
     assert studies.edges.share_of_pixels == pytest.approx(0.1)
     assert (studies.edges.error_near, studies.edges.error_inside) == pytest.approx(
@@ -125,7 +124,7 @@ def test_small_objects(make_run: MakeRun, small_is_worse: bool) -> None:
         right = round(100 * percent * share)
         images.append([[10_000 - 100 * percent, 0, 0], [100 * percent - right, right, 0], [0, 0, 0]])
     run = make_run(counts={"confusion": np.array(images)}, names=NAMES)
-    files = RunFiles.read(run)
+    files = Run(run)
     sizes = study_sizes(files)
     assert sizes.num_objects == 40 and sizes.are_weak_when_small == small_is_worse
     np.testing.assert_allclose(sizes.limits, [0.1, 0.2, 0.3])
@@ -139,7 +138,7 @@ def test_confidence(make_run: MakeRun, right: int, over: bool) -> None:
     reliability = np.zeros((2, 3, 15))
     reliability[:, :, 14] = [100, 98, right]
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 2), "reliability": reliability}
-    calibration = study_calibration(RunFiles.read(make_run(counts=counts, names=NAMES)))
+    calibration = study_calibration(Run(make_run(counts=counts, names=NAMES)))
     assert calibration.is_overconfident == over
     assert calibration.error == pytest.approx(abs(98 - right))
     assert (calibration.confidence, calibration.accuracy) == pytest.approx((98, right))
@@ -150,17 +149,17 @@ def test_errors_of_opposite_bins_do_not_cancel(make_run: MakeRun) -> None:
     reliability[0, :, 3] = [100, 20, 40]
     reliability[0, :, 14] = [100, 98, 78]
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "reliability": reliability}
-    calibration = study_calibration(RunFiles.read(make_run(counts=counts, names=NAMES)))
+    calibration = study_calibration(Run(make_run(counts=counts, names=NAMES)))
     assert calibration.error == pytest.approx(20)
 
 
 def test_errors_where_most_pixels_are_do_not_blame_the_outlines(make_run: MakeRun) -> None:
     """Three quarters of the pixels lie near an outline, and as many of the errors: 10 % everywhere."""
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "edges": np.array([[[90, 10], [270, 30]]])}
-    edges = study_edges(RunFiles.read(make_run(counts=counts, names=NAMES)))
+    edges = study_edges(Run(make_run(counts=counts, names=NAMES)))
     assert edges.share_of_errors == 0.75 and not edges.are_most_errors
 
 
 def test_edges_of_a_perfect_run_say_nothing(make_run: MakeRun) -> None:
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "edges": np.array([[[90, 0], [10, 0]]])}
-    assert study_edges(RunFiles.read(make_run(counts=counts, names=NAMES))) is None
+    assert study_edges(Run(make_run(counts=counts, names=NAMES))) is None

@@ -5,10 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.diagnosis import Diagnosis, RunFiles, diagnose, study
-from engine.diagnosis.run_files import series
+from engine.diagnosis import Diagnosis, diagnose, study
 from engine.recipe import load_recipe
 from engine.run_folder import RunFolder, RunFolderError, read_log
+from engine.scoring.run import Run, series
 from tests.engine.diagnosis.written_runs import RECIPE, MakeRun, evaluations
 
 EPOCH_STEPS = 588  # of trainaug in batches of 18
@@ -64,7 +64,7 @@ def test_the_first_user_is_told_saturated_and_weights_first(
         weights=weights,
         recipe=RECIPE + f"model: {{variant: b2, from_scratch: {from_scratch}}}\n",
     )
-    diagnosis = diagnose(run)
+    diagnosis = diagnose(Run(run))
     curve = text(diagnosis, "mIoU curve")
     assert "Saturated: longer training, as many steps again, would add at most about 1." in curve
     assert "growth from step 5,880 to 47,040" in curve and "plateau from step 94,080 to 117,600" in curve
@@ -78,14 +78,14 @@ def test_the_first_user_is_told_saturated_and_weights_first(
 
 
 def test_weights_that_arrived_are_not_blamed(make_run: MakeRun) -> None:
-    diagnosis = diagnose(make_run(FIRST_USER))
+    diagnosis = diagnose(Run(make_run(FIRST_USER)))
     assert "filled 100.0 % of the encoder" in text(diagnosis, "weights")
     assert not any("pretrained" in title for title in titles(diagnosis))
 
 
 def test_a_manifest_that_does_not_tell_is_not_blamed_for_a_quick_start(make_run: MakeRun) -> None:
     val = evaluations(STEPS, 60 - 20 * np.exp(-STEPS / 200))
-    diagnosis = diagnose(make_run(val, weights=None))
+    diagnosis = diagnose(Run(make_run(val, weights=None)))
     assert "does not tell" in text(diagnosis, "weights")
     assert diagnosis.recommendations == []
 
@@ -93,12 +93,12 @@ def test_a_manifest_that_does_not_tell_is_not_blamed_for_a_quick_start(make_run:
 def test_a_rising_curve_asks_for_longer_training(make_run: MakeRun) -> None:
     ended = RECIPE + "train: {steps: 2000}\n"
     run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS), recipe=ended)
-    diagnosis = diagnose(run)
+    diagnosis = diagnose(Run(run))
     assert "growth" in text(diagnosis, "mIoU curve") and "Saturated" not in text(diagnosis, "mIoU curve")
     assert titles(diagnosis) == ["Train longer."]
     assert diagnosis.recommendations[0].recipe_lines == ["train.steps=4000"]
     run.recipe.write_text(RECIPE + "train: {steps: 9000}\n")  # a run that has not finished
-    assert titles(diagnose(run)) == []
+    assert titles(diagnose(Run(run))) == []
     assert every_line_loads(run, diagnosis)
 
 
@@ -106,7 +106,7 @@ def test_noise_alone_claims_nothing(make_run: MakeRun) -> None:
     rng = np.random.default_rng(3)
     val = evaluations(STEPS, 40 + rng.normal(0, 0.8, 20))
     val = [row | {"loss": 0.5 + rng.normal(0, 0.01)} for row in val]
-    diagnosis = diagnose(make_run(val, train_rows(0.3 + rng.normal(0, 0.01, 40))))
+    diagnosis = diagnose(Run(make_run(val, train_rows(0.3 + rng.normal(0, 0.01, 40)))))
     assert "nothing to read" in text(diagnosis, "mIoU curve")
     assert "does not rise beyond its noise" in text(diagnosis, "over-fitting")
     assert diagnosis.recommendations == []
@@ -119,7 +119,7 @@ def test_overfitting_is_seen_where_train_falls_and_val_rises(make_run: MakeRun) 
     curve = np.interp(STEPS, [100, 800, 2000], [20, 50, 44])
     val = [row | {"loss": loss} for row, loss in zip(evaluations(STEPS, curve), VAL_LOSS, strict=True)]
     run = make_run(val, train_rows(np.geomspace(1.5, 0.1, 40)))
-    diagnosis = diagnose(run)
+    diagnosis = diagnose(Run(run))
     found = text(diagnosis, "over-fitting")
     assert found.startswith("Over-fitting: Val loss was lowest near step 800 (0.600) and rose to 0.900")
     assert "mIoU went from 50.0 to 44.0." in found and "not levels" in found
@@ -130,20 +130,20 @@ def test_overfitting_is_seen_where_train_falls_and_val_rises(make_run: MakeRun) 
 def test_where_miou_holds_only_confidence_suffers(make_run: MakeRun) -> None:
     curve = np.interp(STEPS, [100, 800, 2000], [20, 50, 52])
     val = [row | {"loss": loss} for row, loss in zip(evaluations(STEPS, curve), VAL_LOSS, strict=True)]
-    diagnosis = diagnose(make_run(val, train_rows(np.geomspace(1.5, 0.1, 40))))
+    diagnosis = diagnose(Run(make_run(val, train_rows(np.geomspace(1.5, 0.1, 40)))))
     assert "it is the confidence that suffers" in text(diagnosis, "over-fitting")
 
 
 def test_both_losses_rising_is_no_overfitting(make_run: MakeRun) -> None:
     val = [row | {"loss": x} for row, x in zip(evaluations(STEPS, STEPS / 100), VAL_LOSS, strict=True)]
-    diagnosis = diagnose(make_run(val, train_rows(np.geomspace(0.1, 1.5, 40))))
+    diagnosis = diagnose(Run(make_run(val, train_rows(np.geomspace(0.1, 1.5, 40)))))
     assert "both rise" in text(diagnosis, "over-fitting")
     assert not any("regularise" in title for title in titles(diagnosis))
 
 
 def test_a_data_bound_run_is_told(make_run: MakeRun) -> None:
     run = make_run([], train_rows([0.5] * 10, data_time=0.6))
-    diagnosis = diagnose(run)
+    diagnosis = diagnose(Run(run))
     assert "waits for data: 60 % of an update of 1.00 s" in text(diagnosis, "speed")
     assert titles(diagnosis) == [
         "Keep the decoded images in memory, or pack them into one file (python -m engine.prepare pack)."
@@ -152,7 +152,7 @@ def test_a_data_bound_run_is_told(make_run: MakeRun) -> None:
 
 
 def test_what_was_not_counted_is_named(make_run: MakeRun) -> None:
-    diagnosis = diagnose(make_run())
+    diagnosis = diagnose(Run(make_run()))
     assert "0 evaluations" in text(diagnosis, "mIoU curve")
     assert "not counted" in text(diagnosis, "classes")
     assert text(diagnosis, "speed") == "The log has no times."
@@ -160,7 +160,7 @@ def test_what_was_not_counted_is_named(make_run: MakeRun) -> None:
 
 def test_scores_without_bands_and_confidences_do(make_run: MakeRun) -> None:
     counts = {"confusion": np.tile(np.diag([5, 5, 5]), (2, 1, 1))}
-    diagnosis = diagnose(make_run(counts=counts, names=["background", "a", "b"]))
+    diagnosis = diagnose(Run(make_run(counts=counts, names=["background", "a", "b"])))
     assert "Errors near outlines: not counted" in text(diagnosis, "places")
     assert "No confusion of two classes costs" in text(diagnosis, "confusions")
     assert text(diagnosis, "calibration") == "Not counted."
@@ -170,7 +170,7 @@ def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
     run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS), weights=None)
     run.recipe.unlink()
     run.log.unlink()
-    diagnosis = diagnose(run)
+    diagnosis = diagnose(Run(run))
     assert "does not tell" in text(diagnosis, "weights") and diagnosis.recommendations == []
 
 
@@ -178,7 +178,7 @@ def test_a_damaged_scores_file_is_the_users_to_remove(make_run: MakeRun) -> None
     run = make_run()
     run.scores.write_bytes(b"cut off")
     with pytest.raises(RunFolderError, match=r"scores\.h5 is damaged.*Move it away"):
-        diagnose(run)
+        diagnose(Run(run))
 
 
 def test_columns_of_null_a_repeated_step_and_half_a_line_are_no_points(tmp_path: Path) -> None:
@@ -215,9 +215,9 @@ def test_at_most_five_and_each_loads(make_run: MakeRun) -> None:
     recipe = RECIPE + "model: {from_scratch: true}\noptimizer: {lr: 1.0e-3}\n"
     names = ["background", *"abcdefg"]
     run = make_run(val, train_rows([1.0] * 20, data_time=0.5), counts, names, None, recipe)
-    diagnosis = diagnose(run)
+    diagnosis = diagnose(Run(run))
     assert len(diagnosis.recommendations) == 5
     assert every_line_loads(run, diagnosis)
-    studies = study(RunFiles.read(run))
+    studies = study(Run(run))
     assert studies.edges.are_most_errors and studies.calibration.is_overconfident
     assert studies.classes.is_imbalanced and studies.speed.is_data_bound

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.scoring.confusion import intersection_over_union, overlaps
-from engine.scoring.statistics import class_iou_intervals, drawn_iou, draws, gain_interval, mean_iou_interval
+from engine.scoring.statistics import drawn_iou, draws, gain_interval, interval, mean_iou_interval
 
 RNG = np.random.default_rng(3)
 CONFUSION = RNG.integers(0, 50, (40, 3, 3))
@@ -35,7 +35,7 @@ def test_equal_images_leave_no_doubt() -> None:
 def test_an_absent_class_has_no_interval_and_does_not_count() -> None:
     counts = np.zeros((5, 2, 2), dtype=np.int64)
     counts[:, 0, 0] = 10
-    present, absent = class_iou_intervals(overlaps(counts), draws(5, 20))
+    present, absent = (interval(iou) for iou in drawn_iou(overlaps(counts), draws(5, 20)).T)
     assert present == (1.0, 1.0)
     assert np.isnan(absent).all()
     assert mean_iou_interval(overlaps(counts), draws(5, 20)) == (1.0, 1.0)

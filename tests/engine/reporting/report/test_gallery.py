@@ -37,7 +37,7 @@ def test_predictions_are_those_that_were_scored(content: RunContent) -> None:
     """The pixels that the pictures have right are as many as the counts say."""
     gallery = open_gallery(content, 2, CPU)
     assert content.analysis is not None and content.best is not None
-    with h5py.File(content.run.scores) as file:
+    with h5py.File(content.run.folder.scores) as file:
         matrices = file[f"confusion/{content.best.key}"][:]
     for picture in (*gallery.worst, *gallery.best):
         right = int(((picture.prediction == picture.labels) & (picture.labels != gallery.ignore_index)).sum())
@@ -55,16 +55,16 @@ def test_images_that_are_not_those_of_the_run_are_refused(content: RunContent) -
 
 
 def test_a_run_that_was_not_scored_has_none(content: RunContent) -> None:
-    content.run.scores.unlink()
+    content.run.folder.scores.unlink()
     with pytest.raises(RunFolderError, match="not been scored yet"):
-        open_gallery(read_runs([content.run])[0], 2, CPU)
+        open_gallery(read_runs([content.run.folder])[0], 2, CPU)
 
 
 def test_a_checkpoint_that_is_kept_no_more_is_told(content: RunContent) -> None:
-    manifest = content.run.read_manifest()
+    manifest = content.run.folder.read_manifest()
     kept = [
         member for member in manifest.members if content.best and f"step {member.step}" != content.best.key
     ]
-    content.run.write_manifest(manifest.model_copy(update={"members": kept}))
+    content.run.folder.write_manifest(manifest.model_copy(update={"members": kept}))
     with pytest.raises(RunFolderError, match="python -m engine.ensemble"):
         open_gallery(content, 2, CPU)

@@ -1,0 +1,198 @@
+"""One training run, read from its folder: the log, the manifest, the recipe and the scores.
+
+Each file is read when it is first asked for, and only once.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.recipe import Recipe, load_recipe
+from engine.run_folder import LogRow, Manifest, RunFolder, read_json, read_log
+from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.scores_file import ImageScores, read_scores
+from engine.scoring.segmenter import Segmenter, open_segmenter
+from engine.scoring.trained import find_checkpoint
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A kept checkpoint: its file, the update after which it was saved, and its scores on val, 0..1."""
+
+    path: Path
+    step: int
+    scores: dict[str, float]
+
+    @property
+    def name(self) -> str:
+        """As scores.h5 calls it."""
+        return f"step {self.step}"
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What the training took; None where the log does not say.
+
+    update_s: median seconds of an update. images_per_s: in training. memory_mb: the peak, of the GPU's
+    allocator or else of the process. training_s: of all updates, evaluations not included. energy_j: of the
+    first process's GPU, evaluations included.
+    """
+
+    update_s: float | None = None
+    images_per_s: float | None = None
+    memory_mb: float | None = None
+    training_s: float | None = None
+    energy_j: float | None = None
+
+    @classmethod
+    def of(cls, rows: Sequence[LogRow], batch: int | None) -> "Cost":
+        """From the rows of a log; `batch` is the number of images of an update."""
+        train = [row for row in rows if row["split"] == "train" and row.get("time") is not None]
+        if not train:
+            return cls()
+        update_s = float(median(row["time"] for row in train))
+        starts = [0, *(row["step"] for row in train)]
+        memory = [row["memory"] for row in train if row.get("memory") is not None]
+        energy = [row["energy"] for row in train if row.get("energy") is not None]
+        return cls(
+            update_s=update_s,
+            images_per_s=batch / update_s if batch and update_s else None,
+            memory_mb=max(memory, default=None),
+            training_s=sum(
+                row["time"] * (row["step"] - start) for row, start in zip(train, starts, strict=False)
+            ),
+            energy_j=sum(energy) if energy else None,
+        )
+
+
+class Run:
+    """A training run, finished or not.
+
+        run = Run("checkpoints/b2_adv")
+        run.best.scores["mIoU"]                                # of the best checkpoint
+        steps, values = run.curve("mIoU")                      # at each evaluation
+        labels, probabilities = run.load().predict("photo.jpg")
+
+    Raises:
+        RunFolderError: on the first use of a file that is damaged, or of the manifest where there is none.
+        RecipeError: on the first use of a recipe that this version cannot read.
+    """
+
+    def __init__(self, path: str | Path | RunFolder):
+        self.folder = path if isinstance(path, RunFolder) else RunFolder(Path(path))
+
+    def __repr__(self) -> str:
+        text = f"Run({str(self.path)!r})"
+        if not self.folder.manifest.is_file():
+            return f"{text}: no manifest.json yet"
+        manifest = self.manifest
+        state = "finished" if manifest.finished else "not finished"
+        if not manifest.members:
+            return f"{text}: {state}, no checkpoint kept yet"
+        scores = ", ".join(f"{name} {value:.4f}" for name, value in self.best.scores.items())
+        return f"{text}: {state}, best checkpoint at step {self.best.step:,} ({scores})"
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @cached_property
+    def manifest(self) -> Manifest:
+        return self.folder.read_manifest()
+
+    @cached_property
+    def recipe(self) -> Recipe | None:
+        """Every value of the recipe that was trained; None where the file is missing."""
+        return load_recipe(self.folder.recipe) if self.folder.recipe.is_file() else None
+
+    @cached_property
+    def rows(self) -> list[LogRow]:
+        """log.jsonl, in order: step, split (train, val or note), metrics."""
+        return read_log(self.folder.log)
+
+    @property
+    def train_rows(self) -> list[LogRow]:
+        return [row for row in self.rows if row["split"] == "train"]
+
+    @property
+    def val_rows(self) -> list[LogRow]:
+        return [row for row in self.rows if row["split"] == "val"]
+
+    @property
+    def last_step(self) -> int:
+        """The last update in the log; 0 where the log is empty."""
+        return max((row["step"] for row in self.rows), default=0)
+
+    def curve(self, key: str, split: str = "val") -> tuple[Array, Array]:
+        """(n,) steps and (n,) values of one metric of the log; see `series`."""
+        return series([row for row in self.rows if row["split"] == split], key)
+
+    @cached_property
+    def scores(self) -> ImageScores | None:
+        """scores.h5: counts of each val image; None where val was not scored image by image."""
+        scores = read_scores(self.folder.scores) if self.folder.scores.is_file() else None
+        return scores if scores and scores.confusion else None
+
+    @property
+    def predictor(self) -> str:
+        """Whose `scores` stand for the run: the ensemble, else the first member; "" where there are none."""
+        names = list(self.scores.confusion) if self.scores else []
+        return ENSEMBLE if ENSEMBLE in names else next(iter(names), "")
+
+    @cached_property
+    def ensemble(self) -> dict[str, Any] | None:
+        """ensemble.json: the kept checkpoints and their ensembles on val; None where they were not scored."""
+        return read_ensemble(self.folder.ensemble)
+
+    @cached_property
+    def doctor(self) -> dict[str, Any] | None:
+        """doctor.json: what is wrong with the data; None where it was not examined."""
+        doctor: dict[str, Any] | None = read_json(self.folder.doctor)
+        return doctor
+
+    @cached_property
+    def cost(self) -> Cost:
+        return Cost.of(self.rows, self.recipe.train.batch if self.recipe else None)
+
+    @cached_property
+    def best(self) -> Checkpoint:
+        """The best checkpoint by the recipe's metric, as evaluations during the training scored it.
+
+        Raises:
+            RunFolderError: none was kept yet.
+        """
+        _, _, member = find_checkpoint(self.path)
+        return Checkpoint(self.path / member.file, member.step, member.scores)
+
+    def load(self, device: str | None = None, overrides: Sequence[str] = ()) -> Segmenter:
+        """The best checkpoint, ready to predict; `engine.load` says more."""
+        return open_segmenter(self.path, device, overrides)
+
+
+def read_ensemble(path: Path) -> dict[str, Any] | None:
+    """The content of an ensemble.json, None where there is none. Raises RunFolderError if it is damaged."""
+    content: dict[str, Any] | None = read_json(path, keys=("members", "ensembles", "protocol", "dataset"))
+    return content
+
+
+def series(rows: Sequence[LogRow], key: str) -> tuple[Array, Array]:
+    """(n,) steps and (n,) values of one metric, by increasing step.
+
+    Rows where it is missing or not finite are left out; where a step was logged twice, the later row counts.
+    """
+    found = {row["step"]: row[key] for row in rows if _is_finite(row.get(key))}
+    steps = sorted(found)
+    return np.array(steps, float), np.array([found[step] for step in steps], float)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -1,0 +1,72 @@
+"""One reader of runs: what it reads, what it leaves unread, and what it says where a file is missing."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engine.run_folder import RunFolder, RunFolderError
+from engine.scoring.run import Run
+from tests.engine.scoring.conftest import MakeRun
+
+
+def test_the_best_checkpoint_is_the_first_of_the_manifest(make_run: MakeRun) -> None:
+    run = Run(make_run("demo", {20: 0.6, 10: 0.4}))
+    assert (run.best.step, run.best.scores) == (20, {"mIoU": 0.6})
+    assert run.best.path.is_file() and run.best.name == "step 20"
+    assert str(run.path) in repr(run) and "0.6000" in repr(run)
+
+
+def test_only_what_is_asked_for_is_read(make_run: MakeRun) -> None:
+    folder = make_run("demo", {10: 0.4})
+    folder.scores.write_text("no HDF5")
+    folder.doctor.write_text("{")
+    folder.log.write_text("".join(json.dumps(row) + "\n" for row in (
+        {"step": 5, "split": "train", "time": 2.0, "memory": 10.0},
+        {"step": 5, "split": "note", "text": "slow"},
+        {"step": 10, "split": "val", "mIoU": 0.4},
+    )))  # fmt: skip
+    run = Run(folder.path)
+    assert len(run.rows) == 3 and len(run.train_rows) == len(run.val_rows) == 1 and run.last_step == 10
+    assert [values.tolist() for values in run.curve("mIoU")] == [[10], [0.4]]
+    assert run.recipe is not None
+    assert run.cost.training_s == 10.0 and run.cost.images_per_s == run.recipe.train.batch / 2
+    for name, file in (("scores", folder.scores), ("doctor", folder.doctor)):
+        with pytest.raises(RunFolderError, match=str(file)):
+            getattr(run, name)
+
+
+def test_a_file_is_read_once(make_run: MakeRun) -> None:
+    folder = make_run("demo", {10: 0.4})
+    run = Run(folder)
+    before = run.manifest
+    folder.manifest.unlink()
+    assert run.manifest is before
+
+
+def test_files_that_a_run_need_not_have_are_none(make_run: MakeRun) -> None:
+    folder = make_run("demo", {})
+    folder.recipe.unlink()
+    run = Run(folder)
+    assert (run.recipe, run.scores, run.ensemble, run.doctor) == (None, None, None, None)
+    assert run.rows == [] and run.predictor == "" and run.cost.update_s is None
+    assert "no checkpoint" in repr(run)
+    with pytest.raises(RunFolderError, match=str(folder.path)):
+        _ = run.best
+
+
+def test_a_folder_without_a_run(tmp_path: Path) -> None:
+    run = Run(tmp_path)
+    assert str(tmp_path) in repr(run)
+    with pytest.raises(RunFolderError, match="no run folder"):
+        _ = run.manifest
+
+
+def test_the_best_checkpoint_predicts(voc_run: Callable[..., Path]) -> None:
+    run = Run(RunFolder(voc_run("run", 1, 2)))
+    model = run.load("cpu")
+    assert "step 1" in model.name
+    labels, probabilities = model.predict(np.zeros((40, 50, 3), np.uint8))
+    assert labels.shape == (40, 50) and probabilities.shape == (21, 40, 50)
