@@ -2,7 +2,7 @@
 
 import argparse
 from contextlib import ExitStack
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
@@ -148,7 +148,7 @@ def _write(out: Path, results, trained, protocol: EvaluationProtocol, dataset, d
         "name": trained.name,
         "fingerprint": dataset.fingerprint(),
         "class_names": list(dataset.class_names),
-        "protocols": {name: asdict(result) for name, result in results.items()},
+        "protocols": {name: result.to_dict() for name, result in results.items()},
     }
     write_json(out / "evaluate.json", content)
     reliability_plot(results).savefig(out / "reliability.png", dpi=150)

@@ -15,7 +15,7 @@ from engine.comparison.grid import CompareError
 from engine.recipe import Recipe
 from engine.recipe.changes import changes
 from engine.run_folder import Manifest
-from engine.scoring.confusion import overlaps
+from engine.scoring.metrics import overlaps
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.run import Run
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
 from engine.diagnosis.findings import Finding
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.metrics import intersection_over_union
 from engine.scoring.run import Array, Run
 
 TOPIC = "classes"

@@ -18,6 +18,7 @@ from engine.options import (
     key,
     mistake,
 )
+from engine.scoring.options import MetricName
 
 
 class Model(Section):
@@ -71,7 +72,7 @@ class Train(Section):
 
 class Keep(Section):
     top: Count = key(3, "checkpoints kept")
-    metric: Literal["mIoU", "mAcc", "aAcc"] = key("mIoU", "by which the best are chosen")
+    metric: MetricName = key("mIoU", "by which the best are chosen")
 
 
 class Log(Section):

@@ -20,6 +20,7 @@ from engine.reporting.class_table import change_line, class_table
 from engine.reporting.journal import Evaluation, Listener
 from engine.reporting.notes import Note
 from engine.scoring.confusion import Scores
+from engine.scoring.metrics import METRICS
 
 Fact = tuple[int, str]  # its rank, 0 the dearest, and what a line says
 LIVE_BAR = 12  # characters
@@ -103,9 +104,10 @@ class ConsoleListener(Listener):
         scores, before = evaluation.scores, self._scores
         self._best = max(self._best, scores.mIoU)
         gained = f" ({scores.mIoU - before.mIoU:+.4f})" if before else ""
+        others = "  ".join(f"{name} {v:.4f}" for name, v in scores.metrics.items() if name != "mIoU")
         self.console.print(
             f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  "
-            f"mAcc {scores.mAcc:.4f}  aAcc {scores.aAcc:.4f}  val loss {evaluation.log_loss:.3f}  "
+            f"{others}  val loss {evaluation.log_loss:.3f}  "
             f"[dim](background only: mIoU {scores.baseline:.4f})[/]"
         )
         if self.console.is_terminal:
@@ -160,13 +162,13 @@ def counted(console: Console, what: str) -> Callable[[int, int], None]:
 
 
 def scores_table(columns: dict[str, Scores], class_names: Sequence[str]) -> Table:
-    """Scores side by side: the three means, then the IoU of each class; the best of a row is bold."""
+    """Scores side by side: the metrics, then the IoU of each class; the best of a row is bold."""
     table = Table(title="IoU by class, at original resolution", title_justify="left")
     table.add_column("class")
     for name in columns:
         table.add_column(escape(name), justify="right")
-    for metric in ("mIoU", "mAcc", "aAcc"):
-        table.add_row(metric, *best_in_bold([getattr(s, metric) for s in columns.values()]))
+    for metric in METRICS:
+        table.add_row(metric, *best_in_bold([s.metrics[metric] for s in columns.values()]))
     table.add_section()
     for name in class_names:
         table.add_row(escape(name), *best_in_bold([scores.IoU[name] for scores in columns.values()]))

@@ -18,15 +18,13 @@ from engine.data.sample import Dataset
 from engine.reporting.console import best_in_bold, in_words
 from engine.reporting.pictures import Picture, sheet
 from engine.reporting.plots import INK, SERIES, STYLE
+from engine.scoring.metrics import METRICS
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import Result
 from engine.scoring.trained import Trained
 
-MEANS: dict[str, Callable[[Result], float]] = {
-    "mIoU": lambda result: result.scores.mIoU,
-    "mAcc": lambda result: result.scores.mAcc,
-    "aAcc": lambda result: result.scores.aAcc,
+MEANS: dict[str, Callable[[Result], float]] = {  # beside METRICS
     "mIoU by image": lambda result: result.image_mIoU,
     "boundary IoU": lambda result: result.boundary_mIoU,
 }
@@ -53,8 +51,10 @@ def means_table(results: Mapping[str, Result]) -> Table:
     table.add_column("")
     for name in results:
         table.add_column(name, justify="right")
-    for metric, of in MEANS.items():
-        table.add_row(metric, *best_in_bold([of(result) for result in results.values()]))
+    for metric in METRICS:
+        table.add_row(metric, *best_in_bold([result.scores.metrics[metric] for result in results.values()]))
+    for name, of in MEANS.items():
+        table.add_row(name, *best_in_bold([of(result) for result in results.values()]))
     errors = [result.calibration.ece for result in results.values()]
     least = best_in_bold([-error for error in errors])
     table.add_row("ECE (0 is best)", *(text.replace("-", "", 1) for text in least))

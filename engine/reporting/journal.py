@@ -144,13 +144,7 @@ class JsonLog(Listener):
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         scores = evaluation.scores
-        row = {
-            "mIoU": scores.mIoU,
-            "mAcc": scores.mAcc,
-            "aAcc": scores.aAcc,
-            "loss": evaluation.log_loss,
-            "IoU": scores.IoU,
-        }
+        row = {**scores.metrics, "loss": evaluation.log_loss, "IoU": scores.IoU}
         self._write({"step": step, "split": "val", **row})
 
     def note(self, step: int, note: Note) -> None:

@@ -50,7 +50,7 @@ class TensorBoard(Listener):
 
     def evaluation(self, step: int, evaluation: Evaluation) -> None:
         scores = evaluation.scores
-        values = {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc, "loss": evaluation.log_loss}
+        values = scores.metrics | {"loss": evaluation.log_loss}
         values |= {f"IoU/{name}": value for name, value in scores.IoU.items() if not math.isnan(value)}
         for name, value in values.items():
             self._writer.add_scalar(f"val/{name}", value, step)

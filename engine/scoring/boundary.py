@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.scoring.confusion import confusion_matrices, intersection_over_union
+from engine.scoring.confusion import confusion_matrices
+from engine.scoring.metrics import intersection_over_union
 
 DISTANCE = 0.02  # of the image's diagonal, as in the paper
 VOID, EDGE = -1, -2

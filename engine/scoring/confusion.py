@@ -1,15 +1,16 @@
-"""Integer confusion counts and the scores that follow from them. Knows nothing of models or data sets.
+"""Integer confusion counts and the scores that follow from them.
 
 Shapes: B images, C classes; rows of a confusion matrix are labels, columns are predictions.
 """
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from engine.scoring.metrics import METRICS, Confusion, intersection_over_union, mean_iou, ratio
 
 
 def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -17,14 +18,14 @@ def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ig
 
     Args:
         predictions: (B, h, w) integer, 0..C-1.
-        labels: (B, h, w) integer, 0..C-1 or `ignore_index`; those pixels count nowhere.
+        labels: (B, h, w) integer, 0..C-1 or `ignore_index`, whose pixels are not counted.
 
     Returns:
         (B, C, C) int64 on the same device.
     """
     B, C = labels.shape[0], num_classes
-    cells = C * C + 1  # of an image: one more, which is dropped, for void
-    small = torch.int16 if B * cells < 1 << 15 else torch.int32  # a count goes as fast as it is read
+    cells = C * C + 1  # an image; unlabelled pixels go to one extra bin, which is dropped
+    small = torch.int16 if B * cells < 1 << 15 else torch.int32  # the narrowest type is read fastest
     cell = (
         labels.to(small, copy=True).mul_(C).add_(predictions)
     )  # (B, h, w): a number for (label, prediction)
@@ -35,17 +36,15 @@ def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ig
 
 @dataclass(frozen=True)
 class Scores:
-    """What one confusion matrix says; shares are 0..1.
+    """The scores of one confusion matrix, as shares of 1.
 
+    metrics: by name, each of METRICS.
     A class is absent where neither a label nor a prediction holds it: its IoU and F1 are NaN, and mIoU is the
-    mean over the others. Recall is NaN where no label holds it, precision where no prediction does. mAcc is
-    the mean recall over classes with labels. `baseline` is the mIoU of predicting background (class 0)
-    everywhere.
+    mean over the others. Recall is NaN where no label holds it, precision where no prediction does.
+    `baseline` is the mIoU of predicting background (class 0) everywhere.
     """
 
-    mIoU: float
-    mAcc: float
-    aAcc: float
+    metrics: dict[str, float]
     baseline: float
     IoU: dict[str, float]
     precision: dict[str, float]
@@ -56,12 +55,10 @@ class Scores:
     num_void: int
 
     @classmethod
-    def of(cls, confusion: NDArray[np.int64], class_names: tuple[str, ...], num_void: int = 0) -> "Scores":
+    def of(cls, confusion: Confusion, class_names: tuple[str, ...], num_void: int = 0) -> "Scores":
         """From a (C, C) confusion matrix of int64 and the number of void pixels beside it."""
         iou = intersection_over_union(confusion)
         correct, labelled, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-        total = int(confusion.sum())
-        seen = labelled > 0
         only_background = np.zeros_like(confusion)
         only_background[:, 0] = labelled
 
@@ -69,35 +66,25 @@ class Scores:
             return {name: float(value) for name, value in zip(class_names, values, strict=True)}
 
         return cls(
-            mIoU=_mean_present(iou),
-            mAcc=_mean(correct[seen] / labelled[seen]),
-            aAcc=int(correct.sum()) / total if total else float("nan"),
-            baseline=_mean_present(intersection_over_union(only_background)),
+            metrics={name: metric(confusion) for name, metric in METRICS.items()},
+            baseline=mean_iou(only_background),
             IoU=by_class(iou),
-            precision=by_class(_share(correct, predicted)),
-            recall=by_class(_share(correct, labelled)),
-            F1=by_class(_share(2 * correct, labelled + predicted)),
+            precision=by_class(ratio(correct, predicted)),
+            recall=by_class(ratio(correct, labelled)),
+            F1=by_class(ratio(2 * correct, labelled + predicted)),
             absent=[name for name, value in zip(class_names, iou, strict=True) if np.isnan(value)],
-            num_pixels=total,
+            num_pixels=int(confusion.sum()),
             num_void=num_void,
         )
 
+    @property
+    def mIoU(self) -> float:
+        return self.metrics["mIoU"]
 
-def intersection_over_union(confusion: NDArray[np.int64]) -> NDArray[np.float64]:
-    """(..., C) IoU of each class, NaN where the union is empty, from (..., C, C) counts."""
-    found = overlaps(confusion)
-    return _share(found[..., 0, :], found[..., 1, :])
-
-
-def overlaps(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
-    """(..., 2, C): intersection and union of each class, from (..., C, C) counts.
-
-    They add up over images as the counts do, and say as much about IoU in a fraction of the memory: of 2,000
-    images and 150 classes 5 MB, not 360.
-    """
-    intersection = np.diagonal(confusion, axis1=-2, axis2=-1)
-    union = confusion.sum(axis=-2) + confusion.sum(axis=-1) - intersection
-    return np.stack([intersection, union], axis=-2)
+    def to_dict(self) -> dict[str, object]:
+        """As evaluate.json has it: the metrics stand beside the other scores."""
+        values = asdict(self)
+        return {**values.pop("metrics"), **values}
 
 
 def image_mean_iou(confusion: Tensor) -> Tensor:
@@ -105,22 +92,3 @@ def image_mean_iou(confusion: Tensor) -> Tensor:
     intersection = confusion.diagonal(dim1=-2, dim2=-1)
     union = confusion.sum(dim=-2) + confusion.sum(dim=-1) - intersection
     return (intersection / union).nanmean(dim=-1)  # nothing of nothing is NaN
-
-
-def _share(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    """part / whole, NaN where the whole is 0."""
-    share: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
-    return share
-
-
-def mean_iou(found: NDArray[np.int64]) -> float:
-    """mIoU over the classes present, from (2, C) `overlaps`; NaN where there are none."""
-    return _mean_present(_share(*found))
-
-
-def _mean_present(values: NDArray[np.float64]) -> float:
-    return _mean(values[~np.isnan(values)])
-
-
-def _mean(values: NDArray[np.float64]) -> float:
-    return float(values.mean()) if len(values) else float("nan")

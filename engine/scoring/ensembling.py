@@ -225,10 +225,10 @@ def ensemble_report(
     return {
         "members": [
             {"path": os.path.relpath(c.path, relative_to), "run": c.manifest.name, "step": c.member.step}
-            | numbers(scores[name])
+            | scores_to_json(scores[name])
             for name, c in zip(names, candidates, strict=True)
         ],
-        "ensembles": {ENSEMBLE: numbers(together)},
+        "ensembles": {ENSEMBLE: scores_to_json(together)},
         "protocol": protocol.card(),
         "dataset": {
             "name": manifest.data.format,
@@ -245,7 +245,7 @@ def ensemble_report(
     }
 
 
-def numbers(scores: Scores) -> dict[str, object]:
+def scores_to_json(scores: Scores) -> dict[str, object]:
     """The scores as ensemble.json has them; the IoU of an absent class is None."""
     iou = {name: None if name in scores.absent else value for name, value in scores.IoU.items()}
-    return {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc, "IoU": iou}
+    return {**scores.metrics, "IoU": iou}

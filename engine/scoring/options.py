@@ -1,14 +1,19 @@
 """The `eval` section of a recipe and the names of the protocols. Without torch, since the recipe reads it."""
 
 import math
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal, get_args
 
 from pydantic import ValidationInfo, field_validator
 
 from engine.options import Count, Interval, Positive, Section, key, mistake
+from engine.scoring.metrics import METRICS
 
 ProtocolName = Literal["native", "mmseg", "paddle", "centercrop", "slide"]  # explained in protocols.py
 PROTOCOLS: tuple[ProtocolName, ...] = get_args(ProtocolName)
+if TYPE_CHECKING:
+    MetricName = str
+else:
+    MetricName = Literal[tuple(METRICS)]  # of keep.metric
 
 
 class Eval(Section):

@@ -7,7 +7,7 @@ import heapq
 import math
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 import numpy as np
 import torch
@@ -44,6 +44,10 @@ class Result:
     log_loss: float
     card: dict[str, object]
     worst: list[tuple[float, str]]
+
+    def to_dict(self) -> dict[str, object]:
+        """As evaluate.json has it."""
+        return asdict(self) | {"scores": self.scores.to_dict()}
 
 
 def score_under(

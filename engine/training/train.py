@@ -56,8 +56,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     def evaluate_and_keep() -> None:
         scores = session.validation(step.evaluated, step.count, journal)
         if process.is_main:
-            numbers = {"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc}
-            keeper.offer(step.count, numbers, final_weights(step.evaluated))
+            keeper.offer(step.count, scores.metrics, final_weights(step.evaluated))
 
     def save() -> None:
         if process.is_main:

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
-from engine.scoring.confusion import image_mean_iou, intersection_over_union, overlaps
+from engine.scoring.confusion import image_mean_iou
+from engine.scoring.metrics import intersection_over_union, overlaps
 from engine.scoring.scores_file import ImageScores
 from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_present
 

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.scoring.confusion import overlaps
 from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.metrics import overlaps
 from engine.scoring.run import Run, read_ensemble
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 

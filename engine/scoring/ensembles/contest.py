@@ -11,10 +11,11 @@ from typing import NamedTuple
 
 from engine.data.sample import Dataset
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import Scores, mean_iou
+from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.field import Counted, Field
 from engine.scoring.ensembles.halves import BEST_MEMBER, count_across_halves
 from engine.scoring.ensembles.methods import CHOOSING, Choice, Evidence, Soup, choose
+from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.statistics import Overlaps, draws, gain_interval
 
 
@@ -139,6 +140,6 @@ def _figures(
 
 
 def _figure(before: Overlaps, after: Overlaps) -> Figure:
-    mIoU, of_best = (mean_iou(found.sum(axis=0)) for found in (after, before))
+    mIoU, of_best = (mean_iou_of_overlaps(found.sum(axis=0)) for found in (after, before))
     interval = gain_interval(before, after, draws(len(after)))
     return Figure(mIoU, mIoU - of_best, interval.low, interval.high)

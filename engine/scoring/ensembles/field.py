@@ -17,7 +17,7 @@ from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
 from engine.data.skipping import skipped_ids
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import Scores, overlaps
+from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
 from engine.scoring.ensembles.halves import OnRow, Wanted
 from engine.scoring.ensembles.kitchen import Kitchen
@@ -26,6 +26,7 @@ from engine.scoring.ensembles.pixel_samples import pixels_an_image
 from engine.scoring.ensembles.speed import seconds_of
 from engine.scoring.ensembles.survey import Survey, count_by_image, survey
 from engine.scoring.evaluation import evaluate
+from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
 

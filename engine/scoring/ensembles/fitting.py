@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.scoring.combining import LEAST, Combination
-from engine.scoring.confusion import confusion_matrices, mean_iou, overlaps
+from engine.scoring.confusion import confusion_matrices
 from engine.scoring.ensembles.pixel_samples import PixelSamples
+from engine.scoring.metrics import mean_iou_of_overlaps, overlaps
 
 MAX_STEPS = 100
 TEMPERATURES = (0.05, 20.0)  # beyond, probabilities are as good as one-hot, or uniform
@@ -111,4 +112,4 @@ def _sampled_iou(probabilities: Tensor, labels: Tensor) -> float:
     num_classes = probabilities.shape[1]
     predictions = probabilities.argmax(dim=1)
     [matrix] = confusion_matrices(predictions[None, None], labels[None, None], num_classes, ignore_index=-1)
-    return mean_iou(overlaps(matrix.numpy()))
+    return mean_iou_of_overlaps(overlaps(matrix.numpy()))

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import mean_iou
 from engine.scoring.ensembles.fitting import fit_temperatures, fit_weights, greedy_order
 from engine.scoring.ensembles.pixel_samples import PixelSamples
+from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.statistics import Overlaps
 
 Soup = tuple[int, ...]  # the members whose weights are averaged, by number
@@ -182,7 +182,7 @@ def _accepted(seen: Evidence, soup: Soup) -> Choice:
 
 
 def _of(found: Overlaps) -> float:
-    return mean_iou(found.sum(axis=0))
+    return mean_iou_of_overlaps(found.sum(axis=0))
 
 
 METHODS: dict[str, Callable[[Evidence], Choice]] = {

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from engine.scoring.ensembles.contest import Contest, Figure, Outcome
-from engine.scoring.ensembling import numbers
+from engine.scoring.ensembling import scores_to_json
 
 
 @dataclass(frozen=True)
@@ -43,7 +43,7 @@ def _entry(outcome: Outcome, same_images: bool) -> dict[str, object]:
     figure = outcome.flattering if same_images else outcome.honest
     assert figure is not None
     choice = outcome.choice
-    return numbers(outcome.scores) | {
+    return scores_to_json(outcome.scores) | {
         "gain": _figure(figure)["gain"],
         "images_per_second": outcome.images_per_second,
         "cost": choice.cost,

@@ -81,7 +81,7 @@ def save_ensemble(
             combination=CombinationValues(
                 space=combination.space, weights=combination.weights, temperatures=combination.temperatures
             ),
-            scores={"mIoU": scores.mIoU, "mAcc": scores.mAcc, "aAcc": scores.aAcc},
+            scores=scores.metrics,
         )
         write_text(part.manifest, manifest.model_dump_json(indent=2) + "\n")
         part.path.replace(path)

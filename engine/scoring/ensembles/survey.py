@@ -13,10 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import confusion_matrices, overlaps
+from engine.scoring.confusion import confusion_matrices
 from engine.scoring.counting import id_type, most_likely
 from engine.scoring.ensembles.pixel_samples import PixelSamples, draw_places
 from engine.scoring.evaluation import ScoringBatch
+from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
 from engine.scoring.upsampling import strips

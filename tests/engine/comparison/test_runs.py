@@ -5,7 +5,7 @@ import pytest
 from engine.comparison.grid import CompareError
 from engine.comparison.runs import Method, ScoredRun, group_by_recipe, require_comparable
 from engine.run_folder import DataIdentity, RunFolder
-from engine.scoring.confusion import overlaps
+from engine.scoring.metrics import overlaps
 from engine.scoring.run import Cost, Run
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 

@@ -16,7 +16,7 @@ from engine.comparison.page import to_html
 from engine.comparison.runs import Method, ScoredRun
 from engine.comparison.table import Comparison, compare
 from engine.run_folder import without_nan
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.metrics import intersection_over_union
 from engine.scoring.run import Run
 from tests.engine.comparison.conftest import CLASSES, IDS, MakeRun, counts
 

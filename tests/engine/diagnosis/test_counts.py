@@ -13,7 +13,7 @@ from engine.diagnosis.confusions import confusions_finding, costs, study_confusi
 from engine.diagnosis.places import study_edges, study_sizes
 from engine.diagnosis.recommendations import recommend
 from engine.recipe import load_recipe
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.metrics import intersection_over_union
 from engine.scoring.run import Run
 from tests.engine.diagnosis.written_runs import MakeRun
 

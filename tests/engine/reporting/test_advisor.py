@@ -45,7 +45,9 @@ def scored(adviser: Advisor, *curve: float | dict, lr: tuple[float, ...] = ()) -
         adviser.update(100 * number + 50, HEALTHY | {"lr": rate}, {})
         IoU = value if isinstance(value, dict) else {"ground": value, "fish": value}
         present = [share for share in IoU.values() if not math.isnan(share)]
-        scores = Scores(sum(present) / len(present), 0.5, 0.5, 0.1, IoU, {}, {}, {}, [], 1000, 0)
+        scores = Scores(
+            {"mIoU": sum(present) / len(present), "mAcc": 0.5, "aAcc": 0.5}, 0.1, IoU, {}, {}, {}, [], 1000, 0
+        )
         notes += adviser.evaluation(100 * number + 200, scores)
     return notes
 

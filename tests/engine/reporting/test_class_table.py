@@ -11,7 +11,7 @@ from engine.scoring.confusion import Scores
 
 def scores(IoU: dict[str, float]) -> Scores:
     absent = [name for name, value in IoU.items() if math.isnan(value)]
-    return Scores(0.5, 0.5, 0.5, 0.1, IoU, {}, {}, {}, absent, 100, 0)
+    return Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, IoU, {}, {}, {}, absent, 100, 0)
 
 
 def lines(now: dict[str, float], before: dict[str, float] | None, width: int) -> list[str]:

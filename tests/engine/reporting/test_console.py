@@ -27,7 +27,8 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 
 def scores(mIoU: float) -> Scores:
-    return Scores(mIoU, 0.5, 0.5, 0.1, {"ground": mIoU, "cat": mIoU / 2}, {}, {}, {}, [], 100, 0)
+    metrics = {"mIoU": mIoU, "mAcc": 0.5, "aAcc": 0.5}
+    return Scores(metrics, 0.1, {"ground": mIoU, "cat": mIoU / 2}, {}, {}, {}, [], 100, 0)
 
 
 def said(width: int, terminal: bool) -> str:

@@ -16,7 +16,7 @@ from engine.scoring.confusion import Scores
 BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
 CPU = torch.device("cpu")
 NOTE = Note("data", "It waits.", ("data.workers=8",))
-SCORES = Scores(0.5, 0.5, 0.5, 0.1, {"ground": 0.5}, {}, {}, {}, [], 1, 0)
+SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, {"ground": 0.5}, {}, {}, {}, [], 1, 0)
 
 
 class Ears(Listener):

@@ -8,12 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.scoring.confusion import (
-    Scores,
-    confusion_matrices,
-    image_mean_iou,
-    intersection_over_union,
-)
+from engine.scoring.confusion import Scores, confusion_matrices, image_mean_iou
+from engine.scoring.metrics import METRICS, intersection_over_union
 
 VOID = 255
 NAMES = ("background", "cat", "dog")
@@ -98,8 +94,8 @@ def test_scores_of_the_table() -> None:
     assert math.isnan(scores.IoU["dog"])
     assert scores.absent == ["dog"]
     assert scores.mIoU == pytest.approx((6 / 9 + 2 / 5) / 2)
-    assert scores.mAcc == pytest.approx((6 / 8 + 2 / 3) / 2)
-    assert scores.aAcc == pytest.approx(8 / 11)
+    assert scores.metrics["mAcc"] == pytest.approx((6 / 8 + 2 / 3) / 2)
+    assert scores.metrics["aAcc"] == pytest.approx(8 / 11)
     assert scores.baseline == pytest.approx((8 / 11 + 0) / 2)  # background everywhere: 8 right of 11
     assert (scores.num_pixels, scores.num_void) == (11, 4)
 
@@ -110,14 +106,15 @@ def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
     assert scores.absent == []
     assert scores.IoU["dog"] == 0
     assert scores.mIoU == pytest.approx((3 / 4 + 1 + 0) / 3)
-    assert scores.mAcc == pytest.approx((3 / 4 + 1) / 2)
+    assert scores.metrics["mAcc"] == pytest.approx((3 / 4 + 1) / 2)
     assert scores.baseline == pytest.approx((4 / 8 + 0) / 2)  # which predicts no dog
 
 
 def test_a_split_that_is_all_void_has_no_scores_and_no_warning() -> None:
     with np.errstate(all="raise"):
         scores = Scores.of(np.zeros((3, 3), np.int64), NAMES, num_void=9)
-    assert all(math.isnan(value) for value in (scores.mIoU, scores.mAcc, scores.aAcc, scores.baseline))
+    assert list(scores.metrics) == list(METRICS)
+    assert all(math.isnan(value) for value in (*scores.metrics.values(), scores.baseline))
     assert scores.absent == list(NAMES)
 
 

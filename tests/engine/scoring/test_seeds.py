@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from engine.scoring.confusion import overlaps
+from engine.scoring.metrics import overlaps
 from engine.scoring.seeds import Difference, SeedScores, difference
 from engine.scoring.statistics import draws, gain_interval
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.scoring.confusion import intersection_over_union, overlaps
+from engine.scoring.metrics import intersection_over_union, overlaps
 from engine.scoring.statistics import drawn_iou, draws, gain_interval, interval, mean_iou_interval
 
 RNG = np.random.default_rng(3)

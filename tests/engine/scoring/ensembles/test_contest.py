@@ -12,13 +12,13 @@ from engine.data.sample import Dataset, Sample, Skipped, UnreadableSample
 from engine.data.synthetic import SyntheticScenes
 from engine.recipe import load_recipe
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import overlaps
 from engine.scoring.ensembles.contest import Contest, hold
 from engine.scoring.ensembles.field import Field
 from engine.scoring.ensembles.kitchen import Kitchen
 from engine.scoring.ensembles.methods import METHODS
 from engine.scoring.ensembling import distinct_names, group_candidates, load_member, open_val
 from engine.scoring.evaluation import evaluate
+from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.statistics import draws, gain_interval
@@ -68,7 +68,7 @@ def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(arena) ->
     assert mean.flattering[2:] == gain_interval(overlaps(by_hand[best]), overlaps(by_hand["it"]), draws(5))
     fitted = contest.outcomes["class_weighted"]
     again = counted(field, val, fitted.choice.combination)["it"].sum(axis=0)
-    assert fitted.scores.aAcc == pytest.approx(np.trace(again) / again.sum())
+    assert fitted.scores.metrics["aAcc"] == pytest.approx(np.trace(again) / again.sum())
     assert all(outcome.images_per_second > 0 for outcome in contest.outcomes.values())
     for outcome in contest.outcomes.values():  # a rejected soup is the best member, whose gain is none
         assert outcome.choice.accepted or outcome.flattering.gain == 0

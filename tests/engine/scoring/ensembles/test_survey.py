@@ -11,9 +11,10 @@ import engine.scoring.upsampling as upsampling
 from engine.data.batches import scoring_batches
 from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import confusion_matrices, overlaps
+from engine.scoring.confusion import confusion_matrices
 from engine.scoring.ensembles.pixel_samples import draw_places
 from engine.scoring.ensembles.survey import count_by_image, survey
+from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 
