@@ -16,9 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from engine.data.reading import read_all
-from engine.data.sample import Dataset, UnreadableSample
-from engine.data.skipping import note_or_raise
+from engine.data.sample import Dataset, UnreadableSample, note_or_raise, read_all
 
 NUM_IDS = 256  # labels are uint8
 ANY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
