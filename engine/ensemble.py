@@ -68,7 +68,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     from rich.markup import escape
 
-    from engine.data.skipping import skipped_ids
+    from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
     from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
     from engine.scoring.ensembles.contest import hold

@@ -61,7 +61,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     import torch
     from rich.markup import escape
 
-    from engine.data.skipping import skipped_ids
+    from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, skipped_images
     from engine.reporting.evaluation import card, classes_table, means_table
     from engine.scoring.results import score_under

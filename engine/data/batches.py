@@ -18,10 +18,16 @@ from torch.utils.data import DataLoader
 from engine.data.augment import Augment
 from engine.data.mixing import Guest, Mixing, lay_guests
 from engine.data.order import Draw, SampleOrder
-from engine.data.reading import read_or_error
 from engine.data.resident import Resident
-from engine.data.sample import DataError, Dataset, Sample
-from engine.data.skipping import next_readable, note_or_raise, skipped_ids
+from engine.data.sample import (
+    DataError,
+    Dataset,
+    Sample,
+    next_readable,
+    note_or_raise,
+    read_or_error,
+    skipped_ids,
+)
 from engine.data.warp import MAX_LEVEL
 
 

@@ -12,13 +12,13 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from engine.data.reading import read_all
-from engine.data.sample import Dataset, UnreadableSample
-from engine.data.skipping import note_or_raise
+from engine.data.sample import Dataset, UnreadableSample, note_or_raise, read_all
 
 NUM_IDS = 256  # labels are uint8
 ANY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
@@ -38,10 +38,21 @@ class ClassCounts:
         return total / max(1, total.sum())
 
 
+@runtime_checkable
+class CountedDataset(Dataset, Protocol):
+    """A data set that knows the counts of its labels without reading them, as a pack does."""
+
+    def label_counts(self) -> NDArray[np.integer]:
+        """(N, C) pixels of each class in each sample, `ignore_index` included if it is below C."""
+        ...
+
+
 def count_classes(
     dataset: Dataset, progress: Callable[[int, int], None], rank: int = 0, world_size: int = 1
 ) -> ClassCounts:
-    """Read every label map once, images not; one that is skipped as unreadable has no pixels.
+    """The counts that the data set stores, or those of a scan that reads every label map once, and no image.
+
+    A sample that is skipped as unreadable has no pixels.
 
     Args:
         dataset: a split.
@@ -51,6 +62,8 @@ def count_classes(
     Raises:
         DataError: label maps that cannot be read; all are tried, the first few named.
     """
+    if isinstance(dataset, CountedDataset):
+        return _stored_counts(dataset, rank, world_size)
     share = range(rank, len(dataset), world_size)
 
     def histogram(index: int) -> np.ndarray:
@@ -67,6 +80,17 @@ def count_classes(
     void = by_id[:, dataset.ignore_index].copy()  # where an id is both, it is void
     by_id[:, dataset.ignore_index] = 0
     return ClassCounts(by_id[:, : len(dataset.class_names)].copy(), void)
+
+
+def _stored_counts(dataset: CountedDataset, rank: int, world_size: int) -> ClassCounts:
+    pixels = dataset.label_counts().astype(np.int64)
+    void = np.array(dataset.sizes()).prod(axis=1) - pixels.sum(axis=1)
+    if dataset.ignore_index < pixels.shape[1]:
+        void += pixels[:, dataset.ignore_index]
+        pixels[:, dataset.ignore_index] = 0
+    of_others = np.arange(len(dataset)) % world_size != rank
+    pixels[of_others], void[of_others] = 0, 0
+    return ClassCounts(pixels, void)
 
 
 class CountsFile:

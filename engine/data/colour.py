@@ -5,8 +5,11 @@ Pixels are 0..255, changed in place: passes over memory are what this costs. Kno
 Shapes: B samples of S x S pixels.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import torch
 from kornia.color import rgb_to_grayscale
@@ -14,7 +17,8 @@ from kornia.enhance import jpeg_codec_differentiable
 from kornia.filters import gaussian_blur2d
 from torch import Tensor
 
-from engine.data.parameters import Parameters
+if TYPE_CHECKING:
+    from engine.data.augment import Parameters
 
 
 def recolour(images: Tensor, parameters: Sequence[Parameters], section) -> Tensor:

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import torch
 
-from engine.data.reading import read_all
-from engine.data.sample import DataError, Dataset, Sample, UnreadableSample
-from engine.data.skipping import note_or_raise
+from engine.data.sample import DataError, Dataset, Sample, UnreadableSample, note_or_raise, read_all
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
 SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever else runs here

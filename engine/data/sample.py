@@ -1,16 +1,19 @@
-"""What every reader gives: a sample, and the promise that a data set keeps. Knows no file format."""
+"""A sample, the interface of a data set, and how samples are read where some files may be unreadable."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-if TYPE_CHECKING:  # the recipe imports this package, and opens without torch
+if TYPE_CHECKING:  # the recipe imports this package, and must not load torch
     from torch import Tensor
 
 Palette = tuple[tuple[int, int, int], ...]
+Value = TypeVar("Value")
+logger = logging.getLogger(__name__)
 
 
 class DataError(ValueError):
@@ -20,15 +23,15 @@ class DataError(ValueError):
 
 
 class UnreadableSample(DataError):
-    """A file is broken, cut off or out of reach: the one kind of mistake that `data.on_error: skip` forgives.
+    """A file is damaged, truncated or inaccessible: the only error that `data.on_error: skip` covers.
 
-    Masks with strange ids or of another size are not forgiven: those are mistakes of the recipe or of many
-    files, and leaving them out would hide it.
+    Masks with unexpected ids or of another size than the image are not skipped: they point to a mistake in
+    the recipe or in many files, which skipping would hide.
     """
 
 
 class Skipped:
-    """Images that were left out since they cannot be read: the reason by id. Each is told once, on stderr."""
+    """Images that were left out because they cannot be read: the reason by id. Each is logged once."""
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
@@ -36,20 +39,14 @@ class Skipped:
     def note(self, id: str, reason: UnreadableSample) -> None:
         if id not in self.reasons:
             self.reasons[id] = str(reason)
-            print(f"left out, as data.on_error=skip says: {reason}", file=sys.stderr)
-
-
-def first_few(items: Sequence, count: int = 5) -> str:
-    """The first items of a list for a message, and how many more there are."""
-    more = f" and {len(items) - count} more" if len(items) > count else ""
-    return ", ".join(str(item) for item in items[:count]) + more
+            logger.warning("left out, because of data.on_error=skip: %s", reason)
 
 
 @dataclass(frozen=True)
 class Sample:
     """One image with its labels.
 
-    image: (3, h, w) uint8, RGB. labels: (h, w) uint8, class ids and `ignore_index` for void.
+    image: (3, h, w) uint8, RGB. labels: (h, w) uint8, class ids, and `ignore_index` where unlabelled.
     """
 
     id: str
@@ -60,7 +57,7 @@ class Sample:
 class Dataset(Protocol):
     """One split of a data set; `dataset[i]` reads sample i and raises DataError where it cannot.
 
-    `skipped` is None where unreadable images end the run; else they are left out and noted there.
+    With `skipped` None an unreadable image ends the run; otherwise it is left out and noted there.
     """
 
     ids: list[str]
@@ -78,9 +75,81 @@ class Dataset(Protocol):
         ...
 
     def sizes(self) -> list[tuple[int, int]]:
-        """(h, w) in pixels of each image, without decoding it; (0, 0) of one that is skipped."""
+        """(h, w) in pixels of each image, without decoding it; (0, 0) of a skipped one."""
         ...
 
     def fingerprint(self) -> str:
-        """A hash that changes when the samples do and not when the folder moves."""
+        """A hash that changes when the samples do, but not when the folder moves."""
         ...
+
+
+def first_few(items: Sequence[Any], count: int = 5) -> str:
+    """The first items of a list for a message, and how many more there are."""
+    more = f" and {len(items) - count} more" if len(items) > count else ""
+    return ", ".join(str(item) for item in items[:count]) + more
+
+
+def read_all(
+    read: Callable[[int], Value], indices: Sequence[int], progress: Callable[[int, int], None]
+) -> list[Value]:
+    """`read(index)` of every index, in order, in threads: decoding releases the interpreter lock.
+
+    Raises:
+        DataError: samples that cannot be read; all are tried, the first few named.
+    """
+    values: list[Value] = []
+    problems: list[DataError] = []
+    with ThreadPoolExecutor() as pool:
+        for result in pool.map(lambda index: _value_or_error(read, index), indices):
+            if isinstance(result, DataError):
+                problems.append(result)
+            else:
+                values.append(result)
+            progress(len(values) + len(problems), len(indices))
+    if problems:
+        more = f"\n... and {len(problems) - 5} more samples." if len(problems) > 5 else ""
+        raise DataError("\n".join(str(problem) for problem in problems[:5]) + more)
+    return values
+
+
+def read_or_error(dataset: Dataset, index: int) -> Sample | DataError:
+    """The sample, or the DataError as a value, so that a worker process can return it with its message."""
+    return _value_or_error(dataset.__getitem__, index)
+
+
+def _value_or_error(read: Callable[[int], Value], index: int) -> Value | DataError:
+    try:
+        return read(index)
+    except DataError as error:
+        return error
+
+
+def note_or_raise(dataset: Dataset, index: int, error: DataError) -> None:
+    """Note an unreadable sample where the data set skips those; raise any other error."""
+    if dataset.skipped is None or not isinstance(error, UnreadableSample):
+        raise error
+    dataset.skipped.note(dataset.ids[index], error)
+
+
+def skipped_ids(dataset: Dataset) -> list[str]:
+    """The samples that this process found unreadable and skipped, in the order of the data set."""
+    return [id for id in dataset.ids if id in dataset.skipped.reasons] if dataset.skipped else []
+
+
+def next_readable(dataset: Dataset, index: int, error: DataError) -> Sample:
+    """The first readable sample after `index`, continuing at the start after the last one.
+
+    This depends on the files alone: it is the same in every process, with every number of workers, in memory
+    and on disk, and the samples at all other places stay where they are.
+
+    Raises:
+        DataError: `error`, where it is not to be skipped; or no sample can be read.
+    """
+    note_or_raise(dataset, index, error)
+    for offset in range(1, len(dataset)):
+        place = (index + offset) % len(dataset)
+        result = read_or_error(dataset, place)
+        if isinstance(result, Sample):
+            return result
+        note_or_raise(dataset, place, result)
+    raise DataError(f"None of the {len(dataset)} images can be read. The first: {error}")

@@ -8,15 +8,19 @@ colours and of how parameters are drawn.
 Shapes: B samples, padded to H x W pixels; S the side of the square crop; K places that a crop may have.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data.parameters import Parameters
+if TYPE_CHECKING:
+    from engine.data.augment import Parameters
 
 MAX_LEVEL = 3  # of the image pyramid: 1/8; the padding of a batch is a multiple of 2**MAX_LEVEL
 PROBES = 64  # a side: how many pixels of a crop are counted before it is taken
@@ -63,7 +67,7 @@ def warp(
         grid = _grid(sides[row], first[row], _centres(crop, images.device))  # (2, S, S)
         if p.bend_px.any():
             grid += _bend(p, (h, w), crop, images.device)
-        source = _without_fine_waves(images[row : row + 1, :, :h, :w].float(), steps[row], levels[row])
+        source = _low_pass(images[row : row + 1, :, :h, :w].float(), steps[row], levels[row])
         _sample(source, grid, "bilinear", out=crops[row])
         _sample(shifted[row][None, None], grid, "nearest", out=crop_labels[row])
     return crops, crop_labels[:, 0].add_(ignore_index)
@@ -154,17 +158,17 @@ def _step_px(step: np.ndarray) -> np.ndarray:
     return np.sqrt((step**2).sum(axis=1))
 
 
-def _without_fine_waves(source: Tensor, step: np.ndarray, level: int) -> Tensor:
-    """The image (1, 3, h, w) at its level, such that reading it bilinearly by `step` does not alias.
+def _low_pass(source: Tensor, step: np.ndarray, level: int) -> Tensor:
+    """The image (1, 3, h, w) at its pyramid level, low-passed so that reading it bilinearly does not alias.
 
-    The aim is the triangle as wide as a step, which `F.interpolate(antialias=True)` uses: three taps whose
-    variance, with that of the pyramid and of the bilinear reading, is the triangle's. At half size they are
-    the triangle.
+    It approximates the triangle filter of `F.interpolate(antialias=True)`, whose half-width is one step, by
+    three taps: their variance, plus those of the pyramid and of the bilinear interpolation, is that of the
+    triangle, step^2 / 6. At half size they are the triangle.
     """
     if level:
         source = F.avg_pool2d(source, 2**level)  # (1, 3, h / 2^level, w / 2^level)
     x_px, y_px = _step_px(step) / 2**level
-    pooled = (1 - 4.0**-level) / 12  # variance of the mean over a cell of the pyramid
+    pooled = (1 - 4.0**-level) / 12  # variance of the mean over one pyramid pixel
     for dim, step_px in ((3, x_px), (2, y_px)):
         outer = (step_px**2 - 1) / 12 - pooled / 2
         if outer > 1e-4 and source.shape[dim] > 1:

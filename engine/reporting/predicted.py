@@ -5,9 +5,7 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from engine.data.reading import read_or_error
-from engine.data.sample import DataError, Dataset
-from engine.data.skipping import note_or_raise
+from engine.data.sample import DataError, Dataset, note_or_raise, read_or_error
 from engine.reporting.pictures import Picture
 from engine.scoring.predictor import Predictor
 

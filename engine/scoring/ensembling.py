@@ -15,8 +15,7 @@ from torch import nn
 
 import engine.data
 from engine.data.batches import scoring_batches
-from engine.data.sample import Dataset
-from engine.data.skipping import skipped_ids
+from engine.data.sample import Dataset, skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, written_in_place
 from engine.scoring.combining import Combination

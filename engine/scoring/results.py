@@ -13,8 +13,7 @@ import numpy as np
 import torch
 
 from engine.data.batches import scoring_batches
-from engine.data.sample import Dataset
-from engine.data.skipping import skipped_ids
+from engine.data.sample import Dataset, skipped_ids
 from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import Scores, image_mean_iou

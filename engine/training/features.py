@@ -12,8 +12,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
-from engine.data.reading import read_or_error
-from engine.data.sample import DataError, Dataset, first_few
+from engine.data.sample import DataError, Dataset, first_few, read_or_error
 from engine.recipe import RecipeError
 from engine.reporting.feature_sheet import FeatureRow
 from engine.scoring.predictor import Predictor

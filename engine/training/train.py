@@ -8,7 +8,7 @@ from rich.markup import escape
 
 import engine.data
 from engine import __version__
-from engine.data.skipping import skipped_ids
+from engine.data.sample import skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images

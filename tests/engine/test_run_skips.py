@@ -38,7 +38,10 @@ def arguments(voc_folder: Path, tmp_path: Path) -> list[str]:
 
 
 def test_one_broken_image_ends_the_run_unless_it_may_be_left_out(
-    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     assert main([*arguments, "data.resident=disk"]) == 2
     error = capsys.readouterr().err
@@ -48,8 +51,8 @@ def test_one_broken_image_ends_the_run_unless_it_may_be_left_out(
     assert main([*arguments, "data.resident=disk", "data.on_error=skip"]) == 0
     shown = capsys.readouterr()
     for id in BROKEN.values():
-        told = [line for line in shown.err.splitlines() if "left out" in line and id in line]
-        assert len(told) == 1 + (id == BROKEN["val"])  # val is opened again for the scores at the end
+        logged = [line for line in caplog.messages if "left out" in line and id in line]
+        assert len(logged) == 1 + (id == BROKEN["val"])  # val is opened again for the scores at the end
     assert f"train: 1 image could not be read: {BROKEN['train']}." in shown.out
     assert f"val: 1 image could not be read: {BROKEN['val']}." in shown.out
     assert f"Not scored: 1 image could not be read: {BROKEN['val']}." in shown.out

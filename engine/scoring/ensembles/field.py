@@ -14,8 +14,7 @@ import torch
 from torch import nn
 
 from engine.data.batches import Batch, scoring_batches
-from engine.data.sample import Dataset
-from engine.data.skipping import skipped_ids
+from engine.data.sample import Dataset, skipped_ids
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts

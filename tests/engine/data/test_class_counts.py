@@ -7,6 +7,8 @@ from PIL import Image
 
 from engine.data.class_counts import ClassCounts, CountsFile, count_classes
 from engine.data.formats.voc import open_voc
+from engine.data.packs.pack import write_pack
+from engine.data.packs.packed import PackedDataset
 from engine.data.resident import Resident
 from engine.data.sample import DataError
 from engine.data.synthetic import SyntheticScenes
@@ -157,3 +159,20 @@ def test_real_masks_have_the_classes_that_their_readme_counts(shared_voc):
         "chair": 40, "sofa": 39, "car": 21, "pottedplant": 20, "bottle": 15, "tvmonitor": 14,
         "diningtable": 10, "bird": 4, "bus": 1, "boat": 1,
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("ignore_index", [255, 12])
+@pytest.mark.parametrize("rank, world_size", [(0, 1), (1, 4)])
+def test_a_pack_gives_the_counts_of_its_source_and_reads_no_label_map(
+    voc_folder, tmp_path, monkeypatch, ignore_index, rank, world_size
+):
+    for path in (voc_folder / "SegmentationClass").iterdir():
+        ids = np.asarray(Image.open(path))
+        Image.fromarray(np.where(ids == 255, ignore_index, ids).astype(np.uint8)).save(path)
+    source = open_voc(voc_folder, "train", ignore_index=ignore_index)
+    write_pack({"train": source}, tmp_path / "pack.h5")
+    packed = PackedDataset(tmp_path / "pack.h5", "train")
+    monkeypatch.setattr(packed, "labels", lambda index: pytest.fail("a label map was read"))
+    assert same(
+        count_classes(packed, quiet, rank, world_size), count_classes(source, quiet, rank, world_size)
+    )

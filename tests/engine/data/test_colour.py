@@ -10,9 +10,8 @@ import torch
 from kornia import enhance
 from PIL import Image
 
-from engine.data.augment import Augment
+from engine.data.augment import Augment, Parameters
 from engine.data.options import Augment as Section
-from engine.data.parameters import Parameters
 
 NEUTRAL = Parameters()
 SECTION = {

@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
+from engine.data.augment import ELASTIC_CELLS, REDRAWS, Parameters
 from engine.data.class_counts import ClassCounts
 from engine.data.colour import recolour
 from engine.data.mixing import Box, HalfOfTheClasses, Mixing, OneClass, lay_guests
 from engine.data.options import Augment as Section
-from engine.data.parameters import ELASTIC_CELLS, REDRAWS, Parameters
 from engine.data.warp import warp
 
 UNIT = st.floats(0, 1)

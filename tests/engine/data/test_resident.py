@@ -4,9 +4,8 @@ import pytest
 import torch
 
 from engine.data.formats.voc import open_voc
-from engine.data.reading import read_or_error
 from engine.data.resident import Resident, choose_residence
-from engine.data.sample import DataError
+from engine.data.sample import DataError, read_or_error
 
 CPU = torch.device("cpu")
 

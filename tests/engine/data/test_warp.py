@@ -11,9 +11,8 @@ from hypothesis import strategies as st
 from kornia.geometry import get_rotation_matrix2d, get_shear_matrix2d, warp_affine
 from torch.nn import functional as F
 
-from engine.data.augment import Augment
+from engine.data.augment import Augment, Parameters
 from engine.data.options import Augment as Section
-from engine.data.parameters import Parameters
 
 NEUTRAL = Parameters()
 OFF = {"scale": [1, 1], "rotate_deg": 0, "flip": 0, "brightness": 0, "contrast": 0, "saturation": 0, "hue": 0}
@@ -175,6 +174,30 @@ def test_a_fine_checkerboard_becomes_grey_when_it_shrinks(scale):
     found_image, _ = one(augment(int(128 * scale)), image, labels, scale=scale)
     found_image = found_image[:, 1:-1, 1:-1]  # at its border a checkerboard is not grey
     assert_same_image(found_image, torch.full_like(found_image, 127.5))
+
+
+@pytest.mark.parametrize("step_px", [1.7, 2.7, 3.3, 3.9, 5.3, 7.3, 10.6, 14.6])  # pyramid levels 0 to 3
+def test_a_crop_pixel_averages_over_as_much_as_a_triangle_of_two_steps(step_px):
+    """The weights of the source pixels in a crop pixel have the variance of the antialiasing triangle,
+    step^2 / 6: with less the picture aliases, with more it is blurred. (At steps just above 2, 4 and 8 px the
+    mean over a pyramid pixel is itself up to a sixth wider; those are not tested.)"""
+    apart, w = 64, 512  # impulses stand so far apart that each is read alone
+    columns = torch.arange(w)
+    impulses = (255 * (columns % apart == torch.arange(apart)[:, None])).byte()  # (apart, w)
+    images = impulses[:, None, None].expand(apart, 3, apart, w).contiguous()
+    labels = torch.zeros(apart, apart, w, dtype=torch.uint8)
+    augmentation = augment(int(w / step_px))
+    parameters = [replace(NEUTRAL, scale=1 / step_px)] * apart
+    found, _ = augmentation(images, labels, [(apart, w)] * apart, parameters)
+    edge = math.ceil(apart / 2 / step_px)
+    row = int(apart / 2 / step_px)
+    weights = found[:, 0, row, edge:-edge].double() / 255  # (apart, n): of the columns = i modulo `apart`
+    centres = (torch.arange(edge, edge + weights.shape[1]).double() + 0.5) * step_px - 0.5  # (n,)
+    distance = (torch.arange(apart)[:, None] - centres + apart / 2) % apart - apart / 2  # (apart, n)
+    torch.testing.assert_close(weights.sum(0), torch.ones_like(centres), rtol=0, atol=1e-3)
+    mean = (weights * distance).sum(0)
+    variance = (weights * distance.square()).sum(0) - mean.square()
+    assert variance.mean().item() == pytest.approx(step_px**2 / 6, rel=0.03)
 
 
 def source_to_crop(p, h, w, crop):

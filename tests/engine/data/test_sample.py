@@ -1,5 +1,7 @@
 """data.on_error: skip: the same batches wherever the set lives; nothing is scored or forgiven in silence."""
 
+import subprocess
+import sys
 from itertools import islice
 from pathlib import Path
 
@@ -16,8 +18,7 @@ from engine.data.options import Augment as Section
 from engine.data.options import Data
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident, choose_residence
-from engine.data.sample import DataError
-from engine.data.skipping import skipped_ids
+from engine.data.sample import DataError, skipped_ids
 
 CPU = torch.device("cpu")
 
@@ -88,14 +89,20 @@ def test_scoring_leaves_unreadable_images_out_and_knows_them(broken, workers: in
         assert skipped_ids(dataset) == [f"train_{n:06d}" for n in (1, 2, 5)]
 
 
-def test_each_file_is_told_once(broken, capsys: pytest.CaptureFixture[str]) -> None:
+def test_each_unreadable_file_is_logged_once(broken, caplog: pytest.LogCaptureFixture) -> None:
     dataset = broken()
     dataset.sizes()
     batches_of(dataset)
     list(scoring_batches(dataset, CPU, workers=0))
-    lines = capsys.readouterr().err.splitlines()
-    assert len(lines) == 3 and all("left out, as data.on_error=skip says" in line for line in lines)
+    lines = caplog.messages
+    assert len(lines) == 3 and all("left out" in line and "data.on_error=skip" in line for line in lines)
     assert ["train_000001.jpg" in lines[0], "train_000002" in lines[0]] == [True, False]
+
+
+def test_without_a_logging_setup_the_message_goes_to_stderr() -> None:
+    code = "from engine.data.sample import *; Skipped().note('a', UnreadableSample('a.jpg is damaged'))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "" and "left out" in done.stderr and "a.jpg is damaged" in done.stderr
 
 
 def test_sizes_and_memory_count_what_is_there(broken) -> None:
