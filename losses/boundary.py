@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from losses.statistics import Reduce, identity, ratio_of_sums
+from losses.terms import BoundaryOptions
 
 
 def boundary(
@@ -57,7 +58,7 @@ def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: 
 class Boundary(nn.Module):
     """`boundary` with its options bound."""
 
-    def __init__(self, ignore_index: int, sigma_px: float = 5.0):
+    def __init__(self, ignore_index: int = 255, sigma_px: float = BoundaryOptions.sigma_px):
         super().__init__()
         self.ignore_index = ignore_index
         self.sigma_px = sigma_px

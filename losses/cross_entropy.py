@@ -1,14 +1,22 @@
-"""Cross-entropy of pixels: class weights, OHEM, label smoothing (Szegedy et al. 2015, arXiv 1512.00567)."""
+"""Cross-entropy of pixels: class weights, label smoothing (Szegedy et al. 2015, arXiv 1512.00567), OHEM.
 
+Online hard example mining (Shrivastava et al. 2016, arXiv 1604.03540) is for pixels, as in MMSegmentation: a
+pixel is dropped once its label has a probability above a threshold, but a number of the hardest always stays.
+That number is given per image and applied to the batch as a whole: with B images, the `min_kept * B` hardest
+pixels stay, wherever in the batch they are.
+"""
+
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.ohem import Ohem, hard_pixels
 from losses.pixel_sums import PixelSums
-from losses.statistics import Reduce, identity, pixel_weights, ratio_of_sums
+from losses.statistics import Reduce, class_weight_tensor, identity, pixel_weights, ratio_of_sums
+from losses.terms import CrossEntropyOptions, Ohem
 
 
 def cross_entropy(
@@ -46,29 +54,53 @@ def cross_entropy(
     return ratio_of_sums(costs.sum(), weight.sum(), reduce)
 
 
+@torch.no_grad()
+def hard_pixels(costs: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:
+    """(B, H, W) bool: the pixels that count; `min_kept * B` or more, or all that are not void.
+
+    Several pixels that cost the same as the last one kept are all kept. Processes choose apart, each from its
+    own images.
+
+    Args:
+        costs: (B, H, W), -log of the probability of the label; anything where void.
+        valid: (B, H, W), bool, not void.
+    """
+    costs = costs.masked_fill(~valid, -math.inf)
+    num_kept = min(ohem.min_kept * len(costs), costs.numel())
+    bar = costs.flatten().topk(num_kept, sorted=False).values.amin()  # scalar; -inf keeps all that are valid
+    if ohem.thresh > 0:
+        bar = bar.clamp(max=-math.log(ohem.thresh))
+    return valid & (costs >= bar)
+
+
 class CrossEntropy(nn.Module):
-    """`cross_entropy` with its options bound."""
+    """`cross_entropy` as a module; `losses.terms.CrossEntropyOptions` explains its options."""
 
     class_weights: Tensor | None
 
     def __init__(
         self,
-        ignore_index: int,
-        class_weights: Sequence[float] | None = None,
-        label_smoothing: float = 0.0,
-        ohem: Ohem | None = None,
+        ignore_index: int = 255,
+        class_weights: Sequence[float] | str | None = CrossEntropyOptions.class_weights,
+        label_smoothing: float = CrossEntropyOptions.label_smoothing,
+        ohem: Ohem | None = CrossEntropyOptions.ohem,
     ):
         super().__init__()
         self.ignore_index = ignore_index
         self.label_smoothing = label_smoothing
         self.ohem = ohem
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        weights = class_weight_tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
     @property
     def takes_sums(self) -> bool:
         """Hard pixels are chosen one by one, all others only add up."""
         return self.ohem is None
+
+    @property
+    def sum_options(self) -> dict[str, Any]:
+        """What the sums have to be taken with."""
+        return {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
         """The same from sums that were taken with this term's options; scalar."""

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 from losses.overlap import mean_over_groups, mean_over_present, overlap_costs, overlap_sums
 from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity
+from losses.terms import DiceOptions
 
 
 def dice(
@@ -31,7 +32,7 @@ def dice(
 class Dice(nn.Module):
     """`dice` with its options bound."""
 
-    def __init__(self, ignore_index: int, per_image: bool = False):
+    def __init__(self, ignore_index: int = 255, per_image: bool = DiceOptions.per_image):
         super().__init__()
         self.ignore_index = ignore_index
         self.per_image = per_image

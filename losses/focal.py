@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.statistics import Reduce, identity, pixel_weights, ratio_of_sums
+from losses.statistics import Reduce, class_weight_tensor, identity, pixel_weights, ratio_of_sums
+from losses.terms import FocalOptions
 
 
 def focal(
@@ -42,11 +43,16 @@ class Focal(nn.Module):
 
     class_weights: Tensor | None
 
-    def __init__(self, ignore_index: int, gamma: float = 2.0, class_weights: Sequence[float] | None = None):
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        gamma: float = FocalOptions.gamma,
+        class_weights: Sequence[float] | str | None = FocalOptions.class_weights,
+    ):
         super().__init__()
         self.ignore_index = ignore_index
         self.gamma = gamma
-        weights = None if class_weights is None else torch.tensor(class_weights, dtype=torch.float32)
+        weights = class_weight_tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

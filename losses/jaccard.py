@@ -27,7 +27,7 @@ class Jaccard(nn.Module):
 
     takes_sums = True
 
-    def __init__(self, ignore_index: int):
+    def __init__(self, ignore_index: int = 255):
         super().__init__()
         self.ignore_index = ignore_index
 

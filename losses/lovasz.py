@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from losses.overlap import class_maps, mean_over_groups
 from losses.statistics import Reduce, identity
+from losses.terms import LovaszOptions
 
 
 def lovasz(
@@ -54,7 +55,7 @@ def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
 class Lovasz(nn.Module):
     """`lovasz` with its options bound."""
 
-    def __init__(self, ignore_index: int, per_image: bool = False):
+    def __init__(self, ignore_index: int = 255, per_image: bool = LovaszOptions.per_image):
         super().__init__()
         self.ignore_index = ignore_index
         self.per_image = per_image

@@ -6,26 +6,25 @@ the logits are upsampled once. Knows nothing of recipes, and of processes only t
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Protocol, cast
+from inspect import Parameter, signature
+from typing import Any, Protocol, cast
 
 import torch
+from pydantic import BaseModel, Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from losses.cross_entropy import CrossEntropy
 from losses.pixel_sums import PixelSums, pixel_sums
 from losses.statistics import Reduce, full_precision, identity
 
 
-@dataclass(frozen=True)
-class Ramp:
-    """A weight that is `begin` up to step `start`, then goes in equal parts to `end` within `ramp` steps."""
+class Ramp(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, from_attributes=True):
+    """A weight that is `begin` up to step `start`, then moves linearly to `end` within `ramp` steps."""
 
-    begin: float
-    end: float
-    start: int
-    ramp: int
+    begin: float = Field(ge=0)
+    end: float = Field(ge=0)
+    start: int = Field(ge=0)
+    ramp: int = Field(ge=0)
 
     def at(self, step: int) -> float:
         """The weight in force during update `step`."""
@@ -34,15 +33,16 @@ class Ramp:
 
 
 class FromSums(Protocol):
-    """A term with a true attribute `takes_sums`."""
+    """A term with a true attribute `takes_sums`; its `sum_options`, if any, go to `pixel_sums`."""
 
     def of_sums(self, sums: PixelSums, reduce: Reduce) -> Tensor: ...
 
 
 class MixedLoss(nn.Module):
-    """Adds up terms, each a module called as `term(logits, labels, reduce)`.
+    """Adds up terms, each a module called as `term(logits, labels)`.
 
-    One that is `FromSums` gets what `losses.pixel_sums` gives instead.
+    One whose `forward` has a parameter `reduce`, or a third one without a default, is given the function that
+    sums over all processes there. One that is `FromSums` gets what `losses.pixel_sums` gives instead.
 
     Args:
         terms: the log name of each term ("loss_ce") -> the term and its weight.
@@ -65,6 +65,7 @@ class MixedLoss(nn.Module):
         super().__init__()
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
         self.weights = {name: weight for name, (_, weight) in terms.items()}
+        self.reduce_parameters = {name: _reduce_parameter(term) for name, term in self.terms.items()}
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.step = 0
@@ -107,15 +108,26 @@ class MixedLoss(nn.Module):
                 values[name] = cast(FromSums, term).of_sums(sums, reduce)
             else:
                 whole = _resize(logits, labels) if whole is None else whole
-                values[name] = term(whole, labels, reduce)
+                parameter = self.reduce_parameters[name]
+                values[name] = term(whole, labels, **{parameter: reduce} if parameter else {})
         return values
 
     def _sums(self, logits: Tensor, labels: Tensor) -> PixelSums:
-        """With the options of cross-entropy, the one term to which weights and smoothing belong."""
-        ce = next((term for term in self.terms.values() if isinstance(term, CrossEntropy)), None)
-        if ce is None:
-            return pixel_sums(logits, labels, self.ignore_index)
-        return pixel_sums(logits, labels, self.ignore_index, ce.class_weights, ce.label_smoothing)
+        options: dict[str, Any] = {}
+        for term in self.terms.values():
+            options |= getattr(term, "sum_options", {})
+        return pixel_sums(logits, labels, self.ignore_index, **options)
+
+
+def _reduce_parameter(term: nn.Module) -> str | None:
+    """The name of the parameter that takes the sum over processes."""
+    parameters = signature(term.forward).parameters
+    required = [
+        name
+        for name, parameter in parameters.items()
+        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and parameter.default is Parameter.empty
+    ]
+    return "reduce" if "reduce" in parameters else next(iter(required[2:]), None)
 
 
 def _resize(logits: Tensor, labels: Tensor) -> Tensor:

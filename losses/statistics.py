@@ -5,10 +5,12 @@ all of them before the ratio, or the gradients are not those of one process with
 hands its sums to a `reduce` and divides afterwards. Knows nothing of how processes talk.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
+
+from losses.errors import LossError
 
 Reduce = Callable[[Tensor], Tensor]  # sums over this process's part -> sums over the whole batch
 
@@ -45,3 +47,22 @@ def pixel_weights(
     if class_weights is None:
         return valid.to(dtype)
     return class_weights.to(labels.device, dtype)[labels.masked_fill(~valid, 0)] * valid
+
+
+def class_weight_tensor(class_weights: Sequence[float] | str | None) -> Tensor | None:
+    """(C,) float32; None for None and "none".
+
+    Raises:
+        LossError: the name of a scheme, since a loss cannot count labels; a negative number, or only zeros.
+    """
+    if class_weights is None or class_weights == "none":
+        return None
+    if isinstance(class_weights, str):
+        raise LossError(
+            f"class_weights: expected none or a list with one number a class, got {class_weights!r}. Only a "
+            "run can turn the name of a scheme into numbers, by counting its labels."
+        )
+    weights = torch.tensor(class_weights, dtype=torch.float32)
+    if not (weights >= 0).all() or not weights.any():
+        raise LossError(f"class_weights: expected numbers, 0 or above, not all 0, got {class_weights!r}.")
+    return weights

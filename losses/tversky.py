@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from losses.overlap import mean_over_present, overlap_costs, overlap_sums
 from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity
+from losses.terms import TverskyOptions
 
 
 def tversky(
@@ -52,7 +53,13 @@ class Tversky(nn.Module):
 
     takes_sums = True
 
-    def __init__(self, ignore_index: int, alpha: float = 0.3, beta: float = 0.7, gamma: float = 1.0):
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        alpha: float = TverskyOptions.alpha,
+        beta: float = TverskyOptions.beta,
+        gamma: float = TverskyOptions.gamma,
+    ):
         super().__init__()
         self.ignore_index = ignore_index
         self.alpha = alpha

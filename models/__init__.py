@@ -1,75 +1,23 @@
 """The networks: `build_model` makes the one that a recipe's `model` section names, with random weights.
 
-Pretrained weights come afterwards, from `models.weights.initialise`. Knows nothing of recipe files, data,
-losses or training loops; the section is anything that has the attributes named below.
+Pretrained weights come afterwards, from `models.weights.initialise`. What needs torch is imported when it is
+first used, so that `models.architectures` and `models.class_names` can be read without torch.
 """
 
-from collections.abc import Iterable, Sequence
-from difflib import get_close_matches
-from typing import Any
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from models.errors import ModelError
 
+if TYPE_CHECKING:
+    from models.build import build_model
+    from models.segformer import SegFormer
 
-class ModelError(ValueError):
-    """The model or its weights cannot be what the user asked for; the text says what to change."""
-
-    exit_code = 2
-
-
-def unknown_choice(
-    key: str, value: object, choices: Iterable[str], shown: Iterable[str] | None = None
-) -> ModelError:
-    """The error for a value outside `choices`; `shown` shortens the list that is printed."""
-    choices = list(choices)
-    close = get_close_matches(str(value), choices, n=3)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
-    return ModelError(f"{key}: {value!r} is not known.{hint} Choices: {', '.join(shown or choices)}.")
+__all__ = ["ModelError", "SegFormer", "build_model"]
+_MODULES = {"SegFormer": "models.segformer", "build_model": "models.build"}
 
 
-def build_model(section: Any, class_names: Sequence[str]) -> nn.Module:
-    """The network of a recipe, freshly initialised.
-
-    Args:
-        section: attributes `arch`, `encoder`, `variant`, `decoder_width`, `head`, `drop_path`, `dropout`,
-            `checkpointing`.
-            arch "segformer" without an encoder is this project's own SegFormer; anything else is an
-            architecture of segmentation_models_pytorch on `encoder`, to which the other keys do not apply.
-        class_names: one logit each, in this order.
-
-    Returns:
-        A module called on (B, 3, H, W) uint8 or float 0..255 that gives logits (B, K, h, w) at the same or a
-        lower resolution. Its attribute `encoder` is the submodule that pretrained weights fill.
-
-    Raises:
-        ModelError: unknown arch, encoder, variant or head, or a key that does not apply.
-    """
-    if section.arch == "segformer" and section.encoder is None:
-        return _build_segformer(section, len(class_names))
-    from models.zoo import ZooModel  # here, because segmentation_models_pytorch takes seconds to import
-
-    if section.decoder_width is not None or section.head != "paper" or section.checkpointing:
-        raise ModelError(
-            "model.decoder_width, model.head and model.checkpointing belong to Trident's own SegFormer, not "
-            f"to {section.arch} on {section.encoder}. Remove them, or set model.arch=segformer "
-            "model.encoder=null."
-        )
-    return ZooModel(section.arch, section.encoder, len(class_names))
-
-
-def _build_segformer(section: Any, num_classes: int) -> nn.Module:
-    from models.segformer import HEAD_TYPES, VARIANTS, SegFormer
-
-    if section.variant not in VARIANTS:
-        raise unknown_choice("model.variant", section.variant, VARIANTS)
-    if section.head not in HEAD_TYPES:
-        raise unknown_choice("model.head", section.head, HEAD_TYPES)
-    return SegFormer(
-        section.variant,
-        num_classes,
-        section.decoder_width,
-        section.head,
-        section.drop_path,
-        section.dropout,
-        section.checkpointing,
-    )
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module 'models' has no attribute {name!r}")
+    return getattr(import_module(_MODULES[name]), name)

@@ -2,7 +2,7 @@
 
 from torch import nn
 
-from models import ModelError
+from models.errors import ModelError
 from models.segformer import SegFormer
 
 

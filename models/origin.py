@@ -9,7 +9,7 @@ import re
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from models import ModelError
+from models.errors import ModelError
 from models.sources import beside
 
 NVIDIA = "NVIDIA Source Code License, non-commercial"

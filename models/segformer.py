@@ -17,34 +17,18 @@ Knows nothing of recipes, data, losses or where weights come from.
 Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
 """
 
-from typing import NamedTuple
-
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
+from models.architectures import VARIANTS, HeadName, SegFormerOptions, VariantName
+
 IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255 pixels
 IMAGENET_STD = (58.395, 57.12, 57.375)
 
 
-class Variant(NamedTuple):
-    """One column of table 6 in the paper, with the decoder width of its section 4.1."""
-
-    channels: tuple[int, int, int, int]
-    depths: tuple[int, int, int, int]
-    decoder_width: int
-
-
-VARIANTS = {
-    "b0": Variant((32, 64, 160, 256), (2, 2, 2, 2), 256),
-    "b1": Variant((64, 128, 320, 512), (2, 2, 2, 2), 256),
-    "b2": Variant((64, 128, 320, 512), (3, 4, 6, 3), 768),
-    "b3": Variant((64, 128, 320, 512), (3, 4, 18, 3), 768),
-    "b4": Variant((64, 128, 320, 512), (3, 8, 27, 3), 768),
-    "b5": Variant((64, 128, 320, 512), (3, 6, 40, 3), 768),
-}
 HEADS = (1, 2, 5, 8)
 REDUCTIONS = (8, 4, 2, 1)  # attention looks at keys and values on a grid this much coarser
 MLP_RATIO = 4
@@ -145,7 +129,7 @@ class Stage(nn.Module):
 class MixTransformer(nn.Module):
     """The encoder: four stages at strides 4, 8, 16 and 32."""
 
-    def __init__(self, variant: str, drop_path: float):
+    def __init__(self, variant: VariantName, drop_path: float):
         super().__init__()
         channels, depths, _ = VARIANTS[variant]
         rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(depths)
@@ -213,7 +197,7 @@ class MMSegHead(nn.Module):
         return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
 
 
-HEAD_TYPES = {"paper": PaperHead, "mmseg": MMSegHead}
+HEAD_TYPES: dict[HeadName, type[PaperHead] | type[MMSegHead]] = {"paper": PaperHead, "mmseg": MMSegHead}
 
 
 class SegFormer(nn.Module):
@@ -231,13 +215,13 @@ class SegFormer(nn.Module):
 
     def __init__(
         self,
-        variant: str = "b2",
+        variant: VariantName = SegFormerOptions.variant,
         num_classes: int = 21,
-        decoder_width: int | None = None,
-        head: str = "paper",
-        drop_path: float = 0.1,
-        dropout: float = 0.1,
-        checkpointing: bool = False,
+        decoder_width: int | None = SegFormerOptions.decoder_width,
+        head: HeadName = SegFormerOptions.head,
+        drop_path: float = SegFormerOptions.drop_path,
+        dropout: float = SegFormerOptions.dropout,
+        checkpointing: bool = SegFormerOptions.checkpointing,
     ):
         super().__init__()
         width = decoder_width or (VARIANTS[variant].decoder_width if head == "paper" else 256)

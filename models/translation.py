@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from models import layouts
+from models.architectures import VARIANTS
 from models.layouts import TRIDENT, Layout
-from models.segformer import VARIANTS
 
 NUM_STAGES = 4
 

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from models import ModelError
+from models.errors import ModelError
 from models.heads import CLASSIFIERS, rows_by_name
 from models.layouts import LAYOUTS, TIMM_PVT
 from models.load_report import LoadReport, PartReport, few

@@ -12,7 +12,7 @@ from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import ModelError, unknown_choice
+from models.errors import ModelError, unknown_choice
 from models.origin import NVIDIA, UNKNOWN
 
 ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING

@@ -1,6 +1,5 @@
 """The mixture: what it returns, that it upsamples, and what `build_loss` refuses."""
 
-import re
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -17,8 +16,8 @@ from losses.dice import dice
 from losses.focal import focal
 from losses.jaccard import jaccard
 from losses.lovasz import lovasz
-from losses.ohem import Ohem
 from losses.statistics import Reduce
+from losses.terms import Ohem
 from losses.tversky import tversky
 
 LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
@@ -167,12 +166,12 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
         (
             {"name": "cross_entropy", "ohem": {"thresh": 0.2, "min_kept": 5}},
             "loss_ce",
-            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(0.2, 5)),
+            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(thresh=0.2, min_kept=5)),
         ),
         (
             {"name": "cross_entropy", "ohem": SimpleNamespace(thresh=0, min_kept=5)},
             "loss_ce",
-            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(0, 5)),
+            lambda x: cross_entropy(x, LABELS, 255, ohem=Ohem(thresh=0, min_kept=5)),
         ),
         (
             {"name": "focal", "gamma": 0, "class_weights": [1, 2, 3]},
@@ -213,43 +212,43 @@ def test_logits_of_another_number_of_classes_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("terms", "said"),
+    ("terms", "words"),
     [
-        ([], "The loss has no terms."),
-        ([{"name": "dise"}], "no loss term 'dise'. Did you mean dice? Choices: cross_entropy, dice, focal,"),
-        ([{"weight": 1.0}], "no loss term None. Choices: cross_entropy, dice, focal,"),
-        ([{"name": "dice"}, {"name": "dice"}], "'dice' is given twice"),
-        (
-            [{"name": "dice", "weight": -1}],
-            "0 or above, or a ramp {begin, end, start, ramp} of such numbers; it is -1.",
-        ),
-        ([{"name": "dice", "weight": float("nan")}], "it is nan."),
-        ([{"name": "dice", "weight": "much"}], "it is 'much'."),
+        ([], ["no terms", "{name: cross_entropy}"]),
+        ([{"name": "dise"}], ["'dise'", "Did you mean dice?", "cross_entropy, dice, focal,"]),
+        ([{"weight": 1.0}], ["None", "cross_entropy, dice, focal,"]),
+        ([{"name": "dice"}, {"name": "dice"}], ["'dice' is given twice"]),
+        ([{"name": "dice", "weight": -1}], ["weight", "'dice'", "{begin, end, start, ramp}", "got -1"]),
+        ([{"name": "dice", "weight": float("nan")}], ["weight", "got nan"]),
+        ([{"name": "dice", "weight": "much"}], ["weight", "got 'much'"]),
+        ([{"name": "dice", "weight": {"begin": 0, "end": 1}}], ["weight", "{begin, end, start, ramp}"]),
         (
             [{"name": "cross_entropy", "label_smothing": 0.1}],
-            "loss term 'cross_entropy' named 'label_smothing'. Did you mean label_smoothing?",
+            ["'cross_entropy'", "'label_smothing'", "Did you mean label_smoothing?"],
         ),
-        ([{"name": "dice", "class_weights": [1, 1, 1]}], "named 'class_weights'. Choices: per_image."),
-        ([{"name": "jaccard", "per_image": True}], "named 'per_image'. Choices: none."),
-        ([{"name": "cross_entropy", "label_smoothing": 1.5}], "0 to below 1; it is 1.5."),
-        ([{"name": "cross_entropy", "class_weights": [1, 2]}], "has 2 numbers, but there are 3 classes."),
-        ([{"name": "cross_entropy", "class_weights": "heavy"}], "a list of 3 numbers; it is 'heavy'."),
-        ([{"name": "cross_entropy", "class_weights": [1, -2, 1]}], "found [-2]."),
-        ([{"name": "cross_entropy", "class_weights": [0, 0, 0]}], "found only zeros."),
-        ([{"name": "cross_entropy", "ohem": 0.7}], "ohem of the loss term 'cross_entropy' must be a section"),
-        ([{"name": "cross_entropy", "ohem": {"tresh": 0.7}}], "named 'tresh'. Did you mean thresh?"),
-        ([{"name": "cross_entropy", "ohem": {"thresh": 1}}], "thresh must be a number from 0 to below 1;"),
-        ([{"name": "cross_entropy", "ohem": {"min_kept": 0}}], "a whole number, at least 1; it is 0."),
-        ([{"name": "cross_entropy", "ohem": {"min_kept": 10.0}}], "at least 1; it is 10.0."),
-        ([{"name": "dice", "per_image": 1}], "per_image of the loss term 'dice' must be true or false;"),
-        ([{"name": "focal", "gamma": -1}], "gamma of the loss term 'focal' must be a number 0 or above;"),
-        ([{"name": "tversky", "alpha": True}], "0 or above; it is True."),
-        ([{"name": "tversky", "beta": 0}], "beta of the loss term 'tversky' must be a number above 0;"),
-        ([{"name": "tversky", "gamma": 0}], "above 0; it is 0."),
-        ([{"name": "boundary", "sigma_px": 0.5}], "must be a number 1 or above; it is 0.5."),
+        ([{"name": "dice", "class_weights": [1, 1, 1]}], ["'class_weights'", "Choices: per_image."]),
+        ([{"name": "jaccard", "per_image": True}], ["'per_image'", "Choices: none."]),
+        ([{"name": "cross_entropy", "label_smoothing": 1.5}], ["label_smoothing of", "less than 1, got 1.5"]),
+        ([{"name": "cross_entropy", "class_weights": [1, 2]}], ["has 2 numbers, but there are 3 classes."]),
+        ([{"name": "focal", "class_weights": "heavy"}], ["class_weights of", "'focal'", "list", "'heavy'"]),
+        ([{"name": "cross_entropy", "class_weights": "median"}], ["class_weights", "numbers", "'median'"]),
+        ([{"name": "cross_entropy", "class_weights": [1, -2, 1]}], ["class_weights.1 of", "got -2"]),
+        ([{"name": "cross_entropy", "class_weights": [0, 0, 0]}], ["class_weights", "not all 0"]),
+        ([{"name": "cross_entropy", "ohem": 0.7}], ["ohem of the loss term 'cross_entropy'", "got 0.7"]),
+        ([{"name": "cross_entropy", "ohem": {"tresh": 0.7}}], ["ohem.tresh of"]),
+        ([{"name": "cross_entropy", "ohem": {"thresh": 1}}], ["ohem.thresh of", "less than 1, got 1"]),
+        ([{"name": "cross_entropy", "ohem": {"min_kept": 0}}], ["ohem.min_kept of", "equal to 1, got 0"]),
+        ([{"name": "cross_entropy", "ohem": {"min_kept": 10.0}}], ["ohem.min_kept of", "integer, got 10.0"]),
+        ([{"name": "dice", "per_image": 1}], ["per_image of the loss term 'dice'", "boolean, got 1"]),
+        ([{"name": "focal", "gamma": -1}], ["gamma of the loss term 'focal'", "equal to 0, got -1"]),
+        ([{"name": "tversky", "alpha": True}], ["alpha of", "number, got True"]),
+        ([{"name": "tversky", "beta": 0}], ["beta of the loss term 'tversky'", "greater than 0, got 0"]),
+        ([{"name": "tversky", "gamma": 0}], ["gamma of", "greater than 0, got 0"]),
+        ([{"name": "boundary", "sigma_px": 0.5}], ["sigma_px of", "equal to 1, got 0.5"]),
     ],
 )
-def test_wrong_terms_are_refused_with_the_remedy(terms: list[dict[str, Any]], said: str) -> None:
-    with pytest.raises(LossError, match=re.escape(said)) as caught:
+def test_wrong_terms_are_refused_with_the_remedy(terms: list[dict[str, Any]], words: list[str]) -> None:
+    with pytest.raises(LossError) as caught:
         build_loss(terms, 3)
     assert caught.value.exit_code == 2
+    assert [word for word in words if word not in str(caught.value)] == []

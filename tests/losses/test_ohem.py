@@ -9,10 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from losses.cross_entropy import cross_entropy
-from losses.ohem import Ohem, hard_pixels
+from losses.cross_entropy import cross_entropy, hard_pixels
+from losses.terms import Ohem
 
 VOID = 255
+
+
+def keep(thresh: float, min_kept: int) -> Ohem:
+    return Ohem(thresh=thresh, min_kept=min_kept)
 
 
 def reference(
@@ -29,13 +33,13 @@ def reference(
 @pytest.mark.parametrize(
     ("ohem", "kept"),
     [
-        (Ohem(0.5, 1), [[1, 1, 0, 0], [1, 0, 0, 0]]),  # the threshold keeps three, more than 1 an image
-        (Ohem(0.15, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps one, but two have to stay
-        (Ohem(0.0, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps none
-        (Ohem(0.0, 2), [[1, 1, 1, 0], [1, 0, 0, 0]]),  # the four hardest are not two of each image
-        (Ohem(0.15, 3), [[1, 1, 1, 0], [1, 0, 0, 1]]),  # six have to stay, five are not void
-        (Ohem(0.95, 1), [[1, 1, 1, 0], [1, 0, 0, 1]]),
-        (Ohem(0.0, 10**6), [[1, 1, 1, 0], [1, 0, 0, 1]]),
+        (keep(0.5, 1), [[1, 1, 0, 0], [1, 0, 0, 0]]),  # the threshold keeps three, more than 1 an image
+        (keep(0.15, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps one, but two have to stay
+        (keep(0.0, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps none
+        (keep(0.0, 2), [[1, 1, 1, 0], [1, 0, 0, 0]]),  # the four hardest are not two of each image
+        (keep(0.15, 3), [[1, 1, 1, 0], [1, 0, 0, 1]]),  # six have to stay, five are not void
+        (keep(0.95, 1), [[1, 1, 1, 0], [1, 0, 0, 1]]),
+        (keep(0.0, 10**6), [[1, 1, 1, 0], [1, 0, 0, 1]]),
     ],
 )
 def test_hand_computed(ohem: Ohem, kept: list[list[int]]) -> None:
@@ -46,7 +50,7 @@ def test_hand_computed(ohem: Ohem, kept: list[list[int]]) -> None:
 
 def test_of_equally_hard_pixels_none_is_left_out() -> None:
     costs = torch.tensor([[[1.0, 1.0, 1.0, 0.5]]])
-    assert hard_pixels(costs, costs > 0, Ohem(0.1, 2)).tolist() == [[[True, True, True, False]]]
+    assert hard_pixels(costs, costs > 0, keep(0.1, 2)).tolist() == [[[True, True, True, False]]]
 
 
 def test_nothing_but_void_keeps_nothing() -> None:
@@ -62,7 +66,7 @@ def test_nothing_but_void_keeps_nothing() -> None:
 def test_equals_the_reference(seed: int, thresh: float, min_kept: int, void_share: float) -> None:
     rng = np.random.default_rng(seed)
     p, valid = rng.uniform(0.01, 1, (2, 3, 5)), rng.uniform(size=(2, 3, 5)) >= void_share
-    kept = hard_pixels(torch.from_numpy(-np.log(p)), torch.from_numpy(valid), Ohem(thresh, min_kept))
+    kept = hard_pixels(torch.from_numpy(-np.log(p)), torch.from_numpy(valid), keep(thresh, min_kept))
     np.testing.assert_array_equal(kept.numpy(), reference(p, valid, thresh, min_kept))
     assert kept.sum() >= min(2 * min_kept, valid.sum())
 
@@ -72,11 +76,11 @@ def test_cross_entropy_is_the_mean_over_the_hard_pixels() -> None:
     p = torch.tensor([3 / 4, 1 / 4, 1 / 2, 1 / 8], dtype=torch.float64)
     logits = torch.stack([p, 1 - p]).log().view(1, 2, 1, 4)
     labels = torch.tensor([[[0, 0, 0, VOID]]])
-    loss = cross_entropy(logits, labels, VOID, ohem=Ohem(0.6, 1))
+    loss = cross_entropy(logits, labels, VOID, ohem=keep(0.6, 1))
     assert loss.item() == pytest.approx((math.log(4) + math.log(2)) / 2, abs=1e-12)
     weights = torch.tensor([3.0, 1.0])  # the weights have no say in the choice, but in the mean
     labels = torch.tensor([[[0, 0, 1, VOID]]])
-    loss = cross_entropy(logits, labels, VOID, weights, ohem=Ohem(0.6, 1))
+    loss = cross_entropy(logits, labels, VOID, weights, ohem=keep(0.6, 1))
     assert loss.item() == pytest.approx((3 * math.log(4) + math.log(2)) / 4, abs=1e-12)
 
 
@@ -86,10 +90,10 @@ def test_keeping_all_changes_nothing_and_an_easy_pixel_has_no_gradient(seed: int
     logits = 3 * torch.randn(2, 4, 3, 5, dtype=torch.float64, generator=generator)
     labels = torch.randint(0, 4, (2, 3, 5), generator=generator)
     weights = torch.rand(4, dtype=torch.float64, generator=generator)
-    kept = cross_entropy(logits, labels, VOID, weights, smoothing, ohem=Ohem(0.0, 10**6))
+    kept = cross_entropy(logits, labels, VOID, weights, smoothing, ohem=keep(0.0, 10**6))
     assert kept == cross_entropy(logits, labels, VOID, weights, smoothing)
     leaf = logits.clone().requires_grad_()
-    cross_entropy(leaf, labels, VOID, weights, smoothing, ohem=Ohem(0.4, 2)).backward()
+    cross_entropy(leaf, labels, VOID, weights, smoothing, ohem=keep(0.4, 2)).backward()
     p = logits.softmax(1).gather(1, labels.unsqueeze(1)).squeeze(1)
     hard = reference(p.numpy(), np.ones(p.shape, bool), 0.4, 2)
     assert leaf.grad is not None
@@ -102,5 +106,5 @@ def test_gradcheck() -> None:
     labels = torch.tensor([0, 1, VOID, 2, 2, 0] * 2).view(2, 2, 3)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(
-        lambda x: cross_entropy(x, labels, VOID, weights, 0.1, ohem=Ohem(0.3, 2)), logits
+        lambda x: cross_entropy(x, labels, VOID, weights, 0.1, ohem=keep(0.3, 2)), logits
     )

@@ -1,0 +1,98 @@
+"""The loss terms: how each is logged, where its code is, and its options, each declared once.
+
+Recipes, their schema and the constructors read names, types, ranges and defaults from here. Does not import
+torch, so that a recipe can be read without it.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+NotNegative = Annotated[float, Field(ge=0)]
+ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
+
+
+# A model, not a dataclass: within strict options, only a model may be given as a mapping.
+class Ohem(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, from_attributes=True):
+    """Which pixels online hard example mining keeps."""
+
+    thresh: float = Field(
+        0.7, ge=0, lt=1, description="drop pixels whose label has more probability than this"
+    )
+    min_kept: int = Field(
+        100_000, ge=1, description="but keep the hardest: this many times the images of a batch"
+    )
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class CrossEntropyOptions:
+    class_weights: Annotated[
+        ClassWeights,
+        Field(description="a scheme that counts the training labels, or one number a class, by label id"),
+    ] = "none"
+    label_smoothing: Annotated[
+        float, Field(ge=0, lt=1, description="share of the target spread over all classes")
+    ] = 0.0
+    ohem: Annotated[Ohem | None, Field(description="only hard pixels count; null: all")] = None
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class DiceOptions:
+    per_image: Annotated[
+        bool, Field(description="each image by itself, then their mean; false: over the whole batch")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class FocalOptions:
+    gamma: Annotated[
+        NotNegative, Field(description="the higher, the less do easy pixels count; 0: cross_entropy")
+    ] = 2.0
+    class_weights: Annotated[ClassWeights, Field(description="as of cross_entropy")] = "none"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class LovaszOptions:
+    per_image: Annotated[
+        bool, Field(description="each image by itself, then their mean; false: over the whole batch")
+    ] = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TverskyOptions:
+    alpha: Annotated[
+        NotNegative, Field(description="cost of false positives; alpha and beta 0.5: dice, 1: jaccard")
+    ] = 0.3
+    beta: Annotated[float, Field(gt=0, description="cost of false negatives")] = 0.7
+    gamma: Annotated[float, Field(gt=0, description="focal form: the power is 1 / gamma; 1: plain")] = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class JaccardOptions:
+    pass
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class BoundaryOptions:
+    sigma_px: Annotated[float, Field(ge=1, description="how far from a boundary pixels count")] = 5.0
+
+
+class Term(NamedTuple):
+    """A loss term: its name in logs, `module:Class`, and the dataclass of its options."""
+
+    log_name: str
+    implementation: str
+    options: type
+
+
+TERMS = {
+    "cross_entropy": Term("loss_ce", "losses.cross_entropy:CrossEntropy", CrossEntropyOptions),
+    "dice": Term("loss_dice", "losses.dice:Dice", DiceOptions),
+    "focal": Term("loss_focal", "losses.focal:Focal", FocalOptions),
+    "lovasz": Term("loss_lovasz", "losses.lovasz:Lovasz", LovaszOptions),
+    "tversky": Term("loss_tversky", "losses.tversky:Tversky", TverskyOptions),
+    "jaccard": Term("loss_jaccard", "losses.jaccard:Jaccard", JaccardOptions),
+    "boundary": Term("loss_boundary", "losses.boundary:Boundary", BoundaryOptions),
+}

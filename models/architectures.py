@@ -1,0 +1,63 @@
+"""The architectures of this project: where the code of each is, and its options, each declared once.
+
+Recipes, their schema and the constructors read names, types, ranges and defaults from here. Any other name is
+an architecture of segmentation_models_pytorch, whose one option is `encoder`. Does not import torch, so that
+a recipe can be read without it.
+"""
+
+from typing import Annotated, Literal, NamedTuple
+
+from pydantic import ConfigDict, Field
+from pydantic.dataclasses import dataclass
+
+VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
+HeadName = Literal["paper", "mmseg"]
+
+
+class Variant(NamedTuple):
+    """One column of table 6 in the SegFormer paper, with the decoder width of its section 4.1."""
+
+    channels: tuple[int, int, int, int]
+    depths: tuple[int, int, int, int]
+    decoder_width: int
+
+
+VARIANTS: dict[VariantName, Variant] = {
+    "b0": Variant((32, 64, 160, 256), (2, 2, 2, 2), 256),
+    "b1": Variant((64, 128, 320, 512), (2, 2, 2, 2), 256),
+    "b2": Variant((64, 128, 320, 512), (3, 4, 6, 3), 768),
+    "b3": Variant((64, 128, 320, 512), (3, 4, 18, 3), 768),
+    "b4": Variant((64, 128, 320, 512), (3, 8, 27, 3), 768),
+    "b5": Variant((64, 128, 320, 512), (3, 6, 40, 3), 768),
+}
+
+
+@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+class SegFormerOptions:
+    variant: Annotated[VariantName, Field(description="size of SegFormer")] = "b2"
+    decoder_width: Annotated[
+        Annotated[int, Field(ge=1)] | None,
+        Field(description="channels of SegFormer's decoder; null: as in the paper"),
+    ] = None
+    head: Annotated[
+        HeadName, Field(description="SegFormer's decoder; mmseg is for weights of MMSegmentation")
+    ] = "paper"
+    drop_path: Annotated[
+        float, Field(ge=0, lt=1, description="stochastic depth of SegFormer's last block")
+    ] = 0.1
+    dropout: Annotated[float, Field(ge=0, lt=1, description="of channels before SegFormer's classifier")] = (
+        0.1
+    )
+    checkpointing: Annotated[
+        bool, Field(description="SegFormer's blocks are computed again for the gradient: less memory")
+    ] = False
+
+
+class Architecture(NamedTuple):
+    """An architecture: `module:Class`, and the dataclass of its options."""
+
+    implementation: str
+    options: type
+
+
+ARCHITECTURES = {"segformer": Architecture("models.segformer:SegFormer", SegFormerOptions)}
