@@ -36,7 +36,7 @@ setup(
         "safetensors",
         "numpy",
         "h5py",
-        "scipy",  # reads the .mat masks of SBD in engine.prepare
+        "scipy",  # reads the .mat masks of SBD, for `trident prepare`
         "Pillow",
         "pydantic>=2",
         "PyYAML",

@@ -1,4 +1,4 @@
-"""What three members cost beside one: decoded, predicted and counted, as `engine.ensemble` does it.
+"""What three members cost beside one: decoded, predicted and counted, as `trident ensemble` does it.
 
     python benchmarks/ensemble.py --variants b0 b2 --out FILE.json
 

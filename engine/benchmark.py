@@ -1,4 +1,4 @@
-"""python -m engine.benchmark model | loss | augment | data | score: our speed and memory beside others'."""
+"""trident benchmark model | loss | augment | data | score: our speed and memory beside others'."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -16,9 +16,9 @@ subjects:
   score      counting a confusion matrix, sliding windows
 
 examples:
-  python -m engine.benchmark model
-  python -m engine.benchmark loss --classes 21 150
-  python -m engine.benchmark model --variants b0 --rounds 9 --out benchmarks/model-laptop.json
+  trident benchmark model
+  trident benchmark loss --classes 21 150
+  trident benchmark model --variants b0 --rounds 9 --out benchmarks/model-laptop.json
 """
 BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images a step of model; 1 for larger variants
 Rows = list[dict[str, Any]]

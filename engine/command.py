@@ -38,7 +38,7 @@ OF_THE_DISK = {errno.ENOSPC: 1, errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2}
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser with what every command has: its name, and --debug."""
     parser = argparse.ArgumentParser(
-        prog=f"python -m engine.{command}",
+        prog=f"trident {command}",
         description=description,
         epilog=epilog,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -90,7 +90,7 @@ def new_console(quiet: bool = False):
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`trident <command> ...` is `python -m engine.<command> ...`."""
+    """`trident <command> ...`, which `python -m engine.<command> ...` equals."""
     argv = sys.argv[1:] if argv is None else argv
     listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
     if not argv or argv[0] in ("-h", "--help"):

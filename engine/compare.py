@@ -1,4 +1,4 @@
-"""python -m engine.compare RECIPE ... --seeds 3: train each with several seeds, say which is better."""
+"""trident compare RECIPE ... --seeds 3: train each with several seeds, say which is better."""
 
 import argparse
 from pathlib import Path
@@ -7,10 +7,10 @@ from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
-  python -m engine.compare recipes/b0_ce.yaml recipes/b0_ce_dice.yaml recipes/b0_adv.yaml --seeds 3
-  python -m engine.compare recipes/b0_ce.yaml recipes/b0_adv.yaml --jobs 2 --set train.steps=2000
-  python -m engine.compare recipes/b0_ce.yaml recipes/b0_adv.yaml --cluster auto       on a Ray cluster
-  python -m engine.compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
+  trident compare recipes/b0_ce.yaml recipes/b0_ce_dice.yaml recipes/b0_adv.yaml --seeds 3
+  trident compare recipes/b0_ce.yaml recipes/b0_adv.yaml --jobs 2 --set train.steps=2000
+  trident compare recipes/b0_ce.yaml recipes/b0_adv.yaml --cluster auto       on a Ray cluster
+  trident compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
 """
 
 

@@ -1,4 +1,4 @@
-"""python -m engine.diagnose RUN: what its curve and scores say; with --labels: labels worth a second look."""
+"""trident diagnose RUN: what its curve and scores say; with --labels: labels worth a second look."""
 
 import argparse
 from pathlib import Path
@@ -7,10 +7,10 @@ from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
-  python -m engine.diagnose checkpoints/b2_adv
-  python -m engine.diagnose checkpoints/b2_adv --out diagnosis     with the curve as a picture, and as JSON
-  python -m engine.diagnose checkpoints/b2_adv --labels            labels worth a second look, on val
-  python -m engine.diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
+  trident diagnose checkpoints/b2_adv
+  trident diagnose checkpoints/b2_adv --out diagnosis     with the curve as a picture, and as JSON
+  trident diagnose checkpoints/b2_adv --labels            labels worth a second look, on val
+  trident diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
 
 docs/diagnose.md says what each figure means.
 """

@@ -1,4 +1,4 @@
-"""python -m engine.doctor RECIPE [key.path=value ...]: what is wrong with the data, and what mends it."""
+"""trident doctor RECIPE [key.path=value ...]: what is wrong with the data, and what mends it."""
 
 import argparse
 from pathlib import Path
@@ -7,10 +7,10 @@ from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
-  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=data/VOCdevkit/VOC2012
-  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=... --out doctor.json
-  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=mine --fix mine_mended      a mended copy
-  python -m engine.doctor recipes/b2_ce_dice.yaml data.root=mine --show augment         what training sees
+  trident doctor recipes/b2_ce_dice.yaml data.root=data/VOCdevkit/VOC2012
+  trident doctor recipes/b2_ce_dice.yaml data.root=... --out doctor.json
+  trident doctor recipes/b2_ce_dice.yaml data.root=mine --fix mine_mended      a mended copy
+  trident doctor recipes/b2_ce_dice.yaml data.root=mine --show augment         what training sees
 
 docs/doctor.md has every check: what it sees, why it hurts, what mends it.
 """

@@ -1,4 +1,4 @@
-"""python -m engine.ensemble FOLDER ...: score the best checkpoints of finished runs, alone and together."""
+"""trident ensemble FOLDER ...: score the best checkpoints of finished runs, alone and together."""
 
 import argparse
 import difflib
@@ -20,11 +20,11 @@ methods: mean (of probabilities), mean_logit, weighted, class_weighted, greedy (
   temperature, soup_uniform, soup_greedy (means of weights), all
 
 examples:
-  python -m engine.ensemble checkpoints/
-  python -m engine.ensemble checkpoints/ --method all --split-half
-  python -m engine.ensemble checkpoints/ --method mean,greedy --select-split trainval_rest
-  python -m engine.ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5 --method all --save checkpoints/best
-  python -m engine.ensemble checkpoints/ data.root=/elsewhere/VOC2012 eval.flip=true
+  trident ensemble checkpoints/
+  trident ensemble checkpoints/ --method all --split-half
+  trident ensemble checkpoints/ --method mean,greedy --select-split trainval_rest
+  trident ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5 --method all --save checkpoints/best
+  trident ensemble checkpoints/ data.root=/elsewhere/VOC2012 eval.flip=true
 """
 
 
@@ -132,7 +132,7 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError("--select-split and --split-half are two ways to the same: leave one out.")
     require_trained_alike(overrides)
     if not folders:
-        raise RunFolderError("No folder was named; type python -m engine.ensemble checkpoints/")
+        raise RunFolderError("No folder was named; type trident ensemble checkpoints/")
 
 
 def _methods(texts: list[str]) -> list[str]:
@@ -165,8 +165,7 @@ def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, lis
         raise RunFolderError(f"The {len(runs)} runs found have kept no checkpoint yet.")
     if len(groups) > 1:
         lines = [
-            f"  {g.title}:\n    python -m engine.ensemble {shlex.join(str(r.path) for r in g.runs)}"
-            for g in groups
+            f"  {g.title}:\n    trident ensemble {shlex.join(str(r.path) for r in g.runs)}" for g in groups
         ]
         raise RunFolderError(
             "These runs are not about the same images and classes. Take one group:\n" + "\n".join(lines)

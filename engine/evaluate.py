@@ -1,4 +1,4 @@
-"""python -m engine.evaluate RUN: score a run, a checkpoint or an ensemble, and say how it was counted."""
+"""trident evaluate RUN: score a run, a checkpoint or an ensemble, and say how it was counted."""
 
 import argparse
 from contextlib import ExitStack
@@ -27,10 +27,10 @@ protocols:
   all         each of them, side by side
 
 examples:
-  python -m engine.evaluate checkpoints/b2_adv
-  python -m engine.evaluate checkpoints/b2_adv/top/step-0040000.safetensors --protocol all
-  python -m engine.evaluate checkpoints/b2_adv eval.flip=true eval.scales=[0.5,1.0] --worst 12 --out scored
-  python -m engine.evaluate checkpoints/b2_adv --protocol slide eval.stride=341 --split train
+  trident evaluate checkpoints/b2_adv
+  trident evaluate checkpoints/b2_adv/top/step-0040000.safetensors --protocol all
+  trident evaluate checkpoints/b2_adv eval.flip=true eval.scales=[0.5,1.0] --worst 12 --out scored
+  trident evaluate checkpoints/b2_adv --protocol slide eval.stride=341 --split train
 """
 
 
@@ -111,7 +111,7 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
     if len(named) != 1:
         raise RunFolderError(
             f"{len(named)} were named, but one run, checkpoint or ensemble is scored at a time; type "
-            "python -m engine.evaluate checkpoints/<run>"
+            "trident evaluate checkpoints/<run>"
         )
     require_trained_alike(overrides)
     if arguments.worst < 0:

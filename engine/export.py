@@ -1,4 +1,4 @@
-"""python -m engine.export voc | onnx | torch | weights: a trained model, or its results, for others."""
+"""trident export voc | onnx | torch | weights: a trained model, or its results, for others."""
 
 import argparse
 import sys
@@ -22,8 +22,8 @@ sizes and compared with torch before it gets its name.
 """
 ABOUT_VOC = """
 examples:
-  python -m engine.export voc checkpoints/b2_adv --out results.tar.gz
-  python -m engine.export voc checkpoints/b2_adv --out val.tar.gz --split val data.root=/data/VOC2012
+  trident export voc checkpoints/b2_adv --out results.tar.gz
+  trident export voc checkpoints/b2_adv --out val.tar.gz --split val data.root=/data/VOC2012
 
 The images are those of ImageSets/Segmentation/<split>.txt; no masks are needed. Upload the archive at
 http://host.robots.ox.ac.uk:8080 as a result of competition 6.
@@ -31,8 +31,8 @@ http://host.robots.ox.ac.uk:8080 as a result of competition 6.
 LAYOUTS = ("huggingface", "mmsegmentation")
 ABOUT_WEIGHTS = """
 examples:
-  python -m engine.export weights checkpoints/b2_adv --layout huggingface --out exported/b2_adv
-  python -m engine.export weights checkpoints/b2_mmseg --layout mmsegmentation --out exported/b2 --step 38000
+  trident export weights checkpoints/b2_adv --layout huggingface --out exported/b2_adv
+  trident export weights checkpoints/b2_mmseg --layout mmsegmentation --out exported/b2 --step 38000
 
 huggingface     model.safetensors and config.json, for SegformerForSemanticSegmentation.from_pretrained
 mmsegmentation  a .pth of tensors, for load_from (model.pth) or the backbone's init_cfg (backbone.pth)
@@ -50,7 +50,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "export",
         "Write a trained model, or its results, for others.",
-        f"{LISTING}\npython -m engine.export WHAT --help",
+        f"{LISTING}\ntrident export WHAT --help",
     )
     parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
     return run_command(parser, lambda arguments: SUBCOMMANDS[arguments.what](["--debug"]), argv)

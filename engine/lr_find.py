@@ -1,4 +1,4 @@
-"""python -m engine.lr_find RECIPE [key.path=value ...]: which learning rate? Tries a range of them."""
+"""trident lr_find RECIPE [key.path=value ...]: which learning rate? Tries a range of them."""
 
 import argparse
 import math
@@ -13,9 +13,9 @@ FEWEST_STEPS = 20
 
 EXAMPLES = """
 examples:
-  python -m engine.lr_find recipes/demo.yaml
-  python -m engine.lr_find recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 --narrow
-  python -m engine.lr_find recipes/b2_adv.yaml data.root=... --from 1e-5 --to 1e-2 --steps 200
+  trident lr_find recipes/demo.yaml
+  trident lr_find recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 --narrow
+  trident lr_find recipes/b2_adv.yaml data.root=... --from 1e-5 --to 1e-2 --steps 200
 """
 
 
@@ -127,7 +127,7 @@ def _told(found, recipe, rule: str) -> list[str]:
     else:
         lines += [
             "No suggestion: the loss does not fall in this range. Widen it with --from and --to, or ask "
-            "python -m engine.doctor about the data."
+            "trident doctor about the data."
         ]
     if found.lowest:
         lines += [f"The smoothed loss was lowest at {found.lowest:.1e} and rises from there."]

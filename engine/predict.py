@@ -1,4 +1,4 @@
-"""python -m engine.predict RUN_OR_ENSEMBLE IMAGES... --out DIR: label maps, overlays, probabilities."""
+"""trident predict RUN_OR_ENSEMBLE IMAGES... --out DIR: label maps, overlays, probabilities."""
 
 import argparse
 import sys
@@ -9,9 +9,9 @@ from engine.command import new_console, new_parser, paths_and_overrides, run_com
 KINDS = ("labels", "overlay", "confidence", "probabilities")
 EXAMPLES = """
 examples:
-  python -m engine.predict checkpoints/b2_adv photo.jpg holiday/ "more/**/*.png" --out predicted
-  python -m engine.predict checkpoints/b2_adv holiday/ --out predicted --save labels,confidence,probabilities
-  python -m engine.predict checkpoints/b2_adv holiday/ --out predicted eval.flip=true eval.scales=[0.75,1]
+  trident predict checkpoints/b2_adv photo.jpg holiday/ "more/**/*.png" --out predicted
+  trident predict checkpoints/b2_adv holiday/ --out predicted --save labels,confidence,probabilities
+  trident predict checkpoints/b2_adv holiday/ --out predicted eval.flip=true eval.scales=[0.75,1]
 
 labels          DIR/labels/<name>.png: class ids, a palette PNG
 overlay         DIR/overlay/<name>.jpg: colours over the image, and legend.png

@@ -1,4 +1,4 @@
-"""python -m engine.prepare voc2012 | coco2017 | pack: public data sets, and data as one file."""
+"""trident prepare voc2012 | coco2017 | pack: public data sets, and data as one file."""
 
 import argparse
 import re
@@ -22,9 +22,9 @@ that cannot be fetched from here can be placed by hand in <root>/archives, or be
 
 EXAMPLES_OF_PACK = """
 examples:
-  python -m engine.prepare pack recipes/b2_ce_dice.yaml --out voc.h5 data.root=data/VOCdevkit/VOC2012
-  python -m engine.prepare pack recipes/b2_ce_dice.yaml --out voc.h5 --layout decoded --shard-size 2GB
-  python -m engine.run recipes/b2_ce_dice.yaml data.format=packed data.root=voc.h5
+  trident prepare pack recipes/b2_ce_dice.yaml --out voc.h5 data.root=data/VOCdevkit/VOC2012
+  trident prepare pack recipes/b2_ce_dice.yaml --out voc.h5 --layout decoded --shard-size 2GB
+  trident run recipes/b2_ce_dice.yaml data.format=packed data.root=voc.h5
 """
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -37,7 +37,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "prepare",
         "Bring data into the layout that recipes read.",
-        f"{LISTING}\npython -m engine.prepare WHAT --help",
+        f"{LISTING}\ntrident prepare WHAT --help",
     )
     parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
     return run_command(parser, lambda arguments: SUBCOMMANDS[arguments.what](["--debug"]), argv)

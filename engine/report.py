@@ -1,4 +1,4 @@
-"""python -m engine.report FOLDER ...: runs side by side, and each in depth, on one page."""
+"""trident report FOLDER ...: runs side by side, and each in depth, on one page."""
 
 import argparse
 from pathlib import Path
@@ -7,9 +7,9 @@ from engine.command import new_console, new_parser, paths_and_overrides, run_com
 
 EXAMPLES = """
 examples:
-  python -m engine.report checkpoints/
-  python -m engine.report checkpoints/b2_ce checkpoints/b2_adv --out compared.html
-  python -m engine.report checkpoints/b2_adv data.root=/elsewhere/VOC2012 --images 25
+  trident report checkpoints/
+  trident report checkpoints/b2_ce checkpoints/b2_adv --out compared.html
+  trident report checkpoints/b2_adv data.root=/elsewhere/VOC2012 --images 25
 """
 
 
@@ -47,7 +47,7 @@ def report(arguments: argparse.Namespace) -> int:
             "(data.root=...)."
         )
     if not folders:
-        raise RunFolderError("No folder was named; type python -m engine.report checkpoints/")
+        raise RunFolderError("No folder was named; type trident report checkpoints/")
     if arguments.images < 0:
         raise RunFolderError(f"--images {arguments.images}: a number from 0 on was expected.")
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())

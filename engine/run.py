@@ -1,4 +1,4 @@
-"""python -m engine.run RECIPE [key.path=value ...]: train, keep the best, ensemble them, report."""
+"""trident run RECIPE [key.path=value ...]: train, keep the best, ensemble them, report."""
 
 import argparse
 
@@ -6,10 +6,10 @@ from engine.command import new_console, new_parser, run_command
 
 EXAMPLES = """
 examples:
-  python -m engine.run recipes/demo.yaml
-  python -m engine.run recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 train.batch=8
-  python -m engine.run recipes/b2_adv.yaml data.root=... --dry-run      what will it cost?
-  python -m engine.run recipes/b2_adv.yaml --explain                    where does each value come from?
+  trident run recipes/demo.yaml
+  trident run recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 train.batch=8
+  trident run recipes/b2_adv.yaml data.root=... --dry-run      what will it cost?
+  trident run recipes/b2_adv.yaml --explain                    where does each value come from?
   torchrun --nproc-per-node=8 -m engine.run recipes/b2_adv.yaml data.root=...
 """
 

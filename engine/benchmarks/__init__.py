@@ -1,1 +1,1 @@
-"""What `python -m engine.benchmark` measures: our parts beside those of others, interleaved in a process."""
+"""What `trident benchmark` measures: our parts beside those of others, interleaved in a process."""

@@ -95,7 +95,7 @@ def train_cell(cell: Cell, folder: str) -> None:
     """
     os.chdir(folder)
     clear_stillborn(cell)
-    sys.argv = cell.command[2:]  # `python -m engine.run ...`, in this process: it ends when Ray ends the task
+    sys.argv = cell.command[2:]  # `trident run ...`, in this process: it ends when Ray ends the task
     with cell.log.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         print(f"worker {os.getpid()} on {os.uname().nodename}")
         try:

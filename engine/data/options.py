@@ -50,7 +50,7 @@ class ClassColour(Section):
 class Data(Section):
     format: FormatName = key(
         "voc",
-        "layout of the folder; packed: a file of engine.prepare pack; synthetic: drawn scenes; "
+        "layout of the folder; packed: a file of trident prepare pack; synthetic: drawn scenes; "
         "or package.module:function of your own",
     )
     root: Text | None = key(

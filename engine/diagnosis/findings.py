@@ -17,7 +17,7 @@ class Recommendation:
 
     Args:
         title: one sentence, in the imperative.
-        recipe_lines: `key.path=value` each, which `engine.run` takes behind the run's own recipe.
+        recipe_lines: `key.path=value` each, which `trident run` takes behind the run's own recipe.
         evidence: the figures that speak for it.
     """
 

@@ -157,7 +157,7 @@ def _data(s: Studies, recipe: Recipe) -> Recommendation | None:
     if s.speed is None or not s.speed.is_data_bound or recipe.data.resident in ("ram", "gpu"):
         return None
     return Recommendation(
-        "Keep the decoded images in memory, or pack them into one file (python -m engine.prepare pack).",
+        "Keep the decoded images in memory, or pack them into one file (trident prepare pack).",
         ["data.resident=ram"],
         s.speed.finding().text,
     )

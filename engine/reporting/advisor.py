@@ -94,13 +94,13 @@ class Advisor:
             costly = [name for name in COSTLY if getattr(self.recipe.augment, name)]
             off = [f"augment.{name}=0" for name in costly]
             text = spent + "The images are in memory, so it is augmentation that costs."
-            return Note("data", text, (*off, "python -m engine.benchmark augment"))
+            return Note("data", text, (*off, "trident benchmark augment"))
         place = "gpu" if "GPU" in self.memory_shares() else "ram"
         workers = ("data.workers=8",) if self.recipe.data.workers == "auto" else ()
         return Note(
             "data",
             f"{spent}Keep decoded images in memory, read with more processes, or pack them into one file.",
-            (f"data.resident={place}", *workers, "python -m engine.prepare pack <recipe> --out data.h5"),
+            (f"data.resident={place}", *workers, "trident prepare pack <recipe> --out data.h5"),
         )
 
     def _odd_start(self, first: Values) -> Note | None:
@@ -120,7 +120,7 @@ class Advisor:
             f"The first cross-entropy was {loss:.2f}; a new head that knows nothing costs "
             f"ln({self.num_classes}) = {expected:.2f}. Suspect the labels (ids that are shifted, all void or "
             "all one class), the class weights, or pixel values on the wrong scale.",
-            ("python -m engine.doctor <recipe>", *weighted),
+            ("trident doctor <recipe>", *weighted),
         )
 
     def _no_gradient(self) -> Note | None:
@@ -213,8 +213,8 @@ class Advisor:
             f"The model finds {what} of {len(labelled)} classes. Early in a training that passes; where it "
             "stays, suspect the labels, a learning rate that is too high or too low, or rare classes.",
             (
-                "python -m engine.doctor <recipe>",
-                "python -m engine.lr_find <recipe>",
+                "trident doctor <recipe>",
+                "trident lr_find <recipe>",
                 *(f"loss.{place}.class_weights=median" for place in self._weighable()),
                 "data.sampler=rare",
             ),
@@ -240,5 +240,5 @@ class Advisor:
             "plateau",
             f"mIoU has not risen for {PLATEAU_EVALUATIONS} evaluations (best {max(self._mIoU):.4f}), while "
             "lr is still high: a lower one may help. Ctrl-C saves; the best checkpoints are kept.",
-            (*fall, self._lower_lr(3), "train.ema=0.999", "python -m engine.lr_find <recipe>"),
+            (*fall, self._lower_lr(3), "train.ema=0.999", "trident lr_find <recipe>"),
         )

@@ -27,7 +27,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis, run: Path) -> None:
         console.print(f"   {escape(recommendation.evidence)}")
         name = f"name={diagnosis.name}_{number}"
         lines = shlex.join([str(run / "recipe.yaml"), name, *recommendation.recipe_lines])
-        console.print(f"   python -m engine.run {escape(lines)}", soft_wrap=True)
+        console.print(f"   trident run {escape(lines)}", soft_wrap=True)
 
 
 def _count(number: int) -> str:

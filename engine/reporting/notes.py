@@ -22,7 +22,7 @@ class Followed:
 
     def lacks(self, remedy: str) -> bool:
         """Whether a remedy is a command, or says something that the recipe does not say yet."""
-        if remedy.startswith("python "):
+        if remedy.startswith("trident "):
             return True
         pairs = (override.split("=", 1) for override in remedy.split())
         return any(not _equal(self._value(key), value) for key, value in pairs)

@@ -148,7 +148,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
     if not runs:
         raise RunFolderError(
-            f"No run in {folder}: no manifest.json below it. Train one: python -m engine.run <recipe>"
+            f"No run in {folder}: no manifest.json below it. Train one: trident run <recipe>"
         )
     return runs
 

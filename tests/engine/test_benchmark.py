@@ -1,4 +1,4 @@
-"""`engine.benchmark` on the smallest model and images; the figures themselves are no test's business."""
+"""`trident benchmark` on the smallest model and images; the figures themselves are no test's business."""
 
 import json
 from pathlib import Path

@@ -45,7 +45,7 @@ def test_help_of_every_command_needs_no_torch(command: str) -> None:
     code = f"import sys, engine.{command} as c; sys.exit(c.main(['--help']) or 'torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True)
     assert done.returncode == 0
-    assert f"python -m engine.{command}" in done.stdout
+    assert f"trident {command}" in done.stdout
 
 
 def test_trident_lists_its_commands_and_knows_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`engine.compare` from its command line to its files, on small trainings."""
+"""`trident compare` from its command line to its files, on small trainings."""
 
 import csv
 import json

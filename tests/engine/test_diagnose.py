@@ -1,4 +1,4 @@
-"""`engine.diagnose` on a tiny run, from its command line to what it prints and writes."""
+"""`trident diagnose` on a tiny run, from its command line to what it prints and writes."""
 
 import csv
 import json
@@ -45,7 +45,7 @@ def test_findings_are_printed_under_their_topics(run: Path, capsys: pytest.Captu
     places = [printed.index(f"\n{topic}\n" if topic != "weights" else "weights\n") for topic in topics]
     assert places == sorted(places)
     assert "started from random weights" in printed
-    assert f"python -m engine.run {run / 'recipe.yaml'} name=tiny_1 model.from_scratch=false" in printed
+    assert f"trident run {run / 'recipe.yaml'} name=tiny_1 model.from_scratch=false" in printed
 
 
 def test_out_takes_the_findings_and_the_picture(run: Path, tmp_path: Path) -> None:

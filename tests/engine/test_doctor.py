@@ -1,4 +1,4 @@
-"""`engine.doctor` from its command line to its exit code and files."""
+"""`trident doctor` from its command line to its exit code and files."""
 
 import json
 from pathlib import Path

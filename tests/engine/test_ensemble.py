@@ -1,4 +1,4 @@
-"""`engine.ensemble` on what runs left, from its command line to ensemble.json."""
+"""`trident ensemble` on what runs left, from its command line to ensemble.json."""
 
 import json
 import shutil
@@ -115,9 +115,9 @@ def test_several_groups_are_listed_with_a_command_each(
     assert main([str(runs)]) == 2
     told = capsys.readouterr().err
     commands = [
-        line.split("engine.ensemble ")[1].split()
+        line.split("trident ensemble ")[1].split()
         for line in told.splitlines()
-        if "-m engine.ensemble " in line
+        if "trident ensemble " in line
     ]
     assert sorted(map(len, commands)) == [1, 2]
     assert not (runs / "ensemble.json").exists()

@@ -1,4 +1,4 @@
-"""`engine.evaluate` from its command line to what it prints and writes, on a run that the test writes."""
+"""`trident evaluate` from its command line to what it prints and writes, on a run that the test writes."""
 
 import json
 from pathlib import Path

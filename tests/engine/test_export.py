@@ -1,4 +1,4 @@
-"""`engine.export` on tiny runs: what it writes is what the run holds, and loads again."""
+"""`trident export` on tiny runs: what it writes is what the run holds, and loads again."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""`engine.lr_find` from its command line to its picture and its numbers."""
+"""`trident lr_find` from its command line to its picture and its numbers."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""`engine.predict` from its command line to its files."""
+"""`trident predict` from its command line to its files."""
 
 from pathlib import Path
 

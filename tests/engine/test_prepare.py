@@ -1,4 +1,4 @@
-"""The front door of `engine.prepare`: help, mistakes, exit codes, and what is shown."""
+"""The front door of `trident prepare`: help, mistakes, exit codes, and what is shown."""
 
 import io
 import subprocess
@@ -26,9 +26,7 @@ def test_help_loads_nothing_heavy(argv: list[str]) -> None:
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert result.returncode == 0, result.stderr
-    assert result.stdout.startswith(
-        f"usage: python -m engine.prepare{'' if argv[1:] == [] else ' ' + argv[0]}"
-    )
+    assert result.stdout.startswith(f"usage: trident prepare{'' if argv[1:] == [] else ' ' + argv[0]}")
 
 
 def test_the_help_names_each_data_set(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,4 +1,4 @@
-"""`engine.prepare pack` from its command line to a run and an ensemble on the pack."""
+"""`trident prepare pack` from its command line to a run and an ensemble on the pack."""
 
 import json
 from pathlib import Path

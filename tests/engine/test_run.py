@@ -1,4 +1,4 @@
-"""`engine.run` from its command line to its run folder, on drawn scenes of 32 px."""
+"""`trident run` from its command line to its run folder, on drawn scenes of 32 px."""
 
 import errno
 import json

@@ -121,7 +121,7 @@ def test_runs_are_found_at_any_depth_in_order_of_their_paths(tmp_path: Path) -> 
 def test_no_folder_and_no_run_in_it_are_two_errors(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="No folder .*nowhere"):
         find_runs(tmp_path / "nowhere")
-    with pytest.raises(RunFolderError, match="No run in .*python -m engine.run"):
+    with pytest.raises(RunFolderError, match="No run in .*trident run"):
         find_runs(tmp_path)
 
 

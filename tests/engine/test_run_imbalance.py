@@ -1,4 +1,4 @@
-"""`engine.run` with class weights by scheme and the rare sampler, on the tiny VOC folder."""
+"""`trident run` with class weights by scheme and the rare sampler, on the tiny VOC folder."""
 
 import re
 from pathlib import Path

@@ -8,7 +8,7 @@ from typing import Any
 SPOILS, HURTS, NOTE = SEVERITIES = ("spoils", "hurts", "note")  # training stops; scores suffer; good to know
 NUM_NAMED = 5  # files that a finding names
 
-FIX = "python -m engine.doctor <recipe> --fix <new folder>, then train with data.root=<new folder>"
+FIX = "trident doctor <recipe> --fix <new folder>, then train with data.root=<new folder>"
 
 
 @dataclass(frozen=True)

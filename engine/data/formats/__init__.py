@@ -94,7 +94,7 @@ FORMATS = {
         fixed={"classes": "camvid11", "ignore_index": 255},
         own_defaults={"train": "train"},
     ),
-    "packed": Format("engine.data.packs.packed:PackedDataset", "a file that engine.prepare pack wrote"),
+    "packed": Format("engine.data.packs.packed:PackedDataset", "a file that trident prepare pack wrote"),
     "synthetic": Format(
         "engine.data.synthetic:open_synthetic",
         "scenes drawn in memory, for the demo and the tests",

@@ -44,7 +44,7 @@ TABLES = {  # name -> type; of `ids` the length depends on the longest
     "label_counts": "<i4",
 }
 ON_OPENING = tuple(name for name in TABLES if name != "label_counts")
-PACK_AGAIN = "Pack it again: python -m engine.prepare pack <recipe> --out <file>"
+PACK_AGAIN = "Pack it again: trident prepare pack <recipe> --out <file>"
 # What h5py, and the checks here, raise on files that are damaged or that somebody else wrote.
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError, OverflowError)
 

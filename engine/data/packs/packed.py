@@ -31,7 +31,7 @@ class PackedDataset:
     """One split of a pack.
 
     Args:
-        root: the file that `python -m engine.prepare pack` wrote; where it wrote shards, the name that it
+        root: the file that `trident prepare pack` wrote; where it wrote shards, the name that it
             was given.
         split: a split of the recipe that was packed.
         class_names: what the recipe says; None takes those of the pack.

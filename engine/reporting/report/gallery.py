@@ -50,7 +50,7 @@ def open_gallery(
     if member is None:
         raise RunFolderError(
             f"ensemble.json is about {best.name}, which is not kept any more. Score what is: "
-            f"python -m engine.ensemble {content.run.path}"
+            f"trident ensemble {content.run.path}"
         )
     recipe, val = open_val(member, overrides)
     model = load_member(member, device)

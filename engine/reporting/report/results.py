@@ -141,7 +141,7 @@ def members_of_log(run: Run) -> list[PredictorScores]:
 
 
 def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint]:
-    """What `engine.ensemble` has left in these folders about runs that were scored on these images."""
+    """What `trident ensemble` has left in these folders about runs that were scored on these images."""
     found = []
     for folder in folders:
         scored = read_ensemble(folder / "ensemble.json")

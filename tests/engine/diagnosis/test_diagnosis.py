@@ -146,7 +146,7 @@ def test_a_data_bound_run_is_told(make_run: MakeRun) -> None:
     diagnosis = diagnose(Run(run))
     assert "waits for data: 60 % of an update of 1.00 s" in text(diagnosis, "speed")
     assert titles(diagnosis) == [
-        "Keep the decoded images in memory, or pack them into one file (python -m engine.prepare pack)."
+        "Keep the decoded images in memory, or pack them into one file (trident prepare pack)."
     ]
     assert every_line_loads(run, diagnosis)
 

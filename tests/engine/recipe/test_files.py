@@ -33,7 +33,7 @@ def test_a_shipped_recipe(path: Path) -> None:
         "# paper  ",
         "arXiv",
         "# command  ",
-        f"python -m engine.run recipes/{path.name}",
+        f"trident run recipes/{path.name}",
         "# score  ",
         "# time  ",
     ):
@@ -54,7 +54,11 @@ def test_what_the_shipped_recipes_are_for() -> None:
     assert (adv.optimizer.lr, adv.schedule.name, adv.schedule.warmup) == (6e-5, "poly", 1500)
     assert [loss.name for loss in adv.loss] == ["cross_entropy", "dice"]
     assert [loss.name for loss in recipes["b2_ce"].loss] == ["cross_entropy"]
-    for part in ("ce", "ce_dice", "adv"):  # what engine.compare is for: B0 differs from B2 in the model alone
+    for part in (
+        "ce",
+        "ce_dice",
+        "adv",
+    ):  # what trident compare is for: B0 differs from B2 in the model alone
         small, large = (recipes[f"{size}_{part}"].model_dump() for size in ("b0", "b2"))
         assert {key for key in small if small[key] != large[key]} == {"name", "model"}
     models = {name: recipe.model for name, recipe in recipes.items()}

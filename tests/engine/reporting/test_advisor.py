@@ -86,7 +86,7 @@ def test_one_slow_start_or_one_slow_line_is_no_data_bound_run() -> None:
 @pytest.mark.parametrize("loss", [0.0, 0.3, 5.0, 90.0])
 def test_an_odd_first_loss_points_at_the_labels(loss: float) -> None:
     [note] = told(advisor(), [{}], {"decode.loss_ce": loss})
-    assert note.topic == "start" and "ln(6) = 1.79" in note.text and "engine.doctor" in note.remedies[0]
+    assert note.topic == "start" and "ln(6) = 1.79" in note.text and "trident doctor" in note.remedies[0]
 
 
 @pytest.mark.parametrize(
@@ -193,7 +193,7 @@ def test_every_override_that_is_advised_is_one_that_the_recipe_takes() -> None:
         "data", "start", "no gradient", "exploding gradient", "discriminator", "memory", "one class",
         "plateau",
     }  # fmt: skip
-    lines = {line for note in notes for line in note.remedies if not line.startswith("python -m")}
+    lines = {line for note in notes for line in note.remedies if not line.startswith("trident ")}
     plain = recipe_with("adversarial.start=0", "adversarial.watchdog=false")
     assert len(lines) > 10
     for line in lines:

@@ -237,7 +237,7 @@ def test_the_report_is_json_with_paths_scores_protocol_and_data(make_run: MakeRu
 
 
 def test_a_member_outside_the_folder_of_the_report_has_a_path_from_there(make_run, tmp_path: Path) -> None:
-    """As in `python -m engine.ensemble checkpoints/a checkpoints/b`, which writes into the first."""
+    """As in `trident ensemble checkpoints/a checkpoints/b`, which writes into the first."""
     runs = [make_run("a", {1: 0.3}, "a"), make_run("b", {2: 0.4}, "b")]
     candidates = candidates_of(*runs)
     scores, val = score(candidates)

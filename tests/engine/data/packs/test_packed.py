@@ -257,7 +257,7 @@ def test_each_byte_of_a_record_is_guarded_and_the_sample_named(scenes, tmp_path)
             for index in (0, 2):
                 packed[index]  # the others are whole
             message = message_of(lambda packed=packed: packed[1])
-            assert all(part in message for part in (str(path), what, "'train_00001'", "engine.prepare pack"))
+            assert all(part in message for part in (str(path), what, "'train_00001'", "trident prepare pack"))
             if what == "image":
                 assert packed.labels(1).shape == (32, 32)
 
@@ -303,14 +303,14 @@ def test_other_files_are_no_packs(tmp_path):
     h5py.File(tmp_path / "hdf5.h5", "w").close()
     for name in ("text.h5", "empty.h5", "hdf5.h5"):
         message = message_of(lambda name=name: PackedDataset(tmp_path / name, "train"))
-        assert str(tmp_path / name) in message and "engine.prepare pack" in message
+        assert str(tmp_path / name) in message and "trident prepare pack" in message
 
 
 def test_an_absent_pack_tells_what_is_there(scenes, tmp_path):
     message = message_of(lambda: PackedDataset(scenes.parent / "scene.h5", "train"))
     assert "scene.h5" in message and "Packs there: scenes.h5" in message
     assert "Packs there: scenes.h5" in message_of(lambda: PackedDataset(scenes.parent, "train"))
-    assert "engine.prepare pack" in message_of(lambda: PackedDataset(tmp_path / "x.h5", "train"))
+    assert "trident prepare pack" in message_of(lambda: PackedDataset(tmp_path / "x.h5", "train"))
 
 
 def test_an_absent_split_tells_what_is_there(pack):

@@ -1,4 +1,4 @@
-"""`engine.report` from its command line to the page."""
+"""`trident report` from its command line to the page."""
 
 import shutil
 from pathlib import Path

@@ -66,5 +66,5 @@ def test_a_checkpoint_that_is_kept_no_more_is_told(content: RunContent) -> None:
         member for member in manifest.members if content.best and f"step {member.step}" != content.best.key
     ]
     content.run.folder.write_manifest(manifest.model_copy(update={"members": kept}))
-    with pytest.raises(RunFolderError, match="python -m engine.ensemble"):
+    with pytest.raises(RunFolderError, match="trident ensemble"):
         open_gallery(content, 2, CPU)

@@ -221,7 +221,7 @@ def test_pictures_say_what_they_are_and_how_good(run: RunFolder) -> None:
 def test_without_ensemble_json_the_log_speaks(run: RunFolder) -> None:
     run.ensemble.unlink()
     text = report(run).text
-    assert f"python -m engine.ensemble {run.path}" in text
+    assert f"trident ensemble {run.path}" in text
     assert "Best member 0.7062 step 200" in text and "Ensemble mIoU" not in text
     assert "<b>cat</b> 0.5125" in text
 
