@@ -43,7 +43,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from engine.data.doctor import examine, list_samples_of
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
-    from engine.reporting.doctor import print_diagnosis
+    from engine.reporting.doctor import print_data_report
     from engine.run_folder import write_json
 
     recipe = load_recipe(arguments.recipe, arguments.overrides)
@@ -58,13 +58,13 @@ def doctor(arguments: argparse.Namespace) -> int:
         console.print(f"written: {out}")
         return 0
     examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
-    print_diagnosis(console, examination.diagnosis)
+    print_data_report(console, examination.report)
     if out:
-        write_json(out, examination.diagnosis.to_dict())
+        write_json(out, examination.report.to_dict())
         console.print(f"written: {out}")
     if arguments.fix:
         return _fix(examination, recipe, arguments, console)
-    return 2 if examination.diagnosis.spoils else 0
+    return 2 if examination.report.spoils else 0
 
 
 def _show_augment(recipe, out: Path, progress) -> None:
@@ -102,12 +102,12 @@ def _fix(examination, recipe, arguments: argparse.Namespace, console) -> int:
     for line in write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying")):
         console.print(line)
     mended = recipe.data.model_copy(update={"root": str(arguments.fix)})
-    diagnosis = examine(list_samples_of(mended), counted(console, "reading the copy")).diagnosis
-    if diagnosis.findings:
-        console.print(findings_table(diagnosis.findings))
-    console.print(verdict(diagnosis))
+    report = examine(list_samples_of(mended), counted(console, "reading the copy")).report
+    if report.findings:
+        console.print(findings_table(report.findings))
+    console.print(verdict(report))
     console.print(f"Written: {arguments.fix}. Train on it with data.root={arguments.fix}")
-    return 2 if diagnosis.spoils else 0
+    return 2 if report.spoils else 0
 
 
 if __name__ == "__main__":

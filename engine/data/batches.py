@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader
 
 from engine.data.augment import Augment
-from engine.data.mixing import Guest, Mixing, lay_guests
+from engine.data.mixing import Guest, Mixing, paste_guests
 from engine.data.order import Draw, SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import (
@@ -108,7 +108,7 @@ class TrainBatches:
         images, labels = _to(self.device, images), _to(self.device, labels)
         images, labels = self.augment(images, labels, sizes, parameters)
         guests = [self._guests(draw) for draw in draws if not draw.host]
-        return Batch(*lay_guests(images, labels, guests), [s.id for s in samples[: len(guests)]])
+        return Batch(*paste_guests(images, labels, guests), [s.id for s in samples[: len(guests)]])
 
 
 def scoring_batches(

@@ -25,7 +25,7 @@ OWN_STREAM = zlib.crc32(b"mixing")  # apart from the draws of augmentation
 
 
 @dataclass(frozen=True)
-class Box:
+class BoxLayer:
     """The guest inside of a box; sides 0..1 of the crop."""
 
     left: float
@@ -33,7 +33,7 @@ class Box:
     right: float
     bottom: float
 
-    def lay(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
+    def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
         """Over `image` (3, S, S) and `labels` (S, S), in place."""
         left, top, right, bottom = (
             round(side * len(labels)) for side in (self.left, self.top, self.right, self.bottom)
@@ -43,12 +43,12 @@ class Box:
 
 
 @dataclass(frozen=True)
-class HalfOfTheClasses:
+class HalfClassesLayer:
     """The guest where it shows half of its classes, rounded down: the first of a drawn order. No void."""
 
     order: tuple[int, ...]  # all label ids but `ignore_index`
 
-    def lay(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
+    def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
         """Over `image` (3, S, S) and `labels` (S, S), in place."""
         order = torch.tensor(self.order).to(labels.device, non_blocking=True)
         present = torch.zeros(NUM_IDS, dtype=torch.int64, device=labels.device)
@@ -56,18 +56,18 @@ class HalfOfTheClasses:
         count = present.cumsum(0)
         taken = (present * (count <= count[-1] // 2)).bool()
         taken = torch.zeros(NUM_IDS, dtype=torch.bool, device=labels.device).scatter_(0, order, taken)
-        _lay_where(taken[guest_labels], image, labels, guest_image, guest_labels)
+        _paste_where(taken[guest_labels], image, labels, guest_image, guest_labels)
 
 
 @dataclass(frozen=True)
-class OneClass:
+class OneClassLayer:
     """The guest where it shows one class."""
 
     id: int
 
-    def lay(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
+    def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
         """Over `image` (3, S, S) and `labels` (S, S), in place."""
-        _lay_where(guest_labels == self.id, image, labels, guest_image, guest_labels)
+        _paste_where(guest_labels == self.id, image, labels, guest_image, guest_labels)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ class Guest:
     """Which sample of the set is laid over the host, and how."""
 
     index: int
-    layer: Box | HalfOfTheClasses | OneClass
+    layer: BoxLayer | HalfClassesLayer | OneClassLayer
 
 
 class Mixing:
@@ -118,7 +118,7 @@ class Mixing:
     def _mosaic(self, rng: np.random.Generator) -> list[Guest]:
         """Four crops around a point, arXiv 2004.10934; each keeps its scale, which the warp has drawn."""
         x, y = rng.uniform(0.25, 0.75, 2)
-        boxes = [Box(x, 0, 1, y), Box(0, y, x, 1), Box(x, y, 1, 1)]
+        boxes = [BoxLayer(x, 0, 1, y), BoxLayer(0, y, x, 1), BoxLayer(x, y, 1, 1)]
         return [Guest(self._any(rng), box) for box in boxes]
 
     def _copy_paste(self, rng: np.random.Generator) -> list[Guest]:
@@ -127,24 +127,24 @@ class Mixing:
         Copy-paste is of arXiv 2012.07177, the choice of the class as in the sampler `rare`.
         """
         id = int(rng.choice(len(self.rarity), p=self.rarity))
-        return [Guest(int(rng.choice(np.flatnonzero(self.counts.pixels[:, id]))), OneClass(id))]
+        return [Guest(int(rng.choice(np.flatnonzero(self.counts.pixels[:, id]))), OneClassLayer(id))]
 
     def _classmix(self, rng: np.random.Generator) -> list[Guest]:
         """Half of the classes of another sample, arXiv 2007.07936, with true labels for predicted ones."""
-        return [Guest(self._any(rng), HalfOfTheClasses(tuple(rng.permutation(self.classes).tolist())))]
+        return [Guest(self._any(rng), HalfClassesLayer(tuple(rng.permutation(self.classes).tolist())))]
 
     def _cutmix(self, rng: np.random.Generator) -> list[Guest]:
         """A box of another sample, arXiv 1905.04899: its area is uniform, then cut off at the border."""
         half = np.sqrt(rng.uniform()) / 2
         x, y = rng.uniform(size=2)
         left, top, right, bottom = np.clip([x - half, y - half, x + half, y + half], 0, 1).tolist()
-        return [Guest(self._any(rng), Box(left, top, right, bottom))]
+        return [Guest(self._any(rng), BoxLayer(left, top, right, bottom))]
 
     def _any(self, rng: np.random.Generator) -> int:
         return int(rng.integers(self.num_samples))
 
 
-def lay_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]) -> tuple[Tensor, Tensor]:
+def paste_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]) -> tuple[Tensor, Tensor]:
     """Lay guests over hosts, in place.
 
     Args:
@@ -157,13 +157,13 @@ def lay_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]
     row = len(guests)
     for host, layers in enumerate(guests):
         for guest in layers:
-            guest.layer.lay(images[host], labels[host], images[row], labels[row])
+            guest.layer.paste(images[host], labels[host], images[row], labels[row])
             row += 1
     assert row == len(images), "a crop for each host and each guest"
     return images[: len(guests)], labels[: len(guests)]
 
 
-def _lay_where(
+def _paste_where(
     mask: Tensor, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor
 ) -> None:
     # Not image[:, mask] = ...: that waits for the device to count the mask.

@@ -6,12 +6,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.data.doctor import Diagnosis, Finding
+from engine.data.doctor import DataFinding, DataReport
 
 COLOURS = {"spoils": "red", "hurts": "yellow", "note": "blue"}
 
 
-def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
+def print_data_report(console: Console, diagnosis: DataReport) -> None:
     """The values of the masks, the findings, and what was not checked."""
     if diagnosis.values:
         console.print(values_table(diagnosis))
@@ -25,7 +25,7 @@ def print_diagnosis(console: Console, diagnosis: Diagnosis) -> None:
     console.print(verdict(diagnosis))
 
 
-def findings_table(findings: Sequence[Finding]) -> Table:
+def findings_table(findings: Sequence[DataFinding]) -> Table:
     """What, where, why and the remedy of each, the worst first."""
     table = Table(title="findings", title_justify="left", show_lines=True)
     for heading, ratio in (("check", None), ("what and where", 5), ("why it hurts", 4), ("remedy", 4)):
@@ -41,13 +41,13 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
-def where_lines(found: Finding) -> list[str]:
+def where_lines(found: DataFinding) -> list[str]:
     """The files that a finding names, and how many more have the fault."""
     more = found.num_files - len(found.where)
     return [*found.where, *([f"and {more} more"] if more else [])]
 
 
-def values_table(diagnosis: Diagnosis) -> Table:
+def values_table(diagnosis: DataReport) -> Table:
     """Every value of the masks: what it stands for, masks that hold it, its share of each split."""
     table = Table(title="values of the masks", title_justify="left")
     table.add_column("value", justify="right")
@@ -61,7 +61,7 @@ def values_table(diagnosis: Diagnosis) -> Table:
     return table
 
 
-def verdict(diagnosis: Diagnosis) -> str:
+def verdict(diagnosis: DataReport) -> str:
     """One line: how many findings of each severity."""
     severities = [found.severity for found in diagnosis.findings]
     counts = ", ".join(f"{severities.count(s)} {meaning}" for s, meaning in (

@@ -8,7 +8,7 @@ from rich.console import Console
 
 from engine import __version__
 from engine.data import DataError
-from engine.data.doctor import Diagnosis, Listing, examine, list_samples_of
+from engine.data.doctor import DataReport, Listing, examine, list_samples_of
 from engine.data.doctor.findings import NOTE, SPOILS
 from engine.recipe import Recipe
 from engine.reporting.console import counted
@@ -19,7 +19,7 @@ from engine.training.distributed import Process, any_process
 CACHE = ".doctor"  # in output.dir: one JSON file for each state of a data set
 
 
-def check_data(recipe: Recipe, process: Process, console: Console) -> Diagnosis | None:
+def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport | None:
     """Examine the data of a recipe; None where `data.doctor` is off, for drawn scenes and beside rank 0.
 
     Raises:
@@ -40,7 +40,7 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> Diagnosis 
     return diagnosis
 
 
-def _tell(diagnosis: Diagnosis, console: Console) -> str:
+def _tell(diagnosis: DataReport, console: Console) -> str:
     """Print what matters; why training must not start, or nothing."""
     worth_saying = [
         found
@@ -57,13 +57,13 @@ def _tell(diagnosis: Diagnosis, console: Console) -> str:
     return "\n  ".join(lines)
 
 
-def _cached(listing: Listing, recipe: Recipe, console: Console) -> Diagnosis:
+def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
     path = Path(recipe.output.dir).expanduser() / CACHE / f"{fingerprint(listing)}.json"
     try:
-        return Diagnosis.from_dict(json.loads(path.read_bytes()))
+        return DataReport.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
         pass
-    diagnosis = examine(listing, counted(console, "doctor")).diagnosis
+    diagnosis = examine(listing, counted(console, "doctor")).report
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, diagnosis.to_dict())
     return diagnosis
@@ -73,7 +73,7 @@ def fingerprint(listing: Listing) -> str:
     """Of all that the doctor looks at, without reading a file: names, sizes and times of change."""
     digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
-    digest.update(f"{listing.mapping.identity()} {listing.has_known_colours}".encode())
+    digest.update(f"{listing.encoding.identity()} {listing.has_known_colours}".encode())
     for split, indices in listing.splits.items():
         digest.update(f"{split} {indices.tolist()}".encode())
     for sample in listing.samples:

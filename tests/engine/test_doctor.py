@@ -102,7 +102,7 @@ def test_remedies_are_overrides_that_a_recipe_takes(voc_folder, capsys, severity
 
     plant_unknown_id(voc_folder) if severity == "spoils" else None
     data = load_recipe(RECIPE, arguments(voc_folder)[1:]).data
-    findings = examine(list_samples_of(data), lambda done, total: None).diagnosis.findings
+    findings = examine(list_samples_of(data), lambda done, total: None).report.findings
     words = [word.rstrip(".,;") for f in findings for word in f.remedy.split()]
     overrides = [word for word in words if "=" in word and "<" not in word and "those" not in word]
     overrides = [word for word in overrides if not word.startswith("data.classes")]

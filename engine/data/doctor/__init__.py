@@ -8,28 +8,32 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from engine.data import class_table, open_split
-from engine.data.doctor.class_checks import ClassCounts, check_classes, jensen_shannon
+from engine.data.doctor.class_checks import CountsBySplit, check_classes, jensen_shannon
 from engine.data.doctor.copies import check_copies
 from engine.data.doctor.file_checks import check_files
-from engine.data.doctor.findings import SEVERITIES, SPOILS, Finding
+from engine.data.doctor.findings import SEVERITIES, SPOILS, DataFinding
 from engine.data.doctor.listing import Listing, list_samples
 from engine.data.doctor.mask_checks import check_masks
-from engine.data.doctor.meaning import Meaning
+from engine.data.doctor.mask_facts import has_colours, shown
+from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts, scan
-from engine.data.doctor.values import value_rows
 
-__all__ = ["Diagnosis", "Examination", "Finding", "Listing", "examine", "list_samples_of"]
+__all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of"]
+
+MAX_ROWS = 256  # the most frequent; where photos stand in place of masks there are millions
 
 
 @dataclass(frozen=True)
-class Diagnosis:
+class DataReport:
     """findings: the worst first. values: a row for each mask value. skipped: checks left out, and why.
 
     num_samples: of each split. divergence: of each scored split's class shares from those of train, in bits.
     """
 
-    findings: list[Finding]
+    findings: list[DataFinding]
     values: list[dict[str, Any]]
     skipped: list[str]
     num_samples: dict[str, int]
@@ -45,18 +49,18 @@ class Diagnosis:
         return {**vars(self), "findings": [finding.to_dict() for finding in self.findings]}
 
     @classmethod
-    def from_dict(cls, content: dict[str, Any]) -> "Diagnosis":
-        findings = [Finding(**{**f, "where": tuple(f["where"])}) for f in content["findings"]]
+    def from_dict(cls, content: dict[str, Any]) -> "DataReport":
+        findings = [DataFinding(**{**f, "where": tuple(f["where"])}) for f in content["findings"]]
         return cls(**{**content, "findings": findings})
 
 
 @dataclass(frozen=True)
 class Examination:
-    """A diagnosis and what it rests on."""
+    """A report and what it rests on."""
 
     facts: Facts
     meaning: Meaning
-    diagnosis: Diagnosis
+    report: DataReport
 
 
 def list_samples_of(section) -> Listing:
@@ -68,15 +72,15 @@ def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examinati
     """Read every file once and check what was read; `progress` gets (samples done, samples in all)."""
     facts = scan(listing, progress)
     meaning = Meaning(facts)
-    return Examination(facts, meaning, _diagnose(facts, meaning))
+    return Examination(facts, meaning, _report_on(facts, meaning))
 
 
-def _diagnose(facts: Facts, meaning: Meaning) -> Diagnosis:
+def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     listing = facts.listing
     of_masks = list(check_masks(facts, meaning))
     findings = [*check_files(facts, meaning), *of_masks, *check_copies(facts, meaning)]
     skipped, divergence = [], {}
-    counts = ClassCounts(facts, meaning)
+    counts = CountsBySplit(facts, meaning)
     if of_masks:
         skipped.append("classes and their shares: the values of the masks have to be mended first")
     else:
@@ -89,4 +93,43 @@ def _diagnose(facts: Facts, meaning: Meaning) -> Diagnosis:
         skipped.append("image files and copies: this format keeps no files of images, its labels were read")
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     num_samples = {split: len(indices) for split, indices in listing.splits.items()}
-    return Diagnosis(findings, value_rows(facts, meaning), skipped, num_samples, divergence)
+    return DataReport(findings, _value_rows(facts, meaning), skipped, num_samples, divergence)
+
+
+def _value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
+    """Rows of value, name ("void", "unknown" or a class), masks, and share: split -> of all its pixels.
+
+    A colour is written (r, g, b). The values of blended borders stand in one row, "blends".
+    """
+    listing, entries = facts.listing, facts.entries
+    keys = np.where(meaning.is_blend, -1, entries["value"])  # (k,)
+    keys_there, first, place = np.unique(keys, return_index=True, return_inverse=True)
+    n = len(keys_there)
+    masks = np.bincount(np.unique(np.stack([place, entries["file"]]), axis=1)[0], minlength=n)
+    pixels = {}
+    for split, indices in listing.splits.items():
+        own = np.isin(entries["file"], indices)
+        pixels[split] = np.bincount(place[own], entries["count"][own], n)
+    total = sum(pixels.values(), np.zeros(n))
+    kept = np.sort(np.argsort(-total, kind="stable")[:MAX_ROWS])
+    return [
+        {
+            "value": _shown_value(int(keys_there[row]), facts.forms[entries["file"][first[row]]]),
+            "name": "blends" if keys_there[row] < 0 else _name(facts, int(meaning.labels[first[row]])),
+            "masks": int(masks[row]),
+            "share": {split: float(p[row] / max(1.0, p.sum())) for split, p in pixels.items()},
+        }
+        for row in kept
+    ]
+
+
+def _shown_value(key: int, form: str) -> int | str:
+    if key < 0:
+        return "blends"
+    return shown(key, form) if has_colours(form) else key
+
+
+def _name(facts: Facts, label: int) -> str:
+    if label == facts.listing.ignore_index:
+        return "void"
+    return "unknown" if label == OUTSIDE else facts.listing.class_names[label]

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.doctor.findings import HURTS, NOTE, Finding, finding
+from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 from engine.data.rare_classes import RARE_SHARE
@@ -14,7 +14,7 @@ DIVERGENCE = 0.05  # bits; two classes at 50:50 against 25:75 are 0.049 apart
 NUM_WORST = 5
 
 
-class ClassCounts:
+class CountsBySplit:
     """pixels, masks: split -> (C,) labelled pixels of each class, and masks that hold it."""
 
     def __init__(self, facts: Facts, meaning: Meaning):
@@ -38,9 +38,9 @@ class ClassCounts:
         return pixels / max(1, pixels.sum())
 
 
-def check_classes(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def check_classes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Every finding about classes; only for masks whose values are what the recipe says."""
-    counts, listing = ClassCounts(facts, meaning), facts.listing
+    counts, listing = CountsBySplit(facts, meaning), facts.listing
     if listing.train in counts.pixels:
         yield from presence(facts, counts)
         yield from rare(listing.class_names, counts.share(listing.train), listing.train)
@@ -49,7 +49,7 @@ def check_classes(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
                 yield from drift(listing.class_names, counts, listing.train, split)
 
 
-def presence(facts: Facts, counts: ClassCounts) -> Iterator[Finding]:
+def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
     """Classes that nobody has, that only a scored split has, or that only train has."""
     names, train = facts.listing.class_names, facts.listing.train
     in_train = counts.pixels[train] > 0
@@ -87,7 +87,7 @@ def presence(facts: Facts, counts: ClassCounts) -> Iterator[Finding]:
         )
 
 
-def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterator[Finding]:
+def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterator[DataFinding]:
     """Classes that are there, but with less than 1 % of the labelled pixels."""
     few = np.flatnonzero((share > 0) & (share < RARE_SHARE))
     if len(few):
@@ -102,7 +102,7 @@ def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterat
         )
 
 
-def drift(names: Sequence[str], counts: ClassCounts, train: str, split: str) -> Iterator[Finding]:
+def drift(names: Sequence[str], counts: CountsBySplit, train: str, split: str) -> Iterator[DataFinding]:
     """A scored split whose class shares are not those of train."""
     p, q = counts.share(train), counts.share(split)
     distance = jensen_shannon(p, q)
@@ -134,7 +134,7 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return max(0.0, (relative_entropy(p) + relative_entropy(q)) / 2)
 
 
-def _masks_with(facts: Facts, counts: ClassCounts, class_id: int, splits: Sequence[str]) -> list[str]:
+def _masks_with(facts: Facts, counts: CountsBySplit, class_id: int, splits: Sequence[str]) -> list[str]:
     own = np.isin(facts.entries["file"], np.concatenate([facts.listing.splits[split] for split in splits]))
     files = np.unique(facts.entries["file"][own & (counts.labels == class_id)])
     return [facts.listing.samples[i].name for i in files]

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.doctor.findings import HURTS, NOTE, Finding, finding
+from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 
@@ -53,7 +53,7 @@ def _near(facts: Facts, candidates: NDArray[np.int64]) -> Iterator[tuple[int, in
                 yield int(candidates[i]), int(candidates[j])
 
 
-def check_copies(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def check_copies(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Leaks between train and what is scored, repeats within a split, copies whose masks differ."""
     listing = facts.listing
     groups = find_groups(facts) if listing.has_files else []
@@ -65,7 +65,7 @@ def check_copies(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
     yield from _contradictions(facts, groups)
 
 
-def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Finding]:
+def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFinding]:
     train = facts.listing.train
     why = f"The model has seen these pixels with their labels: the score on {split} says too much."
     if split == train:
@@ -92,7 +92,7 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Finding
         yield finding("leak", HURTS, what, why, remedy, files)
 
 
-def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Finding]:
+def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFinding]:
     own = set(facts.listing.splits[split].tolist())
     inside = [[i for i in group if i in own] for group in groups]
     later = [(group[0], i) for group in inside for i in group[1:] if not _contradict(facts, group[0], i)]
@@ -108,7 +108,7 @@ def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Find
         )
 
 
-def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[Finding]:
+def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[DataFinding]:
     differing = [(group[0], i) for group in groups for i in group[1:] if _contradict(facts, group[0], i)]
     if differing:
         samples = facts.listing.samples

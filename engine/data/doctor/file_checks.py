@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, Finding, finding
+from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 
@@ -31,7 +31,7 @@ ODD_SIZES = {  # check -> what, why, remedy
 }
 
 
-def check_files(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def check_files(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Every finding about files, the worst first."""
     yield from refused(facts)
     yield from damaged(facts)
@@ -41,14 +41,14 @@ def check_files(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
     yield from odd_sizes(facts)
 
 
-def refused(facts: Facts) -> Iterator[Finding]:
+def refused(facts: Facts) -> Iterator[DataFinding]:
     """Splits that their reader does not open: missing files, ids listed twice, no such list."""
     for split, message in facts.listing.refused.items():
         why = "Training stops before its first update."
         yield finding("split", SPOILS, f"split {split} cannot be opened: {message}", why, "see the message")
 
 
-def damaged(facts: Facts) -> Iterator[Finding]:
+def damaged(facts: Facts) -> Iterator[DataFinding]:
     """Files that are cut, broken, empty or no pictures."""
     for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
         if found:
@@ -65,7 +65,7 @@ def damaged(facts: Facts) -> Iterator[Finding]:
             )
 
 
-def other_size(facts: Facts) -> Iterator[Finding]:
+def other_size(facts: Facts) -> Iterator[DataFinding]:
     """Masks that have not the size of their image."""
     unreadable = [*facts.image_problems, *facts.mask_problems]
     wrong = np.setdiff1d(np.flatnonzero(facts.is_broken), unreadable)
@@ -82,7 +82,7 @@ def other_size(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that are void all over, or background all over."""
     e, n = facts.entries, len(facts.listing.samples)
     if meaning.scheme == "binary":
@@ -115,7 +115,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
         )
 
 
-def pixel_types(facts: Facts) -> Iterator[Finding]:
+def pixel_types(facts: Facts) -> Iterator[DataFinding]:
     """Grey images among colour ones, and transparent images."""
     num_images = sum(mode != "" for mode in facts.modes)
     grey = [i for i, mode in enumerate(facts.modes) if mode in GREY_MODES]
@@ -141,7 +141,7 @@ def pixel_types(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def odd_sizes(facts: Facts) -> Iterator[Finding]:
+def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
     """Images that are tiny, huge, or much longer than wide."""
     sizes = facts.image_sizes if facts.listing.has_files else facts.mask_sizes
     short, long, area = sizes.min(1), sizes.max(1), sizes.prod(1)

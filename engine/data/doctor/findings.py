@@ -12,7 +12,7 @@ FIX = "trident doctor <recipe> --fix <new folder>, then train with data.root=<ne
 
 
 @dataclass(frozen=True)
-class Finding:
+class DataFinding:
     """One fault, over all the files that have it.
 
     check: its name in docs/doctor.md. severity: spoils | hurts | note. remedy: recipe lines or a command.
@@ -34,8 +34,8 @@ class Finding:
 
 def finding(
     check: str, severity: str, what: str, why: str, remedy: str, files: Sequence[Path | str] = ()
-) -> Finding:
+) -> DataFinding:
     """A finding that names the first few of `files` and counts all."""
     assert severity in SEVERITIES
     where = tuple(str(file) for file in files[:NUM_NAMED])
-    return Finding(check, severity, what, why, remedy, where, len(files))
+    return DataFinding(check, severity, what, why, remedy, where, len(files))

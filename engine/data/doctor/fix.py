@@ -167,8 +167,8 @@ def _require_copyable(facts: Facts, root: Path) -> None:
         raise DataError(f"--fix copies splits that can be opened, and {split} cannot: {message}")
     if not facts.listing.has_files:
         raise DataError("--fix copies files, and this data.format has none.")
-    mapping = facts.listing.mapping
-    if not isinstance(mapping, SameIds | Colours):
+    encoding = facts.listing.encoding
+    if not isinstance(encoding, SameIds | Colours):
         raise DataError("--fix writes label ids or class colours, and masks of this data.format hold others.")
     outside = [s for s in facts.listing.samples if not _is_below(s, root)]
     if outside:

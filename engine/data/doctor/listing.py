@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from engine.data.formats.files import FileDataset
 from engine.data.formats.listing import IMAGE_ENDINGS
-from engine.data.formats.masks import Mapping, SameIds
+from engine.data.formats.masks import MaskEncoding, SameIds
 from engine.data.sample import DataError, Dataset, Palette
 
 Opener = Callable[[str], Dataset]
@@ -49,7 +49,7 @@ class Listing:
     class_names: tuple[str, ...]
     palette: Palette
     ignore_index: int
-    mapping: Mapping
+    encoding: MaskEncoding
     has_known_colours: bool
     may_skip: bool
 
@@ -98,7 +98,7 @@ def list_samples(section, open_split: Opener, class_names: tuple[str, ...]) -> L
         class_names=opened.class_names if opened else class_names,
         palette=opened.palette if opened else (),
         ignore_index=ignore_index,
-        mapping=opened.mapping if isinstance(opened, FileDataset) else same_ids,
+        encoding=opened.encoding if isinstance(opened, FileDataset) else same_ids,
         has_known_colours=isinstance(section.classes, str) or not isinstance(section.classes[0], str),
         may_skip=section.on_error == "skip",
     )

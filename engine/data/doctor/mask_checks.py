@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from engine.data.doctor.findings import FIX, SPOILS, Finding, finding
+from engine.data.doctor.findings import FIX, SPOILS, DataFinding, finding
 from engine.data.doctor.mask_facts import has_colours, shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
@@ -39,7 +39,7 @@ READINGS = {
 }
 
 
-def check_masks(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def check_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Every finding about mask values; all of them spoil a training."""
     yield from readings(facts, meaning)
     yield from scheme(facts, meaning)
@@ -48,7 +48,7 @@ def check_masks(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
     yield from outside(facts, meaning)
 
 
-def readings(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that are no ids, or whose colours are in another order."""
     for reading, (check, what, why) in READINGS.items():
         found = [i for i, own in enumerate(meaning.reading) if own == reading]
@@ -67,7 +67,7 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
         yield finding(check, SPOILS, f"{len(found)} of {meaning.num_masks} masks {what}", why, remedy, files)
 
 
-def scheme(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Ids that start at 1; black-and-white masks."""
     samples, num_classes = facts.listing.samples, len(facts.listing.class_names)
     if meaning.scheme == "from one":
@@ -92,7 +92,7 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
         )
 
 
-def palettes(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Palette pictures whose ids do not say what their colours say."""
     samples = facts.listing.samples
     why = (
@@ -112,7 +112,7 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
         yield finding("palette_order", SPOILS, what, why, remedy, [samples[i].name for i in found])
 
 
-def rainbow(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that were resized smoothly or drawn with anti-aliasing."""
     found = np.flatnonzero(meaning.is_rainbow)
     if len(found):
@@ -130,7 +130,7 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
         )
 
 
-def outside(facts: Facts, meaning: Meaning) -> Iterator[Finding]:
+def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Values that stand for no class, where nothing above explains them."""
     if meaning.scheme:
         return

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
-from engine.data.formats.masks import Mapping
+from engine.data.formats.masks import MaskEncoding
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
 
@@ -22,15 +22,15 @@ BLACK = 0
 OUTSIDE = -1  # a value that stands for no label
 
 
-def label_of(mapping: Mapping, value: int, form: str) -> int:
-    """The label id that a recipe's mapping gives a stored value, or OUTSIDE."""
+def label_of(encoding: MaskEncoding, value: int, form: str) -> int:
+    """The label id that a recipe's encoding gives a stored value, or OUTSIDE."""
     name, _, channels = form.partition("x")
     colour = [value >> 16 & 255, value >> 8 & 255, value & 255, 255]
     stored = np.array([[colour[: int(channels)] if channels in ("3", "4") else value]]).astype(name)
     if channels == "2":
         stored = np.stack([stored, np.full_like(stored, 255)], axis=-1)
     try:
-        return int(mapping(stored, Path("a mask"))[0, 0])
+        return int(encoding(stored, Path("a mask"))[0, 0])
     except DataError:
         return OUTSIDE
 
@@ -68,8 +68,8 @@ class Meaning:
     @cached_property
     def takes_colours(self) -> bool:
         """Whether the recipe's masks are colours, not ids."""
-        mapping = self.facts.listing.mapping
-        return any(label_of(mapping, colour, "uint8x3") != OUTSIDE for colour in self.table)
+        encoding = self.facts.listing.encoding
+        return any(label_of(encoding, colour, "uint8x3") != OUTSIDE for colour in self.table)
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
@@ -82,7 +82,7 @@ class Meaning:
             if has_colours(form) and len(values) > 1024:  # of photos: ask for the likely ones
                 frequent = values[np.argsort(-np.bincount(place, e["count"][own]))[:64]]
                 values = np.union1d(frequent, values[np.isin(values, [*self.table, *self.table_reversed])])
-            known = {int(v): label_of(self.facts.listing.mapping, int(v), form) for v in values}
+            known = {int(v): label_of(self.facts.listing.encoding, int(v), form) for v in values}
             labels[own] = [known.get(int(v), OUTSIDE) for v in e["value"][own]]
         return labels
 
@@ -97,7 +97,7 @@ class Meaning:
         order = self._colour_order
         for form in set(self.facts.forms) - {""}:
             values = [*self.table, *self.table_reversed] if has_colours(form) else range(256)
-            fits = any(label_of(listing.mapping, value, form) != OUTSIDE for value in values)
+            fits = any(label_of(listing.encoding, value, form) != OUTSIDE for value in values)
             by_form[form] = "" if fits else "wide"
         readings = []
         for i, form in enumerate(self.facts.forms):
@@ -128,7 +128,7 @@ class Meaning:
             return permuted
         for number, used in self._used_of_palette.items():
             meant = [self.table.get(colour_of(facts.palettes[number], value)) for value in used]
-            read = [label_of(facts.listing.mapping, value, "uint8") for value in used]
+            read = [label_of(facts.listing.encoding, value, "uint8") for value in used]
             if None not in meant and meant != read:
                 permuted |= facts.palette_of == number
         return permuted

@@ -41,5 +41,5 @@ def open_ade20k(
     images, masks = folder / "images" / split, folder / "annotations" / split
     if not images.is_dir():
         raise no_split(split, images, folders_in(folder / "images"))
-    mapping = Table.of("ADE20K", {0: ignore_index} | {id: id - 1 for id in range(1, 151)})
-    return FileDataset(same_names(images, masks), class_names, ADE20K_PALETTE, ignore_index, mapping)
+    encoding = Table.of("ADE20K", {0: ignore_index} | {id: id - 1 for id in range(1, 151)})
+    return FileDataset(same_names(images, masks), class_names, ADE20K_PALETTE, ignore_index, encoding)

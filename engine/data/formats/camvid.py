@@ -69,8 +69,8 @@ def open_camvid(
         raise _no_split(folder, split)
     colours = [(colour, label) for label, (_, _, joined) in enumerate(_LABELS) for colour in joined]
     colours.append(((0, 0, 0), ignore_index))
-    mapping = Colours(tuple(colour for colour, _ in colours), tuple(label for _, label in colours))
-    return FileDataset(pairs, class_names, CAMVID_PALETTE, ignore_index, mapping, colours_in_file)
+    encoding = Colours(tuple(colour for colour, _ in colours), tuple(label for _, label in colours))
+    return FileDataset(pairs, class_names, CAMVID_PALETTE, ignore_index, encoding, colours_in_file)
 
 
 def _listed(root: Path, split: str) -> list[Pair]:

@@ -94,8 +94,8 @@ def open_coco(
     require_different_ids(pairs, str(source))
     require_files(pairs)
     drawings, palette = Drawings(by_id, ignore_index), voc_palette(len(class_names))
-    mapping = SameIds(len(class_names), ignore_index)
-    return FileDataset(pairs, class_names, palette, ignore_index, mapping, drawings.mask, drawings.content)
+    encoding = SameIds(len(class_names), ignore_index)
+    return FileDataset(pairs, class_names, palette, ignore_index, encoding, drawings.mask, drawings.content)
 
 
 def _find(root: Path, split: str) -> tuple[Path, Path]:

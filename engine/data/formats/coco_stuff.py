@@ -37,9 +37,9 @@ def open_coco_stuff(
         suffix, labels = TRAIN_IDS, {label: label for label in range(171)}
     else:
         suffix, labels = "", {id: label for label, id in enumerate(drawn)}
-    mapping = Table.of("COCO-Stuff", labels | {255: ignore_index})
+    encoding = Table.of("COCO-Stuff", labels | {255: ignore_index})
     pairs = same_names(images, masks, suffix)
-    return FileDataset(pairs, class_names, COCO_STUFF_PALETTE, ignore_index, mapping)
+    return FileDataset(pairs, class_names, COCO_STUFF_PALETTE, ignore_index, encoding)
 
 
 def _first_folder(root: Path, candidates: tuple[str, ...], split: str) -> Path:

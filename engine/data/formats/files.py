@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.formats.images import decode_image, decode_mask, read_header, turn
-from engine.data.formats.masks import Labels, Mapping
+from engine.data.formats.masks import Labels, MaskEncoding
 from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample
 
 
@@ -49,7 +49,7 @@ class FileDataset:
         pairs: in the order of the split.
         class_names, palette: by label id.
         ignore_index: the id of void pixels.
-        to_labels: from the stored mask to label ids.
+        encoding: from the stored mask to label ids.
         read_mask: a pair's stored mask; the default decodes its file.
         mask_bytes: what the fingerprint sees of a pair's mask.
     """
@@ -60,7 +60,7 @@ class FileDataset:
         class_names: tuple[str, ...],
         palette: Palette,
         ignore_index: int,
-        to_labels: Mapping,
+        encoding: MaskEncoding,
         read_mask: Callable[[Pair], NDArray] = stored_in_file,
         mask_bytes: Callable[[Pair], bytes] = bytes_of_file,
     ):
@@ -68,7 +68,7 @@ class FileDataset:
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
         self.skipped: Skipped | None = None
         self._pairs = list(pairs)
-        self._to_labels, self._read_mask, self._mask_bytes = to_labels, read_mask, mask_bytes
+        self._encoding, self._read_mask, self._mask_bytes = encoding, read_mask, mask_bytes
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -87,9 +87,9 @@ class FileDataset:
         return self._pairs[index].mask
 
     @property
-    def mapping(self) -> Mapping:
+    def encoding(self) -> MaskEncoding:
         """What turns a stored mask into label ids."""
-        return self._to_labels
+        return self._encoding
 
     def stored_mask(self, index: int) -> NDArray:
         """The mask as the file holds it: ids (h, w) or colours (h, w, channels), not turned."""
@@ -125,7 +125,7 @@ class FileDataset:
                     raise UnreadableSample(f"{error.filename} cannot be read: {error.strerror}.") from error
                 mask, num_bytes = "unreadable", 0
             digest.update(f"{pair.id} {num_bytes} {mask}\n".encode())
-        digest.update(self._to_labels.identity().encode())
+        digest.update(self._encoding.identity().encode())
         return digest.hexdigest()
 
     def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:
@@ -135,7 +135,7 @@ class FileDataset:
         alone was drawn on those, so it is turned as the image is. Where both sizes are the same, nobody can
         tell; annotation tools show photos upright, so that is taken.
         """
-        labels = self._to_labels(self._read_mask(pair), pair.mask)
+        labels = self._encoding(self._read_mask(pair), pair.mask)
         if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:
             labels = turn(labels, orientation)
         if labels.shape != shown:

@@ -31,7 +31,7 @@ NUM_PROBED = 16  # masks that are looked at before training starts
 
 
 @dataclass(frozen=True)
-class Place:
+class SplitFolders:
     """Folders of images and masks, and what of them is a split: all, those of a list, or a share by hash."""
 
     images: Path
@@ -70,8 +70,8 @@ def open_folder(
     pairs = _pairs(_only_place(root, split, (train, val), folder), split, folder.mask_suffix)
     if palette is not None:
         void = tuple((r, g, b) for r, g, b in folder.void_colours)
-        mapping = Colours((*palette, *void), (*range(len(palette)), *[ignore_index] * len(void)))
-        return FileDataset(pairs, class_names, palette, ignore_index, mapping, colours_in_file)
+        encoding = Colours((*palette, *void), (*range(len(palette)), *[ignore_index] * len(void)))
+        return FileDataset(pairs, class_names, palette, ignore_index, encoding, colours_in_file)
     palette = voc_palette(len(class_names))
     if folder.values == "binary":
         return FileDataset(pairs, class_names, palette, ignore_index, BlackAndWhite())
@@ -86,7 +86,7 @@ def in_val(id: str, share: float) -> bool:
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
-def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder) -> Place:
+def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder) -> SplitFolders:
     places = [*_split_by_folders(root, split, options), *_split_of_one(root, split, shared, options)]
     if len(places) > 1:
         listed = " or ".join(f"{place.images} with {place.masks}" for place in places)
@@ -105,7 +105,7 @@ def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder
     return places[0]
 
 
-def _split_by_folders(root: Path, split: str, options: Folder) -> list[Place]:
+def _split_by_folders(root: Path, split: str, options: Folder) -> list[SplitFolders]:
     found = _image_and_mask_folders(root / split, options)
     found += [
         (images / split, masks / split)
@@ -117,10 +117,12 @@ def _split_by_folders(root: Path, split: str, options: Folder) -> list[Place]:
             f"data.folder.val_share splits one folder, but {found[0][0]} is there: {root} has its splits "
             "already. Type data.folder.val_share=null."
         )
-    return [Place(images, masks) for images, masks in dict.fromkeys(found)]  # "." is found in both ways
+    return [
+        SplitFolders(images, masks) for images, masks in dict.fromkeys(found)
+    ]  # "." is found in both ways
 
 
-def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Folder) -> list[Place]:
+def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Folder) -> list[SplitFolders]:
     share, ids = options.val_share, root / f"{split}.txt"
     both = [
         (images, masks)
@@ -134,8 +136,8 @@ def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Fold
                 f"data.folder.val_share makes two splits, {train} and {val}; there is no {split!r}."
             )
         is_val = split == val
-        return [Place(i, m, share=lambda id: in_val(id, share) == is_val) for i, m in both]
-    return [Place(i, m, ids) for i, m in both] if ids.is_file() else []
+        return [SplitFolders(i, m, share=lambda id: in_val(id, share) == is_val) for i, m in both]
+    return [SplitFolders(i, m, ids) for i, m in both] if ids.is_file() else []
 
 
 def _image_and_mask_folders(base: Path, options: Folder) -> list[tuple[Path, Path]]:
@@ -145,7 +147,7 @@ def _image_and_mask_folders(base: Path, options: Folder) -> list[tuple[Path, Pat
     return [(i, m) for i in images if i.is_dir() for m in masks if m.is_dir()]
 
 
-def _pairs(place: Place, split: str, mask_suffix: str | None) -> list[Pair]:
+def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pair]:
     images, masks = _names(place.images), _names(place.masks)
     if not images:
         raise DataError(f"Split {split!r} is empty: {place.images} holds no image.")

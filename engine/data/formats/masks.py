@@ -4,7 +4,7 @@ A mapping is called with the stored mask and the file's path, which is for messa
 uint8. Its `identity` is what it adds to the fingerprint of a data set. Knows nothing of folders.
 """
 
-from collections.abc import Mapping as Dictionary
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from engine.data.sample import DataError, Palette, first_few
 Labels = NDArray[np.uint8]
 
 
-class Mapping(Protocol):
+class MaskEncoding(Protocol):
     """(stored mask, its file) -> (h, w) uint8 of class ids and the ignore index."""
 
     def __call__(self, stored: NDArray, path: Path) -> Labels: ...
@@ -56,7 +56,7 @@ class Table:
     layout: str  # for messages
 
     @classmethod
-    def of(cls, layout: str, labels: Dictionary[int, int]) -> "Table":
+    def of(cls, layout: str, labels: Mapping[int, int]) -> "Table":
         return cls(tuple(sorted(labels.items())), layout)
 
     def __call__(self, stored: NDArray, path: Path) -> Labels:

@@ -40,8 +40,8 @@ def open_voc(
     images = voc_images(folder, split)
     pairs = [Pair(id, image, folder / "SegmentationClass" / f"{id}.png") for id, image in images.items()]
     require_present("mask", [pair.mask for pair in pairs])
-    mapping = SameIds(len(class_names), ignore_index)
-    return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, mapping)
+    encoding = SameIds(len(class_names), ignore_index)
+    return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, encoding)
 
 
 def voc_images(root: Path, split: str) -> dict[str, Path]:

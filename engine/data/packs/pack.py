@@ -19,12 +19,12 @@ import h5py
 import numpy as np
 
 from engine.data.packs.pack_header import Header, SplitEntry, write_header
-from engine.data.packs.pack_records import LAYOUTS, Plan, Record
+from engine.data.packs.pack_records import LAYOUTS, Record, SamplePlan
 from engine.data.packs.packed import shard_names, shard_paths
 from engine.data.sample import DataError, Dataset
 
 Counter = Callable[[int, int], None]
-Part = dict[str, list[Plan]]  # what one file holds, by split
+Part = dict[str, list[SamplePlan]]  # what one file holds, by split
 AHEAD = 32  # samples in memory at a time
 FILE_BYTES = 1 << 20  # room in each file for what is neither record nor table
 ROW_BYTES = 512  # room for the tables of a sample, its class counts apart
@@ -96,7 +96,7 @@ def require_new(path: Path, overwrite: bool) -> None:
         raise DataError(f"{there[0]} exists already. Name another --out, or type --overwrite to replace it.")
 
 
-def _plan(layout, num_samples: int, progress: Counter) -> list[Plan]:
+def _plan(layout, num_samples: int, progress: Counter) -> list[SamplePlan]:
     plans = []
     for plan in _in_order(layout.plan, range(num_samples)):
         plans.append(plan)
@@ -104,7 +104,7 @@ def _plan(layout, num_samples: int, progress: Counter) -> list[Plan]:
     return plans
 
 
-def _divided(plans: Mapping[str, list[Plan]], shard_bytes: int | None) -> list[Part]:
+def _divided(plans: Mapping[str, list[SamplePlan]], shard_bytes: int | None) -> list[Part]:
     """Consecutive samples by file; a file is full when the next sample would exceed `shard_bytes`."""
     parts: list[Part] = [{}]
     num_bytes = 0
@@ -118,7 +118,9 @@ def _divided(plans: Mapping[str, list[Plan]], shard_bytes: int | None) -> list[P
     return parts
 
 
-def _require_room(path: Path, plans: Mapping[str, list[Plan]], num_files: int, num_classes: int) -> None:
+def _require_room(
+    path: Path, plans: Mapping[str, list[SamplePlan]], num_files: int, num_classes: int
+) -> None:
     every = [plan for own in plans.values() for plan in own]
     needed = sum(plan.num_bytes + ROW_BYTES + 4 * num_classes for plan in every) + num_files * FILE_BYTES
     free = shutil.disk_usage(path.parent).free
@@ -154,7 +156,7 @@ def _write_split(
     file: h5py.File,
     name: str,
     dataset: Dataset,
-    plans: list[Plan],
+    plans: list[SamplePlan],
     records: Iterable[Record],
     tick: Callable[[], None],
 ) -> dict[str, np.ndarray]:

@@ -22,7 +22,7 @@ from engine.data.sample import DataError, Dataset, Sample
 
 
 @dataclass(frozen=True)
-class Plan:
+class SamplePlan:
     """What will be written of one sample: lengths, and the files of which the records are copies."""
 
     index: int
@@ -54,11 +54,11 @@ class Decoded:
         self.dataset = dataset
         self._sizes = dataset.sizes()
 
-    def plan(self, index: int) -> Plan:
+    def plan(self, index: int) -> SamplePlan:
         h, w = self._sizes[index]
-        return Plan(index, 3 * h * w, h * w)
+        return SamplePlan(index, 3 * h * w, h * w)
 
-    def record(self, plan: Plan) -> Record:
+    def record(self, plan: SamplePlan) -> Record:
         sample = self.dataset[plan.index]
         image, labels = (pixels.numpy().tobytes() for pixels in (sample.image, sample.labels))
         if (len(image), len(labels)) != (plan.num_image_bytes, plan.num_label_bytes):
@@ -75,7 +75,7 @@ class Encoded:
         masks = {dataset.mask_path(index) for index in range(len(dataset))} if self._has_files else set()
         self._has_masks = len(masks) == len(dataset)  # one file may hold the masks of all
 
-    def plan(self, index: int) -> Plan:
+    def plan(self, index: int) -> SamplePlan:
         sample = self.dataset[index]
         image_file = self.dataset.image_path(index) if self._has_files else None
         mask_file = self.dataset.mask_path(index) if self._has_masks else None
@@ -84,9 +84,9 @@ class Encoded:
         if mask_file and not _holds(mask_file, decoded_labels, sample.labels):
             mask_file = None
         image, labels = _encoded(image_file, mask_file, sample)
-        return Plan(index, len(image), len(labels), image_file, mask_file, _sha256(image, labels))
+        return SamplePlan(index, len(image), len(labels), image_file, mask_file, _sha256(image, labels))
 
-    def record(self, plan: Plan) -> Record:
+    def record(self, plan: SamplePlan) -> Record:
         are_copies = plan.image_file and plan.mask_file
         sample = None if are_copies else self.dataset[plan.index]
         image, labels = _encoded(plan.image_file, plan.mask_file, sample)

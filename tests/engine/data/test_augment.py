@@ -14,7 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from engine.data.augment import Augment
 from engine.data.class_counts import ClassCounts
-from engine.data.mixing import Mixing, lay_guests
+from engine.data.mixing import Mixing, paste_guests
 from engine.data.options import Augment as Section
 
 EVERYTHING = {
@@ -124,7 +124,7 @@ def run_everything(device, **section):
     assert len(guests[0]) == 6 and len({p.grayscale for p in parameters}) == 2
     with NoWaiting() if device == "cpu" else nullcontext():
         images, labels = augmentation(images, labels, [(40, 40)] * len(scenes), parameters)
-        return lay_guests(images, labels, guests)
+        return paste_guests(images, labels, guests)
 
 
 def test_nothing_waits_for_the_device():

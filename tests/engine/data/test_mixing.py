@@ -6,12 +6,12 @@ import torch
 
 from engine.data.class_counts import ClassCounts
 from engine.data.mixing import (
-    Box,
+    BoxLayer,
     Guest,
-    HalfOfTheClasses,
+    HalfClassesLayer,
     Mixing,
-    OneClass,
-    lay_guests,
+    OneClassLayer,
+    paste_guests,
 )
 from engine.data.options import Augment as Section
 from engine.data.sample import DataError
@@ -41,11 +41,11 @@ def test_without_a_share_nobody_comes():
 def test_each_comes_as_often_as_its_share():
     mixed = mixing(cutmix=0.2, classmix=0.4, mosaic=0.6, copy_paste=0.8)
     layers = [[guest.layer for guest in mixed.guests(f"{n}", 0)] for n in range(1000)]
-    num_boxes = [sum(isinstance(layer, Box) for layer in row) for row in layers]
+    num_boxes = [sum(isinstance(layer, BoxLayer) for layer in row) for row in layers]
     assert np.mean([n % 3 == 1 for n in num_boxes]) == pytest.approx(0.2, abs=0.04)  # mosaic has three
     assert np.mean([n >= 3 for n in num_boxes]) == pytest.approx(0.6, abs=0.05)
-    assert np.mean([HalfOfTheClasses in map(type, row) for row in layers]) == pytest.approx(0.4, abs=0.05)
-    assert np.mean([OneClass in map(type, row) for row in layers]) == pytest.approx(0.8, abs=0.04)
+    assert np.mean([HalfClassesLayer in map(type, row) for row in layers]) == pytest.approx(0.4, abs=0.05)
+    assert np.mean([OneClassLayer in map(type, row) for row in layers]) == pytest.approx(0.8, abs=0.04)
     indices = [guest.index for n in range(500) for guest in mixing(mosaic=1).guests(f"{n}", 0)]
     assert np.bincount(indices) / len(indices) == pytest.approx([0.25] * 4, abs=0.04)
 
@@ -67,19 +67,19 @@ def test_half_of_the_classes_rounded_down_and_never_void():
     order = tuple(id for id in (7, 3, 5, *range(255)) if id not in (7, 3, 5))
     guest_labels = torch.tensor([[3, 3, 5], [7, 255, 5], [5, 255, 7]])
     image, labels = torch.zeros(3, 3, 3), torch.zeros(3, 3, dtype=torch.int64)
-    HalfOfTheClasses((7, 3, 5, *order)).lay(image, labels, torch.ones(3, 3, 3), guest_labels)
+    HalfClassesLayer((7, 3, 5, *order)).paste(image, labels, torch.ones(3, 3, 3), guest_labels)
     assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # one of three: the first of the order
     assert torch.equal(image, (labels == 7).float().expand(3, -1, -1))
     alone = torch.full((3, 3), 5)
-    HalfOfTheClasses((7, 3, 5, *order)).lay(image, labels, torch.ones(3, 3, 3), alone)
+    HalfClassesLayer((7, 3, 5, *order)).paste(image, labels, torch.ones(3, 3, 3), alone)
     assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # none of one
 
 
 def test_later_guests_lie_over_earlier_ones():
     images = torch.arange(3.0).view(3, 1, 1, 1).expand(-1, 3, 4, 4).clone()
     labels = torch.arange(3).view(3, 1, 1).expand(-1, 4, 4).clone()
-    guests = [[Guest(0, Box(0, 0, 1, 0.5)), Guest(0, Box(0, 0, 0.5, 1))]]
-    [image], [found] = lay_guests(images, labels, guests)
+    guests = [[Guest(0, BoxLayer(0, 0, 1, 0.5)), Guest(0, BoxLayer(0, 0, 0.5, 1))]]
+    [image], [found] = paste_guests(images, labels, guests)
     assert found.tolist() == [[2, 2, 1, 1], [2, 2, 1, 1], [2, 2, 0, 0], [2, 2, 0, 0]]
     assert torch.equal(image, found.float().expand(3, -1, -1))
 

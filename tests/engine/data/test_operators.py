@@ -16,7 +16,7 @@ from torch.nn import functional as F
 from engine.data.augment import ELASTIC_CELLS, REDRAWS, Parameters
 from engine.data.class_counts import ClassCounts
 from engine.data.colour import recolour
-from engine.data.mixing import Box, HalfOfTheClasses, Mixing, OneClass, lay_guests
+from engine.data.mixing import BoxLayer, HalfClassesLayer, Mixing, OneClassLayer, paste_guests
 from engine.data.options import Augment as Section
 from engine.data.warp import warp
 
@@ -166,7 +166,7 @@ def mixed(operator, seed, ignore_index):
     images = torch.stack(
         [torch.stack([row, torch.full_like(row, n), places]) for n, row in enumerate(labels)]
     )
-    [image], [found] = lay_guests(images.clone(), labels.clone(), [guests])
+    [image], [found] = paste_guests(images.clone(), labels.clone(), [guests])
     assert torch.equal(image[2], places)
     whose = image[1].long()
     assert torch.equal(found, labels.gather(0, whose[None])[0])
@@ -180,7 +180,7 @@ def mixed(operator, seed, ignore_index):
 @given(seed=SEED, ignore_index=VOID)
 def cutmix_is_one_box(seed, ignore_index):
     whose, [guest], _, _ = mixed("cutmix", seed, ignore_index)
-    assert isinstance(guest.layer, Box)
+    assert isinstance(guest.layer, BoxLayer)
     taken = whose == 1
     assert torch.equal(taken, taken.any(1)[:, None] & taken.any(0))
     for axis in (0, 1):
@@ -201,7 +201,7 @@ def mosaic_is_four_rectangles(seed, ignore_index):
 @given(seed=SEED, ignore_index=VOID)
 def classmix_takes_half_of_the_classes_whole(seed, ignore_index):
     whose, [guest], labels, _ = mixed("classmix", seed, ignore_index)
-    assert isinstance(guest.layer, HalfOfTheClasses)
+    assert isinstance(guest.layer, HalfClassesLayer)
     classes = {*labels[1].unique().tolist()} - {ignore_index}
     taken = {*labels[1][whose == 1].tolist()}
     assert taken <= classes and len(taken) == len(classes) // 2
@@ -211,7 +211,7 @@ def classmix_takes_half_of_the_classes_whole(seed, ignore_index):
 @given(seed=SEED, ignore_index=VOID)
 def copy_paste_takes_a_class_that_the_guest_has(seed, ignore_index):
     whose, [guest], labels, counts = mixed("copy_paste", seed, ignore_index)
-    assert isinstance(guest.layer, OneClass)
+    assert isinstance(guest.layer, OneClassLayer)
     assert counts[guest.index, guest.layer.id] > 0
     assert torch.equal(whose == 1, labels[1] == guest.layer.id)
 

@@ -111,7 +111,7 @@ class Tree:
         return examine(list_samples_of(self.section(**values)), lambda done, total: None)
 
     def findings(self, **values) -> list:
-        return self.examine(**values).diagnosis.findings
+        return self.examine(**values).report.findings
 
 
 @pytest.fixture

@@ -102,10 +102,10 @@ FAULTS = {  # name: (check, severity, files with the fault, how it is planted)
 
 
 def test_a_tree_without_a_fault_has_no_finding(tree) -> None:
-    diagnosis = tree.examine().diagnosis
-    assert diagnosis.findings == []
-    assert diagnosis.num_samples == {"train": 8, "val": 4}
-    assert diagnosis.skipped == []
+    report = tree.examine().report
+    assert report.findings == []
+    assert report.num_samples == {"train": 8, "val": 4}
+    assert report.skipped == []
 
 
 @pytest.mark.parametrize("name", FAULTS)
@@ -233,7 +233,7 @@ def test_a_class_a_pixel_wide_is_no_rainbow(tree) -> None:
 
 
 def test_values_have_names_and_shares(tree) -> None:
-    values = {row["value"]: row for row in tree.examine().diagnosis.values}
+    values = {row["value"]: row for row in tree.examine().report.values}
     assert list(values) == [*range(21), 255]
     assert values[15]["name"] == "person" and values[255]["name"] == "void"
     assert values[15]["masks"] == 12
@@ -243,9 +243,9 @@ def test_values_have_names_and_shares(tree) -> None:
 
 def test_real_photos_have_no_false_finding(shared_voc, tree) -> None:
     """README there: four classes in no image; bird, boat and bus in no image of val."""
-    diagnosis = tree.examine(root=str(shared_voc), train="trainaug").diagnosis
-    checks = {found.check: found.what for found in diagnosis.findings}
+    report = tree.examine(root=str(shared_voc), train="trainaug").report
+    checks = {found.check: found.what for found in report.findings}
     assert set(checks) == {"rare_classes", "never_scored", "absent_classes"}
     assert "(aeroplane, bicycle, motorbike, train)" in checks["absent_classes"]
     assert "(bird, boat, bus)" in checks["never_scored"]
-    assert diagnosis.num_samples == {"trainaug": 800, "val": 223}
+    assert report.num_samples == {"trainaug": 800, "val": 223}

@@ -48,7 +48,7 @@ def change(tree, pixels_of) -> None:
 
 def test_colours_that_the_recipe_names_are_no_fault(tree, coloured) -> None:
     assert checks(tree, coloured) == []
-    rows = {row["value"]: row["name"] for row in tree.examine(**coloured).diagnosis.values}
+    rows = {row["value"]: row["name"] for row in tree.examine(**coloured).report.values}
     assert rows["(192, 128, 128)"] == "person" and rows["(224, 224, 192)"] == "void" and len(rows) == 22
 
 

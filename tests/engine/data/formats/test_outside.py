@@ -23,8 +23,8 @@ def open_flat(root, split, class_names, ignore_index, palette=None):
     assert palette is None
     pairs = [Pair(path.stem, path, path) for path in sorted(Path(root, split).glob("*.png"))]
     mask = lambda pair: np.full((2, 3), int(pair.id), np.uint8)
-    mapping = SameIds(len(class_names), ignore_index)
-    return FileDataset(pairs, class_names, ((0, 0, 0),) * len(class_names), ignore_index, mapping, mask)
+    encoding = SameIds(len(class_names), ignore_index)
+    return FileDataset(pairs, class_names, ((0, 0, 0),) * len(class_names), ignore_index, encoding, mask)
 
 def open_drawn(split, class_names):
     return [split, *class_names]
