@@ -1,34 +1,44 @@
-"""What a run's own files say about it, in words and figures, and what to try next.
+"""What a run's own files show, in words and figures, and what to try next.
 
-Reads the log, the manifest, the recipe and the scores of each val image. Needs no model and no device.
+Reads the log, the manifest, the recipe and the scores of each val image. Needs no model and no GPU.
 """
 
-from engine.diagnosis.calibration import TOPIC as CALIBRATION
-from engine.diagnosis.calibration import study_calibration
-from engine.diagnosis.classes import TOPIC as CLASSES
-from engine.diagnosis.classes import study_classes
-from engine.diagnosis.confusions import confusions_finding, study_confusions
-from engine.diagnosis.findings import Diagnosis, Finding, Recommendation
-from engine.diagnosis.growth import growth_finding, study_growth
-from engine.diagnosis.overfitting import TOPIC as OVERFITTING
-from engine.diagnosis.overfitting import study_losses
-from engine.diagnosis.places import places_finding, study_edges, study_sizes
-from engine.diagnosis.recommendations import Studies, recommend
-from engine.diagnosis.speed import TOPIC as SPEED
-from engine.diagnosis.speed import study_speed
-from engine.diagnosis.start import study_start
+from dataclasses import asdict, dataclass
+
+from engine.diagnosis.classes import describe_confusions, study_classes, study_confusions
+from engine.diagnosis.growth import describe_growth, study_growth
+from engine.diagnosis.places import study_confidence, study_edges, study_sizes
+from engine.diagnosis.recommendations import Recommendation, Studies, recommend
+from engine.diagnosis.training import study_losses, study_speed, study_start
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.run import Run
 
-__all__ = ["Diagnosis", "Finding", "Recommendation", "diagnose", "diagnosis_of", "study"]
-
-NOT_COUNTED = Finding(
-    CLASSES, "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
-)
+__all__ = ["Recommendation", "RunDiagnosis", "RunFinding", "diagnose", "diagnosis_of", "study"]
 
 
-def diagnose(run: Run) -> Diagnosis:
-    """Everything that the files of a run say; what they do not hold is named as not counted.
+@dataclass(frozen=True)
+class RunFinding:
+    """One thing that a run's own files show: the heading it stands under, and a few sentences."""
+
+    topic: str
+    text: str
+
+
+@dataclass(frozen=True)
+class RunDiagnosis:
+    """What a good reviewer would say of a run: findings by topic, then at most five recommendations."""
+
+    name: str
+    findings: list[RunFinding]
+    recommendations: list[Recommendation]
+
+    def to_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+
+def diagnose(run: Run) -> RunDiagnosis:
+    """Everything that the files of a run show; what they do not hold is named as not counted.
 
     Raises:
         RunFolderError, RecipeError: the manifest, the recipe or the scores are missing or damaged.
@@ -36,24 +46,34 @@ def diagnose(run: Run) -> Diagnosis:
     return diagnosis_of(run, study(run))
 
 
-def diagnosis_of(run: Run, studies: Studies) -> Diagnosis:
+def diagnosis_of(run: Run, studies: Studies) -> RunDiagnosis:
     """The figures in words."""
     s = studies
-    findings = [
-        s.start.finding(),
-        growth_finding(run, s.growth),
-        s.losses.finding() if s.losses else Finding(OVERFITTING, "Too few evaluations with a loss to say."),
-    ]
+    texts = {
+        "weights": str(s.start),
+        "mIoU curve": describe_growth(run, s.growth),
+        "over-fitting": str(s.losses or "Too few evaluations with a loss to judge."),
+    }
     if s.classes is None or s.confusions is None:
-        findings.append(NOT_COUNTED)
+        texts["classes"] = (
+            "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
+        )
     else:
         whose = "the ensemble, the mean of the members" if run.predictor == ENSEMBLE else run.predictor
-        findings.append(Finding("counts", f"Those of classes, confusions, places and calibration: {whose}."))
-        findings += [s.classes.finding(), confusions_finding(s.confusions), places_finding(s.edges, s.sizes)]
-        findings.append(s.calibration.finding() if s.calibration else Finding(CALIBRATION, "Not counted."))
-    findings.append(s.speed.finding() if s.speed else Finding(SPEED, "The log has no times."))
-    recommendations = recommend(studies, run.recipe) if run.recipe else []
-    return Diagnosis(run.manifest.name, findings, recommendations)
+        texts |= {
+            "counts": f"Those of classes, confusions, places and calibration: {whose}.",
+            "classes": str(s.classes),
+            "confusions": describe_confusions(s.confusions),
+            "places": f"{s.edges or 'Errors near outlines: not counted.'} "
+            f"{s.sizes or 'Size of objects: too few objects to judge.'}",
+            "calibration": str(s.confidence or "Not counted."),
+        }
+    texts["speed"] = str(s.speed or "The log has no times.")
+    return RunDiagnosis(
+        name=run.manifest.name,
+        findings=[RunFinding(topic, text) for topic, text in texts.items()],
+        recommendations=recommend(studies, run.recipe) if run.recipe else [],
+    )
 
 
 def study(run: Run) -> Studies:
@@ -67,6 +87,6 @@ def study(run: Run) -> Studies:
         confusions=study_confusions(run),
         edges=study_edges(run),
         sizes=study_sizes(run),
-        calibration=study_calibration(run),
+        confidence=study_confidence(run),
         speed=study_speed(run),
     )

@@ -1,6 +1,6 @@
-"""Which classes do badly, and whether those are the rare ones. Counts are of val.
+"""Which classes score low on val, whether those are the rare ones, and which confusions cost most.
 
-Shapes: N images, C classes.
+Shapes: N images, C classes; rows are labels, columns predictions.
 """
 
 from dataclasses import dataclass
@@ -9,16 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from engine.diagnosis.findings import Finding
-from engine.scoring.metrics import intersection_over_union
+from engine.scoring.confusion import intersection_over_union
 from engine.scoring.run import Array, Run
 
-TOPIC = "classes"
 BACKGROUND = "background"
 MIN_CLASSES = 6  # for a rank correlation
 SIGNIFICANT = 0.05  # p of a rank correlation
-UNEVEN = 5.0  # times the share of the rarest class: with less between them, no class is rare
+UNEVEN = 5.0  # times the share of the rarest class: with a smaller ratio, no class is rare
 MOST_NAMED = 5
+LEAST_COST = 0.1  # points of mIoU: confusions that cost less are not named
 
 
 @dataclass(frozen=True)
@@ -35,10 +34,10 @@ class Correlation:
 
 @dataclass(frozen=True)
 class Classes:
-    """By class (C,): IoU in points, NaN where absent; share of the labelled pixels; images that have it.
+    """By class (C,): IoU in points, NaN where absent; share of the labelled pixels; number of images with it.
 
-    with_pixels, with_images: how IoU goes with each, background apart; None for fewer than six classes
-    or where all are alike.
+    with_pixels, with_images: rank correlation of IoU with each, without background; None for fewer than six
+    classes or where all are alike.
     """
 
     names: list[str]
@@ -50,7 +49,7 @@ class Classes:
 
     @property
     def is_imbalanced(self) -> bool:
-        """Whether some classes are rare, and those clearly do worse."""
+        """Whether some classes are rare, and those clearly score lower."""
         shares = self.shares[_objects(self.names, self.num_images)]
         if not len(shares) or shares.max() < UNEVEN * shares.min():
             return False
@@ -61,7 +60,7 @@ class Classes:
         """The classes that have labels, lowest IoU first."""
         return [int(c) for c in np.argsort(self.iou) if not np.isnan(self.iou[c]) and self.num_images[c]]
 
-    def finding(self) -> Finding:
+    def __str__(self) -> str:
         named = ", ".join(
             f"{self.names[c]} {self.iou[c]:.1f} ({100 * self.shares[c]:.2g} % of the pixels, "
             f"{self.num_images[c]} {'image' if self.num_images[c] == 1 else 'images'})"
@@ -70,17 +69,17 @@ class Classes:
         absent = sum(self.num_images == 0)
         has = "class has" if absent == 1 else "classes have"
         also = f" {absent} {has} no label there." if absent else ""
-        return Finding(TOPIC, f"Lowest IoU on val: {named}. {self._imbalance()}{also}")
+        return f"Lowest IoU on val: {named}. {self._imbalance()}{also}"
 
     def _imbalance(self) -> str:
         known = {"pixel share": self.with_pixels, "number of images": self.with_images}
-        told = [f"with {what} {c.rho:.2f} (p {c.p:.2g})" for what, c in known.items() if c is not None]
-        if not told:
+        figures = [f"with {what} {c.rho:.2f} (p {c.p:.2g})" for what, c in known.items() if c is not None]
+        if not figures:
             return "Too few classes to say whether rare ones do worse."
-        figures = f"rank correlation of IoU {', '.join(told)}"
+        correlations = f"rank correlation of IoU {', '.join(figures)}"
         if self.is_imbalanced:
-            return f"Rare classes do worse: {figures}."
-        return f"No clear sign that rare classes do worse: {figures}."
+            return f"Rare classes do worse: {correlations}."
+        return f"No clear sign that rare classes do worse: {correlations}."
 
 
 def study_classes(run: Run) -> Classes | None:
@@ -99,13 +98,89 @@ def study_classes(run: Run) -> Classes | None:
 
 
 def _objects(names: list[str], num_images: Array) -> NDArray[np.bool_]:
-    """(C,): the classes that have labels, but for the background."""
+    """(C,): the classes that have labels, except the background."""
     return (num_images > 0) & np.array([name != BACKGROUND for name in names])
 
 
 def correlation(x: Array, y: Array) -> Correlation | None:
-    """Of two rows of numbers, without NaN; None where either is constant or both are short."""
+    """Of two (n,) arrays without NaN; None for fewer than six values, or where either is constant."""
     if len(x) < MIN_CLASSES or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     found = spearmanr(x, y)
     return Correlation(float(found.statistic), float(found.pvalue))
+
+
+@dataclass(frozen=True)
+class Confusion:
+    """Pixels of class `label` that were predicted as `prediction`.
+
+    cost: points of mIoU that would be gained if they were right. share: of the pixels of the label.
+    num_images: that have such pixels.
+    """
+
+    label: str
+    prediction: str
+    cost: float
+    share: float
+    num_images: int
+
+    def __str__(self) -> str:
+        images = f"{self.num_images} image{'s' * (self.num_images != 1)}"
+        return (
+            f"{self.label} taken for {self.prediction}: {self.cost:.1f} points "
+            f"({100 * self.share:.0f} % of its pixels, in {images})"
+        )
+
+
+def costs(confusion: NDArray[np.int64]) -> Array:
+    """(C, C) counts -> (C, C) points of mIoU that each cell off the diagonal costs.
+
+    The pixels of a cell move to the diagonal: true positives of the label's class, and no longer false
+    positives of the other. A class that then has neither labels nor predictions is left out of the mean.
+    """
+    right = confusion.diagonal().astype(float)  # (C,)
+    union = confusion.sum(axis=0) + confusion.sum(axis=1) - right
+    present = union > 0
+    iou = np.divide(right, union, out=np.zeros(len(right)), where=present)
+    num_present = max(1, np.count_nonzero(present))
+    cells = confusion * ~np.eye(len(right), dtype=bool)  # (C, C)
+    gained = cells / np.maximum(1, union)[:, None]  # by the label's class; its union stays the same
+    union_left = union[None, :] - cells  # of the predicted class
+    iou_left = np.divide(right[None, :], union_left, out=np.zeros(cells.shape), where=union_left > 0)
+    total = iou.sum() + gained + iou_left - iou[None, :]
+    num_left = num_present - (present[None, :] & (union_left == 0))
+    after = total / np.maximum(1, num_left)
+    points: Array = 100 * np.where(cells > 0, after - iou.sum() / num_present, 0.0)
+    return points
+
+
+def study_confusions(run: Run) -> list[Confusion] | None:
+    """The costliest confusions, most costly first; None where val was not scored image by image."""
+    if run.scores is None:
+        return None
+    by_image, names = run.scores.confusion[run.predictor], run.scores.class_names
+    total = by_image.sum(axis=0)
+    cost = costs(total)
+    order = np.argsort(-cost, axis=None)[:MOST_NAMED]
+    places = [np.unravel_index(place, cost.shape) for place in order]
+    return [
+        Confusion(
+            names[a],
+            names[b],
+            float(cost[a, b]),
+            float(total[a, b] / total[a].sum()),
+            int(np.count_nonzero(by_image[:, a, b])),
+        )
+        for a, b in places
+        if cost[a, b] >= LEAST_COST
+    ]
+
+
+def describe_confusions(confusions: list[Confusion]) -> str:
+    """The list in words. Costs do not add up: each counts as if the other confusions stayed."""
+    if not confusions:
+        return f"No confusion of two classes costs {LEAST_COST} points of mIoU."
+    return (
+        f"What mIoU on val would gain if they were right: {'; '.join(map(str, confusions))}. "
+        "These figures do not add up."
+    )

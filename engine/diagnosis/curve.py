@@ -1,8 +1,8 @@
 """The shape of a curve over steps: straight phases, and what a training twice as long could add.
 
 Phases are a continuous piecewise linear fit; the number of pieces and the places where they meet are those of
-the lowest BIC (Schwarz 1978). What more steps could add is read off two families of saturating curves,
-a - b exp(-t / c) and a - b t^-p. Values are points: shares of 1 times 100. Knows nothing of runs.
+the lowest BIC (Schwarz 1978). What more steps could add is estimated with two families of saturating curves,
+a - b exp(-t / c) and a - b t^-p. Values are points: shares of 1 times 100.
 
 Shapes: n evaluations.
 """
@@ -18,13 +18,13 @@ from engine.scoring.run import Array
 
 MAX_PHASES = 3
 MAX_KNOTS = 40  # places that are tried as ends of a phase, however long the log
-LEAST_NOISE = 0.3  # points: no fit is taken to be better than this
-ASSUMED_NOISE = 1.0  # points, where too few evaluations are left to tell
+LEAST_NOISE = 0.3  # points: no fit is assumed to be better than this
+ASSUMED_NOISE = 1.0  # points, where too few evaluations are left to estimate it
 ALMOST_SURE = 0.998  # of Student's distribution: a change beyond this many standard errors is called one
-PLATEAU = 0.2  # of the mean speed of the whole curve: what is slower is no growth
-SLOWING = 0.5  # of the speed of the fastest phase: what is slower has slowed down
-SATURATED = 0.05  # of the rise so far: where no more than this is to come, the curve is saturated
-LIKELY = 2.71  # how much worse a curve may fit and still be believed: 90 % of a likelihood ratio
+PLATEAU = 0.2  # of the mean speed of the whole curve: a slower rise is no growth
+SLOWING = 0.5  # of the speed of the fastest phase: a slower rise has slowed down
+SATURATED = 0.05  # of the rise so far: a curve with no more than this to come is saturated
+LIKELY = 2.71  # how much worse a curve may fit and still count: 90 % of a likelihood ratio
 MIN_FOR_OUTLOOK = 4  # evaluations
 MIN_FOR_PHASES = 3
 
@@ -56,7 +56,7 @@ class Outlook:
 class Shape:
     """A curve and what was fitted to it.
 
-    noise: standard deviation around the phases, in points; None where too few points are left to tell.
+    noise: standard deviation around the phases, in points; None where too few points are left to estimate it.
     outlook: None where the curve does not rise, or has too few points.
     """
 
@@ -182,8 +182,10 @@ def _outlook(steps: Array, values: Array, phases: list[Phase]) -> Outlook | None
 
 
 def _exponential(t: Array, c: float) -> Array:
-    return np.exp(-t / c)
+    decay: Array = np.exp(-t / c)
+    return decay
 
 
 def _power(t: Array, p: float, first: float) -> Array:
-    return np.maximum(t, first) ** -p
+    decay: Array = np.maximum(t, first) ** -p
+    return decay

@@ -1,12 +1,10 @@
-"""What the curve of val mIoU says, in words. How it is fitted is in `curve.py`."""
+"""What the curve of val mIoU shows, in words. How it is fitted is in `curve.py`."""
 
 from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Phase, Shape, shape_of
-from engine.diagnosis.findings import Finding
 from engine.scoring.run import Run
 
-TOPIC = "mIoU curve"
 LOW_RATE = 0.1  # of the peak: the schedule has ended
-HUGE = 1.0  # of the rise so far: a gain as large as that is no longer read off a curve
+HUGE = 1.0  # of the rise so far: a gain larger than that cannot be estimated from the curve
 
 
 def study_growth(run: Run) -> Shape | None:
@@ -15,29 +13,26 @@ def study_growth(run: Run) -> Shape | None:
     return shape_of(steps, 100 * shares)
 
 
-def growth_finding(run: Run, shape: Shape | None) -> Finding:
+def describe_growth(run: Run, shape: Shape | None) -> str:
     """Phases with steps and slopes, then what longer training could add."""
     if shape is None:
         num = len(run.curve("mIoU")[0])
-        return Finding(
-            TOPIC, f"{num} evaluations: a shape takes {MIN_FOR_PHASES}. Type a smaller eval.every next time."
-        )
+        return f"{num} evaluations; at least {MIN_FOR_PHASES} are needed. Set a smaller eval.every next time."
     if not shape.rises and shape.phases[-1].name == "plateau":
         noise = "" if shape.noise is None else f" of {shape.noise:.1f} points"
-        return Finding(
-            TOPIC,
+        return (
             f"No rise or fall beyond the noise{noise} over {len(shape.steps)} evaluations, "
-            f"{shape.values.min():.1f} to {shape.values.max():.1f}. There is nothing to read from it.",
+            f"{shape.values.min():.1f} to {shape.values.max():.1f}. Nothing can be concluded from it."
         )
     few = (
         f" With {len(shape.steps)} evaluations the phases are little more than the lines between them; their "
-        f"noise cannot be told, {ASSUMED_NOISE:g} point is assumed."
+        f"noise cannot be estimated and is assumed to be {ASSUMED_NOISE:g} point."
         if shape.noise is None
         else ""
     )
     phases = "; ".join(map(_phase, shape.phases))
     parts = [f"{phases}.{few}", _best(shape), longer(shape), _schedule(run)]
-    return Finding(TOPIC, " ".join(part for part in parts if part))
+    return " ".join(part for part in parts if part)
 
 
 def longer(shape: Shape) -> str:
@@ -46,7 +41,7 @@ def longer(shape: Shape) -> str:
     if outlook is None:
         return ""
     if outlook.most >= HUGE * shape.rise:
-        return "It bends too little to bound what longer training would add; it is still on its way."
+        return "It is still rising, too steadily to bound what longer training would add."
     amounts = f"at most about {outlook.most:.1f} points (best fit {max(outlook.likely, 0):.1f})"
     if shape.is_saturated:
         return f"Saturated: longer training, as many steps again, would add {amounts}."
@@ -75,5 +70,5 @@ def _schedule(run: Run) -> str:
         return ""
     return (
         f"The learning rate had come down to {100 * rates[-1] / rates.max():.0f} % of its peak, which by "
-        "itself flattens the end: a longer schedule is another training."
+        "itself flattens the end of the curve: a longer schedule is a different training."
     )

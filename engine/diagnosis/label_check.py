@@ -1,4 +1,4 @@
-"""Runs what has been trained over a split and ranks its labels: models and data meet `suspects.py`."""
+"""Predicts a split with a trained run and ranks its labels by how suspicious they are (`suspects.py`)."""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 import engine.data
 from engine.data import Dataset, Sample
 from engine.data.batches import scoring_batches
-from engine.diagnosis.shift import fitting_move
+from engine.diagnosis.classes import BACKGROUND
 from engine.diagnosis.suspects import Mask, Region, Suspect, Suspicion, find_regions
 from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.combining import Combination
@@ -20,7 +20,10 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 
-BACKGROUND = "background"
+GRID = 128  # cells along the longer side, for finding a shift of the labels
+FARTHEST = 0.2  # of a side: the longest shift that is tried
+MUCH_BETTER = 0.5  # of the wrong pixels: no more may stay wrong after a shift that is reported
+LEAST_GAIN = 0.03  # of the labelled pixels, that have to become right
 
 
 @dataclass(frozen=True)
@@ -123,3 +126,28 @@ def _open(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained
     for member in manifest.members:
         members |= open_trained(path, device, member.step).members
     return replace(best, name=manifest.name, members=members, combination=Combination.mean(len(members)))
+
+
+def fitting_move(
+    labels: NDArray[np.uint8], predictions: NDArray[np.integer], ignore_index: int
+) -> tuple[int, int] | None:
+    """The shift, (right, down) in pixels, that makes (h, w) labels fit the prediction; None where they fit.
+
+    It maximises the cross-correlation of the maps of all classes on a coarse grid that wraps at the edges.
+    """
+    step = -(-max(labels.shape) // GRID)
+    coarse, predicted = labels[::step, ::step], predictions[::step, ::step]
+    agreeing = np.zeros(coarse.shape)
+    for id in np.unique(coarse[coarse != ignore_index]):
+        label, prediction = (np.fft.rfft2(map_ == id) for map_ in (coarse, predicted))
+        agreeing += np.fft.irfft2(label.conj() * prediction, coarse.shape)  # by move down, right
+    rows, columns = (np.fft.fftfreq(side, 1 / side) for side in coarse.shape)
+    too_far = (np.abs(rows)[:, None] > FARTHEST * len(rows)) | (np.abs(columns) > FARTHEST * len(columns))
+    agreeing[too_far] = -1
+    num_labelled = np.count_nonzero(coarse != ignore_index)
+    wrong = num_labelled - agreeing
+    best = np.unravel_index(wrong.argmin(), wrong.shape)
+    is_believed = max(best) > 0 and wrong[best] <= MUCH_BETTER * wrong[0, 0]
+    if not is_believed or wrong[0, 0] - wrong[best] < LEAST_GAIN * num_labelled:
+        return None
+    return step * int(columns[best[1]]), step * int(rows[best[0]])

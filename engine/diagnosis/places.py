@@ -1,6 +1,6 @@
-"""Where the errors are: near outlines or inside, on small objects or large ones.
+"""Which pixels are wrong: near outlines or inside, of small or large objects, at which confidence.
 
-An "object" is all of one class in one image, background apart; its size is its share of the labelled pixels.
+An "object" is all of one class in one image, except background; its size is its share of the labelled pixels.
 
 Shapes: N images, C classes.
 """
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 import numpy as np
 
 from engine.diagnosis.classes import BACKGROUND, Correlation, correlation
-from engine.diagnosis.findings import Finding
+from engine.scoring.calibration import Calibration
 from engine.scoring.run import Array, Run
 
-TOPIC = "places"
 MIN_OBJECTS = 12
-MOSTLY = 0.5  # of the wrong pixels: from this on most errors lie near outlines
-WORSE = 2.0  # times the error inside: with less, outlines are no weak spot
-WEAK = 0.7  # of the IoU of the largest quarter: below it, small objects are a weak spot
-NOTABLE = 5.0  # points, which is the least difference for that
+MOSTLY = 0.5  # of the wrong pixels near outlines, and
+WORSE = 2.0  # times the error rate inside: then outlines are a weak spot
+WEAK = 0.7  # of the IoU of the largest quarter, and
+LEAST_DIFFERENCE = 5.0  # points: below both, small objects are a weak spot
+NOTABLE_ERROR = 3.0  # points of calibration error
 
 
 @dataclass(frozen=True)
 class Edges:
-    """Near outlines and inside: share of the wrong pixels that lie near, of all pixels; errors of each."""
+    """The share of the wrong and of all pixels that lie near outlines; error rates there and inside."""
 
     share_of_errors: float
     share_of_pixels: float
@@ -32,7 +32,7 @@ class Edges:
 
     @property
     def are_most_errors(self) -> bool:
-        """Not only because most pixels lie there."""
+        """Whether most errors lie there, and not only because most pixels do."""
         return self.share_of_errors >= MOSTLY and self.error_near >= WORSE * self.error_inside
 
     def __str__(self) -> str:
@@ -45,7 +45,7 @@ class Edges:
 
 @dataclass(frozen=True)
 class Sizes:
-    """Quarters of the objects by size: (3,) sizes between them, (4,) mean IoU of each in points."""
+    """Quarters of the objects by size: (3,) sizes at which they meet, (4,) mean IoU of each in points."""
 
     limits: Array
     iou: Array
@@ -55,7 +55,7 @@ class Sizes:
     @property
     def are_weak_when_small(self) -> bool:
         clear = self.trend is not None and self.trend.is_clear and self.trend.rho > 0
-        return bool(clear and self.iou[0] < min(WEAK * self.iou[-1], self.iou[-1] - NOTABLE))
+        return bool(clear and self.iou[0] < min(WEAK * self.iou[-1], self.iou[-1] - LEAST_DIFFERENCE))
 
     def __str__(self) -> str:
         limits = ", ".join(f"{100 * limit:.2g} %" for limit in self.limits)
@@ -109,9 +109,38 @@ def study_sizes(run: Run) -> Sizes | None:
     return Sizes(limits, means, correlation(sizes, iou), len(sizes))
 
 
-def places_finding(edges: Edges | None, sizes: Sizes | None) -> Finding:
-    """Both in words."""
-    return Finding(
-        TOPIC,
-        f"{edges or 'Errors near outlines: not counted.'} {sizes or 'Size of objects: too few to say.'}",
-    )
+@dataclass(frozen=True)
+class Confidence:
+    """In points: the expected calibration error (arXiv 1706.04599), mean confidence, and pixel accuracy."""
+
+    error: float
+    confidence: float
+    accuracy: float
+
+    @property
+    def is_overconfident(self) -> bool:
+        return self.error >= NOTABLE_ERROR and self.confidence > self.accuracy
+
+    def __str__(self) -> str:
+        side = "over" if self.confidence > self.accuracy else "under"
+        verdict = (
+            f"The model is {side}confident"
+            if self.error >= NOTABLE_ERROR
+            else "Probabilities are well calibrated"
+        )
+        return (
+            f"{verdict}: mean confidence {self.confidence:.1f} %, accuracy {self.accuracy:.1f} %, expected "
+            f"calibration error {self.error:.1f} points."
+        )
+
+
+def study_confidence(run: Run) -> Confidence | None:
+    """None where confidences were not counted."""
+    if run.scores is None or run.predictor not in run.scores.reliability:
+        return None
+    counts = run.scores.reliability[run.predictor].sum(axis=0)  # (3, bins)
+    num, confidence, right = counts.sum(axis=1)
+    if not num:
+        return None
+    error = Calibration.of(counts).ece
+    return Confidence(*(100 * float(share) for share in (error, confidence / num, right / num)))

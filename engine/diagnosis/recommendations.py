@@ -1,35 +1,52 @@
-"""From findings to recipe lines: rules in the order of what usually costs most, the first five that apply.
+"""From findings to recipe lines: rules, those that usually gain most first; at most five are given.
 
-Each rule reads the figures and the recipe, and is silent where the recipe has its remedy already.
+Each rule reads the figures and the recipe, and returns None where it does not apply. A recommendation whose
+lines the recipe has already is left out.
 """
 
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from engine.diagnosis.calibration import Sureness
-from engine.diagnosis.classes import BACKGROUND, Classes
-from engine.diagnosis.confusions import Confusion
+from engine.diagnosis.classes import BACKGROUND, Classes, Confusion
 from engine.diagnosis.curve import Shape
-from engine.diagnosis.findings import Recommendation
 from engine.diagnosis.growth import longer
-from engine.diagnosis.overfitting import Losses
-from engine.diagnosis.places import Edges, Sizes
-from engine.diagnosis.speed import Speed
-from engine.diagnosis.start import Start
+from engine.diagnosis.places import Confidence, Edges, Sizes
+from engine.diagnosis.remedies import (
+    AVERAGE_WEIGHTS,
+    help_rare_classes,
+    keep_images_in_memory,
+    pretrained_weights,
+)
+from engine.diagnosis.training import Losses, Speed, Start
 from engine.recipe import Recipe
 
 MOST = 5
-WORTH = 1.0  # points of mIoU that speak for a remedy
-FINE_TUNING_LR = 2e-4  # an encoder with weights is trained more gently than this
+WORTH = 1.0  # points of mIoU that justify a remedy
+FINE_TUNING_LR = 2e-4  # a pretrained encoder is trained with less than this
 NOISY = 1.5  # points of noise around the curve
 LARGER = {"b0": "b2", "b1": "b2", "b2": "b4", "b3": "b5", "b4": "b5"}
-CLOSER = 1.5  # factor of the sizes that are seen
+CLOSER = 1.5  # factor by which images are enlarged
+
+
+@dataclass(frozen=True)
+class Recommendation:
+    """What to try next.
+
+    Args:
+        title: one sentence, in the imperative.
+        recipe_lines: `key.path=value` each, as typed behind the run's own recipe.
+        evidence: the figures that speak for it.
+    """
+
+    title: str
+    recipe_lines: list[str]
+    evidence: str
 
 
 @dataclass(frozen=True)
 class Studies:
-    """All that was found out about a run; None where its files do not say."""
+    """The figures about a run; None where its files do not hold them."""
 
     last_step: int
     start: Start
@@ -39,20 +56,22 @@ class Studies:
     confusions: list[Confusion] | None
     edges: Edges | None
     sizes: Sizes | None
-    calibration: Sureness | None
+    confidence: Confidence | None
     speed: Speed | None
 
 
 def recommend(studies: Studies, recipe: Recipe) -> list[Recommendation]:
     """At most five, most important first, as changes of the run's recipe."""
     found = [rule(studies, recipe) for rule in RULES]
-    return [recommendation for recommendation in found if recommendation][:MOST]
+    return [recommendation for recommendation in found if recommendation and recommendation.recipe_lines][
+        :MOST
+    ]
 
 
 def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
     if not s.start.is_suspect:
         return None
-    lines = ["model.from_scratch=false", f"model.weights={_pretrained(recipe, recipe.model.variant)}"]
+    lines = ["model.from_scratch=false", pretrained_weights(recipe, recipe.model.variant)]
     if recipe.optimizer.lr > FINE_TUNING_LR:
         lines += ["optimizer.lr=6.0e-5", "optimizer.head_lr_mult=10.0", "schedule.min_lr=0.0"]
     saturated = f" {longer(s.growth)}" if s.growth and s.growth.is_saturated else ""
@@ -60,13 +79,8 @@ def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
         "Start from pretrained weights; a run stops unless they fill 95 % of the encoder. "
         "Mind their licence: README, Weights.",
         lines,
-        s.start.evidence() + saturated,
+        str(s.start) + saturated,
     )
-
-
-def _pretrained(recipe: Recipe, variant: str) -> str:
-    is_segformer = recipe.model.arch == "segformer" and recipe.model.encoder is None
-    return f"hf:nvidia/mit-{variant}" if is_segformer else "smp:imagenet"
 
 
 def _longer(s: Studies, recipe: Recipe) -> Recommendation | None:
@@ -87,22 +101,18 @@ def _regularise(s: Studies, recipe: Recipe) -> Recommendation | None:
     lines += [] if augment.copy_paste else ["augment.copy_paste=0.3"]
     lines += [] if recipe.optimizer.weight_decay >= 0.05 else ["optimizer.weight_decay=0.05"]
     title = f"Augment and regularise more, or stop near step {s.losses.best_step:,.0f}."
-    return Recommendation(title, lines, s.losses.finding().text) if lines else None
+    return Recommendation(title, lines, str(s.losses))
 
 
 def _imbalance(s: Studies, recipe: Recipe) -> Recommendation | None:
     if s.classes is None or not s.classes.is_imbalanced:
         return None
-    weighable = [i for i, term in enumerate(recipe.loss) if hasattr(term, "class_weights")]
-    lines = ["data.sampler=rare"] if recipe.data.sampler == "uniform" else []
-    if weighable and all(recipe.loss[i].class_weights == "none" for i in weighable):
-        lines.append(f"loss.{weighable[0]}.class_weights=median")
-    title = "Let rare classes be seen more often, and weigh more."
-    return Recommendation(title, lines, s.classes.finding().text) if lines else None
+    title = "Draw images with rare classes more often, and weigh their pixels more."
+    return Recommendation(title, list(help_rare_classes(recipe)), str(s.classes))
 
 
 def _confusions(s: Studies, recipe: Recipe) -> Recommendation | None:
-    """Classes that are told apart badly ask for a larger model, if there is one and none over-fits."""
+    """Classes that are often confused need a larger model, if there is one and this one does not over-fit."""
     model = recipe.model
     between_objects = [
         c for c in s.confusions or [] if c.cost >= WORTH and BACKGROUND not in (c.label, c.prediction)
@@ -112,11 +122,11 @@ def _confusions(s: Studies, recipe: Recipe) -> Recommendation | None:
     if model.arch != "segformer" or model.encoder or model.variant not in LARGER:
         return None
     variant = LARGER[model.variant]
-    lines = [f"model.variant={variant}"]
-    if model.weights:
-        lines.append(f"model.weights={_pretrained(recipe, variant)}")
+    weights = [pretrained_weights(recipe, variant)] if model.weights else []
     return Recommendation(
-        "Try a larger encoder for classes that look alike.", lines, "; ".join(map(str, between_objects)) + "."
+        "Try a larger encoder for classes that look alike.",
+        [f"model.variant={variant}", *weights],
+        "; ".join(map(str, between_objects)) + ".",
     )
 
 
@@ -127,7 +137,7 @@ def _outlines(s: Studies, recipe: Recipe) -> Recommendation | None:
     if any(term["name"] == "boundary" for term in terms):
         return None
     line = f"loss={json.dumps([*terms, {'name': 'boundary', 'weight': 0.5}])}"
-    return Recommendation("Add a loss that looks at outlines.", [line], str(s.edges))
+    return Recommendation("Add a loss term for outlines.", [line], str(s.edges))
 
 
 def _small_objects(s: Studies, recipe: Recipe) -> Recommendation | None:
@@ -142,7 +152,7 @@ def _small_objects(s: Studies, recipe: Recipe) -> Recommendation | None:
 
 
 def _smoothing(s: Studies, recipe: Recipe) -> Recommendation | None:
-    if s.calibration is None or not s.calibration.is_overconfident:
+    if s.confidence is None or not s.confidence.is_overconfident:
         return None
     lines = [
         f"loss.{i}.label_smoothing=0.05"
@@ -150,16 +160,16 @@ def _smoothing(s: Studies, recipe: Recipe) -> Recommendation | None:
         if term.name == "cross_entropy" and not term.label_smoothing
     ]
     title = "Smooth the labels, so that probabilities are less extreme."
-    return Recommendation(title, lines, s.calibration.finding().text) if lines else None
+    return Recommendation(title, lines, str(s.confidence))
 
 
 def _data(s: Studies, recipe: Recipe) -> Recommendation | None:
-    if s.speed is None or not s.speed.is_data_bound or recipe.data.resident in ("ram", "gpu"):
+    if s.speed is None or not s.speed.is_data_bound:
         return None
     return Recommendation(
         "Keep the decoded images in memory, or pack them into one file (trident prepare pack).",
-        ["data.resident=ram"],
-        s.speed.finding().text,
+        list(keep_images_in_memory(recipe)),
+        str(s.speed),
     )
 
 
@@ -167,8 +177,8 @@ def _average(s: Studies, recipe: Recipe) -> Recommendation | None:
     noise = s.growth.noise if s.growth else None
     if noise is None or noise < NOISY or recipe.train.ema:
         return None
-    evidence = f"mIoU jumps by {noise:.1f} points around its own trend from one evaluation to the next."
-    return Recommendation("Score averaged weights.", ["train.ema=0.999"], evidence)
+    evidence = f"mIoU varies by {noise:.1f} points around its own trend from one evaluation to the next."
+    return Recommendation("Score averaged weights.", [AVERAGE_WEIGHTS], evidence)
 
 
 RULES: list[Callable[[Studies, Recipe], Recommendation | None]] = [

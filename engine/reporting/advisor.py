@@ -1,42 +1,60 @@
-"""Says in plain words what looks wrong in a run, once each, with the recipe lines that answer it.
+"""Advice while a run trains: what looks wrong, once each, with the recipe lines that answer it.
 
-Hears the numbers of each log step and evaluation, as they go to the log. Every rule keeps silent where it
-cannot judge. Knows nothing of models, devices or how notes are shown.
+It reads the numbers of each log step and evaluation. A rule returns None where it cannot judge.
 """
 
 import math
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
+from engine.diagnosis.remedies import (
+    AVERAGE_WEIGHTS,
+    CHECK_DATA,
+    DATA_WAIT_SHARE,
+    FIND_LR,
+    PACK_DATA,
+    help_rare_classes,
+    keep_images_in_memory,
+    lower_lr,
+    not_followed,
+)
 from engine.recipe import Recipe
 from engine.reporting.gradients import EXPLODING_FACTOR, dead_blocks, exploding_blocks, named
-from engine.reporting.notes import Followed, Note
 from engine.scoring.confusion import Scores
 
 Values = dict[str, float]
 
-DATA_SHARE, DATA_WINDOW = 0.2, 3  # of the time; over so many log steps, the first one left out
+DATA_WINDOW = 3  # log steps over which waiting for data is measured; the first of a run is left out
 COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that take time
 START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
-D_WINS, D_WINDOW = 0.9, 5  # smoothed share of patches told right; over so many log steps
+D_WINS, D_WINDOW = 0.9, 5  # smoothed accuracy over patches; over so many log steps
 MEMORY_SHARE = 0.9
 PLATEAU_EVALUATIONS, PLATEAU_GAIN = 5, 0.002
 PLATEAU_RATE = 0.2  # ... while lr is above this share of its peak
-EARLY_SHARE = 0.1  # of the updates, in which one class alone is nothing strange
+EARLY_SHARE = 0.1  # of the updates, in which predicting only one class is normal
+
+
+@dataclass(frozen=True)
+class Note:
+    """One piece of advice; `remedies` are as in `engine.diagnosis.remedies`."""
+
+    topic: str
+    text: str
+    remedies: tuple[str, ...]
 
 
 class Advisor:
-    """Gives the notes that are due, each topic once.
+    """Gives each note once, when its rule first applies.
 
     Args:
         recipe: its durations in steps.
         num_classes: C.
-        first_step: updates done before; only a run from 0 has a start that can be judged.
-        head_is_random: whether the classifier starts from nothing.
+        first_step: updates done before; only a run that starts at 0 has a start that can be judged.
+        head_is_random: whether the classifier starts from random weights.
         data_is_resident: whether decoded images stay in memory, so that waiting is for augmentation.
-        memory_shares: asked at log steps: what of -> share of it that is taken.
+        memory_shares: called at log steps; memory ("GPU", "RAM") -> share of it that is used, 0..1.
     """
 
     def __init__(
@@ -53,7 +71,6 @@ class Advisor:
         self.judges_start = first_step == 0 and head_is_random
         self.data_is_resident = data_is_resident
         self.memory_shares = memory_shares
-        self._followed = Followed(recipe)
         self._said: set[str] = set()
         self._log: list[Values] = []
         self._looks: list[Values] = []  # log steps at which gradients were looked at
@@ -82,25 +99,25 @@ class Advisor:
     def _new(self, notes: Iterable[Note | None]) -> list[Note]:
         new = [note for note in notes if note and note.topic not in self._said]
         self._said |= {note.topic for note in new}
-        return [replace(note, remedies=tuple(filter(self._followed.lacks, note.remedies))) for note in new]
+        return [replace(note, remedies=not_followed(self.recipe, note.remedies)) for note in new]
 
     def _data_bound(self) -> Note | None:
         window = self._log[1:][-DATA_WINDOW:]
         share = sum(row["data_time"] for row in window) / max(1e-9, sum(row["time"] for row in window))
-        if len(window) < DATA_WINDOW or share <= DATA_SHARE:
+        if len(window) < DATA_WINDOW or share <= DATA_WAIT_SHARE:
             return None
-        spent = f"{share:.0%} of the time goes into waiting for data. "
+        spent = f"{share:.0%} of the time is spent waiting for data. "
         if self.data_is_resident:
             costly = [name for name in COSTLY if getattr(self.recipe.augment, name)]
             off = [f"augment.{name}=0" for name in costly]
-            text = spent + "The images are in memory, so it is augmentation that costs."
+            text = spent + "The images are in memory, so augmentation is what takes the time."
             return Note("data", text, (*off, "trident benchmark augment"))
         place = "gpu" if "GPU" in self.memory_shares() else "ram"
         workers = ("data.workers=8",) if self.recipe.data.workers == "auto" else ()
         return Note(
             "data",
             f"{spent}Keep decoded images in memory, read with more processes, or pack them into one file.",
-            (f"data.resident={place}", *workers, "trident prepare pack <recipe> --out data.h5"),
+            (*keep_images_in_memory(self.recipe, place), *workers, PACK_DATA),
         )
 
     def _odd_start(self, first: Values) -> Note | None:
@@ -109,7 +126,8 @@ class Advisor:
             return None
         term, loss = self.recipe.loss[places[0]], first["decode.loss_ce"]
         expected = math.log(self.num_classes)
-        if term.ohem is not None or not math.isfinite(loss):  # the hardest pixels cost more than ln(C)
+        # With OHEM the loss is that of the hardest pixels, which is above ln(C).
+        if term.ohem is not None or not math.isfinite(loss):
             return None
         most = max(expected * START_FACTOR, expected + START_SLACK)
         if expected / START_FACTOR <= loss <= most:
@@ -117,10 +135,10 @@ class Advisor:
         weighted = [f"loss.{places[0]}.class_weights=none"] if term.class_weights != "none" else []
         return Note(
             "start",
-            f"The first cross-entropy was {loss:.2f}; a new head that knows nothing costs "
+            f"The first cross-entropy was {loss:.2f}; a new head that has learnt nothing has "
             f"ln({self.num_classes}) = {expected:.2f}. Suspect the labels (ids that are shifted, all void or "
             "all one class), the class weights, or pixel values on the wrong scale.",
-            ("trident doctor <recipe>", *weighted),
+            (CHECK_DATA, *weighted),
         )
 
     def _no_gradient(self) -> Note | None:
@@ -129,9 +147,9 @@ class Advisor:
             return None
         return Note(
             "no gradient",
-            f"No gradient reaches {named(dead)}, so nothing is learned there. The loss does not depend on "
-            "that, or the units are dead.",
-            (self._lower_lr(10), "log.gradients=" + self._look_often()),
+            f"No gradient reaches {named(dead)}, so nothing is learned there. The loss does not depend "
+            "on it, or the units are dead.",
+            (lower_lr(self.recipe, 10), "log.gradients=" + self._look_often()),
         )
 
     def _exploding(self) -> Note | None:
@@ -140,19 +158,14 @@ class Advisor:
             return None
         return Note(
             "exploding gradient",
-            f"The gradient of {named(wild)} is no number, or more than {EXPLODING_FACTOR:g} times that of "
-            "the median block.",
+            f"The gradient of {named(wild)} is NaN, infinite or more than {EXPLODING_FACTOR:g} times that "
+            "of the median block.",
             (
                 "optimizer.clip_norm=1",
-                self._lower_lr(3),
+                lower_lr(self.recipe, 3),
                 "log.gradients=" + self._look_often(),
             ),
         )
-
-    def _lower_lr(self, times: float) -> str:
-        lr = self.recipe.optimizer.lr / times
-        floor = " schedule.min_lr=0" if self.recipe.schedule.min_lr > lr else ""
-        return f"optimizer.lr={lr:.1e}{floor}"
 
     def _look_often(self) -> str:
         return str(self.recipe.log.gradients or self.recipe.log.every)
@@ -164,7 +177,7 @@ class Advisor:
             return None
         first, last = window[0]["adv/weight_factor"], window[-1]["adv/weight_factor"]
         if section.watchdog and last < first:
-            return None  # it is being answered
+            return None  # the watchdog is already lowering the weight
         answer = (
             f"The watchdog has lowered the weight to {last:g} of the recipe's, and that was not enough."
             if section.watchdog and last < 1
@@ -174,8 +187,8 @@ class Advisor:
         )
         return Note(
             "discriminator",
-            f"The discriminator has won: it tells {window[-1]['adv/d_accuracy']:.0%} of the patches right, "
-            f"and the model learns little from it. {answer}",
+            f"The discriminator has won: it classifies {window[-1]['adv/d_accuracy']:.0%} of the patches "
+            f"correctly, and the model learns little from it. {answer}",
             (
                 *(() if section.watchdog else ("adversarial.watchdog=true",)),
                 f"adversarial.lr={section.lr / 4:.1e}",
@@ -210,23 +223,17 @@ class Advisor:
         what = f"only {found[0]}" if found else "no class"
         return Note(
             "one class",
-            f"The model finds {what} of {len(labelled)} classes. Early in a training that passes; where it "
-            "stays, suspect the labels, a learning rate that is too high or too low, or rare classes.",
+            f"The model finds {what} of {len(labelled)} classes. Early in a training this is normal; if it "
+            "lasts, suspect the labels, a learning rate that is too high or too low, or rare classes.",
             (
-                "trident doctor <recipe>",
-                "trident lr_find <recipe>",
-                *(f"loss.{place}.class_weights=median" for place in self._weighable()),
-                "data.sampler=rare",
+                CHECK_DATA,
+                FIND_LR,
+                *help_rare_classes(self.recipe),
             ),
         )
 
-    def _weighable(self) -> list[int]:
-        """Places of the loss terms that take class weights and have none."""
-        terms = enumerate(self.recipe.loss)
-        return [place for place, term in terms if getattr(term, "class_weights", None) == "none"]
-
     def _plateau(self) -> Note | None:
-        """The best of the last evaluations is no better than the best before, beyond what they jump about."""
+        """The best of the last evaluations is no better than the best before, beyond their variation."""
         recent, before = self._mIoU[-PLATEAU_EVALUATIONS:], self._mIoU[:-PLATEAU_EVALUATIONS]
         rates = [row["lr"] for row in self._log]
         if len(before) < 2 or not rates or rates[-1] < PLATEAU_RATE * max(rates):
@@ -240,5 +247,5 @@ class Advisor:
             "plateau",
             f"mIoU has not risen for {PLATEAU_EVALUATIONS} evaluations (best {max(self._mIoU):.4f}), while "
             "lr is still high: a lower one may help. Ctrl-C saves; the best checkpoints are kept.",
-            (*fall, self._lower_lr(3), "train.ema=0.999", "trident lr_find <recipe>"),
+            (*fall, lower_lr(self.recipe, 3), AVERAGE_WEIGHTS, FIND_LR),
         )

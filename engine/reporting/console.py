@@ -16,9 +16,9 @@ from rich.table import Table
 
 from engine.data.batches import Batch
 from engine.recipe import Recipe, explain
+from engine.reporting.advisor import Note
 from engine.reporting.class_table import change_line, class_table
 from engine.reporting.journal import Evaluation, Listener
-from engine.reporting.notes import Note
 from engine.scoring.confusion import Scores
 from engine.scoring.metrics import METRICS
 

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
 
-from engine.diagnosis import Diagnosis
+from engine.diagnosis import RunDiagnosis
 from engine.diagnosis.curve import Shape
 from engine.reporting.plots import INK, SERIES, STYLE
 
@@ -16,7 +16,7 @@ COLOURS = {"growth": SERIES[2], "slowing": SERIES[1], "plateau": SERIES[0], "fal
 SIZE_IN, DPI = (7.2, 3.6), 130
 
 
-def print_diagnosis(console: Console, diagnosis: Diagnosis, run: Path) -> None:
+def print_diagnosis(console: Console, diagnosis: RunDiagnosis, run: Path) -> None:
     """Findings under their topics, then the recommendations with the command that tries each."""
     for finding in diagnosis.findings:
         console.print(f"[bold]{finding.topic}[/]")

@@ -12,11 +12,10 @@ import torch
 from torch import Tensor
 
 from engine.data.batches import Batch
-from engine.reporting.advisor import Advisor
+from engine.reporting.advisor import Advisor, Note
 from engine.reporting.energy import EnergyMeter
 from engine.reporting.feature_sheet import FeatureRow
 from engine.reporting.memory import memory_mb
-from engine.reporting.notes import Note
 from engine.reporting.pictures import Picture
 from engine.run_folder import read_log, without_nan, write_text
 from engine.scoring.confusion import Scores

@@ -14,9 +14,9 @@ from torch.utils.tensorboard.summary import hparams
 from engine.data.batches import Batch
 from engine.data.sample import Palette
 from engine.recipe import Recipe, explain
+from engine.reporting.advisor import Note
 from engine.reporting.feature_sheet import feature_sheet
 from engine.reporting.journal import Evaluation, Listener
-from engine.reporting.notes import Note
 from engine.reporting.pictures import sheet
 from engine.scoring.confusion import Scores
 from engine.scoring.precision_recall import NUM_THRESHOLDS, PrecisionRecall

@@ -1,7 +1,7 @@
-"""Class imbalance in a training: counts the labels, and does with the counts what the recipe says.
+"""Class imbalance in a training: counts the labels, and uses the counts as the recipe says.
 
-Class weights that the recipe asks for by the name of a scheme become numbers here, so that losses need not
-know of data, and the recipe that is saved trains the same without a scan.
+Class weights that the recipe gives by the name of a scheme become numbers here, so that losses need no data,
+and the saved recipe trains the same without counting again.
 """
 
 from collections.abc import Callable
@@ -14,23 +14,24 @@ from engine.data.class_weights import SCHEMES, class_weights
 from engine.data.order import SampleOrder, WeightedOrder
 from engine.data.rare_classes import RARE_SHARE, image_probabilities, rare_classes
 from engine.data.sample import Dataset
+from engine.diagnosis.remedies import SAMPLE_RARE, help_rare_classes
 from engine.recipe import Recipe
 from engine.training.distributed import Process, any_process, sum_in_place
 
-MOST_NAMED = 12  # rare classes that are named, of as many as there are
+MOST_NAMED = 12  # rare classes
 
 
 def count_labels(
     train: Dataset, root: str | None, process: Process, progress: Callable[[int, int], None], keep: bool
 ) -> tuple[ClassCounts, list[str]]:
-    """The class counts of the training split, kept from before or by a scan; and notes for the user.
+    """The class counts of the training split, from an earlier start or counted now; and notes for the user.
 
     Args:
         train: a split.
-        root: `data.root`, where the counts are kept; None: nowhere.
-        process: each scans its share of the images, and all get the whole.
+        root: `data.root`, where the counts are kept; None keeps them nowhere.
+        process: each counts its share of the images, and all get the sum.
         progress: called with (done, total).
-        keep: whether a new scan may be written down.
+        keep: whether new counts may be written.
 
     Raises:
         DataError: labels that cannot be read.
@@ -60,13 +61,13 @@ def with_numbers(
         if isinstance(scheme, str) and scheme in SCHEMES:
             weights = class_weights(scheme, counts)
             term = term.model_copy(update={"class_weights": weights})
-            notes.append(f"class weights of {term.name} ({scheme}): {_told(weights, counts, class_names)}")
+            notes.append(f"class weights of {term.name} ({scheme}): {_listed(weights, counts, class_names)}")
         terms.append(term)
     return recipe.model_copy(update={"loss": terms}), notes
 
 
 def training_order(recipe: Recipe, counts: ClassCounts) -> tuple[SampleOrder, list[str]]:
-    """The order that `data.sampler` asks for, and a note where it is not the plain one."""
+    """The order that `data.sampler` asks for, and a note where it is not the uniform one."""
     num_samples, batch = len(counts.void), recipe.train.batch
     if recipe.data.sampler == "uniform":
         return SampleOrder(num_samples, batch, recipe.seed), []
@@ -77,18 +78,18 @@ def training_order(recipe: Recipe, counts: ClassCounts) -> tuple[SampleOrder, li
 
 
 def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:
-    """Names the rare classes and the remedies that the recipe does not use; nothing where there are none."""
+    """Names the rare classes and the remedies that the recipe does not use; [] where there are none."""
     rare = rare_classes(counts)
-    weighable = [place for place, term in enumerate(recipe.loss) if hasattr(term, "class_weights")]
+    lines = help_rare_classes(recipe)
     remedies = []
-    if recipe.data.sampler == "uniform":
+    if SAMPLE_RARE in lines:
         remedies.append(
-            "  draw their images more often: data.sampler=rare, in a recipe `data: {sampler: rare}`"
+            f"  draw their images more often: {SAMPLE_RARE}, in a recipe `data: {{sampler: rare}}`"
         )
-    if all(recipe.loss[place].class_weights == "none" for place in weighable):
-        line = "`loss: [{name: cross_entropy, class_weights: median}, ...]`"
-        override = f"loss.{weighable[0]}.class_weights=median, " if weighable else ""
-        remedies.append(f"  let their pixels count more:  {override}in a recipe {line}")
+    weights = [f"{line}, " for line in lines if line != SAMPLE_RARE]
+    if weights or not any(hasattr(term, "class_weights") for term in recipe.loss):
+        in_recipe = "in a recipe `loss: [{name: cross_entropy, class_weights: median}, ...]`"
+        remedies.append(f"  weigh their pixels more: {''.join(weights)}{in_recipe}")
     if not rare or not remedies:
         return []
     named = [f"{class_names[id]} {100 * share:.2g} %" for id, share in rare[:MOST_NAMED]]
@@ -108,7 +109,7 @@ def _summed(counts: ClassCounts, process: Process) -> ClassCounts:
     return ClassCounts(pixels, void)
 
 
-def _told(weights: list[float], counts: ClassCounts, class_names: tuple[str, ...]) -> str:
+def _listed(weights: list[float], counts: ClassCounts, class_names: tuple[str, ...]) -> str:
     present = counts.shares > 0
     found = [f"{name} {weights[id]:.3g}" for id, name in enumerate(class_names) if present[id]]
     absent = [name for id, name in enumerate(class_names) if not present[id]]

@@ -12,7 +12,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engine import __version__
-from engine.diagnosis import Diagnosis
+from engine.diagnosis import RunDiagnosis
 from engine.reporting.pictures import Colour
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
@@ -29,7 +29,7 @@ def render(
     title: str,
     groups: Sequence[Sequence[RunContent]],
     galleries: Mapping[Path, Gallery],
-    suggestions: Mapping[Path, Diagnosis],
+    suggestions: Mapping[Path, RunDiagnosis],
 ) -> str:
     """The text of the page.
 
@@ -67,7 +67,7 @@ def _group(
     number: int,
     group: Sequence[RunContent],
     galleries: Mapping[Path, Gallery],
-    suggestions: Mapping[Path, Diagnosis],
+    suggestions: Mapping[Path, RunDiagnosis],
 ) -> dict[str, Any]:
     series = views.series_of(group)
     return {
@@ -93,7 +93,7 @@ def _group(
     }
 
 
-def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: Diagnosis | None) -> dict[str, Any]:
+def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: RunDiagnosis | None) -> dict[str, Any]:
     return {
         "place": place,
         "content": content,

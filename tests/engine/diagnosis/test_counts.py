@@ -7,10 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from engine.diagnosis import study
-from engine.diagnosis.calibration import study_calibration
-from engine.diagnosis.classes import study_classes
-from engine.diagnosis.confusions import confusions_finding, costs, study_confusions
-from engine.diagnosis.places import study_edges, study_sizes
+from engine.diagnosis.classes import costs, describe_confusions, study_classes, study_confusions
+from engine.diagnosis.places import study_confidence, study_edges, study_sizes
 from engine.diagnosis.recommendations import recommend
 from engine.recipe import load_recipe
 from engine.scoring.metrics import intersection_over_union
@@ -30,7 +28,7 @@ def test_the_cost_of_a_confusion_by_hand(make_run: MakeRun) -> None:
     assert (found.label, found.prediction, found.share, found.num_images) == ("chair", "sofa", 0.4, 1)
     assert found.cost == pytest.approx(100 * (1 - (1 + 0.6 + 100 / 140) / 3))
     assert str(found) == "chair taken for sofa: 22.9 points (40 % of its pixels, in 1 image)"
-    assert "chair taken for sofa: 22.9 points" in confusions_finding([found]).text
+    assert "chair taken for sofa: 22.9 points" in describe_confusions([found])
 
 
 def test_the_costliest_comes_first_and_each_image_counts_once(make_run: MakeRun) -> None:
@@ -87,13 +85,13 @@ def test_rare_classes_that_do_well_are_no_imbalance(make_run: MakeRun) -> None:
     pixels = [100_000, 10, 20, 50, 100, 500, 1000, 5000, 20_000]
     right = [1.0, 0.8, 0.5, 0.9, 0.6, 0.7, 0.5, 0.9, 0.6]
     classes = study_classes(Run(make_run(counts={"confusion": planted(pixels, right)}, names=names)))
-    assert not classes.is_imbalanced and "No clear sign" in classes.finding().text
+    assert not classes.is_imbalanced and "No clear sign" in str(classes)
 
 
 def test_a_class_without_labels_is_not_among_the_worst(make_run: MakeRun) -> None:
     confusion = planted([100, 50, 0], [0.9, 0.5, 0.0])
     classes = study_classes(Run(make_run(counts={"confusion": confusion}, names=NAMES)))
-    assert classes.worst == [1, 0] and "1 class has no label" in classes.finding().text
+    assert classes.worst == [1, 0] and "1 class has no label" in str(classes)
 
 
 @pytest.mark.parametrize(("near_wrong", "most"), [(90, True), (10, False)])
@@ -124,8 +122,7 @@ def test_small_objects(make_run: MakeRun, small_is_worse: bool) -> None:
         right = round(100 * percent * share)
         images.append([[10_000 - 100 * percent, 0, 0], [100 * percent - right, right, 0], [0, 0, 0]])
     run = make_run(counts={"confusion": np.array(images)}, names=NAMES)
-    files = Run(run)
-    sizes = study_sizes(files)
+    sizes = study_sizes(Run(run))
     assert sizes.num_objects == 40 and sizes.are_weak_when_small == small_is_worse
     np.testing.assert_allclose(sizes.limits, [0.1, 0.2, 0.3])
     if small_is_worse:
@@ -138,10 +135,10 @@ def test_confidence(make_run: MakeRun, right: int, over: bool) -> None:
     reliability = np.zeros((2, 3, 15))
     reliability[:, :, 14] = [100, 98, right]
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 2), "reliability": reliability}
-    calibration = study_calibration(Run(make_run(counts=counts, names=NAMES)))
-    assert calibration.is_overconfident == over
-    assert calibration.error == pytest.approx(abs(98 - right))
-    assert (calibration.confidence, calibration.accuracy) == pytest.approx((98, right))
+    confidence = study_confidence(Run(make_run(counts=counts, names=NAMES)))
+    assert confidence.is_overconfident == over
+    assert confidence.error == pytest.approx(abs(98 - right))
+    assert (confidence.confidence, confidence.accuracy) == pytest.approx((98, right))
 
 
 def test_errors_of_opposite_bins_do_not_cancel(make_run: MakeRun) -> None:
@@ -149,8 +146,8 @@ def test_errors_of_opposite_bins_do_not_cancel(make_run: MakeRun) -> None:
     reliability[0, :, 3] = [100, 20, 40]
     reliability[0, :, 14] = [100, 98, 78]
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "reliability": reliability}
-    calibration = study_calibration(Run(make_run(counts=counts, names=NAMES)))
-    assert calibration.error == pytest.approx(20)
+    confidence = study_confidence(Run(make_run(counts=counts, names=NAMES)))
+    assert confidence.error == pytest.approx(20)
 
 
 def test_errors_where_most_pixels_are_do_not_blame_the_outlines(make_run: MakeRun) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.diagnosis import Diagnosis, diagnose, study
+from engine.diagnosis import RunDiagnosis, diagnose, study
 from engine.recipe import load_recipe
 from engine.run_folder import RunFolder, RunFolderError, read_log
 from engine.scoring.run import Run, series
@@ -25,15 +25,15 @@ def train_rows(losses, **values) -> list[dict]:
     ]
 
 
-def text(diagnosis: Diagnosis, topic: str) -> str:
+def text(diagnosis: RunDiagnosis, topic: str) -> str:
     return " ".join(finding.text for finding in diagnosis.findings if finding.topic == topic)
 
 
-def titles(diagnosis: Diagnosis) -> list[str]:
+def titles(diagnosis: RunDiagnosis) -> list[str]:
     return [recommendation.title for recommendation in diagnosis.recommendations]
 
 
-def every_line_loads(run: RunFolder, diagnosis: Diagnosis) -> bool:
+def every_line_loads(run: RunFolder, diagnosis: RunDiagnosis) -> bool:
     """Each recommendation on the run's own recipe, and each changes it."""
     before = load_recipe(run.recipe)
     return all(load_recipe(run.recipe, r.recipe_lines) != before for r in diagnosis.recommendations)
@@ -47,7 +47,7 @@ EMPTY = {"source": "converted/mit_b2.pth", "parts": {"encoder": {"num_values": 2
     [
         (None, "true", "started from random weights"),
         (EMPTY, "false", "converted/mit_b2.pth filled only 0.0 %"),
-        (None, "false", "does not tell"),
+        (None, "false", "does not say"),
     ],
 )
 def test_the_first_user_is_told_saturated_and_weights_first(
@@ -86,7 +86,7 @@ def test_weights_that_arrived_are_not_blamed(make_run: MakeRun) -> None:
 def test_a_manifest_that_does_not_tell_is_not_blamed_for_a_quick_start(make_run: MakeRun) -> None:
     val = evaluations(STEPS, 60 - 20 * np.exp(-STEPS / 200))
     diagnosis = diagnose(Run(make_run(val, weights=None)))
-    assert "does not tell" in text(diagnosis, "weights")
+    assert "does not say" in text(diagnosis, "weights")
     assert diagnosis.recommendations == []
 
 
@@ -107,7 +107,7 @@ def test_noise_alone_claims_nothing(make_run: MakeRun) -> None:
     val = evaluations(STEPS, 40 + rng.normal(0, 0.8, 20))
     val = [row | {"loss": 0.5 + rng.normal(0, 0.01)} for row in val]
     diagnosis = diagnose(Run(make_run(val, train_rows(0.3 + rng.normal(0, 0.01, 40)))))
-    assert "nothing to read" in text(diagnosis, "mIoU curve")
+    assert "No rise or fall beyond the noise" in text(diagnosis, "mIoU curve")
     assert "does not rise beyond its noise" in text(diagnosis, "over-fitting")
     assert diagnosis.recommendations == []
 
@@ -131,7 +131,7 @@ def test_where_miou_holds_only_confidence_suffers(make_run: MakeRun) -> None:
     curve = np.interp(STEPS, [100, 800, 2000], [20, 50, 52])
     val = [row | {"loss": loss} for row, loss in zip(evaluations(STEPS, curve), VAL_LOSS, strict=True)]
     diagnosis = diagnose(Run(make_run(val, train_rows(np.geomspace(1.5, 0.1, 40)))))
-    assert "it is the confidence that suffers" in text(diagnosis, "over-fitting")
+    assert "only the confidence became worse" in text(diagnosis, "over-fitting")
 
 
 def test_both_losses_rising_is_no_overfitting(make_run: MakeRun) -> None:
@@ -171,7 +171,7 @@ def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
     run.recipe.unlink()
     run.log.unlink()
     diagnosis = diagnose(Run(run))
-    assert "does not tell" in text(diagnosis, "weights") and diagnosis.recommendations == []
+    assert "does not say" in text(diagnosis, "weights") and diagnosis.recommendations == []
 
 
 def test_a_damaged_scores_file_is_the_users_to_remove(make_run: MakeRun) -> None:
@@ -219,5 +219,5 @@ def test_at_most_five_and_each_loads(make_run: MakeRun) -> None:
     assert len(diagnosis.recommendations) == 5
     assert every_line_loads(run, diagnosis)
     studies = study(Run(run))
-    assert studies.edges.are_most_errors and studies.calibration.is_overconfident
+    assert studies.edges.are_most_errors and studies.confidence.is_overconfident
     assert studies.classes.is_imbalanced and studies.speed.is_data_bound

@@ -5,7 +5,7 @@ import pytest
 from scipy import ndimage
 
 from engine.data.synthetic import IGNORE_INDEX, SCENE_CLASSES, SyntheticScenes
-from engine.diagnosis.shift import fitting_move
+from engine.diagnosis.label_check import fitting_move
 from engine.diagnosis.suspects import Region, Suspicion, find_regions
 from tests.engine.diagnosis.corruption import KINDS, corrupt, corrupt_some, share_found
 

@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 
 from engine.recipe import Recipe, load_recipe
-from engine.reporting.advisor import Advisor
-from engine.reporting.notes import Note
+from engine.reporting.advisor import Advisor, Note
 from engine.scoring.confusion import Scores
 
 ROOT = Path(__file__).parents[3]

@@ -8,9 +8,9 @@ import torch
 from rich.console import Console
 
 from engine.data.batches import Batch
+from engine.reporting.advisor import Note
 from engine.reporting.console import ConsoleListener, fitting
 from engine.reporting.journal import Evaluation
-from engine.reporting.notes import Note
 from engine.scoring.confusion import Scores
 
 VALUES = {

@@ -6,9 +6,9 @@ from pathlib import Path
 import torch
 
 from engine.data.batches import Batch
+from engine.reporting.advisor import Note
 from engine.reporting.journal import Evaluation, Journal, JsonLog, Listener
 from engine.reporting.memory import memory_shares, total_ram_mb
-from engine.reporting.notes import Note
 from engine.reporting.plots import training_curves
 from engine.run_folder import RunFolder
 from engine.scoring.confusion import Scores

@@ -9,7 +9,7 @@ from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 from engine.recipe import load_recipe
-from engine.reporting.notes import Note
+from engine.reporting.advisor import Note
 from engine.reporting.tensorboard import TensorBoard, write_hparams
 from engine.scoring.confusion import Scores
 from models.segformer import SegFormer

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.diagnosis import Diagnosis, Finding, Recommendation
+from engine.diagnosis import Recommendation, RunDiagnosis, RunFinding
 from engine.reporting.pictures import Picture
 from engine.reporting.report import Gallery, read_runs, write_report
 from engine.reporting.report.page import render
@@ -325,9 +325,9 @@ def test_an_ensemble_of_several_runs_is_found_above_them(run: RunFolder) -> None
 
 def test_suggestions_stand_with_their_evidence(run: RunFolder) -> None:
     contents = read_runs([run])
-    diagnosis = Diagnosis(
+    diagnosis = RunDiagnosis(
         "tiny",
-        [Finding("loss", "It <em>fell</em>.")],
+        [RunFinding("loss", "It <em>fell</em>.")],
         [Recommendation("Train longer.", ["train.steps=9"], "Rising.")],
     )
     text = Page(render("one", [contents], {}, {run.path: diagnosis})).text
