@@ -1,20 +1,21 @@
 """The typed recipe: from a YAML file and overrides to a checked, frozen object, and back to YAML.
 
-`load_recipe` tells every mistake in one message. `python -m engine.recipe` prints the JSON schema. Knows
-nothing of torch, nor of what the values do.
+`load_recipe` reports every mistake in one message. Imports no torch. The keys of the sections stand beside
+the code that they configure; this package puts them together.
 """
 
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, Self
+from copy import copy
+from typing import TYPE_CHECKING, Any, Self
 
-from pydantic import Field, PrivateAttr, ValidationError, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
 
 from engine.data.options import Augment, Data
 from engine.options import Section, in_steps, key, mistake
+from engine.recipe.components import LOSS_SECTIONS, NAMED_BY, LossTerm, Ramp, outside_section, union_of
 from engine.recipe.errors import describe
-from engine.recipe.loss_sections import CrossEntropy, Dice, Loss, Ramp
 from engine.recipe.sections import (
     Adversarial,
     Keep,
@@ -23,11 +24,16 @@ from engine.recipe.sections import (
     Output,
     Train,
 )
-from engine.recipe.source import dotted, read_recipe
+from engine.recipe.source import Document, dotted, read_recipe
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
 from engine.scoring.options import Eval
 from engine.training.options import Optimizer
 from engine.training.schedule import Schedule
+
+if TYPE_CHECKING:  # a union that is made from a listing is no type to a type checker
+    Loss = LossTerm
+else:
+    Loss = union_of(LOSS_SECTIONS.values())
 
 __all__ = ["Recipe", "RecipeError", "explain", "load_recipe", "recipe_schema"]
 
@@ -48,7 +54,9 @@ class Recipe(Section):
     augment: Augment = key(Augment(), "what changes each time that an image is seen")
     model: Model = key(Model(), "what is trained")
     loss: list[Loss] = key(
-        [CrossEntropy(name="cross_entropy"), Dice(name="dice")], "the sum of these is minimised", min_length=1
+        [LOSS_SECTIONS[name](name=name) for name in ("cross_entropy", "dice")],
+        "the sum of these is minimised",
+        min_length=1,
     )
     adversarial: Adversarial | None = key(None, "a discriminator refines the output; null is off")
     optimizer: Optimizer = key(Optimizer(), "how the weights move")
@@ -157,16 +165,31 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
         RecipeError: all that is wrong, each with key path, file and line.
     """
     document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
+    kind = _kind_for(document)
     problems = document.problems
     try:
-        recipe = Recipe.model_validate(document.values)
+        recipe = kind.model_validate(document.values)
     except ValidationError as error:
-        problems += describe(error.errors(include_url=False), document, recipe_schema())
+        problems += describe(error.errors(include_url=False), document, recipe_schema(kind))
     if problems:
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise RecipeError("\n  ".join([f"{os.fspath(path)}: {count}:", *problems]))
     recipe._sources = document.sources
     return recipe._in_steps(None)
+
+
+def _kind_for(document: Document) -> type[Recipe]:
+    """Recipe, or a subclass with the options of the components from outside that a document names."""
+    fields: dict[str, Any] = {}
+    for name, named_by in NAMED_BY.items():
+        fields[name] = outside_section(document, (name, named_by), Recipe.model_fields[name].annotation)
+    terms = document.value(("loss",))
+    places = range(len(terms) if isinstance(terms, list) else 0)
+    losses = [outside_section(document, ("loss", place, "name"), LossTerm) for place in places]
+    if any(losses):
+        fields["loss"] = list[union_of([*LOSS_SECTIONS.values(), *filter(None, losses)])]
+    replaced = {name: (kind, copy(Recipe.model_fields[name])) for name, kind in fields.items() if kind}
+    return create_model("Recipe", __base__=Recipe, **replaced) if replaced else Recipe
 
 
 def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
@@ -188,9 +211,9 @@ def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
         yield path, value
 
 
-def recipe_schema() -> dict[str, Any]:
+def recipe_schema(kind: type[Recipe] = Recipe) -> dict[str, Any]:
     """The JSON schema of a recipe file, by which editors complete and check."""
-    schema = Recipe.model_json_schema()
+    schema = kind.model_json_schema()
     del schema["required"]  # a file without a name takes its own
     schema["properties"] = {"base": BASE, **schema["properties"]}
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -1,7 +1,10 @@
-"""`python -m engine.recipe` prints the JSON schema of a recipe, for recipes/recipe.schema.json."""
+"""`python -m engine.recipe` prints the JSON schema of a recipe; with `reference`, the page of all keys."""
 
 import json
+import sys
 
 from engine.recipe import recipe_schema
+from engine.recipe.reference import reference_page
 
-print(json.dumps(recipe_schema(), indent=2))
+schema = recipe_schema()
+print(reference_page(schema).rstrip() if sys.argv[1:] == ["reference"] else json.dumps(schema, indent=2))

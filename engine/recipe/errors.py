@@ -50,7 +50,7 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
     found: dict[Path, list[ErrorDetails]] = {}
     keys_around: dict[Path, list[str]] = {}
     for error in errors:
-        path, keys = _locate(error, document.values, schema)
+        path, keys = _locate(error, document, schema)
         found.setdefault(path, []).append(error)
         keys_around[path] = keys
     lines = []
@@ -60,23 +60,23 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
         if own[0]["type"] == "extra_forbidden":
             text = _unknown_key(str(path[-1]), keys_around[path], schema)
         else:
-            text = _wrong_value(own, _value_at(path, document.values))
-        lines.append(f"{dotted(path)} ({_place(path, document)}): {text}")
+            text = _wrong_value(own, document.value(path))
+        lines.append(f"{dotted(path)} ({document.place(path)}): {text}")
     return lines
 
 
-def _locate(error: ErrorDetails, values: Any, schema: Schema) -> tuple[Path, list[str]]:
+def _locate(error: ErrorDetails, document: Document, schema: Schema) -> tuple[Path, list[str]]:
     """The key path of an error, without pydantic's labels of union members, and the keys of its section."""
     path: Path = ()
     node, keys = schema, list(schema["properties"])
     for part in error["loc"]:
-        node = _resolve(node, _value_at(path, values), schema)
+        node = _resolve(node, document.value(path), schema)
         known = node.get("properties", {})
         if part in known:
             node, keys = known[part], list(known)
         elif isinstance(part, int):
             node = node.get("items", {})
-        elif isinstance(here := _value_at(path, values), dict) and part in here:
+        elif isinstance(here := document.value(path), dict) and part in here:
             node, keys = {}, list(known)
         else:
             continue
@@ -151,20 +151,3 @@ def _shown(value: Any) -> str:
     if value is None:
         return "nothing (null)"
     return repr(value).lower() if isinstance(value, bool) else repr(value)
-
-
-def _value_at(path: Path, values: Any) -> Any:
-    """What stands at `path`, or None."""
-    for key in path:
-        try:
-            values = values[key]
-        except (TypeError, LookupError):  # a plain value, or nothing at this key
-            return None
-    return values
-
-
-def _place(path: Path, document: Document) -> str:
-    """Where `path` was written or, if it was not, what is around it."""
-    while path and path not in document.sources:
-        path = path[:-1]
-    return document.sources[path]

@@ -1,10 +1,9 @@
-"""Most sections of a recipe: each key with its type, range, default and meaning.
+"""The sections of a recipe that configure no component of their own: each key with type, range and default.
 
-A check between two keys stands at the later one, so that every mistake is found in one go. Knows nothing of
-files and overrides.
+A check of two keys together is done at the later one, so that all mistakes are found at once.
 """
 
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
@@ -18,24 +17,25 @@ from engine.options import (
     key,
     mistake,
 )
+from engine.recipe.components import section_with_options
 from engine.scoring.options import MetricName
+from models.architectures import ARCHITECTURES
 
 
-class Model(Section):
-    arch: Text = key("segformer", "segformer, or an architecture of segmentation-models-pytorch such as unet")
-    variant: Literal["b0", "b1", "b2", "b3", "b4", "b5"] = key("b2", "size of SegFormer")
-    encoder: Text | None = key(None, "builds model.arch from SMP on this encoder, such as resnet34")
-    decoder_width: Count | None = key(None, "channels of SegFormer's decoder; null: as in the paper")
-    head: Literal["paper", "mmseg"] = key(
-        "paper", "SegFormer's decoder; mmseg is for weights of MMSegmentation"
+class ModelSection(Section):
+    arch: Text = key(
+        "segformer", "segformer; an architecture of segmentation-models-pytorch, such as unet; an import path"
     )
+    encoder: Text | None = key(None, "builds model.arch from SMP on this encoder, such as resnet34")
     from_scratch: bool = key(False, "start from random weights, knowingly")
     weights: Text | None = key(
         None, "where training starts: hf:<repository>, smp:<tag>, a file, or a run folder"
     )
-    drop_path: float = key(0.1, "stochastic depth of SegFormer's last block", ge=0, lt=1)
-    dropout: float = key(0.1, "of channels before SegFormer's classifier", ge=0, lt=1)
-    checkpointing: bool = key(False, "SegFormer's blocks are computed again for the gradient: less memory")
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """The options of the architecture."""
 
     @field_validator("weights")
     @classmethod
@@ -45,6 +45,11 @@ class Model(Section):
                 "from_scratch: true and weights exclude each other: add model.weights=null, or drop the first"
             )
         return value
+
+
+Model: Any = ModelSection
+for _architecture in ARCHITECTURES.values():
+    Model = section_with_options(Model, _architecture.options)
 
 
 class Adversarial(Section):

@@ -27,6 +27,19 @@ class Document:
     sources: Sources
     problems: list[str]
 
+    def value(self, path: Path) -> Any:
+        """What stands at `path`, or None."""
+        found: Any = self.values
+        for key in path:
+            found = _child(found, key)
+        return found
+
+    def place(self, path: Path) -> str:
+        """Where the value at `path` was written or, if it was not, what is around it."""
+        while path and path not in self.sources:
+            path = path[:-1]
+        return self.sources[path]
+
     def merge(self, over: "Document") -> None:
         """Lay `over` on top."""
         for key, value in over.values.items():

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from engine.recipe import Recipe, load_recipe, recipe_schema
+from engine.recipe.reference import reference_page
 
 ROOT = Path(__file__).parents[3]
 SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))
@@ -86,6 +87,14 @@ def test_the_schema_in_the_repository_is_that_of_the_models() -> None:
     stored = json.loads((ROOT / "recipes" / "recipe.schema.json").read_text())
     remedy = "out of date; type: python -m engine.recipe > recipes/recipe.schema.json"
     assert stored == recipe_schema(), remedy
+
+
+def test_the_reference_page_is_that_of_the_declarations() -> None:
+    page = (ROOT / "docs" / "recipe.md").read_text()
+    assert page == reference_page(recipe_schema()), "type: python -m engine.recipe reference > docs/recipe.md"
+    assert "| `label_smoothing` | number from 0 to below 1 | `0.0` |" in page
+    assert "| `thresh` | number from 0 to below 1 | `0.7` |" in page
+    assert "| `batch` | whole number >= 1 | `16` | images an update, over all processes |" in page
 
 
 def test_the_schema_knows_what_editors_ask_for() -> None:

@@ -1,13 +1,12 @@
 """Recipes beside each other."""
 
 from engine.recipe import Recipe
-from engine.recipe.loss_sections import CrossEntropy
 from engine.reporting.report.recipes import differences, not_default
 
 
 def test_only_what_differs_is_shown_and_where_a_run_lies_is_not() -> None:
     one = Recipe(name="one")
-    other = Recipe(name="other", seed=3, loss=[CrossEntropy(name="cross_entropy", weight=2.0)])
+    other = Recipe(name="other", seed=3, loss=[{"name": "cross_entropy", "weight": 2.0}])
     assert differences([one, one.model_copy(update={"name": "two"})]) == []
     rows = dict(differences([one, other]))
     assert rows["seed"] == [0, 3]

@@ -1,0 +1,160 @@
+"""The options of components as keys of a recipe: losses, architectures, optimisers, data formats, loggers.
+
+Options are declared once, beside the component: for our own in a listing that needs no torch; for one from
+outside, which a recipe names by its import path (`my_package.losses:MyLoss`), as the keyword parameters of
+its constructor. Both become typed sections here.
+"""
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Collection, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_origin
+
+from pydantic import Field, TypeAdapter, create_model
+from pydantic.errors import PydanticSchemaGenerationError
+
+from engine.options import Duration, NotNegative, Section, key
+from engine.recipe.source import Document, dotted
+from engine.recipe.text import Path
+from losses.terms import TERMS
+
+IMPORT_PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
+GIVEN = {  # what the engine passes to a component of each section, so that it is no key of the recipe
+    "loss": ("ignore_index", "num_classes"),
+    "model": ("num_classes", "class_names"),
+    "optimizer": ("params",),
+    "data": ("root", "split", "class_names", "palette", "ignore_index"),
+    "log": (),
+}
+NAMED_BY = {"model": "arch", "optimizer": "name", "data": "format"}  # sections of one component
+
+Component = Callable[..., Any]
+
+
+class Ramp(Section):
+    begin: NotNegative = key(0.0, "the weight until `start`")
+    end: NotNegative = key(1.0, "the weight from `ramp` steps after `start`")
+    start: Duration = key(0, "when it begins to change")
+    ramp: Duration = key("10%", "how long it takes")
+
+
+class LossTerm(Section):
+    """What every term has; a subclass adds the options of one loss."""
+
+    name: str = Field(
+        description="a loss of Trident, or the import path of another: my_package.losses:MyLoss"
+    )
+    weight: NotNegative | Ramp = key(
+        1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training"
+    )
+
+    if TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any: ...
+
+
+class ComponentError(ValueError):
+    """An import path that names no component."""
+
+
+def is_import_path(name: object) -> bool:
+    return isinstance(name, str) and IMPORT_PATH.fullmatch(name) is not None
+
+
+def import_component(path: str) -> Component:
+    """What `package.module:Name` names.
+
+    Raises:
+        ComponentError: it cannot be imported, or cannot be called.
+    """
+    try:
+        found = pkgutil.resolve_name(path)
+    except ModuleNotFoundError as error:
+        raise ComponentError(
+            f"cannot import {path}: there is no module {error.name} in the working folder or among the "
+            "installed packages"
+        ) from error
+    except AttributeError as error:
+        raise ComponentError(f"cannot import {path}: {error}") from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ComponentError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ComponentError(f"{path} is a {type(found).__name__}, not a class or function")
+    return found
+
+
+def options_of(component: Component, given: Collection[str] = ()) -> dict[str, Any]:
+    """The keyword parameters of a class or function as pydantic fields: name -> (type, default).
+
+    A parameter without an annotation takes any value. One whose type cannot stand in a recipe, such as a
+    tensor, is left out where it has a default.
+
+    Args:
+        given: parameters that the engine passes.
+
+    Raises:
+        ComponentError: a parameter without a default whose type cannot stand in a recipe.
+    """
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(component, eval_str=True).parameters.items():
+        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        required = parameter.default is parameter.empty
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if get_origin(annotation) is tuple:  # YAML has lists only
+            annotation = Annotated[annotation, Field(strict=False)]
+        try:
+            TypeAdapter(annotation)
+        except PydanticSchemaGenerationError as error:
+            if required:
+                raise ComponentError(
+                    f"its parameter {name} has the type {annotation}, which cannot stand in a recipe"
+                ) from error
+            continue
+        fields[name] = (annotation, ... if required else parameter.default)
+    return fields
+
+
+def section_with_options(section: type[Section], component: Component, given: Collection[str] = ()) -> Any:
+    """A subclass of a section with the options of a component that the section does not have itself."""
+    options = options_of(component, (*given, *section.model_fields))
+    return create_model(section.__name__, __base__=section, __doc__=section.__doc__, **options)
+
+
+def named_section(base: type[Section], name: str) -> Any:
+    """A subclass for one component of a list, which is told from the others by its `name`."""
+    field = Field(description=base.model_fields["name"].description)
+    return create_model(_title(name), __base__=base, __doc__=base.__doc__, name=(Literal[name], field))
+
+
+def outside_section(document: Document, path: Path, base: type[Section]) -> Any:
+    """The section for the component from outside whose import path stands at `path`; None where none does.
+
+    What cannot be imported is added to the problems of the document; its section then takes any key.
+    """
+    name = document.value(path)
+    if not is_import_path(name):
+        return None
+    section = named_section(base, name) if path[-1] == "name" and len(path) > 2 else base
+    try:
+        return section_with_options(section, import_component(name), GIVEN[str(path[0])])
+    except ComponentError as error:
+        document.problems.append(f"{dotted(path)} ({document.place(path)}): {error}.")
+        return create_model(section.__name__, __base__=section, __cls_kwargs__={"extra": "allow"})
+
+
+def _title(name: str) -> str:
+    """cross_entropy -> CrossEntropy, my_package.losses:MyLoss -> MyLoss: the section's name in the schema."""
+    return "".join(word[:1].upper() + word[1:] for word in name.rpartition(":")[2].split("_"))
+
+
+def union_of(sections: Iterable[type[Section]]) -> Any:
+    """One of several named sections."""
+    kinds = tuple(sections)
+    return Annotated[Union[kinds], Field(discriminator="name")] if len(kinds) > 1 else kinds[0]  # noqa: UP007
+
+
+LOSS_SECTIONS = {
+    name: section_with_options(named_section(LossTerm, name), term.options) for name, term in TERMS.items()
+}

@@ -1,0 +1,149 @@
+"""Components from outside in a recipe: found by their import path, their options typed like our own."""
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.recipe import Recipe, RecipeError, explain, load_recipe
+
+MODULE = '''
+from typing import Annotated
+
+from pydantic import Field
+
+class Brier:
+    def __init__(
+        self,
+        num_classes: int,
+        ignore_index: int = 255,
+        sharpness: Annotated[float, Field(gt=0, description="the exponent")] = 2.0,
+        per_image: bool = False,
+        span: tuple[float, float] = (0.0, 1.0),
+    ):
+        """Never called by the recipe."""
+
+class Strict:
+    def __init__(self, ignore_index: int, width: int):
+        pass
+
+class Tiny:
+    def __init__(self, num_classes: int, width: Annotated[int, Field(ge=4)] = 8, dropout: float = 0.0):
+        pass
+
+class Signs:
+    def __init__(self, params, lr: float, weight_decay: float = 0.0, decay: float = 0.9):
+        pass
+
+def open_pairs(root, split, class_names, ignore_index, fold: int = 0):
+    pass
+
+NUMBER = 3
+'''
+Load = Callable[..., Recipe]
+
+
+@pytest.fixture
+def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
+    (tmp_path / "outside_parts.py").write_text(MODULE)
+    monkeypatch.syspath_prepend(tmp_path)
+
+    def load(*overrides: str) -> Recipe:
+        (tmp_path / "r.yaml").write_text("")
+        return load_recipe(tmp_path / "r.yaml", overrides)
+
+    yield load
+    sys.modules.pop("outside_parts", None)
+
+
+def test_a_loss_has_its_own_typed_options(load: Load) -> None:
+    recipe = load("loss=[{name: dice}, {name: 'outside_parts:Brier', weight: 0.5, sharpness: 3}]")
+    term = recipe.loss[1]
+    assert term.model_dump() == {
+        "name": "outside_parts:Brier",
+        "weight": 0.5,
+        "sharpness": 3.0,
+        "per_image": False,
+        "span": (0.0, 1.0),
+    }
+    assert ("loss.1.per_image", False, "default") in explain(recipe)
+
+
+def test_what_the_engine_passes_is_no_option(load: Load) -> None:
+    with pytest.raises(RecipeError, match=r"loss.0.num_classes .*unknown key") as error:
+        load("loss=[{name: 'outside_parts:Brier', num_classes: 3}]")
+    assert "Keys here: name, weight, sharpness" in str(error.value)
+
+
+def test_mistakes_in_options_come_together_with_the_others(load: Load) -> None:
+    with pytest.raises(RecipeError) as error:
+        load(
+            "loss=[{name: 'outside_parts:Brier', sharpness: 0, per_imag: true}]",
+            "model={arch: 'outside_parts:Tiny', width: 2}",
+            "train.batch=none",
+        )
+    text = str(error.value)
+    assert "4 mistakes" in text
+    assert "loss.0.sharpness" in text and "more than 0" in text
+    assert "did you mean per_image?" in text
+    assert "model.width" in text and "at least 4" in text
+    assert "train.batch" in text
+
+
+def test_an_option_without_a_default_has_to_be_given(load: Load) -> None:
+    with pytest.raises(RecipeError, match=r"loss.0.width .*expected a value"):
+        load("loss=[{name: 'outside_parts:Strict'}]")
+    assert load("loss=[{name: 'outside_parts:Strict', width: 3}]").loss[0].width == 3
+
+
+def test_the_other_sections_take_options_beside_the_name(load: Load) -> None:
+    recipe = load(
+        "model={arch: 'outside_parts:Tiny', width: 16}",
+        "data={format: 'outside_parts:open_pairs', root: x, classes: [a, b], fold: 2}",
+    )
+    assert (recipe.model.width, recipe.data.fold) == (16, 2)
+    assert (recipe.model.dropout, recipe.optimizer.lr) == (0.1, 6e-5)  # keys that the sections have anyway
+
+
+def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> None:
+    recipe = load(
+        "loss=[{name: cross_entropy}, {name: 'outside_parts:Brier'}]", "model.arch='outside_parts:Tiny'"
+    )
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+    assert recipe.in_steps(10).loss[1].sharpness == 2.0
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "text"),
+    [
+        ("loss=[{name: 'no_such_module:Loss'}]", "loss.0.name", "no module no_such_module"),
+        ("loss=[{name: 'outside_parts:Brie'}]", "loss.0.name", "Brie"),
+        ("loss=[{name: 'outside_parts:NUMBER'}]", "loss.0.name", "is a int"),
+        ("model.arch='outside_parts:Nothing'", "model.arch", "Nothing"),
+        ("data={format: 'outside_parts:Nothing', classes: [a, b]}", "data.format", "Nothing"),
+    ],
+)
+def test_an_import_path_that_leads_nowhere(load: Load, override: str, key: str, text: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load(override, "train.steps=-1")
+    assert "2 mistakes" in str(error.value)  # the other mistake of the recipe comes in the same message
+    assert f"{key} (override {override})" in str(error.value)
+    assert text in str(error.value)
+
+
+def test_a_module_that_fails_when_it_is_imported_is_named(load: Load, tmp_path: Path) -> None:
+    (tmp_path / "outside_broken.py").write_text("1 / 0\n")
+    with pytest.raises(RecipeError, match=r"loss.0.name .*outside_broken:A.*ZeroDivisionError"):
+        load("loss=[{name: 'outside_broken:A'}]")
+
+
+def test_recipes_of_our_own_components_need_no_torch() -> None:
+    code = (
+        "import sys; from engine.recipe import load_recipe; load_recipe('recipes/b2_adv.yaml');"
+        "sys.exit('torch' in sys.modules)"
+    )
+    root = Path(__file__).parents[3]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0

@@ -1,0 +1,151 @@
+"""docs/extending.md: each example runs as it stands there, and changes as few files as the page says.
+
+A block that begins with `# name` is a file; `console` blocks are commands, run in the folder of those files;
+`diff` blocks are applied to a copy of the sources, which then runs the commands that follow.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.run_folder import read_log
+
+ROOT = Path(__file__).parents[1]
+PAGE = (ROOT / "docs/extending.md").read_text()
+SOURCES = ("engine", "models", "losses", "trident", "recipes")
+
+
+@dataclass(frozen=True)
+class Block:
+    language: str
+    text: str
+
+
+def sections() -> dict[str, list[Block]]:
+    """The blocks of the page by heading, those before the first heading under ""."""
+    found: dict[str, list[Block]] = {}
+    for part in re.split(r"^## ", "\n" + PAGE, flags=re.MULTILINE):
+        heading = part.partition("\n")[0].strip()
+        blocks = re.findall(r"^```(\w+)\n(.*?)^```$", part, flags=re.MULTILINE | re.DOTALL)
+        found[heading] = [Block(language, text) for language, text in blocks]
+    return found
+
+
+SECTIONS = sections()
+TASKS = [heading for heading in SECTIONS if heading]
+
+
+def files_of(diff: str) -> set[str]:
+    return set(re.findall(r"^\+\+\+ b/(\S+)$", diff, flags=re.MULTILINE))
+
+
+def work_through(heading: str, folder: Path) -> str:
+    """Write the files of a section, apply its changes to a copy of the sources, run its commands."""
+    said, sources = "", ROOT
+    for block in [*SECTIONS[""], *SECTIONS[heading]]:
+        first = block.text.partition("\n")[0]
+        if block.language in ("python", "yaml") and re.fullmatch(r"# [\w.]+", first):
+            (folder / first.removeprefix("# ")).write_text(block.text)
+        elif block.language == "diff":
+            sources = folder / "sources"
+            if not sources.exists():
+                ignored = shutil.ignore_patterns("__pycache__")
+                for name in SOURCES:
+                    shutil.copytree(ROOT / name, sources / name, ignore=ignored)
+            applied = subprocess.run(
+                ["git", "apply", "--unidiff-zero", "-"],
+                cwd=sources,
+                input=block.text,
+                text=True,
+                capture_output=True,
+            )
+            assert applied.returncode == 0, applied.stderr
+        elif block.language == "console":
+            for line in block.text.splitlines():
+                said += run(line, folder, sources)
+        elif block.language == "python":
+            said += execute([sys.executable, "-c", block.text], folder, sources)
+    return said
+
+
+def run(line: str, folder: Path, sources: Path) -> str:
+    program, *arguments = line.split()
+    assert program == "trident", line
+    return execute([sys.executable, "-m", "trident", *arguments], folder, sources)
+
+
+def execute(command: list[str], folder: Path, sources: Path) -> str:
+    environment = os.environ | {"PYTHONPATH": str(sources), "WANDB_MODE": "offline"}
+    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
+    return done.stdout
+
+
+def keys_of_log(folder: Path, run: str, split: str = "train") -> set[str]:
+    """Of the last row of a split."""
+    rows = [row for row in read_log(folder / "checkpoints" / run / "log.jsonl") if row["split"] == split]
+    return set(rows[-1])
+
+
+def draw_numbered(folder: Path) -> None:
+    """What the data format of the page reads: 4 images to train on and 2 for val."""
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 4), ("val", 2)):
+        (folder / "numbered" / split).mkdir(parents=True)
+        for number in range(count):
+            labels = np.zeros((48, 48), np.uint8)
+            labels[10:30, 12:40] = 1
+            pixels = (rng.integers(0, 60, (48, 48, 3)) + 150 * labels[..., None]).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / f"numbered/{split}/{number:02d}.png")
+            Image.fromarray(labels).save(folder / f"numbered/{split}/{number:02d}_mask.png")
+
+
+def loss_is_logged(folder: Path, said: str) -> None:
+    assert "decode.loss_brier" in keys_of_log(folder, "brier")
+
+
+def format_is_read(folder: Path, said: str) -> None:
+    manifest = json.loads((folder / "checkpoints/numbered/manifest.json").read_text())
+    assert manifest["data"]["format"] == "my_data:open_numbered"
+    assert manifest["class_names"] == ["ground", "box"]
+
+
+def architecture_is_trained(folder: Path, said: str) -> None:
+    manifest = json.loads((folder / "checkpoints/tiny/manifest.json").read_text())
+    assert manifest["num_parameters"] == 8 * (3 * 49 + 1) + 6 * (8 + 1)
+    assert "mIoU" in said
+
+
+CHECKS: dict[
+    str, tuple[int, Callable[[Path, str], None]]
+] = {  # heading: files that may be changed, what is seen
+    "A loss": (0, loss_is_logged),
+    "A data format": (0, format_is_read),
+    "An architecture": (0, architecture_is_trained),
+}
+
+
+def test_every_task_of_the_page_is_checked() -> None:
+    assert set(TASKS) == set(CHECKS)
+
+
+@pytest.mark.parametrize("heading", CHECKS)
+def test_the_example_works_and_touches_few_files(heading: str, tmp_path: Path) -> None:
+    most, check = CHECKS[heading]
+    draw_numbered(tmp_path)
+    said = work_through(heading, tmp_path)
+    changed = {
+        name for block in SECTIONS[heading] if block.language == "diff" for name in files_of(block.text)
+    }
+    assert len(changed) <= most
+    check(tmp_path, said)
