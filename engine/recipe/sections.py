@@ -36,6 +36,9 @@ class Model(Section):
     drop_path: float = key(0.1, "stochastic depth of SegFormer's last block", ge=0, lt=1)
     dropout: float = key(0.1, "of channels before SegFormer's classifier", ge=0, lt=1)
     checkpointing: bool = key(False, "SegFormer's blocks are computed again for the gradient: less memory")
+    freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
+        None, "what is not trained: encoder, or patterns of parameter names such as ['encoder.stages.[01]']"
+    )
 
     @field_validator("weights")
     @classmethod
