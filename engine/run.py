@@ -69,13 +69,14 @@ def _optimizer_table(recipe):
     from rich.table import Table
 
     from engine.data import class_table
-    from engine.training.optim import parameter_groups
+    from engine.training.optim import freeze, parameter_groups
     from models import build_model
 
     # Encoders of SMP cannot all be built without values: MiT reads its drop rates from a tensor.
     with torch.device("meta" if recipe.model.encoder is None else "cpu"):
         model = build_model(recipe.model, class_table(recipe.data))
-    table = Table(title="groups of the optimiser", title_justify="left")
+    frozen = freeze(model, recipe.model.freeze)
+    table = Table(title="groups of the optimiser", title_justify="left", caption=frozen)
     table.add_column("group")
     for heading in ("tensors", "parameters", "peak lr", "x lr", "decay"):
         table.add_column(heading, justify="right")

@@ -201,7 +201,7 @@ def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
 
 
 def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, dict):
+    if isinstance(value, dict) and value:
         for name, child in value.items():
             yield from _leaves(child, (*path, name))
     elif isinstance(value, list) and any(isinstance(child, dict) for child in value):

@@ -24,6 +24,7 @@ EXPECTED = {
     "list_type": "a list",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
+    "dict_type": SECTION,
     "model_type": SECTION,
     "model_attributes_type": SECTION,
     "greater_than": "more than {gt:g}",
@@ -77,7 +78,7 @@ def _locate(error: ErrorDetails, document: Document, schema: Schema) -> tuple[Pa
         elif isinstance(part, int):
             node = node.get("items", {})
         elif isinstance(here := document.value(path), dict) and part in here:
-            node, keys = {}, list(known)
+            node, keys = node.get("additionalProperties") or {}, list(known)
         else:
             continue
         path = (*path, part)

@@ -88,6 +88,8 @@ def _values(node: Node) -> str:
     kind = node.get("type")
     if kind == "array":
         return f"list of {_values(node['items'])}" if node.get("items") else "list"
+    if kind == "object":
+        return "sections by name"
     if isinstance(kind, list):
         return "duration"
     words = "null" if kind == "null" else NAMES.get(str(kind), "any value")

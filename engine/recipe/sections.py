@@ -31,6 +31,9 @@ class ModelSection(Section):
     weights: Text | None = key(
         None, "where training starts: hf:<repository>, smp:<tag>, a file, or a run folder"
     )
+    freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
+        None, "what is not trained: encoder, or patterns of parameter names such as ['encoder.stages.[01]']"
+    )
 
     if TYPE_CHECKING:
 

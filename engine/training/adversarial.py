@@ -1,18 +1,19 @@
-"""Adversarial refinement: a step that also plays against a PatchGAN discriminator.
+"""Adversarial refinement: an update that also trains the model against a PatchGAN discriminator.
 
-The discriminator D sees (image, class probabilities) and tells the model's from the label's; the model is
-paid for probabilities that D takes for labels (Luc et al. 2016, arXiv 1611.08408; Hung et al. 2018, arXiv
-1802.07934; patches as in pix2pix, arXiv 1611.07004). Void pixels are hidden from D on both sides. Until
-`start` the update is the supervised one.
+The discriminator D sees (image, class probabilities) and classifies them as predicted or taken from labels;
+the model is rewarded for probabilities that D takes for labels (Luc et al. 2016, arXiv 1611.08408; Hung et
+al. 2018, arXiv 1802.07934; patches as in pix2pix, arXiv 1611.07004). Void pixels are hidden from D on both
+sides. Before `start` the update is the supervised one.
 
-Both losses meet at the logits: each gives its gradient there, so their norms are known before the model's
-backward pass, which runs once, on the sum. Numbers of D that are none (NaN) never reach the model.
+The gradients of both losses are computed at the logits, so their norms are known before the model's backward
+pass, which runs once, on their sum. A NaN from the discriminator never reaches the model.
 
 Shapes: B samples, C classes, S the side of the crop.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,6 @@ from torch.nn.utils import get_total_norm
 
 from engine.data.batches import Batch
 from engine.training.step import Metrics, SupervisedStep
-from engine.training.watchdog import Watchdog
 from losses.adversarial import (
     OBJECTIVES,
     discriminator_accuracy,
@@ -31,16 +31,66 @@ from losses.adversarial import (
     smoothed_labels,
 )
 
-LABEL_SHARE = 0.9  # what a label's class has at least on the real side, as in arXiv 1611.08408
+LABEL_SHARE = 0.9  # least probability of the label's class on the real side, as in arXiv 1611.08408
+BAND = (0.55, 0.90)  # smoothed share of patches that D classifies correctly; 0.5 is guessing
+MEMORY = 0.95  # of that smoothing: the weight of the previous value
+PATIENCE_STEPS = 100
+FACTORS = (1 / 8, 4.0)  # bounds of the factor on the recipe's weight
+
+
+class Watchdog(nn.Module):
+    """Adapts the adversarial weight to how well the discriminator does.
+
+    A discriminator that is nearly always right teaches only how it was beaten, and one that guesses teaches
+    nothing. After `PATIENCE_STEPS` updates in a row outside BAND the weight is halved (D too good) or doubled
+    (D guesses), within FACTORS; then the count starts again. All of it runs on the device, without waiting.
+
+    Buffers, which a checkpoint saves:
+        accuracy: smoothed share of patches that D classifies correctly.
+        outside: updates in a row above the band, or below it as a negative number.
+        factor: of the adversarial weight.
+
+    Args:
+        active: whether `factor` may change; accuracy is measured either way.
+    """
+
+    accuracy: Tensor
+    outside: Tensor
+    factor: Tensor
+
+    def __init__(self, active: bool = True):
+        super().__init__()
+        self.active = active
+        self.register_buffer("accuracy", torch.tensor(sum(BAND) / 2))
+        self.register_buffer("outside", torch.tensor(0))
+        self.register_buffer("factor", torch.tensor(1.0))
+
+    @torch.no_grad()
+    def observe(self, accuracy: Tensor) -> None:
+        """Adds the accuracy of one update, a scalar in 0..1 that is the same on every process.
+
+        NaN, for an update that was skipped, leaves the smoothed accuracy as it is.
+        """
+        accuracy = torch.where(accuracy.isfinite(), accuracy, self.accuracy)
+        self.accuracy.lerp_(accuracy, 1 - MEMORY)
+        wins, guesses = self.accuracy > BAND[1], self.accuracy < BAND[0]
+        longer = torch.where(wins, self.outside.clamp(min=0) + 1, self.outside.clamp(max=0) - 1)
+        self.outside.copy_(torch.where(wins | guesses, longer, 0))
+        if self.active:
+            moved = torch.where(wins, self.factor / 2, self.factor * 2).clamp(*FACTORS)
+            is_long = self.outside.abs() >= PATIENCE_STEPS
+            self.factor.copy_(torch.where(is_long, moved, self.factor))
+            self.outside.masked_fill_(is_long, 0)
 
 
 @dataclass(frozen=True)
-class Game:
-    """The discriminator and the rules; `start` and `ramp` in steps.
+class AdversarialSettings:
+    """The discriminator and how the model is trained against it; `start` and `ramp` in steps.
 
     discriminator: the bare module, frozen while the model learns from it.
     forward: the same module as it is trained (distributed).
-    optimizer: of a fused kind, which leaves out an update whose gradients are no numbers.
+    optimizer: of the discriminator; fused, so that an update with NaN in its gradients is skipped on the
+        device.
     """
 
     discriminator: nn.Module
@@ -61,19 +111,19 @@ class Game:
 
 
 class AdversarialStep(SupervisedStep):
-    """A SupervisedStep that adds the generator's term, then trains the discriminator on the same batch."""
+    """A SupervisedStep that adds the generator's loss, then trains the discriminator on the same batch."""
 
-    def __init__(self, *args, game: Game, **kwargs):
+    def __init__(self, *args: Any, adversarial: AdversarialSettings, **kwargs: Any):
         super().__init__(*args, **kwargs)
-        self.game = game
-        self.modules |= {"discriminator": game.discriminator, "watchdog": game.watchdog}
-        self.optimizers["discriminator"] = game.optimizer
+        self.adversarial = adversarial
+        self.modules |= {"discriminator": adversarial.discriminator, "watchdog": adversarial.watchdog}
+        self.optimizers["discriminator"] = adversarial.optimizer
         self.scalers["discriminator"] = self.settings.precision.skipping_scaler()
 
     def __call__(self, batch: Batch) -> Metrics:
         metrics = super().__call__(batch)
         if "adv/d_loss" in metrics:
-            watchdog, skipped = self.game.watchdog, metrics["adv/d_skipped"] > 0
+            watchdog, skipped = self.adversarial.watchdog, metrics["adv/d_skipped"] > 0
             accuracy = (metrics["adv/d_acc_real"] + metrics["adv/d_acc_fake"]) / 2
             watchdog.observe(torch.where(skipped, torch.nan, accuracy))
             metrics |= {"adv/d_accuracy": watchdog.accuracy.clone()}
@@ -81,24 +131,26 @@ class AdversarialStep(SupervisedStep):
         return metrics
 
     def backward(self, images: Tensor, labels: Tensor) -> Metrics:
-        scheduled = self.game.weight_at(self.count)
+        scheduled = self.adversarial.weight_at(self.count)
         if scheduled == 0:
             return super().backward(images, labels)
         logits, terms = self._supervised(images, labels)
         full_size = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
         probabilities = full_size.softmax(dim=1)  # (B, C, S, S)
         valid = (labels != self.settings.ignore_index)[:, None]  # (B, 1, S, S)
-        adversarial = self._generator_loss(images, probabilities, valid)
+        adversarial_loss = self._generator_loss(images, probabilities, valid)
 
-        weight = scheduled * self.game.watchdog.factor
-        wanted = self._gradient(terms["loss"], logits)  # (B, C, S/4, S/4), as the next
-        pushed = weight * self._gradient(adversarial, logits)
-        norm = pushed.float().norm()
-        logits.backward(wanted + torch.where(norm.isfinite(), pushed, 0.0))
+        weight = scheduled * self.adversarial.watchdog.factor
+        supervised_grad = self._gradient(terms["loss"], logits)  # (B, C, S/4, S/4), as the next
+        adversarial_grad = weight * self._gradient(adversarial_loss, logits)
+        norm = adversarial_grad.float().norm()
+        sum_grad = supervised_grad + torch.where(norm.isfinite(), adversarial_grad, 0.0)
+        torch.autograd.backward(logits, sum_grad)
 
         metrics = {name: value.detach() for name, value in terms.items()}
-        metrics |= {"acc_seg": self._accuracy(logits, labels), "adv/g_loss": adversarial.detach()}
-        metrics |= {"adv/weight": weight, "adv/grad_ratio": norm / wanted.float().norm().clamp(min=1e-12)}
+        metrics |= {"acc_seg": self._accuracy(logits, labels), "adv/g_loss": adversarial_loss.detach()}
+        ratio = norm / supervised_grad.float().norm().clamp(min=1e-12)
+        metrics |= {"adv/weight": weight, "adv/grad_ratio": ratio}
         return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid)
 
     def _gradient(self, loss: Tensor, logits: Tensor) -> Tensor:
@@ -107,30 +159,32 @@ class AdversarialStep(SupervisedStep):
         return torch.autograd.grad(scaled, logits)[0]
 
     def _generator_loss(self, images: Tensor, probabilities: Tensor, valid: Tensor) -> Tensor:
-        """D is frozen: the gradient passes through it to the probabilities and leaves none in it."""
-        self.game.discriminator.requires_grad_(False)
+        """With D frozen: the gradient passes through it to the probabilities, and D itself gets none."""
+        self.adversarial.discriminator.requires_grad_(False)
         with self.settings.precision.autocast():
-            scores, patch_weight = self.game.discriminator(images, probabilities, valid)
-        self.game.discriminator.requires_grad_(True)
-        return generator_loss(self.game.objective, scores, patch_weight, self.game.batch_sum)
+            scores, patch_weight = self.adversarial.discriminator(images, probabilities, valid)
+        self.adversarial.discriminator.requires_grad_(True)
+        return generator_loss(self.adversarial.objective, scores, patch_weight, self.adversarial.batch_sum)
 
     def _discriminator_backward(self, images: Tensor, fake: Tensor, labels: Tensor, valid: Tensor) -> Metrics:
-        game = self.game
+        settings = self.adversarial
         real = smoothed_labels(fake, labels.masked_fill(~valid[:, 0], 0), LABEL_SHARE)  # (B, C, S, S)
         with self.settings.precision.autocast():
-            scores, patch_weight = game.forward(
+            scores, patch_weight = settings.forward(
                 torch.cat([images, images]), torch.cat([fake, real]), torch.cat([valid, valid])
             )  # (2B, 1, h, w): one pass, since InstanceNorm does not mix samples
         (fake_scores, real_scores), (fake_weight, real_weight) = scores.chunk(2), patch_weight.chunk(2)
         sides = real_scores, fake_scores, real_weight, fake_weight
-        loss = discriminator_loss(game.objective, *sides, game.batch_sum)
-        if penalty := OBJECTIVES[game.objective].penalty:
+        loss = discriminator_loss(settings.objective, *sides, settings.batch_sum)
+        if penalty := OBJECTIVES[settings.objective].penalty:
             loss = loss + penalty * self._penalty(images, real, fake, valid)
         self._backward(loss, "discriminator")
-        norm = get_total_norm([p.grad for p in game.discriminator.parameters() if p.grad is not None])
+        norm = get_total_norm([p.grad for p in settings.discriminator.parameters() if p.grad is not None])
 
-        detached = (side.detach().float() for side in sides)
-        on_real, on_fake = discriminator_accuracy(game.objective, *detached, game.batch_sum)
+        real_scores, fake_scores, real_weight, fake_weight = (side.detach().float() for side in sides)
+        on_real, on_fake = discriminator_accuracy(
+            settings.objective, real_scores, fake_scores, real_weight, fake_weight, settings.batch_sum
+        )
         return {
             "adv/d_loss": loss.detach(),
             "adv/d_acc_real": on_real,
@@ -139,10 +193,10 @@ class AdversarialStep(SupervisedStep):
         }
 
     def _penalty(self, images: Tensor, real: Tensor, fake: Tensor, valid: Tensor) -> Tensor:
-        """In float32, as it is differentiated twice; through the bare module, since DDP would wait for it."""
+        """In float32, as it is differentiated twice; by the bare module, since DDP waits for gradients."""
         share = torch.rand(len(images), 1, 1, 1, device=images.device)
         with torch.autocast(images.device.type, enabled=False):
             return gradient_penalty(
-                lambda between: self.game.discriminator(images, between, valid),
-                real, fake, share, self.game.batch_sum,
+                lambda between: self.adversarial.discriminator(images, between, valid),
+                real, fake, share, self.adversarial.batch_sum,
             )  # fmt: skip

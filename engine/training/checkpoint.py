@@ -1,16 +1,18 @@
 """What a run leaves on disk while it trains: the best checkpoints, and the state for an exact resume.
 
-Tensors go to safetensors and the rest to its JSON header; nothing is pickled. Knows nothing of batches or
-losses.
+Tensors go to safetensors and the rest to its JSON header; nothing is pickled.
 """
 
 import errno
 import json
 import math
 import shutil
-from collections.abc import Iterator
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -23,12 +25,12 @@ from engine.training.step import SupervisedStep
 
 
 class TopKeeper:
-    """Keeps the `top` best checkpoints by one score; earlier ones win ties, NaN never enters.
+    """Keeps the `top` best checkpoints by one score; on a tie the earlier one, and never one that scored NaN.
 
     Args:
-        run: where they lie.
-        manifest: its members, also those of before a resume; written at each change.
-        top: how many.
+        run: the folder where they are written.
+        manifest: of the run; it lists the kept checkpoints, those from before a resume included.
+        top: how many are kept.
     """
 
     def __init__(self, run: RunFolder, manifest: Manifest, top: int):
@@ -36,15 +38,21 @@ class TopKeeper:
         self.manifest = manifest
         self.top = top
 
-    def offer(self, step: int, scores: dict[str, float], weights: dict[str, Tensor]) -> bool:
-        """Keep the checkpoint if it is among the best; True if it is."""
+    def offer(self, step: int, scores: dict[str, float], state_dict: Callable[[], dict[str, Tensor]]) -> bool:
+        """Keep the checkpoint if it is among the best; True if it is.
+
+        Args:
+            step: updates done.
+            scores: with the metric of the manifest.
+            state_dict: gives the weights; called only for a checkpoint that is kept.
+        """
         metric = self.manifest.metric
         others = [member for member in self.manifest.members if member.step != step]
         better = [m for m in others if m.scores[metric] >= scores[metric]]
         if math.isnan(scores[metric]) or len(better) >= self.top:
             return False
         path = self.run.top / f"step-{step:07d}.safetensors"
-        _save(path, weights, {"step": step, "scores": scores})
+        _save(path, state_dict(), {"step": step, "scores": scores})
         member = Member(
             file=str(path.relative_to(self.run.path)), step=step, scores=scores, sha256=sha256_of(path)
         )
@@ -52,7 +60,7 @@ class TopKeeper:
         self.manifest.members, dropped = ranked[: self.top], ranked[self.top :]
         with _room_on_disk(self.run.path):
             self.run.write_manifest(self.manifest)
-        for old in dropped:  # after the manifest, which must never name a file that is gone
+        for old in dropped:  # after the manifest, which must never name a deleted file
             (self.run.path / old.file).unlink(missing_ok=True)
         return True
 
@@ -62,14 +70,12 @@ def save_state(run: RunFolder, step: SupervisedStep) -> None:
     tensors = {
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
-    for name, optimizer in step.optimizers.items():
-        for index, slots in optimizer.state_dict()["state"].items():
-            tensors |= {f"{name}.state/{index}/{slot}": value for slot, value in slots.items()}
-    _save(run.last_state, tensors, {"step": step.count, "scalers": _scaler_states(step)})
-
-
-def _scaler_states(step: SupervisedStep) -> dict[str, dict]:
-    return {name: scaler.state_dict() for name, scaler in step.scalers.items()}
+    optimizers = {
+        name: _to_json(_state_of(optimizer), f"optimizers/{name}", tensors)
+        for name, optimizer in step.optimizers.items()
+    }
+    scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
+    _save(run.last_state, tensors, {"step": step.count, "scalers": scalers, "optimizers": optimizers})
 
 
 def load_state(run: RunFolder, step: SupervisedStep) -> None:
@@ -81,21 +87,22 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
     try:
         with safe_open(run.last_state, framework="pt") as file:
             header = json.loads(file.metadata()["trident"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - no iterator there
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not iterable
     except (SafetensorError, KeyError, TypeError) as error:
         raise RunFolderError(
-            f"{run.last_state} is damaged: {error}. Start beside it with name=<another name>."
+            f"{run.last_state} is damaged: {error}. Start a new run beside it with name=<another name>."
         ) from None
     try:
         for name, module in step.modules.items():
             module.load_state_dict(_below(f"{name}/", tensors))
         for name, optimizer in step.optimizers.items():
-            optimizer.load_state_dict(
-                optimizer.state_dict() | {"state": _slots(_below(f"{name}.state/", tensors))}
-            )
+            if "optimizers" in header:
+                _load_optimizer(optimizer, _from_json(header["optimizers"][name], tensors))
+            else:
+                _load_optimizer(optimizer, _state_of_0_1_0(optimizer, _below(f"{name}.state/", tensors)))
         for name, scaler in step.scalers.items():
             scaler.load_state_dict(header["scalers"][name])
-    except (RuntimeError, ValueError) as error:
+    except (RuntimeError, ValueError, KeyError) as error:
         raise RunFolderError(
             f"{run.last_state} does not fit the model of this recipe: {str(error).splitlines()[0]} "
             "--resume wants the recipe that the run was started with."
@@ -103,20 +110,93 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
     step.count = header["step"]
 
 
-def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
+    """Its state dict, of the groups only numbers and tensors: some optimisers keep counters there.
+
+    The other values of a group are options, which come from the recipe.
+    """
+    state = optimizer.state_dict()
+    groups = [
+        {key: value for key, value in group.items() if isinstance(value, bool | int | float | Tensor)}
+        for group in state["param_groups"]
+    ]
+    return state | {"param_groups": groups}
 
 
-def _slots(tensors: dict[str, Tensor]) -> dict[int, dict[str, Tensor]]:
+def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
+    """A state dict as JSON holds it; its tensors are put into `tensors` under their paths.
+
+    Raises:
+        RunError: an optimiser holds something other than numbers, tensors, and lists and dicts of them.
+    """
+    if isinstance(value, Tensor):
+        tensors[path] = value
+        return {"tensor": path}
+    if isinstance(value, dict):
+        pairs = [[key, _to_json(inner, f"{path}/{key}", tensors)] for key, inner in value.items()]
+        return {"dict": pairs}  # as JSON would make text of keys that are numbers
+    if isinstance(value, list | tuple):
+        kind = "list" if isinstance(value, list) else "tuple"
+        return {kind: [_to_json(inner, f"{path}/{i}", tensors) for i, inner in enumerate(value)]}
+    if value is None or isinstance(value, bool | int | float | str):
+        return value
+    raise RunError(
+        f"The state of the optimiser cannot be saved: {path} is a {type(value).__name__}. What its "
+        "state_dict() returns may hold tensors, numbers, None, and lists, tuples and dicts of them."
+    )
+
+
+def _from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
+    if not isinstance(value, dict):
+        return value
+    [(kind, content)] = value.items()
+    if kind == "tensor":
+        return tensors[content]
+    if kind == "dict":
+        return {key: _from_json(inner, tensors) for key, inner in content}
+    return (list if kind == "list" else tuple)(_from_json(inner, tensors) for inner in content)
+
+
+def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    groups = optimizer.state_dict()["param_groups"]
+    merged = [group | own for group, own in zip(groups, saved["param_groups"], strict=True)]
+    optimizer.load_state_dict(saved | {"param_groups": merged})
+    for index, parameter in enumerate(_parameters(optimizer)):
+        for slot, value in saved["state"].get(index, {}).items():
+            loaded = optimizer.state[parameter].get(slot)
+            if isinstance(loaded, Tensor) and loaded.dtype != value.dtype:  # torch casts to the parameter's
+                optimizer.state[parameter][slot] = value.to(loaded.device)
+
+
+def _state_of_0_1_0(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """From a file of version 0.1.0, which held tensors by number of the parameter and name only.
+
+    It counted parameters that no model uses, which have no state and are no longer part of the optimiser.
+    """
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, slot = key.split("/")
         state.setdefault(int(index), {})[slot] = value
-    return state
+    if len(state) == len(_parameters(optimizer)):
+        state = {number: state[index] for number, index in enumerate(sorted(state))}
+    return optimizer.state_dict() | {"state": state}
 
 
-def _save(path: Path, tensors: dict[str, Tensor], header: dict) -> None:
-    contiguous = {key: value.detach().contiguous() for key, value in tensors.items()}
+def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    contiguous, seen = {}, set()
+    for key, value in tensors.items():
+        value = value.detach().contiguous()
+        memory = value.device, value.untyped_storage().data_ptr()
+        contiguous[key] = value.clone() if memory in seen else value  # safetensors refuses shared memory
+        seen.add(memory)
     with _room_on_disk(path.parent), written_in_place(path) as temporary:
         save_file(contiguous, temporary, metadata={"trident": json.dumps(header)})
 
@@ -136,16 +216,42 @@ def _room_on_disk(folder: Path) -> Iterator[None]:
 
 
 def disk_bytes(step: SupervisedStep, top: int) -> int:
-    """What the run needs at the most: `top` checkpoints, the state, and one of each while it is replaced."""
+    """What the run needs at most: `top` checkpoints, the state, and one of each while it is replaced."""
+    weights = _num_bytes(step.evaluated.state_dict())
+    modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
+    optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
+    return (top + 1) * weights + 2 * (modules + optimizers)
 
-    def num_bytes(tensors: dict[str, Tensor]) -> int:
-        return sum(t.numel() * t.element_size() for t in tensors.values())
 
-    weights = num_bytes(step.evaluated.state_dict())
-    modules = sum(num_bytes(module.state_dict()) for module in step.modules.values())
-    moments = sum(2 * p.numel() * p.element_size() for o in step.optimizers.values() for g in o.param_groups
-                  for p in g["params"])  # fmt: skip
-    return (top + 1) * weights + 2 * (modules + moments)
+def _num_bytes(value: Any) -> int:
+    """Of all tensors in a nested value."""
+    if isinstance(value, Tensor):
+        return value.numel() * value.element_size()
+    if isinstance(value, dict):
+        return sum(map(_num_bytes, value.values()))
+    return sum(map(_num_bytes, value)) if isinstance(value, list | tuple) else 0
+
+
+def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
+    """What the optimiser holds or, before its first update, will hold.
+
+    That is measured on a copy of it, which makes an update of one parameter of each shape in each group.
+    """
+    if optimizer.state:
+        return _num_bytes(list(optimizer.state.values()))
+    trial = object.__new__(type(optimizer))
+    own = {key: value for key, value in vars(optimizer).items() if key not in ("state", "param_groups")}
+    vars(trial).update(deepcopy(own), state=defaultdict(dict), param_groups=[])
+    counts: dict[Tensor, int] = {}
+    for group in optimizer.param_groups:
+        shapes = Counter((p.shape, p.dtype, p.device) for p in group["params"])
+        alike = [torch.ones(s, dtype=dtype, device=device) for s, dtype, device in shapes]
+        trial.param_groups.append(group | {"params": alike})
+        counts |= zip(alike, shapes.values(), strict=True)
+    for parameter in counts:
+        parameter.requires_grad_().grad = torch.ones_like(parameter)
+    trial.step()
+    return sum(count * _num_bytes(trial.state[parameter]) for parameter, count in counts.items())
 
 
 def require_room(run: RunFolder, step: SupervisedStep, top: int) -> None:
@@ -158,8 +264,3 @@ def require_room(run: RunFolder, step: SupervisedStep, top: int) -> None:
             f"its best {top} checkpoints and its state. Free some space, put the run elsewhere with "
             "output.dir=<folder>, or keep fewer with keep.top=1."
         )
-
-
-def final_weights(model: torch.nn.Module) -> dict[str, Tensor]:
-    """The state dict as it is kept in top/: on the CPU, cut loose from the training."""
-    return {key: value.detach().cpu() for key, value in model.state_dict().items()}

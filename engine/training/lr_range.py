@@ -1,5 +1,5 @@
-"""The learning rate range test: the real step under a rate that grows exponentially (Smith 2015, arXiv
-1506.01186), and what its curve of losses suggests. Leaves the step as it found it. Knows nothing of files.
+"""The learning rate range test (Smith 2015, arXiv 1506.01186): real updates at a rate that grows
+exponentially, and the rate that their losses suggest. Restores the step afterwards.
 """
 
 import math
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,15 +15,15 @@ import torch
 from engine.data.batches import Batch
 from engine.training.step import SupervisedStep
 
-SMOOTHING = 0.9  # the weight of what was before
+SMOOTHING = 0.9  # the weight of the previous value
 STOP_FACTOR = 4.0  # times the smallest smoothed loss so far, as in fastai
-FEWEST = 10  # losses from which anything can be said
+MIN_LOSSES = 10  # fewer give no suggestion
 RULE = "the smaller of two: where the smoothed loss falls fastest, and a tenth of where it is lowest"
 
 
 @dataclass(frozen=True)
 class RangeTest:
-    """rates, losses: of each update that was made. stopped: why it ended before its last rate, or None."""
+    """rates, losses: of each update. stopped: why the test ended before its last rate, or None."""
 
     rates: list[float]
     losses: list[float]
@@ -30,14 +31,14 @@ class RangeTest:
 
     @property
     def smoothed(self) -> list[float]:
-        """From both sides, so that the curve does not lag behind the rates."""
+        """Averaged from both directions, so that the curve does not lag behind the rates."""
         finite = [loss for loss in self.losses if math.isfinite(loss)]
         backward = exponential_mean(finite[::-1])[::-1]
         return [(a + b) / 2 for a, b in zip(exponential_mean(finite), backward, strict=True)]
 
     @property
     def lowest(self) -> float | None:
-        """The rate at the minimum of the smoothed loss; None where it still falls at the end of the range."""
+        """The rate at the minimum of the smoothed loss; None if it still falls at the end of the range."""
         smoothed = self.smoothed
         place = int(np.argmin(smoothed)) if smoothed else 0
         at_the_end = place >= len(smoothed) - max(2, len(smoothed) // 20)
@@ -45,7 +46,7 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """By RULE; None where the loss never falls, or too few updates were made."""
+        """By RULE; None if the loss never falls, or after too few updates."""
         if self.steepest is None or self.lowest is None:
             return self.steepest
         return min(self.steepest, self.lowest / 10)
@@ -54,9 +55,9 @@ class RangeTest:
     def steepest(self) -> float | None:
         """The rate before the minimum at which the smoothed loss falls fastest per decade of the rate."""
         smoothed = np.asarray(self.smoothed)
-        edge = max(1, len(smoothed) // 20)  # a mean over few losses has no slope to speak of
+        edge = max(1, len(smoothed) // 20)  # averages over few losses are too noisy for a slope
         last = int(smoothed.argmin()) if len(smoothed) else 0
-        if len(smoothed) < FEWEST or last <= edge:
+        if len(smoothed) < MIN_LOSSES or last <= edge:
             return None
         slopes = np.gradient(smoothed, np.log10(self.rates[: len(smoothed)]))[edge : last + 1]
         return self.rates[edge + int(slopes.argmin())] if slopes.min() < 0 else None
@@ -69,7 +70,7 @@ def range_test(
     base_lr: float,
     progress: Callable[[int, int], None],
 ) -> RangeTest:
-    """One update at each rate, until the loss diverges; then the step is bitwise what it was before.
+    """One update at each rate, until the loss diverges; afterwards the step is bitwise what it was before.
 
     Args:
         rates: of the encoder, as `optimizer.lr`; the other parameter groups keep their factors on it.
@@ -93,15 +94,15 @@ def range_test(
 
 def _diverged(losses: list[float]) -> str | None:
     if not math.isfinite(losses[-1]):
-        return "the loss is no number any more"
+        return "the loss became NaN or infinite"
     smoothed = exponential_mean(losses)
-    if len(losses) >= FEWEST and smoothed[-1] > STOP_FACTOR * min(smoothed):
+    if len(losses) >= MIN_LOSSES and smoothed[-1] > STOP_FACTOR * min(smoothed):
         return f"the smoothed loss is above {STOP_FACTOR:g} times its minimum"
     return None
 
 
 def exponential_mean(values: Sequence[float]) -> list[float]:
-    """The moving average of what has been seen, without its bias to the 0 that it starts from."""
+    """Exponential moving average of the values so far, corrected for its start at 0 as in Adam."""
     mean, means = 0.0, []
     for count, value in enumerate(values, start=1):
         mean = SMOOTHING * mean + (1 - SMOOTHING) * value
@@ -111,8 +112,8 @@ def exponential_mean(values: Sequence[float]) -> list[float]:
 
 @contextmanager
 def unchanged(step: SupervisedStep) -> Iterator[None]:
-    """Weights, moving average, discriminator, optimisers, loss scales, counts: all as before."""
-    parts = [*step.modules.values(), *step.optimizers.values(), *step.scalers.values()]
+    """Restores weights, moving average, discriminator, optimisers, loss scales, and counts."""
+    parts: list[Any] = [*step.modules.values(), *step.optimizers.values(), *step.scalers.values()]
     states = [deepcopy(part.state_dict()) for part in parts]
     count, lr_factor, random_state = step.count, step.lr_factor, torch.get_rng_state()
     try:

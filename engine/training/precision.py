@@ -24,7 +24,7 @@ class Precision:
             wish = "fp32"
         return cls(wish, device.type)
 
-    def autocast(self) -> AbstractContextManager:
+    def autocast(self) -> AbstractContextManager[object]:
         if self.name == "fp32":
             return nullcontext()
         return torch.autocast(self.device_type, DTYPES[self.name])

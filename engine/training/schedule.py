@@ -42,7 +42,7 @@ class Schedule(Section):
         return value
 
 
-def factor(section, base_lr: float, step: int, num_steps: int) -> float:
+def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> float:
     """The share of the base learning rate that holds during update `step`.
 
     Args:
@@ -52,6 +52,7 @@ def factor(section, base_lr: float, step: int, num_steps: int) -> float:
         num_steps: of the whole training.
     """
     warmup = 0 if section.name == "onecycle" else section.warmup  # whose curve rises by itself
+    assert isinstance(warmup, int)
     if step < warmup:
         return (step + 1) / warmup
     progress = (step - warmup) / max(1, num_steps - warmup)  # 0..1
@@ -59,26 +60,26 @@ def factor(section, base_lr: float, step: int, num_steps: int) -> float:
     return floor + (1 - floor) * CURVES[section.name](section, progress, step)
 
 
-def _poly(section, progress: float, step: int) -> float:
-    return (1 - progress) ** section.power
+def _poly(section: Schedule, progress: float, step: int) -> float:
+    return float((1 - progress) ** section.power)
 
 
-def _cosine(section, progress: float, step: int) -> float:
+def _cosine(section: Schedule, progress: float, step: int) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
 
 
-def _onecycle(section, progress: float, step: int) -> float:
+def _onecycle(section: Schedule, progress: float, step: int) -> float:
     """Up for the first 30 %, down for the rest, both along a cosine (Smith 2017, arXiv 1708.07120)."""
     if progress < 0.3:
         return ONECYCLE_START + (1 - ONECYCLE_START) * (1 - math.cos(math.pi * progress / 0.3)) / 2
     return (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
 
 
-def _step(section, progress: float, step: int) -> float:
+def _step(section: Schedule, progress: float, step: int) -> float:
     return section.gamma ** bisect_right(section.milestones, step)
 
 
-def _constant(section, progress: float, step: int) -> float:
+def _constant(section: Schedule, progress: float, step: int) -> float:
     return 1.0
 
 

@@ -18,16 +18,15 @@ from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.training.adversarial import AdversarialStep, Game
+from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, training_order, with_numbers
-from engine.training.optim import build_optimizer
+from engine.training.optim import build_optimizer, freeze
 from engine.training.precision import Precision
 from engine.training.schedule import factor
 from engine.training.step import StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
-from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models import build_model
 from models.discriminator import PatchDiscriminator
@@ -79,6 +78,8 @@ def build_session(
     select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
+    frozen = freeze(model, recipe.model.freeze)
+    build_optimizer(model, recipe.optimizer)  # so that its mistakes show before weights are downloaded
     weights = None if resume else initialise(model, recipe.model, train.class_names)
     model.to(process.device)
     counts, count_notes = count_labels(
@@ -87,7 +88,7 @@ def build_session(
     recipe, weight_notes = with_numbers(recipe, counts, train.class_names)
     step = _build_step(recipe, model, len(train.class_names), process)
 
-    notes = []
+    notes = [frozen] if frozen else []
     train, note = _place(train, recipe.data.resident, process, counter)
     notes.append(f"train: {len(train)} images, {note}")
     select, note = _place(select, recipe.data.resident, process, counter)
@@ -132,7 +133,7 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     }
     if recipe.adversarial is None:
         return SupervisedStep(**parts)
-    return AdversarialStep(**parts, game=_build_game(recipe.adversarial, num_classes, process))
+    return AdversarialStep(**parts, adversarial=_build_adversarial(recipe.adversarial, num_classes, process))
 
 
 def _build_features(
@@ -145,9 +146,9 @@ def _build_features(
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
 
 
-def _build_game(section, num_classes: int, process: Process) -> Game:
+def _build_adversarial(section, num_classes: int, process: Process) -> AdversarialSettings:
     discriminator = PatchDiscriminator(num_classes, section.channels, section.layers).to(process.device)
-    return Game(
+    return AdversarialSettings(
         discriminator=discriminator,
         forward=distribute(discriminator, process),
         optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS, fused=True),

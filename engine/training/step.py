@@ -1,27 +1,30 @@
-"""One update of the model: `step(batch) -> metrics`. Knows nothing of the loop, of files or of data sets.
+"""One update of the model: `step(batch) -> metrics`.
 
 Shapes: B samples, C classes, S the side of the crop.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from timm.utils import ModelEmaV3
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from engine.data.batches import Batch
+from engine.training.optim import frozen_modules
 from engine.training.precision import Precision
 from engine.training.probe import GradientProbe
+from losses.mixed import MixedLoss
 
 Metrics = dict[str, Tensor]
 
 
 @dataclass(frozen=True)
 class StepSettings:
-    """What an update needs to know beside its model.
+    """Settings of an update.
 
     accumulate: chunks of a batch that are run one after the other, to save memory; loss statistics are per
         chunk.
@@ -40,7 +43,9 @@ class SupervisedStep:
     """Forward, loss, backward, optimiser, moving average.
 
     Args:
-        model: the bare module; it is what is evaluated and saved where there is no moving average.
+        model: the bare module; it is what is evaluated and saved where there is no moving average. Its frozen
+            modules stay in eval mode: BatchNorm layers keep their running statistics, and dropout and
+            stochastic depth are off.
         forward: the same module as it is trained: compiled, distributed.
         loss: `loss(logits, labels) -> {"loss": total, "loss_<term>": ...}`; its `step` is set to the update.
         optimizer: over the model's parameters, each group with its `initial_lr`.
@@ -53,7 +58,7 @@ class SupervisedStep:
         self,
         model: nn.Module,
         forward: nn.Module,
-        loss: nn.Module,
+        loss: MixedLoss,
         optimizer: torch.optim.Optimizer,
         lr_factor: Callable[[int], float],
         settings: StepSettings,
@@ -65,7 +70,8 @@ class SupervisedStep:
         self.lr_factor = lr_factor
         self.settings = settings
         self.ema = ema
-        self.probe: GradientProbe | None = None  # who looks at gradients, where somebody does
+        self.frozen_modules = frozen_modules(model)
+        self.probe: GradientProbe | None = None  # set by the run where gradients are logged
         self.count = 0  # updates done
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
@@ -84,10 +90,12 @@ class SupervisedStep:
 
         Returns:
             Detached scalars on the device: "loss", "loss_<term>", "acc_seg", what a subclass adds and, on the
-            updates that it looks at, what the probe found.
+            updates that it is due, what the probe measured.
         """
         torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
         self.model.train()
+        for module in self.frozen_modules:
+            module.eval()
         self.loss.step = self.count
         self._set_learning_rates()
         metrics: Metrics = {}
@@ -120,19 +128,19 @@ class SupervisedStep:
         return logits, self.loss(logits, labels)
 
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
-        self.scalers[optimizer].scale(loss / self.settings.accumulate).backward()
+        torch.autograd.backward(self.scalers[optimizer].scale(loss / self.settings.accumulate))
 
     def _probe_of(self, optimizer: str) -> GradientProbe | None:
-        """The probe, if this update of the model is one that it wants to see."""
-        wanted = self.probe is not None and optimizer == "optimizer" and self.probe.is_due(self.count)
-        return self.probe if wanted else None
+        """The probe, if it is due at this update of the model."""
+        is_due = self.probe is not None and optimizer == "optimizer" and self.probe.is_due(self.count)
+        return self.probe if is_due else None
 
     def _apply(
         self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, probe: GradientProbe | None
     ) -> Metrics:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
-            return {}  # a discriminator that takes no part yet; the loss scaler would refuse it
+            return {}  # a discriminator before its start; the loss scaler would raise an error
         if probe or self.settings.clip_norm is not None:
             scaler.unscale_(optimizer)
         if probe:
@@ -148,13 +156,15 @@ class SupervisedStep:
         for group in self.optimizers["optimizer"].param_groups:
             group["lr"] = group["initial_lr"] * self.lr_factor(self.count)
 
-    def _chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, object]]:
+    def _chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
         """Pieces of the batch; between processes, gradients are exchanged with the last one only."""
         pieces = self.settings.accumulate
         pairs = zip(batch.images.chunk(pieces), batch.labels.chunk(pieces), strict=True)
         for number, (images, labels) in enumerate(pairs, start=1):
-            waits = number < pieces and hasattr(self.forward, "no_sync")
-            yield images, labels, self.forward.no_sync() if waits else nullcontext()
+            if number < pieces and isinstance(self.forward, DistributedDataParallel):
+                yield images, labels, self.forward.no_sync()
+            else:
+                yield images, labels, nullcontext()
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Percent of labelled pixels that are right, at the resolution of the logits."""

@@ -19,7 +19,7 @@ from engine.reporting.tensorboard import write_hparams
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
-from engine.training.checkpoint import TopKeeper, final_weights, load_state, require_room, save_state
+from engine.training.checkpoint import TopKeeper, load_state, require_room, save_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
 from engine.training.environment import environment
@@ -56,7 +56,7 @@ def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> b
     def evaluate_and_keep() -> None:
         scores = session.validation(step.evaluated, step.count, journal)
         if process.is_main:
-            keeper.offer(step.count, scores.metrics, final_weights(step.evaluated))
+            keeper.offer(step.count, scores.metrics, step.evaluated.state_dict)
 
     def save() -> None:
         if process.is_main:

@@ -101,9 +101,10 @@ def test_an_option_without_a_default_has_to_be_given(load: Load) -> None:
 def test_the_other_sections_take_options_beside_the_name(load: Load) -> None:
     recipe = load(
         "model={arch: 'outside_parts:Tiny', width: 16}",
+        "optimizer={name: 'outside_parts:Signs', decay: 0.5}",
         "data={format: 'outside_parts:open_pairs', root: x, classes: [a, b], fold: 2}",
     )
-    assert (recipe.model.width, recipe.data.fold) == (16, 2)
+    assert (recipe.model.width, recipe.optimizer.decay, recipe.data.fold) == (16, 0.5, 2)
     assert (recipe.model.dropout, recipe.optimizer.lr) == (0.1, 6e-5)  # keys that the sections have anyway
 
 
@@ -123,6 +124,7 @@ def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> Non
         ("loss=[{name: 'outside_parts:Brie'}]", "loss.0.name", "Brie"),
         ("loss=[{name: 'outside_parts:NUMBER'}]", "loss.0.name", "is a int"),
         ("model.arch='outside_parts:Nothing'", "model.arch", "Nothing"),
+        ("optimizer.name='outside_parts:Nothing'", "optimizer.name", "Nothing"),
         ("data={format: 'outside_parts:Nothing', classes: [a, b]}", "data.format", "Nothing"),
     ],
 )

@@ -111,7 +111,9 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "adversarial.objective=wgan",
             "expected one of hinge, bce, lsgan, wgan_gp, got 'wgan'; did you mean wgan_gp?",
         ),
-        ("optimizer.name=sgd", "expected adamw, got 'sgd'"),
+        ("optimizer.betas=[0.9]", "expected a list of at least 2, got [0.9]"),
+        ("optimizer.groups=3", "expected a section of `key: value` lines, got 3"),
+        ("model.freeze=3", "expected text or a list, got 3 (put it in quotes)"),
         (
             "name=../x",
             "expected a folder name of letters, digits, '.', '_' and '-', a letter or digit first, got "

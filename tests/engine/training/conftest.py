@@ -1,7 +1,6 @@
 """A small model, drawn batches, and steps around them."""
 
 from collections.abc import Callable
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,11 +8,11 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from engine.data.batches import Batch
-from engine.training.adversarial import AdversarialStep, Game
-from engine.training.optim import build_optimizer
+from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
+from engine.training.optim import build_optimizer, freeze
+from engine.training.options import Optimizer
 from engine.training.precision import Precision
 from engine.training.step import StepSettings, SupervisedStep
-from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 
@@ -63,20 +62,23 @@ def _make_step(
     lr_factor: Callable[[int], float] = lambda step: 1.0,
     ema: float | None = None,
     precision: str = "fp32",
-    game: dict | None = None,
+    adversarial: dict | None = None,
     num_classes: int = NUM_CLASSES,
     seed: int = 0,
     rank: int = 0,
     device: str = "cpu",
+    optimizer: dict | None = None,
+    frozen: str | list[str] | None = None,
     **settings,
 ) -> SupervisedStep:
     model = (model or Toy()).to(device)
+    freeze(model, frozen)
     parts = {
         "model": model,
         "forward": model,
         "loss": build_loss([{"name": name} for name in losses], num_classes, VOID).to(device),
         "optimizer": build_optimizer(
-            model, SimpleNamespace(lr=lr, weight_decay=0.01, head_lr_mult=1.0, layer_decay=1.0)
+            model, Optimizer.model_construct(lr=lr, weight_decay=0.01, head_lr_mult=1.0, **(optimizer or {}))
         ),
         "lr_factor": lr_factor,
         "settings": StepSettings(seed, rank, VOID, Precision(precision, device), **settings),
@@ -84,12 +86,12 @@ def _make_step(
     }
     return (
         SupervisedStep(**parts)
-        if game is None
-        else AdversarialStep(**parts, game=_make_game(num_classes, device, **game))
+        if adversarial is None
+        else AdversarialStep(**parts, adversarial=_make_adversarial(num_classes, device, **adversarial))
     )
 
 
-def _make_game(
+def _make_adversarial(
     num_classes: int,
     device: str,
     objective: str = "hinge",
@@ -98,10 +100,10 @@ def _make_game(
     ramp: int = 0,
     lr: float = 1e-3,
     watchdog: bool = True,
-) -> Game:
+) -> AdversarialSettings:
     torch.manual_seed(99)
     discriminator = PatchDiscriminator(num_classes, channels=4, layers=3).to(device)
-    return Game(
+    return AdversarialSettings(
         discriminator=discriminator,
         forward=discriminator,
         optimizer=torch.optim.Adam(discriminator.parameters(), lr, fused=True),
@@ -126,5 +128,5 @@ def draw_batch() -> Callable[..., Batch]:
 
 @pytest.fixture
 def make_step() -> Callable[..., SupervisedStep]:
-    """`make_step(game={"start": 5}, ema=0.9, accumulate=2)`: what is not named has a plain default."""
+    """`make_step(adversarial={"start": 5}, ema=0.9, accumulate=2)`: what is not named has a plain default."""
     return _make_step

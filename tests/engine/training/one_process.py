@@ -10,7 +10,6 @@ import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
-from types import SimpleNamespace
 
 import torch
 from safetensors.torch import save_file
@@ -26,7 +25,7 @@ from engine.data.synthetic import SyntheticScenes
 from engine.reporting.journal import Journal
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.training.adversarial import AdversarialStep, Game
+from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.distributed import (
     Process,
     any_process,
@@ -38,11 +37,11 @@ from engine.training.distributed import (
 )
 from engine.training.imbalance import count_labels
 from engine.training.interrupt import StopSignal
-from engine.training.optim import build_optimizer
+from engine.training.optim import build_optimizer, freeze
+from engine.training.options import Optimizer
 from engine.training.precision import Precision
 from engine.training.step import StepSettings
 from engine.training.validation import Validation
-from engine.training.watchdog import Watchdog
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 from models.segformer import SegFormer
@@ -52,6 +51,7 @@ AUGMENT = AugmentSection(
     crop=64, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
     hue=0.05, blur=0.0, elastic=0.0,
 )  # fmt: skip
+FROZEN = ["encoder.stages.[012]", "head.norm"]
 Found = dict[str, Tensor]
 
 
@@ -111,10 +111,13 @@ def batch_norms(process: Process) -> Found:
     return {key.replace("module.", ""): value for key, value in found.items()}
 
 
-def make_step(process: Process, game: bool, accumulate: int = 1) -> AdversarialStep:
-    """A float64 B0 without dropout, its loss, and an opponent from update 0 on, if `game`."""
+def make_step(
+    process: Process, adversarial: bool, accumulate: int = 1, frozen: list[str] | None = None
+) -> AdversarialStep:
+    """A float64 B0 without dropout, its loss, and a discriminator from update 0 on, if `adversarial`."""
     torch.manual_seed(0)
     model = SegFormer("b0", 6, decoder_width=16, drop_path=0.0, dropout=0.0).double()
+    freeze(model, frozen)
     discriminator = PatchDiscriminator(6, channels=4, layers=3).double()
     loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}], 6, VOID)
     loss.sum_over_processes = batch_sum(process)
@@ -122,19 +125,17 @@ def make_step(process: Process, game: bool, accumulate: int = 1) -> AdversarialS
         model=model,
         forward=distribute(model, process),
         loss=loss,
-        optimizer=build_optimizer(
-            model, SimpleNamespace(lr=1e-4, weight_decay=0.01, head_lr_mult=10.0, layer_decay=1.0)
-        ),
+        optimizer=build_optimizer(model, Optimizer(lr=1e-4)),
         lr_factor=lambda step: 1.0,
         settings=StepSettings(0, process.rank, VOID, Precision("fp32", "cpu"), accumulate),
-        game=Game(
+        adversarial=AdversarialSettings(
             discriminator=discriminator,
             forward=distribute(discriminator, process),
             optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4, fused=True),
             watchdog=Watchdog(),
             objective="hinge",
             weight=0.1,
-            start=0 if game else 1000,
+            start=0 if adversarial else 1000,
             ramp=0,
             batch_sum=batch_sum(process),
         ),
@@ -149,9 +150,10 @@ def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
     stream = batches.starting_at(1)
     first, second = next(stream), next(stream)  # the second epoch begins between them
     found = (
-        one_update("supervised", make_step(process, game=False), first)
-        | one_update("adversarial", make_step(process, game=True), first)
-        | one_update("accumulated", make_step(process, game=True, accumulate=2), first)
+        one_update("supervised", make_step(process, adversarial=False), first)
+        | one_update("adversarial", make_step(process, adversarial=True), first)
+        | one_update("accumulated", make_step(process, adversarial=True, accumulate=2), first)
+        | one_update("frozen", make_step(process, adversarial=True, frozen=FROZEN), first)
     )
     return found, [first.ids, second.ids]
 
@@ -159,7 +161,7 @@ def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
 def one_update(name: str, step: AdversarialStep, batch: Batch) -> Found:
     """Its losses, the gradients that its optimisers were given, and the BatchNorm statistics behind it."""
     found: Found = {}
-    networks = {"optimizer": step.model, "discriminator": step.game.discriminator}
+    networks = {"optimizer": step.model, "discriminator": step.adversarial.discriminator}
 
     def look(optimizer: torch.optim.Optimizer, *_: object) -> None:
         [network] = [networks[key] for key, value in step.optimizers.items() if value is optimizer]

@@ -1,4 +1,4 @@
-"""The game between model and discriminator: who moves whom, when, and how much."""
+"""Model against discriminator: which gradients each one gets, when, and how large."""
 
 import math
 
@@ -29,46 +29,46 @@ def generator_and_discriminator_inputs(step, batch):
 
 
 def test_before_its_start_it_is_the_supervised_step_to_the_last_bit(make_step, draw_batch) -> None:
-    plain, adversarial = make_step(ema=0.9), make_step(ema=0.9, game={"start": 3})
-    before = snapshot(adversarial.game.discriminator)
+    plain, adversarial = make_step(ema=0.9), make_step(ema=0.9, adversarial={"start": 3})
+    before = snapshot(adversarial.adversarial.discriminator)
     for _ in range(3):
         expected, metrics = plain(draw_batch()), adversarial(draw_batch())
         assert metrics.keys() == expected.keys()
         assert all(torch.equal(metrics[name], value) for name, value in expected.items())
     assert same(snapshot(plain.model), adversarial.model)
     assert same(snapshot(plain.evaluated), adversarial.evaluated)
-    assert same(before, adversarial.game.discriminator)
+    assert same(before, adversarial.adversarial.discriminator)
     assert "adv/d_loss" in adversarial(draw_batch())
     plain(draw_batch())
     assert not same(snapshot(plain.model), adversarial.model)
 
 
 def test_the_generator_step_leaves_no_gradient_in_the_discriminator(make_step, draw_batch) -> None:
-    step, batch = make_step(game={}), draw_batch()
+    step, batch = make_step(adversarial={}), draw_batch()
     probabilities, valid = generator_and_discriminator_inputs(step, batch)
     step._generator_loss(batch.images, probabilities, valid).backward()
-    assert untouched(step.game.discriminator)
-    assert all(p.requires_grad for p in step.game.discriminator.parameters())
+    assert untouched(step.adversarial.discriminator)
+    assert all(p.requires_grad for p in step.adversarial.discriminator.parameters())
     assert all(p.grad.abs().sum() > 0 for p in step.model.head.parameters())
 
 
 def test_the_discriminator_step_leaves_no_gradient_in_the_generator(make_step, draw_batch) -> None:
-    step, batch = make_step(game={}), draw_batch()
+    step, batch = make_step(adversarial={}), draw_batch()
     probabilities, valid = generator_and_discriminator_inputs(step, batch)
     step._discriminator_backward(batch.images, probabilities.detach(), batch.labels, valid)
     assert untouched(step.model)
-    assert all(p.grad is not None for p in step.game.discriminator.parameters())
+    assert all(p.grad is not None for p in step.adversarial.discriminator.parameters())
 
 
 def test_a_whole_backward_gives_the_discriminator_its_own_gradient_only(make_step, draw_batch) -> None:
     """However much the generator's term weighs, the discriminator's gradient is the same."""
     found, batch = [], draw_batch()
     for weight in (1e-6, 1e3):
-        step = make_step(game={"weight": weight})
+        step = make_step(adversarial={"weight": weight})
         step.model.train()
         torch.manual_seed(0)
         step.backward(batch.images, batch.labels)
-        discriminator, model = step.game.discriminator, step.model
+        discriminator, model = step.adversarial.discriminator, step.model
         found.append(([p.grad for p in discriminator.parameters()], [p.grad for p in model.parameters()]))
     (d_light, g_light), (d_heavy, g_heavy) = found
     assert all(torch.equal(a, b) for a, b in zip(d_light, d_heavy, strict=True))
@@ -76,9 +76,9 @@ def test_a_whole_backward_gives_the_discriminator_its_own_gradient_only(make_ste
 
 
 def test_the_discriminator_moves_by_its_own_optimiser_alone(make_step, draw_batch) -> None:
-    still, moving = make_step(game={"lr": 0.0}), make_step(game={"lr": 1e-3})
+    still, moving = make_step(adversarial={"lr": 0.0}), make_step(adversarial={"lr": 1e-3})
     for step in (still, moving):
-        discriminator = step.game.discriminator
+        discriminator = step.adversarial.discriminator
         own = {id(p) for group in step.optimizers["optimizer"].param_groups for p in group["params"]}
         assert not own & {id(p) for p in discriminator.parameters()}
         before = snapshot(discriminator), snapshot(step.model)
@@ -88,21 +88,21 @@ def test_the_discriminator_moves_by_its_own_optimiser_alone(make_step, draw_batc
 
 
 def test_the_discriminator_learns_to_tell_labels_from_predictions(make_step, draw_batch) -> None:
-    step = make_step(lr=0.0, game={"lr": 1e-2})
+    step = make_step(lr=0.0, adversarial={"lr": 1e-2})
     history = [step(draw_batch()) for _ in range(30)]
     assert history[-1]["adv/d_loss"] < 0.5 * history[0]["adv/d_loss"]
     assert history[-1]["adv/d_acc_real"] > 0.9 and history[-1]["adv/d_acc_fake"] > 0.9
 
 
 def test_the_weight_rises_in_equal_parts_from_start_over_ramp(make_step) -> None:
-    game = make_step(game={"start": 10, "ramp": 4, "weight": 0.2}).game
-    weights = [game.weight_at(step) for step in (0, 9, 10, 11, 12, 13, 14, 1000)]
+    adversarial = make_step(adversarial={"start": 10, "ramp": 4, "weight": 0.2}).adversarial
+    weights = [adversarial.weight_at(step) for step in (0, 9, 10, 11, 12, 13, 14, 1000)]
     assert weights == pytest.approx([0, 0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
-    assert make_step(game={"start": 0, "ramp": 0, "weight": 0.2}).game.weight_at(0) == 0.2
+    assert make_step(adversarial={"start": 0, "ramp": 0, "weight": 0.2}).adversarial.weight_at(0) == 0.2
 
 
 def test_the_weight_in_force_is_logged_beside_the_losses(make_step, draw_batch) -> None:
-    step = make_step(game={"start": 0, "ramp": 4, "weight": 0.2}, accumulate=2)
+    step = make_step(adversarial={"start": 0, "ramp": 4, "weight": 0.2}, accumulate=2)
     metrics = [step(draw_batch()) for _ in range(2)]
     assert [m["adv/weight"].item() for m in metrics] == pytest.approx([0.05, 0.1])
     extra = {"adv/g_loss", "adv/d_loss", "adv/d_acc_real", "adv/d_acc_fake", "adv/weight", "adv/grad_ratio"}
@@ -114,21 +114,21 @@ def test_the_weight_in_force_is_logged_beside_the_losses(make_step, draw_batch) 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_objective_runs_from_before_the_start(make_step, draw_batch, objective, precision) -> None:
-    step = make_step(game={"objective": objective, "start": 1}, precision=precision, clip_norm=1.0)
+    step = make_step(adversarial={"objective": objective, "start": 1}, precision=precision, clip_norm=1.0)
     for _ in range(3):
         metrics = step(draw_batch())
     assert all(value.isfinite() for value in metrics.values())
-    for module in (step.model, step.game.discriminator):
+    for module in (step.model, step.adversarial.discriminator):
         assert all(value.isfinite().all() for value in snapshot(module))
 
 
 def test_a_batch_that_is_all_void_is_finite_and_teaches_nobody(make_step, draw_batch) -> None:
-    step, batch = make_step(game={}), draw_batch()
+    step, batch = make_step(adversarial={}), draw_batch()
     batch.labels.fill_(VOID)
     step.model.train()
     metrics = step.backward(batch.images, batch.labels)
     assert metrics["loss"] == metrics["adv/g_loss"] == metrics["adv/d_loss"] == 0
-    for module in (step.model, step.game.discriminator):
+    for module in (step.model, step.adversarial.discriminator):
         assert all(p.grad.abs().sum() == 0 for p in module.parameters())
 
 
@@ -136,14 +136,14 @@ def test_what_lies_under_void_does_not_reach_the_discriminator(make_step, draw_b
     """Its gradient stays when image and prediction change there; pixels beside them are in no other cell."""
     found = []
     for value in (0.0, 255.0):
-        step, batch = make_step(game={}), draw_batch()
+        step, batch = make_step(adversarial={}), draw_batch()
         probabilities, _ = generator_and_discriminator_inputs(step, batch)
         batch.labels[:, :, 16:] = VOID
         batch.images[:, :, :, 16:] = value
         valid = (batch.labels != VOID)[:, None]
         fake = torch.where(valid, probabilities.detach(), torch.eye(3)[int(value > 0)].view(1, 3, 1, 1))
         metrics = step._discriminator_backward(batch.images, fake, batch.labels, valid)
-        found.append([metrics["adv/d_loss"], *(p.grad for p in step.game.discriminator.parameters())])
+        found.append([metrics["adv/d_loss"], *(p.grad for p in step.adversarial.discriminator.parameters())])
     assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
@@ -155,7 +155,7 @@ def model_gradients(step, batch) -> torch.Tensor:
 
 
 def test_the_sum_at_the_logits_is_the_gradient_of_the_summed_loss(make_step, draw_batch) -> None:
-    step, batch, weight = make_step(game={"weight": 0.5}), draw_batch(), 0.5
+    step, batch, weight = make_step(adversarial={"weight": 0.5}), draw_batch(), 0.5
     found = model_gradients(step, batch)
     step.model.zero_grad()
     torch.manual_seed(0)
@@ -172,7 +172,7 @@ def test_the_logged_ratio_is_that_of_the_two_gradients_at_the_logits(make_step, 
     """Twice the weight is twice the ratio, whatever the precision scales by."""
     ratios = []
     for weight, precision in ((0.1, "fp32"), (0.2, "fp32"), (0.2, "fp16")):
-        step, batch = make_step(game={"weight": weight}, precision=precision), draw_batch()
+        step, batch = make_step(adversarial={"weight": weight}, precision=precision), draw_batch()
         torch.manual_seed(0)
         ratios.append(step.backward(batch.images, batch.labels)["adv/grad_ratio"].item())
     assert ratios[0] > 0
@@ -196,33 +196,34 @@ class Broken(nn.Module):
 def test_a_broken_discriminator_is_left_out_and_the_model_still_learns(
     make_step, draw_batch, precision
 ) -> None:
-    step = make_step(game={}, precision=precision)
+    step = make_step(adversarial={}, precision=precision)
     step(draw_batch())  # its optimiser has a state by now
-    whole = step.game.forward
-    object.__setattr__(step.game, "forward", Broken(whole))
-    before, model = snapshot(step.game.discriminator), snapshot(step.model)
+    whole = step.adversarial.forward
+    object.__setattr__(step.adversarial, "forward", Broken(whole))
+    before, model = snapshot(step.adversarial.discriminator), snapshot(step.model)
     moments = [
-        {key: value.clone() for key, value in slots.items()} for slots in step.game.optimizer.state.values()
+        {key: value.clone() for key, value in slots.items()}
+        for slots in step.adversarial.optimizer.state.values()
     ]
     metrics = step(draw_batch())
     assert metrics["adv/d_skipped"] == 1 and metrics["loss"].isfinite()
-    assert same(before, step.game.discriminator) and not same(model, step.model)
-    for old, new in zip(moments, step.game.optimizer.state.values(), strict=True):
+    assert same(before, step.adversarial.discriminator) and not same(model, step.model)
+    for old, new in zip(moments, step.adversarial.optimizer.state.values(), strict=True):
         assert all(torch.equal(old[key], new[key]) for key in old)
-    object.__setattr__(step.game, "forward", whole)
+    object.__setattr__(step.adversarial, "forward", whole)
     assert step(draw_batch())["adv/d_skipped"] == 0
-    assert not same(before, step.game.discriminator)
+    assert not same(before, step.adversarial.discriminator)
 
 
 def test_a_broken_generator_term_leaves_the_supervised_gradient(make_step, draw_batch) -> None:
-    step, batch = make_step(game={}), draw_batch()
-    object.__setattr__(step.game, "discriminator", Broken(step.game.discriminator))
+    step, batch = make_step(adversarial={}), draw_batch()
+    object.__setattr__(step.adversarial, "discriminator", Broken(step.adversarial.discriminator))
     torch.testing.assert_close(model_gradients(step, batch), model_gradients(make_step(), batch))
 
 
 def test_the_watchdog_moves_the_weight_in_force(make_step, draw_batch) -> None:
-    step = make_step(game={"weight": 0.2})
-    step.game.watchdog.factor.fill_(0.5)
+    step = make_step(adversarial={"weight": 0.2})
+    step.adversarial.watchdog.factor.fill_(0.5)
     assert step(draw_batch())["adv/weight"].item() == pytest.approx(0.1)
-    off = make_step(game={"weight": 0.2, "watchdog": False})
+    off = make_step(adversarial={"weight": 0.2, "watchdog": False})
     assert off(draw_batch())["adv/weight"].item() == pytest.approx(0.2)

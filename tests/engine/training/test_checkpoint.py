@@ -1,10 +1,13 @@
 """The best checkpoints, and the state from which a run goes on to the last bit."""
 
 import errno
+import json
 import math
+import sys
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
@@ -24,7 +27,6 @@ from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError,
 from engine.training.checkpoint import (
     TopKeeper,
     disk_bytes,
-    final_weights,
     load_state,
     require_room,
     save_state,
@@ -63,7 +65,7 @@ def resumed(keeper: TopKeeper) -> TopKeeper:
 
 
 def offer(keeper: TopKeeper, step: int, score: float) -> bool:
-    return keeper.offer(step, {keeper.manifest.metric: score}, {"step": torch.tensor(step)})
+    return keeper.offer(step, {keeper.manifest.metric: score}, lambda: {"step": torch.tensor(step)})
 
 
 def kept(keeper: TopKeeper) -> list[int]:
@@ -109,7 +111,7 @@ def test_a_score_that_is_no_number_never_enters(run: RunFolder) -> None:
 def test_another_metric_can_choose(run: RunFolder) -> None:
     keeper = new_keeper(run, top=1, metric="aAcc")
     for step, scores in enumerate([{"mIoU": 0.9, "aAcc": 0.1}, {"mIoU": 0.1, "aAcc": 0.9}]):
-        keeper.offer(step, scores, {"step": torch.tensor(step)})
+        keeper.offer(step, scores, lambda step=step: {"step": torch.tensor(step)})
     assert kept(keeper) == [1]
 
 
@@ -168,7 +170,7 @@ def scenes_step(make_step) -> SupervisedStep:
     """A SegFormer with dropout, stochastic depth, a moving average, and an opponent from update 2 on."""
     torch.manual_seed(0)
     model = SegFormer("b0", 6, decoder_width=16, drop_path=0.2, dropout=0.2)
-    return make_step(model, ema=0.9, num_classes=6, game={"start": 2, "ramp": 3}, accumulate=2)
+    return make_step(model, ema=0.9, num_classes=6, adversarial={"start": 2, "ramp": 3}, accumulate=2)
 
 
 def train(step: SupervisedStep, num_steps: int) -> None:
@@ -211,6 +213,110 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(run: RunFold
     assert {"discriminator/0/exp_avg", "optimizer/0/exp_avg_sq", "optimizer/0/step"} <= names
     modules = {"model", "ema", "discriminator", "watchdog"}
     assert {name.split("/")[0] for name in names} == modules | {"optimizer"}
+
+
+class Counting(torch.optim.SGD):
+    """Holds what state can hold beside tensors: numbers, None, lists, tuples, dicts, another dtype."""
+
+    def __init__(self, params, lr: float, weight_decay: float):
+        super().__init__(params, lr=lr, weight_decay=weight_decay)
+        self.param_groups[0]["calls"] = 0
+
+    def step(self, closure: Callable | None = None) -> None:
+        self.param_groups[0]["calls"] += 1
+        for group in self.param_groups:
+            for p in (p for p in group["params"] if p.grad is not None):
+                state = self.state[p]
+                state["count"] = state.get("count", 0) + 1
+                state["norm"] = state.get("norm", 0.1) / 3 + p.grad.norm().item()
+                state["half"] = p.grad.double().mul(1 / 3)
+                state["nested"] = {"pair": (p.grad.sum(), None), 7: [2, True, p.grad.clone()]}
+                p.data.add_(state["half"].float(), alpha=-group["lr"] * (1 + state["norm"]) / state["count"])
+
+
+OPTIMIZERS = [
+    "adamw", "sgd", "lion", "muon", "adopt", "lamb", "adan", "nadamlegacy", "adafactor", "adafactorbv",
+    "adagrad", f"{__name__}:Counting",
+]  # fmt: skip
+
+
+@pytest.fixture
+def importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An import path leads to this file, which pytest did not import by a name."""
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or ModuleType(__name__))
+    monkeypatch.setattr(sys.modules[__name__], "Counting", Counting, raising=False)
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.usefixtures("importable")
+def test_the_state_of_any_optimiser_comes_back_to_the_bit(
+    run: RunFolder, make_step, draw_batch, name: str
+) -> None:
+    whole, second = (make_step(optimizer={"name": name}) for _ in range(2))
+    for seed in range(3):
+        whole(draw_batch(seed=seed))
+    save_state(run, whole)
+    load_state(run, second)
+    before, after = (step.optimizers["optimizer"].state_dict() for step in (whole, second))
+    assert_equal(after["state"], before["state"])
+    assert_equal(after["param_groups"], before["param_groups"])
+    for seed in (3, 4):
+        assert torch.equal(whole(draw_batch(seed=seed))["loss"], second(draw_batch(seed=seed))["loss"])
+    assert_same(second.model.state_dict(), whole.model.state_dict())
+
+
+def assert_equal(found: Any, expected: Any) -> None:
+    """Equal in value, type and dtype, through lists, tuples and dicts."""
+    assert type(found) is type(expected)
+    if isinstance(expected, Tensor):
+        assert found.dtype == expected.dtype and torch.equal(found, expected)
+    elif isinstance(expected, dict):
+        assert found.keys() == expected.keys()
+        for key in expected:
+            assert_equal(found[key], expected[key])
+    elif isinstance(expected, list | tuple):
+        assert len(found) == len(expected)
+        for pair in zip(found, expected, strict=True):
+            assert_equal(*pair)
+    else:
+        assert found == expected
+
+
+def test_a_state_that_cannot_be_saved_is_named(run: RunFolder, make_step, draw_batch) -> None:
+    step = make_step()
+    step(draw_batch())
+    step.optimizers["optimizer"].state[step.model.head.weight]["odd"] = object()
+    with pytest.raises(RunError, match="odd is a object"):
+        save_state(run, step)
+
+
+def test_a_state_of_0_1_0_counts_unused_parameters_too(run: RunFolder, make_step, draw_batch, toy) -> None:
+    """It had them in the optimiser, without a state; here "encoder.bias" (number 1 of 6) is unused."""
+    step, other = (make_step(toy(), frozen="encoder.bias") for _ in range(2))
+    step(draw_batch())
+    names = [name for group in step.optimizers["optimizer"].param_groups for name in group["params"]]
+    numbers = [0, 2, 3, 4, 5]
+    assert len(names) == len(numbers)
+    tensors = {f"model/{key}": value for key, value in step.model.state_dict().items()}
+    for number, parameter in zip(numbers, names, strict=True):
+        slots = step.optimizers["optimizer"].state[parameter]
+        tensors |= {f"optimizer.state/{number}/{slot}": value for slot, value in slots.items()}
+    header = {"step": 1, "scalers": {"optimizer": {}}}
+    checkpoint.save_file(tensors, run.last_state, metadata={"trident": json.dumps(header)})
+    load_state(run, other)
+    assert_same(everything(other), everything(step))
+
+
+def test_frozen_parameters_resume(run: RunFolder, make_step, draw_batch) -> None:
+    whole, first, second = (make_step(frozen=["encoder", "norm"], ema=0.9) for _ in range(3))
+    for step in (whole, first):
+        step(draw_batch())
+    save_state(run, first)
+    load_state(run, second)
+    for step in (whole, second):
+        step(draw_batch(seed=1))
+    assert_same(everything(second), everything(whole))
+    assert sum("exp_avg_sq" in key for key in everything(whole)) == 2  # of the head alone
 
 
 def test_a_state_of_before_any_update_can_be_loaded(run: RunFolder, make_step, draw_batch) -> None:
@@ -258,7 +364,7 @@ def test_the_state_of_another_model_is_a_clear_error(run: RunFolder, make_step, 
 
 def test_a_recipe_that_gained_an_opponent_or_an_average_is_a_clear_error(run: RunFolder, make_step) -> None:
     save_state(run, make_step())
-    for change in ({"game": {}}, {"ema": 0.9}):
+    for change in ({"adversarial": {}}, {"ema": 0.9}):
         with pytest.raises(RunFolderError, match="--resume wants the recipe"):
             load_state(run, make_step(**change))
 
@@ -311,16 +417,27 @@ def test_other_errors_of_the_disk_keep_their_own_words(run: RunFolder, make_step
 
 
 def test_the_room_that_is_asked_for_is_enough(run: RunFolder, make_step, draw_batch) -> None:
-    step = make_step(ema=0.9, game={})
+    step = make_step(ema=0.9, adversarial={})
     step(draw_batch())
     keeper = new_keeper(run, top=2)
     for count in range(3):
-        keeper.offer(count, {"mIoU": float(count)}, final_weights(step.evaluated))
+        keeper.offer(count, {"mIoU": float(count)}, step.evaluated.state_dict)
     save_state(run, step)
     one = (run.top / "step-0000002.safetensors").stat().st_size
     headers = 3 * 2 + 2 * 20  # kB: the names of the tensors, which are not counted
     needed = 3 * one + 2 * run.last_state.stat().st_size
     assert needed - 1000 * headers < disk_bytes(step, top=2) <= needed
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+@pytest.mark.usefixtures("importable")
+def test_the_room_is_known_before_the_first_update(make_step, draw_batch, name: str) -> None:
+    step = make_step(optimizer={"name": name}, frozen="norm.bias")
+    weights = {name: value.clone() for name, value in step.model.state_dict().items()}
+    before = disk_bytes(step, top=1)
+    assert_same(step.model.state_dict(), weights)
+    step(draw_batch())
+    assert before == disk_bytes(step, top=1)
 
 
 def test_a_disk_without_room_is_refused_before_any_time_is_spent(
@@ -334,8 +451,19 @@ def test_a_disk_without_room_is_refused_before_any_time_is_spent(
         require_room(run, step, top=3)
 
 
-def test_kept_weights_are_those_of_the_state_dict(make_step) -> None:
-    model = make_step().model
-    found = final_weights(model)
-    assert_same(found, model.state_dict())
-    assert not any(value.requires_grad for value in found.values())
+def test_weights_are_asked_for_only_when_the_checkpoint_is_kept(run: RunFolder) -> None:
+    keeper = new_keeper(run, top=1)
+    offer(keeper, 1, 0.5)
+
+    def refuse() -> dict[str, Tensor]:
+        raise AssertionError("not kept, so not copied")
+
+    for score in (0.4, 0.5, math.nan):
+        assert not keeper.offer(2, {"mIoU": score}, refuse)
+
+
+def test_weights_that_share_memory_are_kept(run: RunFolder) -> None:
+    shared = torch.arange(4.0)
+    new_keeper(run).offer(1, {"mIoU": 0.5}, lambda: {"a": shared, "b": shared, "c": shared[1:]})
+    found = load_file(run.top / "step-0000001.safetensors")
+    assert_same(found, {"a": shared, "b": shared, "c": shared[1:]})

@@ -12,9 +12,9 @@ pytestmark = [
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("game", [None, {"objective": "hinge"}, {"objective": "wgan_gp"}])
-def test_the_host_never_waits(make_step, draw_batch, precision: str, game: dict | None) -> None:
-    step = make_step(precision=precision, game=game, ema=0.99, clip_norm=1.0, device="cuda")
+@pytest.mark.parametrize("adversarial", [None, {"objective": "hinge"}, {"objective": "wgan_gp"}])
+def test_the_host_never_waits(make_step, draw_batch, precision: str, adversarial: dict | None) -> None:
+    step = make_step(precision=precision, adversarial=adversarial, ema=0.99, clip_norm=1.0, device="cuda")
     batch = draw_batch()
     batch = Batch(batch.images.cuda(), batch.labels.cuda(), batch.ids)
     for _ in range(3):  # what is set up once may wait

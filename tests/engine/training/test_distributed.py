@@ -70,6 +70,7 @@ def pairs(found: dict[str, Found], prefix: str, rank: int) -> list[tuple[str, Te
         ("supervised", 1e-9, 1e-12),  # float64 throughout
         ("adversarial", 1e-4, 1e-8),  # the probabilities that the opponent sees are float32
         ("accumulated", 1e-4, 1e-8),
+        ("frozen", 1e-4, 1e-8),
     ],
 )
 def test_losses_gradients_and_statistics_are_those_of_one_process(found, name, rtol, atol, rank) -> None:
@@ -83,6 +84,16 @@ def test_losses_gradients_and_statistics_are_those_of_one_process(found, name, r
         )
     norms = [key for key, _, _ in compared if key.endswith("running_var")]
     assert norms
+
+
+@pytest.mark.parametrize("who", ["0_of_1", "0_of_2", "1_of_2"])
+def test_frozen_parameters_get_no_gradient_and_frozen_norms_keep_their_statistics(found, who: str) -> None:
+    tensors = found[who][0]
+    names = {key.removeprefix("frozen/model/") for key in tensors if key.startswith("frozen/model/")}
+    assert names and not any(name.startswith(("encoder.stages.2.", "head.norm.")) for name in names)
+    assert any(name.startswith("encoder.stages.3.") for name in names)
+    assert tensors["frozen/buffer/head.norm.num_batches_tracked"] == 0
+    assert tensors["supervised/buffer/head.norm.num_batches_tracked"] == 1
 
 
 def test_the_gradients_that_are_compared_are_no_zeros(found) -> None:

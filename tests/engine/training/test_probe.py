@@ -40,9 +40,12 @@ def test_norms_are_those_of_the_whole_unclipped_gradient(make_step, draw_batch, 
     assert metrics["gradients/total_norm"].item() == pytest.approx(norm(gradients.values()), rel=1e-4)
 
 
-@pytest.mark.parametrize("game", [None, {"start": 1}])
-def test_a_probe_changes_no_weight(make_step, draw_batch, game: dict | None) -> None:
-    plain, probed = make_step(game=game, clip_norm=0.5), make_step(game=game, clip_norm=0.5)
+@pytest.mark.parametrize("adversarial", [None, {"start": 1}])
+def test_a_probe_changes_no_weight(make_step, draw_batch, adversarial: dict | None) -> None:
+    plain, probed = (
+        make_step(adversarial=adversarial, clip_norm=0.5),
+        make_step(adversarial=adversarial, clip_norm=0.5),
+    )
     probed.probe = GradientProbe(probed.model, every=2, log_every=1, first=0)
     for seed in range(4):
         assert plain(draw_batch(seed=seed))["loss"] == probed(draw_batch(seed=seed))["loss"]

@@ -5,6 +5,7 @@ import torch
 from torch import nn
 
 from engine.scoring.confusion import Scores, confusion_matrices
+from engine.training.probe import GradientProbe
 from models.segformer import SegFormer
 
 NUM_CLASSES, VOID = 3, 255
@@ -15,7 +16,7 @@ def updated_with(step, batch) -> tuple[dict[str, torch.Tensor], list[torch.Tenso
     gradients = []
 
     def look(*_) -> None:
-        gradients.extend(parameter.grad.clone() for parameter in step.model.parameters())
+        gradients.extend(p.grad.clone() for p in step.model.parameters() if p.grad is not None)
 
     hook = step.optimizers["optimizer"].register_step_pre_hook(look)
     metrics = step(batch)
@@ -168,4 +169,74 @@ def test_a_batch_that_is_all_void_changes_little_and_breaks_nothing(make_step, d
     batch.labels.fill_(VOID)
     metrics = step(batch)
     assert metrics["loss"] == metrics["acc_seg"] == 0
+    assert weights(step.model).isfinite().all()
+
+
+def statistics(norm: nn.Module) -> list[torch.Tensor]:
+    return [norm.running_mean.clone(), norm.running_var.clone(), norm.num_batches_tracked.clone()]
+
+
+def test_frozen_parameters_stay_and_the_others_learn(make_step, draw_batch) -> None:
+    step = make_step(frozen=["encoder", "norm"], ema=0.9, accumulate=2)
+    before = {name: value.clone() for name, value in step.model.state_dict().items()}
+    metrics, gradients = updated_with(step, draw_batch())
+    step(draw_batch())
+    assert metrics["loss"].isfinite() and len(gradients) == 2
+    for network in (step.model, step.evaluated):
+        for name, value in network.state_dict().items():
+            assert torch.equal(value, before[name]) != name.startswith("head."), name
+
+
+def test_a_frozen_batch_norm_keeps_its_statistics_after_an_evaluation_too(make_step, draw_batch) -> None:
+    frozen, trained = make_step(frozen="norm"), make_step()
+    for step in (frozen, trained):
+        norm = step.model.norm
+        before = statistics(norm)
+        for _ in range(2):
+            step(draw_batch())
+            step.model.eval()  # as the evaluation does
+            step.model.train()
+        kept = all(torch.equal(a, b) for a, b in zip(before, statistics(norm), strict=True))
+        assert kept == (step is frozen)
+    assert frozen.model.dropout.training
+
+
+def test_no_gradient_is_computed_below_the_first_trained_layer(make_step, draw_batch, toy) -> None:
+    for frozen in (["encoder", "norm"], ["norm"]):
+        step = make_step(toy(), frozen=frozen)
+        seen = []
+        step.model.encoder.register_forward_hook(lambda *call, seen=seen: seen.append(call[-1].requires_grad))
+        step(draw_batch())
+        assert seen == ["encoder" not in frozen]
+
+
+def test_dropout_of_a_frozen_encoder_is_off(make_step, draw_batch) -> None:
+    torch.manual_seed(0)
+    model = SegFormer("b0", NUM_CLASSES, decoder_width=16, drop_path=0.5, dropout=0.0)
+    step, batch = make_step(model, frozen="encoder"), draw_batch(4, 64)
+    outputs = []
+    model.encoder.register_forward_hook(lambda module, inputs, features: outputs.append(features[-1]))
+    step(batch)
+    step(batch)
+    assert torch.equal(*outputs)
+
+
+def test_frozen_blocks_are_not_probed(make_step) -> None:
+    step = make_step(frozen="encoder")
+    assert set(GradientProbe(step.model, 1, 1, 0).blocks) == {"norm", "head"}
+
+
+@pytest.mark.parametrize("name", ["lion", "muon", "sgd", "adamw"])
+def test_an_infinite_gradient_of_fp16_is_left_out_whatever_the_optimiser(
+    make_step, draw_batch, name: str
+) -> None:
+    step = make_step(optimizer={"name": name}, precision="fp16")
+    step(draw_batch())
+    before, scale = weights(step.model), step.scalers["optimizer"].get_scale()
+    batch = draw_batch()
+    batch.images[0, 0, 0, 0] = float("inf")
+    step(batch)
+    assert torch.equal(weights(step.model), before)
+    assert step.scalers["optimizer"].get_scale() < scale
+    step(draw_batch())
     assert weights(step.model).isfinite().all()

@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from engine.training.watchdog import BAND, FACTORS, MEMORY, PATIENCE_STEPS, Watchdog
+from engine.training.adversarial import BAND, FACTORS, MEMORY, PATIENCE_STEPS, Watchdog
 
 
 def after(watchdog: Watchdog, accuracy: float, times: int) -> Watchdog:
