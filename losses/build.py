@@ -3,8 +3,8 @@
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
-from inspect import Parameter, signature
-from typing import Any, get_type_hints
+from inspect import signature
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
 from torch import nn
@@ -13,6 +13,7 @@ from losses.errors import LossError, choose, wrong_option
 from losses.mixed import MixedLoss, Ramp
 from losses.terms import STRICT, TERMS, NotNegative
 
+ANY_TYPE = STRICT | ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 WEIGHT: TypeAdapter[float | Ramp] = TypeAdapter(NotNegative | Ramp, config=STRICT)
 
 
@@ -68,7 +69,7 @@ def _checked_weight(name: str, weight: Any) -> float | Ramp:
 def _own(name: Any, options: dict[str, Any], num_classes: int, ignore_index: int) -> tuple[str, nn.Module]:
     log_name, path, declaration = choose(TERMS, name, "loss term")
     # A term may carry an option of another one that is off: "none", None or 0.
-    known = declaration.__dataclass_fields__
+    known = signature(declaration).parameters
     options = {
         key: value
         for key, value in options.items()
@@ -111,27 +112,21 @@ def _from_outside(
 
 def options_of(component: Callable[..., object], given: Collection[str]) -> type[BaseModel]:
     """A strict model of the keyword parameters of a class or function, without those that are `given`."""
-    parameters = signature(component).parameters
-    annotated = component.__init__ if isinstance(component, type) else component
-    types = get_type_hints(annotated, include_extras=True)
     fields: dict[str, Any] = {
-        name: (types.get(name, Any), ... if parameter.default is Parameter.empty else parameter.default)
-        for name, parameter in parameters.items()
-        if name not in given and parameter.kind in (Parameter.POSITIONAL_OR_KEYWORD, Parameter.KEYWORD_ONLY)
+        name: (
+            Any if parameter.annotation is parameter.empty else parameter.annotation,
+            ... if parameter.default is parameter.empty else parameter.default,
+        )
+        for name, parameter in signature(component, eval_str=True).parameters.items()
+        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
     }
-    takes_any = any(parameter.kind is Parameter.VAR_KEYWORD for parameter in parameters.values())
-    config = STRICT | ConfigDict(
-        extra="allow" if takes_any else "forbid", arbitrary_types_allowed=True, protected_namespaces=()
-    )
-    return create_model("Options", __config__=config, **fields)
+    return create_model("Options", __config__=ANY_TYPE, **fields)
 
 
 def _validated(declaration: Callable[..., Any], options: dict[str, Any], what: str) -> dict[str, Any]:
     """The options given, as the declared types; defaults are left to the constructor."""
-    known = signature(declaration).parameters
-    if not any(parameter.kind is Parameter.VAR_KEYWORD for parameter in known.values()):
-        for key in options:
-            choose(known, key, f"option of {what} named")
+    for key in options:
+        choose(signature(declaration).parameters, key, f"option of {what} named")
     try:
         checked = declaration(**options)
     except ValidationError as error:

@@ -10,6 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 HeadName = Literal["paper", "mmseg"]
 
@@ -32,7 +33,7 @@ VARIANTS: dict[VariantName, Variant] = {
 }
 
 
-@dataclass(frozen=True, kw_only=True, config=ConfigDict(extra="forbid", strict=True, allow_inf_nan=False))
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class SegFormerOptions:
     variant: Annotated[VariantName, Field(description="size of SegFormer")] = "b2"
     decoder_width: Annotated[

@@ -35,7 +35,7 @@ class ZooModel(nn.Module):
         ModelError: an unknown name, or a pair that SMP does not support.
     """
 
-    def __init__(self, arch: str, encoder: str | None, num_classes: int):
+    def __init__(self, arch: str, encoder: str | None = None, num_classes: int = 21):
         super().__init__()
         net = _create(arch, encoder, num_classes)
         self.arch, self.encoder_name = arch, encoder

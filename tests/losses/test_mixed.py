@@ -1,14 +1,17 @@
 """The mixture: what it returns, that it upsamples, and what `build_loss` refuses."""
 
+import sys
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Annotated, Any
 
 import pytest
 import torch
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+import losses
 from losses import LossError, MixedLoss, build_loss
 from losses.boundary import boundary
 from losses.cross_entropy import cross_entropy
@@ -252,3 +255,81 @@ def test_wrong_terms_are_refused_with_the_remedy(terms: list[dict[str, Any]], wo
         build_loss(terms, 3)
     assert caught.value.exit_code == 2
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+class FromOutsideLoss(nn.Module):
+    """The mean probability of the wrong classes, to a power; with neither ignore_index nor reduce."""
+
+    def __init__(self, num_classes: int, power: Annotated[float, Field(gt=0)] = 1.0, mode: str = "mean"):
+        super().__init__()
+        if mode not in ("mean", "sum"):
+            raise ValueError(f"mode must be mean or sum, not {mode!r}")
+        self.num_classes, self.power = num_classes, power
+
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        own = F.one_hot(labels.where(labels < self.num_classes, 0), self.num_classes).movedim(-1, 1)
+        return ((1 - (logits.softmax(1) * own).sum(1)) ** self.power).mean()
+
+
+class Reduced(nn.Module):
+    """The sum of the labels over all processes."""
+
+    def __init__(self, ignore_index: int):
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, labels: Tensor, total: Reduce) -> Tensor:
+        return total(labels[labels != self.ignore_index].sum().to(logits))
+
+
+NOT_A_CLASS = 3
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "outside", sys.modules[__name__])
+
+
+def test_a_term_by_its_import_path(outside: None) -> None:
+    terms = [{"name": "outside:FromOutsideLoss", "power": 2}, {"name": "outside:Reduced", "weight": 0.5}]
+    loss = build_loss(terms, 3)
+    loss.sum_over_processes = lambda x: 2 * x
+    found = loss(LOGITS, LABELS)
+    upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
+    assert found["loss_from_outside"] == FromOutsideLoss(3, power=2.0)(upsampled, LABELS)
+    assert found["loss_reduced"] == 2 * LABELS[LABELS != 255].sum()
+    torch.testing.assert_close(found["loss"], found["loss_from_outside"] + found["loss_reduced"] / 2)
+
+
+@pytest.mark.parametrize(
+    ("term", "words"),
+    [
+        ({"name": "outside:Nothing"}, ["outside:Nothing", "no attribute 'Nothing'"]),
+        ({"name": "no_such_module:Loss"}, ["no_such_module:Loss", "No module named"]),
+        ({"name": "outside:NOT_A_CLASS"}, ["outside:NOT_A_CLASS", "class"]),
+        ({"name": "outside:keep_nothing"}, ["outside:keep_nothing", "torch.nn.Module"]),
+        ({"name": "outside:FromOutsideLoss", "power": 0}, ["power", "greater than 0, got 0"]),
+        ({"name": "outside:FromOutsideLoss", "power": "2"}, ["power", "number, got '2'"]),
+        ({"name": "outside:FromOutsideLoss", "powr": 1}, ["'powr'", "Did you mean power?"]),
+        ({"name": "outside:FromOutsideLoss", "mode": "x"}, ["outside:FromOutsideLoss", "mean or sum"]),
+    ],
+)
+def test_a_term_from_outside_that_cannot_be_built(
+    outside: None, term: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(LossError) as caught:
+        build_loss([term], 3)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def keep_nothing() -> None:
+    """No loss."""
+
+
+def test_constructors_can_be_called_with_keywords_alone() -> None:
+    upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
+    assert losses.Dice(per_image=True)(upsampled, LABELS) == dice(upsampled, LABELS, 255, per_image=True)
+    weighted = losses.CrossEntropy(class_weights=[1, 2, 3])(upsampled, LABELS)
+    assert weighted == cross_entropy(upsampled, LABELS, 255, WEIGHTS)
+    with pytest.raises(LossError, match="class_weights.*median"):
+        losses.CrossEntropy(class_weights="median")

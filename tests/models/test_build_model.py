@@ -1,9 +1,13 @@
 """`build_model` on our SegFormer and on the zoo: what it builds, and how it refuses."""
 
+import sys
 from types import SimpleNamespace
+from typing import Annotated, Any
 
 import pytest
 import torch
+from pydantic import Field
+from torch import Tensor, nn
 
 from models import ModelError, build_model
 from models.segformer import SegFormer
@@ -101,3 +105,77 @@ def test_what_cannot_be_built_says_why_and_what_instead(changes, words):
     assert caught.value.exit_code == 2
     for word in words:
         assert word in str(caught.value)
+
+
+class Tiny(nn.Module):
+    """An architecture from outside, without an encoder."""
+
+    def __init__(self, num_classes: int, width: Annotated[int, Field(ge=1)] = 4, mode: str = "plain"):
+        super().__init__()
+        if mode not in ("plain", "fancy"):
+            raise ValueError(f"mode must be plain or fancy, not {mode!r}")
+        self.layers = nn.Sequential(nn.Conv2d(3, width, 3, padding=1), nn.Conv2d(width, num_classes, 1))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.layers(image.float() / 255)
+
+
+NOT_A_CLASS = 3
+
+
+def no_module(num_classes: int) -> int:
+    return num_classes
+
+
+@pytest.fixture
+def outside(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setitem(sys.modules, "outside", sys.modules[__name__])
+    return "outside"
+
+
+def test_a_network_by_name_and_options() -> None:
+    model = build_model("segformer", num_classes=3, variant="b0", decoder_width=16)
+    assert isinstance(model, SegFormer)
+    assert model.head.classifier.weight.shape[:2] == (3, 16)
+    assert isinstance(build_model("unet", encoder="resnet18", num_classes=3), ZooModel)
+    assert isinstance(build_model("segformer", NAMES, encoder=None, variant="b0"), SegFormer)
+
+
+def test_a_network_by_its_import_path(outside: str) -> None:
+    model = build_model(f"{outside}:Tiny", num_classes=5, width=2)
+    assert model.layers[0].weight.shape[0] == 2
+    assert model(torch.zeros(1, 3, 8, 8)).shape == (1, 5, 8, 8)
+    by_section = build_model(section(arch=f"{outside}:Tiny", width=7), NAMES)
+    assert by_section.layers[1].weight.shape[:2] == (3, 7)
+
+
+@pytest.mark.parametrize(
+    ("arch", "options", "words"),
+    [
+        ("segformer", {"variant": "b9"}, ["variant", "'b9'", "b0"]),
+        ("segformer", {"widht": 3}, ["'widht'", "model.arch=segformer", "decoder_width"]),
+        ("segformer", {"drop_path": 1.5}, ["drop_path", "less than 1", "1.5"]),
+        ("segformer", {"decoder_width": 0}, ["decoder_width", "0"]),
+        ("segfomer", {}, ["model.arch", "Did you mean segformer"]),
+        ("unet", {"encoder": "resnet18", "variant": "b0"}, ["'variant'", "encoder"]),
+        ("unet", {"encoder": "resnet18", "head": "mmseg"}, ["model.head", "model.arch=segformer"]),
+        ("outside:Tinny", {}, ["outside:Tinny", "no attribute 'Tinny'"]),
+        ("no_such_module:Net", {}, ["no_such_module:Net", "No module named"]),
+        ("outside:NOT_A_CLASS", {}, ["outside:NOT_A_CLASS", "class"]),
+        ("outside:no_module", {}, ["outside:no_module", "torch.nn.Module"]),
+        ("outside:Tiny", {"width": 0}, ["width", "greater than or equal to 1", "0"]),
+        ("outside:Tiny", {"widht": 2}, ["'widht'", "Did you mean width"]),
+        ("outside:Tiny", {"mode": "x"}, ["outside:Tiny", "plain or fancy"]),
+    ],
+)
+def test_what_cannot_be_built_by_name_says_why(
+    outside: str, arch: str, options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(ModelError) as caught:
+        build_model(arch, num_classes=3, **options)
+    assert [word for word in words if word not in str(caught.value)] == []
+
+
+def test_the_number_of_classes_is_needed() -> None:
+    with pytest.raises(ModelError, match="num_classes"):
+        build_model("segformer", variant="b0")
