@@ -45,11 +45,8 @@ def _sections(node: Node, schema: Node) -> Iterator[tuple[str, Node]]:
         title = node["$ref"].rpartition("/")[2]
         section = schema["$defs"][title]
         yield section["properties"].get("name", {}).get("const", title), section
-    for form in (
-        *node.get("anyOf", ()),
-        *node.get("oneOf", ()),
-        *([node["items"]] if "items" in node else ()),
-    ):
+    inside = [node[key] for key in ("items", "additionalProperties") if isinstance(node.get(key), dict)]
+    for form in (*node.get("anyOf", ()), *node.get("oneOf", ()), *inside):
         yield from _sections(form, schema)
 
 
