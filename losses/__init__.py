@@ -7,8 +7,7 @@ that `losses.terms` can be read without torch.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from losses.errors import LossError
-from losses.terms import TERMS, Ohem
+from losses.terms import TERMS, LossError, Ohem
 
 if TYPE_CHECKING:
     from losses.boundary import Boundary

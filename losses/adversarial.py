@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.errors import choose
+from engine.components import unknown
 from losses.statistics import Reduce, full_precision, identity, ratio_of_sums
+from losses.terms import LossError
 
 
 class Objective(NamedTuple):
@@ -55,7 +56,7 @@ def discriminator_loss(
         real_weight, fake_weight: patch weights, 0..1.
         reduce: sums over all processes.
     """
-    costs = choose(OBJECTIVES, objective, "adversarial objective")
+    costs = _objective(objective)
     return _weighted_mean(costs.real(full_precision(real)), real_weight, reduce) + _weighted_mean(
         costs.fake(full_precision(fake)), fake_weight, reduce
     )
@@ -63,7 +64,7 @@ def discriminator_loss(
 
 def generator_loss(objective: str, fake: Tensor, fake_weight: Tensor, reduce: Reduce = identity) -> Tensor:
     """The mean cost of not being taken for real, a scalar; 0 if all is void. Arguments as above."""
-    costs = choose(OBJECTIVES, objective, "adversarial objective")
+    costs = _objective(objective)
     return _weighted_mean(costs.generator(full_precision(fake)), fake_weight, reduce)
 
 
@@ -124,7 +125,7 @@ def discriminator_accuracy(
     reduce: Reduce = identity,
 ) -> tuple[Tensor, Tensor]:
     """The shares of real patches taken for real and of fake ones for fake; patches weigh as in the loss."""
-    boundary: float | Tensor | None = choose(OBJECTIVES, objective, "adversarial objective").boundary
+    boundary: float | Tensor | None = _objective(objective).boundary
     if boundary is None:
         of_real, of_fake = (
             _weighted_mean(side, weight, reduce)
@@ -135,6 +136,12 @@ def discriminator_accuracy(
         _weighted_mean((real > boundary).float(), real_weight, reduce),
         _weighted_mean((fake <= boundary).float(), fake_weight, reduce),
     )
+
+
+def _objective(name: str) -> Objective:
+    if name not in OBJECTIVES:
+        raise LossError(str(unknown("adversarial objective", name, OBJECTIVES)))
+    return OBJECTIVES[name]
 
 
 def _weighted_mean(costs: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:

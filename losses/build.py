@@ -2,18 +2,23 @@
 
 import pkgutil
 import re
-from collections.abc import Callable, Collection, Mapping, Sequence
-from inspect import signature
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
-from losses.errors import LossError, choose, wrong_option
+from engine.components import (
+    STRICT,
+    ComponentError,
+    build_component,
+    import_component,
+    is_import_path,
+    unknown,
+)
 from losses.mixed import MixedLoss, Ramp
-from losses.terms import STRICT, TERMS, NotNegative
+from losses.terms import TERMS, LossError, NotNegative
 
-ANY_TYPE = STRICT | ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 WEIGHT: TypeAdapter[float | Ramp] = TypeAdapter(NotNegative | Ramp, config=STRICT)
 
 
@@ -43,10 +48,11 @@ def build_loss(
     for term in terms:
         options = dict(term) if isinstance(term, Mapping) else dict(vars(term))
         name, weight = options.pop("name", None), options.pop("weight", 1.0)
-        if isinstance(name, str) and ":" in name:
-            log_name, module = _from_outside(name, options, num_classes, ignore_index)
-        else:
-            log_name, module = _own(name, options, num_classes, ignore_index)
+        build = _from_outside if is_import_path(name) else _own
+        try:
+            log_name, module = build(name, options, num_classes, ignore_index)
+        except ComponentError as error:
+            raise LossError(f"loss term {name!r}: {error}") from error
         if log_name in built:
             raise LossError(
                 f"The loss term {name!r} is given twice, or is logged as another one: {log_name}. Keep one, "
@@ -66,69 +72,31 @@ def _checked_weight(name: str, weight: Any) -> float | Ramp:
         ) from None
 
 
-def _own(name: Any, options: dict[str, Any], num_classes: int, ignore_index: int) -> tuple[str, nn.Module]:
-    log_name, path, declaration = choose(TERMS, name, "loss term")
-    # A term may carry an option of another one that is off: "none", None or 0.
-    known = signature(declaration).parameters
-    options = {
+def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: int) -> tuple[str, nn.Module]:
+    if not isinstance(name, str) or name not in TERMS:
+        raise unknown("loss term", name, TERMS)
+    log_name, path, declaration = TERMS[name]
+    known = declaration.__dataclass_fields__
+    options = {  # a term may carry an option of another one that is off: "none", None or 0
         key: value
         for key, value in options.items()
         if value is not None and (key in known or (value != "none" and value != 0))
     }
-    what = f"the loss term {name!r}"
     weights = options.get("class_weights")
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != num_classes:
-        raise LossError(
-            f"class_weights of {what} has {len(weights)} numbers, but there are {num_classes} classes."
-        )
-    checked = _validated(declaration, options, what)
-    return log_name, pkgutil.resolve_name(path)(ignore_index=ignore_index, **checked)
+        raise LossError(f"class_weights has {len(weights)} numbers, but there are {num_classes} classes.")
+    return log_name, build_component(
+        pkgutil.resolve_name(path), declaration, options, {"ignore_index": ignore_index}
+    )
 
 
 def _from_outside(
     path: str, options: dict[str, Any], num_classes: int, ignore_index: int
 ) -> tuple[str, nn.Module]:
-    try:
-        component = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise LossError(
-            f"loss term {path!r}: {error}. Expected the import path of a class, package.module:Name; is the "
-            "folder of the package the current one, or on PYTHONPATH?"
-        ) from error
-    if not callable(component):
-        raise LossError(f"loss term {path!r}: expected a class, found {component!r}.")
-    declaration = options_of(component, given := {"num_classes": num_classes, "ignore_index": ignore_index})
-    checked = _validated(declaration, options, f"the loss term {path!r}")
-    given = {key: value for key, value in given.items() if key in signature(component).parameters}
-    try:
-        module = component(**given, **checked)
-    except (TypeError, ValueError) as error:
-        raise LossError(f"loss term {path!r} with {checked}: {error}") from error
+    component = import_component(path)
+    given = {"num_classes": num_classes, "ignore_index": ignore_index}
+    module = build_component(component, component, options, given)
     if not isinstance(module, nn.Module):
-        raise LossError(f"loss term {path!r}: expected a torch.nn.Module, got {module!r}.")
+        raise LossError(f"expected a torch.nn.Module, got {module!r}.")
     words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", path.rpartition(":")[2])
     return "loss_" + words.lower().removesuffix("_loss").replace(".", "_"), module
-
-
-def options_of(component: Callable[..., object], given: Collection[str]) -> type[BaseModel]:
-    """A strict model of the keyword parameters of a class or function, without those that are `given`."""
-    fields: dict[str, Any] = {
-        name: (
-            Any if parameter.annotation is parameter.empty else parameter.annotation,
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
-        for name, parameter in signature(component, eval_str=True).parameters.items()
-        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
-    return create_model("Options", __config__=ANY_TYPE, **fields)
-
-
-def _validated(declaration: Callable[..., Any], options: dict[str, Any], what: str) -> dict[str, Any]:
-    """The options given, as the declared types; defaults are left to the constructor."""
-    for key in options:
-        choose(signature(declaration).parameters, key, f"option of {what} named")
-    try:
-        checked = declaration(**options)
-    except ValidationError as error:
-        raise wrong_option(error, what) from None
-    return {key: getattr(checked, key) for key in options}

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from losses.errors import LossError
+from losses.terms import LossError
 
 Reduce = Callable[[Tensor], Tensor]  # sums over this process's part -> sums over the whole batch
 

@@ -6,15 +6,20 @@ torch, so that a recipe can be read without it.
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+from engine.components import STRICT, ComponentError
+
 NotNegative = Annotated[float, Field(ge=0)]
 ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
 
 
 # A model, not a dataclass: within strict options, only a model may be given as a mapping.
+class LossError(ComponentError):
+    """A loss that cannot be built as asked for; the text says what to write instead."""
+
+
 class Ohem(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, from_attributes=True):
     """Which pixels online hard example mining keeps."""
 

@@ -9,18 +9,34 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 PACKAGES = ("engine", "models", "losses")
 
-BELOW = ("engine", "engine.options", "engine.data", "engine.recipe", "engine.run_folder", "models", "losses")
+BELOW = (
+    "engine",
+    "engine.options",
+    "engine.components",
+    "engine.data",
+    "engine.recipe",
+    "engine.run_folder",
+    "models",
+    "losses",
+)
 DECLARATIONS = (  # of options; they import no torch, and the recipe is put together from them
-    *("engine.options", "engine.data.options", "engine.data.formats", "engine.training.options"),
+    *(
+        "engine.options",
+        "engine.components",
+        "engine.data.options",
+        "engine.data.formats",
+        "engine.training.options",
+    ),
     *("engine.training.schedule", "engine.scoring.options", "losses.terms", "models.architectures"),
 )
 # layer -> the layers and modules it may import beside itself; bare `engine` holds the version and `load`
 MAY_IMPORT = {
     "engine": ("engine.scoring",),  # inside `load` alone: the last test here sees that torch stays out
     "engine.options": (),
-    "models": (),
-    "losses": (),
-    "engine.data": ("engine.options", "models.class_names"),
+    "engine.components": (),
+    "models": ("engine.components",),
+    "losses": ("engine.components",),
+    "engine.data": ("engine.options", "engine.components", "models.class_names"),
     "engine.recipe": DECLARATIONS,
     "engine.run_folder": (),
     "engine.scoring": BELOW,

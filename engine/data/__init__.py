@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any
 
+from engine.components import ComponentError, import_component
 from engine.data.formats import CLASS_TABLES, format_of
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 
@@ -75,12 +76,6 @@ def _colours(classes: Any) -> Palette | None:
 
 def _opener(name: str) -> Callable[..., Dataset]:
     try:
-        opener = resolve_name(format_of(name).opener)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise DataError(
-            f"data.format: {name} cannot be imported: {error}. It should be <package.module>:<function>, and "
-            "the folder of the package must be the current one or in PYTHONPATH."
-        ) from error
-    if not callable(opener):
-        raise DataError(f"data.format: {name} is not a function but {type(opener).__name__}.")
-    return opener  # type: ignore[no-any-return]
+        return import_component(format_of(name).opener)
+    except ComponentError as error:
+        raise DataError(f"data.format: {error}. Type package.module:function of your own opener.") from error

@@ -12,10 +12,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
+from engine.components import IMPORT_PATH
 from engine.data.formats import CLASS_TABLES, FORMATS, Colour, Folder, Synthetic, format_of
 from engine.options import Count, NotNegative, Positive, Section, Share, Text, key, mistake
-
-IMPORT_PATH = r"[A-Za-z_][\w.]*:[A-Za-z_][\w.]*"  # package.module:name
 
 
 def _one_of(names: Iterable[str], or_pattern: str | None = None) -> tuple[BeforeValidator, WithJsonSchema]:

@@ -5,21 +5,17 @@ outside, which a recipe names by its import path (`my_package.losses:MyLoss`), a
 its constructor. Both become typed sections here.
 """
 
-import inspect
-import pkgutil
-import re
-from collections.abc import Callable, Collection, Iterable
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Union, get_origin
+from collections.abc import Collection, Iterable
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
-from pydantic import Field, TypeAdapter, create_model
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic import Field, create_model
 
+from engine.components import Component, ComponentError, import_component, is_import_path, options_of
 from engine.options import Duration, NotNegative, Section, key
 from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path
 from losses.terms import TERMS
 
-IMPORT_PATH = re.compile(r"\w+(\.\w+)*:\w+(\.\w+)*")
 GIVEN = {  # what the engine passes to a component of each section, so that it is no key of the recipe
     "loss": ("ignore_index", "num_classes"),
     "model": ("num_classes", "class_names"),
@@ -28,8 +24,6 @@ GIVEN = {  # what the engine passes to a component of each section, so that it i
     "log": (),
 }
 NAMED_BY = {"model": "arch", "optimizer": "name", "data": "format"}  # sections of one component
-
-Component = Callable[..., Any]
 
 
 class Ramp(Section):
@@ -52,68 +46,6 @@ class LossTerm(Section):
     if TYPE_CHECKING:
 
         def __getattr__(self, name: str) -> Any: ...
-
-
-class ComponentError(ValueError):
-    """An import path that names no component."""
-
-
-def is_import_path(name: object) -> bool:
-    return isinstance(name, str) and IMPORT_PATH.fullmatch(name) is not None
-
-
-def import_component(path: str) -> Component:
-    """What `package.module:Name` names.
-
-    Raises:
-        ComponentError: it cannot be imported, or cannot be called.
-    """
-    try:
-        found = pkgutil.resolve_name(path)
-    except ModuleNotFoundError as error:
-        raise ComponentError(
-            f"cannot import {path}: there is no module {error.name} in the working folder or among the "
-            "installed packages"
-        ) from error
-    except AttributeError as error:
-        raise ComponentError(f"cannot import {path}: {error}") from error
-    except Exception as error:  # whatever the module does when it is imported
-        raise ComponentError(f"cannot import {path}: {type(error).__name__}: {error}") from error
-    if not callable(found):
-        raise ComponentError(f"{path} is a {type(found).__name__}, not a class or function")
-    return found
-
-
-def options_of(component: Component, given: Collection[str] = ()) -> dict[str, Any]:
-    """The keyword parameters of a class or function as pydantic fields: name -> (type, default).
-
-    A parameter without an annotation takes any value. One whose type cannot stand in a recipe, such as a
-    tensor, is left out where it has a default.
-
-    Args:
-        given: parameters that the engine passes.
-
-    Raises:
-        ComponentError: a parameter without a default whose type cannot stand in a recipe.
-    """
-    fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(component, eval_str=True).parameters.items():
-        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
-            continue
-        required = parameter.default is parameter.empty
-        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        if get_origin(annotation) is tuple:  # YAML has lists only
-            annotation = Annotated[annotation, Field(strict=False)]
-        try:
-            TypeAdapter(annotation)
-        except PydanticSchemaGenerationError as error:
-            if required:
-                raise ComponentError(
-                    f"its parameter {name} has the type {annotation}, which cannot stand in a recipe"
-                ) from error
-            continue
-        fields[name] = (annotation, ... if required else parameter.default)
-    return fields
 
 
 def section_with_options(section: type[Section], component: Component, given: Collection[str] = ()) -> Any:

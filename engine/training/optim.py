@@ -1,6 +1,5 @@
 """What is trained, how fast, and by which optimiser: frozen parameters, parameter groups, the optimiser."""
 
-import pkgutil
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from fnmatch import fnmatchcase
@@ -16,6 +15,7 @@ from timm.optim import (
 )
 from torch import nn
 
+from engine.components import ComponentError, import_component, is_import_path
 from engine.recipe import RecipeError
 from engine.training.options import Optimizer
 from models.depth import depth_from_head
@@ -129,7 +129,7 @@ def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimiz
         RecipeError: an unknown optimiser, one that this training cannot use, or a key that it does not take.
     """
     groups = parameter_groups(model, section)
-    create, options = (_imported if ":" in section.name else _of_timm)(section)
+    create, options = (_imported if is_import_path(section.name) else _of_timm)(section)
     try:
         optimizer = create(groups, lr=section.lr, weight_decay=section.weight_decay, **options)
     except (ImportError, ValueError, TypeError) as error:
@@ -174,12 +174,9 @@ def _of_timm(section: Optimizer) -> Created:
 def _imported(section: Optimizer) -> Created:
     name = section.name
     try:
-        optimizer_class = pkgutil.resolve_name(name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise RecipeError(
-            f"optimizer.name={name} cannot be imported: {error}. Type the module and the name in it, as "
-            "my_package.optimizers:MyOptimizer, and start where Python finds the module."
-        ) from error
+        optimizer_class = import_component(name)
+    except ComponentError as error:
+        raise RecipeError(f"optimizer.name: {error}.") from error
     if not (isinstance(optimizer_class, type) and issubclass(optimizer_class, torch.optim.Optimizer)):
         raise _unusable(name, "it is not a subclass of torch.optim.Optimizer")
     closure = signature(optimizer_class.step).parameters.get("closure")

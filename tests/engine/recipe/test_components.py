@@ -122,7 +122,7 @@ def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> Non
     [
         ("loss=[{name: 'no_such_module:Loss'}]", "loss.0.name", "no module no_such_module"),
         ("loss=[{name: 'outside_parts:Brie'}]", "loss.0.name", "Brie"),
-        ("loss=[{name: 'outside_parts:NUMBER'}]", "loss.0.name", "is a int"),
+        ("loss=[{name: 'outside_parts:NUMBER'}]", "loss.0.name", "of type int"),
         ("model.arch='outside_parts:Nothing'", "model.arch", "Nothing"),
         ("optimizer.name='outside_parts:Nothing'", "optimizer.name", "Nothing"),
         ("data={format: 'outside_parts:Nothing', classes: [a, b]}", "data.format", "Nothing"),

@@ -81,9 +81,9 @@ def test_a_format_from_outside_gets_what_it_has_parameters_for(module, tmp_path:
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("no_such_module:open", ["no_such_module", "PYTHONPATH"]),
-        ("outside_formats:open_flt", ["open_flt", "<package.module>:<function>"]),
-        ("outside_formats:TEXT", ["str"]),
+        ("no_such_module:open", ["no_such_module", "working folder"]),
+        ("outside_formats:open_flt", ["open_flt", "package.module:function"]),
+        ("outside_formats:TEXT", ["type str"]),
         ("outside_formats:open_drawn", ["list", "fingerprint", "FileDataset"]),
         ("outside_formats:open_flat", ["data.root=<"]),
     ],

@@ -1,0 +1,139 @@
+"""Components by name: imported by their path, and built from options that their constructor declares.
+
+A component from outside is named by an import path, `package.module:Name`. Its options are the keyword
+parameters of its constructor, with the ranges that `Annotated` gives them; those of our own components are
+the fields of a dataclass. Does not import torch, since the recipe checks options too.
+"""
+
+import inspect
+import pkgutil
+import re
+from collections.abc import Callable, Collection, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Annotated, Any, get_origin
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticSchemaGenerationError
+
+IMPORT_PATH = r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*"
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+
+Component = Callable[..., Any]
+
+
+class ComponentError(ValueError):
+    """A component that cannot be found or built as asked for; the text says what to write instead."""
+
+    exit_code = 2
+
+
+def is_import_path(name: object) -> bool:
+    return isinstance(name, str) and re.fullmatch(IMPORT_PATH, name) is not None
+
+
+def import_component(path: str) -> Component:
+    """What `package.module:Name` names.
+
+    Raises:
+        ComponentError: it cannot be imported, or cannot be called.
+    """
+    try:
+        found = pkgutil.resolve_name(path)
+    except ModuleNotFoundError as error:
+        raise ComponentError(
+            f"cannot import {path}: there is no module {error.name} in the working folder or among the "
+            "installed packages"
+        ) from error
+    except (AttributeError, ValueError) as error:
+        raise ComponentError(f"cannot import {path}: {error}") from error
+    except Exception as error:  # whatever the module does when it is imported
+        raise ComponentError(f"cannot import {path}: {type(error).__name__}: {error}") from error
+    if not callable(found):
+        raise ComponentError(f"{path} is not a class or function but of type {type(found).__name__}")
+    return found  # type: ignore[no-any-return]  # whatever the module holds
+
+
+def options_of(component: Component, given: Collection[str] = ()) -> dict[str, Any]:
+    """The keyword parameters of a class or function as pydantic fields: name -> (type, default).
+
+    A parameter without an annotation takes any value. One whose type cannot be written in a recipe, such as a
+    tensor, is left out where it has a default.
+
+    Args:
+        given: parameters that are no options, since the caller passes them.
+
+    Raises:
+        ComponentError: a parameter without a default whose type cannot be written in a recipe.
+    """
+    fields: dict[str, Any] = {}
+    for name, parameter in inspect.signature(component, eval_str=True).parameters.items():
+        if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
+            continue
+        required = parameter.default is parameter.empty
+        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+        if get_origin(annotation) is tuple:  # YAML has lists only
+            annotation = Annotated[annotation, Field(strict=False)]
+        try:
+            TypeAdapter(annotation)
+        except PydanticSchemaGenerationError as error:
+            if required:
+                raise ComponentError(
+                    f"its parameter {name} has the type {annotation}, which cannot be written in a recipe"
+                ) from error
+            continue
+        fields[name] = (annotation, ... if required else parameter.default)
+    return fields
+
+
+def build_component(
+    component: Component, declaration: Component, options: Mapping[str, Any], given: Mapping[str, Any]
+) -> Any:
+    """Calls a component with its options, and with what it takes of `given`.
+
+    Args:
+        declaration: what declares the options: the component itself, or a dataclass beside it.
+        options: those that are set; the others keep their defaults.
+
+    Raises:
+        ComponentError: an unknown option, a value that the declaration refuses, or the component refuses all.
+    """
+    fields = options_of(declaration, given)
+    for name in options:
+        if name not in fields:
+            raise unknown("option", name, fields)
+    model = create_model("Options", __config__=STRICT | ConfigDict(protected_namespaces=()), **fields)
+    try:
+        checked = model(**options)
+    except ValidationError as error:
+        raise _refused(error) from None
+    accepted = inspect.signature(component).parameters
+    passed = {name: value for name, value in given.items() if name in accepted}
+    passed |= {name: getattr(checked, name) for name in options}
+    try:
+        return component(**passed)
+    except (TypeError, ValueError) as error:
+        if getattr(error, "exit_code", None):
+            raise
+        raise ComponentError(f"{error} (built with {passed})") from error
+
+
+def unknown(
+    what: str, name: object, choices: Iterable[str], shown: Iterable[str] | None = None
+) -> ComponentError:
+    """The error for a name that is not among `choices`; `shown` shortens the list that is printed."""
+    choices = list(choices)
+    close = get_close_matches(str(name), choices, n=3)
+    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    return ComponentError(f"unknown {what} {name!r}.{hint} Choices: {', '.join(shown or choices) or 'none'}.")
+
+
+def _refused(error: ValidationError) -> ComponentError:
+    """What was expected of the first option that was refused, and what was given."""
+    errors = error.errors()
+    # Every member of a union reports why it refused the value; the one that got furthest was meant.
+    first = [entry for entry in errors if entry["loc"][0] == errors[0]["loc"][0]]
+    depth = max(len(entry["loc"]) for entry in first)
+    meant = [entry for entry in first if len(entry["loc"]) == depth]
+    path = ".".join(str(part) for part in meant[0]["loc"] if isinstance(part, int) or part.isidentifier())
+    expected = " or ".join(entry["msg"].removeprefix("Input should be ") for entry in meant)
+    return ComponentError(f"{path}: expected {expected}, got {meant[0]['input']!r}.")
