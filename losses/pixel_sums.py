@@ -21,6 +21,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from losses.interpolation import interpolation_matrix, taps
+
 STRIP_ROWS = 16  # enough work for one call, and 21 classes of 512 columns still fit a core's cache
 
 
@@ -74,7 +76,7 @@ def pixel_sums(
             logits, labels, sharp, smooth, ignore_index, align_corners
         )
     elif logits.device.type == "cuda" and _has_triton():
-        from losses.triton_sums import TritonSums, taps
+        from losses.triton_sums import TritonSums
 
         down, across = (
             taps(size, source_size, align_corners, logits.device, logits.dtype)
@@ -161,27 +163,30 @@ class _Strips(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        """With p the probabilities, y the label, and a, b, c the gradients of predicted, intersection, cost:
+        """The gradient at logit k of a pixel with probabilities p and label y.
 
-        of the overlap sums   p_k (a_k + b_y [k = y] - sum_j a_j p_j - b_y p_y)
-        of the cost           c (sharp_y (p_k - [k = y]) + p_k sum_j smooth_j - smooth_k)
+        With a, b, c the gradients of the loss at predicted, intersection and cost, it is the sum of
+
+            p_k (a_k + b_y [k = y] - sum_j a_j p_j - b_y p_y)                  from the overlap sums
+            c (sharp_y (p_k - [k = y]) + p_k sum_j smooth_j - smooth_k)        from the cost
         """
         logits, labels, sharp, smooth = ctx.saved_tensors
         ignore_index, align_corners = ctx.settings
         c, b, a, _ = gradients
-        sharp, smooth = c * sharp, c * smooth
+        sharp, smooth = c * sharp, c * smooth  # from here on with the factor c
         smooths = bool(smooth.any())
         columns = interpolation_matrix(labels.shape[2], logits.shape[3], align_corners).to(logits)  # (W, w)
         found = torch.zeros_like(logits)
         for sample, strip in _strips(logits, labels, ignore_index, align_corners):
             p = strip.logits.softmax(0)  # (C, n)
-            pull = sharp[strip.index]  # (1, n), of the label on its pixel
-            of_label = b[strip.index] * p.gather(0, strip.index)  # (1, n)
-            of_all = pull + smooth.sum() - a @ p - of_label  # (1, n), what multiplies p_k beside a_k
-            factors = torch.cat([strip.valid, of_all * strip.valid])  # (2, n)
+            sharp_y = sharp[strip.index]  # (1, n)
+            b_y_p_y = b[strip.index] * p.gather(0, strip.index)  # (1, n)
+            # p_k is multiplied by a_k + shared; the logit of the label gets b_y p_y - sharp_y in addition.
+            shared = sharp_y + smooth.sum() - a @ p - b_y_p_y  # (1, n)
+            factors = torch.cat([strip.valid, shared * strip.valid])  # (2, n)
             gradient = torch.stack([a, torch.ones_like(a)], 1) @ factors  # (C, n)
             gradient.mul_(p)
-            gradient.scatter_add_(0, strip.index, (of_label - pull) * strip.valid)
+            gradient.scatter_add_(0, strip.index, (b_y_p_y - sharp_y) * strip.valid)
             if smooths:
                 gradient -= smooth[:, None] * strip.valid
             gradient = gradient.view(len(a), -1, labels.shape[2])  # (C, rows, W)
@@ -222,13 +227,3 @@ def _strips(
                     sources=sources,
                 ),
             )
-
-
-@lru_cache(maxsize=16)
-def interpolation_matrix(size: int, source_size: int, align_corners: bool) -> Tensor:
-    """(size, source_size) float64: how much of each source makes up each place in linear interpolation.
-
-    The result is kept, so nobody may change it.
-    """
-    eye = torch.eye(source_size, dtype=torch.float64)[None]  # (1, sources, sources)
-    return F.interpolate(eye, size, mode="linear", align_corners=align_corners)[0].T

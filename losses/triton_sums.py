@@ -1,8 +1,8 @@
 """`losses.pixel_sums` on a CUDA device, in Triton: logits at full size exist in registers only.
 
-Forward, a program adds up a block of pixels and writes its sums to a place of its own. Backward, a program
-gathers what the pixels of one row owe to a block of source columns, and a second kernel gathers the rows. No
-atomics anywhere, so the same input gives the same bits. An id outside the classes makes the cost NaN.
+Forward, each program adds up a block of pixels and writes its sums to its own slot. Backward, each program
+sums the gradients of one row's pixels into a block of source columns, and a second kernel sums the rows. No
+atomics are used, so the same input gives the same bits. An id outside the classes makes the cost NaN.
 
 With TRITON_INTERPRET=1 in the environment the kernels run on the CPU, which is how they are tested without a
 GPU.
@@ -10,7 +10,6 @@ GPU.
 Shapes as in losses/pixel_sums.py; a block is (pixels, classes), both powers of two.
 """
 
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -18,6 +17,8 @@ import triton
 import triton.language as tl
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+
+from losses.interpolation import Taps
 
 BLOCK_ELEMENTS = 4096  # pixels x classes of a program: 32 registers a thread for each value, with 4 warps
 
@@ -33,8 +34,8 @@ class TritonSums(torch.autograd.Function):
         sharp: Tensor,
         smooth: Tensor,
         ignore_index: int,
-        down: "Taps",
-        across: "Taps",
+        down: Taps,
+        across: Taps,
     ) -> tuple[Tensor, ...]:
         logits, labels = logits.contiguous(), labels.contiguous()
         (B, C, h, w), (H, W) = logits.shape, labels.shape[1:]
@@ -74,36 +75,15 @@ class TritonSums(torch.autograd.Function):
         return found, *[None] * 6
 
 
-class Taps:
-    """How bilinear interpolation along one side reads its sources, on a device.
-
-    sources: for each place the source before it, the one behind it, and how much of that one.
-    first: for each source the first place that reads it.
-    most: places that read one source, at the most.
-    """
-
-    def __init__(self, matrix: Tensor, device: torch.device, dtype: torch.dtype):
-        """From (places, sources) weights, as `losses.pixel_sums` makes them."""
-        used = matrix.ne(0)
-        before = used.int().argmax(1)  # (places,)
-        behind = used.shape[1] - 1 - used.flip(1).int().argmax(1)
-        share = matrix.gather(1, behind[:, None])[:, 0] * (behind > before)
-        first = used.int().argmax(0)  # (sources,)
-        last = used.shape[0] - 1 - used.flip(0).int().argmax(0)
-        self.sources = before.int().to(device), behind.int().to(device), share.to(device, dtype)
-        self.first = first.int().to(device)
-        self.most = int((last - first).max()) + 1
-
-
 @triton.jit
 def _block_of_logits(
-    sample, row, x, inside, before_y, behind_y, share_y, before_x, behind_x, share_x, C, h, w,
+    sample, row, x, inside, before_y, after_y, share_y, before_x, after_x, share_x, C, h, w,
     CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """(pixels, classes) upsampled logits of one row at columns `x`; -inf behind the last class."""
+    """(pixels, classes) upsampled logits of one row at columns `x`; -inf after the last class."""
     c = tl.arange(0, CLASSES)
-    top, bottom, down = tl.load(before_y + row), tl.load(behind_y + row), tl.load(share_y + row)
-    left, right = tl.load(before_x + x, inside, 0), tl.load(behind_x + x, inside, 0)
+    top, bottom, down = tl.load(before_y + row), tl.load(after_y + row), tl.load(share_y + row)
+    left, right = tl.load(before_x + x, inside, 0), tl.load(after_x + x, inside, 0)
     across = tl.load(share_x + x, inside, 0.0)[:, None]
     planes = sample + (c * h * w)[None, :]
     read = inside[:, None] & (c < C)[None, :]
@@ -116,7 +96,7 @@ def _block_of_logits(
 
 @triton.jit
 def _forward_kernel(
-    logits, labels, sharp, smooth, before_y, behind_y, share_y, before_x, behind_x, share_x, partial,
+    logits, labels, sharp, smooth, before_y, after_y, share_y, before_x, after_x, share_x, partial,
     C, h, w, H, W, ignore_index, BLOCK: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
     """Sums of one block of one row: cost, intersection, predicted and labelled, by class."""
@@ -124,7 +104,7 @@ def _forward_kernel(
     x = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     inside = x < W
     z = _block_of_logits(
-        logits + sample * C * h * w, row, x, inside, before_y, behind_y, share_y, before_x, behind_x, share_x,
+        logits + sample * C * h * w, row, x, inside, before_y, after_y, share_y, before_x, after_x, share_x,
         C, h, w, CLASSES,
     )  # fmt: skip
     c = tl.arange(0, CLASSES)
@@ -136,9 +116,9 @@ def _forward_kernel(
     label = tl.load(labels + (sample * H + row) * W + x, inside, ignore_index)
     valid = inside & (label != ignore_index)
     own = (c[None, :] == label[:, None]) & valid[:, None]
-    own_weight, any_weight = tl.load(sharp + c, c < C, 0.0), tl.load(smooth + c, c < C, 0.0)
-    cost = -log_p * tl.where(own, own_weight[None, :], 0.0)
-    cost -= log_p * tl.where(valid[:, None], any_weight[None, :], 0.0)
+    sharp_k, smooth_k = tl.load(sharp + c, c < C, 0.0), tl.load(smooth + c, c < C, 0.0)
+    cost = -log_p * tl.where(own, sharp_k[None, :], 0.0)
+    cost -= log_p * tl.where(valid[:, None], smooth_k[None, :], 0.0)
     wrong = valid & ((label < 0) | (label >= C))
     cost = tl.where(wrong[:, None], float("nan"), cost)
     program = (sample * H + row) * tl.num_programs(0) + tl.program_id(0)
@@ -151,19 +131,19 @@ def _forward_kernel(
 
 @triton.jit
 def _rows_kernel(
-    logits, labels, sharp, smooth, before_y, behind_y, share_y, before_x, behind_x, share_x, first_x,
+    logits, labels, sharp, smooth, before_y, after_y, share_y, before_x, after_x, share_x, first_x,
     cost, intersection, predicted, rows,
     C, h, w, H, W, ignore_index, most, BLOCK: tl.constexpr, CLASSES: tl.constexpr,
 ):  # fmt: skip
-    """What the pixels of one row owe to a block of source columns; the formulas stand in pixel_sums.py."""
+    """The gradient of one row's pixels at a block of source columns, by the formulas in pixel_sums.py."""
     row, sample = tl.program_id(1), tl.program_id(2).to(tl.int64)
     source = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
     c = tl.arange(0, CLASSES)
-    own_weight = tl.load(sharp + c, c < C, 0.0)[None, :]
-    any_weight = tl.load(smooth + c, c < C, 0.0)[None, :]
+    sharp_k = tl.load(sharp + c, c < C, 0.0)[None, :]
+    smooth_k = tl.load(smooth + c, c < C, 0.0)[None, :]
     a = tl.load(predicted + c, c < C, 0.0)[None, :]
     b = tl.load(intersection + c, c < C, 0.0)[None, :]
-    of_cost = tl.load(cost)
+    cost_gradient = tl.load(cost)
     first = tl.load(first_x + source, source < w, W)
     total = tl.zeros((BLOCK, CLASSES), logits.dtype.element_ty)
     for tap in range(most):
@@ -171,7 +151,7 @@ def _rows_kernel(
         inside = x < W
         z = _block_of_logits(
             logits + sample * C * h * w, row, x, inside,
-            before_y, behind_y, share_y, before_x, behind_x, share_x, C, h, w, CLASSES,
+            before_y, after_y, share_y, before_x, after_x, share_x, C, h, w, CLASSES,
         )  # fmt: skip
         z -= tl.max(z, 1)[:, None]
         p = tl.exp(z)
@@ -179,14 +159,14 @@ def _rows_kernel(
         label = tl.load(labels + (sample * H + row) * W + x, inside, ignore_index)
         valid = (inside & (label != ignore_index))[:, None]
         own = (c[None, :] == label[:, None]) & valid
-        pull = tl.sum(tl.where(own, own_weight, 0.0), 1)[:, None]
-        reach = a + tl.where(own, b, 0.0)
-        gradient = p * (reach - tl.sum(reach * p, 1)[:, None])
-        gradient += of_cost * pull * (p - tl.where(own, 1.0, 0.0))
-        gradient += of_cost * (p * tl.sum(any_weight, 1)[:, None] - any_weight)
+        sharp_y = tl.sum(tl.where(own, sharp_k, 0.0), 1)[:, None]
+        at_p = a + tl.where(own, b, 0.0)  # the gradient of the overlap sums at the probabilities
+        gradient = p * (at_p - tl.sum(at_p * p, 1)[:, None])
+        gradient += cost_gradient * sharp_y * (p - tl.where(own, 1.0, 0.0))
+        gradient += cost_gradient * (p * tl.sum(smooth_k, 1)[:, None] - smooth_k)
         across = tl.load(share_x + x, inside, 0.0)
         share = tl.where(tl.load(before_x + x, inside, -1) == source, 1 - across, 0.0)
-        share += tl.where(tl.load(behind_x + x, inside, -1) == source, across, 0.0)
+        share += tl.where(tl.load(after_x + x, inside, -1) == source, across, 0.0)
         total += tl.where(valid, share[:, None] * gradient, 0.0)
     place = rows + ((sample * C + c[None, :]) * H + row) * w + source[:, None]
     tl.store(place, total, (source < w)[:, None] & (c < C)[None, :])
@@ -194,7 +174,7 @@ def _rows_kernel(
 
 @triton.jit
 def _columns_kernel(
-    rows, before_y, behind_y, share_y, first_y, found, h, w, H, most, BLOCK: tl.constexpr
+    rows, before_y, after_y, share_y, first_y, found, h, w, H, most, BLOCK: tl.constexpr
 ):  # fmt: skip
     """(plane, H, w) -> one row of (plane, h, w)."""
     source, plane = tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -205,15 +185,7 @@ def _columns_kernel(
         y = tl.minimum(first + tap, H - 1)
         down = tl.load(share_y + y)
         share = tl.where(tl.load(before_y + y) == source, 1 - down, 0.0)
-        share += tl.where(tl.load(behind_y + y) == source, down, 0.0)
+        share += tl.where(tl.load(after_y + y) == source, down, 0.0)
         share = tl.where(first + tap < H, share, 0.0)
         total += share * tl.load(rows + (plane * H + y) * w + column, column < w, 0.0)
     tl.store(found + (plane * h + source) * w + column, total, column < w)
-
-
-@lru_cache(maxsize=32)
-def taps(size: int, source_size: int, align_corners: bool, device: torch.device, dtype: torch.dtype) -> Taps:
-    """Kept, since putting it on the device makes the host wait."""
-    from losses.pixel_sums import interpolation_matrix
-
-    return Taps(interpolation_matrix(size, source_size, align_corners), device, dtype)

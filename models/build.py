@@ -121,9 +121,8 @@ def options_of(component: Component, given: Collection[str]) -> type[BaseModel]:
 def _validated(name: str, declaration: Component, values: Mapping[str, Any]) -> dict[str, Any]:
     """The options given, as the declared types; defaults are left to the constructor."""
     known = signature(declaration).parameters
-    values = {
-        key: value for key, value in values.items() if key in known or (key, value) != ("encoder", None)
-    }
+    if values.get("encoder") is None and "encoder" not in known:
+        values = {key: value for key, value in values.items() if key != "encoder"}
     for key in values:
         if key not in known:
             raise unknown_choice(f"an option of model.arch={name}", key, known)

@@ -15,7 +15,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from losses import pixel_sums as module
-from losses.pixel_sums import PixelSums, _whole, interpolation_matrix, pixel_sums
+from losses.interpolation import interpolation_matrix
+from losses.pixel_sums import PixelSums, _whole, pixel_sums
 
 VOID = 255
 SIZES = [  # (h, w) of the logits, (H, W) of the labels

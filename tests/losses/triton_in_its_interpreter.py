@@ -5,8 +5,9 @@ from pathlib import Path
 
 import torch
 
+from losses.interpolation import taps
 from losses.pixel_sums import PixelSums, pixel_sums
-from losses.triton_sums import TritonSums, taps
+from losses.triton_sums import TritonSums
 
 SPEC = importlib.util.spec_from_file_location("tables", Path(__file__).with_name("test_pixel_sums.py"))
 assert SPEC and SPEC.loader
