@@ -1,7 +1,6 @@
 """From samples to batches on the device.
 
-For training they are padded, copied, augmented and mixed; for scoring, images of equal size go together.
-Knows nothing of models or losses.
+For training they are padded, copied, augmented and mixed; for scoring, images of equal size are batched.
 """
 
 import os
@@ -9,6 +8,7 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,7 +33,7 @@ from engine.data.warp import MAX_LEVEL
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, 3, h, w), uint8 or float in 0..255; labels (B, h, w), integer; ids: one a sample."""
+    """images (B, 3, h, w), uint8 or float in 0..255; labels (B, h, w), integer; ids: one per sample."""
 
     images: Tensor
     labels: Tensor
@@ -41,16 +41,16 @@ class Batch:
 
 
 class TrainBatches:
-    """The endless row of augmented batches of one process.
+    """The endless sequence of augmented batches of one process.
 
     Args:
-        dataset: a split; where it is `Resident`, no worker is started.
+        dataset: a split; for a `Resident` one no worker process is started.
         order: which samples make up which update.
         augment: applied on `device`.
-        mixing: what is laid over each sample; the guests are read, and augmented, beside the samples.
+        mixing: what is pasted onto each sample; these guests are read and augmented like the samples.
         device: where the batches go.
         rank, world_size: this process takes its share of each update.
-        workers: decoding processes of a set that stays on disk; "auto" asks the machine.
+        workers: decoding processes of a data set that stays on disk; "auto" depends on the CPU cores.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class TrainBatches:
         self.workers = num_workers(dataset, workers, world_size)
 
     def starting_at(self, step: int) -> Iterator[Batch]:
-        """Batches of updates `step`, `step` + 1, ...; nothing is replayed to get there."""
+        """Batches of updates `step`, `step` + 1, ..., without replaying the earlier ones."""
         plan = (self._with_guests(self.order.update(s, self.rank, self.world_size)) for s in count(step))
         for results, draws in _load(self.dataset, plan, self.workers):
             yield self._batch(results, draws)
@@ -119,12 +119,12 @@ def scoring_batches(
     max_px: int = 1 << 21,
     workers: int | str = "auto",
 ) -> Iterator[Batch]:
-    """Every image once over all processes, unaltered, uint8; those of one size share batches of `max_px`.
+    """Every image once over all processes, unchanged, uint8; images of one size share batches of `max_px`.
 
-    Images that the set skips are in no batch; `dataset.skipped` has them.
+    Skipped images are in no batch; `dataset.skipped` has them.
 
     Raises:
-        DataError: an image cannot be read and is not to be skipped; or none of all can.
+        DataError: an image cannot be read and is not to be skipped; or none can be read.
     """
     groups = _equal_sizes(dataset.sizes(), max_px)[rank::world_size]
     plan = ([Draw(index, 0) for index in group] for group in groups)
@@ -135,13 +135,13 @@ def scoring_batches(
         images = torch.stack([s.image for s in samples])  # (B, 3, h, w)
         labels = torch.stack([s.labels for s in samples])  # (B, h, w)
         yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
-    if len(dataset) and len(skipped_ids(dataset)) == len(dataset):
+    if dataset.skipped and len(dataset) and len(skipped_ids(dataset)) == len(dataset):
         reason = next(iter(dataset.skipped.reasons.values()))
         raise DataError(f"None of the {len(dataset)} images can be read. The first: {reason}")
 
 
 def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:
-    """Decoding processes: none for a resident set, else the wish, else this process's share of the cores."""
+    """Decoding processes: 0 for a resident data set, else `wish`, else this process's share of the cores."""
     if isinstance(dataset, Resident):
         return 0
     if isinstance(wish, int):
@@ -150,8 +150,8 @@ def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:
     return max(0, min(8, cores // world_size - 1))
 
 
-class _Reader(torch.utils.data.Dataset):
-    """What a worker runs: reads one draw, and hands errors on as values."""
+class _Reader(torch.utils.data.Dataset[Any]):
+    """Runs in a worker: reads one sample, and returns errors as values."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
@@ -172,13 +172,13 @@ def _load(
         batch_sampler=plan,
         num_workers=workers,
         collate_fn=_unzip,
-        worker_init_fn=_leave_signals_to_the_parent,
+        worker_init_fn=_ignore_interrupts,
     )
     yield from loader
 
 
-def _leave_signals_to_the_parent(_: int) -> None:
-    """Ctrl-C reaches every process of a terminal; the one that trains ends its workers in its own time."""
+def _ignore_interrupts(_: int) -> None:
+    """Ctrl-C reaches every process of a terminal; the main process ends its workers when it is ready."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -204,7 +204,7 @@ def _pad(samples: list[Sample], ignore_index: int) -> tuple[Tensor, Tensor]:
 
 
 def _to(device: torch.device, tensor: Tensor) -> Tensor:
-    """A copy to the GPU that does not wait; on the CPU the tensor itself."""
+    """An asynchronous copy to the GPU; on the CPU the tensor itself."""
     if device.type == "cuda" and tensor.device.type == "cpu":
         tensor = tensor.pin_memory()
     return tensor.to(device, non_blocking=True)

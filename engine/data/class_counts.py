@@ -1,6 +1,4 @@
-"""How many pixels of each class are in each image: one scan of the labels, kept beside the data.
-
-Knows nothing of what the counts are for, nor of formats: it asks a data set for its label maps.
+"""How many pixels of each class each image has: one scan of the labels, cached beside the data.
 
 Shapes: N images, C classes.
 """
@@ -26,16 +24,17 @@ ANY_MAY_WRITE = stat.S_IWUSR | stat.S_IWGRP | stat.S_IWOTH
 
 @dataclass(frozen=True)
 class ClassCounts:
-    """pixels: (N, C) int64, by class. void: (N,) int64, pixels without a class."""
+    """pixels: (N, C) int64, by class. void: (N,) int64, unlabelled pixels."""
 
-    pixels: np.ndarray
-    void: np.ndarray
+    pixels: NDArray[np.int64]
+    void: NDArray[np.int64]
 
     @property
-    def shares(self) -> np.ndarray:
+    def shares(self) -> NDArray[np.float64]:
         """(C,): the share of each class in all labelled pixels; 0 where a class is absent."""
         total = self.pixels.sum(axis=0)
-        return total / max(1, total.sum())
+        shares: NDArray[np.float64] = total / max(1, total.sum())
+        return shares
 
 
 @runtime_checkable
@@ -57,7 +56,8 @@ def count_classes(
     Args:
         dataset: a split.
         progress: called with (done, total).
-        rank, world_size: this process reads its share; rows of the others are 0, so that a sum is the whole.
+        rank, world_size: this process reads its share of the samples; the rows of the others are 0, so that
+            the sum over all processes is complete.
 
     Raises:
         DataError: label maps that cannot be read; all are tried, the first few named.
@@ -66,18 +66,19 @@ def count_classes(
         return _stored_counts(dataset, rank, world_size)
     share = range(rank, len(dataset), world_size)
 
-    def histogram(index: int) -> np.ndarray:
+    def histogram(index: int) -> NDArray[np.int64]:
         try:
             labels = dataset.labels(index)
         except UnreadableSample as error:
             note_or_raise(dataset, index, error)
             return np.zeros(NUM_IDS, np.int64)
-        return torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
+        counts: NDArray[np.int64] = torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
+        return counts
 
     by_id = np.zeros((len(dataset), NUM_IDS), np.int64)
     if share:
         by_id[rank::world_size] = np.stack(read_all(histogram, share, progress))
-    void = by_id[:, dataset.ignore_index].copy()  # where an id is both, it is void
+    void = by_id[:, dataset.ignore_index].copy()  # an id that is also a class counts as unlabelled
     by_id[:, dataset.ignore_index] = 0
     return ClassCounts(by_id[:, : len(dataset.class_names)].copy(), void)
 
@@ -94,7 +95,7 @@ def _stored_counts(dataset: CountedDataset, rank: int, world_size: int) -> Class
 
 
 class CountsFile:
-    """Where the counts of one split are kept. Its name changes with the labels, so it is never out of date.
+    """The cache of the counts of one split. Its name depends on the labels, so it is never out of date.
 
     Args:
         root: of the data: a folder, or a file in one.
@@ -108,7 +109,7 @@ class CountsFile:
         self.shape = (len(dataset), len(dataset.class_names))
 
     def read(self) -> ClassCounts | None:
-        """The counts; None where there are none, or none that can be read."""
+        """The counts; None where there is no readable file."""
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 counts = ClassCounts(arrays["pixels"], arrays["void"])
@@ -117,11 +118,13 @@ class CountsFile:
         return counts if counts.pixels.shape == self.shape and len(counts.void) == self.shape[0] else None
 
     def write(self, counts: ClassCounts) -> None:
-        """As a whole or not at all. Raises OSError where the folder cannot or should not be written."""
-        if not self.path.parents[1].stat().st_mode & ANY_MAY_WRITE:  # root could, but is told not to
+        """Atomically. Raises OSError where the folder cannot be written or is marked read-only."""
+        if (
+            not self.path.parents[1].stat().st_mode & ANY_MAY_WRITE
+        ):  # root may write there all the same, but should not
             raise PermissionError(errno.EACCES, "it is read-only", str(self.path.parents[1]))
         self.path.parent.mkdir(exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}.part")  # other runs may be at the same
+        temporary = self.path.with_suffix(f".{os.getpid()}.part")  # other runs may write the same file
         try:
             with temporary.open("wb") as file:
                 np.savez_compressed(file, pixels=counts.pixels, void=counts.void)

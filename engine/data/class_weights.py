@@ -1,29 +1,33 @@
-"""Weights of classes for a loss, from how often they occur: pure functions of counts.
+"""Class weights for a loss, from class frequencies: pure functions of counts.
 
-Each scheme gives positive numbers for the classes that are present. They are cut at ten times and at a tenth
-of their median, then divided by their mean. Without the ceiling a class of a few pixels, perhaps mislabelled,
-would steer the training; without the floor false alarms on a background of 99 % would cost next to nothing.
-Knows nothing of losses.
+Each scheme gives positive weights for the classes that are present. They are clipped to between a tenth and
+ten times their median, then divided by their mean. Without the upper bound a class of a few pixels, perhaps
+mislabelled, would dominate the training; without the lower bound false positives on a background of 99 %
+would cost next to nothing.
 
 Shapes: N images, C classes; (P,) for the classes that are present.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.class_counts import ClassCounts
 
-REACH = 10.0  # how many times over or under the median a weight may be
+Array = NDArray[Any]
+
+REACH = 10.0  # a weight is at most this times the median, and at least the median divided by this
 ENET_C = 1.02  # of arXiv 1606.02147
 DECIMALS = 6  # of the numbers that go into a recipe
 
 
 def class_weights(scheme: str, counts: ClassCounts) -> list[float]:
-    """(C,): one weight a class, in the mean 1 over the classes that are present.
+    """(C,): one weight per class; the mean over the classes that are present is 1.
 
-    A class without a pixel gets 1: it weighs nothing by itself, and where label smoothing gives it a share of
-    the target, it is neither favoured nor left out.
+    A class without a pixel gets 1: it has no effect by itself, and where label smoothing gives it a share of
+    the target, that share is neither favoured nor ignored.
 
     Args:
         scheme: "inverse", "median", "enet" or "effective".
@@ -36,49 +40,51 @@ def class_weights(scheme: str, counts: ClassCounts) -> list[float]:
     return [round(float(weight), DECIMALS) for weight in weights]
 
 
-def bounded(values: np.ndarray) -> np.ndarray:
-    """(n,) positive values, none over ten times or under a tenth of their median, then divided by their mean.
+def bounded(values: Array) -> Array:
+    """(n,) positive values, clipped to a tenth and ten times their median, then divided by their mean.
 
-    The median, because one extreme value would shift the mean, and with it every bound.
+    The median, because a single extreme value would shift the mean, and with it the bounds.
     """
     middle = np.median(values)
     values = np.clip(values, middle / REACH, middle * REACH)
-    return values / values.mean()
+    return np.asarray(values / values.mean())
 
 
-def inverse_frequency(pixels: np.ndarray) -> np.ndarray:
-    """(N, P) -> (P,): 1 / the share of the class in all pixels. Every class then weighs the same in sum."""
-    return pixels.sum() / pixels.sum(axis=0)
+def inverse_frequency(pixels: Array) -> Array:
+    """(N, P) -> (P,): 1 / the share of the class in all pixels, so all classes weigh the same in total."""
+    return np.asarray(pixels.sum() / pixels.sum(axis=0))
 
 
-def median_frequency(pixels: np.ndarray) -> np.ndarray:
+def median_frequency(pixels: Array) -> Array:
     """(N, P) -> (P,): median(freq) / freq (Eigen and Fergus 2014, arXiv 1411.4734).
 
-    freq is the share of the class in the images where it is present; their void pixels are left out.
+    freq is the share of the class in the labelled pixels of the images that contain it.
     """
-    around = ((pixels > 0) * pixels.sum(axis=1, keepdims=True)).sum(axis=0)  # (P,) px of images that have it
+    around = ((pixels > 0) * pixels.sum(axis=1, keepdims=True)).sum(
+        axis=0
+    )  # (P,) labelled px of the images with the class
     frequency = pixels.sum(axis=0) / around
-    return np.median(frequency) / frequency
+    return np.asarray(np.median(frequency) / frequency)
 
 
-def enet(pixels: np.ndarray) -> np.ndarray:
+def enet(pixels: Array) -> Array:
     """(N, P) -> (P,): 1 / ln(1.02 + share) (Paszke et al. 2016, arXiv 1606.02147)."""
-    return 1 / np.log(ENET_C + pixels.sum(axis=0) / pixels.sum())
+    return np.asarray(1 / np.log(ENET_C + pixels.sum(axis=0) / pixels.sum()))
 
 
-def effective_number(pixels: np.ndarray) -> np.ndarray:
+def effective_number(pixels: Array) -> Array:
     """(N, P) -> (P,): (1 - beta) / (1 - beta^n) (Cui et al. 2019, arXiv 1901.05555).
 
-    A sample is an image, as in the paper: n counts the images that have the class. Pixels of one object are
-    no independent samples, and with millions of them beta^n is 0 for every class. beta = (N - 1) / N, the
-    paper's relation of beta to the number N of samples that there could be, here the images of the set.
+    A sample is an image, as in the paper: n counts the images that contain the class. Pixels of one object
+    are not independent samples, and with millions of them beta^n is 0 for every class. beta = (N - 1) / N,
+    the paper's relation of beta to the number N of all possible samples, here the images of the data set.
     """
     num_images = (pixels > 0).sum(axis=0)  # (P,)
     beta = (len(pixels) - 1) / len(pixels)
-    return (1 - beta) / (1 - beta**num_images)
+    return np.asarray((1 - beta) / (1 - beta**num_images))
 
 
-SCHEMES: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+SCHEMES: dict[str, Callable[[Array], Array]] = {
     "inverse": inverse_frequency,
     "median": median_frequency,
     "enet": enet,

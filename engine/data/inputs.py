@@ -1,4 +1,4 @@
-"""The images that somebody names on a command line: files, folders, globs. Opens none of them."""
+"""The images that are named on a command line: files, folders and globs. None of them is opened."""
 
 import glob
 import os
@@ -13,7 +13,7 @@ from engine.data.sample import DataError, first_few
 
 @dataclass(frozen=True)
 class InputImage:
-    """place: its path below the folder that holds all inputs. name: of what is made of it, without ending."""
+    """place: path below the folder of all inputs. name: of the files made of it, without extension."""
 
     path: Path
     place: str
@@ -23,15 +23,15 @@ class InputImage:
 def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     """Every image once, in the order of the inputs.
 
-    Names keep the folders below the one that all inputs share, so `a/1.jpg` and `b/1.jpg` stay apart. Where
-    two images differ in their ending alone, all names keep their endings.
+    Names keep the folders below the one that all inputs share, so `a/1.jpg` and `b/1.jpg` get different
+    names. Where two images differ only in their extension, all names keep their extension.
 
     Args:
-        inputs: a file, whatever its ending; a folder, with what lies below it; or a glob, `**` included.
-        left_out: a folder whose images are no inputs: where the output goes.
+        inputs: files, whatever their extension; folders, with their sub-folders; or globs, `**` included.
+        left_out: the folder of the output; its images are not inputs.
 
     Raises:
-        DataError: an input that is not there, matches nothing or holds no image; all of them are named.
+        DataError: an input that does not exist, matches nothing or holds no image; all of them are named.
     """
     folders, paths, problems = [], [], []
     for text in inputs:
@@ -49,21 +49,21 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     root = os.path.commonpath(folders)
     places = [path.relative_to(root) for path in paths]
     stems = [place.with_suffix("").as_posix() for place in places]
-    is_told_apart = max(Counter(stem.lower() for stem in stems).values()) == 1
+    is_unique = max(Counter(stem.lower() for stem in stems).values()) == 1
     return [
-        InputImage(path, place.as_posix(), stem if is_told_apart else place.as_posix())
+        InputImage(path, place.as_posix(), stem if is_unique else place.as_posix())
         for path, place, stem in zip(paths, places, stems, strict=True)
     ]
 
 
 def _found(text: str) -> list[Path] | str:
-    """What one input stands for, or what is wrong with it."""
+    """The files and folders of one input, or what is wrong with it."""
     path = _absolute(text)
     if path.is_dir():
         return (
             [path] if _images_in(path) else f"{text}: no image in this folder ({', '.join(IMAGE_ENDINGS)})."
         )
-    if path.exists():  # before globs, as a name may hold brackets
+    if path.exists():  # before globs, as a name may contain brackets
         return [path]
     if not glob.has_magic(text):
         return f"{text}: no such file or folder."

@@ -1,9 +1,9 @@
 """Crops made of several samples: mosaic, copy-paste, ClassMix and CutMix, on images and labels alike.
 
-A layer takes pixels of a guest's crop to the same place of the host's, image and label together, so the two
-cannot come apart. Hosts, guests and layers are drawn from (seed, epoch, id of the host): a guest is any
-sample of the set, loaded and augmented for this purpose, not a neighbour in the batch. So neither the number
-of processes nor the batch changes what a sample becomes. Knows nothing of files and of how crops are made.
+A layer copies pixels of a guest's crop to the same place in the host's crop, image and labels together, so
+the two stay aligned. Guests and layers are drawn from (seed, epoch, id of the host): a guest is any sample of
+the data set, loaded and augmented for this purpose, not a neighbour in the batch. So the result for a sample
+does not depend on the number of processes or on the batch.
 
 Shapes: S the side of a crop.
 """
@@ -11,6 +11,7 @@ Shapes: S the side of a crop.
 import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -21,12 +22,12 @@ from engine.data.rare_classes import class_probabilities, temperature
 from engine.data.sample import DataError
 
 NUM_IDS = 256  # of uint8 labels
-OWN_STREAM = zlib.crc32(b"mixing")  # apart from the draws of augmentation
+OWN_STREAM = zlib.crc32(b"mixing")  # independent of the random numbers of augmentation
 
 
 @dataclass(frozen=True)
 class BoxLayer:
-    """The guest inside of a box; sides 0..1 of the crop."""
+    """Pastes the guest inside a box; its sides are in 0..1 of the crop."""
 
     left: float
     top: float
@@ -34,7 +35,7 @@ class BoxLayer:
     bottom: float
 
     def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
-        """Over `image` (3, S, S) and `labels` (S, S), in place."""
+        """Onto `image` (3, S, S) and `labels` (S, S), in place."""
         left, top, right, bottom = (
             round(side * len(labels)) for side in (self.left, self.top, self.right, self.bottom)
         )
@@ -44,12 +45,12 @@ class BoxLayer:
 
 @dataclass(frozen=True)
 class HalfClassesLayer:
-    """The guest where it shows half of its classes, rounded down: the first of a drawn order. No void."""
+    """Pastes half of the classes of the guest, rounded down: the first in a random order. Never void."""
 
     order: tuple[int, ...]  # all label ids but `ignore_index`
 
     def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
-        """Over `image` (3, S, S) and `labels` (S, S), in place."""
+        """Onto `image` (3, S, S) and `labels` (S, S), in place."""
         order = torch.tensor(self.order).to(labels.device, non_blocking=True)
         present = torch.zeros(NUM_IDS, dtype=torch.int64, device=labels.device)
         present = present.scatter_(0, guest_labels.flatten(), 1)[order]
@@ -61,18 +62,18 @@ class HalfClassesLayer:
 
 @dataclass(frozen=True)
 class OneClassLayer:
-    """The guest where it shows one class."""
+    """Pastes the pixels of one class of the guest."""
 
     id: int
 
     def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
-        """Over `image` (3, S, S) and `labels` (S, S), in place."""
+        """Onto `image` (3, S, S) and `labels` (S, S), in place."""
         _paste_where(guest_labels == self.id, image, labels, guest_image, guest_labels)
 
 
 @dataclass(frozen=True)
 class Guest:
-    """Which sample of the set is laid over the host, and how."""
+    """Which sample of the data set is pasted onto the host, and how."""
 
     index: int
     layer: BoxLayer | HalfClassesLayer | OneClassLayer
@@ -82,18 +83,18 @@ class Mixing:
     """The keys mosaic, copy_paste, classmix and cutmix of the `augment` section, applied in this order.
 
     Args:
-        section: the four keys, each the share of samples to which it happens.
+        section: the four keys, each the share of samples to which it is applied.
         seed: of the run.
-        num_samples: of the set.
+        num_samples: of the data set.
         ignore_index: the label of void pixels.
-        counts: of each class in each sample; copy_paste alone needs them.
+        counts: of each class in each sample; needed by copy_paste only.
 
     Raises:
         DataError: copy_paste, and there is nothing to paste.
     """
 
     def __init__(
-        self, section, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts | None = None
+        self, section: Any, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts | None = None
     ):
         if section.copy_paste > 0 and not (counts and counts.pixels.any()):
             raise DataError("augment.copy_paste: no label map of the training split has a labelled pixel.")
@@ -105,7 +106,7 @@ class Mixing:
         self.rarity = class_probabilities(counts.shares, temperature(counts.shares)) if counts else None
 
     def guests(self, id: str, epoch: int) -> list[Guest]:
-        """What is laid over a sample, from the lowest up: a pure function of (seed, epoch, id)."""
+        """What is pasted onto a sample, in this order: a pure function of (seed, epoch, id)."""
         rng = np.random.default_rng([self.seed, epoch, zlib.crc32(id.encode()), OWN_STREAM])
         steps: list[tuple[float, Callable[[np.random.Generator], list[Guest]]]] = [
             (self.section.mosaic, self._mosaic),
@@ -116,25 +117,26 @@ class Mixing:
         return [guest for share, draw in steps if rng.uniform() < share for guest in draw(rng)]
 
     def _mosaic(self, rng: np.random.Generator) -> list[Guest]:
-        """Four crops around a point, arXiv 2004.10934; each keeps its scale, which the warp has drawn."""
+        """Four crops around a point, arXiv 2004.10934; each keeps its scale, which is drawn by the warp."""
         x, y = rng.uniform(0.25, 0.75, 2)
         boxes = [BoxLayer(x, 0, 1, y), BoxLayer(0, y, x, 1), BoxLayer(x, y, 1, 1)]
         return [Guest(self._any(rng), box) for box in boxes]
 
     def _copy_paste(self, rng: np.random.Generator) -> list[Guest]:
-        """A class, rare ones more often, of a sample that has it: all its pixels, as masks know no objects.
+        """All pixels of one class of a sample that contains it, as masks do not separate objects.
 
-        Copy-paste is of arXiv 2012.07177, the choice of the class as in the sampler `rare`.
+        Copy-paste is from arXiv 2012.07177; rare classes are chosen more often, as by the sampler `rare`.
         """
+        assert self.counts is not None and self.rarity is not None  # see __init__
         id = int(rng.choice(len(self.rarity), p=self.rarity))
         return [Guest(int(rng.choice(np.flatnonzero(self.counts.pixels[:, id]))), OneClassLayer(id))]
 
     def _classmix(self, rng: np.random.Generator) -> list[Guest]:
-        """Half of the classes of another sample, arXiv 2007.07936, with true labels for predicted ones."""
+        """Half of the classes of another sample, arXiv 2007.07936, with true instead of predicted labels."""
         return [Guest(self._any(rng), HalfClassesLayer(tuple(rng.permutation(self.classes).tolist())))]
 
     def _cutmix(self, rng: np.random.Generator) -> list[Guest]:
-        """A box of another sample, arXiv 1905.04899: its area is uniform, then cut off at the border."""
+        """A box of another sample, arXiv 1905.04899: of uniformly drawn area, then clipped at the border."""
         half = np.sqrt(rng.uniform()) / 2
         x, y = rng.uniform(size=2)
         left, top, right, bottom = np.clip([x - half, y - half, x + half, y + half], 0, 1).tolist()
@@ -145,11 +147,11 @@ class Mixing:
 
 
 def paste_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]) -> tuple[Tensor, Tensor]:
-    """Lay guests over hosts, in place.
+    """Paste guests onto hosts, in place.
 
     Args:
         images, labels: (B, 3, S, S) and (B, S, S): the hosts, then the guests of each in turn.
-        guests: one list a host.
+        guests: one list per host.
 
     Returns:
         images and labels of the hosts alone.
@@ -159,13 +161,13 @@ def paste_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest
         for guest in layers:
             guest.layer.paste(images[host], labels[host], images[row], labels[row])
             row += 1
-    assert row == len(images), "a crop for each host and each guest"
+    assert row == len(images), "one crop for each host and each guest"
     return images[: len(guests)], labels[: len(guests)]
 
 
 def _paste_where(
     mask: Tensor, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor
 ) -> None:
-    # Not image[:, mask] = ...: that waits for the device to count the mask.
+    # Not image[:, mask] = ...: that synchronises with the device to count the mask.
     image.copy_(torch.where(mask, guest_image, image))
     labels.copy_(torch.where(mask, guest_labels, labels))

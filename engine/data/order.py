@@ -1,9 +1,9 @@
-"""Which samples make up update number `step`: a pure function of (seed, step), and of the weights if any.
+"""Which samples make up update number `step`: a pure function of (seed, step) and the sampling weights.
 
-Samples stand in an endless row of epochs, each a permutation of the set drawn from (seed, epoch). Update
-`step` takes the positions step * batch .. (step + 1) * batch; process r of n takes every n-th of those. So
-nothing has to be replayed to resume, and neither the number of processes nor the number of workers changes
-what is trained on.
+The order is an endless sequence of epochs, each a permutation of the data set drawn from (seed, epoch).
+Update `step` takes the positions step * batch .. (step + 1) * batch; process r of n takes every n-th of
+those. So a resume need not replay anything, and neither the number of processes nor that of workers changes
+the samples that are trained on.
 """
 
 from dataclasses import dataclass, field
@@ -14,12 +14,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Draw:
-    """One sample of one update: which one, and in which epoch, so that augmentation can depend on both.
+    """One sample of one update: its index, and its epoch, so that augmentation can depend on both.
 
-    A WeightedOrder, which may draw a sample several times an epoch, gives the position in place of the epoch,
-    or the repeats would be augmented alike.
+    A WeightedOrder may draw a sample several times per epoch, so it gives the position instead of the epoch:
+    otherwise all repeats would be augmented in the same way.
 
-    `host` is empty, or tells the sample that this one is laid over, and the layer.
+    `host` is empty, or names the sample onto which this one is pasted, and the layer.
     """
 
     index: int
@@ -29,7 +29,7 @@ class Draw:
 
 @dataclass(frozen=True)
 class SampleOrder:
-    """The order in which `num_samples` are seen, `batch` an update, over all processes."""
+    """The order in which `num_samples` samples are drawn, `batch` per update over all processes."""
 
     num_samples: int
     batch: int
@@ -47,34 +47,34 @@ class SampleOrder:
 
 @dataclass(frozen=True)
 class WeightedOrder(SampleOrder):
-    """An order in which some samples come more often than others.
+    """An order in which some samples are drawn more often than others: systematic sampling.
 
-    An epoch has `num_samples` draws still. Sample i comes num_samples * probability_i times in it, rounded up
-    or down, and in the mean over epochs exactly so: its probability is a stretch of the line 0..num_samples,
-    from which a comb of unit width, its offset drawn from (seed, epoch), takes one place a draw. The order
+    An epoch still has `num_samples` draws. Sample i is drawn num_samples * probability_i times in it, rounded
+    up or down, and exactly so often in the mean over epochs: each sample owns an interval of 0..num_samples
+    as long as that, and the draws are at unit distance from an offset drawn from (seed, epoch). The order
     within the epoch is that of SampleOrder.
     """
 
-    ends: np.ndarray = field(repr=False, compare=False)  # (num_samples,): where each stretch ends
+    ends: np.ndarray = field(repr=False, compare=False)  # (num_samples,): where each interval ends
 
     @classmethod
     def of(cls, probabilities: np.ndarray, batch: int, seed: int) -> "WeightedOrder":
-        """From (num_samples,) probabilities, not negative, 1 in sum."""
+        """From (num_samples,) probabilities: not negative, with sum 1."""
         cumulative = np.cumsum(probabilities)
         return cls(len(probabilities), batch, seed, len(probabilities) * (cumulative / cumulative[-1]))
 
     def _draw(self, position: int) -> Draw:
         epoch, place = divmod(position, self.num_samples)
-        tooth = _permutation(self.seed, epoch, self.num_samples)[place] + _offset(self.seed, epoch)
-        return Draw(int(np.searchsorted(self.ends, tooth, side="right")), position)
+        point = _permutation(self.seed, epoch, self.num_samples)[place] + _offset(self.seed, epoch)
+        return Draw(int(np.searchsorted(self.ends, point, side="right")), position)
 
 
 @lru_cache(maxsize=2)
 def _offset(seed: int, epoch: int) -> float:
-    """0 to below 1, in 24 bits, so that a whole number and it add up without rounding."""
+    """In [0, 1) with 24 bits, so that adding it to an integer does not round."""
     return float(np.random.default_rng([seed, epoch, 1]).random(dtype=np.float32))
 
 
-@lru_cache(maxsize=2)  # a batch touches two epochs at the most where the set is larger than the batch
+@lru_cache(maxsize=2)  # a batch spans at most two epochs where the data set is larger than the batch
 def _permutation(seed: int, epoch: int, num_samples: int) -> np.ndarray:
     return np.random.default_rng([seed, epoch]).permutation(num_samples)

@@ -1,7 +1,4 @@
-"""A data set that is decoded once and kept: on the GPU where it fits, else in RAM.
-
-Knows nothing of batches.
-"""
+"""A data set that is decoded once and kept in memory: on the GPU where it fits, otherwise in RAM."""
 
 import os
 from collections.abc import Callable
@@ -12,13 +9,13 @@ import torch
 from engine.data.sample import DataError, Dataset, Sample, UnreadableSample, note_or_raise, read_all
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
-SHARE_OF_FREE = 0.4  # the rest stays with the model, the page cache and whoever else runs here
+SHARE_OF_FREE = 0.4  # the rest is left to the model, the page cache and other programs
 
 
 class Resident:
     """A Dataset whose samples are tensors in memory.
 
-    Where the set skips unreadable samples, their error is kept in their place and raised at each use.
+    Where the data set skips unreadable samples, reading one raises its error every time.
 
     Raises:
         DataError: samples that cannot be read; all are tried, the first few named.
@@ -35,7 +32,7 @@ class Resident:
             except UnreadableSample as error:
                 note_or_raise(dataset, index, error)
                 return None
-            # A copy even where the device is the same: a pack gives views of its file.
+            # A copy even where the device is the same: the samples of a pack are views of its file.
             image, labels = (pixels.to(device, copy=True) for pixels in (sample.image, sample.labels))
             return Sample(sample.id, image, labels)
 
@@ -62,9 +59,9 @@ class Resident:
 
 
 def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers: int = 1) -> tuple[str, int]:
-    """Where the decoded set should live: ("gpu" | "ram" | "disk", its size in bytes).
+    """Where to keep the decoded data set: ("gpu" | "ram" | "disk", its size in bytes).
 
-    `wish` "auto" asks what is free, for `sharers` processes that each want a copy in the same RAM.
+    `wish` "auto" decides by the free memory, where `sharers` processes each keep a copy in the same RAM.
     """
     num_bytes = BYTES_PER_PX * sum(h * w for h, w in dataset.sizes())
     if wish == "gpu" and device.type != "cuda":
@@ -77,7 +74,7 @@ def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers:
 
 
 def free_ram_bytes() -> int:
-    """What Linux could give a new process, page cache included; elsewhere half of what is built in."""
+    """On Linux the available memory, page cache included; elsewhere half of the installed memory."""
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         [line] = [line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]

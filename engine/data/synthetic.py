@@ -2,11 +2,11 @@
 
 Five classes that differ in shape and in texture: fish (tail; bands), starfish (arms; spots), jellyfish
 (bell and thin tentacles; ribs), turtle (flippers; a net of plates), kelp (toothed ribbons; chevrons).
-Colour is only a hint: each class has a favourite hue, and more often wears another. Objects overlap, far
-ones fade into the water, light and shadow cross them, pebbles and bubbles are background, and a void
+Colour is only a weak cue: each class has a typical hue, but more often has another. Objects overlap, distant
+ones fade into the water, light and shadow fall on them, pebbles and bubbles are background, and a void
 border of 1 px surrounds each object, as in VOC.
 
-A scene is a pure function of (seed, split, index). Knows nothing of files, recipes or augmentation.
+A scene is a pure function of (seed, split, index).
 
 An object is drawn in local coordinates within -1..1, x to the right and y down; its `field` is positive
 inside and grows away from the outline, its `pattern` is 0 (base colour) to 1 (dark accent).
@@ -16,6 +16,7 @@ import colorsys
 import hashlib
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,7 +27,7 @@ from PIL import Image
 from engine.data.formats import Synthetic
 from engine.data.sample import DataError, Sample, Skipped
 
-Array = NDArray[np.float32]
+Array = NDArray[Any]  # of floats
 Figure = tuple[Array, Array]  # field, pattern
 Window = tuple[slice, slice]  # rows, columns
 
@@ -37,7 +38,7 @@ SPLITS = {"train": 0, "val": 1}
 FINE = 2  # an object is drawn with FINE x FINE dots a pixel, for smooth outlines
 NUM_OBJECTS = (3, 6)
 HAZE = 0.8  # most of the water's colour that the farthest object takes on
-OWN_HUE_SHARE = 0.4  # how often an object wears the favourite hue of its class
+OWN_HUE_SHARE = 0.4  # how often an object has the typical hue of its class
 
 
 def _fish(x: Array, y: Array, rng: Generator) -> Figure:
@@ -99,7 +100,7 @@ def _kelp(x: Array, y: Array, rng: Generator) -> Figure:
     return field, pattern
 
 
-# class -> (figure, favourite hue, radius in shares of the image side, tilt in degrees)
+# class -> (figure, typical hue, radius in shares of the image side, tilt in degrees)
 FIGURES: dict[str, tuple[Callable[[Array, Array, Generator], Figure], float, tuple[float, float], float]] = {
     "fish": (_fish, 0.08, (0.14, 0.26), 35),
     "starfish": (_starfish, 0.00, (0.14, 0.25), 180),
@@ -137,7 +138,7 @@ def _draw_background(rng: Generator, size_px: int) -> Array:
         in_sand = centre_y > horizon[0, int(centre_x * size_px)]
         colour = _rgb(rng.uniform(0, 1), 0.2, rng.uniform(0.3, 0.6)) if in_sand else _rgb(hue, 0.2, 1.0)
         image = image + (0.9 if in_sand else 0.35) * inside * (colour - image)
-    return image
+    return np.asarray(image)
 
 
 def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tuple[Window, Array, Array]:
@@ -166,12 +167,12 @@ def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tupl
 
 def _shrink(fine: Array) -> Array:
     """Means of FINE x FINE blocks: (FINE * h, FINE * w) -> (h, w, 1)"""
-    return fine.reshape(fine.shape[0] // FINE, FINE, -1, FINE).mean((1, 3))[..., None]
+    return np.asarray(fine.reshape(fine.shape[0] // FINE, FINE, -1, FINE).mean((1, 3))[..., None])
 
 
 def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The mask and its eight neighbours."""
-    return np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).any((-1, -2))
+    """The mask dilated by one pixel in all eight directions."""
+    return np.asarray(np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).any((-1, -2)))
 
 
 def _light(rng: Generator, size_px: int) -> Array:
@@ -182,7 +183,7 @@ def _light(rng: Generator, size_px: int) -> Array:
     slope, phase = rng.uniform(-0.8, 0.8), rng.uniform(0, 6)
     shafts = 1 + 0.10 * np.sin(12 * (x + slope * y) + phase) * (0.5 - y)
     shadow = 1 - rng.uniform(0.2, 0.5) * np.clip(4 * _smooth_noise(rng, size_px, 4) - 1, 0, 1)
-    return (rng.uniform(0.75, 1.1) * gradient * shafts * shadow)[..., None]
+    return np.asarray(rng.uniform(0.75, 1.1) * gradient * shafts * shadow)[..., None]
 
 
 def draw_scene(rng: Generator, size_px: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:

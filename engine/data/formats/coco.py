@@ -1,7 +1,9 @@
-"""COCO instances: photos and one JSON file of objects a split, drawn into masks of classes by name.
+"""COCO instances: photos and one JSON file of objects per split, drawn into masks; classes are matched by
+name.
 
-The first class is what no object covers, also where an object's category is not among the classes. Of
-overlapping objects the smaller lies on top. Crowds (iscrowd: 1) of a known class are void, below all objects.
+The first class is the background: pixels of no object, and of objects whose category is not among the
+classes. Of overlapping objects the smaller is on top. Crowds (iscrowd: 1) of a known class are void, below
+all objects.
 """
 
 import difflib
@@ -9,6 +11,7 @@ import json
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,7 @@ from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
 from models.class_names import VOC
 
-Outline = list[NDArray[np.float64]] | dict  # polygons, as packed as the file is; or run lengths
+Outline = list[NDArray[np.float64]] | dict[str, Any]  # polygons, or run lengths
 
 # VOC's names of COCO's categories, where they differ in more than spaces
 AS_VOC = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
@@ -37,13 +40,13 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Drawings:
-    """The objects of each image, by id: what stands in the place of mask files."""
+    """The objects of each image, by id, which are used instead of mask files."""
 
     by_id: dict[str, Drawing]
     ignore_index: int
 
     def content(self, pair: Pair) -> bytes:
-        """What the fingerprint sees."""
+        """What the fingerprint covers."""
         drawing = self.by_id[pair.id]
         parts = [repr(drawing.size).encode()]
         for label, outline in drawing.objects:
@@ -53,7 +56,7 @@ class Drawings:
         return b"".join(parts)
 
     def mask(self, pair: Pair) -> NDArray[np.uint8]:
-        """(h, w): class 0, then void, then the objects from large to small."""
+        """(h, w): class 0, over it void, over that the objects from large to small."""
         drawing = self.by_id[pair.id]
         try:
             areas = [(label, area_of(outline, *drawing.size)) for label, outline in drawing.objects]
@@ -72,12 +75,12 @@ def open_coco(
     """One split, such as "train2017": annotations/instances_<split>.json and the photos in <split>.
 
     Args:
-        root: the folder that holds both; images/<split> and <split>/_annotations.coco.json are found too.
-        class_names: by label id; all but the first are names of categories, COCO's or VOC's.
+        root: the folder that holds both; images/<split> and <split>/_annotations.coco.json are accepted too.
+        class_names: by label id; all but the first are names of categories, in COCO's or VOC's spelling.
 
     Raises:
-        DataError: no such split, no instances file, a class without category, objects without outline, or
-            images missing.
+        DataError: no such split, no instances file, a class without category, objects without segmentation,
+            or images missing.
     """
     source, images = _find(Path(root).expanduser(), split)
     try:
@@ -87,9 +90,9 @@ def open_coco(
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{source} is no COCO instances file: {type(error).__name__}: {error}.") from error
+        raise DataError(f"{source} is not a COCO instances file: {type(error).__name__}: {error}.") from error
     if not names:
-        raise DataError(f"Split {split!r} is empty: {source} names no image.")
+        raise DataError(f"Split {split!r} is empty: {source} lists no image.")
     pairs = [Pair(_id(name), images / name, source) for name in names]
     require_different_ids(pairs, str(source))
     require_files(pairs)
@@ -118,19 +121,19 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
     return source, images if images.is_dir() else root / split
 
 
-def _labels(categories: list[dict], class_names: tuple[str, ...], source: Path) -> dict[int, int]:
+def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], source: Path) -> dict[int, int]:
     """Label ids by category id.
 
     Raises:
-        DataError: a class, other than the first, of which no category has the name; or the first is one.
+        DataError: a class other than the first is no category; or the first one is.
     """
     by_name = {_plain(name): label for label, name in enumerate(class_names)}
     labels = {c["id"]: by_name[_plain(c["name"])] for c in categories if _plain(c["name"]) in by_name}
     there = [c["name"] for c in categories]
     if 0 in labels.values():
         raise DataError(
-            f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is what "
-            f"no object covers. Type data.classes=[background, {', '.join(class_names)}]."
+            f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is "
+            f"the background. Type data.classes=[background, {', '.join(class_names)}]."
         )
     missing = [name for label, name in enumerate(class_names) if label and label not in labels.values()]
     if missing:
@@ -143,7 +146,9 @@ def _labels(categories: list[dict], class_names: tuple[str, ...], source: Path) 
     return labels
 
 
-def _by_image(content: dict, labels: dict[int, int], ignore_index: int, source: Path) -> dict[str, Drawing]:
+def _by_image(
+    content: dict[str, Any], labels: dict[int, int], ignore_index: int, source: Path
+) -> dict[str, Drawing]:
     objects: dict[int, list[tuple[int, Outline]]] = defaultdict(list)
     empty = []
     for annotation in content["annotations"]:
@@ -159,12 +164,12 @@ def _by_image(content: dict, labels: dict[int, int], ignore_index: int, source: 
         objects[annotation["image_id"]].append((label, segmentation))
     if empty:
         raise DataError(
-            f"{len(empty)} objects of {source} have a box but no outline: ids {first_few(empty)}. "
-            "Take them out of the file, or draw them."
+            f"{len(empty)} objects of {source} have a box but no segmentation: ids {first_few(empty)}. "
+            "Remove them from the file, or annotate them."
         )
-    strangers = sorted(objects.keys() - {image["id"] for image in content["images"]})
-    if strangers:
-        raise DataError(f"{source} has objects of images that it does not list: {first_few(strangers)}.")
+    unlisted = sorted(objects.keys() - {image["id"] for image in content["images"]})
+    if unlisted:
+        raise DataError(f"{source} has objects of images that it does not list: {first_few(unlisted)}.")
     return {
         _id(image["file_name"]): Drawing(
             (int(image["height"]), int(image["width"])), objects.get(image["id"], [])
@@ -178,6 +183,6 @@ def _id(file_name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Without letter case, spaces and hyphens, which never tell categories apart, and as VOC calls it."""
+    """Without letter case, spaces and hyphens, and in VOC's spelling, to compare category names."""
     plain = "".join(filter(str.isalnum, name.lower()))
     return AS_VOC.get(plain, plain)

@@ -1,13 +1,13 @@
-"""A data set of picture files: pairs of an image and its mask, and how the mask's values become labels.
+"""A data set of image files: pairs of an image and its mask, and how the mask's values become labels.
 
-A format (voc.py, folder.py, ...) is a function that finds the pairs and builds a `FileDataset`. Knows nothing
-of batches, augmentation or any one layout.
+A format (voc.py, folder.py, ...) is a function that finds the pairs and builds a `FileDataset`.
 """
 
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from numpy.typing import NDArray
@@ -20,25 +20,25 @@ from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSa
 
 @dataclass(frozen=True)
 class Pair:
-    """One image and its mask; where one file holds the masks of all images, `mask` is that file."""
+    """One image and its mask; where a single file holds the masks of all images, `mask` is that file."""
 
     id: str
     image: Path
     mask: Path
 
 
-def stored_in_file(pair: Pair) -> NDArray:
-    """The mask as its picture file holds it: (h, w), or (h, w, channels)."""
+def stored_in_file(pair: Pair) -> NDArray[Any]:
+    """The mask as stored in its image file: (h, w), or (h, w, channels)."""
     return decode_mask(pair.mask)
 
 
-def colours_in_file(pair: Pair) -> NDArray:
-    """The mask as colours, (h, w, 3), those of its palette included."""
+def colours_in_file(pair: Pair) -> NDArray[Any]:
+    """The mask as colours, (h, w, 3); a palette is applied."""
     return decode_mask(pair.mask, "RGB")
 
 
 def bytes_of_file(pair: Pair) -> bytes:
-    """What the fingerprint sees of a mask: its file."""
+    """What the fingerprint covers of a mask: its file."""
     return pair.mask.read_bytes()
 
 
@@ -48,10 +48,10 @@ class FileDataset:
     Args:
         pairs: in the order of the split.
         class_names, palette: by label id.
-        ignore_index: the id of void pixels.
+        ignore_index: the label of unlabelled pixels.
         encoding: from the stored mask to label ids.
         read_mask: a pair's stored mask; the default decodes its file.
-        mask_bytes: what the fingerprint sees of a pair's mask.
+        mask_bytes: what the fingerprint covers of a pair's mask.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class FileDataset:
         palette: Palette,
         ignore_index: int,
         encoding: MaskEncoding,
-        read_mask: Callable[[Pair], NDArray] = stored_in_file,
+        read_mask: Callable[[Pair], NDArray[Any]] = stored_in_file,
         mask_bytes: Callable[[Pair], bytes] = bytes_of_file,
     ):
         self.ids = [pair.id for pair in pairs]
@@ -88,20 +88,20 @@ class FileDataset:
 
     @property
     def encoding(self) -> MaskEncoding:
-        """What turns a stored mask into label ids."""
+        """How a stored mask becomes label ids."""
         return self._encoding
 
-    def stored_mask(self, index: int) -> NDArray:
-        """The mask as the file holds it: ids (h, w) or colours (h, w, channels), not turned."""
+    def stored_mask(self, index: int) -> NDArray[Any]:
+        """The mask as stored: ids (h, w) or colours (h, w, channels), without EXIF rotation."""
         return self._read_mask(self._pairs[index])
 
     def labels(self, index: int) -> Tensor:
-        """(h, w) uint8: those of `self[index]`; of the image only the header is read."""
+        """(h, w) uint8: the labels of `self[index]`; of the image only the header is read."""
         pair = self._pairs[index]
         return torch.from_numpy(self._labels(pair, *read_header(pair.image)))
 
     def sizes(self) -> list[tuple[int, int]]:
-        """(h, w) in pixels of each image as it is shown, undecoded; (0, 0) of one that is skipped."""
+        """(h, w) in pixels of each image as displayed, without decoding it; (0, 0) of a skipped one."""
         sizes = []
         for pair in self._pairs:
             try:
@@ -114,7 +114,9 @@ class FileDataset:
         return sizes
 
     def fingerprint(self) -> str:
-        """Of classes, mapping, ids, bytes of masks and, as those take long to read, file sizes of images."""
+        """Hash of classes, mask encoding, ids, the bytes of masks and the file sizes of images.
+
+        Reading the images too would take long."""
         digest = hashlib.sha256(repr(self.class_names).encode())
         for pair in self._pairs:
             try:
@@ -129,11 +131,11 @@ class FileDataset:
         return digest.hexdigest()
 
     def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:
-        """(h, w), fitting the shown image.
+        """(h, w), the size of the displayed image.
 
-        A mask of the shown size was drawn on the photo as viewers show it. One that fits the stored pixels
-        alone was drawn on those, so it is turned as the image is. Where both sizes are the same, nobody can
-        tell; annotation tools show photos upright, so that is taken.
+        A mask of the displayed size was drawn on the photo as viewers display it. One that fits only the
+        stored pixels was drawn on those, so it is rotated with the image. A square image does not say which
+        it is; annotation tools display photos upright, so the first is assumed.
         """
         labels = self._encoding(self._read_mask(pair), pair.mask)
         if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:

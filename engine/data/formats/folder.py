@@ -1,8 +1,8 @@
-"""Anyone's folder of images and masks: found by the usual names, paired by name, split in one of three ways.
+"""A folder of images and masks: found by the usual names, paired by name, split in one of three ways.
 
 - by sub-folders: <split>/images and <split>/masks, or images/<split> and masks/<split>
 - by lists:       images and masks, and the ids of a split in <split>.txt
-- by a share:     images and masks; `val_share` of the ids, by their hash, are for `data.val`
+- by a share:     images and masks; `val_share` of the ids, chosen by their hash, are for `data.val`
 
 Masks hold ids (grey or palette), colours (where data.classes has them), or black and white.
 """
@@ -27,12 +27,12 @@ MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "SegmentationClass",
     "ground_truth", "groundtruth", "gt", "targets",
 )  # fmt: skip
-NUM_PROBED = 16  # masks that are looked at before training starts
+NUM_PROBED = 16  # masks that are checked when the split is opened
 
 
 @dataclass(frozen=True)
 class SplitFolders:
-    """Folders of images and masks, and what of them is a split: all, those of a list, or a share by hash."""
+    """Folders of images and masks, and which images are the split: all, those in a list, or a share."""
 
     images: Path
     masks: Path
@@ -55,14 +55,15 @@ def open_folder(
     Args:
         root: of all splits.
         split: its name; that of a sub-folder or list, or with `folder.val_share` one of `train` and `val`.
-        class_names, ignore_index: as the labels shall be.
-        palette: colours by label id, where the masks hold colours and no ids.
-        folder: names and masks.
+        class_names: by label id.
+        ignore_index: the label of unlabelled pixels.
+        palette: colours by label id, where the masks hold colours instead of ids.
+        folder: names of sub-folders and masks, and what the masks hold.
         train, val: the splits that `folder.val_share` makes.
 
     Raises:
-        DataError: no images and masks where they are looked for, several such places, names that do not pair
-            up, an empty split, or black and white masks that would be read as ids.
+        DataError: no images and masks in the usual places, several such places, names that do not match in
+            pairs, an empty split, or black and white masks that would be read as ids.
     """
     root = Path(root).expanduser()
     if not root.is_dir():
@@ -81,7 +82,7 @@ def open_folder(
 
 
 def in_val(id: str, share: float) -> bool:
-    """Whether an id is for val: a pure function, so that new images never move old ones."""
+    """Whether an id is for val: a pure function, so that adding images never moves others."""
     digest = hashlib.sha256(id.encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
@@ -167,12 +168,12 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
 
 
 def _names(folder: Path) -> dict[Path, str]:
-    """Pictures in a folder and below, with their paths inside it, without ending."""
+    """Images in a folder and below, with their relative paths, without extension."""
     return {path: path.relative_to(folder).with_suffix("").as_posix() for path in images_below(folder)}
 
 
 def _listed(path: Path, images: dict[Path, str]) -> dict[str, int]:
-    """The names that a list asks for, with or without ending, and their places in it."""
+    """The names in a list, with or without extension, and their positions in it."""
     ids, there = ids_in_list(path), set(images.values())
     names = [id if id in there else PurePosixPath(id).with_suffix("").as_posix() for id in ids]
     missing = [id for id, name in zip(ids, names, strict=True) if name not in there]
@@ -180,22 +181,22 @@ def _listed(path: Path, images: dict[Path, str]) -> dict[str, int]:
         raise DataError(f"{len(missing)} of {len(ids)} images of {path} are missing: {first_few(missing)}.")
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line an image.")
+        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line per image.")
     return {name: place for place, name in enumerate(names)}
 
 
 def _refuse_black_and_white(dataset: FileDataset) -> None:
-    """Raises DataError where the masks look like black and white: as ids, white would be void."""
+    """Raises DataError for masks that seem to be black and white: read as ids, white would be void."""
     indices = np.linspace(0, len(dataset) - 1, min(NUM_PROBED, len(dataset))).astype(int)
     values: set[int] = set()
     for index in indices:
         try:
             stored = dataset.stored_mask(int(index))
-        except UnreadableSample:  # told, or skipped, when it is asked for
+        except UnreadableSample:  # reported, or skipped, when it is read
             continue
         values |= set(np.unique(stored).tolist()) if stored.ndim == 2 else {-1}
     if values == {0, 255} and dataset.ignore_index == 255:
         raise DataError(
-            f"The masks, such as {dataset.mask_path(0)}, hold 0 and 255 alone. As ids, 255 is void and "
-            "nothing is left to learn. Type data.folder.values=binary if 255 is the second class."
+            f"The masks, such as {dataset.mask_path(0)}, hold only 0 and 255. Read as ids, 255 is void, "
+            "and only class 0 is left. Type data.folder.values=binary if 255 is the second class."
         )

@@ -1,9 +1,10 @@
-"""Pictures as arrays, whatever the file: grey, transparent, 16-bit or turned; knows nothing of labels.
+"""Image files as arrays: grayscale, transparent, 16-bit or rotated by EXIF.
 
-- Transparency is dropped, as OpenCV and Pillow drop it: what is seen is the colour that the file stores.
+- Transparency is dropped, as by OpenCV and Pillow: the stored colour is used.
 - 16 bits become 8 by their high byte: scaled, not clipped.
-- A photo is turned as its EXIF orientation says, so that it is seen as every viewer shows it.
-- A picture of more pixels than Pillow's limit is refused unread: a small file can unpack to fill the memory.
+- A photo is rotated as its EXIF orientation says, as image viewers do.
+- An image of more pixels than Pillow's limit is refused unread: a small file can decompress to fill the
+memory.
 """
 
 import struct
@@ -11,7 +12,7 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,8 +20,10 @@ from PIL import ExifTags, Image
 
 from engine.data.sample import DataError, UnreadableSample
 
+Source = Path | IO[bytes]
+
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
-# What Pillow raises on broken headers and streams, its own bomb alarm included.
+# What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
     zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
@@ -28,44 +31,42 @@ BROKEN = (
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], int]:
-    """(h, w) of the picture as it is shown, and its EXIF orientation, 1 (upright) to 8; undecoded."""
-    with _opened(path) as image, _naming(path):
+    """(h, w) of the displayed image, and its EXIF orientation, 1 (upright) to 8; nothing is decoded."""
+    with _opened(path) as image, _file_named(path):
         orientation = _orientation(image)
         h, w = image.height, image.width
         return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
-def decode_image(path: Path | IO[bytes]) -> tuple[NDArray[np.uint8], int]:
-    """(h, w, 3) RGB as it is shown, and the EXIF orientation that was applied.
+def decode_image(path: Source) -> tuple[NDArray[np.uint8], int]:
+    """(h, w, 3) RGB as displayed, and the EXIF orientation that was applied.
 
     Raises:
-        UnreadableSample: no picture, damaged, too large, or of pixels that have no fixed range.
+        UnreadableSample: not an image, damaged, too large, or with pixels of no fixed range.
     """
     with _opened(path) as image:
         return upright_rgb(image, path)
 
 
-def upright_rgb(
-    image: Image.Image, path: Path | IO[bytes] | str = "The image"
-) -> tuple[NDArray[np.uint8], int]:
-    """What `decode_image` gives, of an open picture; `path` is for messages."""
-    with _naming(path):
+def upright_rgb(image: Image.Image, path: Source | str = "The image") -> tuple[NDArray[np.uint8], int]:
+    """As `decode_image`, for an open image; `path` is for messages."""
+    with _file_named(path):
         orientation = _orientation(image)
         return turn(_as_rgb(image, path), orientation), orientation
 
 
-def decode_mask(path: Path | IO[bytes], mode: str | None = None) -> NDArray:
-    """The stored values: (h, w) of a palette or grey picture, (h, w, channels) of others.
+def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
+    """The stored values: (h, w) of a palette or grayscale image, (h, w, channels) of others.
 
     Args:
-        mode: "RGB" turns a palette or grey picture into its colours, (h, w, 3).
+        mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
     """
-    with _opened(path) as image, _naming(path):
+    with _opened(path) as image, _file_named(path):
         return np.array(image.convert(mode) if mode else image)
 
 
-def turn(pixels: NDArray, orientation: int) -> NDArray:
-    """Stored pixels (h, w, ...) to how a viewer shows them; orientations 5 to 8 swap height and width."""
+def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Rotate stored pixels (h, w, ...) for display; orientations 5 to 8 swap height and width."""
     if orientation == 1:
         return pixels
     if orientation in (5, 7):
@@ -76,26 +77,26 @@ def turn(pixels: NDArray, orientation: int) -> NDArray:
     return np.ascontiguousarray(np.rot90(pixels, quarters))
 
 
-def _as_rgb(image: Image.Image, path: Path) -> NDArray[np.uint8]:
+def _as_rgb(image: Image.Image, path: Source | str) -> NDArray[np.uint8]:
     is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
     if is_16_bit:
         grey = (np.asarray(image) >> 8).astype(np.uint8)  # (h, w)
         return np.repeat(grey[..., None], 3, axis=2)  # (h, w, 3)
     if image.mode in ("I", "F"):
         raise UnreadableSample(
-            f"{path} holds 32-bit pixels (mode {image.mode}), whose black and white nobody can tell. "
+            f"{path} holds 32-bit pixels (mode {image.mode}), whose value range is unknown. "
             "Save it with 8 or 16 bits a channel."
         )
     return np.array(image.convert("RGB"))
 
 
 def _orientation(image: Image.Image) -> int:
-    # Not image.getexif(): that of a PNG decodes the whole picture to find it behind the pixels.
+    # Not image.getexif(): for a PNG it decodes the whole image to find EXIF data after the pixels.
     value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
     return value if value in range(1, 9) else 1
 
 
-def _opened(path: Path) -> Image.Image:
+def _opened(path: Source) -> Image.Image:
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
@@ -111,16 +112,16 @@ def _opened(path: Path) -> Image.Image:
     return image
 
 
-def _bomb(path: Path, what: str) -> str:
+def _bomb(path: Source, what: str) -> str:
     return (
-        f"{path} is refused as a decompression bomb: {what}. If the picture is meant, cut it into tiles; "
+        f"{path} is refused as a decompression bomb: {what}. If you need the image, cut it into tiles; "
         "otherwise take its id out of the split, or type data.on_error=skip."
     )
 
 
 @contextmanager
-def _naming(path: Path) -> Iterator[None]:
-    """What Pillow raises becomes an UnreadableSample that names the file."""
+def _file_named(path: Source | str) -> Iterator[None]:
+    """Turns what Pillow raises into an UnreadableSample that names the file."""
     try:
         yield
     except DataError:

@@ -1,7 +1,4 @@
-"""What lies in a folder: lists of ids, files that pair up, and what to say where they do not.
-
-Knows no format and opens no picture.
-"""
+"""The contents of folders: lists of ids, images with masks, and the messages where something is missing."""
 
 import difflib
 import os
@@ -16,10 +13,10 @@ IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gi
 
 
 def root_with(root: str | Path, inside: str, layout: str) -> Path:
-    """The root, once it is sure that it holds the folder `inside`.
+    """The root, after checking that it holds the folder `inside`.
 
     Raises:
-        DataError: it does not; where a folder below does, that one is named.
+        DataError: it does not; a folder below that does is suggested.
     """
     folder = Path(root).expanduser()
     if not folder.is_dir():
@@ -37,7 +34,7 @@ def root_with(root: str | Path, inside: str, layout: str) -> Path:
 
 
 def names_in(folder: Path) -> set[str]:
-    """Names directly in a folder; none where it does not exist."""
+    """The names in a folder; none if it does not exist."""
     try:
         return {path.name for path in folder.iterdir()}
     except FileNotFoundError:
@@ -45,12 +42,12 @@ def names_in(folder: Path) -> set[str]:
 
 
 def folders_in(folder: Path) -> list[str]:
-    """Names of the folders directly in a folder, sorted."""
+    """The names of the folders in a folder, sorted."""
     return sorted(name for name in names_in(folder) if (folder / name).is_dir())
 
 
 def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
-    """Pictures in a folder and its sub-folders, sorted; hidden files, such as macOS leaves, are none."""
+    """Images in a folder and its sub-folders, sorted; hidden files, such as those of macOS, are left out."""
 
     def stop(error: OSError) -> None:
         raise error
@@ -64,10 +61,10 @@ def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[P
 
 
 def same_names(images: Path, masks: Path, mask_suffix: str = "") -> list[Pair]:
-    """A pair for each picture directly in `images`: the mask is <its stem><mask_suffix>.png.
+    """A pair for each image in `images`: its mask is <stem><mask_suffix>.png.
 
     Raises:
-        DataError: no picture, two of one stem, or masks missing.
+        DataError: no image, two with the same stem, or masks missing.
     """
     names = sorted(n for n in names_in(images) if n[:1] != "." and Path(n).suffix.lower() in IMAGE_ENDINGS)
     if not names:
@@ -79,23 +76,23 @@ def same_names(images: Path, masks: Path, mask_suffix: str = "") -> list[Pair]:
 
 
 def require_different_ids(pairs: Sequence[Pair], where: str) -> None:
-    """Raises DataError where two images have one id."""
+    """Raises DataError where two images have the same id."""
     twice = sorted(id for id, uses in Counter(pair.id for pair in pairs).items() if uses > 1)
     if twice:
         raise DataError(
-            f"{len(twice)} ids stand for more than one image of {where}: {first_few(twice)}. "
-            "Keep one image an id; images that differ only in their ending count as one."
+            f"{len(twice)} ids belong to more than one image of {where}: {first_few(twice)}. "
+            "Keep one image per id; images that differ only in their extension have the same id."
         )
 
 
 def require_files(pairs: Sequence[Pair]) -> None:
-    """Raises DataError with the number and the first few of the images, or masks, that are not there."""
+    """Raises DataError with the number and the first few of the missing images or masks."""
     require_present("image", [pair.image for pair in pairs])
     require_present("mask", [pair.mask for pair in pairs])
 
 
 def require_present(what: str, paths: Sequence[Path]) -> None:
-    """Raises DataError with the number and the first few of the files that are not there."""
+    """Raises DataError with the number and the first few of the missing files."""
     there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
     missing = [str(path) for path in paths if path.name not in there[path.parent]]
     if missing:
@@ -103,13 +100,13 @@ def require_present(what: str, paths: Sequence[Path]) -> None:
 
 
 def ids_in_list(path: Path) -> list[str]:
-    """The ids that a text file names, one a line; they may hold spaces.
+    """The ids in a text file, one per line; they may contain spaces.
 
     Raises:
-        DataError: it cannot be read, names none, or names one twice.
+        DataError: it cannot be read, is empty, or has an id twice.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()  # some editors begin a file with a mark
+        lines = path.read_text("utf-8-sig").splitlines()  # some editors write a byte order mark
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {path} cannot be read: {error}.") from error
     ids = [line.strip() for line in lines if line.strip()]
@@ -117,12 +114,12 @@ def ids_in_list(path: Path) -> list[str]:
         raise DataError(f"Split {path.stem!r} is empty: {path} names no image.")
     twice = sorted(id for id, uses in Counter(ids).items() if uses > 1)
     if twice:
-        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line an image.")
+        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line per image.")
     return ids
 
 
 def no_split(split: str, missing: Path, there: Sequence[str]) -> DataError:
-    """The error for a split that does not exist, with those that do."""
+    """The error for a split that does not exist; it lists those that do."""
     close = difflib.get_close_matches(split, there, n=1)
     hint = f" Did you mean {close[0]}?" if close else ""
     return DataError(

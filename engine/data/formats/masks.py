@@ -1,14 +1,14 @@
-"""From what a mask file holds to label ids: as they are, through a table, from colours, or black and white.
+"""Mask encodings: a stored mask becomes label ids as it is, through a table, from colours, or from 0 and 255.
 
-A mapping is called with the stored mask and the file's path, which is for messages only; it gives (h, w)
-uint8. Its `identity` is what it adds to the fingerprint of a data set. Knows nothing of folders.
+An encoding is called with the stored mask and its path, which is for messages only, and returns (h, w) uint8.
+Its `identity` is its part of the fingerprint of a data set.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,19 +21,19 @@ Labels = NDArray[np.uint8]
 class MaskEncoding(Protocol):
     """(stored mask, its file) -> (h, w) uint8 of class ids and the ignore index."""
 
-    def __call__(self, stored: NDArray, path: Path) -> Labels: ...
+    def __call__(self, stored: NDArray[Any], path: Path) -> Labels: ...
 
     def identity(self) -> str: ...
 
 
 @dataclass(frozen=True)
 class SameIds:
-    """The file holds the label ids themselves."""
+    """The file holds the label ids."""
 
     num_classes: int
     ignore_index: int
 
-    def __call__(self, stored: NDArray, path: Path) -> Labels:
+    def __call__(self, stored: NDArray[Any], path: Path) -> Labels:
         _require_ids(stored, path)
         outside = _values_outside(stored, (*range(self.num_classes), self.ignore_index))
         if outside:
@@ -59,7 +59,7 @@ class Table:
     def of(cls, layout: str, labels: Mapping[int, int]) -> "Table":
         return cls(tuple(sorted(labels.items())), layout)
 
-    def __call__(self, stored: NDArray, path: Path) -> Labels:
+    def __call__(self, stored: NDArray[Any], path: Path) -> Labels:
         _require_ids(stored, path)
         outside = _values_outside(stored, tuple(id for id, _ in self.pairs))
         if outside:
@@ -75,21 +75,23 @@ class Table:
 
 @dataclass(frozen=True)
 class BlackAndWhite:
-    """The file holds class 1 as 255 or as 1, class 0 as 0, in one channel or in three equal ones."""
+    """The file holds 0 for class 0, and 255 or 1 for class 1, in one channel or in three equal ones."""
 
-    def __call__(self, stored: NDArray, path: Path) -> Labels:
+    def __call__(self, stored: NDArray[Any], path: Path) -> Labels:
         if stored.ndim == 3 and (stored[..., :3] == stored[..., :1]).all():
             stored = stored[..., 0]
         if stored.dtype == np.bool_:
             stored = stored.astype(np.uint8)
         if stored.ndim != 2 or stored.dtype != np.uint8:
-            raise DataError(f"{path} is no black and white mask: it decodes to {stored.shape} with colours.")
+            raise DataError(
+                f"{path} is not a black and white mask: it decodes to {stored.shape} with colours."
+            )
         outside = _values_outside(stored, (0, 1, 255))
         if outside:
             raise DataError(
-                f"{path} is no black and white mask: beside 0, 1 and 255 it holds {first_few(outside)}. "
-                "Soft edges come from resizing or from JPEG; save it as PNG with 0 and 255 alone. "
-                "Of other ids say data.folder.values=ids."
+                f"{path} is not a black and white mask: besides 0, 1 and 255 it holds {first_few(outside)}. "
+                "Soft edges come from resizing or from JPEG; save it as PNG with 0 and 255 only. "
+                "For other ids type data.folder.values=ids."
             )
         return (stored > 0).view(np.uint8)
 
@@ -104,7 +106,7 @@ class Colours:
     colours: Palette
     labels: tuple[int, ...]
 
-    def __call__(self, stored: NDArray, path: Path) -> Labels:
+    def __call__(self, stored: NDArray[Any], path: Path) -> Labels:
         codes = stored[..., 0].astype(np.uint32)  # (h, w): 0xRRGGBB
         for channel in (1, 2):
             codes = (codes << 8) | stored[..., channel]
@@ -116,8 +118,8 @@ class Colours:
                 for code in strange[(-counts).argsort()]
             ]
             raise DataError(
-                f"{path} holds {len(most)} colours of no class, in {counts.sum()} pixels, most often first: "
-                f"{first_few(most)}. Give each class its colour in data.classes, and those of void in "
+                f"{path} holds {len(most)} colours of no class in {counts.sum()} pixels, most frequent "
+                f"first: {first_few(most)}. Give each class its colour in data.classes, and those of void in "
                 "data.folder.void_colours; many rare colours are soft edges from resizing or from JPEG."
             )
         return np.array((0, *self.labels), np.uint8).take(places)
@@ -126,14 +128,14 @@ class Colours:
         return repr((self.colours, self.labels))
 
 
-def _require_ids(stored: NDArray, path: Path) -> None:
+def _require_ids(stored: NDArray[Any], path: Path) -> None:
     if stored.ndim != 2 or stored.dtype != np.uint8:
         raise DataError(
-            f"{path} is no mask of ids (palette or 8-bit grey PNG): it decodes to {stored.shape}."
+            f"{path} is not a mask of ids (palette or 8-bit grayscale PNG): it decodes to {stored.shape}."
         )
 
 
-def _values_outside(stored: NDArray, known: tuple[int, ...]) -> list[int]:
+def _values_outside(stored: NDArray[Any], known: tuple[int, ...]) -> list[int]:
     """The values of an (h, w) uint8 mask that are not `known`, sorted."""
     flags = _is_known(known)
     if flags.take(stored).all():
@@ -158,7 +160,7 @@ def _table_of_bytes(pairs: tuple[tuple[int, int], ...]) -> NDArray[np.uint8]:
 
 @lru_cache(maxsize=2)
 def _places_of_colours(colours: Palette) -> NDArray[np.uint8]:
-    """(2 ** 24,) by 0xRRGGBB; the system gives memory only to the pages that are touched."""
+    """(2 ** 24,) by 0xRRGGBB; the system allocates only the pages that are used."""
     table = np.zeros(1 << 24, np.uint8)
     for place, (r, g, b) in enumerate(colours, start=1):
         table[r << 16 | g << 8 | b] = place

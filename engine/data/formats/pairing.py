@@ -1,8 +1,8 @@
-"""Which mask belongs to which image, by their names. Knows nothing of folders' layouts and opens no file.
+"""Which mask belongs to which image, by their names.
 
-Three rules are tried on the whole set, and the one that pairs most images is taken:
-the names are equal; the mask's name has a mark more (`a.jpg`, `a_mask.png`); or both have marks
-(`a_leftImg8bit.png`, `a_gtFine_labelIds.png`). What the rule leaves over is an error, never dropped.
+Three rules are tried on the whole data set, and the one that pairs most images is used: the names are equal;
+the mask's name has a suffix or prefix (`a.jpg`, `a_mask.png`); or both have one (`a_leftImg8bit.png`,
+`a_gtFine_labelIds.png`). Files that remain without a partner are an error, never dropped.
 """
 
 import re
@@ -16,11 +16,11 @@ from engine.data.sample import DataError, first_few
 _MASK = "(?:gtFine_)?(?:mask|label|labelId|labelTrainId|gt|seg|segmentation|annot|annotation|target|matte)s?"
 _IMAGE = "(?:image|img|im|photo|rgb|leftImg8bit|sat)"
 
-Names = dict[Path, str]  # a file -> its path below its folder, without ending
+Names = dict[Path, str]  # file -> its path below its folder, without extension
 
 
 def _without(marks: str) -> Callable[[str], str]:
-    """Takes one mark off the end of a name, else off the front of its last part; _ - . or space joins it."""
+    """Removes a suffix, else a prefix of the last part, joined by _ - . or a space, from a name."""
     at_the_end = re.compile(rf"(?<=[^/])[-_. ](?:{marks}|L|P)$", re.I)
     in_front = re.compile(rf"(?:(?<=/)|^)(?:{marks})[-_. ](?=[^/]+$)", re.I)
 
@@ -52,12 +52,14 @@ def pair_up(
     """A pair for each image, sorted by name; the ids are the images' names.
 
     Args:
-        images, masks: files and their names; the same files in both are told apart by the marks of masks.
-        mask_suffix: masks are the files that end so; all others are no masks.
-        all_masks: each mask must have its image, too.
+        images, masks: files and their names; if both are the same files, masks are those with a mask's
+            suffix.
+        mask_suffix: the suffix of masks; files without it are not masks.
+        all_masks: whether each mask must have an image, too.
 
     Raises:
-        DataError: images without mask, masks without image, or several for one: counted, the first few named.
+        DataError: images without mask, masks without image, or several for one; their number and the first
+            few.
     """
     of_mask = _without(_MASK) if mask_suffix is None else _without_suffix(mask_suffix)
     if images == masks or mask_suffix is not None:
@@ -76,7 +78,7 @@ def pair_up(
     ]
     if problems:
         raise DataError(
-            "Images and masks do not pair up by their names.\n"
+            "Images and masks cannot be paired by their names.\n"
             + "\n".join(problems)
             + "\nRename or remove those files, list the ids of the good ones in <split>.txt, or say how the "
             "names of masks end, for example data.folder.mask_suffix=_mask."
@@ -94,7 +96,9 @@ def _grouped(files: Names, core: Callable[[str], str]) -> dict[str, list[Path]]:
 
 def _several(what: str, groups: dict[str, list[Path]]) -> list[str]:
     several = [" and ".join(map(str, paths)) for paths in groups.values() if len(paths) > 1]
-    return [f"{len(several)} times several {what} go by one name: {first_few(several)}."] if several else []
+    return (
+        [f"{len(several)} times several {what} have the same name: {first_few(several)}."] if several else []
+    )
 
 
 def _alone(what: str, other: str, ours: dict[str, list[Path]], theirs: dict[str, list[Path]]) -> list[str]:

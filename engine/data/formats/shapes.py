@@ -1,11 +1,12 @@
-"""COCO's two ways to write an area, as pixels: polygons, and run lengths, plain or packed into text.
+"""COCO's two encodings of an area, as pixels: polygons, and run lengths (RLE), plain or compressed to text.
 
-A pixel belongs to a polygon where its centre does (even-odd rule); pixel (row, column) spans row..row + 1 and
-column..column + 1, as COCO's own code has it, which rounds corners to a fifth of a pixel and this does not.
+A pixel belongs to a polygon if its centre does (even-odd rule); pixel (row, column) spans row..row + 1 and
+column..column + 1, as in pycocotools, which however rounds corners to a fifth of a pixel.
 Run lengths go down the columns, starting with the pixels outside.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -15,11 +16,11 @@ from engine.data.sample import DataError
 Area = NDArray[np.bool_]
 
 
-def area_of(segmentation: Sequence[ArrayLike] | dict, h: int, w: int) -> Area:
+def area_of(segmentation: Sequence[ArrayLike] | dict[str, Any], h: int, w: int) -> Area:
     """(h, w): the union of a list of polygons [x0, y0, x1, y1, ...], or a dict with `counts` and `size`.
 
     Raises:
-        DataError: it is neither, or of another size.
+        DataError: it is neither, or has another size.
     """
     if isinstance(segmentation, dict):
         if list(segmentation.get("size", ())) != [h, w]:
@@ -29,13 +30,13 @@ def area_of(segmentation: Sequence[ArrayLike] | dict, h: int, w: int) -> Area:
     for numbers in segmentation:
         points = np.asarray(numbers, np.float64)
         if points.ndim != 1 or points.size % 2 or not np.isfinite(points).all():
-            raise DataError("a polygon that is no list of x, y, x, y, ...")
+            raise DataError("a polygon that is not a list of x, y, x, y, ...")
         _fill(area, points.reshape(-1, 2))
     return area
 
 
 def _fill(area: Area, points: NDArray[np.float64]) -> None:
-    """Add the inside of one closed polygon, (k, 2) of x and y, to an area."""
+    """Add the interior of one closed polygon, (k, 2) of x and y, to an area."""
     h, w = area.shape
     x0, y0 = points.T
     x1, y1 = np.roll(points, -1, axis=0).T
@@ -45,7 +46,7 @@ def _fill(area: Area, points: NDArray[np.float64]) -> None:
     num_rows = last - first
     if not num_rows.any():
         return
-    edge = np.repeat(np.arange(len(points)), num_rows)  # one entry a crossing
+    edge = np.repeat(np.arange(len(points)), num_rows)  # one entry per crossing
     row = first[edge] + np.arange(len(edge)) - np.repeat(num_rows.cumsum() - num_rows, num_rows)
     x = x0[edge] + (row + 0.5 - y0[edge]) * ((x1 - x0)[edge] / (y1 - y0)[edge])
     column = np.clip(np.ceil(x - 0.5), 0, w).astype(
@@ -64,17 +65,17 @@ def _from_run_lengths(counts: list[int] | str, h: int, w: int) -> Area:
     try:
         runs = np.asarray(lengths, np.int64)
     except (TypeError, ValueError, OverflowError) as error:
-        raise DataError("run lengths that are no numbers") from error
+        raise DataError("run lengths that are not numbers") from error
     if runs.ndim != 1 or (runs < 0).any() or runs.sum() != h * w:
         raise DataError(f"run lengths that do not fill {h} x {w} pixels")
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(w, h).T
 
 
 def _unpack(text: str) -> list[int]:
-    """Run lengths from text: digits of 5 bits from the low end, each in a character from "0" on.
+    """Run lengths from text: groups of 5 bits, the lowest first, one per character, offset by "0".
 
     The sixth bit of a character says that another follows, the fifth of the last one is the sign; from the
-    fourth number on, what is written is the difference to the number two before.
+    fourth number on, the difference to the number two before is stored.
     """
     numbers: list[int] = []
     value, shift = 0, 0

@@ -1,8 +1,8 @@
-"""Writes a pack: all splits of a recipe in one HDF5 file or in shards, as `pack_header.py` lays them out.
+"""Writes a pack: all splits of a recipe in one HDF5 file or in shards, in the layout of `pack_header.py`.
 
-Everything is planned first, so that the disk is known to have room and each dataset has its final size. The
-files are written beside their place and renamed when all are whole; memory does not grow with the set. What
-the bytes of a sample are, `pack_records.py` says. Knows nothing of formats: it packs any `Dataset`.
+Everything is planned first, so that free disk space can be checked and each HDF5 dataset has its final size.
+The files are written under temporary names and renamed when all are complete; memory use does not grow with
+the data set. `pack_records.py` defines the bytes of a sample.
 """
 
 import hashlib
@@ -13,22 +13,24 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.packs.pack_header import Header, SplitEntry, write_header
-from engine.data.packs.pack_records import LAYOUTS, Record, SamplePlan
+from engine.data.packs.pack_records import LAYOUTS, Decoded, Encoded, Record, SamplePlan
 from engine.data.packs.packed import shard_names, shard_paths
 from engine.data.sample import DataError, Dataset
 
 Counter = Callable[[int, int], None]
-Part = dict[str, list[SamplePlan]]  # what one file holds, by split
+Part = dict[str, list[SamplePlan]]  # the samples of one file, by split
 AHEAD = 32  # samples in memory at a time
-FILE_BYTES = 1 << 20  # room in each file for what is neither record nor table
-ROW_BYTES = 512  # room for the tables of a sample, its class counts apart
-Item, Result = TypeVar("Item"), TypeVar("Result")
+FILE_BYTES = 1 << 20  # for everything in a file that is neither record nor table
+ROW_BYTES = 512  # for the tables of a sample, without its class counts
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 def write_pack(
@@ -43,17 +45,17 @@ def write_pack(
 
     Args:
         splits: by name.
-        path: the file; where one does not do, shards stand in its place: <stem>-00000-of-00003<suffix>.
+        path: the file; if it takes several, they are named <stem>-00000-of-00003<suffix>.
         layout: "encoded" or "decoded".
-        shard_bytes: records of a shard at the most, or a single sample; None writes one file.
-        overwrite: replace a pack of this name, once the new one is whole.
+        shard_bytes: maximum size of the records of a shard, if it has several; None writes one file.
+        overwrite: replace a pack of this name once the new one is complete.
         counter: makes a progress callback `(done, total)` for a task of the given name.
 
     Returns:
         The files, in order.
 
     Raises:
-        DataError: something is there already, the disk is too full, or samples cannot be read.
+        DataError: the file exists, the disk has too little space, or samples cannot be read.
     """
     require_new(path, overwrite)
     old = shard_paths(path)
@@ -72,7 +74,7 @@ def write_pack(
 
     with _written_together(paths) as temporaries:
         for header, part, temporary in zip(_headers(splits, layout, parts), parts, temporaries, strict=True):
-            with h5py.File(temporary, "w", libver="latest") as file:  # whose metadata have checksums
+            with h5py.File(temporary, "w", libver="latest") as file:  # "latest" has checksums of metadata
                 tables = {
                     name: _write_split(
                         file, name, splits[name], own, _in_order(layouts[name].record, own), tick
@@ -86,7 +88,7 @@ def write_pack(
 
 
 def require_new(path: Path, overwrite: bool) -> None:
-    """Raises DataError where a pack of this name may not be written: it is there, or its folder is not."""
+    """Raises DataError where the pack already exists, or its folder does not."""
     if path.is_dir():
         raise DataError(f"--out {path} is a folder; name a file, such as {path / 'pack.h5'}")
     if not path.parent.is_dir():
@@ -96,7 +98,7 @@ def require_new(path: Path, overwrite: bool) -> None:
         raise DataError(f"{there[0]} exists already. Name another --out, or type --overwrite to replace it.")
 
 
-def _plan(layout, num_samples: int, progress: Counter) -> list[SamplePlan]:
+def _plan(layout: Encoded | Decoded, num_samples: int, progress: Counter) -> list[SamplePlan]:
     plans = []
     for plan in _in_order(layout.plan, range(num_samples)):
         plans.append(plan)
@@ -105,7 +107,7 @@ def _plan(layout, num_samples: int, progress: Counter) -> list[SamplePlan]:
 
 
 def _divided(plans: Mapping[str, list[SamplePlan]], shard_bytes: int | None) -> list[Part]:
-    """Consecutive samples by file; a file is full when the next sample would exceed `shard_bytes`."""
+    """Consecutive samples by file; a file ends where the next sample would exceed `shard_bytes`."""
     parts: list[Part] = [{}]
     num_bytes = 0
     for name, own in plans.items():
@@ -127,12 +129,12 @@ def _require_room(
     if needed > free:
         raise DataError(
             f"{path.parent} has {free / 1e9:,.1f} GB free, but the pack takes {needed / 1e9:,.1f} GB. Make "
-            "room, name an --out on another disk, or take --layout encoded, which is as small as the files."
+            "room, name an --out on another disk, or type --layout encoded, which is as small as the files."
         )
 
 
 def _headers(splits: Mapping[str, Dataset], layout: str, parts: list[Part]) -> list[Header]:
-    """One a file; the digests of the tables are still to come."""
+    """One per file; the digests of the tables are added later."""
     fingerprints = {name: dataset.fingerprint() for name, dataset in splits.items()}
     lengths = [{name: [plan.num_bytes for plan in own] for name, own in part.items()} for part in parts]
     pack = hashlib.sha256(json.dumps([layout, fingerprints, lengths]).encode()).hexdigest()
@@ -159,8 +161,8 @@ def _write_split(
     plans: list[SamplePlan],
     records: Iterable[Record],
     tick: Callable[[], None],
-) -> dict[str, np.ndarray]:
-    """The bytes of the samples; gives their tables."""
+) -> dict[str, NDArray[Any]]:
+    """Write the bytes of the samples and return their tables."""
     num, num_classes = len(plans), len(dataset.class_names)
     tables = {
         "ids": np.array([dataset.ids[plan.index].encode() for plan in plans]),
@@ -188,7 +190,7 @@ def _write_split(
 
 
 def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    """Results one after the other, some computed ahead: decoding runs outside the interpreter lock."""
+    """Results in order, some computed ahead in threads: decoding releases the interpreter lock."""
     with ThreadPoolExecutor() as pool:
         for start in range(0, len(items), AHEAD):
             yield from pool.map(function, items[start : start + AHEAD])
@@ -196,7 +198,7 @@ def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iter
 
 @contextmanager
 def _written_together(paths: list[Path]) -> Iterator[list[Path]]:
-    """Temporary paths beside `paths`; they take their places when the block ends well, else they vanish."""
+    """Temporary paths beside `paths`: renamed to them if the block succeeds, otherwise deleted."""
     temporaries = [path.with_name(path.name + ".part") for path in paths]
     try:
         yield temporaries
@@ -211,7 +213,7 @@ def _written_together(paths: list[Path]) -> Iterator[list[Path]]:
 
 
 def _sync(path: Path) -> None:
-    """Until the disk holds it; of a folder, the names in it."""
+    """fsync a file, or the entries of a folder."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -13,10 +13,10 @@ classes in each split that it holds:
     <split>/label_offsets    (n + 1,) of `labels` likewise
     <split>/image_sha256     (n, 32)
     <split>/label_sha256     (n, 32)
-    <split>/label_counts     (n, C) pixels of each class; the rest of the image is void
+    <split>/label_counts     (n, C) pixels of each class; the other pixels are unlabelled
     <split>/images, labels   (bytes,) uint8, contiguous, so that they can be mapped into memory
 
-`pack` is equal in the shards of one pack. Knows nothing of pixels, nor of how records are made.
+`pack` is the same in all shards of one pack.
 """
 
 import hashlib
@@ -26,11 +26,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.sample import DataError, Palette
+
+Table = NDArray[Any]
 
 VERSION = 1
 LAYOUTS = ("encoded", "decoded")
@@ -45,7 +49,7 @@ TABLES = {  # name -> type; of `ids` the length depends on the longest
 }
 ON_OPENING = tuple(name for name in TABLES if name != "label_counts")
 PACK_AGAIN = "Pack it again: trident prepare pack <recipe> --out <file>"
-# What h5py, and the checks here, raise on files that are damaged or that somebody else wrote.
+# What h5py and the checks here raise for files that are damaged or are not packs.
 BROKEN = (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, MemoryError, OverflowError)
 
 
@@ -60,7 +64,7 @@ class SplitEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """What one file says of itself."""
+    """The header of one file."""
 
     layout: str
     class_names: tuple[str, ...]
@@ -76,11 +80,11 @@ class Header:
 
     @classmethod
     def from_json(cls, text: bytes) -> "Header":
-        """Raises ValueError where the version is not ours."""
+        """Raises ValueError for another version."""
         values = json.loads(text)
         version = values.pop("version", None)
         if version != VERSION:
-            raise ValueError(f"it is of version {version}, this program reads version {VERSION}")
+            raise ValueError(f"it has version {version}, and this program reads version {VERSION}")
         splits = {name: SplitEntry(**entry) for name, entry in values.pop("splits").items()}
         names, palette = tuple(values.pop("class_names")), tuple(tuple(c) for c in values.pop("palette"))
         return cls(class_names=names, palette=palette, splits=splits, **values)
@@ -88,16 +92,16 @@ class Header:
 
 @dataclass(frozen=True)
 class Shard:
-    """One file, opened and checked. By split: its tables, and where `images` and `labels` begin in it."""
+    """One file after opening and checking: by split its tables, and where `images` and `labels` begin."""
 
     path: Path
     header: Header
-    tables: dict[str, dict[str, np.ndarray]]
+    tables: dict[str, dict[str, Table]]
     starts: dict[str, tuple[int, int]]
 
 
-def write_header(file: h5py.File, header: Header, tables: dict[str, dict[str, np.ndarray]]) -> None:
-    """Puts header and tables into a file; the digests in `header.splits` are made here."""
+def write_header(file: h5py.File, header: Header, tables: dict[str, dict[str, Table]]) -> None:
+    """Write header and tables into a file, and the tables' digests into `header.splits`."""
     for split, own in tables.items():
         for name, table in own.items():
             typed = table.astype(TABLES[name] or table.dtype)
@@ -109,10 +113,10 @@ def write_header(file: h5py.File, header: Header, tables: dict[str, dict[str, np
 
 
 def read_shard(path: Path) -> Shard:
-    """Opens a file, checks its length and its digests, closes it again.
+    """Open a file, check its length and its digests, and close it.
 
     Raises:
-        DataError: it is truncated, altered, or no pack.
+        DataError: it is truncated, altered, or not a pack.
     """
     with _opened(path) as file:
         text = bytes(file.attrs["header"])
@@ -130,7 +134,7 @@ def read_shard(path: Path) -> Shard:
         return Shard(path, header, tables, starts)
 
 
-def read_label_counts(shard: Shard, split: str) -> np.ndarray:
+def read_label_counts(shard: Shard, split: str) -> Table:
     """(n, C) pixels of each class in each sample of one file."""
     with _opened(shard.path) as file:
         return _read_table(file, split, "label_counts", shard.header.splits[split])
@@ -138,7 +142,7 @@ def read_label_counts(shard: Shard, split: str) -> np.ndarray:
 
 @contextmanager
 def _opened(path: Path) -> Iterator[h5py.File]:
-    """Open for the block, and no longer: a handle must not cross a fork."""
+    """Open for the block only: a handle must not be inherited by a forked process."""
     try:
         with h5py.File(
             path, "r", locking=False
@@ -147,8 +151,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
     except DataError:
         raise
     except BROKEN as error:
-        told = str(error.args[0]) if error.args else repr(error)  # str() of a KeyError has quotes
-        raise DataError(f"{path} {_what_is_wrong(path, told)}. {PACK_AGAIN}") from error
+        text = str(error.args[0]) if error.args else repr(error)  # str() of a KeyError has quotes
+        raise DataError(f"{path} {_what_is_wrong(path, text)}. {PACK_AGAIN}") from error
 
 
 def _what_is_wrong(path: Path, error: str) -> str:
@@ -157,11 +161,11 @@ def _what_is_wrong(path: Path, error: str) -> str:
         return f"is truncated: {int(cut[1]):,} of its {int(cut[2]):,} bytes are there"
     if not path.stat().st_size:
         return "is empty"
-    return f"is no pack, or a damaged one: {error.strip().rstrip('.')}"
+    return f"is not a pack, or is damaged: {error.strip().rstrip('.')}"
 
 
-def _read_table(file: h5py.File, split: str, name: str, entry: SplitEntry) -> np.ndarray:
-    table = file[f"{split}/{name}"][()]
+def _read_table(file: h5py.File, split: str, name: str, entry: SplitEntry) -> Table:
+    table: Table = file[f"{split}/{name}"][()]
     if _sha256(table) != entry.tables[name]:
         raise ValueError(f"its table {split}/{name} is altered")
     return table
@@ -175,11 +179,11 @@ def _start_of(file: h5py.File, name: str, num_bytes: int) -> int:
         raise ValueError(f"its {name} are not {num_bytes:,} contiguous bytes")
     size = file.id.get_filesize()
     if start + num_bytes > size:
-        raise ValueError(f"its {name} end at byte {start + num_bytes:,}, behind its end at {size:,}")
-    return start
+        raise ValueError(f"its {name} end at byte {start + num_bytes:,}, beyond its end at {size:,}")
+    return int(start)
 
 
-def _sha256(table: np.ndarray) -> str:
-    """Of type, shape and values."""
+def _sha256(table: Table) -> str:
+    """Hash of type, shape and values."""
     what = f"{table.dtype.str} {table.shape} ".encode()
     return hashlib.sha256(what + np.ascontiguousarray(table).tobytes()).hexdigest()

@@ -1,9 +1,9 @@
 """The bytes of a sample in a pack, in either layout.
 
-"encoded": copies of the image and mask files, where a reader of the pack gets from them exactly what the
-data set gives; else (mapped colours, drawn scenes) a PNG of the pixels. "decoded": the pixels themselves,
-(3, h, w) and (h, w) uint8. A layout first plans each sample, which says how long its records will be, and
-later gives the records; between the two it keeps no bytes. Knows nothing of HDF5.
+"encoded": copies of the image and mask files, if decoding them gives exactly the sample of the data set;
+otherwise (colour-coded masks, synthetic scenes) a PNG of the pixels. "decoded": the pixels themselves,
+(3, h, w) and (h, w) uint8. A layout first plans each sample, which gives the length of its records, and later
+makes the records; it keeps no bytes in between.
 """
 
 import hashlib
@@ -14,23 +14,25 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from engine.data.formats.files import FileDataset
 from engine.data.packs.packed import decoded_image, decoded_labels
 from engine.data.sample import DataError, Dataset, Sample
 
 
 @dataclass(frozen=True)
 class SamplePlan:
-    """What will be written of one sample: lengths, and the files of which the records are copies."""
+    """What will be written of one sample: lengths, and the files that will be copied."""
 
     index: int
     num_image_bytes: int
     num_label_bytes: int
     image_file: Path | None = None
     mask_file: Path | None = None
-    sha256: bytes = b""  # of both records, where planning has seen them
+    sha256: bytes = b""  # of both records, if planning has read them
 
     @property
     def num_bytes(self) -> int:
@@ -44,7 +46,7 @@ class Record:
     image: bytes
     labels: bytes
     size: tuple[int, int]
-    counts: np.ndarray
+    counts: NDArray[np.int64]
 
 
 class Decoded:
@@ -67,18 +69,18 @@ class Decoded:
 
 
 class Encoded:
-    """Records as small as their files."""
+    """Records as small as the files."""
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
-        self._has_files = hasattr(dataset, "image_path")
-        masks = {dataset.mask_path(index) for index in range(len(dataset))} if self._has_files else set()
-        self._has_masks = len(masks) == len(dataset)  # one file may hold the masks of all
+        self._files = dataset if isinstance(dataset, FileDataset) else None
+        masks = {self._files.mask_path(index) for index in range(len(dataset))} if self._files else set()
+        self._has_masks = len(masks) == len(dataset)  # COCO has one file for all masks
 
     def plan(self, index: int) -> SamplePlan:
         sample = self.dataset[index]
-        image_file = self.dataset.image_path(index) if self._has_files else None
-        mask_file = self.dataset.mask_path(index) if self._has_masks else None
+        image_file = self._files.image_path(index) if self._files else None
+        mask_file = self._files.mask_path(index) if self._files and self._has_masks else None
         if image_file and not _holds(image_file, decoded_image, sample.image):
             image_file = None
         if mask_file and not _holds(mask_file, decoded_labels, sample.labels):
@@ -95,20 +97,23 @@ class Encoded:
         return _record(image, labels, decoded_labels(labels), len(self.dataset.class_names))
 
 
-LAYOUTS = {"encoded": Encoded, "decoded": Decoded}
+LAYOUTS: dict[str, type[Encoded] | type[Decoded]] = {"encoded": Encoded, "decoded": Decoded}
 
 
 def _holds(file: Path, decoded: Callable[[bytes], Tensor], pixels: Tensor) -> bool:
-    """Whether a reader of the pack gets these very pixels from the bytes of the file."""
+    """Whether decoding the bytes of the file gives exactly these pixels."""
     try:
         found = decoded(file.read_bytes())
-    except (DataError, OSError):  # no picture: the data set reads it in a way of its own
+    except (DataError, OSError):  # not an image: the data set has another way to read it
         return False
     return found.dtype == pixels.dtype and torch.equal(found, pixels)
 
 
 def _encoded(image_file: Path | None, mask_file: Path | None, sample: Sample | None) -> tuple[bytes, bytes]:
-    """The bytes of image and labels: of their files, or PNGs of the sample's pixels."""
+    """The bytes of image and labels: copies of their files, or PNGs of the sample's pixels."""
+    if image_file and mask_file:
+        return image_file.read_bytes(), mask_file.read_bytes()
+    assert sample is not None
     image = image_file.read_bytes() if image_file else _png(sample.image.permute(1, 2, 0))  # (h, w, 3)
     return image, mask_file.read_bytes() if mask_file else _png(sample.labels)
 

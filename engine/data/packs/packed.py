@@ -1,8 +1,8 @@
-"""Reads a pack: its header once, then each sample out of the mapped file, without h5py.
+"""Reads a pack: its header once, then each sample from the memory-mapped file, without h5py.
 
-A mapping may be used by many threads and crosses a fork. Decoded samples are views of it, copied on
-writing; encoded ones are decoded as they are read. The bytes of a record are compared with its SHA-256 when
-a process first reads them. What a pack looks like, `pack_header.py` says; who writes it, `pack.py`.
+Threads and forked processes share the memory map. Decoded samples are views of it (copy on write); encoded
+ones are decoded when they are read. The bytes of a record are compared with its SHA-256 when a process first
+reads them. `pack_header.py` describes the file, `pack.py` writes it.
 """
 
 import difflib
@@ -14,16 +14,18 @@ import re
 import sys
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.formats.images import decode_image, decode_mask
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
-from engine.data.sample import DataError, Sample
+from engine.data.sample import DataError, Sample, Skipped
 
-# A private mapping may be written to, and Linux wants memory for that in advance unless told otherwise.
+# Linux reserves memory for a private map, as it may be written to, unless this flag is set.
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
 
 
@@ -31,18 +33,17 @@ class PackedDataset:
     """One split of a pack.
 
     Args:
-        root: the file that `trident prepare pack` wrote; where it wrote shards, the name that it
-            was given.
+        root: the file that `trident prepare pack` wrote; for shards, the name given to --out.
         split: a split of the recipe that was packed.
-        class_names: what the recipe says; None takes those of the pack.
+        class_names: those of the recipe; None takes those of the pack.
         ignore_index: likewise.
 
     Raises:
         DataError: no such pack or split; other classes; files truncated, altered or missing. Reading a
-            sample raises it where the bytes of the sample are altered.
+            sample raises it if its bytes are altered.
     """
 
-    skipped = None  # a pack was read whole when it was written; what has changed since is refused
+    skipped: Skipped | None = None  # all samples could be read when the pack was written
 
     def __init__(
         self,
@@ -87,7 +88,7 @@ class PackedDataset:
         record = self._record("image", index)
         if self.layout == "decoded":
             return Sample(self.ids[index], record.view(3, *self._sizes[index]), self.labels(index))
-        return Sample(self.ids[index], decoded_image(record.numpy()), self.labels(index))
+        return Sample(self.ids[index], decoded_image(record.numpy().data), self.labels(index))
 
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8 of one sample, without its image."""
@@ -95,34 +96,34 @@ class PackedDataset:
         record = self._record("label", index)
         if self.layout == "decoded":
             return record.view(self._sizes[index])
-        return decoded_labels(record.numpy())
+        return decoded_labels(record.numpy().data)
 
-    def label_counts(self) -> np.ndarray:
-        """(N, C) pixels of each class in each sample; no pixel is read."""
+    def label_counts(self) -> NDArray[np.integer]:
+        """(N, C) pixels of each class in each sample, from the pack's table."""
         return np.concatenate([read_label_counts(shard, self.split) for shard in self._shards])
 
     def sizes(self) -> list[tuple[int, int]]:
         return list(self._sizes)
 
     def fingerprint(self) -> str:
-        """That of the set that was packed, so that a checkpoint may be scored on either."""
+        """That of the data set that was packed, so that a checkpoint can be scored on either."""
         return self._shards[0].header.splits[self.split].fingerprint
 
-    def __reduce__(self):
-        """A mapping cannot be sent to another process; that one opens the pack again."""
+    def __reduce__(self) -> tuple[type["PackedDataset"], tuple[Any, ...]]:
+        """A memory map cannot be pickled; the other process opens the pack again."""
         return PackedDataset, self._arguments
 
     def _record(self, what: str, index: int) -> Tensor:
-        """The bytes of an image or of its labels, (n,) uint8, in the mapped file."""
+        """The bytes of an image or of its labels, (n,) uint8, in the memory-mapped file."""
         start, num_bytes = self._spans[what][index]
         shard = self._shard_of[index]
-        # A tensor of its own storage: a view of the whole file would send the file from a worker.
+        # A tensor with its own storage: with a view of the whole file a worker would send the whole file.
         record = torch.frombuffer(self._maps[shard], dtype=torch.uint8, count=num_bytes, offset=start)
         if not self._is_checked[what][index]:
-            if hashlib.sha256(record.numpy()).digest() != self._sha256[what][index].tobytes():
+            if hashlib.sha256(record.numpy().data).digest() != self._sha256[what][index].tobytes():
                 raise DataError(
                     f"{self._shards[shard].path}: the {what} of {self.ids[index]!r}, sample {index} of split "
-                    f"{self.split!r}, is altered: its SHA-256 is not the one that was packed. {PACK_AGAIN}"
+                    f"{self.split!r}, is altered: its SHA-256 is not the stored one. {PACK_AGAIN}"
                 )
             self._is_checked[what][index] = True
         return record
@@ -147,25 +148,25 @@ class PackedDataset:
             )
 
 
-def decoded_image(content: bytes | np.ndarray) -> Tensor:
+def decoded_image(content: bytes | memoryview) -> Tensor:
     """(3, h, w) uint8 of an encoded image."""
     image, _ = decode_image(io.BytesIO(content))  # (h, w, 3)
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
 
 
-def decoded_labels(content: bytes | np.ndarray) -> Tensor:
-    """(h, w) uint8 of an encoded mask of label ids; another type or shape of any other mask."""
+def decoded_labels(content: bytes | memoryview) -> Tensor:
+    """(h, w) uint8 of an encoded mask of label ids; other types or shapes for other masks."""
     return torch.from_numpy(decode_mask(io.BytesIO(content)))
 
 
 def shard_paths(root: Path) -> list[Path]:
-    """The files of the pack that was written as `root`: itself, or its shards in order; none of others."""
+    """The files of the pack that was written as `root`: itself, or its shards in order."""
     pattern = f"{glob.escape(root.stem)}-[0-9][0-9][0-9][0-9][0-9]-of-[0-9][0-9][0-9][0-9][0-9]{root.suffix}"
     return [root] if root.is_file() else sorted(root.parent.glob(pattern))
 
 
 def shard_names(root: Path, num_shards: int) -> list[Path]:
-    """The files of a pack that was written as `root` in shards."""
+    """The file names of a pack that is written as `root` in shards."""
     return [root.with_stem(f"{root.stem}-{n:05d}-of-{num_shards:05d}") for n in range(num_shards)]
 
 
@@ -173,7 +174,7 @@ def read_shards(root: Path) -> list[Shard]:
     """Every file of a pack, in order.
 
     Raises:
-        DataError: no pack of this name; files missing, or of different packs.
+        DataError: no pack with this name; files missing, or of different packs.
     """
     paths = shard_paths(root)
     if not paths:
@@ -182,11 +183,11 @@ def read_shards(root: Path) -> list[Shard]:
         raise DataError(f"data.root: no pack {root}.{hint}")
     shards = [read_shard(path) for path in paths]
     first = shards[0].header
-    strangers = [shard.path.name for shard in shards if shard.header.pack != first.pack]
-    if strangers:
+    others = [shard.path.name for shard in shards if shard.header.pack != first.pack]
+    if others:
         raise DataError(
-            f"{paths[0].name} and {', '.join(strangers)} in {root.parent} are of different packs. "
-            "Keep those of one."
+            f"{paths[0].name} and {', '.join(others)} in {root.parent} belong to different packs. "
+            "Keep the files of one pack."
         )
     _require_whole(root, shards)
     return shards
@@ -207,8 +208,8 @@ def _require_whole(root: Path, shards: list[Shard]) -> None:
     numbers = [shard.header.shard for shard in shards]
     if there != wanted or numbers != [*range(num_shards)]:
         raise DataError(
-            f"data.root: the files {', '.join(there)} of {root} hold parts {numbers} of {num_shards}, so one "
-            "has another's name. Give them the names that they were packed with."
+            f"data.root: the files {', '.join(there)} of {root} hold parts {numbers} of {num_shards}, so "
+            "some are renamed. Give them the names that they were written with."
         )
 
 

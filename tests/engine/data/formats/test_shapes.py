@@ -93,11 +93,11 @@ def test_text_that_pycocotools_wrote() -> None:
     [
         ({"counts": [3, 3], "size": [2, 2]}, "do not fill 2 x 2"),
         ({"counts": [-1, 5], "size": [2, 2]}, "do not fill 2 x 2"),
-        ({"counts": ["a"], "size": [2, 2]}, "no numbers"),
+        ({"counts": ["a"], "size": [2, 2]}, "not numbers"),
         ({"counts": [4], "size": [4, 1]}, "of size [4, 1] in an image of [2, 2]"),
         ({"counts": [4]}, "of size None"),
-        ([[0, 0, 1]], "no list of x, y"),
-        ([[0, 0, 1, float("nan"), 2, 2]], "no list of x, y"),
+        ([[0, 0, 1]], "not a list of x, y"),
+        ([[0, 0, 1, float("nan"), 2, 2]], "not a list of x, y"),
     ],
 )
 def test_what_is_no_area_is_said(segmentation, text: str) -> None:
