@@ -2,8 +2,15 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, run_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.comparison.grid import Failure
+    from engine.comparison.runs import Method
 
 EXAMPLES = """
 examples:
@@ -18,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong, 1 a run failed."""
     parser = new_parser(
         "compare",
-        "Train every recipe with seeds 0, 1, ... (going on with what is there), or take finished runs; "
+        "Train every recipe with seeds 0, 1, ... (continuing what is there), or take finished runs; "
         "compare each method with the first, over seeds and images; write compare.md, .csv, .json and .html.",
         EXAMPLES,
     )
@@ -70,11 +77,11 @@ def compare(arguments: argparse.Namespace) -> int:
     for failure in failures:
         console.print(f"[bold]{escape(failure.cell.name)} failed[/]: see {escape(str(failure.cell.log))}")
     if failures:
-        console.print("The same command goes on with what is missing.")
+        console.print("The same command continues with what is missing.")
     return 1 if failures else 0
 
 
-def _finished(arguments: argparse.Namespace) -> tuple:
+def _finished(arguments: argparse.Namespace) -> "tuple[list[Method], list[Failure], Path]":
     """Methods of the runs below the folders that were named, no failures, and where the files go."""
     from engine.comparison.grid import CompareError
     from engine.comparison.runs import ScoredRun, group_by_recipe
@@ -82,7 +89,7 @@ def _finished(arguments: argparse.Namespace) -> tuple:
     from engine.scoring.run import Run
 
     if arguments.set or arguments.cluster:
-        raise CompareError("--set and --cluster are for recipes: finished runs are taken as they are.")
+        raise CompareError("--set and --cluster are for recipes: finished runs are compared as they are.")
     folders = [Path(text) for text in arguments.what]
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     out = Path(arguments.out) if arguments.out else common_folder(folders)
@@ -90,7 +97,7 @@ def _finished(arguments: argparse.Namespace) -> tuple:
     return group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), [], out
 
 
-def _trained(arguments: argparse.Namespace, console) -> tuple:
+def _trained(arguments: argparse.Namespace, console: "Console") -> "tuple[list[Method], list[Failure], Path]":
     """Methods of the grid, which is trained as far as it is not, the cells that failed, and its folder."""
     from rich.markup import escape
 

@@ -1,7 +1,7 @@
 """The cells of a grid as tasks of a Ray cluster, one GPU each where it has GPUs.
 
 Every node has to see the folder of the grid and the data under the same paths, and to have this project
-installed. Knows nothing of what the cells train.
+installed.
 """
 
 import os
@@ -10,19 +10,17 @@ import socket
 import sys
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-import engine
-from engine.comparison.grid import Cell, CompareError, Failure, clear_stillborn
+from engine.comparison.grid import Cell, CompareError, Failure, module_paths, remove_unsaved
 from engine.comparison.progress import GridProgress
 
 MAX_RETRIES = 2
 LOOK_EVERY_S = 0.5
-KNOCK_S = 10
-PASSED_ON = ("OMP_NUM_THREADS",)  # sums in other orders differ in the last bit
+CONNECT_TIMEOUT_S = 10
+PASSED_ON = ("OMP_NUM_THREADS",)  # it decides the order of sums, and so their last bits
 
 
 class CellFailed(RuntimeError):
@@ -38,10 +36,11 @@ def run_on_cluster(cells: Sequence[Cell], address: str, console: Console) -> lis
         CompareError: Ray is not installed, or there is no cluster at the address.
     """
     ray = _import_ray()
-    root = str(Path(engine.__file__).parents[1])
-    variables = {"PYTHONPATH": root} | {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    variables = {"PYTHONPATH": os.pathsep.join(module_paths())} | {
+        name: os.environ[name] for name in PASSED_ON if name in os.environ
+    }
     try:
-        _knock(address)
+        _connect(address)
         ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="warning")
     except (OSError, ValueError, RuntimeError) as error:
         raise CompareError(
@@ -56,7 +55,7 @@ def run_on_cluster(cells: Sequence[Cell], address: str, console: Console) -> lis
 
 def _run(ray: Any, cells: Sequence[Cell], console: Console) -> list[Failure]:
     num_gpus = 1 if ray.cluster_resources().get("GPU") else 0
-    # A worker that trained once holds threads, settings and GPU memory of that: each trains one cell.
+    # A worker keeps threads, settings and GPU memory of its training, so each trains one cell only.
     task = ray.remote(num_gpus=num_gpus, max_calls=1, max_retries=MAX_RETRIES, retry_exceptions=[CellFailed])(
         train_cell
     )
@@ -78,38 +77,41 @@ def _run(ray: Any, cells: Sequence[Cell], console: Console) -> list[Failure]:
 
 
 def _failure(ray: Any, reference: Any, cell: Cell) -> Failure | None:
-    """What became of a task that has ended."""
+    """The failure of a task that has ended, None if it succeeded."""
     try:
         ray.get(reference)
     except ray.exceptions.RayError as error:
-        said = Failure.of(cell).text if cell.log.exists() else ""
-        return Failure(cell, f"{said}\n{str(error).splitlines()[0]}")
+        output = Failure.of(cell).text if cell.log.exists() else ""
+        return Failure(cell, f"{output}\n{str(error).splitlines()[0]}")
     return None if cell.is_finished else Failure.of(cell)
 
 
 def train_cell(cell: Cell, folder: str) -> None:
-    """What a worker does. `folder` is where the comparison was started: recipes may have relative paths.
+    """Trains a cell in a worker of Ray.
+
+    Args:
+        folder: where the comparison was started, since recipes may have relative paths.
 
     Raises:
-        CellFailed: the run failed; a mistake in the input is no reason to try again, and raises nothing.
+        CellFailed: the run failed. A mistake in the input raises nothing: another attempt would not help.
     """
     os.chdir(folder)
-    clear_stillborn(cell)
-    sys.argv = cell.command[2:]  # `trident run ...`, in this process: it ends when Ray ends the task
+    remove_unsaved(cell)
+    sys.argv = ["engine.run", *cell.arguments]  # in this process, so that it ends when Ray ends the task
     with cell.log.open("a", buffering=1) as log, redirect_stdout(log), redirect_stderr(log):
         print(f"worker {os.getpid()} on {os.uname().nodename}")
         try:
-            runpy.run_module(sys.argv[0], run_name="__main__")
+            runpy.run_module("engine.run", run_name="__main__")
         except SystemExit as end:
             if end.code == 1:
                 raise CellFailed(f"{cell.name}: see {cell.log}") from None
 
 
-def _knock(address: str) -> None:
-    """Raises OSError where nobody listens at host:port or ray://host:port: Ray itself waits for minutes."""
+def _connect(address: str) -> None:
+    """Raises OSError where nothing listens at host:port or ray://host:port; Ray would wait for minutes."""
     host, _, port = address.rpartition("/")[2].rpartition(":")
     if port.isdecimal():
-        socket.create_connection((host, int(port)), timeout=KNOCK_S).close()
+        socket.create_connection((host, int(port)), timeout=CONNECT_TIMEOUT_S).close()
 
 
 def _import_ray() -> Any:

@@ -2,44 +2,49 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.comparison.columns import COLUMNS
 from engine.comparison.table import Comparison, Gap, MethodResult, Spread
 
-SCORE_HEADINGS = ("method", "seeds", "mIoU", "range", "difference", "verdict")
-COST_HEADINGS = ("method", "s/update", "images/s", "memory, MB", "training", "energy, kJ", "parameters")
+Rows = list[list[str]]
+
+SCORE_COLUMNS: dict[str, Callable[[MethodResult], str]] = {  # heading -> cell
+    "method": lambda method: method.name,
+    "seeds": lambda method: str(len(method.seeds)),
+    "mIoU": lambda method: mean_and_sd(method.mIoU),
+    "range": lambda method: _range(method.mIoU),
+    "difference": lambda method: str(method.gap or ""),
+    "verdict": lambda method: method.verdict,
+}
 CSV_HEADINGS = ("method", "quantity", "seeds", "mean", "sd", "lowest", "highest", "difference", "low", "high")
 CLASSES_ON_CONSOLE = 5
 
 
-def score_row(method: MethodResult) -> list[str]:
-    """The cells under SCORE_HEADINGS."""
-    gap = str(method.gap) if method.gap else ""
-    spread = f"{method.mIoU.low:.4f} to {method.mIoU.high:.4f}" if len(method.seeds) > 1 else ""
-    return [method.name, str(len(method.seeds)), mean_and_sd(method.mIoU), spread, gap, method.verdict]
-
-
-def cost_row(method: MethodResult) -> list[str]:
-    """The cells under COST_HEADINGS."""
-    cost = method.cost
-    energy = None if cost.energy_j is None else cost.energy_j / 1000
-    return [
-        method.name,
-        _number(cost.update_s, ".3f"),
-        _number(cost.images_per_s, ".1f"),
-        _number(cost.memory_mb, ".0f"),
-        duration(cost.training_s),
-        _number(energy, ".1f"),
-        f"{method.num_parameters:,}",
+def score_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Headings and a row for each method: scores and the difference to the first method."""
+    return list(SCORE_COLUMNS), [
+        [cell(method) for cell in SCORE_COLUMNS.values()] for method in comparison.methods
     ]
 
 
-def class_rows(comparison: Comparison) -> list[list[str]]:
-    """Class by class: the IoU of each method and, behind the first, the difference to it."""
+def figure_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Headings and a row for each method: the columns of `COLUMNS`."""
+    rows = [
+        [method.name, *(_figure(method.figures[name], column.text) for name, column in COLUMNS.items())]
+        for method in comparison.methods
+    ]
+    return ["method", *(column.heading for column in COLUMNS.values())], rows
+
+
+def class_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Headings and a row for each class: IoU of each method, and its difference to the first."""
+    of_methods = [[m.name, "difference"] if m.gap else [m.name] for m in comparison.methods]
+    headings = ["class", *(heading for headings in of_methods for heading in headings)]
     rows = []
     for name in comparison.class_names:
         row = [name]
@@ -48,13 +53,7 @@ def class_rows(comparison: Comparison) -> list[list[str]]:
             if method.gap:
                 row.append(gap_text(method.class_gaps[name]))
         rows.append(row)
-    return rows
-
-
-def class_headings(comparison: Comparison) -> list[str]:
-    """Over class_rows."""
-    of_methods = [[m.name, "difference"] if m.gap else [m.name] for m in comparison.methods]
-    return ["class", *(heading for headings in of_methods for heading in headings)]
+    return headings, rows
 
 
 def mean_and_sd(spread: Spread) -> str:
@@ -64,34 +63,35 @@ def mean_and_sd(spread: Spread) -> str:
 
 
 def gap_text(gap: Gap | None) -> str:
-    """A star marks an interval that does not hold 0."""
+    """A star marks an interval that excludes 0."""
     return "" if gap is None else f"{gap}{' *' if gap.is_shown else ''}"
 
 
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "not told"
-    minutes = seconds / 60
-    return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+def _range(spread: Spread) -> str:
+    return "" if spread.sd is None else f"{spread.low:.4f} to {spread.high:.4f}"
+
+
+def _figure(value: float | None, text: Callable[[float], str]) -> str:
+    return "not measured" if value is None else text(value)
 
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
-    """The two tables, the classes that differ most, and what has to be known."""
+    """The two tables, the classes that differ most, and the notes."""
     console.print(f"mIoU on {escape(comparison.data)}, {comparison.num_images} images:")
-    console.print(_table(SCORE_HEADINGS, [score_row(method) for method in comparison.methods], num_words=2))
-    console.print(_table(COST_HEADINGS, [cost_row(method) for method in comparison.methods]))
+    console.print(_table(*score_table(comparison)))
+    console.print(_table(*figure_table(comparison)))
     largest = comparison.largest_class_gaps(CLASSES_ON_CONSOLE)
     if largest:
-        console.print("Classes that differ most, of those whose interval does not hold 0:")
+        console.print("Classes that differ most, of those whose interval excludes 0:")
         console.print(_table(("class", "method", "difference"), [[c, m, str(gap)] for m, c, gap in largest]))
     for note in comparison.notes:
         console.print(escape(note))
 
 
-def _table(headings: Sequence[str], rows: Sequence[Sequence[str]], num_words: int = 1) -> Table:
+def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table()
     for place, heading in enumerate(headings):
-        is_text = place == 0 or (num_words > 1 and place == len(headings) - 1)
+        is_text = place == 0 or heading == "verdict"
         table.add_column(heading, justify="left" if is_text else "right", overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
@@ -105,18 +105,18 @@ def to_markdown(comparison: Comparison) -> str:
         [
             f"# Comparison on {comparison.data}, {comparison.num_images} images",
             "",
-            *_markdown_table(SCORE_HEADINGS, [score_row(method) for method in comparison.methods]),
+            *_markdown_table(*score_table(comparison)),
             "",
             f"mIoU: mean ± standard deviation over seeds; difference to {comparison.methods[0].name}. "
             f"Protocol: {protocol}.",
             "",
-            *_markdown_table(COST_HEADINGS, [cost_row(method) for method in comparison.methods]),
+            *_markdown_table(*figure_table(comparison)),
             "",
             "## IoU by class",
             "",
-            *_markdown_table(class_headings(comparison), class_rows(comparison)),
+            *_markdown_table(*class_table(comparison)),
             "",
-            "A star marks an interval that does not hold 0.",
+            "A star marks an interval that excludes 0.",
             "",
             *[f"- {note}" for note in comparison.notes],
             "",
@@ -147,10 +147,6 @@ def to_csv(comparison: Comparison) -> str:
             differences = (gap.value, gap.low, gap.high) if gap else (None, None, None)
             figures = (spread.mean, spread.sd, spread.low, spread.high, *differences)
             writer.writerow([method.name, quantity, len(method.seeds), *figures])
-        for quantity, value in vars(method.cost).items():
+        for quantity, value in method.figures.items():
             writer.writerow([method.name, quantity, len(method.seeds), value, *[None] * 6])
     return file.getvalue()
-
-
-def _number(value: float | None, form: str) -> str:
-    return "not told" if value is None else format(value, form)

@@ -1,12 +1,11 @@
 """The grid of a comparison: a cell is one recipe with one seed, and a run folder of its own.
 
-    <out>/<recipe name>-s<seed>/          the run
-    <out>/cells/<recipe name>-s<seed>.yaml    the recipe that was asked for, .log what its run printed
-
-Knows nothing of how the runs are started.
+<out>/<recipe name>-s<seed>/          the run
+<out>/cells/<recipe name>-s<seed>.yaml    the recipe that was given, .log the output of its run
 """
 
 import fcntl
+import os
 import shutil
 import sys
 from collections import Counter
@@ -15,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import engine
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
 from engine.run_folder import RunFolder, write_text
@@ -23,9 +23,19 @@ OWN_KEYS = ("name", "seed", "output.dir")
 
 
 class CompareError(ValueError):
-    """What was asked to be compared cannot be."""
+    """The recipes or runs cannot be compared."""
 
     exit_code = 2
+
+
+def module_paths() -> list[str]:
+    """PYTHONPATH of a cell's process: this very code first, the working folder last.
+
+    A working folder with its own `engine`, `models` or `losses` does not hide ours, and import paths of a
+    recipe such as my_package:MyLoss are found in it.
+    """
+    root = str(Path(engine.__file__).parents[1])
+    return [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep)), os.getcwd()]
 
 
 @dataclass(frozen=True)
@@ -57,15 +67,23 @@ class Cell:
         return self.run.manifest.exists() and self.run.read_manifest().finished
 
     @property
-    def command(self) -> list[str]:
-        """What trains it, from where it stands."""
+    def arguments(self) -> list[str]:
+        """Of `engine.run`, to start its training or to continue it."""
         resume = ["--resume"] if self.run.last_state.exists() else []
-        return [sys.executable, "-m", "engine.run", str(self.recipe_file), *resume]
+        return [str(self.recipe_file), *resume]
+
+    @property
+    def command(self) -> list[str]:
+        """Trains it in a process of its own, with `module_paths` as PYTHONPATH.
+
+        Without -P, packages of the working folder that are named `models` or `losses` would hide ours.
+        """
+        return [sys.executable, "-P", "-m", "engine.run", *self.arguments]
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A cell that did not come to its end, and what its run said last."""
+    """A cell whose run failed, and the end of its output."""
 
     cell: Cell
     text: str
@@ -81,13 +99,13 @@ def cells_of(recipes: Sequence[str], num_seeds: int, overrides: Sequence[str], o
 
     Raises:
         RecipeError: a recipe or an override is wrong.
-        CompareError: two recipes share a name, or an override sets what the grid sets.
+        CompareError: two recipes share a name, or an override sets what the comparison sets.
     """
     for text in overrides:
         if text.split("=")[0].strip() in OWN_KEYS:
             raise CompareError(
-                f"--set {text}: {', '.join(OWN_KEYS)} are the grid's own. Runs lie below --out, seeds are "
-                "0, 1, ... up to --seeds."
+                f"--set {text}: {', '.join(OWN_KEYS)} are set by the comparison: runs lie in --out, "
+                "seeds are 0, 1, ... up to --seeds."
             )
     loaded = [load_recipe(path, overrides) for path in recipes]
     for name, uses in Counter(recipe.name for recipe in loaded).items():
@@ -105,28 +123,28 @@ def _cell(recipe: Recipe, seed: int, out: Path) -> Cell:
 
 
 def prepare(cells: Sequence[Cell]) -> list[Cell]:
-    """Write the recipe of each cell, and give those that have not finished.
+    """Write the recipe of each cell, and return those that have not finished.
 
-    A folder without a state to go on from, as a run leaves it that was stopped before its first evaluation,
-    is removed: nothing is in it but the first lines of a log.
+    A folder without a saved state, as a run leaves it that was stopped before its first evaluation, is
+    removed: it holds nothing but the first lines of a log.
 
     Raises:
-        CompareError: a folder is there that holds another training.
+        CompareError: a folder holds a different training.
     """
     problems = [problem for cell in cells for problem in _problems(cell)]
     if problems:
-        raise CompareError("\n".join(problems) + "\nTake another --out, or the recipe and --set of before.")
+        raise CompareError("\n".join(problems) + "\nUse another --out, or the recipe and --set of before.")
     for cell in cells:
         cell.recipe_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(cell.recipe_file, cell.recipe.to_yaml())
     unfinished = [cell for cell in cells if not cell.is_finished]
     for cell in unfinished:
-        clear_stillborn(cell)
+        remove_unsaved(cell)
     return unfinished
 
 
-def clear_stillborn(cell: Cell) -> None:
-    """Remove a run that has kept nothing and saved nothing."""
+def remove_unsaved(cell: Cell) -> None:
+    """Remove the folder of a run that holds neither a checkpoint nor a saved state."""
     run = cell.run
     if run.path.exists() and not run.last_state.exists() and not any(run.top.glob("*.safetensors")):
         shutil.rmtree(run.path)
@@ -136,7 +154,7 @@ def _problems(cell: Cell) -> Iterator[str]:
     if not cell.run.path.exists():
         return
     if not cell.recipe_file.exists():
-        yield f"{cell.run.path} is there, but was not made by a comparison: {cell.recipe_file} is missing."
+        yield f"{cell.run.path} exists, but was not made by a comparison: {cell.recipe_file} is missing."
         return
     for change in changes(load_recipe(cell.recipe_file), cell.recipe):
         yield f"{cell.run.path} was trained with {change.key}: {change.before}; now it is {change.now}."
@@ -144,10 +162,10 @@ def _problems(cell: Cell) -> Iterator[str]:
 
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Keeps a second comparison out of the folder, since two would train the same cells.
+    """Lock the folder against a second comparison, which would train the same cells.
 
     Raises:
-        CompareError: there is one.
+        CompareError: another comparison has locked it.
     """
     out.mkdir(parents=True, exist_ok=True)
     with (out / ".lock").open("w") as file:
@@ -155,6 +173,6 @@ def locked(out: Path) -> Iterator[None]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise CompareError(
-                f"Another comparison is running in {out}. Wait for it, or take another --out."
+                f"Another comparison is running in {out}. Wait for it, or use another --out."
             ) from None
         yield

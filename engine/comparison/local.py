@@ -1,4 +1,4 @@
-"""The cells of a grid as processes of this machine, a few at once. Knows nothing of what they train."""
+"""Trains the cells of a grid as processes of this machine, a few at once."""
 
 import os
 import signal
@@ -7,26 +7,24 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 
 import torch
 from rich.console import Console
 
-import engine
-from engine.comparison.grid import Cell, Failure
+from engine.comparison.grid import Cell, Failure, module_paths
 from engine.comparison.progress import GridProgress
 
 LOOK_EVERY_S = 0.2
 
 
 def run_locally(cells: Sequence[Cell], num_jobs: int, console: Console) -> list[Failure]:
-    """Train the cells, `num_jobs` at once; one that fails leaves the others alone.
+    """Train the cells, `num_jobs` at once; one that fails does not stop the others.
 
-    With several GPUs, each of the jobs has its own. Ctrl-C and SIGTERM stop the runs as they stop one: each
-    saves its state, and the same command goes on from there.
+    With several GPUs, each job has its own. Ctrl-C and SIGTERM stop all runs as they stop one: each saves
+    its state, and the same command continues from there.
     """
     waiting, failures = deque(cells), []
-    slots: dict[int, tuple[Cell, subprocess.Popen]] = {}
+    slots: dict[int, tuple[Cell, subprocess.Popen[bytes]]] = {}
     with GridProgress(console, cells) as progress, _stopping(slots):
         while waiting or slots:
             for slot in range(num_jobs):
@@ -46,12 +44,9 @@ def run_locally(cells: Sequence[Cell], num_jobs: int, console: Console) -> list[
     return failures
 
 
-def _start(cell: Cell, slot: int) -> subprocess.Popen:
-    """Its process, in a session of its own: Ctrl-C comes to this process, which then passes it on once."""
-    root = str(Path(engine.__file__).parents[1])  # the very code that runs here
-    environment = os.environ | {
-        "PYTHONPATH": os.pathsep.join([root, *filter(None, [os.getenv("PYTHONPATH")])])
-    }
+def _start(cell: Cell, slot: int) -> subprocess.Popen[bytes]:
+    """Its process, in a session of its own: Ctrl-C reaches this process only, which passes it on once."""
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(module_paths())}
     if torch.cuda.device_count() > 1:
         environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot, torch.cuda.device_count())
     with cell.log.open("ab") as log:
@@ -68,8 +63,8 @@ def _gpu(slot: int, num_gpus: int) -> str:
 
 
 @contextmanager
-def _stopping(slots: dict[int, tuple[Cell, subprocess.Popen]]) -> Iterator[None]:
-    """Whatever ends the block, the processes in `slots` are asked to save and stop, and waited for."""
+def _stopping(slots: dict[int, tuple[Cell, subprocess.Popen[bytes]]]) -> Iterator[None]:
+    """However the block ends, the processes in `slots` are told to save and stop, and waited for."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -5,14 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from engine.comparison.files import (
-    COST_HEADINGS,
-    SCORE_HEADINGS,
-    class_headings,
-    class_rows,
-    cost_row,
-    score_row,
-)
+from engine.comparison.files import class_table, figure_table, score_table
 from engine.comparison.plots import class_gaps_plot, comparison_plots
 from engine.comparison.table import Comparison
 from engine.reporting.plots import CSS_VARIABLES, INK, LINE
@@ -27,10 +20,10 @@ def to_html(comparison: Comparison) -> str:
         first=comparison.methods[0],
         others=comparison.methods[1:],
         tables={
-            "Scores": (SCORE_HEADINGS, [score_row(method) for method in comparison.methods]),
-            "Cost of a run": (COST_HEADINGS, [cost_row(method) for method in comparison.methods]),
+            "Scores": score_table(comparison),
+            "Cost of a run": figure_table(comparison),
         },
-        classes=(class_headings(comparison), class_rows(comparison)),
+        classes=class_table(comparison),
         plots={title: Markup(text) for title, text in comparison_plots(comparison).items()},
         class_plot=Markup(class_gaps_plot(comparison)) if len(comparison.methods) > 1 else None,
         ink=CSS_VARIABLES[INK],

@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from engine.comparison.table import Comparison, Gap
+from engine.comparison.table import Comparison, Gap, MethodResult
 from engine.reporting.plots import INK, SERIES, svg
 
-WIDTH_IN, ROW_IN, AXIS_IN = 4.6, 0.34, 0.75  # of a plot, of a row in it, of what stands around the rows
+WIDTH_IN, ROW_IN, AXIS_IN = 4.6, 0.34, 0.75  # width of a plot, height of a row, height around the rows
 CURVES_IN = (4.6, 2.6)
 
 
@@ -25,9 +25,14 @@ def comparison_plots(comparison: Comparison) -> dict[str, str]:
     plots["mIoU on val over the training"] = svg(
         CURVES_IN, lambda figure: _curves(figure.subplots(), comparison, colours)
     )
-    if all(method.cost.training_s is not None for method in comparison.methods):
+    minutes = {
+        method.name: seconds / 60
+        for method in comparison.methods
+        if (seconds := method.figures["training_s"]) is not None
+    }
+    if len(minutes) == len(comparison.methods):
         plots["mIoU by training time"] = svg(
-            CURVES_IN, lambda figure: _costs(figure.subplots(), comparison, colours)
+            CURVES_IN, lambda figure: _costs(figure.subplots(), comparison, minutes, colours)
         )
     return plots
 
@@ -53,26 +58,26 @@ def _rows(num_rows: float, draw: Callable[[Axes], None]) -> str:
 
 
 def _seeds(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> None:
-    """A dot a seed, a rule at the mean."""
+    """A dot for each seed, a line at the mean."""
     for place, method in enumerate(comparison.methods):
-        dots = {"s": 28, "color": colours[method.name], "linewidths": 0, "alpha": 0.75, "zorder": 3}
-        axes.scatter(method.values, [place] * len(method.values), **dots)
-        axes.vlines(method.mIoU.mean, place - 0.32, place + 0.32, color=INK, linewidth=1.4)
+        colour, places = colours[method.name], [place] * len(method.values)
+        axes.scatter(method.values, places, s=28, color=colour, linewidths=0, alpha=0.75, zorder=3)
+        axes.vlines(_mean(method), place - 0.32, place + 0.32, color=INK, linewidth=1.4)
     _name_rows(axes, [method.name for method in comparison.methods])
-    axes.set_xlabel("mIoU; the rule is the mean")
+    axes.set_xlabel("mIoU; the line is the mean")
 
 
 def _gaps(axes: Axes, groups: Mapping[str, Mapping[str, Gap | None]], colours: Mapping[str, str]) -> None:
-    """Intervals around their values; faint where they hold 0. Several methods share the row of a class."""
+    """Intervals around their values; faint where they contain 0. Several methods share the row of a class."""
     names = list(groups) if len(groups) > 1 else list(groups[""])
     for row, group in enumerate(groups.values()):
         for number, (method, gap) in enumerate(group.items()):
             if gap is None:
                 continue
             place = row + (number + 0.5) / len(group) - 0.5 if len(groups) > 1 else number
-            strength = {"color": colours[method], "alpha": 1.0 if gap.is_shown else 0.4}
-            axes.hlines(place, gap.low, gap.high, linewidth=1.8, **strength)
-            axes.scatter([gap.value], [place], s=22, linewidths=0, zorder=3, **strength)
+            colour, alpha = colours[method], 1.0 if gap.is_shown else 0.4
+            axes.hlines(place, gap.low, gap.high, linewidth=1.8, color=colour, alpha=alpha)
+            axes.scatter([gap.value], [place], s=22, linewidths=0, zorder=3, color=colour, alpha=alpha)
     axes.axvline(0, color=INK, linewidth=0.9)
     if len(groups) > 1:
         for method in next(iter(groups.values())):
@@ -83,7 +88,7 @@ def _gaps(axes: Axes, groups: Mapping[str, Mapping[str, Gap | None]], colours: M
 
 
 def _curves(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> None:
-    """A line a run."""
+    """A line for each run."""
     for method in comparison.methods:
         for number, curve in enumerate(method.curves):
             steps = [step for step, _ in curve]
@@ -97,17 +102,23 @@ def _curves(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> N
     axes.legend(loc="lower right")
 
 
-def _costs(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> None:
+def _costs(
+    axes: Axes, comparison: Comparison, minutes: Mapping[str, float], colours: Mapping[str, str]
+) -> None:
+    """A dot a method at its training time, with the range over seeds."""
     for method in comparison.methods:
-        minutes = method.cost.training_s / 60
-        low, high = method.mIoU.low, method.mIoU.high
-        axes.vlines(minutes, low, high, color=colours[method.name], linewidth=1.8, alpha=0.6)
-        style = {"s": 40, "color": colours[method.name], "linewidths": 0, "zorder": 3}
-        axes.scatter([minutes], [method.mIoU.mean], label=method.name, **style)
-    axes.set_xlim(0, 1.1 * max(method.cost.training_s for method in comparison.methods) / 60)
+        place, colour = minutes[method.name], colours[method.name]
+        low, high = min(method.values), max(method.values)
+        axes.vlines(place, low, high, color=colour, linewidth=1.8, alpha=0.6)
+        axes.scatter([place], [_mean(method)], s=40, color=colour, linewidths=0, zorder=3, label=method.name)
+    axes.set_xlim(0, 1.1 * max(minutes.values()))
     axes.set_xlabel("training time of a run, min; the bar is the range over seeds")
     axes.set_ylabel("mIoU")
     axes.legend(loc="upper left")  # no training takes no time
+
+
+def _mean(method: MethodResult) -> float:
+    return sum(method.values) / len(method.values)
 
 
 def _name_rows(axes: Axes, names: Sequence[str]) -> None:

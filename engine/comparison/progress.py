@@ -1,4 +1,4 @@
-"""How far the cells of a grid are, as their logs say: bars on a terminal, and a line for each that ends."""
+"""The progress of the cells of a grid, from their logs: bars on a terminal, a line for each that ends."""
 
 import json
 import os
@@ -7,6 +7,7 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
+from rich.progress import TaskID
 
 from engine.comparison.grid import Cell, Failure
 from engine.reporting.console import progress_bar
@@ -22,7 +23,7 @@ class GridProgress:
         self.console = console
         self._left = len(cells)
         self._bars = progress_bar(console)
-        self._tasks: dict[str, int] = {}
+        self._tasks: dict[str, TaskID] = {}
 
     def __enter__(self) -> "GridProgress":
         self._bars.start()
@@ -36,9 +37,9 @@ class GridProgress:
         self._tasks[cell.name] = self._bars.add_task(escape(cell.name), total=None)
 
     def look(self, cell: Cell) -> None:
-        """Move the bar of a cell that runs."""
+        """Update the bar of a running cell."""
         if cell.name in self._tasks and cell.run.recipe.exists():
-            steps = cell.recipe.train.steps  # text where it is given in epochs
+            steps = cell.recipe.train.steps  # text if given in epochs
             total = steps if isinstance(steps, int) else None
             self._bars.update(self._tasks[cell.name], completed=last_step(cell.run.log), total=total)
 
@@ -47,7 +48,7 @@ class GridProgress:
         if cell.name in self._tasks:
             self._bars.remove_task(self._tasks.pop(cell.name))
         if failure:
-            said = f"[bold]failed[/]; its run said last:\n{escape(failure.text)}\n"
+            said = f"[bold]failed[/]; the end of its output:\n{escape(failure.text)}\n"
         else:
             best = Run(cell.run).best
             said = f"finished, mIoU {best.scores['mIoU']:.4f} at step {best.step}"

@@ -1,21 +1,19 @@
-"""The comparison itself: each method over its seeds, and its difference to the first, in numbers and words.
-
-Knows nothing of files.
-"""
+"""The comparison: each method over its seeds and its difference to the first, in numbers and words."""
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.comparison.columns import COLUMNS, Column
 from engine.comparison.notes import notes
 from engine.comparison.runs import Method
 from engine.recipe import Recipe
 from engine.recipe.changes import changes
-from engine.scoring.run import Cost
+from engine.scoring.run import Run
 from engine.scoring.seeds import Difference, SeedScores, difference
 from engine.scoring.statistics import CONFIDENCE, draws
 
@@ -30,7 +28,7 @@ class Gap:
 
     @property
     def is_shown(self) -> bool:
-        """Whether the interval leaves no doubt about the sign."""
+        """Whether the interval excludes 0."""
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
@@ -67,8 +65,7 @@ class MethodResult:
     gap: Gap | None
     class_gaps: dict[str, Gap | None]
     verdict: str
-    cost: Cost  # mean over the runs
-    num_parameters: int
+    figures: dict[str, float | None]  # of `COLUMNS`, mean over the runs; None where one was not measured
     curves: list[list[tuple[int, float | None]]]
     changed: list[str]  # recipe values that differ from those of the first method
 
@@ -90,7 +87,7 @@ class Comparison:
         return asdict(self)
 
     def largest_class_gaps(self, num: int) -> list[tuple[str, str, Gap]]:
-        """(method, class, gap), the largest first, of those whose interval does not hold 0."""
+        """(method, class, gap), the largest first, of those whose interval excludes 0."""
         gaps = [
             (method.name, name, gap)
             for method in self.methods
@@ -147,8 +144,7 @@ def _result(
             for name, gap in zip(class_names, gaps[1:], strict=False)
         },
         verdict=_verdict(gaps[0], found) if found else "reference",
-        cost=_mean_cost([run.run.cost for run in method.runs]),
-        num_parameters=method.runs[0].manifest.num_parameters,
+        figures={name: _mean(column, [run.run for run in method.runs]) for name, column in COLUMNS.items()},
         curves=[[(row["step"], row["mIoU"]) for row in run.run.val_rows] for run in method.runs],
         changed=[
             f"{change.key}: {change.now} instead of {change.before}"
@@ -168,10 +164,6 @@ def _verdict(gap: Gap, found: Difference) -> str:
     return f"{said} (images only: one seed says nothing about training noise)"
 
 
-def _mean_cost(costs: Sequence[Cost]) -> Cost:
-    """Of each figure that every run tells."""
-    means: dict[str, float | None] = {}
-    for name in (field.name for field in fields(Cost)):
-        values = [getattr(cost, name) for cost in costs]
-        means[name] = None if None in values else float(np.mean(values))
-    return Cost(**means)
+def _mean(column: Column, runs: Sequence[Run]) -> float | None:
+    values = [value for run in runs if (value := column.value(run)) is not None]
+    return float(np.mean(values)) if len(values) == len(runs) else None

@@ -99,7 +99,8 @@ def study_classes(run: Run) -> Classes | None:
 
 def _objects(names: list[str], num_images: Array) -> NDArray[np.bool_]:
     """(C,): the classes that have labels, except the background."""
-    return (num_images > 0) & np.array([name != BACKGROUND for name in names])
+    is_object: NDArray[np.bool_] = (num_images > 0) & np.array([name != BACKGROUND for name in names])
+    return is_object
 
 
 def correlation(x: Array, y: Array) -> Correlation | None:

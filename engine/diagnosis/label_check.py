@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import nn
 
 import engine.data
 from engine.data import Dataset, Sample
@@ -40,7 +41,7 @@ class ShownSuspect:
 class LabelCheck:
     """Every kept checkpoint of a run, or a saved ensemble, against the labels of one split.
 
-    Labels are looked at as a whole: what `centercrop` would score in part is predicted under `native`.
+    Whole images are checked: where `centercrop` would score a part, they are predicted under `native`.
 
     Args:
         path: a run folder, a checkpoint in its top/, or the folder of a saved ensemble.
@@ -90,7 +91,7 @@ class LabelCheck:
         return suspicion
 
     def show(self, suspects: Sequence[Suspect]) -> Iterator[ShownSuspect]:
-        """Their pixels, predicted again: nothing of the size of an image is kept in between."""
+        """Their pixels, predicted again, since keeping those of all images would take too much memory."""
         rows = {id: row for row, id in enumerate(self.dataset.ids)}
         for suspect in suspects:
             sample = self.dataset[rows[suspect.id]]
@@ -117,12 +118,12 @@ class LabelCheck:
 
 
 def _open(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:
-    """As `open_trained`, but all that a run has kept, with their mean probability."""
-    best = open_trained(path, device, overrides=overrides)  # says so where nothing was kept
+    """As `open_trained`, but of a run all kept checkpoints, with their mean probability."""
+    best = open_trained(path, device, overrides=overrides)  # raises where nothing was kept
     if (path / "combination.json").is_file() or path.is_file():
         return best
     manifest = RunFolder(path).read_manifest()
-    members = {}
+    members: dict[str, nn.Module] = {}
     for member in manifest.members:
         members |= open_trained(path, device, member.step).members
     return replace(best, name=manifest.name, members=members, combination=Combination.mean(len(members)))

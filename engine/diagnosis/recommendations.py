@@ -88,8 +88,9 @@ def _longer(s: Studies, recipe: Recipe) -> Recommendation | None:
         return None
     if s.growth.outlook.likely < WORTH or (s.losses and s.losses.is_overfitting):
         return None
-    if s.last_step < recipe.train.steps:
-        return None  # it goes on by itself, or with --resume
+    steps = recipe.train.steps  # text while it is in epochs; that of a run is in updates
+    if isinstance(steps, int) and s.last_step < steps:
+        return None  # the run has not ended yet
     return Recommendation("Train longer.", [f"train.steps={2 * s.last_step}"], longer(s.growth))
 
 

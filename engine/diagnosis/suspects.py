@@ -1,15 +1,15 @@
-"""Labels worth a second look: regions where a confident ensemble says something else.
+"""Labels worth a second look: regions where a confident ensemble predicts another class.
 
 After confident learning (Northcutt et al. 2021, arXiv 1911.00068): a class is predicted with confidence where
-its probability reaches the mean that it has on the pixels labelled so. Two things differ, since the unit here
+its probability reaches its mean over the pixels with that label. Two things differ, since the unit here
 is a region to be redrawn, not a pixel: confidence is the mean over a region, and a region below the threshold
-counts in proportion instead of not at all. A thin rim along outlines is left out: there all labels disagree.
+counts in proportion instead of not at all. A thin rim along outlines is left out: all labels disagree there.
 
 Knows nothing of models or run. Shapes: C classes, images of h x w pixels.
 """
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 RIM = 0.005  # of the image's diagonal: a region has to be thicker than twice this
-LEAST_TRUST = 0.5  # below this mean threshold a ranking shows the faults of the models
+LEAST_TRUST = 0.5  # below this mean threshold a ranking shows errors of the models rather than of the labels
 WHOLE = 0.6  # of an object: a region that covers this much is about the object, not its outline
 NUM_IDS = 256  # labels are uint8
 
@@ -32,7 +32,7 @@ class Region:
     box: left, top, right, bottom in pixels, the last two beyond the region. num_pixels: in it.
     confidence, label_confidence: mean probability of the predicted class and of the label's.
     excess: by how much the first is above the second, summed over the pixels.
-    of_label, of_prediction: its share of the connected pixels so labelled, or so predicted.
+    of_label, of_prediction: its share of the connected pixels with that label, or with that prediction.
     """
 
     label: int
@@ -65,8 +65,8 @@ class Suspect:
     regions: list[tuple[float, Region]]
 
     def reason(self, background: int | None) -> str:
-        """What is probably wrong, in words: the kind of which its regions have most."""
-        kinds = Counter[str]()
+        """What is probably wrong, in words: the kind with the highest total score over its regions."""
+        kinds: dict[str, float] = defaultdict(float)
         for score, region in self.regions:
             kinds[region.kind(background)] += score
         return max(kinds, key=kinds.__getitem__, default="nothing")
@@ -118,7 +118,7 @@ def find_regions(
 def _thick_parts(
     labels: NDArray[np.uint8], predictions: NDArray[np.int64], labelled: Mask, rim_px: int
 ) -> Iterator[tuple[int, int, tuple[slice, slice], Mask]]:
-    """Label, prediction, window and mask of each connected disagreement of two classes, but thin parts."""
+    """Label, prediction, window and mask of each connected disagreement of two classes, less thin parts."""
     wrong = labelled & (labels != predictions)
     side_px = 2 * rim_px + 1
     pairs = labels[wrong].astype(np.int64) * NUM_IDS + predictions[wrong]
@@ -136,7 +136,7 @@ def _thick_parts(
 
 
 class Suspicion:
-    """Gathers regions and class thresholds over a split, image by image; then ranks."""
+    """Collects regions and class thresholds over a split, image by image; then ranks the images."""
 
     def __init__(self, num_classes: int, ignore_index: int):
         self.ignore_index = ignore_index
@@ -155,7 +155,7 @@ class Suspicion:
 
     @property
     def thresholds(self) -> NDArray[np.float64]:
-        """(C,): mean confidence of each class where it is the label; 1 where it never is."""
+        """(C,): mean confidence of each class where it is the label; 1 where it has none."""
         return np.divide(self._sums, self._nums, out=np.ones_like(self._sums), where=self._nums > 0)
 
     @property

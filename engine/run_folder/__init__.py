@@ -1,23 +1,22 @@
-"""The run folder: where each file of a run lies, and the manifest that says what the run holds.
+"""The run folder: the path of each file of a run, and the manifest that lists what the run holds.
 
-    checkpoints/<name>/
-        recipe.yaml        the resolved recipe
-        log.jsonl          one JSON object a line: step, split, metrics
-        manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
-        top/*.safetensors  the best checkpoints
-        last/              everything for an exact resume
-        scores.h5          confusion, boundary and calibration counts of each val image
-        doctor.json        what is wrong with the data
-        ensemble.json      the members and their ensemble on val
-        predictions.png    image, labels, prediction, errors
-        report.html, events.out.tfevents.*
-
-Knows nothing of torch.
+checkpoints/<name>/
+    recipe.yaml        the resolved recipe
+    log.jsonl          one JSON object a line: step, split, metrics
+    manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
+    top/*.safetensors  the best checkpoints
+    last/              everything for an exact resume
+    scores.h5          confusion, boundary and calibration counts of each val image
+    doctor.json        what is wrong with the data
+    ensemble.json      the members and their ensemble on val
+    predictions.png    image, labels, prediction, errors
+    report.html, events.out.tfevents.*
 """
 
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from engine.run_folder.files import (
     LogRow,
@@ -69,7 +68,7 @@ __all__ = [
 
 
 class EnsembleFolder:
-    """An ensemble that was saved: combination.json, and members/*.safetensors with their recipes."""
+    """A saved ensemble: combination.json, and members/*.safetensors with their recipes."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -77,7 +76,7 @@ class EnsembleFolder:
         self.members = path / "members"
 
     def read_manifest(self) -> EnsembleManifest:
-        """Raises RunFolderError where combination.json is missing or is none of ours."""
+        """Raises RunFolderError where combination.json is missing or not an ensemble's."""
         return read_manifest(self.manifest, EnsembleManifest)
 
 
@@ -98,16 +97,16 @@ class RunFolder:
         self.ensemble = path / "ensemble.json"
 
     @classmethod
-    def of(cls, recipe) -> "RunFolder":
-        """Where a recipe's run lives: <output.dir>/<name>."""
+    def of(cls, recipe: Any) -> "RunFolder":
+        """The folder of a recipe's run, <output.dir>/<name>; this layer may not import `Recipe`."""
         return cls(Path(recipe.output.dir).expanduser() / recipe.name)
 
     def require_new(self) -> None:
-        """Raises RunFolderError where something is there already."""
+        """Raises RunFolderError where the folder exists and is not empty."""
         if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
-            beside = "start beside it with name=<another name>"
+            beside = "start another run with name=<another name>"
             remedy = (
-                f"Type --resume behind the same command to go on with it, or {beside}."
+                f"Add --resume to the same command to continue it, or {beside}."
                 if self.last_state.exists()
                 else f"It holds no state to resume from: {beside}, or remove it yourself."
             )
@@ -120,15 +119,15 @@ class RunFolder:
         self.last_state.parent.mkdir(exist_ok=True)
 
     def require_resumable(self) -> None:
-        """Raises RunFolderError where there is no state to go on from."""
+        """Raises RunFolderError where there is no state to continue from."""
         if not self.last_state.is_file():
             raise RunFolderError(
-                f"--resume: {self.last_state} is not there, so there is nothing to go on from. "
+                f"--resume: {self.last_state} is not there, so there is nothing to continue from. "
                 "Leave --resume out to start this run."
             )
 
     def read_manifest(self) -> Manifest:
-        """Raises RunFolderError where manifest.json is missing or is none of ours."""
+        """Raises RunFolderError where manifest.json is missing or not a run's."""
         return read_manifest(self.manifest, Manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
@@ -158,8 +157,8 @@ def require_trained_alike(overrides: Sequence[str]) -> None:
     refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
     if refused:
         raise RunFolderError(
-            f"{refused[0]}: what a finished run is made of cannot be changed. Overrides may say where the "
-            "data lies (data.root=...) and how it is seen (eval.flip=true, eval.scales=[0.5, 1.0])."
+            f"{refused[0]}: a finished run cannot be changed. Overrides may say where the "
+            "data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
         )
 
 

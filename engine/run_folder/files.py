@@ -1,7 +1,6 @@
 """Files of runs: read with errors that a user can act on, and replaced as a whole.
 
-Every file is written beside its place and renamed, so a crash leaves the old one whole. Knows nothing of what
-a run is.
+Every file is written under a temporary name and renamed, so a crash leaves the old one whole.
 """
 
 import hashlib
@@ -23,10 +22,10 @@ class RunFolderError(ValueError):
 
 
 def read_log(path: Path) -> list[LogRow]:
-    """The rows of a log.jsonl, if there is one; half a last line, as a crash leaves it, is left out.
+    """The rows of a log.jsonl, if there is one; an incomplete last line, as a crash leaves it, is left out.
 
     Raises:
-        RunFolderError: another line is no row.
+        RunFolderError: another line is not a JSON object with step and split.
     """
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
     rows = []
@@ -37,7 +36,7 @@ def read_log(path: Path) -> list[LogRow]:
                 rows.append({"step": row.pop("step"), "split": row.pop("split"), **row})
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise RunFolderError(
-                    f"{path} is damaged at line {number}, which is no JSON object with step and split. "
+                    f"{path} is damaged at line {number}, which is not a JSON object with step and split. "
                     "Remove that line: the others can be read without it."
                 ) from None
     return rows
@@ -47,7 +46,7 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     """What a JSON file holds, None where there is none.
 
     Raises:
-        RunFolderError: it is damaged, or no object with these keys.
+        RunFolderError: it is damaged, or lacks one of these keys.
     """
     if not path.exists():
         return None
@@ -62,14 +61,14 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
 
 
 def require_reachable(path: Path) -> None:
-    """Raises RunFolderError where a file stands in the place of a folder that `path` needs."""
+    """Raises RunFolderError where a parent of `path` is a file."""
     blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
     if blocked:
         raise RunFolderError(f"{path} cannot be written: {blocked[0]} is a file, not a folder.")
 
 
 def require_folder(path: Path) -> None:
-    """Raises RunFolderError where `path` is no folder and cannot become one."""
+    """Raises RunFolderError where `path` is not a folder and cannot become one."""
     require_reachable(path)
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file. Name a folder.")
@@ -77,7 +76,7 @@ def require_folder(path: Path) -> None:
 
 @contextmanager
 def written_in_place(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path`; it takes its place when the block ends well, else it vanishes."""
+    """A temporary path; it replaces `path` when the block succeeds, and is removed when it fails."""
     temporary = path.with_name(path.name + ".part")
     try:
         yield temporary

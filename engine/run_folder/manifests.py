@@ -1,7 +1,7 @@
-"""What a run, and a saved ensemble, say about themselves in JSON."""
+"""manifest.json of a run and combination.json of a saved ensemble."""
 
 from pathlib import Path
-from typing import Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
@@ -47,7 +47,7 @@ class Manifest(BaseModel):
     palette: list[tuple[int, int, int]]
     data: DataIdentity
     metric: str
-    weights: dict | None = None
+    weights: dict[str, Any] | None = None
     num_parameters: int
     environment: dict[str, str] = {}
     finished: bool = False

@@ -37,7 +37,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (folder / f"{name}.yaml").write_text(text)
     cells = cells_of([str(folder / "plain.yaml"), str(folder / "dice.yaml")], 2, TINY, folder / "out")
     for cell in prepare(cells):
-        assert run_main(cell.command[3:]) == 0
+        assert run_main(cell.arguments) == 0
     return folder
 
 
@@ -68,7 +68,7 @@ def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.Captur
         for run, value in zip(method["runs"], method["values"], strict=True):
             manifest = json.loads((folder / run / "manifest.json").read_text())
             assert value == pytest.approx(manifest["members"][0]["scores"]["mIoU"], abs=1e-12)
-        assert method["cost"]["training_s"] > 0 and method["cost"]["energy_j"] is None
+        assert method["figures"]["training_s"] > 0 and method["figures"]["energy_j"] is None
     assert any(
         "loss.0.name: dice instead of cross_entropy" in text for text in found["methods"][1]["changed"]
     )
@@ -111,7 +111,7 @@ def test_a_cell_that_fails_is_exit_1_and_the_others_are_compared(
     shutil.rmtree(folder / "out/dice-s1")
     assert main(grid()) == 1
     told = capsys.readouterr().out
-    assert "dice-s1: failed" in told and "the disk is full" in told and "goes on with what is missing" in told
+    assert "dice-s1: failed" in told and "the disk is full" in told and "same command" in told
     found = json.loads((folder / "out/compare.json").read_text())
     assert [method["seeds"] for method in found["methods"]] == [[0, 1], [0]]
 
@@ -135,7 +135,7 @@ def test_without_the_first_method_nothing_is_compared(
         (["plain.yaml", "--seeds", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--jobs", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--set", "train.stepps=3"], "did you mean"),
-        (["plain.yaml", "--set", "seed=3"], "grid's own"),
+        (["plain.yaml", "--set", "seed=3"], "--set seed=3"),
         (["out", "--set", "train.steps=3"], "for recipes"),
         (["out/cells"], "No run in"),
         (["plain.yaml", "dice.yaml", "--out", "out", *SET, "--set", "optimizer.lr=0.1"], "optimizer.lr"),

@@ -1,4 +1,4 @@
-"""What the counts of scores.h5 say about one member or ensemble. Knows nothing of runs or pages.
+"""What the counts of scores.h5 show about one member or ensemble.
 
 Shapes: N images, C classes.
 """
@@ -19,7 +19,7 @@ from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_pre
 
 @dataclass(frozen=True)
 class Analysis:
-    """Sums over the images, intervals from drawing them again, and the score of each.
+    """Sums over the images, bootstrap intervals, and the score of each image.
 
     confusion: (C, C) int64, rows labels, columns predictions. IoU: (C,), NaN where absent.
     boundary_IoU: (C,). reliability: (3, bins), pixels, sum of confidence, right pixels. None: not counted.

@@ -83,8 +83,9 @@ def _read_run(run: Run, name: str) -> RunContent:
     drawn = draws(len(scores.ids))
 
     def analysis_of(result: PredictorScores | None) -> Analysis | None:
-        is_known = result and result.key in scores.confusion
-        return Analysis.of(scores, result.key, drawn) if is_known else None
+        if result is None or result.key not in scores.confusion:
+            return None
+        return Analysis.of(scores, result.key, drawn)
 
     return RunContent(
         name,

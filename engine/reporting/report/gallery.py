@@ -1,4 +1,4 @@
-"""The worst and the best images of a run, predicted again by its best member. Knows nothing of HTML."""
+"""The worst and the best images of a run, predicted again by its best member."""
 
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
@@ -44,12 +44,12 @@ def open_gallery(
     """
     best, analysis = content.best, content.analysis
     if best is None or analysis is None:
-        raise RunFolderError("its images have not been scored yet: a run does that when it ends.")
+        raise RunFolderError("its images have not been scored yet; a run scores them when it ends.")
     candidates = group_candidates([content.run.folder])[0].candidates
     member = next((c for c in candidates if f"step {c.member.step}" == best.key), None)
     if member is None:
         raise RunFolderError(
-            f"ensemble.json is about {best.name}, which is not kept any more. Score what is: "
+            f"ensemble.json is about {best.name}, which is no longer kept. Score what is: "
             f"trident ensemble {content.run.path}"
         )
     recipe, val = open_val(member, overrides)
@@ -57,7 +57,8 @@ def open_gallery(
     predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
     places = {id: place for place, id in enumerate(val.ids)}
     chosen = extremes(analysis.image_mIoU, num_each)
-    done, pictures = 0, ([], [])
+    done = 0
+    pictures: tuple[list[Picture], list[Picture]] = ([], [])
     for of_kind, rows in zip(pictures, chosen, strict=True):
         for row in rows:
             of_kind += predict_pictures(model, val, [places[analysis.ids[row]]], predictor, device)

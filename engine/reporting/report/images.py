@@ -1,4 +1,4 @@
-"""A picture as layers that a page lays over each other: the photo, and four that change. Knows no runs.
+"""A picture as layers that a page lays over each other: the photo, and four that change.
 
 Layers are WebP in data URIs: lossy the photo, lossless the others, which have few colours.
 """

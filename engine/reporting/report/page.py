@@ -1,4 +1,4 @@
-"""One page that holds all that it shows, so it can be mailed. Knows no files but its own templates."""
+"""The page as text: styles, script and pictures are inside, so that it can be mailed."""
 
 import base64
 import hashlib
@@ -34,7 +34,7 @@ def render(
     """The text of the page.
 
     Args:
-        title: what it is headed with.
+        title: its heading.
         groups: runs that may be compared, together.
         galleries, suggestions: by the path of the run; either may lack some.
     """
@@ -129,7 +129,7 @@ def _duration(seconds: float | None) -> str:
 
 
 def _plain(value: Any) -> str:
-    """A value of a recipe as YAML would have it, in one line."""
+    """A value of a recipe as YAML writes it, in one line."""
     words = {None: "null", True: "true", False: "false"}
     return words[value] if value is None or isinstance(value, bool) else str(value)
 

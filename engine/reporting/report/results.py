@@ -1,4 +1,4 @@
-"""Members and ensembles with their scores, out of ensemble.json or, before that is there, out of the log."""
+"""Members and ensembles with their scores, from ensemble.json or, before it is written, from the log."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -128,7 +128,7 @@ def with_intervals(
 def members_of_log(run: Run) -> list[PredictorScores]:
     """Members with the scores of the evaluation that kept them."""
     evaluations = {row["step"]: row for row in run.val_rows}
-    unknown = {"mIoU": None, "mAcc": None, "aAcc": None, "IoU": {}}
+    unknown: dict[str, Any] = {"mIoU": None, "mAcc": None, "aAcc": None, "IoU": {}}
     return [
         _result(
             f"step {member.step}",

@@ -1,6 +1,6 @@
-"""What the tables of the page show, row by row. Knows nothing of files.
+"""What the tables of the page show, row by row.
 
-Numbers stay numbers, None where there is none: the templates format them, and have the words.
+Numbers stay numbers, None where there is none: the templates format them.
 """
 
 import math
@@ -18,6 +18,7 @@ from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.recipes import differences, not_default
+from engine.reporting.report.results import PredictorScores
 from engine.scoring.statistics import Interval
 
 MOST_BARS = 6  # runs beside each other among the bars of a class
@@ -37,7 +38,7 @@ class Series:
 
 def series_of(group: Sequence[RunContent]) -> list[Series]:
     """The best member of each run; of a single run its ensemble, too, first."""
-    series = []
+    series: list[tuple[str, PredictorScores | None, Analysis | None, RunContent]] = []
     if len(group) == 1 and group[0].ensemble:
         series.append(("ensemble", group[0].ensemble, group[0].ensemble_analysis, group[0]))
     for content in group[:MOST_BARS]:
@@ -62,7 +63,7 @@ def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[di
             "name": name,
             "colour": colour,
             "bars": [(one.IoU.get(name), one.intervals.get(name)) for one in series],
-            "top": max((one.IoU[name] for one in series if one.IoU.get(name) is not None), default=None),
+            "top": max((value for one in series if (value := one.IoU.get(name)) is not None), default=None),
         }
         for name, colour in zip(manifest.class_names, manifest.palette, strict=True)
     ]
@@ -73,7 +74,7 @@ def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[di
 
 
 def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
-    """Each plot, with what its cursor reads."""
+    """Each plot, with what its cursor shows."""
     runs = {one.name: (one.run.rows, [member.step for member in one.run.manifest.members]) for one in group}
     return [
         {

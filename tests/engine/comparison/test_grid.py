@@ -1,10 +1,13 @@
 """The cells of a grid: what they are called, which are to be trained, which stand in the way."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from engine.comparison.grid import Cell, CompareError, cells_of, locked, prepare
+from engine.comparison.grid import Cell, CompareError, cells_of, locked, module_paths, prepare
 from engine.recipe import RecipeError, load_recipe
 from engine.run_folder import RunFolder
 from tests.engine.comparison.conftest import MakeRun
@@ -39,10 +42,31 @@ def test_a_cell_for_each_recipe_and_seed(recipes: list[str], tmp_path: Path) -> 
     for cell in cells:
         assert load_recipe(cell.recipe_file) == cell.recipe
         assert RunFolder.of(cell.recipe).path == cell.run.path == tmp_path / "out" / cell.name
-        assert cell.command[1:] == ["-m", "engine.run", str(cell.recipe_file)]
+        assert cell.command[1:] == ["-P", "-m", "engine.run", str(cell.recipe_file)]
 
 
-def test_what_is_there_is_kept_and_gone_on_with(
+def test_a_working_folder_does_not_hide_our_packages_and_is_searched_last(
+    recipes: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its own `models`, `losses` and `engine` are not taken; a package of the user is found."""
+    folder = tmp_path / "working"
+    for name in ("models", "losses", "engine", "my_package"):
+        (folder / name).mkdir(parents=True)
+        (folder / name / "__init__.py").write_text(f"where = {name!r}\n")
+    monkeypatch.chdir(folder)
+    _, *options, _, module, _ = make_cells(recipes, tmp_path)[0].command
+    code = f"import {module}, models, losses, my_package; print(engine.__file__, models.__file__, losses)"
+    process = subprocess.run(
+        [sys.executable, *options, "-c", code],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(module_paths())},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert process.stdout and str(folder) not in process.stdout
+
+
+def test_finished_runs_are_kept_and_stopped_ones_continue(
     recipes: list[str], tmp_path: Path, make_run: MakeRun
 ) -> None:
     cells = make_cells(recipes, tmp_path)
@@ -78,14 +102,14 @@ def test_a_run_that_no_comparison_made_is_not_touched(
 ) -> None:
     cells = make_cells(recipes, tmp_path)
     run = finish(cells[3], make_run)
-    with pytest.raises(CompareError, match="b-s1 is there, but was not made by a comparison"):
+    with pytest.raises(CompareError, match="b-s1.*b-s1.yaml is missing"):
         prepare(cells)
     assert run.read_manifest().finished and not cells[0].recipe_file.exists()
 
 
 @pytest.mark.parametrize("override", ["name=x", "seed=3", "output.dir=/elsewhere"])
 def test_what_the_grid_sets_cannot_be_set(override: str, recipes: list[str], tmp_path: Path) -> None:
-    with pytest.raises(CompareError, match="are the grid's own"):
+    with pytest.raises(CompareError, match=f"--set {override}.*--out.*--seeds"):
         make_cells(recipes, tmp_path, override)
 
 

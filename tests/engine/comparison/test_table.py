@@ -5,12 +5,12 @@ import io
 import json
 import re
 import xml.etree.ElementTree as ElementTree
-from dataclasses import asdict
 
 import numpy as np
 import pytest
 from rich.console import Console
 
+from engine.comparison.columns import COLUMNS, Column
 from engine.comparison.files import print_comparison, to_csv, to_markdown
 from engine.comparison.page import to_html
 from engine.comparison.runs import Method, ScoredRun
@@ -67,9 +67,9 @@ def test_intervals_hold_together(three: Comparison) -> None:
 
 def test_recipes_are_told_apart_and_the_cost_stands_beside(three: Comparison) -> None:
     assert [method.changed for method in three.methods] == [[], ["train.steps: 20 instead of 10"], []]
-    assert asdict(three.methods[0].cost) == {
+    assert three.methods[0].figures == {
         "update_s": 0.375, "images_per_s": pytest.approx(4 / 0.375), "memory_mb": 1000.0,
-        "training_s": 3.75, "energy_j": None,
+        "training_s": 3.75, "energy_j": None, "num_parameters": 1234,
     }  # fmt: skip
 
 
@@ -101,7 +101,7 @@ def test_the_console_shows_the_largest_classes(three: Comparison) -> None:
     console = Console(record=True, width=200, file=io.StringIO())
     print_comparison(three, console)
     told = console.export_text()
-    assert "no difference shown at this n" in told and "not told" in told
+    assert "no difference shown at this n" in told and "not measured" in told
     rows = [line for line in told.splitlines() if re.search("│ (ground|cat|dog) ", line)]
     sizes = [abs(float(re.search(r"[+-]0\.\d{4}", row)[0])) for row in rows]
     assert len(sizes) == 3 and sizes == sorted(sizes, reverse=True)
@@ -110,12 +110,26 @@ def test_the_console_shows_the_largest_classes(three: Comparison) -> None:
 def test_csv_holds_every_number(three: Comparison) -> None:
     rows = list(csv.DictReader(io.StringIO(to_csv(three))))
     by_key = {(row["method"], row["quantity"]): row for row in rows}
-    assert len(rows) == len(by_key) == 3 * (1 + len(CLASSES) + 5)
+    assert len(rows) == len(by_key) == 3 * (1 + len(CLASSES) + len(COLUMNS))
     better = by_key["better", "mIoU"]
     assert float(better["low"]) == three.methods[1].gap.low
     assert (better["seeds"], by_key["plain", "mIoU"]["difference"]) == ("3", "")
     assert float(by_key["same", "IoU/dog"]["mean"]) == three.methods[2].IoU["dog"].mean
     assert float(by_key["plain", "training_s"]["mean"]) == 3.75
+
+
+def test_a_column_is_one_entry_that_every_output_shows(
+    make_run: MakeRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    column = Column("best step", lambda run: run.best.step, "at {:.0f}".format)
+    monkeypatch.setitem(COLUMNS, "best_step", column)
+    found = compare([Method("a", [ScoredRun.of(Run(make_run("a")))])])
+    assert found.to_dict()["methods"][0]["figures"]["best_step"] == 10
+    console = Console(record=True, width=200, file=io.StringIO())
+    print_comparison(found, console)
+    for text in (to_markdown(found), to_html(found), console.export_text()):
+        assert "best step" in text and "at 10" in text
+    assert "a,best_step,1,10.0" in to_csv(found)
 
 
 def test_markdown_has_a_row_for_each_method_and_class(three: Comparison) -> None:
