@@ -1,7 +1,4 @@
-"""Activation maps of named layers for a few images, the same ones at each evaluation.
-
-Knows nothing of how maps are drawn.
-"""
+"""Activation maps of named layers for a few images, the same ones at each evaluation."""
 
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -18,19 +15,19 @@ from engine.reporting.feature_sheet import FeatureRow
 from engine.scoring.predictor import Predictor
 
 TRIAL_PX = 64
-NUM_CHANNELS = 10  # of a layer that are kept, evenly spread, the same ones each time
+NUM_CHANNELS = 10  # kept of each layer, evenly spaced, the same ones each time
 
 
 class FeatureMaps:
     """Callable: model -> by layer, a row for each image.
 
-    A layer that gives several maps, as an encoder does, is that many layers: encoder.0, encoder.1, ...
+    A layer that returns several maps, as an encoder does, counts as several layers: encoder.0, encoder.1, ...
 
     Args:
         layers: names of modules, from `matching_layers`.
         dataset: the split.
         indices: of its samples.
-        predictor: how images meet the model; with several views, the first one is kept.
+        predictor: feeds the images to the model; of several views, the first one is kept.
     """
 
     def __init__(self, layers: Sequence[str], dataset: Dataset, indices: list[int], predictor: Predictor):
@@ -47,7 +44,7 @@ class FeatureMaps:
         for index in self.indices:
             sample = read_or_error(self.dataset, index)
             if isinstance(sample, DataError):
-                continue  # the evaluation has said so
+                continue  # the evaluation reports it
             for layer, values in self._maps(model, sample.image[None].to(device)).items():
                 numbers = _spread(len(values))
                 row = FeatureRow(sample.id, sample.image.cpu(), values[numbers].float().cpu(), numbers)
@@ -66,7 +63,7 @@ class FeatureMaps:
 
 
 def outputs_of(model: nn.Module, layers: Sequence[str], run: Callable[[], object]) -> dict[str, object]:
-    """What the layers put out while `run` calls the model, each when it is first called."""
+    """The outputs of the layers while `run` calls the model, of each layer's first call."""
     outputs: dict[str, object] = {}
     modules = dict(model.named_modules())
     with ExitStack() as hooks:
@@ -81,7 +78,7 @@ def outputs_of(model: nn.Module, layers: Sequence[str], run: Callable[[], object
 
 
 def maps_in(name: str, output: object) -> Iterator[tuple[str, Tensor]]:
-    """The maps (B, C, h, w) or (B, h, w, C) in a layer's output, which may be nested."""
+    """The maps (B, C, h, w) or (B, h, w, C) in the output of a layer, which may be nested."""
     if isinstance(output, Tensor) and output.ndim == 4 and output.numel():
         yield name, output.detach()
     elif isinstance(output, list | tuple):
@@ -90,12 +87,12 @@ def maps_in(name: str, output: object) -> Iterator[tuple[str, Tensor]]:
 
 
 def matching_layers(model: nn.Module, patterns: Sequence[str]) -> list[str]:
-    """Names of the modules that the patterns stand for, in the model's order.
+    """Names of the modules that match a pattern, in the model's order.
 
-    `*` stands for (part of) one part of a name, as it does for one folder of a path: "encoder.stages.*".
+    `*` matches within one part of a name, as it does within one folder of a path: "encoder.stages.*".
 
     Raises:
-        RecipeError: a pattern that no module's name fits; it lists near ones.
+        RecipeError: a pattern matches no module; the message lists near names.
     """
     names = [name for name, _ in model.named_modules() if name]
     for pattern in patterns:
@@ -112,10 +109,10 @@ def matching_layers(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def require_maps(model: nn.Module, layers: Sequence[str]) -> None:
-    """Tries the layers on a small image.
+    """Runs the model on a small image to see that each layer returns a map.
 
     Raises:
-        RecipeError: layers without a map; it names them.
+        RecipeError: the names of the layers that do not.
     """
     image = torch.zeros(1, 3, TRIAL_PX, TRIAL_PX, device=next(model.parameters()).device)
     was_training = model.training
@@ -125,13 +122,13 @@ def require_maps(model: nn.Module, layers: Sequence[str]) -> None:
     without = [name for name in layers if not any(True for _ in maps_in(name, outputs.get(name)))]
     if without:
         raise RecipeError(
-            f"log.feature_layers: {first_few(without)} put out no map (B, C, h, w), or are never called by "
-            f"themselves. Leave them out, or type log.features=0."
+            f"log.feature_layers: {first_few(without)} return no map (B, C, h, w), or are never called "
+            f"directly. Leave them out, or type log.features=0."
         )
 
 
 def channels_first(values: Tensor, aspect: float) -> Tensor:
-    """(C, h, w) of a map that may be (h, w, C): whichever is nearer to the image's height : width."""
+    """(C, h, w) of a map that may be (h, w, C): whichever is closer to the image's height / width."""
     a, b, c = values.shape
     first, last = (abs(math.log(h / w / aspect)) for h, w in ((b, c), (a, b)))
     return values if first <= last else values.movedim(-1, 0)

@@ -1,39 +1,40 @@
-"""Stops a training that has become meaningless. Knows nothing of models."""
+"""Stops a training whose loss became NaN or infinite."""
 
 import torch
 from torch import Tensor
 
 
 class RunError(RuntimeError):
-    """The run failed through no wrong input; what it saved is whole."""
+    """The run failed, though its input was right. The files that it saved are complete."""
 
     exit_code = 1
 
 
 class FiniteGuard:
-    """Remembers on the device whether any loss was not finite; looking is free until somebody asks."""
+    """Remembers on the device whether any loss was NaN or infinite; only `check` waits for the device."""
 
     def __init__(self) -> None:
         self._broken: Tensor | None = None
 
     def watch(self, metrics: dict[str, Tensor]) -> None:
-        """Takes the scalars of an update, on the device; does not wait for them.
+        """Adds the scalars of an update.
 
-        Those under a heading may break: what is "adv/" does not reach the model, and its own guard says so;
-        "gradients/" are infinite now and then in fp16, where the loss scaler leaves such an update out.
+        Only those without a "/" in their name are checked: a NaN under "adv/" never reaches the model
+        (`adv/d_skipped` reports it), and in fp16 "gradients/" may be infinite, in an update that the loss
+        scaler then skips.
         """
-        watched = [value.float() for name, value in metrics.items() if "/" not in name]
-        broken = ~torch.isfinite(torch.stack(watched)).all()
+        losses = [value.float() for name, value in metrics.items() if "/" not in name]
+        broken = ~torch.isfinite(torch.stack(losses)).all()
         self._broken = broken if self._broken is None else self._broken | broken
 
     def check(self, step: int) -> None:
-        """Raises RunError if a watched number was NaN or infinite."""
+        """Raises RunError if any loss so far was NaN or infinite."""
         if self._broken is not None and bool(self._broken):
             raise diverged(step)
 
 
 def diverged(step: int) -> RunError:
-    """What to say of a model whose numbers are none any more."""
+    """The error for losses or probabilities that became NaN or infinite."""
     return RunError(
         f"The loss became NaN or infinite at or shortly before step {step}; the run stops. What was "
         "saved at the last evaluation is kept. Try a lower optimizer.lr, a longer schedule.warmup, "

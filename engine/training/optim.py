@@ -103,14 +103,15 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
         part = "model" if encoder is None else "encoder" if id(parameter) in in_encoder else "head"
         lr = section.lr * (section.head_lr_mult if part == "head" else section.layer_decay**depth)
         weight_decay = section.weight_decay if parameter.ndim > 1 else 0.0
-        words = [part, f"depth {depth}" if depth else "", "" if parameter.ndim > 1 else "no decay"]
+        is_spared = parameter.ndim <= 1
         pattern = next((p for p in reversed(section.groups) if matches(name, p)), "")
         if pattern:
             own = section.groups[pattern]
             lr *= own.lr_mult
             if own.weight_decay is not None:
-                weight_decay, words[2] = own.weight_decay, ""
-        title = ", ".join(filter(None, [*words, pattern]))
+                weight_decay, is_spared = own.weight_decay, False
+        words = [part, f"depth {depth}" if depth else "", pattern, "no decay" if is_spared else ""]
+        title = ", ".join(filter(None, words))
         start = {"name": title, "params": [], "lr": lr, "weight_decay": weight_decay}
         groups.setdefault(title, start)["params"].append(parameter)
     return list(groups.values())

@@ -17,7 +17,7 @@ class Precision:
 
     @classmethod
     def choose(cls, wish: str, device: torch.device) -> "Precision":
-        """`auto` is bf16 on a GPU that has it, fp16 on an older one, and fp32 on the CPU."""
+        """`auto` is bf16 on a GPU that supports it, fp16 on an older one, and fp32 on the CPU."""
         if wish == "auto" and device.type == "cuda":
             wish = "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
         elif wish == "auto":
@@ -30,14 +30,14 @@ class Precision:
         return torch.autocast(self.device_type, DTYPES[self.name])
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales nothing unless fp16 needs it."""
+        """Scales the loss for fp16 only."""
         return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
 
     def skipping_scaler(self) -> torch.amp.GradScaler:
-        """The same, but one that leaves out an update with broken gradients, whatever the precision.
+        """One that skips an update with NaN or infinite gradients at any precision.
 
-        That is what torch's scaler does without a wait where the optimiser is fused. Where nothing needs to
-        be scaled its scale begins at 1 and only halves, which changes no bit of a gradient.
+        With a fused optimiser, torch's scaler does so without waiting for the device. Without fp16 its scale
+        starts at 1 and only halves, which changes no bit of a gradient.
         """
         if self.name == "fp16":
             return self.scaler()

@@ -1,6 +1,6 @@
-"""Looks at gradients: how large each block's is, and how far the optimiser moved the block by it.
+"""Measures the gradient of each block, and how far the optimiser moved its weights.
 
-Scalars on the device, which become numbers when the update is logged. Knows nothing of logs or optimisers.
+The results are scalars on the device, which become numbers when the update is logged.
 """
 
 import torch
@@ -9,15 +9,17 @@ from torch.nn.utils import get_total_norm
 
 from models.blocks import trained_blocks
 
-NUM_FIRST_LOOKS = 2  # at the first log steps, whatever the recipe says: is there a gradient everywhere?
+NUM_FIRST_LOOKS = (
+    2  # at the first log steps, even if the recipe asks for none: does every block get a gradient?
+)
 
 
 class GradientProbe:
-    """Called by a step around the optimiser, on the updates that are due; on all others it costs nothing.
+    """Called by a step before and after the optimiser, at the updates that are due; others cost nothing.
 
     Args:
-        model: whose blocks are looked at.
-        every: updates between two looks; 0: only the first ones, and no copy of the weights is made.
+        model: whose trained blocks are measured.
+        every: updates between two measurements; 0: only the first ones, without a copy of the weights.
         log_every: updates between two log steps, of which `every` is a multiple.
         first: updates that were done before this start of the run.
     """
@@ -31,7 +33,7 @@ class GradientProbe:
         self._before: dict[str, list[Tensor]] = {}
 
     def is_due(self, count: int) -> bool:
-        """Whether to look at the update that comes after `count` updates; it ends on a log step."""
+        """Whether to measure the update that comes after `count` updates; it ends on a log step."""
         done = count + 1
         early = done % self.log_every == 0 and done <= self.first + NUM_FIRST_LOOKS * self.log_every
         return early or (self.every > 0 and done % self.every == 0)
@@ -46,8 +48,8 @@ class GradientProbe:
 
     @torch.no_grad()
     def after(self) -> dict[str, Tensor]:
-        """After the optimiser: "gradients/norm/<block>", "gradients/total_norm", and where `every` is set
-        "gradients/update/<block>": how far the weights moved, over their norm."""
+        """After the optimiser: "gradients/norm/<block>", "gradients/total_norm" and, if `every` is not 0,
+        "gradients/update/<block>": the norm of the change of the weights over the norm of the weights."""
         for name, old in self._before.items():
             change = [p - before for p, before in zip(self.blocks[name], old, strict=True)]
             share = get_total_norm(change) / get_total_norm(old).clamp(min=1e-12)

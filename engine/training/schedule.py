@@ -43,7 +43,7 @@ class Schedule(Section):
 
 
 def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> float:
-    """The share of the base learning rate that holds during update `step`.
+    """The factor on the base learning rate during update `step`.
 
     Args:
         section: a recipe's `schedule`, its durations in steps.
@@ -51,7 +51,7 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
         step: counted from 0.
         num_steps: of the whole training.
     """
-    warmup = 0 if section.name == "onecycle" else section.warmup  # whose curve rises by itself
+    warmup = 0 if section.name == "onecycle" else section.warmup  # its curve has a rise of its own
     assert isinstance(warmup, int)
     if step < warmup:
         return (step + 1) / warmup
