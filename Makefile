@@ -13,7 +13,7 @@ help:
 	@echo "Another interpreter (3.11 or newer) for a new environment: make demo PYTHON=python3.12"
 
 demo: .venv/installed
-	$(PY) -m engine.run recipes/demo.yaml name=demo-$$(date +%Y%m%d-%H%M%S)
+	$(PY) -m engine.run demo name=demo-$$(date +%Y%m%d-%H%M%S)
 
 test: .venv/installed
 	$(PY) -m ruff check .

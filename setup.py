@@ -9,6 +9,7 @@ HERE = Path(__file__).parent
 VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "engine/__init__.py").read_text(), re.MULTILINE)
 assert VERSION, 'engine/__init__.py must say __version__ = "..."'
 
+PACKAGES = ("trident", "engine", "models", "losses")
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]  # export onnx; a checkout has them, so that its tests run
 
 setup(
@@ -19,8 +20,14 @@ setup(
     long_description_content_type="text/markdown",
     license_expression="Apache-2.0",
     python_requires=">=3.11",
-    packages=find_packages(include=["engine", "engine.*", "models", "models.*", "losses", "losses.*"]),
+    packages=[
+        *find_packages(include=[f"{name}{inner}" for name in PACKAGES for inner in ("", ".*")]),
+        "engine.shipped_recipes",
+    ],
+    package_dir={"engine.shipped_recipes": "recipes"},
     package_data={
+        "": ["py.typed"],
+        "engine.shipped_recipes": ["*.yaml", "recipe.schema.json"],
         "engine.comparison": ["*.html"],
         "engine.reporting": ["*.html"],
         "engine.reporting.report": ["templates/*"],

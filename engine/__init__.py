@@ -1,6 +1,54 @@
-"""Trident: the commands, one file each, and what they stand on. Imports nothing at once: `--help` is fast."""
+"""Trident: the commands, one file each, and what they stand on. Imports nothing heavy: `--help` is fast.
+
+A user's project may have a folder `models` or `losses` of its own. Once `engine` is imported, these two names
+mean the packages beside it, whatever comes first on `sys.path`.
+"""
+
+import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
+from pathlib import Path
 
 __version__ = "0.1.0"
+
+HOME = Path(__file__).parents[1]
+OURS = ("models", "losses")
+
+
+class _FindBesideEngine:
+    """Answers before the finders that follow `sys.path`."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
+        package, _, inner = name.partition(".")
+        if package not in OURS:
+            return None
+        spec = PathFinder.find_spec(name, path if inner else [str(HOME)])
+        if spec is None and inner:
+            raise ModuleNotFoundError(
+                f"no module {name!r}: in this process `{package}` is Trident's own, {HOME / package}. "
+                f"Rename your `{package}`.",
+                name=name,
+            )
+        return spec
+
+
+def _refuse_others(name: str) -> None:
+    """Raise ImportError if `name` was imported from elsewhere before `engine` was."""
+    if name not in sys.modules:
+        return
+    module = sys.modules[name]
+    place = Path(getattr(module, "__file__", None) or next(iter(module.__path__)))
+    if (HOME / name).resolve() not in (place.resolve(), place.resolve().parent):
+        raise ImportError(
+            f"`{name}` was imported from {place}, but Trident needs its own `{name}` in {HOME / name}, and a "
+            f"process can hold only one. Rename yours, or use Trident in a process that does not import it."
+        )
+
+
+for _name in OURS:
+    _refuse_others(_name)
+sys.meta_path.insert(0, _FindBesideEngine)
 
 
 def load(path, device=None, overrides=()):

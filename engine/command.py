@@ -1,4 +1,4 @@
-"""The front door that all commands share: arguments, exit codes, and `trident <command>`.
+"""What all commands share: the parser, exit codes, the console, and `trident <command>` itself.
 
 Imports nothing heavy, so that `--help` answers at once.
 """
@@ -12,11 +12,16 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine import __version__
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
+    "recipes": "list the recipes that come with Trident, or print one to start from",
     "evaluate": "score a run or an ensemble under one protocol or several, and say how",
     "ensemble": "score the best checkpoints of finished runs, alone and together",
     "predict": "label maps, overlays and probabilities of images",
@@ -29,14 +34,14 @@ COMMANDS = {
     "export": "write the weights of a run for other libraries",
     "benchmark": "measure our speed and memory beside those of other libraries",
 }
-
+ELSEWHERE = {"train": "run", "fit": "run", "test": "evaluate", "val": "evaluate", "infer": "predict"}
 
 LOG_WIDTH = 120  # columns
-OF_THE_DISK = {errno.ENOSPC: 1, errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2}  # exit codes
+DISK_EXIT_CODES = {errno.ENOSPC: 1, errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2}
 
 
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser with what every command has: its name, and --debug."""
+    """A parser for `trident <command>`, with --debug, which every command has."""
     parser = argparse.ArgumentParser(
         prog=f"trident {command}",
         description=description,
@@ -48,9 +53,21 @@ def new_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
 
 
 def paths_and_overrides(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """What names a file or folder, and what is `key.path=value`; a path that exists may have a `=` in it."""
+    """Split arguments into paths and `key.path=value` overrides; a path that exists may contain a `=`."""
     overrides = [text for text in texts if "=" in text and not Path(text).expanduser().exists()]
     return [text for text in texts if text not in overrides], overrides
+
+
+def recipe_file(name: str) -> Path:
+    """The recipe that a command was given; where that is not the file typed, says which it is."""
+    from engine.recipe import find_recipe
+
+    file = find_recipe(name)
+    if (
+        str(file) != str(Path(name)) and os.environ.get("RANK", "0") == "0"
+    ):  # torchrun sets it: one line is enough
+        print(f"recipe {name}: {file}", file=sys.stderr)
+    return file
 
 
 def run_command(
@@ -58,8 +75,8 @@ def run_command(
 ) -> int:
     """Parse, run, and turn errors into exit codes.
 
-    0: done. 2: the user's input is wrong, as an error says by its `exit_code = 2`, or a file may not be read
-    or written. 1: the run failed.
+    0: done. 2: the user's input is wrong (the error has `exit_code = 2`), or a file may not be read or
+    written. 1: the run failed.
     """
     try:
         arguments = parser.parse_intermixed_args(argv)
@@ -68,7 +85,7 @@ def run_command(
     try:
         return body(arguments)
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None) or OF_THE_DISK.get(getattr(error, "errno", None))
+        exit_code = getattr(error, "exit_code", None) or DISK_EXIT_CODES.get(getattr(error, "errno", None))
         if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:
@@ -79,8 +96,8 @@ def run_command(
         return 1
 
 
-def new_console(quiet: bool = False):
-    """What commands print to. A file or a pipe gets long lines: nobody resizes a log."""
+def new_console(quiet: bool = False) -> "Console":
+    """The console that commands print to. A file or a pipe gets long lines, which a terminal would wrap."""
     from rich.console import Console
 
     if sys.stdout.isatty():
@@ -92,6 +109,8 @@ def new_console(quiet: bool = False):
 def main(argv: list[str] | None = None) -> int:
     """`trident <command> ...`, which `python -m engine.<command> ...` equals."""
     argv = sys.argv[1:] if argv is None else argv
+    if os.getcwd() not in sys.path:  # for import paths in a recipe; last, so that it shadows nothing
+        sys.path.append(os.getcwd())
     listing = "\n".join(f"  {name:<10} {what}" for name, what in COMMANDS.items())
     if not argv or argv[0] in ("-h", "--help"):
         print(f"trident {__version__}\n\nusage: trident <command> [arguments]\n\n{listing}")
@@ -100,8 +119,8 @@ def main(argv: list[str] | None = None) -> int:
         print(f"trident {__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        close = [ELSEWHERE.get(argv[0]), *difflib.get_close_matches(argv[0], COMMANDS, n=1)]
+        hint = next((f" Did you mean {name}?" for name in close if name), "")
         print(f"trident: no command {argv[0]!r}.{hint} There are:\n{listing}", file=sys.stderr)
         return 2
     return importlib.import_module(f"engine.{argv[0]}").main(argv[1:])

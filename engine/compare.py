@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 examples:
-  trident compare recipes/b0_ce.yaml recipes/b0_ce_dice.yaml recipes/b0_adv.yaml --seeds 3
-  trident compare recipes/b0_ce.yaml recipes/b0_adv.yaml --jobs 2 --set train.steps=2000
-  trident compare recipes/b0_ce.yaml recipes/b0_adv.yaml --cluster auto       on a Ray cluster
+  trident compare b0_ce b0_ce_dice b0_adv --seeds 3
+  trident compare b0_ce b0_adv --jobs 2 --set train.steps=2000
+  trident compare b0_ce b0_adv --cluster auto       on a Ray cluster
   trident compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
 """
 
@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
         "compare each method with the first, over seeds and images; write compare.md, .csv, .json and .html.",
         EXAMPLES,
     )
-    parser.add_argument("what", nargs="+", metavar="recipe | folder", help="recipe files, or folders of runs")
+    parser.add_argument(
+        "what", nargs="+", metavar="recipe | folder", help="recipes as files or names, or folders of runs"
+    )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe (default 3)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="key=value", help="a recipe value, for all; repeatable"
@@ -108,7 +110,8 @@ def _trained(arguments: argparse.Namespace, console: "Console") -> "tuple[list[M
     if arguments.seeds < 1 or arguments.jobs < 1:
         raise CompareError("--seeds and --jobs: expected a number from 1 on.")
     out = Path(arguments.out or "checkpoints/compare")
-    cells = cells_of(arguments.what, arguments.seeds, arguments.set, out)
+    recipes = [recipe_file(name) for name in arguments.what]
+    cells = cells_of(recipes, arguments.seeds, arguments.set, out)
     with locked(out):
         unfinished = prepare(cells)
         num_finished = len(cells) - len(unfinished)

@@ -3,14 +3,14 @@
 import argparse
 from pathlib import Path
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command
 
 EXAMPLES = """
 examples:
-  trident doctor recipes/b2_ce_dice.yaml data.root=data/VOCdevkit/VOC2012
-  trident doctor recipes/b2_ce_dice.yaml data.root=... --out doctor.json
-  trident doctor recipes/b2_ce_dice.yaml data.root=mine --fix mine_mended      a mended copy
-  trident doctor recipes/b2_ce_dice.yaml data.root=mine --show augment         what training sees
+  trident doctor b2_ce_dice data.root=data/VOCdevkit/VOC2012
+  trident doctor b2_ce_dice data.root=... --out doctor.json
+  trident doctor b2_ce_dice data.root=mine --fix mine_mended      a mended copy
+  trident doctor b2_ce_dice data.root=mine --show augment         what training sees
 
 docs/doctor.md has every check: what it sees, why it hurts, what mends it.
 """
@@ -20,7 +20,10 @@ SAMPLES_SHOWN = 6
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done; 2 findings that would spoil training, or the input is wrong."""
     parser = new_parser("doctor", "Check the images and masks of a recipe before training on them.", EXAMPLES)
-    parser.add_argument("recipe", help="a recipe file; its data section says what is checked")
+    parser.add_argument(
+        "recipe",
+        help="a recipe file, or the name of one that comes with Trident; its data is checked",
+    )
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
     )
@@ -46,7 +49,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from engine.reporting.doctor import print_data_report
     from engine.run_folder import write_json
 
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
     out: Path | None = arguments.out or (Path(f"{recipe.name}-augment.png") if arguments.show else None)
     if out and out.exists():
         raise DataError(f"{out} is there already, and nothing is overwritten. Type --out=<a new file>.")

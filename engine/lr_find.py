@@ -4,7 +4,7 @@ import argparse
 import math
 from pathlib import Path
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command
 
 WIDE, NARROW = (1e-6, 1e-1), (5e-5, 5e-4)
 BATCH_FACTORS = (0.5, 1, 2, 4)
@@ -13,9 +13,9 @@ FEWEST_STEPS = 20
 
 EXAMPLES = """
 examples:
-  trident lr_find recipes/demo.yaml
-  trident lr_find recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 --narrow
-  trident lr_find recipes/b2_adv.yaml data.root=... --from 1e-5 --to 1e-2 --steps 200
+  trident lr_find demo
+  trident lr_find b2_adv data.root=data/VOCdevkit/VOC2012 --narrow
+  trident lr_find b2_adv data.root=... --from 1e-5 --to 1e-2 --steps 200
 """
 
 
@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
         "the loss, and suggest optimizer.lr. Writes a picture and a JSON file; no run is started or touched.",
         EXAMPLES,
     )
-    parser.add_argument("recipe", help="a recipe file")
+    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
     )
@@ -48,7 +48,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
         raise RecipeError(f"--from {low:g} --to {high:g}: expected 0 < from < to, as 1e-6 and 1e-1.")
     if arguments.steps < FEWEST_STEPS:
         raise RecipeError(f"--steps {arguments.steps}: a curve needs at least {FEWEST_STEPS} updates.")
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
     folder = arguments.out or Path("lr_find") / recipe.name
     _require_room(folder)
 

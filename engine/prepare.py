@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command
 
 LISTING = """
   voc2012    PASCAL VOC 2012 and the masks of SBD, with the list trainaug (3.4 GB to download)
@@ -22,9 +22,9 @@ that cannot be fetched from here can be placed by hand in <root>/archives, or be
 
 EXAMPLES_OF_PACK = """
 examples:
-  trident prepare pack recipes/b2_ce_dice.yaml --out voc.h5 data.root=data/VOCdevkit/VOC2012
-  trident prepare pack recipes/b2_ce_dice.yaml --out voc.h5 --layout decoded --shard-size 2GB
-  trident run recipes/b2_ce_dice.yaml data.format=packed data.root=voc.h5
+  trident prepare pack b2_ce_dice --out voc.h5 data.root=data/VOCdevkit/VOC2012
+  trident prepare pack b2_ce_dice --out voc.h5 --layout decoded --shard-size 2GB
+  trident run b2_ce_dice data.format=packed data.root=voc.h5
 """
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -107,7 +107,7 @@ def pack(argv: list[str]) -> int:
         "decoded on the way, so a damaged one is found now.",
         EXAMPLES_OF_PACK,
     )
-    parser.add_argument("recipe", type=Path, help="a recipe file")
+    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="values that the recipe gets")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as voc.h5")
     parser.add_argument(
@@ -139,7 +139,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 
     out = arguments.out.expanduser()
     require_new(out, arguments.overwrite)
-    data = load_recipe(arguments.recipe, arguments.overrides).data
+    data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     splits = {
         name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name
     }

@@ -2,15 +2,15 @@
 
 import argparse
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command
 
 EXAMPLES = """
 examples:
-  trident run recipes/demo.yaml
-  trident run recipes/b2_adv.yaml data.root=data/VOCdevkit/VOC2012 train.batch=8
-  trident run recipes/b2_adv.yaml data.root=... --dry-run      what will it cost?
-  trident run recipes/b2_adv.yaml --explain                    where does each value come from?
-  torchrun --nproc-per-node=8 -m engine.run recipes/b2_adv.yaml data.root=...
+  trident run demo
+  trident run b2_adv data.root=data/VOCdevkit/VOC2012 train.batch=8
+  trident run b2_adv data.root=... --dry-run      what will it cost?
+  trident run b2_adv --explain                    where does each value come from?
+  torchrun --nproc-per-node=8 -m engine.run b2_adv data.root=...
 """
 
 
@@ -19,7 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "run", "Train one recipe; keep the best checkpoints; ensemble them; write a report.", EXAMPLES
     )
-    parser.add_argument("recipe", help="a recipe file")
+    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
         "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
     )
@@ -39,7 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.recipe import load_recipe
 
     console = new_console()
-    recipe = load_recipe(arguments.recipe, arguments.overrides)
+    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
     if arguments.explain:
         from engine.reporting.console import explain_table
 

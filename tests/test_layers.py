@@ -46,7 +46,7 @@ MAY_IMPORT = {
     "engine.benchmarks": (*BELOW, "engine.scoring"),
     "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
-    "engine.command": ("engine",),  # the front door opens before torch is loaded
+    "engine.command": ("engine", "engine.recipe"),  # torch stays out, so that --help answers at once
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
 

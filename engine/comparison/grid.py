@@ -94,7 +94,9 @@ class Failure:
         return cls(cell, "\n".join(lines[-num_lines:]))
 
 
-def cells_of(recipes: Sequence[str], num_seeds: int, overrides: Sequence[str], out: Path) -> list[Cell]:
+def cells_of(
+    recipes: Sequence[str | Path], num_seeds: int, overrides: Sequence[str], out: Path
+) -> list[Cell]:
     """Every recipe with seeds 0, 1, ..., recipe by recipe.
 
     Raises:

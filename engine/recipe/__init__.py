@@ -24,7 +24,7 @@ from engine.recipe.sections import (
     Output,
     Train,
 )
-from engine.recipe.source import Document, dotted, read_recipe
+from engine.recipe.source import Document, dotted, find_recipe, read_recipe, shipped_recipes
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
 from engine.scoring.options import Eval
 from engine.training.options import Optimizer
@@ -35,7 +35,15 @@ if TYPE_CHECKING:  # a union that is made from a listing is no type to a type ch
 else:
     Loss = union_of(LOSS_SECTIONS.values())
 
-__all__ = ["Recipe", "RecipeError", "explain", "load_recipe", "recipe_schema"]
+__all__ = [
+    "Recipe",
+    "RecipeError",
+    "explain",
+    "find_recipe",
+    "load_recipe",
+    "recipe_schema",
+    "shipped_recipes",
+]
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 BASE = {
@@ -158,7 +166,8 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     Shares of the training become steps here, unless its length is given in epochs: see `Recipe.in_steps`.
 
     Args:
-        path: of the YAML file; the files that `base:` names lie relative to it.
+        path: of the YAML file, or the name of a recipe that comes with Trident, such as "b2_adv". The files
+            that `base:` names lie relative to it, or come with Trident as well.
         overrides: `key.path=value` each, the value in YAML; later ones win.
 
     Raises:

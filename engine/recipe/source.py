@@ -14,7 +14,7 @@ from typing import Any
 
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
 
-__all__ = ["Document", "RecipeError", "dotted", "read_recipe"]
+__all__ = ["Document", "RecipeError", "dotted", "find_recipe", "read_recipe", "shipped_recipes"]
 
 OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
 
@@ -110,7 +110,7 @@ def read_recipe(
     """Read a recipe file with everything it is based on, and apply the overrides in their order.
 
     Args:
-        path: of the YAML file.
+        path: of the YAML file, or the name of a shipped recipe; see `find_recipe`.
         overrides: `key.path=value` each.
         defaults: what holds where the files say nothing.
 
@@ -118,7 +118,7 @@ def read_recipe(
         RecipeError: a file is missing, is not YAML, or `base` goes in a circle. Other mistakes are collected
             in the document, so that they can be told together with those in the values.
     """
-    file = FilePath(path)
+    file = find_recipe(path)
     document = _read_chain(file, "", [])
     if "name" not in document.values:
         document.values["name"] = file.stem
@@ -126,6 +126,22 @@ def read_recipe(
     for text in overrides:
         document.override(text, defaults)
     return document
+
+
+def shipped_recipes() -> dict[str, FilePath]:
+    """The recipes that come with Trident, by name: in `recipes/` of a checkout, in `engine` if installed."""
+    engine = FilePath(__file__).parents[1]
+    installed = engine / "shipped_recipes"
+    folder = installed if installed.is_dir() else engine.parent / "recipes"
+    return {file.stem: file for file in sorted(folder.glob("*.yaml"))}
+
+
+def find_recipe(name: str | os.PathLike[str]) -> FilePath:
+    """The file `name`, else the file `name`.yaml, else the shipped recipe `name`, else a missing file."""
+    for file in (FilePath(name), FilePath(f"{os.fspath(name)}.yaml")):
+        if file.is_file():
+            return file
+    return shipped_recipes().get(os.fspath(name), FilePath(name))
 
 
 def dotted(path: Path) -> str:
@@ -141,7 +157,9 @@ def _read_chain(file: FilePath, wanted_by: str, above: list[FilePath]) -> Docume
     place = document.sources.pop(("base",))
     if not isinstance(base, str):
         raise RecipeError(f"{place}: base: expected the name of one recipe file, got {base!r}")
-    base_file = FilePath(os.path.normpath(file.parent / base))
+    base_file = find_recipe(os.path.normpath(file.parent / base))
+    if not base_file.is_file():  # a copy of a shipped recipe works anywhere
+        base_file = shipped_recipes().get(base.removesuffix(".yaml"), base_file)
     chain = [*above, file]
     if base_file.resolve() in [link.resolve() for link in chain]:
         raise RecipeError(f"{place}: base goes in a circle: {' -> '.join(map(str, [*chain, base_file]))}")
@@ -171,14 +189,13 @@ def _read_file(file: FilePath, wanted_by: str) -> Document:
 def _missing(file: FilePath) -> str:
     text = f"no recipe file {file}"
     if not file.parent.is_dir():
-        return f"{text}: the folder {file.parent} does not exist"
-    names = sorted(other.name for other in file.parent.glob("*.yaml"))
-    if not names:
-        return f"{text}: no recipe (*.yaml) is in {file.parent}"
-    by_stem = {FilePath(name).stem: name for name in names}
-    close = difflib.get_close_matches(file.stem, by_stem, n=1)
-    hint = f"; did you mean {file.parent / by_stem[close[0]]}?" if close else "."
-    return f"{text}{hint} Recipes in {file.parent}: {', '.join(names)}"
+        text = f"{text}: the folder {file.parent} does not exist"
+    own = {other.stem: other for other in sorted(file.parent.glob("*.yaml"))}
+    shipped = shipped_recipes()
+    close = difflib.get_close_matches(file.stem, [*own, *shipped], n=1)
+    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else "."
+    here = f" Recipes in {file.parent}: {', '.join(other.name for other in own.values())}." if own else ""
+    return f"{text}{hint}{here} Recipes that come with Trident: {', '.join(shipped)}"
 
 
 def _child(container: Any, key: str | int) -> Any:

@@ -30,14 +30,7 @@ def test_a_shipped_recipe(path: Path) -> None:
     text = path.read_text()
     assert text.startswith("# yaml-language-server: $schema=recipe.schema.json\n")
     opening = text.split("\n\n")[0]
-    for word in (
-        "# paper  ",
-        "arXiv",
-        "# command  ",
-        f"trident run recipes/{path.name}",
-        "# score  ",
-        "# time  ",
-    ):
+    for word in ("# paper  ", "arXiv", "# command  ", f"trident run {path.stem}", "# score  ", "# time  "):
         assert word in opening
     base = yaml.safe_load(text).get("base")
     assert base is None or "base" not in yaml.safe_load((path.parent / base).read_text()), "one level of base"
@@ -55,11 +48,7 @@ def test_what_the_shipped_recipes_are_for() -> None:
     assert (adv.optimizer.lr, adv.schedule.name, adv.schedule.warmup) == (6e-5, "poly", 1500)
     assert [loss.name for loss in adv.loss] == ["cross_entropy", "dice"]
     assert [loss.name for loss in recipes["b2_ce"].loss] == ["cross_entropy"]
-    for part in (
-        "ce",
-        "ce_dice",
-        "adv",
-    ):  # what trident compare is for: B0 differs from B2 in the model alone
+    for part in ("ce", "ce_dice", "adv"):  # recipes for `trident compare`: B0 and B2 differ in the model only
         small, large = (recipes[f"{size}_{part}"].model_dump() for size in ("b0", "b2"))
         assert {key for key in small if small[key] != large[key]} == {"name", "model"}
     models = {name: recipe.model for name, recipe in recipes.items()}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.recipe.source import Document, RecipeError, read_recipe
+from engine.recipe.source import Document, RecipeError, find_recipe, read_recipe, shipped_recipes
 
 
 def read(folder: Path, text: str, *overrides: str, defaults: dict[str, Any] | None = None) -> Document:
@@ -87,18 +87,43 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
 
 
 def test_missing_file_lists_the_recipes_beside_it(tmp_path: Path) -> None:
-    with pytest.raises(RecipeError, match=r"no recipe .* is in"):
-        read_recipe(tmp_path / "b2_avd.yaml", [], {})
+    with pytest.raises(
+        RecipeError, match=r"no recipe file .*b2_avd.yaml; did you mean b2_adv\?.* b2_adv, b2_ce"
+    ):
+        read_recipe(tmp_path / "b2_avd.yaml", [], {})  # the shipped one
     (tmp_path / "b2_adv.yaml").touch()
     (tmp_path / "demo.yaml").touch()
     with pytest.raises(RecipeError) as error:
         read_recipe(tmp_path / "b2_avd", [], {})
-    assert str(error.value) == (
-        f"no recipe file {tmp_path}/b2_avd; did you mean {tmp_path}/b2_adv.yaml? "
-        f"Recipes in {tmp_path}: b2_adv.yaml, demo.yaml"
-    )
+    assert f"no recipe file {tmp_path}/b2_avd; did you mean {tmp_path}/b2_adv.yaml?" in str(error.value)
+    assert f"Recipes in {tmp_path}: b2_adv.yaml, demo.yaml." in str(error.value)
     with pytest.raises(RecipeError, match=r"the folder .*/nowhere does not exist"):
         read_recipe(tmp_path / "nowhere" / "x.yaml", [], {})
+
+
+def test_a_name_is_a_file_first_and_then_a_shipped_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    shipped = shipped_recipes()["b2_adv"]
+    assert find_recipe("b2_adv") == shipped
+    assert read_recipe("b2_adv", [], {}).values["adversarial"]["weight"] == 0.01
+    (tmp_path / "b2_adv").mkdir()  # such as a run folder
+    assert find_recipe("b2_adv") == shipped
+    (tmp_path / "b2_adv.yaml").write_text("seed: 5\n")
+    assert find_recipe("b2_adv") == Path("b2_adv.yaml")
+    assert find_recipe("b2_ce.yaml") == Path("b2_ce.yaml")  # a file name is never another file's
+    with pytest.raises(RecipeError, match=r"no recipe file b2_ce\.yaml; did you mean b2_ce\?"):
+        read_recipe("b2_ce.yaml", [], {})
+
+
+def test_base_may_be_a_shipped_recipe_and_a_file_beside_comes_first(tmp_path: Path) -> None:
+    shipped = shipped_recipes()["b2_ce_dice"]
+    for base in ("b2_ce_dice.yaml", "b2_ce_dice"):
+        assert str(shipped) in read(tmp_path, f"base: {base}\n").sources["train", "batch"]
+    (tmp_path / "b2_ce_dice.yaml").write_text("train: {batch: 3}\n")
+    for base in ("b2_ce_dice.yaml", "b2_ce_dice"):
+        assert read(tmp_path, f"base: {base}\n").values["train"] == {"batch": 3}
 
 
 def test_base_merges_sections_and_replaces_lists(tmp_path: Path) -> None:
