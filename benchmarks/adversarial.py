@@ -16,7 +16,7 @@ from statistics import mean, stdev
 
 import torch
 
-from engine.benchmarks.timing import environment
+from engine.benchmarks.measuring import environment
 from engine.data.batches import scoring_batches
 from engine.run_folder import RunFolder, write_json
 from engine.scoring.boundary import boundary_iou, boundary_matrices

@@ -18,7 +18,7 @@ import torch
 from PIL import Image
 from rich.console import Console
 
-from engine.benchmarks.timing import environment, interleaved, ratio
+from engine.benchmarks.measuring import environment, ratio
 from engine.data.batches import Batch
 from engine.data.formats.images import decode_image, decode_mask
 from engine.data.synthetic import SyntheticScenes
@@ -28,6 +28,7 @@ from engine.scoring.combining import Combination
 from engine.scoring.evaluation import evaluate
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.timing import interleaved
 from models.segformer import SegFormer
 
 NUM_CLASSES, VOID, SIZE_PX, MEMBERS = 21, 255, 512, 3

@@ -50,7 +50,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     """Measure, print the table, write the JSON."""
     import torch
 
-    from engine.benchmarks.timing import environment
+    from engine.benchmarks.measuring import environment
     from engine.reporting.console import counted
     from engine.run_folder import RunFolderError, write_json
 

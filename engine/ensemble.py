@@ -1,4 +1,4 @@
-"""trident ensemble FOLDER ...: score the best checkpoints of finished runs, alone and together."""
+"""trident ensemble FOLDER ...: score the best checkpoints of finished runs, each and combined."""
 
 import argparse
 import difflib
@@ -11,8 +11,8 @@ from engine.command import new_console, new_parser, paths_and_overrides, run_com
 if TYPE_CHECKING:
     from engine.recipe import Recipe
     from engine.run_folder import RunFolder
-    from engine.scoring.ensembles.contest import Contest
-    from engine.scoring.ensembles.field import Field, Show
+    from engine.scoring.ensembles.comparison import MethodComparison
+    from engine.scoring.ensembles.members import Members, Show
     from engine.scoring.ensembling import Candidate
 
 EXAMPLES = """
@@ -32,8 +32,8 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
     parser = new_parser(
         "ensemble",
-        "Find every run below the folders, take the best checkpoints among those of one data set and class "
-        "list, score each and what becomes of them together on val at original size, write ensemble.json.",
+        "Find every run below the folders, take the best checkpoints of one data set and class list, score "
+        "each of them and their combinations on val at original size, write ensemble.json.",
         EXAMPLES,
     )
     parser.add_argument(
@@ -41,18 +41,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--top", type=int, default=3, help="members (default 3)")
     parser.add_argument(
-        "--method", action="append", metavar="NAME[,NAME]", help="how they become one (default mean)"
+        "--method", action="append", metavar="NAME[,NAME]", help="how they are combined (default mean)"
     )
     parser.add_argument(
         "--select-split", metavar="NAME", help="choose on this split (default data.select, or else val)"
     )
     parser.add_argument(
-        "--split-half", action="store_true", help="honest figures from val: halves choose for each other"
+        "--split-half",
+        action="store_true",
+        help="honest figures from val: choose on one half, score the other",
     )
-    parser.add_argument(
-        "--repeats", type=int, default=10, help="random halvings of --split-half (default 10)"
-    )
-    parser.add_argument("--save", type=Path, metavar="DIR", help="write the best method's ensemble here")
+    parser.add_argument("--repeats", type=int, default=10, help="random splits of --split-half (default 10)")
+    parser.add_argument("--save", type=Path, metavar="DIR", help="write the ensemble of the best method here")
     return run_command(parser, ensemble, argv)
 
 
@@ -71,57 +71,59 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
     from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
-    from engine.scoring.ensembles.contest import hold
-    from engine.scoring.ensembles.record import Selection, contest_record
-    from engine.scoring.ensembles.saved import require_new
+    from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
+    from engine.scoring.ensembles.saved import require_unused
     from engine.scoring.ensembling import ensemble_report, open_select, open_val
     from engine.scoring.protocols import EvaluationProtocol
 
     methods = _methods(arguments.method or ["mean"])
     if arguments.save:
-        require_new(arguments.save)
+        require_unused(arguments.save)
     title, chosen = _best_of_the_only_group(runs, arguments.top)
     _require_several(chosen, methods, arguments.save)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
     if arguments.split_half and len(dataset) < 2:
-        raise RunFolderError(f"--split-half: one image of {recipe.data.val} has no halves.")
+        raise RunFolderError(f"--split-half: {recipe.data.val} has one image, which cannot be halved.")
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = EvaluationProtocol.of(recipe.eval)
     console = new_console()
     console.print(f"found {len(runs)} run(s) on {title}, {len(dataset)} images; the best checkpoints:")
     for candidate in chosen:
         console.print(f"  {escape(str(candidate.path))}")
-    field = _open_field(chosen, overrides, recipe, lambda task: counted(console, task))
-    contest = hold(field, methods, dataset, select, arguments.repeats if arguments.split_half else 0)
+    members = _open_members(chosen, overrides, recipe, lambda task: counted(console, task))
+    repeats = arguments.repeats if arguments.split_half else 0
+    comparison = compare_methods(members, methods, dataset, select, repeats)
 
-    looked_at = dataset if select is None else select
+    chosen_on = dataset if select is None else select
     selection = Selection(
         split=recipe.data.val if select is None else recipe.data.select,
-        num_images=len(looked_at) - len(skipped_ids(looked_at)),
+        num_images=len(chosen_on) - len(skipped_ids(chosen_on)),
         same_images=select is None,
-        repeats=arguments.repeats if arguments.split_half else 0,
+        repeats=repeats,
     )
-    console.print(methods_table(contest, selection))
+    console.print(methods_table(comparison, selection))
     console.print(selection_facts(selection, recipe.data.val, methods))
-    shown = contest.members | {contest.winner: contest.outcomes[contest.winner].scores}
+    shown = comparison.members | {comparison.winner: comparison.results[comparison.winner].scores}
     console.print(scores_table(shown, dataset.class_names))
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
     if any(_kept_on_val(candidate) for candidate in chosen):
-        console.print(f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters each.")
+        console.print(
+            f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters all of them."
+        )
     folder = common_folder(folders)
     out = folder / "ensemble.json"
     report = ensemble_report(chosen, shown, protocol, dataset, folder)
-    write_json(out, report | contest_record(contest, selection))
+    write_json(out, report | comparison_report(comparison, selection))
     console.print(f"written: {out}")
     if arguments.save:
-        _save(arguments.save, contest, field, chosen, overrides)
-        console.print(saved_fact(arguments.save, contest, selection, recipe.data.val))
+        _save(arguments.save, comparison, members, chosen, overrides)
+        console.print(saved_fact(arguments.save, comparison, selection, recipe.data.val))
     return 0
 
 
 def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Path]) -> None:
-    """Raises RunFolderError where the command line makes no sense."""
+    """Raises RunFolderError where arguments contradict each other or are out of range."""
     from engine.run_folder import RunFolderError, require_trained_alike
 
     if arguments.top < 1:
@@ -129,7 +131,7 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
     if arguments.repeats < 1:
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
     if arguments.select_split and arguments.split_half:
-        raise RunFolderError("--select-split and --split-half are two ways to the same: leave one out.")
+        raise RunFolderError("--select-split and --split-half exclude each other: leave one out.")
     require_trained_alike(overrides)
     if not folders:
         raise RunFolderError("No folder was named; type trident ensemble checkpoints/")
@@ -145,17 +147,15 @@ def _methods(texts: list[str]) -> list[str]:
         if name not in (*METHODS, "all"):
             close = difflib.get_close_matches(name, METHODS, n=1)
             hint = f" Did you mean {close[0]}?" if close else ""
-            raise RunFolderError(
-                f"--method {name}: there is none.{hint} There are {', '.join(METHODS)}, all."
-            )
+            raise RunFolderError(f"--method {name} is unknown.{hint} Expected {', '.join(METHODS)} or all.")
     return [name for name in METHODS if name in wanted or "all" in wanted]
 
 
 def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, list["Candidate"]]:
-    """What the runs are about, and their best checkpoints.
+    """The title of the only group of runs, and its best checkpoints.
 
     Raises:
-        RunFolderError: they kept none, or are about several sets of images and classes.
+        RunFolderError: they kept no checkpoint, or differ in their images or classes.
     """
     from engine.run_folder import RunFolderError
     from engine.scoring.ensembling import group_candidates
@@ -168,7 +168,7 @@ def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, lis
             f"  {g.title}:\n    trident ensemble {shlex.join(str(r.path) for r in g.runs)}" for g in groups
         ]
         raise RunFolderError(
-            "These runs are not about the same images and classes. Take one group:\n" + "\n".join(lines)
+            "These runs differ in their val images or classes. Take one group:\n" + "\n".join(lines)
         )
     return groups[0].title, groups[0].candidates[:top]
 
@@ -178,33 +178,33 @@ def _require_several(chosen: list["Candidate"], methods: list[str], save: Path |
 
     if len(chosen) == 1 and (methods != ["mean"] or save):
         raise RunFolderError(
-            f"{chosen[0].path} is alone, so there is nothing to combine. Name more runs, or raise --top."
+            f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise --top."
         )
 
 
-def _open_field(chosen: list["Candidate"], overrides: list[str], recipe: "Recipe", show: "Show") -> "Field":
+def _open_members(
+    chosen: list["Candidate"], overrides: list[str], recipe: "Recipe", show: "Show"
+) -> "Members":
     from contextlib import nullcontext
 
     import torch
 
     from engine.recipe import load_recipe
-    from engine.scoring.ensembles.field import Field
-    from engine.scoring.ensembles.kitchen import Kitchen
+    from engine.scoring.ensembles.members import Members
     from engine.scoring.ensembling import distinct_names, load_member
     from engine.scoring.predictor import Predictor
     from engine.scoring.protocols import EvaluationProtocol
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
     models = [load_member(candidate, device) for candidate in chosen]
-    kitchen = Kitchen([load_recipe(c.run.recipe, overrides) for c in chosen], models, device)
-    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
     by_name = dict(zip(distinct_names(chosen), models, strict=True))
-    return Field(by_name, kitchen, predictor, device, recipe.data.workers, show)
+    recipes = [load_recipe(candidate.run.recipe, overrides) for candidate in chosen]
+    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
+    return Members(by_name, recipes, predictor, device, recipe.data.workers, show)
 
 
 def _kept_on_val(candidate: "Candidate") -> bool:
-    """Whether the run that kept the checkpoint had no split of its own to choose by."""
+    """Whether the checkpoint was chosen by its scores on val, without a selection split."""
     from engine.recipe import load_recipe
 
     data = load_recipe(candidate.run.recipe).data
@@ -212,14 +212,18 @@ def _kept_on_val(candidate: "Candidate") -> bool:
 
 
 def _save(
-    path: Path, contest: "Contest", field: "Field", chosen: list["Candidate"], overrides: list[str]
+    path: Path,
+    comparison: "MethodComparison",
+    members: "Members",
+    chosen: list["Candidate"],
+    overrides: list[str],
 ) -> None:
-    """The folder of the best method."""
+    """Write the ensemble of the best method."""
     from engine.scoring.ensembles.saved import save_ensemble
 
-    outcome = contest.outcomes[contest.winner]
-    soup = field.kitchen.cook(outcome.choice.soup) if outcome.choice.soup else None
-    save_ensemble(path, contest.winner, outcome.choice, outcome.scores, chosen, overrides, soup)
+    result = comparison.results[comparison.winner]
+    soup = members.average_weights(result.ensemble.soup) if result.ensemble.soup else None
+    save_ensemble(path, comparison.winner, result.ensemble, result.scores, chosen, overrides, soup)
 
 
 if __name__ == "__main__":

@@ -64,7 +64,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, skipped_images
     from engine.reporting.evaluation import card, classes_table, means_table
-    from engine.scoring.results import score_under
+    from engine.scoring.results import evaluate_trained
     from engine.scoring.scores_file import recorder
 
     console = new_console()
@@ -86,7 +86,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
                 recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
             )
         for protocol in protocols:
-            results[protocol.name] = score_under(
+            results[protocol.name] = evaluate_trained(
                 protocol,
                 trained,
                 dataset,

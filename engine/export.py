@@ -100,9 +100,9 @@ def torch(argv: list[str]) -> int:
     def body(arguments: argparse.Namespace) -> int:
         out = _new_file(arguments)
 
-        from engine.exporting.torch_program import TOLERANCE, export_program
+        from engine.exporting.graph import PROGRAM_TOLERANCE, export_program
 
-        return _export_graph(arguments, out, export_program, "the program, read again,", TOLERANCE)
+        return _export_graph(arguments, out, export_program, "the program", PROGRAM_TOLERANCE)
 
     return run_command(parser, body, argv)
 
@@ -156,10 +156,10 @@ def _parser(name: str, description: str, about: str) -> argparse.ArgumentParser:
 
 
 def _new_file(arguments: argparse.Namespace) -> Path:
-    from engine.exporting.target import require_new
+    from engine.exporting import require_new_file
 
     out: Path = arguments.out.expanduser()
-    require_new(out)
+    require_new_file(out)
     return out
 
 

@@ -10,9 +10,10 @@ import torch
 from kornia import augmentation as kornia
 from torch import Tensor
 
-from engine.benchmarks.timing import interleaved, ratio
+from engine.benchmarks.measuring import ratio
 from engine.data.augment import Augment
 from engine.data.options import Augment as Section
+from engine.scoring.timing import interleaved
 
 NUM_CLASSES = 21
 

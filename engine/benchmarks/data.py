@@ -17,11 +17,12 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from engine.benchmarks.timing import interleaved, ratio
+from engine.benchmarks.measuring import ratio
 from engine.data.formats.voc import open_voc
 from engine.data.packs.pack import write_pack
 from engine.data.packs.packed import PackedDataset
 from engine.data.sample import Dataset
+from engine.scoring.timing import interleaved
 
 SIZE_PX = (375, 500)  # (h, w)
 OURS = "pack, decoded"

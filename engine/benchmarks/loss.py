@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.benchmarks.memory import peak_mb_in_own_process, peak_mb_of
-from engine.benchmarks.timing import installed, interleaved, ratio
+from engine.benchmarks.measuring import installed, peak_mb_in_own_process, peak_mb_of, ratio
+from engine.scoring.timing import interleaved
 from losses import build_loss
 from losses.cross_entropy import cross_entropy
 from losses.dice import dice

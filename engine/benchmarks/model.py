@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.benchmarks.memory import peak_mb_in_own_process, peak_mb_of
-from engine.benchmarks.timing import installed, interleaved, ratio
+from engine.benchmarks.measuring import installed, peak_mb_in_own_process, peak_mb_of, ratio
+from engine.scoring.timing import interleaved
 from losses.pixel_sums import pixel_sums
 from models.segformer import VARIANTS, SegFormer
 

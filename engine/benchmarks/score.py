@@ -17,11 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.benchmarks.timing import installed, interleaved, ratio
+from engine.benchmarks.measuring import installed, ratio
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.counting import most_likely
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.timing import interleaved
 from engine.scoring.upsampling import strips
 from models.segformer import SegFormer
 

@@ -1,1 +1,21 @@
-"""What leaves Trident: weights for other libraries, results for a server, graphs that run without it."""
+"""Exports: weights for other libraries, results for a server, graphs that run without Trident.
+
+Nothing is overwritten.
+"""
+
+from pathlib import Path
+
+from engine.run_folder import require_reachable
+
+
+class ExportError(ValueError):
+    """What was asked for cannot be exported; the text says what can."""
+
+    exit_code = 2
+
+
+def require_new_file(out: Path) -> None:
+    """Raises ExportError where something is there already, RunFolderError where no file can be written."""
+    if out.exists():
+        raise ExportError(f"--out {out} is there already, and nothing is overwritten. Name a new file.")
+    require_reachable(out)

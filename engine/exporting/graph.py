@@ -1,23 +1,29 @@
-"""A trained model as one graph that torch.export can trace at every size, and the proof that it is the same.
+"""A trained model as one graph that torch.export can trace for every image size, compared with torch.
 
-Members, their views, their combination and the normalisation are all inside. It is a second way to predict,
-since the first one asks Python for the size of each image; `largest_difference` holds the two together.
+The graph holds all members, their views, their combination and the normalisation. It predicts with code of
+its own, since the predictor asks Python for the size of each image; `largest_difference` compares the two.
 
 Shapes: B images of h x w pixels, C classes.
 """
 
+import json
 import math
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.exporting.target import ExportError
+from engine import __version__
+from engine.exporting import ExportError
+from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter
+from models.origin import licence_of_run
 
 MIN_VIEW_PX = 64  # a traced side is at least two tokens of the coarsest grid
+PROGRAM_TOLERANCE = 1e-4  # of probabilities; sums run in another order than in the predictor
 Outputs = tuple[Tensor, Tensor]
 
 
@@ -25,7 +31,7 @@ class Graph(nn.Module):
     """(B, 3, h, w) uint8 -> labels (B, h, w) uint8 and probabilities (B, C, h, w) float32.
 
     Raises:
-        ExportError: the protocol is another than `native`; those cut or pad as the size of an image asks. Or
+        ExportError: the protocol is not `native` (others crop or pad depending on the size of an image), or
             logits are averaged.
     """
 
@@ -38,8 +44,8 @@ class Graph(nn.Module):
         ):
             if value != held:
                 raise ExportError(
-                    f"A graph holds eval.{key}={held} alone, with any scales and flip, and this run has "
-                    f"eval.{key}={value}. Type eval.{key}={held} behind the command."
+                    f"A graph can only have eval.{key}={held}, with any scales and flip, but this run has "
+                    f"eval.{key}={value}. Add eval.{key}={held} to the command."
                 )
         self.members = nn.ModuleList(segmenter.trained.members.values())
         self.combination = segmenter.trained.combination
@@ -82,14 +88,14 @@ def _rounded(scale: Fraction, side: int) -> int:
 
 
 def trace(graph: Graph) -> torch.export.ExportedProgram:
-    """The graph for any number of images, at any size from `min_size_px` on.
+    """The graph for any number of images of any size, at least `min_size_px`.
 
     Raises:
-        ExportError: the network asks for its size in a way that cannot be traced.
+        ExportError: the network depends on the image size in a way that cannot be traced.
     """
     least = graph.min_size_px
     dynamic = torch.export.Dim.DYNAMIC
-    # Sides that differ and that no stride divides, or the trace takes equal numbers for the same one.
+    # Different sides that no stride divides: the trace would take equal numbers for the same dimension.
     example = torch.zeros(2, 3, least + 139, least + 101, dtype=torch.uint8)
     shapes = ({0: dynamic, 2: dynamic(min=least), 3: dynamic(min=least)},)
     try:
@@ -97,20 +103,60 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
             program = torch.export.export(graph, (example,), dynamic_shapes=shapes, strict=False)
     except (RuntimeError, ValueError, AssertionError) as error:
         raise ExportError(
-            f"This network cannot be traced at every size: {str(error).splitlines()[0]}"
+            f"This network cannot be traced for every image size: {str(error).splitlines()[0]}"
         ) from error
     for node in program.graph.nodes:
         node.meta.pop("stack_trace", None)  # lines and paths of this machine
     return program
 
 
+def export_program(segmenter: Segmenter, out: Path) -> float:
+    """Write the graph as a torch.export program (.pt2), which torch runs without Trident.
+
+    The extra file metadata.json holds the metadata. Returns the largest difference of probabilities from the
+    segmenter, of the program as it is read again.
+
+    Raises:
+        ExportError: it cannot be traced, or its outputs differ.
+    """
+    graph = Graph(segmenter)
+    program = trace(graph)
+    about = json.dumps(metadata(segmenter))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with written_in_place(out) as temporary:
+        with temporary.open("wb") as file:
+            torch.export.save(program, file, extra_files={"metadata.json": about})
+        with temporary.open("rb") as file:
+            run = torch.export.load(file).module()
+        with torch.no_grad():
+            return largest_difference(run, segmenter, graph.min_size_px, PROGRAM_TOLERANCE)
+
+
+def metadata(segmenter: Segmenter) -> dict[str, str]:
+    """What users of the graph have to know; values other than text are JSON."""
+    trained, protocol = segmenter.trained, segmenter.protocol
+    licences = list(dict.fromkeys(licence_of_run(weights) for weights in trained.weights))
+    return {
+        "name": trained.name,
+        "class_names": json.dumps(trained.class_names),
+        "palette": json.dumps(trained.palette),
+        "input": "images (batch, 3, height, width), uint8, RGB; they are normalised inside",
+        "output": "labels (batch, height, width), uint8; probabilities (batch, classes, height, width)",
+        "members": json.dumps(list(trained.members)),
+        "scales": json.dumps(protocol.scales),
+        "flip": json.dumps(protocol.flip),
+        "licence": "; ".join(licences),
+        "trident": __version__,
+    }
+
+
 def largest_difference(
     run: Callable[[Tensor], Outputs], segmenter: Segmenter, least_px: int, tolerance: float
 ) -> float:
-    """Of probabilities, between what was exported and `segmenter`, over images of several sizes.
+    """Of the probabilities of an export from those of `segmenter`, over images of several sizes.
 
     Raises:
-        ExportError: it exceeds `tolerance`, shapes differ, or labels differ where it cannot be the reason.
+        ExportError: it exceeds `tolerance`, shapes differ, or labels differ by more than rounding explains.
     """
     largest = 0.0
     for images in _test_images(least_px):
@@ -120,24 +166,26 @@ def largest_difference(
             labels, probabilities = run(images)
         except Exception as error:  # whatever a runtime raises
             raise ExportError(
-                f"What was exported fails on images {size}, so nothing was written: {error}"
+                f"The export fails on images {size}, so nothing was written: {error}"
             ) from error
         if probabilities.shape != expected.shape or labels.shape != images[:, 0].shape:
-            raise ExportError(f"What was exported gives {tuple(probabilities.shape)} for images {size}.")
+            raise ExportError(
+                f"The export gives {tuple(probabilities.shape)} for images {size}. Nothing was written."
+            )
         difference = float((probabilities - expected).abs().max())
         chosen = expected.gather(1, labels.long().unsqueeze(1)).squeeze(1)  # (B, h, w)
         lost = float((expected.amax(dim=1) - chosen).max())
         if not max(difference, lost / 2) <= tolerance:
             raise ExportError(
-                f"What was exported differs by {difference:.2g} from torch on images {size}; at most "
-                f"{tolerance:g} is allowed. Nothing was written."
+                f"The export differs by {difference:.2g} from torch on images {size}; at most {tolerance:g} "
+                "is allowed. Nothing was written."
             )
         largest = max(largest, difference)
     return largest
 
 
 def _test_images(least_px: int) -> Iterator[Tensor]:
-    """Smooth random pictures: the smallest, an odd one, one that 4 and 32 divide, and two at once."""
+    """Smooth random images: the smallest size, an odd one, one that 32 divides, and a batch of two."""
     generator = torch.Generator().manual_seed(0)
     for num_images, more_h, more_w in ((1, 0, 0), (1, 269, 193), (1, 64, 128), (2, 311, 436)):
         size = [least_px + more_h, least_px + more_w]

@@ -8,8 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine.exporting.graph import Graph, Outputs, largest_difference, trace
-from engine.exporting.target import ExportError, metadata
+from engine.exporting import ExportError
+from engine.exporting.graph import Graph, Outputs, largest_difference, metadata, trace
 from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter
 

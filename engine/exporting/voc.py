@@ -17,7 +17,7 @@ from PIL import Image
 from engine.data.formats.images import read_header
 from engine.data.formats.voc import voc_images, voc_palette
 from engine.data.sample import first_few
-from engine.exporting.target import ExportError
+from engine.exporting import ExportError
 from engine.reporting.predictions import palette_image
 from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter

@@ -6,10 +6,10 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.exporting.target import ExportError
+from engine.exporting import ExportError
 from engine.recipe import load_recipe
 from engine.run_folder import Manifest, Member, write_json, write_text
-from engine.scoring.trained import find_checkpoint, load_weights
+from engine.scoring.trained import find_checkpoint, load_model
 from models import layouts
 from models.origin import licence_of_run
 from models.segformer import HEADS, MLP_RATIO, REDUCTIONS, SegFormer
@@ -34,7 +34,7 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
     run, manifest, member = find_checkpoint(path, step)
     recipe = load_recipe(run.recipe)
     cpu = torch.device("cpu")
-    model = load_weights(run.path / member.file, member.sha256, recipe, manifest.class_names, cpu)
+    model = load_model(run.path / member.file, member.sha256, recipe, manifest.class_names, cpu)
     if not isinstance(model, SegFormer):
         raise ExportError(
             f"{run.path} holds no SegFormer of Trident, whose layouts these are. {run.path / member.file} "

@@ -1,4 +1,4 @@
-"""Methods of an ensemble side by side, for the console, and how far their figures can be trusted."""
+"""Methods of an ensemble side by side, for the console, and how reliable their scores are."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -6,15 +6,14 @@ from pathlib import Path
 from rich.markup import escape
 from rich.table import Table
 
-from engine.scoring.ensembles.contest import Contest, Figure
+from engine.scoring.ensembles.comparison import Estimate, MethodComparison, Selection
 from engine.scoring.ensembles.methods import CHOOSING
-from engine.scoring.ensembles.record import Selection
 
 
-def methods_table(contest: Contest, selection: Selection) -> Table:
-    """One row a method, below the best member; honest figures stand first where there are any."""
-    outcomes = contest.outcomes
-    is_honest = any(outcome.honest for outcome in outcomes.values())
+def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
+    """One row a method, below the best member; honest scores come first where there are any."""
+    results = comparison.results
+    is_honest = any(result.honest for result in results.values())
     table = Table(title="ensembles, and what they gain over the best member", title_justify="left")
     table.add_column("method")
     if is_honest:
@@ -28,49 +27,49 @@ def methods_table(contest: Contest, selection: Selection) -> Table:
         table.add_column(heading, justify="right")
     table.add_column("note", overflow="fold")
     table.add_row(
-        f"best member: {escape(contest.best)}",
-        *_cells_of_best(contest, selection, is_honest),
-        f"{contest.images_per_second:.2f}",
+        f"best member: {escape(comparison.best)}",
+        *_cells_of_best(comparison, selection, is_honest),
+        f"{comparison.images_per_second:.2f}",
         "1",
         "",
     )
     table.add_section()
-    for method, outcome in outcomes.items():
-        figures = (outcome.honest, outcome.flattering) if outcome.honest else (outcome.flattering,)
-        cells = [f"{figures[0].mIoU:.4f}", _gain(figures[0]), *(f"{f.mIoU:.4f}" for f in figures[1:])]
-        speed, cost = f"{outcome.images_per_second:.2f}", str(outcome.choice.cost)
-        table.add_row(method, *cells, speed, cost, escape(outcome.choice.note))
+    for method, result in results.items():
+        estimates = (result.honest, result.flattering) if result.honest else (result.flattering,)
+        cells = [f"{estimates[0].mIoU:.4f}", _gain(estimates[0]), *(f"{f.mIoU:.4f}" for f in estimates[1:])]
+        speed, cost = f"{result.images_per_second:.2f}", str(result.ensemble.cost)
+        table.add_row(method, *cells, speed, cost, escape(result.ensemble.note))
     return table
 
 
-def saved_fact(path: Path, contest: Contest, selection: Selection, val: str) -> str:
-    """What was saved, and which figure it was preferred by."""
-    outcome = contest.outcomes[contest.winner]
+def saved_fact(path: Path, comparison: MethodComparison, selection: Selection, val: str) -> str:
+    """What was saved, and the score that it was chosen by."""
+    result = comparison.results[comparison.winner]
     where = f"on {val}, where it was chosen: flattering"
     if selection.repeats:
-        where = f"on the other halves of {val}: honest but for being the best of several"
+        where = f"on the other halves of {val}: honest, except that it is the best of several"
     if not selection.same_images:
         where = f"on {selection.split}, where it was chosen"
-    among = f"the best of {len(contest.outcomes)} methods, " if len(contest.outcomes) > 1 else ""
-    what = contest.winner if outcome.choice.accepted else f"{contest.best} alone"
-    return escape(f"saved: {path} ({what}: {among}mIoU {outcome.judged:.4f} {where})")
+    among = f"the best of {len(comparison.results)} methods, " if len(comparison.results) > 1 else ""
+    what = comparison.winner if result.ensemble.accepted else f"{comparison.best} alone"
+    return escape(f"saved: {path} ({what}: {among}mIoU {result.ranking_mIoU:.4f} {where})")
 
 
-def _cells_of_best(contest: Contest, selection: Selection, is_honest: bool) -> list[str]:
-    """mIoU without a gain; across halves each half has a best member of its own."""
-    some = next(iter(contest.outcomes.values()))
+def _cells_of_best(comparison: MethodComparison, selection: Selection, is_honest: bool) -> list[str]:
+    """mIoU without a gain; in cross-validation each half has a best member of its own."""
+    some = next(iter(comparison.results.values()))
     flattering = f"{some.flattering.mIoU - some.flattering.gain:.4f}"
     if some.honest and is_honest:
         return [f"{some.honest.mIoU - some.honest.gain:.4f}", "", flattering]
     return [flattering, ""]
 
 
-def _gain(figure: Figure) -> str:
-    return f"{figure.gain:+.4f} [{figure.low:+.4f}, {figure.high:+.4f}]"
+def _gain(estimate: Estimate) -> str:
+    return f"{estimate.gain:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
 
 
 def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> str:
-    """On which images was chosen and on which reported, loudly where they are the same."""
+    """Which images were chosen on and which are reported, in bold red where they are the same."""
     chosen_on = f"{selection.num_images} images of {escape(selection.split)}"
     if not selection.same_images:
         return (
@@ -80,15 +79,15 @@ def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> s
     if selection.repeats:
         return (
             f"[bold red]Chosen and reported on the same {chosen_on}: flattering.[/] Honest: "
-            f"{selection.repeats} times halved at random, each half reports what the other one chose, the "
-            "counts of all times added up."
+            f"the images were halved at random {selection.repeats} times, each half scored by what was "
+            "chosen on the other one, and the counts added up."
         )
     if not any(method in CHOOSING for method in methods):
         return (
-            f"Of {chosen_on} nothing was chosen but which member is the best: its own score flatters, so the "
-            "gain over it is rather too small."
+            f"Only the best member was chosen on {chosen_on}: its own score is flattering, so the gain "
+            "over it is a little too small."
         )
     return (
         f"[bold red]CHOSEN AND REPORTED ON THE SAME {chosen_on}: THESE FIGURES FLATTER.[/] For honest ones "
-        "add --split-half, or --select-split NAME with a split that is neither trained nor reported on."
+        "add --split-half, or --select-split NAME with a split that is neither trained on nor reported."
     )

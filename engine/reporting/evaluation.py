@@ -21,10 +21,10 @@ from engine.reporting.plots import INK, SERIES, STYLE
 from engine.scoring.metrics import METRICS
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.results import Result
+from engine.scoring.results import EvaluationResult
 from engine.scoring.trained import Trained
 
-MEANS: dict[str, Callable[[Result], float]] = {  # beside METRICS
+MEANS: dict[str, Callable[[EvaluationResult], float]] = {  # beside METRICS
     "mIoU by image": lambda result: result.image_mIoU,
     "boundary IoU": lambda result: result.boundary_mIoU,
 }
@@ -36,7 +36,7 @@ LABELS = {
     "num_pixels": "labelled pixels",
     "num_void": "void pixels",
 }
-BY_CLASS: dict[str, Callable[[Result], Mapping[str, float]]] = {
+BY_CLASS: dict[str, Callable[[EvaluationResult], Mapping[str, float]]] = {
     "IoU": lambda result: result.scores.IoU,
     "precision": lambda result: result.scores.precision,
     "recall": lambda result: result.scores.recall,
@@ -45,7 +45,7 @@ BY_CLASS: dict[str, Callable[[Result], Mapping[str, float]]] = {
 }
 
 
-def means_table(results: Mapping[str, Result]) -> Table:
+def means_table(results: Mapping[str, EvaluationResult]) -> Table:
     """The means, protocols side by side; the best of a row is bold."""
     table = Table(title="scores by protocol", title_justify="left")
     table.add_column("")
@@ -62,7 +62,7 @@ def means_table(results: Mapping[str, Result]) -> Table:
     return table
 
 
-def classes_table(results: Mapping[str, Result]) -> Table:
+def classes_table(results: Mapping[str, EvaluationResult]) -> Table:
     """Five scores of each class under one protocol; the IoU alone where there are several, side by side."""
     alone = next(iter(results.values())) if len(results) == 1 else None
     if alone:
@@ -81,7 +81,7 @@ def classes_table(results: Mapping[str, Result]) -> Table:
     return table
 
 
-def card(results: Mapping[str, Result]) -> Group:
+def card(results: Mapping[str, EvaluationResult]) -> Group:
     """How the numbers were counted; of several protocols, where they differ, and below it what they share."""
     cards = [result.card for result in results.values()]
     rows = {LABELS.get(key, key): [in_words(one[key]) for one in cards] for key in cards[0]}
@@ -121,7 +121,7 @@ def worst_sheet(
     return sheet(pictures, dataset.palette, dataset.class_names, dataset.ignore_index)
 
 
-def reliability_plot(results: Mapping[str, Result]) -> Figure:
+def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
     """Accuracy over confidence, a line a protocol; below, what share of the pixels is how sure.
 
     Where a line lies under the diagonal, the model is surer than it is right.

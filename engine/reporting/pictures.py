@@ -1,4 +1,4 @@
-"""Images with their label, prediction and errors, as pixels to look at. Knows no file layout.
+"""Images with their label, prediction and errors, as pixels to look at.
 
 Shapes: every picture has its own h x w pixels, RGB, uint8.
 """
@@ -8,11 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.data.sample import Palette
+from engine.data.sample import DataError, Dataset, Palette, note_or_raise, read_or_error
+from engine.scoring.predictor import Predictor
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 Colour = tuple[int, int, int]
@@ -29,7 +31,7 @@ MAX_ASPECT = 2.0  # a panel is at most this much wider than its row is high
 
 @dataclass(frozen=True)
 class Picture:
-    """One image and what was made of it.
+    """One image, its label and its prediction.
 
     image: (3, h, w) uint8, RGB. labels: (h, w) class ids and `ignore_index`. prediction: (h, w) class ids.
     confidence: (h, w) float, the probability of the predicted class, where it is known.
@@ -40,6 +42,26 @@ class Picture:
     labels: Tensor
     prediction: Tensor
     confidence: Tensor | None = None
+
+
+def predict_pictures(
+    model: nn.Module, dataset: Dataset, indices: Sequence[int], predictor: Predictor, device: torch.device
+) -> list[Picture]:
+    """Samples with the model's predictions, as they are scored, on the CPU; without unreadable samples."""
+    was_training = model.training
+    model.eval()
+    pictures = []
+    for index in indices:
+        sample = read_or_error(dataset, index)
+        if isinstance(sample, DataError):
+            note_or_raise(dataset, index, sample)
+            continue
+        confidence, prediction = predictor(model, sample.image[None].to(device)).max(dim=1)  # (1, H, W)
+        image, labels = predictor.scored(sample.image), predictor.scored(sample.labels)
+        parts = (image, labels, prediction[0], confidence[0])
+        pictures.append(Picture(sample.id, *(part.cpu() for part in parts)))
+    model.train(was_training)
+    return pictures
 
 
 def colourise(labels: Tensor, palette: Palette, ignore_index: int) -> Pixels:

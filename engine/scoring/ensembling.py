@@ -1,7 +1,4 @@
-"""Finished runs as candidates for an ensemble: found, grouped, ranked, loaded and scored together.
-
-Knows nothing of training; what a run is, its folder and manifest say.
-"""
+"""Checkpoints of finished runs as candidates for an ensemble: grouped, ranked, loaded and scored together."""
 
 import os
 from collections import Counter
@@ -22,10 +19,11 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
 from engine.scoring.evaluation import ENSEMBLE, evaluate
+from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import recorder
-from engine.scoring.trained import load_weights, require_classes
+from engine.scoring.trained import load_model, require_classes
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,7 @@ class Candidate:
 
     @property
     def long_name(self) -> str:
-        """For runs in different folders that share a name."""
+        """Distinct for runs of the same name in different folders."""
         return f"{self.run.path} step {self.member.step}"
 
 
@@ -69,23 +67,30 @@ class Group:
 
 
 def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
-    """Candidates by data set and class list, each group ranked by mIoU, earlier steps first among equals."""
+    """Candidates by data set and class list, each group best first.
+
+    They are ranked by the metric by which their runs kept them, or by mIoU where runs differ in that; the
+    earlier step wins a tie. Of a single run that is the order of its manifest.
+    """
     groups: dict[tuple[object, ...], list[Candidate]] = {}
     for run in runs:
         manifest = run.read_manifest()
         data = manifest.data
-        key = (data.val, data.val_fingerprint, tuple(manifest.class_names))  # packed or not
+        key = (data.val, data.val_fingerprint, tuple(manifest.class_names))  # the same for packed data
         groups.setdefault(key, []).extend(Candidate(run, manifest, member) for member in manifest.members)
-    ranked = [
-        sorted(group, key=lambda c: (-c.member.scores["mIoU"], c.member.step)) for group in groups.values()
-    ]
-    return [Group(candidates) for candidates in ranked if candidates]
+    return [Group(_ranked(candidates)) for candidates in groups.values() if candidates]
+
+
+def _ranked(candidates: list[Candidate]) -> list[Candidate]:
+    metrics = {candidate.manifest.metric for candidate in candidates}
+    metric = metrics.pop() if len(metrics) == 1 else "mIoU"
+    return sorted(candidates, key=lambda c: (-c.member.scores[metric], c.member.step))
 
 
 def distinct_names(candidates: Sequence[Candidate]) -> list[str]:
-    """What to call each candidate in tables and scores, as short as tells them apart.
+    """The shortest distinct name of each candidate, for tables and scores.
 
-    Its step where all are of one run; else its name or, where two share one, its long name.
+    The step where all are of one run; else the name or, where two share one, the long name.
     """
     if len({candidate.run.path for candidate in candidates}) == 1:
         return [f"step {candidate.member.step}" for candidate in candidates]
@@ -100,13 +105,11 @@ def load_member(candidate: Candidate, device: torch.device) -> nn.Module:
         RunFolderError: the file is missing, altered, or of other classes than its recipe says.
     """
     recipe = load_recipe(candidate.run.recipe)
-    return load_weights(
-        candidate.path, candidate.member.sha256, recipe, candidate.manifest.class_names, device
-    )
+    return load_model(candidate.path, candidate.member.sha256, recipe, candidate.manifest.class_names, device)
 
 
 def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Dataset]:
-    """The recipe of a candidate's run with `overrides`, and the images that its scores are about.
+    """The recipe of a candidate's run with `overrides`, and the images that it was scored on.
 
     Raises:
         RunFolderError: the images or the classes are not those of the manifest.
@@ -126,7 +129,7 @@ def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -
     """The split that `data.select` names, on which ensembles are chosen; None where that is val.
 
     Raises:
-        RunFolderError: it holds nothing, or images that the members were trained on or are scored on.
+        RunFolderError: it is empty, or shares images with what members were trained on or are scored on.
     """
     name = recipe.data.select
     if name in (None, recipe.data.val):
@@ -134,19 +137,19 @@ def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -
     select = engine.data.open_split(recipe.data, name)
     if not len(select):
         raise RunFolderError(f"data.select: split {name!r} holds no images.")
-    halve = "Name a split that is neither, or choose by halves of val: --split-half"
+    halve = "Name another split, or choose on halves of val with --split-half."
     for train in dict.fromkeys(candidate.manifest.data.train for candidate in candidates):
         seen = _num_shared(select, engine.data.open_split(recipe.data, train))
         if seen:
             raise RunFolderError(
                 f"{seen} of the {len(select)} images of split {name!r} are in {train!r}, which members were "
-                f"trained on: what is chosen there favours who knows them by heart. {halve}"
+                f"trained on: choosing there favours members that have memorised them. {halve}"
             )
     reported = _num_shared(select, val)
     if reported:
         raise RunFolderError(
-            f"{reported} of the {len(select)} images of split {name!r} are in {recipe.data.val!r}, where the "
-            f"scores are taken. {halve}"
+            f"{reported} of the {len(select)} images of split {name!r} are in {recipe.data.val!r}, which the "
+            f"members are scored on. {halve}"
         )
     return select
 
@@ -155,6 +158,7 @@ def _num_shared(one: Dataset, other: Dataset) -> int:
     return len(set(one.ids) & set(other.ids))
 
 
+@full_float32()
 def score_together(
     candidates: Sequence[Candidate],
     dataset: Dataset,
@@ -164,14 +168,13 @@ def score_together(
     scores_path: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict[str, Scores]:
-    """Scores by `distinct_names` and, of several, of their mean probability under "mean".
+    """Scores by `distinct_names` and, for several candidates, those of their mean probability as "mean".
 
     Args:
-        scores_path: where the counts of each image go (scores.h5), if anywhere.
+        scores_path: where the counts of each image are written (scores.h5); None: nowhere.
         progress: called with (images done, all images).
     """
     members = zip(distinct_names(candidates), candidates, strict=True)
-    torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
     models = {name: load_member(candidate, device) for name, candidate in members}
     combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
     done = 0

@@ -1,7 +1,4 @@
-"""One trained predictor on one split under one protocol: everything that is reported of it.
-
-Knows nothing of how that is shown.
-"""
+"""All scores of one trained predictor on one split under one protocol."""
 
 import heapq
 import math
@@ -19,20 +16,21 @@ from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import Scores, image_mean_iou
 from engine.scoring.counting import Counts, Tally
 from engine.scoring.evaluation import OnBatch, evaluate
+from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained
 
 
 @dataclass(frozen=True)
-class Result:
-    """All scores are shares of 1, NaN where nothing was there to score.
+class EvaluationResult:
+    """All scores are shares of 1, NaN where there was nothing to score.
 
     image_mIoU: the mean over images of the mean IoU over the classes present in each.
     boundary_IoU: by class, of the bands along outlines; boundary_mIoU its mean over the classes present.
-    log_loss: in nats a labelled pixel.
-    card: what has to be known beside every number.
-    worst: (mIoU, id) of the images that scored worst, the worst first.
+    log_loss: in nats per labelled pixel.
+    card: the protocol, and what was counted.
+    worst: (mIoU, id) of the images with the lowest mIoU, the lowest first.
     """
 
     scores: Scores
@@ -49,7 +47,8 @@ class Result:
         return asdict(self) | {"scores": self.scores.to_dict()}
 
 
-def score_under(
+@full_float32()
+def evaluate_trained(
     protocol: EvaluationProtocol,
     trained: Trained,
     dataset: Dataset,
@@ -59,16 +58,15 @@ def score_under(
     num_worst: int = 0,
     on_batch: OnBatch | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Result:
-    """Score a split once, members together as the one predictor that they are, by the protocol's name.
+) -> EvaluationResult:
+    """Score a split once; an ensemble is scored as one predictor.
 
     Args:
         split: its name, for the card.
-        num_worst: how many of the images that score worst are wanted.
+        num_worst: how many of the images with the lowest mIoU to list.
         on_batch: as `evaluate` calls it.
         progress: called with (images done, all images).
     """
-    torch.set_float32_matmul_precision("highest")  # the same figures, whichever command asks for them
     done, worst = 0, list[tuple[float, str]]()
 
     def count(ids: list[str], counts: dict[str, Counts]) -> None:
@@ -99,7 +97,7 @@ def score_under(
 
 def _result(
     tally: Tally, protocol: EvaluationProtocol, dataset: Dataset, split: str, worst: list[tuple[float, str]]
-) -> Result:
+) -> EvaluationResult:
     scores = tally.scores(dataset.class_names)
     bands = boundary_iou(tally.boundary.cpu().numpy())
     total, num_images = tally.image_iou.tolist()
@@ -112,7 +110,7 @@ def _result(
         "num_pixels": scores.num_pixels,
         "num_void": scores.num_void,
     }
-    return Result(
+    return EvaluationResult(
         scores=scores,
         image_mIoU=total / num_images if num_images else math.nan,
         boundary_mIoU=float(np.nanmean(bands)) if not np.isnan(bands).all() else math.nan,

@@ -1,7 +1,4 @@
-"""What has been trained, opened from where it lies: a run, one of its checkpoints, or a saved ensemble.
-
-Knows nothing of how it predicts; see `predictor.py`.
-"""
+"""Opens what was trained: a run, one of its checkpoints, or a saved ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -33,8 +30,8 @@ class Trained:
     """Models that predict as one.
 
     members: by name, in eval mode, on their device; `combination` has a weight for each.
-    recipe: of the run, or of the first member: it says where val lies and how it is scored.
-    weights: where the members' training started, for the licence; one dictionary or None a member.
+    recipe: of the run, or of the first member; it names the data and the evaluation protocol.
+    weights: the pretrained weights of each member, for the licence; None where it started at random.
     """
 
     name: str
@@ -56,18 +53,18 @@ def open_trained(
         overrides: of the recipe's `data` and `eval` sections, `key.path=value` each.
 
     Raises:
-        RunFolderError: there is none of these, or its files are missing, altered or of other classes; or an
+        RunFolderError: none of these is there, its files are missing, altered or of other classes, or an
             override would change what was trained.
-        RecipeError: an override that the recipe refuses.
+        RecipeError: an override is not valid.
     """
     require_trained_alike(overrides)
     if EnsembleFolder(path).manifest.is_file():
         if step is not None:
-            raise RunFolderError(f"{path} is an ensemble, of which no step can be asked for.")
+            raise RunFolderError(f"{path} is an ensemble, which has no steps: leave the step {step} out.")
         return _open_ensemble(EnsembleFolder(path), device, overrides)
     run, manifest, member = find_checkpoint(path, step)
     recipe = load_recipe(run.recipe, overrides)
-    model = load_weights(run.path / member.file, member.sha256, recipe, manifest.class_names, device)
+    model = load_model(run.path / member.file, member.sha256, recipe, manifest.class_names, device)
     return Trained(
         name=f"{manifest.name} step {member.step}",
         members={f"step {member.step}": model},
@@ -81,10 +78,12 @@ def open_trained(
 
 
 def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Manifest, Member]:
-    """Of a file in top/, or of a run folder: that of a step, else the best; manifests list the best first.
+    """A file in top/, or the checkpoint of a run folder: that of `step`, or else the best one.
+
+    The one place that decides which checkpoint is the best: a manifest lists them best first, by its metric.
 
     Raises:
-        RunFolderError: no run, or it has kept no such checkpoint; or a file and a step were both named.
+        RunFolderError: it is not a run, it has not kept such a checkpoint, or a file and a step were given.
     """
     if EnsembleFolder(path).manifest.is_file():
         raise RunFolderError(f"{path} is an ensemble. Name a run, or a file of its top/.")
@@ -93,21 +92,21 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     manifest = run.read_manifest()
     kept = manifest.members
     if file is not None and step is not None:
-        raise RunFolderError(f"{file} is one checkpoint already: leave the step {step} out, or name the run.")
+        raise RunFolderError(f"{file} is a single checkpoint: leave the step {step} out, or name the run.")
     if file is not None:
         found = [member for member in kept if (run.path / member.file).resolve() == file.resolve()]
         if not found:
-            raise RunFolderError(f"{file} is none of the checkpoints that {run.manifest} lists.")
+            raise RunFolderError(f"{file} is not one of the checkpoints that {run.manifest} lists.")
     else:
         found = [member for member in kept if step in (None, member.step)]
     if not found:
         steps = ", ".join(str(member.step) for member in kept) or "none yet"
-        raise RunFolderError(f"{run.path} has kept no checkpoint of this kind. Steps kept: {steps}.")
+        raise RunFolderError(f"{run.path} has not kept this checkpoint. Steps kept: {steps}.")
     return run, manifest, found[0]
 
 
 def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) -> None:
-    """Raises RunFolderError where the data has other classes than what lies at `path` was trained on."""
+    """Raises RunFolderError where the classes of the data differ from those that `path` was trained on."""
     if list(dataset.class_names) != list(class_names):
         raise RunFolderError(
             f"{path} was trained on {len(class_names)} classes ({', '.join(class_names)}), but the data has "
@@ -116,7 +115,7 @@ def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) ->
         )
 
 
-def load_weights(
+def load_model(
     path: Path, sha256: str, recipe: Recipe, class_names: list[str], device: torch.device
 ) -> nn.Module:
     """The model of a checkpoint, in eval mode.
@@ -145,7 +144,7 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
     return Trained(
         name=manifest.name,
         members={
-            member.name: load_weights(
+            member.name: load_model(
                 folder.path / member.file, member.sha256, recipe, manifest.class_names, device
             )
             for member, recipe in zip(manifest.members, recipes, strict=True)

@@ -12,8 +12,7 @@ from engine.data.sample import skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.changes import changes
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images
-from engine.reporting.pictures import sheet
-from engine.reporting.predicted import predict_pictures
+from engine.reporting.pictures import predict_pictures, sheet
 from engine.reporting.report import open_gallery, read_runs, write_report
 from engine.reporting.tensorboard import write_hparams
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text

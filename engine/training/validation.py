@@ -7,8 +7,7 @@ from torch import nn
 from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset
 from engine.reporting.journal import Evaluation, Journal
-from engine.reporting.pictures import Picture
-from engine.reporting.predicted import predict_pictures
+from engine.reporting.pictures import Picture, predict_pictures
 from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
 from engine.scoring.precision_recall import PrecisionRecall

@@ -8,30 +8,31 @@ import torch
 from torch import nn
 
 from engine.benchmark import main
-from engine.benchmarks import augment, data, model, score, timing
+from engine.benchmarks import augment, data, measuring, model, score
 from engine.data.augment import Augment
 from engine.data.options import Augment as Section
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.timing import interleaved
 
 
 def test_rounds_are_interleaved_and_the_first_is_not_counted() -> None:
     calls: list[str] = []
     contenders = {name: lambda name=name: calls.append(name) for name in ("a", "b")}
-    seconds = timing.interleaved(contenders, 3, lambda done, total: None)
+    seconds = interleaved(contenders, 3, lambda done, total: None)
     assert calls == ["a", "b"] * 4
     assert {name: len(times) for name, times in seconds.items()} == {"a": 3, "b": 3}
 
 
 def test_the_ratio_is_taken_within_each_round() -> None:
-    assert timing.ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == 3.0  # 2, 4, 3
+    assert measuring.ratio([2.0, 40.0, 9.0], [1.0, 10.0, 3.0]) == 3.0  # 2, 4, 3
 
 
 def test_the_table_and_the_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(model, "installed", lambda package: None)  # as if no peer were there
-    monkeypatch.setattr(timing, "installed", lambda package: None)
+    monkeypatch.setattr(measuring, "installed", lambda package: None)
     out = tmp_path / "model.json"
     arguments = [
         "model",

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.reporting.pictures import Picture
-from engine.reporting.predicted import predict_pictures
+from engine.reporting.pictures import Picture, predict_pictures
 from engine.reporting.report.analysis import extremes
 from engine.reporting.report.content import RunContent
 from engine.run_folder import RunFolderError

@@ -14,15 +14,15 @@ from torch.nn import functional as F
 
 from engine.scoring.combining import LEAST, Combination
 from engine.scoring.confusion import confusion_matrices
-from engine.scoring.ensembles.pixel_samples import PixelSamples
+from engine.scoring.ensembles.observations import PixelSamples
 from engine.scoring.metrics import mean_iou_of_overlaps, overlaps
 
 MAX_STEPS = 100
-TEMPERATURES = (0.05, 20.0)  # beyond, probabilities are as good as one-hot, or uniform
+TEMPERATURES = (0.05, 20.0)  # outside, probabilities are nearly one-hot or uniform
 
 
 class Added(NamedTuple):
-    """A member that a greedy choice took, and the mIoU with it and those before it."""
+    """A member that the greedy selection added, and the mIoU with it and those before it."""
 
     member: int
     mIoU: float
@@ -65,7 +65,7 @@ def greedy_order(samples: PixelSamples) -> list[Added]:
     """All members, each time the one whose mean probability with those before it has the highest mIoU.
 
     Forward selection as of Caruana et al. (2004), "Ensemble selection from libraries of models", without
-    replacement: a member that came twice would cost nothing more, but be a weight, which `fit_weights` fits.
+    replacement: taking a member twice would only double its weight, and weights are what `fit_weights` fits.
     """
     total = torch.zeros_like(samples.probabilities[:, 0])  # (P, C)
     left = list(range(samples.num_members))

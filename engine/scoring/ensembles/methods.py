@@ -1,4 +1,4 @@
-"""The ways to make one predictor of several members, each decided on what was seen of one set of images.
+"""METHODS: the ways to make one predictor of several members, each chosen on one set of images.
 
 Shapes: N images, M members, C classes.
 """
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.fitting import fit_temperatures, fit_weights, greedy_order
-from engine.scoring.ensembles.pixel_samples import PixelSamples
+from engine.scoring.ensembles.observations import PixelSamples
 from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.statistics import Overlaps
 
@@ -20,30 +20,30 @@ Soup = tuple[int, ...]  # the members whose weights are averaged, by number
 
 
 @dataclass(frozen=True)
-class Evidence:
-    """What a method may look at.
+class SelectionData:
+    """What a method may use to choose an ensemble.
 
     names: of the M members.
     ids: of the N images.
     overlaps: (N, 2, C) of each member.
     samples: pixels of the same images, where a method needs them.
-    ingredients: members that may be averaged; overlaps_of_soup: (N, 2, C) of such an average.
+    averageable: members of one architecture; overlaps_of_soup: (N, 2, C) of the mean of their weights.
     """
 
     names: Sequence[str]
     ids: Sequence[str]
     overlaps: Sequence[Overlaps]
     samples: PixelSamples | None
-    ingredients: Soup
+    averageable: Soup
     overlaps_of_soup: Callable[[Soup], Overlaps]
 
-    def of(self, rows: NDArray[np.bool_]) -> "Evidence":
-        """Of the images that `rows` (N,) marks, and no others."""
+    def of_images(self, rows: NDArray[np.bool_]) -> "SelectionData":
+        """Only of the images that `rows` (N,) marks."""
         return replace(
             self,
             ids=[id for id, is_kept in zip(self.ids, rows, strict=True) if is_kept],
             overlaps=[of_member[rows] for of_member in self.overlaps],
-            samples=self.samples.of(rows) if self.samples else None,
+            samples=self.samples.of_images(rows) if self.samples else None,
             overlaps_of_soup=lambda soup: self.overlaps_of_soup(soup)[rows],
         )
 
@@ -53,10 +53,10 @@ class Evidence:
         return self.samples
 
     def mIoU(self, member: int) -> float:
-        return _of(self.overlaps[member])
+        return _mIoU(self.overlaps[member])
 
     def mIoU_of_soup(self, soup: Soup) -> float:
-        return _of(self.overlaps_of_soup(soup))
+        return _mIoU(self.overlaps_of_soup(soup))
 
     @property
     def best_member(self) -> int:
@@ -65,10 +65,10 @@ class Evidence:
 
 
 @dataclass(frozen=True)
-class Choice:
-    """What a method came to: a combination of the members' predictions, or the mean of members' weights.
+class Ensemble:
+    """What a method chose: a combination of the members' predictions, or a soup, the mean of their weights.
 
-    `accepted` is false where a soup would lose, and the best member stands in.
+    `accepted` is False where the soup is worse than the best member, which then takes its place.
     """
 
     combination: Combination
@@ -78,114 +78,113 @@ class Choice:
 
     @property
     def cost(self) -> int:
-        """Members that have to run."""
+        """Forward passes of a prediction."""
         return 1 if self.soup else len(self.combination.used)
 
     @property
-    def what(self) -> Combination | Soup:
-        """What has to be counted for it."""
+    def key(self) -> Combination | Soup:
+        """Equal for ensembles that predict the same."""
         return self.soup or self.combination
 
     @property
-    def member(self) -> int | None:
-        """The member that this is alone, unaltered; None where it is more than that."""
+    def single_member(self) -> int | None:
+        """The only member, if it is used unchanged; None where the ensemble is more than that."""
         used = self.combination.used
         is_one = not self.soup and len(used) == 1 and self.combination.temperatures[used[0]] == 1.0
         return used[0] if is_one else None
 
 
-def choose(method: str, seen: Evidence) -> Choice:
-    """What `method`, one of METHODS, makes of the evidence."""
-    return METHODS[method](seen)
+def choose_ensemble(method: str, data: SelectionData) -> Ensemble:
+    """What `method`, one of METHODS, chooses."""
+    return METHODS[method](data)
 
 
-def alone(member: int, num_members: int) -> Combination:
+def one_hot(member: int, num_members: int) -> Combination:
     """One member, as a combination of all."""
-    weights = tuple((float(number == member),) for number in range(num_members))
-    return Combination("probability", weights, (1.0,) * num_members)
+    return mean_of([member], num_members)
 
 
-def subset(members: Sequence[int], num_members: int) -> Combination:
+def mean_of(members: Sequence[int], num_members: int) -> Combination:
     """The mean probability of some of the members."""
     weights = tuple((float(number in members) / len(members),) for number in range(num_members))
     return Combination("probability", weights, (1.0,) * num_members)
 
 
-def _mean(seen: Evidence) -> Choice:
-    return Choice(Combination.mean(len(seen.names)))
+def _mean(data: SelectionData) -> Ensemble:
+    return Ensemble(Combination.mean(len(data.names)))
 
 
-def _mean_logit(seen: Evidence) -> Choice:
-    return Choice(Combination.mean(len(seen.names), "logit"))
+def _mean_logit(data: SelectionData) -> Ensemble:
+    return Ensemble(Combination.mean(len(data.names), "logit"))
 
 
-def _weighted(seen: Evidence) -> Choice:
-    combination = fit_weights(seen.pixels)
+def _weighted(data: SelectionData) -> Ensemble:
+    combination = fit_weights(data.pixels)
     note = ", ".join(f"{row[0]:.2f}" for row in combination.weights)
-    return Choice(combination, note=f"weights {note}")
+    return Ensemble(combination, note=f"weights {note}")
 
 
-def _class_weighted(seen: Evidence) -> Choice:
-    combination = fit_weights(seen.pixels, by_class=True)
+def _class_weighted(data: SelectionData) -> Ensemble:
+    combination = fit_weights(data.pixels, by_class=True)
     shares = ", ".join(f"{min(row):.2f} to {max(row):.2f}" for row in combination.weights)
-    return Choice(combination, note=f"weights {shares}")
+    return Ensemble(combination, note=f"weights {shares}")
 
 
-def _greedy(seen: Evidence) -> Choice:
-    """The best start of the order; what comes behind adds nothing."""
-    order = greedy_order(seen.pixels)
+def _greedy(data: SelectionData) -> Ensemble:
+    """The first members of the greedy order, as many as give the highest mIoU."""
+    order = greedy_order(data.pixels)
     length = max(range(len(order)), key=lambda number: order[number].mIoU) + 1
-    steps = [f"{seen.names[order[0].member]} {order[0].mIoU:.4f}"] + [
-        f"{seen.names[after.member]} {after.mIoU - before.mIoU:+.4f}" for before, after in pairwise(order)
+    steps = [f"{data.names[order[0].member]} {order[0].mIoU:.4f}"] + [
+        f"{data.names[after.member]} {after.mIoU - before.mIoU:+.4f}" for before, after in pairwise(order)
     ]
-    chosen = subset([added.member for added in order[:length]], len(seen.names))
-    return Choice(chosen, note=f"takes {length}: {', '.join(steps)} (sampled pixels)")
+    chosen = mean_of([added.member for added in order[:length]], len(data.names))
+    return Ensemble(chosen, note=f"takes {length}: {', '.join(steps)} (sampled pixels)")
 
 
-def _temperature(seen: Evidence) -> Choice:
-    M = len(seen.names)
-    temperatures = fit_temperatures(seen.pixels)
+def _temperature(data: SelectionData) -> Ensemble:
+    M = len(data.names)
+    temperatures = fit_temperatures(data.pixels)
     note = ", ".join(f"{temperature:.2f}" for temperature in temperatures)
-    return Choice(replace(Combination.mean(M), temperatures=temperatures), note=f"temperatures {note}")
+    return Ensemble(replace(Combination.mean(M), temperatures=temperatures), note=f"temperatures {note}")
 
 
-def _soup_uniform(seen: Evidence) -> Choice:
-    return _accepted(seen, seen.ingredients)
+def _soup_uniform(data: SelectionData) -> Ensemble:
+    return _soup_or_best_member(data, data.averageable)
 
 
-def _soup_greedy(seen: Evidence) -> Choice:
-    """Wortsman et al. 2022, arXiv 2203.05482, recipe 1: the best first, each kept where it does no harm."""
-    ranked = sorted(seen.ingredients, key=lambda member: -seen.mIoU(member))
+def _soup_greedy(data: SelectionData) -> Ensemble:
+    """Wortsman et al. 2022, arXiv 2203.05482, recipe 1: best first, each kept unless the mIoU falls."""
+    ranked = sorted(data.averageable, key=lambda member: -data.mIoU(member))
     soup: Soup = tuple(ranked[:1])
-    score = seen.mIoU(soup[0]) if soup else float("nan")
+    score = data.mIoU(soup[0]) if soup else float("nan")
     for member in ranked[1:]:
         tried = tuple(sorted((*soup, member)))
-        if (with_it := seen.mIoU_of_soup(tried)) >= score:
+        if (with_it := data.mIoU_of_soup(tried)) >= score:
             soup, score = tried, with_it
-    return _accepted(seen, soup)
+    return _soup_or_best_member(data, soup)
 
 
-def _accepted(seen: Evidence, soup: Soup) -> Choice:
-    """The soup, or the best member where the soup loses to it."""
-    best = seen.best_member
-    if len(seen.ingredients) < 2:
+def _soup_or_best_member(data: SelectionData, soup: Soup) -> Ensemble:
+    """The soup, or the best member where the soup is worse."""
+    best = data.best_member
+    if len(data.averageable) < 2:
         reason = "no two members share an architecture"
     elif len(soup) < 2:
-        reason = "no soup of the best of them and another one is as good as it alone"
-    elif (score := seen.mIoU_of_soup(soup)) < (of_best := seen.mIoU(best)):
-        reason = f"mIoU {score:.4f} against {of_best:.4f} where it was judged"
+        reason = "no soup of the best of them with another one is as good as the best alone"
+    elif (score := data.mIoU_of_soup(soup)) < (of_best := data.mIoU(best)):
+        reason = f"mIoU {score:.4f} against {of_best:.4f} on the images it was chosen on"
     else:
-        note = f"weights of {', '.join(seen.names[member] for member in soup)}"
-        return Choice(alone(best, len(seen.names)), soup, note)
-    note = f"rejected: {reason}; {seen.names[best]} stands in"
-    return Choice(alone(best, len(seen.names)), note=note, accepted=False)
+        note = f"weights of {', '.join(data.names[member] for member in soup)}"
+        return Ensemble(one_hot(best, len(data.names)), soup, note)
+    note = f"rejected: {reason}; {data.names[best]} is used instead"
+    return Ensemble(one_hot(best, len(data.names)), note=note, accepted=False)
 
 
-def _of(found: Overlaps) -> float:
+def _mIoU(found: Overlaps) -> float:
     return mean_iou_of_overlaps(found.sum(axis=0))
 
 
-METHODS: dict[str, Callable[[Evidence], Choice]] = {
+METHODS: dict[str, Callable[[SelectionData], Ensemble]] = {
     "mean": _mean,
     "mean_logit": _mean_logit,
     "weighted": _weighted,
@@ -197,4 +196,4 @@ METHODS: dict[str, Callable[[Evidence], Choice]] = {
 }
 SAMPLED = ("weighted", "class_weighted", "greedy", "temperature")  # those that need pixels
 SOUPS = ("soup_uniform", "soup_greedy")
-CHOOSING = SAMPLED + SOUPS  # the others take all members alike, whatever the images
+CHOOSING = SAMPLED + SOUPS  # the others weight all members alike, whatever the images

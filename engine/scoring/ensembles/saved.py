@@ -1,4 +1,4 @@
-"""Writes an ensemble's folder: combination.json, and members/ with weights and the recipe of each.
+"""Writes the folder of an ensemble: combination.json, and members/ with the weights and recipe of each.
 
 `engine.scoring.trained.open_trained` reads it.
 """
@@ -24,52 +24,52 @@ from engine.run_folder import (
 )
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
-from engine.scoring.ensembles.methods import Choice
+from engine.scoring.ensembles.methods import Ensemble
 from engine.scoring.ensembling import Candidate, distinct_names
 
 
-def require_new(path: Path) -> None:
-    """Raises RunFolderError where something is there already, or nothing can be."""
+def require_unused(path: Path) -> None:
+    """Raises RunFolderError where the folder holds something already, or cannot be written."""
     require_reachable(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         raise RunFolderError(f"--save {path} is there already and holds something; name a new folder.")
     if _part(path).exists():
         raise RunFolderError(
-            f"{_part(path)} is left of a process that was stopped: remove it, or name another."
+            f"{_part(path)} was left behind by a process that was stopped: remove it, or name another folder."
         )
 
 
 def _part(path: Path) -> Path:
-    """Where an ensemble is written before it gets its name."""
+    """Where an ensemble is written before the folder is renamed to `path`."""
     return path.resolve().with_name(path.resolve().name + ".part")
 
 
 def save_ensemble(
     path: Path,
     method: str,
-    choice: Choice,
+    ensemble: Ensemble,
     scores: Scores,
     candidates: Sequence[Candidate],
     overrides: Sequence[str],
     soup: nn.Module | None = None,
 ) -> None:
-    """Write the folder whole, or not at all; members without weight are left out.
+    """Write the whole folder, or nothing; members without weight are left out.
 
     Args:
         path: new or empty.
-        candidates: all that `choice` numbers.
-        overrides: of their recipes, those that `scores` were taken with.
-        soup: the model, where the choice is one.
+        candidates: all members, in the order that `ensemble` numbers them.
+        overrides: of their recipes, with which `scores` were computed.
+        soup: the model, where the ensemble is a soup.
 
     Raises:
         RunFolderError: the folder holds something already.
     """
-    require_new(path)
+    require_unused(path)
     first = candidates[0].manifest
     part = EnsembleFolder(_part(path))
     part.members.mkdir(parents=True)
     try:
-        members, combination = _write_members(part, choice, candidates, overrides, soup)
+        members, combination = _write_members(part, ensemble, candidates, overrides, soup)
         manifest = EnsembleManifest(
             name=path.name,
             code_version=__version__,
@@ -91,7 +91,7 @@ def save_ensemble(
 
 def _write_members(
     folder: EnsembleFolder,
-    choice: Choice,
+    ensemble: Ensemble,
     candidates: Sequence[Candidate],
     overrides: Sequence[str],
     soup: nn.Module | None,
@@ -99,20 +99,20 @@ def _write_members(
     """The members' entries, and the combination of those alone."""
     names = distinct_names(candidates)
     if soup is not None:
-        ingredients = [candidates[number] for number in choice.soup]
-        name = f"soup of {', '.join(names[number] for number in choice.soup)}"
+        averaged = [candidates[number] for number in ensemble.soup]
+        name = f"soup of {', '.join(names[number] for number in ensemble.soup)}"
         file = folder.members / "soup.safetensors"
         save_file({key: value.cpu().contiguous() for key, value in soup.state_dict().items()}, file)
-        origins = [candidate.manifest.weights for candidate in ingredients]
-        return [_member(folder, name, file, ingredients[0], overrides, _origin(origins))], Combination.mean(1)
+        origins = [candidate.manifest.weights for candidate in averaged]
+        return [_member(folder, name, file, averaged[0], overrides, _origin(origins))], Combination.mean(1)
     members: list[EnsembleMember] = []
-    for number in choice.combination.used:
+    for number in ensemble.combination.used:
         candidate = candidates[number]
         file = folder.members / f"{number}-{candidate.manifest.name}-{candidate.path.name}"
         shutil.copyfile(candidate.path, file)
         origin = candidate.manifest.weights
         members.append(_member(folder, names[number], file, candidate, overrides, origin))
-    return members, choice.combination.of_used()
+    return members, ensemble.combination.of_used()
 
 
 def _member(
@@ -135,7 +135,7 @@ def _member(
 
 
 def _origin(origins: Sequence[dict[str, object] | None]) -> dict[str, object] | None:
-    """Where the ingredients of a soup started: every source and every licence."""
+    """The pretrained weights that the members of a soup started from: every source and every licence."""
     known = [origin for origin in origins if origin]
     if not known:
         return None

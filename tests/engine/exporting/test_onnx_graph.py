@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engine.exporting import ExportError
 from engine.exporting.onnx_graph import export_onnx, require_libraries
-from engine.exporting.target import ExportError
 from models.origin import OWN
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed: ONNX unchecked")

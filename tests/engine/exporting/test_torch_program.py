@@ -6,13 +6,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.exporting.torch_program import export_program
+from engine.exporting.graph import export_program
 
 
 def test_a_segformer_at_every_size(
     small_segformer, traced_segformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("engine.exporting.torch_program.trace", lambda graph: traced_segformer)
+    monkeypatch.setattr("engine.exporting.graph.trace", lambda graph: traced_segformer)
     out = tmp_path / "deep/model.pt2"
     assert export_program(small_segformer, out) <= 1e-5  # float32 sums in another order; 2.1e-6 was seen
     assert [path.name for path in out.parent.iterdir()] == ["model.pt2"]

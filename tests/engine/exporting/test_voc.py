@@ -10,7 +10,7 @@ from PIL import Image
 
 from engine.data.formats.voc import voc_images, voc_palette
 from engine.data.sample import DataError
-from engine.exporting.target import ExportError
+from engine.exporting import ExportError
 from engine.exporting.voc import export_voc, require_complete
 from engine.scoring.segmenter import open_segmenter
 

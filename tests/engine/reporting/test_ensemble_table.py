@@ -1,4 +1,4 @@
-"""What the console says of methods, from outcomes that the test makes up."""
+"""What the console says of methods, from results that the test makes up."""
 
 from pathlib import Path
 
@@ -6,27 +6,26 @@ from rich.console import Console
 
 from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
 from engine.scoring.combining import Combination
-from engine.scoring.ensembles.contest import Contest, Figure, Outcome
-from engine.scoring.ensembles.methods import Choice
-from engine.scoring.ensembles.record import Selection
+from engine.scoring.ensembles.comparison import Estimate, MethodComparison, MethodResult, Selection
+from engine.scoring.ensembles.methods import Ensemble
 
 SAME = Selection("val", 9, same_images=True, repeats=0)
 HALVED = Selection("val", 9, same_images=True, repeats=5)
 ELSEWHERE = Selection("held", 7, same_images=False, repeats=0)
-FLATTERING, HONEST = Figure(0.75, 0.05, 0.01, 0.08), Figure(0.72, 0.03, -0.01, 0.06)
+FLATTERING, HONEST = Estimate(0.75, 0.05, 0.01, 0.08), Estimate(0.72, 0.03, -0.01, 0.06)
 
 
-def contest(honest: Figure | None, accepted: bool = True) -> Contest:
-    choice = Choice(Combination.mean(3), note="weights [1]", accepted=accepted)
-    outcome = Outcome(choice, None, FLATTERING, honest, 0.74, 12.5)
-    return Contest({}, "step 8", 30.0, {"weighted": outcome})
+def comparison(honest: Estimate | None, accepted: bool = True) -> MethodComparison:
+    ensemble = Ensemble(Combination.mean(3), note="weights [1]", accepted=accepted)
+    result = MethodResult(ensemble, None, FLATTERING, honest, 0.74, 12.5)
+    return MethodComparison({}, "step 8", 30.0, {"weighted": result})
 
 
-def told(honest: Figure | None, selection: Selection) -> list[list[str]]:
+def told(honest: Estimate | None, selection: Selection) -> list[list[str]]:
     """The cells of each row."""
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(methods_table(contest(honest), selection))
+        console.print(methods_table(comparison(honest), selection))
     lines = [line for line in capture.get().splitlines() if line.startswith(("│", "┃"))]
     return [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
 
@@ -49,8 +48,8 @@ def test_the_honest_figure_stands_first_and_the_gain_is_its_own() -> None:
 def test_it_is_said_what_was_chosen_on_what() -> None:
     loud = selection_facts(SAME, "val", ["mean", "greedy"])
     assert "CHOSEN AND REPORTED ON THE SAME 9 images of val" in loud and "--split-half" in loud
-    assert "nothing was chosen but which member is the best" in selection_facts(SAME, "val", ["mean"])
-    assert "5 times halved" in selection_facts(HALVED, "val", ["greedy"])
+    assert "Only the best member was chosen on 9 images of val" in selection_facts(SAME, "val", ["mean"])
+    assert "halved at random 5 times" in selection_facts(HALVED, "val", ["greedy"])
     assert "Chosen on 7 images of held, reported on val (honest)" in selection_facts(
         ELSEWHERE, "val", ["greedy"]
     )
@@ -58,9 +57,9 @@ def test_it_is_said_what_was_chosen_on_what() -> None:
 
 def test_what_was_saved_and_by_which_figure() -> None:
     path = Path("best")
-    assert saved_fact(path, contest(None), SAME, "val") == (
+    assert saved_fact(path, comparison(None), SAME, "val") == (
         "saved: best (weighted: mIoU 0.7400 on val, where it was chosen: flattering)"
     )
-    assert "other halves of val" in saved_fact(path, contest(HONEST), HALVED, "val")
-    assert "on held, where it was chosen" in saved_fact(path, contest(HONEST), ELSEWHERE, "val")
-    assert "(step 8 alone: " in saved_fact(path, contest(None, accepted=False), SAME, "val")
+    assert "other halves of val" in saved_fact(path, comparison(HONEST), HALVED, "val")
+    assert "on held, where it was chosen" in saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
+    assert "(step 8 alone: " in saved_fact(path, comparison(None, accepted=False), SAME, "val")

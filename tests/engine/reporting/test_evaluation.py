@@ -12,17 +12,17 @@ from engine.reporting.evaluation import card, classes_table, means_table, reliab
 from engine.scoring.calibration import NUM_BINS, Calibration
 from engine.scoring.confusion import Scores
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.results import Result
+from engine.scoring.results import EvaluationResult
 
 NAMES = ("background", "cat [big]", "dog")
 TABLE = np.array([[6, 2, 0], [1, 2, 0], [0, 0, 0]])
 
 
-def result_of(protocol: EvaluationProtocol, right: float = 8.0) -> Result:
+def result_of(protocol: EvaluationProtocol, right: float = 8.0) -> EvaluationResult:
     counts = np.zeros((3, NUM_BINS))
     counts[:, 14] = 11, 10.5, right
     facts = {"split": "val", "num_images": 3, "absent": ["dog"], "num_pixels": 11, "num_void": 4}
-    return Result(
+    return EvaluationResult(
         scores=Scores.of(TABLE, NAMES, 4),
         image_mIoU=0.25,
         boundary_mIoU=0.125,

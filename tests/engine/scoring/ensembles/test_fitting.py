@@ -8,7 +8,7 @@ from torch import Tensor
 
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.fitting import fit_temperatures, fit_weights, greedy_order
-from engine.scoring.ensembles.pixel_samples import PixelSamples
+from engine.scoring.ensembles.observations import PixelSamples
 
 
 def samples_of(probabilities: Tensor, labels: list[int]) -> PixelSamples:

@@ -13,7 +13,7 @@ from engine.data import open_split
 from engine.run_folder import RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
-from engine.scoring.ensembles.methods import Choice, alone
+from engine.scoring.ensembles.methods import Ensemble, one_hot
 from engine.scoring.ensembles.saved import save_ensemble
 from engine.scoring.ensembling import Candidate, group_candidates, load_member
 from engine.scoring.predictor import Predictor
@@ -23,10 +23,10 @@ from engine.scoring.trained import Trained, open_trained
 CPU = torch.device("cpu")
 BY_CLASS = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), (0.0,) * 6, (1.0, 0.8, 0.6, 0.4, 0.2, 0.0)
 CHOICES = {
-    "mean": Choice(Combination.mean(3)),
-    "temperature": Choice(Combination("logit", ((0.2,), (0.3,), (0.5,)), (1.2, 0.8, 1.0))),
-    "class_weighted": Choice(Combination("probability", BY_CLASS, (1.0,) * 3)),
-    "greedy": Choice(alone(1, 3)),
+    "mean": Ensemble(Combination.mean(3)),
+    "temperature": Ensemble(Combination("logit", ((0.2,), (0.3,), (0.5,)), (1.2, 0.8, 1.0))),
+    "class_weighted": Ensemble(Combination("probability", BY_CLASS, (1.0,) * 3)),
+    "greedy": Ensemble(one_hot(1, 3)),
 }
 
 
@@ -41,7 +41,7 @@ def scores(candidates: list[Candidate]) -> Scores:
     return Scores.of(torch.eye(len(names), dtype=torch.int64).numpy(), names)
 
 
-def save(path: Path, choice: Choice, candidates: list[Candidate], soup=None, overrides=()) -> None:
+def save(path: Path, choice: Ensemble, candidates: list[Candidate], soup=None, overrides=()) -> None:
     save_ensemble(path, "method", choice, scores(candidates), candidates, overrides, soup)
 
 
@@ -77,7 +77,7 @@ def test_members_without_weight_stay_behind(candidates, tmp_path: Path) -> None:
 
 def test_a_soup_is_an_ensemble_of_one(candidates, tmp_path: Path) -> None:
     model = load_member(candidates[2], CPU)
-    save(tmp_path / "saved", Choice(alone(0, 3), soup=(0, 1)), candidates, soup=model)
+    save(tmp_path / "saved", Ensemble(one_hot(0, 3), soup=(0, 1)), candidates, soup=model)
     trained = open_trained(tmp_path / "saved", CPU)
     assert list(trained.members) == ["soup of a step 1, a step 2"]
     [loaded] = trained.members.values()
@@ -92,7 +92,7 @@ def test_the_licences_of_all_weights_go_with_it(candidates, tmp_path: Path) -> N
     ]
     save(tmp_path / "mean", CHOICES["mean"], own)
     assert open_trained(tmp_path / "mean", CPU).weights == [ours, theirs, None]
-    soup = Choice(alone(0, 3), soup=(0, 1, 2))
+    soup = Ensemble(one_hot(0, 3), soup=(0, 1, 2))
     save(tmp_path / "soup", soup, own, soup=load_member(own[0], CPU))
     [origin] = open_trained(tmp_path / "soup", CPU).weights
     assert origin == {"source": "hf:a; hf:b", "licence": "Apache-2.0; NVIDIA"}
@@ -103,7 +103,7 @@ def test_the_recipes_say_how_it_was_scored(candidates, tmp_path: Path) -> None:
     assert open_trained(tmp_path / "saved", CPU).recipe.eval.flip
 
 
-def test_a_folder_that_holds_something_is_left_alone(candidates, tmp_path: Path) -> None:
+def test_a_folder_that_holds_something_is_left_one_hot(candidates, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -159,6 +159,6 @@ def test_a_combination_that_does_not_fit_its_members_is_refused(
 
 def test_what_a_killed_process_left_is_named(candidates, tmp_path: Path) -> None:
     (tmp_path / "saved.part").mkdir()
-    with pytest.raises(RunFolderError, match="saved.part is left of a process that was stopped"):
+    with pytest.raises(RunFolderError, match="saved.part .*remove it"):
         save(tmp_path / "saved", CHOICES["mean"], candidates)
     assert (tmp_path / "saved.part").is_dir()

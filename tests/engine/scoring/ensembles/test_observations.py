@@ -12,8 +12,15 @@ from engine.data.batches import scoring_batches
 from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import confusion_matrices
-from engine.scoring.ensembles.pixel_samples import draw_places
-from engine.scoring.ensembles.survey import count_by_image, survey
+from engine.scoring.ensembles.observations import (
+    MAX_PIXELS_PER_IMAGE,
+    MAX_PROBABILITIES,
+    PixelSamples,
+    count_by_image,
+    draw_places,
+    num_sampled_pixels,
+    observe,
+)
 from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -45,7 +52,7 @@ def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_counts_and_pixels_are_those_of_whole_images() -> None:
     members = models()
     told = []
-    found = survey(
+    found = observe(
         members, floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, PIXELS, told.append
     )
     assert found.ids == SCENES.ids
@@ -65,7 +72,7 @@ def test_counts_and_pixels_are_those_of_whole_images() -> None:
 
 
 def test_without_pixels_there_are_none() -> None:
-    found = survey(
+    found = observe(
         models(), floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, 0, lambda n: None
     )
     assert found.samples is None
@@ -89,3 +96,38 @@ def test_each_image_is_counted_by_what_it_asks_for() -> None:
     outputs = [PREDICTOR(model, sample.image[None].float()) for model in members]
     [expected] = confusion_matrices(logit(outputs).argmax(dim=1), sample.labels[None].long(), 6, VOID)
     assert np.array_equal(found[sample.id][logit], overlaps(expected.numpy()))
+
+
+def test_pixels_are_labelled_rising_and_of_the_id_alone() -> None:
+    labels = torch.full((20, 30), VOID, dtype=torch.uint8)
+    labels[5:15, 10:20] = 3
+    places = draw_places(labels, "a", 40, VOID)
+    assert len(places) == 40
+    assert (labels.flatten()[places] == 3).all()
+    assert (places[1:] > places[:-1]).all()  # so none comes twice
+    assert torch.equal(places, draw_places(labels, "a", 40, VOID))
+    assert not torch.equal(places, draw_places(labels, "b", 40, VOID))
+
+
+def test_an_image_with_fewer_labels_gives_all_of_them() -> None:
+    labels = torch.full((4, 4), VOID)
+    assert len(draw_places(labels, "void", 9, VOID)) == 0
+    labels[1, 1:3] = 0
+    assert draw_places(labels, "two", 9, VOID).tolist() == [5, 6]
+
+
+def test_the_budget_holds_whatever_the_set() -> None:
+    for num_images, num_members, num_classes in [(100, 3, 6), (1449, 3, 21), (2000, 3, 150), (5000, 10, 171)]:
+        number = num_sampled_pixels(num_images, num_members, num_classes)
+        assert 1 <= number <= MAX_PIXELS_PER_IMAGE
+        assert number * num_images * num_members * num_classes <= MAX_PROBABILITIES
+    assert num_sampled_pixels(100, 3, 6) == MAX_PIXELS_PER_IMAGE
+
+
+def test_those_of_some_images_are_taken_out() -> None:
+    probabilities = torch.rand(4, 2, 3)
+    samples = PixelSamples(probabilities, torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 1, 2]))
+    some = samples.of_images(np.array([True, False, True]))
+    assert torch.equal(some.probabilities, probabilities[[0, 1, 3]])
+    assert some.labels.tolist() == [0, 1, 0]
+    assert len(PixelSamples.join([some, samples])) == 7

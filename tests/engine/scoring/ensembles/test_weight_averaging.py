@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from engine.recipe import load_recipe
-from engine.scoring.ensembles.soup import architecture, mean_weights, recalibrate
+from engine.scoring.ensembles.weight_averaging import architecture, average_weights, averageable, recalibrate
 
 
 def small(seed: int) -> nn.Module:
@@ -15,7 +15,7 @@ def small(seed: int) -> nn.Module:
 def test_weights_are_averaged_and_the_members_stay_as_they_were() -> None:
     models = [small(0), small(1), small(2)]
     before = [{key: value.clone() for key, value in model.state_dict().items()} for model in models]
-    soup = mean_weights(models)
+    soup = average_weights(models)
     assert not soup.training
     for key, value in soup.state_dict().items():
         if value.is_floating_point():
@@ -28,7 +28,7 @@ def test_a_soup_of_one_model_is_that_model() -> None:
     model = small(0)
     assert all(
         torch.equal(value, model.state_dict()[key])
-        for key, value in mean_weights([model, model]).state_dict().items()
+        for key, value in average_weights([model, model]).state_dict().items()
     )
 
 
@@ -63,3 +63,14 @@ def test_architectures_differ_by_what_makes_other_weights(tmp_path) -> None:
     assert of("variant: b0") == of("variant: b0, dropout: 0.3, drop_path: 0.0")
     assert len({of("variant: b0"), of("variant: b1"), of("variant: b0, decoder_width: 16")}) == 3
     assert of("variant: b0") != of("variant: b0, head: mmseg")
+
+
+def test_only_members_of_one_architecture_are_averaged(tmp_path) -> None:
+    def recipe(model: str):
+        path = tmp_path / "recipe.yaml"
+        path.write_text(f"name: a\ndata: {{format: synthetic}}\nmodel: {{from_scratch: true, {model}}}\n")
+        return load_recipe(path)
+
+    b0, unet = recipe("variant: b0"), recipe("arch: unet, encoder: resnet18")
+    assert averageable([unet, b0, b0]) == (1, 2)
+    assert averageable([unet, b0]) == (0,)

@@ -3,15 +3,15 @@
 import numpy as np
 import pytest
 
-import engine.scoring.ensembles.halves as halves
+import engine.scoring.ensembles.cross_validation as cross_validation
 from engine.scoring.combining import Combination
-from engine.scoring.ensembles.halves import BEST_MEMBER, count_across_halves
-from engine.scoring.ensembles.methods import Choice, Evidence, alone
+from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
+from engine.scoring.ensembles.methods import Ensemble, SelectionData, one_hot
 
 N, REPEATS = 7, 4
 
 
-def evidence() -> Evidence:
+def evidence() -> SelectionData:
     """Member 0 is right on the even images alone, member 1 on the odd ones alone."""
     right, wrong = [[4, 4], [4, 4]], [[0, 0], [8, 8]]  # intersection, union of two classes
     rows = [np.array([right if (row + member) % 2 == 0 else wrong for row in range(N)]) for member in (0, 1)]
@@ -19,12 +19,12 @@ def evidence() -> Evidence:
     def of_soup(soup):
         return np.tile(np.array(right), (N, 1, 1))
 
-    return Evidence(["even", "odd"], [f"{row}" for row in range(N)], rows, None, (0, 1), of_soup)
+    return SelectionData(["even", "odd"], [f"{row}" for row in range(N)], rows, None, (0, 1), of_soup)
 
 
 def run(monkeypatch: pytest.MonkeyPatch, method) -> tuple[dict, list[tuple[int, Combination]]]:
     """The totals, and what was asked to be counted, which has a single right pixel."""
-    monkeypatch.setattr(halves, "choose", lambda name, seen: method(seen))
+    monkeypatch.setattr(cross_validation, "choose_ensemble", lambda name, seen: method(seen))
     asked = []
 
     def count(wanted, on_row) -> None:
@@ -32,17 +32,17 @@ def run(monkeypatch: pytest.MonkeyPatch, method) -> tuple[dict, list[tuple[int, 
             asked.extend((row, combination) for combination in wanted(row))
             on_row(row, {combination: np.array([[1, 0], [1, 0]]) for combination in wanted(row)})
 
-    return count_across_halves(["method"], evidence(), REPEATS, count, lambda done, total: None), asked
+    return cross_validate(["method"], evidence(), REPEATS, count, lambda done, total: None), asked
 
 
 def test_no_image_is_scored_by_what_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
     seen_by: dict[Combination, set[str]] = {}
 
-    def telling(seen: Evidence) -> Choice:
+    def telling(seen: SelectionData) -> Ensemble:
         share = 0.3 + 0.01 * len(seen_by)
         combination = Combination("probability", ((share,), (1 - share,)), (1.0, 1.0))
         seen_by[combination] = set(seen.ids)
-        return Choice(combination)
+        return Ensemble(combination)
 
     totals, asked = run(monkeypatch, telling)
     assert len(seen_by) == 2 * REPEATS
@@ -53,10 +53,10 @@ def test_no_image_is_scored_by_what_it_chose(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_members_and_soups_are_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    totals, asked = run(monkeypatch, lambda seen: Choice(alone(1, 2)))
+    totals, asked = run(monkeypatch, lambda seen: Ensemble(one_hot(1, 2)))
     assert asked == []
     assert np.array_equal(totals["method"], REPEATS * evidence().overlaps[1])
-    totals, asked = run(monkeypatch, lambda seen: Choice(alone(0, 2), soup=(0, 1)))
+    totals, asked = run(monkeypatch, lambda seen: Ensemble(one_hot(0, 2), soup=(0, 1)))
     assert asked == []
     assert np.array_equal(totals["method"], REPEATS * evidence().overlaps_of_soup((0, 1)))
 
@@ -64,7 +64,7 @@ def test_members_and_soups_are_not_counted_again(monkeypatch: pytest.MonkeyPatch
 def test_the_best_member_is_a_choice_of_the_other_half_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 7 images 4 are even. Where more of a half are even, "even" is its best, and then fewer of the other
     half are: so on the whole its choice does worse than "even" does on all."""
-    totals, _ = run(monkeypatch, lambda seen: Choice(alone(0, 2)))
+    totals, _ = run(monkeypatch, lambda seen: Ensemble(one_hot(0, 2)))
     right = totals[BEST_MEMBER][:, 0].sum()
     assert (right + totals[BEST_MEMBER][:, 1].sum()) == REPEATS * N * 16  # 8 and 8, or 0 and 16
     assert right < totals["method"][:, 0].sum()

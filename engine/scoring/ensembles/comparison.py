@@ -1,0 +1,200 @@
+"""Compares methods on the same members: chosen on one set of images, scored on another or on the same one.
+
+Shapes: N images, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import NamedTuple
+
+from engine.data.sample import Dataset
+from engine.scoring.combining import Combination
+from engine.scoring.confusion import Scores
+from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
+from engine.scoring.ensembles.members import Counted, Members
+from engine.scoring.ensembles.methods import CHOOSING, Ensemble, SelectionData, Soup, choose_ensemble
+from engine.scoring.ensembling import scores_to_json
+from engine.scoring.metrics import mean_iou_of_overlaps
+from engine.scoring.numerics import full_float32
+from engine.scoring.statistics import Overlaps, draws, gain_interval
+
+
+class Estimate(NamedTuple):
+    """mIoU, its gain over the best member, and the ends of that gain's interval."""
+
+    mIoU: float
+    gain: float
+    low: float
+    high: float
+
+    def to_dict(self) -> dict[str, object]:
+        return {"mIoU": self.mIoU, "gain": {"value": self.gain, "low": self.low, "high": self.high}}
+
+
+@dataclass(frozen=True)
+class MethodResult:
+    """How one method does on the reported split.
+
+    ensemble, scores: of what is used, and saved.
+    flattering: of what was chosen on the very images that it is scored on. honest: of what was chosen on
+    other images; None where that was not asked for.
+    ranking_mIoU: the mIoU that methods are ranked by.
+    """
+
+    ensemble: Ensemble
+    scores: Scores
+    flattering: Estimate
+    honest: Estimate | None
+    ranking_mIoU: float
+    images_per_second: float
+
+
+@dataclass(frozen=True)
+class MethodComparison:
+    """Scores of the members, the name and speed of the best one, and a result by method."""
+
+    members: dict[str, Scores]
+    best: str
+    images_per_second: float
+    results: dict[str, MethodResult]
+
+    @property
+    def winner(self) -> str:
+        """The method to keep: that of the highest mIoU, the first among equals, accepted before rejected."""
+
+        def rank(method: str) -> tuple[bool, float]:
+            result = self.results[method]
+            return result.ensemble.accepted, result.ranking_mIoU
+
+        return max(self.results, key=rank)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """The images that the methods were chosen on.
+
+    split, num_images: the split. same_images: whether the scores are of those very images. repeats: of the
+    cross-validation that gives honest estimates; 0: none.
+    """
+
+    split: str
+    num_images: int
+    same_images: bool
+    repeats: int
+
+
+@full_float32()
+def compare_methods(
+    members: Members, methods: Sequence[str], report: Dataset, select: Dataset | None = None, repeats: int = 0
+) -> MethodComparison:
+    """Choose an ensemble by each method, score it, and measure its gain and speed.
+
+    Args:
+        methods: names of METHODS.
+        report: the split whose scores are given.
+        select: the split that ensembles are chosen on; None takes `report`.
+        repeats: of the cross-validation on `report` for an honest estimate; only without `select`.
+    """
+    assert not (select and repeats), "two ways to an honest estimate"
+    needs_images = repeats or any(method in CHOOSING for method in methods)
+    on_report = (
+        members.observe(methods, report, "looking at the members")
+        if needs_images
+        else members.without_images()
+    )
+    chosen_on_report = {method: choose_ensemble(method, on_report) for method in methods}
+    chosen, on_select = chosen_on_report, None
+    if select:
+        on_select = members.observe(methods, select, "looking at the selection split")
+        chosen = {method: choose_ensemble(method, on_select) for method in methods}
+    counted = members.count(report, [*chosen.values(), *chosen_on_report.values()], "scoring")
+    single = [counted[members.one_hot(number)] for number in range(len(members.models))]
+    best = max(range(len(single)), key=lambda number: single[number].scores.mIoU)
+
+    flattering = _estimates(counted, chosen_on_report, single[best])
+    honest: dict[str, Estimate] = {}
+    ranking = flattering
+    if on_select and select:
+        best = on_select.best_member
+        honest = _estimates(counted, chosen, single[best])
+        counted_there = members.count(select, list(chosen.values()), "scoring the selection split")
+        ranking = _estimates(counted_there, chosen, counted_there[members.one_hot(best)])
+    if repeats:
+        honest = ranking = _cross_validated(members, methods, report, on_report, repeats)
+    timed = {**chosen, BEST_MEMBER: Ensemble(members.one_hot(best))}
+    speeds = members.images_per_second(report, timed, "timing")
+    return MethodComparison(
+        members={name: counts.scores for name, counts in zip(members.names, single, strict=True)},
+        best=members.names[best],
+        images_per_second=speeds[BEST_MEMBER],
+        results={
+            method: MethodResult(
+                ensemble=ensemble,
+                scores=counted[ensemble.key].scores,
+                flattering=flattering[method],
+                honest=honest.get(method),
+                ranking_mIoU=ranking[method].mIoU,
+                images_per_second=speeds[method],
+            )
+            for method, ensemble in chosen.items()
+        },
+    )
+
+
+def comparison_report(comparison: MethodComparison, selection: Selection) -> dict[str, object]:
+    """The keys "best_member", "ensembles" and "selection" of ensemble.json.
+
+    The gain of an ensemble is that of its scores: flattering where `same_images` is True. "honest" is None
+    where no honest estimate was asked for.
+    """
+    results = comparison.results
+    honest = {method: result.honest.to_dict() for method, result in results.items() if result.honest}
+    flattering = {method: result.flattering.to_dict() for method, result in results.items()}
+    return {
+        "best_member": {"name": comparison.best, "images_per_second": comparison.images_per_second},
+        "ensembles": {method: _entry(result, selection.same_images) for method, result in results.items()},
+        "selection": asdict(selection) | {"honest": honest or None, "flattering": flattering},
+    }
+
+
+def _entry(result: MethodResult, same_images: bool) -> dict[str, object]:
+    estimate = result.flattering if same_images else result.honest
+    assert estimate is not None
+    ensemble = result.ensemble
+    return scores_to_json(result.scores) | {
+        "gain": estimate.to_dict()["gain"],
+        "images_per_second": result.images_per_second,
+        "cost": ensemble.cost,
+        "note": ensemble.note,
+        "combination": None if ensemble.soup else ensemble.combination.to_dict(),
+        "soup": list(ensemble.soup),
+        "accepted": ensemble.accepted,
+    }
+
+
+def _cross_validated(
+    members: Members, methods: Sequence[str], dataset: Dataset, data: SelectionData, repeats: int
+) -> dict[str, Estimate]:
+    totals = cross_validate(
+        methods,
+        data,
+        repeats,
+        lambda wanted, on_row: members.count_rows(dataset, data.ids, wanted, on_row, "scoring other halves"),
+        members.show("choosing by halves"),
+    )
+    return {method: _estimate(totals[BEST_MEMBER], totals[method]) for method in methods}
+
+
+def _estimates(
+    counted: Mapping[Combination | Soup, Counted], ensembles: Mapping[str, Ensemble], best: Counted
+) -> dict[str, Estimate]:
+    return {
+        method: _estimate(best.overlaps, counted[ensemble.key].overlaps)
+        for method, ensemble in ensembles.items()
+    }
+
+
+def _estimate(before: Overlaps, after: Overlaps) -> Estimate:
+    mIoU, of_best = (mean_iou_of_overlaps(found.sum(axis=0)) for found in (after, before))
+    interval = gain_interval(before, after, draws(len(after)))
+    return Estimate(mIoU, mIoU - of_best, interval.low, interval.high)

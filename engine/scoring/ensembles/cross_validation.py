@@ -1,0 +1,84 @@
+"""Honest scores from one set of images: repeated two-fold cross-validation.
+
+The images are halved at random several times. Each half is scored by what was chosen on the other one, so
+every image is scored once per repeat; the counts of all repeats are added up.
+
+Shapes: N images, C classes.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.scoring.combining import Combination
+from engine.scoring.ensembles.methods import Ensemble, SelectionData, choose_ensemble, one_hot
+from engine.scoring.statistics import Overlaps
+
+BEST_MEMBER = "best member"
+Wanted = Callable[[int], list[Combination]]  # of the row of an image
+OnRow = Callable[[int, Mapping[Combination, Overlaps]], None]  # its row, its (2, C) counts
+Fold = tuple[NDArray[np.bool_], dict[str, Ensemble]]  # (N,) the images that were chosen on, what was chosen
+
+
+def cross_validate(
+    methods: Sequence[str],
+    data: SelectionData,
+    repeats: int,
+    count: Callable[[Wanted, OnRow], None],
+    progress: Callable[[int, int], None],
+) -> dict[str, Overlaps]:
+    """(N, 2, C) of each method and of BEST_MEMBER, which is chosen as well, summed over the repeats.
+
+    Args:
+        data: of all N images.
+        count: `count(wanted, on_row)` asks for the combinations of each image by row, and reports its counts.
+        progress: called with (repeats done, all).
+    """
+    folds: list[Fold] = []
+    for repeat in range(repeats):
+        folds += _choose_on_halves(methods, data, repeat)
+        progress(repeat + 1, repeats)
+    totals = {name: np.zeros_like(data.overlaps[0]) for name in (*methods, BEST_MEMBER)}
+
+    def ensembles_for(row: int) -> list[tuple[str, Ensemble]]:
+        """Those that were chosen without the image."""
+        return [item for chosen_on, ensembles in folds if not chosen_on[row] for item in ensembles.items()]
+
+    def wanted(row: int) -> list[Combination]:
+        return [e.combination for _, e in ensembles_for(row) if not e.soup and e.single_member is None]
+
+    def on_row(row: int, counted: Mapping[Combination, Overlaps]) -> None:
+        for name, ensemble in ensembles_for(row):
+            totals[name][row] += _counts_of(data, ensemble, row, counted)
+
+    count(wanted, on_row)
+    return totals
+
+
+def _counts_of(
+    data: SelectionData, ensemble: Ensemble, row: int, counted: Mapping[Combination, Overlaps]
+) -> Overlaps:
+    """(2, C) of one image: of a soup, of a single member, or what was counted for the combination."""
+    if not ensemble.soup and ensemble.single_member is None:
+        return counted[ensemble.combination]
+    if ensemble.soup:
+        of_all = data.overlaps_of_soup(ensemble.soup)
+    else:
+        of_all = data.overlaps[ensemble.single_member or 0]
+    of_one: Overlaps = of_all[row]
+    return of_one
+
+
+def _choose_on_halves(methods: Sequence[str], data: SelectionData, repeat: int) -> list[Fold]:
+    num_images, num_members = len(data.ids), len(data.names)
+    order = np.random.default_rng([1, repeat]).permutation(num_images)
+    first = np.zeros(num_images, dtype=np.bool_)
+    first[order[: num_images // 2]] = True
+    folds: list[Fold] = []
+    for half in (first, ~first):
+        seen = data.of_images(half)
+        ensembles = {method: choose_ensemble(method, seen) for method in methods}
+        ensembles[BEST_MEMBER] = Ensemble(one_hot(seen.best_member, num_members))
+        folds.append((half, ensembles))
+    return folds

@@ -1,0 +1,230 @@
+"""The members of an ensemble, and the passes over a split that are made with them.
+
+Shapes: N images, C classes.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache, partial
+from statistics import median
+
+import numpy as np
+import torch
+from torch import nn
+
+from engine.data.batches import Batch, scoring_batches
+from engine.data.sample import Dataset, skipped_ids
+from engine.recipe import Recipe
+from engine.scoring.combining import Combination
+from engine.scoring.confusion import Scores
+from engine.scoring.counting import Counts
+from engine.scoring.ensembles.cross_validation import OnRow, Wanted
+from engine.scoring.ensembles.methods import SAMPLED, SOUPS, Ensemble, SelectionData, Soup, one_hot
+from engine.scoring.ensembles.observations import Observations, count_by_image, num_sampled_pixels, observe
+from engine.scoring.ensembles.weight_averaging import (
+    average_weights,
+    averageable,
+    recalibrate,
+    training_images,
+)
+from engine.scoring.evaluation import evaluate
+from engine.scoring.metrics import overlaps
+from engine.scoring.predictor import Predictor
+from engine.scoring.statistics import Overlaps
+from engine.scoring.timing import interleaved
+
+NUM_TIMED_IMAGES, TIMED_ROUNDS = 2, 3
+Show = Callable[[str], Callable[[int, int], None]]  # takes a task's name, gives a callback (done, total)
+
+
+@dataclass(frozen=True)
+class Counted:
+    """Scores of a split, and the (N, 2, C) overlaps of its images."""
+
+    scores: Scores
+    overlaps: Overlaps
+
+
+@dataclass(frozen=True)
+class Members:
+    """models: by name, in eval mode on `device`. recipes: of each model. show: makes progress bars."""
+
+    models: dict[str, nn.Module]
+    recipes: Sequence[Recipe]
+    predictor: Predictor
+    device: torch.device
+    workers: int | str
+    show: Show
+
+    @property
+    def names(self) -> list[str]:
+        return list(self.models)
+
+    def one_hot(self, member: int) -> Combination:
+        return one_hot(member, len(self.models))
+
+    def average_weights(self, soup: Sequence[int]) -> nn.Module:
+        """The mean of these members' weights, in eval mode; the same each time.
+
+        Raises:
+            DataError: the training images of the first of them, for BatchNorm statistics, are missing.
+        """
+        models = list(self.models.values())
+        model = average_weights([models[member] for member in soup])
+        recalibrate(model, training_images(self.recipes[soup[0]], self.device))
+        return model
+
+    def without_images(self) -> SelectionData:
+        """Only the members' names: enough for methods that do not look at images."""
+
+        def no_soup(soup: Soup) -> Overlaps:
+            raise AssertionError("a soup is chosen by its scores on images")
+
+        return SelectionData(self.names, [], [], None, (), no_soup)
+
+    def observe(self, methods: Sequence[str], dataset: Dataset, task: str) -> SelectionData:
+        """What the methods may use of one split; soups are made when a method asks for them."""
+        num_pixels = 0
+        if any(method in SAMPLED for method in methods):
+            num_pixels = num_sampled_pixels(len(dataset), len(self.models), len(dataset.class_names))
+        seen = self._observe(list(self.models.values()), dataset, num_pixels, task)
+
+        @cache
+        def overlaps_of_soup(soup: Soup) -> Overlaps:
+            task = f"soup of {', '.join(self.names[member] for member in soup)}"
+            return self._observe([self.average_weights(soup)], dataset, 0, task).overlaps[0]
+
+        same_architecture = averageable(self.recipes) if any(method in SOUPS for method in methods) else ()
+        return SelectionData(
+            self.names, seen.ids, seen.overlaps, seen.samples, same_architecture, overlaps_of_soup
+        )
+
+    def count(
+        self, dataset: Dataset, ensembles: Sequence[Ensemble], task: str
+    ) -> dict[Combination | Soup, Counted]:
+        """Of every single member and every ensemble, by `Ensemble.key`; each model runs once per image."""
+        members: dict[Combination | Soup, str] = {
+            self.one_hot(number): name for number, name in enumerate(self.models)
+        }
+        soups = {ensemble.soup: f"soup of {ensemble.soup}" for ensemble in ensembles if ensemble.soup}
+        combinations = {
+            ensemble.combination: f"combination {number}"
+            for number, ensemble in enumerate(ensembles)
+            if not ensemble.soup and ensemble.single_member is None
+        }
+        rows: dict[str, list[Overlaps]] = {}
+        progress = _Progress(len(dataset), self.show(task))
+
+        def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
+            progress.add(len(ids))
+            for name, of_batch in counts.items():
+                rows.setdefault(name, []).append(overlaps(of_batch.confusion.cpu().numpy()))
+
+        tallies = evaluate(
+            self.models | {name: self.average_weights(soup) for soup, name in soups.items()},
+            self._batches(dataset),
+            self.predictor,
+            len(dataset.class_names),
+            dataset.ignore_index,
+            self.device,
+            on_batch,
+            {name: _with_soups(combination, len(soups)) for combination, name in combinations.items()},
+        )
+        progress.end()
+        return {
+            key: Counted(tallies[name].scores(dataset.class_names), np.concatenate(rows[name]))
+            for key, name in (members | soups | combinations).items()
+        }
+
+    def count_rows(
+        self, dataset: Dataset, ids: Sequence[str], wanted: Wanted, on_row: OnRow, task: str
+    ) -> None:
+        """Each image with combinations of its own; its row is its index in `ids`."""
+        row_of = {id: row for row, id in enumerate(ids)}
+        progress = _Progress(len(ids), self.show(task))
+
+        def on_image(id: str, counts: Mapping[Combination, Overlaps]) -> None:
+            on_row(row_of[id], counts)
+            progress.add(1)
+
+        count_by_image(
+            list(self.models.values()),
+            self._batches(dataset),
+            self.predictor,
+            dataset.ignore_index,
+            lambda id: wanted(row_of[id]),
+            on_image,
+        )
+
+    def images_per_second(
+        self, dataset: Dataset, ensembles: Mapping[str, Ensemble], task: str
+    ) -> dict[str, float]:
+        """Median over a few rounds of scoring images in memory, without the decoding.
+
+        A soup is as fast as its first member, which is timed in its place.
+        """
+        skipped = set(skipped_ids(dataset))
+        readable = [index for index, id in enumerate(dataset.ids) if id not in skipped]
+        spread = np.linspace(0, len(readable) - 1, min(NUM_TIMED_IMAGES, len(readable))).round().astype(int)
+        samples = [dataset[readable[place]] for place in spread]
+        batches = [
+            Batch(s.image[None].to(self.device), s.labels[None].to(self.device), [s.id]) for s in samples
+        ]
+        runs = {
+            name: self.one_hot(ensemble.soup[0]) if ensemble.soup else ensemble.combination
+            for name, ensemble in ensembles.items()
+        }
+        calls = {
+            run: partial(
+                evaluate,
+                self.models,
+                batches,
+                self.predictor,
+                len(dataset.class_names),
+                dataset.ignore_index,
+                self.device,
+                combinations={"timed": run},
+                counted=["timed"],
+            )
+            for run in runs.values()
+        }
+        seconds = interleaved(calls, TIMED_ROUNDS, self.show(task))
+        return {name: len(batches) / median(seconds[run]) for name, run in runs.items()}
+
+    def _batches(self, dataset: Dataset) -> Iterator[Batch]:
+        return scoring_batches(dataset, self.device, workers=self.workers)
+
+    def _observe(self, models: list[nn.Module], dataset: Dataset, num_pixels: int, task: str) -> Observations:
+        progress = _Progress(len(dataset), self.show(task))
+        found = observe(
+            models, self._batches(dataset), self.predictor, dataset.ignore_index, num_pixels, progress.add
+        )
+        progress.end()
+        return found
+
+
+@dataclass
+class _Progress:
+    """Counts images for a bar, which ends even if some were skipped."""
+
+    total: int
+    show: Callable[[int, int], None]
+    done: int = 0
+
+    def add(self, images: int) -> None:
+        self.done += images
+        self.show(self.done, self.total)
+
+    def end(self) -> None:
+        if self.done < self.total:
+            self.show(self.total, self.total)
+
+
+def _with_soups(combination: Combination, num_soups: int) -> Combination:
+    """The same combination of a list of models in which soups, with weight 0, follow the members."""
+    nothing = (0.0,) * len(combination.weights[0])
+    return replace(
+        combination,
+        weights=combination.weights + (nothing,) * num_soups,
+        temperatures=combination.temperatures + (1.0,) * num_soups,
+    )

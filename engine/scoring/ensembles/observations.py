@@ -1,0 +1,165 @@
+"""One pass over a split for choosing an ensemble: counts of each image by model, and sampled pixels.
+
+Reported scores come from `engine.scoring.evaluation`. The number of sampled pixels fits a budget, so memory
+grows with neither images nor classes.
+
+Shapes: N images, P pixels, M models, C classes.
+"""
+
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from engine.scoring.combining import Combination
+from engine.scoring.confusion import confusion_matrices
+from engine.scoring.counting import id_type, most_likely
+from engine.scoring.evaluation import ScoringBatch
+from engine.scoring.metrics import overlaps
+from engine.scoring.predictor import Predictor
+from engine.scoring.statistics import Overlaps
+from engine.scoring.upsampling import strips
+
+MAX_PIXELS_PER_IMAGE = 1024  # neighbouring pixels are alike: more images help more than more pixels
+MAX_PROBABILITIES = 1 << 25  # held at once, 128 MiB
+Progress = Callable[[int], None]  # called with the number of images just done
+
+
+@dataclass(frozen=True)
+class PixelSamples:
+    """probabilities (P, M, C) float32, labels (P,) int64, rows (P,) int64: the image that each is from."""
+
+    probabilities: Tensor
+    labels: Tensor
+    rows: Tensor
+
+    @classmethod
+    def join(cls, parts: Sequence["PixelSamples"]) -> "PixelSamples":
+        """The samples of several images as one."""
+        fields = ("probabilities", "labels", "rows")
+        return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
+
+    def of_images(self, rows: NDArray[np.bool_]) -> "PixelSamples":
+        """Only those of the images that `rows` (N,) marks."""
+        kept = torch.from_numpy(rows)[self.rows]
+        return PixelSamples(self.probabilities[kept], self.labels[kept], self.rows[kept])
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @property
+    def num_members(self) -> int:
+        return self.probabilities.shape[1]
+
+
+@dataclass(frozen=True)
+class Observations:
+    """ids: of the N images that could be read; overlaps: (N, 2, C) of each model; samples: their pixels."""
+
+    ids: list[str]
+    overlaps: list[Overlaps]
+    samples: PixelSamples | None
+
+
+@torch.no_grad()
+def observe(
+    models: Sequence[nn.Module],
+    batches: Iterable[ScoringBatch],
+    predictor: Predictor,
+    ignore_index: int,
+    pixels_per_image: int,
+    progress: Progress,
+) -> Observations:
+    """Counts of every image; with `pixels_per_image` above 0 also that many of its pixels."""
+    ids: list[str] = []
+    found: list[Overlaps] = []
+    samples: list[PixelSamples] = []
+    for batch in batches:
+        logits = [predictor.pieces(model, batch.images) for model in models]
+        labels = predictor.scored(batch.labels).long()  # (B, H, W)
+        places = [
+            draw_places(of_image, id, pixels_per_image, ignore_index)
+            for of_image, id in zip(labels, batch.ids, strict=True)
+        ]
+        num_classes = logits[0].shape[1]
+        predicted = labels.new_empty(len(models), *labels.shape, dtype=id_type(num_classes))
+        for images, rows in strips(logits[0].shape, labels.device):
+            outputs = torch.stack([pieces.probabilities(images, rows) for pieces in logits])
+            predicted[:, images, rows] = torch.stack([most_likely(output)[0] for output in outputs])
+            for place, image in enumerate(range(images.start, images.stop)):
+                here = _within(places[image], rows, labels.shape[2])
+                samples.append(
+                    PixelSamples(
+                        outputs[:, place].flatten(2)[..., here].permute(2, 0, 1).cpu(),  # (P, M, C)
+                        labels[image, rows].flatten()[here].cpu(),
+                        torch.full((len(here),), len(ids) + image),
+                    )
+                )
+        confusions = [
+            confusion_matrices(of_model, labels, num_classes, ignore_index) for of_model in predicted
+        ]
+        found.append(overlaps(torch.stack(confusions).cpu().numpy()))  # (M, B, 2, C)
+        ids += batch.ids
+        progress(len(batch.ids))
+    by_model = list(np.concatenate(found, axis=1))
+    return Observations(ids, by_model, PixelSamples.join(samples) if pixels_per_image else None)
+
+
+@torch.no_grad()
+def count_by_image(
+    models: Sequence[nn.Module],
+    batches: Iterable[ScoringBatch],
+    predictor: Predictor,
+    ignore_index: int,
+    wanted: Callable[[str], Iterable[Combination]],
+    on_image: Callable[[str, Mapping[Combination, Overlaps]], None],
+) -> None:
+    """Counts each image with combinations of its own.
+
+    Args:
+        wanted: gives for an id the combinations of all models.
+        on_image: called with an id and, by combination, its (2, C) overlaps.
+    """
+    for batch in batches:
+        logits = [predictor.pieces(model, batch.images) for model in models]
+        labels = predictor.scored(batch.labels).long()  # (B, H, W)
+        _, C, H, W = logits[0].shape
+        for image, id in enumerate(batch.ids):
+            here = slice(image, image + 1)
+            predicted = {c: labels.new_empty(1, H, W, dtype=id_type(C)) for c in wanted(id)}
+            for _, rows in strips((1, C, H, W), labels.device):
+                outputs = [pieces.probabilities(here, rows) for pieces in logits]
+                for combination, classes in predicted.items():
+                    classes[:, rows] = most_likely(combination(outputs))[0]
+            counted = {}
+            for combination, classes in predicted.items():
+                [confusion] = confusion_matrices(classes, labels[here], C, ignore_index)
+                counted[combination] = overlaps(confusion.cpu().numpy())
+            on_image(id, counted)
+
+
+def num_sampled_pixels(num_images: int, num_members: int, num_classes: int) -> int:
+    """How many pixels are drawn from each image."""
+    return max(1, min(MAX_PIXELS_PER_IMAGE, MAX_PROBABILITIES // (num_images * num_members * num_classes)))
+
+
+def draw_places(labels: Tensor, id: str, num_pixels: int, ignore_index: int) -> Tensor:
+    """(P,) indices of labelled pixels of one image (h, w), ascending and distinct: a pure function of its id.
+
+    All labelled pixels where there are no more than `num_pixels`.
+    """
+    labelled = (labels != ignore_index).flatten().nonzero()[:, 0]
+    rng = np.random.default_rng([0, zlib.crc32(id.encode())])
+    drawn = rng.choice(len(labelled), min(num_pixels, len(labelled)), replace=False)
+    return labelled[torch.from_numpy(np.sort(drawn)).to(labelled.device)]
+
+
+def _within(places: Tensor, rows: slice, width: int) -> Tensor:
+    """The pixels that lie in these rows, as indices that start at the first of the rows."""
+    first, last = rows.start * width, rows.stop * width
+    inside: Tensor = places[(places >= first) & (places < last)] - first
+    return inside

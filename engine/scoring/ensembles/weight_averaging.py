@@ -1,0 +1,90 @@
+"""Model soups: one model with the mean of several members' weights (Wortsman et al. 2022, arXiv 2203.05482).
+
+It costs what one member costs. BatchNorm statistics are computed again on training images.
+"""
+
+import copy
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+import engine.data
+from engine.data.augment import Augment
+from engine.data.batches import TrainBatches
+from engine.data.order import SampleOrder
+from engine.recipe import Recipe
+
+NUM_CALIBRATION_IMAGES = 128  # of the training split, augmented as in training
+
+
+def averageable(recipes: Sequence[Recipe]) -> tuple[int, ...]:
+    """The largest group of members of one architecture; among equals, that of the first member."""
+    groups: dict[tuple[object, ...], list[int]] = {}
+    for number, recipe in enumerate(recipes):
+        groups.setdefault(architecture(recipe), []).append(number)
+    largest = max(groups.values(), key=len)
+    return tuple(largest)
+
+
+def architecture(recipe: Recipe) -> tuple[object, ...]:
+    """What has to agree for the mean of two models' weights to be meaningful."""
+    model = recipe.model
+    return model.arch, model.variant, model.encoder, model.decoder_width, model.head
+
+
+def average_weights(models: Sequence[nn.Module]) -> nn.Module:
+    """A new model in eval mode with the mean of all floating-point tensors; others are those of the first.
+
+    The BatchNorm statistics fit none of the models: see `recalibrate`.
+    """
+    soup = copy.deepcopy(models[0]).eval()
+    states = [model.state_dict() for model in models]
+    soup.load_state_dict({key: _mean([state[key] for state in states]) for key in states[0]})
+    return soup
+
+
+@torch.no_grad()
+def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Running statistics of every BatchNorm from these images (B, 3, h, w) alone, each batch weighted alike.
+
+    As `torch.optim.swa_utils.update_bn`, but dropout and stochastic depth stay off, so it is repeatable and
+    the statistics are those of inference.
+    """
+    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    if not norms:
+        return
+    momenta = [norm.momentum for norm in norms]
+    model.eval()
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # a cumulative mean
+        norm.train()
+    for images in batches:
+        model(images)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
+    """(B, 3, crop, crop) of the first epoch, augmented as in the training, without mixing of samples.
+
+    Raises:
+        DataError: the training images are missing.
+    """
+    train = engine.data.open_split(recipe.data, recipe.data.train)
+    batch = min(recipe.train.batch, NUM_CALIBRATION_IMAGES)
+    order = SampleOrder(len(train), batch, recipe.seed)
+    augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    batches = TrainBatches(train, order, augment, device, workers=0)
+    for loaded in islice(batches.starting_at(0), NUM_CALIBRATION_IMAGES // batch):
+        yield loaded.images
+
+
+def _mean(tensors: Sequence[Tensor]) -> Tensor:
+    if not tensors[0].is_floating_point():
+        return tensors[0]
+    return torch.stack(list(tensors)).mean(dim=0)

@@ -1,0 +1,129 @@
+"""All methods on tiny members and drawn scenes, against what evaluate and the bootstrap say."""
+
+from collections.abc import Callable
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+
+from engine.data.batches import scoring_batches
+from engine.data.sample import Dataset, Sample, Skipped, UnreadableSample
+from engine.data.synthetic import SyntheticScenes
+from engine.recipe import load_recipe
+from engine.scoring.combining import Combination
+from engine.scoring.ensembles.comparison import MethodComparison, compare_methods
+from engine.scoring.ensembles.members import Members
+from engine.scoring.ensembles.methods import METHODS
+from engine.scoring.ensembling import distinct_names, group_candidates, load_member, open_val
+from engine.scoring.evaluation import evaluate
+from engine.scoring.metrics import overlaps
+from engine.scoring.predictor import Predictor
+from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.statistics import draws, gain_interval
+from models import build_model
+
+CPU = torch.device("cpu")
+PREDICTOR = Predictor(EvaluationProtocol(), nullcontext)
+
+
+@pytest.fixture
+def members_and_val(make_run: Callable) -> tuple[Members, Dataset]:
+    """Two members of random weights, and five scenes."""
+    [group] = group_candidates([make_run("a", {1: 0.3, 2: 0.4})])
+    _, val = open_val(group.candidates[0], ())
+    models = [load_member(candidate, CPU) for candidate in group.candidates]
+    recipes = [load_recipe(candidate.run.recipe) for candidate in group.candidates]
+    by_name = dict(zip(distinct_names(group.candidates), models, strict=True))
+    return Members(by_name, recipes, PREDICTOR, CPU, 0, lambda task: lambda done, total: None), val
+
+
+def counted(members: Members, dataset: Dataset, combination: Combination) -> dict[str, np.ndarray]:
+    rows: dict[str, list[torch.Tensor]] = {}
+
+    def on_batch(ids, counts) -> None:
+        for name, of_batch in counts.items():
+            rows.setdefault(name, []).append(of_batch.confusion)
+
+    batches = scoring_batches(dataset, CPU, workers=0)
+    evaluate(members.models, batches, PREDICTOR, 6, 255, CPU, on_batch, {"it": combination})
+    return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
+
+
+def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(members_and_val) -> None:
+    members, val = members_and_val
+    comparison = compare_methods(members, list(METHODS), val)
+    assert list(comparison.results) == list(METHODS)
+    by_hand = counted(members, val, Combination.mean(2))
+    best = max(comparison.members, key=lambda name: comparison.members[name].mIoU)
+    assert comparison.best == best
+    mean = comparison.results["mean"]
+    assert mean.honest is None
+    assert mean.ranking_mIoU == mean.scores.mIoU == mean.flattering.mIoU
+    assert mean.flattering.gain == pytest.approx(mean.scores.mIoU - comparison.members[best].mIoU)
+    assert mean.flattering[2:] == gain_interval(overlaps(by_hand[best]), overlaps(by_hand["it"]), draws(5))
+    fitted = comparison.results["class_weighted"]
+    again = counted(members, val, fitted.ensemble.combination)["it"].sum(axis=0)
+    assert fitted.scores.metrics["aAcc"] == pytest.approx(np.trace(again) / again.sum())
+    assert all(outcome.images_per_second > 0 for outcome in comparison.results.values())
+    for outcome in comparison.results.values():  # a rejected soup is the best member, whose gain is none
+        assert outcome.ensemble.accepted or outcome.flattering.gain == 0
+
+
+def test_what_is_chosen_elsewhere_is_honest_and_both_figures_are_told(members_and_val) -> None:
+    members, val = members_and_val
+    select = SyntheticScenes("val", 4, 32, 9)
+    comparison = compare_methods(members, ["greedy", "weighted"], val, select)
+    elsewhere = compare_methods(members, ["greedy", "weighted"], select)
+    here = compare_methods(members, ["greedy", "weighted"], val)
+    assert comparison.best == elsewhere.best
+    for method, outcome in comparison.results.items():
+        assert outcome.ensemble == elsewhere.results[method].ensemble
+        assert outcome.honest.mIoU == outcome.scores.mIoU
+        assert outcome.flattering == here.results[method].flattering
+        assert outcome.ranking_mIoU == elsewhere.results[method].scores.mIoU
+
+
+def test_halves_leave_the_choice_and_add_an_honest_figure(members_and_val) -> None:
+    members, val = members_and_val
+    whole = compare_methods(members, ["mean", "soup_uniform", "temperature"], val)
+    halved = compare_methods(members, ["mean", "soup_uniform", "temperature"], val, repeats=2)
+    for method, outcome in halved.results.items():
+        assert outcome.ensemble == whole.results[method].ensemble
+        assert outcome.flattering == whole.results[method].flattering
+        assert outcome.ranking_mIoU == outcome.honest.mIoU
+    mean = halved.results["mean"]
+    assert mean.honest.mIoU == pytest.approx(mean.flattering.mIoU)  # nothing about it is chosen
+
+
+def test_an_image_that_cannot_be_read_is_left_out_everywhere(members_and_val) -> None:
+    class Broken(SyntheticScenes):
+        def __getitem__(self, index: int) -> Sample:
+            if index == 0:
+                raise UnreadableSample("broken")
+            return super().__getitem__(index)
+
+    members, _ = members_and_val
+    broken = Broken("val", 4, 32, 0)
+    broken.skipped = Skipped()
+    comparison = compare_methods(members, ["weighted", "greedy"], broken, repeats=2)
+    labelled = sum(int((broken[index].labels != 255).sum()) for index in (1, 2, 3))
+    assert all(outcome.scores.num_pixels == labelled for outcome in comparison.results.values())
+
+
+def test_the_winner_is_no_rejected_soup() -> None:
+    from types import SimpleNamespace as Some
+
+    def outcome(accepted: bool, judged: float) -> Some:
+        return Some(ensemble=Some(accepted=accepted), ranking_mIoU=judged)
+
+    outcomes = {"mean": outcome(True, 0.5), "weighted": outcome(True, 0.6), "soup": outcome(False, 0.7)}
+    assert MethodComparison({}, "", 1.0, outcomes).winner == "weighted"
+    assert MethodComparison({}, "", 1.0, {"soup": outcomes["soup"]}).winner == "soup"
+
+
+def test_a_soup_is_the_same_each_time(members_and_val) -> None:
+    members, _ = members_and_val
+    first, second = (members.average_weights((0, 1)).state_dict() for _ in range(2))
+    assert all(torch.equal(value, second[key]) for key, value in first.items())
+    assert set(first) == set(build_model(members.recipes[0].model, ["c"] * 6).state_dict())
