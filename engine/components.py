@@ -135,5 +135,7 @@ def _refused(error: ValidationError) -> ComponentError:
     depth = max(len(entry["loc"]) for entry in first)
     meant = [entry for entry in first if len(entry["loc"]) == depth]
     path = ".".join(str(part) for part in meant[0]["loc"] if isinstance(part, int) or part.isidentifier())
+    if meant[0]["type"] == "literal_error" and len(meant) == 1:
+        return unknown(path, meant[0]["input"], re.findall(r"'(.*?)'", meant[0]["ctx"]["expected"]))
     expected = " or ".join(entry["msg"].removeprefix("Input should be ") for entry in meant)
     return ComponentError(f"{path}: expected {expected}, got {meant[0]['input']!r}.")

@@ -7,10 +7,11 @@ a recipe can be read without it.
 
 from typing import Annotated, Literal, NamedTuple
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
+from engine.components import STRICT
+
 VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 HeadName = Literal["paper", "mmseg"]
 

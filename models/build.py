@@ -1,21 +1,23 @@
 """`build_model`: from the name and options of an architecture to the network, with random weights."""
 
-import pkgutil
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
-from inspect import signature
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from torch import nn
 
-from models.architectures import ARCHITECTURES, STRICT, SegFormerOptions
-from models.errors import ModelError, unknown_choice, wrong_option
+from engine.components import (
+    Component,
+    ComponentError,
+    build_component,
+    import_component,
+    is_import_path,
+    options_of,
+)
+from models.architectures import ARCHITECTURES, SegFormerOptions
+from models.errors import ModelError
 
-ANY_TYPE = STRICT | ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
 SEGFORMER_ONLY = ("decoder_width", "head", "checkpointing")
-
-Component = Callable[..., object]
 
 
 def build_model(
@@ -54,31 +56,33 @@ def build_model(
     given = {"num_classes": num_classes, "class_names": tuple(class_names)}
     is_name = isinstance(arch, str)
     name, values = (arch, options) if is_name else (arch.arch, vars(arch))
-    component, declaration = _find(name, values, given)
-    known = signature(declaration).parameters
-    if not is_name:  # a section has keys that are no options, and options of other architectures
-        values = {key: value for key, value in values.items() if key in known}
-    checked = _validated(name, declaration, values)
-    accepted = signature(component).parameters
     try:
-        model = component(**{key: value for key, value in given.items() if key in accepted}, **checked)
-    except (TypeError, ValueError) as error:
-        if isinstance(error, ModelError):
-            raise
-        raise ModelError(f"model.arch={name} with {checked}: {error}") from error
+        component, declaration = _find(name, values)
+        known = options_of(declaration, given)
+        # A section has keys that are no options, and options of other architectures.
+        values = {
+            key: value
+            for key, value in values.items()
+            if key in known or (is_name and (key, value) != ("encoder", None))
+        }
+        model = build_component(component, declaration, values, given)
+    except ModelError:
+        raise
+    except ComponentError as error:
+        raise ModelError(f"model.arch={name}: {error}") from error
     if not isinstance(model, nn.Module):
         raise ModelError(f"model.arch={name}: expected a torch.nn.Module, got {model!r}.")
     return model
 
 
-def _find(name: str, values: Mapping[str, Any], given: Collection[str]) -> tuple[Component, Component]:
+def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
     """What makes the network, and the declaration of its options."""
-    if ":" in name:
-        component = _imported(name)
-        return component, options_of(component, given)
+    if is_import_path(name):
+        component = import_component(name)
+        return component, component
     if name in ARCHITECTURES and values.get("encoder") is None:
         path, declaration = ARCHITECTURES[name]
-        return pkgutil.resolve_name(path), declaration
+        return import_component(path), declaration
     from models.zoo import ZooModel  # here, because segmentation_models_pytorch takes seconds to import
 
     defaults = {key: getattr(SegFormerOptions, key) for key in SEGFORMER_ONLY}
@@ -89,45 +93,4 @@ def _find(name: str, values: Mapping[str, Any], given: Collection[str]) -> tuple
             "model.encoder=null."
         )
     component = partial(ZooModel, name)
-    return component, options_of(component, given)
-
-
-def _imported(path: str) -> Component:
-    try:
-        component = pkgutil.resolve_name(path)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ModelError(
-            f"model.arch={path}: {error}. Expected the import path of a class, package.module:Name; is the "
-            "folder of the package the current one, or on PYTHONPATH?"
-        ) from error
-    if not callable(component):
-        raise ModelError(f"model.arch={path}: expected a class, found {component!r}.")
-    return component  # type: ignore[no-any-return]  # whatever the user's module holds
-
-
-def options_of(component: Component, given: Collection[str]) -> type[BaseModel]:
-    """A strict model of the keyword parameters of a class or function, without those that are `given`."""
-    fields: dict[str, Any] = {
-        name: (
-            Any if parameter.annotation is parameter.empty else parameter.annotation,
-            ... if parameter.default is parameter.empty else parameter.default,
-        )
-        for name, parameter in signature(component, eval_str=True).parameters.items()
-        if name not in given and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
-    }
-    return create_model("Options", __config__=ANY_TYPE, **fields)
-
-
-def _validated(name: str, declaration: Component, values: Mapping[str, Any]) -> dict[str, Any]:
-    """The options given, as the declared types; defaults are left to the constructor."""
-    known = signature(declaration).parameters
-    if values.get("encoder") is None and "encoder" not in known:
-        values = {key: value for key, value in values.items() if key != "encoder"}
-    for key in values:
-        if key not in known:
-            raise unknown_choice(f"an option of model.arch={name}", key, known)
-    try:
-        checked = declaration(**values)
-    except ValidationError as error:
-        raise wrong_option(error) from None
-    return {key: getattr(checked, key) for key in values}
+    return component, component

@@ -85,8 +85,8 @@ def test_timm_encoders_bring_their_own_normalisation():
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"variant": "b6"}, ["model.variant", "'b6'", "b0, b1, b2"]),
-        ({"head": "papper"}, ["model.head", "Did you mean paper", "mmseg"]),
+        ({"variant": "b6"}, ["variant", "'b6'", "b0, b1, b2"]),
+        ({"head": "papper"}, ["head", "Did you mean paper", "mmseg"]),
         ({"arch": "unett", "encoder": "resnet18"}, ["model.arch", "Did you mean unet", "deeplabv3plus"]),
         ({"arch": "unet"}, ["model.arch=unet needs model.encoder"]),
         ({"arch": "unet", "encoder": "resnet43"}, ["model.encoder", "Did you mean resnet34", "vgg16"]),
@@ -160,7 +160,7 @@ def test_a_network_by_its_import_path(outside: str) -> None:
         ("unet", {"encoder": "resnet18", "variant": "b0"}, ["'variant'", "encoder"]),
         ("unet", {"encoder": "resnet18", "head": "mmseg"}, ["model.head", "model.arch=segformer"]),
         ("outside:Tinny", {}, ["outside:Tinny", "no attribute 'Tinny'"]),
-        ("no_such_module:Net", {}, ["no_such_module:Net", "No module named"]),
+        ("no_such_module:Net", {}, ["no_such_module:Net", "no module no_such_module"]),
         ("outside:NOT_A_CLASS", {}, ["outside:NOT_A_CLASS", "class"]),
         ("outside:no_module", {}, ["outside:no_module", "torch.nn.Module"]),
         ("outside:Tiny", {"width": 0}, ["width", "greater than or equal to 1", "0"]),
