@@ -9,11 +9,11 @@ import torch
 
 from engine.command import new_console
 from engine.evaluate import open_for_scoring
-from engine.recipe import Recipe, load_recipe
+from engine.recipe import Recipe, find_recipe, load_recipe
 from engine.reporting.callbacks import Callback
 from engine.scoring.confusion import Scores
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.results import score_under
+from engine.scoring.results import evaluate_trained
 from engine.scoring.run import Run
 from engine.training.distributed import process_group
 from engine.training.train import train as train_recipe
@@ -35,7 +35,7 @@ def train(
     every process calls it, and the first one writes the report. Torch's global random state is changed.
 
     Args:
-        recipe: the path of a recipe file, or a Recipe.
+        recipe: the path of a recipe file, the name of one that Trident ships, or a Recipe.
         overrides: such as ["train.steps=300"].
         callbacks: called after the loggers of `log.to`.
         resume: go on from the state that was saved, with the same recipe.
@@ -68,12 +68,12 @@ def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     trained, dataset, split = open_for_scoring(Path(path).expanduser(), overrides, split, device)
     protocol = EvaluationProtocol.of(trained.recipe.eval)
-    return score_under(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
+    return evaluate_trained(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
 
 
 def _loaded(recipe: RecipeOrPath, overrides: Sequence[str]) -> Recipe:
     if not isinstance(recipe, Recipe):
-        return load_recipe(recipe, overrides)
+        return load_recipe(find_recipe(recipe), overrides)
     if not overrides:
         return recipe
     with tempfile.TemporaryDirectory() as folder:  # overrides change a file

@@ -4,14 +4,12 @@ A new logger is a `Callback` in a file of its own and an entry here. Its options
 constructor. Where its file imports an optional package, the extra in setup.py has the logger's name.
 """
 
-import pkgutil
+import importlib.util
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from pydantic import ValidationError
-
+from engine.components import ComponentError, build_component, import_component, is_import_path, unknown
 from engine.options import Section
-from engine.recipe.components import section_with_options
 from engine.reporting.callbacks import Callback
 
 LOGGERS = {  # name -> import path
@@ -20,12 +18,7 @@ LOGGERS = {  # name -> import path
     "wandb": "engine.reporting.wandb_log:WandbLog",
     "mlflow": "engine.reporting.mlflow_log:MlflowLog",
 }
-
-
-class LoggerError(ValueError):
-    """A logger or callback cannot be made."""
-
-    exit_code = 2
+PACKAGES = ("wandb", "mlflow")  # which the loggers of these names import
 
 
 def build_loggers(entries: Iterable[str | Section]) -> list[Callback]:
@@ -35,44 +28,35 @@ def build_loggers(entries: Iterable[str | Section]) -> list[Callback]:
         entries: names of LOGGERS or import paths; or sections with `name` and the constructor's parameters.
 
     Raises:
-        LoggerError: an unknown name, a package that is not installed, or options that are refused.
+        ComponentError: an unknown name, a package that is not installed, or options that are refused.
     """
     named = [{"name": entry} if isinstance(entry, str) else entry.model_dump() for entry in entries]
     return [_build(entry.pop("name"), entry) for entry in named]
 
 
-def require_callbacks(callbacks: Iterable[object]) -> None:
-    """Raises LoggerError where something else than a Callback was passed."""
+def require_callbacks(callbacks: Iterable[object], origin: str = "callbacks") -> None:
+    """Raises ComponentError where one of them is not a Callback."""
     for callback in callbacks:
+        if isinstance(callback, type) and issubclass(callback, Callback):
+            name = callback.__name__
+            raise ComponentError(f"{origin}: {name} is a class. Pass an instance: {name}().")
         if not isinstance(callback, Callback):
-            hint = f"pass an instance: {callback.__name__}()" if isinstance(callback, type) else ""
-            raise LoggerError(
-                f"callbacks: {callback!r} is not a trident.Callback; {hint or 'derive its class from it'}."
-            )
+            raise ComponentError(f"{origin}: {callback!r} is not a trident.Callback; derive its class from it.")
 
 
 def _build(name: str, options: Mapping[str, Any]) -> Callback:
-    if name not in LOGGERS and ":" not in name:
-        raise LoggerError(
-            f"log.to: there is no logger {name!r}. Choose among {', '.join(LOGGERS)}, or name the import "
-            "path of a Callback, such as my_package:MyLogger."
+    origin = f"log.to: {name}"
+    if name in PACKAGES and importlib.util.find_spec(name) is None:
+        raise ComponentError(
+            f"{origin}: the package {name} is not installed. Type: pip install 'trident-seg[{name}]'"
         )
     try:
-        kind = pkgutil.resolve_name(LOGGERS.get(name, name))
-        section = section_with_options(Section, kind)
-        values = section.model_validate(options)
-        logger = kind(**{option: getattr(values, option) for option in options})
-    except ModuleNotFoundError as error:
-        extra = f" Type: pip install 'trident-seg[{name}]'" if name in LOGGERS else ""
-        raise LoggerError(f"log.to: {name} needs {error.name}, which is not installed.{extra}") from error
-    except (ImportError, AttributeError) as error:
-        raise LoggerError(f"log.to: {name} cannot be imported: {error}.") from error
-    except ValidationError as error:
-        known = ", ".join(section.model_fields) or "none"
-        found = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise LoggerError(f"log.to: {name}: {found}. Its options are: {known}.") from error
-    except ValueError as error:
-        raise LoggerError(f"log.to: {name}: {error}") from error
-    if not isinstance(logger, Callback):
-        raise LoggerError(f"log.to: {name} is not a trident.Callback; derive its class from that.")
+        if name not in LOGGERS and not is_import_path(name):
+            raise unknown("logger", name, [*LOGGERS, "the import path of a Callback"])
+        component = import_component(LOGGERS.get(name, name))
+        logger = build_component(component, component, options, {})
+    except ComponentError as error:
+        raise ComponentError(f"{origin}: {error}") from error
+    require_callbacks([logger], origin)
+    assert isinstance(logger, Callback)
     return logger

@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -17,6 +17,7 @@ from engine.data.mixing import Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
+from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
@@ -202,7 +203,6 @@ def torch_settings(deterministic: bool, device: torch.device) -> Iterator[None]:
     before = (
         torch.are_deterministic_algorithms_enabled(),
         torch.is_deterministic_algorithms_warn_only_enabled(),
-        torch.get_float32_matmul_precision(),
         torch.backends.cudnn.benchmark,
         os.environ.get(CUBLAS_WORKSPACE),
     )
@@ -210,13 +210,12 @@ def torch_settings(deterministic: bool, device: torch.device) -> Iterator[None]:
         os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")  # cuBLAS needs it for repeatable sums
         torch.use_deterministic_algorithms(True)
     if device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
         torch.backends.cudnn.benchmark = not deterministic
     try:
-        yield
+        with float32_products("high") if device.type == "cuda" else nullcontext():
+            yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
-        torch.set_float32_matmul_precision(before[2])
-        torch.backends.cudnn.benchmark = before[3]
-        if before[4] is None:
+        torch.backends.cudnn.benchmark = before[2]
+        if before[3] is None:
             os.environ.pop(CUBLAS_WORKSPACE, None)

@@ -54,7 +54,7 @@ def train(
         RunFolderError: the folder of the run exists (without `resume`) or does not (with it).
         RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; what it saved is whole.
-        RecipeError, DataError, ModelError, LossError, LoggerError: the user's input is wrong.
+        RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
     run.require_resumable() if resume else run.require_new()
