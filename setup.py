@@ -10,6 +10,7 @@ VERSION = re.search(r'^__version__ = "(.+)"$', (HERE / "engine/__init__.py").rea
 assert VERSION, 'engine/__init__.py must say __version__ = "..."'
 
 PACKAGES = ("trident", "engine", "models", "losses")
+LOGGERS = {"wandb": ["wandb"], "mlflow": ["mlflow-skinny", "sqlalchemy", "alembic"]}  # names as in log.to
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]  # export onnx; a checkout has them, so that its tests run
 
 setup(
@@ -44,6 +45,7 @@ setup(
         "numpy",
         "h5py",
         "scipy",  # reads the .mat masks of SBD, for `trident prepare`
+        "nvidia-ml-py",  # the energy that a GPU uses
         "Pillow",
         "pydantic>=2",
         "PyYAML",
@@ -55,8 +57,11 @@ setup(
     extras_require={
         "cluster": ["ray"],
         "export": EXPORT,
+        **LOGGERS,
         "dev": [
             *EXPORT,
+            *LOGGERS["wandb"],
+            *LOGGERS["mlflow"],
             "pytest",
             "pytest-xdist",
             "hypothesis",

@@ -1,9 +1,11 @@
 """trident evaluate RUN: score a run, a checkpoint or an ensemble, and say how it was counted."""
 
 import argparse
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
 from engine.run_folder import (
@@ -15,6 +17,12 @@ from engine.run_folder import (
 )
 from engine.scoring.options import PROTOCOLS
 from engine.scoring.protocols import EvaluationProtocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.data.sample import Dataset
+    from engine.scoring.trained import Trained
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
 EXAMPLES = """
@@ -69,7 +77,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    trained, dataset, split = _open(Path(named[0]).expanduser(), overrides, arguments, device)
+    if arguments.protocol not in (None, "all"):
+        overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
+    path = Path(named[0]).expanduser()
+    trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
@@ -127,15 +138,20 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
         )
 
 
-def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):
-    """What was trained, the images, and the name of their split; raises RunFolderError on other classes."""
+def open_for_scoring(
+    path: Path, overrides: Sequence[str], split: str | None, device: "torch.device"
+) -> tuple["Trained", "Dataset", str]:
+    """What was trained, the images of a split, and its name: the run's val where `split` is None.
+
+    Raises:
+        RunFolderError: there is no run or ensemble at `path`, or the split has other classes.
+        RecipeError, DataError: an override is wrong, or the data is not there.
+    """
     import engine.data
     from engine.scoring.trained import open_trained, require_classes
 
-    if arguments.protocol not in (None, "all"):
-        overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
     trained = open_trained(path, device, overrides=overrides)
-    split = arguments.split or trained.recipe.data.val
+    split = split or trained.recipe.data.val
     dataset = engine.data.open_split(trained.recipe.data, split)
     require_classes(dataset, trained.class_names, path)
     return trained, dataset, split

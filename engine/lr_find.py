@@ -60,15 +60,16 @@ def lr_find(arguments: argparse.Namespace) -> int:
     from engine.run_folder import write_json
     from engine.training.distributed import start_process, stop_process
     from engine.training.lr_range import RULE, range_test
-    from engine.training.session import build_session
+    from engine.training.session import build_session, torch_settings
 
     process = start_process()
     console = new_console(quiet=not process.is_main)
     try:
-        session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
-        rates = [float(rate) for rate in np.geomspace(low, high, arguments.steps)]
-        batches = session.batches.starting_at(0)
-        found = range_test(session.step, batches, rates, recipe.optimizer.lr, counted(console, "trying"))
+        with torch_settings(recipe.train.deterministic, process.device):
+            session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
+            rates = [float(rate) for rate in np.geomspace(low, high, arguments.steps)]
+            batches = session.batches.starting_at(0)
+            found = range_test(session.step, batches, rates, recipe.optimizer.lr, counted(console, "trying"))
     finally:
         stop_process()
     if not process.is_main:

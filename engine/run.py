@@ -58,7 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         from engine.training.train import train
 
-        return 0 if train(recipe, process, console, arguments.resume) else 1
+        train(recipe, process, console, arguments.resume)
+        return 0
     finally:
         stop_process()
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-PACKAGES = ("engine", "models", "losses")
+PACKAGES = ("engine", "models", "losses", "trident")
 
 BELOW = (
     "engine",
@@ -49,6 +49,7 @@ MAY_IMPORT = {
     "engine.command": ("engine", "engine.recipe"),  # torch stays out, so that --help answers at once
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
+MAY_IMPORT["trident"] = (*COMMAND_MAY_IMPORT, "engine.evaluate")  # the Python interface, above the commands
 
 
 def layer_of(module: str) -> str:

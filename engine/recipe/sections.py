@@ -5,7 +5,7 @@ A check of two keys together is done at the later one, so that all mistakes are 
 
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
 from engine.options import (
     Count,
@@ -83,8 +83,21 @@ class Keep(Section):
     metric: MetricName = key("mIoU", "by which the best are chosen")
 
 
+class Logger(Section):
+    """A logger with options, which its constructor declares."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: Text = Field(description="a logger of Trident, or the import path of a Callback")
+
+
 class Log(Section):
     every: Count = key(50, "steps between two lines")
+    to: list[Text | Logger] = key(
+        ["tensorboard"],
+        "beside log.jsonl: tensorboard, csv, wandb, mlflow, or the import path of a Callback; {name: wandb, "
+        "project: mine} gives options",
+    )
     images: int = key(8, "pictures at each evaluation", ge=0)
     features: int = key(0, "images whose activation maps are drawn at each evaluation; 0 is off", ge=0)
     feature_layers: list[Text] = key(

@@ -2,16 +2,21 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Literal
 
 import torch
 
 
 @contextmanager
-def full_float32() -> Iterator[None]:
-    """Without TF32: scores are the same figures, whichever command computes them. Also a decorator."""
+def float32_products(precision: Literal["highest", "high"]) -> Iterator[None]:
+    """`high` allows TF32 on GPUs, `highest` does not. Also a decorator."""
     before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
+    torch.set_float32_matmul_precision(precision)
     try:
         yield
     finally:
         torch.set_float32_matmul_precision(before)
+
+
+full_float32 = partial(float32_products, "highest")  # scores are the same, whichever command computes them

@@ -1,4 +1,4 @@
-"""The doctor at the start of a run: it stops what would be wasted, and sees each state of the data once."""
+"""The doctor at the start of a run: bad data stops it, and unchanged data is examined only once."""
 
 import hashlib
 import json
@@ -20,40 +20,40 @@ CACHE = ".doctor"  # in output.dir: one JSON file for each state of a data set
 
 
 def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport | None:
-    """Examine the data of a recipe; None where `data.doctor` is off, for drawn scenes and beside rank 0.
+    """Examine the data of a recipe; None where `data.doctor` is off, for drawn scenes and on ranks above 0.
 
     Raises:
-        DataError: training would be wasted, in every process.
+        DataError: on every rank, where the data would spoil the training.
     """
     if recipe.data.doctor == "off" or recipe.data.format == "synthetic":
         return None
-    diagnosis, problem = None, ""
+    report, problem = None, ""
     if process.is_main:
         listing = list_samples_of(recipe.data)
-        if listing.refused:  # the readers' own words, which no doctor turns off
+        if listing.refused:  # the reader would refuse them too, with or without the doctor
             problem = "\n".join(dict.fromkeys(listing.refused.values()))
         else:
-            diagnosis = _cached(listing, recipe, console)
-            problem = _tell(diagnosis, console)
+            report = _cached(listing, recipe, console)
+            problem = _report(report, console)
     if any_process(process, bool(problem)):
-        raise DataError(problem or "The data cannot be trained on; the first process says why.")
-    return diagnosis
+        raise DataError(problem or "The data cannot be trained on; the message of the first process says why.")
+    return report
 
 
-def _tell(diagnosis: DataReport, console: Console) -> str:
-    """Print what matters; why training must not start, or nothing."""
-    worth_saying = [
+def _report(report: DataReport, console: Console) -> str:
+    """Print the findings that matter; returns why training must not start, or an empty text."""
+    important = [
         found
-        for found in diagnosis.findings
-        if found.severity != NOTE and found.check != "rare_classes"  # the training itself tells of those
+        for found in report.findings
+        if found.severity != NOTE and found.check != "rare_classes"  # the training itself reports those
     ]
-    if worth_saying:
-        console.print(findings_table(worth_saying))
-    console.print(f"Doctor: {verdict(diagnosis)}")
-    worst = [f"{f.check}: {f.what}. Remedy: {f.remedy}" for f in worth_saying if f.severity == SPOILS]
+    if important:
+        console.print(findings_table(important))
+    console.print(f"Doctor: {verdict(report)}")
+    worst = [f"{f.check}: {f.what}. Remedy: {f.remedy}" for f in important if f.severity == SPOILS]
     if not worst:
         return ""
-    lines = ["The data would spoil this training.", *worst, "Type data.doctor=off to train all the same."]
+    lines = ["The data would spoil this training.", *worst, "Type data.doctor=off to train anyway."]
     return "\n  ".join(lines)
 
 
@@ -63,14 +63,14 @@ def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
         return DataReport.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
         pass
-    diagnosis = examine(listing, counted(console, "doctor")).report
+    report = examine(listing, counted(console, "doctor")).report
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, diagnosis.to_dict())
-    return diagnosis
+    write_json(path, report.to_dict())
+    return report
 
 
 def fingerprint(listing: Listing) -> str:
-    """Of all that the doctor looks at, without reading a file: names, sizes and times of change."""
+    """Of everything that the doctor examines, without reading a file: names, sizes and times of change."""
     digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
     digest.update(f"{listing.encoding.identity()} {listing.has_known_colours}".encode())
@@ -82,6 +82,6 @@ def fingerprint(listing: Listing) -> str:
             try:
                 state = file.stat()
                 digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
-            except OSError as error:  # a link to nowhere, which the doctor will name
+            except OSError as error:  # a broken link, which the doctor reports
                 digest.update(f"{file} {error.errno}\n".encode())
     return digest.hexdigest()

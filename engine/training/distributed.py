@@ -1,4 +1,4 @@
-"""One process or several: who am I, and what do we sum. Knows nothing of models' insides or of data.
+"""One process or several: the process group, and sums over it.
 
 Started by `torchrun`, every process holds the same model and a share of each batch. Sums over the batch (loss
 statistics, BatchNorm moments) run over all processes, so the gradient is that of one process with the whole
@@ -6,7 +6,8 @@ batch.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +20,7 @@ from losses.statistics import full_precision
 
 
 class ProcessError(ValueError):
-    """Processes were started that this machine cannot serve."""
+    """More processes were started than this machine has GPUs."""
 
     exit_code = 2
 
@@ -42,7 +43,7 @@ class Process:
 
 
 def start_process() -> Process:
-    """Join the group that torchrun announced in the environment, or be alone. NCCL on GPUs, gloo on CPUs."""
+    """Join the group that torchrun's environment variables name, if any. NCCL on GPUs, gloo on CPUs."""
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     num_gpus = torch.cuda.device_count()
@@ -63,13 +64,23 @@ def stop_process() -> None:
         dist.destroy_process_group()
 
 
+@contextmanager
+def process_group() -> Iterator[Process]:
+    """This process, for as long as it is needed."""
+    process = start_process()
+    try:
+        yield process
+    finally:
+        stop_process()
+
+
 def batch_sum(process: Process) -> Callable[[Tensor], Tensor]:
     """Sums a statistic of the batch over all processes, and its gradient on the way back."""
     return (lambda statistic: statistic) if process.is_alone else _AllReduce.apply
 
 
 class _AllReduce(torch.autograd.Function):
-    """A sum over all processes: each of them gets it, so each has a part in the gradient of all."""
+    """A sum over all processes. Each of them uses it, so the gradients of all are summed on the way back."""
 
     @staticmethod
     def forward(ctx, x: Tensor) -> Tensor:
@@ -101,7 +112,7 @@ def any_process(process: Process, flag: bool) -> bool:
 
 
 def wait_for_all(process: Process) -> None:
-    """Go on together."""
+    """Wait until all processes have come here."""
     if not process.is_alone:
         dist.barrier()
 
@@ -137,7 +148,7 @@ class GlobalBatchNormAct(BatchNormAct2d):
 
 
 def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
-    """The mean comes first and the variance around it: E[x^2] - E[x]^2 loses its digits in float32."""
+    """First the mean, then the variance around it: E[x^2] - E[x]^2 loses precision in float32."""
     wide = full_precision(x)
     per_channel = wide.sum((0, 2, 3))  # (C,)
     count = per_channel.new_tensor([wide.numel() / wide.shape[1]])

@@ -1,4 +1,4 @@
-"""What would a run cost? Builds all of it, makes one update and scores one batch, and writes nothing."""
+"""What a run would cost: builds all of it, makes one update and scores one batch, and writes nothing."""
 
 import shutil
 import time
@@ -14,13 +14,13 @@ from rich.table import Table
 from engine.data.batches import scoring_batches
 from engine.recipe import Recipe
 from engine.reporting.console import counted
-from engine.reporting.memory import memory_mb
+from engine.reporting.loggers import build_loggers
+from engine.reporting.resources import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
 from engine.training.checkpoint import disk_bytes
 from engine.training.distributed import Process
-from engine.training.session import Session, build_session
-from engine.training.train import num_parameters
+from engine.training.session import Session, build_session, num_parameters, torch_settings
 
 
 def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
@@ -28,9 +28,11 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
 
     The update is the last of the run, where the discriminator takes part if there is one.
     """
-    session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
-    update_seconds = _time_update(session)
-    image_seconds = _time_scoring(session)
+    build_loggers(recipe.log.to)  # so that its mistakes show
+    with torch_settings(recipe.train.deterministic, process.device):
+        session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
+        update_seconds = _time_update(session)
+        image_seconds = _time_scoring(session)
     recipe, num_images = session.recipe, len(session.val)
     num_evaluations = -(-recipe.train.steps // recipe.eval.every)
     training = recipe.train.steps * update_seconds

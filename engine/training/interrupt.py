@@ -1,17 +1,25 @@
-"""Ctrl-C and SIGTERM stop a run between two updates, with its state saved; a second one stops it at once."""
+"""Ctrl-C and SIGTERM stop a run between two updates, with its state saved; a second signal stops it at once."""
 
 import signal
 import sys
+import threading
 from types import FrameType
+from typing import Self
 
 from engine.training.distributed import Process, any_process
+from engine.training.guards import RunError
+
+
+class RunStopped(RunError):
+    """The run was asked to stop, and its state is saved."""
 
 
 class StopSignal:
-    """A context in which signals are remembered; ask with `requested(step)`.
+    """A context that remembers signals; call `requested(step)` to know whether to stop.
 
-    Several processes have to agree on the update after which they stop, which costs a wait, so they talk
-    about it at every `every`-th step only.
+    Several processes have to agree on the update after which they stop. That takes waiting for each other, so
+    they do it at every `every`-th step only. Outside the main thread, where Python allows no signal handlers,
+    signals are handled as before.
     """
 
     def __init__(self, process: Process, every: int):
@@ -19,10 +27,10 @@ class StopSignal:
         self._every = every
         self._seen = False
 
-    def __enter__(self) -> "StopSignal":
-        self._previous = {
-            number: signal.signal(number, self._remember) for number in (signal.SIGINT, signal.SIGTERM)
-        }
+    def __enter__(self) -> Self:
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        numbers = (signal.SIGINT, signal.SIGTERM) if in_main_thread else ()
+        self._previous = {number: signal.signal(number, self._remember) for number in numbers}
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -30,7 +38,7 @@ class StopSignal:
             signal.signal(number, handler)
 
     def requested(self, step: int) -> bool:
-        """Whether to stop now; on all processes alike."""
+        """Whether to stop now; the same on all processes."""
         if self._process.is_alone:
             return self._seen
         return step % self._every == 0 and any_process(self._process, self._seen)
@@ -40,4 +48,4 @@ class StopSignal:
             raise KeyboardInterrupt
         self._seen = True
         if self._process.is_main:
-            print("\nStopping after this update and saving; once more stops at once.", file=sys.stderr)
+            print("\nStopping after this update and saving; press again to stop at once.", file=sys.stderr)

@@ -1,7 +1,8 @@
-"""Builds the parts of a training from a recipe; `training/train.py` puts them to work."""
+"""Builds the parts of a training from a recipe; `training/train.py` runs them."""
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 
@@ -16,6 +17,7 @@ from engine.data.mixing import Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
+from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
@@ -34,6 +36,7 @@ from models.weights import LoadReport, initialise
 
 Counter = Callable[[int, int], None]
 PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
+CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
 @dataclass
@@ -59,21 +62,20 @@ def build_session(
     resume: bool = False,
     keep_counts: bool = True,
 ) -> Session:
-    """Open the data, build the model and its step.
+    """Open the data, build the model and its step; call it under `torch_settings`.
 
     Args:
         recipe: as loaded.
-        process: who we are.
+        process: this process.
         counter: makes a progress callback `(done, total)` for a task of the given name.
-        resume: a saved state will be put in, so pretrained weights are not asked for again.
-        keep_counts: whether a scan of the training labels may be written beside the data.
+        resume: a saved state will be loaded, so pretrained weights are not needed.
+        keep_counts: whether the label counts of the training split may be written beside the data.
 
     Raises:
-        RecipeError, DataError, ModelError, LossError: whatever is wrong with the user's input.
+        RecipeError, DataError, ModelError, LossError: the user's input is wrong.
     """
     _require_even_shares(recipe, process)
     torch.manual_seed(recipe.seed)
-    _prepare_torch(recipe.train.deterministic, process)
     train = engine.data.open_split(recipe.data, recipe.data.train)
     select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
     recipe = recipe.in_steps(len(train))
@@ -168,7 +170,7 @@ def _lr_factor(recipe: Recipe, step: int) -> float:
 def _place(
     dataset: Dataset, wish: str, process: Process, counter: Callable[[str], Counter]
 ) -> tuple[Dataset, str]:
-    """The set where it should live, and a note that says so."""
+    """The data set on the disk, in RAM or on the GPU, and a note that says where it is."""
     where, num_bytes = choose_residence(dataset, wish, process.device, process.world_size)
     note = f"{num_bytes / 1e6:,.0f} MB decoded"
     if where == "disk":
@@ -187,10 +189,33 @@ def _require_even_shares(recipe: Recipe, process: Process) -> None:
         )
 
 
-def _prepare_torch(deterministic: bool, process: Process) -> None:
+def num_parameters(model: nn.Module) -> int:
+    """Of a model, trained or frozen."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+@contextmanager
+def torch_settings(deterministic: bool, device: torch.device) -> Iterator[None]:
+    """Torch's global settings for a training: TF32 and cuDNN's benchmark on a GPU, or repeatable kernels.
+
+    They are restored afterwards.
+    """
+    before = (
+        torch.are_deterministic_algorithms_enabled(),
+        torch.is_deterministic_algorithms_warn_only_enabled(),
+        torch.backends.cudnn.benchmark,
+        os.environ.get(CUBLAS_WORKSPACE),
+    )
     if deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS wants it for repeatable sums
+        os.environ.setdefault(CUBLAS_WORKSPACE, ":4096:8")  # cuBLAS needs it for repeatable sums
         torch.use_deterministic_algorithms(True)
-    if process.device.type == "cuda":
-        torch.set_float32_matmul_precision("high")
+    if device.type == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
+    try:
+        with float32_products("high") if device.type == "cuda" else nullcontext():
+            yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        torch.backends.cudnn.benchmark = before[2]
+        if before[3] is None:
+            os.environ.pop(CUBLAS_WORKSPACE, None)

@@ -1,145 +1,151 @@
-"""One run from its recipe to its report: set up, fit, ensemble the best, write down."""
+"""A run from its recipe to its report: set up, fit, ensemble the best, write the report."""
 
+from collections.abc import Sequence
 from contextlib import nullcontext
+from functools import partial
 
 import torch
 from rich.console import Console
 from rich.markup import escape
 
-import engine.data
-from engine import __version__
+from engine.data.resident import Resident
 from engine.data.sample import skipped_ids
-from engine.recipe import Recipe, load_recipe
-from engine.recipe.changes import changes
+from engine.recipe import Recipe
+from engine.reporting.advisor import Advisor
+from engine.reporting.callbacks import Callback, RunContext
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images
+from engine.reporting.console_log import ConsoleLog
+from engine.reporting.log_files import JsonLog
+from engine.reporting.loggers import build_loggers, require_callbacks
 from engine.reporting.pictures import predict_pictures, sheet
 from engine.reporting.report import open_gallery, read_runs, write_report
-from engine.reporting.tensorboard import write_hparams
-from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
+from engine.reporting.reporter import Reporter
+from engine.reporting.resources import memory_shares
+from engine.run_folder import Manifest, RunFolder, read_log, write_json
+from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
-from engine.training.checkpoint import TopKeeper, load_state, require_room, save_state
+from engine.scoring.run import Run
+from engine.training.checkpoint import TopKeeper, save_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
-from engine.training.environment import environment
-from engine.training.fit import Plan, fit
+from engine.training.fit import fit
 from engine.training.guards import RunError
-from engine.training.interrupt import StopSignal
-from engine.training.session import Session, build_session
+from engine.training.interrupt import RunStopped, StopSignal
+from engine.training.probe import GradientProbe
+from engine.training.session import Session, build_session, num_parameters, torch_settings
+from engine.training.start import opened_run
 from engine.training.validation import spread
-from engine.training.watch import open_journal
 
 
-def train(recipe: Recipe, process: Process, console: Console, resume: bool) -> bool:
-    """Train, keep, ensemble, report; True if it went to its end, False if it was asked to stop.
+def train(
+    recipe: Recipe,
+    process: Process,
+    console: Console,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Train, keep the best, ensemble them, write the report.
+
+    Args:
+        callbacks: called after the recipe's loggers.
 
     Raises:
-        RunFolderError: the folder of the run is there (without `resume`) or is not (with it).
+        RunFolderError: the folder of the run exists (without `resume`) or does not (with it).
+        RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; what it saved is whole.
-        RecipeError, DataError, ModelError, LossError: the user's input is wrong.
+        RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
     run.require_resumable() if resume else run.require_new()
+    require_callbacks(callbacks)
     console = console if process.is_main else Console(quiet=True)
-    diagnosis = check_data(recipe, process, console)
-    session = build_session(recipe, process, lambda what: counted(console, what), resume)
-    manifest = _open_run(run, session, resume)
-    if diagnosis:
-        write_json(run.doctor, diagnosis.to_dict())
-    console.print(_introduction(run, session))
+    others = [*build_loggers(recipe.log.to), *callbacks]
+    data_report = check_data(recipe, process, console)
+    settings = partial(torch_settings, recipe.train.deterministic, process.device)
+    with settings():
+        session = build_session(recipe, process, partial(counted, console), resume)
+    with opened_run(run, session, data_report, resume) as manifest:
+        keeper = TopKeeper(run, manifest, session.recipe.keep.top)
+        console.print(_introduction(run, session))
+        with _reporter(session, [JsonLog(), ConsoleLog(console), *others]) as reporter:
+            reporter.start(_context(run, session, console))
+            with settings():
+                finished = _fit(run, session, keeper, reporter)
+            _report_skipped(session, console)
+            if not finished:
+                reporter.end("stopped")
+                _report_failures(reporter, console)
+                raise RunStopped(
+                    f"Stopped after step {session.step.count}; the state is saved in {run.path}. Add --resume "
+                    "to the same command to go on (in Python: resume=True)."
+                )
+            wait_for_all(process)
+            stop_process()  # the rest takes one process, and may outlast the timeout of a collective
+            if process.is_main:
+                reporter.end("finished", _conclude(run, session, keeper.manifest, console))
+                _report_failures(reporter, console)
+    return Run(run)
 
-    step, plan = session.step, session.recipe
-    journal = open_journal(run, session, console)
-    keeper = TopKeeper(run, manifest, plan.keep.top)
+
+def _reporter(session: Session, callbacks: Sequence[Callback]) -> Reporter:
+    step, device = session.step, session.process.device
+    if not session.process.is_main:
+        return Reporter([], step.learning_rates, device)
+    loaded = session.weights.parts.get("head") if session.weights else None
+    advisor = Advisor(
+        session.recipe,
+        num_classes=len(session.train.class_names),
+        first_step=step.count,
+        head_is_random=not (loaded and loaded.matched),
+        data_is_resident=isinstance(session.train, Resident),
+        memory_shares=partial(memory_shares, device),
+    )
+    return Reporter(callbacks, step.learning_rates, device, advisor)
+
+
+def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
+    val, first = session.val, session.step.count
+    rows = [row for row in read_log(run.log) if row["step"] <= first and row.get("mIoU") is not None]
+    return RunContext(
+        path=run.path,
+        recipe=session.recipe,
+        model=session.step.model,
+        class_names=tuple(val.class_names),
+        palette=val.palette,
+        ignore_index=val.ignore_index,
+        first_step=first,
+        best_mIoU=max((row["mIoU"] for row in rows), default=None),
+        console=console,
+    )
+
+
+def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter) -> bool:
+    """True at the end, False where a signal stopped it."""
+    step, recipe, is_main = session.step, session.recipe, session.process.is_main
+    step.probe = GradientProbe(step.model, recipe.log.gradients, recipe.log.every, step.count)
 
     def evaluate_and_keep() -> None:
-        scores = session.validation(step.evaluated, step.count, journal)
-        if process.is_main:
-            keeper.offer(step.count, scores.metrics, step.evaluated.state_dict)
+        scores = session.validation(step.evaluated, step.count, reporter)
+        if is_main and keeper.offer(step.count, scores.metrics, step.evaluated.state_dict):
+            [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
+            reporter.checkpoint(step.count, run.path / file)
 
     def save() -> None:
-        if process.is_main:
+        if is_main:
             save_state(run, step)
 
-    try:
-        with StopSignal(process, plan.log.every) as stop:
-            finished = fit(
-                Plan(plan.train.steps, plan.eval.every, plan.log.every),
-                step,
-                session.batches,
-                journal,
-                evaluate_and_keep,
-                save,
-                stop.requested,
-            )
-    finally:
-        journal.close()
-    _report_skipped(session, console)
-    if not finished:
-        console.print(
-            f"Stopped after step {step.count}; the state is saved. Type --resume behind the same command."
-        )
-        return False
-    wait_for_all(process)
-    stop_process()  # what is left takes one process, and may outlast the patience of a collective
-    if process.is_main:
-        _conclude(run, session, keeper.manifest, console)
-    return True
-
-
-def _open_run(run: RunFolder, session: Session, resume: bool) -> Manifest:
-    """A new folder, or the state of the old one put into the step."""
-    if resume:
-        manifest = run.read_manifest()
-        _require_same_training(run, manifest, session)
-        load_state(run, session.step)
-        return manifest
-    require_room(run, session.step, session.recipe.keep.top)
-    data = session.recipe.data
-    val = session.val if not data.select else engine.data.open_split(data, data.val)
-    manifest = Manifest(
-        name=session.recipe.name,
-        code_version=__version__,
-        class_names=list(session.train.class_names),
-        palette=list(session.train.palette),
-        data=DataIdentity(
-            format=data.format,
-            train=data.train,
-            val=data.val,
-            train_fingerprint=session.train.fingerprint(),
-            val_fingerprint=val.fingerprint(),
-        ),
-        metric=session.recipe.keep.metric,
-        weights=session.weights.to_dict() if session.weights else None,
-        num_parameters=num_parameters(session.step.model),
-        environment=environment(session.process),
-    )
-    if session.process.is_main:
-        run.create()
-        write_text(run.recipe, session.recipe.to_yaml())
-        run.write_manifest(manifest)
-    wait_for_all(session.process)
-    return manifest
-
-
-def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
-    """Raises RunFolderError where the recipe or the images are not those that the run began with."""
-    other_images = session.train.fingerprint() != manifest.data.train_fingerprint
-    changed = [
-        f"  {key}: {before} in the run, {now} now"
-        for key, before, now in changes(load_recipe(run.recipe), session.recipe)
-        if not (other_images and key.endswith(".class_weights"))  # then they differ by themselves
-    ]
-    if changed:
-        raise RunFolderError(
-            f"--resume goes on with the very training of {run.path}, but the recipe differs:\n"
-            + "\n".join(changed)
-            + "\nTake the changes back, or start a new run from its weights: "
-            + f"model.weights={run.path} name=<another name>"
-        )
-    if other_images:
-        raise RunFolderError(
-            f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
+    with StopSignal(session.process, recipe.log.every) as stop:
+        return fit(
+            step,
+            session.batches,
+            reporter,
+            num_steps=int(recipe.train.steps),
+            eval_every=int(recipe.eval.every),
+            log_every=recipe.log.every,
+            evaluate_and_keep=evaluate_and_keep,
+            save_state=save,
+            stop_requested=stop.requested,
         )
 
 
@@ -161,11 +167,17 @@ def _introduction(run: RunFolder, session: Session) -> str:
     )
 
 
+def _report_failures(reporter: Reporter, console: Console) -> None:
+    """Say again which callbacks failed, as that may stand far above."""
+    for failure in reporter.failures:
+        console.print(f"[bold yellow]{escape(failure)}[/]")
+
+
 def _report_skipped(session: Session, console: Console) -> None:
-    """Say which images no process could read, and what was done instead."""
+    """Say which images could not be read by any process, and what was done instead."""
     for what, dataset, done in (
         (session.recipe.data.train, session.train, "The next one of the split was trained on in its place."),
-        (session.recipe.data.select or session.recipe.data.val, session.val, "Scores are of the others."),
+        (session.recipe.data.select or session.recipe.data.val, session.val, "It was left out of the scores."),
     ):
         if dataset.skipped is None:
             continue
@@ -178,8 +190,8 @@ def _report_skipped(session: Session, console: Console) -> None:
             console.print(f"{what}: {skipped_images(ids)} {done}")
 
 
-def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> None:
-    """Score the kept checkpoints alone and together on val, write it down, say where it lies."""
+def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> dict[str, Scores]:
+    """Score the kept checkpoints alone and together on val, write the report, say where the files are."""
     groups = group_candidates([run])
     if not groups:
         raise RunError(
@@ -191,7 +203,6 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     bar = counted(console, "scoring")
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
     write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
-    write_hparams(run.path, session.recipe, scores)
     manifest.finished = True
     run.write_manifest(manifest)
 
@@ -209,9 +220,6 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
         console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")
-    console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
-
-
-def num_parameters(model: torch.nn.Module) -> int:
-    """Of a model, trained or not."""
-    return sum(parameter.numel() for parameter in model.parameters())
+    if any(run.path.glob("events.out.tfevents.*")):
+        console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
+    return scores

@@ -6,8 +6,9 @@ from torch import nn
 
 from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset
-from engine.reporting.journal import Evaluation, Journal
+from engine.reporting.callbacks import Evaluation
 from engine.reporting.pictures import Picture, predict_pictures
+from engine.reporting.reporter import Reporter
 from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
 from engine.scoring.precision_recall import PrecisionRecall
@@ -18,15 +19,15 @@ from engine.training.guards import diverged
 
 
 class Validation:
-    """Callable: (model, step, journal) -> Scores of the whole split, the same on every process.
+    """Callable: (model, step, reporter) -> Scores of the whole split, the same on every process.
 
-    Raises RunError where the model's probabilities are no numbers any more.
+    Raises RunError where the model's probabilities became NaN or infinite.
 
     Args:
         dataset: the split.
-        predictor: how images meet the model.
-        num_pictures: samples, spread evenly, whose predictions the journal is shown.
-        features: of some samples, for the journal too; None: none.
+        predictor: the evaluation protocol.
+        num_pictures: samples, spread evenly, whose predictions are reported.
+        features: the activation maps to report, or None.
     """
 
     def __init__(
@@ -45,15 +46,15 @@ class Validation:
         self.picture_indices = spread(num_pictures, len(dataset))
         self.features = features
 
-    def __call__(self, model: nn.Module, step: int, journal: Journal) -> Scores:
+    def __call__(self, model: nn.Module, step: int, reporter: Reporter) -> Scores:
         data, process = self.dataset, self.process
-        num_share = len(range(process.rank, len(data), process.world_size))  # about: batches differ in size
+        num_share = len(range(process.rank, len(data), process.world_size))  # roughly, as batches differ in size
         done = 0
 
         def count(ids: list[str], _: object) -> None:
             nonlocal done
             done += len(ids)
-            journal.scoring(min(done, num_share), num_share)
+            reporter.scoring(min(done, num_share), num_share)
 
         batches = scoring_batches(
             data, process.device, process.rank, process.world_size, workers=self.workers
@@ -70,15 +71,15 @@ class Validation:
             count,
             on_pixels=lambda labels, outputs: curves.add(labels, outputs["model"]),
         ).values()
-        journal.scoring(num_share, num_share)
+        reporter.scoring(num_share, num_share)
         sum_in_place(process, [*tally.tensors(), curves.counts])
-        if not math.isfinite(tally.mean_log_loss()):  # the last update can break what its loss did not show
+        if not math.isfinite(tally.mean_log_loss()):  # the last update can do that after its loss was finite
             raise diverged(step)
         scores = tally.scores(data.class_names)
-        if journal.listeners:
+        if reporter.callbacks:
             features = self.features(model) if self.features else {}
-            shown = Evaluation(scores, tally.mean_log_loss(), self.pictures(model), curves, features)
-            journal.evaluation(step, shown)
+            evaluation = Evaluation(scores, tally.mean_log_loss(), self.pictures(model), curves, features)
+            reporter.evaluation(step, evaluation)
         return scores
 
     def pictures(self, model: nn.Module) -> list[Picture]:

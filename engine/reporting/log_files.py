@@ -1,0 +1,106 @@
+"""The log of a run as files: log.jsonl, and log_train.csv and log_val.csv."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any, TextIO
+
+from engine.data.batches import Batch
+from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
+from engine.reporting.advisor import Note
+from engine.run_folder import RunFolder, read_log, without_nan, write_text
+
+
+class JsonLog(Callback):
+    """log.jsonl: one JSON object a line. A resumed run drops the lines after its saved state.
+
+    `split` is train (a log step), val (an evaluation) or note (advice: topic, text, recipe lines).
+    """
+
+    essential = True
+
+    def __init__(self) -> None:
+        self._file: TextIO | None = None
+
+    def on_start(self, run: RunContext) -> None:
+        path = RunFolder(run.path).log
+        kept = [row for row in read_log(path) if row["step"] <= run.first_step]
+        write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._file = path.open("a", buffering=1)  # a line at a time, so that it can be followed
+
+    def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
+        self._write({"step": step, "split": "train", **values})
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        scores = evaluation.scores
+        row = {**scores.metrics, "loss": evaluation.log_loss, "IoU": scores.IoU}
+        self._write({"step": step, "split": "val", **row})
+
+    def on_note(self, step: int, note: Note) -> None:
+        row = {"topic": note.topic, "text": note.text, "recipe": list(note.remedies)}
+        self._write({"step": step, "split": "note", **row})
+
+    def on_end(self, end: RunEnd) -> None:
+        if self._file:
+            self._file.close()
+
+    def _write(self, row: dict[str, Any]) -> None:
+        assert self._file, "on_start comes first"
+        self._file.write(json.dumps(without_nan(row)) + "\n")
+
+
+class CsvLog(Callback):
+    """log_train.csv and log_val.csv: a row a log step or evaluation, a column a number.
+
+    A number that appears later, such as that of a discriminator, becomes a new column, empty above. A resumed
+    run drops the rows after its saved state.
+    """
+
+    def __init__(self) -> None:
+        self._tables: dict[str, _CsvTable] = {}
+
+    def on_start(self, run: RunContext) -> None:
+        self._tables = {
+            split: _CsvTable(run.path / f"log_{split}.csv", run.first_step) for split in ("train", "val")
+        }
+
+    def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
+        self._tables["train"].append({"step": step, **values})
+
+    def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
+        self._tables["val"].append({"step": step, **evaluation_values(evaluation)})
+
+
+def evaluation_values(evaluation: Evaluation) -> dict[str, float]:
+    """The scores of an evaluation by name: the metrics, "loss", and "IoU/<class>", NaN for an absent class."""
+    scores = evaluation.scores
+    by_class = {f"IoU/{name}": value for name, value in scores.IoU.items()}
+    return {**scores.metrics, "loss": evaluation.log_loss, **by_class}
+
+
+class _CsvTable:
+    """A file whose columns may grow; rows after `last_step` are dropped first."""
+
+    def __init__(self, path: Path, last_step: int):
+        self._path = path
+        rows: list[dict[str, Any]] = []
+        if path.is_file():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= last_step]
+        self._rewrite(list(rows[0]) if rows else ["step"], rows)
+
+    def append(self, row: dict[str, Any]) -> None:
+        new = [name for name in row if name not in self._columns]
+        if new:
+            with self._path.open(newline="") as file:
+                rows = list(csv.DictReader(file))
+            self._rewrite([*self._columns, *new], rows)
+        with self._path.open("a", newline="") as file:
+            csv.DictWriter(file, self._columns).writerow(without_nan(row))
+
+    def _rewrite(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
+        self._columns = columns
+        with self._path.open("w", newline="") as file:
+            writer = csv.DictWriter(file, columns)
+            writer.writeheader()
+            writer.writerows(rows)

@@ -1,0 +1,133 @@
+"""Calls the callbacks of a training. Here device tensors become numbers, once a log step and nowhere else."""
+
+import traceback
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Literal, Self
+
+import torch
+from torch import Tensor
+
+from engine.data.batches import Batch
+from engine.reporting.advisor import Advisor, Note
+from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
+from engine.reporting.resources import EnergyMeter, memory_mb
+from engine.scoring.confusion import Scores
+
+
+class Reporter:
+    """Calls each callback; one that raises is reported to the others and not called again.
+
+    As a context it ends the callbacks where an exception leaves the block.
+
+    Args:
+        callbacks: in the order in which they are called; at the end of the run they are called in reverse.
+            A process other than the main one has none.
+        learning_rates: called at each log step; group -> rate. `lr` is the highest, `base_lr` the lowest.
+        device: whose memory and energy are logged.
+        advisor: gets the same values; its notes go to the callbacks.
+    """
+
+    def __init__(
+        self,
+        callbacks: Sequence[Callback],
+        learning_rates: Callable[[], dict[str, float]],
+        device: torch.device,
+        advisor: Advisor | None = None,
+    ):
+        self.callbacks = list(callbacks)
+        self.failures: list[str] = []  # of callbacks, a sentence each
+        self.energy = EnergyMeter(device)
+        self._learning_rates = learning_rates
+        self._device = device
+        self._advisor = advisor
+        self._step = 0
+        self._first: dict[str, Tensor] | None = None  # metrics of the first update, on the device
+
+    def start(self, run: RunContext) -> None:
+        self._step = run.first_step
+        self._call("on_start", run)
+
+    def step(self, step: int, metrics: dict[str, Tensor]) -> None:
+        """After each update; does not wait for the device."""
+        self._step = step
+        self._first = metrics if self._first is None else self._first
+        self._call("on_step", step)
+
+    def log(
+        self, step: int, batch: Batch, metrics: dict[str, Tensor], seconds: float, data_seconds: float
+    ) -> None:
+        """A log step; `seconds` and `data_seconds` are per update."""
+        if not self.callbacks:
+            return
+        rates = self._learning_rates()
+        values = _numbers(metrics) | {"lr": max(rates.values()), "base_lr": min(rates.values())}
+        values |= {"time": seconds, "data_time": data_seconds, "memory": memory_mb(self._device)}
+        values |= {f"lr/{name.replace(', ', '.').replace(' ', '_')}": rate for name, rate in rates.items()}
+        joules = self.energy.joules()
+        if joules is not None:
+            values["energy"] = joules  # since the last log step
+        self._call("on_log", step, values, batch)
+        if self._advisor:
+            self._advise(step, self._advisor.update(step, values, _numbers(self._first or {})))
+
+    def scoring(self, done: int, total: int) -> None:
+        self._call("on_scoring", done, total)
+
+    def evaluation(self, step: int, evaluation: Evaluation) -> None:
+        self._call("on_evaluation", step, evaluation)
+        if self._advisor:
+            self._advise(step, self._advisor.evaluation(step, evaluation.scores))
+
+    def checkpoint(self, step: int, path: Path) -> None:
+        self._call("on_checkpoint", step, path)
+
+    def end(
+        self,
+        status: Literal["finished", "stopped", "failed"],
+        scores: Mapping[str, Scores] = MappingProxyType({}),
+    ) -> None:
+        """Ends each callback once; `scores` are as in RunEnd."""
+        self.callbacks.reverse()  # the log and the console, which come first, can report others' failures
+        self._call("on_end", RunEnd(status, self._step, scores))
+        self.callbacks.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        if kind:
+            self.end("failed")
+
+    def _advise(self, step: int, notes: Sequence[Note]) -> None:
+        for note in notes:
+            self._call("on_note", step, note)
+
+    def _call(self, method: str, *arguments: Any) -> None:
+        for callback in list(self.callbacks):
+            try:
+                getattr(callback, method)(*arguments)
+            except Exception as error:
+                if callback.essential and method != "on_end":
+                    raise
+                self._turn_off(callback, method, error)
+
+    def _turn_off(self, callback: Callback, method: str, error: Exception) -> None:
+        self.callbacks.remove(callback)
+        place = traceback.extract_tb(error.__traceback__)[-1]
+        self.failures.append(
+            f"{type(callback).__name__}.{method} failed at step {self._step} with {type(error).__name__}: "
+            f"{error} ({place.filename}, line {place.lineno}: {place.line}). This callback is turned off; "
+            "the training goes on."
+        )
+        self._call("on_note", self._step, Note("callback", self.failures[-1], ()))
+
+
+def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """Waits for the device."""
+    return {_tag(name): float(value) for name, value in metrics.items()}
+
+
+def _tag(name: str) -> str:
+    return f"decode.{name}" if name == "acc_seg" or name.startswith(("loss_", "grad_")) else name

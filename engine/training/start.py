@@ -1,0 +1,136 @@
+"""The start of a run: its new folder, or the saved state of an old one put into the step."""
+
+import os
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+
+import torch
+
+import engine.data
+from engine import __version__
+from engine.data.doctor import DataReport
+from engine.recipe import load_recipe
+from engine.recipe.changes import changes
+from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
+from engine.training.checkpoint import load_state, require_room
+from engine.training.distributed import Process, wait_for_all
+from engine.training.session import Session, num_parameters
+
+CPU_INFO = Path("/proc/cpuinfo")
+
+
+@contextmanager
+def opened_run(
+    run: RunFolder, session: Session, report: DataReport | None, resume: bool
+) -> Iterator[Manifest]:
+    """Make the folder of a new run, or put the saved state into the step; for the time of the training.
+
+    Where a new run fails before its first update is done, the folder is removed again.
+
+    Args:
+        report: the doctor's findings in the data, which are kept in the folder.
+    """
+    if resume:
+        manifest = run.read_manifest()
+        _require_same_training(run, manifest, session)
+        load_state(run, session.step)
+        yield manifest
+        return
+    require_room(run, session.step, session.recipe.keep.top)
+    manifest = _new_manifest(session)
+    run.require_new()
+    missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
+    try:
+        if session.process.is_main:
+            run.create()
+            write_text(run.recipe, session.recipe.to_yaml())
+            run.write_manifest(manifest)
+            if report:
+                write_json(run.doctor, report.to_dict())
+        wait_for_all(session.process)
+        yield manifest
+    except BaseException:
+        if session.process.is_main and session.step.count == 0:
+            _remove(run.path, missing)
+        raise
+
+
+def _remove(folder: Path, missing: list[Path]) -> None:
+    """Delete a run folder, and those around it that were missing before; one that was there is left empty."""
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder not in missing:
+        folder.mkdir()
+    for parent in missing[1:]:
+        with suppress(OSError):  # another run has begun beside it
+            parent.rmdir()
+
+
+def _new_manifest(session: Session) -> Manifest:
+    data = session.recipe.data
+    val = session.val if not data.select else engine.data.open_split(data, data.val)
+    return Manifest(
+        name=session.recipe.name,
+        code_version=__version__,
+        class_names=list(session.train.class_names),
+        palette=list(session.train.palette),
+        data=DataIdentity(
+            format=data.format,
+            train=data.train,
+            val=data.val,
+            train_fingerprint=session.train.fingerprint(),
+            val_fingerprint=val.fingerprint(),
+        ),
+        metric=session.recipe.keep.metric,
+        weights=session.weights.to_dict() if session.weights else None,
+        num_parameters=num_parameters(session.step.model),
+        environment=environment(session.process),
+    )
+
+
+def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
+    """Raises RunFolderError where the recipe or the images are not those that the run began with."""
+    other_images = session.train.fingerprint() != manifest.data.train_fingerprint
+    changed = [
+        f"  {key}: {before} in the run, {now} now"
+        for key, before, now in changes(load_recipe(run.recipe), session.recipe)
+        if not (other_images and key.endswith(".class_weights"))  # numbers that other images change
+    ]
+    if changed:
+        raise RunFolderError(
+            f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
+            + "\n".join(changed)
+            + "\nUndo these changes, or start a new run from its weights: "
+            + f"model.weights={run.path} name=<another name>"
+        )
+    if other_images:
+        raise RunFolderError(
+            f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
+        )
+
+
+def environment(process: Process) -> dict[str, str]:
+    """Versions, device, processes, system and time of the start, as text by name."""
+    facts = {
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "device": _device_name(process.device),
+        "processes": str(process.world_size),
+        "threads": f"{torch.get_num_threads()} a process, of {os.cpu_count()} cores",
+        "system": f"{platform.system()} {platform.release()} {platform.machine()}",
+        "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
+    }
+    if process.device.type == "cuda":
+        facts["CUDA"] = str(torch.version.cuda)
+    return facts
+
+
+def _device_name(device: torch.device) -> str:
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    lines = CPU_INFO.read_text().splitlines() if CPU_INFO.exists() else []
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"CPU, {models[0] if models else platform.processor() or platform.machine()}"

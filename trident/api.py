@@ -1,0 +1,82 @@
+"""The functions of the Python interface that the commands have no function for."""
+
+import os
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from engine.command import new_console
+from engine.evaluate import open_for_scoring
+from engine.recipe import Recipe, find_recipe, load_recipe
+from engine.reporting.callbacks import Callback
+from engine.scoring.confusion import Scores
+from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.results import evaluate_trained
+from engine.scoring.run import Run
+from engine.training.distributed import process_group
+from engine.training.train import train as train_recipe
+
+RecipeOrPath = Recipe | str | os.PathLike[str]
+
+
+def train(
+    recipe: RecipeOrPath,
+    overrides: Sequence[str] = (),
+    callbacks: Sequence[Callback] = (),
+    resume: bool = False,
+    *,
+    quiet: bool = False,
+) -> Run:
+    """Train a recipe, keep the best checkpoints, ensemble them, write the report: what `trident run` does.
+
+    Works in a notebook and outside the main thread; there, Ctrl-C does not save the state. Under torchrun,
+    every process calls it, and the first one writes the report. Torch's global random state is changed.
+
+    Args:
+        recipe: the path of a recipe file, the name of one that Trident ships, or a Recipe.
+        overrides: such as ["train.steps=300"].
+        callbacks: called after the loggers of `log.to`.
+        resume: go on from the state that was saved, with the same recipe.
+        quiet: print nothing.
+
+    Returns:
+        The finished run: `run.best`, `run.scores`, `run.load()`.
+
+    Raises:
+        ValueError: the recipe, the data or another input is wrong; no folder is left behind.
+        RunStopped: Ctrl-C or SIGTERM stopped it between two updates, with its state saved.
+        RunError: the training failed; what it saved is whole.
+    """
+    loaded = _loaded(recipe, overrides)
+    with process_group() as process:
+        return train_recipe(loaded, process, new_console(quiet), resume, callbacks)
+
+
+def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split: str | None = None) -> Scores:
+    """Score what was trained on a split, as `trident evaluate` does.
+
+    Args:
+        path: a run folder, whose best checkpoint is taken, a file of its top/, or a saved ensemble's folder.
+        overrides: of the `data` and `eval` sections, such as ["eval.flip=true"].
+        split: None takes val.
+
+    Raises:
+        ValueError: there is nothing to score at `path`, the data is not there, or an override is wrong.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    trained, dataset, split = open_for_scoring(Path(path).expanduser(), overrides, split, device)
+    protocol = EvaluationProtocol.of(trained.recipe.eval)
+    return evaluate_trained(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
+
+
+def _loaded(recipe: RecipeOrPath, overrides: Sequence[str]) -> Recipe:
+    if not isinstance(recipe, Recipe):
+        return load_recipe(find_recipe(recipe), overrides)
+    if not overrides:
+        return recipe
+    with tempfile.TemporaryDirectory() as folder:  # overrides change a file
+        path = Path(folder) / f"{recipe.name}.yaml"
+        path.write_text(recipe.to_yaml())
+        return load_recipe(path, overrides)
