@@ -258,6 +258,30 @@ def test_explain_lists_the_groups_of_the_optimiser_without_data(capsys: pytest.C
     assert total == sum(p.numel() for p in SegFormer("b0").parameters())
 
 
+def test_explain_shows_patterns_and_frozen_parameters(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["model.freeze=encoder", "optimizer.groups={'head.classifier': {lr_mult: 3}}"]
+    assert main([RECIPE, *overrides, "--explain"]) == 0
+    told = capsys.readouterr().out
+    rows = [line.replace("│", " ").split() for line in told.splitlines()]
+    assert ["head,", "head.classifier", "1", "1,536", "0.006", "3", "0.01"] in rows
+    assert not [row for row in rows if row and row[0] in ("encoder", "encoder,")]
+    encoder = sum(p.numel() for p in SegFormer("b0").encoder.parameters())
+    assert f"{encoder:,}" in told
+
+
+def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tiny(
+        tmp_path, "frozen", "model.freeze=encoder", "optimizer.name=lion", "optimizer.betas=[0.9,0.95]"
+    )
+    assert main(recipe) == 0
+    assert "parameters are frozen" in capsys.readouterr().out
+    first, last = (load_file(path) for path in sorted((tmp_path / "frozen/top").iterdir())[:2])
+    same = {key for key, value in first.items() if torch.equal(value, last[key])}
+    assert {key for key in first if key.startswith("encoder.")} <= same < set(first)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
