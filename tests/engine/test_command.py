@@ -1,4 +1,4 @@
-"""The front door that all commands share."""
+"""What all commands share: exit codes, --help, names of commands and recipes."""
 
 import errno
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.command import COMMANDS, LOG_WIDTH, main, new_console, new_parser, run_command
+from engine.command import COMMANDS, LOG_WIDTH, main, new_console, new_parser, recipe_file, run_command
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,9 +33,9 @@ def test_errors_become_exit_codes(
         raise error
 
     assert run_command(new_parser("run", ""), body, []) == exit_code
-    told = capsys.readouterr().err
-    assert str(error) in told
-    assert ("Traceback" in told) is not is_plain
+    printed = capsys.readouterr().err
+    assert str(error) in printed
+    assert ("Traceback" in printed) is not is_plain
     assert run_command(new_parser("run", ""), body, ["--debug"]) == exit_code
     assert "Traceback" in capsys.readouterr().err
 
@@ -54,6 +54,22 @@ def test_trident_lists_its_commands_and_knows_a_near_one(capsys: pytest.CaptureF
     assert all(f"\n  {name} " in listing and what in listing for name, what in COMMANDS.items())
     assert main(["evalute"]) == 2
     assert "Did you mean evaluate?" in capsys.readouterr().err
+    assert main(["train"]) == 2
+    assert "Did you mean run?" in capsys.readouterr().err
+
+
+def test_a_recipe_that_is_not_the_file_typed_is_named_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("RANK", raising=False)
+    file = recipe_file("b2_adv")
+    assert file.name == "b2_adv.yaml" and str(file) in capsys.readouterr().err
+    monkeypatch.setenv("RANK", "1")  # the other processes of torchrun
+    assert recipe_file("b2_adv") == file
+    monkeypatch.delenv("RANK")
+    assert recipe_file(str(file)) == file
+    assert capsys.readouterr().err == ""
 
 
 def test_a_pipe_gets_wide_lines_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:

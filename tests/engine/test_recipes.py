@@ -1,0 +1,34 @@
+"""`trident recipes`: the table, and a copy that works where it lands."""
+
+from pathlib import Path
+
+import pytest
+
+from engine.recipe import load_recipe, shipped_recipes
+from engine.recipes import main
+
+
+def test_the_table_has_each_recipe_with_what_its_header_says(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    cells = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in rows if len(row) > 4}
+    assert list(cells) == list(shipped_recipes())
+    what, score, time = cells["demo"]
+    assert what.startswith("SegFormer-B0 from random weights") and "mIoU" in score and "minutes" in time
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_copy_is_the_same_recipe_anywhere(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([name]) == 0
+    copy = tmp_path / "my.yaml"
+    copy.write_text(capsys.readouterr().out)
+    assert load_recipe(copy) == load_recipe(name)
+    schema = copy.read_text().splitlines()[0].partition("$schema=")[2]
+    assert Path(schema).is_file()
+
+
+def test_an_unknown_name_is_answered_with_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["b2_avd"]) == 2
+    assert "did you mean b2_adv?" in capsys.readouterr().err
