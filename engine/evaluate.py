@@ -4,6 +4,7 @@ import argparse
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
 from engine.run_folder import (
@@ -15,6 +16,13 @@ from engine.run_folder import (
 )
 from engine.scoring.options import PROTOCOLS
 from engine.scoring.protocols import EvaluationProtocol
+
+if TYPE_CHECKING:
+    import torch
+
+    from engine.data.sample import Dataset
+    from engine.scoring.results import EvaluationResult
+    from engine.scoring.trained import Trained
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
 EXAMPLES = """
@@ -48,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
         "--protocol", choices=(*PROTOCOLS, "all"), help="how images meet the model (default: as the run says)"
     )
     add("--split", help="which images (default: the run's val)")
-    add("--worst", type=int, default=0, metavar="N", help="picture of the N images that score worst")
+    add("--worst", type=int, default=0, metavar="N", help="picture of the N images with the lowest mIoU")
     add("--out", type=Path, metavar="DIR", help=f"where {', '.join(OUTPUTS)} go")
     return run_command(parser, evaluate, argv)
 
@@ -107,28 +115,30 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]) -> None:
-    """Raises RunFolderError where the arguments do not say what to do."""
+    """Raises RunFolderError where arguments are missing or out of range."""
     if len(named) != 1:
         raise RunFolderError(
-            f"{len(named)} were named, but one run, checkpoint or ensemble is scored at a time; type "
+            f"Expected one run, checkpoint or ensemble, got {len(named)}: type "
             "trident evaluate checkpoints/<run>"
         )
     require_trained_alike(overrides)
     if arguments.worst < 0:
-        raise RunFolderError(f"--worst {arguments.worst}: how many images; at least 0.")
+        raise RunFolderError(f"--worst {arguments.worst}: expected a number of images, at least 0.")
     if arguments.worst and not arguments.out:
-        raise RunFolderError(f"--worst {arguments.worst} draws a picture: say where to with --out <folder>.")
+        raise RunFolderError(
+            f"--worst {arguments.worst} draws a picture: name its folder with --out <folder>."
+        )
     if arguments.out:
         require_folder(arguments.out)
     taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
     if taken:
-        raise RunFolderError(
-            f"{arguments.out / taken[0]} is there already; name another folder behind --out."
-        )
+        raise RunFolderError(f"{arguments.out / taken[0]} exists already; name another folder with --out.")
 
 
-def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, device):
-    """What was trained, the images, and the name of their split; raises RunFolderError on other classes."""
+def _open(
+    path: Path, overrides: list[str], arguments: argparse.Namespace, device: "torch.device"
+) -> tuple["Trained", "Dataset", str]:
+    """The trained models, the images, and the name of their split; RunFolderError if the classes differ."""
     import engine.data
     from engine.scoring.trained import open_trained, require_classes
 
@@ -141,7 +151,14 @@ def _open(path: Path, overrides: list[str], arguments: argparse.Namespace, devic
     return trained, dataset, split
 
 
-def _write(out: Path, results, trained, protocol: EvaluationProtocol, dataset, device) -> None:
+def _write(
+    out: Path,
+    results: dict[str, "EvaluationResult"],
+    trained: "Trained",
+    protocol: EvaluationProtocol,
+    dataset: "Dataset",
+    device: "torch.device",
+) -> None:
     from engine.reporting.evaluation import reliability_plot, worst_sheet
 
     content = {
