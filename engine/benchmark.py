@@ -194,10 +194,11 @@ def _table(title: str, columns: dict[str, Column], rows: Rows):  # type: ignore[
 def _missing_peers(subject: str) -> Iterable[str]:
     """Which libraries were not measured, as they are not installed."""
     from engine.benchmarks import loss, model, score
+    from engine.benchmarks.measuring import installed
 
     peers = {"model": model.PEERS, "loss": loss.PEERS, "score": score.PEERS}.get(subject, {})
     for name, package in peers.items():
-        if not model.installed(package):
+        if not installed(package):
             yield f"not installed, so not measured: {name} (pip install {package})"
 
 

@@ -97,7 +97,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     chosen_on = dataset if select is None else select
     selection = Selection(
-        split=recipe.data.val if select is None else recipe.data.select,
+        split=recipe.data.select if select and recipe.data.select else recipe.data.val,
         num_images=len(chosen_on) - len(skipped_ids(chosen_on)),
         same_images=select is None,
         repeats=repeats,

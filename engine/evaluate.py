@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     import torch
 
     from engine.data.sample import Dataset
+    from engine.scoring.results import EvaluationResult
     from engine.scoring.trained import Trained
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
@@ -56,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
         "--protocol", choices=(*PROTOCOLS, "all"), help="how images meet the model (default: as the run says)"
     )
     add("--split", help="which images (default: the run's val)")
-    add("--worst", type=int, default=0, metavar="N", help="picture of the N images that score worst")
+    add("--worst", type=int, default=0, metavar="N", help="picture of the N images with the lowest mIoU")
     add("--out", type=Path, metavar="DIR", help=f"where {', '.join(OUTPUTS)} go")
     return run_command(parser, evaluate, argv)
 
@@ -118,24 +119,24 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]) -> None:
-    """Raises RunFolderError where the arguments do not say what to do."""
+    """Raises RunFolderError where arguments are missing or out of range."""
     if len(named) != 1:
         raise RunFolderError(
-            f"{len(named)} were named, but one run, checkpoint or ensemble is scored at a time; type "
+            f"Expected one run, checkpoint or ensemble, got {len(named)}: type "
             "trident evaluate checkpoints/<run>"
         )
     require_trained_alike(overrides)
     if arguments.worst < 0:
-        raise RunFolderError(f"--worst {arguments.worst}: how many images; at least 0.")
+        raise RunFolderError(f"--worst {arguments.worst}: expected a number of images, at least 0.")
     if arguments.worst and not arguments.out:
-        raise RunFolderError(f"--worst {arguments.worst} draws a picture: say where to with --out <folder>.")
+        raise RunFolderError(
+            f"--worst {arguments.worst} draws a picture: name its folder with --out <folder>."
+        )
     if arguments.out:
         require_folder(arguments.out)
     taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
     if taken:
-        raise RunFolderError(
-            f"{arguments.out / taken[0]} is there already; name another folder behind --out."
-        )
+        raise RunFolderError(f"{arguments.out / taken[0]} exists already; name another folder with --out.")
 
 
 def open_for_scoring(
@@ -157,7 +158,14 @@ def open_for_scoring(
     return trained, dataset, split
 
 
-def _write(out: Path, results, trained, protocol: EvaluationProtocol, dataset, device) -> None:
+def _write(
+    out: Path,
+    results: dict[str, "EvaluationResult"],
+    trained: "Trained",
+    protocol: EvaluationProtocol,
+    dataset: "Dataset",
+    device: "torch.device",
+) -> None:
     from engine.reporting.evaluation import reliability_plot, worst_sheet
 
     content = {

@@ -164,7 +164,7 @@ def _new_file(arguments: argparse.Namespace) -> Path:
 
 
 def _export_graph(
-    arguments: argparse.Namespace, out: Path, export: Callable, runner: str, tolerance: float
+    arguments: argparse.Namespace, out: Path, export: Callable[..., float], runner: str, tolerance: float
 ) -> int:
 
     from engine.scoring.segmenter import open_segmenter

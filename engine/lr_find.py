@@ -3,8 +3,13 @@
 import argparse
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+
+if TYPE_CHECKING:
+    from engine.recipe import Recipe
+    from engine.training.lr_range import RangeTest
 
 WIDE, NARROW = (1e-6, 1e-1), (5e-5, 5e-4)
 BATCH_FACTORS = (0.5, 1, 2, 4)
@@ -90,33 +95,33 @@ def lr_find(arguments: argparse.Namespace) -> int:
         "smoothed": found.smoothed,
     }
     marks = {"suggested": found.suggestion, "lowest loss": found.lowest, "in the recipe": recipe.optimizer.lr}
-    marks = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
+    shown = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
     title = f"{recipe.name}: {len(found.rates)} updates of {recipe.train.batch} images"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, report)
-    draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, marks)
-    for line in [*_told(found, session.recipe, RULE), *_scaling_told(scaling)]:
+    draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, shown)
+    for line in [*_summary(found, session.recipe, RULE), *_scaling_lines(scaling)]:
         console.print(escape(line))
     console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}")
     return 0
 
 
 def _require_room(folder: Path) -> None:
-    """Raises RecipeError where something would be overwritten, or lie in a run."""
+    """Raises RecipeError where a file would be overwritten, or written into a run."""
     from engine.recipe import RecipeError
 
     there = [name for name in (PNG, JSON) if (folder / name).exists()]
     if there:
-        raise RecipeError(f"{folder / there[0]} is there already. Type --out <another folder>, or remove it.")
+        raise RecipeError(f"{folder / there[0]} exists already. Add --out <another folder>, or remove it.")
     runs = [path for path in (folder, *folder.absolute().parents) if (path / "manifest.json").exists()]
     if runs:
         raise RecipeError(
-            f"--out {folder} lies in the run {runs[0]}, which stays as it is. Type another folder."
+            f"--out {folder} is inside the run {runs[0]}, which must not change. Name another folder."
         )
 
 
-def _told(found, recipe, rule: str) -> list[str]:
-    """What was found, in words."""
+def _summary(found: "RangeTest", recipe: "Recipe", rule: str) -> list[str]:
+    """The result in sentences."""
     section, made = recipe.optimizer, len(found.rates)
     tried = f"Tried lr {found.rates[0]:.1e} to {found.rates[-1]:.1e} in {made} updates"
     lines = [f"{tried}; stopped there: {found.stopped}." if found.stopped else f"{tried}."]
@@ -135,9 +140,9 @@ def _told(found, recipe, rule: str) -> list[str]:
     elif not found.stopped:
         lines += ["The loss still falls at the end of the range, so larger rates may do: widen it with --to."]
     if section.head_lr_mult != 1:
-        lines += [f"The head learned {section.head_lr_mult:g} times faster, as optimizer.head_lr_mult says."]
+        lines += [f"The head had {section.head_lr_mult:g} times that rate (optimizer.head_lr_mult)."]
     if recipe.adversarial and recipe.adversarial.start >= made:
-        lines += [f"The discriminator, which joins at update {recipe.adversarial.start}, took no part."]
+        lines += [f"The discriminator, which starts at update {recipe.adversarial.start}, was not used."]
     return lines
 
 
@@ -160,7 +165,7 @@ def _scaling(suggestion: float | None, batch: int) -> list[dict[str, float]]:
     ]
 
 
-def _scaling_told(scaling: list[dict[str, float]]) -> list[str]:
+def _scaling_lines(scaling: list[dict[str, float]]) -> list[str]:
     if not scaling:
         return []
     rows = [(f"{row['batch']:g}", f"{row['linear']:.1e}", f"{row['square_root']:.1e}") for row in scaling]

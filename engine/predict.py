@@ -15,7 +15,7 @@ examples:
 
 labels          DIR/labels/<name>.png: class ids, a palette PNG
 overlay         DIR/overlay/<name>.jpg: colours over the image, and legend.png
-confidence      DIR/confidence/<name>.png: the probability of the chosen class, 0 black, 1 white
+confidence      DIR/confidence/<name>.png: the probability of the predicted class, 0 black, 1 white
 probabilities   DIR/probabilities.h5: (classes, h, w) float16 of each image
 
 All are of the image's own size, turned upright where a photo says so in its EXIF. Names keep the folders
@@ -51,7 +51,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     require_folder(out)
     if not inputs:
-        raise DataError("No image was named. Type files, folders or globs behind the run.")
+        raise DataError("No image was named. Add files, folders or globs after the run.")
     images = input_images(inputs, out)
 
     from engine.reporting.predictions import files_of, prediction_writer
@@ -59,8 +59,8 @@ def predict(arguments: argparse.Namespace) -> int:
     there = [path for path in files_of(images, out, arguments.save) if path.exists()]
     if there and not arguments.overwrite:
         raise DataError(
-            f"{there[0]} is there already, and {len(there) - 1} more. "
-            "Name another --out, or type --overwrite."
+            f"{there[0]} exists already, and {len(there) - 1} more. "
+            "Name another folder with --out, or add --overwrite."
         )
 
     import torch
@@ -96,7 +96,7 @@ def predict(arguments: argparse.Namespace) -> int:
         console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
     if unreadable:
         print(
-            f"{len(unreadable)} of {len(images)} images are left out:",
+            f"{len(unreadable)} of {len(images)} images were left out:",
             *unreadable,
             sep="\n  ",
             file=sys.stderr,
@@ -108,7 +108,7 @@ def _kinds(text: str) -> list[str]:
     kinds = list(dict.fromkeys(text.split(",")))
     unknown = [kind for kind in kinds if kind not in KINDS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(KINDS)}")
+        raise argparse.ArgumentTypeError(f"{unknown[0]!r} is not one of {', '.join(KINDS)}")
     return kinds
 
 

@@ -52,7 +52,7 @@ def kornias_chain(section: Section) -> kornia.AugmentationSequential:
     """The recipe's defaults as a user of kornia writes them; outside, labels are 0, where ours are void."""
     return kornia.AugmentationSequential(
         kornia.RandomHorizontalFlip(p=section.flip),
-        kornia.RandomAffine(section.rotate_deg, scale=tuple(section.scale), p=1.0),
+        kornia.RandomAffine(section.rotate_deg, scale=(section.scale[0], section.scale[1]), p=1.0),
         kornia.RandomCrop((section.crop, section.crop), pad_if_needed=True, p=1.0),
         kornia.ColorJiggle(section.brightness, section.contrast, section.saturation, section.hue, p=1.0),
         data_keys=["input", "mask"],

@@ -45,12 +45,11 @@ def measure(num_images: int, rounds: int, progress: Callable[[int, int], None]) 
             name: [time / len(orders.get(name, order)) for time in times]
             for name, times in interleaved(calls, rounds, progress).items()
         }
-    rows = [
+    return [
         {"contender": name, "num_reads": len(orders.get(name, order)), "seconds": times}
         | {"images_per_s": 1 / float(np.median(times)), "times_faster": ratio(times, seconds[OURS])}
-        for name, times in seconds.items()
+        for name, times in sorted(seconds.items(), key=lambda item: -float(np.median(item[1])))
     ]
-    return sorted(rows, key=lambda row: row["images_per_s"])
 
 
 def _readers(folder: Path, num_images: int) -> Mapping[str, Reader]:

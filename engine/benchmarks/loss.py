@@ -48,7 +48,8 @@ def smp(num_classes: int) -> Loss:
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         whole = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-        return ce(whole, labels) + overlap(whole, labels)
+        total: Tensor = ce(whole, labels) + overlap(whole, labels)
+        return total
 
     return loss
 
@@ -97,7 +98,7 @@ def draw(num_classes: int, batch: int, size_px: int, device: torch.device) -> tu
 def forward_backward(loss: Loss, logits: Tensor, labels: Tensor) -> None:
     """One loss and its gradient at the logits."""
     leaf = logits.detach().requires_grad_()
-    loss(leaf, labels).backward()
+    loss(leaf, labels).backward()  # type: ignore[no-untyped-call]
 
 
 def _peak_mb(name: str, num_classes: int, batch: int, size_px: int, device: torch.device) -> float:

@@ -7,6 +7,7 @@ needs no logits at full size; the others have their logits upsampled, as their u
 import sys
 from collections.abc import Callable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,18 +16,19 @@ from torch.nn import functional as F
 from engine.benchmarks.measuring import installed, peak_mb_in_own_process, peak_mb_of, ratio
 from engine.scoring.timing import interleaved
 from losses.pixel_sums import pixel_sums
-from models.segformer import VARIANTS, SegFormer
+from models.architectures import VARIANTS, VariantName
+from models.segformer import SegFormer
 
 NUM_CLASSES, VOID = 21, 255
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def trident(variant: str) -> nn.Module:
+def trident(variant: VariantName) -> nn.Module:
     """Our own."""
     return SegFormer(variant, NUM_CLASSES)
 
 
-def transformers(variant: str) -> nn.Module:
+def transformers(variant: VariantName) -> nn.Module:
     """Hugging Face's, with its attention kernel of choice."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
@@ -34,32 +36,34 @@ def transformers(variant: str) -> nn.Module:
     config = SegformerConfig(
         depths=list(depths), hidden_sizes=list(channels), decoder_hidden_size=width, num_labels=NUM_CLASSES
     )
-    return SegformerForSemanticSegmentation(config)
+    model: nn.Module = SegformerForSemanticSegmentation(config)
+    return model
 
 
-def smp(variant: str) -> nn.Module:
+def smp(variant: VariantName) -> nn.Module:
     """segmentation_models_pytorch's, its decoder as wide as ours."""
     import segmentation_models_pytorch
 
-    return segmentation_models_pytorch.Segformer(
+    model: nn.Module = segmentation_models_pytorch.Segformer(
         f"mit_{variant}",
         encoder_weights=None,
         classes=NUM_CLASSES,
         decoder_segmentation_channels=VARIANTS[variant].decoder_width,
     )
+    return model
 
 
 BUILDERS = {"trident": trident, "transformers": transformers, "smp": smp}
 PEERS = {"transformers": "transformers", "smp": "segmentation_models_pytorch"}  # name -> package
 
 
-def contenders() -> dict[str, Callable[[str], nn.Module]]:
+def contenders() -> dict[str, Callable[[VariantName], nn.Module]]:
     """Ours and the peers that are installed."""
     return {name: build for name, build in BUILDERS.items() if name not in PEERS or installed(PEERS[name])}
 
 
 def measure(
-    variant: str, batch: int, size_px: int, rounds: int, progress: Callable[[int, int], None]
+    variant: VariantName, batch: int, size_px: int, rounds: int, progress: Callable[[int, int], None]
 ) -> list[dict[str, object]]:
     """Rows of {variant, batch, what, contender, seconds, images_per_s, times_faster, peak_mb}.
 
@@ -69,7 +73,7 @@ def measure(
     models = {name: build(variant).to(device) for name, build in contenders().items()}
     images = torch.rand(batch, 3, size_px, size_px, device=device) * 255
     labels = torch.randint(0, NUM_CLASSES, (batch, size_px, size_px), device=device)
-    calls = {
+    calls: dict[str, dict[str, Callable[[], object]]] = {
         "training step": {
             name: partial(training_step, model, LOSSES.get(name, upsampled_loss), images, labels)
             for name, model in models.items()
@@ -97,7 +101,7 @@ def measure(
 def training_step(model: nn.Module, loss: Loss, images: Tensor, labels: Tensor) -> None:
     """Forward, cross-entropy at full size, backward."""
     model.train()
-    loss(_logits(model(images)), labels).backward()
+    loss(_logits(model(images)), labels).backward()  # type: ignore[no-untyped-call]
     model.zero_grad(set_to_none=True)
 
 
@@ -126,8 +130,8 @@ def _logits(output: object) -> Tensor:
 
 
 if __name__ == "__main__":
-    _contender, _variant, _batch, _size = *sys.argv[1:3], *map(int, sys.argv[3:])
-    _model = BUILDERS[_contender](_variant)
+    _contender, (_batch, _size) = sys.argv[1], map(int, sys.argv[3:])
+    _model = BUILDERS[_contender](cast(VariantName, sys.argv[2]))
     _images = torch.rand(_batch, 3, _size, _size) * 255
     _labels = torch.randint(0, NUM_CLASSES, (_batch, _size, _size))
     _loss = LOSSES.get(_contender, upsampled_loss)

@@ -9,7 +9,7 @@ from engine.run_folder import require_reachable
 
 
 class ExportError(ValueError):
-    """What was asked for cannot be exported; the text says what can."""
+    """A request that cannot be exported; the text says what can."""
 
     exit_code = 2
 
@@ -17,5 +17,5 @@ class ExportError(ValueError):
 def require_new_file(out: Path) -> None:
     """Raises ExportError where something is there already, RunFolderError where no file can be written."""
     if out.exists():
-        raise ExportError(f"--out {out} is there already, and nothing is overwritten. Name a new file.")
+        raise ExportError(f"--out {out} exists already, and nothing is overwritten. Name a new file.")
     require_reachable(out)

@@ -2,10 +2,12 @@
 
 import logging
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.exporting import ExportError
@@ -13,8 +15,8 @@ from engine.exporting.graph import Graph, Outputs, largest_difference, metadata,
 from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter
 
-TOLERANCE = 1e-3  # of probabilities; a resized view differs by what another order of sums does
-MAX_BYTES = 2**31  # of a protobuf message, which an ONNX file is
+TOLERANCE = 1e-3  # of probabilities; sums in another order change a resized view by less
+MAX_BYTES = 2**31  # the limit of a protobuf message, which an ONNX file is
 
 
 def require_libraries() -> None:
@@ -31,16 +33,16 @@ def require_libraries() -> None:
 
 
 def export_onnx(segmenter: Segmenter, out: Path) -> float:
-    """Write `out`; its largest difference from torch, as onnxruntime computes it.
+    """Write `out`; returns the largest difference of probabilities between onnxruntime and torch.
 
     Raises:
-        ExportError: it cannot be traced or translated, is too large, or does not do the same.
+        ExportError: it cannot be traced or translated, is too large, or its outputs differ.
     """
     graph = Graph(segmenter)
     num_bytes = sum(tensor.numel() * tensor.element_size() for tensor in graph.state_dict().values())
     if num_bytes >= MAX_BYTES:
         raise ExportError(
-            f"These weights take {num_bytes / 1e9:.1f} GB, and an ONNX file holds 2 GB. Export fewer "
+            f"The weights take {num_bytes / 1e9:.1f} GB, and an ONNX file holds 2 GB. Export fewer "
             "members, or use export torch."
         )
     program = trace(graph)
@@ -51,7 +53,7 @@ def export_onnx(segmenter: Segmenter, out: Path) -> float:
 
 
 def _write(program: torch.export.ExportedProgram, about: dict[str, str], path: Path) -> None:
-    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it tells what it does not fold
+    logging.getLogger("onnxscript").setLevel(logging.ERROR)  # it reports every constant that it does not fold
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -65,8 +67,7 @@ def _write(program: torch.export.ExportedProgram, about: dict[str, str], path: P
             )
     except torch.onnx.OnnxExporterError as error:
         raise ExportError(
-            f"This network has an operation that ONNX lacks: {str(error).splitlines()[-1]}. "
-            "export torch may do."
+            f"This network has an operation that ONNX lacks: {str(error).splitlines()[-1]}. Try export torch."
         ) from error
     assert found is not None
     for node in found.model.graph.all_nodes():
@@ -75,14 +76,14 @@ def _write(program: torch.export.ExportedProgram, about: dict[str, str], path: P
     found.save(path, external_data=False)
 
 
-def _runner(path: Path):
-    """A function that gives to onnxruntime what it would give to torch."""
+def _runner(path: Path) -> Callable[[Tensor], Outputs]:
+    """The file as a function of tensors, computed by onnxruntime."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
 
     def run(images: Tensor) -> Outputs:
-        found: list[np.ndarray] = session.run(["labels", "probabilities"], {"images": images.numpy()})
+        found: list[NDArray[Any]] = session.run(["labels", "probabilities"], {"images": images.numpy()})
         labels, probabilities = map(torch.from_numpy, found)
         return labels, probabilities
 

@@ -2,7 +2,7 @@
 
     results/VOC2012/Segmentation/comp6_<split>_cls/<id>.png
 
-comp6 is the competition for training on any data (VOC2012 development kit, section 4.2). Knows no scores.
+comp6 is the competition for training on any data (VOC2012 development kit, section 4.2).
 """
 
 import gzip
@@ -32,13 +32,13 @@ def export_voc(
     out: Path,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> int:
-    """Predict the images of ImageSets/Segmentation/<split>.txt and write `out`; how many there are.
+    """Predict the images of ImageSets/Segmentation/<split>.txt and write `out`; returns their number.
 
     The archive has no times or owners in it: the same predictions give the same bytes.
 
     Raises:
         DataError: the data is not where the recipe says, or an image is missing or damaged.
-        ExportError: other classes than VOC's, or what was made is not what the server expects.
+        ExportError: the classes are not VOC's, or the results are not as the server expects them.
     """
     if segmenter.class_names != VOC:
         raise ExportError(
@@ -61,10 +61,10 @@ def export_voc(
 
 
 def require_complete(pictures: dict[str, bytes], images: dict[str, Path], num_classes: int) -> None:
-    """Reads the PNGs again: one an image, palette, of the image's size, with ids of classes alone.
+    """Check the PNGs: one for each image, with a palette, of the image's size, with class ids only.
 
     Raises:
-        ExportError: one is not so; the first few are named.
+        ExportError: the first few that are wrong are named.
     """
     missing, unknown = [id for id in images if id not in pictures], pictures.keys() - images.keys()
     problems = [f"{id} is missing" for id in missing] + [f"{id} is not in the list" for id in sorted(unknown)]

@@ -1,6 +1,7 @@
 """A run's weights in the layout of another library, with a card that says where they come from."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import save_file
@@ -25,10 +26,10 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
         layout_name: of `models.layouts`.
 
     Returns:
-        What to tell the user, line by line.
+        Lines for the user.
 
     Raises:
-        ExportError: the model is none of those that the layout describes.
+        ExportError: the layout does not describe this model.
         RunFolderError: no such checkpoint, or a damaged one.
     """
     run, manifest, member = find_checkpoint(path, step)
@@ -37,12 +38,13 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
     model = load_model(run.path / member.file, member.sha256, recipe, manifest.class_names, cpu)
     if not isinstance(model, SegFormer):
         raise ExportError(
-            f"{run.path} holds no SegFormer of Trident, whose layouts these are. {run.path / member.file} "
-            "has the names of segmentation_models_pytorch already: load it with safetensors.torch.load_file."
+            f"{run.path} is not a SegFormer, and these layouts describe no other network. "
+            f"{run.path / member.file} already has the tensor names of segmentation_models_pytorch: "
+            "load it with safetensors.torch.load_file."
         )
     layout = {layout.name: layout for layout in layouts.LAYOUTS}[layout_name]
     tensors, left_out = rename(model.state_dict(), layout)
-    tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # keys and values were one tensor
+    tensors = {key: tensor.clone() for key, tensor in tensors.items()}  # some are views of one tensor
     out.mkdir(parents=True, exist_ok=True)
     if layout_name == "huggingface":
         files = _write_hugging_face(out, tensors, model, None if left_out else manifest.class_names)
@@ -68,11 +70,12 @@ def _write_hugging_face(
     return [weights, config]
 
 
-def _hugging_face_config(model: SegFormer, class_names: list[str] | None) -> dict:
-    """What transformers' SegformerConfig needs to build this very network."""
-    stages = model.encoder.stages
+def _hugging_face_config(model: SegFormer, class_names: list[str] | None) -> dict[str, object]:
+    """The values from which transformers' SegformerConfig builds the same network."""
+    stages: list[Any] = list(model.encoder.stages)
+    head: Any = model.head
     embeddings = [stage.embed.proj for stage in stages]
-    config = {
+    config: dict[str, object] = {
         "architectures": ["SegformerModel"],
         "model_type": "segformer",
         "num_channels": 3,
@@ -96,8 +99,8 @@ def _hugging_face_config(model: SegFormer, class_names: list[str] | None) -> dic
         return config
     return config | {
         "architectures": ["SegformerForSemanticSegmentation"],
-        "decoder_hidden_size": model.head.classifier.in_channels,
-        "classifier_dropout_prob": model.head.dropout.p,
+        "decoder_hidden_size": head.classifier.in_channels,
+        "classifier_dropout_prob": head.dropout.p,
         "id2label": {str(label): name for label, name in enumerate(class_names)},
         "label2id": {name: label for label, name in enumerate(class_names)},
     }
@@ -109,7 +112,7 @@ def _write_mmsegmentation(out: Path, tensors: dict[str, Tensor], name: str) -> l
 
 
 def _write_card(path: Path, manifest: Manifest, member: Member) -> None:
-    """A model card: where the weights come from, and the licence that they still have."""
+    """A model card: where the weights come from, and their licence."""
     scores = ", ".join(f"{name} {value:.4f}" for name, value in member.scores.items())
     data = manifest.data
     start = manifest.weights["source"] if manifest.weights else "random weights"

@@ -1,7 +1,6 @@
-"""What training sees of some samples: a row each, the photo, then its crops in several epochs.
+"""What the training sees of some samples: a row each, the image, then its crops in several epochs.
 
-Colours of the labels lie over every picture; void is drawn as VOC does, so what lies outside is pale. Knows
-no command line.
+The colours of the labels are laid over every image; void, also outside the image, is pale, as VOC draws it.
 """
 
 from collections.abc import Sequence
@@ -31,22 +30,22 @@ from engine.reporting.pictures import (
     overlay,
 )
 
-OPACITY = 0.45  # of the labels: the photo's edges stay in sight beside theirs
+OPACITY = 0.45  # of the labels: edges of the image stay visible beside theirs
 
 
 def augment_sheet(
     batches: TrainBatches, indices: Sequence[int], num_epochs: int = 4, side_px: int = 256
 ) -> Image.Image:
-    """One image to look at.
+    """One sheet of all of them.
 
     Args:
         batches: of the training, with its augmentation and mixing.
-        indices: which samples of its data set; a row each.
-        num_epochs: the crops of epochs 0, 1, ... in columns, beside the photo as it is stored.
-        side_px: of each crop as shown.
+        indices: of the samples; a row each.
+        num_epochs: the crops of epochs 0, 1, ... in columns, beside the stored image.
+        side_px: of each crop on the sheet.
 
     Raises:
-        DataError: a sample that cannot be read.
+        DataError: a sample cannot be read.
     """
     assert indices and num_epochs > 0, "a sheet needs at least one sample and one epoch"
     dataset = batches.dataset

@@ -1,4 +1,4 @@
-"""IoU of each class at an evaluation and its change since the last one, as a table or a line of text."""
+"""IoU of each class and its change since the last evaluation, as a table or a line of text."""
 
 import math
 
@@ -10,15 +10,15 @@ from engine.scoring.confusion import Scores
 
 MOST_CLASSES = 30  # with more, a table shows those that changed most
 NUM_MOST_CHANGED = 12
-MOST_BLOCKS, BLOCK_ROWS = 3, 4  # side by side, and what a block has at least
-NUM_TOLD = 3  # classes that a line names, of either direction
+MOST_BLOCKS, BLOCK_ROWS = 3, 4  # side by side; rows of a block, at least
+NUM_NAMED = 3  # classes in a line, of either direction
 
 
 def class_table(scores: Scores, before: Scores | None, width: int) -> Table:
     """In up to three blocks side by side, so that 21 classes take 7 lines; absent classes are left out.
 
     Args:
-        before: of the evaluation before; None: there was none.
+        before: of the previous evaluation; None at the first one.
         width: of the console, in characters.
     """
     shown = _shown(scores, before)
@@ -46,18 +46,18 @@ def change_line(scores: Scores, before: Scores) -> str:
     """The classes that rose and fell most, as one line; empty where none changed. Console markup."""
     change = changes(scores, before)
     ranked = sorted(change, key=lambda name: change[name])
-    risen = [name for name in ranked[::-1][:NUM_TOLD] if change[name] > 0]
-    fallen = [name for name in ranked[:NUM_TOLD] if change[name] < 0]
-    told = {"up": risen, "down": fallen}
+    risen = [name for name in ranked[::-1][:NUM_NAMED] if change[name] > 0]
+    fallen = [name for name in ranked[:NUM_NAMED] if change[name] < 0]
+    lines = {"up": risen, "down": fallen}
     return "  ".join(
         f"{word}: {', '.join(f'{escape(name)} {change[name]:+.4f}' for name in names)}"
-        for word, names in told.items()
+        for word, names in lines.items()
         if names
     )
 
 
 def changes(scores: Scores, before: Scores | None) -> dict[str, float]:
-    """IoU now minus IoU then, of the classes that have both."""
+    """IoU minus the previous IoU, of the classes that have both."""
     if before is None:
         return {}
     present = [name for name in _present(scores) if not math.isnan(before.IoU[name])]
@@ -69,7 +69,7 @@ def _present(scores: Scores) -> list[str]:
 
 
 def _shown(scores: Scores, before: Scores | None) -> list[str]:
-    """In the order of the classes; of very many, those that changed most, at first those with the most."""
+    """In class order; of more than MOST_CLASSES those that changed most, or at first those of highest IoU."""
     names, change = _present(scores), changes(scores, before)
     if len(names) <= MOST_CLASSES:
         return names

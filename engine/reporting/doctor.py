@@ -1,4 +1,4 @@
-"""What the doctor found, as tables for the console. Knows no check."""
+"""What the doctor found, as tables for the console."""
 
 from collections.abc import Sequence
 
@@ -26,7 +26,7 @@ def print_data_report(console: Console, diagnosis: DataReport) -> None:
 
 
 def findings_table(findings: Sequence[DataFinding]) -> Table:
-    """What, where, why and the remedy of each, the worst first."""
+    """What, where, why and the remedy of each, the most severe first."""
     table = Table(title="findings", title_justify="left", show_lines=True)
     for heading, ratio in (("check", None), ("what and where", 5), ("why it hurts", 4), ("remedy", 4)):
         table.add_column(heading, overflow="fold", ratio=ratio)
@@ -42,16 +42,16 @@ def findings_table(findings: Sequence[DataFinding]) -> Table:
 
 
 def where_lines(found: DataFinding) -> list[str]:
-    """The files that a finding names, and how many more have the fault."""
+    """The files that a finding names, and how many more are affected."""
     more = found.num_files - len(found.where)
     return [*found.where, *([f"and {more} more"] if more else [])]
 
 
 def values_table(diagnosis: DataReport) -> Table:
-    """Every value of the masks: what it stands for, masks that hold it, its share of each split."""
+    """Every value of the masks: its meaning, the masks that contain it, its share of each split."""
     table = Table(title="values of the masks", title_justify="left")
     table.add_column("value", justify="right")
-    table.add_column("stands for")
+    table.add_column("meaning")
     table.add_column("masks", justify="right")
     for split, number in diagnosis.num_samples.items():
         table.add_column(f"{split} ({number})", justify="right")

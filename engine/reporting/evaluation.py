@@ -1,7 +1,4 @@
-"""Results of an evaluation as tables, with the card that says how they came about, and as pictures.
-
-Knows nothing of how they were counted.
-"""
+"""Results of an evaluation as tables and pictures, with the protocol card."""
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
@@ -46,7 +43,7 @@ BY_CLASS: dict[str, Callable[[EvaluationResult], Mapping[str, float]]] = {
 
 
 def means_table(results: Mapping[str, EvaluationResult]) -> Table:
-    """The means, protocols side by side; the best of a row is bold."""
+    """The metrics and other means, protocols side by side; the best of a row is bold."""
     table = Table(title="scores by protocol", title_justify="left")
     table.add_column("")
     for name in results:
@@ -82,7 +79,7 @@ def classes_table(results: Mapping[str, EvaluationResult]) -> Table:
 
 
 def card(results: Mapping[str, EvaluationResult]) -> Group:
-    """How the numbers were counted; of several protocols, where they differ, and below it what they share."""
+    """How the scores were computed: what differs between protocols as a table, what they share below it."""
     cards = [result.card for result in results.values()]
     rows = {LABELS.get(key, key): [in_words(one[key]) for one in cards] for key in cards[0]}
     alike = {label for label, texts in rows.items() if len(cards) > 1 and len(set(texts)) == 1}
@@ -104,7 +101,7 @@ def worst_sheet(
     dataset: Dataset,
     device: torch.device,
 ) -> Image.Image:
-    """The images that scored worst, the worst on top: image, label, prediction, errors.
+    """The images with the lowest mIoU, the lowest on top: image, label, prediction, errors.
 
     Args:
         worst: (mIoU, id) of each.
@@ -122,14 +119,14 @@ def worst_sheet(
 
 
 def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
-    """Accuracy over confidence, a line a protocol; below, what share of the pixels is how sure.
+    """Accuracy over confidence, one line per protocol; below, the share of pixels by confidence.
 
-    Where a line lies under the diagonal, the model is surer than it is right.
+    Where a line is below the diagonal, the model is overconfident.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 4.8), layout="constrained")
         curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
-        curve.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="as sure as right")
+        curve.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="calibrated")
         for number, (name, result) in enumerate(results.items()):
             found, colour = result.calibration, SERIES[number % len(SERIES)]
             label = f"{name}, ECE {found.ece:.4f}"

@@ -1,4 +1,4 @@
-"""Activation maps as a grid to look at: a row an image, a column a channel. Knows nothing of models."""
+"""Activation maps as a grid: a row per image, a column per channel."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ CELL_PX = 112
 
 @dataclass(frozen=True)
 class FeatureRow:
-    """One image (3, h, w) uint8 and some channels (n, h', w') of what a layer made of it, on the CPU."""
+    """One image (3, h, w) uint8 and some channels (n, h', w') of a layer's output, on the CPU."""
 
     id: str
     image: Tensor
@@ -25,7 +25,7 @@ class FeatureRow:
 
 
 def feature_sheet(rows: Sequence[FeatureRow], cell_px: int = CELL_PX) -> Image.Image:
-    """Each channel from its own smallest value (dark) to its largest (bright), with both written under it."""
+    """Each channel from its smallest value (dark) to its largest (bright), with both written below it."""
     assert rows, "a sheet needs at least one row"
     num_columns = 1 + max(len(row.numbers) for row in rows)
     row_px = cell_px + TEXT_PX + GAP_PX
@@ -45,6 +45,6 @@ def feature_sheet(rows: Sequence[FeatureRow], cell_px: int = CELL_PX) -> Image.I
 
 
 def _coloured(values: Tensor, low: float, high: float) -> Pixels:
-    """(h, w) -> (h, w, 3); a map without contrast is dark."""
+    """(h, w) -> (h, w, 3); a constant map is dark."""
     shares = (values.float().numpy() - low) / max(high - low, 1e-12)
     return np.rint(255 * mpl.colormaps[COLOURS](shares)[..., :3]).astype(np.uint8)

@@ -1,4 +1,4 @@
-"""The curve of a learning rate range test as a picture. Knows nothing of how it was made."""
+"""The curve of a learning rate range test as a picture."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,10 +22,10 @@ def draw_lr_curve(
     smoothed: Sequence[float],
     marks: dict[str, float],
 ) -> None:
-    """Writes a PNG: losses over the rate on a log scale, and a line at each marked rate, named in the legend.
+    """Write a PNG: losses over the rate on a log scale, and a line at each marked rate, named in the legend.
 
     Args:
-        smoothed: of the first losses; those that are no numbers are at the end.
+        smoothed: of the first losses; those that became NaN or infinite are at the end.
     """
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=SIZE_IN, layout="constrained")
@@ -38,7 +38,7 @@ def draw_lr_curve(
         axes.xaxis.set_major_locator(LogLocator())
         axes.xaxis.set_major_formatter(StrMethodFormatter("{x:.0e}"))
         axes.xaxis.set_minor_formatter(NullFormatter())
-        if smoothed:  # the very first loss may be no number
+        if smoothed:  # even the first loss may be NaN or infinite
             top = max(smoothed) + 0.3 * (max(smoothed) - min(smoothed))  # a last loss may be enormous
             axes.set_ylim(min(losses[: len(smoothed)]) - 0.1, top)
         axes.set_xlabel("optimizer.lr")

@@ -22,11 +22,11 @@ Colour = tuple[int, int, int]
 VOID: Colour = (224, 224, 192)  # as VOC draws it
 WRONG: Colour = (232, 48, 62)
 UNSCORED: Colour = (128, 128, 128)  # void pixels in an error map
-DIMMED = 0.4  # brightness of the right pixels in an error map
+DIMMED = 0.4  # brightness of correct pixels in an error map
 
 PAPER, INK, FAINT = (255, 255, 255), (32, 36, 44), (118, 124, 136)
 MARGIN_PX, GAP_PX, TEXT_PX, SWATCH_PX = 20, 8, 15, 14
-MAX_ASPECT = 2.0  # a panel is at most this much wider than its row is high
+MAX_ASPECT = 2.0  # of a panel, width : height
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Picture:
     """One image, its label and its prediction.
 
     image: (3, h, w) uint8, RGB. labels: (h, w) class ids and `ignore_index`. prediction: (h, w) class ids.
-    confidence: (h, w) float, the probability of the predicted class, where it is known.
+    confidence: (h, w) float, the probability of the predicted class, if known.
     """
 
     id: str
@@ -82,7 +82,7 @@ def overlay(
 
 
 def error_map(picture: Picture, ignore_index: int) -> Pixels:
-    """(h, w, 3): the image, dimmed, where the prediction is right; red where it is wrong; grey where void."""
+    """(h, w, 3): the image, dimmed, where the prediction is correct; red where wrong; grey where void."""
     labels, prediction = picture.labels.cpu().numpy(), picture.prediction.cpu().numpy()
     pixels = np.rint(DIMMED * _photo(picture.image)).astype(np.uint8)
     pixels[prediction != labels] = WRONG
@@ -110,7 +110,7 @@ def fitted(pixels: Pixels, width_px: float, height_px: float) -> Image.Image:
 
 
 def share_right(picture: Picture, ignore_index: int) -> float:
-    """The share of labelled pixels that are predicted right, 0..1; NaN where no pixel has a label."""
+    """The share of labelled pixels that are predicted correctly, 0..1; NaN where no pixel has a label."""
     labelled = picture.labels != ignore_index
     right = (picture.prediction == picture.labels) & labelled
     return float(right.sum()) / float(labelled.sum()) if labelled.any() else float("nan")
@@ -131,7 +131,7 @@ def sheet(
     ignore_index: int,
     row_height_px: int = 192,
 ) -> Image.Image:
-    """One image to look at: a row of image, label, prediction and errors for each picture, and a legend.
+    """A row of image, label, prediction and errors for each picture, and a legend below.
 
     The legend names the classes that occur. Pictures of different sizes are scaled to rows of one height.
     """
@@ -167,7 +167,7 @@ def sheet(
 
 
 def caption(picture: Picture, ignore_index: int) -> str:
-    """The id and how much of the picture is right."""
+    """The id and the share of correct pixels."""
     share = share_right(picture, ignore_index)
     return f"{picture.id}   no labels" if math.isnan(share) else f"{picture.id}   {share:.1%} right"
 
@@ -187,7 +187,7 @@ def _legend_entries(
 
 
 def legend(entries: Sequence[tuple[str, Colour]], width_px: int) -> Image.Image:
-    """Swatches with names, in as many lines as the width asks for."""
+    """Swatches with names, in as many lines as the width requires."""
     line_px = TEXT_PX + GAP_PX
     places, left, line = [], 0, 0
     for name, colour in entries:

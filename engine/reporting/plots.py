@@ -1,7 +1,7 @@
-"""Plots of runs as SVG text that takes its colours from the page around it. Knows no files.
+"""Plots of runs as SVG text that takes its colours from the page around it.
 
 matplotlib's object API only: no window, no global state. Text stays text, and each colour below becomes a CSS
-variable, so one plot serves a light and a dark page; alone, it is drawn in the colours below.
+variable, so one plot fits a light and a dark page; outside a page it has the colours below.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
 
-INK, LINE = "#1d2330", "#d5dae3"  # text, and the rules of the grid
+INK, LINE = "#1d2330", "#d5dae3"  # text, and grid lines
 SERIES = ("#2457c5", "#c2570c", "#0f8a5f", "#8a3fc0", "#b3261e", "#0b7f95", "#8a6d00", "#c02f7a")
 CSS_VARIABLES = {INK: "--ink", LINE: "--line"} | {
     colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)
@@ -76,7 +76,7 @@ class Curves:
 
 
 def training_curves(runs: Mapping[str, tuple[Sequence[Row], Sequence[int]]]) -> dict[str, Curves]:
-    """What the logs hold, by title, each run in the colour of its place; what no log has is left out.
+    """Curves by title, one colour per run; quantities that no log has are left out.
 
     Args:
         runs: name -> rows of its log.jsonl, in order, and the steps of its members, marked on the mIoU curve.
@@ -92,10 +92,10 @@ def training_curves(runs: Mapping[str, tuple[Sequence[Row], Sequence[int]]]) -> 
 
 
 def reliability_diagram(counts: NDArray[np.float64]) -> str:
-    """How often pixels are right, by how sure the model is of them, over how many such pixels there are.
+    """Accuracy by confidence, above the share of pixels by confidence.
 
     Args:
-        counts: (3, bins): pixels, sum of confidence, right pixels, as scores.h5 has them.
+        counts: (3, bins): pixels, sum of confidence, correct pixels, as in scores.h5.
     """
     pixels, confidence, right = counts
     seen = pixels > 0
@@ -196,7 +196,7 @@ def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
         figure.savefig(file, format="svg", transparent=True, metadata=nothing)
     text = file.getvalue()
     text = text[text.index("<svg") :]  # an element inside a page has no XML declaration
-    text = re.sub(r' id="[\w.]+_\d+"', "", text)  # figure_1, axes_1: they would stand twice in a page
+    text = re.sub(r' id="[\w.]+_\d+"', "", text)  # figure_1, axes_1: not unique within a page
     own = hashlib.sha256(text.encode()).hexdigest()[:8]  # what is left is referred to by the plot itself
     text = re.sub(r'(id="|#)(?=[mp][0-9a-f]{10})', rf"\g<1>{own}", text)
     for colour, variable in CSS_VARIABLES.items():

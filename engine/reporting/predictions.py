@@ -1,9 +1,9 @@
-"""Predictions as files: palette PNGs, overlays, confidence maps, probabilities. Knows no model.
+"""Predictions as files: palette PNGs, overlays, confidence maps, probabilities.
 
     DIR/labels/<name>.png        class ids as a palette PNG
     DIR/overlay/<name>.jpg       the colours of the classes over the image; DIR/overlay/legend.png names them
-    DIR/confidence/<name>.png    grey: the probability of the class that was chosen, 255 is 1
-    DIR/probabilities.h5         of each image (C, h, w) float16, under its place; a chunk is one class
+    DIR/confidence/<name>.png    grey: the probability of the predicted class, 255 is 1
+    DIR/probabilities.h5         (C, h, w) float16 of each image, under its path; a chunk is one class
 
 Shapes: an image of h x w pixels, C classes.
 """
@@ -32,7 +32,7 @@ Writer = Callable[[InputImage, Tensor, Tensor, Tensor], None]
 
 
 def files_of(images: Sequence[InputImage], out: Path, kinds: Sequence[str]) -> list[Path]:
-    """Every file that the writer is going to write."""
+    """Every file that the writer will write."""
     files = [
         out / kind / (image.name + KINDS[kind])
         for kind in kinds
@@ -57,7 +57,7 @@ def prediction_writer(
     """A function of (image, pixels (3, h, w), labels (h, w), probabilities (C, h, w)) that writes its files.
 
     Args:
-        out: the folder; each file takes its place whole.
+        out: the folder; each file appears complete or not at all.
         kinds: of KINDS.
         about: what the attribute `about` of probabilities.h5 holds, as JSON.
     """
@@ -96,9 +96,9 @@ def prediction_writer(
 
 
 def palette_image(labels: Tensor, palette: Palette) -> Image.Image:
-    """(h, w) uint8 class ids as a picture of mode P: its values are the ids, its colours the palette.
+    """(h, w) uint8 class ids as an image of mode P, whose values are the ids.
 
-    The palette is filled up to 256 colours: with fewer, Pillow stores fewer bits and cuts larger ids off.
+    The palette is filled up to 256 colours: with fewer, Pillow stores fewer bits and truncates larger ids.
     """
     image = Image.fromarray(labels.numpy())
     colours = [value for colour in palette for value in colour]

@@ -1,7 +1,4 @@
-"""Suspicious labels for people and for labelling tools: a page to look at, and the ranking as CSV and JSON.
-
-Knows nothing of how they were found.
-"""
+"""Suspicious labels for people and for labelling tools: an HTML page, and the ranking as CSV and JSON."""
 
 import base64
 import csv
@@ -26,7 +23,7 @@ PANEL_PX = 400
 MAX_ENLARGED = 3
 OUTLINE_PX = 1.5  # in a panel
 WEBP_QUALITY = 80
-MAX_REGIONS = 4  # that are listed of an image on the page
+MAX_REGIONS = 4  # listed per image on the page
 COLUMNS = (
     "rank", "id", "image_score", "region_score", "why", "label", "prediction",
     "left", "top", "right", "bottom", "num_pixels", "confidence", "label_confidence",
@@ -34,7 +31,7 @@ COLUMNS = (
 
 
 def write_ranking(folder: Path, ranking: Sequence[Suspect], check: LabelCheck, suspicion: Suspicion) -> None:
-    """ranking.csv, a row for each region, and ranking.json, every image with what it was judged by."""
+    """ranking.csv with a row per region; ranking.json with every image, its regions and the thresholds."""
     names, background = check.trained.class_names, check.background
     images = [
         {
@@ -69,7 +66,7 @@ def write_ranking(folder: Path, ranking: Sequence[Suspect], check: LabelCheck, s
 def write_page(
     folder: Path, shown: Iterable[ShownSuspect], num_images: int, check: LabelCheck, trust: float
 ) -> Path:
-    """index.html, which needs no other file; gives its path."""
+    """Write index.html, which needs no other file; returns its path."""
     environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
     page = environment.get_template("suspects.html").render(
         name=check.trained.name,
@@ -111,7 +108,7 @@ def _entry(rank: int, shown: ShownSuspect, check: LabelCheck) -> dict[str, Any]:
 
 
 def why(shown: ShownSuspect, background: int | None) -> str:
-    """What is probably wrong with the labels of an image."""
+    """What is probably wrong with the labels of the image."""
     if shown.move is None:
         return shown.suspect.reason(background)
     right, down = shown.move
@@ -136,7 +133,7 @@ def _region(region: Region, names: Sequence[str], background: int | None) -> dic
 
 
 def _outlined(pixels: Pixels, masks: Sequence[np.ndarray]) -> Pixels:
-    """The outlines of (h, w) masks drawn into (h, w, 3) pixels, thick enough to be seen."""
+    """The outlines of (h, w) masks drawn into (h, w, 3) pixels, thick enough to be visible."""
     outlined = pixels.copy()
     thickness_px = max(1, round(OUTLINE_PX * max(pixels.shape) / PANEL_PX))
     for mask in masks:

@@ -1,1 +1,1 @@
-"""Scores: confusion counts, predictions at original size, ensembles. Knows nothing of training."""
+"""Scores: confusion counts, predictions at original size, ensembles."""

@@ -1,10 +1,10 @@
 """Boundary IoU (Cheng et al. 2021, arXiv 2103.16562): IoU of the bands along the outlines of each class.
 
-The band of a class is what lies within `distance` pixels of the outside of its mask, inside the mask; the
-edge of the image is an outline, too. As each pixel is in the mask of one class, one band map holds the bands
-of all classes, and one confusion matrix with a class more, "in no band", holds all counts.
+The band of a class is the part of its mask within `distance` pixels of the outside; the edge of the image is
+an outline, too. As each pixel is in the mask of one class, one band map holds the bands of all classes, and
+one confusion matrix with an extra class, "in no band", holds all counts.
 
-Differs from the paper in that void of the labels is cut out of the prediction before its bands are drawn, so
+Unlike in the paper, void pixels of the labels are removed from the prediction before its bands are drawn, so
 that a perfect prediction scores 1 where the outlines are void.
 
 Shapes: B images of h x w pixels, C classes.
@@ -47,8 +47,8 @@ def boundary_matrices(
 
     Args:
         predictions: (B, h, w) integer, 0..C-1.
-        labels: (B, h, w) integer, 0..C-1 or `ignore_index`; those pixels count nowhere.
-        near_label: `near_outline` of the labels, where that is at hand.
+        labels: (B, h, w) integer, 0..C-1 or `ignore_index`; whose pixels are not counted.
+        near_label: `near_outline` of the labels, if it is already known.
 
     Returns:
         (B, C+1, C+1) int64; the last row and column are pixels in no band.
@@ -63,7 +63,7 @@ def boundary_matrices(
 
 
 def edge_counts(predictions: Tensor, labels: Tensor, ignore_index: int, near_label: Tensor) -> Tensor:
-    """(B, 2, 2) int64 labelled pixels; rows: inside, near an outline of the label; columns: right, wrong."""
+    """(B, 2, 2) int64 labelled pixels; rows: inside, near outlines of the label; columns: correct, wrong."""
     place = near_label.short().masked_fill(labels == ignore_index, VOID)
     return confusion_matrices(predictions != labels, place, 2, VOID)
 
@@ -76,8 +76,8 @@ def boundary_iou(matrix: NDArray[np.int64]) -> NDArray[np.float64]:
 def _in_band(ids: Tensor, distance_px: int) -> Tensor:
     """(B, h, w) bool: whether another id, or the edge, is at most `distance_px` rows and columns away.
 
-    A square holds one id where no row of it changes and its middle column does not. Changes are counted by
-    running sums, so the distance costs nothing.
+    A square holds a single id if none of its rows changes and its middle column does not. Changes are counted
+    by running sums, so the time does not depend on the distance.
     """
     padded = F.pad(ids, [1] * 4, value=EDGE)  # (B, h + 2, w + 2)
     row_changes = _any_change(padded[:, :, 1:] != padded[:, :, :-1], distance_px)  # (B, h + 2, w)

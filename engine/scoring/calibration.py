@@ -1,4 +1,4 @@
-"""Is a model as sure as it is right? Pixels counted by confidence, and what follows from the counts.
+"""Calibration: pixels counted by confidence, the reliability curve and the expected calibration error.
 
 Confidence is the probability of the predicted class. The expected calibration error (Guo et al. 2017, arXiv
 1706.04599) is the gap between mean confidence and accuracy of a bin, averaged over the bins by their pixels.
@@ -17,17 +17,17 @@ NUM_BINS = 15  # of equal width, as in the paper
 
 
 def reliability_counts(confidence: Tensor, right: Tensor, labelled: Tensor) -> Tensor:
-    """(B, 3, 15) by bin of confidence: pixels, sum of confidence, right pixels.
+    """(B, 3, 15) by bin of confidence: pixels, sum of confidence, correct pixels.
 
     Args:
         confidence: (B, h, w) float, 0..1. A bin holds its lower end, the last also 1.
-        right: (B, h, w) bool, whether the predicted class is the label.
-        labelled: (B, h, w) bool; the others count nowhere.
+        right: (B, h, w) bool, whether the prediction is correct.
+        labelled: (B, h, w) bool; other pixels are not counted.
     """
     B = confidence.shape[0]
     image = torch.arange(B, device=confidence.device).view(-1, 1, 1) * NUM_BINS
     cell = (confidence * NUM_BINS).long().clamp_(0, NUM_BINS - 1) + image
-    cell = torch.where(labelled, cell, B * NUM_BINS).flatten()  # the others go to a cell more
+    cell = torch.where(labelled, cell, B * NUM_BINS).flatten()  # unlabelled pixels go to one extra bin
     size = B * NUM_BINS + 1
     exact = torch.float64 if confidence.device.type != "mps" else torch.float32
     sums = [

@@ -1,4 +1,4 @@
-"""How the predictions of several models become one. A pure function of their probabilities.
+"""Combines the predictions of several models: a pure function of their probabilities.
 
 Shapes: M members, C classes; the probabilities of a member are (B, C, ...).
 """
@@ -10,15 +10,15 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-LEAST = 1e-12  # no probability is taken to be smaller, so that each has a logarithm
+LEAST = 1e-12  # lower bound of a probability, so that its logarithm is finite
 
 
 @dataclass(frozen=True)
 class Combination:
     """A weighted mean over members, arithmetic ("probability") or geometric ("logit").
 
-    The mean of logits is the geometric mean of probabilities: softmax takes away what members add to all
-    classes alike.
+    The mean of logits is the geometric mean of probabilities: softmax does not depend on a constant added to
+    all classes.
 
     Args:
         space: in which the mean is taken.
@@ -32,16 +32,16 @@ class Combination:
 
     @classmethod
     def mean(cls, num_members: int, space: Literal["probability", "logit"] = "probability") -> "Combination":
-        """All members alike."""
+        """All members with the same weight."""
         return cls(space, ((1 / num_members,),) * num_members, (1.0,) * num_members)
 
     @property
     def used(self) -> list[int]:
-        """The numbers of the members that have any weight: what a prediction costs."""
+        """The numbers of the members with a weight above 0, which a prediction has to run."""
         return [number for number, row in enumerate(self.weights) if any(row)]
 
     def of_used(self) -> "Combination":
-        """The same, of the members that are used and no others."""
+        """The same combination of the used members only."""
         used = self.used
         return Combination(
             self.space,

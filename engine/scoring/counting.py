@@ -1,4 +1,4 @@
-"""What is kept of each pixel, and what is counted from it. Knows nothing of models.
+"""What is kept of each pixel, and what is counted from it.
 
 Shapes: B images, C classes; the scored region of an image is H x W pixels.
 """
@@ -14,12 +14,12 @@ from engine.scoring.boundary import boundary_matrices, edge_counts
 from engine.scoring.calibration import NUM_BINS, reliability_counts
 from engine.scoring.confusion import Scores, confusion_matrices, image_mean_iou
 
-LEAST = 1e-12  # no probability is taken to be smaller, so that a log-loss is finite
+LEAST = 1e-12  # lower bound of a probability, so that the log-loss is finite
 
 
 @dataclass(frozen=True)
 class Counts:
-    """Counts of a batch, one row an image; the last three are there where they were asked for.
+    """Counts of a batch, one row per image; the last three are None unless they were asked for.
 
     confusion: (B, C, C) int64. boundary: (B, C+1, C+1) int64. edges: (B, 2, 2) int64.
     reliability: (B, 3, 15) float64. See `scores_file.py` for their rows and columns.
@@ -31,7 +31,7 @@ class Counts:
     reliability: Tensor | None = None
 
     def items(self) -> list[tuple[str, Tensor]]:
-        """(name, counts) of those that are there."""
+        """(name, counts) of those that were counted."""
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
         return [(name, counts) for name, counts in pairs if counts is not None]
 
@@ -52,7 +52,7 @@ class Maps:
         self.log_loss = _exact_zeros((), device)  # of the labels, in nats, summed
 
     def put(self, images: slice, rows: slice, probabilities: Tensor, labels: Tensor, void: Tensor) -> None:
-        """Take what is wanted of a strip: probabilities (images, C, rows, W), labels and void without C."""
+        """Add a strip: probabilities (images, C, rows, W); labels and void (images, rows, W)."""
         ids, confidence = most_likely(probabilities)
         self.prediction[images, rows] = ids
         if self.confidence is not None:
@@ -62,7 +62,7 @@ class Maps:
         self.log_loss -= of_label.log().masked_fill(void, 0).sum(dtype=self.log_loss.dtype)
 
     def counts(self, labels: Tensor, ignore_index: int, near_label: Tensor | None) -> Counts:
-        """Of labels (B, H, W); boundary, edges and reliability where there are outlines and confidence."""
+        """Against labels (B, H, W); with outlines and confidence also boundary, edges and reliability."""
         prediction = self.prediction
         confusion = confusion_matrices(prediction, labels, self.num_classes, ignore_index)
         if near_label is None or self.confidence is None:
@@ -76,17 +76,17 @@ class Maps:
 
 
 def most_likely(probabilities: Tensor) -> tuple[Tensor, Tensor]:
-    """(B, C, ...) -> the first of the largest, (B, ...), as its id and its value.
+    """(B, C, ...) -> (B, ...) twice: the id and the value of the largest, the first one in a tie.
 
-    What `max(dim=1)` gives, in a quarter of its time on a CPU, where only a maximum without its place is
-    fast: so the place is a maximum, too.
+    As `max(dim=1)`, in a quarter of its time on a CPU, where only a maximum without its index is fast: so the
+    index is computed as a maximum, too.
     """
     C = probabilities.shape[1]
     largest = probabilities.amax(dim=1, keepdim=True)
     is_largest = (probabilities == largest).view(torch.uint8)
-    from_the_end = torch.arange(C, 0, -1, device=probabilities.device)  # the first class has the most
+    from_the_end = torch.arange(C, 0, -1, device=probabilities.device)  # the first class weighs most
     weights = from_the_end.to(id_type(C)).view(-1, *[1] * (probabilities.dim() - 2))
-    ids = (C - (is_largest * weights).amax(dim=1)).clamp_(max=C - 1)  # a NaN has no largest: any id will do
+    ids = (C - (is_largest * weights).amax(dim=1)).clamp_(max=C - 1)  # any id will do for NaN
     return ids, largest.squeeze(1)
 
 
@@ -134,19 +134,19 @@ class Tally:
         self.image_iou += torch.stack([iou.nansum(), (~iou.isnan()).sum()])
 
     def tensors(self) -> list[Tensor]:
-        """What several processes sum to make one tally."""
+        """What several processes sum to get one tally."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def scores(self, class_names: tuple[str, ...]) -> Scores:
-        """The scores of what has been counted."""
+        """The scores of all counts so far."""
         matrix: NDArray[np.int64] = self.confusion.cpu().numpy()
         return Scores.of(matrix, class_names, int(self.num_void))
 
     def mean_log_loss(self) -> float:
-        """Cross-entropy of the probabilities, in nats a labelled pixel; 0 where there is none."""
+        """Cross-entropy of the probabilities in nats per labelled pixel; 0 where there is none."""
         return float(self.log_loss / self.confusion.sum().clamp(min=1))
 
 
 def _exact_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
-    """float64, but on Apple's devices, which have none."""
+    """float64, except on Apple's devices, which do not have it."""
     return torch.zeros(shape, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)

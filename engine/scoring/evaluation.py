@@ -1,7 +1,7 @@
-"""Runs models over a split and counts: each of them alone, and what is combined from them.
+"""Runs models over a split and counts the predictions of each of them and of combinations of them.
 
-All of them see the same decoded images, the same views and the same counting. Several processes each take
-their share of the batches and sum the tallies' `tensors()`. Knows nothing of runs or files.
+All share the decoded images, the views and the counting. Several processes each take their share of the
+batches and sum the tallies' `tensors()`.
 
 Shapes: B images, C classes; the scored region of an image is H x W pixels.
 """
@@ -53,15 +53,15 @@ def evaluate(
     detailed: bool = False,
     on_pixels: OnPixels | None = None,
 ) -> dict[str, Tally]:
-    """Tallies by name: of each model, then of each combination of them.
+    """Tallies by name: of each model, then of each combination.
 
     Args:
-        models: by name; put into eval mode, and back afterwards where they were training.
+        models: by name; in eval mode meanwhile, and back in training mode afterwards where they were.
         batches: every image of the split once, with its labels.
         on_batch: called with the ids of a batch and, by name, its `Counts`.
         combinations: of all models, in their order; every model runs once.
-        counted: the names whose counts are wanted; None is all. A model that none of them uses does not run.
-        detailed: count boundaries, edges and reliability, too, and not the confusion alone.
+        counted: the names to count; None is all. A model that none of these needs does not run.
+        detailed: also count boundaries, edges and reliability, besides the confusion.
         on_pixels: called with the labels of a strip (B, rows, W) and, by name, its probabilities
             (B, C, rows, W).
     """
@@ -102,10 +102,10 @@ def _maps(
     detailed: bool,
     on_pixels: OnPixels | None,
 ) -> dict[str, Maps]:
-    """Predicted classes by name: what the models say is upsampled once, for themselves and all combinations.
+    """Predicted classes by name. Logits are upsampled once, for the models and for all combinations.
 
-    A mean of logits is one model more if it can be taken before the upsampling; if only such means are
-    wanted, no member is upsampled.
+    A mean of logits counts as another model if it can be taken before the upsampling; if only such means
+    are wanted, no member is upsampled.
     """
     sources, in_strip = dict(of_models), {}
     for name, combination in combinations.items():

@@ -1,7 +1,5 @@
 """Precision and recall of each class over thresholds of its probability, from a sample of the pixels.
 
-Knows nothing of models or files.
-
 Shapes: B images, strips of h x w pixels, C classes, T thresholds.
 """
 
@@ -9,7 +7,7 @@ import torch
 from torch import Tensor
 
 NUM_THRESHOLDS = 51  # 0, 0.02, ... 1
-ONE_IN = 64  # pixels of a strip, and at least so many: all of them would cost more than the scores
+ONE_IN = 64  # pixels of a strip, and at least this many: all would cost more than the scores
 
 
 class PrecisionRecall:
@@ -17,8 +15,8 @@ class PrecisionRecall:
 
     Args:
         num_classes: C.
-        ignore_index: the label of pixels that count nowhere.
-        device: where the counts lie.
+        ignore_index: the label of pixels that are not counted.
+        device: of the counts.
     """
 
     def __init__(self, num_classes: int, ignore_index: int, device: torch.device):
@@ -40,7 +38,7 @@ class PrecisionRecall:
         self.counts += found.view_as(self.counts)
 
     def _places(self, num_pixels: int) -> Tensor:
-        """All pixels of a small strip; of others, some that are drawn."""
+        """Indices of all pixels of a small strip, of a random sample of a larger one."""
         if num_pixels <= ONE_IN:
             return torch.arange(num_pixels)
         num_drawn = max(ONE_IN, num_pixels // ONE_IN)
@@ -49,7 +47,8 @@ class PrecisionRecall:
     def curve(self, class_id: int) -> dict[str, Tensor] | None:
         """Of one class, by threshold, each (T,) on the CPU: "tp", "fp", "tn", "fn", "precision", "recall".
 
-        A pixel is taken for the class from the threshold on. None where no sampled pixel has the label.
+        A pixel is predicted as the class if its probability reaches the threshold. None where no sampled
+        pixel has the label.
         """
         negative, positive = self.counts[class_id].cpu()  # (T,) each
         if not positive.any():

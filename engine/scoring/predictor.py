@@ -1,7 +1,7 @@
 """Class probabilities at an image's original size, from one model, under one protocol.
 
-Everything that scores or shows predictions goes through here, so that a member, an ensemble and a picture are
-the same computation. Knows nothing of labels or scores.
+Everything that scores or shows predictions uses this module, so that all predictions of a model are the same
+computation.
 
 Shapes: B images of h x w pixels, C classes; the region that the protocol scores is H x W.
 """
@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
 from engine.scoring.upsampling import Piece, Pieces, strips
 
-# Of one forward pass, unless a single view is larger. What a core computes should stay in its cache: eight
-# windows of 512 px at once take a SegFormer-B0 on a CPU nearly twice the time that they take alone.
+# Pixels of one forward pass, unless a single view is larger. The activations should stay in the cache: eight
+# windows of 512 px at once take a SegFormer-B0 on a CPU nearly twice as long as one after another.
 FORWARD_PX = {"cpu": 1 << 18}
 ON_OTHER_DEVICES = 1 << 21
 
@@ -27,7 +27,7 @@ class Predictor:
 
     Args:
         protocol: the views of an image.
-        autocast: makes the context of a forward pass, such as one of `torch.autocast`.
+        autocast: makes the context manager of a forward pass, such as `torch.autocast`.
     """
 
     def __init__(self, protocol: EvaluationProtocol, autocast: Callable[[], AbstractContextManager[object]]):
@@ -38,7 +38,7 @@ class Predictor:
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 -> (B, C, H, W) float32 probabilities, all at once: see `pieces`.
 
-        The model has to be in eval mode. H x W is h x w but under `centercrop`, which sees no more.
+        The model has to be in eval mode. H x W is h x w except under `centercrop`, which crops.
         """
         pieces = self.pieces(model, images)
         found = torch.empty(pieces.shape, device=images.device)
@@ -76,13 +76,13 @@ class Predictor:
         return Pieces(pieces, self.protocol.region(h, w), self.protocol.average).merged()
 
     def scored(self, maps: Tensor) -> Tensor:
-        """(..., h, w) -> (..., H, W): what the protocol scores of images or labels."""
+        """(..., h, w) -> (..., H, W): the region of images or labels that the protocol scores."""
         top, left, height, width = self.protocol.region(*maps.shape[-2:])
         return maps[..., top : top + height, left : left + width]
 
 
 def _seen(images: Tensor, view: View) -> Tensor:
-    """(B, 3, h, w) -> (B, 3, *view.size), what the model is shown."""
+    """(B, 3, h, w) -> (B, 3, *view.size), the input of the model."""
     top, left, height, width = view.box
     x = images[..., top : top + height, left : left + width]
     if view.canvas != (height, width):

@@ -1,15 +1,15 @@
-"""How an image meets the model: the protocols under which scores are reported, as geometry.
+"""Evaluation protocols: how an image is resized, padded, cropped or cut into windows for the model.
 
     native      the image as it is; what the model needs beyond that it pads itself
     mmseg       resized to fit (2048, 512), ratio kept; logits go to that size, then to the original one
     paddle      padded with grey at the right and bottom to 512 x 512; what is larger stays
-    centercrop  the centre square, resized to 513 x 513; nothing else is seen or scored
+    centercrop  the centre square, resized to 513 x 513; the rest is neither seen nor scored
     slide       windows; each is an image under `native`, and where they overlap they are averaged
 
 `mmseg` takes the rule and the rounding of mmcv.rescale_size and the two upsamplings of MMSegmentation's
 EncoderDecoder; `paddle` the Padding of PaddleSeg's VOC recipe, which grey-pads before it normalises and
 refuses larger images; `centercrop` the crop_val of the common PyTorch DeepLabV3+, but its labels are not
-resized: original pixels are counted. Knows nothing of models or tensors.
+resized: original pixels are counted.
 
 Shapes: (h, w) in pixels.
 """
@@ -26,8 +26,8 @@ PADDLE_PX, PADDLE_GREY = 512, 127.5
 CROP_PX = 513
 
 
-class Box(NamedTuple):
-    """A part of an image, in its pixels."""
+class Rectangle(NamedTuple):
+    """A part of an image, in pixels."""
 
     top: int
     left: int
@@ -37,18 +37,18 @@ class Box(NamedTuple):
 
 @dataclass(frozen=True)
 class View:
-    """One look of the model at an image.
+    """One input of the model made from an image.
 
     Args:
-        box: the part of the image that it sees, and that its logits describe.
-        canvas: the size to which that is padded with grey at the right and bottom.
-        size: to which the canvas is then resized.
+        box: the part of the image that the model sees, and that its logits describe.
+        canvas: the size to which the box is padded with grey at the right and bottom.
+        size: the size to which the canvas is then resized.
         antialias: of that resizing.
-        mirrored: left and right change places before the model and again after it.
-        stops: sizes through which the logits are resized on their way back to the canvas.
+        mirrored: flipped horizontally before the model, and back after it.
+        stops: intermediate sizes of the logits on their way back to the canvas.
     """
 
-    box: Box
+    box: Rectangle
     canvas: Size
     size: Size
     antialias: bool = True
@@ -57,18 +57,18 @@ class View:
 
     @property
     def geometry(self) -> tuple[object, ...]:
-        """Equal where logits stand for the same places, mirrored or not: linear maps of them commute."""
+        """Equal where logits describe the same places, mirrored or not: their mean commutes with resizing."""
         return self.box, self.canvas, self.size, self.stops
 
 
 @dataclass(frozen=True)
 class EvaluationProtocol:
-    """A protocol with its settings; each of its views is seen at every scale and, with `flip`, mirrored, too.
+    """A protocol with its settings; each view is taken at every scale and, with `flip`, also mirrored.
 
     Args:
         name: one of `engine.scoring.options.PROTOCOLS`.
         scales: factors of the size at which the model sees a view.
-        flip: see each view mirrored, too.
+        flip: also take each view mirrored.
         average: what is averaged over views, "probability" or "logit".
         window_px, stride_px: of `slide`, in pixels of the original image.
     """
@@ -91,15 +91,15 @@ class EvaluationProtocol:
         """Whether all of an image is seen and scored."""
         return self.name != "centercrop"
 
-    def region(self, h: int, w: int) -> Box:
-        """What is scored of an image: all of it but under `centercrop`."""
+    def region(self, h: int, w: int) -> Rectangle:
+        """The part of an image that is scored: all of it, except under `centercrop`."""
         if self.is_whole:
-            return Box(0, 0, h, w)
+            return Rectangle(0, 0, h, w)
         side = min(h, w)
-        return Box((h - side) // 2, (w - side) // 2, side, side)
+        return Rectangle((h - side) // 2, (w - side) // 2, side, side)
 
     def views(self, h: int, w: int) -> list[View]:
-        """Every look at an image of this size. Together they cover its region."""
+        """All views of an image of this size. Together they cover its region."""
         boxes = (
             _windows(h, w, self.window_px, self.stride_px) if self.name == "slide" else [self.region(h, w)]
         )
@@ -111,7 +111,7 @@ class EvaluationProtocol:
         ]
 
     def card(self) -> dict[str, object]:
-        """What stands beside every number."""
+        """The settings that are reported with every score."""
         resize = {
             "mmseg": f"to fit {MMSEG_LONG_PX} x {MMSEG_SHORT_PX} px, ratio kept",
             "centercrop": f"centre square to {CROP_PX} x {CROP_PX} px",
@@ -129,7 +129,7 @@ class EvaluationProtocol:
             "whole_image": self.is_whole,
         }
 
-    def _view(self, box: Box, scale: float, mirrored: bool) -> View:
+    def _view(self, box: Rectangle, scale: float, mirrored: bool) -> View:
         own = box.height, box.width
         if self.name == "mmseg":
             factor = scale * min(MMSEG_LONG_PX / max(own), MMSEG_SHORT_PX / min(own))
@@ -141,11 +141,11 @@ class EvaluationProtocol:
         return View(box, canvas, size, mirrored=mirrored)
 
 
-def _windows(h: int, w: int, window_px: int, stride_px: int) -> list[Box]:
+def _windows(h: int, w: int, window_px: int, stride_px: int) -> list[Rectangle]:
     """The last window of a row or column is shifted inside, so that all are of one size."""
     height, width = min(window_px, h), min(window_px, w)
     return [
-        Box(top, left, height, width)
+        Rectangle(top, left, height, width)
         for top in _starts(h, height, stride_px)
         for left in _starts(w, width, stride_px)
     ]

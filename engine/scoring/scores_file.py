@@ -1,14 +1,14 @@
-"""scores.h5: what was counted on each val image, by predictor, so that later questions need no evaluation.
+"""scores.h5: the counts of each val image by predictor, so that later analysis needs no evaluation.
 
 ids                       (N,) text
 class_names               (C,) text
 skipped                   text, the ids that could not be read; their counts are 0
 confusion/<predictor>     (N, C, C) int64, rows labels, columns predictions
 boundary/<predictor>      (N, C+1, C+1) int64, of bands along outlines (`boundary.py`); last: no band
-edges/<predictor>         (N, 2, 2) int64, rows: inside, near an outline of the label; columns: right, wrong
+edges/<predictor>         (N, 2, 2) int64, rows: inside, near an outline of the label; columns: correct, wrong
 reliability/<predictor>   (N, 3, 15) float64, by bin of confidence: pixels, sum of confidence, right pixels
 
-The last three are there where they were counted.
+The last three exist only if they were counted.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -75,15 +75,15 @@ def recorder(
     predictors: Sequence[str],
     skipped: Callable[[], Sequence[str]] = tuple,
 ) -> Iterator[Recorder]:
-    """A callback for `evaluate` that writes each batch to its place as it comes, whatever was counted.
+    """A callback for `evaluate` that writes the counts of each batch to their rows.
 
     Args:
-        path: replaced if it is there.
-        ids: of all images, which fixes the rows.
+        path: replaced if it exists.
+        ids: of all images; they fix the rows.
         predictors: the names that `evaluate` counts by; no paths, which would be groups within groups.
-        skipped: asked at the end for the ids of which nothing came.
+        skipped: called at the end for the ids that were not scored.
     """
-    assert not any("/" in name for name in predictors), "HDF5 would take such a name apart"
+    assert not any("/" in name for name in predictors), "HDF5 would make groups of such a name"
     rows, C = {id: row for row, id in enumerate(ids)}, len(class_names)
     kinds = {
         "confusion": ((C, C), "int64"),
@@ -96,7 +96,7 @@ def recorder(
         file["class_names"] = list(class_names)
 
         def written(kind: str, predictor: str) -> h5py.Dataset:
-            """Of zeros at first; one chunk an image."""
+            """A data set of zeros at first; one chunk per image."""
             name, (shape, dtype) = f"{kind}/{predictor}", kinds[kind]
             if name in file:
                 return file[name]

@@ -1,8 +1,8 @@
-"""How sure the difference of two methods is, each trained with several seeds and scored on the same images.
+"""Confidence interval of the difference of two methods, each trained with several seeds, on the same images.
 
-Two things are left to chance: which seeds were drawn, and which images. The interval counts both.
-Percentiles of a bootstrap that draws the seeds as well are too narrow, since 3 seeds drawn again are never
-more than 3; so the images are drawn again, and for the seeds stands Student's t.
+Both the seeds and the images are samples, and the interval covers both. A bootstrap over the seeds would be
+too narrow, since 3 seeds drawn again are never more than 3; so only the images are drawn again, and
+Student's t accounts for the seeds.
 
 Shapes: R runs of a method, S draws of the images, K scores of a run: its mIoU, then the IoU of each class.
 """
@@ -21,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class SeedScores:
-    """The scores of one method, a run for each seed; NaN where a class is absent."""
+    """The scores of one method, one run per seed; NaN where a class is absent."""
 
     seeds: tuple[int, ...]
     scores: Floats  # (R, K), on the images as they are
@@ -41,8 +41,8 @@ class SeedScores:
 class Difference:
     """(K,) each: mean over the seeds of one method minus that of another, and an interval around it.
 
-    `is_paired`: both have the same seeds, and were compared seed by seed. `counts_seeds`: the interval says
-    something about other seeds; it cannot where a method has a single one.
+    `is_paired`: both have the same seeds, and were compared seed by seed. `counts_seeds`: the interval covers
+    other seeds; it cannot where a method has only one.
     """
 
     value: Floats
@@ -55,13 +55,13 @@ class Difference:
 def difference(ours: SeedScores, first: SeedScores, confidence: float = CONFIDENCE) -> Difference:
     """The mean over seeds of `ours` minus that of `first`, both on the same draws of the same images.
 
-    Runs of one seed see the same images in the same order and may go alike; where both methods have the same
-    seeds they are therefore compared seed by seed, which holds whether they go alike or not.
+    Runs of one seed see the same images in the same order and may be correlated; methods with the same seeds
+    are therefore compared seed by seed, which is valid with or without correlation.
 
-    The variance of the difference has two parts: of the images, from the draws, and of the seeds, from how
-    much the runs differ on the images as they are, less what the draws explain of that (what a seed changes
-    on single images is in both). The squares of their half-widths add up (MOVER, Zou & Donner 2008): t with
-    N-1 degrees of freedom for the images; for the seeds R-1, or Welch's where they are not paired.
+    The variance of the difference has two parts: that of the images, from the draws, and that of the seeds,
+    from the spread of the runs on the original images, less the part that the draws explain (what a seed
+    changes on single images is in both). The squares of their half-widths add up (MOVER, Zou & Donner 2008):
+    t with N-1 degrees of freedom for the images; for the seeds R-1, or Welch's where they are not paired.
     """
     is_paired = sorted(ours.seeds) == sorted(first.seeds)
     if is_paired:
@@ -97,9 +97,9 @@ def _seed_square(parts: list[tuple[Floats, Floats]], outside: float) -> Floats:
 
 
 def _variance_within(drawn: Floats) -> Floats:
-    """(K,) variance over draws of what sets a run apart from the mean of its method, from (R, S, K)."""
-    apart = drawn - drawn.mean(axis=0)
-    variance: Floats = np.sum([_variance(run) for run in apart], axis=0) / (len(drawn) - 1)
+    """(K,) variance over draws of each run's deviation from the mean of its method, from (R, S, K)."""
+    deviation = drawn - drawn.mean(axis=0)
+    variance: Floats = np.sum([_variance(run) for run in deviation], axis=0) / (len(drawn) - 1)
     return variance
 
 

@@ -1,4 +1,4 @@
-"""A trained model for use: an image goes in, its labels and probabilities come out. Knows nothing of scores.
+"""A trained model for inference: an image in, its labels and probabilities out.
 
 Shapes: an image of h x w pixels, C classes.
 """
@@ -23,13 +23,13 @@ Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
 
 class UseError(ValueError):
-    """A trained model is asked for what it cannot do; the text says what to do instead."""
+    """A request that a trained model cannot fulfil; the text says what to do instead."""
 
     exit_code = 2
 
 
 class Prediction(NamedTuple):
-    """labels: (h, w) uint8, the likeliest class. probabilities: (C, h, w) float32. Both on the CPU."""
+    """labels: (h, w) uint8, the most likely class. probabilities: (C, h, w) float32. Both on the CPU."""
 
     labels: Tensor
     probabilities: Tensor
@@ -40,17 +40,17 @@ class Segmenter:
 
     Args:
         trained: the models, on one device, and how they are combined.
-        protocol: how an image meets them.
+        protocol: how images are resized, padded and cropped for them.
 
     Raises:
-        UseError: a protocol that leaves a part of the image out.
+        UseError: the protocol leaves out a part of the image.
     """
 
     def __init__(self, trained: Trained, protocol: EvaluationProtocol):
         if not protocol.is_whole:
             raise UseError(
                 f"eval.protocol={protocol.name} leaves a part of each image out, so {trained.name} has no "
-                "label for it. Give eval.protocol=native as a recipe value beside it."
+                "label for it. Add eval.protocol=native."
             )
         self.trained, self.protocol = trained, protocol
         self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
@@ -65,8 +65,8 @@ class Segmenter:
                 of 0..255, uint8: an array (h, w, 3) or a tensor (3, h, w).
 
         Raises:
-            UnreadableSample: the file is no picture, or a damaged one.
-            UseError: pixels of another type or shape.
+            UnreadableSample: the file is not an image, or damaged.
+            UseError: the pixels have another type or shape.
         """
         pixels = pixels_of(image)  # (3, h, w)
         batch = pixels.unsqueeze(0).to(self._device)
@@ -90,7 +90,7 @@ def open_segmenter(
 
     Args:
         device: None takes the GPU if there is one.
-        overrides: `open_trained` says which; "eval.flip=true" changes the protocol.
+        overrides: as of `open_trained`; "eval.flip=true" changes the protocol.
         step: of a run's kept checkpoint; None takes the best.
 
     Raises:

@@ -1,8 +1,8 @@
-"""How sure a score is: intervals from drawing the images of a split again, with replacement.
+"""Confidence intervals of scores, by bootstrap over the images of a split.
 
-An image is the unit, since its pixels are not independent. What is compared is compared on the same draws.
-A class that stands in one or two images is missing from many draws, whose mIoU is then the mean of the
-others: where such classes score badly, the interval of the mIoU leans upwards.
+Images are drawn, since pixels of one image are not independent. Comparisons use the same draws for both.
+A class that occurs in one or two images is missing from many draws, whose mIoU is then the mean over the
+other classes: where such classes score badly, the interval of the mIoU is biased upwards.
 
 Shapes: N images, C classes, S draws.
 """
@@ -41,7 +41,7 @@ def drawn_iou(found: Overlaps, drawn: NDArray[np.float64]) -> NDArray[np.float64
 
 
 def mean_of_present(iou: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(S,) mean over the classes that are there, NaN where there are none, from (S, C)."""
+    """(S,) mean over the classes present, NaN where there are none, from (S, C)."""
     is_present = ~np.isnan(iou)
     num_present = is_present.sum(axis=1)
     total = iou.sum(axis=1, where=is_present)
@@ -63,7 +63,7 @@ def gain_interval(before: Overlaps, after: Overlaps, drawn: NDArray[np.float64])
 
 
 def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
-    """Between the outer percentiles of what was seen on all draws."""
+    """Between the outer percentiles over all draws."""
     seen = values[~np.isnan(values)]
     if not len(seen):
         return Interval(float("nan"), float("nan"))

@@ -1,13 +1,13 @@
 """From logits at the model's resolution to probabilities of pixels, a strip of rows at a time.
 
-Probabilities of all classes at full size are by far the largest thing that an evaluation could hold: 150
-classes of 2 megapixels are 1.2 GB. A strip is as many rows as a constant number of probabilities allows, so
-memory grows neither with the classes nor with the image. What is wanted of each pixel (its class, its
-confidence) is taken from the strip, which is then forgotten.
+Probabilities of all classes at full size would take most of an evaluation's memory: 1.2 GB for 150 classes
+and 2 megapixels. A strip has as many rows as a constant number of probabilities allows, so memory grows with
+neither the classes nor the image. The class and confidence of each pixel are taken from the strip, which is
+then discarded.
 
-The softmax stands behind the interpolation and before every mean of probabilities. So neither such a mean
-over views nor one over models can be taken at low resolution: those are averaged in the strip. Means of
-logits can, since they and the interpolation are linear: see `merged`.
+The softmax follows the interpolation and precedes every mean of probabilities. So such means, over views or
+over models, cannot be taken at low resolution; they are taken in the strip. Means of logits can, since they
+and the interpolation are linear: see `merged`.
 
 Shapes: B images, C classes; logits are h' x w', the region that they describe H x W pixels.
 """
@@ -21,15 +21,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.scoring.combining import Combination
-from engine.scoring.protocols import Box, Size, View
+from engine.scoring.protocols import Rectangle, Size, View
 
-STRIP_PROBABILITIES = {"cpu": 1 << 18}  # 1 MB: they stay in the cache of a core
+STRIP_PROBABILITIES = {"cpu": 1 << 18}  # 1 MB: fits in the cache of a core
 ON_OTHER_DEVICES = 1 << 25  # 128 MB: enough work for one launch
 
 
 @dataclass(frozen=True)
 class Piece:
-    """What a model says of images under one view; mirrored logits have been mirrored back."""
+    """The logits of images under one view; mirrored logits have been mirrored back."""
 
     view: View
     logits: Tensor  # (B, C, h', w') float32
@@ -44,7 +44,7 @@ class Pieces:
     """
 
     pieces: list[Piece]
-    region: Box
+    region: Rectangle
     average: str
 
     @property
@@ -58,7 +58,7 @@ class Pieces:
 
     @property
     def layout(self) -> list[tuple[object, ...]]:
-        """Equal for two models whose logits stand for the same places."""
+        """Equal for two models whose logits describe the same places."""
         return [(piece.view.geometry, piece.logits.shape) for piece in self.pieces]
 
     def probabilities(self, images: slice, rows: slice) -> Tensor:
@@ -85,9 +85,9 @@ class Pieces:
         return total if self.average == "probability" else total.softmax(dim=1)
 
     def merged(self) -> "Pieces":
-        """The same with as few pieces as there are places, where logits are averaged.
+        """Where logits are averaged: the same with the pieces of equal geometry averaged into one.
 
-        An image and its mirror image then cost one upsampling and no softmax of their own.
+        An image and its mirror image then need one upsampling and one softmax together.
         """
         if self.average != "logit":
             return self
@@ -108,11 +108,11 @@ class Pieces:
 
 
 def weighted_logits(members: Sequence[Pieces | None], combination: Combination) -> Pieces | None:
-    """The mean logits of several models before the upsampling; None where it would be another after it.
+    """The mean logits of several models before the upsampling; None where the mean after it would differ.
 
-    It is the same where one weight a model multiplies plain logits: where there is one view, or logits are
-    averaged over views, and all models have the same resolution. Without the upsampled probabilities there is
-    none to be lifted to `combining.LEAST`, which only members that are surer than that could tell.
+    They agree where each model has a single weight for plain logits: with one view, or with logits averaged
+    over views, and with the same resolution of all models. Probabilities are then not clamped at
+    `combining.LEAST`, which only matters for members that are more certain than that.
 
     Args:
         members: in the order of the combination's weights; None for one that it does not use.
@@ -136,7 +136,7 @@ def weighted_logits(members: Sequence[Pieces | None], combination: Combination) 
 def strips(shape: tuple[int, int, int, int], device: torch.device) -> Iterator[tuple[slice, slice]]:
     """(images, rows) of strips that together are everything, each of about as many probabilities as allowed.
 
-    A strip has all rows of several images, or some rows of one, and never less than one row.
+    A strip has all rows of several images, or some rows of one image, but at least one row.
     """
     B, C, H, W = shape
     allowed = STRIP_PROBABILITIES.get(device.type, ON_OTHER_DEVICES)
@@ -150,8 +150,8 @@ def strips(shape: tuple[int, int, int, int], device: torch.device) -> Iterator[t
 def resized_rows(source: Tensor, sizes: Sequence[Size], start: int, stop: int) -> Tensor:
     """Rows start..stop of a tensor that is interpolated bilinearly to each of `sizes` in turn.
 
-    As `torch.nn.functional.interpolate(..., align_corners=False)` gives them, of no more of the source than
-    they need: (B, C, h', w') -> (B, C, stop - start, w of the last size).
+    As `torch.nn.functional.interpolate(..., align_corners=False)` gives them, computed only from the source
+    rows that they need: (B, C, h', w') -> (B, C, stop - start, w of the last size).
     """
     if not sizes:
         return source[:, :, start:stop]

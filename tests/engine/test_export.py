@@ -135,7 +135,7 @@ def test_a_pth_is_read_without_unpickling(trained: Path, tmp_path: Path) -> None
     ("run", "more", "said"),
     [
         ("paper", ["--step", "7"], "Steps kept: "),
-        ("unet", [], "holds no SegFormer"),
+        ("unet", [], "is not a SegFormer"),
         ("nowhere", [], "no manifest.json"),
         ("paper", ["--out", "{trained}/paper/recipe.yaml/out"], "recipe.yaml is a file, not a folder"),
     ],

@@ -78,7 +78,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
     assert main(arguments) == 2
-    assert "1.png is there already" in capsys.readouterr().err
+    assert "1.png exists already" in capsys.readouterr().err
     assert mine.read_text() == "mine" and not (tmp_path / "out/overlay").exists()
     assert main([*arguments, "--overwrite"]) == 0
     assert Image.open(mine).size == (60, 40)

@@ -29,7 +29,7 @@ class Added(NamedTuple):
 
 
 def fit_weights(samples: PixelSamples, by_class: bool = False) -> Combination:
-    """The weighted mean of probabilities with the least log-loss, with one weight a member, or one a class.
+    """The weighted mean of probabilities of least log-loss; a weight per member, or per member and class.
 
     Weights are a softmax over the members, so they are positive and add up to 1; L-BFGS starts from the mean.
     """

@@ -91,6 +91,6 @@ def test_the_plot_has_a_line_a_protocol_and_the_diagonal() -> None:
     }
     curve, shares = reliability_plot(results).axes
     labels = [line.get_label() for line in curve.lines]
-    assert labels == ["as sure as right", "native, ECE 0.2273", "slide, ECE 0.0455"]
+    assert labels == ["calibrated", "native, ECE 0.2273", "slide, ECE 0.0455"]
     assert curve.lines[1].get_ydata()[14] == pytest.approx(8 / 11)
     assert shares.patches[0].get_data().values[14] == 1.0

@@ -25,6 +25,7 @@ from engine.scoring.ensembling import (
     score_together,
 )
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.trained import find_checkpoint
 
 CPU = torch.device("cpu")
 MakeRun = Callable[..., RunFolder]
@@ -49,6 +50,19 @@ def test_checkpoints_of_all_runs_are_ranked_together(make_run: MakeRun) -> None:
     candidates = candidates_of(*runs)
     assert [c.name for c in candidates] == ["b step 5", "a step 30", "b step 20", "a step 10"]
     assert candidates[0].path == runs[1].top / "step-0000005.safetensors"
+
+
+def test_candidates_are_ranked_by_the_metric_that_kept_them(make_run: MakeRun) -> None:
+    """So the first candidate of a run is the checkpoint that `find_checkpoint` calls its best."""
+    run, other = make_run("a", {10: 0.7, 20: 0.6}, "a"), make_run("b", {30: 0.65}, "b")
+    members = [
+        member.model_copy(update={"scores": member.scores | {"aAcc": aAcc}})
+        for member, aAcc in zip(reversed(run.read_manifest().members), (0.9, 0.8), strict=True)
+    ]
+    rewrite_manifest(run, metric="aAcc", members=members)
+    assert [c.member.step for c in candidates_of(run)] == [20, 10]
+    assert find_checkpoint(run.path)[2].step == 20
+    assert [c.member.step for c in candidates_of(run, other)] == [10, 30, 20]  # by mIoU: metrics differ
 
 
 def test_runs_on_other_images_or_classes_are_groups_of_their_own(make_run: MakeRun) -> None:

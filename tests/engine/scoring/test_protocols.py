@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.scoring.options import PROTOCOLS, Eval
-from engine.scoring.protocols import Box, EvaluationProtocol
+from engine.scoring.protocols import EvaluationProtocol, Rectangle
 
-WHOLE_VOC = Box(0, 0, 375, 500)
+WHOLE_VOC = Rectangle(0, 0, 375, 500)
 
 
 def only_view(name: str, h: int, w: int, **settings):
@@ -49,7 +49,7 @@ def test_paddle_pads_to_512_and_leaves_larger_sides() -> None:
 
 def test_centercrop_sees_and_scores_the_centre_square_alone() -> None:
     view = only_view("centercrop", 375, 500)
-    assert view.box == EvaluationProtocol("centercrop").region(375, 500) == Box(0, 62, 375, 375)
+    assert view.box == EvaluationProtocol("centercrop").region(375, 500) == Rectangle(0, 62, 375, 375)
     assert view.size == (513, 513)
     assert EvaluationProtocol("centercrop").card()["whole_image"] is False
 
