@@ -148,7 +148,7 @@ def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path
         (["{run}", "data.root=x"], "without --labels only files of the run are read"),
         (["{run}", "--split", "val"], "without --labels only files of the run are read"),
         (["{run}", "--out", "{run}"], "nothing is overwritten"),
-        (["{run}", "--labels", "model.variant=b1"], "what a finished run is made of cannot be changed"),
+        (["{run}", "--labels", "model.variant=b1"], "model.variant=b1"),
         (["{run}", "--out", "{run}/recipe.yaml/out"], "recipe.yaml is a file, not a folder"),
         (["{run}", "--labels", "--split", "test"], "no split 'test'"),
     ],
