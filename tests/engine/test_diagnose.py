@@ -103,7 +103,7 @@ def test_a_split_that_was_trained_on_is_named_as_such(
     assert main([str(run / "top"), "--labels"]) == 2  # no run folder
     member = next((run / "top").iterdir())
     assert main([str(member), "--labels", "--split", "train", "--out", str(out)]) == 0
-    assert "may have learnt mistakes by heart" in capsys.readouterr().out
+    assert "trained on the labels of train" in capsys.readouterr().out
     assert "The models were trained on these labels" in (out / "index.html").read_text()
     assert len(json.loads((out / "ranking.json").read_text())["members"]) == 1
 
@@ -166,5 +166,5 @@ def test_a_second_look_does_not_overwrite_the_first(
 ) -> None:
     before = (labels / "index.html").stat().st_mtime_ns
     assert main([str(run), "--labels"]) == 2
-    assert "labels-val is there already" in capsys.readouterr().err
+    assert "labels-val exists already" in capsys.readouterr().err
     assert (labels / "index.html").stat().st_mtime_ns == before

@@ -43,7 +43,7 @@ class PredictorScores:
 
 @dataclass(frozen=True)
 class Joint:
-    """Ensembles whose members come from several runs. selection: what they were chosen on, if it is said."""
+    """Ensembles whose members come from several runs. selection: the images they were chosen on."""
 
     folder: Path
     results: Sequence[PredictorScores]
@@ -152,5 +152,5 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
 
 
 def score_of(result: PredictorScores) -> float:
-    """By which results are ranked."""
+    """The key by which results are ranked."""
     return -1.0 if result.mIoU is None else result.mIoU
