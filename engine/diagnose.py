@@ -32,14 +32,14 @@ def main(argv: list[str] | None = None) -> int:
         "--out", type=Path, metavar="DIR", help="a new folder to write to (of --labels: RUN/labels-<split>)"
     )
     parser.add_argument(
-        "--labels", action="store_true", help="instead: rank images by how suspicious labels are"
+        "--labels", action="store_true", help="instead: rank images by how suspicious their labels are"
     )
     parser.add_argument("--split", help="of --labels (default: the recipe's data.val)")
     return run_command(parser, diagnose, argv)
 
 
 def diagnose(arguments: argparse.Namespace) -> int:
-    """Read, print; write what was asked for."""
+    """Read, print, and write to --out if it is given."""
     return _labels(arguments) if arguments.labels else _run(arguments)
 
 
@@ -53,7 +53,7 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.overrides or arguments.split:
         raise RunFolderError(
             f"{arguments.overrides[0] if arguments.overrides else '--split'}: without --labels only files "
-            "of the run are read, so this changes nothing. Leave it out, or add --labels."
+            "of the run are read, so this has no effect. Leave it out, or add --labels."
         )
     if arguments.out:
         _require_new(arguments.out)
@@ -88,19 +88,17 @@ def _labels(arguments: argparse.Namespace) -> int:
     console = new_console()
     if check.is_trained_on:
         console.print(
-            f"[bold]The models were trained on the labels of {escape(check.split)}[/] and may have learnt "
-            "mistakes by heart: a label that ranks low is not right for that."
+            f"[bold]The models were trained on the labels of {escape(check.split)}[/] and may have memorised "
+            "wrong labels: one that ranks low may still be wrong."
         )
     if check.sees_more_than_scored:
-        console.print(
-            "The recipe scores the centre of each image; its labels are checked as a whole (native)."
-        )
+        console.print("The recipe scores the centre of each image; here whole images are checked (native).")
     suspicion = check.run(counted(console, "predicting"))
     ranking = suspicion.ranking()
     if suspicion.trust < LEAST_TRUST:
         console.print(
             "[bold]The models are unsure of these classes themselves[/] (mean probability of a class where "
-            f"it is the label: {suspicion.trust:.2f}): expect their own faults in the list."
+            f"it is the label: {suspicion.trust:.2f}): expect their own errors in the list."
         )
     console.print(f"{len(ranking)} images of {escape(check.split)}, most suspicious labels first:")
     for rank, suspect in enumerate(ranking[:NUM_PRINTED], 1):
@@ -121,7 +119,7 @@ def _require_new(folder: Path) -> None:
     require_reachable(folder)
     if folder.exists():
         raise RunFolderError(
-            f"{folder} is there already, and nothing is overwritten. Type --out <a new folder>."
+            f"{folder} exists already, and nothing is overwritten. Type --out <a new folder>."
         )
 
 

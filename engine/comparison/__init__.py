@@ -1,1 +1,1 @@
-"""Recipes compared over seeds: the grid of runs, what finished runs tell, the comparison, its page."""
+"""Recipes compared over seeds: the grid of runs, reading finished runs, the comparison, its page."""

@@ -1,4 +1,4 @@
-"""The figures that a comparison shows beside the scores.
+"""The figures that a comparison shows in addition to the scores.
 
 To add one, add an entry to COLUMNS: the console, compare.md, .csv, .json and .html all read that listing.
 """

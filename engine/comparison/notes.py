@@ -1,4 +1,4 @@
-"""What has to be known to read the numbers of a comparison, in words."""
+"""Notes on how to read the numbers of a comparison."""
 
 from collections.abc import Sequence
 
@@ -14,7 +14,7 @@ def notes(
     found: Sequence[Difference | None],
     confidence: float,
 ) -> list[str]:
-    """A sentence or two each.
+    """One or two sentences each.
 
     Args:
         methods, scored, found: one each; the first method has no difference.
@@ -22,33 +22,32 @@ def notes(
     """
     runs = [run for method in methods for run in method.runs]
     gaps = [gap for gap in found if gap]
-    said = ["The score of a run is that of its best checkpoint, at original resolution, void left out."]
+    texts = ["The score of a run is that of its best checkpoint, at original resolution, void left out."]
     if any(not run.recipe.data.select for run in runs):
-        said.append(
-            "The best checkpoint was chosen on the images that score it, which flatters every run a little."
+        texts.append(
+            "The best checkpoint was chosen on the images that score it, which raises every score a little."
         )
     evaluations = {len(run.run.val_rows) for run in runs}
     if len(evaluations) > 1:
-        said.append(
+        texts.append(
             f"Runs were evaluated between {min(evaluations)} and {max(evaluations)} times: those with more "
             "had more to choose from, which favours them."
         )
     if len(gaps) > 1:
-        said.append(
+        texts.append(
             f"Each interval of the mIoU is at {confidence:.2%}, so that the {len(gaps)} together hold with "
-            "95 % (Bonferroni). Those of classes are at the same level, and not corrected for how many there "
-            "are."
+            "95 % (Bonferroni). Those of classes are at the same level, and not corrected for their number."
         )
     elif gaps:
-        said.append("Intervals are at 95 %. Those of classes are not corrected for how many there are.")
+        texts.append("Intervals are at 95 %. Those of classes are not corrected for their number.")
     if any(gap.counts_seeds for gap in gaps):
-        said.append("Intervals count other images and other seeds (docs/comparison.md).")
+        texts.append("Intervals cover the choice of images and of seeds (docs/comparison.md).")
     if any(gap.counts_seeds for gap in gaps) and any(len(method.runs) == 2 for method in methods):
-        said.append("Two seeds tell little about training noise: with three, intervals are far safer.")
+        texts.append("Two seeds are little evidence of training noise: three give far safer intervals.")
     if any(not gap.is_paired and gap.counts_seeds for gap in gaps):
-        said.append("Some methods have other seeds than the first, so they are not compared seed by seed.")
+        texts.append("Some methods have other seeds than the first, so they are not compared seed by seed.")
     if any(not gap.counts_seeds for gap in gaps):
-        said.append(
+        texts.append(
             "A method with one seed is compared by images only: another seed may move it by more than the "
             "interval says."
         )
@@ -56,11 +55,11 @@ def notes(
     partly = np.flatnonzero(present.any(axis=0) & ~present.all(axis=0))
     if len(partly):
         names = ", ".join(runs[0].manifest.class_names[place] for place in partly)
-        said.append(
+        texts.append(
             f"No label holds {names}, but some runs predict it: it counts as 0 in their mIoU, and not in "
             "that of the others."
         )
     if all(run.run.cost.energy_j is None for run in runs):
-        said.append("No run logged energy: only an NVIDIA GPU tells it.")
-    said.append("Times are as the runs logged them: comparable where all ran on the same machine, alone.")
-    return said
+        texts.append("No run logged energy: only NVIDIA GPUs report it.")
+    texts.append("Times are as the runs logged them: comparable if each ran alone on the same machine.")
+    return texts

@@ -48,11 +48,11 @@ class GridProgress:
         if cell.name in self._tasks:
             self._bars.remove_task(self._tasks.pop(cell.name))
         if failure:
-            said = f"[bold]failed[/]; the end of its output:\n{escape(failure.text)}\n"
+            outcome = f"[bold]failed[/]; the end of its output:\n{escape(failure.text)}\n"
         else:
             best = Run(cell.run).best
-            said = f"finished, mIoU {best.scores['mIoU']:.4f} at step {best.step}"
-        self.console.print(f"{escape(cell.name)}: {said} ({self._left} to go)")
+            outcome = f"finished, mIoU {best.scores['mIoU']:.4f} at step {best.step}"
+        self.console.print(f"{escape(cell.name)}: {outcome} ({self._left} to go)")
 
 
 def last_step(log: Path) -> int:

@@ -86,15 +86,15 @@ def group_by_recipe(runs: Iterable[ScoredRun]) -> list[Method]:
         twin = next((other for other in group if other.seed == run.seed), None)
         if twin:
             raise CompareError(
-                f"{twin.path} and {run.path} are one recipe with one seed, {run.seed}: they say the "
-                "same twice. Leave one out."
+                f"{twin.path} and {run.path} are one recipe with one seed, {run.seed}: the same "
+                "training twice. Leave one out."
             )
         group.append(run)
     return [Method(name, group) for name, group in zip(_distinct_names(groups), groups, strict=True)]
 
 
 def _distinct_names(groups: Sequence[list[ScoredRun]]) -> list[str]:
-    """As short as tells them apart: without the seed, the whole name, or the path of the first run."""
+    """The shortest that are distinct: names without the seed, whole names, or paths of the first runs."""
     firsts = [group[0] for group in groups]
     choices = (
         [_name_without_seed(run) for run in firsts],
@@ -131,7 +131,7 @@ def _why_not(one: ScoredRun, other: ScoredRun) -> str | None:
         )
     if one.manifest.data.val_fingerprint != other.manifest.data.val_fingerprint:
         return (
-            "its val images or labels are others (fingerprint "
+            "its val images or labels differ (fingerprint "
             f"{other.manifest.data.val_fingerprint[:8]}, not {one.manifest.data.val_fingerprint[:8]})."
         )
     if one.protocol != other.protocol:

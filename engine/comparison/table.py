@@ -156,12 +156,12 @@ def _result(
 
 def _verdict(gap: Gap, found: Difference) -> str:
     if gap.is_shown:
-        said = f"{'better' if gap.value > 0 else 'worse'} by {abs(gap.value):.4f}"
+        verdict = f"{'better' if gap.value > 0 else 'worse'} by {abs(gap.value):.4f}"
     else:
-        said = "no difference shown at this n"
+        verdict = "no difference shown at this n"
     if found.counts_seeds:
-        return said
-    return f"{said} (images only: one seed says nothing about training noise)"
+        return verdict
+    return f"{verdict} (images only: one seed says nothing about training noise)"
 
 
 def _mean(column: Column, runs: Sequence[Run]) -> float | None:

@@ -1,4 +1,4 @@
-"""A diagnosis for people: on the console, and the fitted curve as a picture. Knows not how it was made."""
+"""The diagnosis of a run on the console, and its fitted curve as a picture."""
 
 import shlex
 from pathlib import Path
@@ -32,10 +32,10 @@ def print_diagnosis(console: Console, diagnosis: RunDiagnosis, run: Path) -> Non
 
 def _count(number: int) -> str:
     if not number:
-        return "Nothing to recommend: what the files show is no reason to change the recipe."
+        return "Nothing to recommend: the files show no reason to change the recipe."
     if number == 1:
         return "1 recommendation"
-    return f"{number} recommendations, most important first; each is to be tried by itself"
+    return f"{number} recommendations, most important first; try each by itself"
 
 
 def draw_curve(shape: Shape, path: Path) -> None:

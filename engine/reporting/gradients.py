@@ -1,13 +1,13 @@
-"""What the gradients of blocks say: which blocks get none, and which get far too much.
+"""Blocks of a network that get no gradient, or far too much.
 
-A look is a line of the log with "gradients/norm/<block>" in it. Knows nothing of models.
+A look is a row of the log with "gradients/norm/<block>" in it.
 """
 
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
-LOOKS_IN_A_ROW = 2  # drop path can take the gradient from a block once, and fp16 can break one update
+LOOKS_IN_A_ROW = 2  # drop path can leave a block without a gradient once, and fp16 can overflow in one update
 EXPLODING_FACTOR = 1000.0  # times the median block; new networks have up to a hundred
 NUM_NAMED = 5
 TAG = "gradients/norm/"
@@ -21,12 +21,12 @@ def dead_blocks(looks: Sequence[Look]) -> list[str]:
 
 
 def exploding_blocks(looks: Sequence[Look]) -> list[str]:
-    """Blocks whose gradient was no number, or far above the median block's, at each of the last looks."""
+    """Blocks whose gradient was NaN, infinite or far above the median block's, at each of the last looks."""
     return _in_a_row(looks, lambda norm, middle: not norm <= EXPLODING_FACTOR * middle)
 
 
 def named(blocks: Sequence[str]) -> str:
-    """The first of them, and how many more there are."""
+    """The first few names, and the number of the others."""
     more = f" and {len(blocks) - NUM_NAMED} more blocks" if len(blocks) > NUM_NAMED else ""
     return ", ".join(blocks[:NUM_NAMED]) + more
 

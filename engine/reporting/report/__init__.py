@@ -1,6 +1,6 @@
 """The report: runs side by side and each of them in depth, on one page that needs no network.
 
-All but the pictures is made from what the run folders hold; a run that was cut off says so.
+Everything but the pictures comes from the run folders; a run that has not finished is marked so.
 """
 
 from collections.abc import Mapping, Sequence

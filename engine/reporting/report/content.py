@@ -1,4 +1,4 @@
-"""What the report says about a run: its files, and what they say of its best member and its ensemble.
+"""What the report shows of a run: its files, and figures of its best member and its ensemble.
 
 Whatever is missing is None or empty.
 """
@@ -42,7 +42,7 @@ class RunContent:
 
     @property
     def ensemble(self) -> PredictorScores | None:
-        """The mean of the members, which every run makes; where others were asked for, the best of them."""
+        """The mean of the members, which every run makes; without it, the best other ensemble."""
         return main_ensemble(self.results)
 
     @property
@@ -68,7 +68,7 @@ def read_runs(folders: Sequence[RunFolder]) -> list[RunContent]:
 
 
 def groups_of(contents: Sequence[RunContent]) -> list[list[RunContent]]:
-    """Runs that may be compared stand together; the group of the best run comes first."""
+    """Groups of runs that may be compared; that of the best run comes first."""
     groups: dict[tuple[object, ...], list[RunContent]] = {}
     for content in contents:
         groups.setdefault(content.group_key, []).append(content)

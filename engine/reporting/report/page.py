@@ -20,6 +20,7 @@ from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import VIEWS, confidence_colours
 from engine.reporting.report.results import joint_ensembles
+from engine.scoring.metrics import METRICS
 
 TEMPLATES = Path(__file__).parent / "templates"
 MISSING, MINUS = "\N{EN DASH}", "\N{MINUS SIGN}"
@@ -53,6 +54,7 @@ def render(
         title=title,
         groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
         views=VIEWS,
+        metrics=[metric for metric in METRICS if metric != "mIoU"],  # which has columns of its own
         num_series=len(SERIES),
         confidence=confidence_colours(),
         style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.evaluation import ENSEMBLE
-from engine.scoring.metrics import overlaps
+from engine.scoring.metrics import METRICS, overlaps
 from engine.scoring.run import Run, read_ensemble
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 
@@ -26,9 +26,7 @@ class PredictorScores:
     name: str
     note: str
     is_ensemble: bool
-    mIoU: float | None
-    mAcc: float | None
-    aAcc: float | None
+    metrics: Mapping[str, float | None]
     IoU: Mapping[str, float | None]
     interval: Interval | None = None
     gain: float | None = None
@@ -38,10 +36,14 @@ class PredictorScores:
     images_per_second: float | None = None
     cost: int | None = None
 
+    @property
+    def mIoU(self) -> float | None:
+        return self.metrics["mIoU"]
+
 
 @dataclass(frozen=True)
 class Joint:
-    """Ensembles whose members come from several runs. selection: what they were chosen on, if it is said."""
+    """Ensembles whose members come from several runs. selection: the images they were chosen on."""
 
     folder: Path
     results: Sequence[PredictorScores]
@@ -91,14 +93,14 @@ def results_of(scored: Mapping[str, Any]) -> list[PredictorScores]:
 def _result(
     key: str, name: str, note: str, numbers: Mapping[str, Any], is_ensemble: bool = False
 ) -> PredictorScores:
-    means = {metric: numbers[metric] for metric in ("mIoU", "mAcc", "aAcc", "IoU")}
     gain, honest = numbers.get("gain"), numbers.get("honest")
     return PredictorScores(
         key,
         name,
         numbers.get("note") or note,
         is_ensemble,
-        **means,
+        {metric: numbers.get(metric) for metric in METRICS},  # older files lack newer metrics
+        numbers.get("IoU", {}),
         gain_interval=Interval(gain["low"], gain["high"]) if gain else None,
         honest_gain=honest["value"] if honest else None,
         honest_interval=Interval(honest["low"], honest["high"]) if honest else None,
@@ -110,7 +112,7 @@ def _result(
 def with_intervals(
     results: Sequence[PredictorScores], confusion: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
 ) -> list[PredictorScores]:
-    """What the counts of each image add: how sure the scores and the gains are."""
+    """The results with intervals of scores and gains, from the counts of each image."""
     judged = []
     best = best_member(results)
     for result in results:
@@ -128,13 +130,12 @@ def with_intervals(
 def members_of_log(run: Run) -> list[PredictorScores]:
     """Members with the scores of the evaluation that kept them."""
     evaluations = {row["step"]: row for row in run.val_rows}
-    unknown: dict[str, Any] = {"mIoU": None, "mAcc": None, "aAcc": None, "IoU": {}}
     return [
         _result(
             f"step {member.step}",
             f"step {member.step}",
             member.file,
-            unknown | member.scores | evaluations.get(member.step, {}),
+            member.scores | evaluations.get(member.step, {}),
         )
         for member in run.manifest.members
     ]
@@ -151,5 +152,5 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
 
 
 def score_of(result: PredictorScores) -> float:
-    """By which results are ranked."""
+    """The key by which results are ranked."""
     return -1.0 if result.mIoU is None else result.mIoU

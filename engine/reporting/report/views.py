@@ -11,17 +11,19 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
+from engine.recipe import Recipe, explain
 from engine.reporting.pictures import UNSCORED, VOID, WRONG, Colour, Picture, classes_in, share_right
 from engine.reporting.plots import reliability_diagram, training_curves
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
-from engine.reporting.report.recipes import differences, not_default
 from engine.reporting.report.results import PredictorScores
 from engine.scoring.statistics import Interval
 
-MOST_BARS = 6  # runs beside each other among the bars of a class
+ABSENT = "absent"
+PLACE_KEYS = ("name", "output.")  # they say where a run lies, not what it is
+MOST_BARS = 6  # runs in the bars of a class
 MOST_CELLS = 30  # classes of a confusion matrix that can be read
 NUM_CONFUSED = 8
 
@@ -183,6 +185,35 @@ def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:
         rows = [(key, [value, default]) for key, value, default in not_default(recipes[0])]
         return {"columns": [known[0].name, "default"], "rows": rows}
     return {"columns": [content.name for content in known], "rows": differences(recipes) if recipes else []}
+
+
+def _values(recipe: Recipe) -> dict[str, Any]:
+    """Every value of a recipe by its key path."""
+    return {key: value for key, value, _ in explain(recipe)}
+
+
+def differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[Any]]]:
+    """(key, its value in each recipe) of the keys whose values differ."""
+    each = [_values(recipe) for recipe in recipes]
+    rows = [(key, [values.get(key, ABSENT) for values in each]) for key in _keys(each)]
+    return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
+
+
+def not_default(recipe: Recipe) -> list[tuple[str, Any, Any]]:
+    """(key, value, default) where they differ; a key that only this recipe has has no default."""
+    values, defaults = _values(recipe), _values(Recipe(name=recipe.name))
+    keys = _keys([values])
+    return [
+        (key, values[key], defaults.get(key, ABSENT))
+        for key in keys
+        if values[key] != defaults.get(key, ABSENT)
+    ]
+
+
+def _keys(each: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The keys of all, in the order of the recipe."""
+    keys = dict.fromkeys(key for values in each for key in values)
+    return [key for key in keys if not key.startswith(PLACE_KEYS)]
 
 
 def weights_facts(weights: Mapping[str, Any] | None) -> list[str]:

@@ -1,7 +1,7 @@
 """Recipes beside each other."""
 
 from engine.recipe import Recipe
-from engine.reporting.report.recipes import differences, not_default
+from engine.reporting.report.views import differences, not_default
 
 
 def test_only_what_differs_is_shown_and_where_a_run_lies_is_not() -> None:

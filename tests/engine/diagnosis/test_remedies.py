@@ -1,0 +1,58 @@
+"""Remedies: recipe lines that load, and that are not suggested to a recipe that follows them."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from engine.diagnosis.remedies import (
+    AVERAGE_WEIGHTS,
+    CHECK_DATA,
+    help_rare_classes,
+    keep_images_in_memory,
+    lower_lr,
+    not_followed,
+    pretrained_weights,
+)
+from engine.recipe import Recipe, load_recipe
+
+WITH = Callable[..., Recipe]
+
+
+@pytest.fixture
+def recipe_with(tmp_path: Path) -> WITH:
+    path = tmp_path / "plain.yaml"
+    path.write_text("{}")
+    return lambda *overrides: load_recipe(path, overrides)
+
+
+def test_commands_and_new_values_remain(recipe_with: WITH) -> None:
+    remedies = (CHECK_DATA, AVERAGE_WEIGHTS, "train.batch=4 train.accumulate=2")
+    assert not_followed(recipe_with(), remedies) == remedies
+    follows = recipe_with(AVERAGE_WEIGHTS, "train.batch=4")
+    assert not_followed(follows, remedies) == (CHECK_DATA, remedies[2])
+    assert not_followed(recipe_with("train.batch=4", "train.accumulate=2"), remedies[2:]) == ()
+
+
+def test_null_is_followed_by_a_missing_section_alone(recipe_with: WITH) -> None:
+    assert not_followed(recipe_with(), ["adversarial=null"]) == ()
+    assert not_followed(recipe_with("adversarial.start=0"), ["adversarial=null"]) == ("adversarial=null",)
+
+
+def test_numbers_are_compared_by_value(recipe_with: WITH) -> None:
+    assert not_followed(recipe_with("optimizer.lr=1e-4"), ["optimizer.lr=0.0001"]) == ()
+
+
+def test_a_lower_rate_takes_the_floor_of_the_schedule_with_it(recipe_with: WITH) -> None:
+    recipe = recipe_with("optimizer.lr=1e-3", "schedule.min_lr=2e-4")
+    assert lower_lr(recipe, 2) == "optimizer.lr=5.0e-04"
+    lowered = recipe_with("schedule.min_lr=2e-4", *lower_lr(recipe, 10).split())
+    assert (lowered.optimizer.lr, lowered.schedule.min_lr) == (1e-4, 0)
+
+
+def test_each_remedy_loads_and_is_then_followed(recipe_with: WITH) -> None:
+    for remedy in (help_rare_classes, keep_images_in_memory):
+        lines = remedy(recipe_with())
+        assert lines and remedy(recipe_with(*lines)) == ()
+    weights = pretrained_weights(recipe_with(), "b1")
+    assert recipe_with("model.from_scratch=false", weights).model.weights == "hf:nvidia/mit-b1"
