@@ -1,34 +1,67 @@
-"""A network as its blocks, for looking at gradients: fine enough to name a culprit, coarse enough to read."""
+"""A network as its blocks: for gradients by block, and for learning rates that fall with the depth."""
 
 from torch import nn
 
-ROWS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+from models.errors import ModelError
+from models.segformer import SegFormer
+
+SEQUENCES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
+
+
+def depth_from_head(model: nn.Module) -> dict[int, int]:
+    """id(parameter) -> number of blocks from it to the head, counted over all stages; 1 for the last block.
+
+    The patch embedding of a stage belongs to its first block, the norm of a stage to its last one. (BEiT,
+    which has one embedding, counts it as a block of its own.)
+
+    Raises:
+        ModelError: a model other than SegFormer, since the order of its blocks is not known.
+    """
+    if not isinstance(model, SegFormer):
+        raise ModelError(
+            "optimizer.layer_decay knows the order of the layers in Trident's SegFormer only. Type "
+            "optimizer.layer_decay=1.0, or take model.arch=segformer model.encoder=null."
+        )
+    layers = []
+    for stage in model.encoder.stages:
+        blocks = [[block] for block in stage.blocks]
+        blocks[0].append(stage.embed)
+        blocks[-1].append(stage.norm)
+        layers += blocks
+    return {
+        id(parameter): depth
+        for depth, modules in enumerate(reversed(layers), start=1)
+        for module in modules
+        for parameter in module.parameters()
+    }
 
 
 def trained_blocks(model: nn.Module) -> dict[str, list[nn.Parameter]]:
-    """Name -> parameters that are trained, in the model's order; together they are all of them.
+    """Name -> trainable parameters, in the model's order; together they are all trainable parameters.
 
-    Whatever holds a row of composed modules is taken apart, down to the modules of the row: a stage of an
-    encoder becomes its blocks ("encoder.stages.0.blocks.1"), a block stays whole. Parameters that stand
-    beside a row go under the name of their owner.
+    A module that contains a sequence of composed modules is split into the modules of the sequence: a stage
+    of an encoder becomes its blocks ("encoder.stages.0.blocks.1"), a block stays whole. Parameters beside a
+    sequence go under the name of the module that owns them.
     """
     blocks: dict[str, list[nn.Parameter]] = {}
-    _take_apart(model, "", blocks)
-    return {name: trained for name, all in blocks.items() if (trained := [p for p in all if p.requires_grad])}
+    _split(model, "", blocks)
+    return {
+        name: trained for name, every in blocks.items() if (trained := [p for p in every if p.requires_grad])
+    }
 
 
-def _take_apart(module: nn.Module, name: str, blocks: dict[str, list[nn.Parameter]]) -> None:
+def _split(module: nn.Module, name: str, blocks: dict[str, list[nn.Parameter]]) -> None:
     blocks[name] = list(module.parameters(recurse=False))
     for child_name, child in module.named_children():
         child_name = f"{name}.{child_name}".lstrip(".")
-        if any(_is_row(inner) for inner in child.modules()):
-            _take_apart(child, child_name, blocks)
+        if any(_is_sequence(inner) for inner in child.modules()):
+            _split(child, child_name, blocks)
         else:
             blocks[child_name] = list(child.parameters())
 
 
-def _is_row(module: nn.Module) -> bool:
-    return isinstance(module, ROWS) and any(_is_composed(child) for child in module.children())
+def _is_sequence(module: nn.Module) -> bool:
+    return isinstance(module, SEQUENCES) and any(_is_composed(child) for child in module.children())
 
 
 def _is_composed(module: nn.Module) -> bool:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models.segformer import IMAGENET_MEAN, IMAGENET_STD
+from models.segformer import PIXEL_MEAN, PIXEL_STD
 
 MAX_WIDENING = 8  # channels double with each layer, up to this factor
 
@@ -27,11 +27,14 @@ class PatchDiscriminator(nn.Module):
         layers: number of halvings; one logit stands for a cell of 2^layers x 2^layers pixels.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, num_classes: int, channels: int = 64, layers: int = 4):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
-        self.cell_px = 2**layers
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+        self.cell_px: int = 2**layers
         widths = [channels * min(2**i, MAX_WIDENING) for i in range(layers)]
         body: list[nn.Module] = [_halving(3 + num_classes, widths[0]), nn.LeakyReLU(0.2)]
         for before, after in pairwise(widths):
@@ -70,6 +73,7 @@ def _halving(before: int, after: int) -> nn.Module:
 def _initialise(module: nn.Module) -> None:
     """Normal of 0.02 around 0 for convolutions and around 1 for norms, as in the authors' code."""
     if isinstance(module, nn.Conv2d):
+        assert module.bias is not None
         nn.init.normal_(module.weight, 0.0, 0.02)
         nn.init.zeros_(module.bias)
     elif isinstance(module, nn.InstanceNorm2d):

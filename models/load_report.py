@@ -74,7 +74,7 @@ class LoadReport:
             found = ", ".join(f"{len(keys)} {kind}" for kind, keys in counts.items() if keys)
             if name == "other":
                 lines += [f"  other    {found}: {few(part.unexpected)}"] if found else []
-            else:
+            elif part.num_values:  # a model may have no encoder
                 lines.append(f"  {name:8} {part.share:6.1%} loaded: {found}")
         return "\n".join(lines + ([self.classes.summary()] if self.classes else []))
 

@@ -64,7 +64,7 @@ def _published_licence(source: str, file: Path) -> str:
     card = readme.read_text(encoding="utf-8") if readme else ""
     head = card.split("\n---", 1)[0] if card.startswith("---") else ""
     found = dict(re.findall(r"^(license|license_name): *['\"]?(.+?)['\"]? *$", head, re.MULTILINE))
-    named = found.get("license", UNKNOWN)
+    named: str = found.get("license", UNKNOWN)
     return found.get("license_name", named) if named == "other" else named
 
 

@@ -17,6 +17,8 @@ Knows nothing of recipes, data, losses or where weights come from.
 Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
 """
 
+from typing import Any
+
 import torch
 from timm.layers import DropPath
 from torch import Tensor, nn
@@ -25,8 +27,8 @@ from torch.utils.checkpoint import checkpoint
 
 from models.architectures import VARIANTS, HeadName, SegFormerOptions, VariantName
 
-IMAGENET_MEAN = (123.675, 116.28, 103.53)  # of 0..255 pixels
-IMAGENET_STD = (58.395, 57.12, 57.375)
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in 0..1
+PIXEL_MEAN, PIXEL_STD = ([255 * x for x in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
 
 
 HEADS = (1, 2, 5, 8)
@@ -132,12 +134,12 @@ class MixTransformer(nn.Module):
     def __init__(self, variant: VariantName, drop_path: float):
         super().__init__()
         channels, depths, _ = VARIANTS[variant]
-        rates = torch.linspace(0, drop_path, sum(depths), device="cpu").split(depths)
+        rates: Any = torch.linspace(0, drop_path, sum(depths), device="cpu")  # Any: split is not typed
         self.channels = channels
-        self.stages = nn.ModuleList(
+        self.stages: Any = nn.ModuleList(
             Stage(3 if i == 0 else channels[i - 1], channels[i], 4 if i == 0 else 2, HEADS[i], REDUCTIONS[i],
-                  rates[i].tolist())
-            for i in range(4)
+                  rates_of_stage.tolist())
+            for i, rates_of_stage in enumerate(rates.split(depths))
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> list[Tensor]:
@@ -154,7 +156,7 @@ class PaperHead(nn.Module):
 
     def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
         super().__init__()
-        self.mlps = nn.ModuleList(nn.Linear(c, width) for c in channels)
+        self.mlps: Any = nn.ModuleList(nn.Linear(c, width) for c in channels)
         self.fuse = nn.Conv2d(len(channels) * width, width, 1, bias=False)  # its input: coarsest scale first
         self.norm = nn.BatchNorm2d(width)
         self.dropout = nn.Dropout2d(dropout)
@@ -163,8 +165,8 @@ class PaperHead(nn.Module):
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Four maps -> logits (B, K, H/4, W/4)"""
         fuse = self.fuse.weight.flatten(1).chunk(len(maps), dim=1)[::-1]  # F_i: (D, D), finest scale first
-        bias = sum(F_i @ mlp.bias for F_i, mlp in zip(fuse, self.mlps, strict=True))
-        fused = None
+        bias: Any = sum(F_i @ mlp.bias for F_i, mlp in zip(fuse, self.mlps, strict=True))  # (D,)
+        fused: Tensor | None = None
         for x, F_i, mlp in zip(maps, fuse, self.mlps, strict=True):
             weight = (F_i @ mlp.weight)[:, :, None, None]  # (D, C_i, 1, 1)
             projected = F.conv2d(x, weight, bias if fused is None else None)
@@ -189,7 +191,7 @@ class MMSegHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Four maps -> logits (B, K, H/4, W/4)"""
-        fused = None
+        fused: Tensor | None = None
         for x, conv, weight in zip(maps, self.convs, self.fuse.weight.chunk(len(maps), dim=1), strict=True):
             projected = F.conv2d(conv(x), weight)
             # In place: no operation before needs its output again, and these are the largest maps.
@@ -213,6 +215,9 @@ class SegFormer(nn.Module):
         checkpointing: keep only the input of each block for the backward pass, and compute the rest again.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(
         self,
         variant: VariantName = SegFormerOptions.variant,
@@ -225,8 +230,8 @@ class SegFormer(nn.Module):
     ):
         super().__init__()
         width = decoder_width or (VARIANTS[variant].decoder_width if head == "paper" else 256)
-        self.register_buffer("mean", torch.tensor(IMAGENET_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(IMAGENET_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
         self.encoder = MixTransformer(variant, drop_path)
         for stage in self.encoder.stages:
             stage.checkpointing = checkpointing
@@ -272,6 +277,7 @@ def _classify(x: Tensor, dropout: nn.Dropout2d, classifier: nn.Conv2d) -> Tensor
     kept = dropout(x.new_ones(B, D, 1, 1)).view(B, 1, D)
     weight = kept * classifier.weight.flatten(1)  # (B, K, D)
     tokens = _channels_last(x).reshape(B, h * w, D)
+    assert classifier.bias is not None
     logits = torch.baddbmm(classifier.bias, tokens, weight.mT)  # (B, h*w, K)
     return _channels_first(logits.view(B, h, w, -1))
 

@@ -108,7 +108,7 @@ def _place(name: str, match: re.Match[str]) -> str:
     return name.format(s=stage, S=stage + 1, r=NUM_STAGES - 1 - stage, b=numbers.get("b"))
 
 
-class Architecture(NamedTuple):
+class EncoderShape(NamedTuple):
     """What a state dict in our layout tells about its encoder."""
 
     channels: tuple[int, ...]
@@ -124,12 +124,12 @@ class Architecture(NamedTuple):
         return f"{channels} channels, {depths} blocks"
 
 
-def architecture(state: Mapping[str, Tensor]) -> Architecture | None:
+def encoder_shape(state: Mapping[str, Tensor]) -> EncoderShape | None:
     """Channels and depths of a SegFormer encoder in our layout; None when a stage is absent."""
-    projections = [state.get(f"encoder.stages.{s}.embed.proj.weight") for s in range(NUM_STAGES)]
-    if any(weight is None for weight in projections):
+    keys = [f"encoder.stages.{s}.embed.proj.weight" for s in range(NUM_STAGES)]
+    if not all(key in state for key in keys):
         return None
     matches = (re.match(r"encoder\.stages\.(\d+)\.blocks\.(\d+)\.", key) for key in state)
     blocks = {match.groups() for match in matches if match}
     depths = tuple(sum(stage == str(s) for stage, _ in blocks) for s in range(NUM_STAGES))
-    return Architecture(tuple(len(weight) for weight in projections), depths)
+    return EncoderShape(tuple(len(state[key]) for key in keys), depths)

@@ -13,14 +13,16 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from models.class_names import known_set, matching_rows
 from models.errors import ModelError
-from models.heads import CLASSIFIERS, rows_by_name
 from models.layouts import LAYOUTS, TIMM_PVT
-from models.load_report import LoadReport, PartReport, few
+from models.load_report import ClassReport, LoadReport, PartReport, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
 from models.sources import read_source, unreachable
-from models.translation import Architecture, architecture, translate
+from models.translation import EncoderShape, encoder_shape, translate
+
+CLASSIFIERS = ("head.classifier.", "segmentation_head.")  # their first dimension is the class
 
 
 def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) -> LoadReport | None:
@@ -61,7 +63,8 @@ def load_weights(
     Args:
         model: from `build_model`.
         source: what `models.sources.read_source` takes; for a `ZooModel` also `smp:<tag>`, say smp:imagenet.
-        min_encoder_share: of the encoder's values that must be found, 0..1.
+        min_encoder_share: the share of the encoder's values that must be found, 0..1; of all values where the
+            model has no submodule `encoder`.
         class_names: of the model, by logit.
 
     Raises:
@@ -69,18 +72,21 @@ def load_weights(
             is unchanged then.
     """
     file, state, origin = _read(model, source)
-    layout, renamed, unknown = translate(state) if isinstance(model, SegFormer) else ("smp", state, [])
+    if isinstance(model, SegFormer):
+        layout, renamed, unknown = translate(state)
+    else:
+        layout, renamed, unknown = ("smp" if hasattr(model, "pretrained_state") else None), state, []
     own = model.state_dict()
-    _check_architecture(source, architecture(renamed), architecture(own))
+    _check_encoder_shape(source, encoder_shape(renamed), encoder_shape(own))
     parts = _compare(own, renamed) | {"other": PartReport(unexpected=unknown)}
     num_parameters = sum(p.numel() for p in model.parameters())
     report = LoadReport(source, file, layout, origin.licence, num_parameters, parts)
-    encoder = parts["encoder"]
-    if encoder.share < min_encoder_share or encoder.reshaped:
+    required = parts["encoder" if parts["encoder"].num_values else "head"]
+    if required.share < min_encoder_share or parts["encoder"].reshaped:
         raise ModelError(_refusal(report, min_encoder_share, _suggestion(model)))
-    rows = {}
+    rows: dict[str, Tensor] = {}
     if parts["head"].matched:
-        rows, report.classes = rows_by_name(own, renamed, class_names, origin.class_names)
+        rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
     for key in [key for key in parts["head"].matched if key in rows]:  # as many classes, but others
         parts["head"].leave_out(key, own[key].numel())
     matched = {key: renamed[key] for part in parts.values() for key in part.matched}
@@ -92,20 +98,21 @@ def _read(model: nn.Module, source: str) -> tuple[str, dict[str, Tensor], Origin
     if not source.startswith("smp:"):
         path, state = read_source(source)
         return str(path), state, origin_of(source, Path(path))
-    if isinstance(model, SegFormer):
+    if not hasattr(model, "pretrained_state"):
         raise ModelError(
             f"{source}: these weights are for encoders of segmentation_models_pytorch, which model.encoder "
-            f"names. For Trident's SegFormer take model.weights={_suggestion(model)}."
+            f"names. For a {type(model).__name__} take model.weights={_suggestion(model)}."
         )
+    zoo: Any = model
     try:
-        state = model.pretrained_state(source.removeprefix("smp:"))
+        state = zoo.pretrained_state(source.removeprefix("smp:"))
     except OSError as error:  # as huggingface_hub raises it
         way = (
             "Start the same run once where there is network, and copy its ~/.cache/huggingface (or what "
             "HF_HOME names) here."
         )
         raise unreachable(source, error, way) from error
-    return source, state, Origin(None, model.pretrained_licence())
+    return source, state, Origin(None, zoo.pretrained_licence())
 
 
 def _compare(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, PartReport]:
@@ -128,16 +135,55 @@ def _compare(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str
     head.unexpected.sort()
     parts["encoder"].unexpected.sort()
     others = (*head.missing, *head.unexpected, *head.reshaped)
-    if head.matched and not all(key.startswith(CLASSIFIERS) for key in others):
+    if (
+        parts["encoder"].num_values
+        and head.matched
+        and not all(key.startswith(CLASSIFIERS) for key in others)
+    ):
         head.missing, head.matched, head.num_matched_values = head.missing + head.matched, [], 0
     return parts
+
+
+def _rows_by_name(
+    own: Mapping[str, Tensor],
+    found: Mapping[str, Tensor],
+    here: Sequence[str],
+    there: Sequence[str] | None,
+) -> tuple[dict[str, Tensor], ClassReport | None]:
+    """The model's classifier with the rows of `found` whose classes it has too.
+
+    Args:
+        own: the model's state dict, freshly initialised.
+        found: loaded tensors under the model's names.
+        here, there: class names of both. Where nothing says those of the file, a classifier of another size
+            is taken for that of the one well-known data set that has so many classes, if there is one.
+
+    Returns:
+        The tensors and what was moved; nothing and None where there is nothing to move, because the classes
+        are unknown or the same.
+    """
+    keys = [key for key in own if key.startswith(CLASSIFIERS) and key in found]
+    if not keys or not here or any(own[key].shape[1:] != found[key].shape[1:] for key in keys):
+        return {}, None
+    num_there, source = len(found[keys[0]]), "the file's own list"
+    if there is None and num_there != len(here) and (known := known_set(num_there)):
+        source, there = f"{known[0]}, by their number", known[1]
+    if there is None or len(there) != num_there or tuple(there) == tuple(here):
+        return {}, None
+    pairs = [(row, old) for row, old in enumerate(matching_rows(here, there)) if old is not None]
+    rows, old_rows = [row for row, _ in pairs], [old for _, old in pairs]
+    tensors = {key: own[key].clone() for key in keys}
+    for key, tensor in tensors.items():
+        tensor[rows] = found[key][old_rows].to(tensor)
+    moved = {here[row]: there[old] for row, old in pairs}
+    return tensors, ClassReport(source, moved, [name for name in here if name not in moved])
 
 
 def _part(key: str) -> str:
     return "encoder" if key.startswith("encoder.") else "head"
 
 
-def _check_architecture(source: str, there: Architecture | None, here: Architecture | None) -> None:
+def _check_encoder_shape(source: str, there: EncoderShape | None, here: EncoderShape | None) -> None:
     """Without this, the weights of b2 would fill a b1 to 100 %: its blocks are a subset."""
     if there and here and there != here:
         switch = f"Set model.variant={there.name}, or take" if there.name else "Take"
@@ -149,28 +195,30 @@ def _check_architecture(source: str, there: Architecture | None, here: Architect
 
 
 def _refusal(report: LoadReport, min_share: float, suggestion: str) -> str:
-    encoder = report.parts["encoder"]
+    name = "encoder" if report.parts["encoder"].num_values else "head"
+    part = report.parts[name]
     layouts = ", ".join(layout.name for layout in LAYOUTS)
     reason = f"a run needs {min_share:.0%}, or it would quietly train from random values"
-    if encoder.share >= min_share:
+    if part.share >= min_share:
         reason = "but some of its tensors have another shape, so they are of another network"
     pvt = " Of timm's pvt_v2, only pvt_v2_b5 is such an encoder." if report.layout == TIMM_PVT.name else ""
     return (
-        f"{report.source} fills {encoder.share:.1%} of the encoder; {reason}.\n"
+        f"{report.source} fills {part.share:.1%} of the {name}; {reason}.\n"
         f"  file read:        {report.file}\n"
         f"  layout detected:  {report.layout or 'none'} (known: {layouts})\n"
-        f"  missing here:     {few(encoder.missing)}\n"
-        f"  another shape:    {few(encoder.reshaped)}\n"
-        f"  unexpected there: {few(encoder.unexpected + report.parts['other'].unexpected)}\n"
-        f"Take weights of this very encoder, for example model.weights={suggestion}, or train without any: "
-        f"model.weights=null model.from_scratch=true.{pvt}"
+        f"  missing here:     {few(part.missing)}\n"
+        f"  another shape:    {few(part.reshaped)}\n"
+        f"  unexpected there: {few(part.unexpected + report.parts['other'].unexpected)}\n"
+        f"Take weights of exactly this network, for example model.weights={suggestion}, or train without "
+        f"any: model.weights=null model.from_scratch=true.{pvt}"
     )
 
 
 def _suggestion(model: nn.Module) -> str:
-    if not isinstance(model, SegFormer):
-        return "smp:imagenet"
-    return f"hf:nvidia/mit-{architecture(model.state_dict()).name}"
+    if isinstance(model, SegFormer):
+        shape = encoder_shape(model.state_dict())
+        return f"hf:nvidia/mit-{shape.name if shape else 'b0'}"
+    return "smp:imagenet" if hasattr(model, "pretrained_state") else "<a file of its weights>"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -5,6 +5,8 @@ Its submodules keep SMP's names, so a state dict that SMP saved fits as it is. K
 or losses.
 """
 
+from typing import Any
+
 import segmentation_models_pytorch as smp
 import timm
 import torch
@@ -14,9 +16,9 @@ from torch.nn import functional as F
 
 from models.errors import ModelError, unknown_choice
 from models.origin import NVIDIA, UNKNOWN
+from models.segformer import IMAGENET_MEAN, IMAGENET_STD
 
-ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
-IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+SMP_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
 HALF = (0.5, 0.5, 0.5)  # mean and std of the Inception family
 INCEPTION_FAMILY = ("inceptionv4", "inceptionresnetv2", "xception")
 MULTIPLE_PX = 32  # of the sides: every stage then halves evenly
@@ -35,15 +37,21 @@ class ZooModel(nn.Module):
         ModelError: an unknown name, or a pair that SMP does not support.
     """
 
+    mean: Tensor
+    std: Tensor
+
     def __init__(self, arch: str, encoder: str | None = None, num_classes: int = 21):
         super().__init__()
         net = _create(arch, encoder, num_classes)
+        assert encoder is not None  # or _create has raised
         self.arch, self.encoder_name = arch, encoder
         self.min_size_px = MIN_SIZE_PX.get(arch, MULTIPLE_PX)
         mean, std = _normalisation(encoder)
         self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
-        self.encoder, self.decoder, self.segmentation_head = net.encoder, net.decoder, net.segmentation_head
+        self.encoder: nn.Module = net.encoder
+        self.decoder: nn.Module = net.decoder
+        self.segmentation_head: nn.Module = net.segmentation_head
         _freeze_unused(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -97,9 +105,9 @@ def _freeze_unused(encoder: nn.Module) -> None:
             module.requires_grad_(False)
 
 
-def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> nn.Module:
-    if arch not in ARCHITECTURES:
-        raise unknown_choice("model.arch", arch, ARCHITECTURES)
+def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> Any:
+    if arch not in SMP_ARCHITECTURES:
+        raise unknown_choice("model.arch", arch, SMP_ARCHITECTURES)
     if encoder is None:
         raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
     _check_encoder(arch, encoder)

@@ -14,7 +14,6 @@ from engine.scoring.confusion import Scores
 from engine.scoring.metrics import METRICS
 
 
-
 def progress_bar(console: Console, facts: str = "", bar_width: int = 24) -> Progress:
     """A bar that is drawn on terminals only, and vanishes when it is done."""
     columns = [

@@ -41,7 +41,9 @@ def require_callbacks(callbacks: Iterable[object], origin: str = "callbacks") ->
             name = callback.__name__
             raise ComponentError(f"{origin}: {name} is a class. Pass an instance: {name}().")
         if not isinstance(callback, Callback):
-            raise ComponentError(f"{origin}: {callback!r} is not a trident.Callback; derive its class from it.")
+            raise ComponentError(
+                f"{origin}: {callback!r} is not a trident.Callback; derive its class from it."
+            )
 
 
 def _build(name: str, options: Mapping[str, Any]) -> Callback:

@@ -36,7 +36,9 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
             report = _cached(listing, recipe, console)
             problem = _report(report, console)
     if any_process(process, bool(problem)):
-        raise DataError(problem or "The data cannot be trained on; the message of the first process says why.")
+        raise DataError(
+            problem or "The data cannot be trained on; the message of the first process says why."
+        )
     return report
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from engine.components import ComponentError, import_component, is_import_path
 from engine.recipe import RecipeError
 from engine.training.options import Optimizer
-from models.depth import depth_from_head
+from models.blocks import depth_from_head
 
 TUNABLE = ("betas", "eps", "momentum")  # keys that only some optimisers take
 KNOWN = ("adamw", "sgd", "lion", "muon")  # examples in messages

@@ -177,7 +177,11 @@ def _report_skipped(session: Session, console: Console) -> None:
     """Say which images could not be read by any process, and what was done instead."""
     for what, dataset, done in (
         (session.recipe.data.train, session.train, "The next one of the split was trained on in its place."),
-        (session.recipe.data.select or session.recipe.data.val, session.val, "It was left out of the scores."),
+        (
+            session.recipe.data.select or session.recipe.data.val,
+            session.val,
+            "It was left out of the scores.",
+        ),
     ):
         if dataset.skipped is None:
             continue

@@ -48,7 +48,9 @@ class Validation:
 
     def __call__(self, model: nn.Module, step: int, reporter: Reporter) -> Scores:
         data, process = self.dataset, self.process
-        num_share = len(range(process.rank, len(data), process.world_size))  # roughly, as batches differ in size
+        num_share = len(
+            range(process.rank, len(data), process.world_size)
+        )  # roughly, as batches differ in size
         done = 0
 
         def count(ids: list[str], _: object) -> None:

@@ -7,7 +7,7 @@ import torch
 
 from models.layouts import HUGGING_FACE, LAYOUTS, MMSEGMENTATION, NVLABS, SMP, TIMM_PVT, TRIDENT
 from models.segformer import VARIANTS, SegFormer
-from models.translation import architecture, export, translate
+from models.translation import encoder_shape, export, translate
 
 IMAGE = torch.rand(1, 3, 64, 96, generator=torch.Generator().manual_seed(0))
 ALIKE = {"rtol": 0, "atol": 2e-5}
@@ -114,13 +114,13 @@ def test_a_stack_of_the_wrong_size_is_no_crash(b0_state):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_architecture_is_read_from_the_shapes(variant):
-    found = architecture(meta(variant).state_dict())
+    found = encoder_shape(meta(variant).state_dict())
     assert found.name == variant
     assert found == (VARIANTS[variant].channels, VARIANTS[variant].depths)
 
 
 def test_a_stage_that_is_absent_leaves_the_architecture_open(b0_state):
-    assert architecture({key: v for key, v in b0_state.items() if "stages.3." not in key}) is None
+    assert encoder_shape({key: v for key, v in b0_state.items() if "stages.3." not in key}) is None
 
 
 def test_every_layout_names_every_part_of_the_encoder():

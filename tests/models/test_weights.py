@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 import timm
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from models import ModelError
 from models import layouts as layouts_module
@@ -239,3 +239,21 @@ def test_smp_tags_are_checked():
         load_weights(ZooModel("unet", "resnet18", 3), "smp:imagnet")
     with pytest.raises(ModelError, match="hf:nvidia/mit-b0"):
         load_weights(meta("b0"), "smp:imagenet")
+
+
+def test_a_network_without_an_encoder_is_filled_as_a_whole(tmp_path):
+    """Its classifier may have another size; less than 95 % of all values is an error."""
+
+    def network(width: int, num_classes: int) -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Conv2d(3, width, 9), torch.nn.Conv2d(width, num_classes, 1))
+
+    path = saved(network(8, 3).state_dict(), tmp_path / "net.safetensors")
+    model = network(8, 2)
+    report = load_weights(model, path)
+    assert report.parts["head"].matched == ["0.weight", "0.bias"]
+    assert "encoder" not in report.summary()
+    torch.testing.assert_close(model.state_dict()["0.weight"], load_file(path)["0.weight"])
+    with pytest.raises(ModelError, match="of the head"):
+        load_weights(network(7, 3), path)
+    with pytest.raises(ModelError, match="smp:imagenet.*Sequential"):
+        load_weights(network(8, 3), "smp:imagenet")
