@@ -1,35 +1,43 @@
-"""trident doctor RECIPE [key.path=value ...]: what is wrong with the data, and what mends it."""
+"""trident doctor RECIPE [key.path=value ...]: what is wrong with the data, and the remedy."""
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.data.doctor import Examination
+    from engine.recipe import Recipe
 
 EXAMPLES = """
 examples:
   trident doctor b2_ce_dice data.root=data/VOCdevkit/VOC2012
   trident doctor b2_ce_dice data.root=... --out doctor.json
-  trident doctor b2_ce_dice data.root=mine --fix mine_mended      a mended copy
+  trident doctor b2_ce_dice data.root=mine --fix mine_fixed       a repaired copy
   trident doctor b2_ce_dice data.root=mine --show augment         what training sees
 
-docs/doctor.md has every check: what it sees, why it hurts, what mends it.
+docs/doctor.md describes every check: what it finds, why it matters, and the remedy.
 """
 SAMPLES_SHOWN = 6
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done; 2 findings that would spoil training, or the input is wrong."""
+    """Exit codes: 0 done; 2 findings that would ruin the training, or wrong input."""
     parser = new_parser("doctor", "Check the images and masks of a recipe before training on them.", EXAMPLES)
     parser.add_argument(
         "recipe",
         help="a recipe file, or the name of one that comes with Trident; its data is checked",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
+        "overrides", nargs="*", metavar="key.path=value", help="override values of the recipe"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the findings as JSON to a new file")
     parser.add_argument(
-        "--fix", type=Path, metavar="DIR", help="write a mended copy of the data to a new folder"
+        "--fix", type=Path, metavar="DIR", help="write a repaired copy of the data to a new folder"
     )
     parser.add_argument(
         "--show",
@@ -40,8 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def doctor(arguments: argparse.Namespace) -> int:
-    """Read, check, print; write what was asked for."""
-
+    """Check the data, print the findings, and write the files that were asked for."""
     from engine.data import DataError
     from engine.data.doctor import examine, list_samples_of
     from engine.recipe import load_recipe
@@ -52,11 +59,11 @@ def doctor(arguments: argparse.Namespace) -> int:
     recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
     out: Path | None = arguments.out or (Path(f"{recipe.name}-augment.png") if arguments.show else None)
     if out and out.exists():
-        raise DataError(f"{out} is there already, and nothing is overwritten. Type --out=<a new file>.")
+        raise DataError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
     if out and not out.absolute().parent.is_dir():
         raise DataError(f"--out {out}: there is no folder {out.absolute().parent}.")
     console = new_console()
-    if arguments.show:
+    if arguments.show and out:
         _show_augment(recipe, out, counted(console, "counting labels"))
         console.print(f"written: {out}")
         return 0
@@ -70,8 +77,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 2 if examination.report.spoils else 0
 
 
-def _show_augment(recipe, out: Path, progress) -> None:
-    """A few samples of the training split, as stored and as the first epochs see them."""
+def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], None]) -> None:
+    """Write a picture of a few training samples, as stored and as augmented in the first epochs."""
     import numpy as np
     import torch
 
@@ -93,8 +100,10 @@ def _show_augment(recipe, out: Path, progress) -> None:
     augment_sheet(batches, rows.tolist()).save(out)
 
 
-def _fix(examination, recipe, arguments: argparse.Namespace, console) -> int:
-    """Write the copy, then look at it with the same eyes: what is left decides the exit code."""
+def _fix(
+    examination: "Examination", recipe: "Recipe", arguments: argparse.Namespace, console: "Console"
+) -> int:
+    """Write the copy, then check it in the same way: the remaining findings decide the exit code."""
     from engine.data.doctor import examine, list_samples_of
     from engine.data.doctor.fix import write_fixed_copy
     from engine.reporting.console import counted
@@ -104,8 +113,8 @@ def _fix(examination, recipe, arguments: argparse.Namespace, console) -> int:
     facts, meaning = examination.facts, examination.meaning
     for line in write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying")):
         console.print(line)
-    mended = recipe.data.model_copy(update={"root": str(arguments.fix)})
-    report = examine(list_samples_of(mended), counted(console, "reading the copy")).report
+    fixed = recipe.data.model_copy(update={"root": str(arguments.fix)})
+    report = examine(list_samples_of(fixed), counted(console, "reading the copy")).report
     if report.findings:
         console.print(findings_table(report.findings))
     console.print(verdict(report))

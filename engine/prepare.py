@@ -5,8 +5,12 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+
+if TYPE_CHECKING:
+    from engine.data.downloads.preparation import Preparation
 
 LISTING = """
   voc2012    PASCAL VOC 2012 and the masks of SBD, with the list trainaug (3.4 GB to download)
@@ -14,8 +18,8 @@ LISTING = """
   pack       the splits of a recipe as one file, checked by SHA-256
 """
 ABOUT_DOWNLOADS = """
-What is there already is checked and stays; the same command after a stop goes on where it was. An archive
-that cannot be fetched from here can be placed by hand in <root>/archives, or below an address of your own
+Existing files are checked and kept; after an interruption the same command continues where it stopped. An
+archive that cannot be downloaded from here can be placed by hand in <root>/archives, or on another server
 (--mirror).
 """
 
@@ -30,13 +34,13 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 the input is wrong, 1 a server or the network failed, or it was stopped."""
+    """Exit codes: 0 done, 2 wrong input, 1 a server or the network failed, or it was interrupted."""
     argv = sys.argv[1:] if argv is None else argv
     if argv and argv[0] in SUBCOMMANDS:
         return SUBCOMMANDS[argv[0]](argv[1:])
     parser = new_parser(
         "prepare",
-        "Bring data into the layout that recipes read.",
+        "Download public data sets, or pack data into one file.",
         f"{LISTING}\ntrident prepare WHAT --help",
     )
     parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
@@ -77,13 +81,14 @@ def _download_parser(name: str, what: str, root: str) -> argparse.ArgumentParser
         help=f"the folder of the data set itself, for data.root in recipes (default {root})",
     )
     parser.add_argument(
-        "--mirror", metavar="URL", help="fetch each archive from URL/<its name> instead of its home"
+        "--mirror",
+        metavar="URL",
+        help="download each archive from URL/<its name> instead of its public server",
     )
     return parser
 
 
-def _prepare(prepare: Callable, arguments: argparse.Namespace) -> int:
-
+def _prepare(prepare: Callable[["Preparation"], None], arguments: argparse.Namespace) -> int:
     from engine.data.downloads.preparation import Preparation
     from engine.reporting.transfers import tracked
 
@@ -104,11 +109,13 @@ def pack(argv: list[str]) -> int:
     parser = new_parser(
         "prepare pack",
         "Write the splits that a recipe names (train, val, select) as one file, or as shards. Every image is "
-        "decoded on the way, so a damaged one is found now.",
+        "decoded, so a damaged one is found now.",
         EXAMPLES_OF_PACK,
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="values that the recipe gets")
+    parser.add_argument(
+        "overrides", nargs="*", metavar="key.path=value", help="override values of the recipe"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as voc.h5")
     parser.add_argument(
         "--layout",
@@ -120,7 +127,7 @@ def pack(argv: list[str]) -> int:
         "--shard-size",
         type=_num_bytes,
         metavar="SIZE",
-        help="several files of at most this, such as 2GB; data.root is still what --out says",
+        help="write several files of at most this size, such as 2GB; data.root is still the --out name",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a pack of this name")
     return run_command(parser, _pack, argv)
@@ -130,7 +137,6 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {"voc2012": voc2012, "coco2
 
 
 def _pack(arguments: argparse.Namespace) -> int:
-
     from engine.data import open_split
     from engine.data.packs.pack import require_new, write_pack
     from engine.data.packs.packed import read_shards
@@ -152,7 +158,7 @@ def _pack(arguments: argparse.Namespace) -> int:
         arguments.overwrite,
         lambda what: counted(console, what),
     )
-    read_shards(out)  # as a run will
+    read_shards(out)  # as a run does
     for path in paths:
         console.print(f"written: {path}  {path.stat().st_size / 1e6:,.1f} MB", markup=False)
     counts = ", ".join(f"{name} {len(dataset)}" for name, dataset in splits.items())
@@ -163,7 +169,7 @@ def _pack(arguments: argparse.Namespace) -> int:
 def _num_bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMGT]B)", text.strip(), re.IGNORECASE)
     if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"{text!r} is no size; type a number and its unit, such as 2GB")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a size; type a number and a unit, such as 2GB")
     return int(float(found[1]) * UNITS[found[2].upper()])
 
 

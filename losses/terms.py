@@ -4,7 +4,7 @@ Recipes, their schema and the constructors read names, types, ranges and default
 torch, so that a recipe can be read without it.
 """
 
-from typing import Annotated, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, Field
 from pydantic.dataclasses import dataclass
@@ -89,7 +89,7 @@ class Term(NamedTuple):
 
     log_name: str
     implementation: str
-    options: type
+    options: Any
 
 
 TERMS = {

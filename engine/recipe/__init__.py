@@ -191,13 +191,17 @@ def _kind_for(document: Document) -> type[Recipe]:
     """Recipe, or a subclass with the options of the components from outside that a document names."""
     fields: dict[str, Any] = {}
     for name, named_by in NAMED_BY.items():
-        fields[name] = outside_section(document, (name, named_by), Recipe.model_fields[name].annotation)
+        section: Any = Recipe.model_fields[name].annotation
+        fields[name] = outside_section(document, (name, named_by), section)
     terms = document.value(("loss",))
     places = range(len(terms) if isinstance(terms, list) else 0)
     losses = [outside_section(document, ("loss", place, "name"), LossTerm) for place in places]
     if any(losses):
-        fields["loss"] = list[union_of([*LOSS_SECTIONS.values(), *filter(None, losses)])]
-    replaced = {name: (kind, copy(Recipe.model_fields[name])) for name, kind in fields.items() if kind}
+        term = union_of([*LOSS_SECTIONS.values(), *filter(None, losses)])
+        fields["loss"] = list[term]  # type: ignore[valid-type]  # a union that is made here
+    replaced: dict[str, Any] = {
+        name: (kind, copy(Recipe.model_fields[name])) for name, kind in fields.items() if kind
+    }
     return create_model("Recipe", __base__=Recipe, **replaced) if replaced else Recipe
 
 

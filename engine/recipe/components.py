@@ -57,7 +57,8 @@ def section_with_options(section: type[Section], component: Component, given: Co
 def named_section(base: type[Section], name: str) -> Any:
     """A subclass for one component of a list, which is told from the others by its `name`."""
     field = Field(description=base.model_fields["name"].description)
-    return create_model(_title(name), __base__=base, __doc__=base.__doc__, name=(Literal[name], field))
+    fields: dict[str, Any] = {"name": (Literal[name], field)}
+    return create_model(_title(name), __base__=base, __doc__=base.__doc__, **fields)
 
 
 def outside_section(document: Document, path: Path, base: type[Section]) -> Any:

@@ -86,7 +86,7 @@ def test_drawn_scenes_have_their_labels_checked(capsys) -> None:
     scenes = ["data.synthetic.train_samples=6", "data.synthetic.val_samples=4", "data.synthetic.size=32"]
     assert main([str(ROOT / "recipes/demo.yaml"), *scenes]) == 0
     out = capsys.readouterr().out
-    assert "Not checked: image files and copies" in out and "void" in out
+    assert "Not checked: image files and duplicates" in out and "void" in out
 
 
 def test_a_missing_folder_is_a_finding_that_says_what_to_type(tmp_path, capsys) -> None:

@@ -43,8 +43,8 @@ def test_the_help_names_each_data_set(capsys: pytest.CaptureFixture[str]) -> Non
         ([], "WHAT"),
         (["voc2021"], "invalid choice: 'voc2021'"),
         (["voc2012", "data"], "unrecognized arguments: data"),
-        (["voc2012", "--mirror", "/home/me"], "--mirror /home/me is no http:// or https:// address"),
-        (["coco2017", "--mirror", "https://"], "--mirror https:// is no http"),
+        (["voc2012", "--mirror", "/home/me"], "--mirror /home/me is not an http:// or https:// URL"),
+        (["coco2017", "--mirror", "https://"], "--mirror https:// is not an http"),
     ],
 )
 def test_mistakes(argv: list[str], message: str, capsys, tmp_path: Path, monkeypatch) -> None:
@@ -58,7 +58,7 @@ def test_mistakes(argv: list[str], message: str, capsys, tmp_path: Path, monkeyp
 def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("mine")
     assert main(["voc2012", "--root", str(tmp_path / "file/new")]) == 2
-    assert "file/new cannot be made: Not a directory. Name another" in capsys.readouterr().err
+    assert "file/new cannot be created: Not a directory. Name another" in capsys.readouterr().err
 
 
 def shown(unit: str, calls: list[tuple[int, int | None]]) -> list[str]:

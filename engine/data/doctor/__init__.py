@@ -1,7 +1,6 @@
-"""The doctor: what is wrong with a data set, found in one pass over its files, before a training is wasted.
+"""The doctor: finds what is wrong with a data set in one pass over its files, before a training is wasted.
 
-`list_samples_of` finds the samples, `examine` reads and checks them. Knows nothing of consoles, run folders
-or training.
+`list_samples_of` finds the samples, `examine` reads and checks them.
 """
 
 from collections.abc import Callable
@@ -23,14 +22,14 @@ from engine.data.doctor.scan import Facts, scan
 
 __all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of"]
 
-MAX_ROWS = 256  # the most frequent; where photos stand in place of masks there are millions
+MAX_ROWS = 256  # the most frequent; photos used as masks have millions
 
 
 @dataclass(frozen=True)
 class DataReport:
-    """findings: the worst first. values: a row for each mask value. skipped: checks left out, and why.
+    """findings: the worst first. values: one row per mask value. skipped: checks that were not made, and why.
 
-    num_samples: of each split. divergence: of each scored split's class shares from those of train, in bits.
+    num_samples: of each split. divergence: between the class shares of each scored split and train, in bits.
     """
 
     findings: list[DataFinding]
@@ -45,7 +44,7 @@ class DataReport:
         return any(finding.severity == SPOILS for finding in self.findings)
 
     def to_dict(self) -> dict[str, Any]:
-        """As doctor.json has it; `from_dict` reads it back."""
+        """The content of doctor.json; `from_dict` reads it back."""
         return {**vars(self), "findings": [finding.to_dict() for finding in self.findings]}
 
     @classmethod
@@ -56,20 +55,20 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Examination:
-    """A report and what it rests on."""
+    """A report and the facts behind it."""
 
     facts: Facts
     meaning: Meaning
     report: DataReport
 
 
-def list_samples_of(section) -> Listing:
-    """The samples of a recipe's `data` section; no picture is opened."""
+def list_samples_of(section: Any) -> Listing:
+    """The samples of a recipe's `data` section; no image is opened."""
     return list_samples(section, lambda split: open_split(section, split), class_table(section))
 
 
 def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examination:
-    """Read every file once and check what was read; `progress` gets (samples done, samples in all)."""
+    """Read every file once and check it; `progress` is called with (samples done, total)."""
     facts = scan(listing, progress)
     meaning = Meaning(facts)
     return Examination(facts, meaning, _report_on(facts, meaning))
@@ -82,7 +81,7 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     skipped, divergence = [], {}
     counts = CountsBySplit(facts, meaning)
     if of_masks:
-        skipped.append("classes and their shares: the values of the masks have to be mended first")
+        skipped.append("classes and their shares: the values of the masks have to be corrected first")
     else:
         findings += check_classes(facts, meaning)
         if listing.train in listing.splits:
@@ -90,16 +89,18 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
             scored = [split for split in listing.scored if split in listing.splits and split != listing.train]
             divergence = {split: jensen_shannon(train, counts.share(split)) for split in scored}
     if listing.samples and not listing.has_files:
-        skipped.append("image files and copies: this format keeps no files of images, its labels were read")
+        skipped.append(
+            "image files and duplicates: this format has no image files, only its labels were read"
+        )
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     num_samples = {split: len(indices) for split, indices in listing.splits.items()}
     return DataReport(findings, _value_rows(facts, meaning), skipped, num_samples, divergence)
 
 
 def _value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
-    """Rows of value, name ("void", "unknown" or a class), masks, and share: split -> of all its pixels.
+    """Rows of value, name ("void", "unknown" or a class), masks, and share: split -> share of its pixels.
 
-    A colour is written (r, g, b). The values of blended borders stand in one row, "blends".
+    A colour is written (r, g, b). The values of interpolated borders share one row, "blends".
     """
     listing, entries = facts.listing, facts.entries
     keys = np.where(meaning.is_blend, -1, entries["value"])  # (k,)

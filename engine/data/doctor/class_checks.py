@@ -1,4 +1,4 @@
-"""Checks of which classes stand where, and how much of each: train against the splits that are scored."""
+"""Checks of the classes and their frequencies: train against the splits that are scored."""
 
 from collections.abc import Iterator, Sequence
 
@@ -15,7 +15,7 @@ NUM_WORST = 5
 
 
 class CountsBySplit:
-    """pixels, masks: split -> (C,) labelled pixels of each class, and masks that hold it."""
+    """pixels, masks: split -> (C,) labelled pixels of each class, and masks that contain it."""
 
     def __init__(self, facts: Facts, meaning: Meaning):
         num_classes, e = len(facts.listing.class_names), facts.entries
@@ -35,11 +35,11 @@ class CountsBySplit:
     def share(self, split: str) -> NDArray[np.float64]:
         """(C,) of the labelled pixels of a split; zeros where it has none."""
         pixels = self.pixels[split]
-        return pixels / max(1, pixels.sum())
+        return np.asarray(pixels / max(1, pixels.sum()))
 
 
 def check_classes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Every finding about classes; only for masks whose values are what the recipe says."""
+    """Every finding about classes; only for masks whose values match the recipe."""
     counts, listing = CountsBySplit(facts, meaning), facts.listing
     if listing.train in counts.pixels:
         yield from presence(facts, counts)
@@ -50,19 +50,19 @@ def check_classes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 
 def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
-    """Classes that nobody has, that only a scored split has, or that only train has."""
+    """Classes that no split has, that only a scored split has, or that only train has."""
     names, train = facts.listing.class_names, facts.listing.train
     in_train = counts.pixels[train] > 0
     scored = [s for s in facts.listing.scored if s in counts.pixels and s != train]
     in_scored = np.any([counts.pixels[split] > 0 for split in scored], axis=0) if scored else in_train
     where = " and ".join(scored)
     if (unseen := in_scored & ~in_train).any():
-        files = [file for c in np.flatnonzero(unseen) for file in _masks_with(facts, counts, c, scored)]
+        files = [file for c in np.flatnonzero(unseen) for file in _masks_with(facts, counts, int(c), scored)]
         yield finding(
             "never_trained",
             HURTS,
             f"{_named(names, unseen)}: in {where}, but in no mask of {train}",
-            "The model never sees these classes; their IoU is 0 and pulls the mean down.",
+            "The model never sees these classes; their IoU is 0 and lowers the mean.",
             f"Move images with them from {where} to {train}, or take those images out of {where}.",
             files,
         )
@@ -75,20 +75,20 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             f"Move some images with them from {train} to {where}.",
         )
     if (absent := ~in_train & ~in_scored).any():
-        first = " Class 0 is among them: look whether ids start at 1." if absent[0] else ""
+        first = " Class 0 is among them: check whether ids start at 1." if absent[0] else ""
         yield finding(
             "absent_classes",
             NOTE,
             f"{_named(names, absent)}: in the class table, but in no mask",
-            "They are left out of the mean, so this mIoU compares with none over all classes; the model has "
-            f"an output for each that can only be wrong.{first}",
-            "Nothing, where a pretrained head or a fixed table needs them; else data.classes=[those there], "
-            "with masks of the new ids.",
+            "They are left out of the mean, so this mIoU cannot be compared with one over all classes; the "
+            f"model has an output for each that can only be wrong.{first}",
+            "Nothing, if a pretrained head or a fixed table needs them; otherwise "
+            "data.classes=[those present], with masks of the new ids.",
         )
 
 
 def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterator[DataFinding]:
-    """Classes that are there, but with less than 1 % of the labelled pixels."""
+    """Classes that are present, but with less than 1 % of the labelled pixels."""
     few = np.flatnonzero((share > 0) & (share < RARE_SHARE))
     if len(few):
         listed = ", ".join(f"{names[c]} {_percent(share[c])}" for c in few[np.argsort(share[few])])
@@ -96,14 +96,14 @@ def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterat
             "rare_classes",
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {split}: {listed}",
-            "The loss is a mean over pixels, so these classes hardly move it: learned late, or never.",
+            "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
             "data.sampler=rare draws their images more often; loss.0.class_weights=median, where loss.0 is "
-            "cross_entropy, lets their pixels count more. Either may do.",
+            "cross_entropy, gives their pixels more weight. Either may be enough.",
         )
 
 
 def drift(names: Sequence[str], counts: CountsBySplit, train: str, split: str) -> Iterator[DataFinding]:
-    """A scored split whose class shares are not those of train."""
+    """A scored split whose class shares differ from those of train."""
     p, q = counts.share(train), counts.share(split)
     distance = jensen_shannon(p, q)
     if distance > DIVERGENCE and p.any() and q.any():
@@ -114,9 +114,8 @@ def drift(names: Sequence[str], counts: CountsBySplit, train: str, split: str) -
             HURTS,
             f"class shares of {train} / {split} are {distance:.3f} bits apart (Jensen-Shannon; above "
             f"{DIVERGENCE}): {listed}",
-            "The model expects classes as often as it saw them, and the score tells how it does elsewhere.",
-            f"Draw {train} and {split} from the same images at random; or keep it, where {split} is what "
-            "counts.",
+            "The model expects the class frequencies of train, and is scored on others.",
+            f"Split the images into {train} and {split} at random; or keep it, if {split} is what counts.",
         )
 
 
@@ -141,7 +140,7 @@ def _masks_with(facts: Facts, counts: CountsBySplit, class_id: int, splits: Sequ
 
 
 def _named(names: Sequence[str], which: NDArray[np.bool_]) -> str:
-    found = [names[c] for c in np.flatnonzero(which)]
+    found = [names[int(c)] for c in np.flatnonzero(which)]
     return f"{len(found)} class{'es' if len(found) > 1 else ''} ({', '.join(found)})"
 
 

@@ -1,8 +1,8 @@
-"""Copies of images, the same bytes or the same picture saved again: repeats in a split, leaks across.
+"""Duplicate images, the same bytes or the same image saved again: repeats in a split, leaks between splits.
 
-Equal files have equal SHA-256. Candidates for the same picture differ in at most MAX_BITS of their 64-bit
-difference hash (Krawetz, 2013); then thumbs of 32 x 32 px, freed from brightness and contrast, decide, since
-photos of one series have close hashes too.
+Equal files have equal SHA-256. Near-duplicates differ in at most MAX_BITS of their 64-bit difference hash
+(Krawetz, 2013), and then by little in thumbnails of 32 x 32 px, normalised for brightness and contrast,
+because the photos of a series have similar hashes too.
 """
 
 from collections.abc import Iterator
@@ -15,14 +15,16 @@ from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 
 MAX_BITS = 6
-MAX_DIFFERENCE = 0.15  # of the normalised thumbs, root mean square: 1,023 VOC photos are 0.33 apart and more,
-# copies of half the size 0.10 at the most, copies saved at JPEG quality 30 0.05
-MIN_CONTRAST = 8.0  # standard deviation of a thumb, 0..255; flat pictures all look alike
+MAX_DIFFERENCE = (
+    0.15  # root mean square between normalised thumbnails: at least 0.33 between 1,023 VOC photos,
+)
+# at most 0.10 for copies of half the size, 0.05 for copies saved at JPEG quality 30
+MIN_CONTRAST = 8.0  # standard deviation of a thumbnail, 0..255; flat images all look alike
 ROWS_AT_ONCE = 512
 
 
 def find_groups(facts: Facts) -> list[list[int]]:
-    """The samples of each picture that is there more than once, in order."""
+    """The samples of each image that occurs more than once, in order."""
     first_with: dict[bytes, int] = {}
     group_of = {}  # sample -> the first of its group
     for i, mode in enumerate(facts.modes):
@@ -54,7 +56,7 @@ def _near(facts: Facts, candidates: NDArray[np.int64]) -> Iterator[tuple[int, in
 
 
 def check_copies(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Leaks between train and what is scored, repeats within a split, copies whose masks differ."""
+    """Leaks between train and scored splits, repeats within a split, duplicates whose masks differ."""
     listing = facts.listing
     groups = find_groups(facts) if listing.has_files else []
     for split in listing.scored:
@@ -67,14 +69,14 @@ def check_copies(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFinding]:
     train = facts.listing.train
-    why = f"The model has seen these pixels with their labels: the score on {split} says too much."
+    why = f"The model has seen these pixels with their labels: the score on {split} is too high."
     if split == train:
-        what = f"{split} is what is trained on and what is scored"
+        what = f"{split} is both trained on and scored"
         yield finding("leak", HURTS, what, why, "data.val=<a split of other images>")
         return
     in_train, scored = set(facts.listing.splits[train].tolist()), facts.listing.splits[split].tolist()
     in_scored = set(scored)
-    twin = {i: i for i in scored if i in in_train}  # scored sample -> one of train with the same picture
+    twin = {i: i for i in scored if i in in_train}  # scored sample -> one of train with the same image
     for group in groups:
         trained = [i for i in group if i in in_train]
         if trained:
@@ -85,9 +87,8 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFin
             for i, j in sorted(twin.items())
         ]
         same_file = sum((facts.sha256[i] == facts.sha256[j]).all() if i != j else 1 for i, j in twin.items())
-        what = (
-            f"{len(twin)} of {len(scored)} images of {split} are in {train} too{_again(len(twin), same_file)}"
-        )
+        again = _again(len(twin), same_file)
+        what = f"{len(twin)} of {len(scored)} images of {split} are also in {train}{again}"
         remedy = f"Take them out of the list of {train}, or out of that of {split}."
         yield finding("leak", HURTS, what, why, remedy, files)
 
@@ -101,7 +102,7 @@ def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Data
         yield finding(
             "repeats",
             NOTE,
-            f"{len(later)} of {len(own)} images of {split} are there before{_again(len(later), same_file)}",
+            f"{len(later)} of {len(own)} images of {split} are repeated{_again(len(later), same_file)}",
             "A repeated image counts twice in every epoch, or twice in the score.",
             f"Keep one of each in the list of {split}.",
             [f"{_file(facts, j)} as {_file(facts, i)}" for i, j in later],
@@ -116,14 +117,14 @@ def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[DataFindi
             "contradiction",
             HURTS,
             f"{len(differing)} image{'s' if len(differing) > 1 else ''} repeated with another mask",
-            "The same pixels are taught as two things, and one of the masks is wrong.",
+            "The same pixels have two different labels, and one of the masks is wrong.",
             "Look at both masks and keep the right one.",
             [f"{samples[i].name} and {samples[j].name}" for i, j in differing],
         )
 
 
 def _contradict(facts: Facts, i: int, j: int) -> bool:
-    """Whether two masks of one size have other pixel counts; of different sizes, nobody can tell."""
+    """Whether two masks of the same size have different pixel counts; other sizes are not compared."""
     same_size = bool((facts.mask_sizes[i] == facts.mask_sizes[j]).all())
     return same_size and facts.counts_of(i) != facts.counts_of(j)
 

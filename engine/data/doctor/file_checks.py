@@ -1,6 +1,6 @@
-"""Checks of the files themselves: can they be opened, do image and mask fit, what do the pixels look like."""
+"""Checks of the files: whether they can be read, whether image and mask fit, pixel types and sizes."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sized
 
 import numpy as np
 
@@ -15,13 +15,13 @@ ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 ODD_SIZES = {  # check -> what, why, remedy
     "tiny_images": (
         f"under {TINY_PX} px on a side",
-        "A crop of them is nearly all padding, and the deepest features are one pixel.",
+        "A crop of them is nearly all padding, and the deepest feature map is one pixel.",
         "A smaller augment.crop, or take them out of the split.",
     ),
     "huge_images": (
         f"of more than {HUGE_PX / 1e6:.0f} megapixels",
         "A crop shows a small part of them, they decode slowly, and scoring takes much memory.",
-        "Cut them into tiles, or shrink them: masks with nearest neighbour.",
+        "Cut them into tiles, or downscale them: masks with nearest neighbour.",
     ),
     "long_images": (
         f"more than {LONG_RATIO:g} times as long as wide",
@@ -42,14 +42,14 @@ def check_files(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 
 def refused(facts: Facts) -> Iterator[DataFinding]:
-    """Splits that their reader does not open: missing files, ids listed twice, no such list."""
+    """Splits that cannot be opened: missing files, duplicate ids, no such list."""
     for split, message in facts.listing.refused.items():
         why = "Training stops before its first update."
         yield finding("split", SPOILS, f"split {split} cannot be opened: {message}", why, "see the message")
 
 
 def damaged(facts: Facts) -> Iterator[DataFinding]:
-    """Files that are cut, broken, empty or no pictures."""
+    """Files that are truncated, damaged, empty or not images."""
     for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
         if found:
             first = found[min(found)]
@@ -59,14 +59,14 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
                 f"{len(found)} {what} file{_s(found)} cannot be read. {first}",
                 "Training leaves them out."
                 if facts.listing.may_skip
-                else "Training stops when it comes to one, perhaps after hours.",
-                f"Fetch them again; or leave them out: data.on_error=skip, or {FIX}",
+                else "Training stops at the first one, perhaps after hours.",
+                f"Replace them; or leave them out: data.on_error=skip, or {FIX}",
                 _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
 
 
 def other_size(facts: Facts) -> Iterator[DataFinding]:
-    """Masks that have not the size of their image."""
+    """Masks whose size differs from that of their image."""
     unreadable = [*facts.image_problems, *facts.mask_problems]
     wrong = np.setdiff1d(np.flatnonzero(facts.is_broken), unreadable)
     if len(wrong):
@@ -76,14 +76,14 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
             SPOILS,
             f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} "
             f"px, its image {w}x{h}",
-            "Labels lie beside what they name; training stops when it comes to one.",
+            "The labels do not fit the pixels; training stops at the first one.",
             f"Export these masks again at the size of their images; or leave them out: {FIX}",
             _masks(facts, wrong),
         )
 
 
 def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Masks that are void all over, or background all over."""
+    """Masks that are entirely void or entirely background."""
     e, n = facts.entries, len(facts.listing.samples)
     if meaning.scheme == "binary":
         return
@@ -94,8 +94,8 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "all_void",
             HURTS,
-            f"{len(all_void)} mask{_s(all_void)} void all over",
-            "There is nothing to learn or to score in these images, but each takes its place in a batch.",
+            f"{len(all_void)} mask{_s(all_void)} entirely void",
+            "There is nothing to learn or to score in these images, but they take up space in batches.",
             "Label them, or take their ids out of the split.",
             _masks(facts, all_void),
         )
@@ -107,26 +107,26 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "only_background",
             NOTE,
-            f"{len(nothing)} mask{_s(nothing)} with background alone",
-            "Fine where the image shows none of the classes; else an annotation is missing, and the model is "
-            "taught that the object is background.",
+            f"{len(nothing)} mask{_s(nothing)} with background only",
+            "Fine if the image shows none of the classes; otherwise an annotation is missing, and the model "
+            "learns the object as background.",
             "Look at them; label them, or take their ids out of the split.",
             _masks(facts, nothing),
         )
 
 
 def pixel_types(facts: Facts) -> Iterator[DataFinding]:
-    """Grey images among colour ones, and transparent images."""
+    """Grayscale images among colour images, and transparent images."""
     num_images = sum(mode != "" for mode in facts.modes)
     grey = [i for i, mode in enumerate(facts.modes) if mode in GREY_MODES]
     if 0 < len(grey) < num_images:
         yield finding(
             "grey_images",
             NOTE,
-            f"{len(grey)} of {num_images} images are grey",
-            "Colour augmentation does nothing to them, and where the photos of one class are grey the model "
-            "learns greyness.",
-            "Nothing, where grey photos come at test time too.",
+            f"{len(grey)} of {num_images} images are grayscale",
+            "Colour augmentation does not change them, and if the photos of one class are grayscale, the "
+            "model learns that.",
+            "Nothing, if there are grayscale photos at test time too.",
             _images(facts, grey),
         )
     alpha = [i for i, mode in enumerate(facts.modes) if mode in ALPHA_MODES]
@@ -135,14 +135,14 @@ def pixel_types(facts: Facts) -> Iterator[DataFinding]:
             "alpha_images",
             NOTE,
             f"{len(alpha)} of {num_images} images have transparency",
-            "It is dropped: the model sees the colour that the file keeps below, which perhaps nobody saw.",
-            "Save them as RGB, on the ground that they shall have.",
+            "It is dropped: the model sees the stored colour of transparent pixels, which viewers hide.",
+            "Save them as RGB on a suitable background.",
             _images(facts, alpha),
         )
 
 
 def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
-    """Images that are tiny, huge, or much longer than wide."""
+    """Images that are tiny, huge, or very elongated."""
     sizes = facts.image_sizes if facts.listing.has_files else facts.mask_sizes
     short, long, area = sizes.min(1), sizes.max(1), sizes.prod(1)
     is_odd = {
@@ -159,13 +159,13 @@ def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
             yield finding(check, NOTE, what, why, remedy, _images(facts, found))
 
 
-def _images(facts: Facts, found: Sequence[int]) -> list[str]:
+def _images(facts: Facts, found: Iterable[int]) -> list[str]:
     return [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]
 
 
-def _masks(facts: Facts, found: Sequence[int]) -> list[str]:
+def _masks(facts: Facts, found: Iterable[int]) -> list[str]:
     return [facts.listing.samples[i].name for i in found]
 
 
-def _s(found) -> str:
+def _s(found: Sized) -> str:
     return "" if len(found) == 1 else "s"

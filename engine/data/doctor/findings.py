@@ -1,22 +1,26 @@
-"""What a check says: what is wrong, where, why it hurts, and what mends it. Knows no check."""
+"""The result of a check: what is wrong, where, why it matters, and the remedy."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-SPOILS, HURTS, NOTE = SEVERITIES = ("spoils", "hurts", "note")  # training stops; scores suffer; good to know
-NUM_NAMED = 5  # files that a finding names
+SPOILS, HURTS, NOTE = SEVERITIES = (
+    "spoils",
+    "hurts",
+    "note",
+)  # ruins the training; lowers the score; for information
+NUM_NAMED = 5  # files listed in a finding
 
 FIX = "trident doctor <recipe> --fix <new folder>, then train with data.root=<new folder>"
 
 
 @dataclass(frozen=True)
 class DataFinding:
-    """One fault, over all the files that have it.
+    """One problem, over all files that have it.
 
     check: its name in docs/doctor.md. severity: spoils | hurts | note. remedy: recipe lines or a command.
-    where: the first few files. num_files: how many have it; 0 where the fault is not one of files.
+    where: the first few files. num_files: how many have it; 0 where it is not a problem of single files.
     """
 
     check: str
@@ -35,7 +39,7 @@ class DataFinding:
 def finding(
     check: str, severity: str, what: str, why: str, remedy: str, files: Sequence[Path | str] = ()
 ) -> DataFinding:
-    """A finding that names the first few of `files` and counts all."""
+    """A finding that lists the first few of `files` and their number."""
     assert severity in SEVERITIES
     where = tuple(str(file) for file in files[:NUM_NAMED])
     return DataFinding(check, severity, what, why, remedy, where, len(files))

@@ -1,4 +1,4 @@
-"""A mended copy of a data set, elsewhere: what the findings call a fault of all values is put right there.
+"""A repaired copy of a data set: systematic errors in the values of its masks are corrected there.
 
 The copy has the layout of the source, so that only `data.root` changes. The source is only read.
 """
@@ -9,6 +9,7 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,21 +24,21 @@ from engine.data.formats.masks import Colours, SameIds
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
 
-MENDED = {
+REPAIRED = {
     "grey": "masks of three equal channels became ids",
     "rgb": "masks in class colours became ids",
     "bgr": "masks had red and blue swapped back",
     "wide": "masks became 8-bit ids",
     "scheme": "masks had their ids renumbered",
     "permuted": "masks took the ids of their colours",
-    "rainbow": "masks had blended borders made void",
+    "rainbow": "masks had interpolated borders made void",
 }
 
 
 def write_fixed_copy(
     facts: Facts, meaning: Meaning, root: Path, out: Path, progress: Callable[[int, int], None]
 ) -> list[str]:
-    """Copy images, masks and lists of the recipe's splits to `out`, mended.
+    """Copy images, masks and lists of the recipe's splits to `out`, repaired.
 
     Args:
         facts, meaning: of the source.
@@ -46,7 +47,7 @@ def write_fixed_copy(
         progress: called with (samples done, samples in all).
 
     Returns:
-        What was done, in words, a line each.
+        What was done, one line each.
 
     Raises:
         DataError: `out` is not such a folder, or this data cannot be copied file by file.
@@ -59,19 +60,21 @@ def write_fixed_copy(
         done, left_out = _copy_samples(facts, meaning, root, draft, progress)
         _copy_lists(facts, left_out, root, draft)
         draft.chmod(0o777 & ~_umask())
-        os.replace(draft, out)  # takes the place of an empty folder, and of nothing else
+        os.replace(draft, out)  # replaces an empty folder, but nothing else
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    lines = [f"{number} {MENDED[kind]}" for kind, number in done.items()]
+    lines = [f"{number} {REPAIRED[kind]}" for kind, number in done.items()]
     if left_out:
         lines.append(f"{len(left_out)} samples left out: damaged, or mask and image of different sizes")
-    return lines or ["nothing that --fix can mend: the copy is as the source"]
+    return lines or ["nothing that --fix can repair: the copy equals the source"]
 
 
-def mended(stored: NDArray, i: int, facts: Facts, meaning: Meaning) -> tuple[NDArray[np.uint8], list[str]]:
-    """Mask i as the recipe reads it, (h, w) ids or (h, w, 3) colours, and the kinds of change: see MENDED."""
+def repaired(
+    stored: NDArray[Any], i: int, facts: Facts, meaning: Meaning
+) -> tuple[NDArray[np.uint8], list[str]]:
+    """Mask i as the recipe reads it, (h, w) ids or (h, w, 3) colours, and the changes: see REPAIRED."""
     reading, void = meaning.reading[i], facts.listing.ignore_index
-    kinds = [reading] if reading in MENDED else []
+    kinds = [reading] if reading in REPAIRED else []
     if reading == "bgr" and meaning.takes_colours:
         return np.ascontiguousarray(stored[..., 2::-1]), kinds
     if reading in ("rgb", "bgr"):
@@ -106,8 +109,10 @@ def _renumbered(scheme: str, num_classes: int) -> NDArray[np.uint8]:
     return change
 
 
-def _ids_of_colours(stored: NDArray, table: dict[int, int], is_bgr: bool, void: int) -> NDArray[np.uint8]:
-    """(h, w, channels) -> (h, w); a colour that is not in the table is a blend, so void."""
+def _ids_of_colours(
+    stored: NDArray[Any], table: dict[int, int], is_bgr: bool, void: int
+) -> NDArray[np.uint8]:
+    """(h, w, channels) -> (h, w); a colour that is not in the table is interpolated and becomes void."""
     packed = pack(stored[..., 2::-1] if is_bgr else stored[..., :3])
     colours, place = np.unique(packed, return_inverse=True)
     ids = np.array([table.get(int(colour), void) for colour in colours], np.uint8)
@@ -116,7 +121,7 @@ def _ids_of_colours(stored: NDArray, table: dict[int, int], is_bgr: bool, void: 
 
 def _copy_samples(
     facts: Facts, meaning: Meaning, root: Path, draft: Path, progress: Callable[[int, int], None]
-) -> tuple[Counter, set[str]]:
+) -> tuple[Counter[str], set[str]]:
     done: Counter[str] = Counter()
     left_out = set()
     samples = facts.listing.samples
@@ -126,7 +131,7 @@ def _copy_samples(
         else:
             assert sample.image is not None and sample.mask is not None
             assert isinstance(sample.dataset, FileDataset)
-            pixels, kinds = mended(sample.dataset.stored_mask(sample.index), i, facts, meaning)
+            pixels, kinds = repaired(sample.dataset.stored_mask(sample.index), i, facts, meaning)
             target = draft / sample.mask.relative_to(root)
             target.parent.mkdir(parents=True, exist_ok=True)
             if kinds:
@@ -166,15 +171,17 @@ def _require_copyable(facts: Facts, root: Path) -> None:
         split, message = next(iter(facts.listing.refused.items()))
         raise DataError(f"--fix copies splits that can be opened, and {split} cannot: {message}")
     if not facts.listing.has_files:
-        raise DataError("--fix copies files, and this data.format has none.")
+        raise DataError("--fix copies files, and this data.format has no files.")
     encoding = facts.listing.encoding
     if not isinstance(encoding, SameIds | Colours):
-        raise DataError("--fix writes label ids or class colours, and masks of this data.format hold others.")
+        raise DataError(
+            "--fix writes label ids or class colours, and masks of this data.format hold other values."
+        )
     outside = [s for s in facts.listing.samples if not _is_below(s, root)]
     if outside:
-        raise DataError(f"--fix copies what lies in data.root, {root}; {outside[0].name} lies elsewhere.")
+        raise DataError(f"--fix copies the files in data.root, {root}; {outside[0].name} is elsewhere.")
     if len({s.mask for s in facts.listing.samples}) < len({s.image for s in facts.listing.samples}):
-        raise DataError("--fix copies one mask file an image, and here several images share one.")
+        raise DataError("--fix copies one mask file per image, but here several images share one.")
 
 
 def _is_below(sample: Listed, root: Path) -> bool:
@@ -184,11 +191,11 @@ def _is_below(sample: Listed, root: Path) -> bool:
 
 def _require_new(out: Path, root: Path) -> None:
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise DataError(
-            f"--fix {out} holds something already, and nothing is overwritten. Name a new folder."
-        )
+        raise DataError(f"--fix {out} is not empty, and nothing is overwritten. Name a new folder.")
     if out.resolve().is_relative_to(root.resolve()):
-        raise DataError(f"--fix {out} lies inside the source {root}, which stays as it is. Name another one.")
+        raise DataError(
+            f"--fix {out} is inside the source {root}, which is not changed. Name another folder."
+        )
 
 
 def _umask() -> int:

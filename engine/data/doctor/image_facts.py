@@ -1,4 +1,4 @@
-"""The facts of one image: readable or not, size, pixel type, and hashes by which copies are found."""
+"""The facts of one image: readable or not, size, pixel type, and hashes for finding duplicates."""
 
 import hashlib
 import io
@@ -23,7 +23,7 @@ def _no_thumb() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One image: (h, w) as it is shown, Pillow's name of its pixel type, 64 bits of dHash, a grey thumb."""
+    """One image: (h, w) as displayed, Pillow's mode, the 64-bit difference hash, a grayscale thumbnail."""
 
     problem: str = ""
     mode: str = ""
@@ -35,7 +35,7 @@ class ImageFacts:
 
 
 def read_image(path: Path) -> ImageFacts:
-    """The facts of an image file, or why there are none. Reads all of it, so that a cut is seen."""
+    """The facts of an image file, or why it cannot be read. Decodes it whole, to find truncation."""
     try:
         size, orientation = read_header(path)
         content = path.read_bytes()

@@ -1,8 +1,9 @@
-"""Which samples the doctor looks at: those of every split that the recipe names, each once."""
+"""The samples that the doctor checks: those of every split of the recipe, each once."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,7 @@ Opener = Callable[[str], Dataset]
 
 @dataclass(frozen=True)
 class Listed:
-    """One sample; without files it is asked from its data set."""
+    """One sample; without files it is read from its data set."""
 
     id: str
     image: Path | None
@@ -29,16 +30,16 @@ class Listed:
     def name(self) -> str:
         if self.mask is not None and self.mask.suffix.lower() in IMAGE_ENDINGS:
             return str(self.mask)
-        return str(self.image or self.id)  # one file holds the masks of all, or none does
+        return str(self.image or self.id)  # a single file holds all masks, or there are no mask files
 
 
 @dataclass(frozen=True)
 class Listing:
     """All samples of a recipe.
 
-    splits: name -> (n,) indices into `samples`. refused: split -> what its reader says. train, scored: the
-    splits by their use. has_known_colours: `palette` is that of the data, not one that Trident made up.
-    may_skip: a file that cannot be read ends no run.
+    splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
+    splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
+    may_skip: an unreadable file does not end a run.
     """
 
     samples: list[Listed]
@@ -58,13 +59,13 @@ class Listing:
         return bool(self.samples) and self.samples[0].image is not None
 
 
-def list_samples(section, open_split: Opener, class_names: tuple[str, ...]) -> Listing:
+def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...]) -> Listing:
     """The samples of a recipe's `data` section.
 
     Args:
         section: format, train, val, select, classes, ignore_index are read.
-        open_split: from a split's name to its data set; may raise DataError.
-        class_names: by label id, for when no split can be opened.
+        open_split: opens a split by its name; may raise DataError.
+        class_names: by label id, used if no split can be opened.
     """
     scored = tuple(dict.fromkeys(split for split in (section.val, section.select) if split))
     samples: list[Listed] = []
@@ -105,7 +106,7 @@ def list_samples(section, open_split: Opener, class_names: tuple[str, ...]) -> L
 
 
 def _listed(dataset: Dataset, id: str, index: int, split: str) -> tuple[Listed, object]:
-    """A sample, and what is equal where two splits hold the same one."""
+    """A sample, and a key that is equal if two splits have the same sample."""
     if isinstance(dataset, FileDataset):
         image, mask = dataset.image_path(index), dataset.mask_path(index)
         return Listed(id, image, mask, dataset, index), (image, mask, id)

@@ -1,4 +1,4 @@
-"""Checks of what the masks hold: ids or colours, the right ids, clean borders."""
+"""Checks of the values in masks: ids or colours, the right ids, clean borders."""
 
 from collections.abc import Iterator
 
@@ -19,21 +19,21 @@ READINGS = {
     "rgb": (
         "rgb_masks",
         "are drawn in the colours of the classes instead of ids",
-        "The reader takes ids and refuses colours; read as grey they would give wrong ids.",
+        "The reader takes ids and refuses colours; read as grayscale they would give wrong ids.",
     ),
     "bgr": (
         "bgr_masks",
-        "are drawn in the colours of the classes with red and blue swapped (BGR, as OpenCV has them)",
-        "No class, or another one, has the swapped colour.",
+        "are drawn in the colours of the classes with red and blue swapped (BGR, as in OpenCV)",
+        "The swapped colour belongs to no class, or to another one.",
     ),
     "colours": (
         "unknown_colours",
-        "are pictures in colours that no class has",
-        "Nobody can tell which class a colour stands for.",
+        "have colours that no class has",
+        "It is not known which class a colour stands for.",
     ),
     "wide": (
         "mask_type",
-        "hold their values in another form than 8 bits a pixel",
+        "do not have 8 bits per pixel",
         "The reader takes 8-bit ids and refuses these.",
     ),
 }
@@ -49,7 +49,7 @@ def check_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 
 def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Masks that are no ids, or whose colours are in another order."""
+    """Masks that do not hold ids, or whose colours are in another order."""
     for reading, (check, what, why) in READINGS.items():
         found = [i for i, own in enumerate(meaning.reading) if own == reading]
         if not found:
@@ -62,7 +62,7 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             pixels = np.bincount(place, e["count"][own])
             common = [shown(int(colour), "x3") for colour in colours[np.argsort(-pixels)]]
             what += f": {first_few(common)}"
-            remedy = "Give the class of each colour where the recipe's format takes colours, or export ids."
+            remedy = "Name the colour of each class where the recipe's format takes colours, or export ids."
         files = [facts.listing.samples[i].name for i in found]
         yield finding(check, SPOILS, f"{len(found)} of {meaning.num_masks} masks {what}", why, remedy, files)
 
@@ -75,8 +75,8 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "ids_from_one",
             SPOILS,
             f"ids run from 1 to {num_classes} and no mask holds 0: they start at 1",
-            "Label ids start at 0. Every pixel would be taught as the class after its own, and the last as "
-            "none.",
+            "Label ids start at 0. Every pixel would be trained as the class after its own, and the last "
+            "class has no label.",
             FIX,
             [sample.name for sample in samples],
         )
@@ -85,19 +85,19 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "black_and_white",
             SPOILS,
-            "masks hold 0 and 255 alone: black and white, not ids 0 and 1",
-            f"{'255 is void: the object is never trained on nor scored' if void else 'No class has id 255'}.",
+            "masks hold only 0 and 255: black and white, not ids 0 and 1",
+            f"{'255 is void: the object is not trained on or scored' if void else 'No class has id 255'}.",
             FIX,
             [sample.name for sample in samples],
         )
 
 
 def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Palette pictures whose ids do not say what their colours say."""
+    """Palette images whose ids disagree with their colours."""
     samples = facts.listing.samples
     why = (
-        "Readers take the ids and ignore the colours, so these pixels are taught as other classes. Editors "
-        "that sort the palette when they save do this."
+        "Readers take the ids and ignore the colours, so these pixels are trained as other classes. Some "
+        "editors sort the palette when they save."
     )
     permuted = np.flatnonzero(meaning.is_permuted)
     if len(permuted):
@@ -107,13 +107,13 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     elif meaning.disagreeing:
         found = np.flatnonzero(np.isin(facts.palette_of, list(meaning.disagreeing)))
         ids = sorted({id for own in meaning.disagreeing.values() for id in own})
-        what = f"palettes disagree: the colours of ids {first_few(ids)} stand at other ids in other masks"
+        what = f"palettes disagree: the colours of ids {first_few(ids)} have other ids in other masks"
         remedy = "Export these masks again with one palette; Trident cannot know which of them is right."
         yield finding("palette_order", SPOILS, what, why, remedy, [samples[i].name for i in found])
 
 
 def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Masks that were resized smoothly or drawn with anti-aliasing."""
+    """Masks that were resized with interpolation or drawn with anti-aliasing."""
     found = np.flatnonzero(meaning.is_rainbow)
     if len(found):
         blends = facts.entries[meaning.is_blend]
@@ -121,17 +121,17 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "rainbow_borders",
             SPOILS,
-            f"{len(found)} of {meaning.num_masks} masks have blended borders: {num_values} values that stand "
-            f"only between two others, on {blends['count'].sum():,} pixels",
-            "They were resized smoothly or drawn with anti-aliasing. Between ids 0 and 15 lie other classes, "
-            "so each outline is taught as a rainbow of them.",
+            f"{len(found)} of {meaning.num_masks} masks have interpolated borders: {num_values} values that "
+            f"occur only between two others, on {blends['count'].sum():,} pixels",
+            "They were resized with interpolation or drawn with anti-aliasing. Between ids 0 and 15 lie "
+            "other classes, so each outline is trained as a rainbow of them.",
             f"Resize masks with nearest neighbour; or make these borders void: {FIX}",
             [facts.listing.samples[i].name for i in found],
         )
 
 
 def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Values that stand for no class, where nothing above explains them."""
+    """Values without a class that none of the checks above explains."""
     if meaning.scheme:
         return
     e = facts.entries
@@ -149,13 +149,13 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         SPOILS,
         f"values outside the {len(names)} classes ({names[0]} to {names[-1]}, void {void}): "
         f"{first_few(each)}",
-        "No class has these values; training stops when it comes to one.",
-        _remedy_of_outside(facts, values.tolist(), has_colours(forms[0])),
+        "No class has these values; training stops at the first such mask.",
+        _remedy_for_outside(facts, values.tolist(), has_colours(forms[0])),
         [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
     )
 
 
-def _remedy_of_outside(facts: Facts, values: list[int], are_colours: bool) -> str:
+def _remedy_for_outside(facts: Facts, values: list[int], are_colours: bool) -> str:
     if are_colours:
         return "Give each class its colour in data.classes, and those of void in data.folder.void_colours."
     if len(values) > 1:

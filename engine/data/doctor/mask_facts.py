@@ -1,9 +1,10 @@
-"""The facts of one mask: which values it holds, how many pixels of each, and how many of them are borders.
+"""The facts of one mask: its values, and for each the number of pixels, and of pixels at borders.
 
-Knows nothing of classes: a value is an id, or a colour packed as 0xRRGGBB.
+A value is an id, or a colour packed as 0xRRGGBB; classes play no role here.
 """
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,27 +15,27 @@ from engine.data.formats.files import FileDataset
 from engine.data.formats.images import BROKEN
 from engine.data.sample import DataError
 
-MAX_VALUES = 256  # kept for one mask, the most frequent ones; a photo in place of a mask has 100,000
+MAX_VALUES = 256  # kept per mask, the most frequent ones; a photo used as a mask has 100,000
 Counts = NDArray[np.int64]
 
 
-def _nothing() -> NDArray:
+def _nothing() -> NDArray[Any]:
     return np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True)
 class MaskFacts:
-    """One mask; the four arrays have one row a value.
+    """One mask; the four arrays have one entry per value.
 
-    problem: why it cannot be read, else empty. form: of the pixels, such as uint8, or uint8x3 for colours.
-    rims: pixels with a neighbour (up, down, left, right) of another value. ramps: rims whose value lies
-    between two opposite neighbours, as interpolation makes them. palette: RGB bytes of a palette picture.
+    problem: why it cannot be read, or empty. form: the pixel type, such as uint8, or uint8x3 for colours.
+    rims: pixels with a neighbour (up, down, left, right) of another value. ramps: rim pixels whose value is
+    between those of two opposite neighbours, as after interpolation. palette: RGB bytes of a palette image.
     """
 
     problem: str = ""
     form: str = ""
     size: tuple[int, int] = (0, 0)  # (h, w)
-    values: NDArray = field(default_factory=_nothing)
+    values: NDArray[Any] = field(default_factory=_nothing)
     counts: Counts = field(default_factory=_nothing)
     rims: Counts = field(default_factory=_nothing)
     ramps: Counts = field(default_factory=_nothing)
@@ -59,13 +60,13 @@ def _palette(sample: Listed) -> bytes:
         with Image.open(sample.mask) as image:
             if image.mode != "P" or image.palette is None:
                 return b""
-            mode, colours = image.palette.getdata()  # from the header; getpalette() decodes the picture
+            mode, colours = image.palette.getdata()  # from the header; getpalette() decodes the image
             return bytes(colours) if mode == "RGB" else bytes(image.getpalette("RGB") or ())
-    except BROKEN:  # no picture, but masks that its reader draws
+    except BROKEN:  # not an image: the reader draws the masks
         return b""
 
 
-def measure(stored: NDArray, palette: bytes = b"") -> MaskFacts:
+def measure(stored: NDArray[Any], palette: bytes = b"") -> MaskFacts:
     """Facts of (h, w) ids or (h, w, channels) colours."""
     form = stored.dtype.name
     if stored.ndim == 3:
@@ -91,27 +92,27 @@ def has_colours(form: str) -> bool:
 
 
 def shown(value: int, form: str) -> str:
-    """A value as people write it."""
+    """A value for messages: an id, or (r, g, b)."""
     return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if has_colours(form) else str(value)
 
 
-def pack(colours: NDArray) -> NDArray[np.uint32]:
+def pack(colours: NDArray[Any]) -> NDArray[np.uint32]:
     """(..., 3) uint8 -> (...) 0xRRGGBB"""
     wide = colours.astype(np.uint32)
-    return (wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2]
+    return np.asarray((wide[..., 0] << 16) | (wide[..., 1] << 8) | wide[..., 2], np.uint32)
 
 
-def borders(pixels: NDArray) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+def borders(pixels: NDArray[Any]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     """Rim and ramp, each (h, w), of (h, w) ids or (h, w, 3) colours."""
     rim = np.zeros(pixels.shape[:2], bool)
     ramp = np.zeros(pixels.shape[:2], bool)
     for axis in (0, 1):
         before, after = _along(axis, None, -1), _along(axis, 1, None)
-        step = pixels[after] != pixels[before]  # between a pixel and the next one
+        step = pixels[after] != pixels[before]  # between a pixel and its successor
         step = step.any(-1) if step.ndim == 3 else step
         rim[after] |= step
         rim[before] |= step
-        turns = step[after] & step[before]  # by the first of three in a row: the middle differs from both
+        turns = step[after] & step[before]  # at the first of three in a row: the middle differs from both
         here = np.unravel_index(
             np.flatnonzero(turns), turns.shape
         )  # np.nonzero in 2-d takes 40 times as long
@@ -125,11 +126,11 @@ def _along(axis: int, start: int | None, stop: int | None) -> tuple[slice, ...]:
     return (slice(None),) * axis + (slice(start, stop),)
 
 
-def _moved(places: tuple[NDArray, ...], axis: int, by: int) -> tuple[NDArray, ...]:
+def _moved(places: tuple[NDArray[Any], ...], axis: int, by: int) -> tuple[NDArray[Any], ...]:
     return tuple(place + by if a == axis else place for a, place in enumerate(places))
 
 
-def _count(pixels: NDArray) -> tuple[NDArray, Counts]:
+def _count(pixels: NDArray[Any]) -> tuple[NDArray[Any], Counts]:
     if pixels.dtype == np.uint8:
         counts = np.bincount(pixels.ravel(), minlength=256)
         values = np.flatnonzero(counts)
@@ -138,8 +139,8 @@ def _count(pixels: NDArray) -> tuple[NDArray, Counts]:
     return values, counts.astype(np.int64)
 
 
-def _counts_of(values: NDArray, pixels: NDArray) -> Counts:
-    """How often each of `values` (sorted, all that there are) stands in `pixels`."""
+def _counts_of(values: NDArray[Any], pixels: NDArray[Any]) -> Counts:
+    """How often each of `values` (sorted and complete) occurs in `pixels`."""
     found, counts = _count(pixels)
     result = np.zeros(len(values), np.int64)
     result[np.searchsorted(values, found)] = counts

@@ -1,6 +1,6 @@
-"""What the values of the masks seem to mean, where that is not what the recipe says.
+"""What the values of the masks seem to mean, where it differs from the recipe.
 
-The checks tell it and the fix acts on it, so that both agree. Knows no file.
+The checks report it and the fix acts on it, so that both agree.
 """
 
 from functools import cached_property
@@ -15,11 +15,11 @@ from engine.data.formats.masks import MaskEncoding
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
 
-RIM_SHARE = 0.9  # of its pixels: a value that is hardly ever more than a border
+RIM_SHARE = 0.9  # of its pixels: above, a value occurs almost only at borders
 RAMP_SHARE = 0.1  # of a mask's border pixels; the worst of 1,023 real VOC and SBD masks has 0.012
-MATCHED = 0.9  # of a mask's colours that are in the table: then it is drawn in those colours
+MATCHED = 0.9  # of a mask's pixels with colours of the table: above, it is drawn in those colours
 BLACK = 0
-OUTSIDE = -1  # a value that stands for no label
+OUTSIDE = -1  # the label of a value that has none
 
 
 def label_of(encoding: MaskEncoding, value: int, form: str) -> int:
@@ -36,7 +36,7 @@ def label_of(encoding: MaskEncoding, value: int, form: str) -> int:
 
 
 class Meaning:
-    """Of the facts' entries (k) and masks (n)."""
+    """The meaning of the facts; shapes: k entries, n masks."""
 
     def __init__(self, facts: Facts):
         self.facts = facts
@@ -44,7 +44,7 @@ class Meaning:
 
     @cached_property
     def is_rainbow(self) -> NDArray[np.bool_]:
-        """(n,) masks whose borders are blends of two values: resized or drawn with anti-aliasing."""
+        """(n,) masks with interpolated values at borders: resized, or drawn with anti-aliasing."""
         e = self.facts.entries
         rims, ramps = (np.bincount(e["file"], e[name], self.num_masks) for name in ("rim", "ramp"))
         num_thin = np.bincount(e["file"], self._is_thin & (e["ramp"] > 0), self.num_masks)
@@ -52,18 +52,18 @@ class Meaning:
 
     @cached_property
     def is_blend(self) -> NDArray[np.bool_]:
-        """(k,) values that only such a border holds."""
-        return self._is_thin & self.is_rainbow[self.facts.entries["file"]]
+        """(k,) values that occur only at such borders."""
+        return np.asarray(self._is_thin & self.is_rainbow[self.facts.entries["file"]])
 
     @cached_property
     def _is_thin(self) -> NDArray[np.bool_]:
         e = self.facts.entries
-        return e["rim"] >= RIM_SHARE * e["count"]
+        return np.asarray(e["rim"] >= RIM_SHARE * e["count"])
 
     def blends_of(self, i: int) -> NDArray[np.int64]:
-        """The values of mask i that only its blended borders hold."""
+        """The values of mask i that occur only at its interpolated borders."""
         e = self.facts.entries
-        return e["value"][self.is_blend & (e["file"] == i)]
+        return np.asarray(e["value"][self.is_blend & (e["file"] == i)])
 
     @cached_property
     def takes_colours(self) -> bool:
@@ -73,13 +73,13 @@ class Meaning:
 
     @cached_property
     def labels(self) -> NDArray[np.int64]:
-        """(k,) label ids as the recipe reads them, OUTSIDE where it does not know the value."""
+        """(k,) label ids as the recipe reads them; OUTSIDE where the value has none."""
         e, forms = self.facts.entries, np.array(self.facts.forms, dtype="U16")
         labels = np.full(len(e), OUTSIDE)
         for form in set(self.facts.forms) - {""}:
             own = forms[e["file"]] == form
             values, place = np.unique(e["value"][own], return_inverse=True)
-            if has_colours(form) and len(values) > 1024:  # of photos: ask for the likely ones
+            if has_colours(form) and len(values) > 1024:  # photos: only the likely ones
                 frequent = values[np.argsort(-np.bincount(place, e["count"][own]))[:64]]
                 values = np.union1d(frequent, values[np.isin(values, [*self.table, *self.table_reversed])])
             known = {int(v): label_of(self.facts.listing.encoding, int(v), form) for v in values}
@@ -88,10 +88,10 @@ class Meaning:
 
     @cached_property
     def reading(self) -> list[str]:
-        """How each mask has to be read: "" as the recipe does, else one of
+        """How each mask has to be read: "" as in the recipe, else one of
 
         "grey": three equal channels hold the id; "rgb", "bgr": colours of the table, in that order;
-        "wide": ids in another type than 8 bits; "colours": none of these.
+        "wide": ids of more than 8 bits; "colours": none of these.
         """
         listing, by_form = self.facts.listing, {}
         order = self._colour_order
@@ -109,7 +109,7 @@ class Meaning:
 
     @cached_property
     def scheme(self) -> str:
-        """Of all masks of ids together: "from one", "binary" (0/255), or "" for the recipe's own."""
+        """The ids of all masks together: "from one", "binary" (0/255), or "" for those of the recipe."""
         values, labels = self._sure_ids()
         num_classes, ignore = len(self.facts.listing.class_names), self.facts.listing.ignore_index
         seen = dict(zip(values.tolist(), labels.tolist(), strict=True))
@@ -122,7 +122,7 @@ class Meaning:
 
     @cached_property
     def is_permuted(self) -> NDArray[np.bool_]:
-        """(n,) palette pictures whose colours are those of the classes, but at other ids."""
+        """(n,) palette images whose colours are those of the classes, but at other ids."""
         facts, permuted = self.facts, np.zeros(self.num_masks, bool)
         if not facts.listing.has_known_colours:
             return permuted
@@ -135,7 +135,7 @@ class Meaning:
 
     @cached_property
     def disagreeing(self) -> dict[int, list[int]]:
-        """Palette number -> its ids whose colours other palettes give to other ids."""
+        """Palette number -> its ids whose colours have other ids in other palettes."""
         ids_of_colour: dict[int, set[int]] = {}
         colours_of_id: dict[int, set[int]] = {}
         for number, used in self._used_of_palette.items():
@@ -153,9 +153,10 @@ class Meaning:
 
     @cached_property
     def _used_of_palette(self) -> dict[int, list[int]]:
-        """Palette number -> the ids that masks with it use, void and blends apart.
+        """Palette number -> the ids that its masks use, without void and interpolated values.
 
-        Left out are grey ramps, and palettes with one colour for two of these ids: they tell nothing.
+        Gray ramps, and palettes with the same colour for two of these ids, are left out: they do not
+        identify classes.
         """
         e, ignore = self.facts.entries, self.facts.listing.ignore_index
         number = self.facts.palette_of[e["file"]]
@@ -163,17 +164,17 @@ class Meaning:
         used = {}
         for n in np.unique(number[sure]):
             palette = self.facts.palettes[n]
-            values = np.unique(e["value"][sure & (number == n)])
-            values = [int(v) for v in values if 3 * v + 3 <= len(palette)]
+            there = np.unique(e["value"][sure & (number == n)])
+            values = [int(v) for v in there if 3 * v + 3 <= len(palette)]
             colours = [colour_of(palette, v) for v in values]
             is_ramp = all(c == v * 0x010101 for c, v in zip(colours, values, strict=True))
-            if not is_ramp and len(set(colours)) == len(colours):  # else it is no palette of classes
+            if not is_ramp and len(set(colours)) == len(colours):  # else it is not a palette of classes
                 used[int(n)] = values
         return used
 
     @cached_property
     def table(self) -> dict[int, int]:
-        """Packed colour -> label id; void has VOC's colour of its id unless a class has it."""
+        """Packed colour -> label id; void has VOC's colour for its id unless a class has that colour."""
         listing = self.facts.listing
         void = {pack(np.array(voc_palette()[listing.ignore_index])).item(): listing.ignore_index}
         classes = [pack(np.array(colour)).item() for colour in listing.palette]
@@ -185,16 +186,16 @@ class Meaning:
 
     @cached_property
     def _is_grey(self) -> NDArray[np.bool_]:
-        """(n,) masks in which red, green and blue are the same everywhere."""
+        """(n,) masks in which red, green and blue are equal everywhere."""
         e = self.facts.entries
         grey = e["value"] == (e["value"] & 255) * 0x010101
-        return np.bincount(e["file"], ~grey, self.num_masks) == 0
+        return np.asarray(np.bincount(e["file"], ~grey, self.num_masks) == 0)
 
     @cached_property
     def _colour_order(self) -> list[str]:
-        """(n,) for masks in colours: the order that fits most of them, "rgb" or "bgr"; else "colours"."""
+        """(n,) for masks in colours: "rgb" or "bgr", whichever fits more of them; else "colours"."""
         e = self.facts.entries
-        sure = ~self.is_blend & (e["value"] != BLACK)  # black is the ground in every order, and in grey
+        sure = ~self.is_blend & (e["value"] != BLACK)  # black is the same in each order, and gray
         total = np.bincount(e["file"], e["count"] * sure, self.num_masks)
         shares = {}
         for order, table in (("rgb", self.table), ("bgr", self.table_reversed)):
@@ -207,7 +208,7 @@ class Meaning:
         return [best if share >= MATCHED else "colours" for share in shares[best]]
 
     def _sure_ids(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The values of all masks of ids that the recipe can read, blends apart, and their labels."""
+        """The values in all masks of ids that the recipe can read, except interpolated ones; their labels."""
         e = self.facts.entries
         pairs = zip(self.facts.forms, self.reading, strict=True)
         of_ids = np.array([not (has_colours(form) or reading) for form, reading in pairs], bool)
@@ -217,7 +218,7 @@ class Meaning:
 
 
 def colour_of(palette: bytes, value: int) -> int:
-    """The packed colour that a palette gives to an id; white beyond its end."""
+    """The packed colour of an id in a palette; white beyond its end."""
     return int.from_bytes(palette[3 * value : 3 * value + 3].ljust(3, b"\xff"), "big")
 
 

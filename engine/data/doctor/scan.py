@@ -1,4 +1,4 @@
-"""One pass over all files: the facts of each, in a few flat arrays. Knows no check."""
+"""One pass over all files: the facts of each, in a few flat arrays."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from sys import intern
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,7 +15,7 @@ from engine.data.doctor.image_facts import THUMB_PX, ImageFacts, read_image
 from engine.data.doctor.listing import Listed, Listing
 from engine.data.doctor.mask_facts import MaskFacts, read_mask
 
-AT_ONCE = 256  # samples that wait for a thread; all of them would cost memory
+AT_ONCE = 256  # samples queued for the threads; queueing all would take memory
 ENTRY = np.dtype(
     [("file", "i4"), ("value", "i8"), ("count", "i8"), ("rim", "i8"), ("ramp", "i8")]
 )  # one value of one mask
@@ -22,7 +23,7 @@ ENTRY = np.dtype(
 
 @dataclass(frozen=True)
 class Facts:
-    """What is known of n samples; the arrays about images are empty where there are no files.
+    """The facts of n samples; the arrays about images are empty if there are no files.
 
     mask_problems, image_problems: sample -> why it cannot be read. forms: of each mask's pixels.
     mask_sizes, image_sizes: (n, 2) h, w. entries: (k,) of ENTRY, by file. palettes: those that occur;
@@ -36,7 +37,7 @@ class Facts:
     forms: list[str]
     mask_sizes: NDArray[np.int64]
     num_values: NDArray[np.int64]
-    entries: NDArray
+    entries: NDArray[Any]
     palettes: list[bytes]
     palette_of: NDArray[np.int64]
     image_problems: dict[int, str]
@@ -49,7 +50,7 @@ class Facts:
 
     @cached_property
     def is_broken(self) -> NDArray[np.bool_]:
-        """(n,) samples that no reader gives: damaged, or image and mask of different sizes."""
+        """(n,) samples that cannot be read: damaged, or image and mask of different sizes."""
         broken = np.zeros(len(self.listing.samples), bool)
         if self.listing.has_files:
             turned = self.is_turned & (self.mask_sizes[:, ::-1] == self.image_sizes).all(1)
@@ -58,14 +59,14 @@ class Facts:
         return broken
 
     def counts_of(self, i: int) -> dict[int, int]:
-        """Value -> pixels of one mask; nothing where it cannot be read."""
+        """Value -> pixels of one mask; empty if it cannot be read."""
         start, end = np.searchsorted(self.entries["file"], [i, i + 1])
         own = self.entries[start:end]
         return dict(zip(own["value"].tolist(), own["count"].tolist(), strict=True))
 
 
 def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
-    """Read every mask and image once, with a thread a core."""
+    """Read every mask and image once, with one thread per core."""
     n = len(listing.samples)
     num_images = n if listing.has_files else 0
     facts = Facts(
@@ -85,7 +86,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         dhash=np.zeros(num_images, np.uint64),
         thumbs=np.zeros((num_images, THUMB_PX, THUMB_PX), np.uint8),
     )
-    entries = bytearray()  # grows in one piece: many small arrays would keep the heap from shrinking
+    entries = bytearray()  # one growing buffer: many small arrays would fragment the heap
     palettes: dict[bytes, int] = {}
     for i, (mask, image) in enumerate(_read_all(listing.samples)):
         _keep_mask(facts, i, mask, entries, palettes)
@@ -98,7 +99,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
 
 def _read_all(samples: list[Listed]) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:  # decoding and counting run outside the interpreter lock
+    with ThreadPoolExecutor(cores) as pool:  # decoding and counting release the interpreter lock
         for start in range(0, len(samples), AT_ONCE):
             yield from pool.map(_read, samples[start : start + AT_ONCE])
 

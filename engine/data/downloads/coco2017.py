@@ -1,7 +1,4 @@
-"""COCO 2017 from its public home: train2017, val2017, annotations/instances_*.json, stuffthingmaps/*/*.png.
-
-Knows nothing of how the annotations are read.
-"""
+"""Downloads COCO 2017: train2017, val2017, annotations/instances_*.json, stuffthingmaps/*/*.png."""
 
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -13,9 +10,8 @@ from engine.data.sample import DataError
 
 FOLDERS = ("train2017", "val2017", "annotations", "stuffthingmaps")
 
-IMAGES = (
-    "http://images.cocodataset.org"  # its https has the certificate of its storage; SHA-256 guards the bytes
-)
+# Its https has the certificate of another host; SHA-256 protects the bytes.
+IMAGES = "http://images.cocodataset.org"
 
 
 def _image(name: str) -> str | None:
@@ -35,15 +31,15 @@ def _stuff_map(name: str) -> str | None:
 
 @dataclass(frozen=True)
 class Part:
-    """One archive, where its members go, and how many files of each pattern are there in the end."""
+    """One archive, where its members go, and how many files of each pattern there must be."""
 
     remote: Remote
     place: Place
     num_files: dict[str, int]
 
 
-# Sizes and SHA-256 as in tensorflow_datasets, url_checksums/coco.txt. Nothing is published about the zip of
-# stuffthingmaps: there its own CRC of each file has to do.
+# Sizes and SHA-256 as in tensorflow_datasets, url_checksums/coco.txt. None are published for the zip of
+# stuffthingmaps; it has a CRC for each file.
 PARTS = (
     Part(
         Remote(
@@ -83,10 +79,10 @@ PARTS = (
 
 
 def prepare_coco2017(preparation: Preparation) -> None:
-    """Make the folder hold COCO 2017; what is there already is counted and stays.
+    """Download and unpack COCO 2017; existing files are counted and kept.
 
     Raises:
-        DataError: the folder holds something else, the disk is too full, an archive is damaged or hostile.
+        DataError: the folder holds something else, too little disk space, a damaged or malicious archive.
         DownloadError: a server or the network failed.
     """
     root = preparation.root
@@ -96,14 +92,14 @@ def prepare_coco2017(preparation: Preparation) -> None:
     for part in todo:
         archive = preparation.bring(part.remote, part.place)
         if missing := _missing(root, part):
-            raise DataError(f"{archive} is unpacked, but {missing} are there. Remove it and try again.")
+            raise DataError(f"{archive} is unpacked, but there are only {missing}. Remove it and try again.")
     num_files = sum(sum(part.num_files.values()) for part in PARTS)
     preparation.say(f"COCO 2017 is complete: {num_files:,} files in {root}, for data.root={root}")
     preparation.end()
 
 
 def _missing(root: Path, part: Part) -> str | None:
-    """What is missing of a part, or None; other files may lie beside them."""
+    """What is missing of a part, or None; other files are ignored."""
     for pattern, expected in part.num_files.items():
         found = sum(1 for _ in root.glob(pattern))
         if found < expected:

@@ -1,7 +1,7 @@
-"""One file over HTTP: resumed where the server can, else started over; checked before it has its name.
+"""One file over HTTP: resumed if the server supports it, and checked before it gets its final name.
 
-The bytes go to `<name>.part`. Beside it `<name>.part.tag` keeps what the server calls this version of the
-file (its ETag, or its date), so that a resumed file is not made of two. Knows nothing of what is in the file.
+The bytes go to `<name>.part`, and the version of the file on the server (its ETag or date) to
+`<name>.part.tag`, so that a resumed file is not a mixture of two versions.
 """
 
 import hashlib
@@ -18,25 +18,25 @@ from urllib.request import Request, urlopen
 
 from engine.data.sample import DataError
 
-ATTEMPTS = 5  # in a row without a byte that is new
+ATTEMPTS = 5  # in a row without a new byte
 FIRST_WAIT_S = 1.0  # before the second attempt; doubles
-TIMEOUT_S = 60.0  # of silence
+TIMEOUT_S = 60.0  # without a byte
 CHUNK_BYTES = 1 << 18
 WORTH_A_RETRY = {408, 425, 429, 500, 502, 503, 504}
 
-Progress = Callable[[int, int | None], None]  # (done, total); total None: not known
+Progress = Callable[[int, int | None], None]  # (done, total); total None: unknown
 Track = Callable[[str, str], AbstractContextManager[Progress]]  # (what, "bytes" or "files")
 
 
 class DownloadError(RuntimeError):
-    """The network or a server failed; the message says what to type or to place by hand."""
+    """The network or a server failed; the message says what to type, or which file to place by hand."""
 
     exit_code = 1
 
 
 @dataclass(frozen=True)
 class Remote:
-    """A public file: its home, and what is published about its bytes (None: nothing is)."""
+    """A public file: its URL, and its published size and checksum (None: not published)."""
 
     url: str
     size: int | None = None
@@ -48,14 +48,14 @@ class Remote:
 
 
 def download(remote: Remote, path: Path, track: Track, mirror: str | None = None) -> None:
-    """Make `path` hold the bytes of `remote`; a file that is there is checked, not fetched.
+    """Download `remote` to `path`; an existing file is checked, not downloaded.
 
     Args:
-        mirror: a URL below which the file lies under its own name, in place of its home.
+        mirror: a URL below which the file has its own name, used instead of `remote.url`.
 
     Raises:
-        DataError: the file at `path` is not the published one, or the disk is too full.
-        DownloadError: it could not be fetched, or other bytes came.
+        DataError: the file at `path` is not the published one, or the disk has too little space.
+        DownloadError: it could not be downloaded, or is not the published one.
     """
     if path.exists():
         if wrong := _mismatch(remote, path, track):
@@ -77,12 +77,12 @@ def download(remote: Remote, path: Path, track: Track, mirror: str | None = None
             part.finish()
             return
         part.discard()
-        if not resumed:  # otherwise the old beginning may be to blame: once more from the start
+        if not resumed:  # otherwise the old part may be wrong: once more from the start
             raise fetch.error(f"sent other bytes than the published ones: {wrong}")
 
 
 def require_space(folder: Path, num_bytes: int, what: str) -> None:
-    """Raises DataError where the disk of `folder`, which need not be there yet, has less room than that."""
+    """Raises DataError where the disk of `folder`, which need not exist yet, has less free space."""
     there = next(path for path in (folder, *folder.absolute().parents) if path.is_dir())
     free = shutil.disk_usage(there).free
     if free < num_bytes:
@@ -107,7 +107,7 @@ class _Part:
         return self._tag.read_text(encoding="latin-1") if self._tag.exists() else None
 
     def begin(self, tag: str | None) -> None:
-        """An empty file of the version `tag`."""
+        """Start an empty file for the version `tag`."""
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self.discard()
         if tag is not None:
@@ -125,24 +125,24 @@ class _Part:
         self._tag.unlink(missing_ok=True)
 
 
-class _BrokenOff(Exception):
-    """This attempt failed, the next may not."""
+class _Retry(Exception):
+    """This attempt failed, but the next may succeed."""
 
 
 class _Fetch:
-    """Requests for one file, until all of it is there."""
+    """Requests for one file, until it is complete."""
 
     def __init__(self, remote: Remote, url: str, part: _Part):
         self.remote, self.url, self.part = remote, url, part
 
     def error(self, what: str) -> DownloadError:
         return DownloadError(
-            f"{self.url} {what}. Type the same command again later, or name another home of the files with "
+            f"{self.url} {what}. Type the same command again later, or name another server with "
             f"--mirror URL, or place {self.remote.name} by hand at {self.part.final}."
         )
 
     def run(self, progress: Progress) -> None:
-        """Raises DownloadError after ATTEMPTS requests in a row that brought the file no further."""
+        """Raises DownloadError after ATTEMPTS requests in a row without new bytes."""
         failures, furthest = 0, self.part.size()
         while True:
             try:
@@ -153,18 +153,18 @@ class _Fetch:
                 problem = f"ended after {done:,} of {total:,} bytes"
                 if done > total:
                     self.part.discard()
-            except _BrokenOff as error:
+            except _Retry as error:
                 problem = f"failed: {error}"
             done = self.part.size()
             failures = 1 if done > furthest else failures + 1
             furthest = max(furthest, done)
             if failures == ATTEMPTS:
-                kept = f" ({done:,} bytes are kept, and the next attempt goes on from them)" if done else ""
+                kept = f" ({done:,} bytes are kept, and the next attempt resumes there)" if done else ""
                 raise self.error(f"{problem}, {ATTEMPTS} times in a row{kept}")
             time.sleep(FIRST_WAIT_S * 2 ** (failures - 1))
 
     def _request(self, progress: Progress) -> int | None:
-        """One request; what it brings goes into the part. Returns the length of the whole file, if known."""
+        """One request, whose bytes are appended to the part. Returns the size of the whole file, if known."""
         have, tag = self.part.size(), self.part.tag()
         headers = {"User-Agent": "trident-seg", "Accept-Encoding": "identity"}
         if have and (tag or self.remote.checksum):
@@ -177,16 +177,16 @@ class _Fetch:
             with error:
                 return self._refused(error, have)
         except (OSError, HTTPException) as error:
-            raise _BrokenOff(getattr(error, "reason", None) or error or type(error).__name__) from error
+            raise _Retry(getattr(error, "reason", None) or error or type(error).__name__) from error
         with response:
             start, total = _extent(response)
             if total is not None and self.remote.size not in (None, total):
                 raise self.error(
-                    f"offers a file of {total:,} bytes, and the published one has {self.remote.size:,}"
+                    f"offers a file of {total:,} bytes, but the published one has {self.remote.size:,}"
                 )
             if start not in (0, have):
                 self.part.discard()
-                raise _BrokenOff(f"asked for the bytes from {have:,}, it sent those from {start:,}")
+                raise _Retry(f"asked for the bytes from {have:,}, it sent those from {start:,}")
             if start == 0:
                 self.part.begin(_version_tag(response))
             if total is not None:
@@ -204,39 +204,39 @@ class _Fetch:
                 progress(done, total)
 
     def _refused(self, error: HTTPError, have: int) -> int:
-        """The length of the file where an HTTP error says that all of it is there; raises otherwise."""
+        """The size of the file if the HTTP error means that it is complete; raises otherwise."""
         if error.code == 416:  # nothing beyond `have`
             if error.headers.get("Content-Range") == f"bytes */{have}":
                 return have
             self.part.discard()
-            raise _BrokenOff("the part that is here does not fit the file there")
+            raise _Retry("the local part does not fit the file on the server")
         if error.code in WORTH_A_RETRY:
-            raise _BrokenOff(f"HTTP {error.code} {error.reason}")
+            raise _Retry(f"HTTP {error.code} {error.reason}")
         raise self.error(f"answers HTTP {error.code} {error.reason}")
 
 
 def _read(response: HTTPResponse) -> bytes:
-    """What has arrived, up to CHUNK_BYTES; empty at the end, also at an early one."""
+    """Up to CHUNK_BYTES of what has arrived; empty at the end, also at a premature one."""
     try:
         return response.read1(CHUNK_BYTES)
     except (OSError, HTTPException) as error:
-        raise _BrokenOff(str(error) or type(error).__name__) from error
+        raise _Retry(str(error) or type(error).__name__) from error
 
 
 def _extent(response: HTTPResponse) -> tuple[int, int | None]:
-    """The first byte that the body holds, and the length of the whole file if the server says it."""
+    """The position of the first byte of the body, and the size of the whole file if the server sends it."""
     if response.status != 206:
         length = response.headers.get("Content-Length", "")
         return 0, int(length) if length.isdigit() else None
     extent, _, total = response.headers.get("Content-Range", "").removeprefix("bytes ").partition("/")
     start = extent.partition("-")[0]
     if not start.isdigit():
-        raise _BrokenOff("it sent a part of the file without saying which")
+        raise _Retry("it sent a part of the file without its position")
     return int(start), int(total) if total.isdigit() else None
 
 
 def _version_tag(response: HTTPResponse) -> str | None:
-    """What If-Range may hold: a strong ETag, else the date."""
+    """The value for If-Range: a strong ETag, else the date."""
     tag = response.headers.get("ETag")
     return tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
 

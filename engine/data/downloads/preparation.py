@@ -1,6 +1,6 @@
-"""A folder that a public data set is brought into: is it fit, is there room, fetch and unpack this archive.
+"""The folder for a public data set: checks it and its disk space, downloads and unpacks archives.
 
-Archives stay in `<root>/archives`, so that one can also be placed there by hand. Knows no data set.
+Archives are kept in `<root>/archives`, so that one can also be placed there by hand.
 """
 
 import os
@@ -16,13 +16,13 @@ from engine.data.sample import DataError
 
 @dataclass(frozen=True)
 class Preparation:
-    """Where to, from where, and whom to tell.
+    """Target folder, source, and how to report.
 
     Attributes:
-        root: the folder of the data set, as a recipe names it in `data.root`.
-        track: shows the progress of what takes long.
-        say: shows a line.
-        mirror: a URL below which all archives lie, in place of their homes.
+        root: the folder of the data set, `data.root` of a recipe.
+        track: shows the progress of a long task.
+        say: prints a line.
+        mirror: a URL below which all archives are, used instead of their own URLs.
     """
 
     root: Path
@@ -35,37 +35,37 @@ class Preparation:
             parts = urlsplit(self.mirror)
             if parts.scheme not in ("http", "https") or not parts.netloc:
                 raise DataError(
-                    f"--mirror {self.mirror} is no http:// or https:// address. Give the one below which the "
-                    "archives lie under their own names."
+                    f"--mirror {self.mirror} is not an http:// or https:// URL. Type the one below which the "
+                    "archives have their own names."
                 )
 
     def archive(self, remote: Remote) -> Path:
-        """Where an archive lies, fetched or placed by hand."""
+        """The path of an archive, downloaded or placed by hand."""
         return self.root / "archives" / remote.name
 
     def begin(self, own: Collection[str], remotes: Collection[Remote], what: str) -> None:
-        """Before anything is fetched. `own`: the folders of this data set; `remotes`: what is still to come.
+        """Check before any download. `own`: the folders of this data set; `remotes`: what is still missing.
 
         Raises:
-            DataError: `root` holds something else or cannot be written, or its disk has not the room.
+            DataError: `root` holds something else or cannot be written, or its disk has too little space.
         """
         root = self.root
         if root.is_dir():
             names = {path.name for path in root.iterdir()}
             if names and not names & {*own, "archives"}:
                 raise DataError(
-                    f"{root} holds other things ({', '.join(sorted(names)[:3])}), and {what} wants a folder "
-                    f"of its own: {', '.join(own)} lie right below it. Name such a folder with --root."
+                    f"{root} holds other files ({', '.join(sorted(names)[:3])}), and {what} needs its own "
+                    f"folder: {', '.join(own)} go directly into it. Name such a folder with --root."
                 )
         try:
             root.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise DataError(
-                f"{root} cannot be made: {error.strerror}. Name another folder with --root."
+                f"{root} cannot be created: {error.strerror}. Name another folder with --root."
             ) from error
         if not os.access(root, os.W_OK):
             raise DataError(f"{root} cannot be written to. Name another folder with --root.")
-        # About as much comes out of an archive as is in it, and both are there at the end.
+        # Unpacked, an archive takes about as much space again, and it is kept.
         expected = sum((remote.size or 0) * (1 if self.archive(remote).exists() else 2) for remote in remotes)
         started = sum(
             part.stat().st_size
@@ -75,20 +75,20 @@ class Preparation:
         require_space(root, max(0, expected - started), what)
 
     def fetch(self, remote: Remote) -> Path:
-        """The archive, fetched unless it is there; raises what `download` raises."""
+        """The archive, downloaded if missing; raises what `download` raises."""
         path = self.archive(remote)
         download(remote, path, self.track, self.mirror)
         return path
 
     def bring(self, remote: Remote, place: Place) -> Path:
-        """Fetch an archive and unpack what `place` wants; raises what `download` and `unpack` raise."""
+        """Download an archive and unpack what `place` selects; raises what `download` and `unpack` raise."""
         path = self.fetch(remote)
         unpack(path, self.root, place, self.track)
         return path
 
     def end(self) -> None:
-        """Say what the archives take, as nothing of them is needed any more."""
+        """Print the size of the archives, which are no longer needed."""
         archives = self.root / "archives"
         if archives.is_dir():
             size = sum(path.stat().st_size for path in archives.iterdir())
-            self.say(f"The archives take {size / 1e9:.1f} GB and are not needed any more: {archives}")
+            self.say(f"The archives take {size / 1e9:.1f} GB and are no longer needed: {archives}")

@@ -1,8 +1,8 @@
-"""Tar and zip archives of strangers: listed and judged as a whole before a byte is written.
+"""Untrusted tar and zip archives: all members are listed and checked before a byte is written.
 
-Only regular files are ever written, under names that stay inside the folder, and never over a file that is
-there; links, devices and modes are not reproduced. So nothing is left to the filters of tarfile, which older
-Pythons lack. Knows nothing of data sets.
+Only regular files are written, under names that stay inside the folder, and existing files are never
+overwritten; links, devices and modes are ignored. Not tarfile's data filter (PEP 706): it checks each member
+as it is written, so a bad one leaves the earlier ones behind, and there is none for zip.
 """
 
 import gzip
@@ -22,23 +22,23 @@ from pathlib import Path
 from typing import IO
 
 from engine.data.downloads.download import Track, require_space
-from engine.data.sample import DataError
+from engine.data.sample import DataError, first_few
 
-MAX_EXPANSION = 20  # times the archive; images and masks hardly shrink, a bomb is 1000 and more
+MAX_EXPANSION = 20  # times the archive size; images and masks hardly compress, a bomb has 1000 and more
 ALWAYS_ALLOWED_BYTES = 64 << 20
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
     NotImplementedError,
 )  # fmt: skip
 
-DISTRUST = "Remove the archive, and do not trust the place that it comes from."
+DISTRUST = "Remove the archive, and do not trust its source."
 
-Place = Callable[[str], str | None]  # name in the archive -> path below the folder; None: leave it out
+Place = Callable[[str], str | None]  # name in the archive -> path below the folder; None: not written
 
 
 @dataclass(frozen=True)
 class Member:
-    """A regular file of an archive; `name` is relative and stays inside."""
+    """A regular file of an archive; `name` is relative and stays inside the folder."""
 
     name: str
     size: int
@@ -48,11 +48,11 @@ def read_members(archive: Path, track: Track) -> list[Member]:
     """The regular files of an archive, in its order.
 
     Raises:
-        DataError: no archive, a damaged one, or one with members that no honest archive has: absolute paths,
-            `..`, links that lead outside, devices, more bytes than MAX_EXPANSION times its own.
+        DataError: not an archive, a damaged one, or one with malicious members: absolute paths, `..`, links
+            to the outside, devices, more bytes than MAX_EXPANSION times its size.
     """
     allowed = max(MAX_EXPANSION * archive.stat().st_size, ALWAYS_ALLOWED_BYTES)
-    members, links, hostile, total = [], set(), [], 0
+    members, links, malicious, total = [], set(), [], 0
     with (
         damage_named(archive),
         _opened(archive) as opened,
@@ -60,36 +60,36 @@ def read_members(archive: Path, track: Track) -> list[Member]:
     ):
         for count, (name, size, kind, link) in enumerate(_entries(opened), start=1):
             total += size
-            if size < 0 or total > allowed:  # at once: to go on in a tar.gz is to decompress it
+            if size < 0 or total > allowed:  # at once: listing the rest of a tar.gz would decompress it
                 raise DataError(
-                    f"{archive} is hostile: up to {name!r} its members claim {total / 1e9:.1f} GB, more than "
-                    f"{MAX_EXPANSION} times its own size. Nothing was unpacked. {DISTRUST}"
+                    f"{archive} is malicious: up to {name!r} its members claim {total / 1e9:.1f} GB, more "
+                    f"than {MAX_EXPANSION} times its own size. Nothing was unpacked. {DISTRUST}"
                 )
-            if reason := _hostility(name, kind, link):
-                hostile.append(f"{name!r} ({reason})")
+            if reason := _reason_to_refuse(name, kind, link):
+                malicious.append(f"{name!r} ({reason})")
             elif kind == "file":
                 members.append(Member(posixpath.normpath(name), size))
             elif kind == "link":
                 links.add(posixpath.normpath(name))
             progress(count, None)
-    hostile += [f"{m.name!r} (below a link)" for m in members if _parents(m.name) & links]
-    if hostile:
-        raise DataError(f"{archive} is hostile: {_first_few(hostile)}. Nothing was unpacked. {DISTRUST}")
+    malicious += [f"{m.name!r} (below a link)" for m in members if _parents(m.name) & links]
+    if malicious:
+        raise DataError(f"{archive} is malicious: {first_few(malicious)}. Nothing was unpacked. {DISTRUST}")
     return members
 
 
 def unpack(archive: Path, folder: Path, place: Place, track: Track) -> int:
-    """Write the files that `place` wants below `folder`; those that are there with the same size stay.
+    """Write the files that `place` selects below `folder`; existing ones of the same size are kept.
 
-    Each is written beside its place and renamed: what has its name is whole. Returns how many were written.
+    Each is written under a temporary name and renamed when complete. Returns how many were written.
 
     Raises:
-        DataError: as read_members; or a file of another size is in the way, two members have one name, no
-            member is wanted, or the disk is too full.
+        DataError: as read_members; or a file of another size exists, two members have the same name, no
+            member is selected, or the disk has too little space.
     """
     wanted = [(m, folder / to) for m in read_members(archive, track) if (to := place(m.name)) is not None]
     if not wanted:
-        raise DataError(f"{archive} holds none of the files that belong there. Remove it and try again.")
+        raise DataError(f"{archive} holds none of the expected files. Remove it and try again.")
     _require_usual_names([member.name for member, _ in wanted], archive)
     _require_same(
         [target for m, target in wanted if target.exists() and target.stat().st_size != m.size], archive
@@ -100,12 +100,12 @@ def unpack(archive: Path, folder: Path, place: Place, track: Track) -> int:
         for done, (member, content) in enumerate(contents(archive, missing), start=1):
             write_beside(missing[member.name], content, member.size, archive)
             progress(done, len(missing))
-    os.sync()  # once, as an fsync of each file takes minutes
+    os.sync()  # once: an fsync of each file takes minutes
     return len(missing)
 
 
 def contents(archive: Path, names: Collection[str]) -> Iterator[tuple[Member, IO[bytes]]]:
-    """The named regular files with their bytes, in the order of an archive that `read_members` has judged."""
+    """The named regular files with their bytes, in order, of an archive that `read_members` has checked."""
     with _opened(archive) as opened:
         if isinstance(opened, zipfile.ZipFile):
             for info in opened.infolist():
@@ -117,14 +117,14 @@ def contents(archive: Path, names: Collection[str]) -> Iterator[tuple[Member, IO
             for header in opened:
                 name = posixpath.normpath(header.name)
                 if name in names and header.isreg():
-                    content = opened.extractfile(header)
-                    assert content is not None  # as it is a regular file
-                    with content:
-                        yield Member(name, header.size), content
+                    extracted = opened.extractfile(header)
+                    assert extracted is not None  # as it is a regular file
+                    with extracted:
+                        yield Member(name, header.size), extracted
 
 
 def write_beside(target: Path, content: IO[bytes], size: int, archive: Path) -> None:
-    """`content` in a temporary file that takes the name `target` when it has its `size`."""
+    """Write `content` to a temporary file, and rename it to `target` if it has `size` bytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = target.with_name(target.name + ".part")
     try:
@@ -139,31 +139,31 @@ def write_beside(target: Path, content: IO[bytes], size: int, archive: Path) -> 
 
 @contextmanager
 def damage_named(archive: Path) -> Iterator[None]:
-    """What tarfile and zipfile raise on damage becomes a DataError; around all that reads from an archive."""
+    """Turns what tarfile and zipfile raise for damaged archives into a DataError."""
     try:
         yield
     except BROKEN as error:
         raise DataError(
-            f"{archive} is damaged, or no tar or zip archive: {error}. Remove it and try again."
+            f"{archive} is damaged, or not a tar or zip archive: {error}. Remove it and try again."
         ) from error
 
 
 def _opened(archive: Path) -> tarfile.TarFile | zipfile.ZipFile:
-    with archive.open("rb") as file:  # not is_zipfile, which takes a tar that ends in a zip for a zip
+    with archive.open("rb") as file:  # not is_zipfile: a tar that ends with a zip passes it
         is_zip = file.read(2) == b"PK"
     return zipfile.ZipFile(archive) if is_zip else tarfile.open(archive)
 
 
 def _entries(opened: tarfile.TarFile | zipfile.ZipFile) -> Iterator[tuple[str, int, str, str]]:
-    """Name, size, kind (file, folder, link, other, encrypted) and where a link leads, of each member."""
+    """Name, size, kind (file, folder, link, other, encrypted) and link target of each member."""
     if isinstance(opened, zipfile.ZipFile):
         for info in opened.infolist():
             yield info.filename, info.file_size, _kind_in_zip(info), ""
         return
     for header in opened:
         if header.issym():
-            lead = posixpath.join(posixpath.dirname(header.name), header.linkname)
-            yield header.name, header.size, "link", lead
+            target = posixpath.join(posixpath.dirname(header.name), header.linkname)
+            yield header.name, header.size, "link", target
         elif header.islnk():
             yield header.name, header.size, "link", header.linkname
         else:
@@ -179,12 +179,12 @@ def _kind_in_zip(info: zipfile.ZipInfo) -> str:
     if info.flag_bits & 0x1:
         return "encrypted"
     if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG, stat.S_IFDIR):
-        return "other"  # a link too: where it leads stands in its bytes, and no zip of images has one
+        return "other"  # links too: their target is in their bytes, and no zip of images has one
     return "folder" if info.is_dir() else "file"
 
 
-def _hostility(name: str, kind: str, link: str) -> str | None:
-    """Why a member is none of an honest archive, or None."""
+def _reason_to_refuse(name: str, kind: str, link: str) -> str | None:
+    """Why a member makes the archive malicious, or None."""
     if reason := _leaving(name):
         return reason
     if kind in ("encrypted", "other"):
@@ -204,13 +204,13 @@ def _parents(name: str) -> set[str]:
 
 
 def _require_usual_names(names: list[str], archive: Path) -> None:
-    """No two of one name, none that is a folder to another, none that would upset a terminal."""
+    """Refuses duplicate names, files that are the folder of others, and control characters."""
     distinct = set(names)
     odd = [name for name in distinct if _parents(name) & distinct or not name.isprintable()]
     odd += [name for name, count in Counter(names).items() if count > 1]
     if odd:
         raise DataError(
-            f"{archive} is hostile: {_first_few([repr(name) for name in sorted(odd)])}: twice there, or with "
+            f"{archive} is malicious: {first_few([repr(name) for name in sorted(odd)])}: duplicates, or with "
             f"control characters. Nothing was unpacked. {DISTRUST}"
         )
 
@@ -218,11 +218,6 @@ def _require_usual_names(names: list[str], archive: Path) -> None:
 def _require_same(differing: list[Path], archive: Path) -> None:
     if differing:
         raise DataError(
-            f"{_first_few(differing)}: there already, with another size than in {archive.name}, and nothing "
-            "is overwritten. Move them away, or name another folder with --root."
+            f"Files exist with another size than in {archive.name}, and nothing is overwritten: "
+            f"{first_few(differing)}. Move them away, or name another folder with --root."
         )
-
-
-def _first_few(items: list, count: int = 5) -> str:
-    more = f" and {len(items) - count} more" if len(items) > count else ""
-    return ", ".join(str(item) for item in items[:count]) + more

@@ -1,8 +1,7 @@
-"""PASCAL VOC 2012 and the SBD masks from their public homes, and the list trainaug that both make up.
+"""Downloads PASCAL VOC 2012 and the SBD masks, and writes the list trainaug of both.
 
 SBD (Hariharan et al., "Semantic contours from inverse detectors", ICCV 2011) labels 11,355 photos of VOC.
-Those that VOC labels too keep their official masks; those of VOC val stay out of training. Knows nothing of
-how a split is read.
+Those that VOC labels too keep their official masks; those of VOC val are not used for training.
 """
 
 import io
@@ -12,6 +11,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from scipy.io import loadmat
 from scipy.io.matlab import MatReadError
@@ -34,7 +34,7 @@ SBD = Remote(
     1_419_539_633,
     "md5:82b4d87ceb2ed10f6038a1cba92111cb",
 )
-MASK_BYTES = 8_192  # on the disk; the largest of 363 such masks that were looked at has 4,331
+MASK_BYTES = 8_192  # on the disk; the largest of 363 such masks has 4,331
 MAT_ERRORS = (MatReadError, zlib.error, OSError, ValueError, TypeError, LookupError, NotImplementedError)
 NUM_TRAINAUG = 10_582  # 1,464 of VOC train, and 9,118 of SBD
 PALETTE = [value for colour in voc_palette() for value in colour]
@@ -42,14 +42,14 @@ FOLDERS = ("JPEGImages", "SegmentationClass", "ImageSets")
 
 
 def prepare_voc2012(preparation: Preparation) -> None:
-    """Make the folder hold VOC2012, masks for the photos of SBD, and ImageSets/Segmentation/trainaug.txt.
+    """Download VOC2012, convert the masks of SBD, and write ImageSets/Segmentation/trainaug.txt.
 
-    What is there already stays as it is: a call after an interrupted one finishes it, one after a finished
-    one only looks.
+    Existing files are kept: a call after an interrupted one completes it, and one after a completed one only
+    checks.
 
     Raises:
-        DataError: the folder holds something else, the disk is too full, an archive is damaged or hostile, or
-            a list is not the published one.
+        DataError: the folder holds something else, too little disk space, a damaged or malicious archive, or
+            a list that is not the published one.
         DownloadError: a server or the network failed.
     """
     folder = VocFolder(preparation.root)
@@ -69,7 +69,7 @@ def prepare_voc2012(preparation: Preparation) -> None:
 
 
 class VocFolder:
-    """Lists and files of a folder in VOC layout, whole or not."""
+    """Lists and files of a folder in VOC layout, complete or not."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -84,7 +84,7 @@ class VocFolder:
         return self.root / "SegmentationClass" / f"{id}.png"
 
     def ids(self, *splits: str) -> list[str] | None:
-        """Of all the splits; None where a list is missing."""
+        """The ids of all the splits; None if a list is missing."""
         lists = [self.list_of(split) for split in splits]
         if not all(path.is_file() for path in lists):
             return None
@@ -97,7 +97,7 @@ class VocFolder:
         return _without(ids, self.mask)
 
     def lacks(self, ids: list[str]) -> str | None:
-        """What these ids lack, in words; None where each has image and mask."""
+        """What these ids lack, for a message; None if each has image and mask."""
         for what, without in (("images", self.without_image(ids)), ("masks", self.without_mask(ids))):
             if without:
                 more = ", ..." if len(without) > 3 else ""
@@ -106,13 +106,13 @@ class VocFolder:
 
 
 def _without(ids: Iterable[str], path_of: Callable[[str], Path]) -> list[str]:
-    """Those whose file is missing; the folder is read once, as it may be on a slow disk."""
+    """The ids whose file is missing; the folder is listed once, as it may be on a slow disk."""
     there = {path.name for path in path_of("any").parent.glob("*")}
     return [id for id in ids if path_of(id).name not in there]
 
 
 def _official(name: str) -> str | None:
-    """Where a member of VOC's tar goes: what segmentation needs, without the VOCdevkit/VOC2012 in front."""
+    """Where a member of VOC's tar goes: the files for segmentation, without VOCdevkit/VOC2012."""
     path = PurePosixPath(name)
     wanted = ("JPEGImages/*.jpg", "SegmentationClass/*.png", "ImageSets/Segmentation/*.txt")
     inside = any(path.match(f"VOCdevkit/VOC2012/{pattern}") for pattern in wanted)
@@ -120,7 +120,7 @@ def _official(name: str) -> str | None:
 
 
 def _add_sbd(preparation: Preparation, folder: VocFolder) -> None:
-    """Masks for the photos of SBD and then the list, whose presence says that they are there."""
+    """Write the masks of SBD, and after them the list, whose presence means that they are complete."""
     archive = preparation.fetch(SBD)
     names = [PurePosixPath(member.name) for member in read_members(archive, preparation.track)]
     lists = [str(name) for name in names if name.match("dataset/train.txt") or name.match("dataset/val.txt")]
@@ -132,12 +132,14 @@ def _add_sbd(preparation: Preparation, folder: VocFolder) -> None:
             f"{archive} is not SBD: its lists and its dataset/cls/*.mat differ. Remove it and try again."
         )
     train, val = folder.ids("train"), folder.ids("val")
-    assert train and val, "VOC comes first"
+    assert train and val, "VOC is unpacked first"
     trainaug = sorted({*train, *of_sbd} - {*val})
-    if folder.without_image(trainaug):  # VOC was unpacked in part
+    if folder.without_image(trainaug):  # VOC was unpacked partly
         preparation.bring(VOC, _official)
     if lacking := folder.without_image(trainaug):
-        raise DataError(f"{archive} names {len(lacking)} images that VOC2012 has not, such as {lacking[0]}.")
+        raise DataError(
+            f"{archive} names {len(lacking)} images that VOC2012 does not have, such as {lacking[0]}."
+        )
     new = set(folder.without_mask(trainaug))
     _convert(preparation, folder, archive, {name: id for name, id in masks.items() if id in new})
     if not folder.list_of("trainaug").exists():
@@ -158,25 +160,27 @@ def _convert(preparation: Preparation, folder: VocFolder, archive: Path, masks: 
     os.sync()  # the masks before the list
 
 
-def _labels_of_sbd(mat: bytes, where: str, image: Path) -> np.ndarray:
-    """(h, w) uint8 class ids, 0..20; SBD has no void. Raises DataError where they are none."""
+def _labels_of_sbd(mat: bytes, where: str, image: Path) -> NDArray[np.uint8]:
+    """(h, w) uint8 class ids, 0..20; SBD has no void. Raises DataError for anything else."""
     try:
         labels = np.asarray(loadmat(io.BytesIO(mat), variable_names=["GTcls"])["GTcls"][0]["Segmentation"][0])
         with Image.open(image) as photo:
             w, h = photo.size
     except MAT_ERRORS as error:
         raise DataError(
-            f"{where} or {image} is damaged: {error!r}. Remove the damaged one and try again."
+            f"{where} or {image} is damaged: {error!r}. Remove the damaged file and try again."
         ) from error
     if labels.shape != (h, w) or labels.dtype != np.uint8:
-        raise DataError(f"{where} is no mask for {image}: {labels.shape} {labels.dtype}, not {(h, w)} uint8.")
+        raise DataError(
+            f"{where} is not a mask for {image}: {labels.shape} {labels.dtype}, not {(h, w)} uint8."
+        )
     if labels.max() >= len(class_names.VOC):
         raise DataError(f"{where} holds the id {labels.max()}; SBD has 0 to {len(class_names.VOC) - 1}.")
     return labels
 
 
-def _palette_png(labels: np.ndarray) -> bytes:
-    """As VOC stores its own: 8-bit ids, with VOC's colours as the palette."""
+def _palette_png(labels: NDArray[np.uint8]) -> bytes:
+    """In the form of VOC's own masks: 8-bit ids with VOC's palette."""
     mask = Image.fromarray(labels)
     mask.putpalette(PALETTE)
     file = io.BytesIO()
@@ -185,24 +189,24 @@ def _palette_png(labels: np.ndarray) -> bytes:
 
 
 def _require_complete(folder: VocFolder) -> None:
-    """Raises DataError where a list that was there before is not what the archives make up."""
+    """Raises DataError where an existing list does not match the archives."""
     for split in ("train", "val", "trainaug"):
         if lacking := folder.lacks(folder.ids(split) or []):
             raise DataError(
-                f"{folder.list_of(split)} names what VOC2012 and SBD have not: {lacking}. Move the list away "
-                "and type the same command again."
+                f"{folder.list_of(split)} names what VOC2012 and SBD do not have: {lacking}. Move the list "
+                "away and type the same command again."
             )
     if shared := sorted({*(folder.ids("trainaug") or [])} & {*(folder.ids("val") or [])}):
         raise DataError(
             f"{folder.list_of('trainaug')} names {len(shared):,} images of val, such as {shared[0]}: scores "
-            "on val would be worthless. Move the list away and type the same command again."
+            "on val would be invalid. Move the list away and type the same command again."
         )
 
 
 def _summary(folder: VocFolder) -> str:
     counts = {split: len(folder.ids(split) or []) for split in ("train", "trainaug", "val")}
     parts = ", ".join(f"{split} {count:,}" for split, count in counts.items())
-    said = f"VOC2012 is complete: {parts} images, for data.root={folder.root}"
+    summary = f"VOC2012 is complete: {parts} images, for data.root={folder.root}"
     if counts["trainaug"] == NUM_TRAINAUG:
-        return said
-    return f"{said}\nNote: trainaug usually has {NUM_TRAINAUG:,} images. Published scores are of those."
+        return summary
+    return f"{summary}\nNote: trainaug usually has {NUM_TRAINAUG:,} images. Published scores refer to those."

@@ -124,7 +124,7 @@ def test_an_archive_with_too_few_files_is_not_taken_for_all(publish, prepare, ro
     few = as_zip({"val2017/000000000000.jpg": b"photo"})
     publish(archives() | {"val2017.zip": few})
     assert prepare() == 2
-    assert "is unpacked, but 1 of 2 val2017/*.jpg are there" in capsys.readouterr().err
+    assert "is unpacked, but there are only 1 of 2 val2017/*.jpg" in capsys.readouterr().err
 
 
 def test_the_crc_guards_what_has_no_checksum(publish, prepare, root: Path, capsys) -> None:
@@ -136,8 +136,8 @@ def test_the_crc_guards_what_has_no_checksum(publish, prepare, root: Path, capsy
     assert b"mop" not in tree(root).values()
 
 
-def test_a_hostile_zip_is_refused(publish, prepare, root: Path, capsys) -> None:
+def test_a_malicious_zip_is_refused(publish, prepare, root: Path, capsys) -> None:
     publish(archives() | {"annotations_trainval2017.zip": as_zip({"../instances_val2017.json": b"{}"})})
     assert prepare() == 2
-    assert "hostile: '../instances_val2017.json' (leaves the folder)" in capsys.readouterr().err
+    assert "malicious: '../instances_val2017.json' (leaves the folder)" in capsys.readouterr().err
     assert tree(root) == {} and not (root.parent / "instances_val2017.json").exists()

@@ -140,7 +140,7 @@ def test_gives_up_where_it_never_gets_further(loopback, good, remote: Remote, pa
 def test_a_claim_of_more_bytes_than_come(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, claim=10)]
     with pytest.raises(
-        DownloadError, match="offers a file of 512,010 bytes, and the published one has 512,000"
+        DownloadError, match="offers a file of 512,010 bytes, but the published one has 512,000"
     ):
         download(remote, path, Watch())
     assert len(loopback.requests) == 1  # no waste of 20 GB on another file

@@ -1,4 +1,4 @@
-"""Archives, honest and hostile: what is written, and that nothing is where one is refused."""
+"""Archives, honest and malicious: what is written, and that nothing is where one is refused."""
 
 import io
 import tarfile
@@ -80,7 +80,7 @@ def test_writes_only_what_is_wanted_and_where(honest: Path, tmp_path: Path) -> N
     place = {"set/a.txt": "elsewhere/c.txt"}.get
     assert unpack(honest, tmp_path / "out", place, track) == 1
     assert tree(tmp_path / "out") == {"elsewhere/c.txt": b"first"}
-    with pytest.raises(DataError, match="holds none of the files"):
+    with pytest.raises(DataError, match="holds none of the expected files"):
         unpack(honest, tmp_path / "out", lambda name: None, track)
 
 
@@ -120,7 +120,7 @@ def test_a_file_of_the_user_is_not_overwritten(honest: Path, tmp_path: Path) -> 
     mine = tmp_path / "out/set/deep/b.bin"
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"mine")
-    with pytest.raises(DataError, match=r"deep/b\.bin: there already, with another size than in set\."):
+    with pytest.raises(DataError, match=r"another size than in set\..*deep/b\.bin"):
         unpack(honest, tmp_path / "out", everything, track)
     assert tree(tmp_path / "out") == {"set/deep/b.bin": b"mine"}
 
@@ -168,9 +168,11 @@ HOSTILE_TARS = {
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 @pytest.mark.parametrize("members", HOSTILE_TARS.values(), ids=HOSTILE_TARS)
-def test_a_hostile_tar_writes_nothing(members: list, mode: str, tmp_path: Path) -> None:
+def test_a_malicious_tar_writes_nothing(members: list, mode: str, tmp_path: Path) -> None:
     archive = tar_of(tmp_path / "a.tar", file_in_tar("set/fine"), *members, file_in_tar("last"), mode=mode)
-    with pytest.raises(DataError, match="a.tar is hostile: .*(evil|passwd).*Nothing was unpacked") as caught:
+    with pytest.raises(
+        DataError, match="a.tar is malicious: .*(evil|passwd).*Nothing was unpacked"
+    ) as caught:
         unpack(archive, tmp_path / "out", everything, track)
     assert caught.value.exit_code == 2
     assert "\x1b" not in str(caught.value)
@@ -191,9 +193,9 @@ HOSTILE_ZIPS = {
 
 
 @pytest.mark.parametrize("members", HOSTILE_ZIPS.values(), ids=HOSTILE_ZIPS)
-def test_a_hostile_zip_writes_nothing(members: list, tmp_path: Path) -> None:
+def test_a_malicious_zip_writes_nothing(members: list, tmp_path: Path) -> None:
     archive = zip_of(tmp_path / "a.zip", ("set/fine", b"x"), *members, ("last", b"x"))
-    with pytest.raises(DataError, match="a.zip is hostile: .*(evil|passwd).*Nothing was unpacked"):
+    with pytest.raises(DataError, match="a.zip is malicious: .*(evil|passwd).*Nothing was unpacked"):
         unpack(archive, tmp_path / "out", everything, track)
     assert [path.name for path in tmp_path.iterdir()] == ["a.zip"]
 
@@ -218,7 +220,7 @@ def test_a_bomb_is_refused_by_what_it_claims(
         zip_of(archive, ("fine", b"x"), ("bomb", zeros))
     else:
         tar_of(archive, file_in_tar("fine"), file_in_tar("bomb", zeros), mode="w:gz")
-    with pytest.raises(DataError, match=r"hostile: up to 'bomb' its members claim .* more than 20 times"):
+    with pytest.raises(DataError, match=r"malicious: up to 'bomb' its members claim .* more than 20 times"):
         unpack(archive, tmp_path / "out", everything, track)
     assert not (tmp_path / "out").exists()
 
@@ -226,7 +228,7 @@ def test_a_bomb_is_refused_by_what_it_claims(
 def test_a_bomb_of_many_small_files_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "ALWAYS_ALLOWED_BYTES", 1000)
     archive = zip_of(tmp_path / "a.zip", *((f"f{number}", bytes(100_000)) for number in range(50)))
-    with pytest.raises(DataError, match="hostile: up to 'f"):
+    with pytest.raises(DataError, match="malicious: up to 'f"):
         unpack(archive, tmp_path / "out", everything, track)
 
 
@@ -247,7 +249,7 @@ def test_a_negative_size_is_refused(tmp_path: Path) -> None:
     block = header.tobuf(tarfile.GNU_FORMAT)
     archive = tmp_path / "a.tar"
     archive.write_bytes(block + bytes(10_240))
-    with pytest.raises(DataError, match="hostile|damaged"):
+    with pytest.raises(DataError, match="malicious|damaged"):
         read_members(archive, track)
 
 
@@ -275,7 +277,7 @@ def test_damage_is_named(kind: str, spoil: Callable[[bytes], bytes], tmp_path: P
     else:
         tar_of(archive, file_in_tar("a", content), mode="w" if kind == "tar" else "w:gz")
     archive.write_bytes(spoil(archive.read_bytes()))
-    with pytest.raises(DataError, match=rf"a\.{kind} is damaged, or no tar or zip archive"):
+    with pytest.raises(DataError, match=rf"a\.{kind} is damaged, or not a tar or zip archive"):
         unpack(archive, tmp_path / "out", everything, track)
     assert not (tmp_path / "out/a").exists()
 

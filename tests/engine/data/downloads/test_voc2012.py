@@ -273,7 +273,7 @@ def test_not_found_says_how_to_go_on(prepare, root: Path, loopback, good, capsys
     assert f"place benchmark.tgz by hand at {root}/archives/benchmark.tgz" in err and "Traceback" not in err
 
 
-def test_a_hostile_archive_is_refused(publish, prepare, root: Path, capsys) -> None:
+def test_a_malicious_archive_is_refused(publish, prepare, root: Path, capsys) -> None:
     publish("VOC", as_tar(voc_files() | {"VOCdevkit/VOC2012/JPEGImages/../../../../evil.jpg": b"x"}, "w"))
     assert prepare() == 2
     assert "evil.jpg' (leaves the folder)" in capsys.readouterr().err
@@ -313,7 +313,7 @@ def test_a_list_of_the_user_is_kept_and_checked(prepare, root: Path, loopback, c
     assert "names 1 images of val, such as 2007_000003" in capsys.readouterr().err
     trainaug.write_bytes(as_list([*TRAIN, "2009_000009"]))
     assert prepare() == 2
-    assert "names what VOC2012 and SBD have not: 1 of 3 masks (2009_000009)" in capsys.readouterr().err
+    assert "1 of 3 masks (2009_000009)" in capsys.readouterr().err
     assert trainaug.read_bytes() == as_list([*TRAIN, "2009_000009"])
 
 
@@ -321,13 +321,14 @@ def test_a_folder_of_something_else_is_refused(prepare, root: Path, loopback, ca
     root.mkdir()
     (root / "thesis.tex").write_text("...")
     assert prepare() == 2
-    assert "holds other things (thesis.tex), and VOC2012 wants a folder of its own" in capsys.readouterr().err
+    message = capsys.readouterr().err
+    assert "thesis.tex" in message and "--root" in message
     assert [path.name for path in root.iterdir()] == ["thesis.tex"] and loopback.requests == []
     (root / "thesis.tex").unlink()
     root.rmdir()
     root.write_text("a file")
     assert prepare() == 2
-    assert "cannot be made" in capsys.readouterr().err
+    assert "cannot be created" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_seen_before_the_first_byte(
