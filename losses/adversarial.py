@@ -1,7 +1,6 @@
 """What the discriminator and the generator (the segmentation model) minimise, on patch logits.
 
-A patch counts by its weight, the share of its pixels that are not void. Labels are real, predictions fake.
-Knows nothing of either network.
+Each patch is weighted by the share of its pixels that are not void. Labels are real, predictions fake.
 
 Shapes: B samples, K classes; patch logits and weights (B, 1, h, w).
 """
@@ -63,7 +62,10 @@ def discriminator_loss(
 
 
 def generator_loss(objective: str, fake: Tensor, fake_weight: Tensor, reduce: Reduce = identity) -> Tensor:
-    """The mean cost of not being taken for real, a scalar; 0 if all is void. Arguments as above."""
+    """The mean cost to the generator of its own patches, a scalar; 0 if all is void.
+
+    The arguments are those of `discriminator_loss`.
+    """
     costs = _objective(objective)
     return _weighted_mean(costs.generator(full_precision(fake)), fake_weight, reduce)
 
@@ -78,7 +80,7 @@ def gradient_penalty(
     """Mean over the samples of (|gradient of the sample's score| - 1)^2, between real and fake; a scalar.
 
     arXiv 1704.00028, eq. 3. The score of a sample is the weighted mean of its patch logits, as in the loss; a
-    sample that is all void does not count.
+    sample without valid pixels is ignored.
 
     Args:
         score: (B, K, H, W) probabilities -> patch logits and weights.
@@ -97,7 +99,7 @@ def gradient_penalty(
 
 
 def smoothed_labels(probabilities: Tensor, labels: Tensor, least: float) -> Tensor:
-    """The real side: labels that cannot be told from predictions by being one-hot.
+    """Labels for the real side, softened so that they do not differ from predictions by being one-hot.
 
     Luc et al. 2016, arXiv 1611.08408, section 3.3 ("scaling"): the class of the label has at least `least`,
     or what the model gives it if that is more; the others share the rest as the model's probabilities do.
@@ -124,7 +126,7 @@ def discriminator_accuracy(
     fake_weight: Tensor,
     reduce: Reduce = identity,
 ) -> tuple[Tensor, Tensor]:
-    """The shares of real patches taken for real and of fake ones for fake; patches weigh as in the loss."""
+    """The shares of real patches classified as real and of fake ones as fake, weighted as in the loss."""
     boundary: float | Tensor | None = _objective(objective).boundary
     if boundary is None:
         of_real, of_fake = (

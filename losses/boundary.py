@@ -4,8 +4,8 @@ U-Net's weight map is a class weight plus w0 exp(-d^2 / (2 sigma^2)). Here the s
 itself; its weight in the recipe is w0. U-Net's d adds the distances to the two nearest cells; here it is the
 distance to the nearest pixel of another class, so it works for any number of classes.
 
-Void is no class, and neither is what lies outside the image: a region that ends there has no boundary there.
-But a class is seen across a void seam, such as VOC's, if it is near enough.
+Void pixels and the outside of the image are not a class: a region that ends there has no boundary there. But
+a class on the other side of a void seam, such as VOC's, counts if it is near enough.
 """
 
 import math
@@ -21,7 +21,7 @@ from losses.terms import BoundaryOptions
 def boundary(
     logits: Tensor, labels: Tensor, ignore_index: int, sigma_px: float = 5.0, reduce: Reduce = identity
 ) -> Tensor:
-    """The mean of -log p(label), weighted by `boundary_weights`; 0 where no two classes come near each other.
+    """The mean of -log p(label), weighted by `boundary_weights`; 0 if no two classes are near each other.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -39,7 +39,7 @@ def boundary(
 def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: torch.dtype) -> Tensor:
     """(B, H, W): exp(-d^2 / (2 sigma_px^2)), where d is the distance to the nearest pixel of another class.
 
-    d counts steps to any of the 8 neighbours, and the weight is 0 beyond 3 sigma_px, and where void.
+    d counts steps to any of the 8 neighbours, and the weight is 0 beyond 3 sigma_px and at void pixels.
 
     Args:
         labels: (B, H, W), int64.
@@ -56,7 +56,7 @@ def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: 
 
 
 class Boundary(nn.Module):
-    """`boundary` with its options bound."""
+    """`boundary` as a module; `losses.terms.BoundaryOptions` explains its options."""
 
     def __init__(self, ignore_index: int = 255, sigma_px: float = BoundaryOptions.sigma_px):
         super().__init__()

@@ -3,6 +3,7 @@
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
+from inspect import signature
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -76,7 +77,7 @@ def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: 
     if not isinstance(name, str) or name not in TERMS:
         raise unknown("loss term", name, TERMS)
     log_name, path, declaration = TERMS[name]
-    known = declaration.__dataclass_fields__
+    known = signature(declaration).parameters
     options = {  # a term may carry an option of another one that is off: "none", None or 0
         key: value
         for key, value in options.items()

@@ -29,7 +29,7 @@ def cross_entropy(
     *,
     ohem: Ohem | None = None,
 ) -> Tensor:
-    """The mean over the pixels that are not void, weighted by the class of each pixel; 0 if all are void.
+    """The mean over the pixels, weighted by their class; void pixels are ignored, and 0 if all are void.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -38,31 +38,30 @@ def cross_entropy(
         class_weights: (C,), not negative.
         label_smoothing: the share of the target, 0..1, that is spread evenly over all classes.
         reduce: sums over all processes. Exact but for `ohem`: each process chooses hard pixels among its own,
-            and the mean is over all that were chosen.
+            and the mean is over all pixels chosen.
         ohem: which pixels stay in the mean; None keeps all. They are chosen by the probability of their label
             alone, without weights and smoothing.
     """
     weights = None if class_weights is None else class_weights.to(logits)
     costs = F.cross_entropy(
         logits, labels, weights, ignore_index=ignore_index, label_smoothing=label_smoothing, reduction="none"
-    )  # (B, H, W), 0 where void; not summed in there, since CUDA does that with atomics, in no fixed order
+    )  # (B, H, W), 0 where void; summed here, since F.cross_entropy sums with atomics, in no fixed order
     weight = pixel_weights(labels, ignore_index, weights, costs.dtype)  # (B, H, W)
     if ohem is not None:
-        surprise = F.cross_entropy(logits.detach(), labels, ignore_index=ignore_index, reduction="none")
-        hard = hard_pixels(surprise, labels != ignore_index, ohem)
+        label_costs = F.cross_entropy(logits.detach(), labels, ignore_index=ignore_index, reduction="none")
+        hard = hard_pixels(label_costs, labels != ignore_index, ohem)
         costs, weight = torch.where(hard, costs, 0.0), torch.where(hard, weight, 0.0)
     return ratio_of_sums(costs.sum(), weight.sum(), reduce)
 
 
 @torch.no_grad()
 def hard_pixels(costs: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:
-    """(B, H, W) bool: the pixels that count; `min_kept * B` or more, or all that are not void.
+    """(B, H, W) bool: the pixels to keep; `min_kept * B` or more, or all valid ones if there are fewer.
 
-    Several pixels that cost the same as the last one kept are all kept. Processes choose apart, each from its
-    own images.
+    Pixels that cost the same as the last one kept are kept, too. Each process chooses among its own images.
 
     Args:
-        costs: (B, H, W), -log of the probability of the label; anything where void.
+        costs: (B, H, W), -log of the probability of the label; any value at void pixels.
         valid: (B, H, W), bool, not void.
     """
     costs = costs.masked_fill(~valid, -math.inf)
@@ -94,16 +93,16 @@ class CrossEntropy(nn.Module):
 
     @property
     def takes_sums(self) -> bool:
-        """Hard pixels are chosen one by one, all others only add up."""
+        """OHEM chooses single pixels, for which sums are not enough."""
         return self.ohem is None
 
     @property
     def sum_options(self) -> dict[str, Any]:
-        """What the sums have to be taken with."""
+        """The arguments of `pixel_sums` that this term needs."""
         return {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same from sums that were taken with this term's options; scalar."""
+        """The same loss from sums that were taken with `sum_options`; scalar."""
         return ratio_of_sums(sums.cost, sums.weight, reduce)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

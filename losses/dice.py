@@ -13,8 +13,8 @@ def dice(
 ) -> Tensor:
     """1 - 2 I / (P + Y), averaged over the classes with a label in the batch; 0 if all pixels are void.
 
-    For each class, over the pixels that are not void: I sums its probability where it is the label, P sums
-    its probability, Y counts its labels.
+    Void pixels are ignored. For each class, I is the sum of its probability where it is the label, P the sum
+    of its probability, and Y the number of its labels.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -30,7 +30,7 @@ def dice(
 
 
 class Dice(nn.Module):
-    """`dice` with its options bound."""
+    """`dice` as a module; `losses.terms.DiceOptions` explains its options."""
 
     def __init__(self, ignore_index: int = 255, per_image: bool = DiceOptions.per_image):
         super().__init__()
@@ -43,7 +43,7 @@ class Dice(nn.Module):
         return not self.per_image
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same from sums over the batch; scalar."""
+        """The same loss from sums over the batch; scalar."""
         return mean_over_present(*overlap_costs(reduce(sums.overlap()), 0.5, 0.5))
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

@@ -1,4 +1,4 @@
-"""Focal loss (Lin et al. 2017, arXiv 1708.02002), of the softmax where the paper has a sigmoid a class."""
+"""Focal loss (Lin et al. 2017, arXiv 1708.02002), with a softmax instead of the paper's sigmoid per class."""
 
 from collections.abc import Sequence
 
@@ -18,28 +18,28 @@ def focal(
     class_weights: Tensor | None = None,
     reduce: Reduce = identity,
 ) -> Tensor:
-    """The mean of -(1 - p)^gamma log p over the pixels that are not void, p the probability of the label.
+    """The mean of -(1 - p)^gamma log p, where p is the probability of the label; void pixels are ignored.
 
-    Each pixel counts by the weight of its class, in the mean's denominator too: with gamma 0 this is
+    Each pixel is weighted by its class, in the mean's denominator too, so with gamma 0 this is
     `cross_entropy`. 0 if all pixels are void.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises IndexError on the CPU
             and trips a device assertion on CUDA.
-        gamma: 0 or above; the higher, the less pixels count that are nearly right.
+        gamma: 0 or above; the higher, the less weight easy pixels have.
         class_weights: (C,), not negative; the paper's alpha.
         reduce: sums over all processes.
     """
-    surprise = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
-    tiny = torch.finfo(surprise.dtype).tiny  # at p = 1 the slope of a power below 1 is infinite
-    doubt = -torch.expm1(-surprise).clamp(max=-tiny)  # 1 - p, without the digits that 1 - exp() loses
-    weight = pixel_weights(labels, ignore_index, class_weights, surprise.dtype)
-    return ratio_of_sums((weight * doubt**gamma * surprise).sum(), weight.sum(), reduce)
+    ce = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
+    tiny = torch.finfo(ce.dtype).tiny  # at p = 1 the slope of a power below 1 is infinite
+    not_p = -torch.expm1(-ce).clamp(max=-tiny)  # 1 - p, without the cancellation of 1 - exp()
+    weight = pixel_weights(labels, ignore_index, class_weights, ce.dtype)
+    return ratio_of_sums((weight * not_p**gamma * ce).sum(), weight.sum(), reduce)
 
 
 class Focal(nn.Module):
-    """`focal` with its options bound."""
+    """`focal` as a module; `losses.terms.FocalOptions` explains its options."""
 
     class_weights: Tensor | None
 

@@ -10,8 +10,8 @@ from losses.statistics import Reduce, identity
 def jaccard(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity) -> Tensor:
     """1 - I / (P + Y - I), averaged over the classes with a label in the batch; 0 if all pixels are void.
 
-    For each class, over the pixels that are not void: I sums its probability where it is the label, P sums
-    its probability, Y counts its labels.
+    Void pixels are ignored. For each class, I is the sum of its probability where it is the label, P the sum
+    of its probability, and Y the number of its labels.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -23,7 +23,7 @@ def jaccard(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = 
 
 
 class Jaccard(nn.Module):
-    """`jaccard` with its options bound."""
+    """`jaccard` as a module."""
 
     takes_sums = True
 
@@ -32,7 +32,7 @@ class Jaccard(nn.Module):
         self.ignore_index = ignore_index
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same from sums over the batch; scalar."""
+        """The same loss from sums over the batch; scalar."""
         return mean_over_present(*overlap_costs(reduce(sums.overlap()), 1.0, 1.0))
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

@@ -13,17 +13,17 @@ def lovasz(
 ) -> Tensor:
     """The Lovasz extension of 1 - IoU, averaged over the classes with a label; 0 if all pixels are void.
 
-    A pixel's error for a class is 1 - p where that is its label, and p elsewhere. With the pixels in falling
-    order of error, each costs its error times what 1 - IoU grows by when it too becomes wrong.
+    A pixel's error for a class is 1 - p where that is its label, and p elsewhere. With the pixels sorted by
+    falling error, each costs its error times the growth of 1 - IoU when it becomes wrong as well.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
             CPU and trips a device assertion on CUDA.
-        reduce: sums over all processes. Not exact for the batch as a whole, since an order over all pixels is
-            no sum: each process takes its own images, and the mean is over the processes that have a label.
+        reduce: sums over all processes. Not exact for the batch as a whole, since sorting is not a sum: each
+            process sorts its own images, and the mean is over the processes that have a label.
             Exact with `per_image`.
-        per_image: order and IoU are of each image by itself, and then the mean of the images with a label.
+        per_image: sorting and IoU are per image, and the result is the mean over the images with a label.
     """
     num_groups = len(labels) if per_image else 1
     valid = (labels != ignore_index).reshape(num_groups, -1)  # (G, P)
@@ -38,11 +38,11 @@ def lovasz(
 
 @torch.no_grad()
 def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
-    """(G, P): what 1 - IoU grows by when each pixel becomes wrong after all those of greater error.
+    """(G, P): the growth of 1 - IoU when each pixel becomes wrong after all those of greater error.
 
-    The differences are written out: subtracting two values of 1 - IoU of a million pixels leaves no digits.
+    The differences are written out, since two values of 1 - IoU over a million pixels cancel in float32.
     """
-    order = errors.masked_fill(~valid, -1.0).argsort(1, descending=True)  # void after all others
+    order = errors.masked_fill(~valid, -1.0).argsort(1, descending=True)  # void pixels last
     own = own.gather(1, order)
     num_missed = own.cumsum(1)  # int64, so counts are exact, and CUDA has a fixed order
     num_own = num_missed[:, -1:]
@@ -53,7 +53,7 @@ def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
 
 
 class Lovasz(nn.Module):
-    """`lovasz` with its options bound."""
+    """`lovasz` as a module; `losses.terms.LovaszOptions` explains its options."""
 
     def __init__(self, ignore_index: int = 255, per_image: bool = LovaszOptions.per_image):
         super().__init__()

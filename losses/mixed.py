@@ -1,8 +1,7 @@
 """The weighted sum of loss terms.
 
 Terms that are ratios of sums over pixels share one pass over strips of the upsampled logits; for the others
-the logits are upsampled once. Knows nothing of recipes, and of processes only that sums go through
-`sum_over_processes`.
+the logits are upsampled once.
 """
 
 from collections.abc import Mapping

@@ -11,7 +11,7 @@ from losses.statistics import Reduce, identity, ratio_of_sums
 
 
 def class_maps(logits: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
-    """The probabilities and the labels of each class, both (B, C, H, W) and 0 where void; labels are bool.
+    """Probabilities and labels (bool) of each class, both (B, C, H, W) and 0 at void pixels.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -25,7 +25,7 @@ def class_maps(logits: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tenso
 
 
 def overlap_sums(logits: Tensor, labels: Tensor, ignore_index: int, per_image: bool = False) -> Tensor:
-    """For each class, over the pixels that are not void, three sums: (3, C), or (3, B, C) for each image.
+    """Three sums for each class, void pixels ignored: (3, C), or (3, B, C) for each image.
 
     They are I, the probability of the class where it is the label; P, its probability; Y, its labels. The
     rest is as in `class_maps`.
@@ -39,13 +39,13 @@ def overlap_sums(logits: Tensor, labels: Tensor, ignore_index: int, per_image: b
 def overlap_costs(sums: Tensor, alpha: float, beta: float) -> tuple[Tensor, Tensor]:
     """1 - I / (I + alpha (P - I) + beta (Y - I)) of each class, and whether it is present: both (..., C).
 
-    P - I is what the class was given wrongly, Y - I what it was denied. Both halved is Dice, both whole is
+    P - I are the false positives, Y - I the false negatives. alpha = beta = 0.5 is Dice, alpha = beta = 1 is
     Jaccard. No smoothing constant is needed: a class that is present has Y >= 1.
 
     Args:
         sums: (3, ..., C), from `overlap_sums`.
         alpha: 0 or above.
-        beta: above 0, or a class that is given nothing costs 0 / 0.
+        beta: above 0, or a class that is not predicted at all would cost 0 / 0.
     """
     intersection, predicted, labelled = sums.unbind()
     present = labelled > 0

@@ -1,10 +1,8 @@
-"""What cross-entropy and the overlap losses ask of the pixels, without logits at full size ever being held.
+"""The sums over pixels that cross-entropy and the overlap losses need, without logits at full size in memory.
 
 Each of these losses is a ratio of a few sums over pixels. So the logits are upsampled a strip of rows at a
-time, added up and forgotten; the backward pass does the strip again, with a gradient written down by hand.
+time, added up and discarded; the backward pass repeats the strip, with a gradient derived by hand.
 At 21 classes and 512 px that takes a quarter of the time and a fiftieth of the memory of doing it whole.
-
-Knows nothing of the losses' formulas.
 
 Shapes: B samples, C classes, h x w pixels of the logits, H x W of the labels; n pixels of a strip.
 """
@@ -27,9 +25,9 @@ STRIP_ROWS = 16  # enough work for one call, and 21 classes of 512 columns still
 
 
 class PixelSums(NamedTuple):
-    """Sums over the pixels that are not void.
+    """Sums over the pixels; void pixels are ignored.
 
-    cost: (), cross-entropy of each pixel, by the weight of its class and smoothed.
+    cost: (), cross-entropy of each pixel, weighted by class and smoothed.
     weight: (), weight of each pixel's class.
     intersection: (C,), probability of the class where it is the label.
     predicted: (C,), probability of the class.
@@ -120,7 +118,7 @@ def _has_triton() -> bool:
 
 @dataclass(frozen=True)
 class _Strip:
-    """Rows `start`..`stop` of one sample: their logits, and what weighs each pixel."""
+    """Rows `start`..`stop` of one sample: their logits and labels."""
 
     logits: Tensor  # (C, n)
     index: Tensor  # (1, n), the label, 0 where void

@@ -1,8 +1,8 @@
-"""What the losses share: sums that go over all processes, and means that stay finite where nothing counts.
+"""What the losses share: sums that go over all processes, and means that stay finite without valid pixels.
 
 A loss is a ratio of sums over the batch. With the batch spread over processes, each sum has to be taken over
 all of them before the ratio, or the gradients are not those of one process with the same batch. So a loss
-hands its sums to a `reduce` and divides afterwards. Knows nothing of how processes talk.
+hands its sums to a `reduce` and divides afterwards.
 """
 
 from collections.abc import Callable, Sequence
@@ -34,7 +34,7 @@ def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:
 def pixel_weights(
     labels: Tensor, ignore_index: int, class_weights: Tensor | None, dtype: torch.dtype
 ) -> Tensor:
-    """How much each pixel counts: 1, or the weight of its class; 0 where it is void.
+    """The weight of each pixel: 1, or that of its class; 0 at void pixels.
 
     Args:
         labels: (B, H, W), int64.

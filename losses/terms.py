@@ -53,7 +53,7 @@ class DiceOptions:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FocalOptions:
     gamma: Annotated[
-        NotNegative, Field(description="the higher, the less do easy pixels count; 0: cross_entropy")
+        NotNegative, Field(description="the higher, the less weight easy pixels have; 0: cross_entropy")
     ] = 2.0
     class_weights: Annotated[ClassWeights, Field(description="as of cross_entropy")] = "none"
 

@@ -1,7 +1,7 @@
 """Tversky loss (Salehi et al. 2017, arXiv 1706.05721), also focal (Abraham and Khan 2018, arXiv 1810.07842).
 
-alpha is of false positives and beta of false negatives, as in the first paper; the second has them the other
-way round. gamma is that of the second paper, whose power is 1 / gamma; some libraries call the power gamma.
+alpha weights false positives and beta false negatives, as in the first paper; the second paper swaps them.
+gamma is that of the second paper, where the power is 1 / gamma; some libraries call the power itself gamma.
 """
 
 import torch
@@ -24,9 +24,9 @@ def tversky(
 ) -> Tensor:
     """(1 - I / (I + alpha (P - I) + beta (Y - I)))^(1 / gamma), averaged over the classes with a label.
 
-    For each class, over the pixels that are not void: I sums its probability where it is the label, P sums
-    its probability, Y counts its labels. So P - I is false positive, Y - I false negative. 0 if all pixels
-    are void.
+    Void pixels are ignored. For each class, I is the sum of its probability where it is the label, P the sum
+    of its probability, and Y the number of its labels. P - I are the false positives, Y - I the
+    false negatives. 0 if all pixels are void.
 
     Args:
         logits: (B, C, H, W), float32 or float64.
@@ -34,7 +34,7 @@ def tversky(
             CPU and trips a device assertion on CUDA.
         alpha: 0 or above.
         beta: above 0.
-        gamma: above 0; 1 is the plain form, and above 1 a class gains weight as it comes near to perfect.
+        gamma: above 0; 1 is the plain form; above 1, classes that are nearly perfect get more weight.
         reduce: sums over all processes.
     """
     return _of_overlap(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta, gamma)
@@ -43,13 +43,15 @@ def tversky(
 def _of_overlap(sums: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
     costs, present = overlap_costs(sums, alpha, beta)
     if gamma != 1:
-        least = torch.finfo(costs.dtype).eps  # below it a cost is rounding, and at 0 the slope is infinite
+        least = torch.finfo(
+            costs.dtype
+        ).eps  # smaller costs are rounding errors, and at 0 the slope is infinite
         costs = torch.where(costs > least, costs.clamp(min=least) ** (1 / gamma), 0.0)
     return mean_over_present(costs, present)
 
 
 class Tversky(nn.Module):
-    """`tversky` with its options bound."""
+    """`tversky` as a module; `losses.terms.TverskyOptions` explains its options."""
 
     takes_sums = True
 
@@ -67,7 +69,7 @@ class Tversky(nn.Module):
         self.gamma = gamma
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same from sums over the batch; scalar."""
+        """The same loss from sums over the batch; scalar."""
         return _of_overlap(reduce(sums.overlap()), self.alpha, self.beta, self.gamma)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:

@@ -1,7 +1,4 @@
-"""Classes by name: the lists of well-known data sets, and which of their classes mean the same.
-
-Knows nothing of models, files or recipes.
-"""
+"""Classes by name: the lists of well-known data sets, and which of their classes mean the same."""
 
 from collections.abc import Sequence
 
@@ -58,7 +55,7 @@ VOC = (
 )  # fmt: skip
 KNOWN = {"COCO": COCO, "COCO-Stuff": COCO_STUFF, "ADE20K": ADE20K, "Cityscapes": CITYSCAPES, "VOC": VOC}
 
-# Beyond letter case, spaces and hyphens, which never tell classes apart. ADE20K means motorbikes by minibike.
+# Beyond letter case, spaces and hyphens, which never matter. ADE20K means motorbikes by minibike.
 SYNONYMS = (
     ("sofa", "couch"),
     ("tv", "tvmonitor", "television", "televisionreceiver"),
@@ -69,7 +66,7 @@ CANONICAL = {name: names[0] for names in SYNONYMS for name in names}
 
 
 def known_set(num_classes: int) -> tuple[str, tuple[str, ...]] | None:
-    """The one well-known data set with so many classes: its name and its class names."""
+    """The name and class names of the well-known data set with this number of classes."""
     return next(((name, classes) for name, classes in KNOWN.items() if len(classes) == num_classes), None)
 
 

@@ -1,7 +1,7 @@
 """The discriminator of adversarial training: a PatchGAN (pix2pix, arXiv 1611.07004).
 
 It scores every patch of (image, class probabilities) as drawn by an annotator or by the network. Void pixels
-never reach it, and it says how much of each patch was valid. Knows nothing of the losses that use its logits.
+are hidden from it, and it returns the share of each patch that was valid.
 """
 
 from itertools import pairwise
@@ -43,7 +43,7 @@ class PatchDiscriminator(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: Tensor, probabilities: Tensor, valid: Tensor) -> tuple[Tensor, Tensor]:
-        """Scores each cell, and says how much of it counts.
+        """Scores each cell, and gives its weight.
 
         Args:
             image: (B, 3, H, W), RGB in 0..255; any H and W.

@@ -1,7 +1,6 @@
 """What is known of weights beside their tensors: the classes of their head, and their licence.
 
-From the manifest of a run, from what lies beside a Hugging Face model, or from who published them. Knows
-nothing of models or key layouts.
+From the manifest of a run, from the files beside a Hugging Face model, or from who published them.
 """
 
 import json
@@ -18,7 +17,7 @@ UNKNOWN = "unknown"
 
 
 class Origin(NamedTuple):
-    """Class names by logit, None where nothing says them; the licence, or UNKNOWN."""
+    """Class names by logit, None where they are unknown; the licence, or UNKNOWN."""
 
     class_names: tuple[str, ...] | None
     licence: str

@@ -12,8 +12,6 @@ holds exactly. The right side is what runs: each scale is projected once, at its
 concatenated feature map of the paper never exists. The weights are composed at each call, so gradients reach
 both factors.
 
-Knows nothing of recipes, data, losses or where weights come from.
-
 Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
 """
 
@@ -78,7 +76,7 @@ class Attention(nn.Module):
 
 
 class MixFFN(nn.Module):
-    """Feed-forward with a 3x3 depthwise convolution inside, which stands in for position codes."""
+    """Feed-forward with a 3x3 depthwise convolution inside, which replaces positional encodings."""
 
     def __init__(self, channels: int):
         super().__init__()

@@ -1,7 +1,6 @@
 """From what a user writes in `model.weights` to a dict of tensors.
 
-It is a file, a folder, or a repository on the hub. Nothing that could run code is ever unpickled. Knows
-nothing of models or key layouts.
+It is a file, a folder, or a repository on the hub. Nothing that could run code is ever unpickled.
 """
 
 import json
@@ -64,14 +63,17 @@ def unreachable(source: str, error: Exception, way: str) -> ModelError:
 
 def _download(repo: str) -> Path:
     way = (
-        f"Where there is network, run\n    hf download {repo} --local-dir weights/{repo}\n(`huggingface-cli "
+        "On a machine with network access, run\n"
+        f"    hf download {repo} --local-dir weights/{repo}\n(`huggingface-cli "
         f"download` in older versions), copy that folder here and set model.weights=weights/{repo}."
     )
     for name in FILE_NAMES:
         try:
             return Path(hf_hub_download(repo, name))
         except HFValidationError as error:
-            raise ModelError(f"hf:{repo} is no repository's name such as hf:nvidia/mit-b2: {error}") from None
+            raise ModelError(
+                f"hf:{repo} is not the name of a repository, such as hf:nvidia/mit-b2: {error}"
+            ) from None
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):  # no network, and not in the cache
                 raise unreachable(f"hf:{repo}", error, way) from error

@@ -1,7 +1,6 @@
 """State dicts from one key layout to another, by the tables of `models.layouts`.
 
-Both ways are one: a state dict is taken apart into the parts that the tables name, and put together again.
-Knows nothing of files, and of models no more than their state dicts.
+Both directions work alike: a state dict is split into the parts that the tables name, and joined again.
 """
 
 import re
@@ -109,7 +108,7 @@ def _place(name: str, match: re.Match[str]) -> str:
 
 
 class EncoderShape(NamedTuple):
-    """What a state dict in our layout tells about its encoder."""
+    """Channels and depths of the encoder that a state dict in our layout belongs to."""
 
     channels: tuple[int, ...]
     depths: tuple[int, ...]

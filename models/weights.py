@@ -29,7 +29,7 @@ def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) 
     """Loads what a recipe's `model` section asks for: its `weights`, or nothing if it says `from_scratch`.
 
     Args:
-        model, class_names: as in `build_model`; without the names, no head moves by them.
+        model, class_names: as in `build_model`; without the names, no classifier rows are matched by name.
         section: attributes `weights` and `from_scratch`.
 
     Raises:
@@ -58,7 +58,7 @@ def load_weights(
 
     A classifier of other classes takes over the rows of the classes that both know by name; without names, a
     classifier of another size stays at its initialisation. A head of another kind or width is left out as a
-    whole, since parts of it would be worth nothing.
+    whole, since parts of it are useless.
 
     Args:
         model: from `build_model`.
@@ -108,15 +108,15 @@ def _read(model: nn.Module, source: str) -> tuple[str, dict[str, Tensor], Origin
         state = zoo.pretrained_state(source.removeprefix("smp:"))
     except OSError as error:  # as huggingface_hub raises it
         way = (
-            "Start the same run once where there is network, and copy its ~/.cache/huggingface (or what "
-            "HF_HOME names) here."
+            "Start the same run once on a machine with network access, and copy its ~/.cache/huggingface (or "
+            "what HF_HOME names) here."
         )
         raise unreachable(source, error, way) from error
     return source, state, Origin(None, zoo.pretrained_licence())
 
 
 def _compare(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, PartReport]:
-    """Sorts every key of both sides into the parts, and takes the head out again if it is of another make."""
+    """Sorts every key of both sides into the parts, and leaves out the head if it is of another kind."""
     parts = {"encoder": PartReport(), "head": PartReport()}
     for key, tensor in own.items():
         part = parts[_part(key)]
@@ -155,8 +155,8 @@ def _rows_by_name(
     Args:
         own: the model's state dict, freshly initialised.
         found: loaded tensors under the model's names.
-        here, there: class names of both. Where nothing says those of the file, a classifier of another size
-            is taken for that of the one well-known data set that has so many classes, if there is one.
+        here, there: class names of both. If those of the file are unknown, a classifier of another size is
+            assumed to be that of the well-known data set with that number of classes, if there is one.
 
     Returns:
         The tensors and what was moved; nothing and None where there is nothing to move, because the classes

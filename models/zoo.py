@@ -1,8 +1,7 @@
 """Every architecture and encoder of segmentation_models_pytorch (SMP), as a model of ours.
 
 SMP takes normalised floats whose sides divide by the encoder's stride; a `ZooModel` takes pixels of any size.
-Its submodules keep SMP's names, so a state dict that SMP saved fits as it is. Knows nothing of recipes, data
-or losses.
+Its submodules keep SMP's names, so a state dict that SMP saved fits as it is.
 """
 
 from typing import Any
@@ -63,7 +62,7 @@ class ZooModel(nn.Module):
         features = self.encoder(x)
         # A vision transformer gives (features, prefix tokens), the others a list of maps.
         x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
-        # Cropped by padding and not by a slice, which torch.export takes to be contiguous, or not, for ever.
+        # Cropped by padding, not by a slice: torch.export fixes for all sizes whether a slice is contiguous.
         return F.pad(self.segmentation_head(x), (0, -right, 0, -below))
 
     def _missing(self, size_px: int) -> int:
@@ -96,7 +95,7 @@ class ZooModel(nn.Module):
 def _freeze_unused(encoder: nn.Module) -> None:
     """A ViT of timm keeps its last norm and its classifier, which DPT does not call.
 
-    Several processes would wait for their gradients for ever.
+    Several processes would wait for their gradients forever.
     """
     inner = getattr(encoder, "model", None)
     for name in ("norm", "fc_norm", "head"):

@@ -143,7 +143,7 @@ def test_accuracy_leaves_void_out_and_weighs_the_rest() -> None:
 
 
 def test_the_penalty_of_a_linear_critic_is_known() -> None:
-    """Sample 1 scores sum(3 x): its gradient is 3 at each of 8 places. Sample 2 is void and counts not."""
+    """Sample 1 scores sum(3 x): its gradient is 3 at each of 8 places. Sample 2 is void and ignored."""
 
     def score(x: Tensor) -> tuple[Tensor, Tensor]:
         return 3 * x.sum((1, 2, 3), keepdim=True), torch.tensor([0.5, 0.0], dtype=x.dtype).view(2, 1, 1, 1)

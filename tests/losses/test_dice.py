@@ -29,7 +29,7 @@ def reference(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
 
 
 def reference_per_image(logits: NDArray[np.float64], labels: NDArray[np.int64]) -> float:
-    """Image by image; one that is void altogether is in no mean."""
+    """Image by image; one without valid pixels is ignored."""
     seen = [n for n in range(len(labels)) if (labels[n] != VOID).any()]
     return float(np.mean([reference(logits[[n]], labels[[n]]) for n in seen])) if seen else 0.0
 

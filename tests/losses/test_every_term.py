@@ -62,7 +62,7 @@ def gradient(loss: MixedLoss, logits: Tensor, labels: Tensor) -> Tensor:
 @every_term
 @settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1))
-def test_void_pixels_get_no_gradient_and_have_no_say(name: str, seed: int) -> None:
+def test_void_pixels_get_no_gradient_and_are_ignored(name: str, seed: int) -> None:
     _, labels = batch(seed)
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(3, NUM_CLASSES, 8, 10, dtype=torch.float64, generator=generator)

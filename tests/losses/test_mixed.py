@@ -142,7 +142,7 @@ def test_only_the_total_carries_a_gradient() -> None:
     }
 
 
-def test_a_term_of_weight_zero_is_logged_but_has_no_say() -> None:
+def test_a_term_of_weight_zero_is_logged_but_has_no_effect() -> None:
     terms = [{"name": "cross_entropy"}, {"name": "dice", "weight": 0}]
     losses = build_loss(terms, 3)(LOGITS, LABELS)
     assert losses["loss"] == losses["loss_ce"]

@@ -22,7 +22,7 @@ def keep(thresh: float, min_kept: int) -> Ohem:
 def reference(
     p: NDArray[np.float64], valid: NDArray[np.bool_], thresh: float, min_kept: int
 ) -> NDArray[np.bool_]:
-    """The pixels that are not void are put in a row, the least probable first."""
+    """The valid pixels are sorted, the least probable first."""
     kept = np.zeros(p.shape, bool)
     places = sorted(np.argwhere(valid).tolist(), key=lambda place: p[tuple(place)])
     for rank, place in enumerate(places):
@@ -72,7 +72,7 @@ def test_equals_the_reference(seed: int, thresh: float, min_kept: int, void_shar
 
 
 def test_cross_entropy_is_the_mean_over_the_hard_pixels() -> None:
-    """Probability 3/4, 1/4, 1/2 for the label; the threshold drops the first, void is in no mean."""
+    """Probability 3/4, 1/4, 1/2 for the label; the threshold drops the first, void pixels are ignored."""
     p = torch.tensor([3 / 4, 1 / 4, 1 / 2, 1 / 8], dtype=torch.float64)
     logits = torch.stack([p, 1 - p]).log().view(1, 2, 1, 4)
     labels = torch.tensor([[[0, 0, 0, VOID]]])

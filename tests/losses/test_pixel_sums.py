@@ -84,9 +84,9 @@ def whole_sums(
 
 
 def combined(sums: PixelSums) -> Tensor:
-    """A scalar in which every sum has a say of its own."""
-    say = torch.linspace(-1, 2, len(sums.predicted), dtype=torch.float64)
-    return 0.3 * sums.cost + (say * sums.intersection).sum() + (say.flip(0) * sums.predicted**2).sum()
+    """A scalar in which every sum has its own weight."""
+    factors = torch.linspace(-1, 2, len(sums.predicted), dtype=torch.float64)
+    return 0.3 * sums.cost + (factors * sums.intersection).sum() + (factors.flip(0) * sums.predicted**2).sum()
 
 
 @every_size
@@ -154,6 +154,6 @@ def test_the_triton_kernels_give_the_same_in_their_interpreter() -> None:
     environment = {**os.environ, "TRITON_INTERPRET": "1"}
     script = Path(__file__).with_name("triton_in_its_interpreter.py")
     command = [sys.executable, script]
-    told = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.count("same") == 3
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("same") == 3

@@ -116,8 +116,8 @@ def test_a_name_that_is_none():
         read_source("hf:not a/name/at all")
 
 
-def test_no_network_tells_the_way_around(hub, monkeypatch):
-    point_at("http://127.0.0.1:1", monkeypatch)  # where nobody listens
+def test_without_network_the_message_names_a_workaround(hub, monkeypatch):
+    point_at("http://127.0.0.1:1", monkeypatch)  # a port without a server
     monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub client's attempts
     with pytest.raises(ModelError) as caught:
         read_source("hf:acme/tiny")

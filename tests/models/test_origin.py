@@ -31,7 +31,7 @@ def folder(tmp_path: Path, card: str | None = None, labels: dict | None = None) 
         ("---\nlicense: other\n---\n", "other"),
     ],
 )
-def test_a_model_card_tells_the_licence(card, licence, tmp_path):
+def test_a_model_card_names_the_licence(card, licence, tmp_path):
     assert origin_of(str(tmp_path), folder(tmp_path, card)).licence == licence
 
 

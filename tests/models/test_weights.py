@@ -149,7 +149,7 @@ def test_garbage_stops(tmp_path):
         assert word in str(caught.value)
 
 
-def test_a_classifier_of_other_classes_is_left_out_and_told(b0_state, tmp_path):
+def test_a_classifier_of_other_classes_is_left_out_and_reported(b0_state, tmp_path):
     model = SegFormer("b0", num_classes=7)
     before = model.head.classifier.weight.clone()
     report = load_weights(model, saved(b0_state, tmp_path / "weights.safetensors"))
