@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from engine.data.batches import Batch
     from engine.data.sample import Palette
     from engine.recipe import Recipe
-    from engine.reporting.feature_sheet import FeatureRow
     from engine.reporting.advisor import Note
+    from engine.reporting.feature_sheet import FeatureRow
     from engine.reporting.pictures import Picture
     from engine.scoring.confusion import Scores
     from engine.scoring.precision_recall import PrecisionRecall

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from engine.data.batches import Batch
-from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
 from engine.reporting.advisor import Note
+from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
 from engine.run_folder import RunFolder, read_log, without_nan, write_text
 
 
@@ -72,7 +72,7 @@ class CsvLog(Callback):
 
 
 def evaluation_values(evaluation: Evaluation) -> dict[str, float]:
-    """The scores of an evaluation by name: the metrics, "loss", and "IoU/<class>", NaN for an absent class."""
+    """The scores of an evaluation: the metrics, "loss", and "IoU/<class>", NaN for an absent class."""
     scores = evaluation.scores
     by_class = {f"IoU/{name}": value for name, value in scores.IoU.items()}
     return {**scores.metrics, "loss": evaluation.log_loss, **by_class}

@@ -17,8 +17,8 @@ from engine.run_folder import write_text
 class WandbLog(Callback):
     """Numbers, scores and prediction pictures; the recipe as the configuration of the run.
 
-    A resumed run goes on in the same run of Weights & Biases, whose id is in wandb_run_id.txt. Its charts go by
-    "step", so updates that are repeated after a resume are drawn twice.
+    A resumed run goes on in the same run of Weights & Biases, whose id is in wandb_run_id.txt. Charts have
+    "step" as their x-axis; updates that are repeated after a resume are drawn twice.
 
     Args:
         project, entity, tags, mode: as of `wandb.init`.

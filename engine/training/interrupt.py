@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop a run between two updates, with its state saved; a second signal stops it at once."""
+"""Ctrl-C and SIGTERM stop a run between two updates, with its state saved; a second one stops it at once."""
 
 import signal
 import sys

@@ -77,8 +77,8 @@ def train(
                 reporter.end("stopped")
                 _report_failures(reporter, console)
                 raise RunStopped(
-                    f"Stopped after step {session.step.count}; the state is saved in {run.path}. Add --resume "
-                    "to the same command to go on (in Python: resume=True)."
+                    f"Stopped after step {session.step.count}; the state is saved in {run.path}. To go on, "
+                    "add --resume to the same command (in Python: resume=True)."
                 )
             wait_for_all(process)
             stop_process()  # the rest takes one process, and may outlast the timeout of a collective

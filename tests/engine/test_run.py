@@ -185,7 +185,7 @@ def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
     command = [sys.executable, "-c", STOPS_ITSELF, *tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9")]
     stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert stopped.returncode == 1, stopped.stderr
-    assert "--resume" in stopped.stdout
+    assert "--resume" in stopped.stderr
     again = RunFolder(tmp_path / "whole")
     assert not again.report.exists()
     assert main([*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]) == 0
@@ -367,7 +367,7 @@ def test_a_disk_that_fills_up_is_one_message(
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("engine.reporting.journal.JsonLog.update", full)
+    monkeypatch.setattr("engine.reporting.log_files.JsonLog.on_log", full)
     assert main(tiny(tmp_path, "full")) == 1
     told = capsys.readouterr().err
     assert "No space left" in told

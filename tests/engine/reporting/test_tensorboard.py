@@ -1,19 +1,23 @@
 """Events that a run's folder ends up with, read back: graph, notes, scores beside knobs."""
 
+import io
 from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams.plugin_data_pb2 import HParamsPluginData
 from torch import nn
 
 from engine.recipe import load_recipe
 from engine.reporting.advisor import Note
+from engine.reporting.callbacks import RunContext, RunEnd
 from engine.reporting.tensorboard import TensorBoard, write_hparams
 from engine.scoring.confusion import Scores
 from models.segformer import SegFormer
 
+END = RunEnd("stopped", 50)
 ROOT = Path(__file__).parents[3]
 
 
@@ -23,17 +27,23 @@ def read(folder: Path) -> EventAccumulator:
     return events
 
 
-def board(folder: Path) -> TensorBoard:
-    return TensorBoard(folder, ((0, 0, 0), (9, 9, 9)), ("ground", "cat"), 255, resume_at=0)
+def started(folder: Path, model: nn.Module) -> tuple[TensorBoard, str]:
+    """After the start of a run, with what it printed."""
+    console = Console(file=io.StringIO(), width=200)
+    board = TensorBoard()
+    board.on_start(
+        RunContext(folder, None, model, ("ground", "cat"), ((0, 0, 0), (9, 9, 9)), 255, console=console)
+    )
+    return board, console.file.getvalue()
 
 
 def test_the_graph_of_a_model_leaves_the_model_as_it_was(tmp_path: Path) -> None:
     model = SegFormer("b0", 2, decoder_width=16)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    writer = board(tmp_path)
-    assert writer.graph(model) is None
-    writer.close()
+    board, printed = started(tmp_path, model)
+    board.on_end(END)
+    assert printed == ""
     assert model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert torch.equal(torch.get_rng_state(), random_state)
@@ -43,7 +53,7 @@ def test_the_graph_of_a_model_leaves_the_model_as_it_was(tmp_path: Path) -> None
 
 
 def test_a_model_that_cannot_be_traced_gives_a_reason_and_stays_as_it_was(tmp_path: Path) -> None:
-    class Stubborn(nn.Module):
+    class Untraceable(nn.Module):
         def __init__(self) -> None:
             super().__init__()
             self.layer = nn.Conv2d(3, 2, 1)
@@ -51,17 +61,17 @@ def test_a_model_that_cannot_be_traced_gives_a_reason_and_stays_as_it_was(tmp_pa
         def forward(self, image):
             raise KeyError("no such thing\nin two lines")
 
-    model, writer = Stubborn(), board(tmp_path)
-    reason = writer.graph(model)
-    writer.close()
-    assert reason is not None and reason.startswith("KeyError") and "\n" not in reason
+    model = Untraceable()
+    board, printed = started(tmp_path, model)
+    board.on_end(END)
+    assert "KeyError" in printed and len(printed.splitlines()) == 1
     assert model.training
 
 
 def test_a_note_is_text_with_its_recipe_lines(tmp_path: Path) -> None:
-    writer = board(tmp_path)
-    writer.note(50, Note("no gradient", "Nothing reaches it.", ("optimizer.lr=1e-4", "log.gradients=50")))
-    writer.close()
+    board, _ = started(tmp_path, nn.Conv2d(3, 2, 1))
+    board.on_note(50, Note("no gradient", "Nothing reaches it.", ("optimizer.lr=1e-4", "log.gradients=50")))
+    board.on_end(END)
     [event] = read(tmp_path).Tensors("notes/no_gradient/text_summary")
     assert event.step == 50
     assert event.tensor_proto.string_val[0].decode().split("\n") == [

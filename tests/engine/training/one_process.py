@@ -22,7 +22,7 @@ from engine.data.options import Augment as AugmentSection
 from engine.data.order import SampleOrder
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
-from engine.reporting.journal import Journal
+from engine.reporting.reporter import Reporter
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
@@ -180,7 +180,7 @@ def validation(process: Process) -> dict:
     torch.manual_seed(0)
     model, data = SegFormer("b0", 6, decoder_width=16), MixedSizes()
     validate = Validation(data, Predictor(EvaluationProtocol(), nullcontext), process, 0, num_pictures=0)
-    scores = validate(model, 10, Journal([], dict, process.device))
+    scores = validate(model, 10, Reporter([], dict, process.device))
     return {"scores": asdict(scores), "read": data.read}
 
 

@@ -23,6 +23,7 @@ from engine.data.batches import TrainBatches
 from engine.data.options import Augment as AugmentSection
 from engine.data.order import SampleOrder
 from engine.data.synthetic import SyntheticScenes
+from engine.reporting.reporter import Reporter
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, sha256_of
 from engine.training.checkpoint import (
     TopKeeper,
@@ -31,7 +32,7 @@ from engine.training.checkpoint import (
     require_room,
     save_state,
 )
-from engine.training.fit import Plan, fit
+from engine.training.fit import fit
 from engine.training.guards import RunError
 from engine.training.step import SupervisedStep
 from models.segformer import SegFormer
@@ -176,9 +177,17 @@ def scenes_step(make_step) -> SupervisedStep:
 def train(step: SupervisedStep, num_steps: int) -> None:
     scenes = SyntheticScenes("train", 5, size_px=40)
     batches = TrainBatches(scenes, SampleOrder(5, 4, seed=0), Augment(AUGMENT, 0, 255), CPU, workers=0)
-    journal = SimpleNamespace(tick=lambda step, metrics: None, update=lambda *values: None)
-    nothing: Callable[[], None] = lambda: None  # noqa: E731
-    fit(Plan(num_steps, 100, 100), step, batches, journal, nothing, nothing, lambda step: False)
+    fit(
+        step,
+        batches,
+        Reporter([], step.learning_rates, CPU),
+        num_steps=num_steps,
+        eval_every=100,
+        log_every=100,
+        evaluate_and_keep=lambda: None,
+        save_state=lambda: None,
+        stop_requested=lambda step: False,
+    )
 
 
 def everything(step: SupervisedStep) -> dict[str, Tensor]:

@@ -8,12 +8,12 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.fit import Plan, fit
+from engine.training.fit import fit
 from engine.training.guards import RunError
 
 
 class Bench:
-    """A step, its batches, and everybody whom the loop tells something; `events` is what happened."""
+    """A step, its batches, and a reporter; `events` is what happened."""
 
     def __init__(self, count: int = 0, bad_losses: dict[int, float] | None = None):
         self.count = count
@@ -31,23 +31,25 @@ class Bench:
             yield step
             step += 1
 
-    def tick(self, step: int, metrics: dict) -> None:
-        self.events.append(("tick", step))
+    def step(self, step: int, metrics: dict) -> None:
+        self.events.append(("step", step))
 
-    def update(self, step: int, batch: int, metrics: dict, seconds: float, data_seconds: float) -> None:
+    def log(self, step: int, batch: int, metrics: dict, seconds: float, data_seconds: float) -> None:
         assert 0 <= data_seconds <= seconds
         assert batch == self.trained_on[-1]
         self.events.append(("log", step))
 
     def run(self, num_steps: int, eval_every: int, log_every: int = 1000, stop_at: int | None = None) -> bool:
         return fit(
-            Plan(num_steps, eval_every, log_every),
             self,
             self,
             self,
-            lambda: self.events.append(("evaluate", self.count)),
-            lambda: self.events.append(("save", self.count)),
-            lambda step: step == stop_at,
+            num_steps=num_steps,
+            eval_every=eval_every,
+            log_every=log_every,
+            evaluate_and_keep=lambda: self.events.append(("evaluate", self.count)),
+            save_state=lambda: self.events.append(("save", self.count)),
+            stop_requested=lambda step: step == stop_at,
         )
 
     def steps_of(self, what: str) -> list[int]:
@@ -62,7 +64,7 @@ def test_evaluates_and_saves_at_each_multiple_and_at_the_end_once(num_steps, eva
     assert bench.steps_of("evaluate") == expected
     assert bench.steps_of("save") == expected
     assert bench.steps_of("log") == list(range(log_every, num_steps + 1, log_every))
-    assert bench.steps_of("tick") == list(range(1, num_steps + 1))
+    assert bench.steps_of("step") == list(range(1, num_steps + 1))
     assert bench.trained_on == list(range(num_steps))
     assert bench.count == num_steps
 
@@ -70,7 +72,7 @@ def test_evaluates_and_saves_at_each_multiple_and_at_the_end_once(num_steps, eva
 def test_an_evaluation_sees_the_update_before_it_and_is_saved_after_it() -> None:
     bench = Bench()
     bench.run(num_steps=2, eval_every=1)
-    order = ["tick", "evaluate", "save"]
+    order = ["step", "evaluate", "save"]
     assert bench.events == [(what, step) for step in (1, 2) for what in order]
 
 
@@ -103,7 +105,7 @@ def test_a_finished_run_has_nothing_left_to_do() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("bad_step", [3, 4])
 @pytest.mark.parametrize("log_every", [4, 1000])
-def test_a_loss_that_is_no_number_stops_the_run_before_anything_is_saved(value, bad_step, log_every) -> None:
+def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_saved(value, bad_step, log_every) -> None:
     bench = Bench(bad_losses={bad_step: value})
     with pytest.raises(RunError, match="step 4"):
         bench.run(num_steps=10, eval_every=2, log_every=log_every)

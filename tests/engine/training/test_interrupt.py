@@ -1,6 +1,7 @@
 """Signals that this process sends itself."""
 
 import signal
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 import torch
@@ -12,12 +13,14 @@ ALONE = Process(0, 1, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_is_remembered_and_told(number: signal.Signals, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_signal_is_remembered_and_acknowledged(
+    number: signal.Signals, capsys: pytest.CaptureFixture[str]
+) -> None:
     with StopSignal(ALONE, every=50) as stop:
         assert not stop.requested(3)
         signal.raise_signal(number)
         assert stop.requested(3) and stop.requested(4)
-    assert "once more stops at once" in capsys.readouterr().err
+    assert "at once" in capsys.readouterr().err
 
 
 def test_a_second_signal_stops_at_once() -> None:
@@ -33,3 +36,15 @@ def test_the_handlers_of_before_come_back() -> None:
     with pytest.raises(ZeroDivisionError), StopSignal(ALONE, every=50):
         raise ZeroDivisionError
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_outside_the_main_thread_no_handlers_are_set() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def handler_inside() -> object:
+        with StopSignal(ALONE, every=50) as stop:
+            assert not stop.requested(50)
+            return signal.getsignal(signal.SIGINT)
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(handler_inside).result() == before

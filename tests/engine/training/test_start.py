@@ -5,7 +5,7 @@ import platform
 import torch
 
 from engine.training.distributed import Process
-from engine.training.environment import environment
+from engine.training.start import environment
 
 
 def test_versions_device_and_processes_are_those_of_this_process() -> None:

@@ -2,6 +2,8 @@
 
 import io
 import re
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -9,8 +11,8 @@ from rich.console import Console
 
 from engine.data.batches import Batch
 from engine.reporting.advisor import Note
-from engine.reporting.console import ConsoleListener, fitting
-from engine.reporting.journal import Evaluation
+from engine.reporting.callbacks import Evaluation, RunContext, RunEnd
+from engine.reporting.console_log import ConsoleLog, fitting
 from engine.scoring.confusion import Scores
 
 VALUES = {
@@ -31,26 +33,34 @@ def scores(mIoU: float) -> Scores:
     return Scores(metrics, 0.1, {"ground": mIoU, "cat": mIoU / 2}, {}, {}, {}, [], 100, 0)
 
 
-def said(width: int, terminal: bool) -> str:
+def started(console: Console, **facts: object) -> ConsoleLog:
+    """After the start of a run of 40 updates of 8 images."""
+    recipe = SimpleNamespace(train=SimpleNamespace(steps=40, batch=8))
+    log = ConsoleLog(console)
+    log.on_start(RunContext(Path(), recipe, None, ("ground", "cat"), ((0, 0, 0), (9, 9, 9)), 255, **facts))
+    return log
+
+
+def printed(width: int, terminal: bool) -> str:
     """A short run as it is printed."""
     file = io.StringIO()
     console = Console(file=file, width=width, force_terminal=terminal, no_color=True, highlight=False)
-    listener = ConsoleListener(console, num_steps=40, first_step=0, batch=8)
+    log = started(console)
     for step, mIoU in ((20, 0.5), (40, 0.4)):
-        listener.tick(step)
-        listener.update(step, VALUES, BATCH)
-        listener.tick(step)
-        listener._progress.refresh()
-        listener.evaluation(step, Evaluation(scores(mIoU), 0.7))
-        listener.tick(step)
-        listener._progress.refresh()
-    listener.note(40, Note("data", "It waits [for data].", ("data.resident=ram", "data.workers=8")))
-    listener.close()
+        log.on_step(step)
+        log.on_log(step, VALUES, BATCH)
+        log.on_step(step)
+        log._progress.refresh()
+        log.on_evaluation(step, Evaluation(scores(mIoU), 0.7))
+        log.on_step(step)
+        log._progress.refresh()
+    log.on_note(40, Note("data", "It waits [for data].", ("data.resident=ram", "data.workers=8")))
+    log.on_end(RunEnd("finished", 40))
     return file.getvalue()
 
 
 def test_without_a_terminal_there_is_one_line_a_log_step() -> None:
-    lines = said(200, terminal=False).splitlines()
+    lines = printed(200, terminal=False).splitlines()
     steps = [line for line in lines if line.startswith("step 20/40") or line.startswith("step 40/40")]
     assert len(steps) == 2
     for fact in (
@@ -70,7 +80,7 @@ def test_without_a_terminal_there_is_one_line_a_log_step() -> None:
 
 
 def test_on_a_terminal_there_is_a_table_with_changes() -> None:
-    plain = CONTROL.sub("", said(120, terminal=True))
+    plain = CONTROL.sub("", printed(120, terminal=True))
     assert re.search(r"class +IoU +change", plain)
     assert re.search(r"ground +0\.4000 +-0\.1000", plain)
     assert "step 20/40" not in plain
@@ -79,7 +89,7 @@ def test_on_a_terminal_there_is_a_table_with_changes() -> None:
 @pytest.mark.parametrize("width", [50, 80, 100, 140])
 def test_the_live_line_takes_one_line(width: int) -> None:
     """Where it wrapped, it would take the next line, too, and move the cursor up by more than one."""
-    output = said(width, terminal=True)
+    output = printed(width, terminal=True)
     drawn = [CONTROL.sub("", line) for line in re.split(r"\n|\r", output) if " train " in line]
     assert drawn and max(len(line.rstrip()) for line in drawn) <= width
     assert all("loss 1.500" in line for line in drawn[2:])
@@ -87,7 +97,7 @@ def test_the_live_line_takes_one_line(width: int) -> None:
     assert "\x1b[1A" not in while_it_runs  # the cursor goes up where a display has more than one line
 
 
-def test_the_dearest_facts_stay_and_keep_their_order() -> None:
+def test_the_most_important_facts_stay_and_keep_their_order() -> None:
     facts = [(0, "loss 1"), (3, "memory 2"), (1, "left 3"), (2, "lr 4")]
     assert fitting(facts, 100) == "loss 1  memory 2  left 3  lr 4"
     assert fitting(facts, 22) == "loss 1  left 3  lr 4"
@@ -96,7 +106,7 @@ def test_the_dearest_facts_stay_and_keep_their_order() -> None:
 
 def test_a_resumed_run_knows_its_best() -> None:
     file = io.StringIO()
-    listener = ConsoleListener(Console(file=file, width=200), num_steps=40, first_step=20, batch=8, best=0.6)
-    listener.evaluation(40, Evaluation(scores(0.5), 0.7))
-    listener.close()
+    log = started(Console(file=file, width=200), first_step=20, best_mIoU=0.6)
+    log.on_evaluation(40, Evaluation(scores(0.5), 0.7))
+    log.on_end(RunEnd("finished", 40))
     assert "mIoU 0.5000  best 0.6000" in file.getvalue()
