@@ -19,7 +19,11 @@ DATA_WAIT_SHARE = 0.2  # of the time of an update: above it, training waits too 
 
 def not_followed(recipe: Recipe, remedies: Iterable[str]) -> tuple[str, ...]:
     """The remedies that are commands, or that say something that the recipe does not say yet."""
-    values = {key: str(value) for key, value, _ in explain(recipe)}
+    words = {None: "null", True: "true", False: "false"}  # as they are typed
+    values = {
+        key: words[value] if value is None or isinstance(value, bool) else str(value)
+        for key, value, *_ in explain(recipe)
+    }
 
     def current(key: str) -> str:
         is_section = any(name.startswith(f"{key}.") for name in values)

@@ -39,6 +39,12 @@ def test_null_is_followed_by_a_missing_section_alone(recipe_with: WITH) -> None:
     assert not_followed(recipe_with("adversarial.start=0"), ["adversarial=null"]) == ("adversarial=null",)
 
 
+def test_true_and_false_are_compared_as_they_are_typed(recipe_with: WITH) -> None:
+    line = "model.checkpointing=true"
+    assert not_followed(recipe_with(), [line]) == (line,)
+    assert not_followed(recipe_with(line), [line]) == ()
+
+
 def test_numbers_are_compared_by_value(recipe_with: WITH) -> None:
     assert not_followed(recipe_with("optimizer.lr=1e-4"), ["optimizer.lr=0.0001"]) == ()
 
