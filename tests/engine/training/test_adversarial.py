@@ -101,7 +101,7 @@ def test_the_weight_rises_in_equal_parts_from_start_over_ramp(make_step) -> None
     assert make_step(adversarial={"start": 0, "ramp": 0, "weight": 0.2}).adversarial.weight_at(0) == 0.2
 
 
-def test_the_weight_in_force_is_logged_beside_the_losses(make_step, draw_batch) -> None:
+def test_the_effective_weight_is_logged_beside_the_losses(make_step, draw_batch) -> None:
     step = make_step(adversarial={"start": 0, "ramp": 4, "weight": 0.2}, accumulate=2)
     metrics = [step(draw_batch()) for _ in range(2)]
     assert [m["adv/weight"].item() for m in metrics] == pytest.approx([0.05, 0.1])
@@ -122,7 +122,7 @@ def test_every_objective_runs_from_before_the_start(make_step, draw_batch, objec
         assert all(value.isfinite().all() for value in snapshot(module))
 
 
-def test_a_batch_that_is_all_void_is_finite_and_teaches_nobody(make_step, draw_batch) -> None:
+def test_a_batch_that_is_all_void_is_finite_and_changes_nothing(make_step, draw_batch) -> None:
     step, batch = make_step(adversarial={}), draw_batch()
     batch.labels.fill_(VOID)
     step.model.train()
@@ -181,7 +181,7 @@ def test_the_logged_ratio_is_that_of_the_two_gradients_at_the_logits(make_step, 
 
 
 class Broken(nn.Module):
-    """A discriminator whose scores are no numbers."""
+    """A discriminator whose scores are NaN."""
 
     def __init__(self, inner: nn.Module):
         super().__init__()
@@ -193,7 +193,7 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_broken_discriminator_is_left_out_and_the_model_still_learns(
+def test_a_nan_of_the_discriminator_never_reaches_the_model_which_still_learns(
     make_step, draw_batch, precision
 ) -> None:
     step = make_step(adversarial={}, precision=precision)
@@ -221,7 +221,7 @@ def test_a_broken_generator_term_leaves_the_supervised_gradient(make_step, draw_
     torch.testing.assert_close(model_gradients(step, batch), model_gradients(make_step(), batch))
 
 
-def test_the_watchdog_moves_the_weight_in_force(make_step, draw_batch) -> None:
+def test_the_watchdog_changes_the_effective_weight(make_step, draw_batch) -> None:
     step = make_step(adversarial={"weight": 0.2})
     step.adversarial.watchdog.factor.fill_(0.5)
     assert step(draw_batch())["adv/weight"].item() == pytest.approx(0.1)

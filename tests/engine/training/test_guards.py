@@ -1,4 +1,4 @@
-"""The guard remembers what it saw until it is asked."""
+"""The guard reports a NaN or infinite loss at the next check."""
 
 import math
 from contextlib import nullcontext
@@ -10,7 +10,7 @@ from engine.training.guards import FiniteGuard, RunError
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_one_bad_loss_is_remembered_behind_good_ones(value: float) -> None:
+def test_a_nan_or_infinite_loss_is_reported_after_finite_ones_too(value: float) -> None:
     guard = FiniteGuard()
     for loss in (1.0, value, 1.0):
         guard.watch({"loss": torch.tensor(loss)})
@@ -19,7 +19,7 @@ def test_one_bad_loss_is_remembered_behind_good_ones(value: float) -> None:
     assert caught.value.exit_code == 1
 
 
-def test_finite_losses_pass_and_so_does_nothing() -> None:
+def test_finite_losses_pass_and_so_does_no_loss() -> None:
     guard = FiniteGuard()
     guard.check(0)
     guard.watch({"loss": torch.tensor(1e30)})
@@ -29,7 +29,7 @@ def test_finite_losses_pass_and_so_does_nothing() -> None:
 @pytest.mark.parametrize(
     ("name", "stops"), [("loss_dice", True), ("adv/d_loss", False), ("gradients/norm/head", False)]
 )
-def test_a_broken_metric_stops_the_run_unless_it_stands_under_a_heading(name: str, stops: bool) -> None:
+def test_nan_stops_the_run_unless_the_name_of_the_metric_has_a_slash(name: str, stops: bool) -> None:
     guard = FiniteGuard()
     guard.watch({"loss": torch.tensor(1.0), name: torch.tensor(math.nan)})
     with pytest.raises(RunError) if stops else nullcontext():

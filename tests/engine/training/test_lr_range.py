@@ -32,7 +32,7 @@ def same(a, b) -> bool:
 
 
 @pytest.mark.parametrize("updates_before", [0, 2])
-def test_the_step_is_bitwise_what_it_was_and_trains_on_as_if_nothing_had_been(
+def test_the_step_is_restored_bit_for_bit_and_trains_on_the_same(
     make_step, draw_batch, updates_before: int
 ) -> None:
     def fresh():
@@ -51,7 +51,7 @@ def test_the_step_is_bitwise_what_it_was_and_trains_on_as_if_nothing_had_been(
     assert same(everything(tried)[:-1], everything(plain)[:-1])
 
 
-def test_it_is_put_back_too_when_the_data_break(make_step, draw_batch) -> None:
+def test_it_is_restored_after_an_error_in_the_data_too(make_step, draw_batch) -> None:
     step = make_step()
     before = everything(step)
 

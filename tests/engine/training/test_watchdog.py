@@ -21,7 +21,7 @@ def updates_to_leave(accuracy: float) -> int:
 
 
 @pytest.mark.parametrize(("accuracy", "factor"), [(1.0, 0.5), (0.4, 2.0)])
-def test_it_waits_for_its_patience_and_then_moves_once(accuracy: float, factor: float) -> None:
+def test_the_factor_changes_once_after_the_patience(accuracy: float, factor: float) -> None:
     patience = updates_to_leave(accuracy) + PATIENCE_STEPS - 1
     watchdog = after(Watchdog(), accuracy, patience - 1)
     assert watchdog.factor == 1
@@ -44,7 +44,7 @@ def test_inside_the_band_nothing_happens_and_a_visit_resets_the_count() -> None:
     assert watchdog.outside == 0 and watchdog.factor == 1
 
 
-def test_winning_and_guessing_are_counted_apart() -> None:
+def test_too_accurate_and_guessing_are_counted_separately() -> None:
     watchdog = after(Watchdog(), 1.0, PATIENCE_STEPS - 1)
     watchdog.accuracy.fill_(0.0)
     after(watchdog, 0.0, 1)
@@ -63,7 +63,7 @@ def test_switched_off_it_only_watches() -> None:
     assert watchdog.accuracy > 0.99 and watchdog.outside > PATIENCE_STEPS
 
 
-def test_its_state_goes_where_its_buffers_go() -> None:
+def test_its_state_dict_is_all_of_its_state() -> None:
     one, other = after(Watchdog(), 1.0, PATIENCE_STEPS + 40), Watchdog()
     other.load_state_dict(one.state_dict())
     assert after(other, 1.0, 90).factor == after(one, 1.0, 90).factor == 0.25
