@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from engine.scoring.confusion import intersection_over_union
+from engine.scoring.metrics import intersection_over_union
 from engine.scoring.run import Array, Run
 
 BACKGROUND = "background"
