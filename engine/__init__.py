@@ -4,10 +4,15 @@ A user's project may have a folder `models` or `losses` of its own. Once `engine
 mean the packages beside it, whatever comes first on `sys.path`.
 """
 
+import os
 import sys
 from collections.abc import Sequence
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from engine.scoring.segmenter import Segmenter
 
 __version__ = "0.1.0"
 
@@ -51,7 +56,9 @@ for _name in OURS:
 sys.meta_path.insert(0, _FindBesideEngine)
 
 
-def load(path, device=None, overrides=()):
+def load(
+    path: str | os.PathLike[str], device: str | None = None, overrides: Sequence[str] = ()
+) -> "Segmenter":
     """What has been trained, ready to use: `labels, probabilities = engine.load(path).predict(image)`.
 
     Args:
@@ -68,4 +75,4 @@ def load(path, device=None, overrides=()):
     """
     from engine.scoring.segmenter import open_segmenter  # here, since torch takes seconds to import
 
-    return open_segmenter(path, device, overrides)
+    return open_segmenter(Path(path), device, overrides)

@@ -141,7 +141,7 @@ def _summary(found: "RangeTest", recipe: "Recipe", rule: str) -> list[str]:
         lines += ["The loss still falls at the end of the range, so larger rates may do: widen it with --to."]
     if section.head_lr_mult != 1:
         lines += [f"The head had {section.head_lr_mult:g} times that rate (optimizer.head_lr_mult)."]
-    if recipe.adversarial and recipe.adversarial.start >= made:
+    if recipe.adversarial and int(recipe.adversarial.start) >= made:
         lines += [f"The discriminator, which starts at update {recipe.adversarial.start}, was not used."]
     return lines
 

@@ -1,8 +1,14 @@
 """trident run RECIPE [key.path=value ...]: train, keep the best, ensemble them, report."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from engine.recipe import Recipe
 
 EXAMPLES = """
 examples:
@@ -64,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
         stop_process()
 
 
-def _optimizer_table(recipe):
+def _optimizer_table(recipe: "Recipe") -> "Table":
     """The groups that the optimiser would get, from a model without values, so without data or network."""
     import torch
     from rich.table import Table

@@ -217,7 +217,8 @@ class Advisor:
     def _one_class(self, step: int, scores: Scores) -> Note | None:
         found = [name for name, value in scores.IoU.items() if value > 0]
         labelled = [name for name, value in scores.IoU.items() if not math.isnan(value)]
-        early = step <= max(self.recipe.schedule.warmup, EARLY_SHARE * self.recipe.train.steps)
+        warmup, num_steps = int(self.recipe.schedule.warmup), int(self.recipe.train.steps)
+        early = step <= max(warmup, EARLY_SHARE * num_steps)
         if early or len(found) > 1 or len(labelled) < 2:
             return None
         what = f"only {found[0]}" if found else "no class"

@@ -47,4 +47,5 @@ def feature_sheet(rows: Sequence[FeatureRow], cell_px: int = CELL_PX) -> Image.I
 def _coloured(values: Tensor, low: float, high: float) -> Pixels:
     """(h, w) -> (h, w, 3); a constant map is dark."""
     shares = (values.float().numpy() - low) / max(high - low, 1e-12)
-    return np.rint(255 * mpl.colormaps[COLOURS](shares)[..., :3]).astype(np.uint8)
+    pixels: Pixels = np.rint(255 * mpl.colormaps[COLOURS](shares)[..., :3]).astype(np.uint8)
+    return pixels

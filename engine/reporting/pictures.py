@@ -78,7 +78,8 @@ def overlay(
 ) -> Pixels:
     """The colours of (h, w) class ids laid over a (3, h, w) image, (h, w, 3)."""
     mixed = (1 - opacity) * _photo(image) + opacity * colourise(labels, palette, ignore_index)
-    return np.rint(mixed).astype(np.uint8)
+    blended: Pixels = np.rint(mixed).astype(np.uint8)
+    return blended
 
 
 def error_map(picture: Picture, ignore_index: int) -> Pixels:
@@ -118,9 +119,8 @@ def share_right(picture: Picture, ignore_index: int) -> float:
 
 def classes_in(pictures: Sequence[Picture], ignore_index: int) -> list[int]:
     """The class ids that a label or a prediction holds, in order."""
-    ids = {
-        int(i) for picture in pictures for map in (picture.labels, picture.prediction) for i in map.unique()
-    }
+    maps = [map for picture in pictures for map in (picture.labels, picture.prediction)]
+    ids = {int(id) for map in maps for id in np.unique(map.cpu().numpy())}
     return sorted(ids - {ignore_index})
 
 

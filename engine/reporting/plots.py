@@ -25,7 +25,7 @@ CSS_VARIABLES = {INK: "--ink", LINE: "--line"} | {
     colour: f"--series-{i}" for i, colour in enumerate(SERIES, 1)
 }
 
-STYLE = {
+STYLE: Any = {
     "svg.fonttype": "none",  # text stays text
     "svg.hashsalt": "trident",  # equal plots give equal bytes
     "text.parse_math": False,  # a class name may hold a $
@@ -171,13 +171,14 @@ def _draw_line(axes: Axes, points: Points, colour: str, kept: set[int], is_noisy
         return
     steps, values = np.array(points).T
     is_smoothed = is_noisy and len(steps) > SMOOTHED_FROM
-    style = {"linewidth": 0.9, "alpha": 0.3} if is_smoothed else {"linewidth": 1.5}
-    axes.plot(steps, values, color=colour, **style)
+    width, opacity = (0.9, 0.3) if is_smoothed else (1.5, 1.0)
+    axes.plot(steps, values, color=colour, linewidth=width, alpha=opacity)
     if is_smoothed:
         axes.plot(steps, _moving_mean(values, len(values) // 20), color=colour, linewidth=1.5)
     marked = [point for point in points if point[0] in kept]
     if marked:
-        axes.scatter(*zip(*marked, strict=True), s=22, color=colour, linewidths=0, zorder=3)
+        x, y = zip(*marked, strict=True)
+        axes.scatter(x, y, s=22, color=colour, linewidths=0, zorder=3)
 
 
 def _moving_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:

@@ -33,7 +33,7 @@ COLUMNS = (
 def write_ranking(folder: Path, ranking: Sequence[Suspect], check: LabelCheck, suspicion: Suspicion) -> None:
     """ranking.csv with a row per region; ranking.json with every image, its regions and the thresholds."""
     names, background = check.trained.class_names, check.background
-    images = [
+    images: list[dict[str, Any]] = [
         {
             "rank": rank,
             "id": suspect.id,

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Sequence
 from typing import Literal
+from uuid import uuid4
 
 import wandb
 
@@ -36,7 +37,7 @@ class WandbLog(Callback):
     def on_start(self, run: RunContext) -> None:
         file = run.path / "wandb_run_id.txt"
         if not file.is_file():
-            write_text(file, wandb.util.generate_id())
+            write_text(file, uuid4().hex[:8])
         self._context = run
         self._run = wandb.init(
             project=self.project,
