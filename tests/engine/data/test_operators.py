@@ -13,9 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn import functional as F
 
-from engine.data.augment import ELASTIC_CELLS, REDRAWS, Parameters
+from engine.data.augment import ELASTIC_CELLS, REDRAWS, Parameters, recolour
 from engine.data.class_counts import ClassCounts
-from engine.data.colour import recolour
 from engine.data.mixing import BoxLayer, HalfClassesLayer, Mixing, OneClassLayer, paste_guests
 from engine.data.options import Augment as Section
 from engine.data.warp import warp
