@@ -85,7 +85,9 @@ def run_command(
     try:
         return body(arguments)
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None) or DISK_EXIT_CODES.get(getattr(error, "errno", None))
+        exit_code = getattr(error, "exit_code", None) or DISK_EXIT_CODES.get(
+            getattr(error, "errno", None) or 0
+        )
         if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:
@@ -123,4 +125,5 @@ def main(argv: list[str] | None = None) -> int:
         hint = next((f" Did you mean {name}?" for name in close if name), "")
         print(f"trident: no command {argv[0]!r}.{hint} There are:\n{listing}", file=sys.stderr)
         return 2
-    return importlib.import_module(f"engine.{argv[0]}").main(argv[1:])
+    exit_code: int = importlib.import_module(f"engine.{argv[0]}").main(argv[1:])
+    return exit_code
