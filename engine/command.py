@@ -85,7 +85,9 @@ def run_command(
     try:
         return body(arguments)
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None) or DISK_EXIT_CODES.get(getattr(error, "errno", 0))
+        exit_code = getattr(error, "exit_code", None) or DISK_EXIT_CODES.get(
+            getattr(error, "errno", None) or 0
+        )
         if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:

@@ -27,10 +27,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
+        "overrides", nargs="*", metavar="key.path=value", help="override values of the recipe"
     )
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
-    parser.add_argument("--dry-run", action="store_true", help="build all, make one update, print the cost")
+    parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    parser.add_argument(
+        "--dry-run", action="store_true", help="make one update, print the cost, write nothing"
+    )
     parser.add_argument(
         "--explain",
         action="store_true",
@@ -41,7 +43,6 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the recipe and do what the flags say."""
-
     from engine.recipe import load_recipe
 
     console = new_console()
@@ -71,7 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _optimizer_table(recipe: "Recipe") -> "Table":
-    """The groups that the optimiser would get, from a model without values, so without data or network."""
+    """The parameter groups of the optimiser, from a model on the meta device: no data, no download."""
     import torch
     from rich.table import Table
 
@@ -79,7 +80,7 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     from engine.training.optim import freeze, parameter_groups
     from models import build_model
 
-    # Encoders of SMP cannot all be built without values: MiT reads its drop rates from a tensor.
+    # Not every encoder of SMP can be built on the meta device: MiT reads its drop rates from a tensor.
     with torch.device("meta" if recipe.model.encoder is None else "cpu"):
         model = build_model(recipe.model, class_table(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
