@@ -1,6 +1,7 @@
 """A run in Weights & Biases: https://docs.wandb.ai. Needs the extra `wandb`."""
 
 import math
+import secrets
 from collections.abc import Sequence
 from typing import Literal
 
@@ -36,7 +37,7 @@ class WandbLog(Callback):
     def on_start(self, run: RunContext) -> None:
         file = run.path / "wandb_run_id.txt"
         if not file.is_file():
-            write_text(file, wandb.util.generate_id())
+            write_text(file, secrets.token_hex(4))
         self._context = run
         self._run = wandb.init(
             project=self.project,
