@@ -108,13 +108,10 @@ class Callback:
         """After each evaluation."""
 
     def on_note(self, step: int, note: Note) -> None:
-        """Advice on the training, or the failure of another callback."""
+        """Advice on the training, once for each topic."""
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         """A checkpoint was kept as one of the best; a later, better one may replace it."""
 
     def on_end(self, end: RunEnd) -> None:
-        """The run finished, with all of its files written; or it was stopped, or failed.
-
-        Also called where the start failed, perhaps without `on_start` before it.
-        """
+        """The run finished, with all of its files written; or it was stopped, or failed."""

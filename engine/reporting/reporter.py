@@ -46,8 +46,12 @@ class Reporter:
         self._first: dict[str, Tensor] | None = None  # metrics of the first update, on the device
 
     def start(self, run: RunContext) -> None:
+        """Starts one after the other; only those that have started are called again, also at the end."""
         self._step = run.first_step
-        self._call("on_start", run)
+        waiting, self.callbacks = self.callbacks, []
+        for callback in waiting:
+            if self._succeeds(callback, "on_start", run):
+                self.callbacks.append(callback)
 
     def step(self, step: int, metrics: dict[str, Tensor]) -> None:
         """After each update; does not wait for the device."""
@@ -106,22 +110,31 @@ class Reporter:
 
     def _call(self, method: str, *arguments: Any) -> None:
         for callback in list(self.callbacks):
-            try:
-                getattr(callback, method)(*arguments)
-            except Exception as error:
-                if callback.essential and method != "on_end":
-                    raise
-                self._turn_off(callback, method, error)
+            if not self._succeeds(callback, method, *arguments):
+                self.callbacks.remove(callback)
 
-    def _turn_off(self, callback: Callback, method: str, error: Exception) -> None:
-        self.callbacks.remove(callback)
+    def _succeeds(self, callback: Callback, method: str, *arguments: Any) -> bool:
+        """Call it. Exceptions are reported; those of an essential callback fail the run."""
+        try:
+            getattr(callback, method)(*arguments)
+        except Exception as error:
+            if callback.essential and method != "on_end":
+                raise
+            self._report(callback, method, error)
+            return False
+        return True
+
+    def _report(self, callback: Callback, method: str, error: Exception) -> None:
         place = traceback.extract_tb(error.__traceback__)[-1]
         self.failures.append(
             f"{type(callback).__name__}.{method} failed at step {self._step} with {type(error).__name__}: "
             f"{error} ({place.filename}, line {place.lineno}: {place.line}). This callback is turned off; "
             "the training goes on."
         )
-        self._call("on_note", self._step, Note("callback", self.failures[-1], ()))
+        note = Note("callback", self.failures[-1], ())
+        for other in self.callbacks:
+            if other.essential:  # the log and the console
+                other.on_note(self._step, note)
 
 
 def _numbers(metrics: dict[str, Tensor]) -> dict[str, float]:

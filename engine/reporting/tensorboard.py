@@ -133,8 +133,8 @@ def write_hparams(folder: Path, recipe: Recipe, scores: Mapping[str, Scores]) ->
     best, ensemble = next(iter(scores.values())), list(scores.values())[-1]
     metrics = {"hparam/best_mIoU": best.mIoU, "hparam/ensemble_mIoU": ensemble.mIoU}
     writer = SummaryWriter(str(folder), filename_suffix=".hparams")
+    # add_hparams would start another run in a subfolder
     for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
-        # add_hparams would start another run in a subfolder
         writer._get_file_writer().add_summary(summary)
     for tag, value in metrics.items():
         writer.add_scalar(tag, value, recipe.train.steps)

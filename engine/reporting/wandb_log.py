@@ -1,9 +1,9 @@
 """A run in Weights & Biases: https://docs.wandb.ai. Needs the extra `wandb`."""
 
 import math
+import secrets
 from collections.abc import Sequence
 from typing import Literal
-from uuid import uuid4
 
 import wandb
 
@@ -37,7 +37,7 @@ class WandbLog(Callback):
     def on_start(self, run: RunContext) -> None:
         file = run.path / "wandb_run_id.txt"
         if not file.is_file():
-            write_text(file, uuid4().hex[:8])
+            write_text(file, secrets.token_hex(4))
         self._context = run
         self._run = wandb.init(
             project=self.project,

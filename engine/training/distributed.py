@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -83,13 +84,13 @@ class _AllReduce(torch.autograd.Function):
     """A sum over all processes. Each of them uses it, so the gradients of all are summed on the way back."""
 
     @staticmethod
-    def forward(ctx, x: Tensor) -> Tensor:
+    def forward(ctx: Any, x: Tensor) -> Tensor:
         total = x.clone()
         dist.all_reduce(total)
         return total
 
     @staticmethod
-    def backward(ctx, gradient: Tensor) -> Tensor:
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone(memory_format=torch.contiguous_format)  # it may be an expanded scalar
         dist.all_reduce(total)
         return total
@@ -122,7 +123,7 @@ def distribute(model: nn.Module, process: Process) -> nn.Module:
     if process.is_alone:
         return model
     if process.device.type == "cuda":
-        model = convert_sync_batchnorm(model)
+        model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(model, device_ids=[process.device.index])
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):  # the same parameters and buffers, another forward
@@ -144,7 +145,11 @@ class GlobalBatchNormAct(BatchNormAct2d):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H, W)"""
-        return self.act(self.drop(_normalise(self, x))) if self.training else super().forward(x)
+        if self.training:
+            x = self.act(self.drop(_normalise(self, x)))
+            return x
+        x = super().forward(x)  # type: ignore[no-untyped-call]
+        return x
 
 
 def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
@@ -156,9 +161,12 @@ def _normalise(norm: nn.BatchNorm2d, x: Tensor) -> Tensor:
     mean = total / count
     centred = wide - mean[:, None, None]
     variance = _AllReduce.apply(centred.square().sum((0, 2, 3))) / count
+    assert norm.momentum is not None and norm.running_mean is not None and norm.running_var is not None
     with torch.no_grad():
-        norm.num_batches_tracked += 1
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked += 1
         norm.running_mean.lerp_(mean, norm.momentum)
         norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
     scale = norm.weight * (variance + norm.eps).rsqrt()
-    return (centred * scale[:, None, None] + norm.bias[:, None, None]).to(x.dtype)
+    normalised: Tensor = (centred * scale[:, None, None] + norm.bias[:, None, None]).to(x.dtype)
+    return normalised

@@ -34,8 +34,9 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         update_seconds = _time_update(session)
         image_seconds = _time_scoring(session)
     recipe, num_images = session.recipe, len(session.val)
-    num_evaluations = -(-recipe.train.steps // recipe.eval.every)
-    training = recipe.train.steps * update_seconds
+    steps, every = int(recipe.train.steps), int(recipe.eval.every)
+    num_evaluations = -(-steps // every)
+    training = steps * update_seconds
     scoring = (num_evaluations + recipe.keep.top) * num_images * image_seconds / process.world_size
     needed = disk_bytes(session.step, recipe.keep.top)
     free = shutil.disk_usage(_existing_parent(RunFolder.of(recipe).path)).free
@@ -64,7 +65,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
 def _time_update(session: Session) -> float:
     """Seconds of one update, its batch included; on a GPU of the second, since the first compiles."""
     step, num_updates = session.step, 2 if session.process.device.type == "cuda" else 1
-    step.count = max(0, session.recipe.train.steps - num_updates)
+    step.count = max(0, int(session.recipe.train.steps) - num_updates)
     batches = session.batches.starting_at(step.count)
     for _ in range(num_updates):
         started = time.perf_counter()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import torch
 from timm.utils import ModelEmaV3
@@ -17,6 +18,7 @@ from engine.data.mixing import Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
+from engine.recipe.sections import Adversarial
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -32,7 +34,8 @@ from engine.training.validation import Validation, spread
 from losses import build_loss
 from models import build_model
 from models.discriminator import PatchDiscriminator
-from models.weights import LoadReport, initialise
+from models.load_report import LoadReport
+from models.weights import initialise
 
 Counter = Callable[[int, int], None]
 PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
@@ -117,25 +120,21 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
     compiles = process.device.type == "cuda" if train.compile == "auto" else train.compile
-    parts = {
-        "model": model,
-        "forward": distribute(torch.compile(model) if compiles else model, process),
-        "loss": loss,
-        "optimizer": build_optimizer(model, recipe.optimizer),
-        "lr_factor": partial(_lr_factor, recipe),
-        "settings": StepSettings(
-            seed=recipe.seed,
-            rank=process.rank,
-            ignore_index=recipe.data.ignore_index,
-            precision=Precision.choose(train.precision, process.device),
-            accumulate=train.accumulate,
-            clip_norm=recipe.optimizer.clip_norm,
-        ),
-        "ema": ema,
-    }
-    if recipe.adversarial is None:
-        return SupervisedStep(**parts)
-    return AdversarialStep(**parts, adversarial=_build_adversarial(recipe.adversarial, num_classes, process))
+    compiled = cast(nn.Module, torch.compile(model)) if compiles else model
+    forward, optimizer = distribute(compiled, process), build_optimizer(model, recipe.optimizer)
+    settings = StepSettings(
+        seed=recipe.seed,
+        rank=process.rank,
+        ignore_index=recipe.data.ignore_index,
+        precision=Precision.choose(train.precision, process.device),
+        accumulate=train.accumulate,
+        clip_norm=recipe.optimizer.clip_norm,
+    )
+    kind: Callable[..., SupervisedStep] = SupervisedStep
+    if recipe.adversarial:
+        opponent = _build_adversarial(recipe.adversarial, num_classes, process)
+        kind = partial(AdversarialStep, adversarial=opponent)
+    return kind(model, forward, loss, optimizer, partial(_lr_factor, recipe), settings, ema)
 
 
 def _build_features(
@@ -148,7 +147,7 @@ def _build_features(
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
 
 
-def _build_adversarial(section, num_classes: int, process: Process) -> AdversarialSettings:
+def _build_adversarial(section: Adversarial, num_classes: int, process: Process) -> AdversarialSettings:
     discriminator = PatchDiscriminator(num_classes, section.channels, section.layers).to(process.device)
     return AdversarialSettings(
         discriminator=discriminator,
@@ -157,14 +156,14 @@ def _build_adversarial(section, num_classes: int, process: Process) -> Adversari
         watchdog=Watchdog(section.watchdog).to(process.device),
         objective=section.objective,
         weight=section.weight,
-        start=section.start,
-        ramp=section.ramp,
+        start=int(section.start),
+        ramp=int(section.ramp),
         batch_sum=batch_sum(process),
     )
 
 
 def _lr_factor(recipe: Recipe, step: int) -> float:
-    return factor(recipe.schedule, recipe.optimizer.lr, step, recipe.train.steps)
+    return factor(recipe.schedule, recipe.optimizer.lr, step, int(recipe.train.steps))
 
 
 def _place(

@@ -68,8 +68,9 @@ def train(
     with opened_run(run, session, data_report, resume) as manifest:
         keeper = TopKeeper(run, manifest, session.recipe.keep.top)
         console.print(_introduction(run, session))
+        context = _context(run, session, console)
         with _reporter(session, [JsonLog(), ConsoleLog(console), *others]) as reporter:
-            reporter.start(_context(run, session, console))
+            reporter.start(context)
             with settings():
                 finished = _fit(run, session, keeper, reporter)
             _report_skipped(session, console)

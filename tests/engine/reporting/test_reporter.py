@@ -18,6 +18,8 @@ SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, {"ground": 0.5}, {
 
 
 class Recorder(Callback):
+    essential = True  # so that it gets the failures of others
+
     def __init__(self) -> None:
         self.events: list[tuple] = []
 
