@@ -85,7 +85,7 @@ def overlay(
 def error_map(picture: Picture, ignore_index: int) -> Pixels:
     """(h, w, 3): the image, dimmed, where the prediction is correct; red where wrong; grey where void."""
     labels, prediction = picture.labels.cpu().numpy(), picture.prediction.cpu().numpy()
-    pixels = np.rint(DIMMED * _photo(picture.image)).astype(np.uint8)
+    pixels: Pixels = np.rint(DIMMED * _photo(picture.image)).astype(np.uint8)
     pixels[prediction != labels] = WRONG
     pixels[labels == ignore_index] = UNSCORED
     return pixels
