@@ -6,6 +6,7 @@ from pathlib import Path
 from pkgutil import resolve_name
 
 import pytest
+from PIL import Image
 
 from engine.data import DataError, Dataset, open_split
 from engine.data.formats import CLASS_TABLES, FORMATS
@@ -62,7 +63,6 @@ def test_each_entry_of_the_listing_is_right(name: str) -> None:
 
 
 def test_a_format_from_outside_gets_what_it_has_parameters_for(module, tmp_path: Path) -> None:
-    from PIL import Image
 
     (tmp_path / "train").mkdir()
     for id in (0, 1):
@@ -97,3 +97,14 @@ def test_what_is_wrong_with_a_format_from_outside_is_said(module, name: str, par
 def test_parameters_that_nothing_is_known_of_are_named(module, tmp_path: Path) -> None:
     message = message_of(section(f"{module}:open_with_more", root=str(tmp_path)))
     assert "data.format" in message and "number" in message
+
+
+def test_the_format_in_the_docs_works(tmp_path: Path, monkeypatch) -> None:
+    docs = (Path(__file__).parents[4] / "docs/data.md").read_text()
+    (tmp_path / "documented_format.py").write_text(docs.split("```python\n")[1].split("```")[0])
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "train").mkdir()
+    Image.new("RGB", (3, 2)).save(tmp_path / "train" / "x.jpg")
+    Image.new("L", (3, 2), 1).save(tmp_path / "train" / "x.png")
+    dataset = open_split(section("documented_format:my_open", root=str(tmp_path)), "train")
+    assert dataset.ids == ["x"] and dataset[0].labels.tolist() == [[1, 1, 1]] * 2
