@@ -1,7 +1,7 @@
 """Trident: the commands, one file each, and what they stand on. Imports nothing heavy: `--help` is fast.
 
-A user's project may have a folder `models` or `losses` of its own. Once `engine` is imported, these names mean
-the packages beside it, whatever comes first on `sys.path`. `trident/own_engine.py` does the same for `engine`.
+A user's project may have a folder `models` or `losses` of its own. Once `engine` is imported, these names
+mean the packages beside it, whatever comes first on `sys.path`; `trident/own_engine.py` finds `engine`.
 """
 
 import os
