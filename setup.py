@@ -33,7 +33,7 @@ setup(
         "engine.reporting": ["*.html"],
         "engine.reporting.report": ["templates/*"],
     },
-    entry_points={"console_scripts": ["trident = engine.command:main"]},
+    entry_points={"console_scripts": ["trident = trident.__main__:main"]},
     install_requires=[
         "torch>=2.11",
         "torchvision",

@@ -1,7 +1,7 @@
 """Trident: the commands, one file each, and what they stand on. Imports nothing heavy: `--help` is fast.
 
-A user's project may have a folder `models` or `losses` of its own. Once `engine` is imported, these two names
-mean the packages beside it, whatever comes first on `sys.path`.
+A user's project may have a folder `models` or `losses` of its own. Once `engine` is imported, these names
+mean the packages beside it, whatever comes first on `sys.path`; `trident/own_engine.py` finds `engine`.
 """
 
 import os
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 HOME = Path(__file__).parents[1]
-OURS = ("models", "losses")
+OURS = ("engine", "models", "losses")
 
 
 class _FindBesideEngine:

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = ("models", "losses")
-CONSOLE_SCRIPT = "import sys; from engine.command import main; sys.exit(main())"
+CONSOLE_SCRIPT = "import sys; from trident.__main__ import main; sys.exit(main())"  # as pip writes it
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def project(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def python(folder: Path, *arguments: str, path: Path = ROOT) -> subprocess.CompletedProcess[str]:
+def python(folder: Path, *arguments: str, path: str | Path = ROOT) -> subprocess.CompletedProcess[str]:
     """Python started in `folder`, with Trident found as if it were installed."""
     environment = {**os.environ, "PYTHONPATH": str(path)}
     return subprocess.run(
@@ -110,3 +110,29 @@ def test_the_working_folder_can_be_imported_from_and_shadows_nothing(project: Pa
     (project / "bin/script").write_text(code)
     done = python(project, "bin/script")
     assert done.returncode == 0, done.stderr
+
+
+@pytest.fixture
+def own_engine(project: Path) -> Path:
+    (project / "engine").mkdir()
+    (project / "engine/__init__.py").write_text("")
+    (project / "engine/mine.py").write_text("ANSWER = 42\n")
+    return project
+
+
+def test_an_engine_of_the_user_on_pythonpath_hides_nothing(own_engine: Path) -> None:
+    path = f"{own_engine}{os.pathsep}{ROOT}"
+    for start in (["-m", "trident"], ["-c", CONSOLE_SCRIPT]):
+        done = python(own_engine, *start, "recipes", "demo", path=path)
+        assert done.returncode == 0, done.stderr
+        assert "name: demo" in done.stdout
+
+
+def test_a_script_with_an_engine_of_its_own_is_told_of_both(own_engine: Path) -> None:
+    for code in ("import engine, trident", "import engine.mine, trident", "import trident, engine.mine"):
+        done = python(own_engine, "-c", code)
+        assert done.returncode == 1
+        assert str(ROOT / "engine") in last_line(done)
+    assert "engine.mine" in last_line(done)
+    done = python(own_engine, "-c", "import engine, trident")
+    assert str(own_engine / "engine") in last_line(done)

@@ -65,7 +65,7 @@ def test_holds_the_packages_and_nothing_else(wheel: zipfile.ZipFile) -> None:
 
 
 def test_installs_the_trident_command(wheel: zipfile.ZipFile) -> None:
-    assert "trident = engine.command:main" in metadata(wheel, "entry_points.txt").splitlines()
+    assert "trident = trident.__main__:main" in metadata(wheel, "entry_points.txt").splitlines()
 
 
 def test_says_name_version_licence_and_python(wheel: zipfile.ZipFile) -> None:

@@ -11,7 +11,7 @@ What needs torch is imported when it is first used, so `import trident` takes no
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from engine import __version__
+from trident.own_engine import engine  # before anything else imports an `engine`
 
 if TYPE_CHECKING:
     from engine import load
@@ -47,6 +47,7 @@ __all__ = [
     "load_recipe",
     "train",
 ]
+__version__ = engine.__version__
 _MODULES = {  # of what is not in `losses`
     "Callback": "engine.reporting.callbacks",
     "Evaluation": "engine.reporting.callbacks",
