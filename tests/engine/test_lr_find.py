@@ -64,7 +64,7 @@ def test_an_adversarial_recipe_in_the_narrow_range(
         (["--from", "0"], "expected 0 < from < to"),
         (["--steps", "5"], "at least 20 updates"),
         (["optimizer.rl=1"], "optimizer.rl"),
-        (["--out", "run/inside"], "which stays as it is"),
+        (["--out", "run/inside"], "is inside the run"),
     ],
 )
 def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list, words: str, capsys) -> None:

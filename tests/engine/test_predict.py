@@ -65,7 +65,7 @@ def test_bad_images_are_named_and_the_others_predicted(
     out = tmp_path / "out"
     assert main([str(voc_run()), str(photos / "b"), "--out", str(out)]) == 1
     told = capsys.readouterr().err
-    assert "2 of 3 images are left out" in told and "text.jpg" in told and "cut.jpg" in told
+    assert "2 of 3 images were left out" in told and "text.jpg" in told and "cut.jpg" in told
     assert "Traceback" not in told and "split" not in told
     assert [path.name for path in (out / "labels").iterdir()] == ["1.png"]
 
@@ -94,7 +94,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
         (["{run}", "{photos}", "model.variant=b1"], "cannot be changed"),
         (["{run}", "{photos}", "eval.flipp=true"], "did you mean flip"),
         (["{run}", "{photos}", "eval.protocol=centercrop"], "leaves a part of each image out"),
-        (["{run}", "{photos}", "--save", "mask"], "'mask' is none of labels"),
+        (["{run}", "{photos}", "--save", "mask"], "'mask' is not one of labels"),
         (["{run}", "{photos}", "--step", "9"], "Steps kept: 1"),
         (["{photos}", "{photos}"], "no run folder"),
         (["{run}", "{photos}", "--out", "{photos}/a/1.jpg"], "is a file"),
