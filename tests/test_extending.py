@@ -5,6 +5,7 @@ A block that begins with `# name` is a file; `console` blocks are commands, run 
 """
 
 import json
+import math
 import os
 import re
 import shutil
@@ -13,10 +14,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 
 from engine.run_folder import read_log
 
@@ -91,10 +94,17 @@ def execute(command: list[str], folder: Path, sources: Path) -> str:
     return done.stdout
 
 
+def log_of(folder: Path, run: str) -> list[dict[str, Any]]:
+    return read_log(folder / "checkpoints" / run / "log.jsonl")
+
+
+def losses_of(folder: Path, run: str) -> list[float]:
+    return [row["loss"] for row in log_of(folder, run) if row["split"] == "train"]
+
+
 def keys_of_log(folder: Path, run: str, split: str = "train") -> set[str]:
     """Of the last row of a split."""
-    rows = [row for row in read_log(folder / "checkpoints" / run / "log.jsonl") if row["split"] == split]
-    return set(rows[-1])
+    return set([row for row in log_of(folder, run) if row["split"] == split][-1])
 
 
 def draw_numbered(folder: Path) -> None:
@@ -126,12 +136,63 @@ def architecture_is_trained(folder: Path, said: str) -> None:
     assert "mIoU" in said
 
 
-CHECKS: dict[
-    str, tuple[int, Callable[[Path, str], None]]
-] = {  # heading: files that may be changed, what is seen
+def metric_is_logged(folder: Path, said: str) -> None:
+    assert "fwIoU" in keys_of_log(folder, "weighted", "val")
+    manifest = json.loads((folder / "checkpoints/weighted/manifest.json").read_text())
+    assert manifest["metric"] == "fwIoU"
+    ranked = [member["scores"]["fwIoU"] for member in manifest["members"]]
+    assert ranked == sorted(ranked, reverse=True) and "fwIoU" in said
+
+
+def augmentation_is_applied(folder: Path, said: str) -> None:
+    run("trident run small.yaml name=plain", folder, ROOT)
+    plain, inverted = (losses_of(folder, name) for name in ("plain", "inverted"))
+    assert plain != inverted and len(plain) == len(inverted)
+    assert list(folder.glob("**/*.png"))
+
+
+def schedule_is_followed(folder: Path, said: str) -> None:
+    """4 updates without warm-up: the last one has 1 - sqrt(3 / 4) of the peak."""
+    last = [row for row in log_of(folder, "rooted") if row["split"] == "train"][-1]
+    assert last["base_lr"] == pytest.approx(6e-5 * (1 - math.sqrt(3 / 4)))
+
+
+def optimisers_are_used(folder: Path, said: str) -> None:
+    assert len(losses_of(folder, "lion")) == len(losses_of(folder, "signs")) == 2
+    with safe_open(folder / "checkpoints/signs/last/state.safetensors", "np") as file:
+        assert any(key.endswith("mean") for key in file.keys())  # noqa: SIM118 - not iterable
+
+
+def state_holds_the_count(folder: Path, said: str) -> None:
+    with safe_open(folder / "checkpoints/small/last/state.safetensors", "np") as file:
+        assert file.get_tensor("seen/images") == 4 * 4
+
+
+def column_is_written(folder: Path, said: str) -> None:
+    content = json.loads((folder / "compared/compare.json").read_text())
+    assert [method["figures"]["updates"] for method in content["methods"]] == [4]
+    assert "updates" in (folder / "compared/compare.md").read_text()
+
+
+def loggers_write(folder: Path, said: str) -> None:
+    rises = (folder / "checkpoints/best/rises.txt").read_text().splitlines()
+    assert rises[0].startswith("2 ")
+    assert (folder / "checkpoints/best/log_val.csv").is_file()
+    assert "2 " in (folder / "checkpoints/watched/best.txt").read_text() and "step" in said
+
+
+# by heading: the most files that its changes may touch, and what has to be seen afterwards
+CHECKS: dict[str, tuple[int, Callable[[Path, str], None]]] = {
     "A loss": (0, loss_is_logged),
     "A data format": (0, format_is_read),
     "An architecture": (0, architecture_is_trained),
+    "An augmentation": (2, augmentation_is_applied),
+    "A metric on val": (2, metric_is_logged),
+    "A schedule": (1, schedule_is_followed),
+    "An optimiser": (0, optimisers_are_used),
+    "What a checkpoint holds": (1, state_holds_the_count),
+    "A column in compare": (1, column_is_written),
+    "A logger": (0, loggers_write),
 }
 
 
