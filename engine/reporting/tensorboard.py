@@ -135,7 +135,7 @@ def write_hparams(folder: Path, recipe: Recipe, scores: Mapping[str, Scores]) ->
     writer = SummaryWriter(str(folder), filename_suffix=".hparams")
     # add_hparams would start another run in a subfolder
     for summary in hparams(values, metrics):  # type: ignore[no-untyped-call]
-        writer._get_file_writer().add_summary(summary)
+        writer._get_file_writer().add_summary(summary)  # type: ignore[no-untyped-call]
     for tag, value in metrics.items():
         writer.add_scalar(tag, value, recipe.train.steps)
     writer.close()

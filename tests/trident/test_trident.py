@@ -21,8 +21,8 @@ TINY = [
 ]  # fmt: skip
 EXPORTED = {
     "Boundary", "Callback", "CrossEntropy", "Dice", "Evaluation", "Focal", "Jaccard", "Lovasz", "Recipe",
-    "Run", "RunContext", "RunEnd", "RunStopped", "SegFormer", "Tversky", "__version__", "build_loss", "build_model",
-    "evaluate", "load", "load_recipe", "train",
+    "Run", "RunContext", "RunEnd", "RunStopped", "SegFormer", "Tversky", "__version__", "build_loss",
+    "build_model", "evaluate", "load", "load_recipe", "train",
 }  # fmt: skip
 
 
