@@ -50,7 +50,7 @@ class WandbLog(Callback):
             dir=run.path,
             config=run.recipe.model_dump(),
             reinit="create_new",  # a run that the calling program has open stays open
-            settings=wandb.Settings(console="off"),  # what the program prints is not copied
+            settings=wandb.Settings(console="off", silent=run.console.quiet),  # output is not copied
         )
         self._run.define_metric("*", step_metric="step")
 

@@ -22,8 +22,7 @@ TINY = [
 EXPORTED = {
     "Boundary", "Callback", "CrossEntropy", "Dice", "Evaluation", "Focal", "Jaccard", "Lovasz", "Recipe",
     "Run", "RunContext", "RunEnd", "RunStopped", "SegFormer", "Tversky", "__version__", "build_loss",
-    "build_model",
-    "evaluate", "load", "load_recipe", "train",
+    "build_model", "evaluate", "load", "load_recipe", "train",
 }  # fmt: skip
 
 
