@@ -13,12 +13,10 @@ if TYPE_CHECKING:
     from losses.boundary import Boundary
     from losses.build import build_loss
     from losses.cross_entropy import CrossEntropy
-    from losses.dice import Dice
     from losses.focal import Focal
-    from losses.jaccard import Jaccard
     from losses.lovasz import Lovasz
     from losses.mixed import MixedLoss, Ramp
-    from losses.tversky import Tversky
+    from losses.overlap import Dice, Jaccard, Tversky
 
 __all__ = [
     "TERMS",

@@ -1,13 +1,15 @@
-"""What Dice, Tversky, Jaccard and Lovasz share: maps of the classes, their overlap, the mean over classes.
+"""The losses of overlap: Dice, Jaccard and Tversky, and what they share with Lovasz.
 
 The mean is over the classes that are present in the labels: an absent class has no overlap to measure, and
 counting it as 0 or as 1 makes the loss depend on how many classes a batch holds.
 """
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, identity, ratio_of_sums
+from losses.terms import DiceOptions, TverskyOptions
 
 
 def class_maps(logits: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -66,3 +68,132 @@ def mean_over_groups(costs: Tensor, present: Tensor, reduce: Reduce = identity) 
     """
     counts = present.any(-1).to(costs.dtype)  # (G,)
     return ratio_of_sums(mean_over_present(costs, present).sum(), counts.sum(), reduce)
+
+
+def dice(
+    logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity, *, per_image: bool = False
+) -> Tensor:
+    """Soft Dice: 1 - 2 I / (P + Y), averaged over the classes with a label; 0 if all pixels are void.
+
+    Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator. I, P and Y are those of
+    `overlap_sums`.
+
+    Args:
+        logits: (B, C, H, W), float32 or float64.
+        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
+            CPU and trips a device assertion on CUDA.
+        reduce: sums over all processes.
+        per_image: sums and means are taken in each image, and then the mean of the images that have a label.
+    """
+    sums = overlap_sums(logits, labels, ignore_index, per_image)
+    if per_image:
+        return mean_over_groups(*overlap_costs(sums, 0.5, 0.5), reduce)
+    return mean_over_present(*overlap_costs(reduce(sums), 0.5, 0.5))
+
+
+class Dice(nn.Module):
+    """`dice` as a module; `losses.terms.DiceOptions` explains its options."""
+
+    def __init__(self, ignore_index: int = 255, per_image: bool = DiceOptions.per_image):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.per_image = per_image
+
+    @property
+    def takes_sums(self) -> bool:
+        """Sums are over the batch."""
+        return not self.per_image
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same loss from sums over the batch; scalar."""
+        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 0.5, 0.5))
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return dice(logits, labels, self.ignore_index, reduce, per_image=self.per_image)
+
+
+def jaccard(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity) -> Tensor:
+    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label in the batch; as `dice` else.
+
+    Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
+    """
+    return mean_over_present(*overlap_costs(reduce(overlap_sums(logits, labels, ignore_index)), 1.0, 1.0))
+
+
+class Jaccard(nn.Module):
+    """`jaccard` as a module."""
+
+    takes_sums = True
+
+    def __init__(self, ignore_index: int = 255):
+        super().__init__()
+        self.ignore_index = ignore_index
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same loss from sums over the batch; scalar."""
+        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 1.0, 1.0))
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return jaccard(logits, labels, self.ignore_index, reduce)
+
+
+def tversky(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    alpha: float = 0.3,
+    beta: float = 0.7,
+    gamma: float = 1.0,
+    reduce: Reduce = identity,
+) -> Tensor:
+    """(1 - I / (I + alpha (P - I) + beta (Y - I)))^(1 / gamma), averaged over the classes with a label.
+
+    Salehi et al. 2017, arXiv 1706.05721, whose alpha weights false positives (P - I) and whose beta false
+    negatives (Y - I). The focal form is of Abraham and Khan 2018, arXiv 1810.07842, which swaps the two and
+    whose power is 1 / gamma, as here; some libraries call the power itself gamma. Else as `dice`.
+
+    Args:
+        alpha: 0 or above.
+        beta: above 0.
+        gamma: above 0; 1 is the plain form; above 1, classes that are nearly perfect get more weight.
+        reduce: sums over all processes.
+    """
+    return _of_overlap(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta, gamma)
+
+
+def _of_overlap(sums: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
+    costs, present = overlap_costs(sums, alpha, beta)
+    if gamma != 1:
+        # Smaller costs are rounding errors, and at 0 the slope is infinite.
+        least = torch.finfo(costs.dtype).eps
+        costs = torch.where(costs > least, costs.clamp(min=least) ** (1 / gamma), 0.0)
+    return mean_over_present(costs, present)
+
+
+class Tversky(nn.Module):
+    """`tversky` as a module; `losses.terms.TverskyOptions` explains its options."""
+
+    takes_sums = True
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        alpha: float = TverskyOptions.alpha,
+        beta: float = TverskyOptions.beta,
+        gamma: float = TverskyOptions.gamma,
+    ):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.alpha = alpha
+        self.beta = beta
+        self.gamma = gamma
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same loss from sums over the batch; scalar."""
+        return _of_overlap(reduce(sums.overlap()), self.alpha, self.beta, self.gamma)
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return tversky(logits, labels, self.ignore_index, self.alpha, self.beta, self.gamma, reduce)

@@ -94,10 +94,10 @@ class Term(NamedTuple):
 
 TERMS = {
     "cross_entropy": Term("loss_ce", "losses.cross_entropy:CrossEntropy", CrossEntropyOptions),
-    "dice": Term("loss_dice", "losses.dice:Dice", DiceOptions),
+    "dice": Term("loss_dice", "losses.overlap:Dice", DiceOptions),
     "focal": Term("loss_focal", "losses.focal:Focal", FocalOptions),
     "lovasz": Term("loss_lovasz", "losses.lovasz:Lovasz", LovaszOptions),
-    "tversky": Term("loss_tversky", "losses.tversky:Tversky", TverskyOptions),
-    "jaccard": Term("loss_jaccard", "losses.jaccard:Jaccard", JaccardOptions),
+    "tversky": Term("loss_tversky", "losses.overlap:Tversky", TverskyOptions),
+    "jaccard": Term("loss_jaccard", "losses.overlap:Jaccard", JaccardOptions),
     "boundary": Term("loss_boundary", "losses.boundary:Boundary", BoundaryOptions),
 }

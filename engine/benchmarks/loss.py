@@ -17,7 +17,7 @@ from engine.benchmarks.measuring import installed, peak_mb_in_own_process, peak_
 from engine.scoring.timing import interleaved
 from losses import build_loss
 from losses.cross_entropy import cross_entropy
-from losses.dice import dice
+from losses.overlap import dice
 
 VOID = 255
 Loss = Callable[[Tensor, Tensor], Tensor]

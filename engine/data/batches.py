@@ -107,8 +107,10 @@ class TrainBatches:
         sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
         images, labels = _to(self.device, images), _to(self.device, labels)
         images, labels = self.augment(images, labels, sizes, parameters)
-        guests = [self._guests(draw) for draw in draws if not draw.host]
-        return Batch(*paste_guests(images, labels, guests), [s.id for s in samples[: len(guests)]])
+        hosts = [draw for draw in draws if not draw.host]
+        if self.mixing:
+            images, labels = paste_guests(images, labels, [self._guests(host) for host in hosts])
+        return Batch(images, labels, [s.id for s in samples[: len(hosts)]])
 
 
 def scoring_batches(

@@ -21,6 +21,7 @@ from engine.data.class_counts import ClassCounts
 from engine.data.rare_classes import class_probabilities, temperature
 from engine.data.sample import DataError
 
+MIXING_KEYS = ("mosaic", "copy_paste", "classmix", "cutmix")  # of the augment section, in their order
 NUM_IDS = 256  # of uint8 labels
 OWN_STREAM = zlib.crc32(b"mixing")  # independent of the random numbers of augmentation
 
@@ -108,12 +109,14 @@ class Mixing:
     def guests(self, id: str, epoch: int) -> list[Guest]:
         """What is pasted onto a sample, in this order: a pure function of (seed, epoch, id)."""
         rng = np.random.default_rng([self.seed, epoch, zlib.crc32(id.encode()), OWN_STREAM])
-        steps: list[tuple[float, Callable[[np.random.Generator], list[Guest]]]] = [
-            (self.section.mosaic, self._mosaic),
-            (self.section.copy_paste, self._copy_paste),
-            (self.section.classmix, self._classmix),
-            (self.section.cutmix, self._cutmix),
-        ]
+        draws: tuple[Callable[[np.random.Generator], list[Guest]], ...] = (
+            self._mosaic,
+            self._copy_paste,
+            self._classmix,
+            self._cutmix,
+        )
+        shares = [getattr(self.section, key) for key in MIXING_KEYS]
+        steps = zip(shares, draws, strict=True)
         return [guest for share, draw in steps if rng.uniform() < share for guest in draw(rng)]
 
     def _mosaic(self, rng: np.random.Generator) -> list[Guest]:

@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
-from engine.training.guards import RunError
+from engine.training.fit import RunError
 from engine.training.step import SupervisedStep
 
 

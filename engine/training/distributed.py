@@ -17,7 +17,7 @@ from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from losses.statistics import full_precision
+from losses.statistics import full_precision, identity
 
 
 class ProcessError(ValueError):
@@ -77,7 +77,7 @@ def process_group() -> Iterator[Process]:
 
 def batch_sum(process: Process) -> Callable[[Tensor], Tensor]:
     """Sums a statistic of the batch over all processes, and its gradient on the way back."""
-    return (lambda statistic: statistic) if process.is_alone else _AllReduce.apply
+    return identity if process.is_alone else _AllReduce.apply
 
 
 class _AllReduce(torch.autograd.Function):

@@ -14,7 +14,7 @@ from torch import nn
 import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
-from engine.data.mixing import Mixing
+from engine.data.mixing import MIXING_KEYS, Mixing
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
@@ -27,9 +27,8 @@ from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, training_order, with_numbers
 from engine.training.optim import build_optimizer, freeze
-from engine.training.precision import Precision
 from engine.training.schedule import factor
-from engine.training.step import StepSettings, SupervisedStep
+from engine.training.step import Precision, StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
 from losses import build_loss
 from models import build_model
@@ -102,7 +101,9 @@ def build_session(
     order, order_notes = training_order(recipe, counts)
     notes += [*count_notes, *weight_notes, *order_notes]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
-    mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
+    mixing = None
+    if any(getattr(recipe.augment, name) for name in MIXING_KEYS):
+        mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
     batches = TrainBatches(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
@@ -134,7 +135,8 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     if recipe.adversarial:
         opponent = _build_adversarial(recipe.adversarial, num_classes, process)
         kind = partial(AdversarialStep, adversarial=opponent)
-    return kind(model, forward, loss, optimizer, partial(_lr_factor, recipe), settings, ema)
+    lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
+    return kind(model, forward, loss, optimizer, lr_factor, settings, ema)
 
 
 def _build_features(
@@ -160,10 +162,6 @@ def _build_adversarial(section: Adversarial, num_classes: int, process: Process)
         ramp=int(section.ramp),
         batch_sum=batch_sum(process),
     )
-
-
-def _lr_factor(recipe: Recipe, step: int) -> float:
-    return factor(recipe.schedule, recipe.optimizer.lr, step, int(recipe.train.steps))
 
 
 def _place(

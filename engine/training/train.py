@@ -29,8 +29,7 @@ from engine.scoring.run import Run
 from engine.training.checkpoint import TopKeeper, save_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
-from engine.training.fit import fit
-from engine.training.guards import RunError
+from engine.training.fit import RunError, fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
 from engine.training.session import Session, build_session, num_parameters, torch_settings

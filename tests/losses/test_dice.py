@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from losses.dice import dice
+from losses.overlap import dice
 
 VOID = 255
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from losses.dice import dice
-from losses.jaccard import jaccard
+from losses.overlap import dice, jaccard
 
 VOID = 255
 

@@ -15,13 +15,11 @@ import losses
 from losses import LossError, MixedLoss, build_loss
 from losses.boundary import boundary
 from losses.cross_entropy import cross_entropy
-from losses.dice import dice
 from losses.focal import focal
-from losses.jaccard import jaccard
 from losses.lovasz import lovasz
+from losses.overlap import dice, jaccard, tversky
 from losses.statistics import Reduce
 from losses.terms import Ohem
-from losses.tversky import tversky
 
 LOGITS = torch.randn(2, 3, 4, 5, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
 LABELS = torch.tensor([0, 1, 2, 255, 1] * 64).view(2, 10, 16)

@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from losses.dice import dice
-from losses.jaccard import jaccard
 from losses.lovasz import lovasz
-from losses.tversky import tversky
+from losses.overlap import dice, jaccard, tversky
 
 pytestmark = pytest.mark.peers
 VOID = 255

@@ -10,9 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from losses.dice import dice
-from losses.jaccard import jaccard
-from losses.tversky import tversky
+from losses.overlap import dice, jaccard, tversky
 
 VOID = 255
 

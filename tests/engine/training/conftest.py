@@ -11,8 +11,7 @@ from engine.data.batches import Batch
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.optim import build_optimizer, freeze
 from engine.training.options import Optimizer
-from engine.training.precision import Precision
-from engine.training.step import StepSettings, SupervisedStep
+from engine.training.step import Precision, StepSettings, SupervisedStep
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 

@@ -39,8 +39,7 @@ from engine.training.imbalance import count_labels
 from engine.training.interrupt import StopSignal
 from engine.training.optim import build_optimizer, freeze
 from engine.training.options import Optimizer
-from engine.training.precision import Precision
-from engine.training.step import StepSettings
+from engine.training.step import Precision, StepSettings
 from engine.training.validation import Validation
 from losses import build_loss
 from models.discriminator import PatchDiscriminator

@@ -32,8 +32,7 @@ from engine.training.checkpoint import (
     require_room,
     save_state,
 )
-from engine.training.fit import fit
-from engine.training.guards import RunError
+from engine.training.fit import RunError, fit
 from engine.training.step import SupervisedStep
 from models.segformer import SegFormer
 

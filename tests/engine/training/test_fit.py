@@ -8,8 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.fit import fit
-from engine.training.guards import RunError
+from engine.training.fit import RunError, fit
 
 
 class Bench:

@@ -6,7 +6,7 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from engine.training.guards import FiniteGuard, RunError
+from engine.training.fit import FiniteGuard, RunError
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
