@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.comparison.grid import CompareError
-from engine.recipe import Recipe
-from engine.recipe.changes import changes
+from engine.recipe import Recipe, changes
 from engine.run_folder import Manifest
 from engine.scoring.metrics import overlaps
 from engine.scoring.protocols import EvaluationProtocol

@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from engine.comparison.columns import COLUMNS, Column
 from engine.comparison.notes import notes
 from engine.comparison.runs import Method
-from engine.recipe import Recipe
-from engine.recipe.changes import changes
+from engine.recipe import Recipe, changes
 from engine.scoring.run import Run
 from engine.scoring.seeds import Difference, SeedScores, difference
 from engine.scoring.statistics import CONFIDENCE, draws

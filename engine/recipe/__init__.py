@@ -8,7 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from copy import copy
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
 
@@ -46,6 +46,18 @@ __all__ = [
 ]
 
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+MAY_CHANGE = (
+    "data.format",  # the fingerprint says that the images are the same
+    "data.root",
+    "data.resident",
+    "data.workers",
+    "data.doctor",
+    "data.on_error",
+    "log.",
+    "output.",
+    "train.compile",
+    "model.checkpointing",
+)
 BASE = {
     "type": "string",
     "minLength": 1,
@@ -210,6 +222,24 @@ def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
     return [
         (dotted(path), value, recipe._sources.get(path, "default"))
         for path, value in _leaves(recipe.model_dump(), ())
+    ]
+
+
+class Change(NamedTuple):
+    """A value of one recipe and of another; "absent" where one has no such key."""
+
+    key: str
+    before: Any
+    now: Any
+
+
+def changes(before: Recipe, now: Recipe) -> list[Change]:
+    """What differs between two recipes and changes the training, its name and its seed included."""
+    old, new = ({key: value for key, value, _ in explain(recipe)} for recipe in (before, now))
+    return [
+        Change(key, old.get(key, "absent"), new.get(key, "absent"))
+        for key in dict.fromkeys([*old, *new])
+        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
     ]
 
 

@@ -13,8 +13,7 @@ import torch
 import engine.data
 from engine import __version__
 from engine.data.doctor import DataReport
-from engine.recipe import load_recipe
-from engine.recipe.changes import changes
+from engine.recipe import changes, load_recipe
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
 from engine.training.checkpoint import load_state, require_room
 from engine.training.distributed import Process, wait_for_all
