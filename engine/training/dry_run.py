@@ -49,11 +49,11 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "data": escape("\n".join(session.notes)),
         "parameters": f"{num_parameters(session.step.model):,}",
         "weights": session.weights.summary() if session.weights else "random (model.from_scratch)",
-        "memory": f"{memory_mb(process.device):,.0f} MB at the most",
+        "memory": f"{memory_mb(process.device):,.0f} MB at most",
         "an update": f"{update_seconds:.3f} s ({recipe.train.batch / update_seconds:.1f} images/s)",
         "scoring": f"{image_seconds:.3f} s an image, {num_images} images, {num_evaluations} times",
         "the whole run": f"{_duration(training + scoring)}, of it {_duration(scoring)} scoring",
-        "disk": f"{needed / 1e6:,.0f} MB at the most, {free / 1e6:,.0f} MB free",
+        "disk": f"{needed / 1e6:,.0f} MB at most, {free / 1e6:,.0f} MB free",
     }.items():
         table.add_row(what, value)
     console.print(table)

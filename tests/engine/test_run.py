@@ -292,6 +292,8 @@ def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
         ([RECIPE, "model.from_scratch=false"], "model.from_scratch=true"),
         ([RECIPE, "train.accumulate=3"], "train.batch"),
         ([RECIPE, "data.resident=gpu"], "data.resident"),
+        ([RECIPE, "log.to=[tensorbord]"], "tensorboard"),
+        ([RECIPE, "log.to=[tensorbord]", "--dry-run"], "tensorboard"),
         ([RECIPE, "model.arch=unett", "model.encoder=resnet18"], "unet"),
         ([RECIPE, "loss.0.class_weights=[1, 2]"], "class"),
     ],

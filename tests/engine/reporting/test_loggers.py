@@ -4,7 +4,6 @@ import sys
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 import torch
 
@@ -140,7 +139,7 @@ def test_mlflow_has_numbers_parameters_and_report_and_goes_on_in_one_run(tmp_pat
 
 
 def test_wandb_writes_offline_runs_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    pytest.importorskip("wandb", reason="wandb is not installed")
+    wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     for variable in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
         monkeypatch.setenv(variable, str(tmp_path / variable))
@@ -148,11 +147,11 @@ def test_wandb_writes_offline_runs_of_one_id(tmp_path: Path, monkeypatch: pytest
     for first_step, steps, end in ((0, (20,), RunEnd("stopped", 20)), (20, (40,), FINISHED)):
         [logger] = loggers_of("{name: wandb, project: mine, tags: [small]}")
         train_a_little(logger, tmp_path / "run", first_step, steps, end)
+    wandb.teardown()  # its own process, which writes the files, has ended then
     run_id = (tmp_path / "run/wandb_run_id.txt").read_text()
     files = sorted((tmp_path / "run/wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"))
-    assert len(files) == 2 - (len({file.parent for file in files}) == 1)
+    assert files  # two, unless both began in the same second
     content = b"".join(file.read_bytes() for file in files)
     for part in (b"logged", b"mine", b"small", b"train/loss", b"val/mIoU", b"val/IoU/ground", b"final/mean"):
         assert part in content
     assert not (tmp_path / "wandb").exists()
-    assert np.all([file.stat().st_size > 0 for file in files])
