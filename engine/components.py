@@ -65,8 +65,16 @@ def options_of(component: Component, given: Collection[str] = ()) -> dict[str, A
     Raises:
         ComponentError: a parameter without a default whose type cannot be written in a recipe.
     """
+    try:
+        parameters = inspect.signature(component, eval_str=True).parameters
+    except (
+        ValueError,
+        TypeError,
+        NameError,
+    ) as error:  # a builtin, or an annotation that cannot be evaluated
+        raise ComponentError(f"its parameters cannot be read: {error}") from error
     fields: dict[str, Any] = {}
-    for name, parameter in inspect.signature(component, eval_str=True).parameters.items():
+    for name, parameter in parameters.items():
         if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
         required = parameter.default is parameter.empty

@@ -28,6 +28,7 @@ DECLARATIONS = (  # of options; they import no torch, and the recipe is put toge
         "engine.training.options",
     ),
     *("engine.training.schedule", "engine.scoring.options", "losses.terms", "models.architectures"),
+    "engine.reporting.loggers",
 )
 # layer -> the layers and modules it may import beside itself; bare `engine` holds the version and `load`
 MAY_IMPORT = {

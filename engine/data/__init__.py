@@ -41,7 +41,7 @@ def open_split(section: Any, split: str) -> Dataset:
     }
     parameters = inspect.signature(opener).parameters
     if "root" in parameters and section.root is None:
-        raise DataError("data.root is not set; type data.root=<the folder of your data> behind the command.")
+        raise DataError("data.root is not set. Add data.root=<the folder of your data> to the command.")
     missing = [name for name, it in parameters.items() if name not in offered and _is_required(it)]
     if missing:
         raise DataError(f"data.format: {section.format} needs {', '.join(missing)} in the data section.")

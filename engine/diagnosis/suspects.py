@@ -5,7 +5,7 @@ its probability reaches its mean over the pixels with that label. Two things dif
 is a region to be redrawn, not a pixel: confidence is the mean over a region, and a region below the threshold
 counts in proportion instead of not at all. A thin rim along outlines is left out: all labels disagree there.
 
-Knows nothing of models or run. Shapes: C classes, images of h x w pixels.
+Shapes: C classes, images of h x w pixels.
 """
 
 import math

@@ -18,8 +18,12 @@ from engine.recipe.components import LOSS_SECTIONS, NAMED_BY, LossTerm, Ramp, ou
 from engine.recipe.errors import describe
 from engine.recipe.sections import (
     Adversarial,
+    ImportPath,
     Keep,
     Log,
+    Logger,
+    LoggerName,
+    LoggerSection,
     Model,
     Output,
     Train,
@@ -211,10 +215,24 @@ def _kind_for(document: Document) -> type[Recipe]:
     if any(losses):
         term = union_of([*LOSS_SECTIONS.values(), *filter(None, losses)])
         fields["loss"] = list[term]  # type: ignore[valid-type]  # a union that is made here
+    if loggers := _outside_loggers(document):
+        logger = union_of([Logger, *loggers])
+        to: Any = (list[LoggerName | ImportPath | logger], copy(Log.model_fields["to"]))  # type: ignore[valid-type]
+        fields["log"] = create_model("Log", __base__=Log, to=to)
     replaced: dict[str, Any] = {
         name: (kind, copy(Recipe.model_fields[name])) for name, kind in fields.items() if kind
     }
     return create_model("Recipe", __base__=Recipe, **replaced) if replaced else Recipe
+
+
+def _outside_loggers(document: Document) -> list[type[Section]]:
+    """The sections of loggers from outside that have options; the others are imported, which checks them."""
+    entries = document.value(("log", "to"))
+    places = range(len(entries) if isinstance(entries, list) else 0)
+    for place in places:
+        outside_section(document, ("log", "to", place), LoggerSection)
+    sections = [outside_section(document, ("log", "to", place, "name"), LoggerSection) for place in places]
+    return [section for section in sections if section]
 
 
 def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:

@@ -55,7 +55,7 @@ def section_with_options(section: type[Section], component: Component, given: Co
 
 
 def named_section(base: type[Section], name: str) -> Any:
-    """A subclass for one component of a list, which is told from the others by its `name`."""
+    """A subclass for one component of a list, distinguished by its `name`."""
     field = Field(description=base.model_fields["name"].description)
     fields: dict[str, Any] = {"name": (Literal[name], field)}
     return create_model(_title(name), __base__=base, __doc__=base.__doc__, **fields)

@@ -1,6 +1,6 @@
-"""Pydantic's findings in plain words: key path, place, what was expected, what stands there, what was meant.
+"""Pydantic's errors in plain words: key, file and line, what was expected, what is there, what was meant.
 
-Reads the keys and choices from the JSON schema; knows nothing of the models themselves.
+The keys and choices come from the JSON schema.
 """
 
 import difflib
@@ -57,7 +57,7 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
     lines = []
     for path, own in found.items():
         if any(other[: len(path)] == path and other != path for other in found):
-            continue  # of a choice between types, the one that fits further tells more
+            continue  # of a choice between types, report the one that fits further
         if own[0]["type"] == "extra_forbidden":
             text = _unknown_key(str(path[-1]), keys_around[path], schema)
         else:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, ValidationInfo, field_validator
 
+from engine.components import IMPORT_PATH
 from engine.options import (
     Count,
     Duration,
@@ -18,8 +19,15 @@ from engine.options import (
     mistake,
 )
 from engine.recipe.components import section_with_options
+from engine.reporting.loggers import LOGGERS
 from engine.scoring.options import MetricName
 from models.architectures import ARCHITECTURES
+
+if TYPE_CHECKING:
+    LoggerName = str
+else:
+    LoggerName = Literal[tuple(LOGGERS)]
+ImportPath = Annotated[str, Field(pattern=f"^{IMPORT_PATH}$")]
 
 
 class ModelSection(Section):
@@ -45,7 +53,8 @@ class ModelSection(Section):
     def _one_start(cls, value: str | None, info: ValidationInfo) -> str | None:
         if value is not None and info.data.get("from_scratch"):
             raise mistake(
-                "from_scratch: true and weights exclude each other: add model.weights=null, or drop the first"
+                "from_scratch: true and weights exclude each other: set one of model.from_scratch=false and "
+                "model.weights=null"
             )
         return value
 
@@ -83,17 +92,23 @@ class Keep(Section):
     metric: MetricName = key("mIoU", "by which the best are chosen")
 
 
-class Logger(Section):
-    """A logger with options, which its constructor declares."""
+class LoggerSection(Section):
+    """A logger with options; a subclass adds them."""
+
+    name: Text = Field(description="tensorboard, csv, wandb, mlflow, or the import path of a Callback")
+
+
+class Logger(LoggerSection):
+    """One of our own, whose constructor checks the options: it may need a package that is not installed."""
 
     model_config = ConfigDict(extra="allow")
 
-    name: Text = Field(description="a logger of Trident, or the import path of a Callback")
+    name: LoggerName = Field(description=LoggerSection.model_fields["name"].description)
 
 
 class Log(Section):
     every: Count = key(50, "steps between two lines")
-    to: list[Text | Logger] = key(
+    to: list[LoggerName | ImportPath | Logger] = key(
         ["tensorboard"],
         "beside log.jsonl: tensorboard, csv, wandb, mlflow, or the import path of a Callback; {name: wandb, "
         "project: mine} gives options",

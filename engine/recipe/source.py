@@ -1,7 +1,6 @@
 """A recipe before it is checked: the file, its `base:` files and the overrides, merged, with provenance.
 
-Dictionaries merge, lists and plain values replace, `null` takes a section away. Knows nothing of which keys a
-recipe has, nor of their types.
+Dictionaries merge, lists and plain values replace, `null` removes a section.
 """
 
 import difflib

@@ -1,7 +1,10 @@
 """YAML text to values, each with the place it came from, and values back to YAML text.
 
 Scalars follow the core schema of YAML 1.2, not PyYAML's 1.1: `1e-3` is a number, `no`, `on`, `1:30` and
-`2024-01-01` are text. A key that stands twice is a mistake. Knows nothing of which keys a recipe has.
+`2024-01-01` are text. A key that is given twice is a mistake.
+
+Written on top of PyYAML: ruamel.yaml has lines and YAML 1.2 too, but stops at the first duplicate key, and
+its values would have to be converted for strict validation.
 """
 
 import re
@@ -120,7 +123,7 @@ class _Builder:
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)
         if id(node) in self.open:
-            self.problem(node, "an alias (*) stands inside its own anchor (&)")
+            self.problem(node, "an alias (*) is inside its own anchor (&)")
             return None
         self.open.add(id(node))
         value = self.mapping(node, path) if isinstance(node, yaml.MappingNode) else self.sequence(node, path)
@@ -147,9 +150,7 @@ class _Builder:
             key = key_node.value
             if key in places:
                 name = ".".join(map(str, (*path, key)))
-                self.problem(
-                    key_node, f"duplicate key `{name}`, which stands already at {places[key]}; keep one"
-                )
+                self.problem(key_node, f"duplicate key `{name}`, which is already at {places[key]}; keep one")
                 continue
             places[key] = self.place(key_node)
             values[key] = self.build(value_node, (*path, key), places[key])

@@ -1,1 +1,1 @@
-"""What a run tells people: the console, the log, TensorBoard, pictures and the report page."""
+"""What a run shows to people: console, logs, loggers, pictures and the report page."""

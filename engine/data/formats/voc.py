@@ -59,7 +59,7 @@ def _split_list(root: Path, split: str) -> Path:
     if not root.is_dir():
         raise DataError(
             f"data.root: no folder {root}. It should hold JPEGImages, SegmentationClass and "
-            "ImageSets; type data.root=<your VOC2012 folder> behind the command."
+            "ImageSets. Add data.root=<your VOC2012 folder> to the command."
         )
     lists = root / "ImageSets" / "Segmentation"
     if not lists.is_dir():

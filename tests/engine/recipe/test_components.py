@@ -37,6 +37,10 @@ class Signs:
     def __init__(self, params, lr: float, weight_decay: float = 0.0, decay: float = 0.9):
         pass
 
+class Lines:
+    def __init__(self, file: str = "lines.txt", every: Annotated[int, Field(ge=1)] = 1):
+        pass
+
 def open_pairs(root, split, class_names, ignore_index, fold: int = 0):
     pass
 
@@ -108,6 +112,19 @@ def test_the_other_sections_take_options_beside_the_name(load: Load) -> None:
     assert (recipe.model.dropout, recipe.optimizer.lr) == (0.1, 6e-5)  # keys that the sections have anyway
 
 
+def test_a_logger_takes_options_beside_its_name(load: Load) -> None:
+    recipe = load("log.to=[csv, 'outside_parts:Lines', {name: 'outside_parts:Lines', every: 2}]")
+    assert recipe.log.to[:2] == ["csv", "outside_parts:Lines"]
+    assert recipe.log.to[2].model_dump() == {"name": "outside_parts:Lines", "file": "lines.txt", "every": 2}
+    assert load("log.to=[{name: wandb, project: mine}]").log.to[0].project == "mine"
+    with pytest.raises(RecipeError, match=r"log.to.0.every .*at least 1"):
+        load("log.to=[{name: 'outside_parts:Lines', every: 0}]")
+    with pytest.raises(RecipeError, match=r"log.to.0 .*cannot import outside_parts:Line"):
+        load("log.to=['outside_parts:Line']")
+    with pytest.raises(RecipeError, match=r"log.to.0 .*did you mean csv"):
+        load("log.to=[cvs]")
+
+
 def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> None:
     recipe = load(
         "loss=[{name: cross_entropy}, {name: 'outside_parts:Brier'}]", "model.arch='outside_parts:Tiny'"
@@ -122,6 +139,7 @@ def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> Non
     [
         ("loss=[{name: 'no_such_module:Loss'}]", "loss.0.name", "no module no_such_module"),
         ("loss=[{name: 'outside_parts:Brie'}]", "loss.0.name", "Brie"),
+        ("loss=[{name: 'builtins:dict'}]", "loss.0.name", "parameters cannot be read"),
         ("loss=[{name: 'outside_parts:NUMBER'}]", "loss.0.name", "of type int"),
         ("model.arch='outside_parts:Nothing'", "model.arch", "Nothing"),
         ("optimizer.name='outside_parts:Nothing'", "optimizer.name", "Nothing"),

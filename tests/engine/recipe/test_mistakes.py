@@ -200,8 +200,8 @@ def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) ->
         (
             "model={weights: x, from_scratch: true}",
             "model.weights",
-            "from_scratch: true and weights exclude each other: add model.weights=null, or drop the "
-            "first, got 'x'",
+            "from_scratch: true and weights exclude each other: set one of model.from_scratch=false and "
+            "model.weights=null, got 'x'",
         ),
         (
             "schedule.name=step",
@@ -244,7 +244,7 @@ def test_all_mistakes_come_in_one_message(mistakes: Any, tmp_path: Path) -> None
     text = "base: root.yaml\nname: a b\naugment:\n  flip: 2\nkeep: {topp: 1}\n"
     lines = mistakes(text, "seed", "eval.every=never", "loss.7.weight=1")
     assert lines == [
-        "root.yaml:4: duplicate key `train.batch`, which stands already at root.yaml:3; keep one",
+        "root.yaml:4: duplicate key `train.batch`, which is already at root.yaml:3; keep one",
         "override seed: expected key.path=value, for example train.batch=8",
         "override loss.7.weight=1: loss is a list; its places are: 0, 1",
         "name (r.yaml:2): expected a folder name of letters, digits, '.', '_' and '-', "

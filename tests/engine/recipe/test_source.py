@@ -37,8 +37,8 @@ def test_duplicate_keys_name_both_lines(tmp_path: Path) -> None:
     document = read(tmp_path, "train:\n  batch: 1\n  steps: 2\n  batch: 3\nseed: 1\nseed: 2\n")
     file = tmp_path / "r.yaml"
     assert document.problems == [
-        f"{file}:4: duplicate key `train.batch`, which stands already at {file}:2; keep one",
-        f"{file}:6: duplicate key `seed`, which stands already at {file}:5; keep one",
+        f"{file}:4: duplicate key `train.batch`, which is already at {file}:2; keep one",
+        f"{file}:6: duplicate key `seed`, which is already at {file}:5; keep one",
     ]
 
 
