@@ -138,13 +138,13 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {"voc2012": voc2012, "coco2
 
 def _pack(arguments: argparse.Namespace) -> int:
     from engine.data import open_split
-    from engine.data.packs.pack import require_new, write_pack
+    from engine.data.packs.pack import require_unused, write_pack
     from engine.data.packs.packed import read_shards
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
 
     out = arguments.out.expanduser()
-    require_new(out, arguments.overwrite)
+    require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     splits = {
         name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name

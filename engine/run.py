@@ -76,13 +76,13 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     import torch
     from rich.table import Table
 
-    from engine.data import class_table
+    from engine.data import class_names_of
     from engine.training.optim import freeze, parameter_groups
     from models import build_model
 
     # Not every encoder of SMP can be built on the meta device: MiT reads its drop rates from a tensor.
     with torch.device("meta" if recipe.model.encoder is None else "cpu"):
-        model = build_model(recipe.model, class_table(recipe.data))
+        model = build_model(recipe.model, class_names_of(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
     table = Table(title="groups of the optimiser", title_justify="left", caption=frozen)
     table.add_column("group")

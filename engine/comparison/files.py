@@ -9,11 +9,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.comparison.columns import COLUMNS
-from engine.comparison.table import Comparison, Gap, MethodResult, Spread
+from engine.comparison.table import Comparison, Gap, MethodSummary, Spread
 
 Rows = list[list[str]]
 
-SCORE_COLUMNS: dict[str, Callable[[MethodResult], str]] = {  # heading -> cell
+SCORE_COLUMNS: dict[str, Callable[[MethodSummary], str]] = {  # heading -> cell
     "method": lambda method: method.name,
     "seeds": lambda method: str(len(method.seeds)),
     "mIoU": lambda method: mean_and_sd(method.mIoU),

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
-from engine.comparison.table import Comparison, Gap, MethodResult
+from engine.comparison.table import Comparison, Gap, MethodSummary
 from engine.reporting.plots import INK, SERIES, svg
 
 WIDTH_IN, ROW_IN, AXIS_IN = 4.6, 0.34, 0.75  # width of a plot, height of a row, height around the rows
@@ -117,7 +117,7 @@ def _costs(
     axes.legend(loc="upper left")  # no training takes no time
 
 
-def _mean(method: MethodResult) -> float:
+def _mean(method: MethodSummary) -> float:
     return sum(method.values) / len(method.values)
 
 

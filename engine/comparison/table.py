@@ -52,7 +52,7 @@ class Spread:
 
 
 @dataclass(frozen=True)
-class MethodResult:
+class MethodSummary:
     """One row of the table; `gap` and `class_gaps` are None in the row of the first method."""
 
     name: str
@@ -73,7 +73,7 @@ class MethodResult:
 class Comparison:
     """All that the files, the page and the console show."""
 
-    methods: list[MethodResult]
+    methods: list[MethodSummary]
     class_names: list[str]
     num_images: int
     data: str
@@ -126,11 +126,11 @@ def _result(
     found: Difference | None,
     class_names: Sequence[str],
     first: Recipe,
-) -> MethodResult:
+) -> MethodSummary:
     gaps = (
         [Gap(*map(float, of)) for of in zip(found.value, found.low, found.high, strict=True)] if found else []
     )
-    return MethodResult(
+    return MethodSummary(
         name=method.name,
         runs=[str(run.path) for run in method.runs],
         seeds=list(scores.seeds),

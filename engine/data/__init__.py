@@ -9,7 +9,7 @@ from engine.components import ComponentError, import_component
 from engine.data.formats import CLASS_TABLES, format_of
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 
-__all__ = ["DataError", "Dataset", "Palette", "Sample", "class_table", "open_split"]
+__all__ = ["DataError", "Dataset", "Palette", "Sample", "class_names_of", "open_split"]
 
 INTERFACE = (  # of a Dataset; open_split sets `skipped`
     "ids", "class_names", "palette", "ignore_index",
@@ -17,7 +17,7 @@ INTERFACE = (  # of a Dataset; open_split sets `skipped`
 )  # fmt: skip
 
 
-def class_table(section: Any) -> tuple[str, ...]:
+def class_names_of(section: Any) -> tuple[str, ...]:
     """The class names by label id: a named table, or the list that the recipe holds."""
     if isinstance(section.classes, str):
         names: tuple[str, ...] = resolve_name(CLASS_TABLES[section.classes])
@@ -36,7 +36,7 @@ def open_split(section: Any, split: str) -> Dataset:
     offered = {
         **vars(section),
         "split": split,
-        "class_names": class_table(section),
+        "class_names": class_names_of(section),
         "palette": _colours(section.classes),
     }
     parameters = inspect.signature(opener).parameters

@@ -129,7 +129,7 @@ def voc_run(voc_folder: Path, tmp_path: Path) -> Callable[..., Path]:
         import torch
         from safetensors.torch import save_file
 
-        from engine.data import class_table
+        from engine.data import class_names_of
         from engine.data.formats.voc import voc_palette
         from engine.recipe import load_recipe
         from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, sha256_of
@@ -142,7 +142,7 @@ def voc_run(voc_folder: Path, tmp_path: Path) -> Callable[..., Path]:
             "model: {variant: b0, decoder_width: 16, from_scratch: true}\n"
         )
         recipe = load_recipe(run.recipe)
-        names = class_table(recipe.data)
+        names = class_names_of(recipe.data)
         members = []
         for step in steps or (1,):
             torch.manual_seed(step)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from engine.data import class_table, open_split
+from engine.data import class_names_of, open_split
 from engine.data.doctor.class_checks import CountsBySplit, check_classes, jensen_shannon
 from engine.data.doctor.copies import check_copies
 from engine.data.doctor.file_checks import check_files
@@ -64,7 +64,7 @@ class Examination:
 
 def list_samples_of(section: Any) -> Listing:
     """The samples of a recipe's `data` section; no image is opened."""
-    return list_samples(section, lambda split: open_split(section, split), class_table(section))
+    return list_samples(section, lambda split: open_split(section, split), class_names_of(section))
 
 
 def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examination:

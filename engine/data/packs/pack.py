@@ -57,7 +57,7 @@ def write_pack(
     Raises:
         DataError: the file exists, the disk has too little space, or samples cannot be read.
     """
-    require_new(path, overwrite)
+    require_unused(path, overwrite)
     old = shard_paths(path)
     layouts = {name: LAYOUTS[layout](dataset) for name, dataset in splits.items()}
     plans = {name: _plan(layouts[name], len(splits[name]), counter(f"checking {name}")) for name in splits}
@@ -87,7 +87,7 @@ def write_pack(
     return paths
 
 
-def require_new(path: Path, overwrite: bool) -> None:
+def require_unused(path: Path, overwrite: bool) -> None:
     """Raises DataError where the pack already exists, or its folder does not."""
     if path.is_dir():
         raise DataError(f"--out {path} is a folder; name a file, such as {path / 'pack.h5'}")

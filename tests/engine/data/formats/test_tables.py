@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data import class_table, open_split
+from engine.data import class_names_of, open_split
 from engine.data.formats import CLASS_TABLES, FORMATS
 from engine.data.formats.camvid import CAMVID_CLASSES
 from engine.data.options import Data
@@ -42,7 +42,7 @@ def message_of(section: Data, split: str) -> str:
 
 
 def test_the_class_tables_are_those_that_heads_are_moved_by() -> None:
-    tables = {name: class_table(SimpleNamespace(classes=name)) for name in CLASS_TABLES}
+    tables = {name: class_names_of(SimpleNamespace(classes=name)) for name in CLASS_TABLES}
     assert tables["ade150"] == ADE20K and tables["coco_stuff171"] == COCO_STUFF
     assert tables["cityscapes19"] == CITYSCAPES and tables["voc21"] == VOC
     for name, classes in tables.items():

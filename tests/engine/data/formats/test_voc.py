@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data import DataError, class_table, open_split
+from engine.data import DataError, class_names_of, open_split
 from engine.data.formats.voc import open_voc, voc_palette
 from models.class_names import VOC
 
@@ -178,7 +178,7 @@ def test_open_split_reads_what_the_section_says(voc_folder):
     dataset = open_split(section, "val")
     assert len(dataset) == 4 and dataset.class_names == tuple(names)
     section.classes = "voc21"
-    assert class_table(section) == VOC and len(VOC) == 21
+    assert class_names_of(section) == VOC and len(VOC) == 21
     assert VOC[0] == "background" and VOC[15] == "person" and VOC[20] == "tvmonitor"
 
 
