@@ -198,7 +198,7 @@ def _open_members(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = [load_member(candidate, device) for candidate in chosen]
     by_name = dict(zip(distinct_names(chosen), models, strict=True))
-    recipes = [load_recipe(candidate.run.recipe, overrides) for candidate in chosen]
+    recipes = [load_recipe(candidate.run.recipe, overrides, imports=False) for candidate in chosen]
     predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
     return Members(by_name, recipes, predictor, device, recipe.data.workers, show)
 
@@ -207,7 +207,7 @@ def _kept_on_val(candidate: "Candidate") -> bool:
     """Whether the checkpoint was chosen by its scores on val, without a selection split."""
     from engine.recipe import load_recipe
 
-    data = load_recipe(candidate.run.recipe).data
+    data = load_recipe(candidate.run.recipe, imports=False).data
     return data.select in (None, data.val)
 
 

@@ -33,7 +33,7 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
         RunFolderError: no such checkpoint, or a damaged one.
     """
     run, manifest, member = find_checkpoint(path, step)
-    recipe = load_recipe(run.recipe)
+    recipe = load_recipe(run.recipe, imports=False)
     cpu = torch.device("cpu")
     model = load_model(run.path / member.file, member.sha256, recipe, manifest.class_names, cpu)
     if not isinstance(model, SegFormer):

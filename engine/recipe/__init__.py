@@ -176,7 +176,9 @@ def _ramp_in_steps(weight: float | Ramp, steps: Callable[[int | str], int | str]
     return weight.model_copy(update={"start": steps(weight.start), "ramp": steps(weight.ramp)})
 
 
-def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> Recipe:
+def load_recipe(
+    path: str | os.PathLike[str], overrides: Iterable[str] = (), *, imports: bool = True
+) -> Recipe:
     """Read, merge and check a recipe.
 
     Shares of the training become steps here, unless its length is given in epochs: see `Recipe.in_steps`.
@@ -185,12 +187,15 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
         path: of the YAML file, or the name of a recipe that comes with Trident, such as "b2_adv". The files
             that `base:` names lie relative to it, or come with Trident as well.
         overrides: `key.path=value` each, the value in YAML; later ones win.
+        imports: whether components from outside are imported, and their options checked. False is for the
+            recipe of a finished run, which can be scored where its loss cannot be imported, such as one that
+            was defined in a notebook.
 
     Raises:
         RecipeError: all that is wrong, each with key path, file and line.
     """
     document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
-    kind = _kind_for(document)
+    kind = _kind_for(document, imports)
     problems = document.problems
     try:
         recipe = kind.model_validate(document.values)
@@ -203,15 +208,15 @@ def load_recipe(path: str | os.PathLike[str], overrides: Iterable[str] = ()) -> 
     return recipe._in_steps(None)
 
 
-def _kind_for(document: Document) -> type[Recipe]:
+def _kind_for(document: Document, imports: bool) -> type[Recipe]:
     """Recipe, or a subclass with the options of the components from outside that a document names."""
     fields: dict[str, Any] = {}
     for name, named_by in NAMED_BY.items():
         section: Any = Recipe.model_fields[name].annotation
-        fields[name] = outside_section(document, (name, named_by), section)
+        fields[name] = outside_section(document, (name, named_by), section, imports)
     terms = document.value(("loss",))
     places = range(len(terms) if isinstance(terms, list) else 0)
-    losses = [outside_section(document, ("loss", place, "name"), LossTerm) for place in places]
+    losses = [outside_section(document, ("loss", place, "name"), LossTerm, imports) for place in places]
     if any(losses):
         term = union_of([*LOSS_SECTIONS.values(), *filter(None, losses)])
         fields["loss"] = list[term]  # type: ignore[valid-type]  # a union that is made here

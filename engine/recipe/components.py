@@ -61,20 +61,28 @@ def named_section(base: type[Section], name: str) -> Any:
     return create_model(_title(name), __base__=base, __doc__=base.__doc__, **fields)
 
 
-def outside_section(document: Document, path: Path, base: type[Section]) -> Any:
+def outside_section(document: Document, path: Path, base: type[Section], imports: bool) -> Any:
     """The section for the component from outside whose import path stands at `path`; None where none does.
 
     What cannot be imported is added to the problems of the document; its section then takes any key.
+
+    Args:
+        imports: False takes the options as they are written, those of `data` if it cannot be imported.
     """
     name = document.value(path)
     if not is_import_path(name):
         return None
     section = named_section(base, name) if path[-1] == "name" and len(path) > 2 else base
-    try:
-        return section_with_options(section, import_component(name), GIVEN[str(path[0])])
-    except ComponentError as error:
-        document.problems.append(f"{dotted(path)} ({document.place(path)}): {error}.")
-        return create_model(section.__name__, __base__=section, __cls_kwargs__={"extra": "allow"})
+    if imports or path[0] == "data":  # nothing checks the options of data later
+        try:
+            return section_with_options(section, import_component(name), GIVEN[str(path[0])])
+        except ComponentError as error:
+            if imports:
+                document.problems.append(f"{dotted(path)} ({document.place(path)}): {error}.")
+                return create_model(section.__name__, __base__=section, __cls_kwargs__={"extra": "allow"})
+    written = (option for option in document.value(path[:-1]) if option not in section.model_fields)
+    options: dict[str, Any] = dict.fromkeys(written, (Any, ...))
+    return create_model(section.__name__, __base__=section, **options)
 
 
 def _title(name: str) -> str:

@@ -104,7 +104,7 @@ def load_member(candidate: Candidate, device: torch.device) -> nn.Module:
     Raises:
         RunFolderError: the file is missing, altered, or of other classes than its recipe says.
     """
-    recipe = load_recipe(candidate.run.recipe)
+    recipe = load_recipe(candidate.run.recipe, imports=False)
     return load_model(candidate.path, candidate.member.sha256, recipe, candidate.manifest.class_names, device)
 
 
@@ -114,7 +114,7 @@ def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Da
     Raises:
         RunFolderError: the images or the classes are not those of the manifest.
     """
-    recipe = load_recipe(candidate.run.recipe, overrides)
+    recipe = load_recipe(candidate.run.recipe, overrides, imports=False)
     dataset = engine.data.open_split(recipe.data, recipe.data.val)
     require_classes(dataset, candidate.manifest.class_names, candidate.path)
     if dataset.fingerprint() != candidate.manifest.data.val_fingerprint:

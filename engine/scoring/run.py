@@ -112,7 +112,7 @@ class Run:
     @cached_property
     def recipe(self) -> Recipe | None:
         """Every value of the recipe that was trained; None where the file is missing."""
-        return load_recipe(self.folder.recipe) if self.folder.recipe.is_file() else None
+        return load_recipe(self.folder.recipe, imports=False) if self.folder.recipe.is_file() else None
 
     @cached_property
     def rows(self) -> list[LogRow]:

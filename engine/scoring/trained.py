@@ -63,7 +63,7 @@ def open_trained(
             raise RunFolderError(f"{path} is an ensemble, which has no steps: leave the step {step} out.")
         return _open_ensemble(EnsembleFolder(path), device, overrides)
     run, manifest, member = find_checkpoint(path, step)
-    recipe = load_recipe(run.recipe, overrides)
+    recipe = load_recipe(run.recipe, overrides, imports=False)
     model = load_model(run.path / member.file, member.sha256, recipe, manifest.class_names, device)
     return Trained(
         name=f"{manifest.name} step {member.step}",
@@ -140,7 +140,9 @@ def load_model(
 
 def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequence[str]) -> Trained:
     manifest = folder.read_manifest()
-    recipes = [load_recipe(folder.path / member.recipe, overrides) for member in manifest.members]
+    recipes = [
+        load_recipe(folder.path / member.recipe, overrides, imports=False) for member in manifest.members
+    ]
     return Trained(
         name=manifest.name,
         members={

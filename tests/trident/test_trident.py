@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 import trident
+from engine.command import main
 from engine.data.batches import Batch
 
 ROOT = Path(__file__).parents[2]
@@ -140,6 +141,19 @@ def test_a_recipe_object_with_overrides_trains_and_quiet_prints_nothing(
     assert run.path == tmp_path / "runs/other"
     assert capsys.readouterr().out == ""
     assert list(run.path.glob("events.*")) == []
+
+
+def test_a_run_whose_loss_is_not_there_any_more_is_scored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a training in a notebook, whose classes are in `__main__`."""
+    monkeypatch.setattr("__main__.MyLoss", trident.Dice, raising=False)
+    overrides = tiny(tmp_path, "train.steps=2", "loss=[{name: '__main__:MyLoss', per_image: true}]")
+    run = trident.train("demo", overrides, quiet=True)
+    monkeypatch.delattr("__main__.MyLoss")
+    assert trident.evaluate(run.path).mIoU == pytest.approx(run.best.scores["mIoU"], abs=1e-6)
+    for command in ("report", "diagnose", "ensemble"):
+        assert main([command, str(run.path)]) == 0
 
 
 def test_torch_is_set_as_before_the_training(tmp_path: Path) -> None:

@@ -124,7 +124,7 @@ def _member(
     weights: dict[str, object] | None,
 ) -> EnsembleMember:
     recipe = file.with_suffix(".yaml")
-    write_text(recipe, load_recipe(candidate.run.recipe, overrides).to_yaml())
+    write_text(recipe, load_recipe(candidate.run.recipe, overrides, imports=False).to_yaml())
     return EnsembleMember(
         name=name,
         file=str(file.relative_to(folder.path)),

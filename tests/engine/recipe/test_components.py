@@ -1,5 +1,6 @@
 """Components from outside in a recipe: found by their import path, their options typed like our own."""
 
+import json
 import subprocess
 import sys
 from collections.abc import Callable
@@ -167,3 +168,31 @@ def test_recipes_of_our_own_components_need_no_torch() -> None:
     )
     root = Path(__file__).parents[3]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_a_finished_run_is_read_without_its_components(tmp_path: Path) -> None:
+    written = {
+        "loss": {"name": "gone:Loss", "weight": 0.5, "power": [1, 2]},
+        "model": {"arch": "gone:Net", "width": 8},
+        "optimizer": {"name": "gone:Signs", "decay": 0.5},
+        "data": {"format": "gone:open_pairs", "fold": 2, "train": "a", "val": "b", "classes": ["x", "y"]},
+    }
+    file = tmp_path / "recipe.yaml"
+    file.write_text(json.dumps({**written, "loss": [written["loss"]]}))
+    with pytest.raises(RecipeError, match="4 mistakes"):
+        load_recipe(file)
+    recipe = load_recipe(file, imports=False)
+    for name, section in written.items():
+        read = recipe.loss[0] if name == "loss" else getattr(recipe, name)
+        assert {key: value for key, value in vars(read).items() if key in section} == section
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "again.yaml", imports=False) == recipe
+
+
+def test_a_loss_that_has_changed_since_does_not_matter_to_a_finished_run(load: Load, tmp_path: Path) -> None:
+    load()  # writes the module
+    file = tmp_path / "recipe.yaml"
+    file.write_text("loss: [{name: 'outside_parts:Strict', width: 3, removed_since: 1}]")
+    with pytest.raises(RecipeError, match="removed_since"):
+        load_recipe(file)
+    assert load_recipe(file, imports=False).loss[0].removed_since == 1
