@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.command import new_console, new_parser, paths_and_overrides, recipe_file, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 examples:
   trident compare b0_ce b0_ce_dice b0_adv --seeds 3
-  trident compare b0_ce b0_adv --jobs 2 --set train.steps=2000
+  trident compare b0_ce b0_adv --jobs 2 train.steps=2000
   trident compare b0_ce b0_adv --cluster auto       on a Ray cluster
   trident compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
 """
@@ -30,11 +30,18 @@ def main(argv: list[str] | None = None) -> int:
         EXAMPLES,
     )
     parser.add_argument(
-        "what", nargs="+", metavar="recipe | folder", help="recipes as files or names, or folders of runs"
+        "what",
+        nargs="+",
+        metavar="recipe | folder | key.path=value",
+        help="recipes as files or names, or folders of runs; recipe values, for all",
     )
     parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe (default 3)")
     parser.add_argument(
-        "--set", action="append", default=[], metavar="key=value", help="a recipe value, for all; repeatable"
+        "--set",
+        action="append",
+        default=[],
+        metavar="key.path=value",
+        help="the same as key.path=value alone",
     )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once on this machine (default 1)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="run on this Ray cluster instead, or auto")
@@ -55,6 +62,10 @@ def compare(arguments: argparse.Namespace) -> int:
     from engine.comparison.table import compare
     from engine.run_folder import require_folder, write_json, write_text
 
+    arguments.what, overrides = paths_and_overrides(arguments.what)
+    arguments.set += overrides
+    if not arguments.what:
+        raise CompareError("Name recipes, to train them, or folders of finished runs.")
     if arguments.out:
         require_folder(Path(arguments.out))
     console = new_console()
@@ -91,7 +102,9 @@ def _finished(arguments: argparse.Namespace) -> "tuple[list[Method], list[Failur
     from engine.scoring.run import Run
 
     if arguments.set or arguments.cluster:
-        raise CompareError("--set and --cluster are for recipes: finished runs are compared as they are.")
+        raise CompareError(
+            "key.path=value and --cluster are for recipes: finished runs are compared as they are."
+        )
     folders = [Path(text) for text in arguments.what]
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     out = Path(arguments.out) if arguments.out else common_folder(folders)

@@ -105,7 +105,7 @@ def cells_of(
     for text in overrides:
         if text.split("=")[0].strip() in OWN_KEYS:
             raise CompareError(
-                f"--set {text}: {', '.join(OWN_KEYS)} are set by the comparison: runs lie in --out, "
+                f"{text}: {', '.join(OWN_KEYS)} are set by the comparison: runs lie in --out, "
                 "seeds are 0, 1, ... up to --seeds."
             )
     loaded = [load_recipe(path, overrides) for path in recipes]
@@ -134,7 +134,7 @@ def prepare(cells: Sequence[Cell]) -> list[Cell]:
     """
     problems = [problem for cell in cells for problem in _problems(cell)]
     if problems:
-        raise CompareError("\n".join(problems) + "\nUse another --out, or the recipe and --set of before.")
+        raise CompareError("\n".join(problems) + "\nUse another --out, or the recipe and values of before.")
     for cell in cells:
         cell.recipe_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(cell.recipe_file, cell.recipe.to_yaml())

@@ -52,7 +52,7 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def grid(*more: str) -> list[str]:
-    return ["plain.yaml", "dice.yaml", "--seeds", "2", "--out", "out", *SET, *more]
+    return ["plain.yaml", "dice.yaml", "--seeds", "2", "--out", "out", *TINY, *more]
 
 
 def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -135,8 +135,10 @@ def test_without_the_first_method_nothing_is_compared(
         (["plain.yaml", "--seeds", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--jobs", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--set", "train.stepps=3"], "did you mean"),
-        (["plain.yaml", "--set", "seed=3"], "--set seed=3"),
-        (["out", "--set", "train.steps=3"], "for recipes"),
+        (["plain.yaml", "train.stepps=3"], "did you mean"),
+        (["plain.yaml", "seed=3"], "seed=3"),
+        (["train.steps=3"], "recipes"),
+        (["out", "train.steps=3"], "for recipes"),
         (["out/cells"], "No run in"),
         (["plain.yaml", "dice.yaml", "--out", "out", *SET, "--set", "optimizer.lr=0.1"], "optimizer.lr"),
     ],
