@@ -7,6 +7,7 @@ Written on top of PyYAML: ruamel.yaml has lines and YAML 1.2 too, but stops at t
 its values would have to be converted for strict validation.
 """
 
+import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -55,7 +56,7 @@ for _name, (_pattern, _first) in SCALARS.items():
 
 def _represent_list(dumper: yaml.SafeDumper, values: list[Any]) -> yaml.Node:
     flat = not any(isinstance(value, dict | list) for value in values)  # plain values stay on one line
-    return dumper.represent_sequence(TAG + "seq", values, flow_style=flat)
+    return dumper.represent_sequence(TAG + "seq", values, flow_style=True if flat else None)
 
 
 _Dumper.add_representer(list, _represent_list)
@@ -64,6 +65,12 @@ _Dumper.add_representer(list, _represent_list)
 def dump_yaml(values: dict[str, Any]) -> str:
     """Block style, keys in the order given; `parse_yaml` reads the same values back."""
     return yaml.dump(values, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
+
+
+def dump_value(value: Any) -> str:
+    """On one line, as it is typed in `key.path=value`: null and true, not None and True."""
+    text: str = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, allow_unicode=True, width=math.inf)
+    return text.removesuffix("...\n").rstrip()
 
 
 @dataclass

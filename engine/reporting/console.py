@@ -1,6 +1,7 @@
 """What commands print: progress bars, tables of scores and recipes, sentences below them."""
 
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -9,7 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from engine.recipe import Recipe, explain
+from engine.recipe import Recipe, explain, shipped_recipes
+from engine.recipe.text import dump_value
 from engine.scoring.confusion import Scores
 from engine.scoring.metrics import METRICS
 
@@ -56,12 +58,16 @@ def scores_table(columns: dict[str, Scores], class_names: Sequence[str]) -> Tabl
 
 
 def explain_table(recipe: Recipe) -> Table:
-    """Every value of a recipe, and the file, override or default that it comes from."""
+    """Every value of a recipe, and the file, override or default that it comes from.
+
+    The recipes that come with Trident are named by their folder alone, since its path is long.
+    """
     table = Table(title=f"recipe {recipe.name}", title_justify="left")
+    shipped = f"{next(iter(shipped_recipes().values())).parents[1]}{os.sep}"
     for heading in ("key", "value", "from"):
         table.add_column(heading, overflow="fold")
     for key, value, source in explain(recipe):
-        table.add_row(key, str(value), source)
+        table.add_row(*map(escape, (key, dump_value(value), source.removeprefix(shipped))))
     return table
 
 

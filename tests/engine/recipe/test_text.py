@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.recipe.text import dump_yaml, parse_yaml
+from engine.recipe.text import dump_value, dump_yaml, parse_yaml
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,21 @@ def test_what_is_dumped_is_read_back(values: dict[str, Any]) -> None:
     parsed = parse_yaml(dump_yaml(values), "here")
     assert parsed.values == values
     assert parsed.problems == []
+
+
+@given(TREES)
+def test_a_value_that_is_shown_can_be_typed(values: dict[str, Any]) -> None:
+    assert parse_yaml(dump_value(values), "here").values == values
+
+
+@pytest.mark.parametrize(
+    ("value", "typed"),
+    [(None, "null"), (True, "true"), ("no", "'no'"), ([0.5, 1], "[0.5, 1]"),
+     ([[0, 0], [1, 1]], "[[0, 0], [1, 1]]"), ({"a": [{"b": None}]}, "{a: [{b: null}]}"),
+     ([*range(99)], str([*range(99)]))],
+)  # fmt: skip
+def test_a_value_is_shown_on_one_line(value: object, typed: str) -> None:
+    assert dump_value(value) == typed
 
 
 def test_text_that_other_readers_take_for_a_switch_is_quoted() -> None:
