@@ -92,7 +92,7 @@ def predict(arguments: argparse.Namespace) -> int:
             except torch.OutOfMemoryError:
                 unreadable.append(f"{image.path} needs more memory than the GPU has.")
             show(done, len(images))
-    for kind in arguments.save:
+    for kind in arguments.save if len(unreadable) < len(images) else ():
         console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
     if unreadable:
         print(

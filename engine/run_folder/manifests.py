@@ -106,8 +106,18 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise RunFolderError(f"{path.parent} is no run folder: it has no {path.name}.") from None
+        raise RunFolderError(_no_manifest(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged at {where or 'its start'}: {first['msg']}.") from None
+
+
+def _no_manifest(path: Path) -> str:
+    folder = path.parent
+    if folder.exists():
+        text, around = f"{folder} is not a run folder: it has no {path.name}.", folder
+    else:
+        text, around = f"{folder} does not exist.", folder.parent
+    beside = sorted(str(found.parent) for found in around.glob(f"*/{path.name}"))
+    return f"{text} Name one of these: {', '.join(beside)}." if beside else text

@@ -144,7 +144,7 @@ def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["nowhere"], "is no run folder"),
+        (["nowhere"], "nowhere does not exist"),
         (["{run}", "data.root=x"], "without --labels only files of the run are read"),
         (["{run}", "--split", "val"], "without --labels only files of the run are read"),
         (["{run}", "--out", "{run}"], "nothing is overwritten"),

@@ -155,7 +155,7 @@ def test_another_split_is_named_as_such(trained: Path, capsys) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["{t}/nowhere"], "no run folder"),
+        (["{t}/nowhere"], "nowhere does not exist"),
         (["{t}/run", "{t}/both"], "got 2"),
         (["eval.flip=true"], "got 0"),
         (["{t}/run", "model.variant=b1"], "cannot be changed"),

@@ -63,11 +63,14 @@ def test_bad_images_are_named_and_the_others_predicted(
     whole = (photos / "b/1.jpg").read_bytes()
     (photos / "b/cut.jpg").write_bytes(whole[: len(whole) // 2])
     out = tmp_path / "out"
-    assert main([str(voc_run()), str(photos / "b"), "--out", str(out)]) == 1
+    run = str(voc_run())
+    assert main([run, str(photos / "b"), "--out", str(out)]) == 1
     told = capsys.readouterr().err
     assert "2 of 3 images were left out" in told and "text.jpg" in told and "cut.jpg" in told
     assert "Traceback" not in told and "split" not in told
     assert [path.name for path in (out / "labels").iterdir()] == ["1.png"]
+    assert main([run, str(photos / "b/text.jpg"), "--out", str(tmp_path / "none")]) == 1
+    assert "written" not in capsys.readouterr().out
 
 
 def test_nothing_is_overwritten_unless_it_is_said(
@@ -96,7 +99,7 @@ def test_nothing_is_overwritten_unless_it_is_said(
         (["{run}", "{photos}", "eval.protocol=centercrop"], "leaves a part of each image out"),
         (["{run}", "{photos}", "--save", "mask"], "'mask' is not one of labels"),
         (["{run}", "{photos}", "--step", "9"], "Steps kept: 1"),
-        (["{photos}", "{photos}"], "no run folder"),
+        (["{photos}", "{photos}"], "not a run folder"),
         (["{run}", "{photos}", "--out", "{photos}/a/1.jpg"], "is a file"),
         (["{run}", "{photos}", "--out", "{photos}/a/1.jpg/out"], "1.jpg is a file, not a folder"),
     ],

@@ -103,8 +103,17 @@ def test_a_damaged_manifest_says_where(run: RunFolder, content: bytes, message: 
 
 
 def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:
-    with pytest.raises(RunFolderError, match="demo is no run folder: it has no manifest.json"):
+    run.create()
+    with pytest.raises(RunFolderError, match="demo is not a run folder: it has no manifest.json"):
         run.read_manifest()
+
+
+@pytest.mark.parametrize("name", ["", "dem"])
+def test_a_wrong_folder_is_answered_with_the_runs_there(run: RunFolder, name: str) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    with pytest.raises(RunFolderError, match=f"{run.path}\\."):
+        RunFolder(run.path.parent / name).read_manifest()
 
 
 def test_runs_are_found_at_any_depth_in_order_of_their_paths(tmp_path: Path) -> None:

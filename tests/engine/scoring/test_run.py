@@ -60,7 +60,7 @@ def test_files_that_a_run_need_not_have_are_none(make_run: MakeRun) -> None:
 def test_a_folder_without_a_run(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert str(tmp_path) in repr(run)
-    with pytest.raises(RunFolderError, match="no run folder"):
+    with pytest.raises(RunFolderError, match="not a run folder"):
         _ = run.manifest
 
 
