@@ -33,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         help="a recipe file, or the name of one that comes with Trident; its data is checked",
     )
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="override values of the recipe"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the findings as JSON to a new file")
     parser.add_argument(

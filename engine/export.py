@@ -149,7 +149,9 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
 def _parser(name: str, description: str, about: str) -> argparse.ArgumentParser:
     parser = new_parser(f"export {name}", description, about)
     parser.add_argument("trained", type=Path, help="a run, a file of its top/, or the folder of an ensemble")
-    parser.add_argument("overrides", nargs="*", metavar="key.path=value", help="such as eval.scales=[1.0]")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="such as eval.scales=[1.0]"
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
     parser.add_argument("--step", type=int, help="of a run's kept checkpoint (default: the best one)")
     return parser

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="take the place of recipe values"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="take the place of recipe values"
     )
     parser.add_argument("--from", dest="low", type=float, default=WIDE[0], help="first rate (default 1e-6)")
     parser.add_argument("--to", dest="high", type=float, default=WIDE[1], help="last rate (default 1e-1)")

@@ -114,7 +114,7 @@ def pack(argv: list[str]) -> int:
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="override values of the recipe"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as voc.h5")
     parser.add_argument(

@@ -27,7 +27,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
-        "overrides", nargs="*", metavar="key.path=value", help="override values of the recipe"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
     )
     parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
     parser.add_argument(

@@ -62,7 +62,7 @@ class Classes:
 
     def __str__(self) -> str:
         named = ", ".join(
-            f"{self.names[c]} {self.iou[c]:.1f} ({100 * self.shares[c]:.2g} % of the pixels, "
+            f"{self.names[c]} {self.iou[c]:.1f} % ({100 * self.shares[c]:.2g} % of the pixels, "
             f"{self.num_images[c]} {'image' if self.num_images[c] == 1 else 'images'})"
             for c in self.worst[:MOST_NAMED]
         )

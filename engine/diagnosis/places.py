@@ -59,7 +59,7 @@ class Sizes:
 
     def __str__(self) -> str:
         limits = ", ".join(f"{100 * limit:.2g} %" for limit in self.limits)
-        iou = ", ".join(f"{value:.1f}" for value in self.iou)
+        iou = ", ".join(f"{value:.1f} %" for value in self.iou)
         verdict = "Small objects do worse" if self.are_weak_when_small else "Size of an object and its IoU"
         trend = self.trend
         rank = f" Rank correlation {trend.rho:.2f} (p {trend.p:.2g})." if trend else ""

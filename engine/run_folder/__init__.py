@@ -106,7 +106,7 @@ class RunFolder:
         if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
             beside = "start another run with name=<another name>"
             remedy = (
-                f"Add --resume to the same command to continue it, or {beside}."
+                f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
                 if self.last_state.exists()
                 else f"It holds no state to resume from: {beside}, or remove it yourself."
             )

@@ -40,6 +40,10 @@ class ImageScores:
     edges: ByPredictor
     reliability: dict[str, NDArray[np.float64]]
 
+    def __repr__(self) -> str:
+        """In one line: the arrays would fill pages."""
+        return f"ImageScores of {len(self.ids)} images by {', '.join(self.confusion)}"
+
 
 def read_scores(path: Path) -> ImageScores:
     """Raises FileNotFoundError where there is none, RunFolderError where it is damaged."""

@@ -246,6 +246,21 @@ def test_explain_says_where_values_come_from(capsys: pytest.CaptureFixture[str])
     assert "default" in told
 
 
+def test_explain_shows_values_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([RECIPE, "log.to=[csv]", "--explain"]) == 0
+    rows = [line.split("│") for line in capsys.readouterr().out.splitlines()]
+    values = {row[1].strip(): [cell.strip() for cell in row[2:-1]] for row in rows if len(row) > 4}
+    assert values["log.to"] == ["[csv]", "override log.to=[csv]"]
+    assert (values["data.select"][0], values["model.from_scratch"][0]) == ("null", "true")
+    assert values["augment.crop"][1].startswith("recipes/demo.yaml:")
+
+
+def test_only_the_recipe_is_required(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "recipe" in error and "key.path" not in error
+
+
 def test_explain_lists_the_groups_of_the_optimiser_without_data(capsys: pytest.CaptureFixture[str]) -> None:
     recipe = str(ROOT / "recipes/b0_ce_dice.yaml")
     assert main([recipe, "data.root=nowhere", "optimizer.layer_decay=0.5", "--explain"]) == 0

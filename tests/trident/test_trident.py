@@ -101,6 +101,7 @@ def test_train_returns_the_finished_run(trained: tuple[trident.Run, Recorder]) -
     run, _ = trained
     assert isinstance(run, trident.Run) and run.manifest.finished
     assert run.best.path.is_file() and run.scores is not None
+    assert "4 images" in repr(run.scores) and "\n" not in repr(run.scores)
     labels, _ = run.load("cpu").predict(torch.zeros(3, 40, 50, dtype=torch.uint8))
     assert labels.shape == (40, 50)
 
