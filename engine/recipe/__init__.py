@@ -220,7 +220,7 @@ def _kind_for(document: Document, imports: bool) -> type[Recipe]:
     if any(losses):
         term = union_of([*LOSS_SECTIONS.values(), *filter(None, losses)])
         fields["loss"] = list[term]  # type: ignore[valid-type]  # a union that is made here
-    if loggers := _outside_loggers(document):
+    if loggers := _outside_loggers(document, imports):
         logger = union_of([Logger, *loggers])
         to: Any = (list[LoggerName | ImportPath | logger], copy(Log.model_fields["to"]))  # type: ignore[valid-type]
         fields["log"] = create_model("Log", __base__=Log, to=to)
@@ -230,13 +230,15 @@ def _kind_for(document: Document, imports: bool) -> type[Recipe]:
     return create_model("Recipe", __base__=Recipe, **replaced) if replaced else Recipe
 
 
-def _outside_loggers(document: Document) -> list[type[Section]]:
+def _outside_loggers(document: Document, imports: bool) -> list[type[Section]]:
     """The sections of loggers from outside that have options; the others are imported, which checks them."""
     entries = document.value(("log", "to"))
     places = range(len(entries) if isinstance(entries, list) else 0)
-    for place in places:
-        outside_section(document, ("log", "to", place), LoggerSection)
-    sections = [outside_section(document, ("log", "to", place, "name"), LoggerSection) for place in places]
+    if imports:
+        for place in places:
+            outside_section(document, ("log", "to", place), LoggerSection, imports)
+    named = (("log", "to", place, "name") for place in places)
+    sections = [outside_section(document, path, LoggerSection, imports) for path in named]
     return [section for section in sections if section]
 
 

@@ -178,13 +178,15 @@ def test_a_finished_run_is_read_without_its_components(tmp_path: Path) -> None:
         "data": {"format": "gone:open_pairs", "fold": 2, "train": "a", "val": "b", "classes": ["x", "y"]},
     }
     file = tmp_path / "recipe.yaml"
-    file.write_text(json.dumps({**written, "loss": [written["loss"]]}))
-    with pytest.raises(RecipeError, match="4 mistakes"):
+    loggers = ["gone:Logger", {"name": "gone:Other", "rate": 1}]
+    file.write_text(json.dumps({**written, "loss": [written["loss"]], "log": {"to": loggers}}))
+    with pytest.raises(RecipeError, match="6 mistakes"):
         load_recipe(file)
     recipe = load_recipe(file, imports=False)
     for name, section in written.items():
         read = recipe.loss[0] if name == "loss" else getattr(recipe, name)
         assert {key: value for key, value in vars(read).items() if key in section} == section
+    assert recipe.model_dump()["log"]["to"] == loggers
     (tmp_path / "again.yaml").write_text(recipe.to_yaml())
     assert load_recipe(tmp_path / "again.yaml", imports=False) == recipe
 
