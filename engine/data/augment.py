@@ -71,8 +71,8 @@ class Augment:
 
         Args:
             id, epoch: of the sample.
-            host: for a sample that is pasted onto another one, that one's id and the layer: it is not shown
-                twice in an epoch with the same change.
+            host: for a sample that is pasted onto another one, the id of that other one and the layer, so
+                that a sample that is used twice in an epoch is changed differently each time.
         """
         texts = [text for text in (id, host) if text]
         rng = np.random.default_rng([self.seed, epoch, *(zlib.crc32(text.encode()) for text in texts)])

@@ -42,43 +42,43 @@ TableName = Annotated[str, *_one_of(CLASS_TABLES)]
 
 
 class ClassColour(Section):
-    name: Annotated[Text, Field(description="of the class")]
-    colour: Annotated[Colour, Field(description="of its pixels in the masks: [red, green, blue], 0 to 255")]
+    name: Annotated[Text, Field(description="name of the class")]
+    colour: Annotated[Colour, Field(description="its colour in the masks: [red, green, blue], 0 to 255")]
 
 
 class Data(Section):
     format: FormatName = key(
         "voc",
-        "layout of the folder; packed: a file of trident prepare pack; synthetic: drawn scenes; "
-        "or package.module:function of your own",
+        "layout of the data; packed: a file written by trident prepare pack; synthetic: drawn scenes; "
+        "or an opener of your own, package.module:function",
     )
     root: Text | None = key(
-        None, "the folder of the data; of voc the one that holds JPEGImages; of packed, the file"
+        None, "folder of the data (voc: the one that holds JPEGImages), or the file of packed data"
     )
-    train: Text = key("trainaug", "split to train on; of voc ImageSets/Segmentation/<name>.txt")
+    train: Text = key("trainaug", "split to train on; for voc the name of a list in ImageSets/Segmentation")
     val: Text = key("val", "split to score on")
     select: Text | None = key(
-        None, "split that chooses the checkpoints; null: val, which flatters val a little"
+        None, "split whose scores select the checkpoints; null: val, whose score is then slightly optimistic"
     )
     classes: TableName | list[Text | ClassColour] = key(
-        "voc21", "a known table, or the names by label id, or {name, colour} by label id"
+        "voc21", "name of a class table, or the names by label id, or {name, colour} by label id"
     )
     ignore_index: int = key(255, "label id of void pixels", ge=0, le=255)
     sampler: Literal["uniform", "rare"] = key(
-        "uniform", "how often each image is drawn: each alike, or those with rare classes more often"
+        "uniform", "uniform: all images equally often; rare: images with rare classes more often"
     )
-    resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images stay")
+    resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images are kept")
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(
-        "auto", "decoding processes, where images stay on disk"
+        "auto", "number of decoding processes, where images are read from disk"
     )
     doctor: Literal["on", "off"] = key(
-        "on", "check the files before training, and stop where it would be wasted"
+        "on", "check the files before training, and stop if their faults would spoil it"
     )
     on_error: Literal["raise", "skip"] = key(
-        "raise", "an image that cannot be read ends the run, or is left out and named"
+        "raise", "an image that cannot be read: raise ends the run, skip logs it and leaves it out"
     )
-    synthetic: Synthetic | None = key(None, "the drawn scenes; for format: synthetic only")
-    folder: Folder | None = key(None, "names and masks; for format: folder only")
+    synthetic: Synthetic | None = key(None, "size and number of the drawn scenes; for format: synthetic only")
+    folder: Folder | None = key(None, "names of sub-folders and values of masks; for format: folder only")
 
     @model_validator(mode="before")
     @classmethod
@@ -91,14 +91,14 @@ class Data(Section):
     @classmethod
     def _fits_the_format(cls, value: Any, info: ValidationInfo) -> Any:
         name, format_ = info.field_name or "", info.data.get("format")
-        if format_ is None:  # a mistake of its own
+        if format_ is None:  # reported as a mistake of `format`
             return value
         needed = format_of(format_).fixed.get(name, value)
         if value != needed:
             raise mistake(f"format: {format_} works with {needed or 'null'} only")
         if format_ == name and value is None:
             raise mistake("expected a section; leave the key out for the defaults")
-        if format_ == "packed":  # what the packed recipe says may stay
+        if format_ == "packed":  # the keys of the recipe that was packed are accepted
             return value
         if value == "scenes6" and format_ != "synthetic":
             raise mistake("this is for format: synthetic only")
@@ -118,7 +118,7 @@ class Data(Section):
             raise mistake("expected at least 2 names, each different")
         colours = [tuple(item.colour) for item in value if isinstance(item, ClassColour)]
         if colours and not _takes_colours(info.data.get("format", "folder")):
-            raise mistake("colours are for format: folder only; here the names alone")
+            raise mistake("colours are for format: folder only; give the names alone")
         if colours and (len(colours) < len(value) or len({*colours}) < len(colours)):
             raise mistake("expected a colour for each class, each different, or names alone")
         return value
@@ -143,34 +143,38 @@ class Data(Section):
 
 
 class Augment(Section):
-    crop: Count = key(512, "side of the square that the model sees, px")
-    scale: list[Positive] = key([0.5, 2.0], "random scale: from, to", min_length=2, max_length=2)
-    rotate_deg: float = key(10.0, "random rotation up to this, either way", ge=0, le=180)
-    aspect: float = key(1.0, "width : height changes by up to this factor, either way; 1 is off", ge=1, le=4)
-    shear_deg: float = key(0.0, "shear of both axes up to this, either way", ge=0, le=45)
-    translate: Share = key(0.0, "the crop moves on by up to this share of its side, either way")
+    crop: Count = key(512, "side of the square training crop, px")
+    scale: list[Positive] = key([0.5, 2.0], "random scale: [smallest, largest]", min_length=2, max_length=2)
+    rotate_deg: float = key(10.0, "random rotation up to this, in either direction", ge=0, le=180)
+    aspect: float = key(1.0, "the aspect ratio changes by up to this factor; 1 is off", ge=1, le=4)
+    shear_deg: float = key(0.0, "shear along both axes up to this, in either direction", ge=0, le=45)
+    translate: Share = key(0.0, "random shift of the crop up to this share of its side")
     category_max_ratio: float = key(
-        1.0, "a crop is drawn again where one class fills this share of it, as 0.75; 1 is off", gt=0, le=1
+        1.0, "a crop is redrawn where one class fills this share of it, such as 0.75; 1 is off", gt=0, le=1
     )
-    flip: Share = key(0.5, "share of images that are mirrored")
-    brightness: Share = key(0.12, "added, of 0..1 pixels, up to this, either way")
-    contrast: Share = key(0.5, "factor 1 minus to 1 plus this")
-    saturation: Share = key(0.5, "factor 1 minus to 1 plus this")
-    hue: float = key(0.07, "turns of the colour circle, up to this, either way", ge=0, le=0.5)
-    blur: NotNegative = key(0.0, "sigma of a Gaussian up to this, px; 0 is off")
-    elastic: NotNegative = key(0.0, "bends up to this, px; 0 is off")
-    grayscale: Share = key(0.0, "share of images that lose their colour")
-    noise: Share = key(0.0, "sigma of Gaussian noise up to this, of 0..1 pixels; 0 is off")
-    jpeg: Share = key(0.0, "share of images that are compressed, at a quality of 30 to 95")
-    cutmix: Share = key(0.0, "share of images with a box of another one, arXiv 1905.04899")
-    classmix: Share = key(0.0, "share of images with half of the classes of another one, arXiv 2007.07936")
-    mosaic: Share = key(0.0, "share of images made of four, arXiv 2004.10934")
-    copy_paste: Share = key(0.0, "share of images with a rare class of another one, arXiv 2012.07177")
+    flip: Share = key(0.5, "share of images that are flipped horizontally")
+    brightness: Share = key(0.12, "offset added to pixels in 0..1: up to this, plus or minus")
+    contrast: Share = key(0.5, "random factor between 1 minus this and 1 plus this")
+    saturation: Share = key(0.5, "random factor between 1 minus this and 1 plus this")
+    hue: float = key(0.07, "hue shift up to this, plus or minus, in turns of the colour circle", ge=0, le=0.5)
+    blur: NotNegative = key(0.0, "Gaussian blur with a sigma up to this, px; 0 is off")
+    elastic: NotNegative = key(0.0, "elastic deformation up to this, px; 0 is off")
+    grayscale: Share = key(0.0, "share of images that are converted to grey")
+    noise: Share = key(0.0, "Gaussian noise with a sigma up to this, for pixels in 0..1; 0 is off")
+    jpeg: Share = key(0.0, "share of images that are compressed as JPEG, at a quality of 30 to 95")
+    cutmix: Share = key(0.0, "share of images with a box of another image pasted in, arXiv 1905.04899")
+    classmix: Share = key(
+        0.0, "share of images with half of another image's classes pasted in, arXiv 2007.07936"
+    )
+    mosaic: Share = key(0.0, "share of images composed of four, arXiv 2004.10934")
+    copy_paste: Share = key(
+        0.0, "share of images with another image's rare class pasted in, arXiv 2012.07177"
+    )
 
     @field_validator("blur", "elastic")
     @classmethod
-    def _small_beside_the_crop(cls, value: float, info: ValidationInfo) -> float:
-        most = info.data.get("crop", math.inf) / 16  # above, blur leaves nothing to see and bends fold over
+    def _small_relative_to_the_crop(cls, value: float, info: ValidationInfo) -> float:
+        most = info.data.get("crop", math.inf) / 16  # above, blur removes all detail and bends fold over
         if value > most:
             raise mistake(f"expected at most a sixteenth of augment.crop, {most:g}")
         return value

@@ -2,7 +2,7 @@
 
 The order is an endless sequence of epochs, each a permutation of the data set drawn from (seed, epoch).
 Update `step` takes the positions step * batch .. (step + 1) * batch; process r of n takes every n-th of
-those. So a resume need not replay anything, and neither the number of processes nor that of workers changes
+those. So a resumed run replays nothing, and neither the number of processes nor that of workers changes
 the samples that are trained on.
 """
 
@@ -50,8 +50,8 @@ class WeightedOrder(SampleOrder):
     """An order in which some samples are drawn more often than others: systematic sampling.
 
     An epoch still has `num_samples` draws. Sample i is drawn num_samples * probability_i times in it, rounded
-    up or down, and exactly so often in the mean over epochs: each sample owns an interval of 0..num_samples
-    as long as that, and the draws are at unit distance from an offset drawn from (seed, epoch). The order
+    up or down, and exactly that often on average over epochs: each sample has an interval of that length in
+    0..num_samples, and the draws are one apart, starting at an offset drawn from (seed, epoch). The order
     within the epoch is that of SampleOrder.
     """
 

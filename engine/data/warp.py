@@ -1,9 +1,9 @@
-"""Where the pixels of a crop come from: one sampling grid a sample, so that each is interpolated once.
+"""Where the pixels of a crop come from: one sampling grid per sample, so that each is interpolated once.
 
 Scale, aspect, shear, rotation, flip, crop position and elastic deformation are composed into one grid; the
 image is sampled bilinearly, the labels with nearest neighbour. Outside the image, pixels are black and labels
 are `ignore_index`, never class 0. Each sample is read within its own size, so neither the other samples of
-the batch nor their padding change a bit of it.
+the batch nor their padding change the result.
 
 Shapes: B samples, padded to H x W pixels; S the side of the square crop; K candidate crop positions.
 """
@@ -132,7 +132,7 @@ def _bend(p: Parameters, view: tuple[int, int], crop: int, device: torch.device)
 def _first_balanced(
     shifted: list[Tensor], sides: Tensor, places: Tensor, crop: int, ignore_index: int, max_ratio: float
 ) -> Tensor:
-    """(B, 2): the first position at which every class is below `max_ratio`; the very first if there is none.
+    """(B, 2): the first position at which every class is below `max_ratio`; the first one if there is none.
 
     As `cat_max_ratio` of MMSegmentation, which redraws up to ten times. Counted on at most 64 x 64 pixels of
     the crop, before the elastic deformation.

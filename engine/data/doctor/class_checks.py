@@ -71,7 +71,7 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             "never_scored",
             NOTE,
             f"{_named(names, unscored)}: in {train}, but in no mask of {where}",
-            f"They are learned, but {where} does not say how well.",
+            f"The model learns them, but {where} does not measure how well.",
             f"Move some images with them from {train} to {where}.",
         )
     if (absent := ~in_train & ~in_scored).any():

@@ -29,7 +29,7 @@ READINGS = {
     "colours": (
         "unknown_colours",
         "have colours that no class has",
-        "It is not known which class a colour stands for.",
+        "Which class such a colour means is unknown.",
     ),
     "wide": (
         "mask_type",
@@ -75,7 +75,7 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "ids_from_one",
             SPOILS,
             f"ids run from 1 to {num_classes} and no mask holds 0: they start at 1",
-            "Label ids start at 0. Every pixel would be trained as the class after its own, and the last "
+            "Label ids start at 0. Every pixel would be trained as the next class, and the last "
             "class has no label.",
             FIX,
             [sample.name for sample in samples],
@@ -123,8 +123,8 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             SPOILS,
             f"{len(found)} of {meaning.num_masks} masks have interpolated borders: {num_values} values that "
             f"occur only between two others, on {blends['count'].sum():,} pixels",
-            "They were resized with interpolation or drawn with anti-aliasing. Between ids 0 and 15 lie "
-            "other classes, so each outline is trained as a rainbow of them.",
+            "They were resized with interpolation or drawn with anti-aliasing. Between ids 0 and 15 are "
+            "the ids of other classes, so each outline is trained as those classes.",
             f"Resize masks with nearest neighbour; or make these borders void: {FIX}",
             [facts.listing.samples[i].name for i in found],
         )

@@ -19,17 +19,20 @@ class Synthetic(Section):
     size: int = key(96, "side of a scene, px", ge=32)
     train_samples: Count = key(300, "scenes to train on")
     val_samples: Count = key(100, "scenes to score on")
-    seed: int = key(0, "of the drawing; the run's own seed does not change the scenes", ge=0)
+    seed: int = key(0, "seed of the scenes; independent of the run's seed", ge=0)
 
 
 class Folder(Section):
     images: Text | None = key(None, "sub-folder of the images; null: the usual names are tried")
     masks: Text | None = key(None, "sub-folder of the masks; null: the usual names are tried")
-    mask_suffix: Text | None = key(None, "how the names of masks end, such as _mask; null: it is found out")
-    values: Literal["ids", "binary"] = key("ids", "label ids, or 0 and 255; colours stand in data.classes")
+    mask_suffix: Text | None = key(None, "suffix of the names of masks, such as _mask; null: detected")
+    values: Literal["ids", "binary"] = key(
+        "ids", "ids: label ids; binary: 0 and 255; colours: see data.classes"
+    )
     void_colours: list[Colour] = key([], "colours of void pixels, where data.classes has colours")
     val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
-        None, "share of the images for data.val, by the hash of their ids; null: the folder has splits"
+        None,
+        "share of the images used as data.val, by a hash of their ids; null: the folder has splits",
     )
 
 
@@ -53,7 +56,7 @@ class Format:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """What the keys of the `data` section default to, where they differ from VOC's."""
+        """The defaults of keys of the `data` section, where they differ from VOC's."""
         return {**self.fixed, **self.own_defaults}
 
 

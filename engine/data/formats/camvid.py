@@ -1,10 +1,10 @@
-"""CamVid with the 11 classes of SegNet (arXiv 1511.00561), in the layouts that are passed around.
+"""CamVid with the 11 classes of SegNet (arXiv 1511.00561), in the layouts in which it is distributed.
 
 - the SegNet tutorial's: <split>/*.png and <split>annot/*.png of ids 0..10; 11 is void
 - by split, as colours:  <split>/*.png and <split>_labels/*_L.png
 - the original:          701_StillsRaw_full/*.png, LabeledApproved_full/*_L.png, and the split in <split>.txt
 
-The 32 colours of the original labels are joined to the 11 classes as SegNet's authors do; (0, 0, 0) is void.
+The 32 colours of the original labels are merged into 11 classes as by SegNet's authors; (0, 0, 0) is void.
 """
 
 from pathlib import Path, PurePosixPath
@@ -21,7 +21,7 @@ from engine.data.formats.listing import (
 from engine.data.formats.masks import Colours, Table
 from engine.data.sample import DataError, Palette
 
-# (name, its colour in SegNet's pictures, the original colours that it joins), by label id
+# (name, its colour in SegNet's pictures, the original colours that it merges), by label id
 _LABELS = (
     ("sky", (128, 128, 128), ((128, 128, 128),)),
     # bridge, building, wall, tunnel, archway
@@ -74,7 +74,7 @@ def open_camvid(
 
 
 def _listed(root: Path, split: str) -> list[Pair]:
-    """The images that <split>.txt names, one a line: an id, a file name or a path; a mask's may follow."""
+    """The images in <split>.txt, one per line: an id, a file name or a path, and optionally the mask's."""
     ids = [PurePosixPath(line.split()[0]).stem for line in ids_in_list(root / f"{split}.txt")]
     pairs = [Pair(id, root / STILLS / f"{id}.png", root / APPROVED / f"{id}_L.png") for id in ids]
     require_different_ids(pairs, f"{split}.txt")

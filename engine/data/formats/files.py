@@ -134,8 +134,8 @@ class FileDataset:
         """(h, w), the size of the displayed image.
 
         A mask of the displayed size was drawn on the photo as viewers display it. One that fits only the
-        stored pixels was drawn on those, so it is rotated with the image. A square image does not say which
-        it is; annotation tools display photos upright, so the first is assumed.
+        stored pixels was drawn on those, so it is rotated with the image. For a square image the two
+        cannot be distinguished; annotation tools display photos upright, so the first is assumed.
         """
         labels = self._encoding(self._read_mask(pair), pair.mask)
         if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:

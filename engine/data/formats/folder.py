@@ -99,7 +99,7 @@ def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder
         there = first_few(folders_in(root), 12) or "none"
         raise DataError(
             f"data.root: no images and masks of split {split!r} in {root}. Looked for {split}/images with "
-            f"{split}/masks, images/{split} with masks/{split}, and images with masks beside {split}.txt. "
+            f"{split}/masks, images/{split} with masks/{split}, and images with masks next to {split}.txt. "
             f"Folders there: {there}. Name the sub-folders with data.folder.images= and data.folder.masks=, "
             "or type data.folder.val_share=0.1 to take a tenth of one folder for val."
         )

@@ -85,7 +85,7 @@ def _as_rgb(image: Image.Image, path: Source | str) -> NDArray[np.uint8]:
     if image.mode in ("I", "F"):
         raise UnreadableSample(
             f"{path} holds 32-bit pixels (mode {image.mode}), whose value range is unknown. "
-            "Save it with 8 or 16 bits a channel."
+            "Save it with 8 or 16 bits per channel."
         )
     return np.array(image.convert("RGB"))
 

@@ -1,4 +1,4 @@
-"""Mask encodings: a stored mask becomes label ids as it is, through a table, from colours, or from 0 and 255.
+"""Mask encodings, from stored values to label ids: the same ids, a table, colours, or 0 and 255.
 
 An encoding is called with the stored mask and its path, which is for messages only, and returns (h, w) uint8.
 Its `identity` is its part of the fingerprint of a data set.

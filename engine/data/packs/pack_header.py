@@ -1,4 +1,4 @@
-"""The header of a pack: what it holds, and where the bytes of each sample lie.
+"""The header of a pack: what it holds, and where the bytes of each sample are.
 
 A pack is one HDF5 file, or several (shards) that hold consecutive samples. In each file, n samples of C
 classes in each split that it holds:

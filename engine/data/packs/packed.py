@@ -144,7 +144,7 @@ class PackedDataset:
             )
         if ignore_index is not None and ignore_index != self.ignore_index:
             raise DataError(
-                f"{root} marks void by {self.ignore_index}; type data.ignore_index={self.ignore_index}."
+                f"{root} uses {self.ignore_index} for void; type data.ignore_index={self.ignore_index}."
             )
 
 

@@ -1,4 +1,4 @@
-"""The augmentation whole: equal to kornia's operators in a row, free of waits, the same in any company."""
+"""The whole augmentation: equal to kornia's operators, without synchronisation, independent of the batch."""
 
 import math
 from contextlib import nullcontext
@@ -47,10 +47,10 @@ def scene(h, w, seed=0, ids=21):
 
 
 def kornias_chain(image, labels, p, size):
-    """The same change by kornia's operators in a row, around the middle: (3, S, S) and (S, S).
+    """The same change by a chain of kornia's operators, around the centre: (3, S, S) and (S, S).
 
-    Labels come back plus 1, so that kornia's 0 outside is no id. A wide margin keeps what only some of the
-    operators move out of sight.
+    Labels come back plus 1, so that kornia's 0 outside is not an id. A wide margin keeps out of view what
+    only some of the operators move.
     """
     wide = 3 * size
     centre = torch.full((1, 2), (wide - 1) / 2)
@@ -80,16 +80,16 @@ def test_one_warp_and_one_colour_equal_the_chain_of_kornias_operators(number):
         crop=size, scale=[1.3, 2.0], aspect=1.2, shear_deg=10, translate=0.1, rotate_deg=30
     )
     augmentation = Augment(section, 0, 255)
-    p = replace(augmentation.parameters(f"{number}", 0), offset=(0.5, 0.5))  # the middle, which kornia keeps
+    p = replace(augmentation.parameters(f"{number}", 0), offset=(0.5, 0.5))  # the centre, which kornia keeps
     y, x = torch.meshgrid(torch.arange(size) / size, torch.arange(size) / size, indexing="ij")
     waves = [torch.sin(3 * x + 2 * y), torch.cos(4 * y - x), torch.sin(5 * x * y)]
     image = (128 + 100 * torch.stack(waves)).byte()[None]
     labels = (3 * (x + 0.3 * y)).byte()[None]
     [found], [found_labels] = augmentation(image, labels, [(size, size)], [p])
     expected, expected_labels = kornias_chain(image.float(), labels[:, None].float(), p, size)
-    outside = F.pad((expected_labels == 0).float(), [7] * 4, value=1)  # beyond the crop it may be, too
+    outside = F.pad((expected_labels == 0).float(), [7] * 4, value=1)  # it may also be outside the crop
     edge = F.max_pool2d(outside[None], 15, stride=1)[0] > 0
-    # Pixels are read four times there and once here: that is the difference.
+    # The chain interpolates four times, the warp once; hence the difference.
     difference = (found - expected)[:, ~edge]
     assert difference.abs().max() < 3 and difference.square().mean().sqrt() < 0.5  # of 0..255
     assert (found_labels + 1 != expected_labels)[~edge].float().mean() < 0.02
@@ -100,7 +100,7 @@ def test_one_warp_and_one_colour_equal_the_chain_of_kornias_operators(number):
 
 
 class NoWaiting(TorchDispatchMode):
-    """Raises at what makes the host wait for the device."""
+    """Raises for operations that synchronise with the device."""
 
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "_unique2", "bincount", "equal", "is_nonzero")
 
@@ -127,12 +127,12 @@ def run_everything(device, **section):
         return paste_guests(images, labels, guests)
 
 
-def test_nothing_waits_for_the_device():
+def test_augmentation_does_not_synchronise_with_the_device():
     images, labels = run_everything("cpu", blur=0)
     assert images.shape == (1, 3, 40, 40) and labels.shape == (1, 40, 40)
 
 
-def test_what_kornia_reads_does_not_lie_on_the_device():
+def test_the_values_that_kornia_reads_are_on_the_host():
     # A tensor on meta has no value that could be read; noise is left out, as meta has no generator.
     images, labels = run_everything("meta", blur=1, jpeg=1, noise=0)
     assert images.is_meta and images.shape == (1, 3, 40, 40)
@@ -146,12 +146,12 @@ def test_what_kornia_reads_does_not_lie_on_the_device():
     [lambda x: x.sum().item(), lambda x: bool(x.any()), lambda x: x[x > 0], lambda x: x.nonzero(),
      lambda x: x.unique(), lambda x: torch.where(x > 0)],
 )  # fmt: skip
-def test_the_guard_sees_each_way_to_wait(wait):
+def test_the_guard_detects_each_kind_of_synchronisation(wait):
     with pytest.raises(AssertionError, match="waits"), NoWaiting():
         wait(torch.ones(3))
 
 
-def test_batch_mates_their_order_and_their_padding_change_nothing():
+def test_the_other_samples_of_a_batch_their_order_and_padding_change_nothing():
     augmentation = Augment(Section.model_construct(crop=33, **EVERYTHING), 0, 255)
     sizes = [(50, 70), (96, 40), (64, 61), (33, 120), (9, 7)]
     scenes = [scene(h, w, seed) for seed, (h, w) in enumerate(sizes)]

@@ -1,4 +1,4 @@
-"""The parameters of augmentation: pure in (seed, epoch, id), and spread over the ranges of the section."""
+"""The parameters of augmentation: a pure function of (seed, epoch, id), spread over the section's ranges."""
 
 import math
 
@@ -36,7 +36,7 @@ def test_parameters_are_a_pure_function_of_seed_epoch_and_id():
             assert sum(same) <= 3  # flip, grayscale and compression, which have two values only
 
 
-def test_new_keys_leave_the_draws_of_old_ones_alone():
+def test_new_keys_do_not_change_the_draws_of_old_ones():
     old, new = (Augment(Section.model_construct(**keys), 0, 255) for keys in ({}, NEW_KEYS))
     for id in "abc":
         before, after = flat(old.parameters(id, 0)), flat(new.parameters(id, 0))

@@ -1,4 +1,4 @@
-"""Batches: the same for every number of processes and workers, from disk and memory; each is scored once."""
+"""Batches: the same for every number of processes and workers, from disk and memory; scored once each."""
 
 from collections import Counter
 from itertools import islice
@@ -48,7 +48,7 @@ def assert_same_batches(found, expected):
 
 
 class Recorder:
-    """In place of the augmentation: keeps what it is given, by call."""
+    """Replaces the augmentation, and records its calls."""
 
     def __init__(self, ignore_index):
         self.ignore_index = ignore_index
@@ -80,7 +80,7 @@ def test_processes_share_each_update_and_see_the_same_samples(train, world_size)
             assert torch.equal(share.labels, batch.labels[rank::world_size])
 
 
-def test_a_broken_image_is_told_when_its_batch_is_asked_for(train, voc_folder):
+def test_a_damaged_image_is_reported_when_its_batch_is_read(train, voc_folder):
     batches = batches_of(train, batch=2)
     ids = [batch.ids for batch in first(batches, 3)]  # an epoch
     (voc_folder / "JPEGImages" / f"{ids[2][0]}.jpg").write_text("no image")
@@ -146,7 +146,7 @@ def test_workers_and_a_late_start_give_the_same_mixed_batches(train, workers):
     assert_same_batches(first(mixed_batches_of(in_memory(train), batch=4), 1, start=5), expected[5:])
 
 
-def test_a_late_start_reads_what_its_own_update_needs(voc_folder, monkeypatch):
+def test_a_late_start_reads_only_the_samples_of_its_updates(voc_folder, monkeypatch):
     reads = []
     read = FileDataset.__getitem__
     monkeypatch.setattr(FileDataset, "__getitem__", lambda self, i: [reads.append(i), read(self, i)][1])
@@ -158,7 +158,7 @@ def test_a_late_start_reads_what_its_own_update_needs(voc_folder, monkeypatch):
     assert guests and reads == [draw.index for draw in (*hosts, *guests)]
 
 
-def test_mixing_changes_samples_and_not_which_they_are(train):
+def test_mixing_does_not_change_which_samples_are_in_a_batch(train):
     plain, mixed = (first(mixed_batches_of(train, **options), 2) for options in ({"mixing": None}, {}))
     for one, other in zip(plain, mixed, strict=True):
         assert one.ids == other.ids
@@ -207,7 +207,7 @@ def test_padding_reaches_the_next_multiple_of_8(train):
 
 
 @pytest.mark.parametrize("workers", [0, 1, 2])
-def test_a_broken_image_arrives_with_its_plain_message(train, voc_folder, workers):
+def test_a_damaged_image_in_a_worker_keeps_its_message(train, voc_folder, workers):
     path = voc_folder / "JPEGImages" / f"{train.ids[3]}.jpg"
     path.write_bytes(path.read_bytes()[:200])
     for read in (
@@ -226,7 +226,7 @@ def test_a_broken_image_arrives_with_its_plain_message(train, voc_folder, worker
 
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 @pytest.mark.parametrize("max_px", [1, 40 * 56, 40 * 56 * 2, 1 << 21])
-def test_scoring_sees_every_image_once_and_unaltered(train, world_size, max_px):
+def test_scoring_reads_every_image_once_and_unchanged(train, world_size, max_px):
     seen = Counter()
     for rank in range(world_size):
         for batch in scoring_batches(train, CPU, rank, world_size, max_px, workers=0):
@@ -240,7 +240,7 @@ def test_scoring_sees_every_image_once_and_unaltered(train, world_size, max_px):
     assert seen == Counter(train.ids)
 
 
-def test_scoring_puts_equal_sizes_together(train):
+def test_scoring_batches_images_of_equal_size(train):
     batches = list(scoring_batches(train, CPU, workers=0))
     assert sorted(len(batch.ids) for batch in batches) == [1, 1, 1, 1, 2]  # two of the six are 40 x 56
     pair = next(batch for batch in batches if len(batch.ids) == 2)
@@ -263,7 +263,7 @@ def test_more_processes_than_images_leaves_some_without_work(train):
 # Workers
 
 
-def test_a_set_in_memory_needs_no_worker(train):
+def test_a_resident_data_set_needs_no_worker(train):
     assert num_workers(in_memory(train), 4, 1) == 0
     assert num_workers(train, 4, 1) == 4
     assert num_workers(train, 0, 1) == 0

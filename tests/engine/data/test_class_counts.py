@@ -1,4 +1,4 @@
-"""The scan of the labels and the file that keeps it."""
+"""The scan of the labels and its cache file."""
 
 import numpy as np
 import pytest
@@ -64,10 +64,10 @@ def test_the_shares_of_several_processes_add_up_to_the_whole(train, world_size):
     sums = ClassCounts(sum(p.pixels for p in parts), sum(p.void for p in parts))
     assert same(sums, count_classes(train, quiet))
     read = [set(np.flatnonzero(part.pixels.sum(axis=1))) for part in parts]
-    assert sum(len(rows) for rows in read) == 6  # none twice
+    assert sum(len(rows) for rows in read) == 6  # each image once
 
 
-def test_resident_and_drawn_sets_are_counted_too(train):
+def test_resident_and_synthetic_data_sets_are_counted_too(train):
     assert same(
         count_classes(Resident(train, torch.device("cpu"), quiet), quiet), count_classes(train, quiet)
     )
@@ -75,7 +75,7 @@ def test_resident_and_drawn_sets_are_counted_too(train):
     assert (counts.pixels.sum(axis=1) + counts.void).tolist() == [32 * 32] * 3
 
 
-def test_all_broken_masks_are_told_together(train, voc_folder):
+def test_all_damaged_masks_are_reported_together(train, voc_folder):
     for id in train.ids[1:3]:
         (voc_folder / f"SegmentationClass/{id}.png").write_text("no mask")
     with pytest.raises(DataError) as caught:
@@ -83,7 +83,7 @@ def test_all_broken_masks_are_told_together(train, voc_folder):
     assert [id in str(caught.value) for id in train.ids] == [False, True, True, False, False, False]
 
 
-def test_what_is_kept_is_read_back(train, voc_folder):
+def test_the_cache_is_read_back(train, voc_folder):
     file, counts = CountsFile(voc_folder, train), count_classes(train, quiet)
     assert file.read() is None
     file.write(counts)
@@ -92,7 +92,7 @@ def test_what_is_kept_is_read_back(train, voc_folder):
     assert list(voc_folder.rglob("*.part")) == []
 
 
-def test_the_name_follows_the_labels_and_the_id_of_void(train, voc_folder):
+def test_the_name_of_the_cache_depends_on_the_labels_and_the_id_of_void(train, voc_folder):
     before = CountsFile(voc_folder, train).path
     assert CountsFile(voc_folder, open_voc(voc_folder, "train")).path == before
     assert CountsFile(voc_folder, open_voc(voc_folder, "val")).path != before
@@ -104,18 +104,18 @@ def test_the_name_follows_the_labels_and_the_id_of_void(train, voc_folder):
     assert CountsFile(voc_folder, open_voc(voc_folder, "train")).path != before
 
 
-def test_data_in_one_file_has_its_counts_beside_it(train, voc_folder):
+def test_the_cache_of_packed_data_is_next_to_the_file(train, voc_folder):
     packed = voc_folder / "train.h5"
     packed.write_text("")
     assert CountsFile(packed, train).path.parent == voc_folder / ".trident"
 
 
 @pytest.mark.parametrize("damage", ["text", "cut", "other arrays", "other shape", "pickle"])
-def test_a_damaged_file_counts_as_none_and_is_replaced(train, voc_folder, damage):
+def test_a_damaged_cache_is_ignored_and_replaced(train, voc_folder, damage):
     file, counts = CountsFile(voc_folder, train), count_classes(train, quiet)
     file.write(counts)
     if damage == "text":
-        file.path.write_text("nothing of ours")
+        file.path.write_text("not a cache file")
     elif damage == "cut":
         file.path.write_bytes(file.path.read_bytes()[:-40])
     elif damage == "other arrays":
@@ -129,7 +129,7 @@ def test_a_damaged_file_counts_as_none_and_is_replaced(train, voc_folder, damage
     assert same(file.read(), counts)
 
 
-def test_a_folder_that_cannot_be_written_is_an_os_error_and_left_as_it_is(train, voc_folder):
+def test_a_folder_that_cannot_be_written_is_an_os_error_and_unchanged(train, voc_folder):
     (voc_folder / ".trident").write_text("a file where the folder should be")
     before = sorted(voc_folder.rglob("*"))
     with pytest.raises(OSError):
@@ -137,7 +137,7 @@ def test_a_folder_that_cannot_be_written_is_an_os_error_and_left_as_it_is(train,
     assert sorted(voc_folder.rglob("*")) == before
 
 
-def test_a_read_only_folder_is_not_written_not_even_by_root(train, voc_folder):
+def test_a_read_only_folder_is_not_written_even_by_root(train, voc_folder):
     counts = count_classes(train, quiet)
     voc_folder.chmod(0o555)
     try:
@@ -148,7 +148,7 @@ def test_a_read_only_folder_is_not_written_not_even_by_root(train, voc_folder):
         voc_folder.chmod(0o755)
 
 
-def test_real_masks_have_the_classes_that_their_readme_counts(shared_voc):
+def test_real_masks_have_the_classes_listed_in_their_readme(shared_voc):
     has = sum(
         (count_classes(open_voc(shared_voc, split), quiet).pixels > 0).sum(axis=0)
         for split in ("trainaug", "val")
@@ -163,7 +163,7 @@ def test_real_masks_have_the_classes_that_their_readme_counts(shared_voc):
 
 @pytest.mark.parametrize("ignore_index", [255, 12])
 @pytest.mark.parametrize("rank, world_size", [(0, 1), (1, 4)])
-def test_a_pack_gives_the_counts_of_its_source_and_reads_no_label_map(
+def test_a_pack_has_the_counts_of_its_source_without_reading_label_maps(
     voc_folder, tmp_path, monkeypatch, ignore_index, rank, world_size
 ):
     for path in (voc_folder / "SegmentationClass").iterdir():

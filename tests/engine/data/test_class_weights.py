@@ -1,4 +1,4 @@
-"""The schemes of class weights: tables worked out by hand, and what holds for any counts."""
+"""The schemes of class weights: tables computed by hand, and properties for any counts."""
 
 import math
 
@@ -48,7 +48,7 @@ def test_the_numbers_of_one_scheme_written_out():
     assert weights == [0.295082, 0.491803, 2.213115, 1.0]  # 1.8 / 6.1, 3 / 6.1, 13.5 / 6.1
 
 
-def test_every_word_of_the_recipe_is_a_scheme():
+def test_every_scheme_of_the_recipe_exists():
     assert set(SCHEMES) == {"inverse", "median", "enet", "effective"}
 
 
@@ -63,12 +63,12 @@ def test_no_weight_is_over_ten_times_or_under_a_tenth_of_the_median():
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_a_set_without_a_labelled_pixel_weighs_all_alike(scheme):
+def test_without_labelled_pixels_all_weights_are_equal(scheme):
     assert class_weights(scheme, counts_of([[0, 0], [0, 0]])) == [1.0, 1.0]
 
 
 @given(counts, st.sampled_from(sorted(SCHEMES)))
-def test_weights_are_one_in_the_mean_over_present_classes_and_one_for_absent_ones(pixels, scheme):
+def test_the_mean_weight_of_present_classes_is_one_and_absent_classes_have_one(pixels, scheme):
     weights = np.array(class_weights(scheme, counts_of(pixels)))
     present = np.sum(pixels, axis=0) > 0
     assert (weights[~present] == 1).all()
@@ -88,7 +88,7 @@ def test_neither_the_order_of_images_nor_that_of_classes_matters(pixels, scheme,
 
 
 @given(counts, st.sampled_from(["inverse", "enet"]))
-def test_of_two_classes_the_one_with_more_pixels_never_weighs_more(pixels, scheme):
+def test_a_class_with_more_pixels_never_has_a_larger_weight(pixels, scheme):
     total = np.sum(pixels, axis=0)
     weights = class_weights(scheme, counts_of(pixels))
     for a in np.flatnonzero(total):

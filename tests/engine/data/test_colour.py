@@ -1,4 +1,4 @@
-"""Colour and blur: as kornia and a pencil compute them, on the image only."""
+"""Colour and blur: equal to kornia and to values computed by hand, on the image only."""
 
 import math
 from dataclasses import replace
@@ -86,7 +86,7 @@ def test_known_colours_change_as_computed_by_hand():
 # Blur
 
 
-def test_blur_spreads_the_image_and_leaves_labels():
+def test_blur_changes_the_image_and_not_the_labels():
     image, labels = scene()
     image = torch.zeros_like(image)
     image[:, 16, 16] = 255
@@ -114,7 +114,7 @@ def test_grey_is_the_luminance_in_all_channels():
     assert torch.equal(found_labels, labels.long())
 
 
-def test_noise_has_its_sigma_and_belongs_to_its_seed():
+def test_noise_has_its_sigma_and_depends_on_its_seed():
     _, labels = scene()
     image = torch.full((3, SIDE_PX, SIDE_PX), 128, dtype=torch.uint8)
     first, found_labels = one(image, labels, noise=0.1, noise_seed=1)
@@ -127,7 +127,7 @@ def test_noise_has_its_sigma_and_belongs_to_its_seed():
 
 
 @pytest.mark.parametrize("quality", [30, 60, 95])
-def test_compression_looks_like_jpeg(quality):
+def test_compression_is_close_to_that_of_jpeg(quality):
     _, labels = scene()
     waves = torch.arange(SIDE_PX) / 3
     image = (

@@ -30,21 +30,21 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         (["b/deep"], ["1"]),
         (["b/1.jpg", "a/1.jpg"], ["b/1", "a/1"]),
         (["a", "a/1.jpg", "./a/../a/1.jpg"], ["1", "2"]),  # each once
-        (["b/*"], ["1", "deep/1"]),  # what is no image is left alone, folders are entered
+        (["b/*"], ["1", "deep/1"]),  # other files are ignored, folders are searched
         (["**/1.jpg"], ["a/1", "b/1", "b/deep/1"]),
-        (["c"], ["x.jpg", "x.png"]),  # told apart by their endings alone
+        (["c"], ["x.jpg", "x.png"]),  # they differ only in their extension
         (["[1].jpg"], ["[1]"]),  # a file, though it looks like a glob
-        (["b/notes.txt"], ["notes"]),  # named by hand: it will be said that it is no image
+        (["b/notes.txt"], ["notes"]),  # named explicitly: opening it will report that it is not an image
     ],
 )
-def test_names_keep_what_tells_images_apart(folder: Path, inputs: list[str], names: list[str]) -> None:
+def test_names_of_different_images_differ(folder: Path, inputs: list[str], names: list[str]) -> None:
     images = input_images(inputs, Path("out"))
     assert [image.name for image in images] == names
     assert all(image.path.is_file() for image in images)
     assert all(image.path.as_posix().endswith(f"/{image.place}") for image in images)
 
 
-def test_what_was_predicted_before_is_no_input(folder: Path) -> None:
+def test_earlier_predictions_are_not_inputs(folder: Path) -> None:
     assert [image.place for image in input_images(["b"], Path("b/deep"))] == ["1.jpg"]
 
 

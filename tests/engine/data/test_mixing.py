@@ -1,4 +1,4 @@
-"""Which guests a sample gets, and how they lie over it; `test_operators.py` has what holds for any labels."""
+"""Which guests a sample gets, and where they are pasted; `test_operators.py` tests it on any labels."""
 
 import numpy as np
 import pytest
@@ -34,11 +34,11 @@ def test_guests_are_a_pure_function_of_seed_epoch_and_id():
     assert len({str(guests) for guests in expected.values()}) >= 13  # of 16; a few have no guest
 
 
-def test_without_a_share_nobody_comes():
+def test_without_a_share_nothing_is_pasted():
     assert mixing(counts=None).guests("a", 0) == []
 
 
-def test_each_comes_as_often_as_its_share():
+def test_each_operator_is_applied_as_often_as_its_share():
     mixed = mixing(cutmix=0.2, classmix=0.4, mosaic=0.6, copy_paste=0.8)
     layers = [[guest.layer for guest in mixed.guests(f"{n}", 0)] for n in range(1000)]
     num_boxes = [sum(isinstance(layer, BoxLayer) for layer in row) for row in layers]
@@ -50,7 +50,7 @@ def test_each_comes_as_often_as_its_share():
     assert np.bincount(indices) / len(indices) == pytest.approx([0.25] * 4, abs=0.04)
 
 
-def test_the_box_of_cutmix_has_a_uniform_area_before_it_is_cut_off():
+def test_the_box_of_cutmix_has_a_uniform_area_before_clipping():
     boxes = [mixing(cutmix=1).guests(f"{n}", 0)[0].layer for n in range(1000)]
     inside = [b for b in boxes if b.left > 0 and b.right < 1 and b.top > 0 and b.bottom < 1]
     for b in inside:
@@ -68,14 +68,14 @@ def test_half_of_the_classes_rounded_down_and_never_void():
     guest_labels = torch.tensor([[3, 3, 5], [7, 255, 5], [5, 255, 7]])
     image, labels = torch.zeros(3, 3, 3), torch.zeros(3, 3, dtype=torch.int64)
     HalfClassesLayer((7, 3, 5, *order)).paste(image, labels, torch.ones(3, 3, 3), guest_labels)
-    assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # one of three: the first of the order
+    assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # one of three: the first in the order
     assert torch.equal(image, (labels == 7).float().expand(3, -1, -1))
     alone = torch.full((3, 3), 5)
     HalfClassesLayer((7, 3, 5, *order)).paste(image, labels, torch.ones(3, 3, 3), alone)
     assert labels.tolist() == [[0, 0, 0], [7, 0, 0], [0, 0, 7]]  # none of one
 
 
-def test_later_guests_lie_over_earlier_ones():
+def test_later_guests_are_pasted_over_earlier_ones():
     images = torch.arange(3.0).view(3, 1, 1, 1).expand(-1, 3, 4, 4).clone()
     labels = torch.arange(3).view(3, 1, 1).expand(-1, 4, 4).clone()
     guests = [[Guest(0, BoxLayer(0, 0, 1, 0.5)), Guest(0, BoxLayer(0, 0, 0.5, 1))]]
@@ -94,12 +94,12 @@ def test_nothing_to_paste_is_a_clear_error():
 
 
 def test_copy_paste_takes_rare_classes_from_samples_that_have_them():
-    """The rarest class is asked for ten times as often as the most frequent one, as by the sampler `rare`."""
+    """The rarest class is drawn ten times as often as the most frequent one, as by the sampler `rare`."""
     mixed = mixing(copy_paste=1)
     guests = [mixed.guests(f"{n}", 0)[0] for n in range(2000)]
     classes = np.bincount([guest.layer.id for guest in guests])
     assert classes[2] / classes[0] == pytest.approx(10, rel=0.35)
-    assert {guest.index for guest in guests if guest.layer.id == 2} == {2}  # the one sample that has it
+    assert {guest.index for guest in guests if guest.layer.id == 2} == {2}  # the only sample that has it
     assert {guest.index for guest in guests if guest.layer.id == 1} == {1, 3}
     even = mixing(copy_paste=1, counts=np.array([[50, 0, 0], [0, 50, 0], [0, 0, 25], [0, 0, 25]]))
     pairs = {(g.index, g.layer.id) for n in range(200) for g in even.guests(f"{n}", 0)}

@@ -1,4 +1,4 @@
-"""What holds for every operator on images and labels, whatever is drawn: 100 examples each, 10,000 if slow.
+"""Properties of every operator on images and labels: 100 random examples each, 10,000 in slow tests.
 
 Labels out are labels in, or void; outside is void; colour leaves labels alone; a label painted into the
 image comes back in place.
@@ -29,7 +29,7 @@ def pairs(reach):
 
 
 def places(aspect, shear_rad, scales, bend_px):
-    """Parameters that say where pixels go."""
+    """The parameters that move pixels."""
     return st.builds(
         Parameters,
         scale=st.floats(*scales),
@@ -44,7 +44,7 @@ def places(aspect, shear_rad, scales, bend_px):
 
 
 def with_bend(p, reach_px):
-    """`bend_px` drawn from the seed that stands in its place."""
+    """`bend_px` drawn from the seed that is given in its place."""
     shape = (2, ELASTIC_CELLS, ELASTIC_CELLS)
     bend = np.zeros(shape) if p.bend_px is None else np.random.default_rng(p.bend_px).uniform(-1, 1, shape)
     return Parameters(**(vars(p) | {"bend_px": reach_px * bend}))
@@ -85,7 +85,7 @@ def outside_is_void(p, h, w, ids, ignore_index):
     [image], [found] = warp(images, labels, [(h, w)], [p], 24, ignore_index)
     assert {*found.unique().tolist()} <= {*ids, ignore_index}  # never 0, which fills what kornia warps
     assert (found[image[0] == 0] == ignore_index).all()
-    assert (image[0][found == ignore_index] <= 0.8 * (40 + 10 * max(ids))).all()  # black has its share
+    assert (image[0][found == ignore_index] <= 0.8 * (40 + 10 * max(ids))).all()  # some black
 
 
 @given(
@@ -149,7 +149,7 @@ def the_first_balanced_crop_is_taken(p, redraws, max_ratio, seed, ignore_index):
 
 
 def mixed(operator, seed, ignore_index):
-    """One host and its guests through `operator`: who is seen where, the layers, and all labels."""
+    """One host and its guests through `operator`: the source of each pixel, the layers, and all labels."""
     rng = np.random.default_rng(seed)
     side = int(rng.integers(3, 20))
     counts = rng.integers(0, 3, (5, 21)) * rng.integers(0, 2, (1, 21))
@@ -161,7 +161,7 @@ def mixed(operator, seed, ignore_index):
     cells = [rng.choice(rng.choice(ids, rng.integers(1, 8)), (side, side)) for _ in range(1 + len(guests))]
     labels = torch.from_numpy(np.stack(cells))
     places = torch.arange(float(side * side)).view(side, side)
-    # What a pixel shows: its label, whose it is, and where it was.
+    # The colour of a pixel encodes its label, its sample and its position.
     images = torch.stack(
         [torch.stack([row, torch.full_like(row, n), places]) for n, row in enumerate(labels)]
     )
@@ -241,7 +241,7 @@ def test_10_000_examples(operator):
     settings(max_examples=10_000)(OPERATORS[operator])()
 
 
-def test_the_alignment_check_would_see_one_pixel():
+def test_the_alignment_check_detects_a_shift_of_one_pixel():
     images, labels = blocks(80, 72, 24, {0, 1, 2})
     [image], [found] = warp(images, labels.roll(6, 2), [(80, 72)], [Parameters()], 48, 255)
     whole = inside(found, 255)

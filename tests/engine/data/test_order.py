@@ -1,4 +1,4 @@
-"""The order of samples is a pure function of (seed, step), however many processes share it."""
+"""The order of samples is a pure function of (seed, step), for any number of processes."""
 
 from itertools import chain
 
@@ -41,14 +41,14 @@ def test_epochs_and_seeds_shuffle_differently():
     assert len({tuple(order) for order in orders}) == 6
 
 
-def test_a_step_reached_directly_equals_the_same_step_reached_by_iterating():
+def test_a_step_computed_directly_equals_the_same_step_reached_by_iteration():
     order = SampleOrder(num_samples=23, batch=5, seed=1)
     walked = [order.update(step) for step in range(40)]
     assert SampleOrder(23, 5, 1).update(39) == walked[39]
     assert [order.update(step) for step in (17, 2, 39, 0)] == [walked[step] for step in (17, 2, 39, 0)]
 
 
-def test_a_batch_that_straddles_two_epochs_ends_one_and_begins_the_next():
+def test_a_batch_across_two_epochs_ends_one_and_begins_the_next():
     order = SampleOrder(num_samples=10, batch=4, seed=0)
     whole = SampleOrder(num_samples=10, batch=10, seed=0)
     first, second = whole.update(0), whole.update(1)
@@ -56,7 +56,7 @@ def test_a_batch_that_straddles_two_epochs_ends_one_and_begins_the_next():
     assert [draw.epoch for draw in order.update(2)] == [0, 0, 1, 1]
 
 
-def test_a_set_smaller_than_the_batch_fills_it_with_several_epochs():
+def test_a_data_set_smaller_than_the_batch_fills_it_with_several_epochs():
     draws = SampleOrder(num_samples=3, batch=8, seed=0).update(0)
     assert [draw.epoch for draw in draws] == [0, 0, 0, 1, 1, 1, 2, 2]
     assert sorted(draw.index for draw in draws[:3]) == [0, 1, 2]
@@ -80,7 +80,7 @@ def test_weighted_draws_are_the_same_for_every_number_of_processes(world_size):
         assert list(chain.from_iterable(zip(*shares, strict=True))) == order.update(step)
 
 
-def test_a_weighted_step_far_away_is_reached_without_those_before_it(monkeypatch):
+def test_a_distant_weighted_step_is_computed_without_those_before_it(monkeypatch):
     import engine.data.order
 
     probabilities = probabilities_of([1, 2, 3, 4, 5, 6, 7])
@@ -96,7 +96,7 @@ def test_a_weighted_step_far_away_is_reached_without_those_before_it(monkeypatch
 
 
 @given(weights=weights, seed=st.integers(0, 2**32 - 1), epoch=st.integers(0, 1000))
-def test_an_epoch_has_each_sample_as_often_as_its_probability_says_rounded(weights, seed, epoch):
+def test_in_an_epoch_each_sample_is_drawn_its_expected_number_of_times_rounded(weights, seed, epoch):
     n = len(weights)
     draws = WeightedOrder.of(probabilities_of(weights), batch=n, seed=seed).update(epoch)
     found = np.bincount([draw.index for draw in draws], minlength=n)
@@ -105,9 +105,9 @@ def test_an_epoch_has_each_sample_as_often_as_its_probability_says_rounded(weigh
         assert number in {weight * n // sum(weights), -(-weight * n // sum(weights))}
 
 
-def test_over_many_epochs_each_sample_comes_exactly_as_often_as_its_probability_says():
-    """The number of one sample in an epoch is one of two neighbours. By Hoeffding's inequality its sum over E
-    epochs is off its mean by t with probability 2 exp(-2 t^2 / E) at the most: 1e-8 for t = 3.1 sqrt(E).
+def test_over_many_epochs_each_sample_is_drawn_as_often_as_its_probability():
+    """A sample is drawn one of two consecutive numbers of times per epoch. By Hoeffding's inequality its sum
+    over E epochs is off its mean by t with probability at most 2 exp(-2 t^2 / E): 1e-8 for t = 3.1 sqrt(E).
     """
     probabilities, num_epochs = probabilities_of([40, 25, 13, 9, 5, 3, 2, 2, 1]), 900
     order = WeightedOrder.of(probabilities, batch=9, seed=5)
@@ -122,7 +122,7 @@ def test_equal_probabilities_are_the_plain_order():
         assert [d.index for d in plain.update(step)] == [d.index for d in weighted.update(step)]
 
 
-def test_a_sample_that_comes_twice_in_an_epoch_has_another_number_for_its_augmentation():
+def test_a_sample_drawn_twice_in_an_epoch_is_augmented_differently():
     draws = WeightedOrder.of(probabilities_of([18, 1, 1]), batch=60, seed=0).update(0)
     assert [draw.index for draw in draws].count(0) >= 40  # of the 3 draws of an epoch 2 or 3
     assert len({draw.epoch for draw in draws}) == 60

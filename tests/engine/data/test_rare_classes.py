@@ -1,4 +1,4 @@
-"""Rare classes and how often each image is drawn: by hand, by the paper's formula, and in counted draws."""
+"""Rare classes and how often each image is drawn: by hand, by the paper's formula, and by counting draws."""
 
 import math
 
@@ -27,7 +27,7 @@ def test_rare_is_present_and_under_one_percent_and_the_rarest_comes_first():
     assert rare_classes(counts_of([[0, 0]])) == []
 
 
-def test_the_rarest_class_is_asked_for_ten_times_as_often_as_the_most_frequent():
+def test_the_rarest_class_is_drawn_ten_times_as_often_as_the_most_frequent():
     shares = np.array([0.7, 0.2, 0.0, 0.1])
     T = temperature(shares)
     assert pytest.approx(0.6 / math.log(10)) == T
@@ -35,7 +35,7 @@ def test_the_rarest_class_is_asked_for_ten_times_as_often_as_the_most_frequent()
     assert class_probabilities(shares, T).tolist() == pytest.approx([a / sum(appeal) for a in appeal])
 
 
-def test_equal_classes_are_asked_for_alike():
+def test_equally_frequent_classes_are_drawn_equally_often():
     shares = np.array([0.25, 0.25, 0.0, 0.25, 0.25])
     assert class_probabilities(shares, temperature(shares)).tolist() == [0.25, 0.25, 0, 0.25, 0.25]
     assert class_probabilities(np.array([0.0, 1.0]), temperature(np.array([0.0, 1.0]))).tolist() == [0, 1]
@@ -50,7 +50,7 @@ def test_class_probabilities_are_the_softmax_of_the_paper(pixels, T):
 
 
 def test_image_probabilities_by_hand():
-    # The 1 px of class 1 in image 1 is not enough of it, so image 0 has class 1 for itself.
+    # The 1 px of class 1 in image 1 is not enough of it, so class 1 is drawn from image 0 only.
     counts = counts_of([[500, 500, 0], [999, 1, 0], [1000, 0, 0], [600, 0, 400]])
     a, b, c = 0.1, 10 ** -((501 / 4000 - 0.1) / (3099 / 4000 - 0.1)), 1.0  # shares .77475, .12525, .1
     a, b, c = a / (a + b + c), b / (a + b + c), c / (a + b + c)
@@ -61,7 +61,7 @@ def test_image_probabilities_by_hand():
     assert image_probabilities(counts).tolist() == pytest.approx([w / sum(drawn) for w in drawn])
 
 
-def test_a_class_that_fills_no_image_enough_is_drawn_from_all_that_have_it():
+def test_a_class_with_too_few_pixels_in_every_image_is_drawn_from_all_that_have_it():
     counts = counts_of([[100_000, 3], [100_000, 1], [100_000, 0], [100_000, 0]])
     probabilities = image_probabilities(counts)
     assert probabilities[0] == probabilities[1] > probabilities[2] == probabilities[3] > 0
@@ -84,10 +84,10 @@ def test_every_labelled_image_is_drawn_and_none_a_hundred_times_as_often_as_anot
 
 
 def test_classes_are_drawn_as_often_as_the_formula_says():
-    """15 images of one class each, so that a class is drawn when one of its images is; none is cut off.
+    """15 images of one class each, so a class is drawn when one of its images is; no probability is clipped.
 
-    The images of a class stand together, so an epoch draws them 15 * P(c) times, rounded up or down, and in E
-    epochs E * 15 * P(c) times in the mean. Hoeffding's inequality for E numbers in an interval of width 1:
+    The images of a class are consecutive, so an epoch draws them 15 * P(c) times, rounded up or down, and in
+    E epochs E * 15 * P(c) times on average. Hoeffding's inequality for E numbers in an interval of width 1:
     P(|drawn - mean| > t) <= 2 exp(-2 t^2 / E), which is below 1e-8 for t = 3.1 sqrt(E).
     """
     of_image, num_epochs = np.repeat([0, 1, 2], (6, 5, 4)), 400

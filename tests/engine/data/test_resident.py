@@ -1,4 +1,4 @@
-"""Sets kept in memory: the same samples, all broken ones told at once, and where a set should live."""
+"""Data sets kept in memory: the same samples, all damaged ones reported at once, and where to keep them."""
 
 import pytest
 import torch
@@ -15,7 +15,7 @@ def train(voc_folder):
     return open_voc(voc_folder, "train")
 
 
-def test_a_resident_set_is_the_same_set_and_needs_no_disk(train, voc_folder):
+def test_a_resident_data_set_has_the_same_samples_and_needs_no_disk(train, voc_folder):
     calls = []
     data = Resident(train, CPU, lambda done, total: calls.append((done, total)))
     samples, sizes, fingerprint = [train[i] for i in range(6)], train.sizes(), train.fingerprint()
@@ -33,7 +33,7 @@ def test_a_resident_set_is_the_same_set_and_needs_no_disk(train, voc_folder):
 
 
 @pytest.mark.parametrize("num_broken", [1, 5, 6])
-def test_all_broken_samples_are_tried_and_the_first_five_told(train, voc_folder, num_broken):
+def test_all_damaged_samples_are_tried_and_the_first_five_named(train, voc_folder, num_broken):
     for id in train.ids[:num_broken]:
         (voc_folder / "JPEGImages" / f"{id}.jpg").write_text("no image")
     calls = []
@@ -46,7 +46,7 @@ def test_all_broken_samples_are_tried_and_the_first_five_told(train, voc_folder,
     assert message.count("\n") == num_broken - 1
 
 
-def test_an_error_is_read_as_a_value_and_other_mistakes_are_not_hidden(train, voc_folder):
+def test_a_data_error_is_returned_as_a_value_and_other_errors_are_raised(train, voc_folder):
     assert read_or_error(train, 0).id == train.ids[0]
     (voc_folder / "SegmentationClass" / f"{train.ids[0]}.png").write_text("no mask")
     assert isinstance(read_or_error(train, 0), DataError)
@@ -55,27 +55,27 @@ def test_an_error_is_read_as_a_value_and_other_mistakes_are_not_hidden(train, vo
 
 
 @pytest.mark.parametrize("wish", ["ram", "disk"])
-def test_a_wish_is_granted_with_the_decoded_size(train, wish):
+def test_an_explicit_place_is_used_and_the_decoded_size_returned(train, wish):
     pixels = 40 * 56 + 64 * 48 + 48 * 48 + 40 * 56 + 72 * 41 + 53 * 64
     assert choose_residence(train, wish, CPU) == (wish, 4 * pixels)
 
 
-def test_the_gpu_cannot_hold_a_set_where_there_is_none(train):
+def test_resident_gpu_is_refused_without_a_gpu(train):
     with pytest.raises(DataError, match="data.resident=auto"):
         choose_residence(train, "gpu", CPU)
     assert choose_residence(train, "gpu", torch.device("cuda"))[0] == "gpu"
 
 
-def test_auto_takes_memory_where_the_set_is_small_against_what_is_free(train, monkeypatch):
+def test_auto_uses_ram_where_the_data_set_is_small_relative_to_free_memory(train, monkeypatch):
     num_bytes = choose_residence(train, "disk", CPU)[1]
     answers = []
-    for times, sharers in ((2, 1), (3, 1), (100, 1), (3, 2), (6, 2)):  # 0.4 of what is free is the most
+    for times, sharers in ((2, 1), (3, 1), (100, 1), (3, 2), (6, 2)):  # at most 0.4 of the free memory
         monkeypatch.setattr("engine.data.resident.free_ram_bytes", lambda times=times: times * num_bytes)
         answers.append(choose_residence(train, "auto", CPU, sharers)[0])
     assert answers == ["disk", "ram", "ram", "disk", "ram"]
 
 
-def test_auto_prefers_the_gpu_where_the_set_fits(train, monkeypatch):
+def test_auto_prefers_the_gpu_where_the_data_set_fits(train, monkeypatch):
     num_bytes = choose_residence(train, "disk", CPU)[1]
     for times, answer in ((3, "gpu"), (2, "ram")):
         free = times * num_bytes

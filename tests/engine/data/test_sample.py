@@ -1,4 +1,4 @@
-"""data.on_error: skip: the same batches wherever the set lives; nothing is scored or forgiven in silence."""
+"""data.on_error: skip: the same batches wherever the data is kept; every skipped image is reported."""
 
 import subprocess
 import sys
@@ -25,7 +25,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def broken(voc_folder: Path):
-    """The split train of six; the header of number 1 and the pixels of number 2 and 5 cannot be read."""
+    """The split train of six; the header of sample 1 and the pixels of samples 2 and 5 cannot be read."""
     paths = [voc_folder / "JPEGImages" / f"train_{n:06d}.jpg" for n in (1, 2)]
     paths.append(voc_folder / "SegmentationClass" / "train_000005.png")
     paths[0].write_text("no image")
@@ -51,7 +51,7 @@ def batches_of(dataset, rank: int = 0, world_size: int = 1, workers: int = 0, co
     return list(islice(batches.starting_at(0), count))
 
 
-def test_the_next_readable_sample_takes_the_place(broken) -> None:
+def test_the_next_readable_sample_replaces_an_unreadable_one(broken) -> None:
     dataset = broken()
     order = SampleOrder(6, 6, 0)
     instead = {1: 3, 2: 3, 5: 0}
@@ -61,7 +61,7 @@ def test_the_next_readable_sample_takes_the_place(broken) -> None:
     assert skipped_ids(dataset) == [dataset.ids[index] for index in (1, 2, 5)]
 
 
-def test_places_of_one_sample_are_augmented_apart(broken) -> None:
+def test_a_sample_that_replaces_others_is_augmented_differently_each_time(broken) -> None:
     [batch] = batches_of(broken(), count=1)
     same = [image for id, image in zip(batch.ids, batch.images, strict=True) if id == "train_000003"]
     assert len(same) == 3  # its own place and those of 1 and 2
@@ -82,7 +82,7 @@ def test_workers_memory_and_processes_give_the_same_batches(broken) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_scoring_leaves_unreadable_images_out_and_knows_them(broken, workers: int) -> None:
+def test_scoring_leaves_unreadable_images_out_and_lists_them(broken, workers: int) -> None:
     for dataset in (broken(), in_memory(broken())):
         ids = [id for batch in scoring_batches(dataset, CPU, workers=workers) for id in batch.ids]
         assert sorted(ids) == [f"train_{n:06d}" for n in (0, 3, 4)]
@@ -99,13 +99,13 @@ def test_each_unreadable_file_is_logged_once(broken, caplog: pytest.LogCaptureFi
     assert ["train_000001.jpg" in lines[0], "train_000002" in lines[0]] == [True, False]
 
 
-def test_without_a_logging_setup_the_message_goes_to_stderr() -> None:
+def test_without_logging_configuration_the_message_goes_to_stderr() -> None:
     code = "from engine.data.sample import *; Skipped().note('a', UnreadableSample('a.jpg is damaged'))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "" and "left out" in done.stderr and "a.jpg is damaged" in done.stderr
 
 
-def test_sizes_and_memory_count_what_is_there(broken) -> None:
+def test_sizes_and_memory_count_only_readable_images(broken) -> None:
     dataset = broken()
     sizes = dataset.sizes()
     assert sizes[1] == (0, 0) and sizes[2] == (48, 48)
@@ -123,7 +123,7 @@ def test_where_nothing_can_be_read_the_run_ends(voc_folder: Path) -> None:
         batches_of(dataset)
 
 
-def test_a_split_of_which_nothing_can_be_read_has_no_score(voc_folder: Path) -> None:
+def test_scoring_a_split_without_readable_images_is_an_error(voc_folder: Path) -> None:
     for path in (voc_folder / "JPEGImages").glob("train_*.jpg"):
         path.write_text("no image")
     dataset = open_voc(voc_folder, "train")
@@ -132,7 +132,7 @@ def test_a_split_of_which_nothing_can_be_read_has_no_score(voc_folder: Path) -> 
         list(scoring_batches(dataset, CPU, workers=0))
 
 
-def test_a_mask_that_does_not_fit_the_recipe_is_not_forgiven(broken, voc_folder: Path) -> None:
+def test_a_mask_that_does_not_fit_the_recipe_is_not_skipped(broken, voc_folder: Path) -> None:
     Image.fromarray(np.full((40, 56), 99, np.uint8)).save(voc_folder / "SegmentationClass/train_000000.png")
     for dataset in (broken, lambda: in_memory(broken())):
         with pytest.raises(DataError, match="label ids 99"):
@@ -141,7 +141,7 @@ def test_a_mask_that_does_not_fit_the_recipe_is_not_forgiven(broken, voc_folder:
         list(scoring_batches(broken(), CPU, workers=0))
 
 
-def test_the_recipe_chooses_and_raising_is_the_default(broken, voc_folder: Path) -> None:
+def test_on_error_of_the_recipe_is_used_and_raise_is_the_default(broken, voc_folder: Path) -> None:
     broken()
     section = {"format": "voc", "root": str(voc_folder), "train": "train"}
     with pytest.raises(DataError, match="train_00000"):

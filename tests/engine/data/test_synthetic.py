@@ -1,4 +1,5 @@
-"""The drawn scenes: pure in (seed, split, index), balanced, ringed by void, told by shape and texture."""
+"""The drawn scenes: a pure function of (seed, split, index), balanced, with void borders, classes that differ
+in shape and texture."""
 
 import numpy as np
 import pytest
@@ -28,7 +29,7 @@ def figure(name: str, seed: int) -> tuple[np.ndarray, np.ndarray]:
     return field > 0, np.asarray(pattern, np.float32)
 
 
-def test_a_sample_has_the_promised_types_and_shapes(scenes):
+def test_a_sample_has_the_documented_types_and_shapes(scenes):
     sample = SyntheticScenes("val", 3, size_px=64)[1]
     assert sample.id == "val_00001"
     assert (sample.image.dtype, sample.image.shape) == (torch.uint8, (3, 64, 64))
@@ -70,7 +71,7 @@ def test_the_fingerprint_follows_the_pixels():
     )
 
 
-def test_every_class_is_common_and_background_does_not_drown_it(labels):
+def test_every_class_is_frequent_relative_to_the_background(labels):
     assert set(np.unique(labels)) == {*range(NUM_CLASSES), VOID}
     for k in range(1, NUM_CLASSES):
         assert 0.4 < (labels == k).any((1, 2)).mean() < 0.95, SCENE_CLASSES[k]  # share of scenes
@@ -78,19 +79,19 @@ def test_every_class_is_common_and_background_does_not_drown_it(labels):
     assert 0.3 < (labels == 0).mean() < 0.7
 
 
-def test_void_lies_between_background_and_every_object(labels):
-    """No background pixel touches an object, and hardly a void pixel is without an object beside it."""
+def test_a_void_border_separates_background_and_objects(labels):
+    """No background pixel touches an object, and nearly every void pixel is next to an object."""
     padded = np.pad((labels > 0) & (labels < VOID), ((0, 0), (1, 1), (1, 1)))
     near = np.lib.stride_tricks.sliding_window_view(padded, (3, 3), axis=(1, 2)).any((-1, -2))
     assert not (near & (labels == 0)).any()
     void = labels == VOID
     assert void.any((1, 2)).all()
     assert void.mean((1, 2)).max() < 0.15
-    assert (void & near).sum() > 0.97 * void.sum()  # the rest bordered what a later object hides
+    assert (void & near).sum() > 0.97 * void.sum()  # the rest bordered objects that a later one hides
 
 
 def test_objects_overlap(scenes, labels):
-    """Two different classes face each other across a single void pixel, in many scenes."""
+    """In many scenes two different classes are separated by a single void pixel."""
     left, middle, right = labels[:, :, :-2], labels[:, :, 1:-1], labels[:, :, 2:]
     both_objects = (np.minimum(left, right) > 0) & (np.maximum(left, right) < VOID)
     facing = (middle == VOID) & (left != right) & both_objects
@@ -98,7 +99,7 @@ def test_objects_overlap(scenes, labels):
 
 
 @pytest.mark.parametrize("name", SCENE_CLASSES[1:])
-def test_every_figure_is_whole_patterned_and_inside_its_frame(name):
+def test_every_figure_is_connected_patterned_and_inside_its_frame(name):
     for seed in range(5):
         mask, pattern = figure(name, seed)
         assert 0.12 < mask.mean() < 0.6
@@ -107,8 +108,8 @@ def test_every_figure_is_whole_patterned_and_inside_its_frame(name):
         assert pattern.min() >= 0 and pattern.max() <= 1
 
 
-def test_shape_alone_tells_the_figures_apart():
-    """The mean mask of each class is nearer to a fresh figure of its own class than to any other."""
+def test_shape_alone_distinguishes_the_classes():
+    """The mean mask of each class is closer to a new figure of its own class than to one of any other."""
     means = {name: np.mean([figure(name, seed)[0] for seed in range(8)], axis=0) for name in FIGURES}
     for name in FIGURES:
         for seed in range(100, 105):
@@ -116,14 +117,14 @@ def test_shape_alone_tells_the_figures_apart():
             assert min(means, key=lambda other: np.abs(mask - means[other]).sum()) == name
 
 
-def test_texture_alone_tells_the_figures_apart():
-    """The density and the directions of the pattern's edges name the class; the outline does not count."""
+def test_texture_alone_distinguishes_the_classes():
+    """The density and directions of the pattern's edges identify the class; the outline is not used."""
 
     def edges(name: str, seed: int) -> np.ndarray:
         mask, pattern = figure(name, seed)
         down, right = np.gradient(pattern)
         inner = mask & (np.hypot(down, right) > 0.2)
-        angle = np.arctan2(np.abs(down[inner]), np.abs(right[inner]))  # 0: upright edges, pi/2: level ones
+        angle = np.arctan2(np.abs(down[inner]), np.abs(right[inner]))  # 0: vertical, pi/2: horizontal
         return np.append(np.histogram(angle, 4, (0, np.pi / 2))[0] / inner.sum(), inner.sum() / mask.sum())
 
     means = {name: np.mean([edges(name, seed) for seed in range(8)], axis=0) for name in FIGURES}

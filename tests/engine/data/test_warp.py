@@ -1,4 +1,4 @@
-"""The warp: where each pixel goes, that labels go with it, and that void never becomes a class."""
+"""The warp: where each pixel moves, that labels move with it, and that void never becomes a class."""
 
 import math
 from dataclasses import replace
@@ -37,7 +37,7 @@ def blocks(h, w, block_px=16):
 
 
 def batch_of(scenes, ignore_index=255):
-    """Padded as the batches are: (images, labels, sizes)."""
+    """Padded as in batches: (images, labels, sizes)."""
     H = -(-max(labels.shape[0] for _, labels in scenes) // 8) * 8
     W = -(-max(labels.shape[1] for _, labels in scenes) // 8) * 8
     images = torch.zeros(len(scenes), 3, H, W, dtype=torch.uint8)
@@ -62,7 +62,7 @@ def assert_same_image(found, expected):
 # Where each pixel goes
 
 
-def test_nothing_to_do_gives_the_sample_back():
+def test_default_parameters_return_the_sample_unchanged():
     image, labels = scene(40, 40)
     found_image, found_labels = one(augment(40), image, labels)
     assert_same_image(found_image, image)
@@ -81,7 +81,7 @@ def test_a_batch_is_float_in_0_to_255_and_int64():
 
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.25), (1.0, 0.0)])
-def test_the_offset_places_the_crop_in_what_is_free(offset):
+def test_the_offset_places_the_crop_in_the_free_range(offset):
     image, labels = scene(40, 56)
     left, top = round(offset[0] * (56 - 32)), round(offset[1] * (40 - 32))
     found_image, found_labels = one(augment(32), image, labels, offset=offset)
@@ -90,10 +90,10 @@ def test_the_offset_places_the_crop_in_what_is_free(offset):
 
 
 @pytest.mark.parametrize("offset", [(0.0, 0.0), (1.0, 1.0), (0.5, 0.25)])
-def test_an_image_smaller_than_the_crop_lies_whole_in_void(offset):
+def test_an_image_smaller_than_the_crop_is_whole_and_surrounded_by_void(offset):
     image, labels = scene(12, 20)
     left, top = round(offset[0] * (32 - 20)), round(offset[1] * (32 - 12))
-    # An offset counts what is free, which is negative here: 0 is left and top still.
+    # The free range is negative here; offset 0 still means left and top.
     expected_image, expected_labels = torch.zeros(3, 32, 32), torch.full((32, 32), 255)
     expected_image[:, top : top + 12, left : left + 20] = image
     expected_labels[top : top + 12, left : left + 20] = labels
@@ -123,24 +123,24 @@ def test_scale_2_shows_each_pixel_as_four():
     corner = labels[16:, 16:].long()
     assert torch.equal(found_labels, corner.repeat_interleave(2, 0).repeat_interleave(2, 1))
     means = F.avg_pool2d(found_image[:, 2:-2, 2:-2], 2)  # of the four, away from the border
-    blurred = F.conv2d(  # bilinear at +-1/4 px, averaged: the weights 1/8, 3/4, 1/8 an axis
+    blurred = F.conv2d(  # bilinear at +-1/4 px, averaged: the weights 1/8, 3/4, 1/8 per axis
         image[:, None].float(), torch.outer(*[torch.tensor([1.0, 6.0, 1.0]) / 8] * 2)[None, None]
     )[:, 0]
     assert_same_image(means, blurred[:, 16:, 16:][:, :14, :14])
 
 
 def smooth_scene(h, w, seed=0):
-    """Noise without its finest waves, as a photo has few of them."""
+    """Noise without its highest frequencies, as in photos."""
     rng = torch.Generator().manual_seed(seed)
     image = F.interpolate(torch.rand(1, 3, h // 3, w // 3, generator=rng), (h, w), mode="bicubic")[0]
     return (255 * image.clamp(0, 1)).byte(), torch.zeros(h, w, dtype=torch.uint8)
 
 
-def test_half_size_is_the_antialiased_one_of_torch():
+def test_half_size_equals_torchs_antialiased_interpolation():
     image, labels = scene(64, 64)
     found, _ = one(augment(32), image, labels, scale=0.5)
     expected = F.interpolate(image[None].float(), (32, 32), mode="bilinear", antialias=True)[0]
-    assert_same_image(found[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1])  # at the border torch sees no black
+    assert_same_image(found[:, 1:-1, 1:-1], expected[:, 1:-1, 1:-1])  # at the border torch reads no black
 
 
 @pytest.mark.parametrize("crop", [72, 60, 54, 42, 36, 30, 24, 18, 12])
@@ -172,16 +172,16 @@ def test_a_fine_checkerboard_becomes_grey_when_it_shrinks(scale):
     board = (torch.arange(128)[:, None] + torch.arange(128)) % 2 * 255
     image, labels = board.byte().expand(3, 128, 128), torch.ones(128, 128, dtype=torch.uint8)
     found_image, _ = one(augment(int(128 * scale)), image, labels, scale=scale)
-    found_image = found_image[:, 1:-1, 1:-1]  # at its border a checkerboard is not grey
+    found_image = found_image[:, 1:-1, 1:-1]  # the border of a checkerboard is not grey
     assert_same_image(found_image, torch.full_like(found_image, 127.5))
 
 
 @pytest.mark.parametrize("step_px", [1.7, 2.7, 3.3, 3.9, 5.3, 7.3, 10.6, 14.6])  # pyramid levels 0 to 3
-def test_a_crop_pixel_averages_over_as_much_as_a_triangle_of_two_steps(step_px):
+def test_a_crop_pixel_averages_as_a_triangle_filter_of_two_steps(step_px):
     """The weights of the source pixels in a crop pixel have the variance of the antialiasing triangle,
-    step^2 / 6: with less the picture aliases, with more it is blurred. (At steps just above 2, 4 and 8 px the
+    step^2 / 6: with less the image aliases, with more it is blurred. (At steps just above 2, 4 and 8 px the
     mean over a pyramid pixel is itself up to a sixth wider; those are not tested.)"""
-    apart, w = 64, 512  # impulses stand so far apart that each is read alone
+    apart, w = 64, 512  # impulses so far apart that each is read separately
     columns = torch.arange(w)
     impulses = (255 * (columns % apart == torch.arange(apart)[:, None])).byte()  # (apart, w)
     images = impulses[:, None, None].expand(apart, 3, apart, w).contiguous()
@@ -201,7 +201,7 @@ def test_a_crop_pixel_averages_over_as_much_as_a_triangle_of_two_steps(step_px):
 
 
 def source_to_crop(p, h, w, crop):
-    """(3, 3): source pixel to crop pixel, by index. What kornia takes, built in the other direction."""
+    """(3, 3): source pixel to crop pixel, by index. kornia's matrix, composed in the other direction."""
 
     def move(x, y):
         return np.array([[1, 0, x], [0, 1, y], [0, 0, 1.0]])
@@ -211,11 +211,11 @@ def source_to_crop(p, h, w, crop):
     left, top = left + p.shift[0] * crop, top + p.shift[1] * crop
     radians = torch.tensor(p.shear_rad)[:, None]
     steps = [
-        move(0.5, 0.5),  # an index is the middle of its pixel
+        move(0.5, 0.5),  # an index is the centre of its pixel
         np.diag([scale_x, scale_y, 1]),
         move(-left - crop / 2, -top - crop / 2),
         get_shear_matrix2d(torch.zeros(1, 2), *radians)[0].double().numpy(),
-        # kornia turns against the clock, by degrees
+        # kornia rotates counter-clockwise, in degrees
         np.vstack(
             [
                 get_rotation_matrix2d(
@@ -233,7 +233,7 @@ def source_to_crop(p, h, w, crop):
 
 
 def midway_between_pixels(matrix, crop):
-    """(S, S): which crop pixels are read from a point, of the source, as near to one pixel as to the next."""
+    """(S, S): the crop pixels that are read at a source point about halfway between two pixels."""
     places = np.stack(np.meshgrid(np.arange(crop), np.arange(crop))).reshape(2, -1)
     places = np.linalg.solve(matrix[:, :2], places - matrix[:, 2:])
     return torch.from_numpy((np.abs(places % 1 - 0.5) < 1e-3).any(axis=0).reshape(crop, crop))
@@ -255,11 +255,11 @@ def test_image_and_labels_go_where_kornia_puts_them(**warp):
     matrix = torch.from_numpy(source_to_crop(replace(NEUTRAL, **warp), 48, 40, 32))[None, :2]
     expected = warp_affine(image[None].double(), matrix, (32, 32), align_corners=True)[0]
     torch.testing.assert_close(found_image.double(), expected, rtol=0, atol=0.1)
-    shifted = warp_affine(  # ids + 1, so that kornia's 0 outside is no id
+    shifted = warp_affine(  # ids + 1, so that kornia's 0 outside is not an id
         labels[None, None].double() + 1, matrix, (32, 32), mode="nearest", align_corners=True
     )[0, 0]
     expected_labels = torch.where(shifted == 0, 256, shifted).long() - 1
-    certain = ~midway_between_pixels(matrix[0].numpy(), 32)  # those may round either way
+    certain = ~midway_between_pixels(matrix[0].numpy(), 32)  # rounding may go either way for those
     assert torch.equal(found_labels[certain], expected_labels[certain])
 
 
@@ -282,7 +282,7 @@ def inside(labels, radius_px=4):
     return (largest == smallest) & (largest < 255)
 
 
-def test_the_alignment_test_would_see_one_pixel():
+def test_the_alignment_test_detects_a_shift_of_one_pixel():
     image, labels = blocks(64, 64)
     found_image, found_labels = one(augment(64), image, labels.roll(6, 1))
     whole = inside(found_labels)
@@ -293,7 +293,7 @@ def test_the_alignment_test_would_see_one_pixel():
 
 
 @pytest.mark.parametrize("scale", [1.0, 2.0])
-def test_a_bend_is_in_pixels_of_the_crop(scale):
+def test_an_elastic_deformation_is_in_pixels_of_the_crop(scale):
     image, labels = blocks(64, 64, block_px=8)
     bend = np.zeros_like(NEUTRAL.bend_px)
     bend[0] = 4  # reads 4 px further right, everywhere
@@ -305,7 +305,7 @@ def test_a_bend_is_in_pixels_of_the_crop(scale):
     assert torch.equal(bent[1][6:, :-4], straight[1][:-6, 4:])
 
 
-def test_elastic_bends_differ_over_the_image():
+def test_an_elastic_deformation_varies_over_the_image():
     augmentation = augment(64, elastic=8)
     bend = augmentation.parameters("a", 0).bend_px
     assert np.abs(bend).max() <= 8 and bend.std() > 2

@@ -1,4 +1,4 @@
-"""A data set without a fault: every class in every mask, in equal shares, photos that differ."""
+"""A data set without faults: every class in every mask, in equal shares, and photos that all differ."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-SIZE = (96, 112)  # (h, w): 3 x 7 fields of 32 x 16 px, one a class
+SIZE = (96, 112)  # (h, w): 3 x 7 fields of 32 x 16 px, one per class
 SPLITS = {"train": 8, "val": 4}
 
 
@@ -30,12 +30,12 @@ class Tree:
             self.save_mask(id, self.labels())
 
     def photo(self, size: tuple[int, int] = SIZE) -> NDArray[np.uint8]:
-        """(h, w, 3): coarse noise, so that no two look alike even as thumbs."""
+        """(h, w, 3): coarse noise, so that no two are similar, even as thumbnails."""
         coarse = Image.fromarray(self.rng.integers(0, 256, (6, 7, 3), dtype=np.uint8))
         return np.asarray(coarse.resize(size[::-1], Image.Resampling.BICUBIC))
 
     def labels(self) -> NDArray[np.uint8]:
-        """(h, w): a field of each class, in random order, with void around it."""
+        """(h, w): one field per class, in random order, surrounded by void."""
         fields = self.rng.permutation(21).reshape(3, 7).astype(np.uint8)
         labels = fields.repeat(32, axis=0).repeat(16, axis=1)
         labels[np.arange(96) % 32 < 2] = labels[:, np.arange(112) % 16 < 2] = 255
@@ -69,7 +69,7 @@ class Tree:
         mask.save(self.mask(id))
 
     def change_masks(self, change: Callable[[NDArray], NDArray], ids: list[str] | None = None) -> None:
-        """Write the pixels that `change` makes of each mask, with VOC's palette where they are ids."""
+        """Replace each mask by what `change` returns for it, with VOC's palette where that is ids."""
         for id in ids or self.ids():
             pixels = change(self.read_mask(id))
             if pixels.ndim == 2 and pixels.dtype == np.uint8:
@@ -82,13 +82,13 @@ class Tree:
         return np.array(self.palette, np.uint8).reshape(256, 3)[labels]
 
     def smoothed(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """(h, w) or (h, w, 3) to half the size and back, as a careless script does with masks."""
+        """(h, w) or (h, w, 3) resized to half and back with interpolation, a common mistake with masks."""
         h, w = pixels.shape[:2]
         small = Image.fromarray(pixels).resize((w // 2, h // 2), Image.Resampling.BILINEAR)
         return np.asarray(small.resize((w, h), Image.Resampling.BILINEAR))
 
     def sort_palette(self, id: str) -> None:
-        """As an editor saves a palette picture: the same colours in another order."""
+        """A palette image as some editors save it: the same colours in another order."""
         order = np.random.default_rng(1).permutation(256)
         palette = np.array(self.palette).reshape(256, 3)[np.argsort(order)]
         self.save_mask(id, order[self.read_mask(id)], palette.ravel().tolist())
@@ -105,7 +105,7 @@ class Tree:
         return Data.model_validate({"format": "voc", "root": str(self.root), "train": "train", **values})
 
     def examine(self, **values):
-        """What the doctor finds, as `section(**values)` reads the tree."""
+        """What the doctor finds where `section(**values)` is the recipe's `data`."""
         from engine.data.doctor import examine, list_samples_of
 
         return examine(list_samples_of(self.section(**values)), lambda done, total: None)

@@ -1,4 +1,4 @@
-"""Class shares by hand."""
+"""Checks of the class shares, against values computed by hand."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_the_divergence_of_two_pairs_of_classes_by_hand() -> None:
 
 
 @given(a=counts, b=counts)
-def test_the_divergence_is_a_symmetric_number_of_bits(a: np.ndarray, b: np.ndarray) -> None:
+def test_the_divergence_is_symmetric_and_in_bits(a: np.ndarray, b: np.ndarray) -> None:
     p, q = a / a.sum(), b / b.sum()
     assert jensen_shannon(p, p) == 0
     assert 0 <= jensen_shannon(p, q) <= 1 + 1e-12
@@ -55,4 +55,4 @@ def test_the_remedies_of_a_rare_class_are_keys_of_a_recipe(tree) -> None:
     assert "bird" in found.what
     remedies = re.findall(r"[a-z0-9_.]+=[a-z]+", found.remedy)
     assert remedies == ["data.sampler=rare", "loss.0.class_weights=median"]
-    load_recipe(Path(__file__).parents[4] / "recipes/b2_ce_dice.yaml", remedies)  # raises where one is not
+    load_recipe(Path(__file__).parents[4] / "recipes/b2_ce_dice.yaml", remedies)  # raises for an unknown key

@@ -1,4 +1,4 @@
-"""Copies: which pictures are the same, and in which lists."""
+"""Duplicates: which images are the same, and in which lists they are."""
 
 import shutil
 
@@ -47,14 +47,14 @@ def test_copies_of_copies_are_one_group(tree) -> None:
     assert "1 of 9 images of train" in repeats.what and "saved again" not in repeats.what
 
 
-def test_flat_pictures_are_no_copies_of_each_other(tree) -> None:
-    """Fog, snow, a wall: their hashes are all alike."""
+def test_flat_images_are_not_duplicates_of_each_other(tree) -> None:
+    """Fog, snow, a wall: all of their hashes are similar."""
     for number, id in enumerate(tree.ids("val")):
         tree.save_image(id, np.full((96, 112, 3), 200 + number, np.uint8))
     assert groups(tree) == []
 
 
-def test_mirrored_and_shifted_pictures_are_others(tree) -> None:
+def test_mirrored_and_shifted_images_are_not_duplicates(tree) -> None:
     photo = np.asarray(Image.open(tree.image("train_0")))
     tree.save_image("val_0", photo[:, ::-1])
     tree.save_image("val_1", np.roll(photo, 30, axis=1))

@@ -1,4 +1,4 @@
-"""Each fault, planted in a tree without one: the doctor sees it, and nothing else."""
+"""Each fault, added to a data set without faults: the doctor reports it, and nothing else."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from engine.data.doctor.findings import SEVERITIES
 
 
 def copy_image(tree, old: str, new: str, split: str, quality: int | None = None) -> None:
-    """The picture of one id under another id, in the list of `split`, with its mask."""
+    """Copy the image and mask of one id to another id, in the list of `split`."""
     if quality:
         Image.open(tree.image(old)).save(tree.image(new), quality=quality)
     else:
@@ -49,7 +49,7 @@ def mostly_dog(labels: np.ndarray) -> np.ndarray:
     return many
 
 
-FAULTS = {  # name: (check, severity, files with the fault, how it is planted)
+FAULTS = {  # name: (check, severity, files with the fault, function that adds it)
     "ids from 1": ("ids_from_one", "spoils", 12, lambda t: t.change_masks(
         lambda m: np.where(m == 255, 255, m + 1).astype(np.uint8))),
     "0 and 255": ("black_and_white", "spoils", 12, lambda t: t.change_masks(
@@ -72,8 +72,8 @@ FAULTS = {  # name: (check, severity, files with the fault, how it is planted)
     "unknown id": ("unknown_values", "spoils", 2, lambda t: t.change_masks(
         lambda m: np.where(m == 5, 77, m).astype(np.uint8), ["train_1", "val_2"])),
     "another size": ("size_mismatch", "spoils", 1, lambda t: t.change_masks(lambda m: m[:, :-1], ["val_0"])),
-    "a cut image": ("damaged", "spoils", 1, lambda t: t.cut(t.image("train_5"), 0.7)),
-    "a cut mask": ("damaged", "spoils", 1, lambda t: t.cut(t.mask("train_5"), 0.7)),
+    "a truncated image": ("damaged", "spoils", 1, lambda t: t.cut(t.image("train_5"), 0.7)),
+    "a truncated mask": ("damaged", "spoils", 1, lambda t: t.cut(t.mask("train_5"), 0.7)),
     "an empty image": ("damaged", "spoils", 1, lambda t: t.cut(t.image("val_3"), 0)),
     "text for an image": ("damaged", "spoils", 1, lambda t: t.image("val_3").write_text("<html>404</html>")),
     "a missing mask": ("split", "spoils", 0, lambda t: t.mask("val_3").unlink()),
@@ -84,9 +84,9 @@ FAULTS = {  # name: (check, severity, files with the fault, how it is planted)
     "a class never trained": ("never_trained", "hurts", 4, lambda t: t.change_masks(
         without(20), t.ids("train"))),
     "a class never scored": ("never_scored", "note", 0, lambda t: t.change_masks(without(20), t.ids("val"))),
-    "a class of nobody": ("absent_classes", "note", 0, lambda t: t.change_masks(without(20))),
+    "a class in no split": ("absent_classes", "note", 0, lambda t: t.change_masks(without(20))),
     "a rare class": ("rare_classes", "hurts", 0, lambda t: t.change_masks(shrink_class)),
-    "shares that drift": ("class_shares", "hurts", 0, lambda t: t.change_masks(mostly_dog, t.ids("val"))),
+    "shares that differ": ("class_shares", "hurts", 0, lambda t: t.change_masks(mostly_dog, t.ids("val"))),
     "a leak": ("leak", "hurts", 1, lambda t: copy_image(t, "train_0", "leaked", "val")),
     "a leak saved again": ("leak", "hurts", 1, lambda t: copy_image(t, "train_0", "leaked", "val", 40)),
     "an id in both lists": ("leak", "hurts", 1, lambda t: t.write_list("val", [*t.ids("val"), "train_0"])),
@@ -137,7 +137,7 @@ def test_two_faults_give_two_findings_the_worst_first(tree) -> None:
     assert ranks == sorted(ranks)
 
 
-def test_grey_sets_are_no_fault(tree) -> None:
+def test_a_data_set_of_grayscale_images_has_no_finding(tree) -> None:
     for id in tree.ids():
         tree.save_image(id, tree.photo()[..., 0])
     assert tree.findings() == []
@@ -150,7 +150,7 @@ def test_a_huge_image_is_named(tree, monkeypatch) -> None:
     assert (found.check, found.num_files) == ("huge_images", 1)
 
 
-def test_a_mask_drawn_on_the_turned_photo_fits(tree) -> None:
+def test_a_mask_of_either_orientation_fits_a_rotated_photo(tree) -> None:
     """EXIF orientation 6: 112 x 96 stored pixels are shown as 96 x 112; the mask has either size."""
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -161,30 +161,30 @@ def test_a_mask_drawn_on_the_turned_photo_fits(tree) -> None:
     assert tree.findings() == []
 
 
-def test_a_split_that_cannot_be_opened_leaves_the_other_examined(tree) -> None:
+def test_a_split_that_cannot_be_opened_does_not_stop_the_other_from_being_examined(tree) -> None:
     tree.mask("val_3").unlink()
     tree.cut(tree.image("train_5"), 0.5)
     checks = [found.check for found in tree.findings()]
     assert sorted(checks) == ["damaged", "split"]
 
 
-def test_nothing_that_opens_is_one_finding_a_split(tree) -> None:
+def test_each_split_that_cannot_be_opened_is_one_finding(tree) -> None:
     findings = tree.findings(root=str(tree.root / "nowhere"))
     assert [found.check for found in findings] == ["split", "split"]
     assert "data.root" in findings[0].what
 
 
-def test_one_split_for_both_is_a_leak(tree) -> None:
+def test_training_and_scoring_on_the_same_split_is_a_leak(tree) -> None:
     (found,) = tree.findings(val="train")
     assert (found.check, found.severity) == ("leak", "hurts")
 
 
-def test_the_split_that_selects_is_examined_too(tree) -> None:
+def test_the_split_of_data_select_is_examined_too(tree) -> None:
     tree.write_list("choose", ["train_7"])
     assert [found.check for found in tree.findings(select="choose")] == ["leak"]
 
 
-def test_palettes_that_disagree_are_seen_without_a_table(tree) -> None:
+def test_palettes_that_disagree_are_found_without_a_class_table(tree) -> None:
     names = [f"class {id}" for id in range(21)]
     assert tree.findings(classes=names) == []
     tree.sort_palette("train_3")
@@ -192,34 +192,34 @@ def test_palettes_that_disagree_are_seen_without_a_table(tree) -> None:
     assert (found.check, found.severity) == ("palette_order", "spoils")
 
 
-def test_palettes_of_other_colours_are_no_fault(tree) -> None:
+def test_palettes_of_other_colours_give_no_finding(tree) -> None:
     other = np.random.default_rng(3).integers(0, 256, 768).tolist()
     for id in tree.ids():
         tree.save_mask(id, tree.read_mask(id), other)
     assert tree.findings() == []
 
 
-def test_a_palette_without_colours_for_some_ids_tells_nothing(tree) -> None:
-    """Tools that know five colours fill the others with black."""
+def test_a_palette_without_colours_for_some_ids_is_not_compared(tree) -> None:
+    """Tools that set five colours fill the others with black."""
     for id in tree.ids()[:6]:
         tree.save_mask(id, tree.read_mask(id), tree.palette[:15] + [0] * 753)
     assert tree.findings() == []
 
 
-def test_smooth_colour_masks_have_both_faults(tree) -> None:
+def test_interpolated_colour_masks_have_both_faults(tree) -> None:
     tree.change_masks(lambda m: tree.smoothed(tree.colours(m)))
     assert [found.check for found in tree.findings()] == ["rgb_masks", "rainbow_borders"]
 
 
-def test_masks_saved_as_jpeg_are_rainbows(tree) -> None:
-    """Ids with wide gaps, as JPEG spoils them: ringing beside every border."""
+def test_masks_saved_as_jpeg_have_interpolated_borders(tree) -> None:
+    """Ids far apart, saved as JPEG: ringing next to every border."""
     for id in tree.ids():
         Image.fromarray(tree.read_mask(id)).save(tree.mask(id), format="JPEG", quality=90)
     assert "rainbow_borders" in [found.check for found in tree.findings()]
 
 
-def test_a_class_a_pixel_wide_is_no_rainbow(tree) -> None:
-    """Thin structures of a class between two others, such as a pole before two walls."""
+def test_a_class_one_pixel_wide_is_not_an_interpolated_border(tree) -> None:
+    """Thin structures of a class between two others, such as a pole in front of two walls."""
 
     def with_poles(labels: np.ndarray) -> np.ndarray:
         labels = np.zeros_like(labels)
@@ -232,7 +232,7 @@ def test_a_class_a_pixel_wide_is_no_rainbow(tree) -> None:
     assert "rainbow_borders" not in [found.check for found in tree.findings()]
 
 
-def test_values_have_names_and_shares(tree) -> None:
+def test_each_mask_value_has_a_name_and_shares(tree) -> None:
     values = {row["value"]: row for row in tree.examine().report.values}
     assert list(values) == [*range(21), 255]
     assert values[15]["name"] == "person" and values[255]["name"] == "void"
@@ -242,7 +242,7 @@ def test_values_have_names_and_shares(tree) -> None:
 
 
 def test_real_photos_have_no_false_finding(shared_voc, tree) -> None:
-    """README there: four classes in no image; bird, boat and bus in no image of val."""
+    """As the README of that data says: four classes in no image; bird, boat and bus in no image of val."""
     report = tree.examine(root=str(shared_voc), train="trainaug").report
     checks = {found.check: found.what for found in report.findings}
     assert set(checks) == {"rare_classes", "never_scored", "absent_classes"}

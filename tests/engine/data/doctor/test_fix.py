@@ -1,4 +1,4 @@
-"""The mended copy: what it holds, that it is sound, and that the source stays as it is."""
+"""The repaired copy: its contents, that the doctor finds no fault in it, and that the source is unchanged."""
 
 import hashlib
 from pathlib import Path
@@ -37,7 +37,7 @@ def masks_of(tree, root: Path) -> dict[str, np.ndarray]:
 
 
 @pytest.mark.parametrize("name", IDS_FROM_COLOURS)
-def test_the_copy_has_the_ids_that_were_meant(tree, tmp_path, name) -> None:
+def test_the_copy_has_the_intended_ids(tree, tmp_path, name) -> None:
     meant = masks_of(tree, tree.root)
     IDS_FROM_COLOURS[name](tree)
     before = state_of(tree.root)
@@ -60,7 +60,7 @@ def test_black_and_white_becomes_0_and_1(tree, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("in_colours", [False, True])
-def test_blended_borders_become_void_and_nothing_else_changes(tree, tmp_path, in_colours) -> None:
+def test_interpolated_borders_become_void_and_nothing_else_changes(tree, tmp_path, in_colours) -> None:
     meant = masks_of(tree, tree.root)
     tree.change_masks(lambda m: tree.smoothed(tree.colours(m) if in_colours else m))
     fix(tree, tmp_path / "mended")
@@ -68,7 +68,7 @@ def test_blended_borders_become_void_and_nothing_else_changes(tree, tmp_path, in
     for id, mask in masks_of(tree, tmp_path / "mended").items():
         inside = mask != 255
         assert (mask[inside] == meant[id][inside]).all()
-        assert inside.mean() >= 24 * 8 / (32 * 16)  # a field loses 4 px a side at the most
+        assert inside.mean() >= 24 * 8 / (32 * 16)  # a field loses at most 4 px per side
 
 
 def test_one_faulty_mask_leaves_the_others_byte_for_byte(tree, tmp_path) -> None:
@@ -79,7 +79,7 @@ def test_one_faulty_mask_leaves_the_others_byte_for_byte(tree, tmp_path) -> None
     assert {name for name in before if before[name] != after[name]} == {"SegmentationClass/train_3.png"}
 
 
-def test_broken_samples_are_left_out_of_the_lists_too(tree, tmp_path) -> None:
+def test_damaged_samples_are_left_out_of_the_lists_too(tree, tmp_path) -> None:
     tree.cut(tree.image("train_5"), 0.5)
     tree.change_masks(lambda m: m[:-1], ["val_2"])
     (line,) = fix(tree, tmp_path / "mended")
@@ -90,7 +90,7 @@ def test_broken_samples_are_left_out_of_the_lists_too(tree, tmp_path) -> None:
     assert tree.findings(root=str(tmp_path / "mended")) == []
 
 
-def test_a_folder_that_holds_something_is_refused(tree, tmp_path) -> None:
+def test_an_output_folder_that_is_not_empty_is_refused(tree, tmp_path) -> None:
     out = tmp_path / "mine"
     out.mkdir()
     (out / "file").write_text("mine")
@@ -100,7 +100,7 @@ def test_a_folder_that_holds_something_is_refused(tree, tmp_path) -> None:
 
 
 @pytest.mark.parametrize("below", ["", "mended", "a/b"])
-def test_the_source_is_refused(tree, below) -> None:
+def test_the_source_as_output_folder_is_refused(tree, below) -> None:
     before = state_of(tree.root)
     with pytest.raises(DataError, match="nothing is overwritten|inside the source"):
         fix(tree, tree.root / below)
@@ -113,7 +113,7 @@ def test_a_link_into_the_source_is_refused(tree, tmp_path) -> None:
         fix(tree, tmp_path / "link" / "mended")
 
 
-def test_a_copy_that_fails_leaves_nothing(tree, tmp_path) -> None:
+def test_a_copy_that_fails_leaves_no_files(tree, tmp_path) -> None:
     def fail(done: int, total: int) -> None:
         if done == 3:
             raise KeyboardInterrupt

@@ -1,4 +1,4 @@
-"""Masks that are not label ids by the recipe's own word: colours, black and white, ids of another table."""
+"""Masks that hold no label ids according to the recipe: colours, black and white, ids of another table."""
 
 import numpy as np
 import pytest
@@ -17,7 +17,7 @@ VOID_COLOUR = list(voc_palette()[255])
 
 @pytest.fixture
 def coloured(tree) -> dict:
-    """The tree with masks in colours, as the values of a recipe that says so."""
+    """The data set with masks in colours; returns the values of a recipe that declares them."""
     tree.change_masks(tree.colours)
     as_folder(tree)
     return {"format": "folder", "classes": COLOURED, "folder": {**FOLDER, "void_colours": [VOID_COLOUR]}}
@@ -25,14 +25,14 @@ def coloured(tree) -> dict:
 
 @pytest.fixture
 def binary(tree) -> dict:
-    """The tree with black and white masks, as the values of a recipe that says so."""
+    """The data set with black and white masks; returns the values of a recipe that declares them."""
     tree.change_masks(lambda m: np.where(m % 2, 255, 0).astype(np.uint8))
     as_folder(tree)
     return {"format": "folder", "classes": ["ground", "object"], "folder": {**FOLDER, "values": "binary"}}
 
 
 def as_folder(tree) -> None:
-    """Lists where data.format=folder looks for them."""
+    """Lists in the place where data.format=folder reads them."""
     for split in ("train", "val"):
         (tree.root / f"{split}.txt").write_text(tree.list_path(split).read_text())
 
@@ -46,13 +46,13 @@ def change(tree, pixels_of) -> None:
         Image.fromarray(pixels_of(np.array(Image.open(tree.mask(id))))).save(tree.mask(id))
 
 
-def test_colours_that_the_recipe_names_are_no_fault(tree, coloured) -> None:
+def test_colours_named_in_the_recipe_give_no_finding(tree, coloured) -> None:
     assert checks(tree, coloured) == []
     rows = {row["value"]: row["name"] for row in tree.examine(**coloured).report.values}
     assert rows["(192, 128, 128)"] == "person" and rows["(224, 224, 192)"] == "void" and len(rows) == 22
 
 
-def test_swapped_colours_are_seen_and_swapped_back(tree, coloured, tmp_path) -> None:
+def test_swapped_colours_are_found_and_swapped_back(tree, coloured, tmp_path) -> None:
     meant = {id: np.array(Image.open(tree.mask(id))) for id in tree.ids()}
     change(tree, lambda m: np.ascontiguousarray(m[..., ::-1]))
     assert checks(tree, coloured) == ["bgr_masks"]
@@ -72,16 +72,16 @@ def test_a_colour_of_no_class_is_named(tree, coloured) -> None:
     assert "(1, 2, 3) (5,040 pixels)" in found.what and "void_colours" in found.remedy
 
 
-def test_smooth_colours_are_rainbows(tree, coloured) -> None:
+def test_interpolated_colours_are_found(tree, coloured) -> None:
     change(tree, tree.smoothed)
     assert checks(tree, coloured) == ["rainbow_borders"]
 
 
-def test_black_and_white_that_the_recipe_names_is_no_fault(tree, binary) -> None:
+def test_black_and_white_masks_declared_in_the_recipe_give_no_finding(tree, binary) -> None:
     assert checks(tree, binary) == []
 
 
-def test_soft_black_and_white_is_a_rainbow(tree, binary) -> None:
+def test_interpolated_black_and_white_masks_are_found(tree, binary) -> None:
     change(tree, tree.smoothed)
     assert checks(tree, binary) == ["rainbow_borders"]
 

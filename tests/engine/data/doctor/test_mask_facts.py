@@ -1,4 +1,4 @@
-"""Facts of one mask against loops over its pixels."""
+"""Facts of one mask, compared with loops over its pixels."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ colours = shapes.flatmap(lambda shape: arrays(np.uint8, (*shape, 3), elements=st
 
 
 def neighbours(pixels: np.ndarray, y: int, x: int) -> list[list[np.ndarray]]:
-    """Above and below, left and right: those that are there."""
+    """The neighbours above, below, left and right that are inside the mask."""
     h, w = pixels.shape[:2]
     pairs = [[(y - 1, x), (y + 1, x)], [(y, x - 1), (y, x + 1)]]
     return [[pixels[a, b] for a, b in pair if 0 <= a < h and 0 <= b < w] for pair in pairs]
@@ -27,7 +27,7 @@ def is_between(pixel, pair: list) -> bool:
 
 
 @given(pixels=st.one_of(ids, colours))
-def test_rim_and_ramp_are_those_of_a_loop(pixels: np.ndarray) -> None:
+def test_rim_and_ramp_equal_those_of_a_loop(pixels: np.ndarray) -> None:
     rim, ramp = borders(pixels)
     for y, x in np.ndindex(*pixels.shape[:2]):
         pairs = neighbours(pixels, y, x)
@@ -36,7 +36,7 @@ def test_rim_and_ramp_are_those_of_a_loop(pixels: np.ndarray) -> None:
 
 
 @given(pixels=st.one_of(ids, colours))
-def test_counts_are_those_of_a_loop(pixels: np.ndarray) -> None:
+def test_counts_equal_those_of_a_loop(pixels: np.ndarray) -> None:
     facts = measure(pixels)
     packed = pack(pixels) if pixels.ndim == 3 else pixels
     rim, ramp = borders(pixels)
@@ -50,7 +50,7 @@ def test_counts_are_those_of_a_loop(pixels: np.ndarray) -> None:
 
 
 def test_a_resized_border_is_a_ramp() -> None:
-    """0 0 5 10 15 15: the values between are ramps, the ends rims, the rest neither."""
+    """0 0 5 10 15 15: the values in between are ramps, their two neighbours rims, the others neither."""
     facts = measure(np.array([[0, 0, 5, 10, 15, 15]], np.uint8))
     assert facts.values.tolist() == [0, 5, 10, 15]
     assert facts.rims.tolist() == [1, 1, 1, 1]
@@ -72,12 +72,12 @@ def test_colours_are_packed_and_alpha_is_dropped() -> None:
         (np.zeros((2, 3, 2), np.uint8), "uint8x2"),
     ],
 )
-def test_other_forms_have_their_name(pixels: np.ndarray, form: str) -> None:
+def test_the_pixel_type_is_named(pixels: np.ndarray, form: str) -> None:
     facts = measure(pixels)
     assert (facts.form, facts.values.tolist(), facts.counts.tolist()) == (form, [0], [6])
 
 
-def test_of_a_photo_the_most_frequent_values_are_kept() -> None:
+def test_only_the_most_frequent_values_of_a_photo_are_kept() -> None:
     rng = np.random.default_rng(0)
     pixels = rng.integers(0, 256, (40, 40, 3), dtype=np.uint8)
     pixels[:10] = (9, 9, 9)

@@ -1,4 +1,4 @@
-"""COCO 2017 from tiny zips on a loopback server, through the command."""
+"""COCO 2017 from tiny zips on a local server, through the command."""
 
 import hashlib
 import io
@@ -33,7 +33,7 @@ def as_zip(files: dict[str, bytes]) -> bytes:
 
 
 def archives() -> dict[str, bytes]:
-    """As COCO has them: photos in a folder each, more annotations than wanted, maps without one."""
+    """As in COCO: photos in a folder per split, more annotations than needed, label maps without a folder."""
     photos = {split: {k: v for k, v in TREE.items() if k.startswith(f"{split}/")} for split in COUNTS}
     maps = {k.removeprefix("stuffthingmaps/"): v for k, v in TREE.items() if k.startswith("stuff")}
     annotations = {k: v for k, v in TREE.items() if k.startswith("annotations/")}
@@ -47,7 +47,7 @@ def archives() -> dict[str, bytes]:
 
 @pytest.fixture
 def publish(loopback, monkeypatch: pytest.MonkeyPatch) -> Callable[[dict[str, bytes]], None]:
-    """Put zips on the server, with the sizes, checksums and counts that belong to them."""
+    """Put zips on the server, and their sizes, checksums and counts into the published ones."""
 
     def put(zips: dict[str, bytes]) -> None:
         loopback.files |= zips
@@ -80,12 +80,14 @@ def root(tmp_path: Path) -> Path:
 
 
 def tree(root: Path) -> dict[str, bytes]:
-    """What is there apart from the archives."""
+    """The files in the folder, without the archives."""
     files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
     return {name: content for name, content in files.items() if not name.startswith("archives/")}
 
 
-def test_a_first_call_brings_everything_and_a_second_nothing(prepare, root: Path, loopback, capsys) -> None:
+def test_the_first_call_downloads_everything_and_the_second_nothing(
+    prepare, root: Path, loopback, capsys
+) -> None:
     assert prepare() == 0
     assert tree(root) == TREE
     assert f"COCO 2017 is complete: 12 files in {root}, for data.root={root}" in capsys.readouterr().out
@@ -97,9 +99,7 @@ def test_a_first_call_brings_everything_and_a_second_nothing(prepare, root: Path
 
 
 @pytest.mark.parametrize("name", TREE)
-def test_what_is_lost_comes_back_from_the_archive_that_is_there(
-    name: str, prepare, root: Path, loopback
-) -> None:
+def test_missing_files_are_restored_from_the_kept_archive(name: str, prepare, root: Path, loopback) -> None:
     prepare()
     (root / name).unlink()
     loopback.requests.clear()
@@ -108,7 +108,7 @@ def test_what_is_lost_comes_back_from_the_archive_that_is_there(
     assert loopback.requests == []
 
 
-def test_photos_that_are_there_already_are_not_fetched(prepare, root: Path, loopback) -> None:
+def test_existing_photos_are_not_downloaded(prepare, root: Path, loopback) -> None:
     for name, content in TREE.items():
         if name.endswith(".jpg"):
             (root / name).parent.mkdir(parents=True, exist_ok=True)
@@ -120,14 +120,14 @@ def test_photos_that_are_there_already_are_not_fetched(prepare, root: Path, loop
     }  # fmt: skip
 
 
-def test_an_archive_with_too_few_files_is_not_taken_for_all(publish, prepare, root: Path, capsys) -> None:
+def test_an_archive_with_too_few_files_is_an_error(publish, prepare, root: Path, capsys) -> None:
     few = as_zip({"val2017/000000000000.jpg": b"photo"})
     publish(archives() | {"val2017.zip": few})
     assert prepare() == 2
     assert "is unpacked, but there are only 1 of 2 val2017/*.jpg" in capsys.readouterr().err
 
 
-def test_the_crc_guards_what_has_no_checksum(publish, prepare, root: Path, capsys) -> None:
+def test_the_crc_detects_damage_where_no_checksum_is_published(publish, prepare, root: Path, capsys) -> None:
     maps = archives()["stuffthingmaps_trainval2017.zip"]
     publish(archives() | {"stuffthingmaps_trainval2017.zip": maps.replace(b"map", b"mop", 1)})
     assert prepare() == 2

@@ -1,4 +1,4 @@
-"""Downloads from a server that behaves, stops half-way, lies, or is not there."""
+"""Downloads from a server that works, stops half-way, sends wrong headers, or does not exist."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ SHA = f"sha256:{hashlib.sha256(BODY).hexdigest()}"
 
 
 class Watch:
-    """A `track` that keeps what it was told."""
+    """A `track` that keeps its calls."""
 
     def __init__(self, stop_after: int | None = None):
         self.calls: list[tuple[str, int, int | None]] = []
@@ -38,7 +38,7 @@ class Watch:
 
 @pytest.fixture
 def remote(loopback) -> Remote:
-    """BODY under a name on the server, with what is published about it."""
+    """BODY under a name on the server, as a `Remote` with its published size and checksum."""
     loopback.files["a.tar"] = BODY
     return Remote(f"{loopback.url}/files/a.tar", SIZE, SHA)
 
@@ -52,7 +52,7 @@ def leftovers(path: Path) -> list[str]:
     return sorted(p.name for p in path.parent.glob("*") if p != path)
 
 
-def test_brings_the_bytes_and_shows_how_far_it_is(loopback, remote: Remote, path: Path) -> None:
+def test_the_bytes_arrive_and_the_progress_is_shown(loopback, remote: Remote, path: Path) -> None:
     watch = Watch()
     download(remote, path, watch)
     assert path.read_bytes() == BODY
@@ -63,13 +63,13 @@ def test_brings_the_bytes_and_shows_how_far_it_is(loopback, remote: Remote, path
     assert {call[2] for call in watch.calls} == {SIZE}
 
 
-def test_a_mirror_takes_the_place_of_the_home(loopback, remote: Remote, path: Path) -> None:
+def test_a_mirror_replaces_the_original_server(loopback, remote: Remote, path: Path) -> None:
     away = replace(remote, url="http://127.0.0.1:9/nowhere/a.tar")
     download(away, path, Watch(), mirror=f"{loopback.url}/mine/")
     assert path.read_bytes() == BODY
 
 
-def test_goes_on_where_the_connection_broke(loopback, good, remote: Remote, path: Path) -> None:
+def test_resumes_where_the_connection_broke(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, cut=100_000), replace(good, cut=7), good]
     download(remote, path, Watch())
     assert path.read_bytes() == BODY
@@ -78,7 +78,7 @@ def test_goes_on_where_the_connection_broke(loopback, good, remote: Remote, path
     assert leftovers(path) == []
 
 
-def test_starts_over_where_the_server_cannot_go_on(loopback, good, remote: Remote, path: Path) -> None:
+def test_starts_again_where_the_server_cannot_resume(loopback, good, remote: Remote, path: Path) -> None:
     poor = replace(good, ranges=False, etag=None)
     loopback.plan["a.tar"] = [replace(poor, cut=100_000), replace(poor, cut=200_000), poor]
     download(remote, path, Watch())
@@ -93,7 +93,7 @@ def test_two_versions_are_never_mixed(loopback, good, remote: Remote, path: Path
     assert path.read_bytes() == newer
 
 
-def test_nothing_to_recognise_a_version_by_means_a_new_start(
+def test_starts_again_where_the_server_sends_neither_etag_nor_date(
     loopback, good, remote: Remote, path: Path
 ) -> None:
     loopback.plan["a.tar"] = [replace(good, cut=100_000, etag=None), replace(good, etag=None)]
@@ -102,7 +102,7 @@ def test_nothing_to_recognise_a_version_by_means_a_new_start(
     assert loopback.ranges() == [None, None]
 
 
-def test_a_weak_tag_is_no_tag(loopback, good, remote: Remote, path: Path) -> None:
+def test_a_weak_etag_is_ignored(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, cut=100_000, etag='W/"v1"'), replace(good, etag='W/"v1"')]
     download(replace(remote, checksum=None), path, Watch())
     assert path.read_bytes() == BODY
@@ -112,7 +112,9 @@ def test_a_weak_tag_is_no_tag(loopback, good, remote: Remote, path: Path) -> Non
 @pytest.mark.parametrize("ranges", [True, False])
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(cuts=st.lists(st.integers(0, SIZE - 1), max_size=6))
-def test_any_row_of_cuts_ends_well(loopback, good, tmp_path_factory, ranges: bool, cuts: list[int]) -> None:
+def test_any_sequence_of_interruptions_ends_with_the_whole_file(
+    loopback, good, tmp_path_factory, ranges: bool, cuts: list[int]
+) -> None:
     loopback.files["a.tar"] = BODY
     reply = replace(good, ranges=ranges)
     plan = [part for cut in sorted(cuts) for part in (replace(reply, cut=cut), replace(reply, status=503))]
@@ -128,7 +130,9 @@ def test_any_row_of_cuts_ends_well(loopback, good, tmp_path_factory, ranges: boo
     assert leftovers(path) == []
 
 
-def test_gives_up_where_it_never_gets_further(loopback, good, remote: Remote, path: Path) -> None:
+def test_gives_up_after_several_attempts_without_new_bytes(
+    loopback, good, remote: Remote, path: Path
+) -> None:
     loopback.plan["a.tar"] = [replace(good, cut=100_000, ranges=False)]
     with pytest.raises(DownloadError, match=r"ended after 100,000 of 512,000 bytes, 5 times in a row"):
         download(remote, path, Watch())
@@ -137,13 +141,13 @@ def test_gives_up_where_it_never_gets_further(loopback, good, remote: Remote, pa
     assert not path.exists()
 
 
-def test_a_claim_of_more_bytes_than_come(loopback, good, remote: Remote, path: Path) -> None:
+def test_a_content_length_that_is_too_large(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, claim=10)]
     with pytest.raises(
         DownloadError, match="offers a file of 512,010 bytes, but the published one has 512,000"
     ):
         download(remote, path, Watch())
-    assert len(loopback.requests) == 1  # no waste of 20 GB on another file
+    assert len(loopback.requests) == 1  # before 20 GB of another file are downloaded
     loopback.plan["a.tar"] = [replace(good, claim=10, ranges=False)]
     with pytest.raises(DownloadError, match="ended after 512,000 of 512,010 bytes, 5 times in a row"):
         download(replace(remote, size=None), path, Watch())
@@ -151,14 +155,14 @@ def test_a_claim_of_more_bytes_than_come(loopback, good, remote: Remote, path: P
     assert not path.exists()
 
 
-def test_a_claim_that_a_later_answer_corrects(loopback, good, remote: Remote, path: Path) -> None:
+def test_a_content_length_that_a_later_response_corrects(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, claim=10), good]
     download(replace(remote, size=None), path, Watch())
     assert path.read_bytes() == BODY
     assert loopback.ranges() == [None, f"bytes={SIZE}-"]
 
 
-def test_a_claim_of_fewer_bytes_than_come(loopback, good, remote: Remote, path: Path) -> None:
+def test_a_content_length_that_is_too_small(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, claim=-10)]
     with pytest.raises(DownloadError, match="offers a file of 511,990 bytes"):
         download(remote, path, Watch())
@@ -167,14 +171,14 @@ def test_a_claim_of_fewer_bytes_than_come(loopback, good, remote: Remote, path: 
     assert not path.exists() and leftovers(path) == []
 
 
-def test_no_claim_at_all(loopback, good, remote: Remote, path: Path) -> None:
+def test_no_content_length(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, claim=None, cut=100_000), replace(good, claim=None)]
-    download(remote, path, Watch())  # the published size says that the first was cut
+    download(remote, path, Watch())  # the published size shows that the first response was truncated
     assert path.read_bytes() == BODY
     assert len(loopback.requests) == 2
 
 
-def test_other_bytes_of_the_same_length(loopback, good, remote: Remote, path: Path) -> None:
+def test_wrong_bytes_of_the_right_length_are_an_error(loopback, good, remote: Remote, path: Path) -> None:
     other = b"x" * SIZE
     loopback.plan["a.tar"] = [replace(good, body=other)]
     with pytest.raises(DownloadError) as caught:
@@ -185,7 +189,7 @@ def test_other_bytes_of_the_same_length(loopback, good, remote: Remote, path: Pa
     assert not path.exists() and leftovers(path) == []
 
 
-def test_a_bad_beginning_is_given_up_for_a_new_start(loopback, remote: Remote, path: Path) -> None:
+def test_a_wrong_part_file_is_discarded(loopback, remote: Remote, path: Path) -> None:
     path.parent.mkdir()
     path.with_name("a.tar.part").write_bytes(b"x" * 1000)
     download(remote, path, Watch())
@@ -194,21 +198,23 @@ def test_a_bad_beginning_is_given_up_for_a_new_start(loopback, remote: Remote, p
 
 
 @pytest.mark.parametrize("shift", [-5, 5])
-def test_a_server_that_sends_another_range(loopback, good, remote: Remote, path: Path, shift: int) -> None:
+def test_a_server_that_sends_another_range_is_an_error(
+    loopback, good, remote: Remote, path: Path, shift: int
+) -> None:
     loopback.plan["a.tar"] = [replace(good, cut=100_000), replace(good, shift=shift), good]
     download(remote, path, Watch())
     assert path.read_bytes() == BODY
     assert loopback.ranges() == [None, "bytes=100000-", None]
 
 
-def test_not_found_is_final(loopback, good, remote: Remote, path: Path) -> None:
+def test_not_found_is_not_retried(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, status=404)]
     with pytest.raises(DownloadError, match=r"a\.tar answers HTTP 404 Not Found\. .*--mirror URL, or place"):
         download(remote, path, Watch())
     assert len(loopback.requests) == 1
 
 
-def test_a_server_in_trouble_is_asked_again(loopback, good, remote: Remote, path: Path) -> None:
+def test_a_server_error_is_retried(loopback, good, remote: Remote, path: Path) -> None:
     trouble = replace(good, status=500)
     loopback.plan["a.tar"] = [trouble, replace(good, status=503), good]
     download(remote, path, Watch())
@@ -221,7 +227,9 @@ def test_a_server_in_trouble_is_asked_again(loopback, good, remote: Remote, path
     assert len(loopback.requests) == ATTEMPTS
 
 
-def test_a_server_that_falls_silent(loopback, good, remote: Remote, path: Path, monkeypatch) -> None:
+def test_a_server_that_stops_sending_is_retried(
+    loopback, good, remote: Remote, path: Path, monkeypatch
+) -> None:
     monkeypatch.setattr(module, "TIMEOUT_S", 0.05)
     loopback.plan["a.tar"] = [replace(good, slow_s=0.3), good]
     download(remote, path, Watch())
@@ -255,7 +263,7 @@ def test_a_redirect_to_a_file_or_in_a_circle_is_refused(
     assert not path.exists()
 
 
-def test_what_is_there_is_checked_and_not_fetched(loopback, remote: Remote, path: Path) -> None:
+def test_an_existing_file_is_checked_and_not_downloaded(loopback, remote: Remote, path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(BODY)
     download(remote, path, Watch())
@@ -265,11 +273,11 @@ def test_what_is_there_is_checked_and_not_fetched(loopback, remote: Remote, path
     path.write_bytes(BODY[:-1] + b"x")
     with pytest.raises(DataError, match="SHA256"):
         download(remote, path, Watch())
-    assert path.read_bytes()[-1:] == b"x"  # it may be the user's own
+    assert path.read_bytes()[-1:] == b"x"  # it may be a file of the user
     assert loopback.requests == []
 
 
-def test_a_part_that_is_whole_already_needs_no_server(loopback, remote: Remote, path: Path) -> None:
+def test_a_complete_part_file_needs_no_server(loopback, remote: Remote, path: Path) -> None:
     path.parent.mkdir()
     path.with_name("a.tar.part").write_bytes(BODY)
     download(remote, path, Watch())
@@ -277,7 +285,9 @@ def test_a_part_that_is_whole_already_needs_no_server(loopback, remote: Remote, 
     assert loopback.requests == []
 
 
-def test_a_whole_part_of_unknown_size_is_seen_by_the_server(loopback, remote: Remote, path: Path) -> None:
+def test_a_complete_part_file_of_unknown_size_is_confirmed_by_the_server(
+    loopback, remote: Remote, path: Path
+) -> None:
     path.parent.mkdir()
     path.with_name("a.tar.part").write_bytes(BODY)
     path.with_name("a.tar.part.tag").write_text('"v1"')
@@ -287,7 +297,9 @@ def test_a_whole_part_of_unknown_size_is_seen_by_the_server(loopback, remote: Re
 
 
 @pytest.mark.parametrize("size", [SIZE, None])
-def test_a_part_that_is_too_long_is_given_up(loopback, remote: Remote, path: Path, size: int | None) -> None:
+def test_a_part_file_that_is_too_long_is_discarded(
+    loopback, remote: Remote, path: Path, size: int | None
+) -> None:
     path.parent.mkdir()
     path.with_name("a.tar.part").write_bytes(BODY + b"more")
     download(replace(remote, size=size), path, Watch())
@@ -295,7 +307,7 @@ def test_a_part_that_is_too_long_is_given_up(loopback, remote: Remote, path: Pat
     assert loopback.ranges()[-1] is None
 
 
-def test_a_stop_leaves_what_has_come(loopback, good, remote: Remote, path: Path) -> None:
+def test_an_interrupt_keeps_the_bytes_received(loopback, good, remote: Remote, path: Path) -> None:
     loopback.plan["a.tar"] = [replace(good, slow_s=0.01)]
     with pytest.raises(KeyboardInterrupt):
         download(remote, path, Watch(stop_after=SIZE // 3))
@@ -306,7 +318,7 @@ def test_a_stop_leaves_what_has_come(loopback, good, remote: Remote, path: Path)
     assert loopback.ranges() == [None, f"bytes={have}-"]
 
 
-def test_a_full_disk_is_seen_before_the_bytes_come(
+def test_a_full_disk_is_reported_before_the_download(
     loopback, remote: Remote, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = module.shutil.disk_usage(path.parents[1])

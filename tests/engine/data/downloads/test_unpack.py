@@ -1,4 +1,4 @@
-"""Archives, honest and malicious: what is written, and that nothing is where one is refused."""
+"""Archives, valid and malicious: what is written, and that nothing is written of one that is refused."""
 
 import io
 import tarfile
@@ -52,7 +52,7 @@ def zip_of(path: Path, *members: tuple[zipfile.ZipInfo | str, bytes]) -> Path:
 
 def in_zip(name: str, mode: int) -> zipfile.ZipInfo:
     info = zipfile.ZipInfo()
-    info.filename = name  # as it is: ZipInfo's own argument turns it into a decent one
+    info.filename = name  # set afterwards: the constructor of ZipInfo normalises it
     info.external_attr = mode << 16
     return info
 
@@ -71,12 +71,12 @@ def tree(folder: Path) -> dict[str, bytes]:
     return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
 
-def test_writes_what_is_in_it(honest: Path, tmp_path: Path) -> None:
+def test_all_files_are_written(honest: Path, tmp_path: Path) -> None:
     assert unpack(honest, tmp_path / "out", everything, track) == 3
     assert tree(tmp_path / "out") == FILES
 
 
-def test_writes_only_what_is_wanted_and_where(honest: Path, tmp_path: Path) -> None:
+def test_only_the_selected_files_are_written_and_to_the_given_paths(honest: Path, tmp_path: Path) -> None:
     place = {"set/a.txt": "elsewhere/c.txt"}.get
     assert unpack(honest, tmp_path / "out", place, track) == 1
     assert tree(tmp_path / "out") == {"elsewhere/c.txt": b"first"}
@@ -95,7 +95,7 @@ def test_a_second_time_writes_nothing(honest: Path, tmp_path: Path) -> None:
     assert tree(out) == FILES
 
 
-def test_a_stop_leaves_whole_files_only(
+def test_an_interrupt_leaves_only_complete_files(
     honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "out"
@@ -125,14 +125,14 @@ def test_a_file_of_the_user_is_not_overwritten(honest: Path, tmp_path: Path) -> 
     assert tree(tmp_path / "out") == {"set/deep/b.bin": b"mine"}
 
 
-def test_contents_come_in_the_order_of_the_archive(honest: Path) -> None:
+def test_contents_are_in_the_order_of_the_archive(honest: Path) -> None:
     wanted = {"set/empty", "set/a.txt"}
     read = [(member.name, member.size, content.read()) for member, content in contents(honest, wanted)]
     assert read == [("set/a.txt", 5, b"first"), ("set/empty", 0, b"")]
     assert [(m.name, m.size) for m in read_members(honest, track)] == [(n, len(c)) for n, c in FILES.items()]
 
 
-def test_a_full_disk_is_seen_before_anything_is_written(
+def test_a_full_disk_is_reported_before_anything_is_written(
     honest: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from engine.data.downloads import download
@@ -148,7 +148,7 @@ HOSTILE_TARS = {
     "an absolute path": [file_in_tar("/tmp/evil")],
     "a path upwards": [file_in_tar("../evil")],
     "a path upwards inside": [file_in_tar("set/../../evil")],
-    "a path upwards that comes back": [file_in_tar("set/../../out/evil")],
+    "a path upwards and back inside": [file_in_tar("set/../../out/evil")],
     "a drive": [file_in_tar("C:evil")],
     "a path of Windows": [file_in_tar("..\\evil")],
     "control characters": [file_in_tar("evil\x1b[2J")],
@@ -210,7 +210,7 @@ def test_an_encrypted_member_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar.gz"])
-def test_a_bomb_is_refused_by_what_it_claims(
+def test_a_decompression_bomb_is_refused_by_its_claimed_size(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "ALWAYS_ALLOWED_BYTES", 1000)
@@ -225,14 +225,16 @@ def test_a_bomb_is_refused_by_what_it_claims(
     assert not (tmp_path / "out").exists()
 
 
-def test_a_bomb_of_many_small_files_is_refused_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_decompression_bomb_of_many_small_files_is_refused_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(module, "ALWAYS_ALLOWED_BYTES", 1000)
     archive = zip_of(tmp_path / "a.zip", *((f"f{number}", bytes(100_000)) for number in range(50)))
     with pytest.raises(DataError, match="malicious: up to 'f"):
         unpack(archive, tmp_path / "out", everything, track)
 
 
-def test_a_zip_that_claims_less_than_it_holds_is_cut_and_refused(tmp_path: Path) -> None:
+def test_a_zip_with_a_claimed_size_that_is_too_small_is_refused(tmp_path: Path) -> None:
     archive = zip_of(tmp_path / "a.zip", ("evil", b"x" * 5000))
     data = bytearray(archive.read_bytes())
     at = data.index(b"PK\x01\x02") + 24  # uncompressed size, in the central directory
@@ -253,7 +255,7 @@ def test_a_negative_size_is_refused(tmp_path: Path) -> None:
         read_members(archive, track)
 
 
-def test_a_link_that_stays_inside_is_left_out(tmp_path: Path) -> None:
+def test_a_link_to_the_inside_is_not_written(tmp_path: Path) -> None:
     links = [other_in_tar("s", tarfile.SYMTYPE, "set"), other_in_tar("set/h", tarfile.LNKTYPE, "set/a")]
     archive = tar_of(tmp_path / "a.tar", file_in_tar("set/a"), *links)
     assert unpack(archive, tmp_path / "out", everything, track) == 1
@@ -269,7 +271,7 @@ DAMAGE: dict[str, Callable[[bytes], bytes]] = {
 
 @pytest.mark.parametrize("spoil", DAMAGE.values(), ids=DAMAGE)
 @pytest.mark.parametrize("kind", ["tar", "tar.gz", "zip"])
-def test_damage_is_named(kind: str, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
+def test_a_damaged_archive_is_named(kind: str, spoil: Callable[[bytes], bytes], tmp_path: Path) -> None:
     archive = tmp_path / f"a.{kind}"
     content = bytes(range(256)) * 400
     if kind == "zip":
@@ -282,7 +284,7 @@ def test_damage_is_named(kind: str, spoil: Callable[[bytes], bytes], tmp_path: P
     assert not (tmp_path / "out/a").exists()
 
 
-def test_a_flipped_byte_in_a_zip_is_found_by_its_crc(tmp_path: Path) -> None:
+def test_a_changed_byte_in_a_zip_is_found_by_its_crc(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as opened:  # stored, as photos are
         opened.writestr("good", b"g" * 1000)

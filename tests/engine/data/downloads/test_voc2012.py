@@ -1,4 +1,4 @@
-"""VOC2012 and SBD from tiny archives on a loopback server, through the command, interrupted and not."""
+"""VOC2012 and SBD from tiny archives on a local server, through the command, interrupted and not."""
 
 import hashlib
 import io
@@ -24,12 +24,12 @@ TRAIN = ["2007_000001", "2007_000002"]
 VAL = ["2007_000003", "2007_000004"]
 SBD_TRAIN = ["2007_000001", "2007_000003", "2008_000005"]  # one of VOC train, one of VOC val, one new
 SBD_VAL = ["2007_000004", "2008_000006"]
-ELSE = ["2009_000009"]  # a photo without any mask, as most of VOC are
+ELSE = ["2009_000009"]  # a photo without a mask, as most of VOC's
 TRAINAUG = ["2007_000001", "2007_000002", "2008_000005", "2008_000006"]
 
 
 def size_of(id: str) -> tuple[int, int]:
-    """(h, w), another for each."""
+    """(h, w), different for each id."""
     return 20 + int(id[-1]), 30
 
 
@@ -52,7 +52,7 @@ def as_image(array: np.ndarray, kind: str) -> bytes:
 
 
 def as_mat(labels: np.ndarray) -> bytes:
-    """As SBD has it: a struct GTcls of Boundaries, Segmentation and CategoriesPresent."""
+    """A file as in SBD: a struct GTcls of Boundaries, Segmentation and CategoriesPresent."""
     file = io.BytesIO()
     boundaries = np.empty((20, 1), object)
     boundaries[:, 0] = [np.zeros((2, 2), np.uint8)] * 20
@@ -95,7 +95,7 @@ def sbd_files() -> dict[str, bytes]:
 
 @pytest.fixture
 def publish(loopback, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, bytes], None]:
-    """Put the bytes of VOC or SBD on the server, with the size and checksum that belong to them."""
+    """Put the bytes of VOC or SBD on the server, and their size and checksum into the published ones."""
 
     def put(which: str, content: bytes) -> None:
         remote = getattr(voc2012, which)
@@ -122,13 +122,13 @@ def root(tmp_path: Path) -> Path:
 
 
 def tree(root: Path) -> dict[str, tuple[int, bytes]]:
-    """Time of change and bytes of each file."""
+    """Modification time and bytes of each file."""
     files = (path for path in root.rglob("*") if path.is_file())
     return {str(path.relative_to(root)): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
 
 
 def require_whole(root: Path) -> None:
-    """Everything is what the archives make up, and nothing else is there."""
+    """The folder holds all that the archives contain, and nothing else."""
     labels = {id: official_labels(id) for id in TRAIN + VAL}
     labels |= {id: sbd_labels(id) for id in ("2008_000005", "2008_000006")}
     for split, ids in {"train": TRAIN, "val": VAL, "trainaug": TRAINAUG}.items():
@@ -144,7 +144,7 @@ def require_whole(root: Path) -> None:
     }  # fmt: skip
 
 
-def test_a_first_call_brings_everything(
+def test_the_first_call_downloads_everything(
     prepare, root: Path, loopback, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert prepare() == 0
@@ -172,7 +172,7 @@ def test_a_second_call_does_nothing(prepare, root: Path, loopback) -> None:
     assert loopback.requests == []
 
 
-def test_archives_may_go_and_may_be_placed_by_hand(prepare, root: Path, loopback) -> None:
+def test_archives_may_be_deleted_or_placed_by_hand(prepare, root: Path, loopback) -> None:
     (root / "archives").mkdir(parents=True)
     for name, content in loopback.files.items():
         (root / "archives" / name).write_bytes(content)
@@ -186,7 +186,7 @@ def test_archives_may_go_and_may_be_placed_by_hand(prepare, root: Path, loopback
 
 
 @pytest.mark.parametrize("which", ["VOC", "SBD"])
-def test_a_connection_that_breaks(prepare, root: Path, loopback, good, which: str) -> None:
+def test_a_broken_connection_is_resumed(prepare, root: Path, loopback, good, which: str) -> None:
     name = getattr(voc2012, which).name
     loopback.plan[name] = [replace(good, cut=300), good]
     assert prepare() == 0
@@ -198,7 +198,7 @@ STOPS = ("VOCtrainval", "unpack VOC", "download benchmark", "list benchmark", "c
 
 
 @pytest.mark.parametrize("where", STOPS)
-def test_a_stop_anywhere_is_finished_by_the_next_call(
+def test_a_call_interrupted_anywhere_is_completed_by_the_next(
     prepare, root: Path, loopback, monkeypatch: pytest.MonkeyPatch, capsys, where: str
 ) -> None:
     from engine.reporting import transfers
@@ -242,14 +242,14 @@ LOST = (
 
 
 @pytest.mark.parametrize("lost", LOST)
-def test_what_is_lost_comes_back(prepare, root: Path, lost: str) -> None:
+def test_missing_files_are_restored(prepare, root: Path, lost: str) -> None:
     prepare()
     (root / lost).unlink()
     assert prepare() == 0
     require_whole(root)
 
 
-def test_masks_that_are_there_win(prepare, root: Path) -> None:
+def test_existing_masks_are_kept(prepare, root: Path) -> None:
     mine = as_image(np.full(size_of("2008_000005"), 7, np.uint8), "PNG")
     (root / "SegmentationClass").mkdir(parents=True)
     (root / "SegmentationClass/2008_000005.png").write_bytes(mine)
@@ -257,7 +257,7 @@ def test_masks_that_are_there_win(prepare, root: Path) -> None:
     assert (root / "SegmentationClass/2008_000005.png").read_bytes() == mine
 
 
-def test_other_bytes_are_refused(prepare, root: Path, loopback, good, capsys) -> None:
+def test_bytes_with_another_checksum_are_refused(prepare, root: Path, loopback, good, capsys) -> None:
     content = loopback.files[voc2012.VOC.name]
     loopback.plan[voc2012.VOC.name] = [replace(good, body=content[:-1] + b"x")]
     assert prepare() == 1
@@ -266,7 +266,7 @@ def test_other_bytes_are_refused(prepare, root: Path, loopback, good, capsys) ->
     assert tree(root) == {}
 
 
-def test_not_found_says_how_to_go_on(prepare, root: Path, loopback, good, capsys) -> None:
+def test_not_found_says_what_to_do(prepare, root: Path, loopback, good, capsys) -> None:
     loopback.plan[voc2012.SBD.name] = [replace(good, status=404)]
     assert prepare() == 1
     err = capsys.readouterr().err
@@ -286,7 +286,7 @@ BAD_SBD = {
         {"cls/2008_000005.mat": as_mat(np.zeros((9, 9), np.uint8))},
         "(9, 9) uint8, not (25, 30) uint8",
     ),
-    "an id of no class": (
+    "an id without a class": (
         {"cls/2008_000005.mat": as_mat(np.full((25, 30), 21, np.uint8))},
         "holds the id 21; SBD has 0 to 20",
     ),
@@ -296,7 +296,7 @@ BAD_SBD = {
 
 
 @pytest.mark.parametrize(("files", "message"), BAD_SBD.values(), ids=BAD_SBD)
-def test_masks_that_cannot_be_are_refused(publish, prepare, root: Path, files, message: str, capsys) -> None:
+def test_invalid_masks_are_refused(publish, prepare, root: Path, files, message: str, capsys) -> None:
     bad = {f"benchmark_RELEASE/dataset/{name}": content for name, content in files.items()}
     publish("SBD", as_tar(sbd_files() | bad, "w:gz"))
     assert prepare() == 2
@@ -317,7 +317,7 @@ def test_a_list_of_the_user_is_kept_and_checked(prepare, root: Path, loopback, c
     assert trainaug.read_bytes() == as_list([*TRAIN, "2009_000009"])
 
 
-def test_a_folder_of_something_else_is_refused(prepare, root: Path, loopback, capsys) -> None:
+def test_a_folder_with_other_files_is_refused(prepare, root: Path, loopback, capsys) -> None:
     root.mkdir()
     (root / "thesis.tex").write_text("...")
     assert prepare() == 2
@@ -331,7 +331,7 @@ def test_a_folder_of_something_else_is_refused(prepare, root: Path, loopback, ca
     assert "cannot be created" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_seen_before_the_first_byte(
+def test_a_full_disk_is_reported_before_the_first_byte(
     prepare, root: Path, loopback, monkeypatch, capsys
 ) -> None:
     from engine.data.downloads import download

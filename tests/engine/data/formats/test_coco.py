@@ -1,4 +1,4 @@
-"""COCO instances on a tiny tree: classes by name, small over large, crowds, and files that are not right."""
+"""COCO instances on a tiny data set: classes by name, small over large objects, crowds, and invalid files."""
 
 import json
 from pathlib import Path
@@ -51,7 +51,7 @@ def content_of(*annotations: dict, num_images: int = 2) -> dict:
 
 @pytest.fixture
 def tree(tmp_path: Path):
-    """Writes a tree in the layout of COCO's downloads; gives its root."""
+    """Writes a data set in the layout of COCO's downloads; returns its root."""
 
     def write(
         content, images: str = "train2017", annotations: str = "annotations/instances_train2017.json"
@@ -73,7 +73,7 @@ def message_of(read) -> str:
     return str(caught.value)
 
 
-def test_the_smaller_object_lies_on_top_and_crowds_are_void_below(tree) -> None:
+def test_smaller_objects_are_on_top_and_crowds_are_void_below(tree) -> None:
     crowd = np.zeros((H, W), bool)
     crowd[0:4, 0:3] = True
     columns = crowd.T.ravel()
@@ -116,7 +116,7 @@ def test_every_voc_class_is_found_under_its_name_in_coco(tree) -> None:
         assert VOC[label] == names.get(category, category)
 
 
-def test_own_classes_are_found_by_name_and_the_first_lies_below(tree) -> None:
+def test_classes_of_the_recipe_are_found_by_name_and_the_first_is_the_background(tree) -> None:
     root = tree(content_of({"category": "toaster", "segmentation": box(0, 0, 2, 1)}))
     dataset = open_coco(root, "train2017", ("nothing", "Potted-Plant", "Toaster"))
     assert dataset.labels(0)[0].tolist() == [2, 2, 0, 0, 0, 0, 0, 0]
@@ -134,7 +134,7 @@ def test_other_layouts_are_found(tree, images: str, annotations: str) -> None:
     assert open_coco(root, "train2017").labels(0).unique().tolist() == [8]
 
 
-def test_the_fingerprint_is_of_the_objects(tree) -> None:
+def test_the_fingerprint_covers_the_objects(tree) -> None:
     prints = [
         open_coco(
             tree(content_of({"category": "cat", "segmentation": box(0, 0, x, 2)})), "train2017"
@@ -144,7 +144,7 @@ def test_the_fingerprint_is_of_the_objects(tree) -> None:
     assert prints[0] == prints[2] != prints[1]
 
 
-def test_mistakes_are_named(tree) -> None:
+def test_unknown_splits_and_classes_are_named_with_a_suggestion(tree) -> None:
     root = tree(content_of())
     assert "Splits there: train2017." in message_of(lambda: open_coco(root, "train2018"))
     assert "Did you mean train2017?" in message_of(lambda: open_coco(root, "train2018"))
@@ -155,13 +155,13 @@ def test_mistakes_are_named(tree) -> None:
     assert "data.classes=[background, person, cat]" in message
 
 
-def test_an_outline_that_is_missing_is_no_background(tree) -> None:
+def test_objects_without_segmentation_are_an_error_not_background(tree) -> None:
     objects = [{"category": "cat", "segmentation": []} for _ in range(7)]
     message = message_of(lambda: open_coco(tree(content_of(*objects)), "train2017"))
     assert "7 objects" in message and "ids 0, 1, 2, 3, 4 and 2 more" in message
 
 
-def test_a_broken_outline_names_file_and_image(tree) -> None:
+def test_the_error_for_a_damaged_segmentation_names_file_and_image(tree) -> None:
     root = tree(content_of({"category": "cat", "segmentation": [[1, 2, 3]]}))
     message = message_of(lambda: open_coco(root, "train2017")[0])
     assert "instances_train2017.json" in message and "000000000000.jpg" in message and "polygon" in message
@@ -170,12 +170,12 @@ def test_a_broken_outline_names_file_and_image(tree) -> None:
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"images": 1}', '{"images": [], "annotations": []}', "\xff"]
 )
-def test_a_file_that_is_no_instances_file_is_named(tree, text: str) -> None:
+def test_a_file_that_is_not_an_instances_file_is_named(tree, text: str) -> None:
     message = message_of(lambda: open_coco(tree(text), "train2017"))
     assert "instances_train2017.json is not a COCO instances file" in message
 
 
-def test_missing_images_and_strange_objects_are_counted(tree) -> None:
+def test_missing_images_and_objects_of_unknown_images_are_counted(tree) -> None:
     content = content_of(num_images=9)
     message = message_of(lambda: open_coco(tree(content), "train2017"))
     assert "7 of 9 image files are missing" in message and "and 2 more" in message

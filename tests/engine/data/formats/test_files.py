@@ -1,4 +1,4 @@
-"""FileDataset: labels alone equal those of the sample, also of turned photos; what it offers to others."""
+"""FileDataset: labels alone equal those of the sample, also for rotated photos; workers and fingerprint."""
 
 import pickle
 from pathlib import Path
@@ -13,7 +13,7 @@ from engine.data.formats.masks import Colours, SameIds
 from engine.data.formats.voc import open_voc
 from engine.data.sample import DataError
 
-LABELS = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)  # 2 x 3 px, each pixel another
+LABELS = np.array([[0, 1, 2], [3, 4, 5]], np.uint8)  # 2 x 3 px, all different
 
 
 def photo_and_mask(folder: Path, orientation: int, labels: np.ndarray) -> FileDataset:
@@ -27,7 +27,7 @@ def photo_and_mask(folder: Path, orientation: int, labels: np.ndarray) -> FileDa
 
 
 @pytest.mark.parametrize("orientation", [5, 6, 7, 8])
-def test_a_mask_of_the_stored_size_turns_with_its_photo(tmp_path: Path, orientation: int) -> None:
+def test_a_mask_of_the_stored_size_is_rotated_with_its_photo(tmp_path: Path, orientation: int) -> None:
     dataset = photo_and_mask(tmp_path, orientation, LABELS)
     sample = dataset[0]
     assert sample.labels.shape == (3, 2) and torch.equal(sample.image[0], sample.labels)
@@ -35,7 +35,7 @@ def test_a_mask_of_the_stored_size_turns_with_its_photo(tmp_path: Path, orientat
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_mask_of_the_shown_size_fits_the_shown_photo(tmp_path: Path, orientation: int) -> None:
+def test_a_mask_of_the_displayed_size_fits_the_displayed_photo(tmp_path: Path, orientation: int) -> None:
     shown = photo_and_mask(tmp_path, orientation, LABELS)[0].image[0].numpy()
     dataset = photo_and_mask(tmp_path, orientation, shown)
     sample = dataset[0]
@@ -50,18 +50,18 @@ def test_a_mask_of_neither_size_is_an_error(tmp_path: Path, orientation: int) ->
             read()
 
 
-def test_an_upright_photo_never_turns_its_mask(tmp_path: Path) -> None:
+def test_the_mask_of_an_upright_photo_is_never_rotated(tmp_path: Path) -> None:
     dataset = photo_and_mask(tmp_path, 1, np.ascontiguousarray(LABELS.T))
     with pytest.raises(DataError, match="is 2x3 px, but its image"):
         dataset[0]
 
 
-def test_labels_alone_are_those_of_the_sample_without_the_image(voc_folder: Path) -> None:
+def test_labels_are_read_without_decoding_the_image(voc_folder: Path) -> None:
     dataset = open_voc(voc_folder, "train")
     expected = [dataset[index].labels for index in range(6)]
     for index in range(6):
         path = dataset.image_path(index)
-        header = path.read_bytes()[:700]  # enough for the size, not for a pixel
+        header = path.read_bytes()[:700]  # the header is there, but no pixels
         path.write_bytes(header)
         labels = dataset.labels(index)
         assert labels.dtype == torch.uint8 and torch.equal(labels, expected[index])
@@ -69,13 +69,13 @@ def test_labels_alone_are_those_of_the_sample_without_the_image(voc_folder: Path
         assert dataset.mask_path(index).stem == path.stem == dataset.ids[index]
 
 
-def test_a_set_can_be_sent_to_a_worker(voc_folder: Path) -> None:
+def test_a_data_set_can_be_sent_to_a_worker(voc_folder: Path) -> None:
     dataset = open_voc(voc_folder, "train")
     again = pickle.loads(pickle.dumps(dataset))
     assert torch.equal(again[2].labels, dataset[2].labels) and again.fingerprint() == dataset.fingerprint()
 
 
-def test_the_fingerprint_sees_the_mapping(tmp_path: Path) -> None:
+def test_the_fingerprint_covers_the_mask_encoding(tmp_path: Path) -> None:
     dataset = photo_and_mask(tmp_path, 1, LABELS)
     pairs = [Pair("a", dataset.image_path(0), dataset.mask_path(0))]
     tables = [Colours(((0, 0, 0), (1, 1, 1)), labels) for labels in ((0, 1), (1, 0))]

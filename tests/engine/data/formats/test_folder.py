@@ -1,4 +1,4 @@
-"""Anyone's folder: where images and masks are found, the three ways to split, the four kinds of masks."""
+"""data.format=folder: where images and masks are found, the three ways to split, the four kinds of masks."""
 
 from pathlib import Path
 
@@ -42,11 +42,11 @@ def message_of(section: Data, split: str = "train") -> str:
     return str(caught.value)
 
 
-# Where, and which of them
+# Folders and splits
 
 
 @pytest.mark.parametrize("layout", ["{split}/images {split}/masks", "images/{split} masks/{split}"])
-def test_splits_are_sub_folders(tmp_path: Path, layout: str) -> None:
+def test_splits_as_sub_folders(tmp_path: Path, layout: str) -> None:
     for split, ids in {"train": "abc", "val": "de"}.items():
         images, masks = layout.format(split=split).split()
         write_pairs(tmp_path / images, tmp_path / masks, *ids)
@@ -59,7 +59,7 @@ def test_splits_are_sub_folders(tmp_path: Path, layout: str) -> None:
     assert "no images and masks of split 'test'" in message_of(data, "test")
 
 
-def test_splits_are_lists_in_their_own_order(tmp_path: Path) -> None:
+def test_splits_as_lists_keep_the_order_of_the_list(tmp_path: Path) -> None:
     write_pairs(tmp_path / "images", tmp_path / "masks", "a", "b", "c", "sub/d", mark="_mask")
     write(tmp_path / "images/no_mask.jpg")
     (tmp_path / "train.txt").write_text("sub/d.jpg\na\n")
@@ -77,7 +77,7 @@ def test_splits_are_lists_in_their_own_order(tmp_path: Path) -> None:
     assert "1 of 1 images have no mask" in message_of(data)
 
 
-def test_a_share_splits_one_folder_for_good(tmp_path: Path) -> None:
+def test_a_share_always_splits_a_folder_in_the_same_way(tmp_path: Path) -> None:
     ids = [f"photo_{number}" for number in range(60)]
     write_pairs(tmp_path / "images", tmp_path / "masks", *ids[:40])
     data = section(tmp_path, folder={"val_share": 0.25})
@@ -91,19 +91,19 @@ def test_a_share_splits_one_folder_for_good(tmp_path: Path) -> None:
     assert "empty" in message_of(tiny, "val") and "data.folder.val_share" in message_of(tiny, "val")
 
 
-def test_a_share_is_close_to_what_was_asked_and_grows(tmp_path: Path) -> None:
+def test_the_split_is_close_to_the_share_and_keeps_its_images_as_the_share_grows(tmp_path: Path) -> None:
     ids = [str(number) for number in range(4000)]
     parts = [{id for id in ids if in_val(id, share)} for share in (0.1, 0.3)]
     assert abs(len(parts[0]) - 400) < 80 and abs(len(parts[1]) - 1200) < 120
     assert parts[0] < parts[1]
 
 
-def test_a_share_of_what_is_split_already_is_refused(tmp_path: Path) -> None:
+def test_a_share_of_a_folder_that_has_splits_is_refused(tmp_path: Path) -> None:
     write_pairs(tmp_path / "images/train", tmp_path / "masks/train", "a")
     assert "data.folder.val_share=null" in message_of(section(tmp_path, folder={"val_share": 0.5}))
 
 
-def test_other_names_are_given_and_several_places_are_not_guessed_between(tmp_path: Path) -> None:
+def test_other_folder_names_are_given_and_ambiguous_ones_are_an_error(tmp_path: Path) -> None:
     write_pairs(tmp_path / "fotos", tmp_path / "masken", "a")
     (tmp_path / "train.txt").write_text("a")
     message = message_of(section(tmp_path))
@@ -132,7 +132,7 @@ def test_hidden_and_other_files_are_not_images(tmp_path: Path) -> None:
     assert "empty" in message_of(section(tmp_path))
 
 
-def test_a_folder_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_folder_without_read_permission_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_pairs(tmp_path / "train/images", tmp_path / "train/masks", "a")
 
     def refuse(path):
@@ -143,7 +143,7 @@ def test_a_folder_that_may_not_be_read_says_so(tmp_path: Path, monkeypatch: pyte
     assert "cannot be read: Permission denied" in message and str(tmp_path) in message and "chmod" in message
 
 
-def test_lists_may_hold_spaces_and_begin_with_a_mark(tmp_path: Path) -> None:
+def test_lists_may_hold_spaces_and_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
     write_pairs(tmp_path / "images", tmp_path / "masks", "my cat", "b")
     (tmp_path / "train.txt").write_text("\ufeffmy cat\r\n\r\n  b \n", encoding="utf-8")
     assert ids_of(section(tmp_path), "train") == ["my cat", "b"]
@@ -172,7 +172,7 @@ def test_colours_in_the_recipe_read_rgb_and_palette_masks(tmp_path: Path) -> Non
         open_split(section(tmp_path, classes=classes), "train")[0]
 
 
-def test_black_and_white_masks_have_to_be_asked_for(tmp_path: Path) -> None:
+def test_black_and_white_masks_need_values_binary(tmp_path: Path) -> None:
     for id in "abc":
         write(tmp_path / f"train/images/{id}.jpg")
         write(tmp_path / f"train/masks/{id}.png", np.array([[0] * 3 + [255] * 3] * H, np.uint8))

@@ -1,4 +1,4 @@
-"""Pictures of every kind as arrays: colour, grey, transparent, 16-bit, turned, too large, broken."""
+"""Images of every kind as arrays: colour, grey, transparent, 16-bit, rotated, too large, damaged."""
 
 import struct
 import zlib
@@ -29,7 +29,7 @@ def message_of(read) -> str:
 
 
 @pytest.mark.parametrize("ending", ["png", "bmp", "tif", "webp"])
-def test_a_colour_picture_is_read_as_it_is(tmp_path: Path, ending: str) -> None:
+def test_a_colour_image_is_read_unchanged(tmp_path: Path, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     Image.fromarray(PIXELS).save(path, **({"lossless": True} if ending == "webp" else {}))
     image, orientation = decode_image(path)
@@ -61,7 +61,7 @@ def test_16_bits_are_scaled_to_8_and_not_clipped(tmp_path: Path, ending: str) ->
 
 
 def png_of_16_bit_rgb(values: np.ndarray) -> bytes:
-    """Pillow writes none, so by hand: a PNG of (h, w, 3) uint16."""
+    """A PNG of (h, w, 3) uint16, written by hand because Pillow does not write these."""
     h, w, _ = values.shape
 
     def chunk(kind: bytes, body: bytes) -> bytes:
@@ -80,14 +80,14 @@ def test_16_bit_colours_are_scaled_in_the_same_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_32_bit_pixels_have_no_known_range(tmp_path: Path, mode: str) -> None:
+def test_32_bit_pixels_are_refused(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (4, 4)).save(tmp_path / "a.tif")
     assert "32-bit" in message_of(lambda: decode_image(tmp_path / "a.tif"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 @pytest.mark.parametrize("ending", ["jpg", "png"])
-def test_a_turned_photo_is_read_as_viewers_show_it(tmp_path: Path, orientation: int, ending: str) -> None:
+def test_a_rotated_photo_is_read_as_viewers_show_it(tmp_path: Path, orientation: int, ending: str) -> None:
     path = tmp_path / f"a.{ending}"
     Image.fromarray(PIXELS).save(path, exif=exif(orientation))
     with Image.open(path) as stored:
@@ -101,13 +101,15 @@ def test_a_turned_photo_is_read_as_viewers_show_it(tmp_path: Path, orientation: 
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 1000])
-def test_an_orientation_that_does_not_exist_is_none(tmp_path: Path, orientation: int) -> None:
+def test_an_invalid_orientation_is_ignored(tmp_path: Path, orientation: int) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif(orientation))
     assert (decode_image(tmp_path / "a.png")[0] == PIXELS).all()
 
 
 @pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")
-def test_a_picture_above_the_limit_is_refused_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_image_above_the_pixel_limit_is_refused_before_decoding(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path = tmp_path / "bomb.png"
     Image.fromarray(PIXELS).save(path)
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 35)  # 5 x 7 px
@@ -119,7 +121,7 @@ def test_a_picture_above_the_limit_is_refused_unread(tmp_path: Path, monkeypatch
             assert str(path) in message and "bomb" in message and "data.on_error=skip" in message
 
 
-def test_masks_keep_what_is_stored(tmp_path: Path) -> None:
+def test_masks_keep_their_stored_values(tmp_path: Path) -> None:
     ids = RNG.integers(0, 256, (5, 7)).astype(np.uint8)
     mask = Image.fromarray(ids)
     mask.putpalette([value for id in range(256) for value in (255 - id, id, 7)])
@@ -129,10 +131,10 @@ def test_masks_keep_what_is_stored(tmp_path: Path) -> None:
     assert (colours == np.stack([255 - ids, ids, np.full_like(ids, 7)], axis=2)).all()
 
 
-@pytest.mark.filterwarnings("ignore")  # of Pillow, about tags
+@pytest.mark.filterwarnings("ignore")  # Pillow warns about tags
 @pytest.mark.parametrize("ending", ["png", "jpg", "tif", "webp", "bmp", "gif"])
-def test_no_damage_escapes_as_another_error(tmp_path: Path, ending: str) -> None:
-    """Bytes overwritten or cut off: the picture is read, or a DataError names the file."""
+def test_a_damaged_image_is_never_another_error_than_a_data_error(tmp_path: Path, ending: str) -> None:
+    """With bytes overwritten or removed, the image is read, or a DataError names the file."""
     rng = np.random.default_rng(1)
     path = tmp_path / f"a.{ending}"
     buffer = BytesIO()

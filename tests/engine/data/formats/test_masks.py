@@ -1,4 +1,4 @@
-"""From stored values to labels, against naive loops; and what is said of values that mean nothing."""
+"""From stored values to labels, against naive loops; and the messages for values without a class."""
 
 import pickle
 from pathlib import Path
@@ -22,12 +22,14 @@ def mask_of(values: list[int], shape=(2, -1)) -> np.ndarray:
 def message_of(read) -> str:
     with pytest.raises(DataError) as caught:
         read()
-    assert not isinstance(caught.value, UnreadableSample)  # never skipped: it is a mistake of the recipe
+    assert not isinstance(caught.value, UnreadableSample)  # on_error=skip must not hide it
     return str(caught.value)
 
 
 @given(st.lists(BYTES, min_size=4, max_size=4), st.integers(1, 255), BYTES)
-def test_same_ids_pass_where_the_recipe_knows_them(values: list[int], num_classes: int, void: int) -> None:
+def test_ids_within_the_classes_pass_and_others_are_an_error(
+    values: list[int], num_classes: int, void: int
+) -> None:
     mapping, stored = SameIds(num_classes, void), mask_of(values)
     strange = sorted({value for value in values if value >= num_classes and value != void})
     if not strange:
@@ -53,7 +55,7 @@ COLOUR = st.tuples(BYTES, BYTES, BYTES)
 
 
 @given(st.dictionaries(COLOUR, BYTES, min_size=2, max_size=6), st.data())
-def test_colours_map_as_a_dictionary_does(
+def test_colours_are_mapped_as_by_a_dictionary(
     labels: dict[tuple[int, int, int], int], data: st.DataObject
 ) -> None:
     colours = data.draw(st.lists(st.sampled_from(sorted(labels)), min_size=6, max_size=6))
@@ -70,7 +72,7 @@ def test_unknown_colours_are_counted_most_often_first() -> None:
     assert message.index("(3, 2, 1)") < message.index("(9, 9, 9)")
 
 
-def test_all_three_channels_tell_colours_apart() -> None:
+def test_colours_that_differ_in_any_channel_are_distinguished() -> None:
     colours = ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1), (255, 255, 255))
     found = Colours(colours, (4, 3, 2, 1, 0))(np.array([colours], np.uint8), PATH)
     assert found.tolist() == [[4, 3, 2, 1, 0]]
@@ -90,7 +92,7 @@ def test_black_and_white_is_0_and_1(stored: np.ndarray) -> None:
     assert found.dtype == np.uint8 and found.tolist() == [[0, 1], [1, 0]]
 
 
-def test_soft_edges_and_colours_are_not_black_and_white() -> None:
+def test_soft_edges_and_colours_are_refused_as_black_and_white() -> None:
     assert "17, 254" in message_of(lambda: BlackAndWhite()(mask_of([0, 254, 17, 255]), PATH))
     red = np.zeros((2, 2, 3), np.uint8)
     red[0, 0] = (255, 0, 0)
@@ -98,7 +100,7 @@ def test_soft_edges_and_colours_are_not_black_and_white() -> None:
 
 
 @pytest.mark.parametrize("mapping", [SameIds(3, 255), Table.of("some", {0: 1}), Colours(((1, 2, 3),), (0,))])
-def test_mappings_reach_workers_and_tell_themselves_apart(mapping) -> None:
+def test_encodings_can_be_pickled_and_differ_in_identity(mapping) -> None:
     assert pickle.loads(pickle.dumps(mapping)) == mapping
     assert Table.of("a", {0: 1}).identity() != Table.of("a", {0: 2}).identity()
     assert Colours(((1, 2, 3),), (0,)).identity() != Colours(((3, 2, 1),), (0,)).identity()

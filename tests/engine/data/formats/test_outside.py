@@ -1,4 +1,4 @@
-"""The listing of formats, and a format from outside: data.format is an import path."""
+"""The table of formats, and a format from outside, given by its import path."""
 
 import inspect
 import sys
@@ -54,7 +54,7 @@ def message_of(data: Data) -> str:
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_each_entry_of_the_listing_is_right(name: str) -> None:
+def test_the_opener_and_options_of_each_format_exist(name: str) -> None:
     keys = {*Data.model_fields}
     assert FORMATS[name].fixed.keys() | FORMATS[name].own_defaults.keys() <= keys
     parameters = inspect.signature(resolve_name(FORMATS[name].opener)).parameters
@@ -88,13 +88,15 @@ def test_a_format_from_outside_gets_what_it_has_parameters_for(module, tmp_path:
         ("outside_formats:open_flat", ["data.root=<"]),
     ],
 )
-def test_what_is_wrong_with_a_format_from_outside_is_said(module, name: str, parts: list[str]) -> None:
+def test_errors_of_a_format_from_outside_name_the_key_and_the_problem(
+    module, name: str, parts: list[str]
+) -> None:
     message = message_of(section(name))
     assert all(part in message for part in parts), message
     assert "data.root" in parts[0] or ("data.format" in message and name in message)
 
 
-def test_parameters_that_nothing_is_known_of_are_named(module, tmp_path: Path) -> None:
+def test_parameters_of_an_opener_that_have_no_value_are_named(module, tmp_path: Path) -> None:
     message = message_of(section(f"{module}:open_with_more", root=str(tmp_path)))
     assert "data.format" in message and "number" in message
 

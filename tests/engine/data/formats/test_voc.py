@@ -1,4 +1,4 @@
-"""The VOC reader: what it reads, pixel by pixel, from drawn folders and real photos."""
+"""The VOC reader: what it reads, pixel by pixel, from generated folders and real photos."""
 
 import shutil
 from pathlib import Path
@@ -34,7 +34,7 @@ def split_path(root: Path, split: str = "train") -> Path:
 
 
 def save_mask(labels: np.ndarray, path: Path, **options) -> None:
-    """As VOC has them: ids in a palette PNG."""
+    """Ids in a palette PNG, as in VOC."""
     mask = Image.fromarray(labels.astype(np.uint8))
     mask.putpalette([value for colour in voc_palette() for value in colour])
     mask.save(path, **options)
@@ -69,7 +69,7 @@ def test_pixels_come_as_rgb_channels_first_and_labels_as_written(voc_folder):
     assert torch.equal(sample.labels, torch.from_numpy(labels))
 
 
-def test_a_split_keeps_the_order_of_its_list_and_knows_sizes(voc_folder):
+def test_a_split_has_the_order_of_its_list_and_the_image_sizes(voc_folder):
     split_path(voc_folder, "mine").write_text("val_000003\ntrain_000004\n")
     dataset = open_voc(voc_folder, "mine")
     assert dataset.ids == ["val_000003", "train_000004"] and len(dataset) == 2
@@ -102,10 +102,10 @@ def test_grey_transparent_cmyk_and_palette_images_become_rgb(voc_folder, mode, c
     assert (image.int() - 77).abs().max() <= 2
 
 
-def test_a_photo_with_an_exif_orientation_is_turned_and_its_mask_with_it(voc_folder):
+def test_a_photo_with_an_exif_orientation_is_rotated_and_its_mask_with_it(voc_folder):
     upright = open_voc(voc_folder, "train")[0]
     exif = Image.Exif()
-    exif[0x0112] = 6  # orientation: turn by 90 degrees clockwise to show
+    exif[0x0112] = 6  # orientation 6: rotated by 90 degrees clockwise for display
     with Image.open(image_path(voc_folder)) as stored:
         stored.load()
     stored.save(image_path(voc_folder), quality=95, exif=exif)
@@ -114,7 +114,7 @@ def test_a_photo_with_an_exif_orientation_is_turned_and_its_mask_with_it(voc_fol
     turned = torch.rot90(upright.labels, -1)
     assert dataset[0].image.shape == (3, 56, 40) and dataset.sizes()[0] == (56, 40)
     assert (dataset[0].image.int() - torch.rot90(upright.image, -1, (1, 2)).int()).abs().max() < 20
-    assert torch.equal(dataset[0].labels, turned)  # drawn on the stored pixels, so it turns with them
+    assert torch.equal(dataset[0].labels, turned)  # drawn on the stored pixels, so it is rotated with them
 
     save_mask(turned.numpy(), mask_path(voc_folder))  # drawn on the photo as it is shown
     assert torch.equal(dataset[0].labels, turned)
@@ -126,7 +126,7 @@ def test_the_palette_is_the_published_colour_map():
     assert len(set(voc_palette())) == 256
 
 
-def test_the_data_set_carries_classes_palette_and_ignore_index(voc_folder):
+def test_the_data_set_has_classes_palette_and_ignore_index(voc_folder):
     dataset = open_voc(voc_folder, "train", ("ground", *VOC[1:16]), ignore_index=200)
     assert dataset.class_names[0] == "ground" and len(dataset.class_names) == 16
     assert dataset.palette == PUBLISHED_COLOURS[:16]
@@ -136,27 +136,27 @@ def test_the_data_set_carries_classes_palette_and_ignore_index(voc_folder):
 # The fingerprint
 
 
-def test_the_fingerprint_stays_when_the_folder_moves(voc_folder, tmp_path):
+def test_the_fingerprint_is_the_same_after_the_folder_is_moved(voc_folder, tmp_path):
     before = open_voc(voc_folder, "train").fingerprint()
     moved = shutil.copytree(voc_folder, tmp_path / "elsewhere")
     shutil.rmtree(voc_folder)
     assert open_voc(moved, "train").fingerprint() == before
 
 
-def test_the_fingerprint_changes_when_a_mask_changes_though_its_size_does_not(voc_folder):
+def test_the_fingerprint_changes_when_a_mask_changes_but_not_its_size(voc_folder):
     before = open_voc(voc_folder, "train").fingerprint()
     old = mask_path(voc_folder).read_bytes()
     save_mask(np.zeros((40, 56)), mask_path(voc_folder), compress_level=0)
     blank, num_bytes = open_voc(voc_folder, "train").fingerprint(), mask_path(voc_folder).stat().st_size
     save_mask(np.full((40, 56), 3), mask_path(voc_folder), compress_level=0)
-    assert mask_path(voc_folder).stat().st_size == num_bytes  # or the next line would prove nothing
+    assert mask_path(voc_folder).stat().st_size == num_bytes  # otherwise the next line would test nothing
     filled = open_voc(voc_folder, "train").fingerprint()
     assert len({before, blank, filled}) == 3
     mask_path(voc_folder).write_bytes(old)
     assert open_voc(voc_folder, "train").fingerprint() == before
 
 
-def test_the_fingerprint_tells_splits_classes_and_images_apart(voc_folder):
+def test_the_fingerprint_depends_on_split_classes_and_images(voc_folder):
     fingerprints = [
         open_voc(voc_folder, "train").fingerprint(),
         open_voc(voc_folder, "val").fingerprint(),
@@ -170,7 +170,7 @@ def test_the_fingerprint_tells_splits_classes_and_images_apart(voc_folder):
 # From the recipe's section
 
 
-def test_open_split_reads_what_the_section_says(voc_folder):
+def test_open_split_follows_the_data_section(voc_folder):
     names = [f"class {id}" for id in range(16)]
     section = SimpleNamespace(
         format="voc", root=str(voc_folder), classes=names, ignore_index=255, on_error="raise"

@@ -1,4 +1,4 @@
-"""What the VOC reader says about folders, lists and files that are not right: which one, and what to type."""
+"""Errors of the VOC reader for wrong folders, lists and files: which one it is, and what to type."""
 
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ def split_path(root: Path, split: str = "train") -> Path:
 
 
 def save_mask(labels: np.ndarray, path: Path, **options) -> None:
-    """As VOC has them: ids in a palette PNG."""
+    """Ids in a palette PNG, as in VOC."""
     mask = Image.fromarray(labels.astype(np.uint8))
     mask.putpalette([id for id in range(256) for _ in range(3)])
     mask.save(path, **options)
@@ -72,7 +72,7 @@ def test_a_root_one_or_two_folders_too_high_names_the_right_one(voc_folder, tmp_
     assert f"Did you mean data.root={moved}?" in message
 
 
-def test_a_folder_with_no_list_in_it_has_no_split_to_offer(voc_folder):
+def test_a_folder_without_lists_names_no_splits(voc_folder):
     for split in ("train", "val"):
         split_path(voc_folder, split).unlink()
     assert "Splits there: none" in message_of(lambda: open_voc(voc_folder, "train"))
@@ -124,13 +124,13 @@ def test_ids_outside_the_classes_are_named_with_the_file(voc_folder):
     )
 
 
-def test_void_is_an_unknown_id_where_the_recipe_names_another(voc_folder):
+def test_id_255_is_unknown_where_the_recipe_has_another_ignore_index(voc_folder):
     dataset = open_voc(voc_folder, "train", ignore_index=254)
     assert "label ids 255," in message_of(lambda: dataset[0])
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA", "I;16", "1"])
-def test_a_mask_that_holds_no_ids_is_refused(voc_folder, mode):
+def test_a_mask_that_does_not_hold_ids_is_refused(voc_folder, mode):
     Image.new(mode, (56, 40)).save(mask_path(voc_folder))
     message = message_of(lambda: open_voc(voc_folder, "train")[0])
     assert str(mask_path(voc_folder)) in message and "palette" in message
@@ -140,7 +140,7 @@ def test_a_mask_that_holds_no_ids_is_refused(voc_folder, mode):
 @pytest.mark.parametrize("kept", [0.0, 0.3, 0.9])
 def test_a_truncated_file_is_named(voc_folder, path_of, kept):
     path, noise = path_of(voc_folder), np.random.default_rng(0).integers(0, 21, (40, 56))
-    if path.suffix == ".png":  # the mask of the fixture is so small that a cut may spare its pixels
+    if path.suffix == ".png":  # the fixture's mask is so small that truncation may leave its pixels intact
         save_mask(noise, path)
     whole = path.read_bytes()
     path.write_bytes(whole[: int(len(whole) * kept)])
@@ -160,14 +160,14 @@ def test_a_mask_with_a_broken_chunk_is_named(voc_folder):
 
 
 @pytest.mark.parametrize("path_of", [image_path, mask_path])
-def test_a_text_file_in_place_of_a_picture_is_named(voc_folder, path_of):
+def test_a_text_file_in_place_of_an_image_is_named(voc_folder, path_of):
     path_of(voc_folder).write_text("<html>404 not found</html>")
     assert str(path_of(voc_folder)) in message_of(lambda: open_voc(voc_folder, "train")[0])
 
 
 @pytest.mark.parametrize("path_of", [image_path, mask_path])
-def test_no_damage_to_a_file_escapes_as_another_error(voc_folder, path_of):
-    """Bytes overwritten anywhere: the sample is read, or a DataError names the file."""
+def test_a_damaged_file_is_never_another_error_than_a_data_error(voc_folder, path_of):
+    """With any bytes overwritten, the sample is read, or a DataError names the file."""
     rng = np.random.default_rng(0)
     path = path_of(voc_folder)
     whole, outcomes = path.read_bytes(), set()
@@ -189,6 +189,6 @@ def test_no_damage_to_a_file_escapes_as_another_error(voc_folder, path_of):
     assert "DataError" in outcomes
 
 
-def test_sizes_name_a_broken_image(voc_folder):
+def test_reading_the_sizes_names_a_damaged_image(voc_folder):
     image_path(voc_folder).write_bytes(b"")
     assert str(image_path(voc_folder)) in message_of(open_voc(voc_folder, "train").sizes)

@@ -1,4 +1,4 @@
-"""Writing packs: what is in the file, that nothing is lost or overwritten, and where it cannot be written."""
+"""Writing packs: the contents, that nothing is lost or overwritten, and places that cannot be written."""
 
 import hashlib
 import signal
@@ -40,7 +40,7 @@ def message_of(call) -> str:
 
 
 @pytest.mark.parametrize("layout", ["encoded", "decoded"])
-def test_a_plain_reader_of_hdf5_finds_what_the_header_page_says(splits, tmp_path, layout):
+def test_plain_h5py_finds_the_documented_layout(splits, tmp_path, layout):
     write_pack(splits, tmp_path / "voc.h5", layout)
     with h5py.File(tmp_path / "voc.h5") as file:
         assert file.attrs["sha256"].decode() == hashlib.sha256(file.attrs["header"]).hexdigest()
@@ -112,7 +112,7 @@ def test_a_sample_above_the_size_has_a_shard_of_its_own(tmp_path):
 
 
 @pytest.mark.parametrize("shard_bytes", [None, 4096])
-def test_a_pack_is_replaced_only_when_told(tmp_path, shard_bytes):
+def test_a_pack_is_replaced_only_with_overwrite(tmp_path, shard_bytes):
     out = tmp_path / "s.h5"
     before = write_pack(scenes(2), out, "decoded", shard_bytes)
     contents = [path.read_bytes() for path in before]
@@ -122,7 +122,7 @@ def test_a_pack_is_replaced_only_when_told(tmp_path, shard_bytes):
     assert [path.read_bytes() for path in before] == contents
     for other_size in (9999, None, 4096):
         written = write_pack(scenes(), out, "decoded", other_size, overwrite=True)
-        assert sorted(tmp_path.iterdir()) == written  # what it replaces is gone
+        assert sorted(tmp_path.iterdir()) == written  # the old files are gone
         assert PackedDataset(out, "train").ids == scenes()["train"].ids
 
 
@@ -169,7 +169,7 @@ def test_a_damaged_image_stops_the_packing_and_leaves_nothing(splits, tmp_path, 
 
 
 @pytest.mark.parametrize("layout", ["encoded", "decoded"])
-def test_files_that_change_meanwhile_are_noticed(splits, tmp_path, layout):
+def test_files_that_change_during_packing_are_an_error(splits, tmp_path, layout):
     val = splits["val"]
 
     def counter(what):
@@ -183,7 +183,7 @@ def test_files_that_change_meanwhile_are_noticed(splits, tmp_path, layout):
     assert not (tmp_path / "voc.h5").exists()
 
 
-def test_a_full_disk_is_told_before_anything_is_written(splits, tmp_path, monkeypatch):
+def test_a_full_disk_is_reported_before_anything_is_written(splits, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(
         "engine.data.packs.pack.shutil.disk_usage", lambda path: usage(10**9, 10**9 - 10**6, 10**6)
@@ -194,7 +194,7 @@ def test_a_full_disk_is_told_before_anything_is_written(splits, tmp_path, monkey
     assert list(out.iterdir()) == []
 
 
-def test_the_room_asked_for_is_enough_and_not_far_too_much(shared_voc, tmp_path, monkeypatch):
+def test_the_disk_space_required_is_enough_and_not_much_more(shared_voc, tmp_path, monkeypatch):
     val = open_voc(shared_voc, "val")
     val._pairs, val.ids = val._pairs[:40], val.ids[:40]
     splits = {"val": val}
@@ -211,7 +211,7 @@ def test_the_room_asked_for_is_enough_and_not_far_too_much(shared_voc, tmp_path,
             message_of(lambda: write_pack(splits, tmp_path / "more.h5"))
 
 
-def test_places_that_cannot_be_are_told(tmp_path):
+def test_places_that_cannot_be_written_are_reported(tmp_path):
     assert "no folder" in message_of(lambda: write_pack(scenes(), tmp_path / "absent" / "s.h5"))
     assert "pack.h5" in message_of(lambda: write_pack(scenes(), tmp_path))
 

@@ -1,4 +1,4 @@
-"""Encoded records: copies of the files where these give the same pixels, else PNGs that do."""
+"""Encoded records: copies of the files where decoding them gives the same pixels, otherwise PNGs."""
 
 from pathlib import Path
 
@@ -19,7 +19,7 @@ IDS = np.repeat(np.array([[0, 1, 255, 1, 0, 0]], np.uint8), 8, axis=0)  # (8, 6)
 
 
 class Shifted:
-    """A mapping: the file holds ids that are one too high."""
+    """An encoding: the file holds ids that are one too high."""
 
     def __call__(self, stored, path: Path):
         return (stored - 1).astype(np.uint8)
@@ -50,7 +50,7 @@ def file_set(folder: Path, draw, mask, mapping) -> FileDataset:
 
 
 @pytest.mark.parametrize("draw", [grey_16_bit, turned_photo, transparent])
-def test_every_kind_of_image_is_copied_and_read_alike(tmp_path, draw):
+def test_every_kind_of_image_is_copied_and_read_identically(tmp_path, draw):
     dataset = file_set(tmp_path, draw, IDS, SameIds(2, 255))
     plan = Encoded(dataset).plan(0)
     assert (plan.image_file, plan.mask_file) == (tmp_path / "a.png", tmp_path / "mask.png")

@@ -1,4 +1,4 @@
-"""Reading packs: the very samples of the source, over forks, threads and workers; damage is refused."""
+"""Reading packs: the same samples as the source, also in forks, threads and workers; damage is refused."""
 
 import multiprocessing
 import pickle
@@ -59,7 +59,7 @@ def assert_same_samples(found, expected) -> None:
 
 
 def content(path: Path) -> list:
-    """Everything that a pack of scenes gives to anyone."""
+    """All public values of a pack of scenes."""
     everything = []
     for split in ("train", "val"):
         data = PackedDataset(path, split)
@@ -83,11 +83,11 @@ def message_of(call) -> str:
     return str(caught.value)
 
 
-# The same set
+# The same data set
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_a_pack_is_the_set_that_was_packed(pack, voc_folder, split):
+def test_a_pack_equals_the_data_set_that_was_packed(pack, voc_folder, split):
     source, packed = open_voc(voc_folder, split), PackedDataset(pack, split)
     assert_same_samples(packed, source)
     assert packed.fingerprint() == source.fingerprint()
@@ -109,7 +109,7 @@ def test_real_photos_come_back_bitwise(shared_voc, tmp_path, layout):
     assert_same_samples(PackedDataset(tmp_path / "voc.h5", "val"), source)
 
 
-def test_a_recipe_opens_it(pack, voc_folder):
+def test_open_split_opens_a_pack(pack, voc_folder):
     section = SimpleNamespace(
         format="packed", root=str(pack), classes="voc21", ignore_index=255, on_error="raise"
     )
@@ -119,7 +119,7 @@ def test_a_recipe_opens_it(pack, voc_folder):
 # Processes and threads
 
 
-def test_a_fork_reads_on(pack):
+def test_a_forked_process_reads_on(pack):
     packed = PackedDataset(pack, "train")
     expected = packed[0].image.clone()
     context = multiprocessing.get_context("fork")
@@ -138,7 +138,7 @@ def test_a_fork_reads_on(pack):
     assert torch.equal(packed[0].image, expected)
 
 
-def test_threads_share_it(pack, voc_folder):
+def test_threads_share_a_pack(pack, voc_folder):
     source, packed = open_voc(voc_folder, "train"), PackedDataset(pack, "train")
     indices = [*range(6)] * 20
     with ThreadPoolExecutor(8) as pool:
@@ -149,7 +149,7 @@ def test_threads_share_it(pack, voc_folder):
         assert torch.equal(sample.labels, expected[index].labels)
 
 
-def test_another_process_opens_it_by_name(pack):
+def test_a_pickled_pack_is_opened_again_by_name(pack):
     packed = PackedDataset(pack, "val")
     sent = pickle.dumps(packed)
     assert len(sent) < 1000  # no pixels in it
@@ -172,13 +172,13 @@ def test_workers_give_the_batches_of_the_source(pack, voc_folder, workers):
 # Memory
 
 
-def test_decoded_samples_are_views_of_the_file_and_writing_to_them_leaves_it_alone(scenes):
+def test_decoded_samples_are_views_of_the_file_and_writing_to_them_does_not_change_it(scenes):
     before = scenes.read_bytes()
     packed = PackedDataset(scenes, "train")
     first, again = packed[1], packed[1]
     if packed.layout == "decoded":
         assert first.image.data_ptr() == again.image.data_ptr()
-    assert first.image.untyped_storage().nbytes() == 3 * 32 * 32  # what a worker sends is the sample alone
+    assert first.image.untyped_storage().nbytes() == 3 * 32 * 32  # a worker sends only the sample
     assert first.labels.untyped_storage().nbytes() == 32 * 32
     first.image.zero_()
     first.labels.zero_()
@@ -186,7 +186,7 @@ def test_decoded_samples_are_views_of_the_file_and_writing_to_them_leaves_it_alo
     assert PackedDataset(scenes, "train")[1].image.sum() > 0
 
 
-def test_a_resident_set_keeps_nothing_of_the_file(scenes):
+def test_a_resident_data_set_keeps_no_view_of_the_file(scenes):
     packed = PackedDataset(scenes, "train")
     resident = Resident(packed, CPU, lambda done, total: None)
     assert_same_samples_of_scenes(resident, packed)
@@ -204,7 +204,7 @@ def assert_same_samples_of_scenes(found, expected) -> None:
 
 
 def test_a_pack_larger_than_memory_is_mapped(scenes, tmp_path):
-    """A private mapping asks Linux for memory unless told otherwise."""
+    """Linux reserves memory for a private mapping by default."""
     path = tmp_path / "large.h5"
     shutil.copy(scenes, path)
     with path.open("r+b") as file:
@@ -220,7 +220,7 @@ def test_a_pack_larger_than_memory_is_mapped(scenes, tmp_path):
 
 @settings(max_examples=100)
 @given(data=st.data())
-def test_altered_bytes_are_refused_or_change_nothing(scenes, tmp_path_factory, data):
+def test_altered_bytes_are_refused_unless_they_are_unused(scenes, tmp_path_factory, data):
     good = scenes.read_bytes()
     altered = bytearray(good)
     start = data.draw(st.integers(0, len(good) - 1), label="start")
@@ -237,7 +237,7 @@ def test_altered_bytes_are_refused_or_change_nothing(scenes, tmp_path_factory, d
         assert found == content(scenes)
 
 
-def test_each_byte_of_a_record_is_guarded_and_the_sample_named(scenes, tmp_path):
+def test_a_changed_byte_of_a_record_is_an_error_that_names_the_sample(scenes, tmp_path):
     good = scenes.read_bytes()
     with h5py.File(scenes) as file:
         offsets = {what: file[f"train/{what}s"].id.get_offset() for what in ("image", "label")}
@@ -255,7 +255,7 @@ def test_each_byte_of_a_record_is_guarded_and_the_sample_named(scenes, tmp_path)
             path.write_bytes(altered)
             packed = PackedDataset(path, "train")
             for index in (0, 2):
-                packed[index]  # the others are whole
+                packed[index]  # the others are intact
             message = message_of(lambda packed=packed: packed[1])
             assert all(part in message for part in (str(path), what, "'train_00001'", "trident prepare pack"))
             if what == "image":
@@ -271,7 +271,7 @@ def test_a_truncated_pack_is_refused_at_once(scenes, tmp_path_factory, data):
     path.write_bytes(good[:length])
     message = message_of(lambda: PackedDataset(path, "train"))
     assert str(path) in message
-    if length > 100:  # enough to know that it was a pack
+    if length > 100:  # enough to recognise a pack
         assert f"is truncated: {length:,} of its {len(good):,} bytes are there" in message
 
 
@@ -294,10 +294,10 @@ def test_an_edited_header_is_refused(scenes, tmp_path):
     assert "header is altered" in message_of(lambda: PackedDataset(path, "val"))
 
 
-# What is not there
+# Missing files
 
 
-def test_other_files_are_no_packs(tmp_path):
+def test_other_files_are_refused_as_packs(tmp_path):
     (tmp_path / "text.h5").write_text("no pack " * 500)
     (tmp_path / "empty.h5").touch()
     h5py.File(tmp_path / "hdf5.h5", "w").close()
@@ -306,19 +306,19 @@ def test_other_files_are_no_packs(tmp_path):
         assert str(tmp_path / name) in message and "trident prepare pack" in message
 
 
-def test_an_absent_pack_tells_what_is_there(scenes, tmp_path):
+def test_the_error_for_a_missing_pack_lists_the_packs_there(scenes, tmp_path):
     message = message_of(lambda: PackedDataset(scenes.parent / "scene.h5", "train"))
     assert "scene.h5" in message and "Packs there: scenes.h5" in message
     assert "Packs there: scenes.h5" in message_of(lambda: PackedDataset(scenes.parent, "train"))
     assert "trident prepare pack" in message_of(lambda: PackedDataset(tmp_path / "x.h5", "train"))
 
 
-def test_an_absent_split_tells_what_is_there(pack):
+def test_the_error_for_a_missing_split_suggests_one(pack):
     message = message_of(lambda: PackedDataset(pack, "vall"))
     assert "train, val" in message and "Did you mean val?" in message
 
 
-def test_other_classes_or_void_than_the_recipe_says_are_refused(pack):
+def test_other_classes_or_another_ignore_index_than_in_the_recipe_are_refused(pack):
     PackedDataset(pack, "val", VOC, 255)
     swapped = (*VOC[:-2], VOC[-1], VOC[-2])
     assert "data.classes=[background, aeroplane" in message_of(
@@ -344,5 +344,5 @@ def test_shards_of_different_packs_do_not_mix(tmp_path):
     shutil.copy(tmp_path / "b-00001-of-00002.h5", tmp_path / "a-00001-of-00002.h5")
     message = message_of(lambda: PackedDataset(tmp_path / "a.h5", "train"))
     assert "a-00001-of-00002.h5" in message and "different packs" in message
-    shutil.copy(tmp_path / "a-00000-of-00002.h5", tmp_path / "a-00001-of-00002.h5")  # twice the same
+    shutil.copy(tmp_path / "a-00000-of-00002.h5", tmp_path / "a-00001-of-00002.h5")  # the same shard twice
     assert "parts [0, 0] of 2" in message_of(lambda: PackedDataset(tmp_path / "a.h5", "train"))
