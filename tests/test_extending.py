@@ -210,3 +210,68 @@ def test_the_example_works_and_touches_few_files(heading: str, tmp_path: Path) -
     }
     assert len(changed) <= most
     check(tmp_path, said)
+
+
+def body_of(name: str) -> str:
+    """A file of the page, without its first line, which names it."""
+    blocks = [block.text for own in SECTIONS.values() for block in own]
+    return next(text.partition("\n")[2] for text in blocks if text.startswith(f"# {name}\n"))
+
+
+INSIDE = {  # a file of the package: what it is made from, its listing, a line there, what comes before it
+    "losses/brier.py": (
+        "my_losses.py",
+        "losses/terms.py",
+        '    "boundary": Term(',
+        '    "brier": Term("loss_brier", "losses.brier:Brier", DiceOptions),\n',
+    ),
+    "engine/data/formats/numbered.py": (
+        "my_data.py",
+        "engine/data/formats/__init__.py",
+        '    "packed": Format(',
+        '    "numbered": Format("engine.data.formats.numbered:open_numbered", "numbered pictures"),\n',
+    ),
+    "models/tiny.py": (
+        "my_nets.py",
+        "models/architectures.py",
+        '    "segformer": Architecture(',
+        '    "tiny": Architecture("models.tiny:Tiny", TinyOptions),\n',
+    ),
+    "engine/reporting/best_only.py": (
+        "my_loggers.py",
+        "engine/reporting/loggers.py",
+        '    "csv": ',
+        '    "best": "engine.reporting.best_only:BestOnly",\n',
+    ),
+}
+TINY_OPTIONS = """@dataclass(frozen=True, kw_only=True, config=STRICT)
+class TinyOptions:
+    width: Annotated[int, Field(ge=4, description="channels of Tiny")] = 16
+
+
+"""
+
+
+def test_inside_a_component_is_one_file_and_an_entry_in_its_listing(tmp_path: Path) -> None:
+    sources = tmp_path / "sources"
+    for name in SOURCES:
+        shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for file, (example, listing, line, entry) in INSIDE.items():
+        text = body_of(example).replace("power:", "per_image: bool = False, power:")  # as DiceOptions has it
+        (sources / file).write_text(text)
+        listed = (sources / listing).read_text()
+        assert listed.count(line) == 1, f"{listing} has no line {line!r}"
+        (sources / listing).write_text(listed.replace(line, entry + line))
+    architectures = sources / "models/architectures.py"
+    text = architectures.read_text()
+    architectures.write_text(text.replace("class Architecture(", TINY_OPTIONS + "class Architecture("))
+    draw_numbered(tmp_path)
+    (tmp_path / "inside.yaml").write_text(
+        "data: {format: numbered, root: numbered, train: train, val: val, classes: [ground, box]}\n"
+        "augment: {crop: 48}\nschedule: {warmup: 0}\ntrain: {steps: 2, batch: 4}\neval: {every: 2}\n"
+        "model: {arch: tiny, width: 8, from_scratch: true}\nlog: {every: 1, images: 1, to: [best]}\n"
+        "loss: [{name: cross_entropy}, {name: brier}]\n"
+    )
+    run("trident run inside.yaml", tmp_path, sources)
+    assert "decode.loss_brier" in keys_of_log(tmp_path, "inside")
+    assert (tmp_path / "checkpoints/inside/best.txt").is_file()
