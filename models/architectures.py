@@ -62,4 +62,6 @@ class Architecture(NamedTuple):
     options: type
 
 
-ARCHITECTURES = {"segformer": Architecture("models.segformer:SegFormer", SegFormerOptions)}
+ARCHITECTURES = {  # name -> architecture
+    "segformer": Architecture("models.segformer:SegFormer", SegFormerOptions),
+}

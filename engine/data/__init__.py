@@ -58,6 +58,11 @@ def open_split(section: Any, split: str) -> Dataset:
             f"{', '.join(lacking)}. Return an engine.data.formats.files.FileDataset, or a "
             "class with everything that engine.data.sample.Dataset declares."
         )
+    if not len(dataset):
+        raise DataError(
+            f"Split {split!r} is empty: data.format={section.format} found no image in it. Name another split "
+            "with data.train, data.val or data.select."
+        )
     dataset.skipped = Skipped() if section.on_error == "skip" else None
     return dataset
 

@@ -110,3 +110,8 @@ def test_the_format_in_the_docs_works(tmp_path: Path, monkeypatch) -> None:
     Image.new("L", (3, 2), 1).save(tmp_path / "train" / "x.png")
     dataset = open_split(section("documented_format:my_open", root=str(tmp_path)), "train")
     assert dataset.ids == ["x"] and dataset[0].labels.tolist() == [[1, 1, 1]] * 2
+
+
+def test_a_split_without_an_image_is_an_error_that_names_it(module, tmp_path: Path) -> None:
+    message = message_of(section(f"{module}:open_flat", root=str(tmp_path)))
+    assert "'train'" in message and f"{module}:open_flat" in message and "data.train" in message
