@@ -6,17 +6,20 @@ the fields of a dataclass. Does not import torch, since the recipe checks option
 """
 
 import inspect
+import math
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from difflib import get_close_matches
-from typing import Annotated, Any, get_origin
+from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, create_model
-from pydantic.errors import PydanticSchemaGenerationError
+from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
+from pydantic.errors import PydanticUserError
+from pydantic_core import PydanticSerializationError, to_json
+
+from engine.options import STRICT
 
 IMPORT_PATH = r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*"
-STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
 Component = Callable[..., Any]
 
@@ -56,41 +59,61 @@ def import_component(path: str) -> Component:
 def options_of(component: Component, given: Collection[str] = ()) -> dict[str, Any]:
     """The keyword parameters of a class or function as pydantic fields: name -> (type, default).
 
-    A parameter without an annotation takes any value. One whose type cannot be written in a recipe, such as a
-    tensor, is left out where it has a default.
+    A parameter without an annotation takes any value. One that cannot be written in a recipe, such as a
+    tensor, a function, or a positional-only parameter, is left out where it has a default.
 
     Args:
         given: parameters that are no options, since the caller passes them.
 
     Raises:
-        ComponentError: a parameter without a default whose type cannot be written in a recipe.
+        ComponentError: a parameter without a default that cannot be written in a recipe.
     """
     try:
         parameters = inspect.signature(component, eval_str=True).parameters
-    except (
-        ValueError,
-        TypeError,
-        NameError,
-    ) as error:  # a builtin, or an annotation that cannot be evaluated
+    except Exception as error:  # a builtin, or an annotation that cannot be evaluated
         raise ComponentError(f"its parameters cannot be read: {error}") from error
     fields: dict[str, Any] = {}
     for name, parameter in parameters.items():
         if name in given or parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD):
             continue
-        required = parameter.default is parameter.empty
-        annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
-        if get_origin(annotation) is tuple:  # YAML has lists only
-            annotation = Annotated[annotation, Field(strict=False)]
         try:
-            TypeAdapter(annotation)
-        except PydanticSchemaGenerationError as error:
-            if required:
+            fields[name] = _field(parameter)
+        except (PydanticUserError, PydanticSerializationError, TypeError) as error:
+            if parameter.default is parameter.empty:
                 raise ComponentError(
-                    f"its parameter {name} has the type {annotation}, which cannot be written in a recipe"
+                    f"parameter `{parameter}` cannot be written in a recipe; give it a default or plain type"
                 ) from error
-            continue
-        fields[name] = (annotation, ... if required else parameter.default)
     return fields
+
+
+def _field(parameter: inspect.Parameter) -> tuple[Any, Any]:
+    """Type and default. A default that is not of the annotated type makes the type wider."""
+    if parameter.kind is parameter.POSITIONAL_ONLY:
+        raise TypeError("options are passed by keyword")
+    annotation = Any if parameter.annotation is parameter.empty else parameter.annotation
+    adapter: TypeAdapter[Any] = TypeAdapter(annotation)
+    adapter.json_schema()  # raises for what has none, such as a function
+    read = BeforeValidator(lambda value: _from_plain(adapter, value))
+    if parameter.default is parameter.empty:
+        return Annotated[annotation, read], ...
+    try:
+        default = _from_plain(adapter, parameter.default, must_be_plain=True)
+    except ValidationError:
+        if parameter.default is None:
+            return _field(parameter.replace(annotation=annotation | None))
+        return Any, parameter.default
+    return (Any if default in (math.inf, -math.inf) else Annotated[annotation, read]), default
+
+
+def _from_plain(adapter: TypeAdapter[Any], value: Any, must_be_plain: bool = False) -> Any:
+    """Validates as JSON does, where a tuple is a list, and a path or a member of an enumeration is text."""
+    try:
+        text = to_json(value, inf_nan_mode="constants")
+    except PydanticSerializationError:
+        if must_be_plain:
+            raise
+        return value
+    return adapter.validate_json(text, strict=True)
 
 
 def build_component(

@@ -11,6 +11,9 @@ from typing import Annotated, Any
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
+# No unknown key, no text for a number, no number for a switch, no infinity.
+STRICT = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants")
+
 Text = Annotated[str, Field(min_length=1)]
 Positive = Annotated[float, Field(gt=0)]
 NotNegative = Annotated[float, Field(ge=0)]
@@ -29,9 +32,9 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
 
 
 class Section(BaseModel):
-    """Strict: no unknown key, no text for a number, no number for a switch, no infinity."""
+    """A strict and frozen section of a recipe."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+    model_config = STRICT | ConfigDict(frozen=True)
 
 
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?) ?epochs?")

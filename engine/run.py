@@ -72,16 +72,18 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _optimizer_table(recipe: "Recipe") -> "Table":
-    """The parameter groups of the optimiser, from a model on the meta device: no data, no download."""
+    """The parameter groups of the optimiser, from a model without data or download."""
     import torch
     from rich.table import Table
 
     from engine.data import class_names_of
     from engine.training.optim import freeze, parameter_groups
     from models import build_model
+    from models.architectures import ARCHITECTURES
 
-    # Not every encoder of SMP can be built on the meta device: MiT reads its drop rates from a tensor.
-    with torch.device("meta" if recipe.model.encoder is None else "cpu"):
+    # Not every other model can be built on the meta device: SMP's MiT reads its drop rates from a tensor.
+    is_own = recipe.model.arch in ARCHITECTURES and recipe.model.encoder is None
+    with torch.device("meta" if is_own else "cpu"):
         model = build_model(recipe.model, class_names_of(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
     table = Table(title="groups of the optimiser", title_justify="left", caption=frozen)

@@ -3,22 +3,21 @@
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
-from inspect import signature
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 from torch import nn
 
 from engine.components import (
-    STRICT,
     ComponentError,
     build_component,
     import_component,
     is_import_path,
     unknown,
 )
+from engine.options import STRICT, NotNegative
 from losses.mixed import MixedLoss, Ramp
-from losses.terms import TERMS, LossError, NotNegative
+from losses.terms import TERMS, LossError
 
 WEIGHT: TypeAdapter[float | Ramp] = TypeAdapter(NotNegative | Ramp, config=STRICT)
 
@@ -77,12 +76,6 @@ def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: 
     if not isinstance(name, str) or name not in TERMS:
         raise unknown("loss term", name, TERMS)
     log_name, path, declaration = TERMS[name]
-    known = signature(declaration).parameters
-    options = {  # a term may carry an option of another one that is off: "none", None or 0
-        key: value
-        for key, value in options.items()
-        if value is not None and (key in known or (value != "none" and value != 0))
-    }
     weights = options.get("class_weights")
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != num_classes:
         raise LossError(f"class_weights has {len(weights)} numbers, but there are {num_classes} classes.")

@@ -9,15 +9,16 @@ from inspect import Parameter, signature
 from typing import Any, Protocol, cast
 
 import torch
-from pydantic import BaseModel, Field
+from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.options import Section
 from losses.pixel_sums import PixelSums, pixel_sums
 from losses.statistics import Reduce, full_precision, identity
 
 
-class Ramp(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, from_attributes=True):
+class Ramp(Section, from_attributes=True):
     """A weight that is `begin` up to step `start`, then moves linearly to `end` within `ramp` steps."""
 
     begin: float = Field(ge=0)

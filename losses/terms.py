@@ -6,21 +6,21 @@ torch, so that a recipe can be read without it.
 
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from engine.components import STRICT, ComponentError
+from engine.components import ComponentError
+from engine.options import STRICT, NotNegative, Section
 
-NotNegative = Annotated[float, Field(ge=0)]
 ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
 
 
-# A model, not a dataclass: within strict options, only a model may be given as a mapping.
 class LossError(ComponentError):
     """A loss that cannot be built as asked for; the text says what to write instead."""
 
 
-class Ohem(BaseModel, frozen=True, extra="forbid", strict=True, allow_inf_nan=False, from_attributes=True):
+# A model, not a dataclass: within strict options, only a model may be given as a mapping.
+class Ohem(Section, from_attributes=True):
     """Which pixels online hard example mining keeps."""
 
     thresh: float = Field(

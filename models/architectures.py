@@ -10,7 +10,7 @@ from typing import Annotated, Literal, NamedTuple
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from engine.components import STRICT
+from engine.options import STRICT
 
 VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 HeadName = Literal["paper", "mmseg"]

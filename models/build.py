@@ -18,6 +18,7 @@ from models.architectures import ARCHITECTURES, SegFormerOptions
 from models.errors import ModelError
 
 SEGFORMER_ONLY = ("decoder_width", "head", "checkpointing")
+NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze")  # keys of the section
 
 
 def build_model(
@@ -59,12 +60,11 @@ def build_model(
     try:
         component, declaration = _find(name, values)
         known = options_of(declaration, given)
-        # A section has keys that are no options, and options of other architectures.
-        values = {
-            key: value
-            for key, value in values.items()
-            if key in known or (is_name and (key, value) != ("encoder", None))
-        }
+        _require_unset(name, [key for key in SEGFORMER_ONLY if key not in known], values)
+        if is_name:
+            values = {key: value for key, value in values.items() if (key, value) != ("encoder", None)}
+        else:  # a section has options of other architectures, too
+            values = {key: values[key] for key in known if key in values and key not in NO_OPTIONS}
         model = build_component(component, declaration, values, given)
     except ModelError:
         raise
@@ -85,12 +85,16 @@ def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
         return import_component(path), declaration
     from models.zoo import ZooModel  # here, because segmentation_models_pytorch takes seconds to import
 
-    defaults = {key: getattr(SegFormerOptions, key) for key in SEGFORMER_ONLY}
-    if any(values.get(key, default) != default for key, default in defaults.items()):
-        raise ModelError(
-            "model.decoder_width, model.head and model.checkpointing belong to Trident's own SegFormer, not "
-            f"to {name} on {values.get('encoder')}. Remove them, or set model.arch=segformer "
-            "model.encoder=null."
-        )
     component = partial(ZooModel, name)
     return component, component
+
+
+def _require_unset(name: str, keys: Sequence[str], values: Mapping[str, Any]) -> None:
+    """Raises ModelError for options of SegFormer that have no effect on another architecture."""
+    for key in keys:
+        default = getattr(SegFormerOptions, key)
+        if values.get(key, default) != default:
+            raise ModelError(
+                f"model.{key} belongs to Trident's own SegFormer, and {name} does not take it. Remove it, or "
+                "set model.arch=segformer model.encoder=null."
+            )

@@ -34,9 +34,9 @@ DECLARATIONS = (  # of options; they import no torch, and the recipe is put toge
 MAY_IMPORT = {
     "engine": ("engine.scoring",),  # inside `load` alone: the last test here sees that torch stays out
     "engine.options": (),
-    "engine.components": (),
-    "models": ("engine.components",),
-    "losses": ("engine.components",),
+    "engine.components": ("engine.options",),
+    "models": ("engine.components", "engine.options"),
+    "losses": ("engine.components", "engine.options"),
     "engine.data": ("engine.options", "engine.components", "models.class_names"),
     "engine.recipe": DECLARATIONS,
     "engine.run_folder": (),

@@ -94,7 +94,7 @@ class Recipe(Section):
     _sources: Sources = PrivateAttr(default_factory=dict)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Recipe) and self.model_dump() == other.model_dump()
+        return isinstance(other, Recipe) and self.to_dict() == other.to_dict()
 
     @field_validator("name")
     @classmethod
@@ -165,9 +165,13 @@ class Recipe(Section):
                 "discriminator would never play. Type adversarial.start=10%, or adversarial=null."
             )
 
+    def to_dict(self) -> dict[str, Any]:
+        """The whole recipe as YAML holds it: a tuple is a list, a path is text."""
+        return self.model_dump(mode="json")
+
     def to_yaml(self) -> str:
         """The whole recipe, defaults included and without `base`; `load_recipe` reads an equal one back."""
-        return dump_yaml(self.model_dump())
+        return dump_yaml(self.to_dict())
 
 
 def _ramp_in_steps(weight: float | Ramp, steps: Callable[[int | str], int | str]) -> float | Ramp:
@@ -246,7 +250,7 @@ def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
     """(key path, value, where it came from) of every value; a list of plain values counts as one."""
     return [
         (dotted(path), value, recipe._sources.get(path, "default"))
-        for path, value in _leaves(recipe.model_dump(), ())
+        for path, value in _leaves(recipe.to_dict(), ())
     ]
 
 

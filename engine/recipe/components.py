@@ -6,23 +6,28 @@ its constructor. Both become typed sections here.
 """
 
 from collections.abc import Collection, Iterable
+from inspect import signature
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Union
 
 from pydantic import Field, create_model
 
 from engine.components import Component, ComponentError, import_component, is_import_path, options_of
+from engine.data.options import Data
 from engine.options import Duration, NotNegative, Section, key
 from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path
+from engine.training.options import Optimizer
 from losses.terms import TERMS
+from models.architectures import SegFormerOptions
 
-GIVEN = {  # what the engine passes to a component of each section, so that it is no key of the recipe
+GIVEN = {  # what the engine passes to a component of each section, so that it is no option
     "loss": ("ignore_index", "num_classes"),
     "model": ("num_classes", "class_names"),
-    "optimizer": ("params",),
-    "data": ("root", "split", "class_names", "palette", "ignore_index"),
+    "optimizer": ("params", *Optimizer.model_fields),
+    "data": ("split", "class_names", "palette", *Data.model_fields),
     "log": (),
 }
+OWN_OPTIONS = ("encoder", *signature(SegFormerOptions).parameters)  # another model may have these as well
 NAMED_BY = {"model": "arch", "optimizer": "name", "data": "format"}  # sections of one component
 
 
@@ -49,8 +54,16 @@ class LossTerm(Section):
 
 
 def section_with_options(section: type[Section], component: Component, given: Collection[str] = ()) -> Any:
-    """A subclass of a section with the options of a component that the section does not have itself."""
-    options = options_of(component, (*given, *section.model_fields))
+    """A subclass of a section with the options of a component.
+
+    Raises:
+        ComponentError: an option cannot be written in a recipe, or is required and has the name of a key that
+            the section needs itself. One with such a name and a default is left out.
+    """
+    options = options_of(component, given)
+    for name in section.model_fields.keys() & options.keys() - {*OWN_OPTIONS}:
+        if options.pop(name)[1] is ...:
+            raise ComponentError(f"its parameter {name} has the name of a key of this section; rename it")
     return create_model(section.__name__, __base__=section, __doc__=section.__doc__, **options)
 
 

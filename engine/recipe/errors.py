@@ -34,7 +34,6 @@ EXPECTED = {
     "literal_error": "one of {choices}",
     "union_tag_invalid": "one of {choices}",
     "union_tag_not_found": "a section with a `name`, such as {{name: dice}}",
-    "missing": "a value",
     "duration": "{text}",
 }
 Schema = dict[str, Any]
@@ -96,7 +95,7 @@ def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
                 ({"$ref": ref} for tag, ref in node["discriminator"]["mapping"].items() if tag == name), {}
             )
         elif "anyOf" in node:
-            node = next((form for form in node["anyOf"] if "$ref" in form or "items" in form), {})
+            node = next((form for form in node["anyOf"] if form.keys() & {"$ref", "items", "oneOf"}), {})
         else:
             return node
 
@@ -115,6 +114,8 @@ def _unknown_key(key: str, keys: list[str], schema: Schema) -> str:
 
 
 def _wrong_value(errors: list[ErrorDetails], value: Any) -> str:
+    if errors[0]["type"] == "missing":
+        return "expected a value, since this key has no default"
     expectations, all_choices = [], []
     for error in errors:
         context = error.get("ctx", {})
@@ -123,7 +124,8 @@ def _wrong_value(errors: list[ErrorDetails], value: Any) -> str:
         choices = re.findall(r"'([^']*)'", context.get("expected_tags") or context.get("expected") or "")
         all_choices += choices
         form = EXPECTED.get(error["type"])
-        text = form.format(choices=", ".join(choices), **context) if form else error["msg"]
+        text = error["msg"].removeprefix("Input should be ")
+        text = form.format(choices=", ".join(choices), **context) if form else text
         expectations.append(choices[0] if error["type"] == "literal_error" and len(choices) == 1 else text)
     lower = {choice.lower(): choice for choice in all_choices}
     close = difflib.get_close_matches(value.lower(), lower, n=1) if isinstance(value, str) else []

@@ -148,8 +148,7 @@ def test_a_term_of_weight_zero_is_logged_but_has_no_effect() -> None:
 
 
 def test_terms_may_be_objects() -> None:
-    off = {"class_weights": "none", "label_smoothing": 0.0, "ohem": None}
-    objects = [SimpleNamespace(**term, **off) for term in CE_AND_DICE]
+    objects = [SimpleNamespace(**term) for term in CE_AND_DICE]
     assert build_loss(objects, 3)(LOGITS, LABELS) == build_loss(CE_AND_DICE, 3)(LOGITS, LABELS)
 
 

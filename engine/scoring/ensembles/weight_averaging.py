@@ -15,24 +15,26 @@ import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
 from engine.data.order import SampleOrder
+from engine.options import Section
 from engine.recipe import Recipe
 
+NOT_IN_WEIGHTS = {"from_scratch", "weights", "freeze", "drop_path", "dropout", "checkpointing"}
 NUM_CALIBRATION_IMAGES = 128  # of the training split, augmented as in training
 
 
 def averageable(recipes: Sequence[Recipe]) -> tuple[int, ...]:
     """The largest group of members of one architecture; among equals, that of the first member."""
-    groups: dict[tuple[object, ...], list[int]] = {}
+    groups: dict[str, list[int]] = {}
     for number, recipe in enumerate(recipes):
         groups.setdefault(architecture(recipe), []).append(number)
     largest = max(groups.values(), key=len)
     return tuple(largest)
 
 
-def architecture(recipe: Recipe) -> tuple[object, ...]:
+def architecture(recipe: Recipe) -> str:
     """What has to agree for the mean of two models' weights to be meaningful."""
-    model = recipe.model
-    return model.arch, model.variant, model.encoder, model.decoder_width, model.head
+    section: Section = recipe.model
+    return section.model_dump_json(exclude=NOT_IN_WEIGHTS)
 
 
 def average_weights(models: Sequence[nn.Module]) -> nn.Module:

@@ -31,7 +31,9 @@ class Strict:
         pass
 
 class Tiny:
-    def __init__(self, num_classes: int, width: Annotated[int, Field(ge=4)] = 8, dropout: float = 0.0):
+    def __init__(
+        self, num_classes: int, width: Annotated[int, Field(ge=4)] = 8, dropout: float = 0.0, head: str = "x"
+    ):
         pass
 
 class Signs:
@@ -60,7 +62,8 @@ def load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Load:
         return load_recipe(tmp_path / "r.yaml", overrides)
 
     yield load
-    sys.modules.pop("outside_parts", None)
+    for name in ("outside_parts", "outside_odd"):
+        sys.modules.pop(name, None)
 
 
 def test_a_loss_has_its_own_typed_options(load: Load) -> None:
@@ -110,7 +113,9 @@ def test_the_other_sections_take_options_beside_the_name(load: Load) -> None:
         "data={format: 'outside_parts:open_pairs', root: x, classes: [a, b], fold: 2}",
     )
     assert (recipe.model.width, recipe.optimizer.decay, recipe.data.fold) == (16, 0.5, 2)
-    assert (recipe.model.dropout, recipe.optimizer.lr) == (0.1, 6e-5)  # keys that the sections have anyway
+    assert recipe.optimizer.lr == 6e-5  # a key that the section has anyway
+    assert (recipe.model.dropout, recipe.model.head) == (0.0, "x")  # options of this model, not of SegFormer
+    assert load("model={arch: 'outside_parts:Tiny', head: wide}").model.head == "wide"
 
 
 def test_a_logger_takes_options_beside_its_name(load: Load) -> None:
@@ -118,12 +123,91 @@ def test_a_logger_takes_options_beside_its_name(load: Load) -> None:
     assert recipe.log.to[:2] == ["csv", "outside_parts:Lines"]
     assert recipe.log.to[2].model_dump() == {"name": "outside_parts:Lines", "file": "lines.txt", "every": 2}
     assert load("log.to=[{name: wandb, project: mine}]").log.to[0].project == "mine"
+    with pytest.raises(RecipeError, match=r"log.to.0.width .*expected a value, since"):
+        load("log.to=[{name: 'outside_parts:Strict', ignore_index: 3}]")
     with pytest.raises(RecipeError, match=r"log.to.0.every .*at least 1"):
         load("log.to=[{name: 'outside_parts:Lines', every: 0}]")
     with pytest.raises(RecipeError, match=r"log.to.0 .*cannot import outside_parts:Line"):
         load("log.to=['outside_parts:Line']")
     with pytest.raises(RecipeError, match=r"log.to.0 .*did you mean csv"):
         load("log.to=[cvs]")
+
+
+UNUSUAL = """
+from __future__ import annotations
+
+import enum
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+
+class Mode(enum.Enum):
+    SUM = "sum"
+    MEAN = "mean"
+
+
+class Odd:
+    def __init__(
+        self,
+        position: int = 1,
+        /,
+        width: int = None,
+        pair: tuple[int, int] = None,
+        limit: float = float("inf"),
+        count: int = 1e3,
+        file: Path = Path("a.txt"),
+        mode: Mode = Mode.SUM,
+        sizes: list[tuple[int, int]] | None = None,
+        shape: Sequence[int] = (1, 2),
+        activation: Callable[[int], int] = abs,
+        layer=dict,
+        weight: float = 3.0,
+        **others: int,
+    ):
+        pass
+
+
+class Late:
+    def __init__(self, value: Unknown = 1):
+        pass
+
+
+class Weighted:
+    def __init__(self, weight: float):
+        pass
+
+
+class Positional:
+    def __init__(self, value: int, /):
+        pass
+"""
+
+
+def test_unusual_parameters_go_through_yaml(load: Load, tmp_path: Path) -> None:
+    """A default that is not of its type, or not plain, must not make a recipe that cannot be read again."""
+    (tmp_path / "outside_odd.py").write_text(UNUSUAL)
+    term = load("loss=[{name: 'outside_odd:Odd'}]").loss[0]
+    names = ["name", "weight", "width", "pair", "limit", "count", "file", "mode", "sizes", "shape"]
+    assert list(dict(term)) == names  # and neither position, activation, layer nor others
+    assert (term.weight, term.width, term.limit, term.file) == (1.0, None, float("inf"), Path("a.txt"))
+    recipe = load("loss=[{name: 'outside_odd:Odd', mode: mean, sizes: [[1, 2]], pair: [3, 4], file: b.txt}]")
+    term = recipe.loss[0]
+    assert (term.mode.name, term.sizes, term.pair) == ("MEAN", [(1, 2)], (3, 4))
+    (tmp_path / "again.yaml").write_text(recipe.to_yaml())
+    assert load_recipe(tmp_path / "again.yaml") == recipe
+    assert ("loss.0.file", "b.txt") in [entry[:2] for entry in explain(recipe)]
+    with pytest.raises(RecipeError, match=r"loss.0.sizes.0.1 .*whole number"):
+        load("loss=[{name: 'outside_odd:Odd', sizes: [[1, b]]}]")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("Late", "Unknown"), ("Weighted", "weight has the name of a key"), ("Positional", "value")],
+)
+def test_parameters_that_no_recipe_can_give(load: Load, tmp_path: Path, name: str, text: str) -> None:
+    (tmp_path / "outside_odd.py").write_text(UNUSUAL)
+    with pytest.raises(RecipeError, match=rf"loss.0.name .*{text}"):
+        load(f"loss=[{{name: 'outside_odd:{name}'}}]")
 
 
 def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> None:

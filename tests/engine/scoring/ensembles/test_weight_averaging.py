@@ -55,7 +55,7 @@ def test_a_model_without_batch_norm_reads_no_image() -> None:
 
 
 def test_architectures_differ_by_what_makes_other_weights(tmp_path) -> None:
-    def of(model: str) -> tuple[object, ...]:
+    def of(model: str) -> str:
         path = tmp_path / "recipe.yaml"
         path.write_text(f"name: a\ndata: {{format: synthetic}}\nmodel: {{from_scratch: true, {model}}}\n")
         return architecture(load_recipe(path))
@@ -63,6 +63,8 @@ def test_architectures_differ_by_what_makes_other_weights(tmp_path) -> None:
     assert of("variant: b0") == of("variant: b0, dropout: 0.3, drop_path: 0.0")
     assert len({of("variant: b0"), of("variant: b1"), of("variant: b0, decoder_width: 16")}) == 3
     assert of("variant: b0") != of("variant: b0, head: mmseg")
+    outside = "arch: 'models.discriminator:PatchDiscriminator', layers: 2, channels"
+    assert of(f"{outside}: 8") != of(f"{outside}: 16")
 
 
 def test_only_members_of_one_architecture_are_averaged(tmp_path) -> None:
