@@ -59,7 +59,7 @@ def build_model(
     try:
         component, declaration = _find(name, values)
         known = options_of(declaration, given)
-        # A section has keys that are no options, and options of other architectures.
+        # A section also has keys that are not options, and options of other architectures.
         values = {
             key: value
             for key, value in values.items()
@@ -76,7 +76,7 @@ def build_model(
 
 
 def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
-    """What makes the network, and the declaration of its options."""
+    """The function or class that builds the network, and the declaration of its options."""
     if is_import_path(name):
         component = import_component(name)
         return component, component
