@@ -1,4 +1,4 @@
-"""Components from outside in a recipe: found by their import path, their options typed like our own."""
+"""Components from outside in a recipe: found by their import path, with typed options."""
 
 import json
 import subprocess
@@ -76,13 +76,13 @@ def test_a_loss_has_its_own_typed_options(load: Load) -> None:
     assert ("loss.1.per_image", False, "default") in explain(recipe)
 
 
-def test_what_the_engine_passes_is_no_option(load: Load) -> None:
+def test_parameters_that_the_engine_passes_are_not_options(load: Load) -> None:
     with pytest.raises(RecipeError, match=r"loss.0.num_classes .*unknown key") as error:
         load("loss=[{name: 'outside_parts:Brier', num_classes: 3}]")
     assert "Keys here: name, weight, sharpness" in str(error.value)
 
 
-def test_mistakes_in_options_come_together_with_the_others(load: Load) -> None:
+def test_mistakes_in_options_are_reported_with_the_others(load: Load) -> None:
     with pytest.raises(RecipeError) as error:
         load(
             "loss=[{name: 'outside_parts:Brier', sharpness: 0, per_imag: true}]",
@@ -103,17 +103,20 @@ def test_an_option_without_a_default_has_to_be_given(load: Load) -> None:
     assert load("loss=[{name: 'outside_parts:Strict', width: 3}]").loss[0].width == 3
 
 
-def test_the_other_sections_take_options_beside_the_name(load: Load) -> None:
+def test_the_other_sections_take_options_next_to_the_name(load: Load) -> None:
     recipe = load(
         "model={arch: 'outside_parts:Tiny', width: 16}",
         "optimizer={name: 'outside_parts:Signs', decay: 0.5}",
         "data={format: 'outside_parts:open_pairs', root: x, classes: [a, b], fold: 2}",
     )
     assert (recipe.model.width, recipe.optimizer.decay, recipe.data.fold) == (16, 0.5, 2)
-    assert (recipe.model.dropout, recipe.optimizer.lr) == (0.1, 6e-5)  # keys that the sections have anyway
+    assert (recipe.model.dropout, recipe.optimizer.lr) == (
+        0.1,
+        6e-5,
+    )  # keys that the sections have themselves
 
 
-def test_a_logger_takes_options_beside_its_name(load: Load) -> None:
+def test_a_logger_takes_options_next_to_its_name(load: Load) -> None:
     recipe = load("log.to=[csv, 'outside_parts:Lines', {name: 'outside_parts:Lines', every: 2}]")
     assert recipe.log.to[:2] == ["csv", "outside_parts:Lines"]
     assert recipe.log.to[2].model_dump() == {"name": "outside_parts:Lines", "file": "lines.txt", "every": 2}
@@ -126,7 +129,7 @@ def test_a_logger_takes_options_beside_its_name(load: Load) -> None:
         load("log.to=[cvs]")
 
 
-def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> None:
+def test_a_recipe_with_components_from_outside_is_written_and_read(load: Load, tmp_path: Path) -> None:
     recipe = load(
         "loss=[{name: cross_entropy}, {name: 'outside_parts:Brier'}]", "model.arch='outside_parts:Tiny'"
     )
@@ -147,10 +150,12 @@ def test_a_recipe_with_them_goes_through_yaml(load: Load, tmp_path: Path) -> Non
         ("data={format: 'outside_parts:Nothing', classes: [a, b]}", "data.format", "Nothing"),
     ],
 )
-def test_an_import_path_that_leads_nowhere(load: Load, override: str, key: str, text: str) -> None:
+def test_an_import_path_that_does_not_exist_is_reported(
+    load: Load, override: str, key: str, text: str
+) -> None:
     with pytest.raises(RecipeError) as error:
         load(override, "train.steps=-1")
-    assert "2 mistakes" in str(error.value)  # the other mistake of the recipe comes in the same message
+    assert "2 mistakes" in str(error.value)  # the other mistake of the recipe is in the same message
     assert f"{key} (override {override})" in str(error.value)
     assert text in str(error.value)
 
@@ -161,7 +166,7 @@ def test_a_module_that_fails_when_it_is_imported_is_named(load: Load, tmp_path: 
         load("loss=[{name: 'outside_broken:A'}]")
 
 
-def test_recipes_of_our_own_components_need_no_torch() -> None:
+def test_recipes_without_outside_components_need_no_torch() -> None:
     code = (
         "import sys; from engine.recipe import load_recipe; load_recipe('recipes/b2_adv.yaml');"
         "sys.exit('torch' in sys.modules)"
