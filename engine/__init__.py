@@ -1,7 +1,7 @@
 """Trident: the commands, one file each, and what they stand on. Imports nothing heavy: `--help` is fast.
 
 A user's project may have a folder `models` or `losses` of its own. Once `engine` is imported, these names
-mean the packages beside it, whatever comes first on `sys.path`; `trident/own_engine.py` finds `engine`.
+mean the packages next to it, whatever comes first on `sys.path`; `trident/own_engine.py` finds `engine`.
 """
 
 import os
@@ -21,7 +21,7 @@ OURS = ("engine", "models", "losses")
 
 
 class _FindBesideEngine:
-    """Answers before the finders that follow `sys.path`."""
+    """Finds modules before the finders that follow `sys.path`."""
 
     @staticmethod
     def find_spec(name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
@@ -59,12 +59,12 @@ sys.meta_path.insert(0, _FindBesideEngine)
 def load(
     path: str | os.PathLike[str], device: str | None = None, overrides: Sequence[str] = ()
 ) -> "Segmenter":
-    """What has been trained, ready to use: `labels, probabilities = engine.load(path).predict(image)`.
+    """A trained model or ensemble, ready to use: `labels, probabilities = engine.load(path).predict(image)`.
 
     Args:
         path: a run folder, whose best checkpoint is taken, a file of its top/, or a saved ensemble's folder.
         device: such as "cpu"; None takes the GPU if there is one.
-        overrides: recipe values that say how it sees an image, such as ["eval.flip=true"].
+        overrides: recipe values for how it predicts, such as ["eval.flip=true"].
 
     Returns:
         An `engine.scoring.segmenter.Segmenter`: `predict`, `class_names`, `palette`.

@@ -1,4 +1,4 @@
-"""trident benchmark model | loss | augment | data | score: our speed and memory beside others'."""
+"""trident benchmark model | loss | augment | data | score: speed and memory next to other libraries."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -20,7 +20,7 @@ examples:
   trident benchmark loss --classes 21 150
   trident benchmark model --variants b0 --rounds 9 --out benchmarks/model-laptop.json
 """
-BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images a step of model; 1 for larger variants
+BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images per step of `model`; 1 for larger variants
 Rows = list[dict[str, Any]]
 Show = Callable[[str], Callable[[int, int], None]]
 
@@ -29,18 +29,26 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
     parser = new_parser(
         "benchmark",
-        "Measure side by side in one process: in turn, medians over rounds, ratios within a round. "
+        "Measure contenders in turn in one process: medians over rounds, ratios within a round. "
         "A peer that is not installed is named and left out.",
         EXAMPLES,
     )
     parser.add_argument("subject", choices=SUBJECTS, help=", ".join(SUBJECTS), metavar="SUBJECT")
     parser.add_argument("--variants", nargs="+", default=["b0", "b2"], choices=[f"b{n}" for n in range(6)])
-    parser.add_argument("--classes", nargs="+", type=int, default=[21, 150], help="of loss (default 21 150)")
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        type=int,
+        default=[21, 150],
+        help="numbers of classes of loss (default 21 150)",
+    )
     parser.add_argument(
         "--size", type=int, default=512, metavar="PX", help="side of the images, not of data (default 512)"
     )
-    parser.add_argument("--batch", type=int, help="images a step (default: 32 on a GPU; on a CPU 1, 2 or 8)")
-    parser.add_argument("--images", type=int, default=128, help="images of data (default 128)")
+    parser.add_argument(
+        "--batch", type=int, help="images per step (default: 32 on a GPU; on a CPU 1, 2 or 8)"
+    )
+    parser.add_argument("--images", type=int, default=128, help="number of images of data (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each contender (default 5)")
     parser.add_argument("--out", type=Path, help="write all times as JSON here; an existing file is an error")
     return run_command(parser, benchmark, argv)
@@ -115,9 +123,9 @@ def _loss(arguments: argparse.Namespace, show: Show) -> Measured:
         "classes": lambda row: str(row["classes"]),
         "threads": lambda row: str(row["threads"]),
         "contender": lambda row: row["contender"],
-        "ms a step": lambda row: f"{1000 * row['median_s']:.1f}",
+        "ms per step": lambda row: f"{1000 * row['median_s']:.1f}",
         "ours is faster": _faster,
-        "peak MB an image": lambda row: f"{row['peak_mb']:,.1f}",
+        "peak MB per image": lambda row: f"{row['peak_mb']:,.1f}",
     }
     title = f"cross-entropy + Dice, forward and backward, {batch} x {arguments.size} px"
     return title, columns, rows
@@ -131,7 +139,7 @@ def _augment(arguments: argparse.Namespace, show: Show) -> Measured:
     rows = measure(batch, arguments.size, arguments.rounds, bar)
     columns: dict[str, Column] = {
         "contender": lambda row: row["contender"],
-        "ms a batch": lambda row: f"{1000 * batch / row['images_per_s']:.1f}",
+        "ms per batch": lambda row: f"{1000 * batch / row['images_per_s']:.1f}",
         "images/s": lambda row: f"{row['images_per_s']:.0f}",
         "ours is faster": _faster,
     }
@@ -162,7 +170,7 @@ def _score(arguments: argparse.Namespace, show: Show) -> Measured:
         "ms": lambda row: f"{1000 * row['median_s']:,.2f}",
         "ours is faster": _faster,
     }
-    return "scoring an image", columns, measure(arguments.size, arguments.rounds, show)
+    return "scoring of an image", columns, measure(arguments.size, arguments.rounds, show)
 
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Show], Measured]] = {

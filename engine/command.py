@@ -1,6 +1,6 @@
 """What all commands share: the parser, exit codes, the console, and `trident <command>` itself.
 
-Imports nothing heavy, so that `--help` answers at once.
+Imports nothing heavy, so that `--help` is fast.
 """
 
 import argparse
@@ -22,17 +22,17 @@ if TYPE_CHECKING:
 COMMANDS = {
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "recipes": "list the recipes that come with Trident, or print one to start from",
-    "evaluate": "score a run or an ensemble under one protocol or several, and say how",
-    "ensemble": "score the best checkpoints of finished runs, alone and together",
-    "predict": "label maps, overlays and probabilities of images",
-    "compare": "train recipes with several seeds each, and say which is better and how sure that is",
-    "report": "write one page about runs, side by side and each in depth",
-    "diagnose": "say what a run's curve and scores show, or which labels are suspicious",
+    "evaluate": "score a run or an ensemble under one protocol or several",
+    "ensemble": "score the best checkpoints of finished runs, each and combined",
+    "predict": "write label maps, overlays and probabilities of images",
+    "compare": "train recipes with several seeds each, and report which is better, with intervals",
+    "report": "write one page about runs, side by side and each in detail",
+    "diagnose": "report what a run's curve and scores show, or which labels are suspicious",
     "lr_find": "try a range of learning rates on a recipe and suggest one",
     "prepare": "download a public data set, or pack data into one file",
-    "doctor": "check images and masks, say what is wrong and mend it",
+    "doctor": "check images and masks, report errors, and repair them",
     "export": "write the weights of a run for other libraries",
-    "benchmark": "measure our speed and memory beside those of other libraries",
+    "benchmark": "measure our speed and memory next to those of other libraries",
 }
 ELSEWHERE = {"train": "run", "fit": "run", "test": "evaluate", "val": "evaluate", "infer": "predict"}
 
@@ -59,7 +59,7 @@ def paths_and_overrides(texts: Sequence[str]) -> tuple[list[str], list[str]]:
 
 
 def recipe_file(name: str) -> Path:
-    """The recipe that a command was given; where that is not the file typed, says which it is."""
+    """The recipe that a command was given; where that is not the file that was typed, prints which it is."""
     from engine.recipe import find_recipe
 
     file = find_recipe(name)
@@ -109,7 +109,7 @@ def new_console(quiet: bool = False) -> "Console":
 
 
 def main(argv: list[str] | None = None) -> int:
-    """`trident <command> ...`, which `python -m engine.<command> ...` equals."""
+    """`trident <command> ...`, the same as `python -m engine.<command> ...`."""
     argv = sys.argv[1:] if argv is None else argv
     if os.getcwd() not in sys.path:  # for import paths in a recipe; last, so that it shadows nothing
         sys.path.append(os.getcwd())

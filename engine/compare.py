@@ -1,4 +1,4 @@
-"""trident compare RECIPE ... --seeds 3: train each with several seeds, say which is better."""
+"""trident compare RECIPE ... --seeds 3: train each with several seeds, report which is better."""
 
 import argparse
 from pathlib import Path
@@ -25,7 +25,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong, 1 a run failed."""
     parser = new_parser(
         "compare",
-        "Train every recipe with seeds 0, 1, ... (continuing what is there), or take finished runs; "
+        "Train every recipe with seeds 0, 1, ... (continuing existing runs), or take finished runs; "
         "compare each method with the first, over seeds and images; write compare.md, .csv, .json and .html.",
         EXAMPLES,
     )
@@ -43,7 +43,7 @@ def main(argv: list[str] | None = None) -> int:
         metavar="key.path=value",
         help="the same as key.path=value alone",
     )
-    parser.add_argument("--jobs", type=int, default=1, help="runs at once on this machine (default 1)")
+    parser.add_argument("--jobs", type=int, default=1, help="parallel runs on this machine (default 1)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="run on this Ray cluster instead, or auto")
     parser.add_argument(
         "--out", help="folder of the grid (default checkpoints/compare), or of the files about given runs"
@@ -113,7 +113,7 @@ def _finished(arguments: argparse.Namespace) -> "tuple[list[Method], list[Failur
 
 
 def _trained(arguments: argparse.Namespace, console: "Console") -> "tuple[list[Method], list[Failure], Path]":
-    """Methods of the grid, which is trained as far as it is not, the cells that failed, and its folder."""
+    """Methods of the grid, whose unfinished cells are trained, the cells that failed, and its folder."""
     from rich.markup import escape
 
     from engine.comparison.grid import CompareError, cells_of, locked, prepare

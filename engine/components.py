@@ -35,7 +35,7 @@ def is_import_path(name: object) -> bool:
 
 
 def import_component(path: str) -> Component:
-    """What `package.module:Name` names.
+    """The object that `package.module:Name` names.
 
     Raises:
         ComponentError: it cannot be imported, or cannot be called.
@@ -49,7 +49,7 @@ def import_component(path: str) -> Component:
         ) from error
     except (AttributeError, ValueError) as error:
         raise ComponentError(f"cannot import {path}: {error}") from error
-    except Exception as error:  # whatever the module does when it is imported
+    except Exception as error:  # importing a module may raise anything
         raise ComponentError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ComponentError(f"{path} is not a class or function but of type {type(found).__name__}")
@@ -119,10 +119,10 @@ def _from_plain(adapter: TypeAdapter[Any], value: Any, must_be_plain: bool = Fal
 def build_component(
     component: Component, declaration: Component, options: Mapping[str, Any], given: Mapping[str, Any]
 ) -> Any:
-    """Calls a component with its options, and with what it takes of `given`.
+    """Calls a component with its options, and with those of `given` that it has as parameters.
 
     Args:
-        declaration: what declares the options: the component itself, or a dataclass beside it.
+        declaration: what declares the options: the component itself, or a dataclass.
         options: those that are set; the others keep their defaults.
 
     Raises:
@@ -159,7 +159,7 @@ def unknown(
 
 
 def _refused(error: ValidationError) -> ComponentError:
-    """What was expected of the first option that was refused, and what was given."""
+    """What was expected for the first refused option, and what was given."""
     errors = error.errors()
     # Every member of a union reports why it refused the value; the one that got furthest was meant.
     first = [entry for entry in errors if entry["loc"][0] == errors[0]["loc"][0]]

@@ -1,4 +1,4 @@
-"""trident diagnose RUN: what its curve and scores say; with --labels: labels worth a second look."""
+"""trident diagnose RUN: what its curve and scores show; with --labels: suspicious labels."""
 
 import argparse
 from pathlib import Path
@@ -9,10 +9,10 @@ EXAMPLES = """
 examples:
   trident diagnose checkpoints/b2_adv
   trident diagnose checkpoints/b2_adv --out diagnosis     with the curve as a picture, and as JSON
-  trident diagnose checkpoints/b2_adv --labels            labels worth a second look, on val
+  trident diagnose checkpoints/b2_adv --labels            suspicious labels of val
   trident diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
 
-docs/diagnose.md says what each figure means.
+docs/diagnose.md explains each figure.
 """
 NUM_SHOWN = 50  # suspects on the page
 NUM_PRINTED = 10
@@ -20,22 +20,25 @@ NUM_PRINTED = 10
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
-    parser = new_parser("diagnose", "Say what a run's own files show, and what to try next.", EXAMPLES)
+    parser = new_parser("diagnose", "Report what the files of a run show, and what to try next.", EXAMPLES)
     parser.add_argument("run", type=Path, help="a run folder; with --labels also a saved ensemble")
     parser.add_argument(
         "overrides",
         nargs="*",
         default=[],
         metavar="key.path=value",
-        help="of --labels: where the data lies, as data.root",
+        help="with --labels: recipe values, such as data.root",
     )
     parser.add_argument(
-        "--out", type=Path, metavar="DIR", help="a new folder to write to (of --labels: RUN/labels-<split>)"
+        "--out",
+        type=Path,
+        metavar="DIR",
+        help="a new folder to write to (default with --labels: RUN/labels-<split>)",
     )
     parser.add_argument(
-        "--labels", action="store_true", help="instead: rank images by how suspicious their labels are"
+        "--labels", action="store_true", help="rank images by how suspicious their labels are instead"
     )
-    parser.add_argument("--split", help="of --labels (default: the recipe's data.val)")
+    parser.add_argument("--split", help="with --labels: the split (default: the recipe's data.val)")
     return run_command(parser, diagnose, argv)
 
 

@@ -42,7 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--show",
         choices=["augment"],
-        help="instead of checking: a picture of augmented samples, <recipe>-augment.png or --out FILE",
+        help="write a picture of augmented samples instead, to <recipe>-augment.png or --out FILE",
     )
     return run_command(parser, doctor, argv)
 

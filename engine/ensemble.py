@@ -37,9 +37,9 @@ def main(argv: list[str] | None = None) -> int:
         EXAMPLES,
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="folder | key.path=value", help="where runs lie; recipe values"
+        "folders", nargs="+", metavar="folder | key.path=value", help="folders of runs; recipe values"
     )
-    parser.add_argument("--top", type=int, default=3, help="members (default 3)")
+    parser.add_argument("--top", type=int, default=3, help="number of members (default 3)")
     parser.add_argument(
         "--method", action="append", metavar="NAME[,NAME]", help="how they are combined (default mean)"
     )
@@ -49,9 +49,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--split-half",
         action="store_true",
-        help="honest figures from val: choose on one half, score the other",
+        help="unbiased scores from val: choose on one half, score the other",
     )
-    parser.add_argument("--repeats", type=int, default=10, help="random splits of --split-half (default 10)")
+    parser.add_argument(
+        "--repeats", type=int, default=10, help="number of random splits of --split-half (default 10)"
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the ensemble of the best method here")
     return run_command(parser, ensemble, argv)
 

@@ -1,4 +1,4 @@
-"""trident evaluate RUN: score a run, a checkpoint or an ensemble, and say how it was counted."""
+"""trident evaluate RUN: score a run, a checkpoint or an ensemble."""
 
 import argparse
 from collections.abc import Sequence
@@ -52,13 +52,13 @@ def main(argv: list[str] | None = None) -> int:
         EXAMPLES,
     )
     add = parser.add_argument
-    add("trained", nargs="+", metavar="run | checkpoint | key.path=value", help="what; recipe values")
     add(
-        "--protocol", choices=(*PROTOCOLS, "all"), help="how images meet the model (default: as the run says)"
+        "trained", nargs="+", metavar="run | checkpoint | key.path=value", help="what to score; recipe values"
     )
-    add("--split", help="which images (default: the run's val)")
+    add("--protocol", choices=(*PROTOCOLS, "all"), help="evaluation protocol (default: that of the run)")
+    add("--split", help="split to score (default: the run's val)")
     add("--worst", type=int, default=0, metavar="N", help="picture of the N images with the lowest mIoU")
-    add("--out", type=Path, metavar="DIR", help=f"where {', '.join(OUTPUTS)} go")
+    add("--out", type=Path, metavar="DIR", help=f"folder for {', '.join(OUTPUTS)}")
     return run_command(parser, evaluate, argv)
 
 

@@ -113,11 +113,13 @@ def weights(argv: list[str]) -> int:
         "export weights", "Write the weights of a run in the layout of another library.", ABOUT_WEIGHTS
     )
     parser.add_argument("run", type=Path, help="the folder of a run, or a file of its top/")
-    parser.add_argument("--layout", choices=LAYOUTS, required=True, help="of the library that will read them")
+    parser.add_argument(
+        "--layout", choices=LAYOUTS, required=True, help="layout of the library that will read them"
+    )
     parser.add_argument(
         "--out", type=Path, required=True, metavar="FOLDER", help="a folder that is new or empty"
     )
-    parser.add_argument("--step", type=int, help="of the kept checkpoint (default: the best one)")
+    parser.add_argument("--step", type=int, help="step of the kept checkpoint (default: the best one)")
 
     def body(arguments: argparse.Namespace) -> int:
         from engine.run_folder import RunFolderError, require_reachable
@@ -125,9 +127,7 @@ def weights(argv: list[str]) -> int:
         out: Path = arguments.out.expanduser()
         require_reachable(out)
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
-            raise RunFolderError(
-                f"--out {out} holds something already, and nothing is overwritten. Name a new folder."
-            )
+            raise RunFolderError(f"--out {out} is not empty, and nothing is overwritten. Name a new folder.")
 
         from engine.exporting.weights import export_weights
 
@@ -153,7 +153,7 @@ def _parser(name: str, description: str, about: str) -> argparse.ArgumentParser:
         "overrides", nargs="*", default=[], metavar="key.path=value", help="such as eval.scales=[1.0]"
     )
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
-    parser.add_argument("--step", type=int, help="of a run's kept checkpoint (default: the best one)")
+    parser.add_argument("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     return parser
 
 
@@ -177,7 +177,7 @@ def _export_graph(
     protocol = segmenter.protocol
     print(
         f"{segmenter.name}: {len(segmenter.trained.members)} member(s), scales {list(protocol.scales)}"
-        + ", mirrored too" * protocol.flip
+        + ", flipped too" * protocol.flip
     )
     print(f"largest difference between {runner} and torch: {difference:.1e} ({tolerance:g} is allowed)")
     print(f"written: {out}  {out.stat().st_size / 1e6:,.1f} MB")

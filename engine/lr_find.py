@@ -1,4 +1,4 @@
-"""trident lr_find RECIPE [key.path=value ...]: which learning rate? Tries a range of them."""
+"""trident lr_find RECIPE [key.path=value ...]: try a range of learning rates and suggest one."""
 
 import argparse
 import math
@@ -28,18 +28,18 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
     parser = new_parser(
         "lr_find",
-        "Make a few updates of the recipe's training under a learning rate that grows exponentially, watch "
+        "Make a few updates of the recipe's training with a learning rate that grows exponentially, record "
         "the loss, and suggest optimizer.lr. Writes a picture and a JSON file; no run is started or touched.",
         EXAMPLES,
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
     parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="take the place of recipe values"
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
     )
     parser.add_argument("--from", dest="low", type=float, default=WIDE[0], help="first rate (default 1e-6)")
     parser.add_argument("--to", dest="high", type=float, default=WIDE[1], help="last rate (default 1e-1)")
     parser.add_argument("--narrow", action="store_true", help="from 5e-5 to 5e-4")
-    parser.add_argument("--steps", type=int, default=100, help="updates (default 100)")
+    parser.add_argument("--steps", type=int, default=100, help="number of updates (default 100)")
     parser.add_argument("--out", type=Path, help="folder for lr_find.png and .json (default lr_find/<name>)")
     return run_command(parser, lr_find, argv)
 
@@ -132,13 +132,15 @@ def _summary(found: "RangeTest", recipe: "Recipe", rule: str) -> list[str]:
         ]
     else:
         lines += [
-            "No suggestion: the loss does not fall in this range. Widen it with --from and --to, or ask "
-            "trident doctor about the data."
+            "No suggestion: the loss does not fall in this range. Widen it with --from and --to, or "
+            "check the data with trident doctor."
         ]
     if found.lowest:
         lines += [f"The smoothed loss was lowest at {found.lowest:.1e} and rises from there."]
     elif not found.stopped:
-        lines += ["The loss still falls at the end of the range, so larger rates may do: widen it with --to."]
+        lines += [
+            "The loss still falls at the end of the range, so larger rates may work: use a larger --to."
+        ]
     if section.head_lr_mult != 1:
         lines += [f"The head had {section.head_lr_mult:g} times that rate (optimizer.head_lr_mult)."]
     if recipe.adversarial and int(recipe.adversarial.start) >= made:

@@ -18,7 +18,7 @@ overlay         DIR/overlay/<name>.jpg: colours over the image, and legend.png
 confidence      DIR/confidence/<name>.png: the probability of the predicted class, 0 black, 1 white
 probabilities   DIR/probabilities.h5: (classes, h, w) float16 of each image
 
-All are of the image's own size, turned upright where a photo says so in its EXIF. Names keep the folders
+All have the size of the image, rotated as its EXIF orientation says. Names keep the folders
 below the one that all images share. An image that cannot be read is named and left out, with exit code 1.
 """
 
@@ -30,12 +30,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "images", nargs="+", metavar="image | folder | glob | key.path=value", help="images; recipe values"
     )
-    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where the files go")
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the files")
     parser.add_argument(
         "--save", type=_kinds, default=["labels", "overlay"], metavar="KIND,...",
-        help=f"of {', '.join(KINDS)} (default labels,overlay)",
+        help=f"what to write, of {', '.join(KINDS)} (default labels,overlay)",
     )  # fmt: skip
-    parser.add_argument("--step", type=int, help="of a run's kept checkpoint (default: the best one)")
+    parser.add_argument("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier prediction")
     return run_command(parser, predict, argv)
 
@@ -75,7 +75,7 @@ def predict(arguments: argparse.Namespace) -> int:
     protocol = segmenter.protocol
     console.print(
         f"{segmenter.name}: {len(images)} image(s), protocol {protocol.name}, scales {list(protocol.scales)}"
-        + ", mirrored too" * protocol.flip,
+        + ", flipped too" * protocol.flip,
         markup=False,
     )
     out.mkdir(parents=True, exist_ok=True)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 EXAMPLES = """
 examples:
   trident recipes
-  trident recipes b2_adv > my.yaml        a copy to change; its `base:` is found wherever the copy lies
+  trident recipes b2_adv > my.yaml        a copy to change; its `base:` is found from any folder
   trident run my.yaml data.root=...
   trident run b2_adv data.root=...        the recipe as it is, by name
 """
@@ -40,13 +40,13 @@ def recipes(arguments: argparse.Namespace) -> int:
         hint = f"; did you mean {close[0]}?" if close else "."
         raise RecipeError(f"no recipe {arguments.name!r}{hint} There are: {', '.join(shipped)}")
     text = file.read_text(encoding="utf-8")
-    # The editor's schema lies beside the shipped recipe, not beside the copy.
+    # The editor's schema is next to the shipped recipe, not next to the copy.
     print(text.replace("$schema=recipe", f"$schema={file.parent.resolve()}/recipe"), end="")
     return 0
 
 
 def _table(shipped: dict[str, Path]) -> "Table":
-    """What the comments at the top of each recipe say: line 2 what it trains, then `score` and `time`."""
+    """From the comments at the top of each recipe: line 2 is what it trains, then `score` and `time`."""
     from rich.table import Table
 
     table = Table("recipe", "what it trains", "score", "time")

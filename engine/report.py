@@ -1,4 +1,4 @@
-"""trident report FOLDER ...: runs side by side, and each in depth, on one page."""
+"""trident report FOLDER ...: runs side by side, and each in detail, on one page."""
 
 import argparse
 from pathlib import Path
@@ -22,19 +22,26 @@ def main(argv: list[str] | None = None) -> int:
         EXAMPLES,
     )
     parser.add_argument(
-        "folders", nargs="+", metavar="folder | key.path=value", help="where runs lie; where their data lies"
+        "folders",
+        nargs="+",
+        metavar="folder | key.path=value",
+        help="folders of runs; recipe values, such as data.root",
     )
     parser.add_argument(
         "--out", type=Path, metavar="FILE", help="the page (default: report.html in the folder; replaced)"
     )
     parser.add_argument(
-        "--images", type=int, default=4, metavar="N", help="worst and as many best images of each run (4)"
+        "--images",
+        type=int,
+        default=4,
+        metavar="N",
+        help="number of worst, and of best, images of each run (default 4)",
     )
     return run_command(parser, report, argv)
 
 
 def report(arguments: argparse.Namespace) -> int:
-    """Find the runs, look at their images again, write the page."""
+    """Find the runs, predict their images again, write the page."""
     named, overrides = paths_and_overrides(arguments.folders)
     folders = [Path(text) for text in named]
 
@@ -43,7 +50,7 @@ def report(arguments: argparse.Namespace) -> int:
     ignored = [text for text in overrides if not text.startswith("data.")]
     if ignored:
         raise RunFolderError(
-            f"{ignored[0]}: a report shows runs as they are. Only where their data lies can be said here "
+            f"{ignored[0]}: a report shows runs as they are. Only the place of their data can be set here "
             "(data.root=...)."
         )
     if not folders:

@@ -23,7 +23,9 @@ class Objective(NamedTuple):
     real: Callable[[Tensor], Tensor]  # to the discriminator, of a real patch
     fake: Callable[[Tensor], Tensor]  # to the discriminator, of a fake patch
     generator: Callable[[Tensor], Tensor]  # to the generator, of its own patch
-    boundary: float | None  # None: a critic has no zero, so the middle between both sides' means
+    boundary: (
+        float | None
+    )  # None: the scores of a critic have no fixed zero; the midpoint between both means is used
     penalty: float = 0.0  # factor of `gradient_penalty` in the discriminator's loss
 
 
@@ -114,7 +116,7 @@ def smoothed_labels(probabilities: Tensor, labels: Tensor, least: float) -> Tens
     """
     index = labels.unsqueeze(1)  # (B, 1, H, W)
     own = probabilities.gather(1, index)
-    rest = (1 - least) / (1 - own).clamp(min=1 - least)  # 1 where the model is surer than `least`
+    rest = (1 - least) / (1 - own).clamp(min=1 - least)  # 1 where the model's probability is above `least`
     return (probabilities * rest).scatter_(1, index, own.clamp(min=least))
 
 

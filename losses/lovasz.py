@@ -14,7 +14,7 @@ def lovasz(
     """The Lovasz extension of 1 - IoU, averaged over the classes with a label; 0 if all pixels are void.
 
     A pixel's error for a class is 1 - p where that is its label, and p elsewhere. With the pixels sorted by
-    falling error, each costs its error times the growth of 1 - IoU when it becomes wrong as well.
+    decreasing error, each costs its error times the growth of 1 - IoU when it becomes wrong as well.
 
     Args:
         logits: (B, C, H, W), float32 or float64.

@@ -52,7 +52,7 @@ class MixedLoss(nn.Module):
     Attributes:
         step: the update, which the weights may depend on.
         gradient_norms: whether the norm of each weighted term's gradient is returned, too; it costs a
-            backward pass of the loss a term.
+            backward pass of the loss per term.
         sum_over_processes: takes every sum over the batch before a ratio is formed. Replace it by an
             all-reduce whose backward is an all-reduce too: each process then returns the loss of the whole
             batch, and the mean of their parameter gradients (what DDP computes) is that of one process with

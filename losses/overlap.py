@@ -114,7 +114,7 @@ class Dice(nn.Module):
 
 
 def jaccard(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity) -> Tensor:
-    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label in the batch; as `dice` else.
+    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label in the batch; else as `dice`.
 
     Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
     """
@@ -152,7 +152,7 @@ def tversky(
 
     Salehi et al. 2017, arXiv 1706.05721, whose alpha weights false positives (P - I) and whose beta false
     negatives (Y - I). The focal form is of Abraham and Khan 2018, arXiv 1810.07842, which swaps the two and
-    whose power is 1 / gamma, as here; some libraries call the power itself gamma. Else as `dice`.
+    whose power is 1 / gamma, as here; some libraries call the power itself gamma. Otherwise as `dice`.
 
     Args:
         alpha: 0 or above.

@@ -16,17 +16,17 @@ Reduce = Callable[[Tensor], Tensor]  # sums over this process's part -> sums ove
 
 
 def identity(sums: Tensor) -> Tensor:
-    """The `reduce` of a single process: its part is the whole."""
+    """The `reduce` of a single process, which holds the whole batch."""
     return sums
 
 
 def full_precision(x: Tensor) -> Tensor:
-    """float32, or float64 where it is that already: half precision cannot add up a million pixels."""
+    """float32, or float64 if it is float64 already: half precision cannot sum a million pixels."""
     return x if x.dtype == torch.float64 else x.float()
 
 
 def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:
-    """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where nothing has weight."""
+    """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where the weight is 0."""
     total, weight = reduce(torch.stack([total, weight])).unbind()
     return total / torch.where(weight > 0, weight, 1.0)
 
@@ -59,8 +59,8 @@ def class_weight_tensor(class_weights: Sequence[float] | str | None) -> Tensor |
         return None
     if isinstance(class_weights, str):
         raise LossError(
-            f"class_weights: expected none or a list with one number a class, got {class_weights!r}. Only a "
-            "run can turn the name of a scheme into numbers, by counting its labels."
+            f"class_weights: expected none or a list with one number per class, got {class_weights!r}. Only "
+            "a run can turn the name of a scheme into numbers, by counting its labels."
         )
     weights = torch.tensor(class_weights, dtype=torch.float32)
     if not (weights >= 0).all() or not weights.any():

@@ -23,11 +23,11 @@ class LossError(ComponentError):
 class Ohem(Section, from_attributes=True):
     """Which pixels online hard example mining keeps."""
 
-    thresh: float = Field(
-        0.7, ge=0, lt=1, description="drop pixels whose label has more probability than this"
-    )
+    thresh: float = Field(0.7, ge=0, lt=1, description="drop pixels whose label has a probability above this")
     min_kept: int = Field(
-        100_000, ge=1, description="but keep the hardest: this many times the images of a batch"
+        100_000,
+        ge=1,
+        description="number of hardest pixels that are always kept, per image of the batch on average",
     )
 
 
@@ -35,25 +35,25 @@ class Ohem(Section, from_attributes=True):
 class CrossEntropyOptions:
     class_weights: Annotated[
         ClassWeights,
-        Field(description="a scheme that counts the training labels, or one number a class, by label id"),
+        Field(description="a scheme based on class frequencies in training labels, or one number per class"),
     ] = "none"
     label_smoothing: Annotated[
         float, Field(ge=0, lt=1, description="share of the target spread over all classes")
     ] = 0.0
-    ohem: Annotated[Ohem | None, Field(description="only hard pixels count; null: all")] = None
+    ohem: Annotated[Ohem | None, Field(description="train on the hard pixels only; null: on all")] = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DiceOptions:
     per_image: Annotated[
-        bool, Field(description="each image by itself, then their mean; false: over the whole batch")
+        bool, Field(description="compute the loss of each image and average; false: one loss over the batch")
     ] = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class FocalOptions:
     gamma: Annotated[
-        NotNegative, Field(description="the higher, the less weight easy pixels have; 0: cross_entropy")
+        NotNegative, Field(description="the higher, the lower the weight of easy pixels; 0: cross_entropy")
     ] = 2.0
     class_weights: Annotated[ClassWeights, Field(description="as of cross_entropy")] = "none"
 
@@ -61,7 +61,7 @@ class FocalOptions:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LovaszOptions:
     per_image: Annotated[
-        bool, Field(description="each image by itself, then their mean; false: over the whole batch")
+        bool, Field(description="compute the loss of each image and average; false: one loss over the batch")
     ] = False
 
 
@@ -71,7 +71,9 @@ class TverskyOptions:
         NotNegative, Field(description="cost of false positives; alpha and beta 0.5: dice, 1: jaccard")
     ] = 0.3
     beta: Annotated[float, Field(gt=0, description="cost of false negatives")] = 0.7
-    gamma: Annotated[float, Field(gt=0, description="focal form: the power is 1 / gamma; 1: plain")] = 1.0
+    gamma: Annotated[
+        float, Field(gt=0, description="focal Tversky: the loss to the power of 1 / gamma; 1: plain Tversky")
+    ] = 1.0
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -81,7 +83,9 @@ class JaccardOptions:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class BoundaryOptions:
-    sigma_px: Annotated[float, Field(ge=1, description="how far from a boundary pixels count")] = 5.0
+    sigma_px: Annotated[
+        float, Field(ge=1, description="standard deviation of the weight around boundaries, px")
+    ] = 5.0
 
 
 class Term(NamedTuple):

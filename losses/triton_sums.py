@@ -20,7 +20,7 @@ from torch.autograd.function import once_differentiable
 
 from losses.interpolation import Taps
 
-BLOCK_ELEMENTS = 4096  # pixels x classes of a program: 32 registers a thread for each value, with 4 warps
+BLOCK_ELEMENTS = 4096  # pixels x classes of a program: 32 registers per thread for each value, with 4 warps
 
 
 class TritonSums(torch.autograd.Function):

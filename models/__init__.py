@@ -1,4 +1,4 @@
-"""The networks: `build_model` makes the one that a recipe's `model` section names, with random weights.
+"""The networks: `build_model` builds the one in a recipe's `model` section, with random weights.
 
 Pretrained weights come afterwards, from `models.weights.initialise`. What needs torch is imported when it is
 first used, so that `models.architectures` and `models.class_names` can be read without torch.

@@ -42,16 +42,17 @@ class SegFormerOptions:
         Field(description="channels of SegFormer's decoder; null: as in the paper"),
     ] = None
     head: Annotated[
-        HeadName, Field(description="SegFormer's decoder; mmseg is for weights of MMSegmentation")
+        HeadName, Field(description="variant of SegFormer's decoder; mmseg is for weights of MMSegmentation")
     ] = "paper"
     drop_path: Annotated[
-        float, Field(ge=0, lt=1, description="stochastic depth of SegFormer's last block")
+        float,
+        Field(ge=0, lt=1, description="drop path rate of SegFormer's last block; earlier blocks have less"),
     ] = 0.1
-    dropout: Annotated[float, Field(ge=0, lt=1, description="of channels before SegFormer's classifier")] = (
-        0.1
-    )
+    dropout: Annotated[
+        float, Field(ge=0, lt=1, description="channel dropout before SegFormer's classifier")
+    ] = 0.1
     checkpointing: Annotated[
-        bool, Field(description="SegFormer's blocks are computed again for the gradient: less memory")
+        bool, Field(description="gradient checkpointing of SegFormer's blocks: less memory, slower")
     ] = False
 
 

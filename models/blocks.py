@@ -19,7 +19,7 @@ def depth_from_head(model: nn.Module) -> dict[int, int]:
     """
     if not isinstance(model, SegFormer):
         raise ModelError(
-            "optimizer.layer_decay knows the order of the layers in Trident's SegFormer only. Type "
+            "optimizer.layer_decay works only for Trident's SegFormer, whose order of layers is known. Type "
             "optimizer.layer_decay=1.0, or take model.arch=segformer model.encoder=null."
         )
     layers = []
@@ -40,8 +40,8 @@ def trained_blocks(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     """Name -> trainable parameters, in the model's order; together they are all trainable parameters.
 
     A module that contains a sequence of composed modules is split into the modules of the sequence: a stage
-    of an encoder becomes its blocks ("encoder.stages.0.blocks.1"), a block stays whole. Parameters beside a
-    sequence go under the name of the module that owns them.
+    of an encoder becomes its blocks ("encoder.stages.0.blocks.1"), a block stays whole. Parameters outside
+    the sequence are listed under the name of the module that owns them.
     """
     blocks: dict[str, list[nn.Parameter]] = {}
     _split(model, "", blocks)

@@ -76,7 +76,7 @@ def build_model(
 
 
 def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
-    """What makes the network, and the declaration of its options."""
+    """The function or class that builds the network, and the declaration of its options."""
     if is_import_path(name):
         component = import_component(name)
         return component, component

@@ -55,7 +55,7 @@ VOC = (
 )  # fmt: skip
 KNOWN = {"COCO": COCO, "COCO-Stuff": COCO_STUFF, "ADE20K": ADE20K, "Cityscapes": CITYSCAPES, "VOC": VOC}
 
-# Beyond letter case, spaces and hyphens, which never matter. ADE20K means motorbikes by minibike.
+# Besides letter case, spaces and hyphens, which are always ignored. ADE20K's minibike is a motorbike.
 SYNONYMS = (
     ("sofa", "couch"),
     ("tv", "tvmonitor", "television", "televisionreceiver"),

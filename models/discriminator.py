@@ -24,7 +24,7 @@ class PatchDiscriminator(nn.Module):
     Args:
         num_classes: K, the channels of the probabilities.
         channels: of the first layer.
-        layers: number of halvings; one logit stands for a cell of 2^layers x 2^layers pixels.
+        layers: number of halvings; one logit is for a cell of 2^layers x 2^layers pixels.
     """
 
     mean: Tensor
@@ -48,7 +48,7 @@ class PatchDiscriminator(nn.Module):
         Args:
             image: (B, 3, H, W), RGB in 0..255; any H and W.
             probabilities: (B, K, H, W), of the network or one-hot labels.
-            valid: (B, 1, H, W) bool; what image and probabilities hold where it is False has no influence.
+            valid: (B, 1, H, W) bool; image and probabilities have no influence where it is False.
 
         Returns:
             logits (B, 1, h, w) and weight (B, 1, h, w), the share of valid pixels of each cell in 0..1; h and
@@ -62,7 +62,7 @@ class PatchDiscriminator(nn.Module):
         return logits, weight
 
     def _missing(self, size_px: int) -> int:
-        """Pixels up to whole cells, two at least: instance normalisation of a single value is undefined."""
+        """Rounded up to whole cells, at least two: instance normalisation of one value is undefined."""
         return max(2 * self.cell_px, -(-size_px // self.cell_px) * self.cell_px) - size_px
 
 

@@ -6,7 +6,7 @@ from engine.components import ComponentError, unknown
 
 
 class ModelError(ComponentError):
-    """The model or its weights cannot be what the user asked for; the text says what to change."""
+    """The requested model or weights cannot be used; the text says what to change."""
 
 
 def unknown_choice(

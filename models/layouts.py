@@ -1,4 +1,4 @@
-"""The key layouts that published SegFormer weights come in: tables of names, and nothing else.
+"""The key layouts of published SegFormer weights, as tables of names.
 
 A layout maps the name of a part of our SegFormer to the name of the module that holds it there. The parts are
 our modules, except that keys and values of attention are parts of their own (`attn.k`, `attn.v`), because
@@ -12,8 +12,8 @@ from typing import NamedTuple
 
 class Layout(NamedTuple):
     """
-    name: as reports and `--layout` have it.
-    prefix: of encoder keys inside a whole model; a published backbone comes without it.
+    name: in reports and `--layout`.
+    prefix: of encoder keys inside a whole model; published backbones have none.
     encoder, head: part -> module there.
     pointwise: ends of parts whose weight is a 1x1 convolution there and a matrix here.
     """

@@ -1,4 +1,4 @@
-"""What a load of weights did, part by part, for the console, the log and the manifest."""
+"""The result of loading weights, part by part, for the console, the log and the manifest."""
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -8,12 +8,14 @@ NUM_SHOWN = 3  # keys named in a message
 
 @dataclass
 class PartReport:
-    """What a source gave to one part of the model; keys are in our layout, where they have a name there."""
+    """The keys of one part of the model after loading, in our layout where they have a name in it."""
 
     matched: list[str] = field(default_factory=list)
-    missing: list[str] = field(default_factory=list)  # stay at their initialisation
+    missing: list[str] = field(default_factory=list)  # keep their initial values
     unexpected: list[str] = field(default_factory=list)  # in the source only
-    reshaped: list[str] = field(default_factory=list)  # "key (shape there -> here)", stay likewise
+    reshaped: list[str] = field(
+        default_factory=list
+    )  # "key (shape there -> here)", keep their initial values too
     num_values: int = 0  # of the model's tensors in this part
     num_matched_values: int = 0
 
@@ -23,7 +25,7 @@ class PartReport:
         return self.num_matched_values / max(1, self.num_values)
 
     def leave_out(self, key: str, num_values: int) -> None:
-        """A key that would fit, but whose rows mean other classes."""
+        """A key of the right shape whose rows are for other classes."""
         self.matched.remove(key)
         self.num_matched_values -= num_values
         self.reshaped.append(f"{key} (other classes)")
@@ -31,7 +33,7 @@ class PartReport:
 
 @dataclass
 class ClassReport:
-    """A classifier of other classes.
+    """A classifier for other classes.
 
     source: how the class names of the weights are known.
     moved: class here -> class there whose row it starts from.
@@ -60,7 +62,7 @@ class LoadReport:
     licence: str
     num_parameters: int  # of the model
     parts: dict[str, PartReport]
-    classes: ClassReport | None = None  # None: the classifier was taken as it is, or not at all
+    classes: ClassReport | None = None  # None: the classifier was loaded unchanged, or not at all
 
     def summary(self) -> str:
         """One line for the source, one for each part, one for classes that moved."""

@@ -1,6 +1,6 @@
-"""What is known of weights beside their tensors: the classes of their head, and their licence.
+"""What is known about weights in addition to their tensors: the classes of their head, and their licence.
 
-From the manifest of a run, from the files beside a Hugging Face model, or from who published them.
+From the manifest of a run, the files next to a Hugging Face model, or the publisher.
 """
 
 import json
@@ -36,7 +36,7 @@ def origin_of(source: str, file: Path) -> Origin:
 
 
 def licence_of_run(weights: dict[str, Any] | None) -> str:
-    """Of a trained run, by its manifest's `weights`: the licence of what it started from goes with it."""
+    """Of a trained run, by its manifest's `weights`: it keeps the licence of its initial weights."""
     if not weights:
         return OWN
     start = weights.get("source", "")

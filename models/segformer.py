@@ -9,8 +9,8 @@ so
     fuse(concat_i(up(mlp_i(x_i))))  =  sum_i up((F_i M_i) x_i)
 
 holds exactly. The right side is what runs: each scale is projected once, at its own resolution, and the
-concatenated feature map of the paper never exists. The weights are composed at each call, so gradients reach
-both factors.
+concatenated feature map of the paper is never built. The weights are composed at each call, so gradients
+reach both factors.
 
 Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
 """
@@ -150,7 +150,7 @@ class MixTransformer(nn.Module):
 
 
 class PaperHead(nn.Module):
-    """The all-MLP decoder of the paper, folded: one projection a scale, summed at stride 4."""
+    """The all-MLP decoder of the paper, folded: one projection per scale, summed at stride 4."""
 
     def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
         super().__init__()

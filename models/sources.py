@@ -27,8 +27,8 @@ def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
 
     Args:
         source: a .safetensors or .pth file; a folder that holds model.safetensors or pytorch_model.bin; the
-            folder of a Trident run, which means its best checkpoint; or `hf:<owner>/<name>`, fetched once and
-            then cached.
+            folder of a Trident run, which means its best checkpoint; or `hf:<owner>/<name>`, downloaded once
+            and then cached.
 
     Raises:
         ModelError: not there, not reachable, damaged, or not made of tensors alone.
@@ -43,7 +43,7 @@ def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
 
 
 def beside(source: str, path: Path, name: str) -> Path | None:
-    """The file `name` that lies beside `path`, which `source` was read from; None where there is none."""
+    """The file `name` next to `path`, from which `source` was read; None where there is none."""
     if not source.startswith("hf:"):
         return path.with_name(name) if path.with_name(name).is_file() else None
     try:
@@ -53,10 +53,10 @@ def beside(source: str, path: Path, name: str) -> Path | None:
 
 
 def unreachable(source: str, error: Exception, way: str) -> ModelError:
-    """The error for a hub that does not give a file: the reason, and the way around."""
+    """The error for a file that cannot be downloaded from the hub: the reason and a workaround."""
     reason = str(error).strip().splitlines()[0]
     return ModelError(
-        f"{source}: could not be fetched ({type(error).__name__}: {reason})\n{way}\n"
+        f"{source}: could not be downloaded ({type(error).__name__}: {reason})\n{way}\n"
         f"A mirror of the hub can be named in the environment variable HF_ENDPOINT."
     )
 
@@ -115,7 +115,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is damaged or incomplete: {error}. Fetch it again.") from error
+        raise ModelError(f"{path} is damaged or incomplete: {error}. Download it again.") from error
 
 
 def _read_pickled(path: Path) -> dict[str, Tensor]:
@@ -123,12 +123,14 @@ def _read_pickled(path: Path) -> dict[str, Tensor]:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelError(
-            f"{path} is damaged, or holds pickled Python objects beside tensors, and those are never loaded. "
+            f"{path} is damaged, or holds pickled Python objects besides tensors, which are never loaded. "
             f"If you trust its origin, save its tensors with safetensors.torch.save_file, and name that file."
         ) from error
     except (RuntimeError, EOFError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise ModelError(f"{path} cannot be read: {reason}. Is it whole? Fetch it again.") from error
+        raise ModelError(
+            f"{path} cannot be read: {reason}. It may be incomplete: download it again."
+        ) from error
     if isinstance(content, dict):
         content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
         tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}

@@ -18,7 +18,7 @@ NUM_STAGES = 4
 
 
 def translate(state: Mapping[str, Tensor]) -> tuple[str | None, dict[str, Tensor], list[str]]:
-    """Renames a state dict to our names, by the layout that explains most of its keys.
+    """Renames a state dict to our names, by the layout that matches most of its keys.
 
     Returns:
         The layout's name (None: no key fits any), the tensors under our names, the keys that have none.
@@ -90,7 +90,7 @@ def _first(patterns: list[tuple[re.Pattern[str], Any]], key: str) -> tuple[re.Ma
 
 
 def _pattern(name: str, prefix: str = "") -> re.Pattern[str]:
-    """`name` with a parameter's name behind it; the prefix may be absent."""
+    """`name` followed by a parameter's name; the prefix may be absent."""
     numbered = re.sub(r"\\\{(\w)\\\}", r"(?P<\1>\\d+)", re.escape(name))
     return re.compile(rf"(?:{re.escape(prefix)})?{numbered}{re.escape(_separator(name))}(?P<leaf>\w+)")
 

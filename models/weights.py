@@ -1,4 +1,4 @@
-"""Puts pretrained weights into a model, and stops where they do not fit: no load fails silently.
+"""Loads pretrained weights into a model; weights that do not fit are an error, never ignored silently.
 
 `initialise` follows a recipe's `model` section, `load_weights` loads one source. Every tensor of the model
 ends up as matched, missing or reshaped, every other tensor of the file as unexpected, and the report says so
@@ -45,7 +45,7 @@ def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) 
     if not section.from_scratch:
         raise ModelError(
             "model.weights is null, so the encoder would train from random values. Start from pretrained "
-            f"weights with model.weights={_suggestion(model)}, or say that it is meant with "
+            f"weights with model.weights={_suggestion(model)}, or confirm that this is intended with "
             "model.from_scratch=true."
         )
     return None
@@ -57,8 +57,8 @@ def load_weights(
     """Fills `model` from `source`, whatever layout its keys are in.
 
     A classifier of other classes takes over the rows of the classes that both know by name; without names, a
-    classifier of another size stays at its initialisation. A head of another kind or width is left out as a
-    whole, since parts of it are useless.
+    classifier of another size stays at its initialisation. A head of another kind or width is not loaded at
+    all, since parts of it are useless.
 
     Args:
         model: from `build_model`.
@@ -87,7 +87,9 @@ def load_weights(
     rows: dict[str, Tensor] = {}
     if parts["head"].matched:
         rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
-    for key in [key for key in parts["head"].matched if key in rows]:  # as many classes, but others
+    for key in [
+        key for key in parts["head"].matched if key in rows
+    ]:  # the same number of classes, but other ones
         parts["head"].leave_out(key, own[key].numel())
     matched = {key: renamed[key] for part in parts.values() for key in part.matched}
     model.load_state_dict(matched | rows, strict=False)
@@ -198,7 +200,7 @@ def _refusal(report: LoadReport, min_share: float, suggestion: str) -> str:
     name = "encoder" if report.parts["encoder"].num_values else "head"
     part = report.parts[name]
     layouts = ", ".join(layout.name for layout in LAYOUTS)
-    reason = f"a run needs {min_share:.0%}, or it would quietly train from random values"
+    reason = f"a run needs {min_share:.0%}, or it would silently train from random values"
     if part.share >= min_share:
         reason = "but some of its tensors have another shape, so they are of another network"
     pvt = " Of timm's pvt_v2, only pvt_v2_b5 is such an encoder." if report.layout == TIMM_PVT.name else ""

@@ -42,7 +42,7 @@ class ZooModel(nn.Module):
     def __init__(self, arch: str, encoder: str | None = None, num_classes: int = 21):
         super().__init__()
         net = _create(arch, encoder, num_classes)
-        assert encoder is not None  # or _create has raised
+        assert encoder is not None  # otherwise _create has raised an error
         self.arch, self.encoder_name = arch, encoder
         self.min_size_px = MIN_SIZE_PX.get(arch, MULTIPLE_PX)
         mean, std = _normalisation(encoder)
@@ -79,7 +79,7 @@ class ZooModel(nn.Module):
         published = SMP_ENCODERS.get(self.encoder_name, {"pretrained_settings": {"imagenet": None}})
         if tag not in published["pretrained_settings"]:
             raise unknown_choice("model.weights: smp", tag, published["pretrained_settings"])
-        # In timm the tag is part of the encoder's name, so SMP only wants to know whether to load it.
+        # In timm the tag is part of the encoder's name, so SMP only takes whether to load it.
         weights = True if self.encoder_name.startswith("tu-") else tag
         net = _create(self.arch, self.encoder_name, 1, weights)
         return {f"encoder.{key}": value for key, value in net.encoder.state_dict().items()}
@@ -95,7 +95,7 @@ class ZooModel(nn.Module):
 def _freeze_unused(encoder: nn.Module) -> None:
     """A ViT of timm keeps its last norm and its classifier, which DPT does not call.
 
-    Several processes would wait for their gradients forever.
+    With several processes, DDP would wait for their gradients forever.
     """
     inner = getattr(encoder, "model", None)
     for name in ("norm", "fc_norm", "head"):
@@ -110,7 +110,7 @@ def _create(arch: str, encoder: str | None, num_classes: int, weights: str | boo
     if encoder is None:
         raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
     _check_encoder(arch, encoder)
-    extra = {"dynamic_img_size": True} if arch == "dpt" else {}  # else it takes one image size only
+    extra = {"dynamic_img_size": True} if arch == "dpt" else {}  # otherwise it takes one image size only
     try:
         net = smp.create_model(arch, encoder, encoder_weights=weights, classes=num_classes, **extra)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:

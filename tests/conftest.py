@@ -1,10 +1,10 @@
-"""What every test runs under: one thread, so workers do not fight for cores; a wide console; no deadlines."""
+"""Settings of all tests: one thread, so workers do not compete for cores; a wide console; no deadlines."""
 
 import os
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, here and in the processes that tests start
-os.environ["COLUMNS"] = "300"  # so that no table folds a path or a number, wherever the checkout lies
+os.environ["COLUMNS"] = "300"  # so that tables wrap no path or number, in any folder
 
 import numpy as np
 import pytest
@@ -51,7 +51,7 @@ def voc_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def shared_voc() -> Path:
-    """The real photos beside the checkout; a test that asks for them is skipped where they are absent."""
+    """The real photos next to the checkout; tests that use them are skipped where they are absent."""
     root = Path(__file__).parents[2] / "shared/data/voc2012_animals"
     if not root.is_dir():
         pytest.skip("no ../shared/data/voc2012_animals beside this checkout: nothing checked on real photos")

@@ -1,4 +1,4 @@
-"""docs/architecture.md: the files that one batch passes, recorded while it does."""
+"""docs/architecture.md: the files that one batch passes through, recorded during an update."""
 
 import re
 import sys
@@ -43,7 +43,7 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
     return [name for name in found if name.startswith(ours) and name != "engine/reporting/reporter.py"]
 
 
-def test_a_batch_passes_the_files_that_the_page_lists(voc_folder: Path) -> None:
+def test_a_batch_passes_through_the_files_that_the_page_lists(voc_folder: Path) -> None:
     page = (ROOT / "docs/architecture.md").read_text()
     block = page[page.index("**One batch**") :].split("```")[1]
     listed = re.findall(r"^(\S+\.py)", block, flags=re.MULTILINE)

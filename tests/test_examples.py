@@ -1,4 +1,4 @@
-"""The script and the notebook in examples/ run as they stand."""
+"""The script and the notebook in examples/ run unchanged."""
 
 import json
 import os

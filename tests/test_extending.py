@@ -1,4 +1,4 @@
-"""docs/extending.md: each example runs as it stands there, and changes as few files as the page says.
+"""docs/extending.md: each example runs unchanged, and changes as few files as the page says.
 
 A block that begins with `# name` is a file; `console` blocks are commands, run in the folder of those files;
 `diff` blocks are applied to a copy of the sources, which then runs the commands that follow.
@@ -108,7 +108,7 @@ def keys_of_log(folder: Path, run: str, split: str = "train") -> set[str]:
 
 
 def draw_numbered(folder: Path) -> None:
-    """What the data format of the page reads: 4 images to train on and 2 for val."""
+    """The data that the data format of the page reads: 4 images to train on and 2 for val."""
     rng = np.random.default_rng(0)
     for split, count in (("train", 4), ("val", 2)):
         (folder / "numbered" / split).mkdir(parents=True)
@@ -181,7 +181,7 @@ def loggers_write(folder: Path, said: str) -> None:
     assert "2 " in (folder / "checkpoints/watched/best.txt").read_text() and "step" in said
 
 
-# by heading: the most files that its changes may touch, and what has to be seen afterwards
+# by heading: the maximum number of changed files, and the check afterwards
 CHECKS: dict[str, tuple[int, Callable[[Path, str], None]]] = {
     "A loss": (0, loss_is_logged),
     "A data format": (0, format_is_read),

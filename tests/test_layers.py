@@ -30,9 +30,9 @@ DECLARATIONS = (  # of options; they import no torch, and the recipe is put toge
     *("engine.training.schedule", "engine.scoring.options", "losses.terms", "models.architectures"),
     "engine.reporting.loggers",
 )
-# layer -> the layers and modules it may import beside itself; bare `engine` holds the version and `load`
+# layer -> the layers and modules it may import besides itself; bare `engine` holds the version and `load`
 MAY_IMPORT = {
-    "engine": ("engine.scoring",),  # inside `load` alone: the last test here sees that torch stays out
+    "engine": ("engine.scoring",),  # inside `load` only: the last test here checks that torch is not imported
     "engine.options": (),
     "engine.components": ("engine.options",),
     "models": ("engine.components", "engine.options"),
@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "engine.benchmarks": (*BELOW, "engine.scoring"),
     "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
-    "engine.command": ("engine", "engine.recipe"),  # torch stays out, so that --help answers at once
+    "engine.command": ("engine", "engine.recipe"),  # without torch, so that --help is fast
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
 MAY_IMPORT["trident"] = (*COMMAND_MAY_IMPORT, "engine.evaluate")  # the Python interface, above the commands
@@ -101,7 +101,7 @@ def test_imports_go_down_only() -> None:
     assert violations(ROOT) == []
 
 
-def test_the_rule_sees_every_kind_of_import(tmp_path: Path) -> None:
+def test_the_rule_finds_every_kind_of_import(tmp_path: Path) -> None:
     files = {
         "losses/dice.py": "import torch\nfrom losses.mixed import x\n\ndef f():\n    import models\n",
         "models/__init__.py": "from engine import data\n",
@@ -133,6 +133,6 @@ def test_the_rule_sees_every_kind_of_import(tmp_path: Path) -> None:
     ]
 
 
-def test_recipe_and_front_door_load_without_torch() -> None:
+def test_recipes_and_commands_load_without_torch() -> None:
     code = "import sys, engine.recipe, engine.command; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0

@@ -5,7 +5,7 @@
     run = trident.train("recipes/demo.yaml", ["train.steps=300"])
     labels, probabilities = run.load().predict("photo.jpg")
 
-What needs torch is imported when it is first used, so `import trident` takes no time.
+What needs torch is imported when it is first used, so `import trident` is fast.
 """
 
 from importlib import import_module

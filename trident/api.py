@@ -1,4 +1,4 @@
-"""The functions of the Python interface that the commands have no function for."""
+"""`train` and `evaluate` of the Python interface."""
 
 import os
 import tempfile
@@ -47,7 +47,7 @@ def train(
     Raises:
         ValueError: the recipe, the data or another input is wrong; no folder is left behind.
         RunStopped: Ctrl-C or SIGTERM stopped it between two updates, with its state saved.
-        RunError: the training failed; what it saved is whole.
+        RunError: the training failed; the files that it saved are intact.
     """
     loaded = _loaded(recipe, overrides)
     with process_group() as process:
@@ -55,7 +55,7 @@ def train(
 
 
 def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split: str | None = None) -> Scores:
-    """Score what was trained on a split, as `trident evaluate` does.
+    """Score a run, a checkpoint or an ensemble on a split, as `trident evaluate` does.
 
     Args:
         path: a run folder, whose best checkpoint is taken, a file of its top/, or a saved ensemble's folder.

@@ -1,4 +1,4 @@
-"""Imports `engine` from beside this package, since a user's project may have an `engine` of its own."""
+"""Imports the `engine` next to this package, since a user's project may have an `engine` of its own."""
 
 import sys
 from pathlib import Path

@@ -1,1 +1,1 @@
-"""What `trident benchmark` measures: our parts beside those of others, interleaved in a process."""
+"""What `trident benchmark` measures: our parts and those of other libraries, interleaved in one process."""

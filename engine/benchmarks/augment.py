@@ -1,4 +1,4 @@
-"""Augmentation beside a chain of kornia's operators that does the same: flip, affine, crop, colour.
+"""Augmentation compared with a chain of kornia's operators that does the same: flip, affine, crop, colour.
 
 Both start from a batch of uint8 images and labels and end at what a model and a loss take.
 """
@@ -23,7 +23,7 @@ def measure(
 ) -> list[dict[str, object]]:
     """Rows of {contender, batch, size_px, seconds, images_per_s, times_faster}.
 
-    `times_faster` is ours, as the recipe's defaults have it, against the contender, within each round.
+    `times_faster` is ours, with the recipe's defaults, against the contender, within each round.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     rng = torch.Generator().manual_seed(0)
@@ -49,7 +49,7 @@ def measure(
 
 
 def kornias_chain(section: Section) -> kornia.AugmentationSequential:
-    """The recipe's defaults as a user of kornia writes them; outside, labels are 0, where ours are void."""
+    """The recipe's defaults, written with kornia; outside the image its labels are 0, where ours are void."""
     return kornia.AugmentationSequential(
         kornia.RandomHorizontalFlip(p=section.flip),
         kornia.RandomAffine(section.rotate_deg, scale=(section.scale[0], section.scale[1]), p=1.0),

@@ -1,10 +1,9 @@
-"""Random reads of a packed set beside the usual layouts of HDF5 and beside plain files.
+"""Random reads of a packed data set, compared with the usual layouts of HDF5 and with plain files.
 
-Drawn images of VOC's most frequent size, 375 x 500 px, in an order that is shuffled once. What is timed is
-one image with its labels, decoded to uint8, copied to its place in a batch: as training does it, and so that
-a mapped file has to be read, not only pointed at. HDF5 holds images as decoders give them, (N, h, w, 3).
-Everything lies in the page cache after the first round, which is not counted, so this is the cost of the
-layouts and not of a disk.
+Drawn images of VOC's most frequent size, 375 x 500 px, in an order that is shuffled once. The time is
+that of one image with its labels, decoded to uint8 and copied to its place in a batch, as in training; so a
+mapped file has to be read. HDF5 holds images as decoders return them, (N, h, w, 3). Everything is in the page
+cache after the first round, which is not counted, so this is the cost of the layouts and not of a disk.
 """
 
 import tempfile
@@ -26,12 +25,12 @@ from engine.scoring.timing import interleaved
 
 SIZE_PX = (375, 500)  # (h, w)
 OURS = "pack, decoded"
-FEWER = {"HDF5, chunks=True": 16}  # reads a round are divided by this, as each takes so long
+FEWER = {"HDF5, chunks=True": 16}  # reads per round are divided by this, as each takes long
 Reader = Callable[[int], tuple[Tensor, Tensor]]  # index -> image and labels, contiguous in any shape
 
 
 def measure(num_images: int, rounds: int, progress: Callable[[int, int], None]) -> list[dict[str, object]]:
-    """Rows of {contender, num_reads, seconds (an image), images_per_s, times_faster}, the slowest first.
+    """Rows of {contender, num_reads, seconds (per image), images_per_s, times_faster}, the slowest first.
 
     `times_faster` is the decoded pack against the contender, within each round.
     """
@@ -125,7 +124,7 @@ def _write_voc(folder: Path, num_images: int) -> None:
 
 
 def _write_hdf5(path: Path, source: Dataset) -> h5py.File:
-    """The same pixels as datasets of a row an image, one group a layout; open for reading."""
+    """The same pixels as datasets with a row per image, one group per layout; open for reading."""
     samples = [source[index] for index in range(len(source))]
     pixels = {
         "images": np.stack([sample.image.permute(1, 2, 0).numpy() for sample in samples]),  # (N, h, w, 3)
@@ -134,7 +133,7 @@ def _write_hdf5(path: Path, source: Dataset) -> h5py.File:
     with h5py.File(path, "w") as file:
         for what, rows in pixels.items():
             file.create_dataset(f"chunks=True/{what}", data=rows, chunks=True)
-            file.create_dataset(f"a chunk an image/{what}", data=rows, chunks=(1, *rows.shape[1:]))
+            file.create_dataset(f"a chunk per image/{what}", data=rows, chunks=(1, *rows.shape[1:]))
             file.create_dataset(f"contiguous/{what}", data=rows)
             flat = file.create_dataset(f"variable length/{what}", len(rows), h5py.vlen_dtype(np.uint8))
             for index, row in enumerate(rows):

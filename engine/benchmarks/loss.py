@@ -1,6 +1,6 @@
-"""Cross-entropy + Dice on logits at a quarter of the resolution: forward and backward, beside others.
+"""Cross-entropy + Dice on logits at a quarter of the resolution: forward and backward, compared with others.
 
-`trident` never holds logits at full size. `upsampled` is what it replaces: the same losses on upsampled
+`trident` never holds logits at full size. `upsampled` is the plain form: the same losses on upsampled
 logits. `smp` is segmentation_models_pytorch's two losses on upsampled logits.
 """
 
@@ -61,7 +61,7 @@ PEERS = {"smp": "segmentation_models_pytorch"}  # name -> package
 def measure(
     num_classes: int, batch: int, size_px: int, rounds: int, progress: Callable[[int, int], None]
 ) -> list[dict[str, object]]:
-    """Rows of {classes, batch, threads, contender, seconds, times_faster, peak_mb an image}.
+    """Rows of {classes, batch, threads, contender, seconds, times_faster, peak_mb per image}.
 
     On a CPU with 1 and with 2 threads; `times_faster` is ours against the contender's, within each round.
     """

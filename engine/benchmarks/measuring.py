@@ -1,4 +1,4 @@
-"""What benchmarks share: ratios, peak memory, and the environment that is written beside every figure."""
+"""What benchmarks share: ratios, peak memory, and the environment that is written with the figures."""
 
 import platform
 import subprocess

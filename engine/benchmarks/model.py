@@ -1,7 +1,7 @@
-"""SegFormer beside transformers' and segmentation_models_pytorch's, at the same widths and sizes.
+"""SegFormer compared with those of transformers and segmentation_models_pytorch, at equal widths and sizes.
 
 A training step is forward, cross-entropy at full size, backward. Ours takes our own cross-entropy, which
-needs no logits at full size; the others have their logits upsampled, as their users do.
+needs no logits at full size; the logits of the others are upsampled, as their users do.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""Counting a confusion matrix, and sliding windows: beside what other libraries do.
+"""Counting a confusion matrix, and sliding windows, compared with other libraries.
 
 `histc` is the form of MMSegmentation's `intersect_and_union`: void pixels are taken out of both maps, then
 three histograms. `smp` is segmentation_models_pytorch's `get_stats`. Both get int64, as they do where they
 are used; `trident` gets the 8 bits that the evaluation keeps, and int64 once more.
 
-`one by one` is the form of MMSegmentation's `slide_inference`, with probabilities in place of logits: a
+`one by one` is the form of MMSegmentation's `slide_inference`, with probabilities in place of logits: one
 window at a time, each padded to the whole canvas and added. Both ways end in the class of each pixel.
 """
 
@@ -108,7 +108,7 @@ def _sliding(device: torch.device) -> dict[str, Callable[[], object]]:
 
 
 def in_strips(model: nn.Module, images: Tensor, protocol: EvaluationProtocol) -> Tensor:
-    """(B, h, w) class ids, as the evaluation finds them."""
+    """(B, h, w) class ids, as in the evaluation."""
     pieces = Predictor(protocol, nullcontext).pieces(model, images)
     found = torch.empty(images.shape[0], *images.shape[2:], dtype=torch.uint8, device=images.device)
     for some, rows in strips(pieces.shape, images.device):
@@ -117,7 +117,7 @@ def in_strips(model: nn.Module, images: Tensor, protocol: EvaluationProtocol) ->
 
 
 def one_by_one(model: nn.Module, images: Tensor, protocol: EvaluationProtocol) -> Tensor:
-    """(B, h, w) class ids, a window at a time on the whole canvas."""
+    """(B, h, w) class ids, one window at a time on the whole canvas."""
     h, w = images.shape[2:]
     total: Tensor | None = None
     times = torch.zeros(1, 1, h, w, device=images.device)

@@ -44,7 +44,7 @@ def run_on_cluster(cells: Sequence[Cell], address: str, console: Console) -> lis
         ray.init(address, runtime_env={"env_vars": variables}, log_to_driver=False, logging_level="warning")
     except (OSError, ValueError, RuntimeError) as error:
         raise CompareError(
-            f"--cluster {address}: no Ray cluster answers there ({error}). Start one with "
+            f"--cluster {address}: no Ray cluster responds there ({error}). Start one with "
             "`ray start --head`, and give its address, or auto on one of its nodes."
         ) from None
     try:
@@ -93,7 +93,7 @@ def train_cell(cell: Cell, folder: str) -> None:
         folder: where the comparison was started, since recipes may have relative paths.
 
     Raises:
-        CellFailed: the run failed. A mistake in the input raises nothing: another attempt would not help.
+        CellFailed: the run failed. A mistake in the input raises nothing, as another attempt would not help.
     """
     os.chdir(folder)
     remove_unsaved(cell)

@@ -135,7 +135,7 @@ def _markdown_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> l
 
 
 def to_csv(comparison: Comparison) -> str:
-    """compare.csv: a line for each method and quantity, numbers in full."""
+    """compare.csv: a line for each method and quantity, numbers in full precision."""
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(CSV_HEADINGS)

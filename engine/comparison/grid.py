@@ -28,7 +28,7 @@ class CompareError(ValueError):
 
 
 def module_paths() -> list[str]:
-    """PYTHONPATH of a cell's process: this very code first, the working folder last.
+    """PYTHONPATH of a cell's process: this code first, the working folder last.
 
     A working folder with its own `engine`, `models` or `losses` does not hide ours, and import paths of a
     recipe such as my_package:MyLoss are found in it.
@@ -105,7 +105,7 @@ def cells_of(
     for text in overrides:
         if text.split("=")[0].strip() in OWN_KEYS:
             raise CompareError(
-                f"{text}: {', '.join(OWN_KEYS)} are set by the comparison: runs lie in --out, "
+                f"{text}: {', '.join(OWN_KEYS)} are set by the comparison: runs go to --out, "
                 "seeds are 0, 1, ... up to --seeds."
             )
     loaded = [load_recipe(path, overrides) for path in recipes]
@@ -126,15 +126,17 @@ def _cell(recipe: Recipe, seed: int, out: Path) -> Cell:
 def prepare(cells: Sequence[Cell]) -> list[Cell]:
     """Write the recipe of each cell, and return those that have not finished.
 
-    A folder without a saved state, as a run leaves it that was stopped before its first evaluation, is
-    removed: it holds nothing but the first lines of a log.
+    A folder without a saved state, of a run that was stopped before its first evaluation, is removed: it
+    holds only the first lines of a log.
 
     Raises:
         CompareError: a folder holds a different training.
     """
     problems = [problem for cell in cells for problem in _problems(cell)]
     if problems:
-        raise CompareError("\n".join(problems) + "\nUse another --out, or the recipe and values of before.")
+        raise CompareError(
+            "\n".join(problems) + "\nUse another --out, or the same recipe and values as before."
+        )
     for cell in cells:
         cell.recipe_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(cell.recipe_file, cell.recipe.to_yaml())

@@ -20,8 +20,8 @@ LOOK_EVERY_S = 0.2
 def run_locally(cells: Sequence[Cell], num_jobs: int, console: Console) -> list[Failure]:
     """Train the cells, `num_jobs` at once; one that fails does not stop the others.
 
-    With several GPUs, each job has its own. Ctrl-C and SIGTERM stop all runs as they stop one: each saves
-    its state, and the same command continues from there.
+    With several GPUs, each job has its own. Ctrl-C and SIGTERM stop all runs: each saves its
+    state, and the same command continues from there.
     """
     waiting, failures = deque(cells), []
     slots: dict[int, tuple[Cell, subprocess.Popen[bytes]]] = {}
@@ -45,7 +45,7 @@ def run_locally(cells: Sequence[Cell], num_jobs: int, console: Console) -> list[
 
 
 def _start(cell: Cell, slot: int) -> subprocess.Popen[bytes]:
-    """Its process, in a session of its own: Ctrl-C reaches this process only, which passes it on once."""
+    """Its process, in its own session, so that Ctrl-C reaches only this process, which forwards it once."""
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(module_paths())}
     if torch.cuda.device_count() > 1:
         environment["CUDA_VISIBLE_DEVICES"] = _gpu(slot, torch.cuda.device_count())
@@ -64,7 +64,7 @@ def _gpu(slot: int, num_gpus: int) -> str:
 
 @contextmanager
 def _stopping(slots: dict[int, tuple[Cell, subprocess.Popen[bytes]]]) -> Iterator[None]:
-    """However the block ends, the processes in `slots` are told to save and stop, and waited for."""
+    """At the end of the block, also after an error, stops the processes in `slots`, which save, and waits."""
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield

@@ -43,7 +43,7 @@ def notes(
     if any(gap.counts_seeds for gap in gaps):
         texts.append("Intervals cover the choice of images and of seeds (docs/comparison.md).")
     if any(gap.counts_seeds for gap in gaps) and any(len(method.runs) == 2 for method in methods):
-        texts.append("Two seeds are little evidence of training noise: three give far safer intervals.")
+        texts.append("Two seeds say little about training noise: three give much more reliable intervals.")
     if any(not gap.is_paired and gap.counts_seeds for gap in gaps):
         texts.append("Some methods have other seeds than the first, so they are not compared seed by seed.")
     if any(not gap.counts_seeds for gap in gaps):

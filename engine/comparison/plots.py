@@ -38,7 +38,7 @@ def comparison_plots(comparison: Comparison) -> dict[str, str]:
 
 
 def class_gaps_plot(comparison: Comparison) -> str:
-    """The difference of every class to the first method, as SVG; the largest on top."""
+    """The difference of every class to the first method, as SVG; the largest first."""
     colours = dict(zip((method.name for method in comparison.methods), itertools.cycle(SERIES)))
     by_class = {
         name: {method.name: method.class_gaps[name] for method in comparison.methods[1:]}
@@ -105,7 +105,7 @@ def _curves(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> N
 def _costs(
     axes: Axes, comparison: Comparison, minutes: Mapping[str, float], colours: Mapping[str, str]
 ) -> None:
-    """A dot a method at its training time, with the range over seeds."""
+    """A dot per method at its training time, with the range over seeds."""
     for method in comparison.methods:
         place, colour = minutes[method.name], colours[method.name]
         low, high = min(method.values), max(method.values)

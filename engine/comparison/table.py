@@ -71,7 +71,7 @@ class MethodSummary:
 
 @dataclass(frozen=True)
 class Comparison:
-    """All that the files, the page and the console show."""
+    """The content of the files, the page and the console."""
 
     methods: list[MethodSummary]
     class_names: list[str]

@@ -1,4 +1,4 @@
-"""What a run's own files show, in words and figures, and what to try next.
+"""What the files of a run show, in words and figures, and what to try next.
 
 Reads the log, the manifest, the recipe and the scores of each val image. Needs no model and no GPU.
 """
@@ -18,7 +18,7 @@ __all__ = ["Recommendation", "RunDiagnosis", "RunFinding", "diagnose", "diagnosi
 
 @dataclass(frozen=True)
 class RunFinding:
-    """One thing that a run's own files show: the heading it stands under, and a few sentences."""
+    """One result from the files of a run: its heading, and a few sentences."""
 
     topic: str
     text: str
@@ -26,7 +26,7 @@ class RunFinding:
 
 @dataclass(frozen=True)
 class RunDiagnosis:
-    """What a good reviewer would say of a run: findings by topic, then at most five recommendations."""
+    """The review of a run: findings by topic, then at most five recommendations."""
 
     name: str
     findings: list[RunFinding]
@@ -38,7 +38,7 @@ class RunDiagnosis:
 
 
 def diagnose(run: Run) -> RunDiagnosis:
-    """Everything that the files of a run show; what they do not hold is named as not counted.
+    """All findings from the files of a run; figures that are missing there are reported as not counted.
 
     Raises:
         RunFolderError, RecipeError: the manifest, the recipe or the scores are missing or damaged.
@@ -47,7 +47,7 @@ def diagnose(run: Run) -> RunDiagnosis:
 
 
 def diagnosis_of(run: Run, studies: Studies) -> RunDiagnosis:
-    """The figures in words."""
+    """The findings in words."""
     s = studies
     texts = {
         "weights": str(s.start),

@@ -49,7 +49,7 @@ class Classes:
 
     @property
     def is_imbalanced(self) -> bool:
-        """Whether some classes are rare, and those clearly score lower."""
+        """Whether some classes are rare and score clearly lower."""
         shares = self.shares[_objects(self.names, self.num_images)]
         if not len(shares) or shares.max() < UNEVEN * shares.min():
             return False
@@ -128,7 +128,7 @@ class Confusion:
     def __str__(self) -> str:
         images = f"{self.num_images} image{'s' * (self.num_images != 1)}"
         return (
-            f"{self.label} taken for {self.prediction}: {self.cost:.1f} points "
+            f"{self.label} predicted as {self.prediction}: {self.cost:.1f} points "
             f"({100 * self.share:.0f} % of its pixels, in {images})"
         )
 
@@ -178,7 +178,7 @@ def study_confusions(run: Run) -> list[Confusion] | None:
 
 
 def describe_confusions(confusions: list[Confusion]) -> str:
-    """The list in words. Costs do not add up: each counts as if the other confusions stayed."""
+    """The list in words. Costs do not add up: each is computed as if the other confusions remained."""
     if not confusions:
         return f"No confusion of two classes costs {LEAST_COST} points of mIoU."
     return (

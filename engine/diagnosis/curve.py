@@ -20,18 +20,20 @@ MAX_PHASES = 3
 MAX_KNOTS = 40  # places that are tried as ends of a phase, however long the log
 LEAST_NOISE = 0.3  # points: no fit is assumed to be better than this
 ASSUMED_NOISE = 1.0  # points, where too few evaluations are left to estimate it
-ALMOST_SURE = 0.998  # of Student's distribution: a change beyond this many standard errors is called one
+ALMOST_SURE = (
+    0.998  # of Student's distribution: the number of standard errors above which a change is significant
+)
 PLATEAU = 0.2  # of the mean speed of the whole curve: a slower rise is no growth
 SLOWING = 0.5  # of the speed of the fastest phase: a slower rise has slowed down
 SATURATED = 0.05  # of the rise so far: a curve with no more than this to come is saturated
-LIKELY = 2.71  # how much worse a curve may fit and still count: 90 % of a likelihood ratio
+LIKELY = 2.71  # how much worse than the best a curve may fit: 90 % of a likelihood ratio
 MIN_FOR_OUTLOOK = 4  # evaluations
 MIN_FOR_PHASES = 3
 
 
 @dataclass(frozen=True)
 class Phase:
-    """One straight piece, from (start, low) to (end, high): steps and points; `slope` in points a step."""
+    """One straight piece, from (start, low) to (end, high): steps and points; `slope` in points per step."""
 
     name: str  # growth, slowing, plateau, falling
     start: float
@@ -68,7 +70,7 @@ class Shape:
 
     @property
     def rises(self) -> bool:
-        """Whether it went up beyond its noise."""
+        """Whether it rose by more than its noise."""
         return any(phase.name in ("growth", "slowing") for phase in self.phases)
 
     @property
@@ -114,7 +116,9 @@ def fit_pieces(steps: Array, values: Array) -> tuple[Array, Array, float | None]
             hats = np.stack([np.interp(x, ends, unit) for unit in np.eye(len(ends))], axis=1)  # (n, K + 1)
             heights, *_ = np.linalg.lstsq(hats, values, rcond=None)
             squares = float(np.sum((values - hats @ heights) ** 2))
-            penalty = 3 * num_phases - 1  # a knot costs two and its height one: it was searched for
+            penalty = (
+                3 * num_phases - 1
+            )  # a knot costs two parameters, as its place was searched for, and its height one
             bic = _misfit(squares, num_steps) + penalty * np.log(num_steps)
             if best is None or bic < best[0]:
                 left = num_steps - 2 * num_phases  # heights, and the steps between them
@@ -125,7 +129,7 @@ def fit_pieces(steps: Array, values: Array) -> tuple[Array, Array, float | None]
 
 
 def _misfit(squares: float, num: int) -> float:
-    """-2 log-likelihood of a fit with this sum of squares, but for a constant."""
+    """-2 log-likelihood of a fit with this sum of squares, up to a constant."""
     return float(num * np.log(squares / num + LEAST_NOISE**2))
 
 
@@ -153,7 +157,7 @@ def _named(knots: Array, heights: Array, noise: float | None, steps: Array) -> l
 
 
 def _joined(phases: list[Phase]) -> Phase:
-    """Neighbours of one name as one."""
+    """Merge neighbouring phases of the same name."""
     first, last = phases[0], phases[-1]
     return Phase(first.name, first.start, last.end, first.low, last.high)
 
@@ -161,7 +165,7 @@ def _joined(phases: list[Phase]) -> Phase:
 def _outlook(steps: Array, values: Array, phases: list[Phase]) -> Outlook | None:
     """The gain at twice the last step, over all curves that fit about as well as the best."""
     start = next(phase.start for phase in phases if phase.name in ("growth", "slowing"))
-    rising = steps >= start  # a flat start belongs to no saturating curve
+    rising = steps >= start  # a flat start does not fit a saturating curve
     t, y = steps[rising] / steps[-1], values[rising]
     if len(t) < MIN_FOR_OUTLOOK:
         return None

@@ -51,7 +51,7 @@ def longer(shape: Shape) -> str:
 def _phase(phase: Phase) -> str:
     return (
         f"{phase.name} from step {phase.start:,.0f} to {phase.end:,.0f}, {phase.low:.1f} to {phase.high:.1f} "
-        f"({1000 * phase.slope:+.3g} points in 1,000 steps)"
+        f"({1000 * phase.slope:+.3g} points per 1,000 steps)"
     )
 
 

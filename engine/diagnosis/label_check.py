@@ -45,7 +45,7 @@ class LabelCheck:
 
     Args:
         path: a run folder, a checkpoint in its top/, or the folder of a saved ensemble.
-        overrides: recipe values that say where the data lies and how it is predicted.
+        overrides: recipe values for the place of the data and how it is predicted.
         split: None means the recipe's `data.val`.
 
     Raises:
@@ -118,8 +118,8 @@ class LabelCheck:
 
 
 def _open(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:
-    """As `open_trained`, but of a run all kept checkpoints, with their mean probability."""
-    best = open_trained(path, device, overrides=overrides)  # raises where nothing was kept
+    """As `open_trained`, but of a run, all kept checkpoints with their mean probability."""
+    best = open_trained(path, device, overrides=overrides)  # raises where no checkpoint was kept
     if (path / "combination.json").is_file() or path.is_file():
         return best
     manifest = RunFolder(path).read_manifest()

@@ -23,7 +23,7 @@ NOTABLE_ERROR = 3.0  # points of calibration error
 
 @dataclass(frozen=True)
 class Edges:
-    """The share of the wrong and of all pixels that lie near outlines; error rates there and inside."""
+    """The share of the wrong and of all pixels that are near outlines; error rates there and inside."""
 
     share_of_errors: float
     share_of_pixels: float
@@ -32,12 +32,12 @@ class Edges:
 
     @property
     def are_most_errors(self) -> bool:
-        """Whether most errors lie there, and not only because most pixels do."""
+        """Whether most errors are there, and not only because most pixels are."""
         return self.share_of_errors >= MOSTLY and self.error_near >= WORSE * self.error_inside
 
     def __str__(self) -> str:
         return (
-            f"{100 * self.share_of_errors:.0f} % of the wrong pixels lie near an outline, where "
+            f"{100 * self.share_of_errors:.0f} % of the wrong pixels are near an outline, where "
             f"{100 * self.share_of_pixels:.0f} % of the pixels are: there {100 * self.error_near:.1f} % are "
             f"wrong, inside {100 * self.error_inside:.1f} %."
         )

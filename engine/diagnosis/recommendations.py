@@ -1,7 +1,7 @@
 """From findings to recipe lines: rules, those that usually gain most first; at most five are given.
 
 Each rule reads the figures and the recipe, and returns None where it does not apply. A recommendation whose
-lines the recipe has already is left out.
+lines are already in the recipe is left out.
 """
 
 import json
@@ -35,7 +35,7 @@ class Recommendation:
 
     Args:
         title: one sentence, in the imperative.
-        recipe_lines: `key.path=value` each, as typed behind the run's own recipe.
+        recipe_lines: `key.path=value` each, as typed after the run's own recipe.
         evidence: the figures that speak for it.
     """
 
@@ -77,7 +77,7 @@ def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
     saturated = f" {longer(s.growth)}" if s.growth and s.growth.is_saturated else ""
     return Recommendation(
         "Start from pretrained weights; a run stops unless they fill 95 % of the encoder. "
-        "Mind their licence: README, Weights.",
+        "Check their licence: README, Weights.",
         lines,
         str(s.start) + saturated,
     )
@@ -149,7 +149,7 @@ def _small_objects(s: Studies, recipe: Recipe) -> Recommendation | None:
     lines = [f"augment.scale=[{smallest:g}, {CLOSER * largest:g}]"]
     if len(views) == 1:
         lines.append(f"eval.scales=[{views[0]:g}, {CLOSER * views[0]:g}]")
-    return Recommendation("Look closer: larger views in training and in scoring.", lines, str(s.sizes))
+    return Recommendation("Enlarge the images in training and in scoring.", lines, str(s.sizes))
 
 
 def _smoothing(s: Studies, recipe: Recipe) -> Recommendation | None:
@@ -179,7 +179,7 @@ def _average(s: Studies, recipe: Recipe) -> Recommendation | None:
     if noise is None or noise < NOISY or recipe.train.ema:
         return None
     evidence = f"mIoU varies by {noise:.1f} points around its own trend from one evaluation to the next."
-    return Recommendation("Score averaged weights.", [AVERAGE_WEIGHTS], evidence)
+    return Recommendation("Use a moving average of the weights.", [AVERAGE_WEIGHTS], evidence)
 
 
 RULES: list[Callable[[Studies, Recipe], Recommendation | None]] = [

@@ -1,8 +1,8 @@
-"""Recipe lines that answer a problem of a training, each stated once.
+"""Recipe lines that may solve a problem of a training, each defined once.
 
 They are suggested at the start of a training (`engine.training.imbalance`), while it runs
 (`engine.reporting.advisor`) and after it (`recommendations.py`). A remedy is text: `key.path=value` as it is
-typed behind a recipe, several with spaces between them where they belong together, or a command.
+typed after a recipe, several with spaces between them where they belong together, or a command.
 """
 
 from collections.abc import Iterable
@@ -18,7 +18,7 @@ DATA_WAIT_SHARE = 0.2  # of the time of an update: above it, training waits too 
 
 
 def not_followed(recipe: Recipe, remedies: Iterable[str]) -> tuple[str, ...]:
-    """The remedies that are commands, or that say something that the recipe does not say yet."""
+    """The remedies that are commands, or that change the recipe."""
     words = {None: "null", True: "true", False: "false"}  # as they are typed
     values = {
         key: words[value] if value is None or isinstance(value, bool) else str(value)
@@ -44,7 +44,7 @@ def lower_lr(recipe: Recipe, factor: float) -> str:
 
 
 def weigh_classes(recipe: Recipe) -> tuple[str, ...]:
-    """Class weights for the first loss term that takes them; none where a term has them already."""
+    """Class weights for the first loss term that has the option; empty where a term uses them already."""
     weights = {
         place: term.class_weights for place, term in enumerate(recipe.loss) if hasattr(term, "class_weights")
     }
@@ -59,7 +59,7 @@ def help_rare_classes(recipe: Recipe) -> tuple[str, ...]:
 
 
 def keep_images_in_memory(recipe: Recipe, place: str = "ram") -> tuple[str, ...]:
-    """Decoded images in "ram" or on the "gpu"; nothing where the recipe has them in either already."""
+    """Keep decoded images in "ram" or on the "gpu"; empty where the recipe does so already."""
     return () if recipe.data.resident in ("ram", "gpu") else (f"data.resident={place}",)
 
 

@@ -1,4 +1,4 @@
-"""Labels worth a second look: regions where a confident ensemble predicts another class.
+"""Suspicious labels: regions where a confident ensemble predicts another class.
 
 After confident learning (Northcutt et al. 2021, arXiv 1911.00068): a class is predicted with confidence where
 its probability reaches its mean over the pixels with that label. Two things differ, since the unit here

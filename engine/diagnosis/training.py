@@ -9,7 +9,7 @@ from engine.diagnosis.curve import shape_of
 from engine.diagnosis.remedies import DATA_WAIT_SHARE
 from engine.scoring.run import Array, Run, series
 
-FILLED = 0.95  # of the encoder: what a run requires of its weights
+FILLED = 0.95  # of the encoder: what a run requires its weights to fill
 EARLY = 0.1  # of the training: a first evaluation later than this says nothing about the start
 SLOW = 0.5  # of the best mIoU: less than that, so early, is a slow start
 CROSS_ENTROPY = "decode.loss_ce"
@@ -39,7 +39,7 @@ class Start:
 
     @property
     def is_suspect(self) -> bool:
-        """Whether weights are the first thing to look at."""
+        """Whether the weights are the first thing to check."""
         return self.kind in ("random", "partly filled") or (self.kind == "unknown" and self.is_slow)
 
     def __str__(self) -> str:
@@ -113,7 +113,7 @@ class Losses:
             return f"{rise}; the log has too few training rows to say why. {CAVEAT}"
         trend = f"the {self.train_name} of training went from {self.train[0]:.3f} to {self.train[1]:.3f}"
         if not self.is_overfitting:
-            return f"{rise}, but {trend}: both rise, so this is no over-fitting. {CAVEAT}"
+            return f"{rise}, but {trend}: both rise, so this is not over-fitting. {CAVEAT}"
         also = ""
         if self.miou:
             also = f" Meanwhile mIoU went from {self.miou[0]:.1f} to {self.miou[1]:.1f}"
@@ -146,7 +146,7 @@ def study_losses(run: Run) -> Losses | None:
 
 
 def _first_and_last_third(steps: Array, values: Array, since: float) -> tuple[float, float] | None:
-    """Medians of what follows `since`."""
+    """Medians of the rows after `since`."""
     later = values[steps >= since]
     third = len(later) // 3
     return (float(np.median(later[:third])), float(np.median(later[-third:]))) if third else None
@@ -160,7 +160,7 @@ def _nearest_and_last(steps: Array, shares: Array, since: float) -> tuple[float,
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians over the log: seconds an update, and the share of it spent waiting for its batch."""
+    """Medians over the log: seconds per update, and the share of it spent waiting for its batch."""
 
     seconds: float
     data_share: float

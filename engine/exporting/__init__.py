@@ -15,7 +15,7 @@ class ExportError(ValueError):
 
 
 def require_new_file(out: Path) -> None:
-    """Raises ExportError where something is there already, RunFolderError where no file can be written."""
+    """Raises ExportError where the file exists already, RunFolderError where no file can be written."""
     if out.exists():
         raise ExportError(f"--out {out} exists already, and nothing is overwritten. Name a new file.")
     require_reachable(out)

@@ -1,7 +1,7 @@
 """A trained model as one graph that torch.export can trace for every image size, compared with torch.
 
-The graph holds all members, their views, their combination and the normalisation. It predicts with code of
-its own, since the predictor asks Python for the size of each image; `largest_difference` compares the two.
+The graph holds all members, their views, their combination and the normalisation. It has its own code for
+prediction, since the predictor computes sizes in Python; `largest_difference` compares the two.
 
 Shapes: B images of h x w pixels, C classes.
 """
@@ -133,7 +133,7 @@ def export_program(segmenter: Segmenter, out: Path) -> float:
 
 
 def metadata(segmenter: Segmenter) -> dict[str, str]:
-    """What users of the graph have to know; values other than text are JSON."""
+    """What users of the graph need to know; values other than text are JSON."""
     trained, protocol = segmenter.trained, segmenter.protocol
     licences = list(dict.fromkeys(licence_of_run(weights) for weights in trained.weights))
     return {
@@ -164,7 +164,7 @@ def largest_difference(
         size = "x".join(map(str, images.shape))
         try:
             labels, probabilities = run(images)
-        except Exception as error:  # whatever a runtime raises
+        except Exception as error:  # a runtime may raise anything
             raise ExportError(
                 f"The export fails on images {size}, so nothing was written: {error}"
             ) from error

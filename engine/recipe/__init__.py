@@ -1,7 +1,7 @@
 """The typed recipe: from a YAML file and overrides to a checked, frozen object, and back to YAML.
 
-`load_recipe` reports every mistake in one message. Imports no torch. The keys of the sections stand beside
-the code that they configure; this package puts them together.
+`load_recipe` reports every mistake in one message. Imports no torch. The keys of the sections are declared
+next to the code that they configure; this package puts them together.
 """
 
 import os
@@ -34,7 +34,7 @@ from engine.scoring.options import Eval
 from engine.training.options import Optimizer
 from engine.training.schedule import Schedule
 
-if TYPE_CHECKING:  # a union that is made from a listing is no type to a type checker
+if TYPE_CHECKING:  # type checkers do not accept a union that is made from a listing
     Loss = LossTerm
 else:
     Loss = union_of(LOSS_SECTIONS.values())
@@ -65,31 +65,35 @@ MAY_CHANGE = (
 BASE = {
     "type": "string",
     "minLength": 1,
-    "description": "the recipe under this one, relative to this file; its name is not inherited",
+    "description": "the recipe that this one is based on, relative to this file; its name is not inherited",
 }
 
 
 class Recipe(Section):
     """Everything that decides a run. Frozen; equal when all values are equal, wherever they came from."""
 
-    name: str = Field(description="the run lives in <output.dir>/<name>/; without it: the file's name")
-    seed: int = key(0, "of weights, order, augmentation and dropout", ge=0, lt=2**32)
-    data: Data = key(Data(), "images and labels")
-    augment: Augment = key(Augment(), "what changes each time that an image is seen")
-    model: Model = key(Model(), "what is trained")
+    name: str = Field(
+        description="name of the run, whose folder is <output.dir>/<name>/; default: the file's name"
+    )
+    seed: int = key(
+        0, "seed of the initial weights, the order of samples, augmentation and dropout", ge=0, lt=2**32
+    )
+    data: Data = key(Data(), "the images and labels")
+    augment: Augment = key(Augment(), "random changes of each training image")
+    model: Model = key(Model(), "the model and its initial weights")
     loss: list[Loss] = key(
         [LOSS_SECTIONS[name](name=name) for name in ("cross_entropy", "dice")],
-        "the sum of these is minimised",
+        "the loss terms, whose weighted sum is minimised",
         min_length=1,
     )
-    adversarial: Adversarial | None = key(None, "a discriminator refines the output; null is off")
-    optimizer: Optimizer = key(Optimizer(), "how the weights move")
-    schedule: Schedule = key(Schedule(), "the learning rate over time")
-    train: Train = key(Train(), "how long, how much at once, how precise")
+    adversarial: Adversarial | None = key(None, "training against a discriminator; null is off")
+    optimizer: Optimizer = key(Optimizer(), "the optimiser")
+    schedule: Schedule = key(Schedule(), "the learning rate schedule")
+    train: Train = key(Train(), "length, batch size and precision of the training")
     eval: Eval = key(Eval(), "how and how often the val split is scored")
-    keep: Keep = key(Keep(), "which checkpoints stay")
-    log: Log = key(Log(), "what is written down, how often")
-    output: Output = key(Output(), "where the run lives")
+    keep: Keep = key(Keep(), "which checkpoints are kept")
+    log: Log = key(Log(), "what is logged, and how often")
+    output: Output = key(Output(), "where the run is written")
 
     _sources: Sources = PrivateAttr(default_factory=dict)
 
@@ -109,7 +113,7 @@ class Recipe(Section):
     @classmethod
     def _each_once(cls, value: list[Loss]) -> list[Loss]:
         if len({loss.name for loss in value}) < len(value):
-            raise mistake("expected each loss once: give the one its whole weight")
+            raise mistake("expected each loss once: add up the weights of the same loss")
         return value
 
     def in_steps(self, num_train_samples: int) -> Self:
@@ -162,7 +166,7 @@ class Recipe(Section):
         if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
             raise RecipeError(
                 f"adversarial.start is step {adversarial.start}, but the training ends at {steps}: the "
-                "discriminator would never play. Type adversarial.start=10%, or adversarial=null."
+                "discriminator would never be used. Type adversarial.start=10%, or adversarial=null."
             )
 
     def to_dict(self) -> dict[str, Any]:
@@ -189,7 +193,7 @@ def load_recipe(
 
     Args:
         path: of the YAML file, or the name of a recipe that comes with Trident, such as "b2_adv". The files
-            that `base:` names lie relative to it, or come with Trident as well.
+            named by `base:` are relative to it, or come with Trident as well.
         overrides: `key.path=value` each, the value in YAML; later ones win.
         imports: whether components from outside are imported, and their options checked. False is for the
             recipe of a finished run, which can be scored where its loss cannot be imported, such as one that

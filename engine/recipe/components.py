@@ -1,8 +1,8 @@
 """The options of components as keys of a recipe: losses, architectures, optimisers, data formats, loggers.
 
-Options are declared once, beside the component: for our own in a listing that needs no torch; for one from
-outside, which a recipe names by its import path (`my_package.losses:MyLoss`), as the keyword parameters of
-its constructor. Both become typed sections here.
+Options are declared once, next to the component: for those of Trident in a table that needs no torch; for
+one from outside, which a recipe names by its import path (`my_package.losses:MyLoss`), as the keyword
+parameters of its constructor. Both become typed sections here.
 """
 
 from collections.abc import Collection, Iterable
@@ -34,8 +34,8 @@ NAMED_BY = {"model": "arch", "optimizer": "name", "data": "format"}  # sections 
 class Ramp(Section):
     begin: NotNegative = key(0.0, "the weight until `start`")
     end: NotNegative = key(1.0, "the weight from `ramp` steps after `start`")
-    start: Duration = key(0, "when it begins to change")
-    ramp: Duration = key("10%", "how long it takes")
+    start: Duration = key(0, "when the weight starts to change")
+    ramp: Duration = key("10%", "how long the change takes")
 
 
 class LossTerm(Section):
@@ -45,7 +45,7 @@ class LossTerm(Section):
         description="a loss of Trident, or the import path of another: my_package.losses:MyLoss"
     )
     weight: NotNegative | Ramp = key(
-        1.0, "factor in the sum of losses; or {begin, end, start, ramp} over the training"
+        1.0, "factor of this loss in the sum; or {begin, end, start, ramp} to change it during the training"
     )
 
     if TYPE_CHECKING:
@@ -75,7 +75,7 @@ def named_section(base: type[Section], name: str) -> Any:
 
 
 def outside_section(document: Document, path: Path, base: type[Section], imports: bool) -> Any:
-    """The section for the component from outside whose import path stands at `path`; None where none does.
+    """The section for the component whose import path is the value at `path`; None where it is not one.
 
     What cannot be imported is added to the problems of the document; its section then takes any key.
 

@@ -1,4 +1,4 @@
-"""Pydantic's errors in plain words: key, file and line, what was expected, what is there, what was meant.
+"""Pydantic's errors in plain words: key, file and line, what was expected, what was found, what was meant.
 
 The keys and choices come from the JSON schema.
 """
@@ -40,7 +40,7 @@ Schema = dict[str, Any]
 
 
 def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema) -> list[str]:
-    """One line a mistaken key, in the order of the sections.
+    """One line per mistaken key, in the order of the sections.
 
     Args:
         errors: of one ValidationError.

@@ -8,7 +8,7 @@ Node = dict[str, Any]
 
 INTRODUCTION = """# The keys of a recipe
 
-Every key with what it may be, its default, and what it means. This page is generated from the declarations
+Every key with its possible values, its default, and its meaning. This page is generated from the declarations
 in the code: `python -m engine.recipe reference > docs/recipe.md`.
 
 A duration is a number of steps, `12 epochs`, or `10%` of the training. A loss, an architecture, an optimiser,
@@ -19,7 +19,7 @@ NAMES = {"integer": "whole number", "number": "number", "boolean": "true or fals
 
 
 def reference_page(schema: Node) -> str:
-    """Markdown: a heading and a table a section, in the order of the recipe.
+    """Markdown: a heading and a table per section, in the order of the recipe.
 
     Args:
         schema: of a recipe, from `engine.recipe.recipe_schema`.
@@ -51,7 +51,7 @@ def _sections(node: Node, schema: Node) -> Iterator[tuple[str, Node]]:
 
 
 def _table(properties: dict[str, Node], schema: Node) -> str:
-    rows = ["| key | may be | default | meaning |", "|---|---|---|---|"]
+    rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, node in properties.items():
         default = f"`{json.dumps(node['default'])}`" if _is_plain(node.get("default", {})) else ""
         cells = (f"`{name}`", _values(node), default.replace('"', ""), node.get("description", ""))
@@ -60,7 +60,7 @@ def _table(properties: dict[str, Node], schema: Node) -> str:
 
 
 def _escaped(cell: str) -> str:
-    """A cell without what Markdown takes for markup."""
+    """A cell with Markdown's markup characters escaped."""
     return cell.replace("|", "\\|").replace("<", "&lt;")
 
 
@@ -72,7 +72,7 @@ def _is_plain(value: Any) -> bool:
 
 
 def _values(node: Node) -> str:
-    """What a key may be, in words."""
+    """The possible values of a key, in words."""
     if "const" in node:
         return f"`{node['const']}`"
     if "enum" in node:
@@ -94,7 +94,7 @@ def _values(node: Node) -> str:
 
 
 def _range(node: Node) -> str:
-    """Of a number, in words, with a blank before; nothing where any number will do."""
+    """The range of a number, in words, with a space in front; empty where any number is valid."""
     low, high = node.get("minimum"), node.get("maximum")
     above, below = node.get("exclusiveMinimum"), node.get("exclusiveMaximum")
     if high is None and below is None:

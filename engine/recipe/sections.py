@@ -32,15 +32,14 @@ ImportPath = Annotated[str, Field(pattern=f"^{IMPORT_PATH}$")]
 
 class ModelSection(Section):
     arch: Text = key(
-        "segformer", "segformer; an architecture of segmentation-models-pytorch, such as unet; an import path"
+        "segformer",
+        "segformer; an architecture of segmentation-models-pytorch (SMP), such as unet; or an import path",
     )
-    encoder: Text | None = key(None, "builds model.arch from SMP on this encoder, such as resnet34")
-    from_scratch: bool = key(False, "start from random weights, knowingly")
-    weights: Text | None = key(
-        None, "where training starts: hf:<repository>, smp:<tag>, a file, or a run folder"
-    )
+    encoder: Text | None = key(None, "encoder of an SMP architecture, such as resnet34")
+    from_scratch: bool = key(False, "start from random weights instead of pretrained ones")
+    weights: Text | None = key(None, "initial weights: hf:<repository>, smp:<tag>, a file, or a run folder")
     freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
-        None, "what is not trained: encoder, or patterns of parameter names such as ['encoder.stages.[01]']"
+        None, "parameters that are not trained: encoder, or patterns of names such as ['encoder.stages.[01]']"
     )
 
     if TYPE_CHECKING:
@@ -65,31 +64,37 @@ for _architecture in ARCHITECTURES.values():
 
 
 class Adversarial(Section):
-    weight: Positive = key(0.01, "factor of the adversarial loss of the segmenter")
-    objective: Literal["hinge", "bce", "lsgan", "wgan_gp"] = key("hinge", "of both players")
-    start: Duration = key("10%", "when the discriminator joins")
-    ramp: Duration = key("10%", "how long the weight rises from 0 after that")
+    weight: Positive = key(0.01, "factor of the adversarial loss in the loss of the segmentation model")
+    objective: Literal["hinge", "bce", "lsgan", "wgan_gp"] = key(
+        "hinge", "objective of model and discriminator"
+    )
+    start: Duration = key("10%", "when adversarial training starts")
+    ramp: Duration = key("10%", "how long the weight then takes to rise from 0")
     lr: Positive = key(1e-4, "learning rate of the discriminator")
-    channels: Count = key(64, "of its first layer")
-    layers: Count = key(4, "strided convolutions")
-    watchdog: bool = key(True, "lowers the weight while the discriminator wins, raises it while it guesses")
+    channels: Count = key(64, "channels of the discriminator's first layer")
+    layers: Count = key(4, "number of strided convolutions")
+    watchdog: bool = key(
+        True, "lower the weight while the discriminator is too accurate, raise it while it guesses"
+    )
 
 
 class Train(Section):
-    steps: Length = key(40000, "updates of the weights")
-    batch: Count = key(16, "images an update, over all processes")
-    accumulate: Count = key(1, "parts in which each batch is computed")
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = key("auto", "of the forward pass")
-    compile: Literal["auto"] | bool = key("auto", "torch.compile")
-    ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
-        None, "decay of averaged weights, such as 0.999; null is off"
+    steps: Length = key(40000, "number of updates")
+    batch: Count = key(16, "images per update, over all processes")
+    accumulate: Count = key(1, "number of parts in which each batch is computed, to save memory")
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
-    deterministic: bool = key(False, "bitwise repeatable, slower")
+    compile: Literal["auto"] | bool = key("auto", "compile the model with torch.compile; auto: on a GPU")
+    ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
+        None, "decay of the moving average of the weights, such as 0.999; null is off"
+    )
+    deterministic: bool = key(False, "bitwise reproducible training, which is slower")
 
 
 class Keep(Section):
-    top: Count = key(3, "checkpoints kept")
-    metric: MetricName = key("mIoU", "by which the best are chosen")
+    top: Count = key(3, "number of checkpoints that are kept")
+    metric: MetricName = key("mIoU", "score by which the best are chosen")
 
 
 class LoggerSection(Section):
@@ -99,7 +104,7 @@ class LoggerSection(Section):
 
 
 class Logger(LoggerSection):
-    """One of our own, whose constructor checks the options: it may need a package that is not installed."""
+    """A logger of Trident; its constructor checks the options, since its package may not be installed."""
 
     model_config = ConfigDict(extra="allow")
 
@@ -107,27 +112,33 @@ class Logger(LoggerSection):
 
 
 class Log(Section):
-    every: Count = key(50, "steps between two lines")
+    every: Count = key(50, "updates between two log steps")
     to: list[LoggerName | ImportPath | Logger] = key(
         ["tensorboard"],
-        "beside log.jsonl: tensorboard, csv, wandb, mlflow, or the import path of a Callback; {name: wandb, "
-        "project: mine} gives options",
+        "loggers used next to log.jsonl: tensorboard, csv, wandb, mlflow, or the import path of a Callback; "
+        "with options as {name: wandb, project: mine}",
     )
-    images: int = key(8, "pictures at each evaluation", ge=0)
-    features: int = key(0, "images whose activation maps are drawn at each evaluation; 0 is off", ge=0)
+    images: int = key(8, "number of pictures of predictions at each evaluation", ge=0)
+    features: int = key(
+        0, "number of images whose activation maps are drawn at each evaluation; 0 is off", ge=0
+    )
     feature_layers: list[Text] = key(
-        ["encoder"], "layers that are drawn; * stands for one part of a name, as in encoder.stages.*"
+        ["encoder"],
+        "layers whose activation maps are drawn; * matches one part of a name, as in encoder.stages.*",
     )
     gradients: int = key(
-        0, "updates between two looks at each block's gradient, a multiple of log.every; 0 is off", ge=0
+        0,
+        "updates between two measurements of each block's gradient, a multiple of log.every; 0 is off",
+        ge=0,
     )
     loss_gradients: bool = key(
-        False, "norm of each loss term's gradient; costs a backward pass of the loss each"
+        False,
+        "log the norm of each loss term's gradient, at the cost of a backward pass of the loss for each",
     )
 
     @field_validator("gradients")
     @classmethod
-    def _looked_at_when_logged(cls, value: int, info: ValidationInfo) -> int:
+    def _measured_when_logged(cls, value: int, info: ValidationInfo) -> int:
         every = info.data.get("every", 1)
         if value % every:
             raise mistake(f"expected a multiple of log.every, {every}: {-(-value // every) * every}")
@@ -135,4 +146,4 @@ class Log(Section):
 
 
 class Output(Section):
-    dir: Text = key("checkpoints", "the run lives in <dir>/<name>/")
+    dir: Text = key("checkpoints", "folder of all runs; a run is written to <dir>/<name>/")

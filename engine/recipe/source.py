@@ -27,20 +27,20 @@ class Document:
     problems: list[str]
 
     def value(self, path: Path) -> Any:
-        """What stands at `path`, or None."""
+        """The value at `path`, or None."""
         found: Any = self.values
         for key in path:
             found = _child(found, key)
         return found
 
     def place(self, path: Path) -> str:
-        """Where the value at `path` was written or, if it was not, what is around it."""
+        """Where the value at `path` was written or, if it was not, the section around it."""
         while path and path not in self.sources:
             path = path[:-1]
         return self.sources[path]
 
     def merge(self, over: "Document") -> None:
-        """Lay `over` on top."""
+        """Merge `over` into the document; its values win."""
         for key, value in over.values.items():
             self._put(self.values, key, value, (key,))
         self.sources.update(over.sources)
@@ -111,11 +111,11 @@ def read_recipe(
     Args:
         path: of the YAML file, or the name of a shipped recipe; see `find_recipe`.
         overrides: `key.path=value` each.
-        defaults: what holds where the files say nothing.
+        defaults: the values of keys that the files do not set.
 
     Raises:
         RecipeError: a file is missing, is not YAML, or `base` goes in a circle. Other mistakes are collected
-            in the document, so that they can be told together with those in the values.
+            in the document, so that they can be reported together with those in the values.
     """
     file = find_recipe(path)
     document = _read_chain(file, "", [])
@@ -198,7 +198,7 @@ def _missing(file: FilePath) -> str:
 
 
 def _child(container: Any, key: str | int) -> Any:
-    """What stands at `key`, or None."""
+    """The value at `key`, or None."""
     if isinstance(container, list):
         return container[key] if isinstance(key, int) and key < len(container) else None
     return container.get(key) if isinstance(container, dict) else None

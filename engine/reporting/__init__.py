@@ -1,1 +1,1 @@
-"""What a run shows to people: console, logs, loggers, pictures and the report page."""
+"""The output of a run: console, logs, loggers, pictures and the report page."""

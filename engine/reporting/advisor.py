@@ -1,4 +1,4 @@
-"""Advice while a run trains: what looks wrong, once each, with the recipe lines that answer it.
+"""Advice while a run trains: each likely problem once, with the recipe lines that may solve it.
 
 It reads the numbers of each log step and evaluation. A rule returns None where it cannot judge.
 """
@@ -27,7 +27,7 @@ from engine.scoring.confusion import Scores
 Values = dict[str, float]
 
 DATA_WINDOW = 3  # log steps over which waiting for data is measured; the first of a run is left out
-COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that take time
+COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that are slow
 START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
 D_WINS, D_WINDOW = 0.9, 5  # smoothed accuracy over patches; over so many log steps
 MEMORY_SHARE = 0.9
@@ -73,7 +73,7 @@ class Advisor:
         self.memory_shares = memory_shares
         self._said: set[str] = set()
         self._log: list[Values] = []
-        self._looks: list[Values] = []  # log steps at which gradients were looked at
+        self._looks: list[Values] = []  # log steps at which gradients were measured
         self._mIoU: list[float] = []
 
     def update(self, step: int, values: Values, first: Values) -> list[Note]:
@@ -136,7 +136,7 @@ class Advisor:
         return Note(
             "start",
             f"The first cross-entropy was {loss:.2f}; a new head that has learnt nothing has "
-            f"ln({self.num_classes}) = {expected:.2f}. Suspect the labels (ids that are shifted, all void or "
+            f"ln({self.num_classes}) = {expected:.2f}. Check the labels (ids that are shifted, all void or "
             "all one class), the class weights, or pixel values on the wrong scale.",
             (CHECK_DATA, *weighted),
         )
@@ -225,7 +225,7 @@ class Advisor:
         return Note(
             "one class",
             f"The model finds {what} of {len(labelled)} classes. Early in a training this is normal; if it "
-            "lasts, suspect the labels, a learning rate that is too high or too low, or rare classes.",
+            "lasts, check the labels, for a learning rate that is too high or too low, or rare classes.",
             (
                 CHECK_DATA,
                 FIND_LR,

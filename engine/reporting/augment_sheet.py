@@ -1,6 +1,6 @@
-"""What the training sees of some samples: a row each, the image, then its crops in several epochs.
+"""Some samples as the training sees them, one per row: the image, then its crops in several epochs.
 
-The colours of the labels are laid over every image; void, also outside the image, is pale, as VOC draws it.
+The colours of the labels are drawn over every image; void, also outside the image, is pale, as in VOC.
 """
 
 from collections.abc import Sequence
@@ -30,7 +30,7 @@ from engine.reporting.pictures import (
     overlay,
 )
 
-OPACITY = 0.45  # of the labels: edges of the image stay visible beside theirs
+OPACITY = 0.45  # opacity of the labels, so that edges of the image stay visible
 
 
 def augment_sheet(
@@ -40,8 +40,8 @@ def augment_sheet(
 
     Args:
         batches: of the training, with its augmentation and mixing.
-        indices: of the samples; a row each.
-        num_epochs: the crops of epochs 0, 1, ... in columns, beside the stored image.
+        indices: of the samples, one row per sample.
+        num_epochs: the crops of epochs 0, 1, ... in columns, next to the stored image.
         side_px: of each crop on the sheet.
 
     Raises:

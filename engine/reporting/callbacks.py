@@ -1,6 +1,6 @@
 """Callbacks: what a training calls while it runs. The logs, the console and the loggers are callbacks too.
 
-This module does not import torch, so that a file with a callback of one's own is read quickly.
+This module does not import torch, so that a file that defines a callback is imported quickly.
 """
 
 from __future__ import annotations

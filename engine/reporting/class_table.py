@@ -11,7 +11,7 @@ from engine.scoring.confusion import Scores
 MOST_CLASSES = 30  # with more, a table shows those that changed most
 NUM_MOST_CHANGED = 12
 MOST_BLOCKS, BLOCK_ROWS = 3, 4  # side by side; rows of a block, at least
-NUM_NAMED = 3  # classes in a line, of either direction
+NUM_NAMED = 3  # classes per line and direction
 
 
 def class_table(scores: Scores, before: Scores | None, width: int) -> Table:

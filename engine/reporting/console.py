@@ -74,7 +74,7 @@ def explain_table(recipe: Recipe) -> Table:
 def facts_below(
     scores: Scores, skipped: Sequence[str] = (), card: Mapping[str, object] = MappingProxyType({})
 ) -> str:
-    """What has to be known beside the means: the baseline, absent classes, void pixels, skipped images.
+    """What is needed to judge the means: the baseline, absent classes, void pixels, skipped images.
 
     Args:
         card: of the protocol.

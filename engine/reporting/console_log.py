@@ -80,7 +80,7 @@ class ConsoleLog(Callback):
         if factor is not None and before is not None and factor != before:
             why = "wins" if factor < before else "can hardly distinguish predictions from labels"
             self.console.print(
-                f"step {step}: the discriminator {why} (it has long been right on "
+                f"step {step}: the discriminator {why} (it has for long classified correctly "
                 f"{values['adv/d_accuracy']:.0%} of the patches); the adversarial weight is now {factor:g} "
                 "times the recipe's (adversarial.watchdog=false turns this off)"
             )
@@ -105,7 +105,7 @@ class ConsoleLog(Callback):
             self.console.print(f"  {line}")
         self._scores = scores
         self.on_step(step)
-        if step == self.num_steps:  # the last evaluation; other bars follow
+        if step == self.num_steps:  # the last evaluation, after which commands draw other bars
             self._progress.stop()
 
     def on_note(self, step: int, note: Note) -> None:

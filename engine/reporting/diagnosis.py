@@ -32,7 +32,7 @@ def print_diagnosis(console: Console, diagnosis: RunDiagnosis, run: Path) -> Non
 
 def _count(number: int) -> str:
     if not number:
-        return "Nothing to recommend: the files show no reason to change the recipe."
+        return "Nothing to recommend: the files of the run show no reason to change the recipe."
     if number == 1:
         return "1 recommendation"
     return f"{number} recommendations, most important first; try each by itself"
@@ -50,7 +50,7 @@ def draw_curve(shape: Shape, path: Path) -> None:
                 [phase.low, phase.high],
                 color=COLOURS[phase.name],
                 linewidth=2.5,
-                label=f"{phase.name}: {1000 * phase.slope:+.3g} points in 1,000 steps",
+                label=f"{phase.name}: {1000 * phase.slope:+.3g} points per 1,000 steps",
             )
         if shape.outlook:
             last, end = shape.steps[-1], shape.phases[-1].high

@@ -28,7 +28,7 @@ def print_data_report(console: Console, diagnosis: DataReport) -> None:
 def findings_table(findings: Sequence[DataFinding]) -> Table:
     """What, where, why and the remedy of each, the most severe first."""
     table = Table(title="findings", title_justify="left", show_lines=True)
-    for heading, ratio in (("check", None), ("what and where", 5), ("why it hurts", 4), ("remedy", 4)):
+    for heading, ratio in (("check", None), ("what and where", 5), ("why it matters", 4), ("remedy", 4)):
         table.add_column(heading, overflow="fold", ratio=ratio)
     for found in findings:
         colour = COLOURS[found.severity]
@@ -65,6 +65,6 @@ def verdict(diagnosis: DataReport) -> str:
     """One line: how many findings of each severity."""
     severities = [found.severity for found in diagnosis.findings]
     counts = ", ".join(f"{severities.count(s)} {meaning}" for s, meaning in (
-        ("spoils", "that would spoil training"), ("hurts", "that hurt the score"), ("note", "to know of")
+        ("spoils", "that would spoil training"), ("hurts", "that hurt the score"), ("note", "for information")
     ) if s in severities)  # fmt: skip
     return f"{sum(diagnosis.num_samples.values()):,} samples. Findings: {counts or 'none'}."

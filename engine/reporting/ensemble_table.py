@@ -11,7 +11,7 @@ from engine.scoring.ensembles.methods import CHOOSING
 
 
 def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
-    """One row a method, below the best member; honest scores come first where there are any."""
+    """One row per method, below the best member; honest scores come first where there are any."""
     results = comparison.results
     is_honest = any(result.honest for result in results.values())
     table = Table(title="ensembles, and what they gain over the best member", title_justify="left")

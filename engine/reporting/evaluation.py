@@ -21,7 +21,7 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import EvaluationResult
 from engine.scoring.trained import Trained
 
-MEANS: dict[str, Callable[[EvaluationResult], float]] = {  # beside METRICS
+MEANS: dict[str, Callable[[EvaluationResult], float]] = {  # in addition to METRICS
     "mIoU by image": lambda result: result.image_mIoU,
     "boundary IoU": lambda result: result.boundary_mIoU,
 }
@@ -101,7 +101,7 @@ def worst_sheet(
     dataset: Dataset,
     device: torch.device,
 ) -> Image.Image:
-    """The images with the lowest mIoU, the lowest on top: image, label, prediction, errors.
+    """The images with the lowest mIoU, the lowest first: image, label, prediction, errors.
 
     Args:
         worst: (mIoU, id) of each.

@@ -1,6 +1,6 @@
-"""Blocks of a network that get no gradient, or far too much.
+"""Blocks of a network whose gradient is zero or far too large.
 
-A look is a row of the log with "gradients/norm/<block>" in it.
+A measurement is a row of the log with "gradients/norm/<block>" in it.
 """
 
 import math
@@ -16,12 +16,12 @@ Look = Mapping[str, float]
 
 
 def dead_blocks(looks: Sequence[Look]) -> list[str]:
-    """Blocks whose gradient was exactly 0 at each of the last looks."""
+    """Blocks whose gradient was exactly 0 in each of the last measurements."""
     return _in_a_row(looks, lambda norm, middle: norm == 0)
 
 
 def exploding_blocks(looks: Sequence[Look]) -> list[str]:
-    """Blocks whose gradient was NaN, infinite or far above the median block's, at each of the last looks."""
+    """Blocks whose gradient was NaN, infinite or far above the median in each of the last measurements."""
     return _in_a_row(looks, lambda norm, middle: not norm <= EXPLODING_FACTOR * middle)
 
 

@@ -12,7 +12,7 @@ from engine.run_folder import RunFolder, read_log, without_nan, write_text
 
 
 class JsonLog(Callback):
-    """log.jsonl: one JSON object a line. A resumed run drops the lines after its saved state.
+    """log.jsonl: one JSON object per line. A resumed run drops the lines after its saved state.
 
     `split` is train (a log step), val (an evaluation) or note (advice: topic, text, recipe lines).
     """
@@ -26,7 +26,7 @@ class JsonLog(Callback):
         path = RunFolder(run.path).log
         kept = [row for row in read_log(path) if row["step"] <= run.first_step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
-        self._file = path.open("a", buffering=1)  # a line at a time, so that it can be followed
+        self._file = path.open("a", buffering=1)  # line buffered, so that it can be followed
 
     def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
         self._write({"step": step, "split": "train", **values})
@@ -50,10 +50,10 @@ class JsonLog(Callback):
 
 
 class CsvLog(Callback):
-    """log_train.csv and log_val.csv: a row a log step or evaluation, a column a number.
+    """log_train.csv and log_val.csv: a row per log step or evaluation, a column per number.
 
-    A number that appears later, such as that of a discriminator, becomes a new column, empty above. A resumed
-    run drops the rows after its saved state.
+    A number that appears later, such as that of a discriminator, becomes a new column, which is empty in
+    earlier rows. A resumed run drops the rows after its saved state.
     """
 
     def __init__(self) -> None:

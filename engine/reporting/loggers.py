@@ -1,4 +1,4 @@
-"""The loggers that `log.to` of a recipe names, and their making. Does not import torch.
+"""The loggers that `log.to` of a recipe names, and how they are built. Does not import torch.
 
 A new logger is a `Callback` in a file of its own and an entry here. Its options are the parameters of its
 constructor. Where its file imports an optional package, the extra in setup.py has the logger's name.
@@ -18,7 +18,7 @@ LOGGERS = {  # name -> import path
     "wandb": "engine.reporting.wandb_log:WandbLog",
     "mlflow": "engine.reporting.mlflow_log:MlflowLog",
 }
-PACKAGES = ("wandb", "mlflow")  # which the loggers of these names import
+PACKAGES = ("wandb", "mlflow")  # packages that the loggers of these names import
 
 
 def build_loggers(entries: Iterable[str | Section]) -> list[Callback]:

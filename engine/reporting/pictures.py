@@ -1,4 +1,4 @@
-"""Images with their label, prediction and errors, as pixels to look at.
+"""Images with their label, prediction and errors, as RGB pixels.
 
 Shapes: every picture has its own h x w pixels, RGB, uint8.
 """
@@ -19,7 +19,7 @@ from engine.scoring.predictor import Predictor
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 Colour = tuple[int, int, int]
 
-VOID: Colour = (224, 224, 192)  # as VOC draws it
+VOID: Colour = (224, 224, 192)  # as in VOC
 WRONG: Colour = (232, 48, 62)
 UNSCORED: Colour = (128, 128, 128)  # void pixels in an error map
 DIMMED = 0.4  # brightness of correct pixels in an error map
@@ -76,7 +76,7 @@ def colourise(labels: Tensor, palette: Palette, ignore_index: int) -> Pixels:
 def overlay(
     image: Tensor, labels: Tensor, palette: Palette, ignore_index: int, opacity: float = 0.55
 ) -> Pixels:
-    """The colours of (h, w) class ids laid over a (3, h, w) image, (h, w, 3)."""
+    """The colours of (h, w) class ids drawn over a (3, h, w) image, (h, w, 3)."""
     mixed = (1 - opacity) * _photo(image) + opacity * colourise(labels, palette, ignore_index)
     blended: Pixels = np.rint(mixed).astype(np.uint8)
     return blended

@@ -53,7 +53,7 @@ STYLE: Any = {
     "legend.fontsize": 8,
 }
 WIDTH_IN, HEIGHT_IN = 4.6, 2.3
-MOST_POINTS = 400  # of a line: about one a pixel
+MOST_POINTS = 400  # of a line: about one per pixel
 SMOOTHED_FROM = 20  # points of a training loss; a shorter line is drawn as it is
 TITLES = {("val", "mIoU"): "mIoU on val", ("val", "loss"): "Loss on val", ("train", "loss"): "Training loss"}
 
@@ -138,7 +138,7 @@ def _points(rows: Sequence[Row], split: str, key: str) -> Points:
         if row["split"] == split and key in row
     ]
     stride = -(-len(found) // MOST_POINTS) or 1
-    return found[::-1][::stride][::-1]  # the last one stays
+    return found[::-1][::stride][::-1]  # the last one is kept
 
 
 def _curves(
@@ -198,7 +198,7 @@ def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     text = file.getvalue()
     text = text[text.index("<svg") :]  # an element inside a page has no XML declaration
     text = re.sub(r' id="[\w.]+_\d+"', "", text)  # figure_1, axes_1: not unique within a page
-    own = hashlib.sha256(text.encode()).hexdigest()[:8]  # what is left is referred to by the plot itself
+    own = hashlib.sha256(text.encode()).hexdigest()[:8]  # the remaining ids are used by the plot itself
     text = re.sub(r'(id="|#)(?=[mp][0-9a-f]{10})', rf"\g<1>{own}", text)
     for colour, variable in CSS_VARIABLES.items():
         text = text.replace(colour, f"var({variable}, {colour})")

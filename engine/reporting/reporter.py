@@ -1,4 +1,4 @@
-"""Calls the callbacks of a training. Here device tensors become numbers, once a log step and nowhere else."""
+"""Calls the callbacks of a training. Device tensors become numbers here only, once per log step."""
 
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -37,7 +37,7 @@ class Reporter:
         advisor: Advisor | None = None,
     ):
         self.callbacks = list(callbacks)
-        self.failures: list[str] = []  # of callbacks, a sentence each
+        self.failures: list[str] = []  # of callbacks, one sentence each
         self.energy = EnergyMeter(device)
         self._learning_rates = learning_rates
         self._device = device

@@ -21,7 +21,7 @@ def memory_mb(device: torch.device) -> float:
 
 
 def memory_shares(device: torch.device) -> dict[str, float]:
-    """The peaks so far over what there is, 0..1: of "GPU" where the run is on one, and of "RAM"."""
+    """The peaks so far as shares of the total, 0..1: of "GPU" where the run is on one, and of "RAM"."""
     shares = {"RAM": memory_mb(torch.device("cpu")) / total_ram_mb()}
     if device.type == "cuda":
         total_mb = torch.cuda.get_device_properties(device).total_memory / MEGABYTE
@@ -46,7 +46,7 @@ class EnergyMeter:
     def joules(self) -> float | None:
         """Since the last call, or since the meter was made; of the whole GPU, other programs included.
 
-        None where the device is not a GPU that counts (Volta and later do), or its driver cannot be asked.
+        None where the device is not a GPU with an energy counter (Volta and later), or the driver is missing.
         """
         now = self._total_mj()
         if now is None or self._before is None:
@@ -55,7 +55,7 @@ class EnergyMeter:
         return joules
 
     def _total_mj(self) -> int | None:
-        """Since the driver was loaded."""
+        """Total since the driver was loaded."""
         try:
             return int(pynvml.nvmlDeviceGetTotalEnergyConsumption(self._handle)) if self._handle else None
         except pynvml.NVMLError:

@@ -1,4 +1,4 @@
-"""Suspicious labels for people and for labelling tools: an HTML page, and the ranking as CSV and JSON."""
+"""Suspicious labels: an HTML page for people, and the ranking as CSV and JSON for labelling tools."""
 
 import base64
 import csv
@@ -108,7 +108,7 @@ def _entry(rank: int, shown: ShownSuspect, check: LabelCheck) -> dict[str, Any]:
 
 
 def why(shown: ShownSuspect, background: int | None) -> str:
-    """What is probably wrong with the labels of the image."""
+    """The probable errors in the labels of the image."""
     if shown.move is None:
         return shown.suspect.reason(background)
     right, down = shown.move

@@ -115,7 +115,7 @@ def write_graph(writer: SummaryWriter, model: nn.Module) -> str | None:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of sizes that become constants
             writer.add_graph(model, image)
-    except Exception as error:  # whatever a forward pass raises when it is traced
+    except Exception as error:  # tracing may raise anything
         return f"{type(error).__name__}: {error}".splitlines()[0]
     finally:
         model.train(was_training)

@@ -1,4 +1,4 @@
-"""The progress of downloads and unpacking: a bar on a terminal, a line now and then elsewhere."""
+"""The progress of downloads and unpacking: a bar on a terminal, a line at intervals elsewhere."""
 
 import time
 from collections.abc import Callable, Iterator

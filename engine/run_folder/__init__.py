@@ -2,7 +2,7 @@
 
 checkpoints/<name>/
     recipe.yaml        the resolved recipe
-    log.jsonl          one JSON object a line: step, split, metrics
+    log.jsonl          one JSON object per line: step, split, metrics
     manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
     top/*.safetensors  the best checkpoints
     last/              everything for an exact resume
@@ -108,7 +108,7 @@ class RunFolder:
             remedy = (
                 f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
                 if self.last_state.exists()
-                else f"It holds no state to resume from: {beside}, or remove it yourself."
+                else f"It holds no state to resume from: {beside}, or remove it."
             )
             raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
 
@@ -142,7 +142,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
     """
     if not folder.is_dir():
         raise RunFolderError(
-            f"No folder {folder}. Runs lie in checkpoints/ unless output.dir says otherwise."
+            f"No folder {folder}. Runs are written to checkpoints/ unless output.dir names another folder."
         )
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
     if not runs:
@@ -157,13 +157,13 @@ def require_trained_alike(overrides: Sequence[str]) -> None:
     refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
     if refused:
         raise RunFolderError(
-            f"{refused[0]}: a finished run cannot be changed. Overrides may say where the "
-            "data lies (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
+            f"{refused[0]}: a finished run cannot be changed. Overrides may only set where the "
+            "data is (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
         )
 
 
 def common_folder(folders: Sequence[Path]) -> Path:
-    """The only folder, or the nearest that holds all; where they share but the disk, the working folder."""
+    """The only folder, or the nearest common parent; the working folder where that is the root."""
     if len(folders) == 1:
         return folders[0]
     common = Path(os.path.commonpath([folder.resolve() for folder in folders]))

@@ -1,6 +1,6 @@
 """Files of runs: read with errors that a user can act on, and replaced as a whole.
 
-Every file is written under a temporary name and renamed, so a crash leaves the old one whole.
+Every file is written under a temporary name and renamed, so a crash leaves the old one intact.
 """
 
 import hashlib
@@ -16,7 +16,7 @@ LogRow = dict[str, Any]  # one line of log.jsonl: step, split and metrics
 
 
 class RunFolderError(ValueError):
-    """A run folder is there already, is not there, or does not hold what it should."""
+    """A run folder exists already, does not exist, or lacks a file or part of one."""
 
     exit_code = 2
 
@@ -43,7 +43,7 @@ def read_log(path: Path) -> list[LogRow]:
 
 
 def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
-    """What a JSON file holds, None where there is none.
+    """The content of a JSON file, None where there is no file.
 
     Raises:
         RunFolderError: it is damaged, or lacks one of these keys.
@@ -54,9 +54,9 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
         content = json.loads(path.read_text(encoding="utf-8"))
         lacking = [key for key in keys if key not in content]
     except (ValueError, TypeError) as error:
-        raise RunFolderError(f"{path} is damaged ({error}). Move it away and make it again.") from None
+        raise RunFolderError(f"{path} is damaged ({error}). Move it away and create it again.") from None
     if lacking:
-        raise RunFolderError(f"{path} lacks {', '.join(lacking)}. Move it away and make it again.")
+        raise RunFolderError(f"{path} lacks {', '.join(lacking)}. Move it away and create it again.")
     return content
 
 

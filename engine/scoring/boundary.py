@@ -43,7 +43,7 @@ def boundary_matrices(
     ignore_index: int,
     near_label: Tensor | None = None,
 ) -> Tensor:
-    """Pixels by band of the label and band of the prediction, one matrix an image.
+    """Pixels by band of the label and band of the prediction, one matrix per image.
 
     Args:
         predictions: (B, h, w) integer, 0..C-1.

@@ -22,8 +22,8 @@ class Combination:
 
     Args:
         space: in which the mean is taken.
-        weights: one row a member; a row has one number, or one a class. Rows add up to 1 in each column.
-        temperatures: one a member; its logits are divided by it first (Guo et al. 2017, arXiv 1706.04599).
+        weights: one row per member; a row has one number, or one per class. Rows add up to 1 in each column.
+        temperatures: one per member; its logits are divided by it first (Guo et al. 2017, arXiv 1706.04599).
     """
 
     space: Literal["probability", "logit"]
@@ -51,7 +51,7 @@ class Combination:
 
     def __call__(self, probabilities: Sequence[Tensor]) -> Tensor:
         """(B, C, ...) of each of the M members -> (B, C, ...), which add up to 1 over the classes."""
-        assert len(probabilities) == len(self.weights), "one tensor of probabilities a member"
+        assert len(probabilities) == len(self.weights), "one tensor of probabilities per member"
         if len(self.used) == 1 and self.temperatures[self.used[0]] == 1.0:
             return probabilities[self.used[0]]
         total = torch.zeros_like(probabilities[0])
@@ -62,7 +62,7 @@ class Combination:
         return total if self._columns == 1 else total.div_(total.sum(dim=1, keepdim=True))
 
     def to_dict(self) -> dict[str, object]:
-        """What `Combination(**values)` takes, as JSON can hold it."""
+        """The arguments of `Combination(**values)` in a form that JSON can hold."""
         return asdict(self)
 
     @property

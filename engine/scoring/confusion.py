@@ -14,7 +14,7 @@ from engine.scoring.metrics import METRICS, Confusion, intersection_over_union, 
 
 
 def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
-    """Pixels by label and prediction, one matrix an image.
+    """Pixels by label and prediction, one matrix per image.
 
     Args:
         predictions: (B, h, w) integer, 0..C-1.
@@ -24,7 +24,7 @@ def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ig
         (B, C, C) int64 on the same device.
     """
     B, C = labels.shape[0], num_classes
-    cells = C * C + 1  # an image; unlabelled pixels go to one extra bin, which is dropped
+    cells = C * C + 1  # per image; unlabelled pixels go to one extra bin, which is dropped
     small = torch.int16 if B * cells < 1 << 15 else torch.int32  # the narrowest type is read fastest
     cell = (
         labels.to(small, copy=True).mul_(C).add_(predictions)
@@ -56,7 +56,7 @@ class Scores:
 
     @classmethod
     def of(cls, confusion: Confusion, class_names: tuple[str, ...], num_void: int = 0) -> "Scores":
-        """From a (C, C) confusion matrix of int64 and the number of void pixels beside it."""
+        """From a (C, C) confusion matrix of int64 and the number of void pixels."""
         iou = intersection_over_union(confusion)
         correct, labelled, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
         only_background = np.zeros_like(confusion)
@@ -82,7 +82,7 @@ class Scores:
         return self.metrics["mIoU"]
 
     def to_dict(self) -> dict[str, object]:
-        """As evaluate.json has it: the metrics stand beside the other scores."""
+        """In the form of evaluate.json: the metrics are next to the other scores."""
         values = asdict(self)
         return {**values.pop("metrics"), **values}
 
@@ -91,4 +91,4 @@ def image_mean_iou(confusion: Tensor) -> Tensor:
     """(B,) mean IoU over the classes present in each image, NaN without labelled pixels, from (B, C, C)."""
     intersection = confusion.diagonal(dim1=-2, dim2=-1)
     union = confusion.sum(dim=-2) + confusion.sum(dim=-1) - intersection
-    return (intersection / union).nanmean(dim=-1)  # nothing of nothing is NaN
+    return (intersection / union).nanmean(dim=-1)  # the mean over no class is NaN

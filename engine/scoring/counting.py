@@ -84,9 +84,11 @@ def most_likely(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     C = probabilities.shape[1]
     largest = probabilities.amax(dim=1, keepdim=True)
     is_largest = (probabilities == largest).view(torch.uint8)
-    from_the_end = torch.arange(C, 0, -1, device=probabilities.device)  # the first class weighs most
+    from_the_end = torch.arange(
+        C, 0, -1, device=probabilities.device
+    )  # the first class has the largest value
     weights = from_the_end.to(id_type(C)).view(-1, *[1] * (probabilities.dim() - 2))
-    ids = (C - (is_largest * weights).amax(dim=1)).clamp_(max=C - 1)  # any id will do for NaN
+    ids = (C - (is_largest * weights).amax(dim=1)).clamp_(max=C - 1)  # any valid id for NaN
     return ids, largest.squeeze(1)
 
 
@@ -134,7 +136,7 @@ class Tally:
         self.image_iou += torch.stack([iou.nansum(), (~iou.isnan()).sum()])
 
     def tensors(self) -> list[Tensor]:
-        """What several processes sum to get one tally."""
+        """The tensors that several processes sum to get one tally."""
         return [getattr(self, field.name) for field in fields(self)]
 
     def scores(self, class_names: tuple[str, ...]) -> Scores:

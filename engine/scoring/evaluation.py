@@ -27,7 +27,7 @@ OnPixels = Callable[[Tensor, dict[str, Tensor]], None]
 
 
 class ScoringBatch(Protocol):
-    """images (B, 3, h, w) uint8, labels (B, h, w) integer, ids: one an image."""
+    """images (B, 3, h, w) uint8, labels (B, h, w) integer, ids: one per image."""
 
     @property
     def images(self) -> Tensor: ...

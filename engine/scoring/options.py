@@ -17,21 +17,21 @@ else:
 
 
 class Eval(Section):
-    every: Interval = key(2000, "steps between two evaluations")
-    protocol: ProtocolName = key("native", "how an image meets the model: docs/evaluation.md")
-    flip: bool = key(False, "average with the mirrored image")
-    scales: list[Positive] = key([1.0], "average over these sizes", min_length=1)
+    every: Interval = key(2000, "updates between two evaluations")
+    protocol: ProtocolName = key(
+        "native", "how images are resized, padded or cut for the model: docs/evaluation.md"
+    )
+    flip: bool = key(False, "average with the prediction for the mirrored image")
+    scales: list[Positive] = key([1.0], "average over the image resized by these factors", min_length=1)
     average: Literal["probability", "logit"] = key(
-        "probability", "what is averaged over mirrored images, sizes and windows"
+        "probability", "what is averaged over mirrored images, scales and windows"
     )
     window: Count = key(512, "side of the windows of slide, px of the original image")
-    stride: Count = key(384, "from one window of slide to the next, px")
+    stride: Count = key(384, "distance from one window of slide to the next, px")
 
     @field_validator("stride")
     @classmethod
     def _windows_meet(cls, value: int, info: ValidationInfo) -> int:
         if value > info.data.get("window", math.inf):
-            raise mistake(
-                f"expected at most eval.window, {info.data['window']}: no pixel may lie between two"
-            )
+            raise mistake(f"expected at most eval.window, {info.data['window']}: windows must not leave gaps")
         return value

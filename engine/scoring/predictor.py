@@ -1,7 +1,7 @@
 """Class probabilities at an image's original size, from one model, under one protocol.
 
-Everything that scores or shows predictions uses this module, so that all predictions of a model are the same
-computation.
+Everything that scores or shows predictions uses this module, so that a model's predictions are always
+computed in the same way.
 
 Shapes: B images of h x w pixels, C classes; the region that the protocol scores is H x W.
 """

@@ -1,8 +1,8 @@
 """Evaluation protocols: how an image is resized, padded, cropped or cut into windows for the model.
 
-    native      the image as it is; what the model needs beyond that it pads itself
+    native      the image unchanged; the model pads it where it needs to
     mmseg       resized to fit (2048, 512), ratio kept; logits go to that size, then to the original one
-    paddle      padded with grey at the right and bottom to 512 x 512; what is larger stays
+    paddle      padded with grey at the right and bottom to 512 x 512; larger sides are unchanged
     centercrop  the centre square, resized to 513 x 513; the rest is neither seen nor scored
     slide       windows; each is an image under `native`, and where they overlap they are averaged
 

@@ -43,7 +43,7 @@ class EvaluationResult:
     worst: list[tuple[float, str]]
 
     def to_dict(self) -> dict[str, object]:
-        """As evaluate.json has it."""
+        """In the form of evaluate.json."""
         return asdict(self) | {"scores": self.scores.to_dict()}
 
 

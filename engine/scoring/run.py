@@ -34,13 +34,13 @@ class Checkpoint:
 
     @property
     def name(self) -> str:
-        """As scores.h5 calls it."""
+        """Its name in scores.h5."""
         return f"step {self.step}"
 
 
 @dataclass(frozen=True)
 class Cost:
-    """What the training took; None where the log does not say.
+    """The cost of the training; None where the log lacks a value.
 
     update_s: median seconds of an update. images_per_s: in training. memory_mb: the peak, of the GPU's
     allocator or else of the process. training_s: of all updates, evaluations not included. energy_j: of the
@@ -144,7 +144,7 @@ class Run:
 
     @property
     def predictor(self) -> str:
-        """Whose `scores` stand for the run: the ensemble, else the first member; "" where there are none."""
+        """The predictor that represents the run: the ensemble, else the first member, else ""."""
         names = list(self.scores.confusion) if self.scores else []
         return ENSEMBLE if ENSEMBLE in names else next(iter(names), "")
 

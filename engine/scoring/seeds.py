@@ -1,7 +1,7 @@
 """Confidence interval of the difference of two methods, each trained with several seeds, on the same images.
 
 Both the seeds and the images are samples, and the interval covers both. A bootstrap over the seeds would be
-too narrow, since 3 seeds drawn again are never more than 3; so only the images are drawn again, and
+too narrow, since redrawing 3 seeds gives at most 3 different ones; so only the images are redrawn, and
 Student's t accounts for the seeds.
 
 Shapes: R runs of a method, S draws of the images, K scores of a run: its mIoU, then the IoU of each class.

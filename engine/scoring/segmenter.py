@@ -61,7 +61,7 @@ class Segmenter:
         """Labels and probabilities of one image, at its own size.
 
         Args:
-            image: a path or a PIL image, either turned upright as its EXIF orientation says; or RGB pixels
+            image: a path or a PIL image, either rotated as its EXIF orientation says; or RGB pixels
                 of 0..255, uint8: an array (h, w, 3) or a tensor (3, h, w).
 
         Raises:
@@ -86,7 +86,7 @@ def open_segmenter(
     overrides: Sequence[str] = (),
     step: int | None = None,
 ) -> Segmenter:
-    """What `open_trained` opens, with the protocol of its recipe.
+    """The run, checkpoint or ensemble that `open_trained` opens, with the protocol of its recipe.
 
     Args:
         device: None takes the GPU if there is one.

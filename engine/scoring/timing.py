@@ -1,4 +1,4 @@
-"""Times several calls in turn, so that a machine whose speed changes is fair to all of them."""
+"""Times several calls in turn, so that changes of the machine's speed affect all of them equally."""
 
 import time
 from collections.abc import Callable, Hashable, Mapping
@@ -12,7 +12,7 @@ Name = TypeVar("Name", bound=Hashable)
 def interleaved(
     calls: Mapping[Name, Callable[[], object]], rounds: int, progress: Callable[[int, int], None]
 ) -> dict[Name, list[float]]:
-    """Seconds of each call, one list a name: every call once to warm up, then all of them `rounds` times."""
+    """Seconds of each call, one list per name: each once to warm up, then all of them `rounds` times."""
     seconds: dict[Name, list[float]] = {name: [] for name in calls}
     done, total = 0, (rounds + 1) * len(calls)
     for number in range(rounds + 1):

@@ -1,4 +1,4 @@
-"""Opens what was trained: a run, one of its checkpoints, or a saved ensemble."""
+"""Opens a run, one of its checkpoints, or a saved ensemble."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -124,9 +124,9 @@ def load_model(
         RunFolderError: the file is missing, altered, or of other classes than its recipe says.
     """
     if not path.is_file():
-        raise RunFolderError(f"{path} is missing, though the manifest beside it lists it.")
+        raise RunFolderError(f"{path} is missing, although its manifest lists it.")
     if sha256_of(path) != sha256:
-        raise RunFolderError(f"{path} was altered or cut off: its SHA-256 is not that of the manifest.")
+        raise RunFolderError(f"{path} was altered or truncated: its SHA-256 is not that of the manifest.")
     model = build_model(recipe.model, class_names)
     try:
         model.load_state_dict(load_file(path))

@@ -134,7 +134,7 @@ def weighted_logits(members: Sequence[Pieces | None], combination: Combination) 
 
 
 def strips(shape: tuple[int, int, int, int], device: torch.device) -> Iterator[tuple[slice, slice]]:
-    """(images, rows) of strips that together are everything, each of about as many probabilities as allowed.
+    """(images, rows) of strips that together cover everything, each about as large as allowed.
 
     A strip has all rows of several images, or some rows of one image, but at least one row.
     """

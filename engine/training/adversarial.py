@@ -41,9 +41,10 @@ FACTORS = (1 / 8, 4.0)  # bounds of the factor on the recipe's weight
 class Watchdog(nn.Module):
     """Adapts the adversarial weight to how well the discriminator does.
 
-    A discriminator that is nearly always right teaches only how it was beaten, and one that guesses teaches
-    nothing. After `PATIENCE_STEPS` updates in a row outside BAND the weight is halved (D too good) or doubled
-    (D guesses), within FACTORS; then the count starts again. All of it runs on the device, without waiting.
+    A discriminator that is nearly always right gives the model little to learn from, and one that guesses
+    gives nothing. After `PATIENCE_STEPS` updates in a row outside BAND the weight is halved (D too good) or
+    doubled (D guesses), within FACTORS; then the count starts again. All of it runs on the device, without
+    waiting.
 
     Buffers, which a checkpoint saves:
         accuracy: smoothed share of patches that D classifies correctly.

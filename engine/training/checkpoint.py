@@ -1,4 +1,4 @@
-"""What a run leaves on disk while it trains: the best checkpoints, and the state for an exact resume.
+"""What a run writes while it trains: the best checkpoints, and the state for an exact resume.
 
 Tensors go to safetensors and the rest to its JSON header; nothing is pickled.
 """
@@ -90,7 +90,7 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not iterable
     except (SafetensorError, KeyError, TypeError) as error:
         raise RunFolderError(
-            f"{run.last_state} is damaged: {error}. Start a new run beside it with name=<another name>."
+            f"{run.last_state} is damaged: {error}. Start a new run with name=<another name>."
         ) from None
     try:
         for name, module in step.modules.items():
@@ -105,13 +105,13 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunFolderError(
             f"{run.last_state} does not fit the model of this recipe: {str(error).splitlines()[0]} "
-            "--resume wants the recipe that the run was started with."
+            "--resume needs the recipe that the run was started with."
         ) from error
     step.count = header["step"]
 
 
 def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its state dict, of the groups only numbers and tensors: some optimisers keep counters there.
+    """Its state dict; of the groups, only numbers and tensors, as some optimisers keep counters there.
 
     The other values of a group are options, which come from the recipe.
     """
@@ -141,7 +141,7 @@ def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
     if value is None or isinstance(value, bool | int | float | str):
         return value
     raise RunError(
-        f"The state of the optimiser cannot be saved: {path} is a {type(value).__name__}. What its "
+        f"The state of the optimiser cannot be saved: {path} is a {type(value).__name__}. The values in its "
         "state_dict() returns may hold tensors, numbers, None, and lists, tuples and dicts of them."
     )
 
@@ -203,20 +203,20 @@ def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> Non
 
 @contextmanager
 def _room_on_disk(folder: Path) -> Iterator[None]:
-    """A full disk becomes one clear message; what was there before is whole, as files are replaced whole."""
+    """A full disk becomes one clear message; earlier files are intact, as files are replaced as a whole."""
     try:
         yield
     except (OSError, SafetensorError) as error:
         if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
             raise
         raise RunError(
-            f"No space left on the disk of {folder}. What was saved before is whole: free some space, then "
-            "go on with the same command and --resume."
+            f"No space left on the disk of {folder}. The files saved before are intact: free some space, "
+            "then go on with the same command and --resume."
         ) from error
 
 
 def disk_bytes(step: SupervisedStep, top: int) -> int:
-    """What the run needs at most: `top` checkpoints, the state, and one of each while it is replaced."""
+    """The most that the run needs: `top` checkpoints, the state, and one of each while it is replaced."""
     weights = _num_bytes(step.evaluated.state_dict())
     modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
     optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
@@ -233,9 +233,9 @@ def _num_bytes(value: Any) -> int:
 
 
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """What the optimiser holds or, before its first update, will hold.
+    """The bytes of the optimiser's state, also before its first update.
 
-    That is measured on a copy of it, which makes an update of one parameter of each shape in each group.
+    They are measured on a copy of it, which makes an update of one parameter of each shape in each group.
     """
     if optimizer.state:
         return _num_bytes(list(optimizer.state.values()))

@@ -63,7 +63,7 @@ def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
     path = Path(recipe.output.dir).expanduser() / CACHE / f"{fingerprint(listing)}.json"
     try:
         return DataReport.from_dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or of another version
+    except (OSError, ValueError, KeyError, TypeError):  # none yet, or written by another version
         pass
     report = examine(listing, counted(console, "doctor")).report
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -72,7 +72,7 @@ def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
 
 
 def fingerprint(listing: Listing) -> str:
-    """Of everything that the doctor examines, without reading a file: names, sizes and times of change."""
+    """Hash of everything that the doctor examines, by file names, sizes and modification times."""
     digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
     digest.update(f"{listing.encoding.identity()} {listing.has_known_colours}".encode())

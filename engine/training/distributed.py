@@ -67,7 +67,7 @@ def stop_process() -> None:
 
 @contextmanager
 def process_group() -> Iterator[Process]:
-    """This process, for as long as it is needed."""
+    """A context with this process, which leaves the group at its end."""
     process = start_process()
     try:
         yield process
@@ -113,13 +113,13 @@ def any_process(process: Process, flag: bool) -> bool:
 
 
 def wait_for_all(process: Process) -> None:
-    """Wait until all processes have come here."""
+    """Wait until all processes have reached this call."""
     if not process.is_alone:
         dist.barrier()
 
 
 def distribute(model: nn.Module, process: Process) -> nn.Module:
-    """The model with BatchNorm over the whole batch and averaged gradients; alone, as it is."""
+    """The model with BatchNorm over the whole batch and averaged gradients; unchanged for one process."""
     if process.is_alone:
         return model
     if process.device.type == "cuda":

@@ -24,11 +24,11 @@ from engine.training.session import Session, build_session, num_parameters, torc
 
 
 def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
-    """Print parameters, memory, seconds an update, time for the whole run, and disk.
+    """Print parameters, memory, seconds per update, time for the whole run, and disk.
 
     The update is the last of the run, where the discriminator takes part if there is one.
     """
-    build_loggers(recipe.log.to)  # so that its mistakes show
+    build_loggers(recipe.log.to)  # so that its mistakes are reported
     with torch_settings(recipe.train.deterministic, process.device):
         session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
         update_seconds = _time_update(session)
@@ -51,7 +51,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "weights": session.weights.summary() if session.weights else "random (model.from_scratch)",
         "memory": f"{memory_mb(process.device):,.0f} MB at most",
         "an update": f"{update_seconds:.3f} s ({recipe.train.batch / update_seconds:.1f} images/s)",
-        "scoring": f"{image_seconds:.3f} s an image, {num_images} images, {num_evaluations} times",
+        "scoring": f"{image_seconds:.3f} s per image, {num_images} images, {num_evaluations} times",
         "the whole run": f"{_duration(training + scoring)}, of it {_duration(scoring)} scoring",
         "disk": f"{needed / 1e6:,.0f} MB at most, {free / 1e6:,.0f} MB free",
     }.items():
@@ -75,7 +75,7 @@ def _time_update(session: Session) -> float:
 
 
 def _time_scoring(session: Session) -> float:
-    """Seconds an image, on the first scoring batch."""
+    """Seconds per image, on the first scoring batch."""
     started = time.perf_counter()
     device, val = session.process.device, session.val
     batches = list(islice(scoring_batches(val, device, workers=0), 1))

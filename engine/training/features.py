@@ -44,7 +44,7 @@ class FeatureMaps:
         for index in self.indices:
             sample = read_or_error(self.dataset, index)
             if isinstance(sample, DataError):
-                continue  # the evaluation reports it
+                continue  # the evaluation reports the unreadable image
             for layer, values in self._maps(model, sample.image[None].to(device)).items():
                 numbers = _spread(len(values))
                 row = FeatureRow(sample.id, sample.image.cpu(), values[numbers].float().cpu(), numbers)
@@ -109,7 +109,7 @@ def matching_layers(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 @torch.no_grad()
 def require_maps(model: nn.Module, layers: Sequence[str]) -> None:
-    """Runs the model on a small image to see that each layer returns a map.
+    """Runs the model on a small image to check that each layer returns a map.
 
     Raises:
         RecipeError: the names of the layers that do not.

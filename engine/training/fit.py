@@ -12,7 +12,7 @@ from engine.training.step import SupervisedStep
 
 
 class RunError(RuntimeError):
-    """The run failed, though its input was right. The files that it saved are complete."""
+    """The run failed, although its input was correct. The files that it saved are complete."""
 
     exit_code = 1
 

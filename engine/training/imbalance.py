@@ -1,4 +1,4 @@
-"""Class imbalance in a training: counts the labels, and uses the counts as the recipe says.
+"""Class imbalance in a training: counts the labels, and uses the counts for what the recipe asks.
 
 Class weights that the recipe gives by the name of a scheme become numbers here, so that losses need no data,
 and the saved recipe trains the same without counting again.
@@ -24,11 +24,11 @@ MOST_NAMED = 12  # rare classes
 def count_labels(
     train: Dataset, root: str | None, process: Process, progress: Callable[[int, int], None], keep: bool
 ) -> tuple[ClassCounts, list[str]]:
-    """The class counts of the training split, from an earlier start or counted now; and notes for the user.
+    """The class counts of the training split, cached or counted now, and notes for the user.
 
     Args:
         train: a split.
-        root: `data.root`, where the counts are kept; None keeps them nowhere.
+        root: `data.root`, where the counts are cached; None: no cache.
         process: each counts its share of the images, and all get the sum.
         progress: called with (done, total).
         keep: whether new counts may be written.
@@ -38,7 +38,7 @@ def count_labels(
     """
     file = CountsFile(Path(root).expanduser(), train) if root is not None else None
     counts = file.read() if file else None
-    if any_process(process, counts is None):  # machines need not see the same disk
+    if any_process(process, counts is None):  # machines may have different disks
         counts = count_classes(train, progress, process.rank, process.world_size)
         counts = _summed(counts, process)
         if file and keep and process.is_main:
@@ -73,7 +73,7 @@ def training_order(recipe: Recipe, counts: ClassCounts) -> tuple[SampleOrder, li
         return SampleOrder(num_samples, batch, recipe.seed), []
     probabilities = image_probabilities(counts)
     times = num_samples * probabilities
-    note = f"sampler rare: an image comes {times.min():.2g} to {times.max():.2g} times an epoch"
+    note = f"sampler rare: an image is drawn {times.min():.2g} to {times.max():.2g} times per epoch"
     return WeightedOrder.of(probabilities, batch, recipe.seed), [note]
 
 

@@ -17,8 +17,8 @@ class RunStopped(RunError):
 class StopSignal:
     """A context that remembers signals; call `requested(step)` to know whether to stop.
 
-    Several processes have to agree on the update after which they stop. That takes waiting for each other, so
-    they do it at every `every`-th step only. Outside the main thread, where Python allows no signal handlers,
+    Several processes have to agree on the update after which they stop. That takes a synchronisation, so
+    they do it only at every `every`-th step. Outside the main thread, where Python allows no signal handlers,
     signals are handled as before.
     """
 

@@ -182,7 +182,7 @@ def _imported(section: Optimizer) -> Created:
         raise _unusable(name, "it is not a subclass of torch.optim.Optimizer")
     closure = signature(optimizer_class.step).parameters.get("closure")
     if closure is not None and closure.default is Parameter.empty:
-        raise _unusable(name, "its step() needs a closure that computes the loss several times an update")
+        raise _unusable(name, "its step() needs a closure that computes the loss several times per update")
     taken = signature(optimizer_class).parameters
     if absent := [key for key in ("lr", "weight_decay") if key not in taken]:
         raise _unusable(name, f"its constructor does not take {' and '.join(absent)}")

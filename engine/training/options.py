@@ -10,30 +10,32 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 
 
 class ParameterGroup(Section):
-    lr_mult: Positive = key(1.0, "learning rate of these parameters = what it would be, times this")
+    lr_mult: Positive = key(1.0, "factor on the learning rate of these parameters")
     weight_decay: NotNegative | None = key(
-        None, "of these parameters, 1-d ones included; null: as without the group"
+        None, "weight decay of these parameters, 1-d ones included; null: as without the group"
     )
 
 
 class Optimizer(Section):
     name: Text = key(
         "adamw",
-        "adamw, sgd, lion, muon or another name in timm; or an import path, my_package:MyOptimizer",
+        "adamw, sgd, lion, muon or another optimiser of timm; or an import path, my_package:MyOptimizer",
     )
     lr: Positive = key(6e-5, "peak learning rate of the encoder")
-    weight_decay: NotNegative = key(0.01, "none on norms, biases and other 1-d parameters")
+    weight_decay: NotNegative = key(0.01, "weight decay; norms, biases and other 1-d parameters have none")
     betas: Annotated[list[Decay], Field(min_length=2, max_length=3)] | None = key(
-        None, "decays of the moments; null: the optimiser's own"
+        None, "decay rates of the moments; null: the optimiser's default"
     )
-    eps: Positive | None = key(None, "added to a denominator; null: the optimiser's own")
-    momentum: Decay | None = key(None, "of sgd, muon, ...; null: the optimiser's own (sgd: 0.9)")
-    head_lr_mult: Positive = key(10.0, "learning rate of the head = lr times this")
-    layer_decay: float = key(1.0, "lr of each block of SegFormer = lr of the next times this", gt=0, le=1)
+    eps: Positive | None = key(None, "added to a denominator for stability; null: the optimiser's default")
+    momentum: Decay | None = key(None, "momentum of sgd, muon, ...; null: the optimiser's default (sgd: 0.9)")
+    head_lr_mult: Positive = key(10.0, "factor on the learning rate for the head")
+    layer_decay: float = key(
+        1.0, "factor on the learning rate for each block of SegFormer before the last; 1 is off", gt=0, le=1
+    )
     groups: dict[Text, ParameterGroup] = key(
         {},
-        "pattern of names, as 'encoder.*.norm*' -> {lr_mult, weight_decay}; the last match counts",
+        "settings by pattern of names: {'encoder.*.norm*': {lr_mult: 0.1}}; the last match counts",
     )
     clip_norm: Positive | None = key(
-        None, "largest norm of the gradient, the discriminator's apart; null is off"
+        None, "maximum norm of the gradient, not counting the discriminator's; null is off"
     )

@@ -15,7 +15,7 @@ NUM_FIRST_LOOKS = (
 
 
 class GradientProbe:
-    """Called by a step before and after the optimiser, at the updates that are due; others cost nothing.
+    """Called by a step before and after the optimiser, at the updates that are measured; others cost nothing.
 
     Args:
         model: whose trained blocks are measured.
@@ -59,6 +59,6 @@ class GradientProbe:
 
 
 def _gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
-    """Of all of them together; 0 of a block that no gradient reaches."""
+    """Of all of them together; 0 for a block that no gradient reaches."""
     gradients = [p.grad for p in parameters if p.grad is not None]
     return get_total_norm(gradients) if gradients else parameters[0].new_zeros(())

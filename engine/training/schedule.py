@@ -17,13 +17,15 @@ ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 
 class Schedule(Section):
     name: Literal["poly", "cosine", "onecycle", "step", "constant"] = key(
-        "poly", "how the learning rate falls"
+        "poly", "curve by which the learning rate falls"
     )
-    power: Positive = key(1.0, "of poly")
-    warmup: Duration = key(1500, "rise from 0 to the peak; onecycle rises by itself and takes none")
-    min_lr: NotNegative = key(0.0, "where poly, cosine and onecycle end")
-    milestones: list[Duration] = key([], "when step lowers the learning rate")
-    gamma: float = key(0.1, "factor of step at each milestone", gt=0, le=1)
+    power: Positive = key(1.0, "exponent of poly")
+    warmup: Duration = key(
+        1500, "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
+    )
+    min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine and onecycle")
+    milestones: list[Duration] = key([], "updates at which step lowers the learning rate")
+    gamma: float = key(0.1, "factor by which step multiplies the learning rate at each milestone", gt=0, le=1)
 
     @field_validator("milestones")
     @classmethod

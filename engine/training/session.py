@@ -71,7 +71,7 @@ def build_session(
         process: this process.
         counter: makes a progress callback `(done, total)` for a task of the given name.
         resume: a saved state will be loaded, so pretrained weights are not needed.
-        keep_counts: whether the label counts of the training split may be written beside the data.
+        keep_counts: whether the label counts of the training split may be written next to the data.
 
     Raises:
         RecipeError, DataError, ModelError, LossError: the user's input is wrong.
@@ -83,7 +83,9 @@ def build_session(
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
     frozen = freeze(model, recipe.model.freeze)
-    build_optimizer(model, recipe.optimizer)  # so that its mistakes show before weights are downloaded
+    build_optimizer(
+        model, recipe.optimizer
+    )  # first, so that its mistakes are reported before weights are downloaded
     weights = None if resume else initialise(model, recipe.model, train.class_names)
     model.to(process.device)
     counts, count_notes = count_labels(

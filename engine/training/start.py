@@ -64,7 +64,7 @@ def _remove(folder: Path, missing: list[Path]) -> None:
     if folder not in missing:
         folder.mkdir()
     for parent in missing[1:]:
-        with suppress(OSError):  # another run has begun beside it
+        with suppress(OSError):  # another run has started next to it
             parent.rmdir()
 
 
@@ -91,12 +91,12 @@ def _new_manifest(session: Session) -> Manifest:
 
 
 def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
-    """Raises RunFolderError where the recipe or the images are not those that the run began with."""
+    """Raises RunFolderError where the recipe or the images are not those that the run started with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     changed = [
         f"  {key}: {before} in the run, {now} now"
         for key, before, now in changes(load_recipe(run.recipe), session.recipe)
-        if not (other_images and key.endswith(".class_weights"))  # numbers that other images change
+        if not (other_images and key.endswith(".class_weights"))  # numbers that depend on the images
     ]
     if changed:
         raise RunFolderError(
@@ -107,7 +107,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
         )
     if other_images:
         raise RunFolderError(
-            f"--resume: the images of split {manifest.data.train!r} are not those that the run began with."
+            f"--resume: the images of split {manifest.data.train!r} are not those that the run started with."
         )
 
 
@@ -118,7 +118,7 @@ def environment(process: Process) -> dict[str, str]:
         "torch": torch.__version__,
         "device": _device_name(process.device),
         "processes": str(process.world_size),
-        "threads": f"{torch.get_num_threads()} a process, of {os.cpu_count()} cores",
+        "threads": f"{torch.get_num_threads()} per process, of {os.cpu_count()} cores",
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
         "started": datetime.now().astimezone().isoformat(sep=" ", timespec="seconds"),
     }

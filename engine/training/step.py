@@ -111,11 +111,11 @@ class SupervisedStep:
         self.count = 0  # updates done
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
-        self.scalers = {"optimizer": settings.precision.scaler()}  # one an optimiser
+        self.scalers = {"optimizer": settings.precision.scaler()}  # one per optimiser
 
     @property
     def evaluated(self) -> nn.Module:
-        """The module whose scores count."""
+        """The module that is scored and saved."""
         return self.ema.module if self.ema else self.model
 
     def __call__(self, batch: Batch) -> Metrics:
@@ -147,7 +147,7 @@ class SupervisedStep:
         return metrics
 
     def backward(self, images: Tensor, labels: Tensor) -> Metrics:
-        """Gradients of one chunk, added to those that are there."""
+        """Add the gradients of one chunk."""
         logits, terms = self._supervised(images, labels)
         self._backward(terms["loss"])
         return {name: value.detach() for name, value in terms.items()} | {
@@ -203,7 +203,7 @@ class SupervisedStep:
                 yield images, labels, nullcontext()
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Percent of labelled pixels that are right, at the resolution of the logits."""
+        """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits."""
         rows, columns = (
             torch.arange(n, device=labels.device) * size // n + size // (2 * n)
             for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)

@@ -52,7 +52,7 @@ def train(
     Raises:
         RunFolderError: the folder of the run exists (without `resume`) or does not (with it).
         RunStopped: a signal stopped it; its state is saved.
-        RunError: the run failed; what it saved is whole.
+        RunError: the run failed; the files that it saved are intact.
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
@@ -81,7 +81,7 @@ def train(
                     "add --resume to the same command (in Python: resume=True)."
                 )
             wait_for_all(process)
-            stop_process()  # the rest takes one process, and may outlast the timeout of a collective
+            stop_process()  # the rest needs one process, and may take longer than the timeout of a collective
             if process.is_main:
                 reporter.end("finished", _conclude(run, session, keeper.manifest, console))
                 _report_failures(reporter, console)
@@ -168,15 +168,15 @@ def _introduction(run: RunFolder, session: Session) -> str:
 
 
 def _report_failures(reporter: Reporter, console: Console) -> None:
-    """Say again which callbacks failed, as that may stand far above."""
+    """Repeat which callbacks failed, as those messages may be far above."""
     for failure in reporter.failures:
         console.print(f"[bold yellow]{escape(failure)}[/]")
 
 
 def _report_skipped(session: Session, console: Console) -> None:
-    """Say which images could not be read by any process, and what was done instead."""
+    """Print which images some process could not read, and what was done instead."""
     for what, dataset, done in (
-        (session.recipe.data.train, session.train, "The next one of the split was trained on in its place."),
+        (session.recipe.data.train, session.train, "The next image of the split was used in its place."),
         (
             session.recipe.data.select or session.recipe.data.val,
             session.val,
@@ -195,7 +195,7 @@ def _report_skipped(session: Session, console: Console) -> None:
 
 
 def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> dict[str, Scores]:
-    """Score the kept checkpoints alone and together on val, write the report, say where the files are."""
+    """Score the kept checkpoints and their ensemble on val, write the report, print where the files are."""
     groups = group_candidates([run])
     if not groups:
         raise RunError(
@@ -221,7 +221,9 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     console.print(scores_table(scores, val.class_names))
     console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
     if not recipe.data.select:
-        console.print(f"The members were chosen on {recipe.data.val} too, which flatters them a little.")
+        console.print(
+            f"The members were chosen on {recipe.data.val} too, so their scores are slightly optimistic."
+        )
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")
     if any(run.path.glob("events.out.tfevents.*")):

@@ -75,7 +75,9 @@ class Validation:
         ).values()
         reporter.scoring(num_share, num_share)
         sum_in_place(process, [*tally.tensors(), curves.counts])
-        if not math.isfinite(tally.mean_log_loss()):  # the last update can do that after its loss was finite
+        if not math.isfinite(
+            tally.mean_log_loss()
+        ):  # an update with a finite loss can still break the weights
             raise diverged(step)
         scores = tally.scores(data.class_names)
         if reporter.callbacks:

@@ -1,4 +1,4 @@
-"""A server on loopback that behaves, or does not, as its plan says; finished runs of untrained networks."""
+"""A local server that answers by a plan, also wrongly; finished runs of untrained networks."""
 
 import os
 import shutil
@@ -15,13 +15,13 @@ import pytest
 
 @dataclass(frozen=True)
 class Reply:
-    """How one request is answered; the defaults are those of a good server."""
+    """How one request is answered; the defaults are those of a correct server."""
 
     status: int = 200
     body: bytes | None = None  # None: the file's own bytes
     cut: int | None = None  # bytes after which the connection closes
     claim: int | None = 0  # added to the true Content-Length; None: no such header
-    ranges: bool = True  # does it know Range?
+    ranges: bool = True  # whether it supports Range
     shift: int = 0  # added to the start of the range that is sent
     etag: str | None = '"v1"'
     location: str | None = None
@@ -29,7 +29,7 @@ class Reply:
 
 
 class Loopback:
-    """Files by name; a plan of replies by name, of which the last one repeats; and what was asked for."""
+    """Files by name; a plan of replies by name, of which the last one repeats; and the requests it got."""
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
@@ -64,7 +64,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
         def _send(self, reply: Reply, body: bytes) -> None:
             wanted = self.headers.get("Range", "") if reply.ranges else ""
             if self.headers.get("If-Range", reply.etag) != reply.etag:
-                wanted = ""  # another version: all of it
+                wanted = ""  # another version: the whole file
             start = int(wanted.removeprefix("bytes=").rstrip("-")) + reply.shift if wanted else 0
             if start >= len(body) > 0:
                 self.send_response(416)
@@ -80,7 +80,7 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
                 self.send_header("ETag", reply.etag)
             self.end_headers()
             rest = body[start:][: reply.cut]
-            with suppress(ConnectionError):  # the client may leave
+            with suppress(ConnectionError):  # the client may disconnect
                 for first in range(0, len(rest), 1 << 16):
                     self.wfile.write(rest[first : first + (1 << 16)])
                     time.sleep(reply.slow_s)
@@ -93,13 +93,13 @@ def _handler(loopback: Loopback) -> type[BaseHTTPRequestHandler]:
 
 @pytest.fixture(autouse=True)
 def no_sync(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What other programs have to write takes its time, and is nothing that a test waits for."""
+    """fsync takes long, and no test depends on it."""
     monkeypatch.setattr(os, "sync", lambda: None)
 
 
 @pytest.fixture
 def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
-    """A server on 127.0.0.1 at a free port; downloads go straight to it and wait for nothing."""
+    """A server on 127.0.0.1 at a free port; downloads use no proxy and do not wait between attempts."""
     from engine.data.downloads import download
 
     monkeypatch.setattr(download, "FIRST_WAIT_S", 0.0)
@@ -117,7 +117,7 @@ def loopback(monkeypatch: pytest.MonkeyPatch) -> Iterator[Loopback]:
 
 @pytest.fixture
 def good() -> Reply:
-    """The reply of a server that behaves; `dataclasses.replace` makes the others from it."""
+    """The reply of a correct server; `dataclasses.replace` makes the others from it."""
     return Reply()
 
 
@@ -147,7 +147,9 @@ def voc_run(voc_folder: Path, tmp_path: Path) -> Callable[..., Path]:
         for step in steps or (1,):
             torch.manual_seed(step)
             model = build_model(recipe.model, names)
-            torch.nn.init.normal_(model.head.classifier.weight)  # so that classes differ from place to place
+            torch.nn.init.normal_(
+                model.head.classifier.weight
+            )  # so that predicted classes differ over the image
             path = run.top / f"step-{step:07d}.safetensors"
             save_file(model.state_dict(), path)
             file = str(path.relative_to(run.path))

@@ -1,4 +1,4 @@
-"""`trident benchmark` on the smallest model and images; the figures themselves are no test's business."""
+"""`trident benchmark` on the smallest model and images; the measured figures are not tested."""
 
 import json
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_the_ratio_is_taken_within_each_round() -> None:
 def test_the_table_and_the_json(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(model, "installed", lambda package: None)  # as if no peer were there
+    monkeypatch.setattr(model, "installed", lambda package: None)  # as if no peer were installed
     monkeypatch.setattr(measuring, "installed", lambda package: None)
     out = tmp_path / "model.json"
     arguments = [
@@ -61,7 +61,7 @@ def test_the_table_and_the_json(
     assert "exists already" in capsys.readouterr().err
 
 
-def test_augmentation_is_measured_beside_kornias_chain(
+def test_augmentation_is_compared_with_kornias_chain(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "augment.json"
@@ -73,7 +73,7 @@ def test_augmentation_is_measured_beside_kornias_chain(
     assert all(len(row["seconds"]) == 2 and row["times_faster"] > 0 for row in (balanced, chain))
 
 
-def test_both_contenders_end_at_the_same_kind_of_batch() -> None:
+def test_both_contenders_return_the_same_kind_of_batch() -> None:
     section = Section(crop=32)
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
     labels = torch.ones(2, 32, 32, dtype=torch.uint8)
@@ -85,7 +85,7 @@ def test_both_contenders_end_at_the_same_kind_of_batch() -> None:
         assert found[1].shape == (2, 32, 32) and found[1].dtype == torch.int64 and (found[1] == 1).any()
 
 
-def test_data_reads_every_layout_and_ours_is_the_measure(
+def test_every_layout_is_read_and_compared_with_ours(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "data.json"
@@ -138,7 +138,7 @@ def test_sliding_is_measured_on_the_same_windows_and_ends_in_the_same_classes() 
     protocol = EvaluationProtocol("slide", window_px=16, stride_px=12)
     with torch.no_grad():
         ours, theirs = (way(model, images, protocol) for way in (score.in_strips, score.one_by_one))
-    assert (ours == theirs).float().mean() > 0.999  # a tie may fall either way
+    assert (ours == theirs).float().mean() > 0.999  # a tie may be resolved either way
     assert len(ours.unique()) > 1
 
 

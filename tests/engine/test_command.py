@@ -48,7 +48,7 @@ def test_help_of_every_command_needs_no_torch(command: str) -> None:
     assert f"trident {command}" in done.stdout
 
 
-def test_trident_lists_its_commands_and_knows_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_trident_lists_its_commands_and_suggests_a_similar_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     listing = capsys.readouterr().out
     assert all(f"\n  {name} " in listing and what in listing for name, what in COMMANDS.items())
@@ -58,7 +58,7 @@ def test_trident_lists_its_commands_and_knows_a_near_one(capsys: pytest.CaptureF
     assert "Did you mean run?" in capsys.readouterr().err
 
 
-def test_a_recipe_that_is_not_the_file_typed_is_named_once(
+def test_a_recipe_found_by_name_is_printed_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -72,7 +72,7 @@ def test_a_recipe_that_is_not_the_file_typed_is_named_once(
     assert capsys.readouterr().err == ""
 
 
-def test_a_pipe_gets_wide_lines_unless_told_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pipe_gets_wide_lines_unless_columns_is_set(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("COLUMNS", raising=False)
     assert new_console().width == LOG_WIDTH
     monkeypatch.setenv("COLUMNS", "90")

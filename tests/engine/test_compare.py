@@ -43,7 +43,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A copy, in which the commands are given."""
+    """A copy, as the working folder of the commands."""
     monkeypatch.chdir(shutil.copytree(trained, tmp_path / "copy"))
     rewrite = (tmp_path / "copy/out/cells").glob("*.yaml")
     for file in rewrite:
@@ -79,7 +79,7 @@ def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.Captur
     assert (folder / "out/compare.html").read_text().count("<svg") == 5
 
 
-def test_run_folders_give_what_their_grid_gives(folder: Path) -> None:
+def test_run_folders_give_the_same_comparison_as_their_grid(folder: Path) -> None:
     assert main(grid()) == 0
     of_grid = json.loads((folder / "out/compare.json").read_text())
     runs = [f"out/{name}-s{seed}" for name in ("plain", "dice") for seed in (0, 1)]
@@ -88,7 +88,9 @@ def test_run_folders_give_what_their_grid_gives(folder: Path) -> None:
     assert of_runs == of_grid
 
 
-def test_what_is_missing_is_trained_and_equal(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_missing_cells_are_trained_with_equal_results(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     before = json.loads((folder / "out/dice-s1/ensemble.json").read_text())
     shutil.rmtree(folder / "out/dice-s1")
     assert main(grid()) == 0
@@ -99,7 +101,7 @@ def test_what_is_missing_is_trained_and_equal(folder: Path, capsys: pytest.Captu
 
 @pytest.fixture
 def broken(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever is trained fails."""
+    """Every training fails."""
     failing = [sys.executable, "-c", "raise SystemExit('the disk is full')"]
     monkeypatch.setattr(Cell, "command", property(lambda cell: failing))
 

@@ -86,7 +86,7 @@ def test_the_table_has_a_row_for_each_region(labels: Path) -> None:
     assert all(0 <= int(row["left"]) < int(row["right"]) <= 48 for row in rows)
 
 
-def test_the_page_needs_nothing_beside_it(labels: Path) -> None:
+def test_the_page_needs_no_other_file(labels: Path) -> None:
     page = (labels / "index.html").read_text()
     ranking = json.loads((labels / "ranking.json").read_text())
     places = [page.index(f". {image['id']} ") for image in ranking["images"]]
@@ -96,7 +96,7 @@ def test_the_page_needs_nothing_beside_it(labels: Path) -> None:
     assert ranking["trust"] < 0.5 and "unsure of these classes themselves" in page  # after six updates
 
 
-def test_a_split_that_was_trained_on_is_named_as_such(
+def test_a_split_that_was_trained_on_is_marked_as_such(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:
     out = tmp_path / "out"
@@ -117,7 +117,7 @@ def test_labels_are_checked_to_the_edge_where_the_protocol_scores_the_centre(
 
 
 def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path: Path) -> None:
-    """One of two members has all the weight: the ranking is that of its checkpoint alone."""
+    """One of two members has all the weight, so the ranking is that of its checkpoint."""
     folder, manifest = tmp_path / "saved", RunFolder(run).read_manifest()
     (folder / "members").mkdir(parents=True)
     shutil.copy(run / "recipe.yaml", folder / "recipe.yaml")
@@ -153,7 +153,7 @@ def test_a_saved_ensemble_checks_labels_with_its_own_weights(run: Path, tmp_path
         (["{run}", "--labels", "--split", "test"], "no split 'test'"),
     ],
 )
-def test_mistakes_exit_with_2_and_say_what_to_do(
+def test_wrong_input_is_exit_2_with_a_remedy(
     run: Path, capsys: pytest.CaptureFixture, arguments: list[str], message: str
 ) -> None:
     assert main([argument.format(run=run) for argument in arguments]) == 2
@@ -161,7 +161,7 @@ def test_mistakes_exit_with_2_and_say_what_to_do(
     assert message in error and "Traceback" not in error
 
 
-def test_a_second_look_does_not_overwrite_the_first(
+def test_a_second_label_check_does_not_overwrite_the_first(
     run: Path, labels: Path, capsys: pytest.CaptureFixture
 ) -> None:
     before = (labels / "index.html").stat().st_mtime_ns

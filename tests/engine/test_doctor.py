@@ -35,13 +35,13 @@ def shift_ids(root: Path) -> None:
         Image.fromarray(np.where(labels == 255, 255, labels + 1).astype(np.uint8)).save(path)
 
 
-def test_data_that_can_be_trained_on_is_0(voc_folder, capsys) -> None:
+def test_data_that_can_be_trained_on_is_exit_0(voc_folder, capsys) -> None:
     assert main(arguments(voc_folder)) == 0
     out = capsys.readouterr().out
     assert "absent_classes" in out and "person" in out and "10 samples" in out
 
 
-def test_a_finding_that_spoils_is_2_and_named(voc_folder, capsys) -> None:
+def test_a_finding_that_spoils_training_is_exit_2_and_named(voc_folder, capsys) -> None:
     plant_unknown_id(voc_folder)
     assert main(arguments(voc_folder)) == 2
     out = capsys.readouterr().out
@@ -59,14 +59,14 @@ def test_the_json_has_every_finding(voc_folder, tmp_path) -> None:
     assert [row["name"] for row in content["values"] if row["value"] == 99] == ["unknown"]
 
 
-def test_a_file_that_is_there_is_not_overwritten(voc_folder, tmp_path, capsys) -> None:
+def test_an_existing_file_is_not_overwritten(voc_folder, tmp_path, capsys) -> None:
     (tmp_path / "mine.json").write_text("mine")
     assert main(arguments(voc_folder, "--out", str(tmp_path / "mine.json"))) == 2
     assert "nothing is overwritten" in capsys.readouterr().err
     assert (tmp_path / "mine.json").read_text() == "mine"
 
 
-def test_fix_writes_a_copy_that_is_sound(voc_folder, tmp_path, capsys) -> None:
+def test_fix_writes_a_copy_without_findings(voc_folder, tmp_path, capsys) -> None:
     shift_ids(voc_folder)
     assert main(arguments(voc_folder)) == 2
     assert "ids_from_one" in capsys.readouterr().out
@@ -89,14 +89,14 @@ def test_drawn_scenes_have_their_labels_checked(capsys) -> None:
     assert "Not checked: image files and duplicates" in out and "void" in out
 
 
-def test_a_missing_folder_is_a_finding_that_says_what_to_type(tmp_path, capsys) -> None:
+def test_a_missing_folder_is_a_finding_with_a_remedy(tmp_path, capsys) -> None:
     assert main(arguments(tmp_path / "nowhere")) == 2
     assert "data.root" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("severity", ["spoils", "hurts"])
-def test_remedies_are_overrides_that_a_recipe_takes(voc_folder, capsys, severity) -> None:
-    """What a finding tells to type has to load."""
+def test_remedies_are_valid_overrides(voc_folder, capsys, severity) -> None:
+    """The remedy of a finding must load."""
     from engine.data.doctor import examine, list_samples_of
     from engine.recipe import load_recipe
 

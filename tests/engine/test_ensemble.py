@@ -1,4 +1,4 @@
-"""`trident ensemble` on what runs left, from its command line to ensemble.json."""
+"""`trident ensemble` on finished runs, from its command line to ensemble.json."""
 
 import json
 import shutil
@@ -46,7 +46,7 @@ def runs(trained: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(trained, tmp_path / "runs"))
 
 
-def test_the_best_of_all_runs_are_ensembled_whatever_their_architecture(runs: Path) -> None:
+def test_the_best_of_all_runs_are_ensembled_across_architectures(runs: Path) -> None:
     kept = {
         (name, member.step): member.scores["mIoU"]
         for name in ("segformer", "unet")
@@ -94,7 +94,7 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     assert f"saved: {saved} ({winner}: the best of 8 methods" in out
 
 
-def test_choosing_on_the_reported_images_is_said_loudly(
+def test_choosing_on_the_reported_images_gives_a_clear_warning(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(runs / "same"), "--top", "2", "--method", "greedy,mean"]) == 0
@@ -104,7 +104,7 @@ def test_choosing_on_the_reported_images_is_said_loudly(
     assert list(told["ensembles"]) == ["mean", "greedy"]
 
 
-def test_three_members_unless_told_otherwise(runs: Path) -> None:
+def test_three_members_by_default(runs: Path) -> None:
     assert main([str(runs / "same")]) == 0
     assert len(json.loads((runs / "same/ensemble.json").read_text())["members"]) == 3
 
@@ -125,7 +125,7 @@ def test_several_groups_are_listed_with_a_command_each(
     assert len(of_the_runs) == 2
     for folders in commands:
         assert main(folders) == 0
-    assert (runs / "same/ensemble.json").exists()  # where the folders meet, over no run's own
+    assert (runs / "same/ensemble.json").exists()  # in the common parent, not in a run's folder
     assert {path: path.read_bytes() for path in of_the_runs} == of_the_runs
 
 

@@ -81,7 +81,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_run_prints_its_scores_and_the_card_and_leaves_the_run_alone(trained: Path, capsys) -> None:
+def test_the_scores_and_the_card_are_printed_and_the_run_is_unchanged(trained: Path, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     assert main([str(trained / "run")]) == 0
     said = capsys.readouterr().out
@@ -103,7 +103,7 @@ def test_a_run_prints_its_scores_and_the_card_and_leaves_the_run_alone(trained: 
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
-def test_what_is_written_agrees_with_what_is_counted_by_image(trained: Path, tmp_path: Path) -> None:
+def test_the_written_scores_agree_with_the_counts_by_image(trained: Path, tmp_path: Path) -> None:
     out = tmp_path / "deep/scored"
     checkpoint = trained / "run/top/step-1.safetensors"
     assert main([str(checkpoint), "--out", str(out), "--worst", "2", "eval.flip=true"]) == 0
@@ -139,14 +139,14 @@ def test_all_protocols_side_by_side(trained: Path, tmp_path: Path, capsys) -> No
     assert told["slide"]["card"]["window"] == "16 px, stride 8 px"
 
 
-def test_a_saved_ensemble_is_scored_as_one(trained: Path, tmp_path: Path) -> None:
+def test_a_saved_ensemble_is_scored_as_one_predictor(trained: Path, tmp_path: Path) -> None:
     assert main([str(trained / "both"), "--out", str(tmp_path / "out")]) == 0
     told = json.loads((tmp_path / "out/evaluate.json").read_text())
     assert told["name"] == "both"
     assert list(read_scores(tmp_path / "out/scores.h5").confusion) == ["native"]
 
 
-def test_another_split_is_named_as_such(trained: Path, capsys) -> None:
+def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     assert main([str(trained / "run"), "--split", "train"]) == 0
     said = capsys.readouterr().out
     assert "on train, 2 images; not the images on which its checkpoints were chosen" in said

@@ -1,4 +1,4 @@
-"""`trident export` on tiny runs: what it writes is what the run holds, and loads again."""
+"""`trident export` on tiny runs: the files have the content of the run, and load again."""
 
 import json
 import shutil
@@ -53,7 +53,7 @@ def export(run: Path, layout: str, out: Path, *more: str) -> int:
 
 
 @pytest.mark.parametrize("layout", HEAD_OF)
-def test_what_is_exported_loads_bitwise(layout: str, trained: Path, tmp_path: Path) -> None:
+def test_exported_weights_load_bitwise(layout: str, trained: Path, tmp_path: Path) -> None:
     run, out = trained / HEAD_OF[layout], tmp_path / "deep/out"
     assert export(run, layout, out) == 0
     state = member(run)
@@ -97,7 +97,7 @@ def test_the_config_describes_the_network(trained: Path, tmp_path: Path) -> None
     ("head", "layout", "file"),
     [("paper", "mmsegmentation", "backbone.pth"), ("mmseg", "huggingface", "model.safetensors")],
 )
-def test_a_head_that_the_other_library_lacks_is_left_out_and_told(
+def test_a_head_that_the_other_library_lacks_is_left_out_and_reported(
     head: str, layout: str, file: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert export(trained / head, layout, tmp_path / "out") == 0
@@ -113,7 +113,7 @@ def test_a_head_that_the_other_library_lacks_is_left_out_and_told(
         assert config["architectures"] == ["SegformerModel"] and "id2label" not in config
 
 
-def test_the_licence_of_the_start_goes_along(trained: Path, tmp_path: Path) -> None:
+def test_the_licence_of_the_initial_weights_is_exported(trained: Path, tmp_path: Path) -> None:
     run = RunFolder(Path(shutil.copytree(trained / "paper", tmp_path / "run")))
     weights = {"source": "hf:nvidia/mit-b0", "licence": "for research: only"}
     run.write_manifest(run.read_manifest().model_copy(update={"weights": weights}))
@@ -152,7 +152,7 @@ def test_wrong_input_is_exit_2_and_writes_nothing(
 
 def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "out").mkdir()
-    assert export(trained / "paper", "huggingface", tmp_path / "out") == 0  # empty is as good as new
+    assert export(trained / "paper", "huggingface", tmp_path / "out") == 0  # an empty folder is accepted
     before = {path: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     assert export(trained / "paper", "mmsegmentation", tmp_path / "out") == 2
     assert "nothing is overwritten" in capsys.readouterr().err
@@ -209,7 +209,7 @@ def test_results_for_voc_need_its_classes(
     assert "the 21 classes of VOC" in capsys.readouterr().err
 
 
-def test_what_can_be_exported_is_listed(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_kinds_of_export_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     told = capsys.readouterr().out
     assert all(f"\n  {what} " in told for what in ("voc", "onnx", "torch", "weights"))

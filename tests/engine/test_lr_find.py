@@ -21,11 +21,11 @@ TINY = [
 
 @pytest.fixture(autouse=True)
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where the command is typed, so that its own folder for results lies there."""
+    """The working folder of the command, where it writes its results."""
     monkeypatch.chdir(tmp_path)
 
 
-def test_it_suggests_and_writes_beside_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_suggests_a_rate_and_creates_no_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*TINY, "--steps", "24", "train.batch=4"]) == 0
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
         "lr_find/demo/lr_find.json", "lr_find/demo/lr_find.png",
@@ -54,7 +54,7 @@ def test_an_adversarial_recipe_in_the_narrow_range(
     assert main([*TINY, *adversarial, "train.ema=0.9", "--narrow", "--steps", "20", "--out", "here"]) == 0
     told = json.loads((tmp_path / "here/lr_find.json").read_text())
     assert told["rates"][0] == pytest.approx(5e-5) and told["rates"][-1] == pytest.approx(5e-4)
-    assert "took no part" not in capsys.readouterr().out  # it joined at update 10
+    assert "took no part" not in capsys.readouterr().out  # adversarial training starts at update 10
 
 
 @pytest.mark.parametrize(
@@ -67,7 +67,7 @@ def test_an_adversarial_recipe_in_the_narrow_range(
         (["--out", "run/inside"], "is inside the run"),
     ],
 )
-def test_mistakes_are_told_in_one_line(tmp_path: Path, arguments: list, words: str, capsys) -> None:
+def test_mistakes_are_one_line(tmp_path: Path, arguments: list, words: str, capsys) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run/manifest.json").write_text("{}")
     assert main([*TINY, *arguments]) == 2

@@ -13,7 +13,7 @@ from engine.predict import main
 
 @pytest.fixture
 def photos(tmp_path: Path) -> Path:
-    """Two folders with an image of one name each, of different sizes; one lies on its side."""
+    """Two folders with an image of the same name, of different sizes; one is rotated by EXIF."""
     folder = tmp_path / "photos"
     generator = np.random.default_rng(0)
     for name, (h, w) in {"a/1.jpg": (40, 60), "b/1.jpg": (70, 33)}.items():
@@ -73,7 +73,7 @@ def test_bad_images_are_named_and_the_others_predicted(
     assert "written" not in capsys.readouterr().out
 
 
-def test_nothing_is_overwritten_unless_it_is_said(
+def test_nothing_is_overwritten_without_overwrite(
     voc_run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     arguments = [str(voc_run()), str(photos / "a"), "--out", str(tmp_path / "out")]

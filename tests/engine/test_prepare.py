@@ -1,4 +1,4 @@
-"""The front door of `trident prepare`: help, mistakes, exit codes, and what is shown."""
+"""The command line of `trident prepare`: help, mistakes, exit codes, and progress."""
 
 import io
 import subprocess
@@ -55,7 +55,7 @@ def test_mistakes(argv: list[str], message: str, capsys, tmp_path: Path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_folder_that_cannot_be_made(tmp_path: Path, capsys) -> None:
+def test_a_folder_that_cannot_be_created(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("mine")
     assert main(["voc2012", "--root", str(tmp_path / "file/new")]) == 2
     assert "file/new cannot be created: Not a directory. Name another" in capsys.readouterr().err
@@ -75,7 +75,7 @@ def test_progress_without_a_terminal_is_a_line_at_the_end() -> None:
     assert shown("files", []) == []
 
 
-def test_progress_without_a_terminal_is_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_progress_without_a_terminal_is_a_line_at_intervals(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transfers, "LINE_EVERY_S", 0.0)
     assert shown("files", [(1, 3), (3, 3)]) == [
         "download a.tar: 1 of 3", "download a.tar: 3", "download a.tar: 3",

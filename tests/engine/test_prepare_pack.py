@@ -30,7 +30,7 @@ def pack(voc_folder: Path, out: Path, *more: str) -> int:
     return main(["pack", RECIPE, "--out", str(out), f"data.root={voc_folder}", "data.train=train", *more])
 
 
-def test_a_recipe_is_packed_with_its_splits_and_says_how_to_train(voc_folder, tmp_path, capsys):
+def test_the_splits_of_a_recipe_are_packed_and_the_training_command_printed(voc_folder, tmp_path, capsys):
     out = tmp_path / "voc.h5"
     assert pack(voc_folder, out) == 0
     told = capsys.readouterr().out
@@ -80,13 +80,13 @@ def test_a_run_on_the_pack_is_bitwise_the_run_on_the_files(voc_folder, tmp_path,
         rows = [json.loads(line) for line in (runs / name / "log.jsonl").read_text().splitlines()]
         losses.append([row["loss"] for row in rows])
     assert digests[0] == digests[1] and losses[0] == losses[1]
-    # Checkpoints of both belong together, and either may be scored on the other's data.
+    # Checkpoints of both can be combined, and either may be scored on the other's data.
     assert ensemble([str(runs)]) == 0
     assert ensemble([str(runs / "files"), *sources["pack"]]) == 0
     assert ensemble([str(runs / "pack"), "data.format=voc", f"data.root={voc_folder}"]) == 0
 
 
-def test_a_run_goes_on_with_a_pack_of_its_files(voc_folder, tmp_path):
+def test_a_run_is_resumed_on_a_pack_of_its_files(voc_folder, tmp_path):
     out = tmp_path / "voc.h5"
     assert pack(voc_folder, out) == 0
     common = [RECIPE, *TINY, f"output.dir={tmp_path}", "name=run"]

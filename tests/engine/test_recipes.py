@@ -1,4 +1,4 @@
-"""`trident recipes`: the table, and a copy that works where it lands."""
+"""`trident recipes`: the table, and a copy that works in any folder."""
 
 from pathlib import Path
 
@@ -29,6 +29,6 @@ def test_a_copy_is_the_same_recipe_anywhere(
     assert Path(schema).is_file()
 
 
-def test_an_unknown_name_is_answered_with_a_near_one(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_error_for_an_unknown_name_suggests_a_similar_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["b2_avd"]) == 2
     assert "did you mean b2_adv?" in capsys.readouterr().err

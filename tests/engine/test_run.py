@@ -52,7 +52,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder(folder / "whole")
 
 
-def test_a_run_leaves_every_file_that_the_readme_lists(run: RunFolder) -> None:
+def test_a_run_writes_every_file_that_the_readme_lists(run: RunFolder) -> None:
     listed = [
         run.recipe,
         run.manifest,
@@ -69,7 +69,7 @@ def test_a_run_leaves_every_file_that_the_readme_lists(run: RunFolder) -> None:
     assert list(run.path.rglob("*.part")) == []
 
 
-def test_the_manifest_is_true(run: RunFolder) -> None:
+def test_the_manifest_describes_the_files(run: RunFolder) -> None:
     manifest = run.read_manifest()
     assert manifest.finished
     assert manifest.environment["processes"] == "1" and manifest.environment["device"]
@@ -95,7 +95,7 @@ def test_the_log_has_a_line_for_each_log_step_and_evaluation(run: RunFolder) -> 
     train, val = rows[2], rows[3]
     assert train["loss"] == pytest.approx(
         train["decode.loss_ce"] + train["decode.loss_dice"]
-    )  # the adversarial term stands under its own tag
+    )  # the adversarial term has its own tag
     assert {
         "adv/g_loss",
         "adv/d_loss",
@@ -110,7 +110,7 @@ def test_the_log_has_a_line_for_each_log_step_and_evaluation(run: RunFolder) -> 
     assert set(val["IoU"]) == set(run.read_manifest().class_names)
 
 
-def test_tensorboard_has_the_tags_of_the_design(run: RunFolder) -> None:
+def test_tensorboard_has_the_documented_tags(run: RunFolder) -> None:
     events = EventAccumulator(str(run.path))
     events.Reload()
     scalars = set(events.Tags()["scalars"])
@@ -140,7 +140,7 @@ def test_the_same_pictures_and_maps_are_written_at_each_evaluation(run: RunFolde
         assert [picture.step for picture in pictures] == [2, 4, 6]
         assert len({(picture.width, picture.height) for picture in pictures}) == 1
     maps = events.Images("features/encoder.1")
-    assert len({picture.encoded_image_string for picture in maps}) == 3  # since the model has moved
+    assert len({picture.encoded_image_string for picture in maps}) == 3  # since the model has changed
 
 
 def test_the_histogram_counts_the_labels_of_a_batch(run: RunFolder) -> None:
@@ -167,7 +167,7 @@ def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
         )
 
 
-def test_a_member_scores_the_same_in_the_end_as_when_it_was_kept(run: RunFolder) -> None:
+def test_a_members_final_score_equals_the_score_that_kept_it(run: RunFolder) -> None:
     kept = {member.step: member.scores["mIoU"] for member in run.read_manifest().members}
     told = {member["step"]: member["mIoU"] for member in json.loads(run.ensemble.read_text())["members"]}
     assert told == pytest.approx(kept, abs=1e-12)
@@ -181,7 +181,7 @@ def test_an_existing_run_is_never_overwritten(run: RunFolder, capsys: pytest.Cap
 
 
 def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
-    """Stopped by a signal after some update, gone on with: the same weights as in one go."""
+    """Stopped by a signal after some update and resumed: the same weights as without a stop."""
     command = [sys.executable, "-c", STOPS_ITSELF, *tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9")]
     stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert stopped.returncode == 1, stopped.stderr
@@ -212,7 +212,7 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_resume_without_a_run_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_resume_without_a_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*tiny(tmp_path, "none"), "--resume"]) == 2
     assert "--resume" in capsys.readouterr().err
 
@@ -237,7 +237,7 @@ def test_dry_run_prints_the_cost_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_explain_says_where_values_come_from(capsys: pytest.CaptureFixture[str]) -> None:
+def test_explain_shows_the_source_of_each_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([RECIPE, "optimizer.lr=3e-3", "--explain"]) == 0
     told = capsys.readouterr().out
     assert "0.003" in told
@@ -338,12 +338,14 @@ def test_a_disk_that_is_too_small_is_refused_before_training(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_loss_that_explodes_fails_the_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_loss_that_becomes_nan_or_infinite_fails_the_run(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert main(tiny(tmp_path, "nan", "optimizer.lr=1e30")) == 1
     assert "optimizer.clip_norm" in capsys.readouterr().err
 
 
-def test_help_answers_without_torch() -> None:
+def test_help_does_not_import_torch() -> None:
     code = "import sys; from engine.run import main; main(['--help']); sys.exit(2 * ('torch' in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0
@@ -373,7 +375,10 @@ def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
     assert train_two["loss"] == pytest.approx(train_one["loss"], rel=1e-4)
     assert val_two["loss"] == pytest.approx(val_one["loss"], rel=1e-3)
     one, two = (load_file(tmp_path / name / "top/step-0000002.safetensors") for name in ("one", "two"))
-    for key, tensor in one.items():  # Adam makes a step of lr of the rounding of a gradient that is nearly 0
+    for (
+        key,
+        tensor,
+    ) in one.items():  # Adam turns the rounding of a gradient that is nearly 0 into a step of size lr
         off = (two[key].float() - tensor.float()).abs() > 2e-3 + 1e-3 * tensor.float().abs()
         assert off.float().mean() < 1e-4, key
 
@@ -391,7 +396,7 @@ def test_a_disk_that_fills_up_is_one_message(
     assert "Traceback" not in told
 
 
-def test_a_val_split_without_labels_keeps_nothing_and_says_so(
+def test_a_val_split_without_labels_keeps_no_checkpoint_and_reports_it(
     voc_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for id in (voc_folder / "ImageSets/Segmentation/val.txt").read_text().split():

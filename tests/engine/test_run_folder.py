@@ -1,4 +1,4 @@
-"""The run folder: never overwritten, never half written, and clear about what it does not hold."""
+"""The run folder: never overwritten, never partly written, with clear errors for missing files."""
 
 import hashlib
 import json
@@ -36,12 +36,12 @@ def a_manifest() -> Manifest:
     )  # fmt: skip
 
 
-def test_a_run_lives_below_the_output_folder_under_its_name() -> None:
+def test_the_folder_of_a_run_is_in_the_output_folder_under_its_name() -> None:
     recipe = SimpleNamespace(name="b2_adv", output=SimpleNamespace(dir="somewhere"))
     assert RunFolder.of(recipe).path == Path("somewhere/b2_adv")
 
 
-def test_a_new_folder_has_room_for_checkpoints_and_state(run: RunFolder) -> None:
+def test_a_new_folder_has_folders_for_checkpoints_and_state(run: RunFolder) -> None:
     run.create()
     assert run.top.is_dir() and run.last_state.parent.is_dir()
 
@@ -95,7 +95,9 @@ def test_a_manifest_is_read_as_it_was_written(run: RunFolder) -> None:
         (a_manifest().model_dump_json().replace('"metric"', '"meter"').encode(), "damaged at metric: Field"),
     ],
 )
-def test_a_damaged_manifest_says_where(run: RunFolder, content: bytes, message: str) -> None:
+def test_the_error_for_a_damaged_manifest_names_the_place(
+    run: RunFolder, content: bytes, message: str
+) -> None:
     run.create()
     run.manifest.write_bytes(content)
     with pytest.raises(RunFolderError, match=message):
@@ -134,7 +136,7 @@ def test_no_folder_and_no_run_in_it_are_two_errors(tmp_path: Path) -> None:
         find_runs(tmp_path)
 
 
-def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
+def test_a_file_is_replaced_when_the_block_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with written_in_place(path) as temporary:
@@ -146,7 +148,7 @@ def test_a_file_is_replaced_when_the_block_ends_well(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_a_file_stays_whole_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
+def test_a_file_is_unchanged_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
     path = tmp_path / "file"
     path.write_text("old")
     with pytest.raises(error), written_in_place(path) as temporary:
@@ -169,7 +171,7 @@ def test_sha256_is_that_of_the_whole_file(tmp_path: Path) -> None:
     assert sha256_of(tmp_path / "file") == hashlib.sha256(content).hexdigest()
 
 
-def test_what_json_does_not_have_is_null(tmp_path: Path) -> None:
+def test_nan_and_infinity_become_null(tmp_path: Path) -> None:
     content = {"IoU": [0.5, float("nan")], "gain": (float("inf"), 1), "name": "nan"}
     write_json(tmp_path / "a.json", content)
     assert json.loads((tmp_path / "a.json").read_text()) == {

@@ -47,7 +47,7 @@ def saved_weights(root: Path) -> object:
     return recipe["loss"][0]["class_weights"]
 
 
-def test_a_run_names_rare_classes_and_its_overrides_are_what_it_says(rare_folder, capsys):
+def test_a_run_names_rare_classes_and_its_suggested_overrides_work(rare_folder, capsys):
     assert main(tiny(rare_folder)) == 0
     told = capsys.readouterr().out
     assert re.search(r"1 of the 5 classes present have under 1 %.*: aeroplane 0\.\d+ %\. Remedies:", told)
@@ -67,7 +67,7 @@ def test_the_saved_recipe_holds_numbers_and_resume_takes_the_scheme_or_the_numbe
     train = open_voc(str(rare_folder), "train")
     expected = class_weights("inverse", count_classes(train, lambda done, total: None))
     assert saved_weights(rare_folder) == expected
-    assert len(set(expected)) > 2  # weights that tell classes apart
+    assert len(set(expected)) > 2  # weights that differ between classes
     assert main([*command, "--resume"]) == 0
     assert main([str(rare_folder.parent / "runs/it/recipe.yaml"), "--resume"]) == 0
     capsys.readouterr()
@@ -79,7 +79,7 @@ def test_the_saved_recipe_holds_numbers_and_resume_takes_the_scheme_or_the_numbe
     assert "data.sampler: rare in the run, uniform now" in capsys.readouterr().err
 
 
-def test_resume_on_other_labels_blames_the_data_and_not_the_weights(rare_folder, capsys):
+def test_resume_on_other_labels_reports_the_data_not_the_weights(rare_folder, capsys):
     command = tiny(rare_folder, "loss.0.class_weights=inverse")
     assert main(command) == 0
     path = rare_folder / "SegmentationClass/train_000000.png"
@@ -107,7 +107,7 @@ def test_explain_needs_no_data_and_shows_the_scheme(capsys):
     assert " median " in row
 
 
-def test_a_scan_is_kept_beside_the_data_unless_that_cannot_be_written(rare_folder, capsys):
+def test_the_label_counts_are_cached_next_to_the_data_if_it_can_be_written(rare_folder, capsys):
     assert main(tiny(rare_folder)) == 0
     assert len(list((rare_folder / ".trident").glob("class_counts-*.npz"))) == 1
     assert "not kept" not in capsys.readouterr().out

@@ -1,4 +1,4 @@
-"""A run over a folder with broken images: it ends at the first, or names what it left out of its scores."""
+"""A run over a folder with damaged images: it ends at the first, or reports those that it skipped."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def arguments(voc_folder: Path, tmp_path: Path) -> list[str]:
     return [str(RECIPES / "b0_ce_dice.yaml"), *(f"{key}={value}" for key, value in settings.items())]
 
 
-def test_one_broken_image_ends_the_run_unless_it_may_be_left_out(
+def test_a_damaged_image_ends_the_run_unless_it_may_be_skipped(
     arguments: list[str],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -68,7 +68,7 @@ def test_one_broken_image_ends_the_run_unless_it_may_be_left_out(
         assert [int(counts[row].sum()) > 0 for row in range(4)] == [id != BROKEN["val"] for id in ids]
 
 
-def test_memory_and_disk_train_the_same_run(arguments: list[str], tmp_path: Path) -> None:
+def test_data_in_memory_and_on_disk_give_the_same_run(arguments: list[str], tmp_path: Path) -> None:
     rows = {}
     for where in ("ram", "disk"):
         assert main([*arguments, f"name={where}", f"data.resident={where}", "data.on_error=skip"]) == 0

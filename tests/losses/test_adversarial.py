@@ -1,4 +1,4 @@
-"""The adversarial objectives against hand-computed values."""
+"""The adversarial objectives, against values computed by hand."""
 
 import math
 
@@ -54,7 +54,7 @@ def test_hand_computed(
     assert generator_loss(objective, patches(fake), one).item() == pytest.approx(expected_g, abs=1e-12)
 
 
-def test_a_patch_counts_by_its_weight_and_each_side_by_itself() -> None:
+def test_patches_are_weighted_and_each_side_is_averaged_separately() -> None:
     """hinge: the real patches cost 1, 2, 3 and the fake ones 1, 0, 5."""
     real, real_weight = patches(0, -1, -2), patches(1, 0.5, 0)
     fake, fake_weight = patches(0, -1, 4), patches(0.2, 0.6, 0)
@@ -74,7 +74,7 @@ def test_void_patches_get_no_gradient(objective: str, seed: int) -> None:
     for logits, weight in ((real, real_weight), (fake, fake_weight)):
         assert logits.grad is not None
         assert logits.grad[weight == 0].eq(0).all()
-    if real_weight.any():  # a real patch that scores low is pulled up
+    if real_weight.any():  # the score of a real patch rises
         assert real.grad is not None
         assert (real.grad[real < 0.5] <= 0).all()
 
@@ -136,7 +136,7 @@ def test_accuracy(objective: str, on_real: float, on_fake: float) -> None:
     assert [share.item() for share in accuracy] == pytest.approx([on_real, on_fake])
 
 
-def test_accuracy_leaves_void_out_and_weighs_the_rest() -> None:
+def test_accuracy_ignores_void_and_weights_the_other_patches() -> None:
     real, fake = patches(1, -1, 1), patches(1, -1, 1)
     accuracy = discriminator_accuracy("hinge", real, fake, patches(0.6, 0.2, 0), patches(0.5, 0.5, 0))
     assert [share.item() for share in accuracy] == pytest.approx([0.6 / 0.8, 0.5])
@@ -155,7 +155,7 @@ def test_the_penalty_of_a_linear_critic_is_known() -> None:
     assert penalty.item() == pytest.approx((3 * math.sqrt(8) - 1) ** 2, rel=1e-12)
 
 
-def test_the_penalty_is_taken_between_real_and_fake_and_teaches_the_critic() -> None:
+def test_the_penalty_is_taken_between_real_and_fake_and_has_a_gradient() -> None:
     """Score a x^2 at x = (1 - s) 1 + s 3: gradient 2 a x, and the derivative by a is 2 (2 a x - 1) 2 x."""
     a = torch.tensor(0.7, dtype=torch.float64, requires_grad=True)
     one = torch.ones(1, 1, 1, 1, dtype=torch.float64)
@@ -167,7 +167,7 @@ def test_the_penalty_is_taken_between_real_and_fake_and_teaches_the_critic() -> 
 
 
 def test_smoothed_labels_by_hand() -> None:
-    """At least 0.9 for the label, the rest as the model shares it; where it is surer, as it is."""
+    """At least 0.9 for the label, the rest by the model's probabilities; unchanged where it gives more."""
     probabilities = torch.tensor([[0.2, 0.6, 0.2], [0.95, 0.04, 0.01], [0.0, 0.0, 1.0]], dtype=torch.float64)
     labels = torch.tensor([0, 0, 1])
     real = smoothed_labels(probabilities.T.reshape(1, 3, 1, 3), labels.view(1, 1, 3), least=0.9)

@@ -15,7 +15,7 @@ VOID = 255
 
 
 def reference_weights(labels: NDArray[np.int64], sigma_px: float) -> NDArray[np.float64]:
-    """Of one image: each pixel looks at every other one."""
+    """Of one image: each pixel is compared with every other one."""
     weights = np.zeros(labels.shape)
     places = np.argwhere(labels != VOID)
     for place in places:
@@ -47,7 +47,7 @@ def near(distance_px: int, sigma_px: float) -> float:
         ([0, 0, 0, 1, 1], [3, 2, 1, 1, 2]),
         ([0, 0, 0, 0, 0], [None] * 5),
         ([0, 0, VOID, VOID, VOID], [None] * 5),  # a region that ends at void has no boundary there
-        ([0, 0, VOID, 1, 1], [3, 2, None, 2, 3]),  # across void, another class is seen
+        ([0, 0, VOID, 1, 1], [3, 2, None, 2, 3]),  # another class on the other side of void counts
         ([0, VOID, VOID, VOID, 2], [None] * 5),  # four steps are beyond three sigma
         ([2, 2, 1, 2, 2], [2, 1, 1, 1, 2]),
         ([VOID] * 5, [None] * 5),
@@ -94,14 +94,14 @@ def test_equals_the_reference(seed: int, num_ids: int, sigma_px: float, void_sha
     assert loss.item() == pytest.approx(reference(logits, labels, sigma_px), abs=1e-12)
 
 
-def test_no_image_sees_the_next() -> None:
+def test_images_do_not_affect_each_other() -> None:
     labels = torch.stack([torch.zeros(4, 4), torch.ones(4, 4)]).long()
     assert boundary_weights(labels, VOID, 3.0, torch.float32).eq(0).all()
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_an_image_inside_void_is_the_image_alone(seed: int) -> None:
-    """Neither the rim of a crop nor void is a boundary, so one may stand for the other."""
+def test_void_around_an_image_changes_nothing(seed: int) -> None:
+    """Neither the edge of a crop nor void is a boundary, so one may replace the other."""
     labels = torch.randint(0, 3, (1, 3, 4), generator=torch.Generator().manual_seed(seed))
     framed = torch.full((1, 9, 10), VOID)
     framed[:, 3:6, 3:7] = labels

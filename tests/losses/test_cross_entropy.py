@@ -39,7 +39,7 @@ def reference(
         ([0, 1, VOID], None, 0.0, (RIGHT + WRONG) / 2),
         ([0, 1, VOID], [1.0, 3.0], 0.0, (RIGHT + 3 * WRONG) / 4),
         ([0, 0, 1], [1.0, 0.0], 0.0, RIGHT),
-        ([1, 1], [1.0, 0.0], 0.0, 0.0),  # nothing has weight
+        ([1, 1], [1.0, 0.0], 0.0, 0.0),  # all weights are 0
         ([0], None, 0.2, 0.9 * RIGHT + 0.1 * WRONG),
         ([VOID, VOID], None, 0.2, 0.0),
     ],

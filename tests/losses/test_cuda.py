@@ -1,4 +1,4 @@
-"""On a CUDA device: the values of the CPU, the same bits twice, and no wait of the host for the device."""
+"""On a CUDA device: the values of the CPU, deterministic results, and no synchronisation."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -67,7 +67,7 @@ def test_the_same_bits_twice(deterministic: None, terms: list[dict[str, Any]]) -
     ("terms", "dtype", "tolerance"),
     [
         (CE_AND_DICE, torch.float32, 1e-4),
-        (EVERY_TERM, torch.float64, 1e-9),  # in float32 rounding puts pixels in another order for Lovasz
+        (EVERY_TERM, torch.float64, 1e-9),  # in float32, rounding changes the order of pixels for Lovasz
     ],
     ids=["ce+dice", "every"],
 )
@@ -78,9 +78,9 @@ def test_the_values_of_the_cpu(terms: list[dict[str, Any]], dtype: torch.dtype, 
 
 
 @pytest.mark.parametrize("terms", [CE_AND_DICE, EVERY_TERM], ids=["ce+dice", "every"])
-def test_the_host_never_waits(terms: list[dict[str, Any]]) -> None:
+def test_there_is_no_synchronisation(terms: list[dict[str, Any]]) -> None:
     loss, logits, labels = on_device(terms)
-    loss_and_gradient(loss, logits, labels)  # what is set up once may wait
+    loss_and_gradient(loss, logits, labels)  # the first call may synchronise
     torch.cuda.set_sync_debug_mode("error")
     try:
         value, _ = loss_and_gradient(loss, logits, labels)

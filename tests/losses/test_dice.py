@@ -58,7 +58,7 @@ def test_hand_computed(labels: list[int], expected: float) -> None:
 
 
 def test_hand_computed_per_image() -> None:
-    """Of three images one is void. Class 0 is alone in the first, so it is averaged with no other there."""
+    """Of three images one is void. The first has only class 0, so its mean is that of class 0."""
     logits = torch.tensor([math.log(3), 0.0, -1e9], dtype=torch.float64).view(1, 3, 1, 1).repeat(3, 1, 1, 2)
     labels = torch.tensor([[[0, VOID]], [[0, 1]], [[VOID, VOID]]])
     loss = dice(logits, labels, VOID, per_image=True)
@@ -66,7 +66,7 @@ def test_hand_computed_per_image() -> None:
     assert loss.item() == pytest.approx((first + second) / 2, abs=1e-12)
 
 
-def test_a_perfect_prediction_costs_nothing_whatever_is_void() -> None:
+def test_a_perfect_prediction_costs_nothing_with_any_void() -> None:
     labels = torch.arange(100).view(1, 10, 10) % 5
     labels[:, ::5] = VOID  # 20 %
     assert dice(certain(labels, 5), labels, VOID).item() == 0

@@ -1,4 +1,4 @@
-"""What holds for each loss term alone and for their mixture: void, permutations, precision, split batches."""
+"""Properties of each loss term alone and of their mixture: void, permutations, precision, split batches."""
 
 from typing import Any
 
@@ -33,7 +33,7 @@ TERMS: dict[str, list[dict[str, Any]]] = {
     "all": [{"name": name, "weight": 0.1} for name in losses.TERMS],
 }
 every_term = pytest.mark.parametrize("name", TERMS)
-NOT_OVER_PROCESSES = ("ohem", "lovasz", "all")  # a choice or an order over all pixels is no sum
+NOT_OVER_PROCESSES = ("ohem", "lovasz", "all")  # a selection or an order over all pixels is not a sum
 
 
 def build(name: str) -> MixedLoss:
@@ -52,7 +52,7 @@ def batch(seed: int, void_share: float = 0.3) -> tuple[Tensor, Tensor]:
 
 
 def gradient(loss: MixedLoss, logits: Tensor, labels: Tensor) -> Tensor:
-    """Of the total with respect to the logits, which are taken as a leaf of their own."""
+    """The gradient of the total with respect to the logits."""
     leaf = logits.detach().requires_grad_()
     loss(leaf, labels)["loss"].backward()
     assert leaf.grad is not None
@@ -89,7 +89,7 @@ def test_the_order_of_the_batch_does_not_matter(name: str, seed: int) -> None:
 def test_a_split_batch_gives_the_loss_and_gradient_of_the_whole(
     name: str, seed: int, void_share: float
 ) -> None:
-    """Two processes of uneven share, played one after the other: each adds what the other one sums up."""
+    """Two processes with uneven shares, simulated in turn: each adds the sums of the other one."""
     logits, labels = batch(seed, void_share)
     whole, part, listener = build(name), build(name), build(name)
     halves = slice(0, 1), slice(1, 3)
@@ -134,7 +134,7 @@ def test_ohem_of_a_split_batch_is_the_mean_of_what_the_parts_keep(seed: int) -> 
 
 
 def remember(sums: list[Tensor]) -> Reduce:
-    """A reduce that only listens."""
+    """A reduce that only records."""
 
     def reduce(x: Tensor) -> Tensor:
         sums.append(x.detach())
@@ -153,7 +153,7 @@ def add_each(sums: list[Tensor]) -> Reduce:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("labels", [[[VOID, VOID], [VOID, VOID]], [[0, VOID], [VOID, VOID]], [[1]]])
-def test_hardly_a_pixel_is_no_trouble(
+def test_few_or_no_labelled_pixels_give_finite_values(
     name: str, dtype: torch.dtype, autocast: bool, labels: list[list[int]]
 ) -> None:
     target = torch.tensor([labels])
@@ -172,9 +172,9 @@ def test_hardly_a_pixel_is_no_trouble(
         assert logits.grad.eq(0).all()
 
 
-@pytest.mark.parametrize("name", [name for name in TERMS if name != "weighted"])  # smoothing has a price
+@pytest.mark.parametrize("name", [name for name in TERMS if name != "weighted"])  # label smoothing has a cost
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_a_perfect_prediction_costs_nothing_whatever_is_void(name: str, dtype: torch.dtype) -> None:
+def test_a_perfect_prediction_costs_nothing_with_any_void(name: str, dtype: torch.dtype) -> None:
     labels = (torch.arange(100).view(1, 10, 10) // 7 % NUM_CLASSES).repeat(2, 1, 1)
     logits = 200 * one_hot(labels, NUM_CLASSES).permute(0, 3, 1, 2).to(dtype)
     labels[:, ::5] = VOID  # 20 %, all predicted as something
@@ -185,7 +185,7 @@ def test_a_perfect_prediction_costs_nothing_whatever_is_void(name: str, dtype: t
 @every_term
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_the_worst_prediction_has_a_finite_gradient(name: str, dtype: torch.dtype) -> None:
-    """Every pixel is certain of a class that is not in the labels, so some class is given nothing at all."""
+    """Every pixel is certain of a class that is not in the labels, so some class has probability 0."""
     logits = torch.zeros(1, NUM_CLASSES, 6, 6, dtype=dtype)
     logits[:, 2] = 1000
     labels = torch.arange(36).view(1, 6, 6) % 2
@@ -216,7 +216,7 @@ def test_autocast_changes_nothing(name: str) -> None:
 
 @every_term
 @pytest.mark.parametrize("wrong", [NUM_CLASSES, 254, -1])
-def test_an_id_outside_the_classes_is_no_silent_mistake(name: str, wrong: int) -> None:
+def test_an_id_outside_the_classes_is_an_error(name: str, wrong: int) -> None:
     logits, labels = batch(0)
     labels[0, 0, 0] = wrong
     with pytest.raises((IndexError, RuntimeError), match="out of"):

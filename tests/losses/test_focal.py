@@ -38,7 +38,7 @@ def reference(
         ([0, 1], 1.0, None, (RIGHT / 4 + WRONG * 3 / 4) / 2),
         ([0, 1, VOID], 1.0, None, (RIGHT / 4 + WRONG * 3 / 4) / 2),
         ([0, 1, VOID], 1.0, [1.0, 3.0], (RIGHT / 4 + 3 * WRONG * 3 / 4) / 4),
-        ([1, 1], 2.0, [1.0, 0.0], 0.0),  # nothing has weight
+        ([1, 1], 2.0, [1.0, 0.0], 0.0),  # all weights are 0
         ([VOID, VOID], 2.0, None, 0.0),
     ],
 )

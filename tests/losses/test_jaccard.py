@@ -52,7 +52,7 @@ def test_equals_the_reference(seed: int, num_ids: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_costs_more_than_dice_by_what_ties_the_two_together(seed: int) -> None:
+def test_jaccard_and_dice_are_related_by_their_formula(seed: int) -> None:
     """Of one class, J = D / (2 - D) for the indices; with one class present the mean changes nothing."""
     generator = torch.Generator().manual_seed(seed)
     logits = torch.randn(1, 3, 4, 4, dtype=torch.float64, generator=generator)

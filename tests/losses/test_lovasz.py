@@ -17,7 +17,7 @@ VOID = 255
 
 
 def jaccard_cost(wrong: NDArray[np.bool_], own: NDArray[np.bool_]) -> float:
-    """1 - IoU of a class, of which the pixels `own` have the label, where the pixels `wrong` are mistaken."""
+    """1 - IoU of a class, where the pixels `own` have the label and the pixels `wrong` are wrong."""
     predicted = own ^ wrong
     union = (own | predicted).sum()
     return 1 - float((own & predicted).sum() / union) if union else 0.0
@@ -63,7 +63,7 @@ def test_hand_computed(labels: list[int], expected: float) -> None:
 
 @given(seed=st.integers(0, 2**32 - 1), num_ids=st.integers(1, 5), ties=st.booleans())
 def test_equals_the_reference(seed: int, num_ids: int, ties: bool) -> None:
-    """Also where many pixels have the same error, whose order then must not matter."""
+    """Also where many pixels have the same error, in any order."""
     rng = np.random.default_rng(seed)
     logits, labels = rng.normal(0, 3, (2, 4, 3, 5)), rng.choice([VOID, 0, 1, 2, 3][:num_ids], (2, 3, 5))
     if ties:
@@ -84,8 +84,8 @@ def test_per_image_is_the_mean_of_the_images_with_a_label(seed: int) -> None:
 
 
 @given(seed=st.integers(0, 2**32 - 1))
-def test_of_hard_decisions_it_is_one_minus_iou(seed: int) -> None:
-    """The extension meets the set function at its corners: probabilities of 0 and 1."""
+def test_for_one_hot_probabilities_it_is_one_minus_iou(seed: int) -> None:
+    """The extension equals the set function for probabilities of 0 and 1."""
     rng = np.random.default_rng(seed)
     predicted, labels = rng.integers(0, 4, (2, 3, 5)), rng.choice([0, 1, 2, 3, VOID], (2, 3, 5))
     logits = 2000 * F.one_hot(torch.from_numpy(predicted), 4).permute(0, 3, 1, 2).double()
@@ -97,7 +97,7 @@ def test_of_hard_decisions_it_is_one_minus_iou(seed: int) -> None:
     assert lovasz(logits, torch.from_numpy(labels), VOID).item() == pytest.approx(np.mean(costs), abs=1e-12)
 
 
-def test_float32_keeps_its_digits_over_a_million_pixels() -> None:
+def test_float32_is_accurate_over_a_million_pixels() -> None:
     """The growth of 1 - IoU by one pixel is about 1e-6 here, near what float32 loses in a subtraction."""
     generator = torch.Generator().manual_seed(0)
     logits = torch.randn(1, 2, 1024, 1024, generator=generator)

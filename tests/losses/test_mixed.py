@@ -45,7 +45,7 @@ EVERY_TERM = [
 ]
 
 
-def test_terms_from_sums_and_from_whole_logits_add_up_to_what_each_is_alone() -> None:
+def test_mixed_terms_equal_each_term_alone() -> None:
     def found(terms: list[dict]) -> tuple[Tensor, Tensor]:
         leaf = LOGITS.clone().requires_grad_()
         losses = build_loss(terms, 3)(leaf, LABELS)
@@ -76,7 +76,7 @@ def test_a_term_from_sums_is_the_term_from_logits_at_full_size(term: dict) -> No
     torch.testing.assert_close(*results, rtol=1e-12, atol=1e-12)
 
 
-def test_a_ramp_goes_in_equal_parts_from_begin_to_end() -> None:
+def test_a_ramp_is_linear_from_begin_to_end() -> None:
     ramp = {"begin": 2.0, "end": 0.5, "start": 10, "ramp": 3}
     loss = build_loss([{"name": "cross_entropy"}, {"name": "dice", "weight": ramp}], 3)
     weights = []
@@ -119,7 +119,7 @@ def test_gradient_norms_on_request() -> None:
 
 
 class Product(nn.Module):
-    """A term with the one kind of operation that autocast takes to half precision."""
+    """A term with a matrix product, which autocast computes in half precision."""
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce) -> Tensor:
         return logits.flatten() @ logits.flatten()

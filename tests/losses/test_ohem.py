@@ -34,10 +34,10 @@ def reference(
     ("ohem", "kept"),
     [
         (keep(0.5, 1), [[1, 1, 0, 0], [1, 0, 0, 0]]),  # the threshold keeps three, more than 1 an image
-        (keep(0.15, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps one, but two have to stay
+        (keep(0.15, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps one, but the minimum is two
         (keep(0.0, 1), [[1, 0, 0, 0], [1, 0, 0, 0]]),  # it keeps none
         (keep(0.0, 2), [[1, 1, 1, 0], [1, 0, 0, 0]]),  # the four hardest are not two of each image
-        (keep(0.15, 3), [[1, 1, 1, 0], [1, 0, 0, 1]]),  # six have to stay, five are not void
+        (keep(0.15, 3), [[1, 1, 1, 0], [1, 0, 0, 1]]),  # the minimum is six, but only five are not void
         (keep(0.95, 1), [[1, 1, 1, 0], [1, 0, 0, 1]]),
         (keep(0.0, 10**6), [[1, 1, 1, 0], [1, 0, 0, 1]]),
     ],
@@ -48,12 +48,12 @@ def test_hand_computed(ohem: Ohem, kept: list[list[int]]) -> None:
     assert hard_pixels(-p.log(), valid, ohem).int().view(2, 4).tolist() == kept
 
 
-def test_of_equally_hard_pixels_none_is_left_out() -> None:
+def test_equally_hard_pixels_are_all_kept() -> None:
     costs = torch.tensor([[[1.0, 1.0, 1.0, 0.5]]])
     assert hard_pixels(costs, costs > 0, keep(0.1, 2)).tolist() == [[[True, True, True, False]]]
 
 
-def test_nothing_but_void_keeps_nothing() -> None:
+def test_an_image_of_void_keeps_no_pixel() -> None:
     assert not hard_pixels(torch.ones(2, 3, 3), torch.zeros(2, 3, 3, dtype=torch.bool), Ohem()).any()
 
 
@@ -78,7 +78,7 @@ def test_cross_entropy_is_the_mean_over_the_hard_pixels() -> None:
     labels = torch.tensor([[[0, 0, 0, VOID]]])
     loss = cross_entropy(logits, labels, VOID, ohem=keep(0.6, 1))
     assert loss.item() == pytest.approx((math.log(4) + math.log(2)) / 2, abs=1e-12)
-    weights = torch.tensor([3.0, 1.0])  # the weights have no say in the choice, but in the mean
+    weights = torch.tensor([3.0, 1.0])  # the weights affect the mean, not the selection
     labels = torch.tensor([[[0, 0, 1, VOID]]])
     loss = cross_entropy(logits, labels, VOID, weights, ohem=keep(0.6, 1))
     assert loss.item() == pytest.approx((3 * math.log(4) + math.log(2)) / 4, abs=1e-12)

@@ -1,7 +1,7 @@
-"""The figures of docs/losses.md beside other libraries, and what should be equal to theirs (`-m peers`).
+"""The figures of docs/losses.md for other libraries, and losses that should equal theirs (`-m peers`).
 
 MMSegmentation does not install with the torch of this project, so its Dice is written again here from its
-published definition (version 1.x, `DiceLoss`), and checked against nothing but that description.
+published definition (version 1.x, `DiceLoss`), and checked only against that description.
 """
 
 import pytest
@@ -20,7 +20,7 @@ NUM_CLASSES = 21
 def mmsegmentation_dice(probabilities: Tensor, labels: Tensor) -> Tensor:
     """As in 1.x by default: of each image, all classes and pixels in one sum, squares in the denominator.
 
-    A void pixel is no class's label, but its probabilities stay in the denominator. Once `1e-3` stands with
+    A void pixel is no class's label, but its probabilities stay in the denominator. `1e-3` is added once to
     each of the two sums of squares.
     """
     own = torch.stack([labels == c for c in range(probabilities.shape[1])], 1).to(probabilities.dtype)
@@ -86,7 +86,7 @@ def test_equal_to_smp_where_every_class_is_present(seed: int) -> None:
         torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=1e-6)
 
 
-def test_equal_to_smp_jaccard_which_knows_no_void() -> None:
+def test_equal_to_smp_jaccard_without_void() -> None:
     logits, labels = all_classes_and_void(0)
     labels = labels.where(labels != VOID, 0)
     torch.testing.assert_close(jaccard(logits, labels, VOID), smp("JaccardLoss")(logits, labels))

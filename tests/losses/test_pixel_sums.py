@@ -58,7 +58,7 @@ def reference(logits: Tensor, labels: Tensor, weights: Tensor, smoothing: float,
 @every_size
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_sums_of_numpy(source, size, align_corners, smoothing) -> None:
+def test_sums_equal_those_of_numpy(source, size, align_corners, smoothing) -> None:
     logits, labels, weights = draw(source, size)
     expected = reference(logits, labels, weights, smoothing, align_corners)
     for compute in (pixel_sums, whole_sums):
@@ -75,7 +75,7 @@ def whole_sums(
     smoothing: float = 0.0,
     align_corners: bool = False,
 ) -> PixelSums:
-    """What a device without a kernel of its own computes."""
+    """The computation on a device without its own kernel."""
     sharp, smooth = weights * (1 - smoothing), weights * smoothing / len(weights)
     cost, intersection, predicted, labelled = _whole(
         logits, labels, sharp, smooth, ignore_index, align_corners
@@ -92,7 +92,7 @@ def combined(sums: PixelSums) -> Tensor:
 @every_size
 @pytest.mark.parametrize("align_corners", [False, True])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_the_gradient_by_hand_is_that_of_autograd(source, size, align_corners, smoothing) -> None:
+def test_the_hand_written_gradient_equals_that_of_autograd(source, size, align_corners, smoothing) -> None:
     logits, labels, weights = draw(source, size)
     gradients = []
     for compute in (pixel_sums, whole_sums):
@@ -148,7 +148,7 @@ def test_the_matrix_is_linear_interpolation(size: int, source: int, align_corner
     torch.testing.assert_close(values @ matrix.T, expected, rtol=0, atol=1e-14)
 
 
-def test_the_triton_kernels_give_the_same_in_their_interpreter() -> None:
+def test_the_triton_kernels_agree_in_their_interpreter() -> None:
     """In a process of its own, since Triton reads the variable when it loads."""
     pytest.importorskip("triton", reason="Triton is not installed: its kernels are not checked")
     environment = {**os.environ, "TRITON_INTERPRET": "1"}

@@ -30,7 +30,7 @@ def test_a_constructor_has_the_declared_options_and_defaults(name: str) -> None:
     assert declared == built
 
 
-def test_everything_that_the_package_offers_can_be_imported() -> None:
+def test_every_public_name_of_the_package_can_be_imported() -> None:
     assert all(getattr(losses, name) is not None for name in losses.__all__)
     with pytest.raises(AttributeError, match="Dise"):
         losses.Dise  # noqa: B018

@@ -76,7 +76,7 @@ def test_halves_give_dice_and_ones_give_jaccard(seed: int) -> None:
 @pytest.mark.parametrize("gamma", [0.5, 4 / 3, 3])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_a_perfect_prediction_has_a_finite_gradient(gamma: float, dtype: torch.dtype) -> None:
-    """A power below 1 has an infinite slope where the cost is 0, and none at all below, by rounding."""
+    """A power below 1 has an infinite slope at cost 0, and is undefined below, where rounding may lead."""
     labels = torch.arange(100).view(1, 10, 10) % 3
     logits = (200 * F.one_hot(labels, 3).permute(0, 3, 1, 2).to(dtype)).requires_grad_()
     loss = tversky(logits, labels, VOID, 0.3, 0.7, gamma)

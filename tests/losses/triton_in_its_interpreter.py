@@ -28,7 +28,11 @@ def triton_sums(logits, labels, weights, align_corners: bool) -> PixelSums:
     return PixelSums(cost, labelled @ weights, intersection, predicted, labelled)
 
 
-CASES = [((4, 5), (16, 20), False), ((3, 2), (7, 5), True), ((8, 8), (5, 6), False)]  # it takes its time
+CASES = [
+    ((4, 5), (16, 20), False),
+    ((3, 2), (7, 5), True),
+    ((8, 8), (5, 6), False),
+]  # the interpreter is slow
 for source, size, align_corners in CASES:
     logits, labels, weights = tables.draw(source, size, num_classes=5)
     found = []

@@ -17,7 +17,7 @@ State = dict[str, Tensor]
 
 @pytest.fixture(scope="session")
 def b0_state() -> State:
-    """Every tensor of a B0 with 21 classes, no two alike, the BatchNorm statistics included."""
+    """Every tensor of a B0 with 21 classes, all different, including the BatchNorm statistics."""
     generator = torch.Generator().manual_seed(0)
     state = SegFormer("b0", num_classes=21).state_dict()
     return {
@@ -59,7 +59,7 @@ def in_layout(b0_state, b0_mmseg_state, renamers) -> dict[str, State]:
 
 
 def _as_hugging_face(state: State) -> State:
-    """As the files of transformers' SegformerForSemanticSegmentation name its parameters."""
+    """The parameter names in files of transformers' SegformerForSemanticSegmentation."""
     inside = {
         "norm1": "layer_norm_1",
         "attn.q": "attention.self.query",
@@ -97,7 +97,7 @@ def _as_hugging_face(state: State) -> State:
 
 
 def _as_nvlabs(state: State) -> State:
-    """As the authors' repository names the parameters of a whole model."""
+    """The parameter names of a whole model in the authors' repository."""
     inside = {"attn.reduce": "attn.sr", "attn.reduce_norm": "attn.norm", "mlp.dwconv": "mlp.dwconv.dwconv"}
     head = {"fuse": "linear_fuse.conv", "norm": "linear_fuse.bn", "classifier": "linear_pred"}
     renamed = {}
@@ -121,7 +121,7 @@ def _as_nvlabs(state: State) -> State:
 
 
 def _as_smp(state: State) -> State:
-    """As segmentation_models_pytorch names them: the authors' encoder, a decoder that counts backwards."""
+    """The names in segmentation_models_pytorch: the authors' encoder, a decoder that counts backwards."""
     head = {"fuse_stage.0": "linear_fuse.conv", "fuse_stage.1": "linear_fuse.bn"}
     head |= {f"mlp_stage.{4 - stage}.linear": f"linear_c{stage}.proj" for stage in range(1, 5)}
     renamed = {}
@@ -134,7 +134,7 @@ def _as_smp(state: State) -> State:
 
 
 def _as_hugging_face5(state: State) -> State:
-    """As the modules of transformers 5 are named, after the renaming rules of that project."""
+    """The module names of transformers 5, by the renaming rules of that project."""
     rules = [
         (r"encoder\.patch_embeddings\.(\d)\.", r"stages.\1.patch_embeddings."),
         (r"encoder\.block\.(\d)\.", r"stages.\1.blocks."),
@@ -159,7 +159,7 @@ def _as_hugging_face5(state: State) -> State:
 
 
 def _as_mmsegmentation(state: State) -> State:
-    """As MMSegmentation names them: queries, keys and values stacked, 1x1 convolutions for matrices."""
+    """The names in MMSegmentation: queries, keys and values stacked, 1x1 convolutions for matrices."""
     inside = {"attn.reduce": "attn.sr", "attn.reduce_norm": "attn.norm", "attn.proj": "attn.attn.out_proj"}
     inside |= {"mlp.fc1": "ffn.layers.0", "mlp.dwconv": "ffn.layers.1", "mlp.fc2": "ffn.layers.4"}
     head = {"fuse": "fusion_conv.conv", "norm": "fusion_conv.bn", "classifier": "conv_seg"}
@@ -190,7 +190,7 @@ def _as_mmsegmentation(state: State) -> State:
 
 
 def _as_timm(state: State) -> State:
-    """The encoder as timm's PyramidVisionTransformerV2 names it."""
+    """The names of the encoder in timm's PyramidVisionTransformerV2."""
     names = {
         ".reduce.": ".sr.",
         ".reduce_norm.": ".norm.",

@@ -1,8 +1,8 @@
-"""Logits of transformers' SegFormer for weights and an image that are formulas, so no file has to hold them.
+"""Logits of transformers' SegFormer for weights and an image given by formulas, so that no file holds them.
 
     python tests/models/golden.py        writes golden_logits.json anew (needs transformers)
 
-The fast tests hold our model against the file, `-m peers` the file against transformers.
+The fast tests compare our model with the file, `-m peers` the file with transformers.
 """
 
 import json
@@ -23,7 +23,7 @@ CASES = {"b0": (64, 96), "b2": (75, 50)}  # variant: (height, width) px
 
 
 def model_of(variant: str) -> SegFormer:
-    """In float64 and eval mode; every weight is a sine of its place, scaled so that no layer dies."""
+    """In float64 and eval mode; every weight is a sine of its index, scaled so that no output vanishes."""
     model = SegFormer(variant, NUM_CLASSES).double().eval()
     state = {}
     for name, tensor in model.state_dict().items():

@@ -1,4 +1,4 @@
-"""Blocks of a network: all trained parameters, once each, under names that people know."""
+"""Blocks of a network: all trained parameters, once each, under readable names."""
 
 from types import SimpleNamespace
 
@@ -42,7 +42,7 @@ def test_frozen_parameters_are_left_out_and_so_is_a_block_of_them() -> None:
     assert len(blocks["head"]) == len(list(model.head.parameters())) - 1
 
 
-def test_parameters_beside_a_row_go_under_their_owner() -> None:
+def test_parameters_outside_a_sequence_are_listed_under_their_module() -> None:
     class Transformer(nn.Module):
         def __init__(self) -> None:
             super().__init__()

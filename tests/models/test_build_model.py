@@ -1,4 +1,4 @@
-"""`build_model` on our SegFormer and on the zoo: what it builds, and how it refuses."""
+"""`build_model` on our SegFormer and on SMP: what it builds, and its errors."""
 
 import sys
 from types import SimpleNamespace
@@ -77,7 +77,7 @@ def test_zoo_equals_smp_on_the_padded_image():
         torch.testing.assert_close(model(pixels), reference(padded)[..., :33, :50], rtol=0, atol=1e-4)
 
 
-def test_timm_encoders_bring_their_own_normalisation():
+def test_timm_encoders_have_their_own_normalisation():
     half = ZooModel("dpt", "tu-vit_tiny_patch16_224", 3)
     assert half.mean.flatten().tolist() == half.std.flatten().tolist() == [127.5] * 3
 
@@ -99,7 +99,7 @@ def test_timm_encoders_bring_their_own_normalisation():
         ({"arch": "unet", "encoder": "resnet18", "checkpointing": True}, ["model.checkpointing"]),
     ],
 )
-def test_what_cannot_be_built_says_why_and_what_instead(changes, words):
+def test_the_error_for_a_model_that_cannot_be_built_has_a_reason_and_a_remedy(changes, words):
     with pytest.raises(ModelError) as caught:
         build_model(section(**changes), NAMES)
     assert caught.value.exit_code == 2
@@ -168,7 +168,7 @@ def test_a_network_by_its_import_path(outside: str) -> None:
         ("outside:Tiny", {"mode": "x"}, ["outside:Tiny", "plain or fancy"]),
     ],
 )
-def test_what_cannot_be_built_by_name_says_why(
+def test_the_error_for_a_name_that_cannot_be_built_has_a_reason(
     outside: str, arch: str, options: dict[str, Any], words: list[str]
 ) -> None:
     with pytest.raises(ModelError) as caught:
@@ -176,6 +176,6 @@ def test_what_cannot_be_built_by_name_says_why(
     assert [word for word in words if word not in str(caught.value)] == []
 
 
-def test_the_number_of_classes_is_needed() -> None:
+def test_a_missing_number_of_classes_is_an_error() -> None:
     with pytest.raises(ModelError, match="num_classes"):
         build_model("segformer", variant="b0")

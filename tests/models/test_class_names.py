@@ -1,4 +1,4 @@
-"""Which classes mean the same, by the lists of well-known data sets."""
+"""Which classes of well-known data sets are the same."""
 
 import pytest
 
@@ -13,7 +13,7 @@ def matched(here, there):
     }
 
 
-def test_the_lists_have_the_published_lengths_and_no_double():
+def test_the_lists_have_the_published_lengths_and_no_duplicates():
     assert {name: len(classes) for name, classes in KNOWN.items()} == {
         "COCO": 80,
         "COCO-Stuff": 171,
@@ -75,10 +75,10 @@ def test_another_class(one, other):
     assert matching_rows([one], [other]) == [None]
 
 
-def test_the_first_of_two_that_match_counts():
+def test_the_first_of_two_matches_is_used():
     assert matching_rows(["couch", "sofa"], ["bed", "sofa", "couch"]) == [1, 1]
 
 
-def test_a_set_is_known_by_its_number():
+def test_a_data_set_is_recognised_by_its_number_of_classes():
     assert known_set(150) == ("ADE20K", ADE20K)
     assert known_set(22) is None

@@ -1,4 +1,4 @@
-"""A head that starts from the rows of another one, class by class."""
+"""A classifier that starts from the rows of another one, class by class."""
 
 import json
 
@@ -25,7 +25,7 @@ def stuff_state() -> dict[str, torch.Tensor]:
     return model.state_dict()
 
 
-def test_rows_move_by_name_and_the_rest_stays(stuff_state, tmp_path):
+def test_rows_are_copied_by_class_name_and_the_others_initialised(stuff_state, tmp_path):
     save_file(stuff_state, tmp_path / "stuff.safetensors")
     model = SegFormer("b0", num_classes=21)
     before = model.head.classifier.weight.clone()
@@ -40,8 +40,8 @@ def test_rows_move_by_name_and_the_rest_stays(stuff_state, tmp_path):
     assert torch.equal(model.head.fuse.weight, stuff_state["head.fuse.weight"])
 
 
-def test_a_run_names_its_classes_itself(stuff_state, tmp_path):
-    """21 classes there and here, but others: by their order, each row would land on a wrong class."""
+def test_the_class_names_of_a_run_are_in_its_manifest(stuff_state, tmp_path):
+    """21 classes on both sides, but different ones: in order, each row would go to a wrong class."""
     (tmp_path / "run/top").mkdir(parents=True)
     state = stuff_state | {
         "head.classifier.weight": stuff_state["head.classifier.weight"][:21].clone(),
@@ -67,7 +67,7 @@ def test_a_run_names_its_classes_itself(stuff_state, tmp_path):
     assert same.classes is None and same.parts["head"].share == 1
 
 
-def test_a_hugging_face_folder_names_them_in_its_config(stuff_state, tmp_path, renamers):
+def test_the_class_names_of_a_hugging_face_folder_are_in_its_config(stuff_state, tmp_path, renamers):
     save_file(renamers["huggingface"](stuff_state), tmp_path / "model.safetensors")
     labels = {str(row): f"class {row}" for row in range(171)} | {"100": "dog, hound"}
     (tmp_path / "config.json").write_text(json.dumps({"id2label": labels}))
@@ -78,13 +78,13 @@ def test_a_hugging_face_folder_names_them_in_its_config(stuff_state, tmp_path, r
     assert model.head.classifier.bias[1] == 100
 
 
-def test_a_head_of_another_width_gives_no_rows(stuff_state, tmp_path):
+def test_no_rows_are_copied_from_a_head_of_another_width(stuff_state, tmp_path):
     save_file(stuff_state, tmp_path / "stuff.safetensors")
     model = SegFormer("b0", num_classes=21, decoder_width=64)
     assert load_weights(model, str(tmp_path / "stuff.safetensors"), class_names=VOC).classes is None
 
 
-def test_a_zoo_model_moves_rows_too(tmp_path):
+def test_rows_are_copied_into_an_smp_model_too(tmp_path):
     torch.manual_seed(0)
     one, other = ZooModel("unet", "resnet18", 19), ZooModel("unet", "resnet18", 3)
     save_file(one.state_dict(), tmp_path / "unet.safetensors")

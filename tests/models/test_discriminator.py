@@ -1,4 +1,4 @@
-"""The discriminator: what void hides, what a cell's weight says, and which sizes it takes."""
+"""The discriminator: void pixels, the weight of a cell, and the sizes it takes."""
 
 import pytest
 import torch
@@ -21,7 +21,7 @@ def batch(height: int, width: int, seed: int = 0) -> tuple[torch.Tensor, torch.T
     return image, torch.randn(2, 4, height, width, generator=generator).softmax(1)
 
 
-def test_what_lies_under_void_changes_nothing(discriminator):
+def test_values_under_void_change_nothing(discriminator):
     image, probabilities = batch(40, 56)
     other_image, other_probabilities = batch(40, 56, seed=1)
     valid = torch.ones(2, 1, 40, 56, dtype=torch.bool)
@@ -30,12 +30,12 @@ def test_what_lies_under_void_changes_nothing(discriminator):
     logits, weight = discriminator(image, probabilities, valid)
     hidden_image = torch.where(valid, image, other_image)
     hidden_probabilities = torch.where(valid, probabilities, other_probabilities)
-    hidden_probabilities[~valid.expand_as(hidden_probabilities)] = torch.nan  # not even this
+    hidden_probabilities[~valid.expand_as(hidden_probabilities)] = torch.nan  # not even NaN
     same_logits, same_weight = discriminator(hidden_image, hidden_probabilities, valid)
     assert torch.equal(logits, same_logits) and torch.equal(weight, same_weight)
 
     seen_logits, _ = discriminator(other_image, probabilities, valid)
-    assert not torch.equal(logits, seen_logits)  # while what is not under void does
+    assert not torch.equal(logits, seen_logits)  # whereas other pixels do
 
 
 def test_void_pixels_get_no_gradient(discriminator):
@@ -58,7 +58,7 @@ def test_weight_is_the_share_of_valid_pixels_of_each_cell(discriminator):
     assert weight[1, 0].tolist() == [[1.0, 1.0], [1.0, 1.0], [0.5, 0.5]]
 
 
-def test_an_all_void_image_weighs_nothing(discriminator):
+def test_an_all_void_image_has_weight_0(discriminator):
     image, probabilities = batch(32, 32)
     logits, weight = discriminator(image, probabilities, torch.zeros(2, 1, 32, 32, dtype=torch.bool))
     assert not weight.any()

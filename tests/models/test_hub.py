@@ -1,4 +1,4 @@
-"""Weights from the hub, which is a server on the loopback here, and the ways around it."""
+"""Weights from the hub, here a local server, and the workarounds without it."""
 
 import hashlib
 import http.server
@@ -77,7 +77,7 @@ def hub(tmp_path, monkeypatch):
 
 
 def point_at(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What HF_ENDPOINT does, which comes too late here: huggingface_hub is imported already."""
+    """The effect of HF_ENDPOINT, which huggingface_hub reads only when it is imported."""
     monkeypatch.setattr(constants, "ENDPOINT", url)
     template = url + "/{repo_id}/resolve/{revision}/{filename}"
     monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
@@ -107,11 +107,11 @@ def test_no_such_repository(hub):
 
 
 def test_smp_weights_without_network(hub):
-    with pytest.raises(ModelError, match=r"smp:imagenet: could not be fetched(.|\n)*HF_HOME"):
+    with pytest.raises(ModelError, match=r"smp:imagenet: could not be downloaded(.|\n)*HF_HOME"):
         load_weights(ZooModel("unet", "resnet18", 3), "smp:imagenet")
 
 
-def test_a_name_that_is_none():
+def test_an_invalid_repository_name():
     with pytest.raises(ModelError, match="hf:nvidia/mit-b2"):
         read_source("hf:not a/name/at all")
 
@@ -125,14 +125,14 @@ def test_without_network_the_message_names_a_workaround(hub, monkeypatch):
         assert word in str(caught.value)
 
 
-def test_what_was_fetched_once_needs_no_network(hub, monkeypatch):
+def test_cached_weights_need_no_network(hub, monkeypatch):
     read_source("hf:acme/tiny")
     point_at("http://127.0.0.1:1", monkeypatch)
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     assert is_state(read_source("hf:acme/tiny")[1])
 
 
-def test_the_environment_names_a_mirror(hub, tmp_path):
+def test_the_mirror_of_the_environment_is_used(hub, tmp_path):
     """In a process of its own, since huggingface_hub reads HF_ENDPOINT when it is imported."""
     program = "from models.sources import read_source; print(sorted(read_source('hf:acme/tiny')[1]))"
     environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
@@ -147,7 +147,7 @@ def test_the_environment_names_a_mirror(hub, tmp_path):
     assert done.stdout.strip() == "['a.bias', 'a.weight']", done.stderr
 
 
-def test_what_lies_beside_the_weights_is_asked_for(hub, monkeypatch):
+def test_the_files_next_to_the_weights_are_requested(hub, monkeypatch):
     path, _ = read_source("hf:acme/tiny")
     assert origin_of("hf:acme/tiny", path) == Origin(None, UNKNOWN)  # neither config.json nor README.md
     monkeypatch.setattr(_Hub, "file_name", "config.json")

@@ -1,4 +1,4 @@
-"""The report of a load, as it is read and as it is stored."""
+"""The report of loaded weights, as text and as stored."""
 
 import json
 

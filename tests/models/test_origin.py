@@ -1,4 +1,4 @@
-"""Licence and class names of weights, from what lies beside them."""
+"""Licence and class names of weights, from the files next to them."""
 
 import json
 from pathlib import Path
@@ -35,7 +35,7 @@ def test_a_model_card_names_the_licence(card, licence, tmp_path):
     assert origin_of(str(tmp_path), folder(tmp_path, card)).licence == licence
 
 
-def test_nvidias_weights_are_for_research_however_they_came(tmp_path):
+def test_nvidias_weights_are_recognised_from_any_source(tmp_path):
     copy = tmp_path / "weights/nvidia/mit-b2"
     copy.mkdir(parents=True)
     assert origin_of(str(copy), folder(copy, "---\nlicense: mit\n---\n")).licence == NVIDIA
@@ -71,7 +71,7 @@ def test_a_damaged_config_is_named(content, tmp_path):
         ({"source": "mine.pth"}, UNKNOWN),
     ],
 )
-def test_a_run_inherits_the_licence_of_its_start(weights, licence, tmp_path):
+def test_a_run_inherits_the_licence_of_its_initial_weights(weights, licence, tmp_path):
     assert licence_of_run(weights) == licence
     (tmp_path / "manifest.json").write_text(json.dumps({"class_names": ["a", "b"], "weights": weights}))
     assert origin_of(str(tmp_path), tmp_path / "top/step-1.safetensors") == (("a", "b"), licence)

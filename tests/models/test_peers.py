@@ -1,4 +1,4 @@
-"""The same mathematics as the reference implementations, with the same weights, in float64 (`-m peers`)."""
+"""The same results as the reference implementations, with the same weights, in float64 (`-m peers`)."""
 
 import pytest
 import torch
@@ -46,7 +46,7 @@ def test_logits_equal_those_of_transformers(variant: str, size_px: tuple[int, in
     with torch.no_grad():
         expected = hugging_face(model, variant)(normalised(model, image)).logits
         found = model(image)
-    assert expected.std() > 1e-3  # a constant would be equal to anything
+    assert expected.std() > 1e-3  # not a constant
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 

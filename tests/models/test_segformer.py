@@ -1,4 +1,4 @@
-"""SegFormer against the paper's figures, and against its mathematics written out the slow way in float64."""
+"""SegFormer against the paper's figures, and against its formulas written out in float64."""
 
 from itertools import pairwise
 
@@ -27,7 +27,7 @@ def b0() -> SegFormer:
 
 @pytest.fixture
 def maps() -> list[Tensor]:
-    """What the encoder of B0 gives for a 36 x 52 image: sizes that do not halve evenly."""
+    """The output of B0's encoder for a 36 x 52 image: sizes that do not halve evenly."""
     generator = torch.Generator().manual_seed(1)
     sizes = [(9, 13), (5, 7), (3, 4), (2, 2)]
     return [
@@ -37,7 +37,7 @@ def maps() -> list[Tensor]:
 
 
 def randomised(head: nn.Module) -> nn.Module:
-    """In float64, with norms that do something, so that a wrong fold cannot hide."""
+    """In float64, with random norms, so that a wrong fold changes the result."""
     generator = torch.Generator().manual_seed(2)
     for tensor in head.double().state_dict().values():
         if tensor.is_floating_point():
@@ -50,7 +50,7 @@ def up(x: Tensor, like: Tensor) -> Tensor:
 
 
 def unfolded_paper_head(head: PaperHead, maps: list[Tensor]) -> Tensor:
-    """The decoder as the paper draws it: project, upsample, concatenate, fuse."""
+    """The decoder as in the paper: project, upsample, concatenate, fuse."""
     projected = [
         mlp(x.permute(0, 2, 3, 1)).permute(0, 3, 1, 2) for x, mlp in zip(maps, head.mlps, strict=True)
     ]
@@ -173,13 +173,13 @@ def test_every_parameter_learns():
     assert [name for name, p in model.named_parameters() if p.grad is None or not p.grad.any()] == []
 
 
-def test_normalisation_is_no_part_of_a_checkpoint(b0):
+def test_normalisation_is_not_part_of_a_checkpoint(b0):
     assert not {"mean", "std"} & b0.state_dict().keys()
 
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.float64])
-def test_checkpointing_keeps_less_and_changes_no_gradient(precision):
-    """Stochastic depth and dropout included: the second computation draws what the first one drew."""
+def test_gradient_checkpointing_saves_memory_and_changes_no_gradient(precision):
+    """With stochastic depth and dropout: the second computation draws the same random numbers."""
     image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
 
     def kept_and_gradients(checkpointing: bool) -> tuple[int, list[Tensor]]:
@@ -202,7 +202,7 @@ def test_checkpointing_keeps_less_and_changes_no_gradient(precision):
 
 
 def test_dropped_columns_are_dropped_channels() -> None:
-    """The classifier with dropped columns equals the classifier behind nn.Dropout2d, gradients included."""
+    """The classifier with dropped columns equals the classifier after nn.Dropout2d, gradients included."""
     torch.manual_seed(0)
     x = torch.randn(3, 16, 5, 4, dtype=torch.float64, requires_grad=True)
     dropout, classifier = nn.Dropout2d(0.5), nn.Conv2d(16, 7, 1).double()
@@ -219,17 +219,17 @@ def test_dropped_columns_are_dropped_channels() -> None:
 
 @pytest.mark.parametrize("variant", list(golden.CASES))
 def test_golden_logits_of_transformers(variant: str) -> None:
-    """For weights and an image that are formulas; one of the sizes does not halve evenly."""
+    """For weights and an image given by formulas; one of the sizes does not halve evenly."""
     expected = golden.golden(variant)
     with torch.no_grad():
         found = golden.model_of(variant)(golden.image_of(variant))
-    assert expected.std() > 1e-2  # a constant would be equal to anything
+    assert expected.std() > 1e-2  # not a constant
     torch.testing.assert_close(found, expected, rtol=0, atol=1e-10)
 
 
 @pytest.mark.parametrize("head", ["paper", "mmseg"])
 def test_torch_compile_finds_one_graph_without_a_break(head: str) -> None:
-    """Traced only: `fullgraph` raises at a break, whatever would compile the graph afterwards."""
+    """Traced only: `fullgraph` raises at a break, with any backend."""
     model = SegFormer("b0", num_classes=3, decoder_width=16, head=head, drop_path=0.0, dropout=0.0)
     image = torch.randint(0, 256, (2, 3, 64, 96), dtype=torch.uint8)
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")

@@ -1,4 +1,4 @@
-"""Where weights come from: files and folders, and what is refused."""
+"""The sources of weights: files and folders, and which are refused."""
 
 import datetime
 import json
@@ -45,7 +45,7 @@ def test_a_hugging_face_folder(name, tmp_path):
     assert path.name == name and is_state(state)
 
 
-def test_a_run_folder_means_its_best_checkpoint(tmp_path):
+def test_a_run_folder_is_read_as_its_best_checkpoint(tmp_path):
     (tmp_path / "top").mkdir()
     save_file(STATE, tmp_path / "top/step-200.safetensors")
     save_file({"a.weight": torch.zeros(1)}, tmp_path / "top/step-100.safetensors")
@@ -108,7 +108,7 @@ def test_a_file_without_tensors(tmp_path):
         read_source(str(tmp_path / "empty.pth"))
 
 
-def test_missing_or_unknown_files(tmp_path):
+def test_missing_or_unknown_files_are_errors(tmp_path):
     with pytest.raises(ModelError, match="No such file or folder"):
         read_source(str(tmp_path / "gone.safetensors"))
     with pytest.raises(ModelError, match="is written hf:nvidia/mit-b2"):

@@ -1,4 +1,4 @@
-"""Key layouts against the modules of the projects themselves, and there and back without a change."""
+"""Key layouts against the modules of the projects, and translation in both directions."""
 
 import pytest
 import segmentation_models_pytorch as smp
@@ -31,7 +31,7 @@ def test_export_writes_the_names_of_the_project(layout, in_layout, b0_state, b0_
 
 
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_there_and_back_changes_nothing(layout, in_layout, b0_state, b0_mmseg_state):
+def test_translating_back_restores_every_tensor(layout, in_layout, b0_state, b0_mmseg_state):
     own = b0_mmseg_state if layout is MMSEGMENTATION else b0_state
     name, back, unknown = translate(in_layout[layout.name])
     assert (name, unknown) == (layout.name, [])
@@ -42,19 +42,19 @@ def test_there_and_back_changes_nothing(layout, in_layout, b0_state, b0_mmseg_st
 @pytest.mark.parametrize(
     ("head", "layout"), [("paper", MMSEGMENTATION), ("mmseg", HUGGING_FACE), ("mmseg", SMP)]
 )
-def test_a_head_without_a_place_leaves_a_bare_backbone(head, layout, b0_state, b0_mmseg_state):
+def test_a_head_without_a_place_gives_a_bare_backbone(head, layout, b0_state, b0_mmseg_state):
     own = b0_state if head == "paper" else b0_mmseg_state
     written, left_out = export(own, layout)
     assert left_out == [key for key in own if key.startswith("head.")]
     assert not any(key.startswith((layout.prefix, "decode", "segmentation_head")) for key in written)
     name, back, _ = translate(written)
-    assert name == ("nvlabs" if layout is SMP else layout.name)  # which name a backbone alike
+    assert name == ("nvlabs" if layout is SMP else layout.name)  # whose backbones have the same names
     assert same(back, {key: value for key, value in own.items() if key.startswith("encoder.")})
 
 
 @pytest.mark.parametrize("variant", ["b2", "b5"])
 @pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
-def test_each_tensor_of_a_large_model_has_a_place(layout, variant, renamers):
+def test_each_tensor_of_a_large_model_has_a_name(layout, variant, renamers):
     state = meta(variant, head="mmseg" if layout is MMSEGMENTATION else "paper").state_dict()
     _, renamed, unknown = translate(renamers[layout.name](state))
     assert unknown == []
@@ -73,7 +73,7 @@ def test_queries_keys_and_values_are_stacked_in_this_order(in_layout, b0_state):
     assert stacked.shape == (480, 160)
 
 
-def test_smp_itself(in_layout):
+def test_names_and_results_equal_those_of_smp(in_layout):
     """Its own names and shapes, and the same maps and logits from the same weights."""
     torch.manual_seed(0)
     theirs = smp.Segformer("mit_b0", encoder_weights=None, classes=21).eval()
@@ -92,7 +92,7 @@ def test_smp_itself(in_layout):
         torch.testing.assert_close(ours.head(maps), reference, **ALIKE)
 
 
-def test_timm_itself():
+def test_names_and_results_equal_those_of_timm():
     """pvt_v2_b5 is too large for a quick test: the same class at the sizes of B0."""
     torch.manual_seed(0)
     sizes = {"embed_dims": (32, 64, 160, 256), "num_heads": (1, 2, 5, 8), "mlp_ratios": (4, 4, 4, 4)}
@@ -106,7 +106,7 @@ def test_timm_itself():
         torch.testing.assert_close(ours.encoder(IMAGE)[-1], theirs.forward_features(IMAGE), **ALIKE)
 
 
-def test_a_stack_of_the_wrong_size_is_no_crash(b0_state):
+def test_stacked_weights_of_the_wrong_size_do_not_crash(b0_state):
     key = "block1.0.attn.kv.weight"
     _, renamed, _ = translate({key: torch.zeros(1, 32), "patch_embed1.proj.bias": torch.zeros(32)})
     assert renamed["encoder.stages.0.blocks.0.attn.kv.weight"].shape == (1, 32)
@@ -119,7 +119,7 @@ def test_architecture_is_read_from_the_shapes(variant):
     assert found == (VARIANTS[variant].channels, VARIANTS[variant].depths)
 
 
-def test_a_stage_that_is_absent_leaves_the_architecture_open(b0_state):
+def test_the_architecture_is_unknown_without_a_stage(b0_state):
     assert encoder_shape({key: v for key, v in b0_state.items() if "stages.3." not in key}) is None
 
 

@@ -1,4 +1,4 @@
-"""Loading weights: every layout fills the model exactly, and what does not fit stops."""
+"""Loading weights: every layout fills the model exactly, and weights that do not fit are an error."""
 
 from itertools import permutations
 from types import SimpleNamespace
@@ -65,8 +65,8 @@ def test_an_imagenet_backbone_fills_the_encoder_alone(in_layout, layout, prefix,
 
 @pytest.mark.parametrize("is_bare", [False, True])
 @pytest.mark.parametrize(("layout", "other"), list(permutations(LAYOUTS, 2)))
-def test_the_wrong_table_stops(in_layout, layout, other, is_bare, tmp_path, monkeypatch):
-    """What this project exists for: a converter that renames nothing, or too little, must not pass."""
+def test_a_wrong_layout_is_an_error(in_layout, layout, other, is_bare, tmp_path, monkeypatch):
+    """A converter that renames nothing, or too little, must not pass."""
     if is_bare and layout.encoder == other.encoder:
         pytest.skip(f"{layout.name} and {other.name} name a backbone alike, so that table is not wrong")
     prefix = layout.prefix if is_bare else ""
@@ -100,7 +100,7 @@ def test_another_variant_is_named(there, here, words, monkeypatch):
         assert word in str(caught.value)
 
 
-def test_of_timms_pvt_only_b5_fits(monkeypatch):
+def test_only_b5_of_timms_pvt_fits(monkeypatch):
     """The others have wider feed-forwards in two stages, which are under 5 % of B2's encoder."""
     with torch.device("meta"):
         states = {name: timm.create_model(f"pvt_v2_{name}").state_dict() for name in ("b2", "b5")}
@@ -113,14 +113,14 @@ def test_of_timms_pvt_only_b5_fits(monkeypatch):
     )
 
 
-def test_one_tensor_of_another_shape_stops(b0_state, tmp_path):
+def test_one_tensor_of_another_shape_is_an_error(b0_state, tmp_path):
     key = "encoder.stages.0.blocks.0.norm1.weight"
     path = saved(b0_state | {key: torch.ones(33)}, tmp_path / "weights.safetensors")
     with pytest.raises(ModelError, match=r"another shape, so they are of another network(.|\n)*33 -> 32"):
         load_weights(SegFormer("b0"), path)
 
 
-def test_below_95_percent_stops_and_leaves_the_model_alone(b0_state, tmp_path):
+def test_below_95_percent_is_an_error_and_the_model_is_unchanged(b0_state, tmp_path):
     partial = {key: v for key, v in b0_state.items() if "stages.3.blocks.1" not in key}
     model = SegFormer("b0", num_classes=21)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -131,7 +131,7 @@ def test_below_95_percent_stops_and_leaves_the_model_alone(b0_state, tmp_path):
 
 
 def test_the_limit_counts_values_not_keys(b0_state, tmp_path):
-    """Of the encoder's tensors, the small ones gone leave most of the values and few of the keys."""
+    """Without the encoder's small tensors most of the values remain, but few of the keys."""
     small = {k: v for k, v in b0_state.items() if k.startswith("head.") or v.ndim > 1}
     report = load_weights(SegFormer("b0", num_classes=21), saved(small, tmp_path / "small.safetensors"))
     encoder = report.parts["encoder"]
@@ -141,7 +141,7 @@ def test_the_limit_counts_values_not_keys(b0_state, tmp_path):
     assert 0.95 < encoder.share == present / total < 1
 
 
-def test_garbage_stops(tmp_path):
+def test_other_tensors_are_an_error(tmp_path):
     path = saved({"fc.weight": torch.zeros(3, 3)}, tmp_path / "garbage.safetensors")
     with pytest.raises(ModelError) as caught:
         load_weights(SegFormer("b0"), path)
@@ -161,7 +161,7 @@ def test_a_classifier_of_other_classes_is_left_out_and_reported(b0_state, tmp_pa
     assert torch.equal(model.head.fuse.weight, b0_state["head.fuse.weight"])
 
 
-def test_a_missing_batch_counter_does_not_cost_the_head(b0_state, tmp_path):
+def test_the_head_is_loaded_without_a_batch_counter(b0_state, tmp_path):
     older = {key: value for key, value in b0_state.items() if not key.endswith("num_batches_tracked")}
     report = load_weights(SegFormer("b0", num_classes=21), saved(older, tmp_path / "older.safetensors"))
     assert report.parts["head"].missing == []
@@ -169,8 +169,8 @@ def test_a_missing_batch_counter_does_not_cost_the_head(b0_state, tmp_path):
 
 
 @pytest.mark.parametrize("arguments", [{"head": "mmseg"}, {"decoder_width": 64}])
-def test_a_head_of_another_make_is_left_out_whole(b0_state, arguments, tmp_path):
-    """The two heads share names, but the order of their scales differs: loading a part would be noise."""
+def test_a_head_of_another_kind_is_not_loaded_at_all(b0_state, arguments, tmp_path):
+    """The two heads share names, but the order of their scales differs: a part would be useless."""
     model = SegFormer("b0", num_classes=21, **arguments)
     before = model.head.classifier.bias.clone()
     report = load_weights(model, saved(b0_state, tmp_path / "weights.safetensors"))
@@ -179,14 +179,14 @@ def test_a_head_of_another_make_is_left_out_whole(b0_state, arguments, tmp_path)
     assert torch.equal(model.head.classifier.bias, before)
 
 
-# What a recipe says
+# From a recipe
 
 
 def section(weights=None, from_scratch=False):
     return SimpleNamespace(weights=weights, from_scratch=from_scratch)
 
 
-def test_no_weights_needs_a_word():
+def test_training_without_weights_needs_from_scratch():
     with pytest.raises(ModelError) as caught:
         initialise(meta("b3"), section())
     assert "model.weights=hf:nvidia/mit-b3" in str(caught.value)
@@ -210,7 +210,7 @@ def test_weights_of_the_recipe_are_loaded(b0_state, tmp_path):
 # The zoo
 
 
-def test_a_zoo_model_loads_what_smp_saved(tmp_path):
+def test_an_smp_model_loads_weights_saved_by_smp(tmp_path):
     torch.manual_seed(0)
     one, other = ZooModel("unet", "resnet18", 3), ZooModel("unet", "resnet18", 4)
     report = load_weights(other, saved(one.state_dict(), tmp_path / "unet.safetensors"))
@@ -219,7 +219,7 @@ def test_a_zoo_model_loads_what_smp_saved(tmp_path):
     assert torch.equal(other.encoder.conv1.weight, one.encoder.conv1.weight)
 
 
-def test_a_zoo_model_refuses_another_encoder(tmp_path):
+def test_an_smp_model_refuses_another_encoder(tmp_path):
     state = ZooModel("unet", "resnet18", 3).state_dict()
     with pytest.raises(ModelError, match="smp:imagenet"):
         load_weights(ZooModel("unet", "vgg11", 3), saved(state, tmp_path / "unet.safetensors"))

@@ -1,4 +1,4 @@
-"""The report: runs side by side and each of them in depth, on one page that needs no network.
+"""The report: runs side by side and each of them in detail, on one page that needs no network.
 
 Everything but the pictures comes from the run folders; a run that has not finished is marked so.
 """
@@ -16,10 +16,10 @@ __all__ = ["Gallery", "open_gallery", "read_runs", "write_report"]
 
 
 def write_report(contents: Sequence[RunContent], out: Path, galleries: Mapping[Path, Gallery]) -> None:
-    """Write the page about what `read_runs` has read to `out`, which is replaced.
+    """Write the page about the runs that `read_runs` returned to `out`, which is replaced.
 
     Args:
-        galleries: worst and best images by the path of the run; it may lack some.
+        galleries: worst and best images by the path of the run; runs may be missing.
     """
     title = contents[0].name if len(contents) == 1 else f"{len(contents)} runs"
     suggestions = {content.run.path: diagnose(content.run) for content in contents if content.run.recipe}

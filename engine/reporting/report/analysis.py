@@ -37,7 +37,7 @@ class Analysis:
 
     @classmethod
     def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Analysis":
-        """From what scores.h5 holds of one of its predictors, and `draws` of its images."""
+        """From the counts of one predictor in scores.h5, and bootstrap `draws` of its images."""
         matrices = scores.confusion[predictor]  # (N, C, C)
         ious = drawn_iou(overlaps(matrices), drawn)  # (S, C)
         boundary, reliability = scores.boundary.get(predictor), scores.reliability.get(predictor)
@@ -78,7 +78,7 @@ class Analysis:
 
 
 def extremes(image_mIoU: NDArray[np.float64], num_each: int) -> tuple[list[int], list[int]]:
-    """Places of the worst images, worst first, and of the best, best first; no image is in both."""
+    """Indices of the worst images, worst first, and of the best, best first; no image is in both."""
     scored = np.flatnonzero(~np.isnan(image_mIoU))
     order = scored[np.argsort(image_mIoU[scored], kind="stable")].tolist()
     num_each = min(num_each, len(order) // 2)

@@ -48,7 +48,7 @@ def open_gallery(
     member = next((c for c in candidates if f"step {c.member.step}" == best.key), None)
     if member is None:
         raise RunFolderError(
-            f"ensemble.json is about {best.name}, which is no longer kept. Score what is: "
+            f"ensemble.json is about {best.name}, which is no longer kept. Score those that are: "
             f"trident ensemble {content.run.path}"
         )
     recipe, val = open_val(member, overrides)

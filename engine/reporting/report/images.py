@@ -1,6 +1,6 @@
-"""A picture as layers that a page lays over each other: the photo, and four that change.
+"""A picture as layers that the page draws over each other: the photo, and four that can be switched.
 
-Layers are WebP in data URIs: lossy the photo, lossless the others, which have few colours.
+Layers are WebP in data URIs: the photo is lossy, the others, which have few colours, are lossless.
 """
 
 import base64
@@ -15,7 +15,7 @@ from PIL import Image
 from engine.data.sample import Palette
 from engine.reporting.pictures import UNSCORED, WRONG, Picture, colourise
 
-LONGEST_PX = 480  # the longer side of a layer; small images stay as they are, the browser enlarges them
+LONGEST_PX = 480  # the longer side of a layer; small images are not enlarged, the browser does that
 PHOTO_QUALITY = 80
 DIMMED_ALPHA = 150  # of the black over right pixels among the errors
 NUM_TONES = 16  # of confidence, 0 to 1
@@ -55,7 +55,7 @@ def layers_of(picture: Picture, palette: Palette, ignore_index: int) -> Layers:
 
 
 def confidence_colours() -> list[str]:
-    """The colours of confidence from 0 to 1, as CSS has them."""
+    """The colours of confidence from 0 to 1, in CSS notation."""
     return [mpl.colors.to_hex(COLOUR_MAP(tone)) for tone in range(NUM_TONES)]
 
 

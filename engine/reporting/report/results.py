@@ -142,7 +142,7 @@ def members_of_log(run: Run) -> list[PredictorScores]:
 
 
 def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint]:
-    """What `trident ensemble` has left in these folders about runs that were scored on these images."""
+    """The results of `trident ensemble` in these folders for runs that were scored on these images."""
     found = []
     for folder in folders:
         scored = read_ensemble(folder / "ensemble.json")

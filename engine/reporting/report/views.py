@@ -22,7 +22,7 @@ from engine.reporting.report.results import PredictorScores
 from engine.scoring.statistics import Interval
 
 ABSENT = "absent"
-PLACE_KEYS = ("name", "output.")  # they say where a run lies, not what it is
+PLACE_KEYS = ("name", "output.")  # they say where a run is, not what it is
 MOST_BARS = 6  # runs in the bars of a class
 MOST_CELLS = 30  # classes of a confusion matrix that can be read
 NUM_CONFUSED = 8
@@ -58,7 +58,7 @@ def _class_intervals(analysis: Analysis | None, class_names: Sequence[str]) -> d
 
 
 def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[dict[str, Any]]:
-    """A class that any series has, with its IoU and interval in each; the best of the first series on top."""
+    """Each class of any series with its IoU and interval in each, the best of the first series first."""
     manifest = group[0].run.manifest
     rows = [
         {
@@ -76,7 +76,7 @@ def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[di
 
 
 def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
-    """Each plot, with what its cursor shows."""
+    """Each plot, with the values that its cursor shows."""
     runs = {one.name: (one.run.rows, [member.step for member in one.run.manifest.members]) for one in group}
     return [
         {
@@ -100,7 +100,7 @@ def _point(step: int, value: float) -> tuple[int, float | None]:
 
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
-    """Shares of the label's pixels, over the classes that were counted: where they are many, the worst."""
+    """Shares of the label's pixels, over the classes that were counted; of many classes, only the worst."""
     analysis = content.analysis
     if analysis is None:
         return None
@@ -150,7 +150,7 @@ class Shot:
 
 
 def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
-    """The pictures as layers, worst and best, and the legend of what is in them."""
+    """The pictures as layers, worst and best, and the legend of their classes."""
     analysis, palette = content.analysis, tuple(content.run.manifest.palette)
     pictures = [*gallery.worst, *gallery.best]
     scores = dict(zip(analysis.ids, analysis.image_mIoU.tolist(), strict=True)) if analysis else {}
@@ -200,7 +200,7 @@ def differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[Any]]]:
 
 
 def not_default(recipe: Recipe) -> list[tuple[str, Any, Any]]:
-    """(key, value, default) where they differ; a key that only this recipe has has no default."""
+    """(key, value, default) where they differ; a key that only this recipe has is shown without a default."""
     values, defaults = _values(recipe), _values(Recipe(name=recipe.name))
     keys = _keys([values])
     return [

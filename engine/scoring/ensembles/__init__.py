@@ -1,1 +1,1 @@
-"""Ways to make one predictor of several trained members, and what each is worth."""
+"""Methods that combine several trained members into one predictor, and their comparison."""

@@ -36,7 +36,7 @@ class MethodResult:
     """How one method does on the reported split.
 
     ensemble, scores: of what is used, and saved.
-    flattering: of what was chosen on the very images that it is scored on. honest: of what was chosen on
+    flattering: of what was chosen on the same images that it is scored on. honest: of what was chosen on
     other images; None where that was not asked for.
     ranking_mIoU: the mIoU that methods are ranked by.
     """
@@ -73,7 +73,7 @@ class MethodComparison:
 class Selection:
     """The images that the methods were chosen on.
 
-    split, num_images: the split. same_images: whether the scores are of those very images. repeats: of the
+    split, num_images: the split. same_images: whether the scores are of those same images. repeats: of the
     cross-validation that gives honest estimates; 0: none.
     """
 
@@ -98,14 +98,14 @@ def compare_methods(
     assert not (select and repeats), "two ways to an honest estimate"
     needs_images = repeats or any(method in CHOOSING for method in methods)
     on_report = (
-        members.observe(methods, report, "looking at the members")
+        members.observe(methods, report, "predicting with the members")
         if needs_images
         else members.without_images()
     )
     chosen_on_report = {method: choose_ensemble(method, on_report) for method in methods}
     chosen, on_select = chosen_on_report, None
     if select:
-        on_select = members.observe(methods, select, "looking at the selection split")
+        on_select = members.observe(methods, select, "predicting the selection split")
         chosen = {method: choose_ensemble(method, on_select) for method in methods}
     counted = members.count(report, [*chosen.values(), *chosen_on_report.values()], "scoring")
     single = [counted[members.one_hot(number)] for number in range(len(members.models))]

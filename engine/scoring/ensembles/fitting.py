@@ -42,7 +42,9 @@ def fit_weights(samples: PixelSamples, by_class: bool = False) -> Combination:
         weights = free.softmax(dim=0)  # (M, C or 1)
         chosen = weights[:, samples.labels].T if by_class else weights[:, 0]
         likelihood = (of_label * chosen).sum(dim=1).clamp(min=LEAST).log()
-        total = (flat @ weights.flatten()).log() if by_class else 0.0  # one weight a member: they add up to 1
+        total = (
+            (flat @ weights.flatten()).log() if by_class else 0.0
+        )  # one weight per member: they add up to 1
         return (total - likelihood).mean()
 
     _minimise(log_loss, free)

@@ -34,7 +34,7 @@ from engine.scoring.statistics import Overlaps
 from engine.scoring.timing import interleaved
 
 NUM_TIMED_IMAGES, TIMED_ROUNDS = 2, 3
-Show = Callable[[str], Callable[[int, int], None]]  # takes a task's name, gives a callback (done, total)
+Show = Callable[[str], Callable[[int, int], None]]  # from a task's name to a callback (done, total)
 
 
 @dataclass(frozen=True)
@@ -139,7 +139,7 @@ class Members:
     def count_rows(
         self, dataset: Dataset, ids: Sequence[str], wanted: Wanted, on_row: OnRow, task: str
     ) -> None:
-        """Each image with combinations of its own; its row is its index in `ids`."""
+        """Counts each image with its own combinations; its row is its index in `ids`."""
         row_of = {id: row for row, id in enumerate(ids)}
         progress = _Progress(len(ids), self.show(task))
 

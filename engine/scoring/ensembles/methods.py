@@ -1,4 +1,4 @@
-"""METHODS: the ways to make one predictor of several members, each chosen on one set of images.
+"""METHODS: the ways to combine several members into one predictor, each chosen on one set of images.
 
 Shapes: N images, M members, C classes.
 """
@@ -38,7 +38,7 @@ class SelectionData:
     overlaps_of_soup: Callable[[Soup], Overlaps]
 
     def of_images(self, rows: NDArray[np.bool_]) -> "SelectionData":
-        """Only of the images that `rows` (N,) marks."""
+        """The same for the images that `rows` (N,) marks."""
         return replace(
             self,
             ids=[id for id, is_kept in zip(self.ids, rows, strict=True) if is_kept],
@@ -88,7 +88,7 @@ class Ensemble:
 
     @property
     def single_member(self) -> int | None:
-        """The only member, if it is used unchanged; None where the ensemble is more than that."""
+        """The only member, if it is used unchanged; None for any other ensemble."""
         used = self.combination.used
         is_one = not self.soup and len(used) == 1 and self.combination.temperatures[used[0]] == 1.0
         return used[0] if is_one else None

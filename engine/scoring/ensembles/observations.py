@@ -26,7 +26,7 @@ from engine.scoring.upsampling import strips
 
 MAX_PIXELS_PER_IMAGE = 1024  # neighbouring pixels are alike: more images help more than more pixels
 MAX_PROBABILITIES = 1 << 25  # held at once, 128 MiB
-Progress = Callable[[int], None]  # called with the number of images just done
+Progress = Callable[[int], None]  # called with the number of images that were just processed
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class PixelSamples:
         return cls(*(torch.cat([getattr(part, name) for part in parts]) for name in fields))
 
     def of_images(self, rows: NDArray[np.bool_]) -> "PixelSamples":
-        """Only those of the images that `rows` (N,) marks."""
+        """The samples of the images that `rows` (N,) marks."""
         kept = torch.from_numpy(rows)[self.rows]
         return PixelSamples(self.probabilities[kept], self.labels[kept], self.rows[kept])
 
@@ -118,7 +118,7 @@ def count_by_image(
     wanted: Callable[[str], Iterable[Combination]],
     on_image: Callable[[str, Mapping[Combination, Overlaps]], None],
 ) -> None:
-    """Counts each image with combinations of its own.
+    """Counts each image with its own combinations.
 
     Args:
         wanted: gives for an id the combinations of all models.
@@ -159,7 +159,7 @@ def draw_places(labels: Tensor, id: str, num_pixels: int, ignore_index: int) -> 
 
 
 def _within(places: Tensor, rows: slice, width: int) -> Tensor:
-    """The pixels that lie in these rows, as indices that start at the first of the rows."""
+    """The pixels in these rows, as indices relative to the first of the rows."""
     first, last = rows.start * width, rows.stop * width
     inside: Tensor = places[(places >= first) & (places < last)] - first
     return inside

@@ -29,10 +29,10 @@ from engine.scoring.ensembling import Candidate, distinct_names
 
 
 def require_unused(path: Path) -> None:
-    """Raises RunFolderError where the folder holds something already, or cannot be written."""
+    """Raises RunFolderError where the folder is not empty, or cannot be written."""
     require_reachable(path)
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
-        raise RunFolderError(f"--save {path} is there already and holds something; name a new folder.")
+        raise RunFolderError(f"--save {path} is there already and is not empty; name a new folder.")
     if _part(path).exists():
         raise RunFolderError(
             f"{_part(path)} was left behind by a process that was stopped: remove it, or name another folder."
@@ -62,7 +62,7 @@ def save_ensemble(
         soup: the model, where the ensemble is a soup.
 
     Raises:
-        RunFolderError: the folder holds something already.
+        RunFolderError: the folder is not empty.
     """
     require_unused(path)
     first = candidates[0].manifest

@@ -1,4 +1,4 @@
-"""Finished runs as the files that a comparison reads, without a training."""
+"""Finished runs, written as the files that a comparison reads."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ MakeRun = Callable[..., RunFolder]
 
 
 def counts(right: float, seed: int, num_classes: int = 3) -> np.ndarray:
-    """(N, C, C): about this share of 100 pixels a class is right, the rest is taken for the next class."""
+    """(N, C, C): about this share of 100 pixels per class is right, the rest predicted as the next class."""
     rng = np.random.default_rng(seed)
     confusion = np.zeros((len(IDS), num_classes, num_classes), dtype=np.int64)
     for place in range(num_classes):

@@ -69,7 +69,9 @@ def wait_for(path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_cluster_gives_what_local_runs_give_though_a_worker_dies(address: str, tmp_path: Path) -> None:
+def test_a_cluster_gives_the_results_of_local_runs_although_a_worker_dies(
+    address: str, tmp_path: Path
+) -> None:
     recipe = ROOT / "recipes/demo.yaml"
     assert main(command([recipe], tmp_path / "local")) == 0
     arguments = command([recipe], tmp_path / "cluster", "--cluster", address)
@@ -89,7 +91,7 @@ def test_a_cluster_gives_what_local_runs_give_though_a_worker_dies(address: str,
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_and_not_tried_again(
+def test_a_mistake_in_the_input_is_reported_and_not_retried(
     address: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "absent.yaml").write_text(
@@ -104,25 +106,25 @@ def test_a_mistake_is_told_and_not_tried_again(
 
 
 @pytest.mark.parametrize("scheme", ["", "ray://"])
-def test_where_no_cluster_answers_it_is_said_at_once(
+def test_an_unreachable_cluster_is_reported_at_once(
     scheme: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def init(*arguments, **options):
         raise AssertionError("Ray would wait for minutes")
 
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(init=init))
-    with socket.socket() as taken:  # bound, so that nobody else can be there, but not listening
+    with socket.socket() as taken:  # bound, so that no other process can use it, but not listening
         taken.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
         assert main(command([ROOT / "recipes/demo.yaml"], tmp_path / "out", "--cluster", address)) == 2
     told = capsys.readouterr().err
-    assert f"--cluster {address}: no Ray cluster answers there" in told and "ray start --head" in told
+    assert f"--cluster {address}: no Ray cluster responds there" in told and "ray start --head" in told
 
 
 def test_without_ray_the_extra_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)  # what makes `import ray` fail
+    monkeypatch.setitem(sys.modules, "ray", None)  # makes `import ray` fail
     assert main(command([ROOT / "recipes/demo.yaml"], tmp_path / "out", "--cluster", "auto")) == 2
     told = capsys.readouterr().err
     assert "trident-seg[cluster]" in told and "Traceback" not in told

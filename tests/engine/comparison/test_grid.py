@@ -1,4 +1,4 @@
-"""The cells of a grid: what they are called, which are to be trained, which stand in the way."""
+"""The cells of a grid: their names, which have to be trained, and which conflict with existing folders."""
 
 import os
 import subprocess
@@ -74,7 +74,7 @@ def test_finished_runs_are_kept_and_stopped_ones_continue(
     finish(cells[0], make_run)
     cells[1].run.create()
     cells[1].run.last_state.write_text("a state")
-    cells[2].run.create()  # stopped before it saved anything
+    cells[2].run.create()  # stopped before its first save
     cells[2].run.log.write_text("a line")
     assert prepare(cells) == cells[1:]
     assert cells[0].is_finished
@@ -93,11 +93,11 @@ def test_another_recipe_in_the_folder_is_refused_with_each_difference(
         prepare(changed)
     told = str(refused.value)
     assert "a-s0 was trained with optimizer.lr: 6e-05; now it is 0.001" in told and "train.batch: 4" in told
-    assert "workers" not in told and "--out" in told  # workers change no training
+    assert "workers" not in told and "--out" in told  # workers do not change the training
     assert changed[0].recipe_file.read_text() == before
 
 
-def test_a_run_that_no_comparison_made_is_not_touched(
+def test_a_run_that_was_not_made_by_a_comparison_is_not_changed(
     recipes: list[str], tmp_path: Path, make_run: MakeRun
 ) -> None:
     cells = make_cells(recipes, tmp_path)
@@ -108,7 +108,9 @@ def test_a_run_that_no_comparison_made_is_not_touched(
 
 
 @pytest.mark.parametrize("override", ["name=x", "seed=3", "output.dir=/elsewhere"])
-def test_what_the_grid_sets_cannot_be_set(override: str, recipes: list[str], tmp_path: Path) -> None:
+def test_keys_that_the_grid_sets_cannot_be_overridden(
+    override: str, recipes: list[str], tmp_path: Path
+) -> None:
     with pytest.raises(CompareError, match=f"{override}.*--out.*--seeds"):
         make_cells(recipes, tmp_path, override)
 
@@ -118,7 +120,9 @@ def test_recipes_of_one_name_are_refused(recipes: list[str], tmp_path: Path) -> 
         make_cells([recipes[0], recipes[0]], tmp_path)
 
 
-def test_a_mistake_in_a_recipe_is_told_before_anything_is_written(recipes: list[str], tmp_path: Path) -> None:
+def test_a_mistake_in_a_recipe_is_reported_before_anything_is_written(
+    recipes: list[str], tmp_path: Path
+) -> None:
     with pytest.raises(RecipeError, match="did you mean"):
         make_cells(recipes, tmp_path, "train.step=5")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Cells as processes, played by small scripts instead of trainings."""
+"""Cells as processes: small scripts take the place of trainings."""
 
 import io
 import os
@@ -16,7 +16,7 @@ from engine.comparison.grid import Cell, cells_of, prepare
 from engine.comparison.local import run_locally
 from engine.comparison.progress import last_step
 
-# Notes when it started and ended; ends well (as its manifest says), or with an error.
+# Records when it started and ended; succeeds (with a manifest of a finished run), or fails.
 SCRIPT = """
 import os, pathlib, shutil, sys, time
 out, name = pathlib.Path(sys.argv[1]), sys.argv[2]
@@ -28,7 +28,7 @@ time.sleep(0.5)
 shutil.copytree(out / "finished", out / name)
 (out / f"{name}.times").write_text(f"{started} {time.time()}")
 """
-# Stops when it is asked to, as a run does, and says so.
+# Stops on SIGINT with a message, as a run does.
 PATIENT = """
 import pathlib, signal, sys
 signal.signal(signal.SIGINT, lambda *_: sys.exit("stopped and saved"))
@@ -68,14 +68,14 @@ def most_at_once(cells: list[Cell]) -> int:
 
 
 @pytest.mark.parametrize("num_jobs", [1, 2])
-def test_no_more_run_at_once_than_was_asked_for(num_jobs: int, play) -> None:
+def test_at_most_num_jobs_run_at_once(num_jobs: int, play) -> None:
     cells = play(SCRIPT)
     assert run_locally(cells, num_jobs, quiet()) == []
     assert most_at_once(cells) == num_jobs
     assert all(cell.is_finished for cell in cells)
 
 
-def test_one_that_fails_is_told_and_leaves_the_others_alone(play) -> None:
+def test_a_failed_cell_is_reported_and_the_others_go_on(play) -> None:
     cells, console = play(SCRIPT, broken="a-s1"), quiet()
     [failure] = run_locally(cells, 2, console)
     assert failure.cell is cells[1]
@@ -95,7 +95,7 @@ def test_each_job_has_a_gpu_of_its_own(play, monkeypatch: pytest.MonkeyPatch) ->
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_the_runs_as_it_stops_one(number: signal.Signals, play) -> None:
+def test_a_signal_stops_all_runs(number: signal.Signals, play) -> None:
     cells = play(PATIENT)
 
     def stop_when_both_are_there() -> None:
@@ -111,7 +111,7 @@ def test_a_signal_stops_the_runs_as_it_stops_one(number: signal.Signals, play) -
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
 
 
-def test_the_last_whole_line_says_the_step(tmp_path: Path) -> None:
+def test_the_step_is_read_from_the_last_complete_line(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     assert last_step(log) == 0
     log.write_text('{"step": 5}\n{"step": 10}\n{"st')

@@ -1,4 +1,4 @@
-"""What finished runs tell: cost from a log, methods from recipes, and what cannot be compared."""
+"""Reading finished runs: cost from a log, methods from recipes, and runs that cannot be compared."""
 
 import pytest
 
@@ -27,7 +27,7 @@ def test_cost_by_hand() -> None:
     assert Cost.of([evaluation], batch=8) == Cost(None, None, None, None, None)
 
 
-def test_the_best_checkpoint_is_what_counts(make_run: MakeRun) -> None:
+def test_the_score_is_that_of_the_best_checkpoint(make_run: MakeRun) -> None:
     run = ScoredRun.of(Run(make_run("a-s3", right=0.7, seed=3)))
     assert (run.overlaps == overlaps(counts(0.7, 3))).all()
     assert [values.tolist() for values in run.run.curve("mIoU")] == [[5, 10], [0.25, 0.5]]
@@ -41,7 +41,7 @@ def test_the_best_checkpoint_is_what_counts(make_run: MakeRun) -> None:
         (["b0_ce_s0", "b0_ce_s1"], "b0_ce"),
         (["demo-0", "demo-1"], "demo"),
         (["run.seed0", "run.seed1"], "run"),
-        (["b0", "again"], "b0"),  # its 0 is no seed
+        (["b0", "again"], "b0"),  # the 0 in b0 is not a seed
     ],
 )
 def test_runs_that_differ_in_their_seed_are_one_method(
@@ -52,7 +52,7 @@ def test_runs_that_differ_in_their_seed_are_one_method(
     assert [run.seed for run in method.runs] == [0, 1]
 
 
-def test_other_recipes_are_other_methods_with_names_that_tell_them_apart(make_run: MakeRun) -> None:
+def test_other_recipes_are_other_methods_with_distinct_names(make_run: MakeRun) -> None:
     methods = grouped(make_run("m-s0", steps=10), make_run("m-s1", seed=1, steps=20))
     assert [method.name for method in methods] == ["m-s0", "m-s1"]
     runs = [make_run("one/m-s0"), make_run("two/m-s0", steps=20)]
@@ -83,11 +83,13 @@ OTHER_VAL = DataIdentity(
         ({"skipped": (IDS[4],)}, "1 images.*image4"),
     ],
 )
-def test_what_was_not_scored_alike_is_refused(changes: dict, reason: str, make_run: MakeRun) -> None:
+def test_runs_with_different_images_classes_or_protocols_are_refused(
+    changes: dict, reason: str, make_run: MakeRun
+) -> None:
     methods = grouped(make_run("a"), make_run("b", steps=20, **changes))
     with pytest.raises(CompareError, match=f"b cannot be compared with .*a: .*{reason}"):
         require_comparable(methods)
 
 
-def test_what_was_scored_alike_is_compared(make_run: MakeRun) -> None:
+def test_runs_that_were_scored_in_the_same_way_are_compared(make_run: MakeRun) -> None:
     require_comparable(grouped(make_run("a"), make_run("b", steps=20)))

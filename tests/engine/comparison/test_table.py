@@ -1,4 +1,4 @@
-"""The comparison in numbers and words, and the files that it becomes."""
+"""The comparison in numbers and words, and its files."""
 
 import csv
 import io
@@ -48,7 +48,7 @@ def test_mean_sd_and_range_over_seeds(three: Comparison) -> None:
     )
 
 
-def test_differences_are_to_the_first_and_told_in_words(three: Comparison) -> None:
+def test_differences_are_to_the_first_method_and_described_in_words(three: Comparison) -> None:
     plain, better, same = three.methods
     assert plain.gap is None and plain.verdict == "reference"
     gain = np.mean([mean_iou(0.8, seed) - mean_iou(0.7, seed) for seed in range(3)])
@@ -60,12 +60,12 @@ def test_differences_are_to_the_first_and_told_in_words(three: Comparison) -> No
     assert same.gap.low < 0 < same.gap.high
 
 
-def test_intervals_hold_together(three: Comparison) -> None:
+def test_intervals_are_corrected_for_their_number(three: Comparison) -> None:
     assert three.confidence == pytest.approx(0.975)
     assert any("97.50%" in note and "Bonferroni" in note for note in three.notes)
 
 
-def test_recipes_are_told_apart_and_the_cost_stands_beside(three: Comparison) -> None:
+def test_differing_recipe_values_and_the_cost_are_shown(three: Comparison) -> None:
     assert [method.changed for method in three.methods] == [[], ["train.steps: 20 instead of 10"], []]
     assert three.methods[0].figures == {
         "update_s": 0.375, "images_per_s": pytest.approx(4 / 0.375), "memory_mb": 1000.0,
@@ -73,7 +73,7 @@ def test_recipes_are_told_apart_and_the_cost_stands_beside(three: Comparison) ->
     }  # fmt: skip
 
 
-def test_worse_with_one_seed_is_about_images_only(make_run: MakeRun) -> None:
+def test_a_difference_with_one_seed_is_marked_as_images_only(make_run: MakeRun) -> None:
     good, bad = (ScoredRun.of(Run(make_run(name, right))) for name, right in (("good", 0.9), ("bad", 0.6)))
     found = compare([Method("good", [good]), Method("bad", [bad])])
     assert re.fullmatch(
@@ -83,7 +83,7 @@ def test_worse_with_one_seed_is_about_images_only(make_run: MakeRun) -> None:
     assert found.confidence == 0.95
 
 
-def test_a_class_that_only_some_predict_is_named(make_run: MakeRun) -> None:
+def test_a_class_without_labels_that_some_runs_predict_is_named(make_run: MakeRun) -> None:
     without = np.zeros((len(IDS), 3, 3), dtype=np.int64)
     without[:, 0, 0] = without[:, 1, 1] = 50
     invented = without.copy()
@@ -143,7 +143,7 @@ def test_markdown_has_a_row_for_each_method_and_class(three: Comparison) -> None
     assert set(widths) == {7, 8}
 
 
-def test_the_page_holds_all_and_needs_no_network(three: Comparison) -> None:
+def test_the_page_is_complete_and_needs_no_network(three: Comparison) -> None:
     page = to_html(three)
     assert "default-src 'none'" in page and not re.search(r'(src|href)="', page.replace('xlink:href="#', ""))
     plots = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
@@ -156,8 +156,8 @@ def test_the_page_holds_all_and_needs_no_network(three: Comparison) -> None:
     assert "&lt;" not in page
 
 
-def test_one_image_shows_no_difference_and_is_json(make_run: MakeRun) -> None:
-    """Nothing says how much other images would differ, so there is no interval."""
+def test_a_comparison_on_one_image_has_no_difference_and_is_valid_json(make_run: MakeRun) -> None:
+    """One image gives no estimate of the variation over images, so there is no interval."""
     runs = [
         ScoredRun.of(Run(make_run(name, right, skipped=tuple(IDS[1:]))))
         for name, right in (("a", 0.9), ("b", 0.5))

@@ -1,4 +1,4 @@
-"""A run whose files a test writes by hand."""
+"""A run whose files are written by the test."""
 
 from functools import partial
 from pathlib import Path

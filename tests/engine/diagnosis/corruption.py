@@ -1,4 +1,4 @@
-"""Labels spoiled on purpose: another class, a mask beside its object, a forgotten object.
+"""Deliberately wrong labels: another class, a shifted mask, a missing object.
 
 Shapes: label maps (h, w) uint8, class 0 background.
 """
@@ -13,12 +13,12 @@ from scipy import ndimage
 Labels = NDArray[np.uint8]
 KINDS = ("swapped class", "shifted mask", "missing object")
 SHIFT = 0.1  # of the shorter side
-LEAST_OBJECT = 0.01  # of the image: no smaller one is swapped or left out
-VOID_RIM_PX = 6  # the void around an object that is left out goes with it
+LEAST_OBJECT = 0.01  # of the image: smaller ones are not changed
+VOID_RIM_PX = 6  # the void around a removed object is removed too
 
 
 def corrupt(labels: Labels, kind: str, num_classes: int, ignore_index: int, rng: Generator) -> Labels | None:
-    """A spoiled copy; None where there is no object to spoil."""
+    """A wrong copy; None where there is no object to change."""
     if kind == "shifted mask":
         angle, distance_px = rng.uniform(0, 2 * math.pi), SHIFT * min(labels.shape)
         moved = np.rint([distance_px * math.sin(angle), distance_px * math.cos(angle)])
@@ -41,7 +41,7 @@ def corrupt(labels: Labels, kind: str, num_classes: int, ignore_index: int, rng:
 def corrupt_some(
     labels: dict[str, Labels], share: float, num_classes: int, ignore_index: int, rng: Generator
 ) -> tuple[dict[str, Labels], dict[str, str]]:
-    """All labels, `share` of them spoiled, the kinds in turn; and the kind of each that was."""
+    """All labels, of which `share` are wrong, with the kinds in turn; and the kind of each wrong one."""
     spoiled, kinds = dict(labels), {}
     wanted = round(share * len(labels))
     for id in rng.permutation(sorted(labels)).tolist():
@@ -55,7 +55,7 @@ def corrupt_some(
 
 
 def share_found(ranking: list[str], spoiled: dict[str, str], among: float = 0.1) -> float:
-    """The share of the spoiled images that stand in the first tenth of a ranking."""
+    """The share of the wrong images that are in the first tenth of a ranking."""
     first = set(ranking[: round(among * len(ranking))])
     return len(first & spoiled.keys()) / len(spoiled)
 

@@ -19,7 +19,7 @@ NAMES = ["background", "chair", "sofa"]
 
 
 def test_the_cost_of_a_confusion_by_hand(make_run: MakeRun) -> None:
-    """100 px background right; chair 60 right, 40 taken for sofa; sofa 100 right.
+    """100 px background right; chair 60 right, 40 predicted as sofa; sofa 100 right.
 
     IoU: 1, 60 / 100, 100 / 140: mIoU 77.14. If the 40 were right: all 1, so the confusion costs 22.86.
     """
@@ -27,8 +27,8 @@ def test_the_cost_of_a_confusion_by_hand(make_run: MakeRun) -> None:
     [found] = study_confusions(Run(make_run(counts={"confusion": confusion}, names=NAMES)))
     assert (found.label, found.prediction, found.share, found.num_images) == ("chair", "sofa", 0.4, 1)
     assert found.cost == pytest.approx(100 * (1 - (1 + 0.6 + 100 / 140) / 3))
-    assert str(found) == "chair taken for sofa: 22.9 points (40 % of its pixels, in 1 image)"
-    assert "chair taken for sofa: 22.9 points" in describe_confusions([found])
+    assert str(found) == "chair predicted as sofa: 22.9 points (40 % of its pixels, in 1 image)"
+    assert "chair predicted as sofa: 22.9 points" in describe_confusions([found])
 
 
 def test_the_costliest_comes_first_and_each_image_counts_once(make_run: MakeRun) -> None:
@@ -40,7 +40,7 @@ def test_the_costliest_comes_first_and_each_image_counts_once(make_run: MakeRun)
 
 @given(arrays(np.int64, (4, 4), elements=st.integers(0, 50)))
 def test_costs_are_what_moving_the_pixels_would_gain(confusion: np.ndarray) -> None:
-    """Against a naive loop; a class that vanishes by the move is no longer averaged."""
+    """Against a naive loop; a class that disappears by the move is no longer averaged."""
 
     def miou(matrix: np.ndarray) -> float:
         iou = intersection_over_union(matrix)
@@ -57,7 +57,7 @@ def test_costs_are_what_moving_the_pixels_would_gain(confusion: np.ndarray) -> N
 
 
 def planted(shares: list[float], right: list[float], num_images: int = 4) -> np.ndarray:
-    """(N, C, C): classes with so many pixels an image, of which a share is right, the rest background."""
+    """(N, C, C): classes with so many pixels per image, of which a share is right, the rest is background."""
     num = len(shares)
     image = np.zeros((num, num), np.int64)
     for c, (pixels, share) in enumerate(zip(shares, right, strict=True)):
@@ -66,7 +66,7 @@ def planted(shares: list[float], right: list[float], num_images: int = 4) -> np.
     return np.tile(image, (num_images, 1, 1))
 
 
-def test_planted_imbalance_is_seen_and_remedied(make_run: MakeRun) -> None:
+def test_class_imbalance_is_found_with_a_remedy(make_run: MakeRun) -> None:
     names = ["background", *"abcdefgh"]
     pixels = [100_000, 10, 20, 50, 100, 500, 1000, 5000, 20_000]
     right = [1.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.9]
@@ -80,7 +80,7 @@ def test_planted_imbalance_is_seen_and_remedied(make_run: MakeRun) -> None:
     load_recipe(run.recipe, found.recipe_lines)
 
 
-def test_rare_classes_that_do_well_are_no_imbalance(make_run: MakeRun) -> None:
+def test_rare_classes_with_high_scores_are_not_reported(make_run: MakeRun) -> None:
     names = ["background", *"abcdefgh"]
     pixels = [100_000, 10, 20, 50, 100, 500, 1000, 5000, 20_000]
     right = [1.0, 0.8, 0.5, 0.9, 0.6, 0.7, 0.5, 0.9, 0.6]
@@ -96,7 +96,7 @@ def test_a_class_without_labels_is_not_among_the_worst(make_run: MakeRun) -> Non
 
 @pytest.mark.parametrize(("near_wrong", "most"), [(90, True), (10, False)])
 def test_errors_near_outlines(make_run: MakeRun, near_wrong: int, most: bool) -> None:
-    """10 % of 1,000 px lie near an outline; 40 px are wrong inside."""
+    """10 % of 1,000 px are near an outline; 40 px are wrong inside."""
     edges = np.array([[[860, 40], [100 - near_wrong, near_wrong]]] * 3)
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 3), "edges": edges}
     run = make_run(counts=counts, names=NAMES)
@@ -150,13 +150,13 @@ def test_errors_of_opposite_bins_do_not_cancel(make_run: MakeRun) -> None:
     assert confidence.error == pytest.approx(20)
 
 
-def test_errors_where_most_pixels_are_do_not_blame_the_outlines(make_run: MakeRun) -> None:
-    """Three quarters of the pixels lie near an outline, and as many of the errors: 10 % everywhere."""
+def test_outlines_are_not_reported_where_errors_follow_the_pixels(make_run: MakeRun) -> None:
+    """Three quarters of the pixels are near an outline, and of the errors too: 10 % everywhere."""
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "edges": np.array([[[90, 10], [270, 30]]])}
     edges = study_edges(Run(make_run(counts=counts, names=NAMES)))
     assert edges.share_of_errors == 0.75 and not edges.are_most_errors
 
 
-def test_edges_of_a_perfect_run_say_nothing(make_run: MakeRun) -> None:
+def test_a_run_without_errors_has_no_finding_about_outlines(make_run: MakeRun) -> None:
     counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 1), "edges": np.array([[[90, 0], [10, 0]]])}
     assert study_edges(Run(make_run(counts=counts, names=NAMES))) is None

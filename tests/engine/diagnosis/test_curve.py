@@ -1,4 +1,4 @@
-"""Curves whose phases and whose end are known."""
+"""Curves with known phases and limits."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_a_curve_that_still_rises_is_not_saturated() -> None:
     shape = shape_of(STEPS, 10 + 0.02 * STEPS + noise(0.5, 20))
     assert [phase.name for phase in shape.phases] == ["growth"]
     assert not shape.is_saturated
-    assert shape.outlook.most >= 30  # 40 points more if it went on like this
+    assert shape.outlook.most >= 30  # 40 more points at this slope
 
 
 def test_an_early_plateau_is_a_plateau() -> None:
@@ -52,8 +52,8 @@ def test_an_early_plateau_is_a_plateau() -> None:
     assert shape.is_saturated and shape.outlook.most < 0.5
 
 
-def test_a_known_gain_lies_between_the_best_fit_and_the_most() -> None:
-    """60 - 50 exp(-t / 1000) at 2000 has 50 (exp(-2) - exp(-4)) = 5.85 to come."""
+def test_a_known_gain_is_at_most_the_upper_bound() -> None:
+    """60 - 50 exp(-t / 1000) gains 50 (exp(-2) - exp(-4)) = 5.85 from 2000 to 4000."""
     shape = shape_of(STEPS, 60 - 50 * np.exp(-STEPS / 1000) + noise(0.3, 20))
     truth = 50 * (np.exp(-2) - np.exp(-4))
     assert shape.outlook.likely == pytest.approx(truth, abs=1.5)
@@ -62,7 +62,7 @@ def test_a_known_gain_lies_between_the_best_fit_and_the_most() -> None:
 
 
 def test_noise_alone_has_no_phases() -> None:
-    """But for chance: one curve in twenty may look like something."""
+    """Except by chance: one curve in twenty may seem to have some."""
     shapes = [shape_of(STEPS, 40 + noise(1.0, 20, seed)) for seed in range(60)]
     flat = [s for s in shapes if [p.name for p in s.phases] == ["plateau"] and s.outlook is None]
     assert len(flat) >= 0.95 * len(shapes)

@@ -1,4 +1,4 @@
-"""Runs with a known answer: what is said of them, and what is recommended first."""
+"""Runs with a known answer: their findings, and the first recommendation."""
 
 from pathlib import Path
 
@@ -34,7 +34,7 @@ def titles(diagnosis: RunDiagnosis) -> list[str]:
 
 
 def every_line_loads(run: RunFolder, diagnosis: RunDiagnosis) -> bool:
-    """Each recommendation on the run's own recipe, and each changes it."""
+    """Applies each recommendation to the run's own recipe; each changes it."""
     before = load_recipe(run.recipe)
     return all(load_recipe(run.recipe, r.recipe_lines) != before for r in diagnosis.recommendations)
 
@@ -50,7 +50,7 @@ EMPTY = {"source": "converted/mit_b2.pth", "parts": {"encoder": {"num_values": 2
         (None, "false", "does not say"),
     ],
 )
-def test_the_first_user_is_told_saturated_and_weights_first(
+def test_a_saturated_run_without_weights_gets_weights_recommended_first(
     make_run: MakeRun, weights: dict | None, from_scratch: str, said: str
 ) -> None:
     losses = np.geomspace(2.0, 0.2, 40)
@@ -77,20 +77,20 @@ def test_the_first_user_is_told_saturated_and_weights_first(
     assert every_line_loads(run, diagnosis)
 
 
-def test_weights_that_arrived_are_not_blamed(make_run: MakeRun) -> None:
+def test_loaded_weights_are_not_reported(make_run: MakeRun) -> None:
     diagnosis = diagnose(Run(make_run(FIRST_USER)))
     assert "filled 100.0 % of the encoder" in text(diagnosis, "weights")
     assert not any("pretrained" in title for title in titles(diagnosis))
 
 
-def test_a_manifest_that_does_not_tell_is_not_blamed_for_a_quick_start(make_run: MakeRun) -> None:
+def test_unknown_weights_with_a_quick_start_are_not_reported(make_run: MakeRun) -> None:
     val = evaluations(STEPS, 60 - 20 * np.exp(-STEPS / 200))
     diagnosis = diagnose(Run(make_run(val, weights=None)))
     assert "does not say" in text(diagnosis, "weights")
     assert diagnosis.recommendations == []
 
 
-def test_a_rising_curve_asks_for_longer_training(make_run: MakeRun) -> None:
+def test_longer_training_is_recommended_for_a_rising_curve(make_run: MakeRun) -> None:
     ended = RECIPE + "train: {steps: 2000}\n"
     run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS), recipe=ended)
     diagnosis = diagnose(Run(run))
@@ -102,7 +102,7 @@ def test_a_rising_curve_asks_for_longer_training(make_run: MakeRun) -> None:
     assert every_line_loads(run, diagnosis)
 
 
-def test_noise_alone_claims_nothing(make_run: MakeRun) -> None:
+def test_noise_alone_gives_no_findings(make_run: MakeRun) -> None:
     rng = np.random.default_rng(3)
     val = evaluations(STEPS, 40 + rng.normal(0, 0.8, 20))
     val = [row | {"loss": 0.5 + rng.normal(0, 0.01)} for row in val]
@@ -115,7 +115,7 @@ def test_noise_alone_claims_nothing(make_run: MakeRun) -> None:
 VAL_LOSS = np.interp(STEPS, [100, 800, 2000], [1.2, 0.6, 0.9])
 
 
-def test_overfitting_is_seen_where_train_falls_and_val_rises(make_run: MakeRun) -> None:
+def test_overfitting_is_found_where_train_loss_falls_and_val_loss_rises(make_run: MakeRun) -> None:
     curve = np.interp(STEPS, [100, 800, 2000], [20, 50, 44])
     val = [row | {"loss": loss} for row, loss in zip(evaluations(STEPS, curve), VAL_LOSS, strict=True)]
     run = make_run(val, train_rows(np.geomspace(1.5, 0.1, 40)))
@@ -127,21 +127,21 @@ def test_overfitting_is_seen_where_train_falls_and_val_rises(make_run: MakeRun) 
     assert every_line_loads(run, diagnosis)
 
 
-def test_where_miou_holds_only_confidence_suffers(make_run: MakeRun) -> None:
+def test_a_rising_val_loss_with_a_constant_miou_concerns_confidence_only(make_run: MakeRun) -> None:
     curve = np.interp(STEPS, [100, 800, 2000], [20, 50, 52])
     val = [row | {"loss": loss} for row, loss in zip(evaluations(STEPS, curve), VAL_LOSS, strict=True)]
     diagnosis = diagnose(Run(make_run(val, train_rows(np.geomspace(1.5, 0.1, 40)))))
     assert "only the confidence became worse" in text(diagnosis, "over-fitting")
 
 
-def test_both_losses_rising_is_no_overfitting(make_run: MakeRun) -> None:
+def test_two_rising_losses_are_not_overfitting(make_run: MakeRun) -> None:
     val = [row | {"loss": x} for row, x in zip(evaluations(STEPS, STEPS / 100), VAL_LOSS, strict=True)]
     diagnosis = diagnose(Run(make_run(val, train_rows(np.geomspace(0.1, 1.5, 40)))))
     assert "both rise" in text(diagnosis, "over-fitting")
     assert not any("regularise" in title for title in titles(diagnosis))
 
 
-def test_a_data_bound_run_is_told(make_run: MakeRun) -> None:
+def test_a_data_bound_run_is_reported(make_run: MakeRun) -> None:
     run = make_run([], train_rows([0.5] * 10, data_time=0.6))
     diagnosis = diagnose(Run(run))
     assert "waits for data: 60 % of an update of 1.00 s" in text(diagnosis, "speed")
@@ -151,14 +151,14 @@ def test_a_data_bound_run_is_told(make_run: MakeRun) -> None:
     assert every_line_loads(run, diagnosis)
 
 
-def test_what_was_not_counted_is_named(make_run: MakeRun) -> None:
+def test_figures_that_were_not_counted_are_named(make_run: MakeRun) -> None:
     diagnosis = diagnose(Run(make_run()))
     assert "0 evaluations" in text(diagnosis, "mIoU curve")
     assert "not counted" in text(diagnosis, "classes")
     assert text(diagnosis, "speed") == "The log has no times."
 
 
-def test_scores_without_bands_and_confidences_do(make_run: MakeRun) -> None:
+def test_scores_without_boundary_and_confidence_counts_are_enough(make_run: MakeRun) -> None:
     counts = {"confusion": np.tile(np.diag([5, 5, 5]), (2, 1, 1))}
     diagnosis = diagnose(Run(make_run(counts=counts, names=["background", "a", "b"])))
     assert "Errors near outlines: not counted" in text(diagnosis, "places")
@@ -166,7 +166,7 @@ def test_scores_without_bands_and_confidences_do(make_run: MakeRun) -> None:
     assert text(diagnosis, "calibration") == "Not counted."
 
 
-def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
+def test_without_a_recipe_there_are_findings_but_no_recommendations(make_run: MakeRun) -> None:
     run = make_run(evaluations(STEPS, 10 + 0.02 * STEPS), weights=None)
     run.recipe.unlink()
     run.log.unlink()
@@ -174,14 +174,14 @@ def test_without_a_recipe_there_are_findings_alone(make_run: MakeRun) -> None:
     assert "does not say" in text(diagnosis, "weights") and diagnosis.recommendations == []
 
 
-def test_a_damaged_scores_file_is_the_users_to_remove(make_run: MakeRun) -> None:
+def test_a_damaged_scores_file_is_an_error_that_says_to_move_it_away(make_run: MakeRun) -> None:
     run = make_run()
     run.scores.write_bytes(b"cut off")
     with pytest.raises(RunFolderError, match=r"scores\.h5 is damaged.*Move it away"):
         diagnose(Run(run))
 
 
-def test_columns_of_null_a_repeated_step_and_half_a_line_are_no_points(tmp_path: Path) -> None:
+def test_null_values_repeated_steps_and_an_incomplete_line_are_ignored(tmp_path: Path) -> None:
     log = tmp_path / "log.jsonl"
     rows = [
         '{"step": 20, "split": "val", "mIoU": 0.2}',
@@ -195,7 +195,7 @@ def test_columns_of_null_a_repeated_step_and_half_a_line_are_no_points(tmp_path:
     assert steps.tolist() == [20, 30] and values.tolist() == [0.25, 0.3]
 
 
-def test_at_most_five_and_each_loads(make_run: MakeRun) -> None:
+def test_there_are_at_most_five_recommendations_and_each_loads(make_run: MakeRun) -> None:
     """Everything is wrong at once: weights, imbalance, look-alikes, outlines, sizes, confidence, data."""
     rng = np.random.default_rng(0)
     num_images, num_classes = 60, 8

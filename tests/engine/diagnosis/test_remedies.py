@@ -1,4 +1,4 @@
-"""Remedies: recipe lines that load, and that are not suggested to a recipe that follows them."""
+"""Remedies: recipe lines that load, and that are not suggested to a recipe that has them."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def recipe_with(tmp_path: Path) -> WITH:
     return lambda *overrides: load_recipe(path, overrides)
 
 
-def test_commands_and_new_values_remain(recipe_with: WITH) -> None:
+def test_commands_and_new_values_are_kept(recipe_with: WITH) -> None:
     remedies = (CHECK_DATA, AVERAGE_WEIGHTS, "train.batch=4 train.accumulate=2")
     assert not_followed(recipe_with(), remedies) == remedies
     follows = recipe_with(AVERAGE_WEIGHTS, "train.batch=4")
@@ -34,7 +34,7 @@ def test_commands_and_new_values_remain(recipe_with: WITH) -> None:
     assert not_followed(recipe_with("train.batch=4", "train.accumulate=2"), remedies[2:]) == ()
 
 
-def test_null_is_followed_by_a_missing_section_alone(recipe_with: WITH) -> None:
+def test_null_equals_a_missing_section_only(recipe_with: WITH) -> None:
     assert not_followed(recipe_with(), ["adversarial=null"]) == ()
     assert not_followed(recipe_with("adversarial.start=0"), ["adversarial=null"]) == ("adversarial=null",)
 
@@ -49,14 +49,14 @@ def test_numbers_are_compared_by_value(recipe_with: WITH) -> None:
     assert not_followed(recipe_with("optimizer.lr=1e-4"), ["optimizer.lr=0.0001"]) == ()
 
 
-def test_a_lower_rate_takes_the_floor_of_the_schedule_with_it(recipe_with: WITH) -> None:
+def test_a_lower_rate_lowers_the_floor_of_the_schedule_too(recipe_with: WITH) -> None:
     recipe = recipe_with("optimizer.lr=1e-3", "schedule.min_lr=2e-4")
     assert lower_lr(recipe, 2) == "optimizer.lr=5.0e-04"
     lowered = recipe_with("schedule.min_lr=2e-4", *lower_lr(recipe, 10).split())
     assert (lowered.optimizer.lr, lowered.schedule.min_lr) == (1e-4, 0)
 
 
-def test_each_remedy_loads_and_is_then_followed(recipe_with: WITH) -> None:
+def test_each_remedy_loads_and_is_then_no_longer_suggested(recipe_with: WITH) -> None:
     for remedy in (help_rare_classes, keep_images_in_memory):
         lines = remedy(recipe_with())
         assert lines and remedy(recipe_with(*lines)) == ()

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.mark.slow
 def test_a_short_training_finds_seven_in_ten(tmp_path: Path) -> None:
-    """The demo's recipe for 300 updates; 400 scenes that it never saw, 12 of them spoiled, five times."""
+    """The demo's recipe for 300 updates; 400 unseen scenes, 12 of them with wrong labels, five times."""
     more = ["train.steps=300", "eval.every=100", "log.images=0", f"output.dir={tmp_path}"]
     assert run_main([str(ROOT / "recipes/demo.yaml"), *more]) == 0
     check = LabelCheck(tmp_path / "demo", ["data.synthetic.val_samples=400"], None, torch.device("cpu"))

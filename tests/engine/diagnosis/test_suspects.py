@@ -1,4 +1,4 @@
-"""Labels with planted faults, seen by a predictor that is written down: right but for noise of its own."""
+"""Deliberately wrong labels, checked by a simulated predictor that is right except for some noise."""
 
 import numpy as np
 import pytest
@@ -14,14 +14,14 @@ VOID = 255
 
 
 def certain(labels: np.ndarray, num_classes: int, confidence: float = 0.9) -> np.ndarray:
-    """(C, h, w) probabilities of a predictor that says `labels`."""
+    """(C, h, w) probabilities of a predictor that predicts `labels`."""
     classes = np.arange(num_classes)[:, None, None]
     rest = (1 - confidence) / (num_classes - 1)
     return np.where(classes == labels, confidence, rest).astype(np.float32)
 
 
 def noisy(labels: np.ndarray, rng: np.random.Generator) -> np.ndarray:
-    """A predictor with faults of its own: outlines off, and one class in five of an image doubtful."""
+    """A predictor with errors of its own: shifted outlines, and low confidence for one class in five."""
     filled = labels[tuple(ndimage.distance_transform_edt(labels == VOID, None, False, True))]
     seen = ndimage.median_filter(filled, 5)
     probabilities = certain(seen, C, 0.75)
@@ -77,7 +77,7 @@ def test_thresholds_are_the_mean_confidence_by_label() -> None:
     suspicion.add("a", certain(square(), 3, 0.9), square())
     suspicion.add("b", certain(square(), 3, 0.6), square())
     np.testing.assert_allclose(suspicion.thresholds, [0.75, 0.75, 1.0], rtol=1e-6)
-    assert suspicion.trust == pytest.approx(0.75)  # the class without labels does not count
+    assert suspicion.trust == pytest.approx(0.75)  # the class without labels is not averaged
 
 
 def test_confident_disagreement_ranks_first_and_agreement_last() -> None:
@@ -92,19 +92,19 @@ def test_confident_disagreement_ranks_first_and_agreement_last() -> None:
 
 
 @pytest.mark.parametrize("move", [(5, 0), (0, -4), (-3, 6)])
-def test_the_move_that_makes_a_shifted_label_fit(move: tuple[int, int]) -> None:
+def test_the_shift_of_a_shifted_label_is_found(move: tuple[int, int]) -> None:
     right, down = move
     shifted = np.roll(square(), (-down, -right), axis=(0, 1))
     assert fitting_move(shifted, square(), VOID) == move
 
 
-def test_labels_that_fit_have_no_move() -> None:
+def test_labels_that_fit_have_no_shift() -> None:
     assert fitting_move(square(), square(), VOID) is None
     assert fitting_move(square(inside=2), square(), VOID) is None
     assert fitting_move(np.full((8, 8), VOID, np.uint8), np.zeros((8, 8), int), VOID) is None
 
 
-def test_a_spoiled_label_differs_as_its_kind_says() -> None:
+def test_each_kind_of_wrong_label_differs_as_described() -> None:
     rng = np.random.default_rng(0)
     labels = square(inside=3)
     swapped, shifted, missing = (corrupt(labels, kind, C, VOID, rng) for kind in KINDS)
@@ -115,8 +115,8 @@ def test_a_spoiled_label_differs_as_its_kind_says() -> None:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_of_three_percent_spoiled_labels_most_are_in_the_first_tenth(seed: int) -> None:
-    """200 drawn scenes, 6 spoiled; the predictor has faults of its own."""
+def test_most_of_three_percent_wrong_labels_are_ranked_in_the_first_tenth(seed: int) -> None:
+    """200 drawn scenes, 6 with wrong labels; the predictor has errors of its own."""
     rng = np.random.default_rng(seed)
     scenes = SyntheticScenes("val", 200, 48, seed)
     labels = {scene.id: scene.labels.numpy() for scene in (scenes[i] for i in range(200))}
@@ -127,4 +127,4 @@ def test_of_three_percent_spoiled_labels_most_are_in_the_first_tenth(seed: int) 
         suspicion.add(id, noisy(right, rng), spoiled[id])
     ranking = [suspect.id for suspect in suspicion.ranking()]
     assert share_found(ranking, kinds) >= 0.7
-    assert share_found(sorted(ranking), kinds) < 0.7  # the order does it
+    assert share_found(sorted(ranking), kinds) < 0.7  # because of the ranking

@@ -1,4 +1,4 @@
-"""Runs whose files a test writes by hand: a log, a manifest, a recipe, and counts of val images."""
+"""Runs whose files are written by the tests: a log, a manifest, a recipe, and counts of val images."""
 
 import json
 from collections.abc import Callable, Mapping, Sequence

@@ -22,7 +22,7 @@ MIXED = Combination("logit", ((0.25, 0.5, 0.9), (0.75, 0.5, 0.1)), (1.0, 2.0))
 
 
 class SmallNet(nn.Module):
-    """As the real ones: normalises, pads to a multiple of 4, gives logits at a quarter of the size."""
+    """Like the real ones, it normalises, pads to a multiple of 4, gives logits at a quarter of the size."""
 
     def __init__(self, seed: int):
         super().__init__()

@@ -1,4 +1,4 @@
-"""The traceable way to predict is the same as the other one, and the comparison would tell."""
+"""The traceable graph predicts as the segmenter does, and the comparison finds differences."""
 
 from fractions import Fraction
 
@@ -14,7 +14,7 @@ from engine.scoring.protocols import EvaluationProtocol
 
 # Of probabilities. A sum of n float32 in another order differs by about sqrt(n) * 2^-24 of its size: 4e-6 for
 # the 147 products of a convolution and logits of 5, which moves a probability by a quarter of that. Ten times
-# as much is allowed; what is wrong differs by far more.
+# as much is allowed; real errors are far larger.
 NOISE = 1e-5
 
 
@@ -29,7 +29,7 @@ def test_the_graph_predicts_as_the_segmenter_does(two_small) -> None:
     assert largest_difference(graph, two_small, graph.min_size_px, 1e-4) < NOISE
 
 
-def test_one_pixel_that_differs_is_found(two_small) -> None:
+def test_a_difference_in_one_pixel_is_found(two_small) -> None:
     graph = Graph(two_small)
 
     def nearly(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -53,7 +53,7 @@ def test_a_wrong_label_is_found(two_small) -> None:
         largest_difference(nearly, two_small, 128, 1e-3)
 
 
-def test_not_a_number_is_found(two_small) -> None:
+def test_a_nan_is_found(two_small) -> None:
     def broken(images: Tensor) -> tuple[Tensor, Tensor]:
         labels, probabilities = Graph(two_small)(images)
         return labels, probabilities * float("nan")
@@ -62,7 +62,7 @@ def test_not_a_number_is_found(two_small) -> None:
         largest_difference(broken, two_small, 128, 1e-3)
 
 
-def test_another_size_and_a_failing_runtime_are_told(two_small) -> None:
+def test_another_size_and_a_failing_runtime_are_reported(two_small) -> None:
     def cut(images: Tensor) -> tuple[Tensor, Tensor]:
         return Graph(two_small)(images[..., 1:, :])
 
@@ -86,12 +86,12 @@ def test_other_protocols_are_refused(two_small) -> None:
         Graph(two_small)
 
 
-def test_windows_that_native_does_not_use_are_no_matter(one_small) -> None:
+def test_window_settings_that_native_does_not_use_are_ignored(one_small) -> None:
     one_small.protocol = EvaluationProtocol("native", window_px=256, stride_px=128)
     assert Graph(one_small).min_size_px == 64
 
 
-def test_dropout_is_off_and_nothing_learns(small_segformer) -> None:
+def test_dropout_is_off_and_no_parameter_needs_a_gradient(small_segformer) -> None:
     graph = Graph(small_segformer)
     assert not any(module.training for module in graph.modules())
     images = torch.zeros(1, 3, 64, 64, dtype=torch.uint8)

@@ -1,4 +1,4 @@
-"""ONNX files by onnxruntime: at every size what torch gives, and they say what they are."""
+"""ONNX files in onnxruntime: the results of torch at every size, and their metadata."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is n
 
 
 def compare(path: Path, segmenter, sizes: list[tuple[int, int, int]]) -> float:
-    """The largest difference of probabilities on noise, which is harder than what the export itself tries."""
+    """The largest difference of probabilities on noise, which is harder than the export's own images."""
     import torch
 
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
@@ -60,7 +60,7 @@ def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatc
         require_libraries()
 
 
-def test_what_does_not_fit_into_a_file_is_refused(
+def test_a_model_too_large_for_a_file_is_refused(
     two_small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("engine.exporting.onnx_graph.MAX_BYTES", 1000)
@@ -68,7 +68,9 @@ def test_what_does_not_fit_into_a_file_is_refused(
         export_onnx(two_small, tmp_path / "model.onnx")
 
 
-def test_what_differs_is_not_written(one_small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_that_differs_from_torch_is_not_written(
+    one_small, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr("engine.exporting.onnx_graph.TOLERANCE", -1.0)
     with pytest.raises(ExportError, match="Nothing was written"):
         export_onnx(one_small, tmp_path / "model.onnx")

@@ -1,4 +1,4 @@
-"""A program that torch.export.load reads gives what the segmenter gives."""
+"""A program that torch.export.load reads predicts as the segmenter does."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def test_a_segformer_at_every_size(
 ) -> None:
     monkeypatch.setattr("engine.exporting.graph.trace", lambda graph: traced_segformer)
     out = tmp_path / "deep/model.pt2"
-    assert export_program(small_segformer, out) <= 1e-5  # float32 sums in another order; 2.1e-6 was seen
+    assert export_program(small_segformer, out) <= 1e-5  # float32 sums in another order; 2.1e-6 was measured
     assert [path.name for path in out.parent.iterdir()] == ["model.pt2"]
     files = {"metadata.json": ""}
     run = torch.export.load(out, extra_files=files).module()

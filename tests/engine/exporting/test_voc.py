@@ -74,7 +74,7 @@ def test_other_classes_are_refused(two_small, tmp_path: Path) -> None:
         ("val_000001", png(np.full((48, 64), 21, np.uint8)), "holds id 21, and the last class is 20"),
     ],
 )
-def test_what_the_server_would_refuse_is_found(
+def test_archives_that_the_server_would_refuse_are_an_error(
     id: str, content: bytes | None, said: str, voc_folder: Path
 ) -> None:
     images = voc_images(voc_folder, "val")

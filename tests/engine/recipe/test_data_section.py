@@ -1,4 +1,4 @@
-"""The data section by format: what each defaults to, and which keys do not go together."""
+"""The data section by format: its defaults, and which keys cannot be combined."""
 
 import pytest
 
@@ -37,7 +37,7 @@ def test_each_format_has_its_own_defaults(data_of, format: str, expected: tuple)
     assert (data.folder is None) == (data.format != "folder")
 
 
-def test_given_values_win_over_the_defaults_of_the_format(data_of) -> None:
+def test_given_values_override_the_defaults_of_the_format(data_of) -> None:
     data = data_of("format: ade20k, train: validation")
     assert (data.train, data.val) == ("validation", "validation")
     assert data_of("format: coco, classes: [background, car]").classes == ["background", "car"]
@@ -49,7 +49,7 @@ def test_given_values_win_over_the_defaults_of_the_format(data_of) -> None:
     assert data.folder.val_share == 0.1 and data.folder.values == "ids"
 
 
-def test_colours_survive_being_written_and_explained(tmp_path) -> None:
+def test_colours_are_kept_when_written_and_explained(tmp_path) -> None:
     text = f"data: {{{COLOURS}, folder: {{void_colours: [[0, 0, 0]]}}}}\n"
     (tmp_path / "r.yaml").write_text(text)
     recipe = load_recipe(tmp_path / "r.yaml")

@@ -1,4 +1,4 @@
-"""What lies in recipes/: the recipes that are shipped, and the JSON schema."""
+"""The files in recipes/: the recipes that are shipped, and the JSON schema."""
 
 import json
 from pathlib import Path
@@ -36,7 +36,7 @@ def test_a_shipped_recipe(path: Path) -> None:
     assert base is None or "base" not in yaml.safe_load((path.parent / base).read_text()), "one level of base"
 
 
-def test_what_the_shipped_recipes_are_for() -> None:
+def test_the_shipped_recipes_differ_as_documented() -> None:
     recipes = {path.stem: load_recipe(path) for path in SHIPPED}
     adv = recipes["b2_adv"]
     assert (adv.data.train, adv.augment.crop, adv.train.batch, adv.train.steps) == (
@@ -83,10 +83,10 @@ def test_the_reference_page_is_that_of_the_declarations() -> None:
     assert page == reference_page(recipe_schema()), "type: python -m engine.recipe reference > docs/recipe.md"
     assert "| `label_smoothing` | number from 0 to below 1 | `0.0` |" in page
     assert "| `thresh` | number from 0 to below 1 | `0.7` |" in page
-    assert "| `batch` | whole number >= 1 | `16` | images an update, over all processes |" in page
+    assert "| `batch` | whole number >= 1 | `16` | images per update, over all processes |" in page
 
 
-def test_the_schema_knows_what_editors_ask_for() -> None:
+def test_the_schema_has_what_editors_need() -> None:
     schema = recipe_schema()
     assert set(schema["properties"]) == {"base", *Recipe.model_fields}
     assert "required" not in schema

@@ -1,4 +1,4 @@
-"""Every kind of mistake in a recipe, the plain words for it, and that all of them come at once."""
+"""Every kind of mistake in a recipe, its message, and that all of them are reported at once."""
 
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from engine.recipe.text import dump_yaml
 
 @pytest.fixture
 def mistakes(tmp_path: Path) -> Any:
-    """The lines of the error that a recipe gives, the folder taken out."""
+    """The lines of the error for a recipe, without the folder."""
 
     def mistakes(text: str, *overrides: str) -> list[str]:
         (tmp_path / "r.yaml").write_text(text)
@@ -143,15 +143,15 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "expected one of native, mmseg, paddle, centercrop, slide, got 'sliding'; did you mean slide?",
         ),
         ("eval.average=logits", "expected one of probability, logit, got 'logits'; did you mean logit?"),
-        ("eval.stride=513", "expected at most eval.window, 512: no pixel may lie between two, got 513"),
-        # keys that do not go together
+        ("eval.stride=513", "expected at most eval.window, 512: windows must not leave gaps, got 513"),
+        # keys that cannot be combined
         ("log.gradients=70", "expected a multiple of log.every, 50: 100, got 70"),
         ("data.classes=scenes6", "this is for format: synthetic only, got 'scenes6'"),
         ("data.classes=[cat]", "expected at least 2 names, each different, got ['cat']"),
         ("data.classes=[cat, cat]", "expected at least 2 names, each different, got ['cat', 'cat']"),
         (
             "loss=[{name: dice}, {name: dice, weight: 2}]",
-            "expected each loss once: give the one its whole weight, got a list of 2",
+            "expected each loss once: add up the weights of the same loss, got a list of 2",
         ),
         ("schedule.milestones=[50%]", "only name: step uses this; here it must be absent or [], got ['50%']"),
         # unknown keys
@@ -170,7 +170,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("output.path=x", "unknown key. Keys here: dir"),
     ],
 )
-def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) -> None:
+def test_each_mistake_has_its_message(mistakes: Any, override: str, text: str) -> None:
     key = override.partition("=")[0]
     assert mistakes("", override) == [f"{key} (override {override}): {text}"]
 
@@ -215,7 +215,9 @@ def test_each_mistake_in_plain_words(mistakes: Any, override: str, text: str) ->
         ),
     ],
 )
-def test_a_mistake_inside_or_beside_what_was_set(mistakes: Any, override: str, key: str, text: str) -> None:
+def test_a_mistake_inside_or_next_to_an_overridden_value(
+    mistakes: Any, override: str, key: str, text: str
+) -> None:
     assert mistakes("", override) == [f"{key} (override {override}): {text}"]
 
 
@@ -229,7 +231,7 @@ def test_unknown_section_and_misplaced_key_at_the_top(mistakes: Any) -> None:
     assert all("Keys here: base, name, seed, data, augment, model, loss" in line for line in lines)
 
 
-def test_scenes_refuse_what_belongs_to_photos(mistakes: Any) -> None:
+def test_synthetic_data_refuses_keys_of_photos(mistakes: Any) -> None:
     text = "data: {format: synthetic, root: x, classes: voc21, ignore_index: 0, synthetic: null}\n"
     assert mistakes(text) == [
         "data.root (r.yaml:1): format: synthetic works with null only, got 'x'",
@@ -239,7 +241,7 @@ def test_scenes_refuse_what_belongs_to_photos(mistakes: Any) -> None:
     ]
 
 
-def test_all_mistakes_come_in_one_message(mistakes: Any, tmp_path: Path) -> None:
+def test_all_mistakes_are_in_one_message(mistakes: Any, tmp_path: Path) -> None:
     (tmp_path / "root.yaml").write_text("train:\n  steps: soon\n  batch: 4\n  batch: 5\n")
     text = "base: root.yaml\nname: a b\naugment:\n  flip: 2\nkeep: {topp: 1}\n"
     lines = mistakes(text, "seed", "eval.every=never", "loss.7.weight=1")

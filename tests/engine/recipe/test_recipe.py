@@ -1,4 +1,4 @@
-"""The typed recipe: defaults, durations, explain, and YAML and back."""
+"""The typed recipe: defaults, durations, explain, and writing and reading YAML."""
 
 import math
 from pathlib import Path
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from engine.options import in_steps
 from engine.recipe import Recipe, RecipeError, explain, load_recipe
 
-# The block of the design, its defaults spelt out.
+# A recipe with all defaults written out.
 DESIGN = """
 name: b2_adv
 seed: 0
@@ -46,7 +46,7 @@ def load(tmp_path: Path) -> Any:
     return load
 
 
-def test_the_defaults_are_those_of_the_design(load: Any) -> None:
+def test_the_defaults_equal_those_written_out(load: Any) -> None:
     written = load(DESIGN)
     silent = load("name: b2_adv\nadversarial: {}\n", "data.root=data/VOCdevkit/VOC2012")
     assert written == silent
@@ -63,13 +63,13 @@ def test_a_recipe_is_frozen(load: Any) -> None:
         recipe.seed = 3
 
 
-def test_equality_asks_for_values_not_for_places(load: Any) -> None:
+def test_recipes_are_equal_if_their_values_are(load: Any) -> None:
     assert load("seed: 1") == load("", "seed=1")
     assert load("seed: 1") != load("seed: 2")
     assert load("seed: 1") != "a recipe"
 
 
-def test_error_is_the_kind_that_the_front_door_prints() -> None:
+def test_a_recipe_error_has_exit_code_2() -> None:
     assert issubclass(RecipeError, ValueError)
     assert RecipeError.exit_code == 2
 
@@ -82,14 +82,14 @@ def test_a_recipe_without_a_name_takes_that_of_its_file(load: Any, tmp_path: Pat
 
 
 @pytest.mark.parametrize("name", ["b2_adv", "demo-20250101-120000", "A.1", "x" * 100])
-def test_names_that_are_folders(load: Any, name: str) -> None:
+def test_valid_run_names(load: Any, name: str) -> None:
     assert load("", f"name='{name}'").name == name
 
 
 @pytest.mark.parametrize(
     "name", ["", ".", "..", ".x", "-x", "a/b", "a\\b", "a b", "x" * 101, "a\n", "~", "é"]
 )
-def test_names_that_are_not(name: str) -> None:
+def test_invalid_run_names(name: str) -> None:
     with pytest.raises(ValidationError, match="folder name"):
         Recipe(name=name)
 
@@ -135,7 +135,7 @@ def test_a_weight_may_ramp_in_any_unit(load: Any) -> None:
     assert resolved.loss[0].weight == 1.0
 
 
-def test_a_length_in_epochs_is_the_base_of_the_shares(load: Any) -> None:
+def test_shares_are_of_a_length_in_epochs(load: Any) -> None:
     recipe = load(
         "train: {steps: 12 epochs, batch: 16}\nadversarial: {start: 25%, ramp: 0.5 epochs}\n",
         "eval.every=1%",
@@ -170,7 +170,7 @@ def test_a_share_is_exact_to_half_a_step(total: int, percent: Any) -> None:
 def test_in_steps_leaves_whole_numbers_only(samples: int, batch: int, epochs: int, percent: int) -> None:
     epoch = math.ceil(samples / batch)
     share = math.floor(percent * epochs * epoch / 100 + 0.5)
-    assume(share < epochs * epoch)  # or the warm-up would be all of the training, which is refused
+    assume(share < epochs * epoch)  # otherwise the warm-up would be the whole training, which is refused
     recipe = Recipe.model_validate(
         {
             "name": "x",
@@ -220,7 +220,7 @@ def test_explain_covers_every_value_with_its_source(load: Any, tmp_path: Path) -
             value = value[int(part)] if part.isdecimal() else getattr(value, part)
 
 
-def test_epochs_survive_the_way_through_yaml(load: Any) -> None:
+def test_epochs_are_kept_through_yaml(load: Any) -> None:
     recipe = load("train: {steps: 12 epochs}\nadversarial: {start: 10%}\n", "schedule.warmup=0.5 epochs")
     assert load(recipe.to_yaml()) == recipe
 
@@ -235,7 +235,7 @@ def test_epochs_survive_the_way_through_yaml(load: Any) -> None:
         ),
     ],
 )
-def test_a_phase_that_never_comes_is_a_mistake(load: Any, text: str, message: str) -> None:
+def test_a_phase_that_never_starts_is_a_mistake(load: Any, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load(text)
 

@@ -1,4 +1,4 @@
-"""Reading recipes: where values come from, what cannot be read, `base:` chains, merging and overrides."""
+"""Reading recipes: the source of each value, unreadable files, `base:` chains, merging and overrides."""
 
 from pathlib import Path
 from typing import Any
@@ -45,13 +45,13 @@ def test_duplicate_keys_name_both_lines(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["a: &x [*x]", "a: &x {b: *x}", "? [1]\n: 2", "a: !!python/name:os.system x", "a: !!int b"]
 )
-def test_strange_yaml_is_a_mistake_with_its_line(tmp_path: Path, text: str) -> None:
+def test_unsupported_yaml_is_a_mistake_with_its_line(tmp_path: Path, text: str) -> None:
     document = read(tmp_path, f"seed: 1\n{text}\n")
     assert len(document.problems) == 1
     assert document.problems[0].startswith(f"{tmp_path / 'r.yaml'}:2: ")
 
 
-def test_every_value_knows_its_line(tmp_path: Path) -> None:
+def test_every_value_has_its_line(tmp_path: Path) -> None:
     document = read(tmp_path, "name: x\nloss:\n  - name: dice\n    weight: 2\ndata: {root: a,\n  val: b}\n")
     lines = {path: source.removeprefix(f"{tmp_path}/") for path, source in document.sources.items() if path}
     assert lines == {
@@ -73,7 +73,7 @@ def test_empty_file_holds_nothing_but_its_name(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["- a\n", "3\n", "just words\n"])
-def test_a_file_that_is_no_mapping(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_a_mapping(tmp_path: Path, text: str) -> None:
     with pytest.raises(RecipeError, match="made of `key: value` lines"):
         read(tmp_path, text)
 
@@ -86,7 +86,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
         read_recipe(tmp_path, [], {})
 
 
-def test_missing_file_lists_the_recipes_beside_it(tmp_path: Path) -> None:
+def test_the_error_for_a_missing_file_lists_the_recipes_in_its_folder(tmp_path: Path) -> None:
     with pytest.raises(
         RecipeError, match=r"no recipe file .*b2_avd.yaml; did you mean b2_adv\?.* b2_adv, b2_ce"
     ):
@@ -117,7 +117,7 @@ def test_a_name_is_a_file_first_and_then_a_shipped_recipe(
         read_recipe("b2_ce.yaml", [], {})
 
 
-def test_base_may_be_a_shipped_recipe_and_a_file_beside_comes_first(tmp_path: Path) -> None:
+def test_base_may_be_a_shipped_recipe_unless_there_is_a_file_of_that_name(tmp_path: Path) -> None:
     shipped = shipped_recipes()["b2_ce_dice"]
     for base in ("b2_ce_dice.yaml", "b2_ce_dice"):
         assert str(shipped) in read(tmp_path, f"base: {base}\n").sources["train", "batch"]
@@ -152,7 +152,7 @@ def test_base_merges_sections_and_replaces_lists(tmp_path: Path) -> None:
     assert "base" not in document.values
 
 
-def test_base_problems_name_the_line_that_asks(tmp_path: Path) -> None:
+def test_errors_of_base_name_the_line_of_base(tmp_path: Path) -> None:
     (tmp_path / "rood.yaml").touch()
     with pytest.raises(
         RecipeError, match=r"r\.yaml:2: base: no recipe file .*/root\.yaml; did you mean .*/rood\.yaml"
@@ -178,7 +178,7 @@ SECTIONS = st.dictionaries(
 
 
 @given(SECTIONS, SECTIONS)
-def test_merge_takes_each_leaf_from_the_upper_file_that_has_it(
+def test_each_value_is_that_of_the_last_file_that_sets_it(
     lower: dict[str, Any], upper: dict[str, Any]
 ) -> None:
     merged = Document(*_tagged(lower, "lower"), [])
@@ -267,9 +267,9 @@ def test_an_override_reaches_into_a_list_that_only_the_defaults_have(tmp_path: P
         ("train={batch: 1, batch: 2}", "duplicate key `batch`"),
     ],
 )
-def test_mistaken_overrides_are_collected(tmp_path: Path, override: str, message: str) -> None:
+def test_invalid_overrides_are_collected(tmp_path: Path, override: str, message: str) -> None:
     document = read(tmp_path, "seed: 1\nloss: [{name: dice}]\n", override, "seed=x")
     assert len(document.problems) == 1
     assert document.problems[0].startswith(f"override {override}: ")
     assert message in document.problems[0]
-    assert document.values["seed"] == "x"  # what stands behind the mistake is still read
+    assert document.values["seed"] == "x"  # values after the mistake are still read

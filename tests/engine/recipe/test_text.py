@@ -1,4 +1,4 @@
-"""YAML's traps, and that what is dumped is read back."""
+"""The pitfalls of YAML, and that dumped text is read back."""
 
 import math
 from typing import Any
@@ -39,7 +39,7 @@ TREES = st.dictionaries(
 
 
 @given(TREES)
-def test_what_is_dumped_is_read_back(values: dict[str, Any]) -> None:
+def test_dumped_values_are_read_back(values: dict[str, Any]) -> None:
     parsed = parse_yaml(dump_yaml(values), "here")
     assert parsed.values == values
     assert parsed.problems == []
@@ -60,5 +60,5 @@ def test_a_value_is_shown_on_one_line(value: object, typed: str) -> None:
     assert dump_value(value) == typed
 
 
-def test_text_that_other_readers_take_for_a_switch_is_quoted() -> None:
+def test_text_that_other_readers_take_for_a_boolean_is_quoted() -> None:
     assert dump_yaml({"a": "no", "b": "1e-3", "c": "voc"}) == "a: 'no'\nb: '1e-3'\nc: voc\n"

@@ -1,4 +1,4 @@
-"""Each rule on made-up numbers: it speaks where it should, once, and is silent on what is healthy."""
+"""Each rule on made-up numbers: one note where it applies, none for a healthy run."""
 
 import math
 from pathlib import Path
@@ -27,7 +27,7 @@ def advisor(*overrides: str, **facts) -> Advisor:
 
 
 def told(adviser: Advisor, rows: list[dict], first: dict | None = None) -> list[Note]:
-    """The notes after these log steps, each of which is healthy but for what the row says."""
+    """The notes after these log steps, which are healthy except for the values in the row."""
     first = {"decode.loss_ce": math.log(6)} if first is None else first
     return [
         note
@@ -55,7 +55,7 @@ def topics(notes: list[Note]) -> list[str]:
     return [note.topic for note in notes]
 
 
-def test_a_healthy_run_hears_nothing() -> None:
+def test_a_healthy_run_gets_no_notes() -> None:
     norms = {f"gradients/norm/{block}": 10.0**-place for place, block in enumerate(BLOCKS)}
     rows = [norms | {"gradients/total_norm": 1.0, "adv/d_accuracy": 0.7, "adv/weight_factor": 1.0}] * 20
     adviser = advisor("adversarial.start=0")
@@ -63,7 +63,7 @@ def test_a_healthy_run_hears_nothing() -> None:
     assert scored(adviser, *(0.1 + 0.05 * number for number in range(12))) == []
 
 
-def test_waiting_for_data_is_said_once_with_what_the_recipe_does_not_do_yet() -> None:
+def test_waiting_for_data_is_noted_once_with_remedies_that_the_recipe_lacks() -> None:
     slow = [{"data_time": 0.3}] * 10
     [note] = told(advisor(), slow)
     assert note.topic == "data" and "30%" in note.text
@@ -75,7 +75,7 @@ def test_waiting_for_data_is_said_once_with_what_the_recipe_does_not_do_yet() ->
     assert "augment.elastic=0" in note.remedies and not any("resident" in line for line in note.remedies)
 
 
-def test_one_slow_start_or_one_slow_line_is_no_data_bound_run() -> None:
+def test_a_slow_start_or_a_single_slow_line_gives_no_note() -> None:
     assert told(advisor(), [{"data_time": 0.9}, {}, {}, {"data_time": 0.4}, {}, {}]) == []
     assert topics(told(advisor(), [{}, {"data_time": 0.2}, {"data_time": 0.2}, {"data_time": 0.21}])) == [
         "data"
@@ -83,7 +83,7 @@ def test_one_slow_start_or_one_slow_line_is_no_data_bound_run() -> None:
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.3, 5.0, 90.0])
-def test_an_odd_first_loss_points_at_the_labels(loss: float) -> None:
+def test_an_unusual_first_loss_gives_a_note_about_the_labels(loss: float) -> None:
     [note] = told(advisor(), [{}], {"decode.loss_ce": loss})
     assert note.topic == "start" and "ln(6) = 1.79" in note.text and "trident doctor" in note.remedies[0]
 
@@ -94,13 +94,13 @@ def test_an_odd_first_loss_points_at_the_labels(loss: float) -> None:
         (1.4, [], {}),
         (3.5, [], {}),
         (90.0, [], {"first_step": 100}),  # a resumed run does not start
-        (0.1, [], {"head_is_random": False}),  # a head that was trained knows its classes
+        (0.1, [], {"head_is_random": False}),  # a trained head does not start at ln(C)
         (5.0, ["loss=[{name: cross_entropy, ohem: {thresh: 0.7}}]"], {}),  # the hardest pixels only
         (90.0, ["loss=[{name: dice}]"], {}),
-        (math.nan, [], {}),  # which stops the run by itself
+        (math.nan, [], {}),  # which stops the run anyway
     ],
 )
-def test_a_first_loss_that_cannot_be_judged_or_is_right_passes(loss, overrides, facts) -> None:
+def test_a_normal_first_loss_or_one_without_an_expected_value_gives_no_note(loss, overrides, facts) -> None:
     first = {"decode.loss_ce": loss} if "dice" not in str(overrides) else {"decode.loss_dice": loss}
     assert told(advisor(*overrides, **facts), [{}], first) == []
 
@@ -119,7 +119,9 @@ def test_blocks_without_a_gradient_are_named() -> None:
     [note] = told(advisor(), looks(dead, dead, dead))
     assert note.topic == "no gradient"
     assert "reaches encoder.stages.1, head, so nothing is learned there" in note.text
-    assert told(advisor(), looks(dead, {}, dead)) == []  # drop path takes a gradient now and then
+    assert (
+        told(advisor(), looks(dead, {}, dead)) == []
+    )  # drop path sometimes leaves a block without a gradient
 
 
 @pytest.mark.parametrize("norm", [math.inf, math.nan, 2000.0])
@@ -135,18 +137,18 @@ def play(accuracy: float, factors: list[float]) -> list[dict]:
     return [{"adv/d_accuracy": accuracy, "adv/weight_factor": factor} for factor in factors]
 
 
-def test_a_discriminator_that_has_won_is_said_with_the_watchdogs_part_in_it() -> None:
+def test_a_discriminator_that_has_won_is_noted_with_the_state_of_the_watchdog() -> None:
     on, off = ["adversarial.start=0"], ["adversarial.start=0", "adversarial.watchdog=false"]
     [note] = told(advisor(*off), play(0.97, [1.0] * 8))
     assert "97%" in note.text and "watchdog is off" in note.text
     assert note.remedies[0] == "adversarial.watchdog=true" and "adversarial=null" in note.remedies
     [note] = told(advisor(*on), play(0.97, [0.5, 0.25, *[0.125] * 8]))
     assert "0.125" in note.text and "not enough" in note.text
-    assert told(advisor(*on), play(0.97, [1.0, 0.5, 0.25])) == []  # it is being answered
+    assert told(advisor(*on), play(0.97, [1.0, 0.5, 0.25])) == []  # the watchdog is reacting
     assert told(advisor(*off), play(0.85, [1.0] * 8)) == []
 
 
-def test_full_memory_is_said_for_where_it_is() -> None:
+def test_full_memory_is_noted_with_its_place() -> None:
     [note] = told(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
     assert "GPU is 93% full" in note.text
     assert {"train.accumulate=2", "augment.crop=72", "model.checkpointing=true"} <= set(note.remedies)
@@ -155,7 +157,7 @@ def test_full_memory_is_said_for_where_it_is() -> None:
     assert told(advisor(memory_shares=lambda: {"RAM": 0.9, "GPU": 0.9}), [{}]) == []
 
 
-def test_one_class_alone_is_said_after_the_first_tenth() -> None:
+def test_predicting_one_class_is_noted_after_the_first_tenth() -> None:
     one, two = {"ground": 0.7, "fish": 0.0, "kelp": math.nan}, {"ground": 0.7, "fish": 0.01, "kelp": math.nan}
     [note] = scored(advisor("train.steps=1000"), one, one)
     assert note.topic == "one class" and "finds only ground of 2 classes" in note.text
@@ -164,23 +166,23 @@ def test_one_class_alone_is_said_after_the_first_tenth() -> None:
     assert scored(advisor("train.steps=1000", "schedule.warmup=300"), one) == []
 
 
-def test_a_plateau_is_said_while_the_rate_is_high() -> None:
+def test_a_plateau_is_noted_while_the_learning_rate_is_high() -> None:
     flat = [0.2, 0.4, 0.5, 0.5, 0.501, 0.5, 0.499, 0.5, 0.5]
     [note] = scored(advisor("schedule.name=constant"), *flat)
     assert note.topic == "plateau" and "best 0.5010" in note.text
     assert note.remedies[:2] == ("schedule.name=poly", "optimizer.lr=6.7e-04 schedule.min_lr=0")
     falling = tuple(1e-3 * (1 - number / len(flat)) ** 2 for number in range(len(flat)))
-    assert scored(advisor(), *flat, lr=falling) == []  # at the end of a schedule nothing is left to do
+    assert scored(advisor(), *flat, lr=falling) == []  # normal at the end of a schedule
 
 
-def test_a_slow_steady_rise_is_no_plateau_but_jumps_without_a_rise_are() -> None:
+def test_a_slow_steady_rise_is_not_a_plateau_but_noise_without_a_rise_is() -> None:
     assert scored(advisor(), *(0.3 + 0.001 * number for number in range(15))) == []
     assert topics(scored(advisor(), 0.1, 0.3, 0.42, 0.38, 0.43, 0.37, 0.41, 0.38, 0.42)) == ["plateau"]
     assert scored(advisor(), 0.1, 0.3, 0.3, 0.3, 0.3, 0.3) == []  # too few to judge
 
 
-def test_every_override_that_is_advised_is_one_that_the_recipe_takes() -> None:
-    """Typed behind the recipe, each loads and says something that the recipe did not say."""
+def test_every_advised_override_is_valid() -> None:
+    """Typed after the recipe, each loads and changes the recipe."""
     rows = looks({"head": 0.0, "encoder.stages.0": math.inf}) * 8
     rows = [row | {"data_time": 0.5, "adv/d_accuracy": 0.99, "adv/weight_factor": 1.0} for row in rows]
     adviser = advisor(

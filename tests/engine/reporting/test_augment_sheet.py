@@ -29,17 +29,17 @@ def batches_of(data, **section):
     return TrainBatches(data, SampleOrder(len(data), 2, 0), augment, torch.device("cpu"), mixing=mixing)
 
 
-def test_a_row_a_sample_and_a_column_an_epoch(data):
+def test_one_row_per_sample_and_one_column_per_epoch(data):
     batches = batches_of(data)
     one, more = augment_sheet(batches, [0], 1, 96), augment_sheet(batches, [0, 1, 2], 3, 96)
     assert more.width - one.width == 2 * (96 + 8)
     assert more.height > one.height + 2 * 96
 
 
-def test_outside_is_void_and_the_sample_stands_in_it(data):
+def test_the_outside_of_a_sample_is_void(data):
     sheet = np.array(augment_sheet(batches_of(data), [2], 1, 96))  # 48 x 48 px, in a crop of 96
     crop = sheet[20 + 2 * 23 : 20 + 2 * 23 + 96, -20 - 96 : -20]
-    outside = (crop == np.rint(OPACITY * np.array(VOID))).all(-1)  # black below the colour of void
+    outside = (crop == np.rint(OPACITY * np.array(VOID))).all(-1)  # black under the colour of void
     assert (
         0.70 < outside.mean() < 0.77
     )  # three quarters of the crop, and the sample's own void border is not black

@@ -1,4 +1,4 @@
-"""What a run prints: one line a log step without a terminal, one line that never wraps on a terminal."""
+"""What a run prints: one line per log step without a terminal, one line that never wraps on a terminal."""
 
 import io
 import re
@@ -59,7 +59,7 @@ def printed(width: int, terminal: bool) -> str:
     return file.getvalue()
 
 
-def test_without_a_terminal_there_is_one_line_a_log_step() -> None:
+def test_without_a_terminal_there_is_one_line_per_log_step() -> None:
     lines = printed(200, terminal=False).splitlines()
     steps = [line for line in lines if line.startswith("step 20/40") or line.startswith("step 40/40")]
     assert len(steps) == 2
@@ -88,23 +88,23 @@ def test_on_a_terminal_there_is_a_table_with_changes() -> None:
 
 @pytest.mark.parametrize("width", [50, 80, 100, 140])
 def test_the_live_line_takes_one_line(width: int) -> None:
-    """Where it wrapped, it would take the next line, too, and move the cursor up by more than one."""
+    """A line that wrapped would occupy the next line too, and the cursor would move up by more than one."""
     output = printed(width, terminal=True)
     drawn = [CONTROL.sub("", line) for line in re.split(r"\n|\r", output) if " train " in line]
     assert drawn and max(len(line.rstrip()) for line in drawn) <= width
     assert all("loss 1.500" in line for line in drawn[2:])
-    while_it_runs = output.partition("\x1b[?25h")[0]  # at its end, the line is wiped away
+    while_it_runs = output.partition("\x1b[?25h")[0]  # the line is erased at the end
     assert "\x1b[1A" not in while_it_runs  # the cursor goes up where a display has more than one line
 
 
-def test_the_most_important_facts_stay_and_keep_their_order() -> None:
+def test_the_most_important_facts_are_kept_in_order() -> None:
     facts = [(0, "loss 1"), (3, "memory 2"), (1, "left 3"), (2, "lr 4")]
     assert fitting(facts, 100) == "loss 1  memory 2  left 3  lr 4"
     assert fitting(facts, 22) == "loss 1  left 3  lr 4"
     assert fitting(facts, 3) == "loss 1"
 
 
-def test_a_resumed_run_knows_its_best() -> None:
+def test_a_resumed_run_shows_its_earlier_best_score() -> None:
     file = io.StringIO()
     log = started(Console(file=file, width=200), first_step=20, best_mIoU=0.6)
     log.on_evaluation(40, Evaluation(scores(0.5), 0.7))

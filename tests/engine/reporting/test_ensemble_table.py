@@ -1,4 +1,4 @@
-"""What the console says of methods, from results that the test makes up."""
+"""The table of methods on the console, from made-up results."""
 
 from pathlib import Path
 
@@ -30,14 +30,14 @@ def told(honest: Estimate | None, selection: Selection) -> list[list[str]]:
     return [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
 
 
-def test_without_an_honest_figure_the_heading_says_same_images() -> None:
+def test_without_an_honest_score_the_heading_says_same_images() -> None:
     heading, best, row = told(None, SAME)
     assert heading == ["method", "mIoU, same images", "gain [95 %]", "images/s", "cost", "note"]
     assert best == ["best member: step 8", "0.7000", "", "30.00", "1", ""]
     assert row == ["weighted", "0.7500", "+0.0500 [+0.0100, +0.0800]", "12.50", "3", "weights [1]"]
 
 
-def test_the_honest_figure_stands_first_and_the_gain_is_its_own() -> None:
+def test_the_honest_score_is_first_with_its_own_gain() -> None:
     for selection in (HALVED, ELSEWHERE):
         heading, best, row = told(HONEST, selection)
         assert heading[1:4] == ["honest mIoU", "gain [95 %]", "flattering mIoU"]
@@ -45,7 +45,7 @@ def test_the_honest_figure_stands_first_and_the_gain_is_its_own() -> None:
         assert row[1:4] == ["0.7200", "+0.0300 [-0.0100, +0.0600]", "0.7500"]
 
 
-def test_it_is_said_what_was_chosen_on_what() -> None:
+def test_the_images_that_methods_were_chosen_on_are_named() -> None:
     loud = selection_facts(SAME, "val", ["mean", "greedy"])
     assert "CHOSEN AND REPORTED ON THE SAME 9 images of val" in loud and "--split-half" in loud
     assert "Only the best member was chosen on 9 images of val" in selection_facts(SAME, "val", ["mean"])
@@ -55,7 +55,7 @@ def test_it_is_said_what_was_chosen_on_what() -> None:
     )
 
 
-def test_what_was_saved_and_by_which_figure() -> None:
+def test_the_saved_method_is_named_with_its_score() -> None:
     path = Path("best")
     assert saved_fact(path, comparison(None), SAME, "val") == (
         "saved: best (weighted: mIoU 0.7400 on val, where it was chosen: flattering)"

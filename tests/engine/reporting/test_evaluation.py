@@ -1,4 +1,4 @@
-"""What is said of results: tables side by side, the card, the reliability plot."""
+"""The presentation of results: tables side by side, the protocol card, the reliability plot."""
 
 import io
 import math
@@ -51,13 +51,13 @@ def test_five_scores_of_each_class_under_one_protocol() -> None:
     assert row(text, "dog") == ["none"] * 5
 
 
-def test_of_several_protocols_the_iou_stands_side_by_side() -> None:
+def test_the_iou_of_several_protocols_is_shown_side_by_side() -> None:
     results = {name: result_of(EvaluationProtocol(name)) for name in ("native", "slide")}
     assert row(printed(classes_table(results)), "cat [big]") == ["0.4000", "0.4000"]
     assert row(printed(means_table(results)), "mIoU by image") == ["0.2500", "0.2500"]
 
 
-def test_the_least_calibration_error_is_the_best() -> None:
+def test_the_lowest_calibration_error_is_marked_best() -> None:
     table = means_table(
         {
             "native": result_of(EvaluationProtocol()),
@@ -69,7 +69,7 @@ def test_the_least_calibration_error_is_the_best() -> None:
     assert [cells[place] for cells in texts] == ["0.2273", "[bold]0.0455[/]"]  # 2.5 / 11 and 0.5 / 11
 
 
-def test_one_card_is_whole_and_several_show_where_they_differ() -> None:
+def test_one_card_is_shown_in_full_and_several_by_their_differences() -> None:
     alone = printed(card({"paddle": result_of(EvaluationProtocol("paddle", flip=True))}))
     assert row(alone, "pad") == ["grey to 512 x 512 px"] and row(alone, "flip") == ["yes"]
     assert row(alone, "classes absent") == ["dog"] and row(alone, "void pixels") == ["4"]
@@ -79,12 +79,12 @@ def test_one_card_is_whole_and_several_show_where_they_differ() -> None:
     assert "void pixels 4" in shared and "void" not in table and "protocol" not in shared
 
 
-def test_below_a_table_of_members_stands_the_protocol() -> None:
+def test_the_protocol_is_below_a_table_of_members() -> None:
     text = facts_below(Scores.of(TABLE, NAMES, 4), (), EvaluationProtocol("slide", (0.5, 1.0)).card())
     assert "Protocol slide: " in text and "window 512 px, stride 384 px; scales 0.5, 1.0; flip no" in text
 
 
-def test_the_plot_has_a_line_a_protocol_and_the_diagonal() -> None:
+def test_the_plot_has_a_line_per_protocol_and_the_diagonal() -> None:
     results = {
         "native": result_of(EvaluationProtocol()),
         "slide": result_of(EvaluationProtocol("slide"), 10.0),

@@ -1,4 +1,4 @@
-"""The grid of activation maps: a row an image, dark to bright within each map."""
+"""The grid of activation maps: a row per image, dark to bright within each map."""
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ def row(height: int = 8, width: int = 8, num_channels: int = 2) -> FeatureRow:
     return FeatureRow("one", image, channels, [0, 5][:num_channels])
 
 
-def test_each_map_goes_from_dark_to_bright() -> None:
+def test_each_map_is_scaled_from_dark_to_bright() -> None:
     sheet = np.asarray(feature_sheet([row(), row()], CELL_PX)).astype(int)
     row_px, column_px = CELL_PX + TEXT_PX + GAP_PX, CELL_PX + GAP_PX
     for line in range(2):
@@ -31,7 +31,7 @@ def test_each_map_goes_from_dark_to_bright() -> None:
         assert flat.tolist() == sheet[middle, left + CELL_PX // 8].tolist()  # without contrast: dark
 
 
-def test_rows_of_other_shapes_share_a_sheet() -> None:
+def test_rows_of_different_shapes_share_a_sheet() -> None:
     one = np.asarray(feature_sheet([row()], CELL_PX))
     two = np.asarray(feature_sheet([row(), row(16, 4, 1)], CELL_PX))
     assert two.shape[1] == one.shape[1]

@@ -30,7 +30,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def test_notes_are_lines_of_the_log_that_curves_and_reports_pass_over(tmp_path: Path) -> None:
+def test_notes_are_lines_of_the_log_that_curves_and_reports_ignore(tmp_path: Path) -> None:
     log = JsonLog()
     log.on_start(context(tmp_path))
     log.on_log(50, {"loss": 1.0, "lr": math.nan}, BATCH)
@@ -47,7 +47,7 @@ def test_notes_are_lines_of_the_log_that_curves_and_reports_pass_over(tmp_path: 
     assert training_curves({"a": (rows, [50])}) == training_curves({"a": (without, [50])})
 
 
-def test_a_resumed_log_drops_lines_from_after_its_state(tmp_path: Path) -> None:
+def test_a_resumed_log_drops_the_lines_after_its_saved_state(tmp_path: Path) -> None:
     for first_step, steps in ((0, (50, 100)), (50, ())):
         log = JsonLog()
         log.on_start(context(tmp_path, first_step))
@@ -58,7 +58,7 @@ def test_a_resumed_log_drops_lines_from_after_its_state(tmp_path: Path) -> None:
     assert [json.loads(line)["step"] for line in lines] == [50]
 
 
-def test_csv_has_a_column_for_each_number_also_for_one_that_comes_later(tmp_path: Path) -> None:
+def test_csv_has_a_column_for_each_number_including_later_ones(tmp_path: Path) -> None:
     log = CsvLog()
     log.on_start(context(tmp_path))
     log.on_log(50, {"loss": 1.5}, BATCH)
@@ -74,7 +74,7 @@ def test_csv_has_a_column_for_each_number_also_for_one_that_comes_later(tmp_path
     ]  # fmt: skip
 
 
-def test_a_resumed_csv_drops_rows_from_after_its_state(tmp_path: Path) -> None:
+def test_a_resumed_csv_drops_the_rows_after_its_saved_state(tmp_path: Path) -> None:
     for first_step, steps in ((0, (50, 100)), (50, (75,))):
         log = CsvLog()
         log.on_start(context(tmp_path, first_step))

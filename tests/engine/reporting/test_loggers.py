@@ -1,4 +1,4 @@
-"""The loggers of `log.to`: made from names and options; wandb and mlflow with the real libraries, offline."""
+"""The loggers of `log.to`: built from names and options; the real wandb and mlflow, offline."""
 
 import sys
 import time
@@ -66,7 +66,7 @@ def test_a_logger_from_outside_gets_its_options(outside: None) -> None:
         ("'my_package:Missing'", ("log.to", "my_package:Missing")),
         ("'my_package:NoLogger'", ("log.to", "my_package:NoLogger", "trident.Callback")),
         ("{name: 'my_package:MyLogger', path: there, evry: 3}", ("log.to", "evry", "every")),
-        ("{name: 'my_package:MyLogger', path: 3}", ("log.to", "path", "string")),
+        ("{name: 'my_package:MyLogger', path: 3}", ("log.to", "path", "text")),
         ("'my_package:MyLogger'", ("log.to", "my_package:MyLogger", "path")),
     ],
 )
@@ -118,7 +118,7 @@ def train_a_little(
 FINISHED = RunEnd("finished", 40, {"step 40": scores(0.4), "mean": scores(0.45)})
 
 
-def test_mlflow_has_numbers_parameters_and_report_and_goes_on_in_one_run(tmp_path: Path) -> None:
+def test_mlflow_gets_numbers_parameters_and_report_and_a_resume_continues_its_run(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow", reason="mlflow is not installed")
     pytest.importorskip("sqlalchemy", reason="sqlalchemy is not installed: no local store of mlflow")
     uri = f"sqlite:///{tmp_path}/store.db"
@@ -139,7 +139,9 @@ def test_mlflow_has_numbers_parameters_and_report_and_goes_on_in_one_run(tmp_pat
     assert [file.path for file in client.list_artifacts(run.info.run_id)] == ["report.html"]
 
 
-def test_wandb_writes_offline_runs_of_one_id(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_wandb_writes_offline_runs_with_the_same_id_after_a_resume(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     wandb = pytest.importorskip("wandb", reason="wandb is not installed")
     monkeypatch.setenv("WANDB_MODE", "offline")
     for variable in ("WANDB_CACHE_DIR", "WANDB_CONFIG_DIR", "WANDB_DATA_DIR"):
@@ -148,8 +150,8 @@ def test_wandb_writes_offline_runs_of_one_id(tmp_path: Path, monkeypatch: pytest
     for first_step, steps, end in ((0, (20,), RunEnd("stopped", 20)), (20, (40,), FINISHED)):
         [logger] = loggers_of("{name: wandb, project: mine, tags: [small]}")
         train_a_little(logger, tmp_path / "run", first_step, steps, end)
-        wandb.teardown()  # ends its own process, which writes the files
-        time.sleep(1)  # its folders are named by the second
+        wandb.teardown()  # ends wandb's process, which writes the files
+        time.sleep(1)  # wandb names its folders by the second
     run_id = (tmp_path / "run/wandb_run_id.txt").read_text()
     files = sorted((tmp_path / "run/wandb").glob(f"offline-run-*-{run_id}/run-{run_id}.wandb"))
     assert len(files) == 2

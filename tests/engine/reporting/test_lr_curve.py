@@ -12,7 +12,7 @@ from engine.reporting.lr_curve import draw_lr_curve
 @pytest.mark.parametrize(
     ("losses", "smoothed"), [([math.nan], []), ([2.0, 1.0, math.inf], [1.9, 1.4])], ids=["none", "some"]
 )
-def test_losses_that_are_no_numbers_leave_a_picture(
+def test_a_picture_is_written_with_nan_and_infinite_losses(
     tmp_path: Path, losses: list[float], smoothed: list[float]
 ) -> None:
     rates = [10.0 ** (place - 6) for place in range(len(losses))]

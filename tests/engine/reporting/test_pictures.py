@@ -1,4 +1,4 @@
-"""Pictures by pixels that were worked out by hand. Void is 255."""
+"""Pictures, against pixels computed by hand. Void is 255."""
 
 import math
 
@@ -38,14 +38,14 @@ def drawn(height: int, width: int, labels: int = 1, prediction: int = 1) -> Pict
     )
 
 
-def test_colours_are_those_of_the_palette_and_void_is_no_class() -> None:
+def test_colours_are_those_of_the_palette_and_void_has_its_own() -> None:
     assert colourise(LABELS, PALETTE, 255).tolist() == [
         [[0, 0, 0], [200, 40, 0], list(VOID)],
         [[0, 100, 250], [0, 100, 250], [0, 0, 0]],
     ]
 
 
-def test_any_integer_and_any_void_id_will_do() -> None:
+def test_any_integer_type_and_any_void_id_are_accepted() -> None:
     labels = torch.tensor([[-100, 2]])
     assert colourise(labels, PALETTE, -100).tolist() == [[list(VOID), [0, 100, 250]]]
 
@@ -57,16 +57,16 @@ def test_overlay_mixes_image_and_colour() -> None:
     assert mixed[0, 1].tolist() == [125, 85, 75]  # + 0.25 * (200, 40, 0)
 
 
-def test_errors_are_red_right_is_dimmed_and_void_is_grey() -> None:
+def test_wrong_pixels_are_red_right_ones_dimmed_and_void_grey() -> None:
     right, wrong, void = [40, 40, 40], list(WRONG), list(UNSCORED)  # 0.4 * 100
     assert error_map(PICTURE, 255).tolist() == [[right, wrong, void], [right, wrong, right]]
 
 
-def test_void_is_no_error_even_where_the_prediction_says_void() -> None:
+def test_void_is_never_an_error() -> None:
     assert (error_map(drawn(2, 2, labels=255, prediction=255), 255) == UNSCORED).all()
 
 
-def test_share_right_leaves_void_out() -> None:
+def test_the_share_of_right_pixels_ignores_void() -> None:
     assert share_right(PICTURE, 255) == 3 / 5
     assert math.isnan(share_right(drawn(2, 2, labels=255), 255))
 
@@ -76,7 +76,7 @@ def test_classes_are_those_of_labels_and_predictions() -> None:
     assert classes_in([drawn(2, 2, labels=255, prediction=2)], 255) == [2]
 
 
-def test_panels_leave_the_picture_as_it_was() -> None:
+def test_panels_do_not_modify_the_picture() -> None:
     before = PICTURE.image.clone()
     views = panels(PICTURE, PALETTE, 255)
     assert list(views) == ["image", "label", "prediction", "errors"]
@@ -93,7 +93,7 @@ def test_fitted_keeps_proportions_and_sharp_pixels() -> None:
     assert fitted(np.zeros((1000, 2, 3), np.uint8), 10, 10).size == (1, 10)
 
 
-def test_sheet_gives_each_picture_a_row_of_one_height() -> None:
+def test_all_rows_of_a_sheet_have_the_same_height() -> None:
     one = sheet([drawn(40, 60)], PALETTE, NAMES, 255, row_height_px=80)
     two = sheet([drawn(40, 60), drawn(60, 40)], PALETTE, NAMES, 255, row_height_px=80)
     assert one.mode == two.mode == "RGB"
@@ -111,7 +111,7 @@ def test_sheet_shows_the_right_pixels_in_the_right_columns() -> None:
     assert colours == [image, label, prediction, WRONG]
 
 
-def test_legend_names_what_occurs() -> None:
+def test_the_legend_names_the_classes_that_occur() -> None:
     def colours(picture: Picture) -> set[tuple[int, ...]]:
         image = sheet([picture], PALETTE, NAMES, 255, row_height_px=100)
         return {colour for _, colour in image.getcolors(1 << 20)}

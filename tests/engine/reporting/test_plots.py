@@ -1,4 +1,4 @@
-"""Plots by what stands in the SVG: it parses, names what it shows, and takes its colours from the page."""
+"""Plots, by their SVG: it is well-formed, names what it shows, and takes its colours from the page."""
 
 import math
 import re
@@ -39,13 +39,13 @@ def curves(*logs: list[dict], kept: tuple[int, ...] = ()) -> dict:
     return training_curves({f"run {place}": (rows, kept) for place, rows in enumerate(logs)})
 
 
-def test_a_log_gives_the_curves_that_it_holds() -> None:
+def test_the_curves_are_those_in_the_log() -> None:
     assert list(curves(ROWS)) == ["mIoU on val", "Loss on val", "Training loss", "Learning rate"]
     adversarial = [*ROWS, train(50, **{"adv/g_loss": 0.1, "adv/d_loss": 1.0, "adv/weight": 0.01})]
     assert set(curves(adversarial)) - set(curves(ROWS)) == {"adv/g_loss", "adv/d_loss"}
 
 
-def test_no_log_gives_no_curves() -> None:
+def test_an_empty_log_gives_no_curves() -> None:
     assert curves([]) == {}
     assert list(curves([train(1)])) == ["Training loss", "Learning rate"]
     assert list(curves([val(1, 0.5)])) == ["mIoU on val", "Loss on val"]
@@ -84,8 +84,8 @@ def test_a_long_log_is_thinned_and_keeps_its_end() -> None:
     assert len(points) <= MOST_POINTS and points[-1] == (1001, 2.0 / 1001)
 
 
-def test_frame_and_limits_say_where_a_point_lies() -> None:
-    """The marks, placed by matplotlib, lie where the page computes them to be from frame and limits."""
+def test_frame_and_limits_give_the_place_of_a_point() -> None:
+    """matplotlib's marks are where the page computes them from frame and limits."""
     drawn = curves(ROWS, kept=(20, 30))["mIoU on val"]
     root = ElementTree.fromstring(drawn.svg)
     width, height = map(float, root.get("viewBox", "").split()[2:])
@@ -116,7 +116,7 @@ def test_colours_are_variables_of_the_page() -> None:
         assert not any(colour in outside for colour in CSS_VARIABLES)
 
 
-def test_an_element_for_a_page_that_is_the_same_each_time_and_shares_no_id() -> None:
+def test_the_svg_element_is_deterministic_and_has_unique_ids() -> None:
     one, same, other = (curves(rows)["mIoU on val"].svg for rows in (ROWS, ROWS, ROWS[:3]))
     assert one.startswith("<svg") and one == same
     ids = [set(re.findall(r' id="([^"]+)"', svg)) for svg in (one, other)]

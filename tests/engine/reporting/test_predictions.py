@@ -1,4 +1,4 @@
-"""Predictions as files: read again, they are what was predicted."""
+"""Predictions as files: reading them gives what was predicted."""
 
 import json
 from pathlib import Path
@@ -29,7 +29,7 @@ def predicted() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     return pixels, probabilities.argmax(dim=0).to(torch.uint8), probabilities
 
 
-def test_everything_is_read_back(predicted, tmp_path: Path) -> None:
+def test_all_kinds_are_read_back(predicted, tmp_path: Path) -> None:
     pixels, labels, probabilities = predicted
     with prediction_writer(tmp_path, list(KINDS), NAMES, PALETTE, {"model": "m"}) as write:
         for image in IMAGES:
@@ -56,7 +56,7 @@ def test_everything_is_read_back(predicted, tmp_path: Path) -> None:
         assert np.abs(stored[:] - probabilities.numpy()).max() < 2**-11
 
 
-def test_only_what_was_asked_for(predicted, tmp_path: Path) -> None:
+def test_only_the_requested_kinds_are_written(predicted, tmp_path: Path) -> None:
     with prediction_writer(tmp_path, ["labels"], NAMES, PALETTE, {}) as write:
         write(IMAGES[0], *predicted)
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["x.png"]
@@ -72,7 +72,7 @@ def test_probabilities_are_written_whole_or_not_at_all(predicted, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_ids_beyond_the_palette_stay(tmp_path: Path) -> None:
+def test_ids_beyond_the_palette_are_kept(tmp_path: Path) -> None:
     labels = torch.arange(256, dtype=torch.uint8).view(16, 16)
     palette_image(labels, PALETTE).save(tmp_path / "all.png")
     with Image.open(tmp_path / "all.png") as stored:

@@ -18,7 +18,7 @@ SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, {"ground": 0.5}, {
 
 
 class Recorder(Callback):
-    essential = True  # so that it gets the failures of others
+    essential = True  # so that it gets the failures of other callbacks
 
     def __init__(self) -> None:
         self.events: list[tuple] = []
@@ -59,7 +59,7 @@ def log(reporter: Reporter, step: int) -> None:
     reporter.log(step, BATCH, metrics, seconds=0.5, data_seconds=0.1)
 
 
-def test_numbers_come_before_the_advice_which_knows_the_first_update() -> None:
+def test_advice_comes_after_the_numbers_and_gets_those_of_the_first_update() -> None:
     recorder, advisor = Recorder(), TalkativeAdvisor()
     reporter = Reporter([recorder], lambda: {"encoder, no decay": 1e-4, "head": 1e-3}, CPU, advisor)
     for step in range(1, 5):

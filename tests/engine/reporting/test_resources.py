@@ -17,7 +17,7 @@ BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
 
 
 class SimulatedDriver:
-    """One GPU whose counter goes by `readings`, in mJ; a reading may be an error."""
+    """One GPU whose counter returns `readings`, in mJ; a reading may be an error."""
 
     def __init__(self, readings: list[int | Exception]):
         self.readings = iter(readings)

@@ -1,4 +1,4 @@
-"""Events that a run's folder ends up with, read back: graph, notes, scores beside knobs."""
+"""The events in a run's folder, read back: graph, notes, and scores with main recipe values."""
 
 import io
 from pathlib import Path
@@ -37,7 +37,7 @@ def started(folder: Path, model: nn.Module) -> tuple[TensorBoard, str]:
     return board, console.file.getvalue()
 
 
-def test_the_graph_of_a_model_leaves_the_model_as_it_was(tmp_path: Path) -> None:
+def test_writing_the_graph_does_not_change_the_model(tmp_path: Path) -> None:
     model = SegFormer("b0", 2, decoder_width=16)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
@@ -52,7 +52,7 @@ def test_the_graph_of_a_model_leaves_the_model_as_it_was(tmp_path: Path) -> None
         assert any(f"[{part}]" in name or f"/{part}/" in name for name in nodes)
 
 
-def test_a_model_that_cannot_be_traced_gives_a_reason_and_stays_as_it_was(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_traced_gives_a_reason_and_is_unchanged(tmp_path: Path) -> None:
     class Untraceable(nn.Module):
         def __init__(self) -> None:
             super().__init__()
@@ -79,7 +79,7 @@ def test_a_note_is_text_with_its_recipe_lines(tmp_path: Path) -> None:
     ]  # fmt: skip
 
 
-def test_hparams_lie_in_the_folder_of_the_run_with_its_final_scores(tmp_path: Path) -> None:
+def test_hparams_are_in_the_folder_of_the_run_with_its_final_scores(tmp_path: Path) -> None:
     recipe = load_recipe(ROOT / "recipes/demo.yaml", ["train.steps=70", "schedule.warmup=3"]).in_steps(10)
     scores = {name: Scores({"mIoU": mIoU}, 0.1, {}, {}, {}, {}, [], 1, 0) for name, mIoU in
               {"step 70": 0.5, "step 60": 0.25, "mean": 0.625}.items()}  # fmt: skip

@@ -20,7 +20,7 @@ VOID = 255
 
 
 def eroded(mask: np.ndarray, times: int) -> np.ndarray:
-    """Pixels whose eight neighbours are all in the mask, again and again; outside the image is outside."""
+    """Repeated erosion: pixels whose eight neighbours are all in the mask; the image's outside is not."""
     for _ in range(times):
         padded = np.pad(mask, 1)
         h, w = mask.shape
@@ -47,7 +47,7 @@ def naive_iou(prediction: np.ndarray, labels: np.ndarray, num_classes: int) -> l
     size=st.tuples(st.integers(1, 70), st.integers(1, 90)),
     void_share=st.sampled_from([0.0, 0.02, 1.0]),
 )
-def test_it_is_what_erosion_of_each_class_gives(seed: int, size: tuple[int, int], void_share: float) -> None:
+def test_it_equals_erosion_of_each_class(seed: int, size: tuple[int, int], void_share: float) -> None:
     rng = np.random.default_rng(seed)
     cells = rng.integers(0, 4, (2, 3, 3)).repeat(30, axis=1).repeat(30, axis=2)[:, : size[0], : size[1]]
     prediction, labels = cells
@@ -79,7 +79,7 @@ def test_a_perfect_prediction_scores_one_even_where_outlines_are_void() -> None:
     assert iou[[0, 2]].tolist() == [1.0, 1.0] and math.isnan(iou[1])
 
 
-def test_void_labels_count_nowhere() -> None:
+def test_void_labels_are_not_counted() -> None:
     labels = torch.full((2, 12, 12), VOID)
     assert boundary_matrices(torch.zeros_like(labels), labels, 3, VOID).sum() == 0
 

@@ -1,4 +1,4 @@
-"""The expected calibration error, by hand."""
+"""The expected calibration error, against values computed by hand."""
 
 import math
 
@@ -31,7 +31,7 @@ def test_a_bin_holds_its_lower_end_and_the_last_also_one() -> None:
     assert counts[0, -1] == 2
 
 
-def test_a_model_that_is_as_right_as_it_is_sure_has_no_error() -> None:
+def test_a_model_whose_accuracy_equals_its_confidence_has_no_error() -> None:
     counts = np.zeros((3, NUM_BINS))
     counts[:, 10] = 10, 7, 7
     counts[:, 14] = 5, 5, 5
@@ -46,6 +46,6 @@ def test_each_image_has_its_own_counts() -> None:
     assert counts[1, 0].nonzero().flatten().tolist() == [1, 13]
 
 
-def test_nothing_counted_is_no_number_and_no_warning() -> None:
+def test_without_pixels_the_error_is_nan_without_a_warning() -> None:
     with np.errstate(all="raise"):
         assert math.isnan(Calibration.of(np.zeros((3, NUM_BINS))).ece)

@@ -1,4 +1,4 @@
-"""Combinations of members' probabilities, against numbers worked out by hand."""
+"""Combinations of members' probabilities, against values computed by hand."""
 
 import pytest
 import torch
@@ -28,12 +28,12 @@ def test_the_mean_of_logits_is_the_softmax_of_the_mean_logit() -> None:
 
 
 def test_weights_by_class_are_normalised_over_the_classes() -> None:
-    """Class 0 listens to the first member alone, class 1 to the second: 0.9 and 0.7 of 1.6."""
+    """Class 0 uses only the first member, class 1 the second: 0.9 and 0.7 of 1.6."""
     by_class = Combination("probability", ((1.0, 0.0), (0.0, 1.0)), (1.0, 1.0))
     assert values(by_class([pixel(0.9, 0.1), pixel(0.3, 0.7)])) == pytest.approx([0.9 / 1.6, 0.7 / 1.6])
 
 
-def test_a_temperature_of_two_takes_the_square_root() -> None:
+def test_a_temperature_of_two_gives_the_square_root() -> None:
     softened = Combination("probability", ((1.0,),), (2.0,))([pixel(0.8, 0.2)])
     root = [0.8**0.5, 0.2**0.5]
     assert values(softened) == pytest.approx([part / sum(root) for part in root])
@@ -47,13 +47,13 @@ def test_a_member_without_weight_is_not_needed(space) -> None:
 
 
 @pytest.mark.parametrize("space", ["probability", "logit"])
-def test_a_class_ruled_out_by_one_member_leaves_numbers(space) -> None:
+def test_a_class_with_probability_zero_gives_finite_values(space) -> None:
     combined = Combination.mean(2, space)([pixel(1.0, 0.0), pixel(0.5, 0.5)])
     assert combined.isfinite().all()
     assert float(combined.sum()) == pytest.approx(1)
     assert combined[0, 0] > combined[0, 1]
 
 
-def test_it_comes_back_from_its_dictionary() -> None:
+def test_a_combination_is_restored_from_its_dictionary() -> None:
     combination = Combination("logit", ((0.25, 0.5), (0.75, 0.5)), (1.0, 1.5))
     assert Combination(**combination.to_dict()) == combination

@@ -1,4 +1,4 @@
-"""Confusion counts against a pixel-by-pixel loop, and scores against tables worked out by hand."""
+"""Confusion counts against a pixel-by-pixel loop, and scores against tables computed by hand."""
 
 import math
 
@@ -14,7 +14,7 @@ from engine.scoring.metrics import METRICS, intersection_over_union
 VOID = 255
 NAMES = ("background", "cat", "dog")
 
-# Two classes with labels, four void pixels under every prediction, and one class that is nowhere.
+# Two classes with labels, four void pixels under every prediction, and one absent class.
 LABELS = torch.tensor([[0, 0, 0, 0, 1], [1, VOID, VOID, 0, 1], [VOID, VOID, 0, 0, 0]])
 PREDICTIONS = torch.tensor([[0, 0, 1, 0, 1], [0, 2, 0, 0, 1], [1, 1, 0, 1, 0]])
 TABLE = [[6, 2, 0], [1, 2, 0], [0, 0, 0]]
@@ -41,12 +41,12 @@ def counted_one_by_one(predictions: np.ndarray, labels: np.ndarray, num_classes:
     return matrices
 
 
-def test_rows_are_labels_columns_predictions_and_void_is_nowhere() -> None:
+def test_rows_are_labels_columns_are_predictions_and_void_is_not_counted() -> None:
     assert confusion_matrices(PREDICTIONS[None], LABELS[None], 3, VOID).tolist() == [TABLE]
 
 
 @given(pixel_maps())
-def test_counts_are_those_of_a_loop_over_pixels(maps: tuple[np.ndarray, np.ndarray, int]) -> None:
+def test_the_confusion_equals_that_of_a_loop_over_pixels(maps: tuple[np.ndarray, np.ndarray, int]) -> None:
     predictions, labels, num_classes = maps
     counts = confusion_matrices(torch.from_numpy(predictions), torch.from_numpy(labels), num_classes, VOID)
     assert counts.dtype == torch.int64
@@ -54,7 +54,7 @@ def test_counts_are_those_of_a_loop_over_pixels(maps: tuple[np.ndarray, np.ndarr
 
 
 @given(pixel_maps(), st.randoms(use_true_random=False))
-def test_what_is_predicted_on_void_pixels_changes_nothing(maps, random) -> None:
+def test_predictions_on_void_pixels_are_ignored(maps, random) -> None:
     predictions, labels, num_classes = maps
     changed = np.where(labels == VOID, random.randrange(num_classes), predictions)
     before, after = (
@@ -82,12 +82,12 @@ def test_integer_types_do_not_matter(label_type: torch.dtype, prediction_type: t
     assert matrix.sum() == 2
 
 
-def test_a_void_id_inside_the_class_range_is_void_all_the_same() -> None:
+def test_a_void_id_inside_the_class_range_is_void() -> None:
     labels, predictions = torch.tensor([[[0, 1, 1]]]), torch.tensor([[[1, 1, 0]]])
     assert confusion_matrices(predictions, labels, 2, ignore_index=0).tolist() == [[[0, 0], [1, 1]]]
 
 
-def test_scores_of_the_table() -> None:
+def test_scores_equal_those_computed_by_hand() -> None:
     scores = Scores.of(np.array(TABLE), NAMES, num_void=4)
     assert scores.IoU["background"] == pytest.approx(6 / 9)  # 8 labelled + 7 predicted - 6 both
     assert scores.IoU["cat"] == pytest.approx(2 / 5)  # 3 + 4 - 2
@@ -101,7 +101,7 @@ def test_scores_of_the_table() -> None:
 
 
 def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
-    """Its union is not empty, so it lowers mIoU; it has no labels, so mAcc does not know it."""
+    """Its union is not empty, so it lowers mIoU; it has no labels, so it is not part of mAcc."""
     scores = Scores.of(np.array([[3, 0, 1], [0, 4, 0], [0, 0, 0]]), NAMES)
     assert scores.absent == []
     assert scores.IoU["dog"] == 0
@@ -118,7 +118,7 @@ def test_a_split_that_is_all_void_has_no_scores_and_no_warning() -> None:
     assert scores.absent == list(NAMES)
 
 
-def test_counts_beyond_the_digits_of_float32_are_exact() -> None:
+def test_counts_too_large_for_float32_are_exact() -> None:
     many = 2**40
     assert intersection_over_union(np.array([[many, 0], [1, many - 1]])).tolist() == [
         many / (many + 1),
@@ -131,7 +131,7 @@ def test_each_class_needs_a_name() -> None:
         Scores.of(np.array(TABLE), ("background", "cat"))
 
 
-def test_precision_recall_and_f1_of_the_table() -> None:
+def test_precision_recall_and_f1_equal_those_computed_by_hand() -> None:
     scores = Scores.of(np.array(TABLE), NAMES)
     table = {"precision": scores.precision, "recall": scores.recall, "F1": scores.F1}
     assert table["precision"]["background"] == pytest.approx(6 / 7)
@@ -147,7 +147,7 @@ def test_a_class_that_is_only_predicted_has_no_recall_and_one_never_predicted_no
     assert math.isnan(scores.precision["cat"]) and scores.recall["cat"] == scores.F1["cat"] == 0
 
 
-def test_the_miou_of_an_image_is_over_the_classes_that_are_in_it() -> None:
+def test_the_miou_of_an_image_is_over_the_classes_present_in_it() -> None:
     of_table = torch.tensor(TABLE)
     alone = torch.tensor([[4, 0, 0], [0, 0, 0], [0, 0, 0]])
     found = image_mean_iou(torch.stack([of_table, alone, torch.zeros(3, 3, dtype=torch.int64)]))
@@ -155,7 +155,7 @@ def test_the_miou_of_an_image_is_over_the_classes_that_are_in_it() -> None:
     assert math.isnan(found[2])
 
 
-def test_counting_leaves_labels_and_predictions_as_they_are() -> None:
+def test_counting_does_not_modify_labels_and_predictions() -> None:
     labels, predictions = LABELS[None].short(), PREDICTIONS[None].short()
     before = labels.clone(), predictions.clone()
     confusion_matrices(predictions, labels, 3, VOID)

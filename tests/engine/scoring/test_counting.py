@@ -1,4 +1,4 @@
-"""What is kept and counted of pixels, against loops over pixels."""
+"""The values that are kept and counted per pixel, against loops over pixels."""
 
 import math
 
@@ -16,7 +16,7 @@ CPU = torch.device("cpu")
 
 
 @given(seed=st.integers(0, 2**32 - 1), C=st.integers(1, 300), levels=st.sampled_from([2, 5, 1 << 20]))
-def test_the_most_likely_class_is_the_first_of_the_largest(seed: int, C: int, levels: int) -> None:
+def test_of_equal_probabilities_the_first_class_is_predicted(seed: int, C: int, levels: int) -> None:
     """With few levels there are many ties."""
     rng = np.random.default_rng(seed)
     probabilities = rng.integers(0, levels, (2, C, 3, 4)).astype(np.float32)
@@ -25,7 +25,7 @@ def test_the_most_likely_class_is_the_first_of_the_largest(seed: int, C: int, le
     np.testing.assert_array_equal(largest.numpy(), probabilities.max(axis=1))
 
 
-def test_what_is_no_number_has_some_class_and_shows_in_the_log_loss() -> None:
+def test_nan_probabilities_give_a_valid_class_and_a_nan_log_loss() -> None:
     probabilities = torch.full((1, 3, 2, 2), math.nan)
     labels = torch.zeros(1, 2, 2, dtype=torch.uint8)
     maps = Maps((1, 3, 2, 2), CPU, with_confidence=False)
@@ -56,7 +56,7 @@ def counts_of(probabilities: np.ndarray, labels: np.ndarray, rows_at_once: int):
 
 
 def is_near(labels: np.ndarray, y: int, x: int) -> bool:
-    """Whether another id, or the edge, lies within the distance, looked up pixel by pixel."""
+    """Whether another id, or the edge, is within the distance, pixel by pixel."""
     h, w = labels.shape
     reach = max(1, round(DISTANCE * math.hypot(h, w)))
     return any(
@@ -95,7 +95,7 @@ def test_counts_are_those_of_a_loop_over_pixels(drawn, rows_at_once: int) -> Non
 
 
 @given(images_(), st.integers(1, 9))
-def test_strips_make_no_difference(drawn, rows_at_once: int) -> None:
+def test_the_height_of_strips_does_not_change_the_counts(drawn, rows_at_once: int) -> None:
     one, other = (counts_of(*drawn, rows)[1] for rows in (rows_at_once, drawn[0].shape[2]))
     for (name, mine), (_, theirs) in zip(one.items(), other.items(), strict=True):
         assert torch.equal(mine, theirs), name

@@ -1,4 +1,4 @@
-"""Finished runs, written by the test, as candidates for an ensemble."""
+"""Finished runs that the test wrote, as candidates for an ensemble."""
 
 import json
 from collections.abc import Callable
@@ -53,7 +53,7 @@ def test_checkpoints_of_all_runs_are_ranked_together(make_run: MakeRun) -> None:
 
 
 def test_candidates_are_ranked_by_the_metric_that_kept_them(make_run: MakeRun) -> None:
-    """So the first candidate of a run is the checkpoint that `find_checkpoint` calls its best."""
+    """So the first candidate of a run is the best checkpoint of `find_checkpoint`."""
     run, other = make_run("a", {10: 0.7, 20: 0.6}, "a"), make_run("b", {30: 0.65}, "b")
     members = [
         member.model_copy(update={"scores": member.scores | {"aAcc": aAcc}})
@@ -65,7 +65,7 @@ def test_candidates_are_ranked_by_the_metric_that_kept_them(make_run: MakeRun) -
     assert [c.member.step for c in candidates_of(run, other)] == [10, 30, 20]  # by mIoU: metrics differ
 
 
-def test_runs_on_other_images_or_classes_are_groups_of_their_own(make_run: MakeRun) -> None:
+def test_runs_on_other_images_or_classes_are_separate_groups(make_run: MakeRun) -> None:
     runs = [make_run(f, {1: 0.5}, f, seed) for f, seed in (("a", 0), ("b", 0), ("images", 1), ("classes", 0))]
     names = runs[3].read_manifest().class_names
     rewrite_manifest(runs[3], class_names=[*names[:-1], "seaweed"])
@@ -85,12 +85,12 @@ def test_the_order_of_the_classes_matters(make_run: MakeRun) -> None:
     assert len(group_candidates(runs)) == 2
 
 
-def test_a_run_that_kept_nothing_makes_no_group(make_run: MakeRun) -> None:
+def test_a_run_without_checkpoints_is_in_no_group(make_run: MakeRun) -> None:
     assert group_candidates([make_run("young", {})]) == []
     assert len(candidates_of(make_run("old", {1: 0.5}), make_run("newborn", {}))) == 1
 
 
-def test_a_member_comes_back_as_it_was_saved(make_run: MakeRun) -> None:
+def test_a_member_is_loaded_as_it_was_saved(make_run: MakeRun) -> None:
     [candidate] = candidates_of(make_run("a", {7: 0.5}))
     model = load_member(candidate, CPU)
     assert not model.training
@@ -98,7 +98,7 @@ def test_a_member_comes_back_as_it_was_saved(make_run: MakeRun) -> None:
     assert all(torch.equal(value, saved[key]) for key, value in model.state_dict().items())
 
 
-def test_an_altered_checkpoint_is_refused_by_its_sha(make_run: MakeRun) -> None:
+def test_a_checkpoint_with_another_sha256_is_refused(make_run: MakeRun) -> None:
     [candidate] = candidates_of(make_run("a", {7: 0.5}))
     content = bytearray(candidate.path.read_bytes())
     content[-1] ^= 1
@@ -110,9 +110,7 @@ def test_an_altered_checkpoint_is_refused_by_its_sha(make_run: MakeRun) -> None:
 def test_a_missing_checkpoint_is_named(make_run: MakeRun) -> None:
     [candidate] = candidates_of(make_run("a", {7: 0.5}))
     candidate.path.unlink()
-    with pytest.raises(
-        RunFolderError, match=r"step-0000007.safetensors is missing.*manifest beside it lists it"
-    ):
+    with pytest.raises(RunFolderError, match=r"step-0000007.safetensors is missing.*manifest lists it"):
         load_member(candidate, CPU)
 
 
@@ -126,7 +124,7 @@ def test_a_checkpoint_of_other_classes_is_a_clear_error(make_run: MakeRun) -> No
     assert "\n" not in str(caught.value)
 
 
-def test_a_file_that_is_no_checkpoint_is_a_clear_error(make_run: MakeRun) -> None:
+def test_a_file_that_is_not_a_checkpoint_is_a_clear_error(make_run: MakeRun) -> None:
     run = make_run("a", {7: 0.5})
     [candidate] = candidates_of(run)
     candidate.path.write_bytes(b"not tensors")
@@ -157,7 +155,7 @@ def with_select(run: RunFolder, root: Path, name: str | None) -> Recipe:
     return load_recipe(run.recipe, ["model.from_scratch=true"])
 
 
-def test_the_split_to_choose_on_is_neither_trained_nor_reported_on(make_run, voc_folder: Path) -> None:
+def test_a_selection_split_that_overlaps_train_or_val_is_refused(make_run, voc_folder: Path) -> None:
     run = make_run("a", {1: 0.3})
     [candidate] = candidates_of(run)
     lists = voc_folder / "ImageSets/Segmentation"
@@ -200,7 +198,7 @@ def test_members_and_their_mean_are_scored_in_one_pass(make_run: MakeRun, tmp_pa
         labelled += int((sample.labels != 255).sum())
     assert scores["mean"].num_pixels == labelled
     accuracy = scores["mean"].metrics["aAcc"]
-    assert accuracy == pytest.approx(correct / labelled, abs=1e-3)  # a tie may fall either way
+    assert accuracy == pytest.approx(correct / labelled, abs=1e-3)  # a tie may be resolved either way
     with h5py.File(tmp_path / "scores.h5") as file:
         for name, of_name in scores.items():
             assert Scores.of(file[f"confusion/{name}"][:].sum(axis=0), val.class_names).mIoU == of_name.mIoU
@@ -251,7 +249,7 @@ def test_the_report_is_json_with_paths_scores_protocol_and_data(make_run: MakeRu
 
 
 def test_a_member_outside_the_folder_of_the_report_has_a_path_from_there(make_run, tmp_path: Path) -> None:
-    """As in `trident ensemble checkpoints/a checkpoints/b`, which writes into the first."""
+    """As after `trident ensemble checkpoints/a checkpoints/b`, which writes into the first."""
     runs = [make_run("a", {1: 0.3}, "a"), make_run("b", {2: 0.4}, "b")]
     candidates = candidates_of(*runs)
     scores, val = score(candidates)

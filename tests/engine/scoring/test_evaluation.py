@@ -1,4 +1,4 @@
-"""Tallies of models whose probabilities are written down in the test."""
+"""Tallies of models whose probabilities are given in the test."""
 
 import math
 from contextlib import nullcontext
@@ -27,7 +27,7 @@ BOLD = [[0.1, 0.9, 0.9, 0.1], [0.2, 0.1, 0.9, 0.9]]
 
 
 class Written(nn.Module):
-    """Gives the logits of written-down probabilities; the first pixel of an image says which image it is."""
+    """Returns the logits of given probabilities; the first pixel of an image identifies it."""
 
     def __init__(self, of_class_1: list[list[float]]):
         super().__init__()
@@ -64,7 +64,7 @@ def two_models() -> dict[str, nn.Module]:
 
 def test_the_ensemble_is_the_argmax_of_the_mean_probability() -> None:
     """timid says 0 1 0 / 1 1 0 where there are labels, bold 0 1 1 / 0 0 1, and their mean 0 1 1 / 1 0 1:
-    where they differ, the surer one wins."""
+    where they differ, the more confident one decides."""
     tallies = tallies_of(two_models(), [[0], [1]])
     assert list(tallies) == ["timid", "bold", ENSEMBLE]
     assert tallies["timid"].confusion.tolist() == [[2, 1], [1, 2]]
@@ -78,38 +78,38 @@ def test_the_ensemble_is_the_argmax_of_the_mean_probability() -> None:
     assert tallies[ENSEMBLE].log_loss.item() == pytest.approx(expected, rel=1e-6)
 
 
-def test_log_loss_is_nats_a_labelled_pixel() -> None:
+def test_log_loss_is_in_nats_per_labelled_pixel() -> None:
     tally = tallies_of({"timid": Written(TIMID)}, [[0, 1]])["timid"]
     right = [0.6, 0.6, 0.4, 0.9, 0.4, 0.8]  # the probability of the label
     assert tally.mean_log_loss() == pytest.approx(-sum(map(math.log, right)) / 6, rel=1e-6)
 
 
-def test_an_impossible_label_costs_much_but_not_infinity() -> None:
+def test_a_label_with_probability_zero_has_a_large_finite_loss() -> None:
     sure_and_wrong = Written([[1.0, 0.0, 0.0, 0.0], [0.0, 1.0, 0.0, 1.0]])
     sure_and_wrong.logits.clamp_(min=-1000)
     tally = tallies_of({"wrong": sure_and_wrong}, [[0], [1]])["wrong"]
     assert tally.mean_log_loss() == pytest.approx(-math.log(1e-12), rel=1e-6)
 
 
-def test_void_pixels_are_counted_beside() -> None:
+def test_void_pixels_are_counted_separately() -> None:
     tally = tallies_of({"timid": Written(TIMID)}, [[0], [1]])["timid"]
     assert tally.num_void == 2
     scores = tally.scores(("background", "thing"))
     assert (scores.num_pixels, scores.num_void) == (6, 2)
 
 
-def test_a_single_model_has_no_ensemble_beside_it() -> None:
+def test_a_single_model_gives_no_ensemble() -> None:
     assert list(tallies_of({"timid": Written(TIMID)}, [[0, 1]])) == ["timid"]
 
 
-def test_batches_make_no_difference() -> None:
+def test_the_batch_size_does_not_change_the_counts() -> None:
     one_by_one, together = (tallies_of(two_models(), groups) for groups in ([[0], [1]], [[1, 0]]))
     for name, tally in together.items():
         assert torch.equal(tally.confusion, one_by_one[name].confusion)
         torch.testing.assert_close(tally.log_loss, one_by_one[name].log_loss)
 
 
-def test_on_batch_gets_the_ids_and_a_matrix_an_image() -> None:
+def test_on_batch_gets_the_ids_and_one_matrix_per_image() -> None:
     seen = []
     tallies = tallies_of(two_models(), [[1, 0]], lambda ids, matrices: seen.append((ids, matrices)))
     [(ids, matrices)] = seen
@@ -119,7 +119,7 @@ def test_on_batch_gets_the_ids_and_a_matrix_an_image() -> None:
         assert torch.equal(matrices[name].confusion.sum(dim=0), tally.confusion)
 
 
-def test_models_come_back_in_the_mode_they_were_in() -> None:
+def test_models_are_returned_to_their_mode() -> None:
     models = {"trains": Written(TIMID).train(), "rests": Written(BOLD).eval()}
     tallies_of(models, [[0]])
     assert models["trains"].training and models["trains"].inner.training
@@ -127,7 +127,7 @@ def test_models_come_back_in_the_mode_they_were_in() -> None:
 
 
 def test_tallies_of_shares_add_up_to_that_of_the_whole() -> None:
-    """What several processes do."""
+    """As with several processes."""
     first, second = (tallies_of({"timid": Written(TIMID)}, [[number]])["timid"] for number in (0, 1))
     for mine, other in zip(first.tensors(), second.tensors(), strict=True):
         mine += other
@@ -138,7 +138,7 @@ def test_tallies_of_shares_add_up_to_that_of_the_whole() -> None:
 
 
 class Counted(Written):
-    """Written, and how often it ran."""
+    """`Given`, with the number of its calls."""
 
     num_runs = 0
 
@@ -152,7 +152,7 @@ def evaluated(models, combinations, **options):
     return evaluate(models, batches([0], [1]), predictor, 2, VOID, CPU, None, combinations, **options)
 
 
-def test_only_what_is_asked_for_is_counted_and_only_what_that_needs_runs() -> None:
+def test_only_the_requested_names_are_counted_and_only_the_models_they_need_run() -> None:
     models = {"timid": Counted(TIMID), "bold": Counted(BOLD), "idle": Counted(BOLD)}
     weights = ((0.5,), (0.5,), (0.0,))
     combinations = {
@@ -171,7 +171,7 @@ def test_only_what_is_asked_for_is_counted_and_only_what_that_needs_runs() -> No
     assert list(evaluated(models, combinations, counted=["idle", "mean"])) == ["idle", "mean"]
 
 
-def test_details_are_counted_where_asked_for() -> None:
+def test_details_are_counted_on_request() -> None:
     plain, detailed = (evaluated(two_models(), {}, detailed=detailed)["bold"] for detailed in (False, True))
     assert torch.equal(plain.confusion, detailed.confusion)
     assert plain.boundary.sum() == plain.edges.sum() == plain.reliability.sum() == 0

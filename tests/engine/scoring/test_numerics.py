@@ -4,7 +4,7 @@ import torch
 from engine.scoring.numerics import full_float32
 
 
-def test_the_precision_is_set_meanwhile_and_restored_even_after_an_error() -> None:
+def test_the_precision_is_set_in_the_block_and_restored_even_after_an_error() -> None:
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high")
     try:

@@ -26,7 +26,7 @@ def test_a_table_by_hand() -> None:
         assert found == pytest.approx(expected)
 
 
-def test_of_a_large_strip_some_pixels_are_drawn_and_the_same_ones_each_time() -> None:
+def test_the_same_pixels_of_a_large_strip_are_sampled_each_time() -> None:
     labels = torch.randint(0, 2, (2, 80, 80), generator=torch.Generator().manual_seed(0))
     probabilities = torch.rand(2, 2, 80, 80, generator=torch.Generator().manual_seed(1)).softmax(dim=1)
     counters = [PrecisionRecall(2, VOID, CPU) for _ in range(2)]
@@ -38,7 +38,7 @@ def test_of_a_large_strip_some_pixels_are_drawn_and_the_same_ones_each_time() ->
 
 @settings(max_examples=20)
 @given(st.integers(0, 1000))
-def test_counts_are_those_of_a_plain_loop(seed: int) -> None:
+def test_counts_equal_those_of_a_plain_loop(seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, 4, (2, 5, 7), generator=generator)
     labels[labels == 3] = VOID
@@ -73,4 +73,4 @@ def test_a_class_without_labels_has_no_curve() -> None:
     counter.add(torch.zeros(1, 4, 4, dtype=torch.uint8), torch.full((1, 2, 4, 4), 0.5))
     assert counter.curve(1) is None
     assert counter.curve(0)["recall"][0] == 1
-    assert int(counter.counts.sum()) == 2 * 16  # each drawn pixel once a class
+    assert int(counter.counts.sum()) == 2 * 16  # each sampled pixel once per class

@@ -1,4 +1,4 @@
-"""The predictor against the same views put together by hand."""
+"""The predictor against the same views combined by hand."""
 
 from contextlib import nullcontext
 
@@ -12,7 +12,7 @@ from engine.scoring.protocols import EvaluationProtocol
 
 
 class Pointwise(nn.Module):
-    """Looks at each pixel alone, so a mirrored image gives the mirrored logits."""
+    """Treats each pixel separately, so a mirrored image gives the mirrored logits."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -24,7 +24,7 @@ class Pointwise(nn.Module):
 
 
 class Strided(nn.Module):
-    """Logits at a quarter of the resolution that know left from right."""
+    """Logits at a quarter of the resolution that depend on the horizontal position."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -52,7 +52,9 @@ def upsampled(logits: Tensor, size: tuple[int, int] = (21, 30)) -> Tensor:
 
 @pytest.mark.parametrize("flip", [False, True])
 @pytest.mark.parametrize("scales", [(1.0,), (0.5, 1.0, 1.7)])
-def test_probabilities_of_each_pixel_of_the_original_image(images: Tensor, flip: bool, scales) -> None:
+def test_there_are_probabilities_for_each_pixel_of_the_original_image(
+    images: Tensor, flip: bool, scales
+) -> None:
     probabilities = predict(Strided(), images, flip=flip, scales=scales)
     assert probabilities.shape == (2, 3, 21, 30)
     assert probabilities.dtype == torch.float32
@@ -65,7 +67,7 @@ def test_one_view_is_the_softmax_of_the_upsampled_logits(images: Tensor) -> None
     torch.testing.assert_close(predict(model, images), upsampled(model(images)).detach())
 
 
-def test_flip_changes_nothing_for_a_model_without_left_and_right(images: Tensor) -> None:
+def test_flip_changes_nothing_for_a_model_that_is_mirror_equivariant(images: Tensor) -> None:
     model = Pointwise()
     torch.testing.assert_close(predict(model, images, flip=True), predict(model, images))
 
@@ -89,11 +91,11 @@ def test_scales_are_averaged_as_probabilities(images: Tensor) -> None:
     torch.testing.assert_close(predict(model, images, scales=(0.5, 1.0, 2.0)), expected.detach())
 
 
-def test_a_tiny_scale_leaves_a_pixel(images: Tensor) -> None:
+def test_a_tiny_scale_leaves_at_least_one_pixel(images: Tensor) -> None:
     assert predict(Pointwise(), images, scales=(0.01,)).shape == (2, 3, 21, 30)
 
 
-def test_the_images_stay_as_they_are(images: Tensor) -> None:
+def test_the_images_are_not_modified(images: Tensor) -> None:
     before = images.clone()
     predict(Pointwise(), images, flip=True, scales=(0.5, 1.0))
     assert torch.equal(images, before)
@@ -114,7 +116,7 @@ def test_a_model_in_training_mode_is_refused(images: Tensor) -> None:
         Predictor(EvaluationProtocol(), nullcontext)(Pointwise().train(), images)
 
 
-def test_the_card_says_what_was_done() -> None:
+def test_the_card_describes_the_protocol() -> None:
     card = EvaluationProtocol(scales=(0.5, 1.0), flip=True).card()
     assert card == {
         "name": "native",
@@ -135,7 +137,7 @@ def resized(x: Tensor, size: tuple[int, int]) -> Tensor:
 
 @pytest.mark.parametrize("flip", [False, True])
 def test_mmseg_resizes_the_image_and_the_logits_twice(images: Tensor, flip: bool) -> None:
-    """To the size that the model saw, then to the original one: 21 x 30 px are seen at 512 x 731."""
+    """To the size of the model's input, then to the original one: 21 x 30 px are seen at 512 x 731."""
     model, size = Strided(), (512, 731)
     views = [model(resized(images, size))]
     if flip:
@@ -189,7 +191,7 @@ def test_slide_is_one_window_after_the_other_on_the_whole_canvas(images, average
     torch.testing.assert_close(predict(model, images, name="slide", **settings), expected)
 
 
-def test_windows_go_through_the_model_together(images: Tensor) -> None:
+def test_windows_are_predicted_in_one_batch(images: Tensor) -> None:
     model, batches = Strided().eval(), []
     model.register_forward_hook(lambda module, inputs, logits: batches.append(len(logits)))
     predict(model, images, name="slide", window_px=12, stride_px=8)
@@ -206,7 +208,7 @@ def test_no_forward_pass_is_larger_than_allowed(images: Tensor, monkeypatch: pyt
     torch.testing.assert_close(*found)
 
 
-def test_where_logits_are_averaged_views_are_one_softmax(images: Tensor) -> None:
+def test_where_logits_are_averaged_there_is_one_softmax(images: Tensor) -> None:
     model = Strided()
     mean = (model(images) + model(images.flip(-1)).flip(-1)) / 2
     torch.testing.assert_close(predict(model, images, flip=True, average="logit"), upsampled(mean).detach())

@@ -1,4 +1,4 @@
-"""The geometry of each protocol, by hand."""
+"""The geometry of each protocol, against values computed by hand."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def only_view(name: str, h: int, w: int, **settings):
     return view
 
 
-def test_native_is_the_image_as_it_is() -> None:
+def test_native_is_the_unchanged_image() -> None:
     view = only_view("native", 375, 500)
     assert (view.box, view.canvas, view.size, view.stops) == (WHOLE_VOC, (375, 500), (375, 500), ())
 
@@ -41,13 +41,13 @@ def test_mmseg_rounds_half_up_as_mmcv_does() -> None:
     assert only_view("mmseg", 33, 1024, scales=(0.25,)).size == (17, 512)
 
 
-def test_paddle_pads_to_512_and_leaves_larger_sides() -> None:
+def test_paddle_pads_to_512_and_does_not_change_larger_sides() -> None:
     assert only_view("paddle", 375, 500).canvas == (512, 512)
     assert only_view("paddle", 375, 600).canvas == (512, 600)
     assert only_view("paddle", 375, 500, scales=(0.5,)).size == (256, 256)
 
 
-def test_centercrop_sees_and_scores_the_centre_square_alone() -> None:
+def test_centercrop_sees_and_scores_only_the_centre_square() -> None:
     view = only_view("centercrop", 375, 500)
     assert view.box == EvaluationProtocol("centercrop").region(375, 500) == Rectangle(0, 62, 375, 375)
     assert view.size == (513, 513)
@@ -68,7 +68,7 @@ def test_the_last_window_is_shifted_inside() -> None:
 
 
 @given(st.integers(1, 60), st.integers(1, 60), st.integers(1, 20), st.data())
-def test_windows_are_of_one_size_and_cover_the_image(h: int, w: int, window: int, data) -> None:
+def test_windows_have_one_size_and_cover_the_image(h: int, w: int, window: int, data) -> None:
     stride = data.draw(st.integers(1, window))
     times = np.zeros((h, w), int)
     boxes = [view.box for view in EvaluationProtocol("slide", window_px=window, stride_px=stride).views(h, w)]
@@ -88,13 +88,13 @@ def test_each_box_is_seen_at_every_scale_and_mirrored(name: str) -> None:
     assert sum(view.mirrored for view in several.views(90, 100)) == 3 * len(single.views(90, 100))
 
 
-def test_a_protocol_is_what_the_recipe_says() -> None:
+def test_a_protocol_follows_the_recipe() -> None:
     section = Eval(protocol="slide", scales=[0.5], flip=True, average="logit", window=300, stride=200)
     assert EvaluationProtocol.of(section) == EvaluationProtocol("slide", (0.5,), True, "logit", 300, 200)
     assert EvaluationProtocol.of(Eval()) == EvaluationProtocol()
 
 
-def test_the_card_names_what_tells_protocols_apart() -> None:
+def test_the_card_names_the_settings_of_each_protocol() -> None:
     cards = {name: EvaluationProtocol(name, window_px=300, stride_px=200).card() for name in PROTOCOLS}
     assert cards["slide"]["window"] == "300 px, stride 200 px"
     assert "2048 x 512" in str(cards["mmseg"]["resize"])

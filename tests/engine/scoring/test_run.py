@@ -1,4 +1,4 @@
-"""One reader of runs: what it reads, what it leaves unread, and what it says where a file is missing."""
+"""The reader of runs: what it reads, what it does not read, and its errors for missing files."""
 
 import json
 from collections.abc import Callable
@@ -19,7 +19,7 @@ def test_the_best_checkpoint_is_the_first_of_the_manifest(make_run: MakeRun) -> 
     assert str(run.path) in repr(run) and "0.6000" in repr(run)
 
 
-def test_only_what_is_asked_for_is_read(make_run: MakeRun) -> None:
+def test_only_the_requested_files_are_read(make_run: MakeRun) -> None:
     folder = make_run("demo", {10: 0.4})
     folder.scores.write_text("no HDF5")
     folder.doctor.write_text("{")
@@ -38,7 +38,7 @@ def test_only_what_is_asked_for_is_read(make_run: MakeRun) -> None:
             getattr(run, name)
 
 
-def test_a_file_is_read_once(make_run: MakeRun) -> None:
+def test_each_file_is_read_once(make_run: MakeRun) -> None:
     folder = make_run("demo", {10: 0.4})
     run = Run(folder)
     before = run.manifest
@@ -46,7 +46,7 @@ def test_a_file_is_read_once(make_run: MakeRun) -> None:
     assert run.manifest is before
 
 
-def test_files_that_a_run_need_not_have_are_none(make_run: MakeRun) -> None:
+def test_optional_files_that_are_missing_are_none(make_run: MakeRun) -> None:
     folder = make_run("demo", {})
     folder.recipe.unlink()
     run = Run(folder)
@@ -57,7 +57,7 @@ def test_files_that_a_run_need_not_have_are_none(make_run: MakeRun) -> None:
         _ = run.best
 
 
-def test_a_folder_without_a_run(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_an_error(tmp_path: Path) -> None:
     run = Run(tmp_path)
     assert str(tmp_path) in repr(run)
     with pytest.raises(RunFolderError, match="not a run folder"):

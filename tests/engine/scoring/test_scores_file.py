@@ -1,4 +1,4 @@
-"""scores.h5 as another program would read it."""
+"""scores.h5, as read by another program."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ IDS = ["2007_000033", "strand", "küste"]
 MATRICES = torch.arange(3 * 4).view(3, 2, 2)
 
 
-def test_each_matrix_stands_in_the_row_of_its_id(tmp_path: Path) -> None:
+def test_each_matrix_is_in_the_row_of_its_id(tmp_path: Path) -> None:
     path = tmp_path / "scores.h5"
     with recorder(path, IDS, ("background", "cat"), ["demo step 5", "mean"]) as record:
         for ids, rows in ((["küste", "2007_000033"], [2, 0]), (["strand"], [1])):
@@ -26,7 +26,7 @@ def test_each_matrix_stands_in_the_row_of_its_id(tmp_path: Path) -> None:
         assert file["confusion/mean"].dtype == "int64"
 
 
-def test_counts_beyond_32_bits_survive(tmp_path: Path) -> None:
+def test_counts_of_more_than_32_bits_are_kept(tmp_path: Path) -> None:
     with recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record:
         record(["a"], {"mean": Counts(torch.tensor([[[2**40]]]))})
     with h5py.File(tmp_path / "scores.h5") as file:
@@ -42,7 +42,7 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
         assert file["ids"].asstr()[:].tolist() == ["c"]
 
 
-def test_an_image_that_is_not_of_the_split_is_an_error(tmp_path: Path) -> None:
+def test_an_image_of_another_split_is_an_error(tmp_path: Path) -> None:
     with (
         recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record,
         pytest.raises(KeyError),
@@ -50,7 +50,7 @@ def test_an_image_that_is_not_of_the_split_is_an_error(tmp_path: Path) -> None:
         record(["b"], {"mean": Counts(torch.zeros(1, 1, 1, dtype=torch.int64))})
 
 
-def test_reading_leaves_out_what_was_skipped(tmp_path: Path) -> None:
+def test_reading_leaves_out_skipped_images(tmp_path: Path) -> None:
     path, matrices = tmp_path / "scores.h5", torch.arange(8).view(2, 2, 2)
     with recorder(path, ["a", "broken", "b"], ["x", "y"], ["mean"], lambda: ["broken"]) as record:
         record(["b", "a"], {"mean": Counts(matrices)})
@@ -60,7 +60,7 @@ def test_reading_leaves_out_what_was_skipped(tmp_path: Path) -> None:
     assert scores.boundary == scores.edges == scores.reliability == {}
 
 
-def test_what_was_counted_beside_the_confusion_comes_back_by_image(tmp_path: Path) -> None:
+def test_the_other_counts_are_read_back_by_image(tmp_path: Path) -> None:
     path = tmp_path / "scores.h5"
     counts = Counts(
         confusion=MATRICES[:2],

@@ -1,7 +1,7 @@
-"""Differences of methods over seeds: hand-computed ones, and simulations whose true difference is known.
+"""Differences of methods over seeds: computed by hand, and simulations whose true difference is known.
 
 Simulated images have two classes of 1000 pixels each, of which a share p is right: mIoU is p / (2 - p) of the
-mean p over images, so what a seed is worth on all images that there could be is known without drawing them.
+mean p over images, so the score of a seed over the whole distribution of images is known.
 """
 
 import numpy as np
@@ -14,7 +14,7 @@ from engine.scoring.statistics import draws, gain_interval
 
 NUM_PIXELS, NUM_IMAGES, NUM_RUNS, NUM_TRIALS = 1000, 40, 3, 300
 DRAWN = draws(NUM_IMAGES, 100)
-RARE = 1e-4  # how often a test may fail although all is well, had its seed not been fixed
+RARE = 1e-4  # how often a test may fail by chance, if its seed were not fixed
 
 
 def counts(right: np.ndarray) -> np.ndarray:
@@ -32,7 +32,7 @@ def trial(
 ) -> tuple[SeedScores, SeedScores]:
     """Two methods; seeds move p by N(0, of_seeds^2), a share `alike` of which both methods have in common.
 
-    Images move p by up to `of_images`, by as much again for one method, and pixels are right by chance.
+    Images move p by up to `of_images`, one method by as much again, and pixels are right at random.
     """
     common = rng.uniform(-of_images, of_images, (NUM_IMAGES, 1))
     shared = rng.normal(0, of_seeds, num_runs)
@@ -69,20 +69,20 @@ def expected(share: float) -> tuple[float, float]:
     return stats.binom.ppf([RARE / 2, 1 - RARE / 2], NUM_TRIALS, share)
 
 
-def test_the_interval_covers_when_only_seeds_are_left_to_chance() -> None:
+def test_the_interval_covers_where_only_seeds_are_random() -> None:
     """Then it is Student's t, whose coverage is exact: neither too narrow nor too wide."""
     least, most = expected(0.95)
     assert least <= how_often(0.08, of_seeds=0.03, of_images=0.0, num_runs=NUM_RUNS) <= most
 
 
-def test_the_interval_covers_when_only_images_are_left_to_chance() -> None:
+def test_the_interval_covers_where_only_images_are_random() -> None:
     least, most = expected(0.95)
     assert least <= how_often(0.08, of_seeds=0.0, of_images=0.1, num_runs=1) <= most
 
 
 @pytest.mark.parametrize("alike", [0.0, 0.9])
-def test_the_interval_covers_when_both_are(alike: float) -> None:
-    """Then it may be wider than it need be."""
+def test_the_interval_covers_where_both_are_random(alike: float) -> None:
+    """The interval may be wider than necessary here."""
     least, _ = expected(0.95)
     assert how_often(0.08, of_seeds=0.03, of_images=0.1, num_runs=NUM_RUNS, alike=alike) >= least
 
@@ -92,15 +92,15 @@ def test_false_positives_where_there_is_no_difference() -> None:
     assert NUM_TRIALS - how_often(0.0, of_seeds=0.03, of_images=0.1, num_runs=NUM_RUNS) <= most
 
 
-def test_a_gain_is_found_where_seeds_go_alike() -> None:
-    """Their spread alone would hide it (standard error 0.03, gain 0.03); seed by seed it is plain."""
+def test_a_gain_is_found_where_seeds_are_correlated() -> None:
+    """The spread would hide it (standard error 0.03, gain 0.03); paired by seed it is clear."""
     rng = np.random.default_rng(1)
     found = difference(*trial(rng, 0.02, of_seeds=0.04, of_images=0.0, num_runs=NUM_RUNS, alike=1.0))
     assert found.is_paired and found.counts_seeds
     assert 0 < found.low[0] < true_miou(0.72, 0.04) - true_miou(0.7, 0.04) < found.high[0]
 
 
-def test_equal_images_leave_student_t() -> None:
+def test_with_equal_images_the_interval_is_students_t() -> None:
     """Shares right of 0.8, 0.7, 0.9 against 0.7, 0.6, 0.75: IoU p / (2 - p), the same for both classes."""
     runs = [counts(np.full((NUM_IMAGES, 2), right)) for right in (800, 700, 900, 700, 600, 750)]
     ours, theirs = np.array([0.8 / 1.2, 0.7 / 1.3, 0.9 / 1.1]), np.array([0.7 / 1.3, 0.6 / 1.4, 0.75 / 1.25])
@@ -115,7 +115,7 @@ def test_equal_images_leave_student_t() -> None:
     assert (unpaired.low[0], unpaired.high[0]) == pytest.approx((known.low, known.high))
 
 
-def test_seeds_are_paired_whatever_their_order() -> None:
+def test_seeds_are_paired_in_any_order() -> None:
     rng = np.random.default_rng(0)
     runs = [counts(rng.integers(500, 900, (NUM_IMAGES, 2))) for _ in range(3)]
     ours, first = method(runs), SeedScores.of({seed: overlaps(runs[seed]) for seed in (2, 0, 1)}, DRAWN)

@@ -1,4 +1,4 @@
-"""A trained model for use: every way to hand it an image, and what it says of wrong ones."""
+"""A trained model for inference: every form of image, and the errors for wrong ones."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ CPU = torch.device("cpu")
 
 @pytest.fixture
 def photo(tmp_path: Path) -> Path:
-    """47 px high, 70 wide, without any symmetry."""
+    """47 px high, 70 wide, without symmetry."""
     pixels = np.random.default_rng(0).integers(0, 256, (47, 70, 3), np.uint8)
     path = tmp_path / "photo.png"
     Image.fromarray(pixels).save(path)
@@ -37,7 +37,7 @@ def by_hand(path: Path, image: Tensor) -> list[Tensor]:
     return found
 
 
-def test_path_picture_array_and_tensor_are_one_image(voc_run, photo: Path) -> None:
+def test_path_pil_image_array_and_tensor_give_the_same_prediction(voc_run, photo: Path) -> None:
     run = voc_run()
     segmenter = engine.load(run, "cpu")
     pixels = np.asarray(Image.open(photo))  # (h, w, 3)
@@ -55,7 +55,7 @@ def test_path_picture_array_and_tensor_are_one_image(voc_run, photo: Path) -> No
     assert len(segmenter.class_names) == len(segmenter.palette) == 21
 
 
-def test_an_ensemble_predicts_as_its_combination_says(voc_ensemble: Path, photo: Path) -> None:
+def test_an_ensemble_predicts_by_its_combination(voc_ensemble: Path, photo: Path) -> None:
     first, second = by_hand(voc_ensemble, torch.tensor(np.asarray(Image.open(photo))).permute(2, 0, 1))
     softened = second.sqrt() / second.sqrt().sum(dim=0)  # temperature 2
     mixed = first**0.25 * softened**0.75
@@ -64,7 +64,7 @@ def test_an_ensemble_predicts_as_its_combination_says(voc_ensemble: Path, photo:
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (6, -1), (3, 2), (8, 1)])
-def test_a_photo_is_turned_upright(voc_run, photo: Path, orientation: int, turns: int) -> None:
+def test_a_photo_is_rotated_upright(voc_run, photo: Path, orientation: int, turns: int) -> None:
     segmenter = engine.load(voc_run(), "cpu")
     exif = Image.Exif()
     exif[0x0112] = orientation
@@ -77,7 +77,7 @@ def test_a_photo_is_turned_upright(voc_run, photo: Path, orientation: int, turns
 
 
 @pytest.mark.parametrize("mode", ["L", "P", "RGBA", "CMYK", "1", "I;16"])
-def test_pictures_of_every_kind(voc_run, tmp_path: Path, mode: str) -> None:
+def test_images_of_every_kind(voc_run, tmp_path: Path, mode: str) -> None:
     grey = np.random.default_rng(1).integers(0, 256, (40, 52), np.uint8)
     if mode == "I;16":
         picture, seen = Image.fromarray(grey.astype(np.uint16) << 8), np.repeat(grey[..., None], 3, axis=2)
@@ -92,7 +92,7 @@ def test_pictures_of_every_kind(voc_run, tmp_path: Path, mode: str) -> None:
     assert torch.equal(segmenter.predict(picture).probabilities, expected)
 
 
-def test_what_is_opened(voc_run, photo: Path) -> None:
+def test_a_run_a_checkpoint_and_an_ensemble_can_be_opened(voc_run, photo: Path) -> None:
     run = voc_run("run", 1, 2)
     best, second = by_hand(run, torch.zeros(3, 32, 32)), open_segmenter(run, "cpu", step=2)
     assert engine.load(run).name == "run step 1"
@@ -103,7 +103,7 @@ def test_what_is_opened(voc_run, photo: Path) -> None:
     assert not torch.allclose(file.predict(black).probabilities, best[0])
 
 
-def test_the_protocol_is_that_of_the_run_unless_told_otherwise(voc_run, photo: Path) -> None:
+def test_the_protocol_is_that_of_the_run_unless_overridden(voc_run, photo: Path) -> None:
     run = voc_run()
     mirrored = open_segmenter(run, "cpu", ["eval.flip=true", "eval.scales=[0.5, 1.0]"])
     assert (mirrored.protocol.flip, mirrored.protocol.scales) == (True, (0.5, 1.0))
@@ -134,7 +134,7 @@ def test_other_pixels_are_refused(voc_run, image: object, said: str) -> None:
         engine.load(voc_run(), "cpu").predict(image)
 
 
-def test_files_that_are_no_pictures_are_named(voc_run, tmp_path: Path) -> None:
+def test_files_that_are_not_images_are_named(voc_run, tmp_path: Path) -> None:
     segmenter = engine.load(voc_run(), "cpu")
     (tmp_path / "text.jpg").write_text("no picture")
     for name in ("text.jpg", "absent.jpg"):
@@ -149,7 +149,7 @@ def test_a_protocol_that_cuts_the_image_is_refused(voc_run) -> None:
     assert engine.load(run, "cpu", ["eval.protocol=slide"]).protocol.name == "slide"
 
 
-def test_a_step_of_what_has_none_is_refused(voc_run, voc_ensemble: Path) -> None:
+def test_a_step_of_a_checkpoint_or_ensemble_is_refused(voc_run, voc_ensemble: Path) -> None:
     with pytest.raises(RunFolderError, match="step-0000001.safetensors is a single checkpoint"):
         open_segmenter(voc_run() / "top/step-0000001.safetensors", "cpu", step=2)
     with pytest.raises(RunFolderError, match="is an ensemble, .*leave the step 1 out"):
@@ -158,6 +158,6 @@ def test_a_step_of_what_has_none_is_refused(voc_run, voc_ensemble: Path) -> None
         find_checkpoint(voc_ensemble)
 
 
-def test_no_run_there(tmp_path: Path) -> None:
+def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="not a run folder|does not exist"):
         engine.load(tmp_path)

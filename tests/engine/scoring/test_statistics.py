@@ -24,7 +24,7 @@ def test_drawing_each_image_once_gives_the_plain_scores() -> None:
     assert iou == pytest.approx(intersection_over_union(CONFUSION.sum(axis=0)))
 
 
-def test_equal_images_leave_no_doubt() -> None:
+def test_equal_images_give_an_interval_of_one_point() -> None:
     """Each image: class 0 has 8 of 10 right, class 1 6 of 8: IoU 8/12 and 6/10."""
     same = np.array([[[8, 2], [2, 6]]] * 30)
     low, high = mean_iou_interval(overlaps(same), draws(30, 50))
@@ -42,7 +42,7 @@ def test_an_absent_class_has_no_interval_and_does_not_count() -> None:
 
 
 def test_a_gain_is_paired() -> None:
-    """Nothing gained on any image: the interval of the difference is a point, that of the scores is not."""
+    """No gain on any image: the interval of the difference is a point, that of the scores is not."""
     drawn = draws(len(CONFUSION))
     assert gain_interval(OVERLAPS, OVERLAPS, drawn) == (0.0, 0.0)
     low, high = mean_iou_interval(OVERLAPS, drawn)
@@ -55,8 +55,8 @@ def test_overlaps_are_intersection_and_union() -> None:
 
 
 @pytest.mark.filterwarnings("error")
-def test_a_draw_of_void_images_alone_says_nothing() -> None:
-    """One image with IoU 3/4, one without labels: what is left of the draws says 3/4."""
+def test_a_draw_of_void_images_only_is_left_out() -> None:
+    """One image with IoU 3/4, one without labels: the remaining draws give 3/4."""
     counts = np.array([[[3, 1], [0, 0]], [[0, 0], [0, 0]]])
     assert mean_iou_interval(overlaps(counts), draws(2, 50)) == (
         3 / 8,

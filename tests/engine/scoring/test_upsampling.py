@@ -1,4 +1,4 @@
-"""Strips against the whole at once."""
+"""Strips, against upsampling the whole at once."""
 
 from contextlib import nullcontext
 
@@ -22,7 +22,7 @@ sides = st.integers(1, 12)
 
 @settings(max_examples=60)
 @given(st.lists(st.tuples(sides, sides), min_size=1, max_size=3), sides, sides, st.data())
-def test_rows_are_those_of_interpolating_the_whole(sizes, h: int, w: int, data) -> None:
+def test_rows_equal_those_of_interpolating_the_whole(sizes, h: int, w: int, data) -> None:
     source = torch.rand(2, 3, h, w, dtype=torch.float64, generator=torch.Generator().manual_seed(h * w))
     whole = source
     for size in sizes:
@@ -53,7 +53,7 @@ def test_a_strip_does_not_grow_with_the_classes_or_the_image() -> None:
 
 
 class Strided(nn.Module):
-    """Logits at a quarter of the resolution that know left from right; none so sure that LEAST matters."""
+    """Logits at a quarter of the resolution, not symmetric; none so confident that LEAST matters."""
 
     def __init__(self, seed: int, stride: int = 4) -> None:
         super().__init__()
@@ -105,7 +105,7 @@ def test_mean_logits_are_the_same_before_and_after_upsampling(protocol: Evaluati
         ),
     ],
 )
-def test_what_does_not_commute_is_not_taken_before_upsampling(protocol, combination) -> None:
+def test_means_that_do_not_commute_are_not_taken_before_upsampling(protocol, combination) -> None:
     assert weighted_logits(pieces_of(protocol, Strided(0), Strided(1), Strided(2)), combination) is None
 
 
@@ -114,7 +114,7 @@ def test_members_of_several_resolutions_are_not_added_up_before_upsampling() -> 
     assert weighted_logits(pieces, LOGIT_MEAN) is None
 
 
-def test_where_logits_are_averaged_a_mirror_image_costs_no_piece() -> None:
+def test_where_logits_are_averaged_a_mirror_image_adds_no_piece() -> None:
     for average, number in (("logit", 2), ("probability", 4)):
         [pieces] = pieces_of(EvaluationProtocol(scales=(0.5, 1.0), flip=True, average=average), Strided(0))
         assert len(pieces.pieces) == number

@@ -36,7 +36,7 @@ class Toy(nn.Module):
 
 
 def _draw_batch(num_samples: int = 4, size_px: int = 32, seed: int = 0) -> Batch:
-    """Two boxes an image, whose colour is their class and whose border is void, on dark noise."""
+    """Two boxes per image, whose colour is their class and whose border is void, on dark noise."""
     generator = torch.Generator().manual_seed(seed)
 
     def number(low: int, high: int) -> int:
@@ -127,5 +127,5 @@ def draw_batch() -> Callable[..., Batch]:
 
 @pytest.fixture
 def make_step() -> Callable[..., SupervisedStep]:
-    """`make_step(adversarial={"start": 5}, ema=0.9, accumulate=2)`: what is not named has a plain default."""
+    """`make_step(adversarial={"start": 5}, ema=0.9, accumulate=2)`: other settings have defaults."""
     return _make_step

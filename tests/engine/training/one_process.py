@@ -1,4 +1,4 @@
-"""What test_distributed.py compares: run alone or as one of several, it writes what this process found.
+"""The processes that test_distributed.py compares: each, alone or one of several, writes its results.
 
 python one_process.py FOLDER, with torchrun's variables in the environment.
 """
@@ -55,7 +55,7 @@ Found = dict[str, Tensor]
 
 
 class MixedSizes:
-    """Scenes cut to several sizes; remembers which were read."""
+    """Scenes cut to several sizes; records which were read."""
 
     skipped = None
 
@@ -147,7 +147,7 @@ def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
     order, augment = SampleOrder(len(scenes), 4, seed=0), Augment(AUGMENT, 0, VOID)
     batches = TrainBatches(scenes, order, augment, process.device, process.rank, process.world_size, 0)
     stream = batches.starting_at(1)
-    first, second = next(stream), next(stream)  # the second epoch begins between them
+    first, second = next(stream), next(stream)  # the second epoch starts between them
     found = (
         one_update("supervised", make_step(process, adversarial=False), first)
         | one_update("adversarial", make_step(process, adversarial=True), first)
@@ -158,7 +158,7 @@ def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
 
 
 def one_update(name: str, step: AdversarialStep, batch: Batch) -> Found:
-    """Its losses, the gradients that its optimisers were given, and the BatchNorm statistics behind it."""
+    """Its losses, the gradients that its optimisers got, and the BatchNorm statistics after it."""
     found: Found = {}
     networks = {"optimizer": step.model, "discriminator": step.adversarial.discriminator}
 
@@ -184,7 +184,7 @@ def validation(process: Process) -> dict:
 
 
 def agreement(process: Process) -> dict:
-    """A signal that one process alone gets, and what all make of it."""
+    """A signal to one process, and the reaction of all."""
     last = process.rank == process.world_size - 1
     with StopSignal(process, every=2) as stop:
         before = stop.requested(2)
@@ -195,7 +195,7 @@ def agreement(process: Process) -> dict:
 
 
 def label_counts(process: Process, folder: Path) -> list:
-    """Counted twice, with a disk of its own for each process: in the end only the main one has the file."""
+    """Counted twice, where each process has its own disk: in the end only the main one has the file."""
     disk = folder / f"disk_{process.rank}_of_{process.world_size}"
     disk.mkdir()
     scenes, found = SyntheticScenes("train", 7, size_px=48), []

@@ -1,4 +1,4 @@
-"""Model against discriminator: which gradients each one gets, when, and how large."""
+"""Adversarial training: which gradients model and discriminator get, when, and how large."""
 
 import math
 
@@ -28,7 +28,7 @@ def generator_and_discriminator_inputs(step, batch):
     return logits.softmax(dim=1), (batch.labels != VOID)[:, None]
 
 
-def test_before_its_start_it_is_the_supervised_step_to_the_last_bit(make_step, draw_batch) -> None:
+def test_before_its_start_it_is_bitwise_the_supervised_step(make_step, draw_batch) -> None:
     plain, adversarial = make_step(ema=0.9), make_step(ema=0.9, adversarial={"start": 3})
     before = snapshot(adversarial.adversarial.discriminator)
     for _ in range(3):
@@ -61,7 +61,7 @@ def test_the_discriminator_step_leaves_no_gradient_in_the_generator(make_step, d
 
 
 def test_a_whole_backward_gives_the_discriminator_its_own_gradient_only(make_step, draw_batch) -> None:
-    """However much the generator's term weighs, the discriminator's gradient is the same."""
+    """The discriminator's gradient does not depend on the weight of the generator's term."""
     found, batch = [], draw_batch()
     for weight in (1e-6, 1e3):
         step = make_step(adversarial={"weight": weight})
@@ -75,7 +75,7 @@ def test_a_whole_backward_gives_the_discriminator_its_own_gradient_only(make_ste
     assert not torch.allclose(g_light[-1], g_heavy[-1])
 
 
-def test_the_discriminator_moves_by_its_own_optimiser_alone(make_step, draw_batch) -> None:
+def test_only_its_own_optimiser_updates_the_discriminator(make_step, draw_batch) -> None:
     still, moving = make_step(adversarial={"lr": 0.0}), make_step(adversarial={"lr": 1e-3})
     for step in (still, moving):
         discriminator = step.adversarial.discriminator
@@ -87,21 +87,21 @@ def test_the_discriminator_moves_by_its_own_optimiser_alone(make_step, draw_batc
         assert not same(before[1], step.model)
 
 
-def test_the_discriminator_learns_to_tell_labels_from_predictions(make_step, draw_batch) -> None:
+def test_the_discriminator_learns_to_distinguish_labels_and_predictions(make_step, draw_batch) -> None:
     step = make_step(lr=0.0, adversarial={"lr": 1e-2})
     history = [step(draw_batch()) for _ in range(30)]
     assert history[-1]["adv/d_loss"] < 0.5 * history[0]["adv/d_loss"]
     assert history[-1]["adv/d_acc_real"] > 0.9 and history[-1]["adv/d_acc_fake"] > 0.9
 
 
-def test_the_weight_rises_in_equal_parts_from_start_over_ramp(make_step) -> None:
+def test_the_weight_rises_linearly_from_start_over_ramp(make_step) -> None:
     adversarial = make_step(adversarial={"start": 10, "ramp": 4, "weight": 0.2}).adversarial
     weights = [adversarial.weight_at(step) for step in (0, 9, 10, 11, 12, 13, 14, 1000)]
     assert weights == pytest.approx([0, 0, 0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
     assert make_step(adversarial={"start": 0, "ramp": 0, "weight": 0.2}).adversarial.weight_at(0) == 0.2
 
 
-def test_the_effective_weight_is_logged_beside_the_losses(make_step, draw_batch) -> None:
+def test_the_effective_weight_is_logged_with_the_losses(make_step, draw_batch) -> None:
     step = make_step(adversarial={"start": 0, "ramp": 4, "weight": 0.2}, accumulate=2)
     metrics = [step(draw_batch()) for _ in range(2)]
     assert [m["adv/weight"].item() for m in metrics] == pytest.approx([0.05, 0.1])
@@ -132,8 +132,8 @@ def test_a_batch_that_is_all_void_is_finite_and_changes_nothing(make_step, draw_
         assert all(p.grad.abs().sum() == 0 for p in module.parameters())
 
 
-def test_what_lies_under_void_does_not_reach_the_discriminator(make_step, draw_batch) -> None:
-    """Its gradient stays when image and prediction change there; pixels beside them are in no other cell."""
+def test_pixels_under_void_do_not_reach_the_discriminator(make_step, draw_batch) -> None:
+    """Its gradient does not change with image and prediction there; the pixels are in no other cell."""
     found = []
     for value in (0.0, 255.0):
         step, batch = make_step(adversarial={}), draw_batch()
@@ -169,7 +169,7 @@ def test_the_sum_at_the_logits_is_the_gradient_of_the_summed_loss(make_step, dra
 
 
 def test_the_logged_ratio_is_that_of_the_two_gradients_at_the_logits(make_step, draw_batch) -> None:
-    """Twice the weight is twice the ratio, whatever the precision scales by."""
+    """Twice the weight is twice the ratio, for any loss scale."""
     ratios = []
     for weight, precision in ((0.1, "fp32"), (0.2, "fp32"), (0.2, "fp16")):
         step, batch = make_step(adversarial={"weight": weight}, precision=precision), draw_batch()
@@ -193,11 +193,11 @@ class Broken(nn.Module):
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
-def test_a_nan_of_the_discriminator_never_reaches_the_model_which_still_learns(
+def test_a_nan_from_the_discriminator_never_reaches_the_model_which_still_learns(
     make_step, draw_batch, precision
 ) -> None:
     step = make_step(adversarial={}, precision=precision)
-    step(draw_batch())  # its optimiser has a state by now
+    step(draw_batch())  # its optimiser has a state
     whole = step.adversarial.forward
     object.__setattr__(step.adversarial, "forward", Broken(whole))
     before, model = snapshot(step.adversarial.discriminator), snapshot(step.model)
@@ -215,7 +215,7 @@ def test_a_nan_of_the_discriminator_never_reaches_the_model_which_still_learns(
     assert not same(before, step.adversarial.discriminator)
 
 
-def test_a_broken_generator_term_leaves_the_supervised_gradient(make_step, draw_batch) -> None:
+def test_with_a_nan_generator_term_the_supervised_gradient_is_used(make_step, draw_batch) -> None:
     step, batch = make_step(adversarial={}), draw_batch()
     object.__setattr__(step.adversarial, "discriminator", Broken(step.adversarial.discriminator))
     torch.testing.assert_close(model_gradients(step, batch), model_gradients(make_step(), batch))

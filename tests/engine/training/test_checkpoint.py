@@ -1,4 +1,4 @@
-"""The best checkpoints, and the state from which a run goes on to the last bit."""
+"""The best checkpoints, and the state from which a run resumes bit for bit."""
 
 import errno
 import json
@@ -102,21 +102,21 @@ def test_the_earlier_one_wins_a_tie(run: RunFolder) -> None:
     assert kept(keeper) == [4, 1]
 
 
-def test_a_score_that_is_no_number_never_enters(run: RunFolder) -> None:
+def test_a_nan_score_is_never_kept(run: RunFolder) -> None:
     keeper = new_keeper(run)
     assert not offer(keeper, 1, math.nan)
     assert kept(keeper) == []
 
 
-def test_another_metric_can_choose(run: RunFolder) -> None:
+def test_another_metric_can_be_used(run: RunFolder) -> None:
     keeper = new_keeper(run, top=1, metric="aAcc")
     for step, scores in enumerate([{"mIoU": 0.9, "aAcc": 0.1}, {"mIoU": 0.1, "aAcc": 0.9}]):
         keeper.offer(step, scores, lambda step=step: {"step": torch.tensor(step)})
     assert kept(keeper) == [1]
 
 
-def test_a_step_that_is_offered_again_after_a_resume_is_kept_once(run: RunFolder) -> None:
-    """The run died between keeping step 20 and saving its state, so it comes to step 20 again."""
+def test_a_step_repeated_after_a_resume_is_kept_once(run: RunFolder) -> None:
+    """The run was killed between keeping step 20 and saving its state, so it reaches step 20 again."""
     keeper = new_keeper(run, top=2)
     for step, score in ((10, 0.3), (20, 0.5)):
         offer(keeper, step, score)
@@ -127,7 +127,7 @@ def test_a_step_that_is_offered_again_after_a_resume_is_kept_once(run: RunFolder
     assert kept(keeper) == [20, 30]
 
 
-def test_members_of_before_a_resume_compete(run: RunFolder) -> None:
+def test_members_from_before_a_resume_are_compared_too(run: RunFolder) -> None:
     keeper = new_keeper(run, top=2)
     for step, score in ((10, 0.3), (20, 0.5)):
         offer(keeper, step, score)
@@ -137,7 +137,9 @@ def test_members_of_before_a_resume_compete(run: RunFolder) -> None:
 
 
 @given(scores=st.lists(st.sampled_from([0.1, 0.2, 0.3, math.nan]), max_size=8), top=st.integers(1, 4))
-def test_it_is_the_head_of_the_sorted_list(tmp_path_factory, scores: list[float], top: int) -> None:
+def test_the_kept_checkpoints_are_the_first_of_the_sorted_list(
+    tmp_path_factory, scores: list[float], top: int
+) -> None:
     run = RunFolder(tmp_path_factory.mktemp("run"))
     run.create()
     keeper = new_keeper(run, top)
@@ -147,8 +149,8 @@ def test_it_is_the_head_of_the_sorted_list(tmp_path_factory, scores: list[float]
     assert kept(keeper) == sorted(real, key=lambda step: -scores[step])[:top]  # sorted() keeps ties in order
 
 
-def test_the_manifest_names_no_file_that_is_gone_at_any_time(run: RunFolder, monkeypatch) -> None:
-    """A crash at any deletion must leave a manifest whose files are all there."""
+def test_the_manifest_never_names_a_deleted_file(run: RunFolder, monkeypatch) -> None:
+    """A crash at any deletion must leave a manifest whose files all exist."""
     keeper = new_keeper(run, top=1)
     offer(keeper, 1, 0.1)
     deleted = []
@@ -167,7 +169,7 @@ def test_the_manifest_names_no_file_that_is_gone_at_any_time(run: RunFolder, mon
 
 
 def scenes_step(make_step) -> SupervisedStep:
-    """A SegFormer with dropout, stochastic depth, a moving average, and an opponent from update 2 on."""
+    """A SegFormer with dropout, stochastic depth, a moving average, and a discriminator from update 2 on."""
     torch.manual_seed(0)
     model = SegFormer("b0", 6, decoder_width=16, drop_path=0.2, dropout=0.2)
     return make_step(model, ema=0.9, num_classes=6, adversarial={"start": 2, "ramp": 3}, accumulate=2)
@@ -206,7 +208,7 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
     assert [key for key, value in expected.items() if not torch.equal(found[key], value)] == []
 
 
-def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(run: RunFolder, make_step) -> None:
+def test_a_resumed_run_is_bitwise_one_that_was_not_stopped(run: RunFolder, make_step) -> None:
     whole, first, second = (scenes_step(make_step) for _ in range(3))
     train(whole, 6)
     train(first, 3)
@@ -224,7 +226,7 @@ def test_a_resumed_run_ends_with_the_bits_of_one_that_never_stopped(run: RunFold
 
 
 class Counting(torch.optim.SGD):
-    """Holds what state can hold beside tensors: numbers, None, lists, tuples, dicts, another dtype."""
+    """Its state holds, besides tensors, numbers, None, lists, tuples, dicts, and another dtype."""
 
     def __init__(self, params, lr: float, weight_decay: float):
         super().__init__(params, lr=lr, weight_decay=weight_decay)
@@ -250,14 +252,14 @@ OPTIMIZERS = [
 
 @pytest.fixture
 def importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An import path leads to this file, which pytest did not import by a name."""
+    """Makes this file importable by a name, which pytest does not."""
     monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__) or ModuleType(__name__))
     monkeypatch.setattr(sys.modules[__name__], "Counting", Counting, raising=False)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.usefixtures("importable")
-def test_the_state_of_any_optimiser_comes_back_to_the_bit(
+def test_the_state_of_any_optimiser_is_restored_bit_for_bit(
     run: RunFolder, make_step, draw_batch, name: str
 ) -> None:
     whole, second = (make_step(optimizer={"name": name}) for _ in range(2))
@@ -299,7 +301,7 @@ def test_a_state_that_cannot_be_saved_is_named(run: RunFolder, make_step, draw_b
 
 
 def test_a_state_of_0_1_0_counts_unused_parameters_too(run: RunFolder, make_step, draw_batch, toy) -> None:
-    """It had them in the optimiser, without a state; here "encoder.bias" (number 1 of 6) is unused."""
+    """Its optimiser contained them, without a state; here "encoder.bias" (number 1 of 6) is unused."""
     step, other = (make_step(toy(), frozen="encoder.bias") for _ in range(2))
     step(draw_batch())
     names = [name for group in step.optimizers["optimizer"].param_groups for name in group["params"]]
@@ -327,7 +329,7 @@ def test_frozen_parameters_resume(run: RunFolder, make_step, draw_batch) -> None
     assert sum("exp_avg_sq" in key for key in everything(whole)) == 2  # of the head alone
 
 
-def test_a_state_of_before_any_update_can_be_loaded(run: RunFolder, make_step, draw_batch) -> None:
+def test_a_state_from_before_the_first_update_can_be_loaded(run: RunFolder, make_step, draw_batch) -> None:
     fresh, other = make_step(), make_step()
     save_state(run, fresh)
     other(draw_batch())
@@ -336,7 +338,7 @@ def test_a_state_of_before_any_update_can_be_loaded(run: RunFolder, make_step, d
     assert_same(everything(other), everything(fresh))
 
 
-def test_the_loss_scale_of_fp16_comes_back(run: RunFolder, make_step, draw_batch) -> None:
+def test_the_loss_scale_of_fp16_is_restored(run: RunFolder, make_step, draw_batch) -> None:
     step, other = make_step(precision="fp16"), make_step(precision="fp16")
     step(draw_batch())
     step.scalers["optimizer"].update(1024.0)
@@ -354,7 +356,7 @@ def test_a_damaged_state_is_a_clear_error(run: RunFolder, make_step, content: by
         load_state(run, make_step())
 
 
-def test_a_foreign_safetensors_file_is_no_state(run: RunFolder, make_step) -> None:
+def test_another_safetensors_file_is_refused_as_state(run: RunFolder, make_step) -> None:
     checkpoint.save_file({"x": torch.zeros(1)}, run.last_state)
     with pytest.raises(RunFolderError, match="is damaged"):
         load_state(run, make_step())
@@ -365,15 +367,15 @@ def test_the_state_of_another_model_is_a_clear_error(run: RunFolder, make_step, 
     model = toy()
     model.head = torch.nn.Conv2d(8, 5, 1)
     with pytest.raises(
-        RunFolderError, match="does not fit the model of this recipe.*--resume wants the recipe"
+        RunFolderError, match="does not fit the model of this recipe.*--resume needs the recipe"
     ):
         load_state(run, make_step(model))
 
 
-def test_a_recipe_that_gained_an_opponent_or_an_average_is_a_clear_error(run: RunFolder, make_step) -> None:
+def test_a_recipe_with_an_added_discriminator_or_average_is_a_clear_error(run: RunFolder, make_step) -> None:
     save_state(run, make_step())
     for change in ({"adversarial": {}}, {"ema": 0.9}):
-        with pytest.raises(RunFolderError, match="--resume wants the recipe"):
+        with pytest.raises(RunFolderError, match="--resume needs the recipe"):
             load_state(run, make_step(**change))
 
 
@@ -392,7 +394,7 @@ FULL_DISK = [
 
 
 @pytest.mark.parametrize("error", FULL_DISK)
-def test_a_full_disk_is_one_clear_message_and_the_old_state_stays(
+def test_a_full_disk_is_one_clear_message_and_the_old_state_is_kept(
     run: RunFolder, make_step, draw_batch, monkeypatch, error: Exception
 ) -> None:
     step = make_step()
@@ -409,7 +411,9 @@ def test_a_full_disk_is_one_clear_message_and_the_old_state_stays(
 
 
 @pytest.mark.parametrize("error", FULL_DISK)
-def test_a_full_disk_leaves_the_kept_checkpoints_whole(run: RunFolder, monkeypatch, error: Exception) -> None:
+def test_a_full_disk_leaves_the_kept_checkpoints_intact(
+    run: RunFolder, monkeypatch, error: Exception
+) -> None:
     keeper = new_keeper(run, top=1)
     offer(keeper, 1, 0.1)
     fill_the_disk(monkeypatch, error)
@@ -418,13 +422,13 @@ def test_a_full_disk_leaves_the_kept_checkpoints_whole(run: RunFolder, monkeypat
     assert kept(keeper) == [1]
 
 
-def test_other_errors_of_the_disk_keep_their_own_words(run: RunFolder, make_step, monkeypatch) -> None:
+def test_other_disk_errors_keep_their_message(run: RunFolder, make_step, monkeypatch) -> None:
     fill_the_disk(monkeypatch, PermissionError(errno.EACCES, "Permission denied"))
     with pytest.raises(PermissionError):
         save_state(run, make_step())
 
 
-def test_the_room_that_is_asked_for_is_enough(run: RunFolder, make_step, draw_batch) -> None:
+def test_the_disk_space_required_is_enough(run: RunFolder, make_step, draw_batch) -> None:
     step = make_step(ema=0.9, adversarial={})
     step(draw_batch())
     keeper = new_keeper(run, top=2)
@@ -439,7 +443,7 @@ def test_the_room_that_is_asked_for_is_enough(run: RunFolder, make_step, draw_ba
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 @pytest.mark.usefixtures("importable")
-def test_the_room_is_known_before_the_first_update(make_step, draw_batch, name: str) -> None:
+def test_the_disk_space_is_known_before_the_first_update(make_step, draw_batch, name: str) -> None:
     step = make_step(optimizer={"name": name}, frozen="norm.bias")
     weights = {name: value.clone() for name, value in step.model.state_dict().items()}
     before = disk_bytes(step, top=1)
@@ -448,9 +452,7 @@ def test_the_room_is_known_before_the_first_update(make_step, draw_batch, name: 
     assert before == disk_bytes(step, top=1)
 
 
-def test_a_disk_without_room_is_refused_before_any_time_is_spent(
-    tmp_path: Path, make_step, monkeypatch
-) -> None:
+def test_a_full_disk_is_refused_before_training(tmp_path: Path, make_step, monkeypatch) -> None:
     step = make_step()
     run = RunFolder(tmp_path / "not" / "yet" / "there")
     require_room(run, step, top=3)
@@ -459,7 +461,7 @@ def test_a_disk_without_room_is_refused_before_any_time_is_spent(
         require_room(run, step, top=3)
 
 
-def test_weights_are_asked_for_only_when_the_checkpoint_is_kept(run: RunFolder) -> None:
+def test_weights_are_copied_only_if_the_checkpoint_is_kept(run: RunFolder) -> None:
     keeper = new_keeper(run, top=1)
     offer(keeper, 1, 0.5)
 

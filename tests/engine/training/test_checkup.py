@@ -1,4 +1,4 @@
-"""The doctor at the start of a run: it stops, it remembers, it can be turned off."""
+"""The doctor at the start of a run: it stops the run, caches its result, and can be turned off."""
 
 import io
 import json
@@ -51,13 +51,13 @@ def spoil(root: Path) -> None:
 
 
 def check(values: list[str], *more: str) -> tuple[object, str]:
-    """What `check_data` gives and prints."""
+    """What `check_data` returns and prints."""
     console = Console(file=io.StringIO(), width=300)
     diagnosis = check_data(load_recipe(ROOT / "recipes/b0_ce_dice.yaml", [*values, *more]), ALONE, console)
     return diagnosis, console.file.getvalue()
 
 
-def test_a_run_keeps_what_the_doctor_said(values, tmp_path) -> None:
+def test_a_run_keeps_the_findings_of_the_doctor(values, tmp_path) -> None:
     assert main([str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "name=one"]) == 0
     content = json.loads(RunFolder(tmp_path / "runs/one").doctor.read_text())
     assert [f["check"] for f in content["findings"] if f["severity"] == "note"][-1] == "absent_classes"
@@ -72,13 +72,13 @@ def test_data_that_would_spoil_a_run_stops_it_before_its_folder(voc_folder, valu
     assert not (tmp_path / "runs/one").exists()
 
 
-def test_off_does_not_look(voc_folder, values, monkeypatch) -> None:
+def test_off_does_not_examine_the_data(voc_folder, values, monkeypatch) -> None:
     spoil(voc_folder)
     monkeypatch.setattr(checkup, "list_samples_of", None)  # would raise when called
     assert check(values, "data.doctor=off") == (None, "")
 
 
-def test_equal_data_is_read_once(values, monkeypatch) -> None:
+def test_unchanged_data_is_examined_once(values, monkeypatch) -> None:
     first, said = check(values)
     monkeypatch.setattr(checkup, "examine", None)
     again, said_again = check(values, "train.steps=3", "name=other")
@@ -86,7 +86,7 @@ def test_equal_data_is_read_once(values, monkeypatch) -> None:
 
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"])
-def test_a_changed_file_is_read_again(voc_folder, values, monkeypatch, folder) -> None:
+def test_data_with_a_changed_file_is_examined_again(voc_folder, values, monkeypatch, folder) -> None:
     check(values)
     path = sorted((voc_folder / folder).iterdir())[0]
     if path.suffix == ".txt":
@@ -107,7 +107,7 @@ def test_other_classes_are_examined_again(values) -> None:
     assert first.findings != other.findings
 
 
-def test_a_damaged_memory_is_read_anew(values, tmp_path) -> None:
+def test_a_damaged_cache_is_replaced(values, tmp_path) -> None:
     first, _ = check(values)
     (path,) = (tmp_path / "runs/.doctor").iterdir()
     path.write_text('{"findings": [{}]}')
@@ -115,12 +115,12 @@ def test_a_damaged_memory_is_read_anew(values, tmp_path) -> None:
     assert json.loads(path.read_text())["num_samples"] == {"train": 6, "val": 4}
 
 
-def test_drawn_scenes_need_no_doctor(tmp_path) -> None:
+def test_drawn_scenes_are_not_examined(tmp_path) -> None:
     recipe = load_recipe(RECIPE, [f"output.dir={tmp_path}"])
     assert check_data(recipe, ALONE, Console(file=io.StringIO())) is None
 
 
-def test_a_link_to_nowhere_is_damage(voc_folder, values) -> None:
+def test_a_broken_link_is_reported_as_damage(voc_folder, values) -> None:
     mask = voc_folder / "SegmentationClass/train_000002.png"
     mask.unlink()
     mask.symlink_to(voc_folder / "gone.png")

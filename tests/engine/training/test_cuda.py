@@ -1,4 +1,4 @@
-"""On a CUDA device: a hundred updates in which the host never waits for the device."""
+"""On a CUDA device: a hundred updates without synchronisation."""
 
 import pytest
 import torch
@@ -13,11 +13,11 @@ pytestmark = [
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize("adversarial", [None, {"objective": "hinge"}, {"objective": "wgan_gp"}])
-def test_the_host_never_waits(make_step, draw_batch, precision: str, adversarial: dict | None) -> None:
+def test_updates_do_not_synchronise(make_step, draw_batch, precision: str, adversarial: dict | None) -> None:
     step = make_step(precision=precision, adversarial=adversarial, ema=0.99, clip_norm=1.0, device="cuda")
     batch = draw_batch()
     batch = Batch(batch.images.cuda(), batch.labels.cuda(), batch.ids)
-    for _ in range(3):  # what is set up once may wait
+    for _ in range(3):  # the first updates may synchronise
         step(batch)
     torch.cuda.set_sync_debug_mode("error")
     try:

@@ -1,4 +1,4 @@
-"""Two processes against one with the same global batch: everything is started once and compared in parts."""
+"""Two processes against one with the same global batch: all run once, and the results are compared."""
 
 import json
 import os
@@ -20,7 +20,7 @@ Found = tuple[dict[str, Tensor], dict]
 
 
 def started(folder: Path, rank: int, world_size: int, port: int) -> subprocess.Popen:
-    """With the environment that torchrun gives."""
+    """With the environment that torchrun sets."""
     announced = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
     environment = {key: str(value) for key, value in (announced | {"WORLD_SIZE": world_size}).items()}
     environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
@@ -55,7 +55,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
 
 
 def pairs(found: dict[str, Found], prefix: str, rank: int) -> list[tuple[str, Tensor, Tensor]]:
-    """(name, of this process among two, of the one that is alone) of the tensors below a prefix."""
+    """(name, tensor of this process among two, tensor of the single process) for the names with a prefix."""
     alone, mine = found["0_of_1"][0], found[f"{rank}_of_2"][0]
     assert mine.keys() == alone.keys()
     chosen = [(key, mine[key], alone[key]) for key in alone if key.startswith(prefix)]
@@ -68,12 +68,12 @@ def pairs(found: dict[str, Found], prefix: str, rank: int) -> list[tuple[str, Te
     ("name", "rtol", "atol"),
     [
         ("supervised", 1e-9, 1e-12),  # float64 throughout
-        ("adversarial", 1e-4, 1e-8),  # the probabilities that the opponent sees are float32
+        ("adversarial", 1e-4, 1e-8),  # the probabilities that the discriminator gets are float32
         ("accumulated", 1e-4, 1e-8),
         ("frozen", 1e-4, 1e-8),
     ],
 )
-def test_losses_gradients_and_statistics_are_those_of_one_process(found, name, rtol, atol, rank) -> None:
+def test_losses_gradients_and_statistics_equal_those_of_one_process(found, name, rtol, atol, rank) -> None:
     compared = pairs(found, f"{name}/", rank)
     kinds = {key.split("/")[1] for key, _, _ in compared}
     assert {"model", "buffer", "loss", "loss_dice"} <= kinds
@@ -96,15 +96,15 @@ def test_frozen_parameters_get_no_gradient_and_frozen_norms_keep_their_statistic
     assert tensors["supervised/buffer/head.norm.num_batches_tracked"] == 1
 
 
-def test_the_gradients_that_are_compared_are_no_zeros(found) -> None:
-    """But for biases, which do nothing in front of a norm."""
+def test_the_compared_gradients_are_not_zero(found) -> None:
+    """Except for biases in front of a norm, which have no effect."""
     gradients = [alone for key, _, alone in pairs(found, "adversarial/model/", 0) if key.endswith("weight")]
     assert all(gradient.abs().max() > 1e-9 for gradient in gradients)
 
 
 @pytest.mark.parametrize("kind", ["BatchNorm2d", "BatchNormAct2d"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 2e-4), ("bfloat16", 0.02)])
-def test_batch_norm_sees_the_whole_batch(found, kind: str, dtype: str, tolerance: float) -> None:
+def test_batch_norm_uses_the_whole_batch(found, kind: str, dtype: str, tolerance: float) -> None:
     alone = found["0_of_1"][0]
     for rank in (0, 1):
         for key, mine, theirs in pairs(found, f"{kind}.{dtype}/", rank):
@@ -117,14 +117,14 @@ def test_batch_norm_sees_the_whole_batch(found, kind: str, dtype: str, tolerance
     assert (alone[f"{kind}.float64/output"].min() >= 0) == (kind == "BatchNormAct2d")
 
 
-def test_the_processes_take_turns_in_the_order_of_one(found) -> None:
+def test_the_samples_of_the_processes_are_those_of_one_process(found) -> None:
     alone, first, second = (found[who][1]["ids"] for who in ("0_of_1", "0_of_2", "1_of_2"))
     for update in (0, 1):
         assert first[update] == alone[update][0::2]
         assert second[update] == alone[update][1::2]
 
 
-def test_each_image_is_scored_once_and_all_processes_know_the_scores(found) -> None:
+def test_each_image_is_scored_once_and_all_processes_get_the_scores(found) -> None:
     alone, first, second = (found[who][1]["validation"] for who in ("0_of_1", "0_of_2", "1_of_2"))
     assert first["read"] and second["read"]
     assert sorted(first["read"] + second["read"]) == sorted(alone["read"])
@@ -136,25 +136,25 @@ def test_each_image_is_scored_once_and_all_processes_know_the_scores(found) -> N
 def test_a_signal_to_one_process_stops_all_at_the_same_update(found) -> None:
     for who in ("0_of_2", "1_of_2"):
         report = found[who][1]["agreement"]
-        assert report["stops"] == [False, False, True]  # they talk at even updates only
+        assert report["stops"] == [False, False, True]  # they synchronise at even updates only
         assert (report["any"], report["none"]) == (True, False)
     assert found["0_of_1"][1]["agreement"]["stops"] == [False, True, True]
 
 
-def test_without_torchrun_a_process_is_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name, raising=False)
     process = start_process()
     assert process.is_alone and process.is_main
 
 
-def test_alone_a_model_stays_what_it_is() -> None:
+def test_in_one_process_the_model_is_not_wrapped() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3))
     assert distribute(model, Process(0, 1, torch.device("cpu"))) is model
     assert type(model[0]) is nn.BatchNorm2d
 
 
-def test_processes_share_the_scan_of_the_labels_and_get_the_whole(found):
+def test_processes_share_the_scan_of_the_labels_and_get_the_sum(found):
     whole, again, _ = found["0_of_1"][1]["label counts"]
     assert whole == again and len(whole[1]) == 7
     assert found["0_of_2"][1]["label counts"] == [whole, whole, 1]

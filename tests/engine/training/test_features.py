@@ -19,7 +19,7 @@ def model() -> SegFormer:
     return SegFormer("b0", 3, decoder_width=16)
 
 
-def test_a_star_stands_for_one_part_of_a_name(model) -> None:
+def test_a_star_matches_one_part_of_a_name(model) -> None:
     stages = [f"encoder.stages.{number}" for number in range(4)]
     assert matching_layers(model, ["encoder.stages.*"]) == stages
     assert matching_layers(model, ["encoder.stages.[13]", "head", "encoder.stages.1"]) == [
@@ -37,14 +37,14 @@ def test_a_pattern_without_a_layer_is_refused_with_near_names(model) -> None:
         matching_layers(model, ["encoder", "encoder.stage.3"])
 
 
-def test_layers_that_give_no_map_are_refused(model) -> None:
+def test_layers_without_a_map_are_refused(model) -> None:
     require_maps(model, ["encoder", "head", "encoder.stages.1.embed", "head.classifier"])
     with pytest.raises(RecipeError, match=r"log\.feature_layers.*head\.mlps\.0 "):
         require_maps(model, ["encoder", "head.mlps.0"])  # its weights are folded into others
     assert model.training
 
 
-def test_maps_are_what_the_layers_put_out(model) -> None:
+def test_maps_are_the_outputs_of_the_layers(model) -> None:
     model.eval()
     image = torch.randint(0, 256, (3, 48, 64), dtype=torch.uint8)
     data = OneImage(image)
@@ -59,11 +59,15 @@ def test_maps_are_what_the_layers_put_out(model) -> None:
             [row] = found[f"encoder.{number}"]
             assert len(row.numbers) == 10 and row.numbers == sorted(set(row.numbers))
             torch.testing.assert_close(row.channels, tensor[0, row.numbers])
-        assert found["encoder.stages.1.embed"][0].channels.shape == (10, 6, 8)  # channels were last there
+        assert found["encoder.stages.1.embed"][0].channels.shape == (
+            10,
+            6,
+            8,
+        )  # channels are last in that output
     model.train()
 
 
-def test_the_model_stays_as_it_was_and_keeps_no_hook(model) -> None:
+def test_the_model_is_unchanged_and_keeps_no_hook(model) -> None:
     before = {name: value.clone() for name, value in model.state_dict().items()}
     data = OneImage(torch.zeros(3, 32, 32, dtype=torch.uint8))
     FeatureMaps(["encoder"], data, [0], Predictor(EvaluationProtocol(), nullcontext))(model)
@@ -73,7 +77,7 @@ def test_the_model_stays_as_it_was_and_keeps_no_hook(model) -> None:
 
 
 @pytest.mark.parametrize("shape", [(5, 6, 8), (6, 8, 5), (32, 12, 16), (12, 16, 32)])
-def test_channels_come_first_by_the_shape_of_the_image(shape: tuple[int, int, int]) -> None:
+def test_channels_are_found_by_the_shape_of_the_image(shape: tuple[int, int, int]) -> None:
     num_channels = {5, 32} & set(shape)
     assert channels_first(torch.zeros(shape), aspect=48 / 64).shape[0] in num_channels
     assert channels_first(torch.zeros(shape), aspect=48 / 64).shape[1:] in {(6, 8), (12, 16)}

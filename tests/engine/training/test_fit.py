@@ -1,4 +1,4 @@
-"""The loop with a step that only counts: when it evaluates, saves, logs and stops."""
+"""The training loop with a step that only counts: when it evaluates, saves, logs and stops."""
 
 import math
 from collections.abc import Iterator
@@ -68,7 +68,7 @@ def test_evaluates_and_saves_at_each_multiple_and_at_the_end_once(num_steps, eva
     assert bench.count == num_steps
 
 
-def test_an_evaluation_sees_the_update_before_it_and_is_saved_after_it() -> None:
+def test_an_evaluation_is_after_its_update_and_before_saving() -> None:
     bench = Bench()
     bench.run(num_steps=2, eval_every=1)
     order = ["step", "evaluate", "save"]
@@ -76,7 +76,9 @@ def test_an_evaluation_sees_the_update_before_it_and_is_saved_after_it() -> None
 
 
 @given(num_steps=st.integers(1, 12), eval_every=st.integers(1, 5), stop_at=st.integers(0, 12))
-def test_a_stopped_run_goes_on_as_if_it_had_never_stopped(num_steps, eval_every, stop_at) -> None:
+def test_a_resumed_run_makes_the_same_calls_as_one_that_was_not_stopped(
+    num_steps, eval_every, stop_at
+) -> None:
     whole, parts = Bench(), Bench()
     whole.run(num_steps, eval_every)
     finished = parts.run(num_steps, eval_every, stop_at=stop_at)
@@ -95,7 +97,7 @@ def test_a_resume_at_an_evaluation_step_does_not_evaluate_again() -> None:
     assert bench.steps_of("evaluate") == [6]
 
 
-def test_a_finished_run_has_nothing_left_to_do() -> None:
+def test_a_finished_run_makes_no_update() -> None:
     bench = Bench(count=6)
     assert bench.run(num_steps=6, eval_every=3)
     assert bench.events == [] and bench.trained_on == []
@@ -104,7 +106,7 @@ def test_a_finished_run_has_nothing_left_to_do() -> None:
 @pytest.mark.parametrize("value", [math.nan, math.inf])
 @pytest.mark.parametrize("bad_step", [3, 4])
 @pytest.mark.parametrize("log_every", [4, 1000])
-def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_saved(value, bad_step, log_every) -> None:
+def test_a_nan_or_infinite_loss_stops_the_run_before_saving(value, bad_step, log_every) -> None:
     bench = Bench(bad_losses={bad_step: value})
     with pytest.raises(RunError, match="step 4"):
         bench.run(num_steps=10, eval_every=2, log_every=log_every)
@@ -112,7 +114,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_before_anything_is_saved(value,
     assert bench.steps_of("log") == []
 
 
-def test_a_stop_behind_a_bad_loss_saves_nothing() -> None:
+def test_a_stop_after_a_nan_loss_saves_nothing() -> None:
     bench = Bench(bad_losses={1: math.nan})
     with pytest.raises(RunError):
         bench.run(num_steps=10, eval_every=5, stop_at=2)

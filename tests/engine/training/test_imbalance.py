@@ -1,4 +1,4 @@
-"""What a training does with class counts: keeps them, turns schemes into numbers, draws, advises."""
+"""The use of class counts in a training: the cache, class weights, the sampler, and advice."""
 
 import re
 from collections.abc import Callable
@@ -21,7 +21,7 @@ ALONE = Process(0, 1, torch.device("cpu"))
 NAMES = ("ground", "plant", "leaf", "bug")
 COUNTS = ClassCounts(np.array([[60, 40, 0, 0], [90, 0, 10, 0], [50, 50, 0, 0], [100, 0, 0, 0]]), np.zeros(4))
 RARE = ClassCounts(np.array([[9_900, 95, 5, 0], [9_900, 100, 0, 0]]), np.zeros(2))
-MEDIAN = [0.295082, 0.491803, 2.213115, 1.0]  # worked out in tests/engine/data/test_class_weights.py
+MEDIAN = [0.295082, 0.491803, 2.213115, 1.0]  # computed in tests/engine/data/test_class_weights.py
 
 
 def quiet(done: int, total: int) -> None:
@@ -30,7 +30,7 @@ def quiet(done: int, total: int) -> None:
 
 @pytest.fixture
 def recipe_of(tmp_path) -> Callable[..., Recipe]:
-    """A recipe of these lines and overrides."""
+    """A recipe with these lines and overrides."""
 
     def load(*overrides: str, text: str = "{}") -> Recipe:
         path = tmp_path / "some.yaml"
@@ -49,7 +49,7 @@ def same(one: ClassCounts, two: ClassCounts) -> bool:
     return np.array_equal(one.pixels, two.pixels) and np.array_equal(one.void, two.void)
 
 
-def test_labels_are_scanned_once_and_then_known(train, voc_folder, monkeypatch):
+def test_labels_are_scanned_once_and_then_cached(train, voc_folder, monkeypatch):
     first, notes = count_labels(train, str(voc_folder), ALONE, quiet, keep=True)
     assert notes == [] and same(first, count_classes(train, quiet))
     monkeypatch.setattr(FileDataset, "labels", lambda *_: pytest.fail("read again"))
@@ -57,7 +57,7 @@ def test_labels_are_scanned_once_and_then_known(train, voc_folder, monkeypatch):
     assert same(again, first)
 
 
-def test_nothing_is_kept_where_that_is_not_wanted(train, voc_folder):
+def test_counts_are_not_cached_if_not_requested(train, voc_folder):
     before = sorted(voc_folder.rglob("*"))
     asked, notes = count_labels(train, str(voc_folder), ALONE, quiet, keep=False)
     nowhere, _ = count_labels(train, None, ALONE, quiet, keep=True)
@@ -65,14 +65,14 @@ def test_nothing_is_kept_where_that_is_not_wanted(train, voc_folder):
     assert sorted(voc_folder.rglob("*")) == before
 
 
-def test_a_data_folder_that_cannot_be_written_is_a_note_and_no_failure(train, voc_folder):
+def test_a_data_folder_that_cannot_be_written_gives_a_note_not_an_error(train, voc_folder):
     (voc_folder / ".trident").write_text("a file where the folder should be")
     counts, notes = count_labels(train, str(voc_folder), ALONE, quiet, keep=True)
     assert same(counts, count_classes(train, quiet))
     assert len(notes) == 1 and str(voc_folder / ".trident") in notes[0]
 
 
-def test_a_scheme_becomes_numbers_that_the_loss_takes_and_the_recipe_keeps(recipe_of, tmp_path):
+def test_a_scheme_becomes_numbers_in_the_loss_and_the_recipe(recipe_of, tmp_path):
     asked = recipe_of("loss.0.class_weights=median")
     recipe, notes = with_numbers(asked, COUNTS, NAMES)
     assert recipe.loss[0].class_weights == MEDIAN
@@ -85,30 +85,30 @@ def test_a_scheme_becomes_numbers_that_the_loss_takes_and_the_recipe_keeps(recip
     saved = tmp_path / "saved.yaml"
     saved.write_text(recipe.to_yaml())
     assert load_recipe(saved) == recipe
-    assert with_numbers(load_recipe(saved), RARE, NAMES) == (recipe, [])  # no counts change them any more
+    assert with_numbers(load_recipe(saved), RARE, NAMES) == (recipe, [])  # other counts no longer change them
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
-def test_every_scheme_is_a_word_of_the_recipe(recipe_of, scheme):
+def test_every_scheme_is_a_value_of_the_recipe(recipe_of, scheme):
     recipe, notes = with_numbers(recipe_of(f"loss.0.class_weights={scheme}"), COUNTS, NAMES)
     assert recipe.loss[0].class_weights == class_weights(scheme, COUNTS)
     assert f"({scheme})" in notes[0]
 
 
 @pytest.mark.parametrize("value", ["none", "[1, 2, 3, 4.5]"])
-def test_what_is_no_scheme_stays(recipe_of, value):
+def test_weights_that_are_not_a_scheme_are_unchanged(recipe_of, value):
     recipe = recipe_of(f"loss.0.class_weights={value}")
     assert with_numbers(recipe, COUNTS, NAMES) == (recipe, [])
 
 
-def test_the_sampler_is_what_the_recipe_says(recipe_of):
+def test_the_sampler_follows_the_recipe(recipe_of):
     order, notes = training_order(recipe_of("train.batch=4", "seed=9"), COUNTS)
     assert order == SampleOrder(4, 4, 9) and type(order) is SampleOrder and notes == []
     order, notes = training_order(recipe_of("train.batch=4", "seed=9", "data.sampler=rare"), COUNTS)
     assert isinstance(order, WeightedOrder) and (order.num_samples, order.batch, order.seed) == (4, 4, 9)
     draws = [draw.index for step in range(100) for draw in order.update(step)]
     assert draws.count(1) > 150 > draws.count(3)  # leaf is in image 1 alone, image 3 has only ground
-    assert notes[0].startswith("sampler rare: an image comes 0.")
+    assert notes[0].startswith("sampler rare: an image is drawn 0.")
 
 
 def test_rare_classes_are_named_with_overrides_that_work(recipe_of):
@@ -124,7 +124,7 @@ def test_rare_classes_are_named_with_overrides_that_work(recipe_of):
     assert in_a_recipe.data.sampler == "rare" and in_a_recipe.loss[0].class_weights == "median"
 
 
-def test_only_the_remedy_that_is_not_in_use_is_told(recipe_of):
+def test_only_remedies_that_are_not_in_use_are_named(recipe_of):
     told = "\n".join(advice(recipe_of("data.sampler=rare"), RARE, NAMES))
     assert "class_weights" in told and "data.sampler" not in told
     for weights in ("enet", "[1, 2, 3, 4]"):
@@ -132,14 +132,14 @@ def test_only_the_remedy_that_is_not_in_use_is_told(recipe_of):
         assert "data.sampler=rare" in told and "class_weights" not in told
 
 
-def test_the_place_of_the_weights_is_that_of_the_first_term_that_takes_them(recipe_of):
+def test_class_weights_are_suggested_for_the_first_term_that_has_the_option(recipe_of):
     told = "\n".join(advice(recipe_of("loss=[{name: dice}, {name: cross_entropy}]"), RARE, NAMES))
     assert "loss.1.class_weights=median" in told
     told = "\n".join(advice(recipe_of("loss=[{name: dice}]"), RARE, NAMES))
     assert "{name: cross_entropy, class_weights: median}" in told and "loss.0" not in told
 
 
-def test_without_rare_classes_nothing_is_told(recipe_of):
+def test_without_rare_classes_there_is_no_note(recipe_of):
     assert advice(recipe_of(), COUNTS, NAMES) == []
 
 

@@ -1,4 +1,4 @@
-"""Signals that this process sends itself."""
+"""Signals that this process sends to itself."""
 
 import signal
 from concurrent.futures import ThreadPoolExecutor
@@ -29,7 +29,7 @@ def test_a_second_signal_stops_at_once() -> None:
         signal.raise_signal(signal.SIGTERM)
 
 
-def test_the_handlers_of_before_come_back() -> None:
+def test_the_previous_handlers_are_restored() -> None:
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with StopSignal(ALONE, every=50):
         assert signal.getsignal(signal.SIGINT) != before[0]

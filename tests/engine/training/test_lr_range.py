@@ -1,4 +1,4 @@
-"""The range test on a toy whose answer is known, its rules on drawn curves, and that it leaves no trace."""
+"""The range test on a toy problem with a known answer, its rules on artificial curves, and restoring."""
 
 import copy
 import math
@@ -51,7 +51,7 @@ def test_the_step_is_restored_bit_for_bit_and_trains_on_the_same(
     assert same(everything(tried)[:-1], everything(plain)[:-1])
 
 
-def test_it_is_restored_after_an_error_in_the_data_too(make_step, draw_batch) -> None:
+def test_the_step_is_restored_after_an_error_in_the_data_too(make_step, draw_batch) -> None:
     step = make_step()
     before = everything(step)
 
@@ -81,8 +81,8 @@ def test_every_update_has_its_rate_and_groups_keep_their_factors(make_step, draw
     assert [row[-1] for row in seen] == pytest.approx([10 * rate for rate in rates])
 
 
-def test_it_stops_where_the_loss_diverges(make_step, draw_batch) -> None:
-    """Rates up to 1e6 throw the toy's weights away; what came before is kept."""
+def test_the_test_stops_where_the_loss_diverges(make_step, draw_batch) -> None:
+    """Rates up to 1e6 make the toy diverge; the earlier losses are kept."""
     rates = [float(rate) for rate in np.geomspace(1e-4, 1e6, 60)]
     found = range_test(make_step(losses=("cross_entropy",)), repeat(draw_batch()), rates, 1e-3, quiet)
     assert found.stopped is not None
@@ -91,7 +91,7 @@ def test_it_stops_where_the_loss_diverges(make_step, draw_batch) -> None:
     assert 1e-4 < found.suggestion < found.lowest < found.rates[-1]
 
 
-def test_a_loss_of_nan_stops_it_at_once(make_step, draw_batch) -> None:
+def test_a_nan_loss_stops_the_test_at_once(make_step, draw_batch) -> None:
     batch = draw_batch()
     batch.images[:] = math.nan
     found = range_test(make_step(), repeat(batch), [1e-3] * 30, 1e-3, quiet)
@@ -107,7 +107,7 @@ def test_the_mean_has_no_bias_to_zero_and_weighs_by_age() -> None:
     assert exponential_mean(values)[-1] == pytest.approx(expected)
 
 
-RATES = [float(rate) for rate in np.geomspace(1e-6, 1e-1, 101)]  # 20 a decade
+RATES = [float(rate) for rate in np.geomspace(1e-6, 1e-1, 101)]  # 20 per decade
 
 
 def valley(rate: float) -> float:
@@ -119,11 +119,13 @@ def valley(rate: float) -> float:
 def test_the_suggestion_is_the_steepest_place_and_does_not_lag() -> None:
     found = RangeTest(RATES, [valley(rate) for rate in RATES], None)
     assert abs(math.log10(found.steepest) - -4) < 0.2
-    assert abs(math.log10(found.lowest) - -2) < 0.5  # the wall behind it pushes the smoothed minimum back
+    assert (
+        abs(math.log10(found.lowest) - -2) < 0.5
+    )  # the steep rise after it shifts the smoothed minimum back
     assert found.suggestion == found.steepest
 
 
-def test_a_steep_place_just_before_the_minimum_gives_way_to_a_tenth_of_it() -> None:
+def test_a_steepest_rate_close_to_the_minimum_is_replaced_by_a_tenth_of_it() -> None:
     losses = [3.0 if rate < 1e-3 else 1.0 if rate < 1e-2 else 4.0 for rate in RATES]
     found = RangeTest(RATES, losses, None)
     assert found.steepest > found.lowest / 10

@@ -40,7 +40,7 @@ def test_every_parameter_is_in_exactly_one_group(model: nn.Module) -> None:
     assert sorted(grouped) == sorted(id(p) for p in model.parameters())
 
 
-def test_norms_and_biases_are_not_decayed_and_weights_are(model: nn.Module) -> None:
+def test_weights_are_decayed_and_norms_and_biases_are_not(model: nn.Module) -> None:
     norms = {
         id(p)
         for module in model.modules()
@@ -72,7 +72,7 @@ def test_a_shared_parameter_is_in_one_group() -> None:
     assert len(grouped) == 2
 
 
-def test_the_optimiser_remembers_the_rates_that_the_schedule_multiplies(model: nn.Module) -> None:
+def test_groups_hold_the_initial_rates_that_the_schedule_multiplies(model: nn.Module) -> None:
     for group in build_optimizer(model, SECTION).param_groups:
         assert group["initial_lr"] == group["lr"] > 0
 
@@ -208,7 +208,7 @@ def test_the_default_is_the_fused_adamw_of_torch(model: nn.Module) -> None:
         assert (group["fused"], group["betas"], group["eps"]) == (True, (0.9, 0.999), 1e-8)
 
 
-def test_keys_reach_the_optimiser_and_null_is_its_own_default(model: nn.Module) -> None:
+def test_keys_reach_the_optimiser_and_null_is_its_default(model: nn.Module) -> None:
     adamw = build_optimizer(model, Optimizer(betas=[0.8, 0.9], eps=1e-6)).param_groups[0]
     assert (adamw["betas"], adamw["eps"]) == ((0.8, 0.9), 1e-6)
     assert build_optimizer(model, Optimizer(name="sgd", momentum=0.5)).param_groups[0]["momentum"] == 0.5
@@ -235,7 +235,9 @@ def test_keys_reach_the_optimiser_and_null_is_its_own_default(model: nn.Module) 
         ({"name": "torch.optim:SGD", "eps": 1e-8}, ["optimizer.eps", "momentum"]),
     ],
 )  # fmt: skip
-def test_what_cannot_work_is_refused_with_a_reason(model: nn.Module, keys: dict, texts: list[str]) -> None:
+def test_optimisers_and_keys_that_cannot_work_are_refused_with_a_reason(
+    model: nn.Module, keys: dict, texts: list[str]
+) -> None:
     with pytest.raises(RecipeError) as caught:
         build_optimizer(model, Optimizer.model_validate(keys))
     assert caught.value.exit_code == 2
@@ -268,7 +270,7 @@ class SignedOptions(Optimizer):
     power: float = 1.0
 
 
-def test_an_optimiser_of_ones_own(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_optimiser_from_outside(model: nn.Module, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "own_optimisers.py").write_text(OWN)
     monkeypatch.syspath_prepend(tmp_path)
     section = SignedOptions(name="own_optimisers:Signed", lr=0.25, weight_decay=0.5, power=4.0)

@@ -1,4 +1,4 @@
-"""The probe: what it measures beside a plain computation, when it looks, and that it changes nothing."""
+"""The probe: its values against a plain computation, when it measures, and that it changes nothing."""
 
 import math
 
@@ -57,12 +57,12 @@ def test_a_probe_changes_no_weight(make_step, draw_batch, adversarial: dict | No
     ("every", "first", "looks"),
     [(0, 0, [5, 10]), (0, 12, [15, 20]), (15, 0, [5, 10, 15, 30]), (10, 10, [15, 20, 30])],
 )
-def test_it_looks_at_the_first_log_steps_and_then_as_often_as_asked(every, first, looks) -> None:
+def test_it_measures_at_the_first_log_steps_and_then_at_the_given_interval(every, first, looks) -> None:
     probe = GradientProbe(nn.Linear(1, 1), every, log_every=5, first=first)
     assert [count + 1 for count in range(first, 32) if probe.is_due(count)] == looks
 
 
-def test_the_first_looks_alone_copy_no_weights(make_step, draw_batch) -> None:
+def test_the_first_measurements_copy_no_weights(make_step, draw_batch) -> None:
     step = make_step()
     step.probe = GradientProbe(step.model, every=0, log_every=1, first=0)
     told = [name for name in step(draw_batch()) if name.startswith("gradients/")]

@@ -1,4 +1,4 @@
-"""Each curve at points worked out by hand, and what holds for all of them."""
+"""Each curve at points computed by hand, and properties of all of them."""
 
 import math
 from types import SimpleNamespace
@@ -22,7 +22,7 @@ def at(step: int, name: str, num_steps: int = 100, base_lr: float = 1e-3, **chan
 
 
 @pytest.mark.parametrize("name", sorted(CURVES.keys() - {"onecycle"}))
-def test_warm_up_rises_in_equal_parts_to_the_whole_rate(name: str) -> None:
+def test_warm_up_rises_linearly_to_the_full_rate(name: str) -> None:
     assert [at(step, name, warmup=4) for step in range(5)] == [0.25, 0.5, 0.75, 1.0, 1.0]
 
 
@@ -34,7 +34,7 @@ def test_warm_up_rises_in_equal_parts_to_the_whole_rate(name: str) -> None:
         (99, "poly", {}, 0.01),
         (75, "poly", {"power": 0.5}, 0.5),
         (20, "poly", {"power": 2.0}, 0.64),
-        (60, "poly", {"warmup": 20}, 0.5),  # half of the 80 steps behind the warm-up
+        (60, "poly", {"warmup": 20}, 0.5),  # half of the 80 steps after the warm-up
         (0, "cosine", {}, 1.0),
         (50, "cosine", {}, 0.5),
         (75, "cosine", {}, (1 - math.sqrt(0.5)) / 2),
@@ -61,8 +61,8 @@ def test_min_lr_is_what_the_curve_falls_to(name: str) -> None:
     assert at(9999, name, num_steps=10_000, min_lr=1e-4) == pytest.approx(0.1, abs=1e-3)
 
 
-def test_onecycle_rises_by_itself_and_knows_no_warm_up() -> None:
-    """A warm-up in front of it would go up, fall to 1/25, and go up again."""
+def test_onecycle_has_its_own_rise_and_no_warm_up() -> None:
+    """With a warm-up in front the rate would rise, fall to 1/25, and rise again."""
     with_warmup, without = ([at(s, "onecycle", warmup=w) for s in range(100)] for w in (20, 0))
     assert with_warmup == without
     assert with_warmup[:31] == sorted(with_warmup[:31])

@@ -1,4 +1,4 @@
-"""What a run says that it was started on."""
+"""The environment that a run records at its start."""
 
 import platform
 

@@ -1,4 +1,4 @@
-"""One update: that it learns, what it does to gradients and rates, and what it depends on."""
+"""One update: that it learns, its gradients and rates, and what it depends on."""
 
 import pytest
 import torch
@@ -36,7 +36,7 @@ def mean_iou(model: nn.Module, batch) -> float:
     return Scores.of(counts.numpy(), ("ground", "green", "blue")).mIoU
 
 
-def test_segformer_learns_one_batch_by_heart(make_step, draw_batch) -> None:
+def test_segformer_overfits_one_batch(make_step, draw_batch) -> None:
     torch.manual_seed(0)
     step, batch = make_step(SegFormer("b0", NUM_CLASSES, decoder_width=32)), draw_batch(4, 64)
     before = mean_iou(step.model, batch)
@@ -54,15 +54,15 @@ def test_metrics_are_detached_scalars(make_step, draw_batch) -> None:
     torch.testing.assert_close(metrics["loss"], metrics["loss_ce"] + metrics["loss_dice"])
 
 
-def test_accuracy_is_of_the_labelled_middles_of_the_cells(make_step) -> None:
-    """Logits of 2 x 2 stand over labels of 8 x 8: the middles are at rows and columns 2 and 6."""
+def test_accuracy_is_of_the_labelled_centres_of_the_cells(make_step) -> None:
+    """Logits of 2 x 2 cover labels of 8 x 8: the centres are at rows and columns 2 and 6."""
     labels = torch.zeros(1, 8, 8, dtype=torch.int64)
     labels[0, 2, 2], labels[0, 2, 6], labels[0, 6, 2], labels[0, 6, 6] = 1, 2, VOID, 0
     logits = nn.functional.one_hot(torch.tensor([[[1, 1], [1, 0]]]), 3).permute(0, 3, 1, 2).float()
     assert make_step()._accuracy(logits, labels).item() == pytest.approx(100 * 2 / 3)
 
 
-def test_chunks_give_the_gradient_of_the_whole_batch(make_step, draw_batch, toy) -> None:
+def test_accumulated_chunks_give_the_gradient_of_the_whole_batch(make_step, draw_batch, toy) -> None:
     """For cross-entropy, where each chunk has as many labelled pixels, and without a BatchNorm."""
     batch = draw_batch(4)
     batch.labels.masked_fill_(batch.labels == VOID, 0)
@@ -109,7 +109,7 @@ def test_rates_follow_the_schedule_before_each_update(make_step, draw_batch) -> 
     assert set(step.learning_rates()) == {"encoder", "encoder, no decay", "head", "head, no decay"}
 
 
-def test_what_is_evaluated_is_the_moving_average(make_step, draw_batch) -> None:
+def test_the_moving_average_is_evaluated(make_step, draw_batch) -> None:
     plain, averaged = make_step(), make_step(ema=0.9)
     assert plain.evaluated is plain.model
     assert averaged.evaluated is averaged.ema.module is averaged.modules["ema"]
@@ -125,7 +125,7 @@ def test_what_is_evaluated_is_the_moving_average(make_step, draw_batch) -> None:
     assert not torch.allclose(weights(averaged.evaluated), path[-1], atol=1e-4)
 
 
-def test_an_average_does_not_disturb_the_training(make_step, draw_batch) -> None:
+def test_a_moving_average_does_not_change_the_training(make_step, draw_batch) -> None:
     plain, averaged = make_step(), make_step(ema=0.9)
     for step in (plain, averaged):
         for _ in range(2):
@@ -133,11 +133,11 @@ def test_an_average_does_not_disturb_the_training(make_step, draw_batch) -> None
     assert torch.equal(weights(plain.model), weights(averaged.model))
 
 
-def test_dropout_depends_on_seed_update_and_process_alone(make_step, draw_batch) -> None:
+def test_dropout_depends_only_on_seed_update_and_process(make_step, draw_batch) -> None:
     def loss(noise: int = 0, count: int = 0, **who) -> float:
         step = make_step(**who)
         step.count = count
-        torch.manual_seed(noise)  # what other code drew before
+        torch.manual_seed(noise)  # random numbers drawn by other code before
         torch.rand(noise)
         return step(draw_batch())["loss"].item()
 
@@ -145,7 +145,7 @@ def test_dropout_depends_on_seed_update_and_process_alone(make_step, draw_batch)
     assert len({loss(), loss(seed=1), loss(count=1), loss(rank=1)}) == 4
 
 
-def test_an_update_counts_itself(make_step, draw_batch) -> None:
+def test_an_update_increments_the_count(make_step, draw_batch) -> None:
     step = make_step()
     step.count = 7
     step(draw_batch())
@@ -164,7 +164,7 @@ def test_half_precision_learns_too(make_step, draw_batch, precision: str) -> Non
     assert losses[-1] < losses[0] < 10
 
 
-def test_a_batch_that_is_all_void_changes_little_and_breaks_nothing(make_step, draw_batch) -> None:
+def test_a_batch_that_is_all_void_is_finite_and_changes_little(make_step, draw_batch) -> None:
     step, batch = make_step(), draw_batch()
     batch.labels.fill_(VOID)
     metrics = step(batch)
@@ -227,7 +227,7 @@ def test_frozen_blocks_are_not_probed(make_step) -> None:
 
 
 @pytest.mark.parametrize("name", ["lion", "muon", "sgd", "adamw"])
-def test_an_infinite_gradient_of_fp16_is_left_out_whatever_the_optimiser(
+def test_an_update_with_an_infinite_fp16_gradient_is_skipped_by_any_optimiser(
     make_step, draw_batch, name: str
 ) -> None:
     step = make_step(optimizer={"name": name}, precision="fp16")

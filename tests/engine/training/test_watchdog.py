@@ -15,7 +15,7 @@ def after(watchdog: Watchdog, accuracy: float, times: int) -> Watchdog:
 
 
 def updates_to_leave(accuracy: float) -> int:
-    """Of a smoothed share that starts in the middle of the band: smallest n with it outside."""
+    """The smallest n at which a smoothed share that starts in the middle of the band is outside."""
     middle, edge = sum(BAND) / 2, BAND[accuracy > BAND[1]]
     return math.floor(math.log((accuracy - edge) / (accuracy - middle)) / math.log(MEMORY)) + 1
 
@@ -35,7 +35,7 @@ def test_it_stays_within_its_bounds(accuracy: float, bound: float) -> None:
     assert after(Watchdog(), accuracy, 10 * PATIENCE_STEPS).factor == bound
 
 
-def test_inside_the_band_nothing_happens_and_a_visit_resets_the_count() -> None:
+def test_inside_the_band_nothing_changes_and_the_count_is_reset() -> None:
     watchdog = after(Watchdog(), 0.7, 5 * PATIENCE_STEPS)
     assert watchdog.factor == 1 and watchdog.outside == 0
     after(watchdog, 1.0, PATIENCE_STEPS // 2)
@@ -51,13 +51,13 @@ def test_too_accurate_and_guessing_are_counted_separately() -> None:
     assert watchdog.outside == -1
 
 
-def test_a_skipped_update_leaves_the_share_as_it_is() -> None:
+def test_a_skipped_update_does_not_change_the_share() -> None:
     watchdog = after(Watchdog(), 0.8, 7)
     before = watchdog.accuracy.clone()
     assert after(watchdog, math.nan, 3).accuracy == before
 
 
-def test_switched_off_it_only_watches() -> None:
+def test_an_inactive_watchdog_only_measures() -> None:
     watchdog = after(Watchdog(active=False), 1.0, 3 * PATIENCE_STEPS)
     assert watchdog.factor == 1
     assert watchdog.accuracy > 0.99 and watchdog.outside > PATIENCE_STEPS

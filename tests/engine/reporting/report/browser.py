@@ -24,7 +24,7 @@ os.execvp(command[0], command)
 
 
 class Browser:
-    """One page. `complaints` are the errors and warnings that its console has told."""
+    """One page. `complaints` are the errors and warnings in its console."""
 
     def __init__(self, profile: Path):
         assert CHROMIUM is not None
@@ -66,13 +66,15 @@ class Browser:
         return answer["result"].get("value")
 
     def press(self, key: str) -> None:
-        """A key of the keyboard, to whatever has the focus."""
+        """Press a key; the focused element receives it."""
         text = {"Enter": "\r"}.get(key, key if len(key) == 1 else "")
         codes = {"Enter": 13, "ArrowLeft": 37, "ArrowRight": 39, "Escape": 27}
         event = {"key": key, "text": text, "windowsVirtualKeyCode": codes.get(key, ord(key[0]))}
         self._ask("Input.dispatchKeyEvent", type="keyDown", **event)
         self._ask("Input.dispatchKeyEvent", type="keyUp", **event)
-        self.run("new Promise(done => requestAnimationFrame(() => setTimeout(done)))")  # late events come
+        self.run(
+            "new Promise(done => requestAnimationFrame(() => setTimeout(done)))"
+        )  # until late events have arrived
 
     def point(self, selector: str, x: float, y: float) -> None:
         """The mouse over an element, at shares of its width and height, scrolled into view."""
@@ -109,7 +111,7 @@ class Browser:
         raise TimeoutError(f"Chromium gave no answer to {method}")
 
     def _receive(self) -> dict[str, Any]:
-        """The next message; what the console tells is noted."""
+        """The next message; errors in the console are recorded."""
         while b"\0" not in self._buffer:
             data = os.read(self._from, 1 << 20)
             assert data, "Chromium has closed its end"
@@ -125,7 +127,7 @@ class Browser:
 
 
 def _high(descriptor: int) -> int:
-    """The same file under a number that is neither 3 nor 4, on which Chromium speaks the protocol."""
+    """The same file with a descriptor other than 3 and 4, which Chromium uses for the protocol."""
     copy = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 10)
     os.close(descriptor)
     return copy

@@ -1,4 +1,4 @@
-"""Two finished runs that nobody trained, with all that a run leaves, and a browser."""
+"""Two finished runs that were written by hand, with all files of a run, and a browser."""
 
 import json
 from collections.abc import Iterator
@@ -32,7 +32,7 @@ STEPS = (400, 200)
 
 
 def log_rows(seed: int) -> list[dict]:
-    """A training that gets better: 40 log steps, two evaluations."""
+    """The log of a training that improves: 40 log steps, two evaluations."""
     rows: list[dict] = []
     for step in range(10, 401, 10):
         loss = 2.0 - step / 400 + 0.1 * ((step + seed) % 3)
@@ -82,7 +82,7 @@ def make_run(path: Path, name: str, seed: int) -> RunFolder:
 
 
 def count_more(run: RunFolder) -> None:
-    """Outlines and confidence as `scores_file.py` describes them: half of 60 sure pixels are right."""
+    """Outlines and confidence as `scores_file.py` describes them: half of 60 confident pixels are right."""
     with h5py.File(run.scores, "a") as file:
         num_images, num_classes, _ = file["confusion/step 400"].shape
         boundary = np.zeros((num_images, num_classes + 1, num_classes + 1), np.int64)

@@ -1,4 +1,4 @@
-"""What counts say, by tables that were worked out by hand."""
+"""The analysis of counts, against tables computed by hand."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def analysis(**more: dict) -> Analysis:
     return Analysis.of(scores, "best", draws(3))
 
 
-def test_an_image_is_scored_over_the_classes_that_are_in_it() -> None:
+def test_an_image_is_scored_over_the_classes_present_in_it() -> None:
     first, second, void = analysis().image_mIoU
     assert first == pytest.approx((6 / 9 + 3 / 6) / 2) and second == 1.0 and np.isnan(void)
 
@@ -38,7 +38,7 @@ def test_sums_and_intervals() -> None:
     assert found.mean_boundary_iou() is None and found.calibration_error() is None
 
 
-def test_most_confused_first() -> None:
+def test_the_most_frequent_confusion_is_first() -> None:
     assert analysis().confused(5) == [(0, 1, 2 / 12, 2), (1, 0, 1 / 4, 1)]
     assert analysis().confused(1) == [(0, 1, 2 / 12, 2)]
 
@@ -58,7 +58,7 @@ def test_boundary_iou_is_a_mean_over_classes_with_outlines() -> None:
     assert found.mean_boundary_iou() == pytest.approx(0.875)
 
 
-def test_worst_and_best_share_no_image_and_leave_out_what_has_no_score() -> None:
+def test_worst_and_best_share_no_image_and_omit_images_without_a_score() -> None:
     scores = np.array([0.5, np.nan, 0.1, 0.9, 0.3, 0.7])
     assert extremes(scores, 2) == ([2, 4], [3, 5])
     assert extremes(scores, 9) == ([2, 4], [3, 5])  # five scores: two of each

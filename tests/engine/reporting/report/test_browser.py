@@ -1,4 +1,4 @@
-"""The page in a real Chromium: it fits, it sorts, it switches, and its console stays silent."""
+"""The page in a real Chromium: layout, sorting, switches, and no errors in its console."""
 
 import json
 from pathlib import Path
@@ -43,7 +43,7 @@ def ranked(finished_runs: Path) -> list[str]:
 
 @pytest.fixture
 def browser(chromium: Browser, page: Path) -> Browser:
-    """The page, newly loaded in a large window; a test may complain of nothing."""
+    """The page, newly loaded in a large window; errors in the console fail the test."""
     chromium.complaints.clear()
     chromium.open(page, 1440)
     return chromium
@@ -51,7 +51,7 @@ def browser(chromium: Browser, page: Path) -> Browser:
 
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
 @pytest.mark.parametrize("width", [390, 1440])
-def test_nothing_overflows_and_the_console_is_silent(
+def test_nothing_overflows_and_the_console_has_no_errors(
     chromium: Browser, page: Path, width: int, dark: bool
 ) -> None:
     chromium.complaints.clear()
@@ -79,7 +79,7 @@ def test_tables_sort_by_mouse_and_by_keyboard(browser: Browser, ranked: list[str
     assert browser.complaints == []
 
 
-def test_what_is_missing_stays_last_in_either_order(browser: Browser) -> None:
+def test_missing_values_are_last_in_either_order(browser: Browser) -> None:
     gains = "[...document.querySelectorAll('.run:not([hidden]) .sortable')][0]"
     column = f"[...{gains}.tBodies[0].rows].map(row => row.cells[3].dataset.value === '')"
     for _ in range(2):
@@ -101,7 +101,7 @@ def test_overlays_switch_by_button_and_by_key(browser: Browser) -> None:
     assert browser.complaints == []
 
 
-def test_arrows_go_through_the_images_and_enter_enlarges(browser: Browser) -> None:
+def test_arrow_keys_move_through_the_images_and_enter_enlarges(browser: Browser) -> None:
     stages = browser.run(
         "[...document.querySelectorAll('.run:not([hidden]) figure > .stage')].map(s => s.ariaLabel)"
     )
@@ -115,7 +115,7 @@ def test_arrows_go_through_the_images_and_enter_enlarges(browser: Browser) -> No
     assert browser.run(caption).split()[0] == stages[1].split()[-1]
     browser.press("ArrowLeft")
     browser.press("ArrowLeft")
-    assert browser.run(caption).split()[0] == stages[3].split()[-1]  # round the end
+    assert browser.run(caption).split()[0] == stages[3].split()[-1]  # wraps around at the end
     browser.press("2")
     enlarged = "getComputedStyle(document.querySelector('dialog .stage .label')).visibility"
     assert browser.run(enlarged) == "visible"
@@ -142,7 +142,7 @@ def test_the_theme_can_be_chosen(browser: Browser) -> None:
         assert (sum(map(int, ground[4:-1].split(","))) < 3 * 60) == (theme == "dark")
 
 
-def test_a_curve_tells_its_values_under_the_pointer(browser: Browser) -> None:
+def test_a_curve_shows_its_values_at_the_pointer(browser: Browser) -> None:
     browser.point(".chart[data-chart] svg", 0.95, 0.5)
     words = browser.run("document.querySelector('.readout').innerText")
     assert words.startswith("step 400") and "better" in words and "0.4" in words

@@ -14,7 +14,7 @@ def runs(finished_runs: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(finished_runs, tmp_path / "runs"))
 
 
-def test_the_page_lies_in_the_folder_and_is_made_again(
+def test_the_page_is_written_to_the_folder_and_replaced(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     page = runs / "report.html"
@@ -25,7 +25,7 @@ def test_the_page_lies_in_the_folder_and_is_made_again(
         assert f"2 run(s), {len(text.encode()) / 1e6:.1f} MB: {page}" in capsys.readouterr().out
 
 
-def test_several_folders_give_a_page_above_them_and_out_names_another(runs: Path) -> None:
+def test_the_page_of_several_folders_is_above_them_unless_out_names_another(runs: Path) -> None:
     folders = [str(runs / "plain"), str(runs / "better")]
     assert main([*folders, "--images", "0"]) == 0
     assert (runs / "report.html").is_file()
@@ -33,7 +33,7 @@ def test_several_folders_give_a_page_above_them_and_out_names_another(runs: Path
     assert (runs / "other.html").read_text().count('role="tab"') == 2  # each run once
 
 
-def test_images_that_cannot_be_opened_are_said_and_the_rest_goes_on(
+def test_images_that_cannot_be_opened_are_reported_and_the_page_is_written(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (runs / "plain/top").rename(runs / "plain/elsewhere")
@@ -43,7 +43,7 @@ def test_images_that_cannot_be_opened_are_said_and_the_rest_goes_on(
     assert "They cannot be shown: " in text and text.count("<figure><button") == 2
 
 
-def test_a_run_that_has_not_finished_is_shown_with_what_it_has(runs: Path) -> None:
+def test_an_unfinished_run_is_shown_with_the_files_it_has(runs: Path) -> None:
     run = RunFolder(runs / "plain")
     run.write_manifest(run.read_manifest().model_copy(update={"finished": False}))
     for path in (run.ensemble, run.scores):
@@ -65,7 +65,7 @@ def test_a_run_that_has_not_finished_is_shown_with_what_it_has(runs: Path) -> No
         (["RUNS/empty"], "No run in"),
     ],
 )
-def test_wrong_input_is_told_before_anything_is_written(
+def test_wrong_input_is_reported_before_anything_is_written(
     runs: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], says: str
 ) -> None:
     (runs / "empty").mkdir()

@@ -1,4 +1,4 @@
-"""The worst and best images of runs that were written by the test, predicted again."""
+"""The worst and best images of runs written by the test, predicted again."""
 
 import shutil
 from pathlib import Path
@@ -33,8 +33,8 @@ def test_the_images_are_those_that_scored_lowest_and_highest(content: RunContent
     assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
-def test_predictions_are_those_that_were_scored(content: RunContent) -> None:
-    """The pixels that the pictures have right are as many as the counts say."""
+def test_predictions_equal_those_that_were_scored(content: RunContent) -> None:
+    """The pictures have as many right pixels as the counts."""
     gallery = open_gallery(content, 2, CPU)
     assert content.analysis is not None and content.best is not None
     with h5py.File(content.run.folder.scores) as file:
@@ -46,7 +46,7 @@ def test_predictions_are_those_that_were_scored(content: RunContent) -> None:
         assert 1 / 6 <= float(picture.confidence.min()) <= float(picture.confidence.max()) <= 1
 
 
-def test_images_that_are_not_those_of_the_run_are_refused(content: RunContent) -> None:
+def test_other_images_than_those_of_the_run_are_refused(content: RunContent) -> None:
     with pytest.raises(RunFolderError, match="are not those that"):
         open_gallery(content, 2, CPU, ["data.synthetic.seed=5"])
     elsewhere = ["data.format=voc", "data.root=/nowhere", "data.classes=voc21", "data.synthetic=null"]
@@ -54,13 +54,13 @@ def test_images_that_are_not_those_of_the_run_are_refused(content: RunContent) -
         open_gallery(content, 2, CPU, elsewhere)
 
 
-def test_a_run_that_was_not_scored_has_none(content: RunContent) -> None:
+def test_a_run_without_scores_has_no_gallery(content: RunContent) -> None:
     content.run.folder.scores.unlink()
     with pytest.raises(RunFolderError, match="not been scored yet"):
         open_gallery(read_runs([content.run.folder])[0], 2, CPU)
 
 
-def test_a_checkpoint_that_is_kept_no_more_is_told(content: RunContent) -> None:
+def test_a_checkpoint_that_is_no_longer_kept_is_reported(content: RunContent) -> None:
     manifest = content.run.folder.read_manifest()
     kept = [
         member for member in manifest.members if content.best and f"step {member.step}" != content.best.key

@@ -1,4 +1,4 @@
-"""Layers of a picture, decoded again."""
+"""The layers of a picture, after decoding."""
 
 import base64
 import io
@@ -14,7 +14,7 @@ PALETTE = ((0, 0, 0), (200, 40, 0))
 
 
 def picture(height: int, width: int) -> Picture:
-    """Left class 0, right class 1, void on the last row; predicted as 1, surely on the left."""
+    """Left class 0, right class 1, void on the last row; predicted as 1, with confidence on the left."""
     labels = torch.zeros(height, width, dtype=torch.uint8)
     labels[:, width // 2 :] = 1
     labels[-1] = 255
@@ -32,7 +32,7 @@ def decoded(uri: str) -> np.ndarray:
     return np.asarray(image.convert("RGBA"))
 
 
-def test_each_view_has_its_pixels() -> None:
+def test_each_view_has_the_expected_pixels() -> None:
     layers = layers_of(picture(4, 6), PALETTE, 255)
     assert list(layers.uris) == list(VIEWS)
     seen = {view: decoded(uri) for view, uri in layers.uris.items()}
@@ -49,7 +49,7 @@ def test_each_view_has_its_pixels() -> None:
     assert tones == [sure, unsure]
 
 
-def test_large_pictures_are_made_smaller_and_small_ones_are_left() -> None:
+def test_large_pictures_are_reduced_and_small_ones_unchanged() -> None:
     large = layers_of(picture(300, 960), PALETTE, 255)
     assert (large.width, large.height) == (960, 300)
     assert {decoded(uri).shape for uri in large.uris.values()} == {(150, 480, 4)}

@@ -29,7 +29,7 @@ COUNTS = [[[6, 2, 0], [1, 3, 0], [0, 0, 0]], [[4, 0, 0], [0, 0, 0], [0, 0, 0]]] 
 
 
 class Page(HTMLParser):
-    """Words, tags and addresses of a page; fails where tags do not close in order."""
+    """Words, tags and addresses of a page; fails where tags are not nested correctly."""
 
     def __init__(self, text: str):
         super().__init__()
@@ -73,7 +73,7 @@ def picture(name: str) -> Picture:
 
 
 def make_run(path: Path, name: str, val_fingerprint: str = "v" * 64) -> RunFolder:
-    """A finished run of two members, with everything that it leaves but its checkpoints."""
+    """A finished run of two members, with all of its files except the checkpoints."""
     run = RunFolder(path)
     run.create()
     members = [
@@ -139,7 +139,7 @@ def change_manifest(run: RunFolder, **changes: object) -> None:
     run.write_manifest(run.read_manifest().model_copy(update=changes))
 
 
-def test_the_headline_is_that_of_the_files(run: RunFolder) -> None:
+def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
     text = report(run).text
     for said in (
         "tiny <i>run</i>",
@@ -168,7 +168,7 @@ def test_each_class_has_its_iou_and_interval(run: RunFolder) -> None:
     assert re.search(r"<b>cat</b> 0.6000 .{1,20} 0.5125 0.5000 to 0.5000", text)
 
 
-def test_a_class_that_nothing_holds_has_no_bar(run: RunFolder) -> None:
+def test_an_absent_class_has_no_bar(run: RunFolder) -> None:
     page = report(run)
     assert "bus" in page.text  # among the absent ones
     assert not re.search(r"bus (absent|0\.)", page.text)
@@ -180,12 +180,12 @@ def test_confusion_is_in_percent_of_the_label(run: RunFolder) -> None:
     assert "background <b>cat</b> 16.7% 2 <b>cat</b> background 25.0% 1" in text
 
 
-def test_what_was_not_counted_is_said(run: RunFolder) -> None:
+def test_figures_that_were_not_counted_are_named(run: RunFolder) -> None:
     text = report(run).text
     assert "Reliability was not counted" in text and "Boundary IoU was not counted" in text
 
 
-def test_the_recipe_is_shown_where_it_is_no_default(run: RunFolder) -> None:
+def test_recipe_values_that_differ_from_the_default_are_shown(run: RunFolder) -> None:
     text = report(run).text
     assert "seed 7 0" in text and "data.root <script> null" in text
     assert "keep.metric" not in text.split("The whole recipe")[0]
@@ -200,7 +200,7 @@ def test_names_and_recipe_are_escaped(run: RunFolder) -> None:
     assert "<s>a</s>" in page.text and "and 3 more" in page.text and "<s>gone</s>" in page.text
 
 
-def test_the_page_stands_alone_and_runs_no_other_script(run: RunFolder) -> None:
+def test_the_page_needs_no_other_file_or_script(run: RunFolder) -> None:
     page = report(run, gallery=Gallery([picture("one")], [picture("two")]))
     assert "iframe" not in page.tags
     assert all(address.startswith(("data:", "#")) for address in page.addresses)
@@ -212,13 +212,13 @@ def test_the_page_stands_alone_and_runs_no_other_script(run: RunFolder) -> None:
     assert f"script-src 'sha256-{digest}'" in source
 
 
-def test_pictures_say_what_they_are_and_how_good(run: RunFolder) -> None:
+def test_pictures_have_captions_with_their_scores(run: RunFolder) -> None:
     page = report(run, gallery=Gallery([picture("one")], [picture("two")]))
     assert page.tags.count("img") == 2 * 5
     assert "Worst one mIoU 0.5833 · 60.0% right Best two mIoU 1.0000 · 60.0% right" in page.text
 
 
-def test_without_ensemble_json_the_log_speaks(run: RunFolder) -> None:
+def test_without_ensemble_json_scores_come_from_the_log(run: RunFolder) -> None:
     run.ensemble.unlink()
     text = report(run).text
     assert f"trident ensemble {run.path}" in text
@@ -226,7 +226,7 @@ def test_without_ensemble_json_the_log_speaks(run: RunFolder) -> None:
     assert "<b>cat</b> 0.5125" in text
 
 
-def test_one_member_alone_makes_no_ensemble(run: RunFolder) -> None:
+def test_a_single_member_is_not_shown_as_an_ensemble(run: RunFolder) -> None:
     scored = json.loads(run.ensemble.read_text())
     write_json(run.ensemble, scored | {"members": scored["members"][:1], "ensembles": {}})
     text = report(run).text
@@ -234,7 +234,7 @@ def test_one_member_alone_makes_no_ensemble(run: RunFolder) -> None:
     assert "no ensemble score" not in text
 
 
-def test_a_run_cut_off_at_its_start_still_has_a_page(run: RunFolder) -> None:
+def test_a_run_interrupted_at_its_start_has_a_page(run: RunFolder) -> None:
     for path in (run.ensemble, run.log, run.recipe, run.scores):
         path.unlink()
     change_manifest(run, finished=False, members=[], environment={})
@@ -243,7 +243,7 @@ def test_a_run_cut_off_at_its_start_still_has_a_page(run: RunFolder) -> None:
     assert "svg" not in page.tags
 
 
-def test_runs_stand_side_by_side_the_best_first(run: RunFolder) -> None:
+def test_runs_are_side_by_side_the_best_first(run: RunFolder) -> None:
     other = make_run(run.path.with_name("other"), "other")
     scored = json.loads(other.ensemble.read_text())
     scored["members"][0]["mIoU"] = 0.8
@@ -255,13 +255,13 @@ def test_runs_stand_side_by_side_the_best_first(run: RunFolder) -> None:
     assert "do not compare" not in page.text
 
 
-def test_runs_on_other_images_are_tables_of_their_own(run: RunFolder) -> None:
+def test_runs_on_other_images_have_a_separate_table(run: RunFolder) -> None:
     text = report(run, make_run(run.path.with_name("other"), "other", "w" * 64)).text
     assert text.count("their scores do not compare") == 2
     assert "v" * 12 in text and "w" * 12 in text
 
 
-def test_other_protocols_are_said(run: RunFolder) -> None:
+def test_other_protocols_are_marked(run: RunFolder) -> None:
     other = make_run(run.path.with_name("other"), "other")
     scored = json.loads(other.ensemble.read_text())
     write_json(other.ensemble, scored | {"protocol": scored["protocol"] | {"flip": True}})
@@ -269,13 +269,13 @@ def test_other_protocols_are_said(run: RunFolder) -> None:
     assert "different protocols" in text and "flip: true · whole image: true (other)" in text
 
 
-def test_two_runs_of_one_name_are_told_apart_by_their_folders(run: RunFolder) -> None:
+def test_two_runs_of_one_name_are_shown_with_their_folders(run: RunFolder) -> None:
     twin = make_run(run.path.with_name("twin"), "tiny <i>run</i>")
     text = report(run, twin).text
     assert str(run.path) in text and str(twin.path) in text and "tiny <i>run</i> 0.7" not in text
 
 
-def test_ensembles_bring_their_own_gain_and_speed(run: RunFolder) -> None:
+def test_ensembles_are_shown_with_their_gain_and_speed(run: RunFolder) -> None:
     scored = json.loads(run.ensemble.read_text())
     more = {
         "gain": {"value": 0.0538, "low": -0.0111, "high": 0.0999},
@@ -323,7 +323,7 @@ def test_an_ensemble_of_several_runs_is_found_above_them(run: RunFolder) -> None
     assert "0.8123" not in report(run, other).text
 
 
-def test_suggestions_stand_with_their_evidence(run: RunFolder) -> None:
+def test_suggestions_are_shown_with_their_evidence(run: RunFolder) -> None:
     contents = read_runs([run])
     diagnosis = RunDiagnosis(
         "tiny",
@@ -334,7 +334,7 @@ def test_suggestions_stand_with_their_evidence(run: RunFolder) -> None:
     assert "1. Train longer. Rising. train.steps=9" in text and "loss It <em>fell</em>." in text
 
 
-def test_half_a_last_line_of_the_log_is_left_out(run: RunFolder) -> None:
+def test_an_incomplete_last_line_of_the_log_is_ignored(run: RunFolder) -> None:
     with run.log.open("a") as file:
         file.write('{"step": 300, "spl')
     assert [row["step"] for row in read_log(run.log)] == [50, 100, 200, 200]
@@ -346,7 +346,7 @@ def test_no_manifest_is_an_error(tmp_path: Path) -> None:
         read_runs([RunFolder(tmp_path)])
 
 
-def test_weights_are_told_in_shares_not_in_keys() -> None:
+def test_loaded_weights_are_shown_as_shares_not_keys() -> None:
     encoder = {"matched": ["key"] * 300, "num_values": 8, "num_matched_values": 6}
     weights = {"source": "hf:mit", "file": "x", "licence": "own", "layout": None, "num_parameters": 9}
     parts = {"encoder": encoder, "other": {"num_values": 0, "num_matched_values": 0}}

@@ -1,4 +1,4 @@
-"""All methods on tiny members and drawn scenes, against what evaluate and the bootstrap say."""
+"""All methods on tiny members and drawn scenes, against `evaluate` and the bootstrap."""
 
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -70,7 +70,7 @@ def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(members_a
         assert outcome.ensemble.accepted or outcome.flattering.gain == 0
 
 
-def test_what_is_chosen_elsewhere_is_honest_and_both_figures_are_told(members_and_val) -> None:
+def test_a_choice_on_other_images_gives_an_honest_and_a_flattering_score(members_and_val) -> None:
     members, val = members_and_val
     select = SyntheticScenes("val", 4, 32, 9)
     comparison = compare_methods(members, ["greedy", "weighted"], val, select)
@@ -84,7 +84,7 @@ def test_what_is_chosen_elsewhere_is_honest_and_both_figures_are_told(members_an
         assert outcome.ranking_mIoU == elsewhere.results[method].scores.mIoU
 
 
-def test_halves_leave_the_choice_and_add_an_honest_figure(members_and_val) -> None:
+def test_halves_keep_the_choice_and_add_an_honest_score(members_and_val) -> None:
     members, val = members_and_val
     whole = compare_methods(members, ["mean", "soup_uniform", "temperature"], val)
     halved = compare_methods(members, ["mean", "soup_uniform", "temperature"], val, repeats=2)
@@ -96,7 +96,7 @@ def test_halves_leave_the_choice_and_add_an_honest_figure(members_and_val) -> No
     assert mean.honest.mIoU == pytest.approx(mean.flattering.mIoU)  # nothing about it is chosen
 
 
-def test_an_image_that_cannot_be_read_is_left_out_everywhere(members_and_val) -> None:
+def test_an_unreadable_image_is_left_out_everywhere(members_and_val) -> None:
     class Broken(SyntheticScenes):
         def __getitem__(self, index: int) -> Sample:
             if index == 0:
@@ -111,7 +111,7 @@ def test_an_image_that_cannot_be_read_is_left_out_everywhere(members_and_val) ->
     assert all(outcome.scores.num_pixels == labelled for outcome in comparison.results.values())
 
 
-def test_the_winner_is_no_rejected_soup() -> None:
+def test_the_best_method_is_not_a_rejected_soup() -> None:
     from types import SimpleNamespace as Some
 
     def outcome(accepted: bool, judged: float) -> Some:

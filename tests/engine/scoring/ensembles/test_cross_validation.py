@@ -1,4 +1,4 @@
-"""Halves that choose for each other, with methods that tell what they have seen."""
+"""Halves that choose for each other, with methods that record which images they have seen."""
 
 import numpy as np
 import pytest
@@ -23,7 +23,7 @@ def evidence() -> SelectionData:
 
 
 def run(monkeypatch: pytest.MonkeyPatch, method) -> tuple[dict, list[tuple[int, Combination]]]:
-    """The totals, and what was asked to be counted, which has a single right pixel."""
+    """The totals, and the counted combinations, each with a single right pixel."""
     monkeypatch.setattr(cross_validation, "choose_ensemble", lambda name, seen: method(seen))
     asked = []
 
@@ -35,7 +35,7 @@ def run(monkeypatch: pytest.MonkeyPatch, method) -> tuple[dict, list[tuple[int, 
     return cross_validate(["method"], evidence(), REPEATS, count, lambda done, total: None), asked
 
 
-def test_no_image_is_scored_by_what_it_chose(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_image_is_scored_by_a_choice_that_used_it(monkeypatch: pytest.MonkeyPatch) -> None:
     seen_by: dict[Combination, set[str]] = {}
 
     def telling(seen: SelectionData) -> Ensemble:
@@ -49,7 +49,7 @@ def test_no_image_is_scored_by_what_it_chose(monkeypatch: pytest.MonkeyPatch) ->
     assert {len(ids) for ids in seen_by.values()} == {N // 2, N - N // 2}
     assert all(str(row) not in seen_by[combination] for row, combination in asked)
     assert totals["method"][:, 1].sum(axis=1).tolist() == [REPEATS] * N  # each time once
-    assert len({frozenset(ids) for ids in seen_by.values()}) > 2  # halved anew each time
+    assert len({frozenset(ids) for ids in seen_by.values()}) > 2  # new halves in each repeat
 
 
 def test_members_and_soups_are_not_counted_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,7 +61,7 @@ def test_members_and_soups_are_not_counted_again(monkeypatch: pytest.MonkeyPatch
     assert np.array_equal(totals["method"], REPEATS * evidence().overlaps_of_soup((0, 1)))
 
 
-def test_the_best_member_is_a_choice_of_the_other_half_too(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_best_member_is_chosen_on_the_other_half_too(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 7 images 4 are even. Where more of a half are even, "even" is its best, and then fewer of the other
     half are: so on the whole its choice does worse than "even" does on all."""
     totals, _ = run(monkeypatch, lambda seen: Ensemble(one_hot(0, 2)))

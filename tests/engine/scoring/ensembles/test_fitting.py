@@ -1,4 +1,4 @@
-"""Fitted weights, temperatures and orders, against numbers worked out by hand or by trying all."""
+"""Fitted weights, temperatures and orders, against values computed by hand or by exhaustive search."""
 
 import math
 
@@ -27,7 +27,7 @@ def log_loss(samples: PixelSamples, combination: Combination) -> float:
     return float(-p.gather(1, samples.labels[:, None]).log().mean())
 
 
-def test_weights_are_those_with_the_least_log_loss() -> None:
+def test_fitted_weights_minimise_the_log_loss() -> None:
     samples = samples_of(two_classes([0.9, 0.9, 0.2, 0.6], [0.6, 0.2, 0.9, 0.7]), [1, 1, 1, 0])
     fitted = fit_weights(samples)
     grid = [Combination("probability", ((w / 1000,), (1 - w / 1000,)), (1.0, 1.0)) for w in range(1001)]
@@ -36,13 +36,13 @@ def test_weights_are_those_with_the_least_log_loss() -> None:
     assert fitted.weights[0][0] + fitted.weights[1][0] == pytest.approx(1)
 
 
-def test_a_member_that_is_right_takes_all_from_one_that_is_wrong() -> None:
+def test_a_right_member_gets_all_weight_over_a_wrong_one() -> None:
     samples = samples_of(two_classes([0.9, 0.1], [0.2, 0.9]), [1, 0])
     assert fit_weights(samples).weights[0][0] > 0.99
 
 
-def test_each_class_listens_to_the_member_that_knows_it() -> None:
-    """Each member names its own class where it is there, and is at a loss between the other two."""
+def test_each_class_weights_the_member_that_recognises_it() -> None:
+    """Each member recognises its own class, and is undecided between the other two."""
     knows_0, knows_2 = [0.8, 0.1, 0.1], [0.1, 0.1, 0.8]
     at_a_loss_0, at_a_loss_2 = [0.05, 0.475, 0.475], [0.475, 0.475, 0.05]
     pixels = torch.tensor([[knows_0, at_a_loss_2], [at_a_loss_0, knows_2]])  # (2, 2, 3)
@@ -54,7 +54,7 @@ def test_each_class_listens_to_the_member_that_knows_it() -> None:
     assert [sum(column) for column in zip(*by_class.weights, strict=True)] == pytest.approx([1, 1, 1])
 
 
-def test_the_temperature_turns_confidence_into_the_share_of_right_pixels() -> None:
+def test_the_temperature_makes_confidence_equal_accuracy() -> None:
     """80 % sure and 60 % right: logit(0.8) / T = logit(0.6), so T = ln 4 / ln 1.5."""
     samples = samples_of(two_classes([0.8] * 5, [0.6] * 5), [1, 1, 1, 0, 0])
     first, second = fit_temperatures(samples)
@@ -62,12 +62,12 @@ def test_the_temperature_turns_confidence_into_the_share_of_right_pixels() -> No
     assert second == pytest.approx(1.0, rel=2e-3)
 
 
-def test_a_temperature_of_a_member_that_is_never_wrong_stays_a_number() -> None:
+def test_the_temperature_of_a_member_that_is_never_wrong_is_finite() -> None:
     [temperature] = fit_temperatures(samples_of(two_classes([1.0, 0.0]), [1, 0]))
     assert 0 < temperature < math.inf
 
 
-def test_the_greedy_order_starts_with_the_best_and_goes_on_with_who_helps_it() -> None:
+def test_the_greedy_order_starts_with_the_best_and_adds_the_one_that_gains_most() -> None:
     """Members 0 and 1 err at the same pixel; 2 is worse, but right and sure there.
 
     Pixels 1 1 0 0 0 0. Member 0 errs at pixel 0 (IoU 4/5, 1/2), member 1 at 0 and 1 (4/6, 0), member 2 at 2

@@ -1,4 +1,4 @@
-"""One pass over drawn scenes, against the naive way: all probabilities at full size."""
+"""One pass over drawn scenes, against a naive implementation with all probabilities at full size."""
 
 from contextlib import nullcontext
 
@@ -49,7 +49,7 @@ def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(upsampling, "STRIP_PROBABILITIES", {"cpu": 6 * 32 * 5})
 
 
-def test_counts_and_pixels_are_those_of_whole_images() -> None:
+def test_counts_and_pixels_equal_those_of_whole_images() -> None:
     members = models()
     told = []
     found = observe(
@@ -71,14 +71,14 @@ def test_counts_and_pixels_are_those_of_whole_images() -> None:
         torch.testing.assert_close(found.samples.probabilities[here], expected)
 
 
-def test_without_pixels_there_are_none() -> None:
+def test_no_pixels_are_sampled_unless_requested() -> None:
     found = observe(
         models(), floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, 0, lambda n: None
     )
     assert found.samples is None
 
 
-def test_each_image_is_counted_by_what_it_asks_for() -> None:
+def test_each_image_is_counted_with_its_own_combinations() -> None:
     members = models()
     mean, logit = Combination.mean(2), Combination.mean(2, "logit")
     wanted = dict(zip(SCENES.ids, ([mean], [logit, mean, mean], []), strict=True))
@@ -98,25 +98,25 @@ def test_each_image_is_counted_by_what_it_asks_for() -> None:
     assert np.array_equal(found[sample.id][logit], overlaps(expected.numpy()))
 
 
-def test_pixels_are_labelled_rising_and_of_the_id_alone() -> None:
+def test_sampled_pixels_are_labelled_ascending_and_depend_on_the_id_only() -> None:
     labels = torch.full((20, 30), VOID, dtype=torch.uint8)
     labels[5:15, 10:20] = 3
     places = draw_places(labels, "a", 40, VOID)
     assert len(places) == 40
     assert (labels.flatten()[places] == 3).all()
-    assert (places[1:] > places[:-1]).all()  # so none comes twice
+    assert (places[1:] > places[:-1]).all()  # so none is repeated
     assert torch.equal(places, draw_places(labels, "a", 40, VOID))
     assert not torch.equal(places, draw_places(labels, "b", 40, VOID))
 
 
-def test_an_image_with_fewer_labels_gives_all_of_them() -> None:
+def test_all_pixels_of_an_image_with_few_labels_are_sampled() -> None:
     labels = torch.full((4, 4), VOID)
     assert len(draw_places(labels, "void", 9, VOID)) == 0
     labels[1, 1:3] = 0
     assert draw_places(labels, "two", 9, VOID).tolist() == [5, 6]
 
 
-def test_the_budget_holds_whatever_the_set() -> None:
+def test_the_number_of_sampled_pixels_fits_the_budget() -> None:
     for num_images, num_members, num_classes in [(100, 3, 6), (1449, 3, 21), (2000, 3, 150), (5000, 10, 171)]:
         number = num_sampled_pixels(num_images, num_members, num_classes)
         assert 1 <= number <= MAX_PIXELS_PER_IMAGE
@@ -124,7 +124,7 @@ def test_the_budget_holds_whatever_the_set() -> None:
     assert num_sampled_pixels(100, 3, 6) == MAX_PIXELS_PER_IMAGE
 
 
-def test_those_of_some_images_are_taken_out() -> None:
+def test_samples_can_be_restricted_to_some_images() -> None:
     probabilities = torch.rand(4, 2, 3)
     samples = PixelSamples(probabilities, torch.tensor([0, 1, 2, 0]), torch.tensor([0, 0, 1, 2]))
     some = samples.of_images(np.array([True, False, True]))

@@ -51,7 +51,7 @@ def predict(trained: Trained, image: torch.Tensor) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("method", CHOICES)
-def test_it_comes_back_and_predicts_the_same(method: str, candidates, tmp_path: Path) -> None:
+def test_a_saved_ensemble_is_read_back_and_predicts_the_same(method: str, candidates, tmp_path: Path) -> None:
     choice = CHOICES[method]
     save(tmp_path / "saved", choice, candidates)
     trained = open_trained(tmp_path / "saved", CPU)
@@ -64,7 +64,7 @@ def test_it_comes_back_and_predicts_the_same(method: str, candidates, tmp_path: 
     assert trained.class_names == tuple(candidates[0].manifest.class_names)
 
 
-def test_members_without_weight_stay_behind(candidates, tmp_path: Path) -> None:
+def test_members_without_weight_are_not_saved(candidates, tmp_path: Path) -> None:
     save(tmp_path / "saved", CHOICES["class_weighted"], candidates)
     files = sorted(path.name for path in (tmp_path / "saved/members").iterdir())
     assert files == [
@@ -84,7 +84,7 @@ def test_a_soup_is_an_ensemble_of_one(candidates, tmp_path: Path) -> None:
     assert all(torch.equal(v, model.state_dict()[k]) for k, v in loaded.state_dict().items())
 
 
-def test_the_licences_of_all_weights_go_with_it(candidates, tmp_path: Path) -> None:
+def test_the_licences_of_all_weights_are_saved(candidates, tmp_path: Path) -> None:
     ours, theirs = {"source": "hf:a", "licence": "Apache-2.0"}, {"source": "hf:b", "licence": "NVIDIA"}
     own = [
         replace(candidate, manifest=candidate.manifest.model_copy(update={"weights": origin}))
@@ -98,12 +98,12 @@ def test_the_licences_of_all_weights_go_with_it(candidates, tmp_path: Path) -> N
     assert origin == {"source": "hf:a; hf:b", "licence": "Apache-2.0; NVIDIA"}
 
 
-def test_the_recipes_say_how_it_was_scored(candidates, tmp_path: Path) -> None:
+def test_the_saved_recipes_have_the_protocol_of_the_scores(candidates, tmp_path: Path) -> None:
     save(tmp_path / "saved", CHOICES["mean"], candidates, overrides=["eval.flip=true"])
     assert open_trained(tmp_path / "saved", CPU).recipe.eval.flip
 
 
-def test_a_folder_that_holds_something_is_left_one_hot(candidates, tmp_path: Path) -> None:
+def test_a_folder_that_is_not_empty_is_refused(candidates, tmp_path: Path) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
     (folder / "notes.txt").write_text("mine")
@@ -112,13 +112,13 @@ def test_a_folder_that_holds_something_is_left_one_hot(candidates, tmp_path: Pat
     assert [path.name for path in folder.iterdir()] == ["notes.txt"]
 
 
-def test_an_empty_folder_will_do(candidates, tmp_path: Path) -> None:
+def test_an_empty_folder_is_accepted(candidates, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     save(tmp_path / "empty", CHOICES["mean"], candidates)
     assert len(open_trained(tmp_path / "empty", CPU).members) == 3
 
 
-def test_what_fails_half_way_leaves_nothing(candidates, tmp_path: Path) -> None:
+def test_an_error_while_saving_leaves_no_files(candidates, tmp_path: Path) -> None:
     candidates[2].path.unlink()
     before = sorted(tmp_path.iterdir())
     with pytest.raises(FileNotFoundError):
@@ -157,7 +157,7 @@ def test_a_combination_that_does_not_fit_its_members_is_refused(
         open_trained(tmp_path / "saved", CPU)
 
 
-def test_what_a_killed_process_left_is_named(candidates, tmp_path: Path) -> None:
+def test_the_partial_folder_of_a_killed_process_is_named(candidates, tmp_path: Path) -> None:
     (tmp_path / "saved.part").mkdir()
     with pytest.raises(RunFolderError, match="saved.part .*remove it"):
         save(tmp_path / "saved", CHOICES["mean"], candidates)

@@ -12,7 +12,7 @@ def small(seed: int) -> nn.Module:
     return nn.Sequential(nn.Conv2d(3, 4, 1), nn.Dropout(0.5), nn.BatchNorm2d(4), nn.Conv2d(4, 2, 1))
 
 
-def test_weights_are_averaged_and_the_members_stay_as_they_were() -> None:
+def test_weights_are_averaged_and_the_members_unchanged() -> None:
     models = [small(0), small(1), small(2)]
     before = [{key: value.clone() for key, value in model.state_dict().items()} for model in models]
     soup = average_weights(models)
@@ -54,8 +54,8 @@ def test_a_model_without_batch_norm_reads_no_image() -> None:
     recalibrate(nn.Sequential(nn.Conv2d(3, 2, 1), nn.GroupNorm(1, 2)), none())
 
 
-def test_architectures_differ_by_what_makes_other_weights(tmp_path) -> None:
-    def of(model: str) -> str:
+def test_architectures_differ_where_weights_have_another_meaning(tmp_path) -> None:
+    def of(model: str) -> tuple[object, ...]:
         path = tmp_path / "recipe.yaml"
         path.write_text(f"name: a\ndata: {{format: synthetic}}\nmodel: {{from_scratch: true, {model}}}\n")
         return architecture(load_recipe(path))
