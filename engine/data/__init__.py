@@ -60,7 +60,7 @@ def open_split(section: Any, split: str) -> Dataset:
         )
     if not len(dataset):
         raise DataError(
-            f"Split {split!r} is empty: data.format={section.format} found no image in it. Name another split "
+            f"Split {split!r} is empty: data.format={section.format} found no image in it. Name another one "
             "with data.train, data.val or data.select."
         )
     dataset.skipped = Skipped() if section.on_error == "skip" else None

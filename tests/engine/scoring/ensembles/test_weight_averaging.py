@@ -55,7 +55,7 @@ def test_a_model_without_batch_norm_reads_no_image() -> None:
 
 
 def test_architectures_differ_where_weights_have_another_meaning(tmp_path) -> None:
-    def of(model: str) -> tuple[object, ...]:
+    def of(model: str) -> str:
         path = tmp_path / "recipe.yaml"
         path.write_text(f"name: a\ndata: {{format: synthetic}}\nmodel: {{from_scratch: true, {model}}}\n")
         return architecture(load_recipe(path))
