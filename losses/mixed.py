@@ -5,7 +5,7 @@ the logits are upsampled once.
 """
 
 from collections.abc import Mapping
-from inspect import Parameter, signature
+from inspect import signature
 from typing import Any, Protocol, cast
 
 import torch
@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from engine.options import Section
 from losses.pixel_sums import PixelSums, pixel_sums
 from losses.statistics import Reduce, full_precision, identity
+from losses.terms import LossError
 
 
 class Ramp(Section, from_attributes=True):
@@ -41,8 +42,8 @@ class FromSums(Protocol):
 class MixedLoss(nn.Module):
     """Adds up terms, each a module called as `term(logits, labels)`.
 
-    One whose `forward` has a parameter `reduce`, or a third one without a default, is given the function that
-    sums over all processes there. One that is `FromSums` gets what `losses.pixel_sums` gives instead.
+    One whose `forward` has a parameter `reduce` is given the function that sums over all processes there. One
+    that is `FromSums` gets what `losses.pixel_sums` gives instead.
 
     Args:
         terms: the log name of each term ("loss_ce") -> the term and its weight.
@@ -65,7 +66,9 @@ class MixedLoss(nn.Module):
         super().__init__()
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
         self.weights = {name: weight for name, (_, weight) in terms.items()}
-        self.reduce_parameters = {name: _reduce_parameter(term) for name, term in self.terms.items()}
+        self.reducing = {
+            name for name, t in self.terms.items() if "reduce" in signature(t.forward).parameters
+        }
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.step = 0
@@ -82,8 +85,15 @@ class MixedLoss(nn.Module):
         Returns:
             "loss", the weighted sum, and under its log name each term: unweighted, detached. If asked for,
             "grad_<term>": the norm of its weighted gradient at the logits. All scalars.
+
+        Raises:
+            LossError: the model returned something else, such as a dict, or another number of classes.
         """
-        assert logits.shape[1] == self.num_classes, f"{logits.shape[1]} logits for {self.num_classes} classes"
+        if not (isinstance(logits, Tensor) and logits.shape[1:2] == (self.num_classes,)):
+            got = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
+            raise LossError(
+                f"The model must return logits (B, {self.num_classes}, h, w), one a class; got {got}."
+            )
         with torch.autocast(logits.device.type, enabled=False):
             logits = full_precision(logits)
             values = self._values(logits, labels)
@@ -108,8 +118,7 @@ class MixedLoss(nn.Module):
                 values[name] = cast(FromSums, term).of_sums(sums, reduce)
             else:
                 whole = _resize(logits, labels) if whole is None else whole
-                parameter = self.reduce_parameters[name]
-                values[name] = term(whole, labels, **{parameter: reduce} if parameter else {})
+                values[name] = term(whole, labels, **{"reduce": reduce} if name in self.reducing else {})
         return values
 
     def _sums(self, logits: Tensor, labels: Tensor) -> PixelSums:
@@ -117,17 +126,6 @@ class MixedLoss(nn.Module):
         for term in self.terms.values():
             options |= getattr(term, "sum_options", {})
         return pixel_sums(logits, labels, self.ignore_index, **options)
-
-
-def _reduce_parameter(term: nn.Module) -> str | None:
-    """The name of the parameter that takes the sum over processes."""
-    parameters = signature(term.forward).parameters
-    required = [
-        name
-        for name, parameter in parameters.items()
-        if parameter.kind is Parameter.POSITIONAL_OR_KEYWORD and parameter.default is Parameter.empty
-    ]
-    return "reduce" if "reduce" in parameters else next(iter(required[2:]), None)
 
 
 def _resize(logits: Tensor, labels: Tensor) -> Tensor:

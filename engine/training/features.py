@@ -98,11 +98,11 @@ def matching_layers(model: nn.Module, patterns: Sequence[str]) -> list[str]:
     for pattern in patterns:
         if not any(_fits(name, pattern) for name in names):
             near = get_close_matches(pattern, names, n=4, cutoff=0.3)
+            top = [name for name, _ in model.named_children()]
             raise RecipeError(
                 f"log.feature_layers: no layer of this model is called {pattern!r}. "
-                f"Near it are {', '.join(near) or 'none'}; at its top are "
-                f"{', '.join(name for name, _ in model.named_children())}. "
-                "Type for example log.feature_layers=['encoder']."
+                f"Near it are {', '.join(near) or 'none'}; at its top are {', '.join(top)}. "
+                f"Type for example log.feature_layers=['{[*near, *top][0]}']."
             )
     return [name for name in names if any(_fits(name, pattern) for pattern in patterns)]
 

@@ -144,9 +144,9 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
 def _build_features(
     recipe: Recipe, model: nn.Module, select: Dataset, predictor: Predictor
 ) -> FeatureMaps | None:
-    layers = matching_layers(model, recipe.log.feature_layers)
     if not recipe.log.features:
         return None
+    layers = matching_layers(model, recipe.log.feature_layers)
     require_maps(model, layers)
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
 

@@ -207,7 +207,7 @@ def test_options_reach_the_function(
 
 
 def test_logits_of_another_number_of_classes_are_refused() -> None:
-    with pytest.raises(AssertionError, match="3 logits for 4 classes"):
+    with pytest.raises(LossError, match=r"\(B, 4, h, w\).*got .*3"):
         build_loss(CE_AND_DICE, 4)(LOGITS, LABELS)
 
 
@@ -275,8 +275,8 @@ class Reduced(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
 
-    def forward(self, logits: Tensor, labels: Tensor, total: Reduce) -> Tensor:
-        return total(labels[labels != self.ignore_index].sum().to(logits))
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce) -> Tensor:
+        return reduce(labels[labels != self.ignore_index].sum().to(logits))
 
 
 NOT_A_CLASS = 3
@@ -330,3 +330,9 @@ def test_constructors_can_be_called_with_keywords_alone() -> None:
     assert weighted == cross_entropy(upsampled, LABELS, 255, WEIGHTS)
     with pytest.raises(LossError, match="class_weights.*median"):
         losses.CrossEntropy(class_weights="median")
+
+
+@pytest.mark.parametrize(("output", "got"), [({"out": LOGITS}, "a dict"), (LOGITS[:, :2], "2")])
+def test_what_is_no_logits_of_these_classes(output: Any, got: str) -> None:
+    with pytest.raises(LossError, match=rf"\(B, 3, h, w\).*got .*{got}"):
+        build_loss([{"name": "dice"}], 3)(output, LABELS)

@@ -1,11 +1,15 @@
-"""Torch's global settings during a training; what it builds is tested with whole runs."""
+"""Torch's global settings during a training, and models from outside; more is tested with whole runs."""
 
 import os
+import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from engine.training.session import CUBLAS_WORKSPACE, torch_settings
+from engine.recipe import RecipeError, load_recipe
+from engine.training.distributed import Process
+from engine.training.session import CUBLAS_WORKSPACE, Session, build_session, torch_settings
 
 
 def settings() -> tuple[object, ...]:
@@ -35,3 +39,41 @@ def test_settings_hold_in_the_block_and_are_restored(
         assert settings() == expected
         raise ZeroDivisionError
     assert settings() == before == ("highest", False, False, None)
+
+
+MODEL = """
+from torch import nn
+
+
+class Plain(nn.Conv2d):
+    def __init__(self, num_classes: int):
+        super().__init__(3, num_classes, 1)
+        self.body = nn.Identity()
+
+    def forward(self, image):
+        return super().forward(self.body(image.float()))
+"""
+
+
+def test_a_model_without_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The default of log.feature_layers names the encoder, which counts only where features are drawn."""
+    (tmp_path / "outside_plain.py").write_text(MODEL)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setitem(sys.modules, "outside_plain", None)  # so that it is removed afterwards
+    del sys.modules["outside_plain"]
+    (tmp_path / "plain.yaml").write_text(
+        "data: {format: synthetic, synthetic: {size: 32, train_samples: 2, val_samples: 1}}\n"
+        "augment: {crop: 32}\nmodel: {arch: 'outside_plain:Plain', from_scratch: true}\n"
+        "train: {steps: 2, batch: 2}\nschedule: {warmup: 0}\n"
+    )
+
+    def session(*overrides: str) -> Session:
+        process = Process(0, 1, torch.device("cpu"))
+        return build_session(
+            load_recipe(tmp_path / "plain.yaml", overrides), process, lambda _: lambda *_: None
+        )
+
+    assert session().validation.features is None
+    with pytest.raises(RecipeError, match=r"Type for example log.feature_layers=\['body'\]"):
+        session("log.features=1")
+    assert session("log.features=1", "log.feature_layers=[body]").validation.features
