@@ -25,17 +25,17 @@ def reference_page(schema: Node) -> str:
         schema: of a recipe, from `engine.recipe.recipe_schema`.
     """
     top = {name: node for name, node in schema["properties"].items() if not list(_sections(node, schema))}
-    parts = [INTRODUCTION, "## At the top\n", _table(top, schema)]
+    parts = [INTRODUCTION, "## At the top\n", _table(top)]
     for name, node in schema["properties"].items():
         for number, (title, section) in enumerate(_sections(node, schema)):
             if number == 0:
                 parts.append(f"## {name}\n\n{_sentence(node.get('description', ''))}\n")
             several = len(list(_sections(node, schema))) > 1
-            parts += [f"### {title}\n"] * several + [_table(section["properties"], schema)]
+            parts += [f"### {title}\n"] * several + [_table(section["properties"])]
             for key, inner in section["properties"].items():
                 for _, below in _sections(inner, schema):
                     parts += [f"`{key}` of {title}:\n" if several else f"`{name}.{key}`:\n"]
-                    parts += [_table(below["properties"], schema)]
+                    parts += [_table(below["properties"])]
     return "\n".join(parts).rstrip() + "\n"
 
 
@@ -50,7 +50,7 @@ def _sections(node: Node, schema: Node) -> Iterator[tuple[str, Node]]:
         yield from _sections(form, schema)
 
 
-def _table(properties: dict[str, Node], schema: Node) -> str:
+def _table(properties: dict[str, Node]) -> str:
     rows = ["| key | values | default | meaning |", "|---|---|---|---|"]
     for name, node in properties.items():
         default = f"`{json.dumps(node['default'])}`" if _is_plain(node.get("default", {})) else ""

@@ -76,7 +76,7 @@ class Advisor:
         self._looks: list[Values] = []  # log steps at which gradients were measured
         self._mIoU: list[float] = []
 
-    def update(self, step: int, values: Values, first: Values) -> list[Note]:
+    def update(self, values: Values, first: Values) -> list[Note]:
         """After a log step; `first` are the metrics of the first update."""
         self._log.append(values)
         if "gradients/total_norm" in values:

@@ -28,7 +28,7 @@ def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
     table.add_column("note", overflow="fold")
     table.add_row(
         f"best member: {escape(comparison.best)}",
-        *_cells_of_best(comparison, selection, is_honest),
+        *_cells_of_best(comparison, is_honest),
         f"{comparison.images_per_second:.2f}",
         "1",
         "",
@@ -55,7 +55,7 @@ def saved_fact(path: Path, comparison: MethodComparison, selection: Selection, v
     return escape(f"saved: {path} ({what}: {among}mIoU {result.ranking_mIoU:.4f} {where})")
 
 
-def _cells_of_best(comparison: MethodComparison, selection: Selection, is_honest: bool) -> list[str]:
+def _cells_of_best(comparison: MethodComparison, is_honest: bool) -> list[str]:
     """mIoU without a gain; in cross-validation each half has a best member of its own."""
     some = next(iter(comparison.results.values()))
     flattering = f"{some.flattering.mIoU - some.flattering.gain:.4f}"

@@ -74,7 +74,7 @@ class Reporter:
             values["energy"] = joules  # since the last log step
         self._call("on_log", step, values, batch)
         if self._advisor:
-            self._advise(step, self._advisor.update(step, values, _numbers(self._first or {})))
+            self._advise(step, self._advisor.update(values, _numbers(self._first or {})))
 
     def scoring(self, done: int, total: int) -> None:
         self._call("on_scoring", done, total)

@@ -29,11 +29,7 @@ def advisor(*overrides: str, **facts) -> Advisor:
 def told(adviser: Advisor, rows: list[dict], first: dict | None = None) -> list[Note]:
     """The notes after these log steps, which are healthy except for the values in the row."""
     first = {"decode.loss_ce": math.log(6)} if first is None else first
-    return [
-        note
-        for number, row in enumerate(rows, start=1)
-        for note in adviser.update(25 * number, HEALTHY | row, first)
-    ]
+    return [note for row in rows for note in adviser.update(HEALTHY | row, first)]
 
 
 def scored(adviser: Advisor, *curve: float | dict, lr: tuple[float, ...] = ()) -> list[Note]:
@@ -41,7 +37,7 @@ def scored(adviser: Advisor, *curve: float | dict, lr: tuple[float, ...] = ()) -
     notes = []
     for number, value in enumerate(curve):
         rate = lr[number] if lr else 1e-3
-        adviser.update(100 * number + 50, HEALTHY | {"lr": rate}, {})
+        adviser.update(HEALTHY | {"lr": rate}, {})
         IoU = value if isinstance(value, dict) else {"ground": value, "fish": value}
         present = [share for share in IoU.values() if not math.isnan(share)]
         scores = Scores(
