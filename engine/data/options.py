@@ -159,8 +159,8 @@ class Augment(Section):
     hue: float = key(0.07, "hue shift up to this, plus or minus, in turns of the colour circle", ge=0, le=0.5)
     blur: NotNegative = key(0.0, "Gaussian blur with a sigma up to this, px; 0 is off")
     elastic: NotNegative = key(0.0, "elastic deformation up to this, px; 0 is off")
-    grayscale: Share = key(0.0, "share of images that are converted to grey")
-    noise: Share = key(0.0, "Gaussian noise with a sigma up to this, for pixels in 0..1; 0 is off")
+    grayscale: Share = key(0.0, "share of images that lose their colour")
+    noise: Share = key(0.0, "sigma of Gaussian noise up to this, of 0..1 pixels; 0 is off")
     jpeg: Share = key(0.0, "share of images that are compressed as JPEG, at a quality of 30 to 95")
     cutmix: Share = key(0.0, "share of images with a box of another image pasted in, arXiv 1905.04899")
     classmix: Share = key(

@@ -17,7 +17,7 @@ ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 
 class Schedule(Section):
     name: Literal["poly", "cosine", "onecycle", "step", "constant"] = key(
-        "poly", "curve by which the learning rate falls"
+        "poly", "how the learning rate falls"
     )
     power: Positive = key(1.0, "exponent of poly")
     warmup: Duration = key(
