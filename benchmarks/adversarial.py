@@ -2,7 +2,7 @@
 
     python benchmarks/adversarial.py --seeds 3 --out FILE.json recipes/b0_ce_dice.yaml key=value ...
 
-Everything behind the recipe goes to `trident run`. A run that is there and finished is not trained
+All arguments after the recipe are passed to `trident run`. A run that is there and finished is not trained
 again, so a comparison that was stopped goes on. Both runs of a seed see the same crops in the same order.
 """
 

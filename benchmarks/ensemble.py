@@ -1,4 +1,4 @@
-"""What three members cost beside one: decoded, predicted and counted, as `trident ensemble` does it.
+"""The cost of three members compared with one: decoded, predicted and counted, as `trident ensemble` does it.
 
     python benchmarks/ensemble.py --variants b0 b2 --out FILE.json
 

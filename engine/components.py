@@ -53,7 +53,7 @@ def import_component(path: str) -> Component:
         raise ComponentError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ComponentError(f"{path} is not a class or function but of type {type(found).__name__}")
-    return found  # type: ignore[no-any-return]  # whatever the module holds
+    return found  # type: ignore[no-any-return]  # of any type
 
 
 def options_of(component: Component, given: Collection[str] = ()) -> dict[str, Any]:

@@ -131,8 +131,8 @@ def weights(argv: list[str]) -> int:
 
         from engine.exporting.weights import export_weights
 
-        told = export_weights(arguments.run.expanduser(), arguments.step, arguments.layout, out)
-        print(*told, sep="\n")
+        lines = export_weights(arguments.run.expanduser(), arguments.step, arguments.layout, out)
+        print(*lines, sep="\n")
         return 0
 
     return run_command(parser, body, argv)

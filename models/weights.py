@@ -54,7 +54,7 @@ def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) 
 def load_weights(
     model: nn.Module, source: str, min_encoder_share: float = 0.95, class_names: Sequence[str] = ()
 ) -> LoadReport:
-    """Fills `model` from `source`, whatever layout its keys are in.
+    """Fills `model` from `source`, whose keys may be in any layout.
 
     A classifier of other classes takes over the rows of the classes that both know by name; without names, a
     classifier of another size stays at its initialisation. A head of another kind or width is not loaded at

@@ -54,5 +54,5 @@ def shared_voc() -> Path:
     """The real photos next to the checkout; tests that use them are skipped where they are absent."""
     root = Path(__file__).parents[2] / "shared/data/voc2012_animals"
     if not root.is_dir():
-        pytest.skip("no ../shared/data/voc2012_animals beside this checkout: nothing checked on real photos")
+        pytest.skip("no ../shared/data/voc2012_animals next to this checkout: nothing checked on real photos")
     return root

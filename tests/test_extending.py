@@ -54,7 +54,7 @@ def files_of(diff: str) -> set[str]:
 
 def work_through(heading: str, folder: Path) -> str:
     """Write the files of a section, apply its changes to a copy of the sources, run its commands."""
-    said, sources = "", ROOT
+    message, sources = "", ROOT
     for block in [*SECTIONS[""], *SECTIONS[heading]]:
         first = block.text.partition("\n")[0]
         if block.language in ("python", "yaml") and re.fullmatch(r"# [\w.]+", first):
@@ -75,10 +75,10 @@ def work_through(heading: str, folder: Path) -> str:
             assert applied.returncode == 0, applied.stderr
         elif block.language == "console":
             for line in block.text.splitlines():
-                said += run(line, folder, sources)
+                message += run(line, folder, sources)
         elif block.language == "python":
-            said += execute([sys.executable, "-c", block.text], folder, sources)
-    return said
+            message += execute([sys.executable, "-c", block.text], folder, sources)
+    return message
 
 
 def run(line: str, folder: Path, sources: Path) -> str:
@@ -120,65 +120,65 @@ def draw_numbered(folder: Path) -> None:
             Image.fromarray(labels).save(folder / f"numbered/{split}/{number:02d}_mask.png")
 
 
-def loss_is_logged(folder: Path, said: str) -> None:
+def loss_is_logged(folder: Path, message: str) -> None:
     assert "decode.loss_brier" in keys_of_log(folder, "brier")
 
 
-def format_is_read(folder: Path, said: str) -> None:
+def format_is_read(folder: Path, message: str) -> None:
     manifest = json.loads((folder / "checkpoints/numbered/manifest.json").read_text())
     assert manifest["data"]["format"] == "my_data:open_numbered"
     assert manifest["class_names"] == ["ground", "box"]
 
 
-def architecture_is_trained(folder: Path, said: str) -> None:
+def architecture_is_trained(folder: Path, message: str) -> None:
     manifest = json.loads((folder / "checkpoints/tiny/manifest.json").read_text())
     assert manifest["num_parameters"] == 8 * (3 * 49 + 1) + 6 * (8 + 1)
-    assert "mIoU" in said
+    assert "mIoU" in message
 
 
-def metric_is_logged(folder: Path, said: str) -> None:
+def metric_is_logged(folder: Path, message: str) -> None:
     assert "fwIoU" in keys_of_log(folder, "weighted", "val")
     manifest = json.loads((folder / "checkpoints/weighted/manifest.json").read_text())
     assert manifest["metric"] == "fwIoU"
     ranked = [member["scores"]["fwIoU"] for member in manifest["members"]]
-    assert ranked == sorted(ranked, reverse=True) and "fwIoU" in said
+    assert ranked == sorted(ranked, reverse=True) and "fwIoU" in message
 
 
-def augmentation_is_applied(folder: Path, said: str) -> None:
+def augmentation_is_applied(folder: Path, message: str) -> None:
     run("trident run small.yaml name=plain", folder, ROOT)
     plain, inverted = (losses_of(folder, name) for name in ("plain", "inverted"))
     assert plain != inverted and len(plain) == len(inverted)
     assert list(folder.glob("**/*.png"))
 
 
-def schedule_is_followed(folder: Path, said: str) -> None:
+def schedule_is_followed(folder: Path, message: str) -> None:
     """4 updates without warm-up: the last one has 1 - sqrt(3 / 4) of the peak."""
     last = [row for row in log_of(folder, "rooted") if row["split"] == "train"][-1]
     assert last["base_lr"] == pytest.approx(6e-5 * (1 - math.sqrt(3 / 4)))
 
 
-def optimisers_are_used(folder: Path, said: str) -> None:
+def optimisers_are_used(folder: Path, message: str) -> None:
     assert len(losses_of(folder, "lion")) == len(losses_of(folder, "signs")) == 2
     with safe_open(folder / "checkpoints/signs/last/state.safetensors", "np") as file:
         assert any(key.endswith("mean") for key in file.keys())  # noqa: SIM118 - not iterable
 
 
-def state_holds_the_count(folder: Path, said: str) -> None:
+def state_holds_the_count(folder: Path, message: str) -> None:
     with safe_open(folder / "checkpoints/small/last/state.safetensors", "np") as file:
         assert file.get_tensor("seen/images") == 4 * 4
 
 
-def column_is_written(folder: Path, said: str) -> None:
+def column_is_written(folder: Path, message: str) -> None:
     content = json.loads((folder / "compared/compare.json").read_text())
     assert [method["figures"]["updates"] for method in content["methods"]] == [4]
     assert "updates" in (folder / "compared/compare.md").read_text()
 
 
-def loggers_write(folder: Path, said: str) -> None:
+def loggers_write(folder: Path, message: str) -> None:
     rises = (folder / "checkpoints/best/rises.txt").read_text().splitlines()
     assert rises[0].startswith("2 ")
     assert (folder / "checkpoints/best/log_val.csv").is_file()
-    assert "2 " in (folder / "checkpoints/watched/best.txt").read_text() and "step" in said
+    assert "2 " in (folder / "checkpoints/watched/best.txt").read_text() and "step" in message
 
 
 # by heading: the maximum number of changed files, and the check afterwards
@@ -204,12 +204,12 @@ def test_every_task_of_the_page_is_checked() -> None:
 def test_the_example_works_and_touches_few_files(heading: str, tmp_path: Path) -> None:
     most, check = CHECKS[heading]
     draw_numbered(tmp_path)
-    said = work_through(heading, tmp_path)
+    message = work_through(heading, tmp_path)
     changed = {
         name for block in SECTIONS[heading] if block.language == "diff" for name in files_of(block.text)
     }
     assert len(changed) <= most
-    check(tmp_path, said)
+    check(tmp_path, message)
 
 
 def body_of(name: str) -> str:

@@ -69,11 +69,11 @@ def test_installs_the_trident_command(wheel: zipfile.ZipFile) -> None:
 
 
 def test_says_name_version_licence_and_python(wheel: zipfile.ZipFile) -> None:
-    said = Parser().parsestr(metadata(wheel, "METADATA"))
-    assert said["Name"] == "trident-seg"
-    assert said["Version"] == engine.__version__
-    assert said["License-Expression"] == "Apache-2.0"
-    assert said["Requires-Python"] == ">=3.11"
+    message = Parser().parsestr(metadata(wheel, "METADATA"))
+    assert message["Name"] == "trident-seg"
+    assert message["Version"] == engine.__version__
+    assert message["License-Expression"] == "Apache-2.0"
+    assert message["Requires-Python"] == ">=3.11"
     assert "Apache License" in metadata(wheel, "licenses/LICENSE")
 
 

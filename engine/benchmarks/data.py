@@ -133,7 +133,7 @@ def _write_hdf5(path: Path, source: Dataset) -> h5py.File:
     with h5py.File(path, "w") as file:
         for what, rows in pixels.items():
             file.create_dataset(f"chunks=True/{what}", data=rows, chunks=True)
-            file.create_dataset(f"a chunk per image/{what}", data=rows, chunks=(1, *rows.shape[1:]))
+            file.create_dataset(f"a chunk an image/{what}", data=rows, chunks=(1, *rows.shape[1:]))
             file.create_dataset(f"contiguous/{what}", data=rows)
             flat = file.create_dataset(f"variable length/{what}", len(rows), h5py.vlen_dtype(np.uint8))
             for index, row in enumerate(rows):

@@ -1,4 +1,4 @@
-"""From a recipe's `data` section to one split, whatever its format. Torch is imported only by its opener."""
+"""From a recipe's `data` section to one split, of any format. Torch is imported only by its opener."""
 
 import inspect
 from collections.abc import Callable

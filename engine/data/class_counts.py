@@ -1,4 +1,4 @@
-"""How many pixels of each class each image has: one scan of the labels, cached beside the data.
+"""How many pixels of each class each image has: one scan of the labels, cached next to the data.
 
 Shapes: N images, C classes.
 """

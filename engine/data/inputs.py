@@ -27,7 +27,7 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     names. Where two images differ only in their extension, all names keep their extension.
 
     Args:
-        inputs: files, whatever their extension; folders, with their sub-folders; or globs, `**` included.
+        inputs: files with any extension; folders, with their sub-folders; or globs, `**` included.
         left_out: the folder of the output; its images are not inputs.
 
     Raises:

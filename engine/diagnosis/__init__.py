@@ -77,7 +77,7 @@ def diagnosis_of(run: Run, studies: Studies) -> RunDiagnosis:
 
 
 def study(run: Run) -> Studies:
-    """The figures behind the words."""
+    """The figures behind the findings."""
     return Studies(
         last_step=max((row["step"] for row in (*run.train_rows, *run.val_rows)), default=0),
         start=study_start(run),

@@ -51,13 +51,13 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
     else:
         files = _write_mmsegmentation(out, tensors, "backbone.pth" if left_out else "model.pth")
     _write_card(out / "README.md", manifest, member)
-    told = [f"{manifest.name} step {member.step}: {len(tensors)} tensors in the layout of {layout_name}"]
+    lines = [f"{manifest.name} step {member.step}: {len(tensors)} tensors in the layout of {layout_name}"]
     if left_out:
-        told.append(
+        lines.append(
             f"The encoder alone: {layout_name} has no head like this one, so its {len(left_out)} "
             "tensors are left out."
         )
-    return told + [f"written: {file}" for file in (*files, out / "README.md")]
+    return lines + [f"written: {file}" for file in (*files, out / "README.md")]
 
 
 def _write_hugging_face(

@@ -13,7 +13,7 @@ in the code: `python -m engine.recipe reference > docs/recipe.md`.
 
 A duration is a number of steps, `12 epochs`, or `10%` of the training. A loss, an architecture, an optimiser,
 a data format or a logger of your own is named by its import path, such as `my_package:MyLoss`, and its
-options are keys beside the name ([extending.md](extending.md)).
+options are keys next to the name ([extending.md](extending.md)).
 """
 NAMES = {"integer": "whole number", "number": "number", "boolean": "true or false", "string": "text"}
 

@@ -48,8 +48,8 @@ def test_the_table_and_the_json(
         str(out),
     ]
     assert main(arguments) == 0
-    told = capsys.readouterr().out
-    assert "pip install transformers" in told
+    output = capsys.readouterr().out
+    assert "pip install transformers" in output
     rows = json.loads(out.read_text())["rows"]
     assert [(row["what"], row["contender"]) for row in rows] == [
         ("training step", "trident"),
@@ -90,9 +90,9 @@ def test_every_layout_is_read_and_compared_with_ours(
 ) -> None:
     out = tmp_path / "data.json"
     assert main(["data", "--images", "3", "--rounds", "2", "--out", str(out)]) == 0
-    told = capsys.readouterr().out
+    output = capsys.readouterr().out
     rows = {row["contender"]: row for row in json.loads(out.read_text())["rows"]}
-    assert all(name in told for name in rows)
+    assert all(name in output for name in rows)
     assert {*rows} == {
         "files (JPEG, PNG)",
         "HDF5, chunks=True",

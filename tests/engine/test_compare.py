@@ -57,8 +57,8 @@ def grid(*more: str) -> list[str]:
 
 def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(grid()) == 0
-    told = capsys.readouterr().out
-    assert "4 run(s) in out, 4 of them finished" in told
+    output = capsys.readouterr().out
+    assert "4 run(s) in out, 4 of them finished" in output
     found = json.loads((folder / "out/compare.json").read_text())
     assert [(method["name"], method["seeds"]) for method in found["methods"]] == [
         ("plain", [0, 1]),
@@ -94,8 +94,8 @@ def test_missing_cells_are_trained_with_equal_results(
     before = json.loads((folder / "out/dice-s1/ensemble.json").read_text())
     shutil.rmtree(folder / "out/dice-s1")
     assert main(grid()) == 0
-    told = capsys.readouterr().out
-    assert "3 of them finished" in told and "dice-s1: started" in told
+    output = capsys.readouterr().out
+    assert "3 of them finished" in output and "dice-s1: started" in output
     assert json.loads((folder / "out/dice-s1/ensemble.json").read_text()) == before
 
 
@@ -112,8 +112,8 @@ def test_a_cell_that_fails_is_exit_1_and_the_others_are_compared(
 ) -> None:
     shutil.rmtree(folder / "out/dice-s1")
     assert main(grid()) == 1
-    told = capsys.readouterr().out
-    assert "dice-s1: failed" in told and "the disk is full" in told and "same command" in told
+    output = capsys.readouterr().out
+    assert "dice-s1: failed" in output and "the disk is full" in output and "same command" in output
     found = json.loads((folder / "out/compare.json").read_text())
     assert [method["seeds"] for method in found["methods"]] == [[0, 1], [0]]
 
@@ -130,7 +130,7 @@ def test_without_the_first_method_nothing_is_compared(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere.yaml"], "nowhere.yaml"),
         (["plain.yaml", "out"], "not both"),
@@ -146,9 +146,9 @@ def test_without_the_first_method_nothing_is_compared(
     ],
 )
 def test_wrong_input_is_exit_2(
-    arguments: list[str], said: str, folder: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(arguments) == 2
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert message in output and "Traceback" not in output
     assert not (folder / "out/compare.json").exists()

@@ -53,16 +53,16 @@ def test_the_best_of_all_runs_are_ensembled_across_architectures(runs: Path) -> 
         for member in RunFolder(runs / "same" / name).read_manifest().members
     }
     assert main([str(runs / "same"), "--top", "4"]) == 0
-    told = json.loads((runs / "same/ensemble.json").read_text())
-    assert len(told["members"]) == len(kept) == 4
-    for member in told["members"]:
+    printed = json.loads((runs / "same/ensemble.json").read_text())
+    assert len(printed["members"]) == len(kept) == 4
+    for member in printed["members"]:
         assert (runs / "same" / member["path"]).is_file()
         assert member["mIoU"] == pytest.approx(kept[member["run"], member["step"]], abs=1e-12)
-    scores = [member["mIoU"] for member in told["members"]]
+    scores = [member["mIoU"] for member in printed["members"]]
     assert scores == sorted(scores, reverse=True)
-    assert {"mIoU", "mAcc", "aAcc", "IoU"} <= told["ensembles"]["mean"].keys()
-    assert told["dataset"]["num_images"] == 4
-    assert told["protocol"]["name"] == "native"
+    assert {"mIoU", "mAcc", "aAcc", "IoU"} <= printed["ensembles"]["mean"].keys()
+    assert printed["dataset"]["num_images"] == 4
+    assert printed["protocol"]["name"] == "native"
 
 
 def test_all_methods_of_two_architectures_and_the_best_is_saved(
@@ -71,24 +71,24 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     saved = tmp_path / "saved"
     asked = ["--method", "all", "--split-half", "--repeats", "2", "--top", "4", "--save", str(saved)]
     assert main([str(runs / "same"), *asked]) == 0
-    told = json.loads((runs / "same/ensemble.json").read_text())
+    printed = json.loads((runs / "same/ensemble.json").read_text())
     methods = ["mean", "mean_logit", "weighted", "class_weighted", "greedy", "temperature"]
-    assert list(told["ensembles"]) == [*methods, "soup_uniform", "soup_greedy"]
-    for entry in told["ensembles"].values():
+    assert list(printed["ensembles"]) == [*methods, "soup_uniform", "soup_greedy"]
+    for entry in printed["ensembles"].values():
         assert entry["gain"]["low"] <= entry["gain"]["high"]
         assert entry["images_per_second"] > 0
         assert 1 <= entry["cost"] <= 4
-    selection = told["selection"]
+    selection = printed["selection"]
     assert (selection["split"], selection["same_images"], selection["repeats"]) == ("val", True, 2)
-    assert selection["honest"].keys() == selection["flattering"].keys() == told["ensembles"].keys()
-    assert selection["flattering"]["mean"]["mIoU"] == told["ensembles"]["mean"]["mIoU"]
+    assert selection["honest"].keys() == selection["flattering"].keys() == printed["ensembles"].keys()
+    assert selection["flattering"]["mean"]["mIoU"] == printed["ensembles"]["mean"]["mIoU"]
 
-    accepted = [name for name, entry in told["ensembles"].items() if entry["accepted"]]
+    accepted = [name for name, entry in printed["ensembles"].items() if entry["accepted"]]
     winner = max(accepted, key=lambda name: selection["honest"][name]["mIoU"])
     manifest = EnsembleFolder(saved).read_manifest()
     assert manifest.method == winner
-    assert manifest.scores["mIoU"] == told["ensembles"][winner]["mIoU"]
-    assert len(open_trained(saved, torch.device("cpu")).members) == told["ensembles"][winner]["cost"]
+    assert manifest.scores["mIoU"] == printed["ensembles"][winner]["mIoU"]
+    assert len(open_trained(saved, torch.device("cpu")).members) == printed["ensembles"][winner]["cost"]
     out = capsys.readouterr().out
     assert "honest mIoU" in out and "flattering mIoU" in out
     assert f"saved: {saved} ({winner}: the best of 8 methods" in out
@@ -99,9 +99,9 @@ def test_choosing_on_the_reported_images_gives_a_clear_warning(
 ) -> None:
     assert main([str(runs / "same"), "--top", "2", "--method", "greedy,mean"]) == 0
     assert "CHOSEN AND REPORTED ON THE SAME 4 images of val: THESE FIGURES FLATTER" in capsys.readouterr().out
-    told = json.loads((runs / "same/ensemble.json").read_text())
-    assert told["selection"]["same_images"] and told["selection"]["honest"] is None
-    assert list(told["ensembles"]) == ["mean", "greedy"]
+    printed = json.loads((runs / "same/ensemble.json").read_text())
+    assert printed["selection"]["same_images"] and printed["selection"]["honest"] is None
+    assert list(printed["ensembles"]) == ["mean", "greedy"]
 
 
 def test_three_members_by_default(runs: Path) -> None:
@@ -113,10 +113,10 @@ def test_several_groups_are_listed_with_a_command_each(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(runs)]) == 2
-    told = capsys.readouterr().err
+    printed = capsys.readouterr().err
     commands = [
         line.split("trident ensemble ")[1].split()
-        for line in told.splitlines()
+        for line in printed.splitlines()
         if "trident ensemble " in line
     ]
     assert sorted(map(len, commands)) == [1, 2]
@@ -136,7 +136,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nowhere"], "nowhere"),
         (["."], "No run in"),
@@ -153,14 +153,14 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
-        (["{runs}/other", "--save", "{runs}/other"], "is there already and holds something"),
+        (["{runs}/other", "--save", "{runs}/other"], "is there already and is not empty"),
         (["{runs}/other", "--save", "{runs}/other/more/recipe.yaml/saved"], "recipe.yaml is a file"),
     ],
 )
 def test_wrong_input_is_exit_2(
     runs: Path,
     arguments: list[str],
-    said: str,
+    message: str,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -169,9 +169,9 @@ def test_wrong_input_is_exit_2(
     if arguments == ["."]:
         monkeypatch.chdir(runs.parent / "empty")
     assert main([text.format(runs=runs) for text in arguments]) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
 
 
 def test_an_altered_checkpoint_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

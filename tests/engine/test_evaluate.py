@@ -84,10 +84,10 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_scores_and_the_card_are_printed_and_the_run_is_unchanged(trained: Path, capsys) -> None:
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*")}
     assert main([str(trained / "run")]) == 0
-    said = capsys.readouterr().out
-    assert "tiny step 2 on val, 3 images\n" in said
+    message = capsys.readouterr().out
+    assert "tiny step 2 on val, 3 images\n" in message
     for text in ("precision", "recall", "F1", "boundary IoU", "mIoU", "mAcc", "aAcc", "ECE"):
-        assert text in said
+        assert text in message
     for text in (
         "native",
         "resize",
@@ -99,7 +99,7 @@ def test_the_scores_and_the_card_are_printed_and_the_run_is_unchanged(trained: P
         "classes absent",
         "void pixels",
     ):
-        assert text in said
+        assert text in message
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
@@ -108,9 +108,9 @@ def test_the_written_scores_agree_with_the_counts_by_image(trained: Path, tmp_pa
     checkpoint = trained / "run/top/step-1.safetensors"
     assert main([str(checkpoint), "--out", str(out), "--worst", "2", "eval.flip=true"]) == 0
     assert {path.name for path in out.iterdir()} == set(OUTPUTS)
-    told = json.loads((out / "evaluate.json").read_text())
-    assert told["name"] == "tiny step 1"
-    [(name, result)] = told["protocols"].items()
+    output = json.loads((out / "evaluate.json").read_text())
+    assert output["name"] == "tiny step 1"
+    [(name, result)] = output["protocols"].items()
     card = result["card"]
     assert (name, card["flip"], card["split"], card["num_images"]) == ("native", True, "val", 3)
     counts = read_scores(out / "scores.h5")
@@ -131,29 +131,29 @@ def test_the_written_scores_agree_with_the_counts_by_image(trained: Path, tmp_pa
 def test_all_protocols_side_by_side(trained: Path, tmp_path: Path, capsys) -> None:
     arguments = ["--protocol", "all", "eval.window=16", "eval.stride=8", "eval.scales=[0.1]"]
     assert main([str(trained / "run"), *arguments, "--out", str(tmp_path / "all")]) == 0
-    said = capsys.readouterr().out
-    assert all(name in said for name in PROTOCOLS)
-    told = json.loads((tmp_path / "all/evaluate.json").read_text())["protocols"]
-    assert list(told) == list(PROTOCOLS)
+    message = capsys.readouterr().out
+    assert all(name in message for name in PROTOCOLS)
+    output = json.loads((tmp_path / "all/evaluate.json").read_text())["protocols"]
+    assert list(output) == list(PROTOCOLS)
     assert set(read_scores(tmp_path / "all/scores.h5").confusion) == set(PROTOCOLS)
-    assert told["slide"]["card"]["window"] == "16 px, stride 8 px"
+    assert output["slide"]["card"]["window"] == "16 px, stride 8 px"
 
 
 def test_a_saved_ensemble_is_scored_as_one_predictor(trained: Path, tmp_path: Path) -> None:
     assert main([str(trained / "both"), "--out", str(tmp_path / "out")]) == 0
-    told = json.loads((tmp_path / "out/evaluate.json").read_text())
-    assert told["name"] == "both"
+    output = json.loads((tmp_path / "out/evaluate.json").read_text())
+    assert output["name"] == "both"
     assert list(read_scores(tmp_path / "out/scores.h5").confusion) == ["native"]
 
 
 def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     assert main([str(trained / "run"), "--split", "train"]) == 0
-    said = capsys.readouterr().out
-    assert "on train, 2 images; not the images on which its checkpoints were chosen" in said
+    message = capsys.readouterr().out
+    assert "on train, 2 images; not the images on which its checkpoints were chosen" in message
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["{t}/nowhere"], "nowhere does not exist"),
         (["{t}/run", "{t}/both"], "got 2"),
@@ -169,12 +169,12 @@ def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
         (["{t}/run", "--split", "test"], "test"),
     ],
 )
-def test_wrong_input_is_exit_2(trained: Path, arguments: list[str], said: str, capsys) -> None:
+def test_wrong_input_is_exit_2(trained: Path, arguments: list[str], message: str, capsys) -> None:
     (trained / "taken").mkdir(exist_ok=True)
     (trained / "taken/scores.h5").write_text("theirs")
     assert main([text.format(t=trained) for text in arguments]) == 2
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert message in output and "Traceback" not in output
     assert (trained / "taken/scores.h5").read_text() == "theirs"
 
 

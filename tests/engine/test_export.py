@@ -132,7 +132,7 @@ def test_a_pth_is_read_without_unpickling(trained: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("run", "more", "said"),
+    ("run", "more", "message"),
     [
         ("paper", ["--step", "7"], "Steps kept: "),
         ("unet", [], "is not a SegFormer"),
@@ -141,12 +141,12 @@ def test_a_pth_is_read_without_unpickling(trained: Path, tmp_path: Path) -> None
     ],
 )
 def test_wrong_input_is_exit_2_and_writes_nothing(
-    run: str, more: list[str], said: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    run: str, more: list[str], message: str, trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     texts = [text.format(trained=trained) for text in more]
     assert export(trained / run, "huggingface", tmp_path / "out", *texts) == 2
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert message in printed and "Traceback" not in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -161,7 +161,7 @@ def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.Ca
 
 @pytest.mark.parametrize("what", ["voc", "onnx", "torch"])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["{trained}/nowhere"], "no manifest.json"),
         (["{trained}/paper", "--step", "7"], "Steps kept: "),
@@ -175,15 +175,15 @@ def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.Ca
 def test_wrong_input_of_the_other_exports_is_exit_2(
     what: str,
     arguments: list[str],
-    said: str,
+    message: str,
     trained: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     texts = [text.format(trained=trained) for text in arguments]
     assert main([what, "--out", str(tmp_path / "out/file"), *texts]) == 2
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert message in printed and "Traceback" not in printed
     assert not (tmp_path / "out").exists()
 
 
@@ -193,8 +193,8 @@ def test_a_program_of_a_zoo_network_from_the_command_line(
 ) -> None:
     out = tmp_path / "unet.pt2"
     assert main(["torch", str(trained / "unet"), "--out", str(out)]) == 0
-    told = capsys.readouterr().out
-    assert "largest difference" in told and f"written: {out}" in told
+    printed = capsys.readouterr().out
+    assert "largest difference" in printed and f"written: {out}" in printed
     image = torch.randint(0, 256, (1, 3, 70, 129), dtype=torch.uint8)
     labels, probabilities = torch.export.load(out).module()(image)
     expected = engine.load(trained / "unet", "cpu").predict(image[0])
@@ -211,7 +211,7 @@ def test_results_for_voc_need_its_classes(
 
 def test_the_kinds_of_export_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out
-    assert all(f"\n  {what} " in told for what in ("voc", "onnx", "torch", "weights"))
+    printed = capsys.readouterr().out
+    assert all(f"\n  {what} " in printed for what in ("voc", "onnx", "torch", "weights"))
     assert main(["model"]) == 2
     assert "voc, onnx, torch, weights" in capsys.readouterr().err.replace("'", "")

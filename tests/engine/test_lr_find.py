@@ -30,16 +30,16 @@ def test_it_suggests_a_rate_and_creates_no_run(tmp_path: Path, capsys: pytest.Ca
     assert {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()} == {
         "lr_find/demo/lr_find.json", "lr_find/demo/lr_find.png",
     }  # fmt: skip
-    told = json.loads((tmp_path / "lr_find/demo/lr_find.json").read_text())
-    assert len(told["rates"]) == len(told["losses"]) == 24
-    assert told["rates"][0] == pytest.approx(1e-6) and told["rates"][-1] == pytest.approx(1e-1)
-    assert 1e-6 < told["suggestion"] < 1e-1
-    linear = {row["batch"]: row["linear"] / told["suggestion"] for row in told["scaling"]}
-    root = {row["batch"]: row["square_root"] / told["suggestion"] for row in told["scaling"]}
+    printed = json.loads((tmp_path / "lr_find/demo/lr_find.json").read_text())
+    assert len(printed["rates"]) == len(printed["losses"]) == 24
+    assert printed["rates"][0] == pytest.approx(1e-6) and printed["rates"][-1] == pytest.approx(1e-1)
+    assert 1e-6 < printed["suggestion"] < 1e-1
+    linear = {row["batch"]: row["linear"] / printed["suggestion"] for row in printed["scaling"]}
+    root = {row["batch"]: row["square_root"] / printed["suggestion"] for row in printed["scaling"]}
     assert linear == pytest.approx({2: 0.5, 4: 1, 8: 2, 16: 4})
     assert root == pytest.approx({2: 0.5**0.5, 4: 1, 8: 2**0.5, 16: 2})
     output = capsys.readouterr().out
-    assert f"optimizer.lr={told['suggestion']:.1e}" in output and told["rule"] in output
+    assert f"optimizer.lr={printed['suggestion']:.1e}" in output and printed["rule"] in output
     assert "train.batch=16" in output and "1706.02677" in output
     with Image.open(tmp_path / "lr_find/demo/lr_find.png") as picture:
         assert len(picture.convert("RGB").getcolors(1 << 20)) > 20
@@ -52,8 +52,8 @@ def test_an_adversarial_recipe_in_the_narrow_range(
 ) -> None:
     adversarial = ["adversarial.start=10", "adversarial.channels=8", "adversarial.layers=2"]
     assert main([*TINY, *adversarial, "train.ema=0.9", "--narrow", "--steps", "20", "--out", "here"]) == 0
-    told = json.loads((tmp_path / "here/lr_find.json").read_text())
-    assert told["rates"][0] == pytest.approx(5e-5) and told["rates"][-1] == pytest.approx(5e-4)
+    printed = json.loads((tmp_path / "here/lr_find.json").read_text())
+    assert printed["rates"][0] == pytest.approx(5e-5) and printed["rates"][-1] == pytest.approx(5e-4)
     assert "took no part" not in capsys.readouterr().out  # adversarial training starts at update 10
 
 

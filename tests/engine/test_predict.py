@@ -65,9 +65,9 @@ def test_bad_images_are_named_and_the_others_predicted(
     out = tmp_path / "out"
     run = str(voc_run())
     assert main([run, str(photos / "b"), "--out", str(out)]) == 1
-    told = capsys.readouterr().err
-    assert "2 of 3 images were left out" in told and "text.jpg" in told and "cut.jpg" in told
-    assert "Traceback" not in told and "split" not in told
+    output = capsys.readouterr().err
+    assert "2 of 3 images were left out" in output and "text.jpg" in output and "cut.jpg" in output
+    assert "Traceback" not in output and "split" not in output
     assert [path.name for path in (out / "labels").iterdir()] == ["1.png"]
     assert main([run, str(photos / "b/text.jpg"), "--out", str(tmp_path / "none")]) == 1
     assert "written" not in capsys.readouterr().out
@@ -88,7 +88,7 @@ def test_nothing_is_overwritten_without_overwrite(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["{run}", "nowhere.jpg"], "nowhere.jpg: no such file"),
         (["{run}", "{photos}/*.gif"], "nothing matches"),
@@ -106,7 +106,7 @@ def test_nothing_is_overwritten_without_overwrite(
 )
 def test_wrong_input_is_exit_2_and_writes_nothing(
     arguments: list[str],
-    said: str,
+    message: str,
     voc_run,
     photos: Path,
     tmp_path: Path,
@@ -115,6 +115,6 @@ def test_wrong_input_is_exit_2_and_writes_nothing(
     run = voc_run()
     texts = [text.format(run=run, photos=photos) for text in arguments]
     assert main(["--out", str(tmp_path / "out"), *texts]) == 2
-    told = capsys.readouterr().err
-    assert said in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert message in output and "Traceback" not in output
     assert not (tmp_path / "out").exists()

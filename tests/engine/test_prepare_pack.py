@@ -33,9 +33,9 @@ def pack(voc_folder: Path, out: Path, *more: str) -> int:
 def test_the_splits_of_a_recipe_are_packed_and_the_training_command_printed(voc_folder, tmp_path, capsys):
     out = tmp_path / "voc.h5"
     assert pack(voc_folder, out) == 0
-    told = capsys.readouterr().out
-    assert f"written: {out}" in told and f"data.format=packed data.root={out}" in told
-    assert "train 6, val 4 images" in told
+    printed = capsys.readouterr().out
+    assert f"written: {out}" in printed and f"data.format=packed data.root={out}" in printed
+    assert "train 6, val 4 images" in printed
     assert PackedDataset(out, "val").fingerprint() == open_voc(voc_folder, "val").fingerprint()
     assert pack(voc_folder, out) == 2
     assert "--overwrite" in capsys.readouterr().err
@@ -69,10 +69,10 @@ def test_a_run_on_the_pack_is_bitwise_the_run_on_the_files(voc_folder, tmp_path,
     sources = {"files": [f"data.root={voc_folder}"], "pack": ["data.format=packed", f"data.root={out}"]}
     places = {"files": ("ram", "in ram"), "pack": ("disk", "read from disk at each use")}
     for name, data in sources.items():
-        wish, told = places[name]
+        wish, printed = places[name]
         options = [f"data.resident={wish}", "data.workers=0", f"name={name}", f"output.dir={runs}"]
         assert run([RECIPE, *TINY, *data, *options]) == 0
-        assert capsys.readouterr().out.count(f"MB decoded, {told}") == 2  # of two splits
+        assert capsys.readouterr().out.count(f"MB decoded, {printed}") == 2  # of two splits
     digests, losses = [], []
     for name in sources:
         manifest = json.loads((runs / name / "manifest.json").read_text())

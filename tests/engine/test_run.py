@@ -154,13 +154,15 @@ def test_the_histogram_counts_the_labels_of_a_batch(run: RunFolder) -> None:
 
 
 def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
-    told = json.loads(run.ensemble.read_text())
+    printed = json.loads(run.ensemble.read_text())
     manifest = run.read_manifest()
     with h5py.File(run.scores) as file:
         assert len(file["ids"]) == 5
         summed = {name: counts[:].sum(axis=0) for name, counts in file["confusion"].items()}
     assert set(summed) == {"mean", *(f"step {member.step}" for member in manifest.members)}
-    for step, numbers in [(m["step"], m) for m in told["members"]] + [(None, told["ensembles"]["mean"])]:
+    for step, numbers in [(m["step"], m) for m in printed["members"]] + [
+        (None, printed["ensembles"]["mean"])
+    ]:
         matrix = summed["mean" if step is None else f"step {step}"]
         assert Scores.of(np.asarray(matrix), tuple(manifest.class_names)).mIoU == pytest.approx(
             numbers["mIoU"]
@@ -169,8 +171,8 @@ def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
 
 def test_a_members_final_score_equals_the_score_that_kept_it(run: RunFolder) -> None:
     kept = {member.step: member.scores["mIoU"] for member in run.read_manifest().members}
-    told = {member["step"]: member["mIoU"] for member in json.loads(run.ensemble.read_text())["members"]}
-    assert told == pytest.approx(kept, abs=1e-12)
+    printed = {member["step"]: member["mIoU"] for member in json.loads(run.ensemble.read_text())["members"]}
+    assert printed == pytest.approx(kept, abs=1e-12)
 
 
 def test_an_existing_run_is_never_overwritten(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
@@ -231,19 +233,19 @@ def test_dry_run_prints_the_cost_and_writes_nothing(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*tiny(tmp_path, "dry", *ADVERSARIAL), "--dry-run"]) == 0
-    told = capsys.readouterr().out
+    printed = capsys.readouterr().out
     for what in ("parameters", "memory", "an update", "the whole run", "disk"):
-        assert what in told
+        assert what in printed
     assert list(tmp_path.iterdir()) == []
 
 
 def test_explain_shows_the_source_of_each_value(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([RECIPE, "optimizer.lr=3e-3", "--explain"]) == 0
-    told = capsys.readouterr().out
-    assert "0.003" in told
-    assert "override optimizer.lr=3e-3" in told
-    assert "demo.yaml:" in told
-    assert "default" in told
+    printed = capsys.readouterr().out
+    assert "0.003" in printed
+    assert "override optimizer.lr=3e-3" in printed
+    assert "demo.yaml:" in printed
+    assert "default" in printed
 
 
 def test_explain_shows_values_as_they_are_typed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -276,12 +278,12 @@ def test_explain_lists_the_groups_of_the_optimiser_without_data(capsys: pytest.C
 def test_explain_shows_patterns_and_frozen_parameters(capsys: pytest.CaptureFixture[str]) -> None:
     overrides = ["model.freeze=encoder", "optimizer.groups={'head.classifier': {lr_mult: 3}}"]
     assert main([RECIPE, *overrides, "--explain"]) == 0
-    told = capsys.readouterr().out
-    rows = [line.replace("│", " ").split() for line in told.splitlines()]
+    printed = capsys.readouterr().out
+    rows = [line.replace("│", " ").split() for line in printed.splitlines()]
     assert ["head,", "head.classifier", "1", "1,536", "0.006", "3", "0.01"] in rows
     assert not [row for row in rows if row and row[0] in ("encoder", "encoder,")]
     encoder = sum(p.numel() for p in SegFormer("b0").encoder.parameters())
-    assert f"{encoder:,}" in told
+    assert f"{encoder:,}" in printed
 
 
 def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
@@ -298,7 +300,7 @@ def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["nothing.yaml"], "nothing.yaml"),
         ([RECIPE, "optimiser.lr=1", "train.bacth=2"], "2 mistakes"),
@@ -314,12 +316,12 @@ def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
     ],
 )
 def test_wrong_input_is_exit_2_and_one_message(
-    arguments: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([*arguments, f"output.dir={tmp_path}"]) == 2
-    told = capsys.readouterr().err
-    assert said in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert message in printed
+    assert "Traceback" not in printed
     assert list(tmp_path.iterdir()) == []
 
 
@@ -391,9 +393,9 @@ def test_a_disk_that_fills_up_is_one_message(
 
     monkeypatch.setattr("engine.reporting.log_files.JsonLog.on_log", full)
     assert main(tiny(tmp_path, "full")) == 1
-    told = capsys.readouterr().err
-    assert "No space left" in told
-    assert "Traceback" not in told
+    printed = capsys.readouterr().err
+    assert "No space left" in printed
+    assert "Traceback" not in printed
 
 
 def test_a_val_split_without_labels_keeps_no_checkpoint_and_reports_it(

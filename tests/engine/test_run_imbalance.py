@@ -49,16 +49,16 @@ def saved_weights(root: Path) -> object:
 
 def test_a_run_names_rare_classes_and_its_suggested_overrides_work(rare_folder, capsys):
     assert main(tiny(rare_folder)) == 0
-    told = capsys.readouterr().out
-    assert re.search(r"1 of the 5 classes present have under 1 %.*: aeroplane 0\.\d+ %\. Remedies:", told)
+    printed = capsys.readouterr().out
+    assert re.search(r"1 of the 5 classes present have under 1 %.*: aeroplane 0\.\d+ %\. Remedies:", printed)
     assert saved_weights(rare_folder) == "none"
     overrides = ["data.sampler=rare", "loss.0.class_weights=median"]
-    assert all(override in told for override in overrides)
+    assert all(override in printed for override in overrides)
     assert main(tiny(rare_folder, *overrides, "name=both")) == 0
-    told = capsys.readouterr().out
-    assert "Remedies" not in told
-    assert re.search(r"class weights of cross_entropy \(median\): background 0\.\d+, aeroplane \d", told)
-    assert "sampler rare" in told
+    printed = capsys.readouterr().out
+    assert "Remedies" not in printed
+    assert re.search(r"class weights of cross_entropy \(median\): background 0\.\d+, aeroplane \d", printed)
+    assert "sampler rare" in printed
 
 
 def test_the_saved_recipe_holds_numbers_and_resume_takes_the_scheme_or_the_numbers(rare_folder, capsys):
@@ -87,15 +87,17 @@ def test_resume_on_other_labels_reports_the_data_not_the_weights(rare_folder, ca
     Image.fromarray(np.where(labels == 255, 0, labels)).save(path)
     capsys.readouterr()
     assert main([*command, "--resume"]) == 2
-    told = capsys.readouterr().err
-    assert "not those that the run began with" in told and "class_weights" not in told
+    printed = capsys.readouterr().err
+    assert "not those that the run began with" in printed and "class_weights" not in printed
 
 
 def test_a_dry_run_names_rare_classes_and_weights_and_writes_nothing(rare_folder, capsys):
     before = sorted(rare_folder.parent.rglob("*"))
     assert main([*tiny(rare_folder), "--dry-run"]) == 0
-    told = capsys.readouterr().out
-    assert "aeroplane" in told and "data.sampler=rare" in told and "loss.0.class_weights=median" in told
+    printed = capsys.readouterr().out
+    assert (
+        "aeroplane" in printed and "data.sampler=rare" in printed and "loss.0.class_weights=median" in printed
+    )
     assert main([*tiny(rare_folder, "loss.0.class_weights=effective"), "--dry-run"]) == 0
     assert "class weights of cross_entropy (effective)" in capsys.readouterr().out
     assert sorted(rare_folder.parent.rglob("*")) == before

@@ -189,6 +189,6 @@ def test_smoothed_labels_are_probabilities_with_the_label_first(seed: int) -> No
 
 
 def test_an_unknown_objective_is_refused_with_the_choices() -> None:
-    said = "'hing'. Did you mean hinge\\? Choices: bce, lsgan, hinge, wgan_gp."
-    with pytest.raises(LossError, match=said):
+    message = "'hing'. Did you mean hinge\\? Choices: bce, lsgan, hinge, wgan_gp."
+    with pytest.raises(LossError, match=message):
         generator_loss("hing", patches(1), patches(1))

@@ -164,7 +164,7 @@ def test_torch_is_set_as_before_the_training(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("overrides", "callbacks", "said"),
+    ("overrides", "callbacks", "message"),
     [
         (["data.resident=gpu"], [], "data.resident"),
         (["log.to=[tensorbord]"], [], "log.to"),
@@ -173,9 +173,9 @@ def test_torch_is_set_as_before_the_training(tmp_path: Path) -> None:
     ],
 )
 def test_wrong_input_is_a_value_error_and_leaves_nothing(
-    tmp_path: Path, overrides: list[str], callbacks: list[object], said: str
+    tmp_path: Path, overrides: list[str], callbacks: list[object], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=message):
         trident.train("demo", tiny(tmp_path, *overrides), callbacks)
     assert list(tmp_path.iterdir()) == []
 

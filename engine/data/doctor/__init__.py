@@ -55,7 +55,7 @@ class DataReport:
 
 @dataclass(frozen=True)
 class Examination:
-    """A report and the facts behind it."""
+    """A report and the facts that it is based on."""
 
     facts: Facts
     meaning: Meaning

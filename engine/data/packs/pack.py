@@ -198,7 +198,7 @@ def _in_order(function: Callable[[Item], Result], items: Sequence[Item]) -> Iter
 
 @contextmanager
 def _written_together(paths: list[Path]) -> Iterator[list[Path]]:
-    """Temporary paths beside `paths`: renamed to them if the block succeeds, otherwise deleted."""
+    """Temporary paths next to `paths`: renamed to them if the block succeeds, otherwise deleted."""
     temporaries = [path.with_name(path.name + ".part") for path in paths]
     try:
         yield temporaries

@@ -196,4 +196,4 @@ METHODS: dict[str, Callable[[SelectionData], Ensemble]] = {
 }
 SAMPLED = ("weighted", "class_weighted", "greedy", "temperature")  # those that need pixels
 SOUPS = ("soup_uniform", "soup_greedy")
-CHOOSING = SAMPLED + SOUPS  # the others weight all members alike, whatever the images
+CHOOSING = SAMPLED + SOUPS  # the others give all members equal weight

@@ -117,8 +117,8 @@ def test_an_unreachable_cluster_is_reported_at_once(
         taken.bind(("127.0.0.1", 0))
         address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
         assert main(command([ROOT / "recipes/demo.yaml"], tmp_path / "out", "--cluster", address)) == 2
-    told = capsys.readouterr().err
-    assert f"--cluster {address}: no Ray cluster responds there" in told and "ray start --head" in told
+    output = capsys.readouterr().err
+    assert f"--cluster {address}: no Ray cluster responds there" in output and "ray start --head" in output
 
 
 def test_without_ray_the_extra_is_named(
@@ -126,5 +126,5 @@ def test_without_ray_the_extra_is_named(
 ) -> None:
     monkeypatch.setitem(sys.modules, "ray", None)  # makes `import ray` fail
     assert main(command([ROOT / "recipes/demo.yaml"], tmp_path / "out", "--cluster", "auto")) == 2
-    told = capsys.readouterr().err
-    assert "trident-seg[cluster]" in told and "Traceback" not in told
+    output = capsys.readouterr().err
+    assert "trident-seg[cluster]" in output and "Traceback" not in output

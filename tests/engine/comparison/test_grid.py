@@ -91,9 +91,12 @@ def test_another_recipe_in_the_folder_is_refused_with_each_difference(
     before = changed[0].recipe_file.read_text()
     with pytest.raises(CompareError) as refused:
         prepare(changed)
-    told = str(refused.value)
-    assert "a-s0 was trained with optimizer.lr: 6e-05; now it is 0.001" in told and "train.batch: 4" in told
-    assert "workers" not in told and "--out" in told  # workers do not change the training
+    printed = str(refused.value)
+    assert (
+        "a-s0 was trained with optimizer.lr: 6e-05; now it is 0.001" in printed
+        and "train.batch: 4" in printed
+    )
+    assert "workers" not in printed and "--out" in printed  # workers do not change the training
     assert changed[0].recipe_file.read_text() == before
 
 

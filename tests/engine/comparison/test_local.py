@@ -81,9 +81,9 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(play) -> None:
     assert failure.cell is cells[1]
     assert failure.text.splitlines()[-1] == "a picture is broken"
     assert [cell.is_finished for cell in cells] == [True, False, True, True]
-    told = console.file.getvalue()
-    assert "a-s1: failed" in told and "a picture is broken" in told
-    assert "a-s3: finished, mIoU 0.5000 at step 10" in told
+    output = console.file.getvalue()
+    assert "a-s1: failed" in output and "a picture is broken" in output
+    assert "a-s3: finished, mIoU 0.5000 at step 10" in output
 
 
 def test_each_job_has_a_gpu_of_its_own(play, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -100,9 +100,9 @@ def test_a_class_without_labels_that_some_runs_predict_is_named(make_run: MakeRu
 def test_the_console_shows_the_largest_classes(three: Comparison) -> None:
     console = Console(record=True, width=200, file=io.StringIO())
     print_comparison(three, console)
-    told = console.export_text()
-    assert "no difference shown at this n" in told and "not measured" in told
-    rows = [line for line in told.splitlines() if re.search("│ (ground|cat|dog) ", line)]
+    output = console.export_text()
+    assert "no difference shown at this n" in output and "not measured" in output
+    rows = [line for line in output.splitlines() if re.search("│ (ground|cat|dog) ", line)]
     sizes = [abs(float(re.search(r"[+-]0\.\d{4}", row)[0])) for row in rows]
     assert len(sizes) == 3 and sizes == sorted(sizes, reverse=True)
 

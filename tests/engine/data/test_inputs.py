@@ -49,7 +49,7 @@ def test_earlier_predictions_are_not_inputs(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inputs", "said"),
+    ("inputs", "message"),
     [
         (["nowhere.jpg", "a", "none"], "nowhere.jpg: no such file or folder.\nnone: no such"),
         (["a/*.gif"], r"a/\*.gif: nothing matches"),
@@ -58,6 +58,6 @@ def test_earlier_predictions_are_not_inputs(folder: Path) -> None:
         (["a"], "There is no image in a"),
     ],
 )
-def test_inputs_without_images_are_named(folder: Path, inputs: list[str], said: str) -> None:
-    with pytest.raises(DataError, match=said):
+def test_inputs_without_images_are_named(folder: Path, inputs: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=message):
         input_images(inputs, Path("a") if inputs == ["a"] else Path("out"))

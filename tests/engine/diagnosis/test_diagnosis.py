@@ -43,7 +43,7 @@ EMPTY = {"source": "converted/mit_b2.pth", "parts": {"encoder": {"num_values": 2
 
 
 @pytest.mark.parametrize(
-    ("weights", "from_scratch", "said"),
+    ("weights", "from_scratch", "message"),
     [
         (None, "true", "started from random weights"),
         (EMPTY, "false", "converted/mit_b2.pth filled only 0.0 %"),
@@ -51,7 +51,7 @@ EMPTY = {"source": "converted/mit_b2.pth", "parts": {"encoder": {"num_values": 2
     ],
 )
 def test_a_saturated_run_without_weights_gets_weights_recommended_first(
-    make_run: MakeRun, weights: dict | None, from_scratch: str, said: str
+    make_run: MakeRun, weights: dict | None, from_scratch: str, message: str
 ) -> None:
     losses = np.geomspace(2.0, 0.2, 40)
     train = [
@@ -71,7 +71,7 @@ def test_a_saturated_run_without_weights_gets_weights_recommended_first(
     first = diagnosis.recommendations[0]
     assert first.title.startswith("Start from pretrained weights")
     assert "model.weights=hf:nvidia/mit-b2" in first.recipe_lines
-    assert said in first.evidence and "Saturated" in first.evidence
+    assert message in first.evidence and "Saturated" in first.evidence
     assert "At 5 % of the training mIoU was 12.9, 22 % of its best, a slow start" in first.evidence
     assert "Train longer." not in titles(diagnosis)
     assert every_line_loads(run, diagnosis)

@@ -64,7 +64,7 @@ def test_other_classes_are_refused(two_small, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("id", "content", "said"),
+    ("id", "content", "message"),
     [
         ("val_000001", None, "val_000001 is missing"),
         ("stranger", png(np.zeros((3, 3), np.uint8)), "stranger is not in the list"),
@@ -75,7 +75,7 @@ def test_other_classes_are_refused(two_small, tmp_path: Path) -> None:
     ],
 )
 def test_archives_that_the_server_would_refuse_are_an_error(
-    id: str, content: bytes | None, said: str, voc_folder: Path
+    id: str, content: bytes | None, message: str, voc_folder: Path
 ) -> None:
     images = voc_images(voc_folder, "val")
     pictures = {
@@ -86,5 +86,5 @@ def test_archives_that_the_server_would_refuse_are_an_error(
         del pictures[id]
     else:
         pictures[id] = content
-    with pytest.raises(ExportError, match=said):
+    with pytest.raises(ExportError, match=message):
         require_complete(pictures, images, 21)

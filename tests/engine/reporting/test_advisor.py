@@ -26,7 +26,7 @@ def advisor(*overrides: str, **facts) -> Advisor:
     return Advisor(recipe_with(*overrides), **(plain | facts))
 
 
-def told(adviser: Advisor, rows: list[dict], first: dict | None = None) -> list[Note]:
+def notes_after(adviser: Advisor, rows: list[dict], first: dict | None = None) -> list[Note]:
     """The notes after these log steps, which are healthy except for the values in the row."""
     first = {"decode.loss_ce": math.log(6)} if first is None else first
     return [note for row in rows for note in adviser.update(HEALTHY | row, first)]
@@ -55,32 +55,32 @@ def test_a_healthy_run_gets_no_notes() -> None:
     norms = {f"gradients/norm/{block}": 10.0**-place for place, block in enumerate(BLOCKS)}
     rows = [norms | {"gradients/total_norm": 1.0, "adv/d_accuracy": 0.7, "adv/weight_factor": 1.0}] * 20
     adviser = advisor("adversarial.start=0")
-    assert told(adviser, rows) == []
+    assert notes_after(adviser, rows) == []
     assert scored(adviser, *(0.1 + 0.05 * number for number in range(12))) == []
 
 
 def test_waiting_for_data_is_noted_once_with_remedies_that_the_recipe_lacks() -> None:
     slow = [{"data_time": 0.3}] * 10
-    [note] = told(advisor(), slow)
+    [note] = notes_after(advisor(), slow)
     assert note.topic == "data" and "30%" in note.text
     assert note.remedies[:2] == ("data.resident=ram", "data.workers=8")
     assert "prepare pack" in note.remedies[2]
-    [note] = told(advisor("data.workers=4", memory_shares=lambda: {"GPU": 0.5, "RAM": 0.1}), slow)
+    [note] = notes_after(advisor("data.workers=4", memory_shares=lambda: {"GPU": 0.5, "RAM": 0.1}), slow)
     assert note.remedies[0] == "data.resident=gpu" and "data.workers=8" not in note.remedies
-    [note] = told(advisor("augment.elastic=2", data_is_resident=True), slow)
+    [note] = notes_after(advisor("augment.elastic=2", data_is_resident=True), slow)
     assert "augment.elastic=0" in note.remedies and not any("resident" in line for line in note.remedies)
 
 
 def test_a_slow_start_or_a_single_slow_line_gives_no_note() -> None:
-    assert told(advisor(), [{"data_time": 0.9}, {}, {}, {"data_time": 0.4}, {}, {}]) == []
-    assert topics(told(advisor(), [{}, {"data_time": 0.2}, {"data_time": 0.2}, {"data_time": 0.21}])) == [
-        "data"
-    ]
+    assert notes_after(advisor(), [{"data_time": 0.9}, {}, {}, {"data_time": 0.4}, {}, {}]) == []
+    assert topics(
+        notes_after(advisor(), [{}, {"data_time": 0.2}, {"data_time": 0.2}, {"data_time": 0.21}])
+    ) == ["data"]
 
 
 @pytest.mark.parametrize("loss", [0.0, 0.3, 5.0, 90.0])
 def test_an_unusual_first_loss_gives_a_note_about_the_labels(loss: float) -> None:
-    [note] = told(advisor(), [{}], {"decode.loss_ce": loss})
+    [note] = notes_after(advisor(), [{}], {"decode.loss_ce": loss})
     assert note.topic == "start" and "ln(6) = 1.79" in note.text and "trident doctor" in note.remedies[0]
 
 
@@ -98,7 +98,7 @@ def test_an_unusual_first_loss_gives_a_note_about_the_labels(loss: float) -> Non
 )
 def test_a_normal_first_loss_or_one_without_an_expected_value_gives_no_note(loss, overrides, facts) -> None:
     first = {"decode.loss_ce": loss} if "dice" not in str(overrides) else {"decode.loss_dice": loss}
-    assert told(advisor(*overrides, **facts), [{}], first) == []
+    assert notes_after(advisor(*overrides, **facts), [{}], first) == []
 
 
 def looks(*norms: dict[str, float]) -> list[dict]:
@@ -112,21 +112,21 @@ def looks(*norms: dict[str, float]) -> list[dict]:
 
 def test_blocks_without_a_gradient_are_named() -> None:
     dead = {"encoder.stages.1": 0.0, "head": 0.0}
-    [note] = told(advisor(), looks(dead, dead, dead))
+    [note] = notes_after(advisor(), looks(dead, dead, dead))
     assert note.topic == "no gradient"
     assert "reaches encoder.stages.1, head, so nothing is learned there" in note.text
     assert (
-        told(advisor(), looks(dead, {}, dead)) == []
+        notes_after(advisor(), looks(dead, {}, dead)) == []
     )  # drop path sometimes leaves a block without a gradient
 
 
 @pytest.mark.parametrize("norm", [math.inf, math.nan, 2000.0])
 def test_exploding_blocks_are_named(norm: float) -> None:
     wild = {"encoder.stages.2": norm}
-    [note] = told(advisor("optimizer.clip_norm=null"), looks(wild, wild))
+    [note] = notes_after(advisor("optimizer.clip_norm=null"), looks(wild, wild))
     assert note.topic == "exploding gradient" and "encoder.stages.2" in note.text
     assert "optimizer.clip_norm=1" in note.remedies
-    assert told(advisor(), looks(wild, {}, wild)) == []
+    assert notes_after(advisor(), looks(wild, {}, wild)) == []
 
 
 def play(accuracy: float, factors: list[float]) -> list[dict]:
@@ -135,22 +135,22 @@ def play(accuracy: float, factors: list[float]) -> list[dict]:
 
 def test_a_discriminator_that_has_won_is_noted_with_the_state_of_the_watchdog() -> None:
     on, off = ["adversarial.start=0"], ["adversarial.start=0", "adversarial.watchdog=false"]
-    [note] = told(advisor(*off), play(0.97, [1.0] * 8))
+    [note] = notes_after(advisor(*off), play(0.97, [1.0] * 8))
     assert "97%" in note.text and "watchdog is off" in note.text
     assert note.remedies[0] == "adversarial.watchdog=true" and "adversarial=null" in note.remedies
-    [note] = told(advisor(*on), play(0.97, [0.5, 0.25, *[0.125] * 8]))
+    [note] = notes_after(advisor(*on), play(0.97, [0.5, 0.25, *[0.125] * 8]))
     assert "0.125" in note.text and "not enough" in note.text
-    assert told(advisor(*on), play(0.97, [1.0, 0.5, 0.25])) == []  # the watchdog is reacting
-    assert told(advisor(*off), play(0.85, [1.0] * 8)) == []
+    assert notes_after(advisor(*on), play(0.97, [1.0, 0.5, 0.25])) == []  # the watchdog is reacting
+    assert notes_after(advisor(*off), play(0.85, [1.0] * 8)) == []
 
 
 def test_full_memory_is_noted_with_its_place() -> None:
-    [note] = told(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
+    [note] = notes_after(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
     assert "GPU is 93% full" in note.text
     assert {"train.accumulate=2", "augment.crop=72", "model.checkpointing=true"} <= set(note.remedies)
-    [note] = told(advisor(memory_shares=lambda: {"RAM": 0.95}, data_is_resident=True), [{}])
+    [note] = notes_after(advisor(memory_shares=lambda: {"RAM": 0.95}, data_is_resident=True), [{}])
     assert note.remedies[0] == "data.resident=disk"
-    assert told(advisor(memory_shares=lambda: {"RAM": 0.9, "GPU": 0.9}), [{}]) == []
+    assert notes_after(advisor(memory_shares=lambda: {"RAM": 0.9, "GPU": 0.9}), [{}]) == []
 
 
 def test_predicting_one_class_is_noted_after_the_first_tenth() -> None:
@@ -184,7 +184,7 @@ def test_every_advised_override_is_valid() -> None:
     adviser = advisor(
         "adversarial.start=0", "adversarial.watchdog=false", memory_shares=lambda: {"GPU": 0.99, "RAM": 0.1}
     )
-    notes = told(adviser, rows, {"decode.loss_ce": 50.0})
+    notes = notes_after(adviser, rows, {"decode.loss_ce": 50.0})
     notes += scored(adviser, *[{"ground": 0.5, "fish": 0.0}] * 9)
     assert set(topics(notes)) == {
         "data", "start", "no gradient", "exploding gradient", "discriminator", "memory", "one class",

@@ -21,7 +21,7 @@ def comparison(honest: Estimate | None, accepted: bool = True) -> MethodComparis
     return MethodComparison({}, "step 8", 30.0, {"weighted": result})
 
 
-def told(honest: Estimate | None, selection: Selection) -> list[list[str]]:
+def table_of(honest: Estimate | None, selection: Selection) -> list[list[str]]:
     """The cells of each row."""
     console = Console(width=200)
     with console.capture() as capture:
@@ -31,7 +31,7 @@ def told(honest: Estimate | None, selection: Selection) -> list[list[str]]:
 
 
 def test_without_an_honest_score_the_heading_says_same_images() -> None:
-    heading, best, row = told(None, SAME)
+    heading, best, row = table_of(None, SAME)
     assert heading == ["method", "mIoU, same images", "gain [95 %]", "images/s", "cost", "note"]
     assert best == ["best member: step 8", "0.7000", "", "30.00", "1", ""]
     assert row == ["weighted", "0.7500", "+0.0500 [+0.0100, +0.0800]", "12.50", "3", "weights [1]"]
@@ -39,7 +39,7 @@ def test_without_an_honest_score_the_heading_says_same_images() -> None:
 
 def test_the_honest_score_is_first_with_its_own_gain() -> None:
     for selection in (HALVED, ELSEWHERE):
-        heading, best, row = told(HONEST, selection)
+        heading, best, row = table_of(HONEST, selection)
         assert heading[1:4] == ["honest mIoU", "gain [95 %]", "flattering mIoU"]
         assert best[1:4] == ["0.6900", "", "0.7000"]
         assert row[1:4] == ["0.7200", "+0.0300 [-0.0100, +0.0600]", "0.7500"]

@@ -180,12 +180,12 @@ def test_a_selection_split_that_overlaps_train_or_val_is_refused(make_run, voc_f
 
 def test_members_and_their_mean_are_scored_in_one_pass(make_run: MakeRun, tmp_path: Path) -> None:
     candidates = candidates_of(make_run("a", {1: 0.3, 2: 0.4}))
-    told = []
+    output = []
     scores, val = score(
-        candidates, scores_path=tmp_path / "scores.h5", progress=lambda *numbers: told.append(numbers)
+        candidates, scores_path=tmp_path / "scores.h5", progress=lambda *numbers: output.append(numbers)
     )
     assert list(scores) == ["step 2", "step 1", "mean"]
-    assert told[-1] == (5, 5)
+    assert output[-1] == (5, 5)
 
     models = [load_member(candidate, CPU) for candidate in candidates]
     correct, labelled = 0, 0

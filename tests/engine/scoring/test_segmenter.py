@@ -116,7 +116,7 @@ def test_the_protocol_is_that_of_the_run_unless_overridden(voc_run, photo: Path)
 
 
 @pytest.mark.parametrize(
-    ("image", "said"),
+    ("image", "message"),
     [
         (np.zeros((8, 9), np.uint8), r"an array \(h, w, 3\); got uint8 of shape \(8, 9\)"),
         (np.zeros((8, 9, 3), np.float32), "as uint8, .* got float32"),
@@ -129,8 +129,8 @@ def test_the_protocol_is_that_of_the_run_unless_overridden(voc_run, photo: Path)
         (torch.zeros(3, 0, 9, dtype=torch.uint8), r"shape \(3, 0, 9\)"),
     ],
 )
-def test_other_pixels_are_refused(voc_run, image: object, said: str) -> None:
-    with pytest.raises(UseError, match=said):
+def test_other_pixels_are_refused(voc_run, image: object, message: str) -> None:
+    with pytest.raises(UseError, match=message):
         engine.load(voc_run(), "cpu").predict(image)
 
 

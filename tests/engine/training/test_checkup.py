@@ -79,10 +79,10 @@ def test_off_does_not_examine_the_data(voc_folder, values, monkeypatch) -> None:
 
 
 def test_unchanged_data_is_examined_once(values, monkeypatch) -> None:
-    first, said = check(values)
+    first, message = check(values)
     monkeypatch.setattr(checkup, "examine", None)
     again, said_again = check(values, "train.steps=3", "name=other")
-    assert again == first and said_again == said
+    assert again == first and said_again == message
 
 
 @pytest.mark.parametrize("folder", ["JPEGImages", "SegmentationClass", "ImageSets/Segmentation"])

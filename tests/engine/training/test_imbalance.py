@@ -112,31 +112,31 @@ def test_the_sampler_follows_the_recipe(recipe_of):
 
 
 def test_rare_classes_are_named_with_overrides_that_work(recipe_of):
-    told = advice(recipe_of(), RARE, NAMES)
-    assert "2 of the 3 classes present have under 1 %" in told[0]
-    assert told[0].index("leaf 0.025 %") < told[0].index("plant 0.97 %")
-    assert "bug" not in "".join(told) and "ground" not in "".join(told)
-    overrides = re.findall(r"\b[a-z_.0-9]+=[a-z]+", "\n".join(told))
+    output = advice(recipe_of(), RARE, NAMES)
+    assert "2 of the 3 classes present have under 1 %" in output[0]
+    assert output[0].index("leaf 0.025 %") < output[0].index("plant 0.97 %")
+    assert "bug" not in "".join(output) and "ground" not in "".join(output)
+    overrides = re.findall(r"\b[a-z_.0-9]+=[a-z]+", "\n".join(output))
     assert overrides == ["data.sampler=rare", "loss.0.class_weights=median"]
     assert advice(recipe_of(*overrides), RARE, NAMES) == []
-    lines = re.findall(r"`(.*)`", "\n".join(told))
+    lines = re.findall(r"`(.*)`", "\n".join(output))
     in_a_recipe = recipe_of(text="\n".join(lines).replace(", ...", ", {name: dice}"))
     assert in_a_recipe.data.sampler == "rare" and in_a_recipe.loss[0].class_weights == "median"
 
 
 def test_only_remedies_that_are_not_in_use_are_named(recipe_of):
-    told = "\n".join(advice(recipe_of("data.sampler=rare"), RARE, NAMES))
-    assert "class_weights" in told and "data.sampler" not in told
+    output = "\n".join(advice(recipe_of("data.sampler=rare"), RARE, NAMES))
+    assert "class_weights" in output and "data.sampler" not in output
     for weights in ("enet", "[1, 2, 3, 4]"):
-        told = "\n".join(advice(recipe_of(f"loss.0.class_weights={weights}"), RARE, NAMES))
-        assert "data.sampler=rare" in told and "class_weights" not in told
+        output = "\n".join(advice(recipe_of(f"loss.0.class_weights={weights}"), RARE, NAMES))
+        assert "data.sampler=rare" in output and "class_weights" not in output
 
 
 def test_class_weights_are_suggested_for_the_first_term_that_has_the_option(recipe_of):
-    told = "\n".join(advice(recipe_of("loss=[{name: dice}, {name: cross_entropy}]"), RARE, NAMES))
-    assert "loss.1.class_weights=median" in told
-    told = "\n".join(advice(recipe_of("loss=[{name: dice}]"), RARE, NAMES))
-    assert "{name: cross_entropy, class_weights: median}" in told and "loss.0" not in told
+    output = "\n".join(advice(recipe_of("loss=[{name: dice}, {name: cross_entropy}]"), RARE, NAMES))
+    assert "loss.1.class_weights=median" in output
+    output = "\n".join(advice(recipe_of("loss=[{name: dice}]"), RARE, NAMES))
+    assert "{name: cross_entropy, class_weights: median}" in output and "loss.0" not in output
 
 
 def test_without_rare_classes_there_is_no_note(recipe_of):
@@ -146,6 +146,6 @@ def test_without_rare_classes_there_is_no_note(recipe_of):
 def test_of_many_rare_classes_the_rarest_are_named(recipe_of):
     names = tuple(f"class{number:02d}" for number in range(20))
     counts = ClassCounts(np.array([[1_000_000, *range(19, 0, -1)]]), np.zeros(1))
-    told = advice(recipe_of(), counts, names)[0]
-    assert re.findall(r"class\d\d", told) == [f"class{n:02d}" for n in range(19, 19 - MOST_NAMED, -1)]
-    assert f"and {19 - MOST_NAMED} more" in told
+    output = advice(recipe_of(), counts, names)[0]
+    assert re.findall(r"class\d\d", output) == [f"class{n:02d}" for n in range(19, 19 - MOST_NAMED, -1)]
+    assert f"and {19 - MOST_NAMED} more" in output

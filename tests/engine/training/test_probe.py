@@ -65,8 +65,8 @@ def test_it_measures_at_the_first_log_steps_and_then_at_the_given_interval(every
 def test_the_first_measurements_copy_no_weights(make_step, draw_batch) -> None:
     step = make_step()
     step.probe = GradientProbe(step.model, every=0, log_every=1, first=0)
-    told = [name for name in step(draw_batch()) if name.startswith("gradients/")]
-    assert told == [f"gradients/norm/{b}" for b in ("encoder", "norm", "head")] + ["gradients/total_norm"]
+    output = [name for name in step(draw_batch()) if name.startswith("gradients/")]
+    assert output == [f"gradients/norm/{b}" for b in ("encoder", "norm", "head")] + ["gradients/total_norm"]
 
 
 def test_a_block_that_the_loss_does_not_reach_has_norm_0(make_step, draw_batch, toy) -> None:

@@ -23,14 +23,14 @@ def content(finished_runs: Path, tmp_path: Path) -> RunContent:
 
 
 def test_the_images_are_those_that_scored_lowest_and_highest(content: RunContent) -> None:
-    told = []
-    gallery = open_gallery(content, 2, CPU, progress=lambda done, total: told.append((done, total)))
+    calls = []
+    gallery = open_gallery(content, 2, CPU, progress=lambda done, total: calls.append((done, total)))
     assert content.analysis is not None
     scores = dict(zip(content.analysis.ids, content.analysis.image_mIoU.tolist(), strict=True))
     worst, best = ([scores[picture.id] for picture in kind] for kind in (gallery.worst, gallery.best))
     in_order = sorted(scores.values())
     assert worst == in_order[:2] and best == in_order[-2:][::-1]
-    assert told == [(1, 4), (2, 4), (3, 4), (4, 4)]
+    assert calls == [(1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_predictions_equal_those_that_were_scored(content: RunContent) -> None:

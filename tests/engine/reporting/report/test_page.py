@@ -141,7 +141,7 @@ def change_manifest(run: RunFolder, **changes: object) -> None:
 
 def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
     text = report(run).text
-    for said in (
+    for message in (
         "tiny <i>run</i>",
         "Ensemble mIoU 0.7600",
         "Best member 0.7062 step 200",
@@ -158,7 +158,7 @@ def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
         "700 MB",
         "chosen on val too",
     ):
-        assert said in text, said
+        assert message in text, message
     assert "has not finished" not in text and "no ensemble score" not in text
 
 
@@ -252,12 +252,12 @@ def test_runs_are_side_by_side_the_best_first(run: RunFolder) -> None:
     page = report(run, other)
     assert page.text.index("other 0.8000") < page.text.index("tiny <i>run</i> 0.7062")
     assert "seed 8 7" in page.text
-    assert "do not compare" not in page.text
+    assert "cannot be compared" not in page.text
 
 
 def test_runs_on_other_images_have_a_separate_table(run: RunFolder) -> None:
     text = report(run, make_run(run.path.with_name("other"), "other", "w" * 64)).text
-    assert text.count("their scores do not compare") == 2
+    assert text.count("their scores cannot be compared") == 2
     assert "v" * 12 in text and "w" * 12 in text
 
 
@@ -288,7 +288,7 @@ def test_ensembles_are_shown_with_their_gain_and_speed(run: RunFolder) -> None:
     write_json(run.ensemble, scored)
     text = report(run).text
     assert "+0.0538 \N{MINUS SIGN}0.0111 to +0.0999 0.8100 0.9321 3.2 3 of all" in text
-    assert "chosen on 12 images of val, the very images" in text and "honest" not in text
+    assert "chosen on 12 images of val, the same images" in text and "honest" not in text
     honest = {"mean": {"mIoU": 0.7, "gain": {"value": 0.01, "low": -0.02, "high": 0.03}}}
     scored["selection"]["honest"] = honest
     write_json(run.ensemble, scored)

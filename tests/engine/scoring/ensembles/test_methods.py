@@ -97,5 +97,5 @@ def test_every_method_has_a_line_in_the_help(capsys: pytest.CaptureFixture[str])
     from engine.ensemble import main
 
     assert main(["--help"]) == 0
-    told = capsys.readouterr().out.replace(",", " ").split()
-    assert set(METHODS) <= set(told)
+    output = capsys.readouterr().out.replace(",", " ").split()
+    assert set(METHODS) <= set(output)

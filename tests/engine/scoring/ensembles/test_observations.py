@@ -51,12 +51,12 @@ def narrow_strips(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_counts_and_pixels_equal_those_of_whole_images() -> None:
     members = models()
-    told = []
+    printed = []
     found = observe(
-        members, floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, PIXELS, told.append
+        members, floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, PIXELS, printed.append
     )
     assert found.ids == SCENES.ids
-    assert sum(told) == 3
+    assert sum(printed) == 3
     for row in range(3):
         sample = SCENES[row]
         labels = sample.labels.long()

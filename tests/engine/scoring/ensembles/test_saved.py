@@ -137,7 +137,7 @@ def test_an_altered_member_is_refused(candidates, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda content: content["combination"]["weights"].pop(), "its weights and a temperature"),
         (lambda content: content["combination"]["temperatures"].pop(), "its weights and a temperature"),
@@ -146,14 +146,14 @@ def test_an_altered_member_is_refused(candidates, tmp_path: Path) -> None:
     ],
 )
 def test_a_combination_that_does_not_fit_its_members_is_refused(
-    damage: Callable, said: str, candidates, tmp_path: Path
+    damage: Callable, message: str, candidates, tmp_path: Path
 ) -> None:
     save(tmp_path / "saved", CHOICES["mean"], candidates)
     path = tmp_path / "saved/combination.json"
     content = json.loads(path.read_text())
     damage(content)
     path.write_text(json.dumps(content))
-    with pytest.raises(RunFolderError, match=f"combination.json is damaged at its start: .*{said}"):
+    with pytest.raises(RunFolderError, match=f"combination.json is damaged at its start: .*{message}"):
         open_trained(tmp_path / "saved", CPU)
 
 
