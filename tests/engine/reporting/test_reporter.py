@@ -45,7 +45,7 @@ class TalkativeAdvisor:
     def __init__(self) -> None:
         self.first: list[dict[str, float]] = []
 
-    def update(self, step: int, values: dict[str, float], first: dict[str, float]) -> list[Note]:
+    def update(self, values: dict[str, float], first: dict[str, float]) -> list[Note]:
         self.first.append(first)
         return [NOTE]
 
