@@ -136,7 +136,7 @@ def test_a_pth_is_read_without_unpickling(trained: Path, tmp_path: Path) -> None
     [
         ("paper", ["--step", "7"], "Steps kept: "),
         ("unet", [], "is not a SegFormer"),
-        ("nowhere", [], "no manifest.json"),
+        ("nowhere", [], "does not exist"),
         ("paper", ["--out", "{trained}/paper/recipe.yaml/out"], "recipe.yaml is a file, not a folder"),
     ],
 )
@@ -163,7 +163,7 @@ def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.Ca
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{trained}/nowhere"], "no manifest.json"),
+        (["{trained}/nowhere"], "does not exist"),
         (["{trained}/paper", "--step", "7"], "Steps kept: "),
         (["{trained}/paper", "model.variant=b1"], "cannot be changed"),
         (["{trained}/paper", "--out", "{trained}/paper/manifest.json"], "nothing is overwritten"),
