@@ -49,7 +49,7 @@ def import_component(path: str) -> Component:
         ) from error
     except (AttributeError, ValueError) as error:
         raise ComponentError(f"cannot import {path}: {error}") from error
-    except Exception as error:  # importing a module may raise anything
+    except (Exception, SystemExit) as error:  # importing a module may raise anything
         raise ComponentError(f"cannot import {path}: {type(error).__name__}: {error}") from error
     if not callable(found):
         raise ComponentError(f"{path} is not a class or function but of type {type(found).__name__}")
@@ -142,10 +142,11 @@ def build_component(
     passed |= {name: getattr(checked, name) for name in options}
     try:
         return component(**passed)
-    except (TypeError, ValueError) as error:
+    except (Exception, SystemExit) as error:  # whatever its constructor does
         if getattr(error, "exit_code", None):
             raise
-        raise ComponentError(f"{error} (built with {passed})") from error
+        what = str(error) if isinstance(error, TypeError | ValueError) else f"{type(error).__name__}: {error}"
+        raise ComponentError(f"{what} (built with {passed})") from error
 
 
 def unknown(

@@ -119,6 +119,7 @@ class MixedLoss(nn.Module):
             else:
                 whole = _resize(logits, labels) if whole is None else whole
                 values[name] = term(whole, labels, **{"reduce": reduce} if name in self.reducing else {})
+                _require_scalar(values[name], term)
         return values
 
     def _sums(self, logits: Tensor, labels: Tensor) -> PixelSums:
@@ -126,6 +127,12 @@ class MixedLoss(nn.Module):
         for term in self.terms.values():
             options |= getattr(term, "sum_options", {})
         return pixel_sums(logits, labels, self.ignore_index, **options)
+
+
+def _require_scalar(value: object, term: nn.Module) -> None:
+    if not isinstance(value, Tensor) or value.ndim:
+        found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
+        raise LossError(f"The loss {type(term).__name__} returned {found}. Return a tensor of no dimension.")
 
 
 def _resize(logits: Tensor, labels: Tensor) -> Tensor:

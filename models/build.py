@@ -60,6 +60,10 @@ def build_model(
     try:
         component, declaration = _find(name, values)
         known = options_of(declaration, given)
+        if is_import_path(name) and values.get("encoder") is not None and "encoder" not in known:
+            raise ComponentError(
+                f"it takes no encoder, but model.encoder is {values['encoder']}. Type model.encoder=null."
+            )
         _require_unset(name, [key for key in SEGFORMER_ONLY if key not in known], values)
         if is_name:
             values = {key: value for key, value in values.items() if (key, value) != ("encoder", None)}

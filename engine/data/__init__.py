@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pkgutil import resolve_name
 from typing import Any
 
-from engine.components import ComponentError, import_component
+from engine.components import ComponentError, import_component, is_import_path
 from engine.data.formats import CLASS_TABLES, format_of
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 
@@ -51,6 +51,13 @@ def open_split(section: Any, split: str) -> Dataset:
         denied = isinstance(error, PermissionError)
         hint = f" Type chmod -R u+rX {error.filename}, or ask its owner." if denied else ""
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.{hint}") from error
+    except Exception as error:
+        if not is_import_path(section.format) or getattr(error, "exit_code", None):
+            raise
+        raise DataError(
+            f"data.format: {section.format} failed to open split {split!r} with {type(error).__name__}: "
+            f"{error}. --debug shows where."
+        ) from error
     lacking = [name for name in INTERFACE if not hasattr(dataset, name)]
     if lacking:
         raise DataError(

@@ -7,6 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.components import is_import_path
 from engine.exporting import ExportError
 from engine.recipe import load_recipe
 from engine.run_folder import Manifest, Member, write_json, write_text
@@ -39,7 +40,8 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
     if not isinstance(model, SegFormer):
         raise ExportError(
             f"{run.path} is not a SegFormer, and these layouts describe no other network. "
-            f"{run.path / member.file} already has the tensor names of segmentation_models_pytorch: "
+            f"{run.path / member.file} already has the tensor names of "
+            f"{recipe.model.arch if is_import_path(recipe.model.arch) else 'segmentation_models_pytorch'}: "
             "load it with safetensors.torch.load_file."
         )
     layout = {layout.name: layout for layout in layouts.LAYOUTS}[layout_name]

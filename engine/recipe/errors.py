@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic_core import ErrorDetails
 
+from engine.components import IMPORT_PATH
 from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path, RecipeError, parse_yaml
 
@@ -35,6 +36,7 @@ EXPECTED = {
     "union_tag_invalid": "one of {choices}",
     "union_tag_not_found": "a section with a `name`, such as {{name: dice}}",
     "duration": "{text}",
+    "string_pattern_mismatch": "text that matches {pattern}",
 }
 Schema = dict[str, Any]
 
@@ -126,6 +128,8 @@ def _wrong_value(errors: list[ErrorDetails], value: Any) -> str:
         form = EXPECTED.get(error["type"])
         text = error["msg"].removeprefix("Input should be ")
         text = form.format(choices=", ".join(choices), **context) if form else text
+        if IMPORT_PATH in context.get("pattern", ""):
+            text = "an import path such as my_package:MyClass"
         expectations.append(choices[0] if error["type"] == "literal_error" and len(choices) == 1 else text)
     lower = {choice.lower(): choice for choice in all_choices}
     close = difflib.get_close_matches(value.lower(), lower, n=1) if isinstance(value, str) else []

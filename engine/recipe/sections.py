@@ -136,6 +136,17 @@ class Log(Section):
         "log the norm of each loss term's gradient, at the cost of a backward pass of the loss for each",
     )
 
+    @field_validator("to")
+    @classmethod
+    def _each_once(cls, value: list[Any]) -> list[Any]:
+        names = [entry if isinstance(entry, str) else entry.name for entry in value]
+        for name in LOGGERS:
+            if names.count(name) > 1:
+                raise mistake(
+                    f"{name} is given {names.count(name)} times, and would write over itself; keep one"
+                )
+        return value
+
     @field_validator("gradients")
     @classmethod
     def _measured_when_logged(cls, value: int, info: ValidationInfo) -> int:

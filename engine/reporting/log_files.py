@@ -8,7 +8,7 @@ from typing import Any, TextIO
 from engine.data.batches import Batch
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
-from engine.run_folder import RunFolder, read_log, without_nan, write_text
+from engine.run_folder import RunFolder, read_log, without_nan, write_text, written_in_place
 
 
 class JsonLog(Callback):
@@ -100,7 +100,7 @@ class _CsvTable:
 
     def _rewrite(self, columns: list[str], rows: list[dict[str, Any]]) -> None:
         self._columns = columns
-        with self._path.open("w", newline="") as file:
+        with written_in_place(self._path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)

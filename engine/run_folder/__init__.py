@@ -102,7 +102,8 @@ class RunFolder:
         return cls(Path(recipe.output.dir).expanduser() / recipe.name)
 
     def require_new(self) -> None:
-        """Raises RunFolderError where the folder exists and is not empty."""
+        """Raises RunFolderError where the folder exists and is not empty, or a file is in its way."""
+        require_reachable(self.path)
         if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
             beside = "start another run with name=<another name>"
             remedy = (

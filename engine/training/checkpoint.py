@@ -19,6 +19,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from engine.recipe import RecipeError
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
 from engine.training.fit import RunError
 from engine.training.step import SupervisedStep
@@ -236,6 +237,9 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """The bytes of the optimiser's state, also before its first update.
 
     They are measured on a copy of it, which makes an update of one parameter of each shape in each group.
+
+    Raises:
+        RecipeError: the update fails.
     """
     if optimizer.state:
         return _num_bytes(list(optimizer.state.values()))
@@ -250,7 +254,14 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
         counts |= zip(alike, shapes.values(), strict=True)
     for parameter in counts:
         parameter.requires_grad_().grad = torch.ones_like(parameter)
-    trial.step()
+    try:
+        trial.step()
+    except Exception as error:  # an optimiser from outside, or one that needs another device
+        raise RecipeError(
+            f"optimizer.name: {type(optimizer).__name__} cannot train here, as its first update fails with "
+            f"{type(error).__name__}: {error}. --debug shows where. Change its options, or type another one, "
+            "such as optimizer.name=adamw."
+        ) from error
     return sum(count * _num_bytes(trial.state[parameter]) for parameter, count in counts.items())
 
 

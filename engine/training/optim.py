@@ -133,8 +133,8 @@ def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimiz
     create, options = (_imported if is_import_path(section.name) else _of_timm)(section)
     try:
         optimizer = create(groups, lr=section.lr, weight_decay=section.weight_decay, **options)
-    except (ImportError, ValueError, TypeError) as error:
-        raise RecipeError(f"optimizer.name={section.name} cannot be built: {error}") from error
+    except (Exception, SystemExit) as error:  # whatever its constructor does
+        raise _unusable(section.name, f"{type(error).__name__}: {error}".rstrip(".")) from error
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer

@@ -41,7 +41,8 @@ def opened_run(
         return
     require_room(run, session.step, session.recipe.keep.top)
     manifest = _new_manifest(session)
-    run.require_new()
+    if session.process.is_main:  # which may have made the folder before another process comes here
+        run.require_new()
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     try:
         if session.process.is_main:

@@ -68,6 +68,12 @@ def test_a_folder_without_state_gets_another_remedy(run: RunFolder) -> None:
     assert (run.path / "notes.txt").exists()
 
 
+def test_a_file_in_the_way_of_the_folder_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(RunFolderError, match=f"{tmp_path / 'file'} is a file"):
+        RunFolder(tmp_path / "file" / "run").require_new()
+
+
 def test_only_a_run_with_a_state_is_resumable(run: RunFolder) -> None:
     with pytest.raises(RunFolderError, match="state.safetensors is not there.*Leave --resume out"):
         run.require_resumable()

@@ -279,6 +279,21 @@ class Reduced(nn.Module):
         return reduce(labels[labels != self.ignore_index].sum().to(logits))
 
 
+class ByClass(nn.Module):
+    def forward(self, logits: Tensor, labels: Tensor) -> Tensor:
+        return logits.mean((0, 2, 3))
+
+
+class Nothing(nn.Module):
+    def forward(self, logits: Tensor, labels: Tensor) -> None:
+        pass
+
+
+class Broken(nn.Module):
+    def __init__(self) -> None:
+        raise RuntimeError("no table")
+
+
 NOT_A_CLASS = 3
 
 
@@ -301,7 +316,8 @@ def test_a_term_by_its_import_path(outside: None) -> None:
 @pytest.mark.parametrize(
     ("term", "words"),
     [
-        ({"name": "outside:Nothing"}, ["outside:Nothing", "no attribute 'Nothing'"]),
+        ({"name": "outside:Missing"}, ["outside:Missing", "no attribute 'Missing'"]),
+        ({"name": "outside:Broken"}, ["outside:Broken", "RuntimeError", "no table"]),
         ({"name": "no_such_module:Loss"}, ["no_such_module:Loss", "no module no_such_module"]),
         ({"name": "outside:NOT_A_CLASS"}, ["outside:NOT_A_CLASS", "class"]),
         ({"name": "outside:keep_nothing"}, ["outside:keep_nothing", "torch.nn.Module"]),
@@ -317,6 +333,13 @@ def test_a_term_from_outside_that_cannot_be_built(
     with pytest.raises(LossError) as caught:
         build_loss([term], 3)
     assert [word for word in words if word not in str(caught.value)] == []
+
+
+@pytest.mark.parametrize(("name", "found"), [("ByClass", "(3,)"), ("Nothing", "NoneType")])
+def test_a_term_that_returns_no_scalar_is_named(outside: None, name: str, found: str) -> None:
+    with pytest.raises(LossError) as caught:
+        build_loss([{"name": f"outside:{name}"}], 3)(LOGITS, LABELS)
+    assert name in str(caught.value) and found in str(caught.value)
 
 
 def keep_nothing() -> None:

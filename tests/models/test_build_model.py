@@ -120,6 +120,11 @@ class Tiny(nn.Module):
         return self.layers(image.float() / 255)
 
 
+class Broken(Tiny):
+    def __init__(self, num_classes: int):
+        raise KeyError("channels")
+
+
 NOT_A_CLASS = 3
 
 
@@ -166,6 +171,8 @@ def test_a_network_by_its_import_path(outside: str) -> None:
         ("outside:Tiny", {"width": 0}, ["width", "greater than or equal to 1", "0"]),
         ("outside:Tiny", {"widht": 2}, ["'widht'", "Did you mean width"]),
         ("outside:Tiny", {"mode": "x"}, ["outside:Tiny", "plain or fancy"]),
+        ("outside:Tiny", {"encoder": "resnet18"}, ["outside:Tiny", "resnet18", "model.encoder=null"]),
+        ("outside:Broken", {}, ["outside:Broken", "KeyError", "channels"]),
     ],
 )
 def test_the_error_for_a_name_that_cannot_be_built_has_a_reason(

@@ -240,9 +240,10 @@ def test_an_import_path_that_leads_nowhere(load: Load, override: str, key: str, 
 
 
 def test_a_module_that_fails_when_it_is_imported_is_named(load: Load, tmp_path: Path) -> None:
-    (tmp_path / "outside_broken.py").write_text("1 / 0\n")
-    with pytest.raises(RecipeError, match=r"loss.0.name .*outside_broken:A.*ZeroDivisionError"):
-        load("loss=[{name: 'outside_broken:A'}]")
+    for name, code, error in (("broken", "1 / 0", "ZeroDivisionError"), ("left", "exit(3)", "SystemExit")):
+        (tmp_path / f"outside_{name}.py").write_text(f"{code}\n")
+        with pytest.raises(RecipeError, match=rf"loss.0.name .*outside_{name}:A.*{error}"):
+            load(f"loss=[{{name: 'outside_{name}:A'}}]")
 
 
 def test_recipes_of_our_own_components_need_no_torch() -> None:

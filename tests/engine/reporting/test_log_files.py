@@ -1,10 +1,12 @@
 """log.jsonl, log_train.csv and log_val.csv."""
 
 import csv
+import errno
 import json
 import math
 from pathlib import Path
 
+import pytest
 import torch
 
 from engine.data.batches import Batch
@@ -81,3 +83,19 @@ def test_a_resumed_csv_drops_the_rows_after_its_saved_state(tmp_path: Path) -> N
         for step in steps:
             log.on_log(step, {"loss": 1.0}, BATCH)
     assert [row["step"] for row in rows_of(tmp_path / "log_train.csv")] == ["50", "75"]
+
+
+def test_a_csv_holds_what_it_held_where_a_new_column_cannot_be_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = CsvLog()
+    log.on_start(context(tmp_path))
+    log.on_log(50, {"loss": 1.5}, BATCH)
+
+    def disk_is_full(self: csv.DictWriter, rows: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(csv.DictWriter, "writerows", disk_is_full)
+    with pytest.raises(OSError, match="No space left"):
+        log.on_log(100, {"loss": 1.0, "adv/d_loss": 0.5}, BATCH)
+    assert rows_of(tmp_path / "log_train.csv") == [{"step": "50", "loss": "1.5"}]

@@ -42,10 +42,16 @@ class NotALogger:
     pass
 
 
+class NoServer(Callback):
+    def __init__(self) -> None:
+        raise OSError("no route to the server")
+
+
 @pytest.fixture
 def outside(monkeypatch: pytest.MonkeyPatch) -> None:
     """This file's logger, importable as my_package:MyLogger."""
-    monkeypatch.setitem(sys.modules, "my_package", SimpleNamespace(MyLogger=MyLogger, NoLogger=NotALogger))
+    parts = SimpleNamespace(MyLogger=MyLogger, NoLogger=NotALogger, NoServer=NoServer)
+    monkeypatch.setitem(sys.modules, "my_package", parts)
 
 
 def test_the_default_is_tensorboard() -> None:
@@ -68,6 +74,9 @@ def test_a_logger_from_outside_gets_its_options(outside: None) -> None:
         ("{name: 'my_package:MyLogger', path: there, evry: 3}", ("log.to", "evry", "every")),
         ("{name: 'my_package:MyLogger', path: 3}", ("log.to", "path", "text")),
         ("'my_package:MyLogger'", ("log.to", "my_package:MyLogger", "path")),
+        ("'my_package:NoServer'", ("log.to", "my_package:NoServer", "OSError", "no route")),
+        ("csv, {name: csv}", ("log.to", "csv", "2 times")),
+        ("'my-package:X'", ("log.to", "my_package:MyClass")),
     ],
 )
 def test_a_mistake_in_log_to_says_what_is_wrong(outside: None, entry: str, parts: tuple[str, ...]) -> None:

@@ -23,6 +23,7 @@ from engine.data.batches import TrainBatches
 from engine.data.options import Augment as AugmentSection
 from engine.data.order import SampleOrder
 from engine.data.synthetic import SyntheticScenes
+from engine.recipe import RecipeError
 from engine.reporting.reporter import Reporter
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, sha256_of
 from engine.training.checkpoint import (
@@ -450,6 +451,13 @@ def test_the_disk_space_is_known_before_the_first_update(make_step, draw_batch, 
     assert_same(step.model.state_dict(), weights)
     step(draw_batch())
     assert before == disk_bytes(step, top=1)
+
+
+def test_an_optimiser_that_cannot_make_an_update_is_refused_at_the_start(make_step) -> None:
+    step = make_step()
+    step.optimizers["optimizer"] = torch.optim.AdamW(step.model.parameters(), capturable=True)  # a GPU's
+    with pytest.raises(RecipeError, match=r"optimizer.name: AdamW .*capturable.*optimizer.name=adamw"):
+        disk_bytes(step, top=1)
 
 
 def test_a_full_disk_is_refused_before_training(tmp_path: Path, make_step, monkeypatch) -> None:

@@ -231,6 +231,7 @@ def test_keys_reach_the_optimiser_and_null_is_its_default(model: nn.Module) -> N
         ({"name": "torch.optim:Rprop"}, ["Rprop", "does not take weight_decay"]),
         ({"name": "torch.optim:Adamm"}, ["optimizer.name", "torch.optim:Adamm"]),
         ({"name": "no_such_package:Adam"}, ["optimizer.name", "no_such_package"]),
+        ({"name": "torch.optim:Muon"}, ["Muon", "2D", "optimizer.name=adamw"]),
         ({"name": "torch.nn:Linear"}, ["torch.nn:Linear", "not a subclass"]),
         ({"name": "torch.optim:SGD", "eps": 1e-8}, ["optimizer.eps", "momentum"]),
     ],

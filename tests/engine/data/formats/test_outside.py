@@ -30,6 +30,9 @@ def open_flat(root, split, class_names, ignore_index, palette=None):
 def open_drawn(split, class_names):
     return [split, *class_names]
 
+def open_broken(split):
+    raise KeyError("palette")
+
 def open_with_more(root, split, number):
     return None
 """
@@ -86,6 +89,7 @@ def test_a_format_from_outside_gets_what_it_has_parameters_for(module, tmp_path:
         ("outside_formats:TEXT", ["type str"]),
         ("outside_formats:open_drawn", ["list", "fingerprint", "FileDataset"]),
         ("outside_formats:open_flat", ["data.root=<"]),
+        ("outside_formats:open_broken", ["KeyError", "palette", "train"]),
     ],
 )
 def test_errors_of_a_format_from_outside_name_the_key_and_the_problem(
