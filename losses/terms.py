@@ -12,6 +12,9 @@ from pydantic.dataclasses import dataclass
 from engine.components import ComponentError
 from engine.options import STRICT, NotNegative, Section
 
+PerImage = Annotated[
+    bool, Field(description="compute the loss of each image and average; false: one loss over the batch")
+]
 ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
 
 
@@ -45,9 +48,7 @@ class CrossEntropyOptions:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DiceOptions:
-    per_image: Annotated[
-        bool, Field(description="compute the loss of each image and average; false: one loss over the batch")
-    ] = False
+    per_image: PerImage = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -60,9 +61,7 @@ class FocalOptions:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LovaszOptions:
-    per_image: Annotated[
-        bool, Field(description="compute the loss of each image and average; false: one loss over the batch")
-    ] = False
+    per_image: PerImage = False
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)

@@ -208,7 +208,8 @@ def test_the_disk_space_required_is_enough_and_not_much_more(shared_voc, tmp_pat
         if fits:
             write_pack(splits, tmp_path / "more.h5")
         else:
-            message_of(lambda: write_pack(splits, tmp_path / "more.h5"))
+            assert "GB free" in message_of(lambda: write_pack(splits, tmp_path / "more.h5"))
+        assert (tmp_path / "more.h5").exists() == fits
 
 
 def test_places_that_cannot_be_written_are_reported(tmp_path):
