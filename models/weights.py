@@ -7,19 +7,20 @@ from there looks like training from pretrained weights. A classifier of other cl
 whose class names match.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
+from models import encoder_layouts
 from models.class_names import known_set, matching_rows
 from models.errors import ModelError
 from models.layouts import LAYOUTS, TIMM_PVT
 from models.load_report import ClassReport, LoadReport, PartReport, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
-from models.sources import read_source, unreachable
+from models.sources import PRETRAINED_PACKAGES, read_source, unreachable
 from models.translation import EncoderShape, encoder_shape, translate
 
 CLASSIFIERS = ("head.classifier.", "segmentation_head.")  # their first dimension is the class
@@ -72,18 +73,21 @@ def load_weights(
             is unchanged then.
     """
     file, state, origin = _read(model, source)
+    own = model.state_dict()
     if isinstance(model, SegFormer):
         layout, renamed, unknown = translate(state)
+    elif hasattr(model, "pretrained_state"):
+        layout, renamed, unknown = encoder_layouts.translate_encoder(state, own)
     else:
-        layout, renamed, unknown = ("smp" if hasattr(model, "pretrained_state") else None), state, []
-    own = model.state_dict()
+        layout, renamed, unknown = None, state, []
     _check_encoder_shape(source, encoder_shape(renamed), encoder_shape(own))
     parts = _compare(own, renamed) | {"other": PartReport(unexpected=unknown)}
     num_parameters = sum(p.numel() for p in model.parameters())
     report = LoadReport(source, file, layout, origin.licence, num_parameters, parts)
     required = parts["encoder" if parts["encoder"].num_values else "head"]
     if required.share < min_encoder_share or parts["encoder"].reshaped:
-        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model)))
+        known = encoder_layouts.LAYOUTS if hasattr(model, "pretrained_state") else [x.name for x in LAYOUTS]
+        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model), known))
     rows: dict[str, Tensor] = {}
     if parts["head"].matched:
         rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
@@ -196,10 +200,9 @@ def _check_encoder_shape(source: str, there: EncoderShape | None, here: EncoderS
         )
 
 
-def _refusal(report: LoadReport, min_share: float, suggestion: str) -> str:
+def _refusal(report: LoadReport, min_share: float, suggestion: str, layouts: Iterable[str]) -> str:
     name = "encoder" if report.parts["encoder"].num_values else "head"
     part = report.parts[name]
-    layouts = ", ".join(layout.name for layout in LAYOUTS)
     reason = f"a run needs {min_share:.0%}, or it would silently train from random values"
     if part.share >= min_share:
         reason = "but some of its tensors have another shape, so they are of another network"
@@ -207,7 +210,7 @@ def _refusal(report: LoadReport, min_share: float, suggestion: str) -> str:
     return (
         f"{report.source} fills {part.share:.1%} of the {name}; {reason}.\n"
         f"  file read:        {report.file}\n"
-        f"  layout detected:  {report.layout or 'none'} (known: {layouts})\n"
+        f"  layout detected:  {report.layout or 'none'} (known: {', '.join(layouts)})\n"
         f"  missing here:     {few(part.missing)}\n"
         f"  another shape:    {few(part.reshaped)}\n"
         f"  unexpected there: {few(part.unexpected + report.parts['other'].unexpected)}\n"
@@ -220,7 +223,10 @@ def _suggestion(model: nn.Module) -> str:
     if isinstance(model, SegFormer):
         shape = encoder_shape(model.state_dict())
         return f"hf:nvidia/mit-{shape.name if shape else 'b0'}"
-    return "smp:imagenet" if hasattr(model, "pretrained_state") else "<a file of its weights>"
+    if not hasattr(model, "pretrained_state"):
+        return "<a file of its weights>"
+    package = PRETRAINED_PACKAGES.get(str(model.encoder_name))
+    return f"package:{package}" if package else "smp:imagenet"
 
 
 def _shape(tensor: Tensor) -> str:

@@ -1,7 +1,9 @@
 """Every architecture and encoder of segmentation_models_pytorch (SMP), as a model of ours.
 
 SMP takes normalised floats whose sides divide by the encoder's stride; a `ZooModel` takes pixels of any size.
-Its submodules keep SMP's names, so a state dict that SMP saved fits as it is.
+Its submodules keep SMP's names, so a state dict that SMP saved fits as it is. What it computes is what SMP
+computes, faster in three ways: memory is channels-last, SegFormer's decoder is folded as in
+`models.segformer`, and in training mode the last upsampling of the logits is left to the loss.
 """
 
 from typing import Any
@@ -9,13 +11,15 @@ from typing import Any
 import segmentation_models_pytorch as smp
 import timm
 import torch
+from segmentation_models_pytorch.base.heads import SegmentationHead
+from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.errors import ModelError, unknown_choice
 from models.origin import NVIDIA, UNKNOWN
-from models.segformer import IMAGENET_MEAN, IMAGENET_STD
+from models.segformer import IMAGENET_MEAN, IMAGENET_STD, folded_sum
 
 SMP_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
 HALF = (0.5, 0.5, 0.5)  # mean and std of the Inception family
@@ -32,10 +36,14 @@ class ZooModel(nn.Module):
         encoder: resnet34, mit_b2, tu-convnext_tiny, ...; dpt takes only `tu-` vision transformers.
         num_classes: K.
 
+    Attributes:
+        align_corners: how logits of a lower resolution are to be upsampled; SMP upsamples its own so.
+
     Raises:
         ModelError: an unknown name, or a pair that SMP does not support.
     """
 
+    align_corners = True
     mean: Tensor
     std: Tensor
 
@@ -54,16 +62,29 @@ class ZooModel(nn.Module):
         _freeze_unused(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
-        """(B, 3, H, W) RGB, uint8 or float in 0..255, any H and W -> logits (B, K, H, W)"""
+        """Logits at full resolution; in training mode before the last upsampling of the head, if it has one.
+
+        Args:
+            image: (B, 3, H, W) RGB, uint8 or float in 0..255, any H and W. In training mode, sides that need
+                padding, which do not divide by 32, give logits at full resolution, too.
+
+        Returns:
+            (B, K, H, W), or in training mode (B, K, h, w), for the loss to upsample with `align_corners`.
+        """
         H, W = image.shape[-2:]
         x = (image.to(self.mean.dtype) - self.mean) / self.std
         right, below = self._missing(W), self._missing(H)
         x = F.pad(x, (0, right, 0, below))  # (B, 3, H', W')
-        features = self.encoder(x)
-        # A vision transformer gives (features, prefix tokens), the others a list of maps.
-        x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
+        features = self.encoder(x.contiguous(memory_format=torch.channels_last))
+        if isinstance(self.decoder, SegformerDecoder):
+            x = _folded_segformer(self.decoder, features)
+        else:  # a vision transformer gives (features, prefix tokens), the others a list of maps
+            x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
+        head = self.segmentation_head
+        if self.training and isinstance(head, SegmentationHead) and right == below == 0:
+            return head[0](x).contiguous()  # its convolution without its upsampling
         # Cropped by padding, not by a slice: torch.export fixes for all sizes whether a slice is contiguous.
-        return F.pad(self.segmentation_head(x), (0, -right, 0, -below))
+        return F.pad(head(x), (0, -right, 0, -below)).contiguous()
 
     def _missing(self, size_px: int) -> int:
         multiple = (size_px + MULTIPLE_PX - 1) // MULTIPLE_PX * MULTIPLE_PX
@@ -90,6 +111,15 @@ class ZooModel(nn.Module):
             config = timm.get_pretrained_cfg(self.encoder_name.removeprefix("tu-"))
             return (config.license if config else None) or UNKNOWN
         return NVIDIA if self.encoder_name.startswith("mit_") else UNKNOWN
+
+
+def _folded_segformer(decoder: SegformerDecoder, features: list[Tensor]) -> Tensor:
+    """What SMP's decoder computes, without its concatenated map: (B, D, H'/4, W'/4)."""
+    size = tuple(side // 4 for side in features[0].shape[2:])
+    maps = features[2:] if features[1].shape[1] == 0 else features[1:]  # a ViT has an empty map at stride 2
+    linears = [stage.linear for stage in decoder.mlp_stage][::-1]  # finest first, as the maps
+    convolution, norm, activation = decoder.fuse_stage
+    return activation(norm(folded_sum(maps, linears, convolution.weight, size)))
 
 
 def _freeze_unused(encoder: nn.Module) -> None:

@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
 from engine.data.batches import Batch
@@ -136,8 +135,7 @@ class AdversarialStep(SupervisedStep):
         if scheduled == 0:
             return super().backward(images, labels)
         logits, terms = self._supervised(images, labels)
-        full_size = F.interpolate(logits.float(), labels.shape[-2:], mode="bilinear", align_corners=False)
-        probabilities = full_size.softmax(dim=1)  # (B, C, S, S)
+        probabilities = self.loss.upsampled(logits.float(), labels).softmax(dim=1)  # (B, C, S, S)
         valid = (labels != self.settings.ignore_index)[:, None]  # (B, 1, S, S)
         adversarial_loss = self._generator_loss(images, probabilities, valid)
 

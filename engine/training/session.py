@@ -119,7 +119,8 @@ def build_session(
 def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
     train = recipe.train
     ema = ModelEmaV3(model, decay=train.ema, use_warmup=True) if train.ema is not None else None
-    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index).to(process.device)
+    align_corners = getattr(model, "align_corners", False)
+    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
     compiles = process.device.type == "cuda" if train.compile == "auto" else train.compile
