@@ -1,0 +1,88 @@
+"""A model of the zoo computes what segmentation_models_pytorch (SMP) computes, logits and gradients."""
+
+import pytest
+import segmentation_models_pytorch as smp
+import torch
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from losses import build_loss
+from models import build_model
+
+NUM_CLASSES, VOID = 5, 255
+PAIRS = [
+    ("segformer", "resnet18"),
+    ("segformer", "tu-tf_efficientnet_lite0"),
+    ("segformer", "mit_b0"),
+    ("segformer", "tu-convnext_atto"),  # no map at stride 2
+    ("unet", "resnet18"),
+    ("unetplusplus", "resnet18"),
+    ("fpn", "resnet18"),
+    ("deeplabv3plus", "resnet18"),
+    ("pspnet", "resnet18"),
+    ("pan", "resnet18"),
+    ("upernet", "resnet18"),
+    ("linknet", "resnet18"),
+]
+
+
+def both(arch: str, encoder: str) -> tuple[nn.Module, nn.Module]:
+    """Ours and SMP's in float64, with the same random weights and without dropout."""
+    torch.manual_seed(0)
+    theirs = smp.create_model(arch, encoder, encoder_weights=None, classes=NUM_CLASSES).double()
+    ours = build_model(arch, num_classes=NUM_CLASSES, encoder=encoder).double()
+    ours.load_state_dict(theirs.state_dict())
+    for module in (*theirs.modules(), *ours.modules()):
+        if isinstance(module, nn.Dropout | nn.Dropout2d):
+            module.p = 0.0
+        if hasattr(module, "drop_prob"):
+            module.drop_prob = 0.0
+    return ours, theirs
+
+
+def normalised(model: nn.Module, images: torch.Tensor) -> torch.Tensor:
+    return (images - model.mean) / model.std
+
+
+@pytest.mark.parametrize(("arch", "encoder"), PAIRS)
+def test_logits_at_full_size_equal_those_of_smp(arch, encoder):
+    ours, theirs = both(arch, encoder)
+    images = torch.rand(2, 3, 128, 150, dtype=torch.float64) * 255
+    padded = F.pad(normalised(ours, images), (0, 10))
+    with torch.no_grad():
+        found, expected = ours.eval()(images), theirs.eval()(padded)[..., :150]
+    assert found.shape == (2, NUM_CLASSES, 128, 150) and found.is_contiguous()
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(("arch", "encoder"), PAIRS)
+def test_a_training_step_has_the_loss_and_gradients_of_smp(arch, encoder):
+    ours, theirs = both(arch, encoder)
+    images = torch.rand(2, 3, 128, 160, dtype=torch.float64) * 255
+    labels = torch.randint(0, NUM_CLASSES, (2, 128, 160))
+    labels[:, :9] = VOID
+    loss = build_loss([{"name": "cross_entropy"}], NUM_CLASSES, VOID, align_corners=ours.align_corners)
+    found = loss(ours.train()(images), labels)["loss"]
+    expected = F.cross_entropy(theirs.train()(normalised(ours, images)), labels, ignore_index=VOID)
+    torch.testing.assert_close(found, expected, rtol=1e-9, atol=0)
+    found.backward()
+    expected.backward()
+    others = dict(theirs.named_parameters())
+    for name, parameter in ours.named_parameters():
+        if parameter.grad is None:
+            assert others[name].grad is None, name
+        else:
+            torch.testing.assert_close(parameter.grad, others[name].grad, rtol=1e-6, atol=1e-9)
+
+
+def test_logits_in_training_mode_leave_the_last_upsampling_to_the_loss():
+    model = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18").train()
+    assert model(torch.rand(2, 3, 64, 96)).shape == (2, NUM_CLASSES, 16, 24)
+    assert model(torch.rand(2, 3, 64, 90)).shape == (2, NUM_CLASSES, 64, 90), "padded: align_corners differs"
+
+
+def test_a_checkpoint_of_a_model_can_be_saved_as_it_is(tmp_path):
+    """safetensors refuses tensors that are not contiguous."""
+    model = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18")
+    save_file(model.state_dict(), tmp_path / "model.safetensors")
