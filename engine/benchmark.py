@@ -1,11 +1,11 @@
-"""trident benchmark model | loss | augment | data | score: speed and memory next to other libraries."""
+"""trident benchmark model | loss | augment | data | score | job: next to other libraries."""
 
 import argparse
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command
 
 EXAMPLES = """
 subjects:
@@ -14,11 +14,13 @@ subjects:
   augment    warp and colour of a batch
   data       random reads of packed images
   score      counting a confusion matrix, sliding windows
+  job        a whole training and its ensemble, next to a script written by hand; needs --root
 
 examples:
   trident benchmark model
   trident benchmark loss --classes 21 150
   trident benchmark model --variants b0 --rounds 9 --out benchmarks/model-laptop.json
+  trident benchmark job --root data/VOCdevkit/VOC2012 --seeds 3 --out benchmarks/job-laptop.json
 """
 BATCH_ON_CPU = {"b0": 2, "b1": 2}  # images per step of `model`; 1 for larger variants
 Rows = list[dict[str, Any]]
@@ -50,6 +52,24 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--images", type=int, default=128, help="number of images of data (default 128)")
     parser.add_argument("--rounds", type=int, default=5, help="counted runs of each contender (default 5)")
+    job = parser.add_argument_group("job")
+    job.add_argument("--root", type=Path, help="folder of photos in the layout of VOC")
+    job.add_argument(
+        "--lists",
+        nargs=2,
+        default=["trainaug", "val"],
+        metavar=("TRAIN", "VAL"),
+        help="default: trainaug val",
+    )
+    job.add_argument("--recipe", default="lite0_photos", help="default: lite0_photos")
+    job.add_argument("--updates", type=int, default=800, help="of the model (default 800)")
+    job.add_argument("--seeds", type=int, default=3, help="trainings of each contender (default 3)")
+    job.add_argument(
+        "--work",
+        type=Path,
+        default=Path("benchmark-job"),
+        help="folder of the trainings; what is finished there is not trained again (default benchmark-job)",
+    )
     parser.add_argument("--out", type=Path, help="write all times as JSON here; an existing file is an error")
     return run_command(parser, benchmark, argv)
 
@@ -62,9 +82,11 @@ def benchmark(arguments: argparse.Namespace) -> int:
     from engine.reporting.console import counted
     from engine.run_folder import RunFolderError, write_json
 
-    if arguments.out and arguments.out.exists():
-        raise RunFolderError(f"--out {arguments.out} exists already; name another file.")
-    for name in ("rounds", "size", "batch", "images"):
+    outputs = [arguments.out, arguments.out.with_suffix(".png")] if arguments.out else []
+    for path in outputs:
+        if path.exists():
+            raise RunFolderError(f"--out: {path} exists already; name another file.")
+    for name in ("rounds", "size", "batch", "images", "updates", "seeds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
     if min(arguments.classes) < 2:
@@ -79,6 +101,11 @@ def benchmark(arguments: argparse.Namespace) -> int:
     if arguments.out:
         write_json(arguments.out, {"environment": facts, "rows": rows})
         console.print(f"written: {arguments.out}")
+        if arguments.subject == "job":
+            from engine.benchmarks.job import plot
+
+            plot(rows, arguments.out.with_suffix(".png"))
+            console.print(f"written: {arguments.out.with_suffix('.png')}")
     return 0
 
 
@@ -173,12 +200,48 @@ def _score(arguments: argparse.Namespace, show: Show) -> Measured:
     return "scoring of an image", columns, measure(arguments.size, arguments.rounds, show)
 
 
+def _job(arguments: argparse.Namespace, show: Show) -> Measured:
+    from engine.benchmarks.job import Job, measure
+    from engine.run_folder import RunFolderError
+
+    if arguments.root is None:
+        raise RunFolderError("benchmark job needs --root, a folder of photos in the layout of VOC.")
+    job = Job(
+        root=arguments.root.expanduser(),
+        recipe=recipe_file(arguments.recipe),
+        updates=arguments.updates,
+        seeds=range(arguments.seeds),
+        work=arguments.work.expanduser(),
+        train=arguments.lists[0],
+        val=arguments.lists[1],
+    )
+
+    def mean(row: dict[str, Any], name: str) -> str:
+        values = row.get(name)
+        return f"{sum(values) / len(values):,.{4 if 'difference' in row else 1}f}" if values else ""
+
+    def gap(row: dict[str, Any]) -> str:
+        if "ratio" in row:
+            return f"{row['ratio']:.2f} x"
+        return f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}]"
+
+    columns: dict[str, Column] = {
+        "mean over the seeds": lambda row: row["what"],
+        "script": lambda row: mean(row, "script"),
+        "trident": lambda row: mean(row, "trident"),
+        "difference [95 %], or ratio": gap,
+    }
+    title = f"{arguments.recipe} next to a plain script, {job.updates} updates, {arguments.seeds} seeds"
+    return title, columns, measure(job, show("trainings"))
+
+
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Show], Measured]] = {
     "model": _model,
     "loss": _loss,
     "augment": _augment,
     "data": _data,
     "score": _score,
+    "job": _job,
 }
 
 
