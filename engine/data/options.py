@@ -64,8 +64,10 @@ class Data(Section):
         "voc21", "name of a class table, or the names by label id, or {name, colour} by label id"
     )
     ignore_index: int = key(255, "label id of void pixels", ge=0, le=255)
-    sampler: Literal["uniform", "rare"] = key(
-        "uniform", "uniform: all images equally often; rare: images with rare classes more often"
+    sampler: Literal["auto", "uniform", "rare"] = key(
+        "auto",
+        "uniform: all images equally often; rare: images with rare classes more often; auto: rare where a "
+        "class has under 1 % of the labelled training pixels",
     )
     resident: Literal["auto", "gpu", "ram", "disk"] = key("auto", "where the decoded images are kept")
     workers: Literal["auto"] | Annotated[int, Field(ge=0)] = key(

@@ -1,7 +1,7 @@
 """Class imbalance in a training: counts the labels, and uses the counts for what the recipe asks.
 
-Class weights that the recipe gives by the name of a scheme become numbers here, so that losses need no data,
-and the saved recipe trains the same without counting again.
+Class weights that the recipe gives by the name of a scheme become numbers here, and the sampler `auto`
+becomes another one, so that losses need no data, and the saved recipe trains the same without counting again.
 """
 
 from collections.abc import Callable
@@ -51,10 +51,8 @@ def count_labels(
     return counts, []
 
 
-def with_numbers(
-    recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]
-) -> tuple[Recipe, list[str]]:
-    """The recipe with numbers where it named schemes of class weights, and a note on each."""
+def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
+    """The recipe with what the counts decide, and a note on each: schemes of class weights, the sampler."""
     terms, notes = [], []
     for term in recipe.loss:
         scheme = getattr(term, "class_weights", None)
@@ -63,7 +61,13 @@ def with_numbers(
             term = term.model_copy(update={"class_weights": weights})
             notes.append(f"class weights of {term.name} ({scheme}): {_listed(weights, counts, class_names)}")
         terms.append(term)
-    return recipe.model_copy(update={"loss": terms}), notes
+    data = recipe.data
+    if data.sampler == "auto":
+        rare = rare_classes(counts)
+        data = data.model_copy(update={"sampler": "rare" if rare else "uniform"})
+        if rare:
+            notes.append(f"sampler auto: rare, as {_rare_shares(rare, counts, class_names)}")
+    return recipe.model_copy(update={"loss": terms, "data": data}), notes
 
 
 def training_order(recipe: Recipe, counts: ClassCounts) -> tuple[SampleOrder, list[str]]:
@@ -92,14 +96,17 @@ def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) ->
         remedies.append(f"  weigh their pixels more: {''.join(weights)}{in_recipe}")
     if not rare or not remedies:
         return []
+    return [f"{_rare_shares(rare, counts, class_names)}. Remedies:", *remedies]
+
+
+def _rare_shares(rare: list[tuple[int, float]], counts: ClassCounts, class_names: tuple[str, ...]) -> str:
     named = [f"{class_names[id]} {100 * share:.2g} %" for id, share in rare[:MOST_NAMED]]
     more = f" and {len(rare) - MOST_NAMED} more" if len(rare) > MOST_NAMED else ""
     present = int((counts.shares > 0).sum())
-    return [
+    return (
         f"{len(rare)} of the {present} classes present have under {100 * RARE_SHARE:g} % of the labelled "
-        f"training pixels: {', '.join(named)}{more}. Remedies:",
-        *remedies,
-    ]
+        f"training pixels: {', '.join(named)}{more}"
+    )
 
 
 def _summed(counts: ClassCounts, process: Process) -> ClassCounts:

@@ -25,7 +25,7 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
-from engine.training.imbalance import advice, count_labels, training_order, with_numbers
+from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.optim import build_optimizer, freeze
 from engine.training.schedule import factor
 from engine.training.step import Precision, StepSettings, SupervisedStep
@@ -91,7 +91,7 @@ def build_session(
     counts, count_notes = count_labels(
         train, recipe.data.root, process, counter("counting labels"), keep_counts
     )
-    recipe, weight_notes = with_numbers(recipe, counts, train.class_names)
+    recipe, decisions = decided(recipe, counts, train.class_names)
     step = _build_step(recipe, model, len(train.class_names), process)
 
     notes = [frozen] if frozen else []
@@ -101,7 +101,7 @@ def build_session(
     notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
 
     order, order_notes = training_order(recipe, counts)
-    notes += [*count_notes, *weight_notes, *order_notes]
+    notes += [*count_notes, *decisions, *order_notes]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
     mixing = None
     if any(getattr(recipe.augment, name) for name in MIXING_KEYS):

@@ -97,8 +97,8 @@ def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterat
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {split}: {listed}",
             "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
-            "data.sampler=rare draws their images more often; loss.0.class_weights=median, where loss.0 is "
-            "cross_entropy, gives their pixels more weight. Either may be enough.",
+            "data.sampler=rare, which auto chooses here, draws their images more often; "
+            "loss.0.class_weights=median, where loss.0 is cross_entropy, gives their pixels more weight.",
         )
 
 

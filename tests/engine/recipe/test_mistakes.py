@@ -137,7 +137,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             f"expected {STEPS.format(0)}, got nothing (null); leave the key out for its default",
         ),
         # named in the design, not there yet
-        ("data.sampler=rear", "expected one of uniform, rare, got 'rear'; did you mean rare?"),
+        ("data.sampler=rear", "expected one of auto, uniform, rare, got 'rear'; did you mean rare?"),
         (
             "eval.protocol=sliding",
             "expected one of native, mmseg, paddle, centercrop, slide, got 'sliding'; did you mean slide?",

@@ -17,7 +17,7 @@ DESIGN = """
 name: b2_adv
 seed: 0
 data:    {format: voc, root: data/VOCdevkit/VOC2012, train: trainaug, val: val, select: null, classes: voc21,
-          ignore_index: 255, sampler: uniform, resident: auto, workers: auto}
+          ignore_index: 255, sampler: auto, resident: auto, workers: auto}
 augment: {crop: 512, scale: [0.5, 2.0], rotate_deg: 10, flip: 0.5, brightness: 0.12, contrast: 0.5,
           saturation: 0.5, hue: 0.07, blur: 0.0, elastic: 0.0, cutmix: 0.0, classmix: 0.0, mosaic: 0.0,
           copy_paste: 0.0}

@@ -14,7 +14,7 @@ from engine.data.formats.voc import open_voc
 from engine.data.order import SampleOrder, WeightedOrder
 from engine.recipe import Recipe, load_recipe
 from engine.training.distributed import Process
-from engine.training.imbalance import MOST_NAMED, advice, count_labels, training_order, with_numbers
+from engine.training.imbalance import MOST_NAMED, advice, count_labels, decided, training_order
 from losses import build_loss
 
 ALONE = Process(0, 1, torch.device("cpu"))
@@ -74,8 +74,9 @@ def test_a_data_folder_that_cannot_be_written_gives_a_note_not_an_error(train, v
 
 def test_a_scheme_becomes_numbers_in_the_loss_and_the_recipe(recipe_of, tmp_path):
     asked = recipe_of("loss.0.class_weights=median")
-    recipe, notes = with_numbers(asked, COUNTS, NAMES)
+    recipe, notes = decided(asked, COUNTS, NAMES)
     assert recipe.loss[0].class_weights == MEDIAN
+    assert recipe.data.sampler == "uniform"
     assert asked.loss[0].class_weights == "median"
     assert notes == [
         "class weights of cross_entropy (median): ground 0.295, plant 0.492, leaf 2.21; "
@@ -85,24 +86,38 @@ def test_a_scheme_becomes_numbers_in_the_loss_and_the_recipe(recipe_of, tmp_path
     saved = tmp_path / "saved.yaml"
     saved.write_text(recipe.to_yaml())
     assert load_recipe(saved) == recipe
-    assert with_numbers(load_recipe(saved), RARE, NAMES) == (recipe, [])  # other counts no longer change them
+    assert decided(load_recipe(saved), RARE, NAMES) == (recipe, [])  # other counts no longer change them
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
 def test_every_scheme_is_a_value_of_the_recipe(recipe_of, scheme):
-    recipe, notes = with_numbers(recipe_of(f"loss.0.class_weights={scheme}"), COUNTS, NAMES)
+    recipe, notes = decided(recipe_of(f"loss.0.class_weights={scheme}"), COUNTS, NAMES)
     assert recipe.loss[0].class_weights == class_weights(scheme, COUNTS)
     assert f"({scheme})" in notes[0]
 
 
 @pytest.mark.parametrize("value", ["none", "[1, 2, 3, 4.5]"])
 def test_weights_that_are_not_a_scheme_are_unchanged(recipe_of, value):
-    recipe = recipe_of(f"loss.0.class_weights={value}")
-    assert with_numbers(recipe, COUNTS, NAMES) == (recipe, [])
+    recipe = recipe_of(f"loss.0.class_weights={value}", "data.sampler=uniform")
+    assert decided(recipe, COUNTS, NAMES) == (recipe, [])
+
+
+def test_the_sampler_auto_is_decided_by_the_shares(recipe_of, tmp_path):
+    recipe, notes = decided(recipe_of(), COUNTS, NAMES)
+    assert (recipe.data.sampler, notes) == ("uniform", [])
+    recipe, notes = decided(recipe_of(), RARE, NAMES)
+    assert recipe.data.sampler == "rare"
+    assert notes == [
+        "sampler auto: rare, as 2 of the 3 classes present have under 1 % of the labelled training pixels: "
+        "leaf 0.025 %, plant 0.97 %"
+    ]
+    (tmp_path / "saved.yaml").write_text(recipe.to_yaml())
+    assert decided(load_recipe(tmp_path / "saved.yaml"), COUNTS, NAMES)[0].data.sampler == "rare"
+    assert decided(recipe_of("data.sampler=uniform"), RARE, NAMES)[0].data.sampler == "uniform"
 
 
 def test_the_sampler_follows_the_recipe(recipe_of):
-    order, notes = training_order(recipe_of("train.batch=4", "seed=9"), COUNTS)
+    order, notes = training_order(recipe_of("train.batch=4", "seed=9", "data.sampler=uniform"), COUNTS)
     assert order == SampleOrder(4, 4, 9) and type(order) is SampleOrder and notes == []
     order, notes = training_order(recipe_of("train.batch=4", "seed=9", "data.sampler=rare"), COUNTS)
     assert isinstance(order, WeightedOrder) and (order.num_samples, order.batch, order.seed) == (4, 4, 9)
@@ -112,7 +127,7 @@ def test_the_sampler_follows_the_recipe(recipe_of):
 
 
 def test_rare_classes_are_named_with_overrides_that_work(recipe_of):
-    output = advice(recipe_of(), RARE, NAMES)
+    output = advice(recipe_of("data.sampler=uniform"), RARE, NAMES)
     assert "2 of the 3 classes present have under 1 %" in output[0]
     assert output[0].index("leaf 0.025 %") < output[0].index("plant 0.97 %")
     assert "bug" not in "".join(output) and "ground" not in "".join(output)
@@ -128,7 +143,9 @@ def test_only_remedies_that_are_not_in_use_are_named(recipe_of):
     output = "\n".join(advice(recipe_of("data.sampler=rare"), RARE, NAMES))
     assert "class_weights" in output and "data.sampler" not in output
     for weights in ("enet", "[1, 2, 3, 4]"):
-        output = "\n".join(advice(recipe_of(f"loss.0.class_weights={weights}"), RARE, NAMES))
+        output = "\n".join(
+            advice(recipe_of(f"loss.0.class_weights={weights}", "data.sampler=uniform"), RARE, NAMES)
+        )
         assert "data.sampler=rare" in output and "class_weights" not in output
 
 
