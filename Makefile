@@ -3,17 +3,29 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help demo test
+.PHONY: help demo demo-photos named-photos test
 .DELETE_ON_ERROR:
 
 help:
 	@echo "make demo   environment + a real small training: top-3, ensemble, report (checkpoints/demo-<time>/)"
+	@echo "make demo-photos DATA=<folder in the layout of VOC> [TRAIN=trainaug] [VAL=val]"
+	@echo "            the same on photos, from ImageNet weights that come with the environment"
 	@echo "make test   environment + ruff, mypy and the fast tests"
 	@echo "make help   this text"
 	@echo "Another interpreter (3.11 or newer) for a new environment: make demo PYTHON=python3.12"
 
 demo: .venv/installed
 	$(PY) -m engine.run demo name=demo-$$(date +%Y%m%d-%H%M%S)
+
+TRAIN ?= trainaug
+VAL ?= val
+
+named-photos:
+	@test -n "$(DATA)" || { echo "Name the photos: make demo-photos DATA=<folder in the layout of VOC>" >&2; exit 2; }
+
+demo-photos: named-photos .venv/installed
+	$(PY) -m engine.run lite0_photos name=photos-$$(date +%Y%m%d-%H%M%S) data.root="$(DATA)" \
+		data.train=$(TRAIN) data.val=$(VAL)
 
 test: .venv/installed
 	$(PY) -m ruff check .
