@@ -25,18 +25,20 @@ class PatchDiscriminator(nn.Module):
         num_classes: K, the channels of the probabilities.
         channels: of the first layer.
         layers: number of halvings; one logit is for a cell of 2^layers x 2^layers pixels.
+        sees_image: False: it scores the probabilities alone.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, num_classes: int, channels: int = 64, layers: int = 4):
+    def __init__(self, num_classes: int, channels: int = 64, layers: int = 4, sees_image: bool = True):
         super().__init__()
         self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
         self.cell_px: int = 2**layers
+        self.sees_image = sees_image
         widths = [channels * min(2**i, MAX_WIDENING) for i in range(layers)]
-        body: list[nn.Module] = [_halving(3 + num_classes, widths[0]), nn.LeakyReLU(0.2)]
+        body: list[nn.Module] = [_halving(num_classes + 3 * sees_image, widths[0]), nn.LeakyReLU(0.2)]
         for before, after in pairwise(widths):
             body += [_halving(before, after), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*body, nn.Conv2d(widths[-1], 1, 3, padding=1))
@@ -54,8 +56,10 @@ class PatchDiscriminator(nn.Module):
             logits (B, 1, h, w) and weight (B, 1, h, w), the share of valid pixels of each cell in 0..1; h and
             w are H and W over the cell's side, rounded up, and at least 2.
         """
-        x = torch.cat([(image.to(self.mean.dtype) - self.mean) / self.std, probabilities], dim=1)
-        x = x.masked_fill(~valid, 0.0)  # (B, 3+K, H, W)
+        x = probabilities
+        if self.sees_image:
+            x = torch.cat([(image.to(self.mean.dtype) - self.mean) / self.std, x], dim=1)  # (B, 3+K, H, W)
+        x = x.masked_fill(~valid, 0.0)
         padding = (0, self._missing(valid.shape[-1]), 0, self._missing(valid.shape[-2]))
         logits = self.body(F.pad(x, padding))  # (B, 1, h, w)
         weight = F.adaptive_avg_pool2d(F.pad(valid.to(x.dtype), padding), logits.shape[-2:])

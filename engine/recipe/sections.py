@@ -75,6 +75,12 @@ class Adversarial(Section):
     lr: Positive = key(1e-4, "learning rate of the discriminator")
     channels: Count = key(64, "channels of the discriminator's first layer")
     layers: Count = key(4, "number of strided convolutions")
+    resolution: Literal["full", "logits"] = key(
+        "full",
+        "what the discriminator sees: predictions and labels at the size of the crop, or at that of the "
+        "model's logits; at a quarter of the size two layers see as far as four, at a sixteenth of the cost",
+    )
+    sees_image: bool = key(True, "whether the discriminator sees the image next to predictions or labels")
     watchdog: bool = key(
         True, "lower the weight while the discriminator is too accurate, raise it while it guesses"
     )

@@ -8,7 +8,7 @@ sides. Before `start` the update is the supervised one.
 The gradients of both losses are computed at the logits, so their norms are known before the model's backward
 pass, which runs once, on their sum. A NaN from the discriminator never reaches the model.
 
-Shapes: B samples, C classes, S the side of the crop.
+Shapes: B samples, C classes, S the side of the crop, or of the logits where the discriminator works there.
 """
 
 from collections.abc import Callable
@@ -17,10 +17,11 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
 from engine.data.batches import Batch
-from engine.training.step import Metrics, SupervisedStep
+from engine.training.step import Metrics, SupervisedStep, labels_at
 from losses.adversarial import (
     OBJECTIVES,
     discriminator_accuracy,
@@ -88,6 +89,7 @@ class AdversarialSettings:
     """The discriminator and how the model is trained against it; `start` and `ramp` in steps.
 
     discriminator: the bare module, frozen while the model learns from it.
+    at_logits: it sees images, labels and probabilities at the resolution of the logits, not of the crop.
     forward: the same module as it is trained (distributed).
     optimizer: of the discriminator; fused, so that an update with NaN in its gradients is skipped on the
         device.
@@ -102,6 +104,7 @@ class AdversarialSettings:
     start: int
     ramp: int
     batch_sum: Callable[[Tensor], Tensor]
+    at_logits: bool = False
 
     def weight_at(self, step: int) -> float:
         """Rises linearly from 0 at `start` to the full weight `ramp` steps later."""
@@ -135,19 +138,22 @@ class AdversarialStep(SupervisedStep):
         if scheduled == 0:
             return super().backward(images, labels)
         logits, terms = self._supervised(images, labels)
+        accuracy = self._accuracy(logits, labels)
+        if self.adversarial.at_logits:
+            images, labels = _resized(images, logits), labels_at(logits, labels)
         probabilities = self.loss.upsampled(logits.float(), labels).softmax(dim=1)  # (B, C, S, S)
         valid = (labels != self.settings.ignore_index)[:, None]  # (B, 1, S, S)
         adversarial_loss = self._generator_loss(images, probabilities, valid)
 
         weight = scheduled * self.adversarial.watchdog.factor
-        supervised_grad = self._gradient(terms["loss"], logits)  # (B, C, S/4, S/4), as the next
+        supervised_grad = self._gradient(terms["loss"], logits)  # (B, C, h, w), as the next
         adversarial_grad = weight * self._gradient(adversarial_loss, logits)
         norm = adversarial_grad.float().norm()
         sum_grad = supervised_grad + torch.where(norm.isfinite(), adversarial_grad, 0.0)
         torch.autograd.backward(logits, sum_grad)
 
         metrics = {name: value.detach() for name, value in terms.items()}
-        metrics |= {"acc_seg": self._accuracy(logits, labels), "adv/g_loss": adversarial_loss.detach()}
+        metrics |= {"acc_seg": accuracy, "adv/g_loss": adversarial_loss.detach()}
         ratio = norm / supervised_grad.float().norm().clamp(min=1e-12)
         metrics |= {"adv/weight": weight, "adv/grad_ratio": ratio}
         return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid)
@@ -199,3 +205,8 @@ class AdversarialStep(SupervisedStep):
                 lambda between: self.adversarial.discriminator(images, between, valid),
                 real, fake, share, self.adversarial.batch_sum,
             )  # fmt: skip
+
+
+def _resized(images: Tensor, like: Tensor) -> Tensor:
+    size = like.shape[-2:]
+    return F.interpolate(images.float(), size, mode="bilinear", align_corners=False, antialias=True)

@@ -153,7 +153,8 @@ def _build_features(
 
 
 def _build_adversarial(section: Adversarial, num_classes: int, process: Process) -> AdversarialSettings:
-    discriminator = PatchDiscriminator(num_classes, section.channels, section.layers).to(process.device)
+    discriminator = PatchDiscriminator(num_classes, section.channels, section.layers, section.sees_image)
+    discriminator.to(process.device)
     return AdversarialSettings(
         discriminator=discriminator,
         forward=distribute(discriminator, process),
@@ -164,6 +165,7 @@ def _build_adversarial(section: Adversarial, num_classes: int, process: Process)
         start=int(section.start),
         ramp=int(section.ramp),
         batch_sum=batch_sum(process),
+        at_logits=section.resolution == "logits",
     )
 
 

@@ -204,14 +204,19 @@ class SupervisedStep:
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits."""
-        rows, columns = (
-            torch.arange(n, device=labels.device) * size // n + size // (2 * n)
-            for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)
-        )
-        seen = labels[:, rows[:, None], columns]  # (B, S/4, S/4): the label in the middle of each cell
+        seen = labels_at(logits, labels)
         valid = seen != self.settings.ignore_index
         right = (logits.detach().argmax(dim=1) == seen) & valid
         return 100 * right.sum() / valid.sum().clamp(min=1)
+
+
+def labels_at(logits: Tensor, labels: Tensor) -> Tensor:
+    """(B, h, w) labels in the middle of each cell of the logits (B, C, h, w), from (B, S, S)."""
+    rows, columns = (
+        torch.arange(n, device=labels.device) * size // n + size // (2 * n)
+        for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)
+    )
+    return labels[:, rows[:, None], columns]
 
 
 def _update_seed(seed: int, count: int, rank: int) -> int:

@@ -100,3 +100,14 @@ def test_bytes_and_floats_of_the_same_pixels_agree(discriminator):
     assert torch.equal(
         discriminator(image, probabilities, valid)[0], discriminator(image.float(), probabilities, valid)[0]
     )
+
+
+def test_without_the_image_it_scores_the_probabilities_alone():
+    torch.manual_seed(0)
+    alone = PatchDiscriminator(num_classes=4, channels=8, layers=3, sees_image=False)
+    image, probabilities = batch(40, 56)
+    other_image, other_probabilities = batch(40, 56, seed=1)
+    valid = torch.ones(2, 1, 40, 56, dtype=torch.bool)
+    logits, _ = alone(image, probabilities, valid)
+    assert torch.equal(logits, alone(other_image, probabilities, valid)[0])
+    assert not torch.equal(logits, alone(image, other_probabilities, valid)[0])

@@ -99,9 +99,11 @@ def _make_adversarial(
     ramp: int = 0,
     lr: float = 1e-3,
     watchdog: bool = True,
+    at_logits: bool = False,
+    layers: int = 3,
 ) -> AdversarialSettings:
     torch.manual_seed(99)
-    discriminator = PatchDiscriminator(num_classes, channels=4, layers=3).to(device)
+    discriminator = PatchDiscriminator(num_classes, channels=4, layers=layers).to(device)
     return AdversarialSettings(
         discriminator=discriminator,
         forward=discriminator,
@@ -112,6 +114,7 @@ def _make_adversarial(
         start=start,
         ramp=ramp,
         batch_sum=lambda statistic: statistic,
+        at_logits=at_logits,
     )
 
 

@@ -227,3 +227,21 @@ def test_the_watchdog_changes_the_effective_weight(make_step, draw_batch) -> Non
     assert step(draw_batch())["adv/weight"].item() == pytest.approx(0.1)
     off = make_step(adversarial={"weight": 0.2, "watchdog": False})
     assert off(draw_batch())["adv/weight"].item() == pytest.approx(0.2)
+
+
+def test_at_the_resolution_of_the_logits(make_step, draw_batch) -> None:
+    """D sees an 8 x 8 grid of a 32 px crop; the real side has the labels in the middle of its cells."""
+    step, batch = make_step(adversarial={"at_logits": True, "layers": 1}), draw_batch()
+    seen = []
+    step.adversarial.discriminator.register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    step.model.train()
+    metrics = step.backward(batch.images, batch.labels)
+    (image, fake, valid), (images, sides, _) = seen
+    assert image.shape == (4, 3, 8, 8) and fake.shape == (4, NUM_CLASSES, 8, 8)
+    middle = batch.labels[:, 2::4, 2::4]
+    assert torch.equal(valid[:, 0], middle != VOID)
+    real = sides[4:].argmax(dim=1)
+    assert torch.equal(real[valid[:, 0]], middle[valid[:, 0]])
+    assert torch.equal(images[:4], image)
+    assert metrics["adv/grad_ratio"] > 0 and metrics["adv/d_loss"] > 0
+    assert all(p.grad is not None for p in step.adversarial.discriminator.parameters())
