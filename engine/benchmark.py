@@ -1,4 +1,4 @@
-"""trident benchmark model | loss | augment | data | score | job: next to other libraries."""
+"""trident benchmark model | zoo | loss | augment | data | score | job: next to other libraries."""
 
 import argparse
 from collections.abc import Callable, Iterable
@@ -10,6 +10,7 @@ from engine.command import new_console, new_parser, recipe_file, run_command
 EXAMPLES = """
 subjects:
   model      a training step and inference of SegFormer
+  zoo        a training step of architectures of segmentation_models_pytorch
   loss       cross-entropy + Dice, forward and backward
   augment    warp and colour of a batch
   data       random reads of packed images
@@ -136,6 +137,21 @@ def _model(arguments: argparse.Namespace, show: Show) -> Measured:
     return "SegFormer, float32", columns, rows
 
 
+def _zoo(arguments: argparse.Namespace, show: Show) -> Measured:
+    from engine.benchmarks.zoo import measure
+
+    rows = measure(arguments.batch or 8, arguments.size, arguments.rounds, show)
+    columns: dict[str, Column] = {
+        "architecture": lambda row: row["arch"],
+        "encoder": lambda row: row["encoder"],
+        "contender": lambda row: row["contender"],
+        "images/s": lambda row: f"{row['images_per_s']:.2f}",
+        "ours is faster": _faster,
+    }
+    title = f"training step with cross-entropy + Dice, {arguments.batch or 8} x {arguments.size} px, float32"
+    return title, columns, rows
+
+
 def _loss(arguments: argparse.Namespace, show: Show) -> Measured:
     import torch
 
@@ -237,6 +253,7 @@ def _job(arguments: argparse.Namespace, show: Show) -> Measured:
 
 SUBJECTS: dict[str, Callable[[argparse.Namespace, Show], Measured]] = {
     "model": _model,
+    "zoo": _zoo,
     "loss": _loss,
     "augment": _augment,
     "data": _data,

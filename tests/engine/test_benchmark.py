@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from engine.benchmark import main
-from engine.benchmarks import augment, data, measuring, model, score
+from engine.benchmarks import augment, data, measuring, model, score, zoo
 from engine.data.augment import Augment
 from engine.data.options import Augment as Section
 from engine.scoring.confusion import confusion_matrices
@@ -59,6 +59,17 @@ def test_the_table_and_the_json(
     assert rows[0]["peak_mb"] > 0
     assert main(arguments) == 2  # never over an existing file
     assert "exists already" in capsys.readouterr().err
+
+
+def test_a_step_of_the_zoo_is_compared_with_that_of_a_script(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(zoo, "PAIRS", (("fpn", "resnet18"),))
+    out = tmp_path / "zoo.json"
+    assert main(["zoo", "--size", "32", "--batch", "2", "--rounds", "1", "--out", str(out)]) == 0
+    ours, theirs = json.loads(out.read_text())["rows"]
+    assert (ours["contender"], theirs["contender"], ours["times_faster"]) == ("trident", "smp", 1.0)
+    assert theirs["times_faster"] > 0
 
 
 def test_augmentation_is_compared_with_kornias_chain(
