@@ -21,7 +21,7 @@ from torch.nn import functional as F
 
 from losses.interpolation import interpolation_matrix, taps
 
-STRIP_ROWS = 16  # enough work for one call, and 21 classes of 512 columns still fit a core's cache
+STRIP_PX = 1 << 13  # enough work for one call, and their 21 classes still fit a core's cache
 
 
 class PixelSums(NamedTuple):
@@ -202,9 +202,10 @@ def _strips(
     used = rows.ne(0)
     first = used.int().argmax(1).tolist()  # of the source rows that make up a row
     last = (h - 1 - used.flip(1).int().argmax(1)).tolist()
+    num_rows = max(1, STRIP_PX // W)
     for sample in range(B):
-        for start in range(0, H, STRIP_ROWS):
-            stop = min(start + STRIP_ROWS, H)
+        for start in range(0, H, num_rows):
+            stop = min(start + num_rows, H)
             sources = slice(first[start], last[stop - 1] + 1)
             wide = F.interpolate(
                 logits[sample : sample + 1, :, sources],
