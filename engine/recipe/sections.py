@@ -103,6 +103,10 @@ class Train(Section):
 class Keep(Section):
     top: Count = key(3, "number of checkpoints that are kept")
     metric: MetricName = key("mIoU", "score by which the best are chosen")
+    spacing: Duration = key(
+        0,
+        "of each span of this length keep only the best checkpoint, so that members differ; 0: no such limit",
+    )
 
 
 class LoggerSection(Section):

@@ -32,12 +32,14 @@ class TopKeeper:
         run: the folder where they are written.
         manifest: of the run; it lists the kept checkpoints, those from before a resume included.
         top: how many are kept.
+        spacing: in updates; of each span of this length only the best one is kept. 0: no such limit.
     """
 
-    def __init__(self, run: RunFolder, manifest: Manifest, top: int):
+    def __init__(self, run: RunFolder, manifest: Manifest, top: int, spacing: int = 0):
         self.run = run
         self.manifest = manifest
         self.top = top
+        self.spacing = spacing
 
     def offer(self, step: int, scores: dict[str, float], state_dict: Callable[[], dict[str, Tensor]]) -> bool:
         """Keep the checkpoint if it is among the best; True if it is.
@@ -50,20 +52,26 @@ class TopKeeper:
         metric = self.manifest.metric
         others = [member for member in self.manifest.members if member.step != step]
         better = [m for m in others if m.scores[metric] >= scores[metric]]
-        if math.isnan(scores[metric]) or len(better) >= self.top:
+        rivals = [m for m in others if self._span(m.step) == self._span(step)]
+        if math.isnan(scores[metric]) or len(better) >= self.top or any(m in better for m in rivals):
             return False
         path = self.run.top / f"step-{step:07d}.safetensors"
         _save(path, state_dict(), {"step": step, "scores": scores})
         member = Member(
             file=str(path.relative_to(self.run.path)), step=step, scores=scores, sha256=sha256_of(path)
         )
-        ranked = sorted([*others, member], key=lambda m: (-m.scores[metric], m.step))
-        self.manifest.members, dropped = ranked[: self.top], ranked[self.top :]
+        candidates = [member, *(m for m in others if m not in rivals)]
+        ranked = sorted(candidates, key=lambda m: (-m.scores[metric], m.step))
+        self.manifest.members, dropped = ranked[: self.top], [*ranked[self.top :], *rivals]
         with _room_on_disk(self.run.path):
             self.run.write_manifest(self.manifest)
         for old in dropped:  # after the manifest, which must never name a deleted file
             (self.run.path / old.file).unlink(missing_ok=True)
         return True
+
+    def _span(self, step: int) -> int:
+        """The number of the span that holds a step; without a spacing, of the step itself."""
+        return (step - 1) // max(1, self.spacing)
 
 
 def save_state(run: RunFolder, step: SupervisedStep) -> None:

@@ -65,7 +65,8 @@ def train(
     with settings():
         session = build_session(recipe, process, partial(counted, console), resume)
     with opened_run(run, session, data_report, resume) as manifest:
-        keeper = TopKeeper(run, manifest, session.recipe.keep.top)
+        keep = session.recipe.keep
+        keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
         console.print(_introduction(run, session))
         context = _context(run, session, console)
         with _reporter(session, [JsonLog(), ConsoleLog(console), *others]) as reporter:

@@ -6,6 +6,7 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -51,18 +52,18 @@ def run(tmp_path: Path) -> RunFolder:
     return run
 
 
-def new_keeper(run: RunFolder, top: int = 3, metric: str = "mIoU") -> TopKeeper:
+def new_keeper(run: RunFolder, top: int = 3, metric: str = "mIoU", spacing: int = 0) -> TopKeeper:
     data = DataIdentity(format="voc", train="train", val="val", train_fingerprint="", val_fingerprint="")
     manifest = Manifest(
         name="demo", code_version="0", class_names=["x"], palette=[(0, 0, 0)], data=data, metric=metric,
         num_parameters=1,
     )  # fmt: skip
     run.write_manifest(manifest)
-    return TopKeeper(run, manifest, top)
+    return TopKeeper(run, manifest, top, spacing)
 
 
 def resumed(keeper: TopKeeper) -> TopKeeper:
-    return TopKeeper(keeper.run, keeper.run.read_manifest(), keeper.top)
+    return TopKeeper(keeper.run, keeper.run.read_manifest(), keeper.top, keeper.spacing)
 
 
 def offer(keeper: TopKeeper, step: int, score: float) -> bool:
@@ -485,3 +486,29 @@ def test_weights_that_share_memory_are_kept(run: RunFolder) -> None:
     new_keeper(run).offer(1, {"mIoU": 0.5}, lambda: {"a": shared, "b": shared, "c": shared[1:]})
     found = load_file(run.top / "step-0000001.safetensors")
     assert_same(found, {"a": shared, "b": shared, "c": shared[1:]})
+
+
+def test_of_each_span_only_the_best_is_kept(run: RunFolder) -> None:
+    keeper = new_keeper(run, top=3, spacing=30)
+    scores = {10: 0.1, 20: 0.3, 30: 0.2, 40: 0.5, 50: 0.6, 60: 0.55, 70: 0.4, 80: 0.45, 90: 0.7, 100: 0.35}
+    for step, score in scores.items():
+        offer(keeper, step, score)
+        keeper = resumed(keeper)
+    # Spans end at 30, 60, 90, 120; their best are 20, 50, 90, 100, of which three are kept.
+    assert kept(keeper) == [90, 50, 100]
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=20), st.integers(1, 4), st.integers(0, 50))
+def test_spacing_keeps_the_best_of_the_best_of_each_span(scores: list[float], top: int, spacing: int) -> None:
+    with TemporaryDirectory() as folder:
+        run = RunFolder(Path(folder) / "run")
+        run.create()
+        keeper = new_keeper(run, top, spacing=spacing)
+        best: dict[int, tuple[float, int]] = {}
+        for number, score in enumerate(scores, start=1):
+            step = 10 * number
+            offer(keeper, step, score)
+            span = (step - 1) // spacing if spacing else step
+            best[span] = max(best.get(span, (-1.0, 0)), (score, -step))
+        ranked = sorted(best.values(), reverse=True)
+        assert kept(keeper) == [-step for _, step in ranked[:top]]
