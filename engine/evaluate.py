@@ -84,6 +84,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
+    if split == trained.recipe.data.select:
+        note = "; its checkpoints were chosen on them"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
 
     own = EvaluationProtocol.of(trained.recipe.eval)

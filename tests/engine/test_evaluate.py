@@ -150,6 +150,8 @@ def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     assert main([str(trained / "run"), "--split", "train"]) == 0
     message = capsys.readouterr().out
     assert "on train, 2 images; not the images on which its checkpoints were chosen" in message
+    assert main([str(trained / "run"), "--split", "train", "data.select=train"]) == 0
+    assert "on train, 2 images; its checkpoints were chosen on them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
