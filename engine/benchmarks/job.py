@@ -133,7 +133,9 @@ def measure(job: Job, progress: Callable[[int, int], None]) -> Rows:
         SCRIPT: [_result_of_script(job, seed, val) for seed in job.seeds],
         TRIDENT: [_result_of_trident(job, seed) for seed in job.seeds],
     }
-    return _rows(job, results, _classes(job, val))
+    labelled = labelled_classes(val)
+    frequent = frequent_classes(open_voc(job.photos, "fit", VOC, VOID), labelled)
+    return _rows(job, results, {"labelled": labelled, "frequent": frequent})
 
 
 def _prepare(job: Job) -> None:
@@ -221,13 +223,16 @@ def _overlaps(counts: dict[str, list[NDArray[np.int64]]]) -> dict[str, Overlaps]
     return {name: overlaps(np.concatenate(rows))[..., : len(VOC)] for name, rows in counts.items()}
 
 
-def _classes(job: Job, val: Dataset) -> dict[str, list[int]]:
-    """Classes by title: those that val's labels hold, and of these the frequent ones."""
-    labelled = count_classes(val, lambda *_: None).pixels.any(axis=0)
-    train = count_classes(open_voc(job.photos, "fit", VOC, VOID), lambda *_: None).pixels
-    is_frequent = (train > 0).mean(axis=0) >= FREQUENT_SHARE
-    titles = {"labelled": labelled, "frequent": labelled & is_frequent}
-    return {title: np.flatnonzero(chosen).tolist() for title, chosen in titles.items()}
+def labelled_classes(val: Dataset) -> list[int]:
+    """The classes that the labels of a split hold."""
+    present: list[int] = np.flatnonzero(count_classes(val, lambda *_: None).pixels.any(axis=0)).tolist()
+    return present
+
+
+def frequent_classes(train: Dataset, among: list[int]) -> list[int]:
+    """Those in at least `FREQUENT_SHARE` of the images of a split."""
+    shares = (count_classes(train, lambda *_: None).pixels > 0).mean(axis=0)
+    return [id for id in among if shares[id] >= FREQUENT_SHARE]
 
 
 def _rows(job: Job, results: dict[str, list[Result]], classes: dict[str, list[int]]) -> Rows:
