@@ -31,6 +31,31 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
     return Field(default, description=meaning, validate_default=True, **limits)
 
 
+def plain_path(value: Any) -> str:
+    """A path that a file names, if it is relative and stays below the folder of that file on every system.
+
+    Raises:
+        PydanticCustomError: it is absolute, or contains `..`, a drive, a backslash or an empty part.
+    """
+    parts = value.split("/") if isinstance(value, str) else [""]
+    if any(part in ("", ".", "..") or set(part) & set("\\:\0") for part in parts):
+        raise mistake(
+            f"expected the name of a file below this folder, such as top/best.safetensors, not {value!r}"
+        )
+    return str(value)
+
+
+def plain_name(value: Any) -> str:
+    """A `plain_path` of one part."""
+    if "/" in plain_path(value):
+        raise mistake(f"expected a name without /, not {value!r}")
+    return str(value)
+
+
+PlainPath = Annotated[str, BeforeValidator(plain_path)]
+PlainName = Annotated[str, BeforeValidator(plain_name)]
+
+
 class Section(BaseModel):
     """A strict and frozen section of a recipe."""
 

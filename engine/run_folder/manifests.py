@@ -5,6 +5,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from engine.options import PlainName, PlainPath
 from engine.run_folder.files import RunFolderError
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -15,7 +16,7 @@ class Member(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str
+    file: PlainPath
     step: int
     scores: dict[str, float]
     sha256: str
@@ -41,7 +42,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: str
+    name: PlainName
     code_version: str
     class_names: list[str]
     palette: list[tuple[int, int, int]]
@@ -60,8 +61,8 @@ class EnsembleMember(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    file: str
-    recipe: str
+    file: PlainPath
+    recipe: PlainPath
     sha256: str
     weights: dict[str, object] | None = None
 

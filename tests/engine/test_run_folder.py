@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +10,7 @@ import pytest
 
 from engine.run_folder import (
     DataIdentity,
+    EnsembleFolder,
     Manifest,
     Member,
     RunFolder,
@@ -108,6 +110,51 @@ def test_the_error_for_a_damaged_manifest_names_the_place(
     run.manifest.write_bytes(content)
     with pytest.raises(RunFolderError, match=message):
         run.read_manifest()
+
+
+OUTSIDE = [
+    "/etc/passwd",
+    "../other/a",
+    "top/../../a",
+    "top//a",
+    "./a",
+    "",
+    ".",
+    "C:\\a",
+    "top\\..\\..\\a",
+    "top/\0",
+]
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+def test_a_path_that_leaves_the_folder_is_refused(run: RunFolder, file: str) -> None:
+    run.create()
+    content = json.loads(a_manifest().model_dump_json())
+    for path, value in ((("members", 0, "file"), file), (("name",), f"{file}/x")):
+        changed = deepcopy(content)
+        (changed["members"][0] if len(path) == 3 else changed)[path[-1]] = value
+        run.manifest.write_text(json.dumps(changed))
+        with pytest.raises(RunFolderError, match=f"manifest.json is damaged at {'.'.join(map(str, path))}: "):
+            run.read_manifest()
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+@pytest.mark.parametrize("key", ["file", "recipe"])
+def test_an_ensemble_has_its_files_in_its_folder(tmp_path: Path, file: str, key: str) -> None:
+    run = a_manifest()
+    member = {"name": "a", "file": "members/a", "recipe": "members/a.yaml", "sha256": ""}
+    content = {
+        "name": "e", "code_version": "1", "method": "mean", "class_names": run.class_names,
+        "palette": run.palette, "data": run.data.model_dump(), "members": [member], "scores": {},
+        "combination": {"space": "logit", "weights": [[1.0]], "temperatures": [1.0]},
+    }  # fmt: skip
+    folder = EnsembleFolder(tmp_path)
+    folder.manifest.write_text(json.dumps(content))
+    assert folder.read_manifest().members[0].file == "members/a"
+    member[key] = file
+    folder.manifest.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=rf"combination.json is damaged at members\.0\.{key}: "):
+        folder.read_manifest()
 
 
 def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:

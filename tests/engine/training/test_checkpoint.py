@@ -169,6 +169,19 @@ def test_the_manifest_never_names_a_deleted_file(run: RunFolder, monkeypatch) ->
     assert deleted == ["step-0000001.safetensors"]
 
 
+@pytest.mark.parametrize("outside", ["../mine.txt", "{folder}/mine.txt"])
+def test_a_file_outside_the_run_is_never_deleted(run: RunFolder, tmp_path: Path, outside: str) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    keeper = new_keeper(run, top=1)
+    offer(keeper, 1, 0.1)
+    text = run.manifest.read_text()
+    run.manifest.write_text(text.replace("top/step-0000001.safetensors", outside.format(folder=tmp_path)))
+    with pytest.raises(RunFolderError, match="damaged at members.0.file: "):
+        offer(resumed(keeper), 2, 0.2)
+    assert mine.read_text() == "mine"
+
+
 def scenes_step(make_step) -> SupervisedStep:
     """A SegFormer with dropout, stochastic depth, a moving average, and a discriminator from update 2 on."""
     torch.manual_seed(0)
