@@ -45,15 +45,7 @@ def plain_path(value: Any) -> str:
     return str(value)
 
 
-def plain_name(value: Any) -> str:
-    """A `plain_path` of one part."""
-    if "/" in plain_path(value):
-        raise mistake(f"expected a name without /, not {value!r}")
-    return str(value)
-
-
 PlainPath = Annotated[str, BeforeValidator(plain_path)]
-PlainName = Annotated[str, BeforeValidator(plain_name)]
 
 
 class Section(BaseModel):

@@ -5,7 +5,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
-from engine.options import PlainName, PlainPath
+from engine.options import PlainPath
 from engine.run_folder.files import RunFolderError
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -42,7 +42,7 @@ class Manifest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: PlainName
+    name: str
     code_version: str
     class_names: list[str]
     palette: list[tuple[int, int, int]]

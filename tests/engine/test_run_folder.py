@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-from copy import deepcopy
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -130,12 +129,10 @@ OUTSIDE = [
 def test_a_path_that_leaves_the_folder_is_refused(run: RunFolder, file: str) -> None:
     run.create()
     content = json.loads(a_manifest().model_dump_json())
-    for path, value in ((("members", 0, "file"), file), (("name",), f"{file}/x")):
-        changed = deepcopy(content)
-        (changed["members"][0] if len(path) == 3 else changed)[path[-1]] = value
-        run.manifest.write_text(json.dumps(changed))
-        with pytest.raises(RunFolderError, match=f"manifest.json is damaged at {'.'.join(map(str, path))}: "):
-            run.read_manifest()
+    content["members"][0]["file"] = file
+    run.manifest.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"manifest.json is damaged at members\.0\.file: "):
+        run.read_manifest()
 
 
 @pytest.mark.parametrize("file", OUTSIDE)
