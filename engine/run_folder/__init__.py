@@ -101,31 +101,64 @@ class RunFolder:
         """The folder of a recipe's run, <output.dir>/<name>; this layer may not import `Recipe`."""
         return cls(Path(recipe.output.dir).expanduser() / recipe.name)
 
+    @property
+    def is_new(self) -> bool:
+        """Whether there is nothing at its path, or an empty folder."""
+        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+
+    def kept_nothing(self) -> bool:
+        """Whether the folder is that of a run which was ended before it saved a state or a checkpoint.
+
+        Raises:
+            RunFolderError: its manifest is damaged.
+        """
+        if self.last_state.exists() or any(self.top.glob("*.safetensors")):
+            return False
+        if self.manifest.exists():
+            manifest = self.read_manifest()
+            return not manifest.members and not manifest.finished
+        # The manifest is the first file of a run, so without it only what was being written is there.
+        return all(path.is_dir() or path.suffix == ".part" for path in self.path.rglob("*"))
+
     def require_new(self) -> None:
         """Raises RunFolderError where the folder exists and is not empty, or a file is in its way."""
         require_reachable(self.path)
-        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
-            beside = "start another run with name=<another name>"
+        if self.is_new:
+            return
+        beside = "start another run with name=<another name>"
+        if self.path.is_file():
+            remedy = f"It is a file: {beside}."
+        elif self.last_state.exists():
+            remedy = f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
+        elif self.kept_nothing():
             remedy = (
-                f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
-                if self.last_state.exists()
-                else f"It holds no state to resume from: {beside}, or remove it."
+                "Nothing was saved in it: add --resume to the same command (resume=True in Python) to start "
+                f"it again there, or {beside}."
             )
-            raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
+        else:
+            remedy = f"It holds no state to resume from: {beside}, or remove it."
+        raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
 
     def create(self) -> None:
-        """Make the folder, which must be new."""
-        self.require_new()
+        """Make the folder; what is there stays."""
         self.top.mkdir(parents=True, exist_ok=True)
         self.last_state.parent.mkdir(exist_ok=True)
 
-    def require_resumable(self) -> None:
-        """Raises RunFolderError where there is no state to continue from."""
-        if not self.last_state.is_file():
-            raise RunFolderError(
-                f"--resume: {self.last_state} is not there, so there is nothing to continue from. "
-                "Leave --resume out to start this run."
-            )
+    def can_go_on(self) -> bool:
+        """Whether there is a state to go on from; False where a run may start, as nothing was saved there.
+
+        Raises:
+            RunFolderError: there is no state, but something else that a start could overwrite.
+        """
+        require_reachable(self.path)
+        if self.last_state.is_file():
+            return True
+        if self.is_new or (self.path.is_dir() and self.kept_nothing()):
+            return False
+        raise RunFolderError(
+            f"--resume: {self.last_state} is not there, and {self.path} holds other files, which a start "
+            "could overwrite. Start another run with name=<another name>, or remove it."
+        )
 
     def read_manifest(self) -> Manifest:
         """Raises RunFolderError where manifest.json is missing or not a run's."""

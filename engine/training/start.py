@@ -15,8 +15,9 @@ from engine import __version__
 from engine.data.doctor import DataReport
 from engine.recipe import changes, load_recipe
 from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
-from engine.training.checkpoint import load_state, require_room
+from engine.training.checkpoint import load_state, require_room, save_state
 from engine.training.distributed import Process, wait_for_all
+from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -28,10 +29,12 @@ def opened_run(
 ) -> Iterator[Manifest]:
     """Make the folder of a new run, or put the saved state into the step; for the time of the training.
 
-    Where a new run fails before its first update is done, the folder is removed again.
+    A new run saves its state at once, so that whatever ends it later, a resume finds one. Where it fails
+    before its first update is done, a folder that was new is removed again.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
+        resume: whether there is a state.
     """
     if resume:
         manifest = run.read_manifest()
@@ -41,20 +44,22 @@ def opened_run(
         return
     require_room(run, session.step, session.recipe.keep.top)
     manifest = _new_manifest(session)
-    if session.process.is_main:  # which may have made the folder before another process comes here
-        run.require_new()
+    was_new = run.is_new
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     try:
         if session.process.is_main:
             run.create()
+            run.write_manifest(manifest)  # first: it tells the folder of a run from a user's
             write_text(run.recipe, session.recipe.to_yaml())
-            run.write_manifest(manifest)
             if report:
                 write_json(run.doctor, report.to_dict())
+            save_state(run, session.step)
         wait_for_all(session.process)
         yield manifest
+    except RunStopped:
+        raise
     except BaseException:
-        if session.process.is_main and session.step.count == 0:
+        if session.process.is_main and session.step.count == 0 and was_new:
             _remove(run.path, missing)
         raise
 

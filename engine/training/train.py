@@ -28,7 +28,7 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
 from engine.training.checkpoint import TopKeeper, save_state
 from engine.training.checkup import check_data
-from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
+from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import RunError, fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
@@ -47,24 +47,31 @@ def train(
     """Train, keep the best, ensemble them, write the report.
 
     Args:
+        resume: go on from the saved state; start where nothing was saved.
         callbacks: called after the recipe's loggers.
 
     Raises:
-        RunFolderError: the folder of the run exists (without `resume`) or does not (with it).
+        RunFolderError: the folder of the run exists (without `resume`), or holds other files than a run's.
         RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; the files that it saved are intact.
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
-    run.require_resumable() if resume else run.require_new()
+    goes_on = resume and run.can_go_on()
+    if not resume:
+        run.require_new()
     require_callbacks(callbacks)
+    goes_on = any_process(process, goes_on)  # so that none writes before all have looked
     console = console if process.is_main else Console(quiet=True)
+    if resume:
+        what = "going on from its saved state" if goes_on else "nothing was saved there, so the run starts"
+        console.print(f"--resume: {escape(str(run.path))}: {what}")
     others = [*build_loggers(recipe.log.to), *callbacks]
     data_report = check_data(recipe, process, console)
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
-        session = build_session(recipe, process, partial(counted, console), resume)
-    with opened_run(run, session, data_report, resume) as manifest:
+        session = build_session(recipe, process, partial(counted, console), goes_on)
+    with opened_run(run, session, data_report, goes_on) as manifest:
         keeper = TopKeeper(run, manifest, session.recipe.keep.top)
         console.print(_introduction(run, session))
         context = _context(run, session, console)

@@ -214,9 +214,52 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_resume_without_a_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*tiny(tmp_path, "none"), "--resume"]) == 2
-    assert "--resume" in capsys.readouterr().err
+KILLS_ITSELF = """
+import os, signal, sys
+from engine.run_folder import RunFolder
+from engine.training import start, train
+def kill(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr({where}, "{what}", kill)
+from engine.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+BEFORE_A_STATE = [("RunFolder", "write_manifest"), ("start", "write_text"), ("start", "save_state")]
+
+
+@pytest.mark.parametrize("place", [*BEFORE_A_STATE, ("train", "fit"), ("train.TopKeeper", "offer")])
+def test_one_command_goes_on_wherever_the_run_was_killed(
+    run: RunFolder, tmp_path: Path, place: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    code = KILLS_ITSELF.format(where=place[0], what=place[1])
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    again = RunFolder(tmp_path / "whole")
+    assert main(command) == 0
+    said = "nothing was saved there, so the run starts" if place in BEFORE_A_STATE else "going on from"
+    assert f"--resume: {again.path}: {said}" in capsys.readouterr().out
+    one, two = load_file(run.last_state), load_file(again.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    rows = [json.loads(line) for line in again.log.read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] != "note"] == [2, 2, 4, 4, 6, 6]
+
+
+def test_a_start_where_nothing_was_saved_names_the_command_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = tiny(tmp_path, "again")
+    assert main(command) == 0
+    folder = RunFolder(tmp_path / "again")
+    folder.write_manifest(folder.read_manifest().model_copy(update={"members": [], "finished": False}))
+    for path in (*folder.top.iterdir(), folder.last_state):
+        path.unlink()
+    assert main(command) == 2
+    assert "Nothing was saved in it: add --resume to the same command" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    assert folder.read_manifest().finished
 
 
 def test_resume_with_another_recipe_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
