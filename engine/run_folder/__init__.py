@@ -5,7 +5,7 @@ checkpoints/<name>/
     log.jsonl          one JSON object per line: step, split, metrics
     manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
     top/*.safetensors  the best checkpoints
-    last/              everything for an exact resume
+    last/              everything for an exact resume: state.safetensors, and the one before
     scores.h5          confusion, boundary and calibration counts of each val image
     doctor.json        what is wrong with the data
     ensemble.json      the members and their ensemble on val
@@ -13,7 +13,9 @@ checkpoints/<name>/
     report.html, events.out.tfevents.*
 """
 
+import itertools
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -90,6 +92,7 @@ class RunFolder:
         self.manifest = path / "manifest.json"
         self.top = path / "top"
         self.last_state = path / "last" / "state.safetensors"
+        self.previous_state = path / "last" / "previous.safetensors"
         self.scores = path / "scores.h5"
         self.report = path / "report.html"
         self.predictions = path / "predictions.png"
@@ -102,6 +105,11 @@ class RunFolder:
         return cls(Path(recipe.output.dir).expanduser() / recipe.name)
 
     @property
+    def states(self) -> list[Path]:
+        """The saved states that are there, newest first."""
+        return [path for path in (self.last_state, self.previous_state) if path.is_file()]
+
+    @property
     def is_new(self) -> bool:
         """Whether there is nothing at its path, or an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
@@ -112,7 +120,7 @@ class RunFolder:
         Raises:
             RunFolderError: its manifest is damaged.
         """
-        if self.last_state.exists() or any(self.top.glob("*.safetensors")):
+        if self.states or any(self.top.glob("*.safetensors")):
             return False
         if self.manifest.exists():
             manifest = self.read_manifest()
@@ -128,7 +136,7 @@ class RunFolder:
         beside = "start another run with name=<another name>"
         if self.path.is_file():
             remedy = f"It is a file: {beside}."
-        elif self.last_state.exists():
+        elif self.states:
             remedy = f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
         elif self.kept_nothing():
             remedy = (
@@ -151,7 +159,7 @@ class RunFolder:
             RunFolderError: there is no state, but something else that a start could overwrite.
         """
         require_reachable(self.path)
-        if self.last_state.is_file():
+        if self.states:
             return True
         if self.is_new or (self.path.is_dir() and self.kept_nothing()):
             return False
@@ -159,6 +167,19 @@ class RunFolder:
             f"--resume: {self.last_state} is not there, and {self.path} holds other files, which a start "
             "could overwrite. Start another run with name=<another name>, or remove it."
         )
+
+    def command_of_another(self) -> str:
+        """What to type for another run of the same recipe, from the best checkpoint if one was kept.
+
+        Raises:
+            RunFolderError: manifest.json is missing or damaged.
+        """
+        names = (f"{self.path.name}-{number}" for number in itertools.count(2))
+        name = next(name for name in names if not self.path.with_name(name).exists())
+        weights = ["model.from_scratch=false", f"model.weights={self.path}"]
+        weights = weights if self.read_manifest().members else []
+        place = [f"output.dir={self.path.parent}", f"name={name}"]  # the folder may have been moved
+        return shlex.join(["trident", "run", str(self.recipe), *weights, *place])
 
     def read_manifest(self) -> Manifest:
         """Raises RunFolderError where manifest.json is missing or not a run's."""

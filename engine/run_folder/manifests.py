@@ -37,7 +37,8 @@ class DataIdentity(BaseModel):
 class Manifest(BaseModel):
     """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
 
-    `environment` is what the training was started on, name -> text (engine/training/environment.py).
+    `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
+    is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,6 +52,7 @@ class Manifest(BaseModel):
     weights: dict[str, Any] | None = None
     num_parameters: int
     environment: dict[str, str] = {}
+    run_id: str | None = None
     finished: bool = False
     members: list[Member] = []
 

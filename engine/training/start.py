@@ -3,6 +3,7 @@
 import os
 import platform
 import shutil
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -39,7 +40,7 @@ def opened_run(
     if resume:
         manifest = run.read_manifest()
         _require_same_training(run, manifest, session)
-        load_state(run, session.step)
+        _go_on(run, session, manifest)
         yield manifest
         return
     require_room(run, session.step, session.recipe.keep.top)
@@ -53,7 +54,7 @@ def opened_run(
             write_text(run.recipe, session.recipe.to_yaml())
             if report:
                 write_json(run.doctor, report.to_dict())
-            save_state(run, session.step)
+            save_state(run, session.step, manifest.run_id)
         wait_for_all(session.process)
         yield manifest
     except RunStopped:
@@ -62,6 +63,20 @@ def opened_run(
         if session.process.is_main and session.step.count == 0 and was_new:
             _remove(run.path, missing)
         raise
+
+
+def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
+    """Load the newest intact state; rename a damaged one, which the next save would move over the intact one."""
+    faults = load_state(run, session.step, manifest.run_id)
+    wait_for_all(session.process)
+    for path, fault in faults.items():
+        aside = path.with_suffix(".damaged")
+        if session.process.is_main:
+            path.replace(aside)
+        session.notes.append(
+            f"{path} is damaged: {fault}. It is now {aside.name}; the run goes on from the state before it, "
+            f"of update {session.step.count}."
+        )
 
 
 def _remove(folder: Path, missing: list[Path]) -> None:
@@ -93,6 +108,7 @@ def _new_manifest(session: Session) -> Manifest:
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
         environment=environment(session.process),
+        run_id=uuid.uuid4().hex,
     )
 
 
@@ -108,8 +124,8 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
         raise RunFolderError(
             f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
             + "\n".join(changed)
-            + "\nUndo these changes, or start a new run from its weights: "
-            + f"model.weights={run.path} name=<another name>"
+            + "\nUndo these changes, or add name=<another name> instead of --resume for a new run. From the "
+            + f"best checkpoint, with the recipe of this run: {run.command_of_another()}"
         )
     if other_images:
         raise RunFolderError(

@@ -140,7 +140,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
 
     def save() -> None:
         if is_main:
-            save_state(run, step)
+            save_state(run, step, keeper.manifest.run_id)
 
     with StopSignal(session.process, recipe.log.every) as stop:
         return fit(

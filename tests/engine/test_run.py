@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +18,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.command import main as command_line
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder, sha256_of
@@ -247,6 +250,27 @@ def test_one_command_goes_on_wherever_the_run_was_killed(
     assert [row["step"] for row in rows if row["split"] != "note"] == [2, 2, 4, 4, 6, 6]
 
 
+def test_a_damaged_state_falls_back_to_the_one_before_and_without_one_a_command_works(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    content = again.last_state.read_bytes()
+    again.last_state.write_bytes(content[:-100] + bytes(100))
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "state.damaged; the run goes on from the state before it, of update 4" in said
+    one, two = load_file(run.last_state), load_file(again.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+    for path in again.states:
+        path.write_bytes(b"")
+    assert main(command) == 2
+    program, *typed = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("kept: ")[2])
+    assert program == "trident" and command_line(typed) == 0
+    assert RunFolder(tmp_path / "whole-2").read_manifest().finished
+
+
 def test_a_start_where_nothing_was_saved_names_the_command_that_works(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -254,7 +278,7 @@ def test_a_start_where_nothing_was_saved_names_the_command_that_works(
     assert main(command) == 0
     folder = RunFolder(tmp_path / "again")
     folder.write_manifest(folder.read_manifest().model_copy(update={"members": [], "finished": False}))
-    for path in (*folder.top.iterdir(), folder.last_state):
+    for path in (*folder.top.iterdir(), *folder.states):
         path.unlink()
     assert main(command) == 2
     assert "Nothing was saved in it: add --resume to the same command" in capsys.readouterr().err
@@ -264,7 +288,9 @@ def test_a_start_where_nothing_was_saved_names_the_command_that_works(
 
 def test_resume_with_another_recipe_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*tiny(run.path.parent, "whole", *ADVERSARIAL, "train.ema=0.8"), "--resume"]) == 2
-    assert "train.ema: 0.9 in the run, 0.8 now" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "train.ema: 0.9 in the run, 0.8 now" in printed
+    assert f"this run: {run.command_of_another()}" in printed
 
 
 def test_resume_may_log_more_often(run: RunFolder) -> None:

@@ -34,8 +34,9 @@ def test_versions_device_and_processes_are_those_of_this_process() -> None:
 def test_a_failure_before_the_first_update_removes_a_new_folder_only(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, before: list[str], error: type, remains: list
 ) -> None:
-    for name in ("require_room", "_new_manifest", "wait_for_all", "save_state", "write_text"):
+    for name in ("require_room", "wait_for_all", "save_state", "write_text"):
         monkeypatch.setattr(start, name, lambda *arguments: None)
+    monkeypatch.setattr(start, "_new_manifest", lambda session: SimpleNamespace(run_id="id"))
     monkeypatch.setattr(RunFolder, "write_manifest", lambda *arguments: None)
     recipe = SimpleNamespace(keep=SimpleNamespace(top=1), to_yaml=str)
     session = SimpleNamespace(
