@@ -70,11 +70,14 @@ class TopKeeper:
 def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> None:
     """All that the next update depends on: weights, moving average, optimisers, loss scale, step number.
 
-    The state before it is kept, as last/previous.safetensors.
-
     Args:
         run_id: that of the manifest.
     """
+    write_state(run, *copied_state(step, run_id))
+
+
+def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON."""
     tensors = {
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
@@ -84,7 +87,12 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
     header = json.dumps({"run": run_id, "step": step.count, "scalers": scalers, "optimizers": optimizers})
-    tensors = _separate(tensors)
+    copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+    return copies, header
+
+
+def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None:
+    """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors."""
     metadata = {"trident": header, "sha256": digest(tensors, header)}
     with _room_on_disk(run.last_state.parent), written_in_place(run.last_state) as temporary:
         save_file(tensors, temporary, metadata)

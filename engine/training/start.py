@@ -66,7 +66,7 @@ def opened_run(
 
 
 def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
-    """Load the newest intact state; rename a damaged one, which the next save would move over the intact one."""
+    """Load the newest intact state; rename damaged ones, which a save would move over the intact one."""
     faults = load_state(run, session.step, manifest.run_id)
     wait_for_all(session.process)
     for path, fault in faults.items():

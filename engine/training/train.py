@@ -26,12 +26,13 @@ from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
-from engine.training.checkpoint import TopKeeper, save_state
+from engine.training.checkpoint import TopKeeper
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import RunError, fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
+from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.start import opened_run
 from engine.training.validation import spread
@@ -138,11 +139,17 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
 
+    schedule = SaveSchedule(session.process, recipe.train.save_every, recipe.log.every)
+
     def save() -> None:
         if is_main:
-            save_state(run, step, keeper.manifest.run_id)
+            writer.save(step)
+        schedule.saved()
 
-    with StopSignal(session.process, recipe.log.every) as stop:
+    with (
+        StateWriter(run, keeper.manifest.run_id) as writer,
+        StopSignal(session.process, recipe.log.every) as stop,
+    ):
         return fit(
             step,
             session.batches,
@@ -152,6 +159,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             log_every=recipe.log.every,
             evaluate_and_keep=evaluate_and_keep,
             save_state=save,
+            save_due=schedule.is_due,
             stop_requested=stop.requested,
         )
 

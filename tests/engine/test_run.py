@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import re
 import shlex
 import shutil
 import signal
@@ -248,6 +249,31 @@ def test_one_command_goes_on_wherever_the_run_was_killed(
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
     rows = [json.loads(line) for line in again.log.read_text().splitlines()]
     assert [row["step"] for row in rows if row["split"] != "note"] == [2, 2, 4, 4, 6, 6]
+
+
+KILLS_ITSELF_IN_UPDATE_5 = STOPS_ITSELF.replace("self.count == 3", "self.count == 5").replace(
+    "SIGINT", "SIGKILL"
+)
+
+
+def test_a_killed_run_loses_what_is_after_its_last_saving_only(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rare = ["eval.every=6", "train.save_every=1"]
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", *rare), "--resume"]
+    command_that_dies = [sys.executable, "-c", KILLS_ITSELF_IN_UPDATE_5, *command]
+    killed = subprocess.run(command_that_dies, cwd=ROOT, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert main(command) == 0
+    assert re.search(r"from update [34]\n", capsys.readouterr().out)  # that of update 4 was being written
+    again = RunFolder(tmp_path / "whole")
+    one, two = load_file(run.last_state), load_file(again.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    train_rows = [
+        row for row in map(json.loads, again.log.read_text().splitlines()) if row["split"] == "train"
+    ]
+    assert [row["step"] for row in train_rows] == [2, 4, 6]
+    assert train_rows[0]["save_time"] > 0 and train_rows[2]["save_time"] > 0
 
 
 def test_a_damaged_state_falls_back_to_the_one_before_and_without_one_a_command_works(

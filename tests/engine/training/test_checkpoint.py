@@ -202,6 +202,7 @@ def train(step: SupervisedStep, num_steps: int) -> None:
         log_every=100,
         evaluate_and_keep=lambda: None,
         save_state=lambda: None,
+        save_due=lambda step: False,
         stop_requested=lambda step: False,
     )
 
