@@ -158,7 +158,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         (
             "train.bacth=3",
             "unknown key; did you mean batch? Keys here: steps, batch, accumulate, precision, compile, "
-            "ema, deterministic",
+            "save_every, ema, deterministic",
         ),
         (
             "train.lr=1",
