@@ -33,6 +33,7 @@ from engine.run_folder.files import (
     write_text,
     written_in_place,
 )
+from engine.run_folder.lock import locked, require_unused
 from engine.run_folder.manifests import (
     CombinationValues,
     DataIdentity,
@@ -56,11 +57,13 @@ __all__ = [
     "RunFolderError",
     "common_folder",
     "find_runs",
+    "locked",
     "read_json",
     "read_log",
     "require_folder",
     "require_reachable",
     "require_trained_alike",
+    "require_unused",
     "sha256_of",
     "without_nan",
     "write_json",
@@ -126,7 +129,8 @@ class RunFolder:
             manifest = self.read_manifest()
             return not manifest.members and not manifest.finished
         # The manifest is the first file of a run, so without it only what was being written is there.
-        return all(path.is_dir() or path.suffix == ".part" for path in self.path.rglob("*"))
+        unfinished = (".part", ".lock")
+        return all(path.is_dir() or path.name.endswith(unfinished) for path in self.path.rglob("*"))
 
     def require_new(self) -> None:
         """Raises RunFolderError where the folder exists and is not empty, or a file is in its way."""

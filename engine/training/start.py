@@ -5,7 +5,7 @@ import platform
 import shutil
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -15,7 +15,15 @@ import engine.data
 from engine import __version__
 from engine.data.doctor import DataReport
 from engine.recipe import changes, load_recipe
-from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
+from engine.run_folder import (
+    DataIdentity,
+    Manifest,
+    RunFolder,
+    RunFolderError,
+    locked,
+    write_json,
+    write_text,
+)
 from engine.training.checkpoint import load_state, require_room, save_state
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
@@ -36,33 +44,49 @@ def opened_run(
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
         resume: whether there is a state.
+
+    Raises:
+        RunFolderError: another process trains in the folder; the recipe or the images are others (on a
+            resume); no state is intact; the disk is too small.
     """
     if resume:
-        manifest = run.read_manifest()
-        _require_same_training(run, manifest, session)
-        _go_on(run, session, manifest)
-        yield manifest
+        with _held(run, session.process):
+            manifest = run.read_manifest()
+            _require_same_training(run, manifest, session)
+            _go_on(run, session, manifest)
+            yield manifest
         return
     require_room(run, session.step, session.recipe.keep.top)
     manifest = _new_manifest(session)
     was_new = run.is_new
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
-    try:
-        if session.process.is_main:
-            run.create()
-            run.write_manifest(manifest)  # first: it tells the folder of a run from a user's
-            write_text(run.recipe, session.recipe.to_yaml())
-            if report:
-                write_json(run.doctor, report.to_dict())
-            save_state(run, session.step, manifest.run_id)
-        wait_for_all(session.process)
-        yield manifest
-    except RunStopped:
-        raise
-    except BaseException:
-        if session.process.is_main and session.step.count == 0 and was_new:
-            _remove(run.path, missing)
-        raise
+    with _held(run, session.process):
+        if session.process.is_main and not run.kept_nothing():
+            raise RunFolderError(
+                f"{run.path} was filled by another process in the meantime. Add --resume to the same "
+                "command to go on with it, or start another run with name=<another name>."
+            )
+        try:
+            if session.process.is_main:
+                run.create()
+                run.write_manifest(manifest)  # first: it tells the folder of a run from a user's
+                write_text(run.recipe, session.recipe.to_yaml())
+                if report:
+                    write_json(run.doctor, report.to_dict())
+                save_state(run, session.step, manifest.run_id)
+            wait_for_all(session.process)
+            yield manifest
+        except RunStopped:
+            raise
+        except BaseException:
+            if session.process.is_main and session.step.count == 0 and was_new:
+                _remove(run.path, missing)
+            raise
+
+
+def _held(run: RunFolder, process: Process) -> AbstractContextManager[None]:
+    """The lock on the folder, which the main process holds for all."""
+    return locked(run.path) if process.is_main else nullcontext()
 
 
 def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:

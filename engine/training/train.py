@@ -21,7 +21,7 @@ from engine.reporting.pictures import predict_pictures, sheet
 from engine.reporting.report import open_gallery, read_runs, write_report
 from engine.reporting.reporter import Reporter
 from engine.reporting.resources import memory_shares
-from engine.run_folder import Manifest, RunFolder, read_log, write_json
+from engine.run_folder import Manifest, RunFolder, read_log, require_unused, write_json
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
@@ -52,12 +52,15 @@ def train(
         callbacks: called after the recipe's loggers.
 
     Raises:
-        RunFolderError: the folder of the run exists (without `resume`), or holds other files than a run's.
+        RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
+            another process trains in it.
         RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; the files that it saved are intact.
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
+    if process.is_main:
+        require_unused(run.path)
     goes_on = resume and run.can_go_on()
     if not resume:
         run.require_new()

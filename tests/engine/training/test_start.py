@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, RunFolderError
 from engine.training import start
 from engine.training.distributed import Process
 from engine.training.fit import RunError
@@ -26,8 +26,9 @@ def test_versions_device_and_processes_are_those_of_this_process() -> None:
     ("rank", "before", "error", "remains"),
     [
         (0, [], RunError, []),  # the first process removes what it made
-        (0, ["notes.txt"], RunError, ["notes.txt"]),
-        (0, [], RunStopped, []),
+        (0, ["a.part"], RunError, [".lock", "a.part"]),
+        (0, [], RunStopped, [".lock"]),
+        (0, ["notes.txt"], RunFolderError, [".lock", "notes.txt"]),  # it came up in the meantime
         (1, ["notes.txt"], RunError, ["notes.txt"]),
     ],
 )
@@ -48,5 +49,5 @@ def test_a_failure_before_the_first_update_removes_a_new_folder_only(
         (run.path / name).touch()
     with pytest.raises(error), opened_run(run, session, None, False):
         raise error
-    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == remains
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == remains
     assert run.path.exists() == bool(before or error is RunStopped)
