@@ -150,8 +150,8 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         schedule.saved()
 
     with (
-        StateWriter(run, keeper.manifest.run_id) as writer,
         StopSignal(session.process, recipe.log.every) as stop,
+        StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):
         return fit(
             step,
