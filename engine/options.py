@@ -1,6 +1,6 @@
 """What declarations of options are made of: strict sections, ranges, durations, and the wording of mistakes.
 
-A duration is steps, `12 epochs`, or `10%` of the training.
+A duration is steps, `12 epochs`, `10%` of the training or, where it is no part of the training, `10 min`.
 """
 
 import math
@@ -31,6 +31,23 @@ def key(default: Any, meaning: str, **limits: Any) -> Any:
     return Field(default, description=meaning, validate_default=True, **limits)
 
 
+def plain_path(value: Any) -> str:
+    """A path that a file names, if it is relative and stays below the folder of that file on every system.
+
+    Raises:
+        PydanticCustomError: it is absolute, or contains `..`, a drive, a backslash or an empty part.
+    """
+    parts = value.split("/") if isinstance(value, str) else [""]
+    if any(part in ("", ".", "..") or set(part) & set("\\:\0") for part in parts):
+        raise mistake(
+            f"expected the name of a file below this folder, such as top/best.safetensors, not {value!r}"
+        )
+    return str(value)
+
+
+PlainPath = Annotated[str, BeforeValidator(plain_path)]
+
+
 class Section(BaseModel):
     """A strict and frozen section of a recipe."""
 
@@ -39,9 +56,10 @@ class Section(BaseModel):
 
 EPOCHS = re.compile(r"(\d+(?:\.\d+)?) ?epochs?")
 PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
+MINUTES = re.compile(r"(\d+(?:\.\d+)?) ?min")
 
 
-def _checked(least: int, percent: bool) -> BeforeValidator:
+def _checked(least: int, percent: bool, minutes: bool = False) -> BeforeValidator:
     def check(value: Any) -> int | str:
         """Steps as they are, text with single blanks; refuses everything else."""
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
@@ -53,16 +71,18 @@ def _checked(least: int, percent: bool) -> BeforeValidator:
                 return text
             if share and percent and (least == 0 or Fraction(share[1]) > 0) and Fraction(share[1]) <= 100:
                 return text
+            if minutes and (time := MINUTES.fullmatch(text)) and Fraction(time[1]) > 0:
+                return text
         forms = [f"steps (a whole number, at least {least})", "'12 epochs'"]
-        forms += ["'10%' of train.steps"] * percent
+        forms += ["'10%' of train.steps"] * percent + ["'10 min'"] * minutes
         text = " or ".join([", ".join(forms[:-1]), forms[-1]])
         raise PydanticCustomError("duration", "{text}", {"text": text})
 
     return BeforeValidator(check)
 
 
-def _schema(least: int, percent: bool) -> WithJsonSchema:
-    patterns = [EPOCHS.pattern] + [PERCENT.pattern] * percent
+def _schema(least: int, percent: bool, minutes: bool = False) -> WithJsonSchema:
+    patterns = [EPOCHS.pattern] + [PERCENT.pattern] * percent + [MINUTES.pattern] * minutes
     return WithJsonSchema(
         {"type": ["integer", "string"], "minimum": least, "pattern": f"^({'|'.join(patterns)})$"}
     )
@@ -70,6 +90,9 @@ def _schema(least: int, percent: bool) -> WithJsonSchema:
 
 Length = Annotated[int | str, _checked(1, percent=False), _schema(1, percent=False)]  # of the whole training
 Interval = Annotated[int | str, _checked(1, percent=True), _schema(1, percent=True)]
+SaveInterval = Annotated[
+    int | str, _checked(1, percent=True, minutes=True), _schema(1, percent=True, minutes=True)
+]
 Duration = Annotated[int | str, _checked(0, percent=True), _schema(0, percent=True)]
 
 

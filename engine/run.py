@@ -14,6 +14,7 @@ EXAMPLES = """
 examples:
   trident run demo
   trident run b2_adv data.root=data/VOCdevkit/VOC2012 train.batch=8
+  trident run b2_adv data.root=... --resume       go on, or start: for a job that is queued again and again
   trident run b2_adv data.root=... --dry-run      what will it cost?
   trident run b2_adv --explain                    where does each value come from?
   torchrun --nproc-per-node=8 -m engine.run b2_adv data.root=...
@@ -29,7 +30,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
     )
-    parser.add_argument("--resume", action="store_true", help="continue a run that was stopped")
+    parser.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on from the saved state of the run; start it where nothing was saved",
+    )
     parser.add_argument(
         "--dry-run", action="store_true", help="make one update, print the cost, write nothing"
     )

@@ -13,10 +13,12 @@ from pathlib import Path
 import torch
 from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.options import plain_path
 from models.errors import ModelError
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
@@ -141,7 +143,9 @@ def _local_file(path: Path) -> Path:
 def _best_member(manifest: Path) -> Path:
     """A run's manifest lists its checkpoints best first."""
     try:
-        file = manifest.parent / json.loads(manifest.read_text())["members"][0]["file"]
+        file = manifest.parent / plain_path(json.loads(manifest.read_text())["members"][0]["file"])
+    except PydanticCustomError as error:
+        raise ModelError(f"{manifest} is damaged at members.0.file: {error}.") from None
     except IndexError:
         raise ModelError(f"{manifest} lists no checkpoint yet: the run has not been evaluated.") from None
     except (ValueError, KeyError, TypeError) as error:

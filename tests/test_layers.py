@@ -39,7 +39,7 @@ MAY_IMPORT = {
     "losses": ("engine.components", "engine.options"),
     "engine.data": ("engine.options", "engine.components", "models.class_names"),
     "engine.recipe": DECLARATIONS,
-    "engine.run_folder": (),
+    "engine.run_folder": ("engine.options",),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),
     "engine.reporting": (*BELOW, "engine.scoring", "engine.diagnosis"),

@@ -38,7 +38,7 @@ def train(
         recipe: the path of a recipe file, the name of one that Trident ships, or a Recipe.
         overrides: such as ["train.steps=300"].
         callbacks: called after the loggers of `log.to`.
-        resume: go on from the state that was saved, with the same recipe.
+        resume: go on from the saved state, with the same recipe; start where nothing was saved.
         quiet: print nothing.
 
     Returns:

@@ -68,7 +68,7 @@ class Cell:
     @property
     def arguments(self) -> list[str]:
         """Of `engine.run`, to start its training or to continue it."""
-        resume = ["--resume"] if self.run.last_state.exists() else []
+        resume = ["--resume"] if self.run.states else []
         return [str(self.recipe_file), *resume]
 
     @property
@@ -149,7 +149,7 @@ def prepare(cells: Sequence[Cell]) -> list[Cell]:
 def remove_unsaved(cell: Cell) -> None:
     """Remove the folder of a run that holds neither a checkpoint nor a saved state."""
     run = cell.run
-    if run.path.exists() and not run.last_state.exists() and not any(run.top.glob("*.safetensors")):
+    if run.path.exists() and not run.states and not any(run.top.glob("*.safetensors")):
         shutil.rmtree(run.path)
 
 

@@ -60,6 +60,7 @@ MAY_CHANGE = (
     "log.",
     "output.",
     "train.compile",
+    "train.save_every",
     "model.checkpointing",
 )
 BASE = {
@@ -136,7 +137,9 @@ class Recipe(Section):
         warmup = steps(self.schedule.warmup)
         schedule = {"warmup": warmup, "milestones": milestones}
         sections: dict[str, Section] = {
-            "train": self.train.model_copy(update={"steps": total}),
+            "train": self.train.model_copy(
+                update={"steps": total, "save_every": steps(self.train.save_every, least=1)}
+            ),
             "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
             "schedule": self.schedule.model_copy(update=schedule),
         }

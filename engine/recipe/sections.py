@@ -13,6 +13,7 @@ from engine.options import (
     Duration,
     Length,
     Positive,
+    SaveInterval,
     Section,
     Text,
     key,
@@ -94,6 +95,9 @@ class Train(Section):
         "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
     compile: Literal["auto"] | bool = key("auto", "compile the model with torch.compile; auto: on a GPU")
+    save_every: SaveInterval = key(
+        "10 min", "updates or time between two savings of the state; it is also saved at each evaluation"
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"
     )

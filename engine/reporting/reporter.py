@@ -60,14 +60,25 @@ class Reporter:
         self._call("on_step", step)
 
     def log(
-        self, step: int, batch: Batch, metrics: dict[str, Tensor], seconds: float, data_seconds: float
+        self,
+        step: int,
+        batch: Batch,
+        metrics: dict[str, Tensor],
+        seconds: float,
+        data_seconds: float,
+        save_seconds: float = 0.0,
     ) -> None:
-        """A log step; `seconds` and `data_seconds` are per update."""
+        """A log step; `seconds` and `data_seconds` are per update, `save_seconds` since the last log step.
+
+        The seconds per update do not contain those of saving.
+        """
         if not self.callbacks:
             return
         rates = self._learning_rates()
         values = _numbers(metrics) | {"lr": max(rates.values()), "base_lr": min(rates.values())}
         values |= {"time": seconds, "data_time": data_seconds, "memory": memory_mb(self._device)}
+        if save_seconds:
+            values["save_time"] = save_seconds
         values |= {f"lr/{name.replace(', ', '.').replace(' ', '_')}": rate for name, rate in rates.items()}
         joules = self.energy.joules()
         if joules is not None:

@@ -5,7 +5,7 @@ checkpoints/<name>/
     log.jsonl          one JSON object per line: step, split, metrics
     manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
     top/*.safetensors  the best checkpoints
-    last/              everything for an exact resume
+    last/              everything for an exact resume: state.safetensors, and the one before
     scores.h5          confusion, boundary and calibration counts of each val image
     doctor.json        what is wrong with the data
     ensemble.json      the members and their ensemble on val
@@ -13,7 +13,9 @@ checkpoints/<name>/
     report.html, events.out.tfevents.*
 """
 
+import itertools
 import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,7 @@ from engine.run_folder.files import (
     write_text,
     written_in_place,
 )
+from engine.run_folder.lock import locked, require_unused
 from engine.run_folder.manifests import (
     CombinationValues,
     DataIdentity,
@@ -54,11 +57,13 @@ __all__ = [
     "RunFolderError",
     "common_folder",
     "find_runs",
+    "locked",
     "read_json",
     "read_log",
     "require_folder",
     "require_reachable",
     "require_trained_alike",
+    "require_unused",
     "sha256_of",
     "without_nan",
     "write_json",
@@ -90,6 +95,7 @@ class RunFolder:
         self.manifest = path / "manifest.json"
         self.top = path / "top"
         self.last_state = path / "last" / "state.safetensors"
+        self.previous_state = path / "last" / "previous.safetensors"
         self.scores = path / "scores.h5"
         self.report = path / "report.html"
         self.predictions = path / "predictions.png"
@@ -101,31 +107,83 @@ class RunFolder:
         """The folder of a recipe's run, <output.dir>/<name>; this layer may not import `Recipe`."""
         return cls(Path(recipe.output.dir).expanduser() / recipe.name)
 
+    @property
+    def states(self) -> list[Path]:
+        """The saved states that are there, newest first."""
+        return [path for path in (self.last_state, self.previous_state) if path.is_file()]
+
+    @property
+    def is_new(self) -> bool:
+        """Whether there is nothing at its path, or an empty folder."""
+        return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
+
+    def kept_nothing(self) -> bool:
+        """Whether the folder is that of a run which was ended before it saved a state or a checkpoint.
+
+        Raises:
+            RunFolderError: its manifest is damaged.
+        """
+        if self.states or any(self.top.glob("*.safetensors")):
+            return False
+        if self.manifest.exists():
+            manifest = self.read_manifest()
+            return not manifest.members and not manifest.finished
+        # The manifest is the first file of a run, so without it only what was being written is there.
+        unfinished = (".part", ".lock")
+        return all(path.is_dir() or path.name.endswith(unfinished) for path in self.path.rglob("*"))
+
     def require_new(self) -> None:
         """Raises RunFolderError where the folder exists and is not empty, or a file is in its way."""
         require_reachable(self.path)
-        if self.path.is_file() or (self.path.exists() and any(self.path.iterdir())):
-            beside = "start another run with name=<another name>"
+        if self.is_new:
+            return
+        beside = "start another run with name=<another name>"
+        if self.path.is_file():
+            remedy = f"It is a file: {beside}."
+        elif self.states:
+            remedy = f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
+        elif self.kept_nothing():
             remedy = (
-                f"Add --resume to the same command (resume=True in Python) to continue it, or {beside}."
-                if self.last_state.exists()
-                else f"It holds no state to resume from: {beside}, or remove it."
+                "Nothing was saved in it: add --resume to the same command (resume=True in Python) to start "
+                f"it again there, or {beside}."
             )
-            raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
+        else:
+            remedy = f"It holds no state to resume from: {beside}, or remove it."
+        raise RunFolderError(f"{self.path} exists already, and a run never overwrites another. {remedy}")
 
     def create(self) -> None:
-        """Make the folder, which must be new."""
-        self.require_new()
+        """Make the folder; what is there stays."""
         self.top.mkdir(parents=True, exist_ok=True)
         self.last_state.parent.mkdir(exist_ok=True)
 
-    def require_resumable(self) -> None:
-        """Raises RunFolderError where there is no state to continue from."""
-        if not self.last_state.is_file():
-            raise RunFolderError(
-                f"--resume: {self.last_state} is not there, so there is nothing to continue from. "
-                "Leave --resume out to start this run."
-            )
+    def can_go_on(self) -> bool:
+        """Whether there is a state to go on from; False where a run may start, as nothing was saved there.
+
+        Raises:
+            RunFolderError: there is no state, but something else that a start could overwrite.
+        """
+        require_reachable(self.path)
+        if self.states:
+            return True
+        if self.is_new or (self.path.is_dir() and self.kept_nothing()):
+            return False
+        raise RunFolderError(
+            f"--resume: {self.last_state} is not there, and {self.path} holds other files, which a start "
+            "could overwrite. Start another run with name=<another name>, or remove it."
+        )
+
+    def command_of_another(self) -> str:
+        """What to type for another run of the same recipe, from the best checkpoint if one was kept.
+
+        Raises:
+            RunFolderError: manifest.json is missing or damaged.
+        """
+        names = (f"{self.path.name}-{number}" for number in itertools.count(2))
+        name = next(name for name in names if not self.path.with_name(name).exists())
+        weights = ["model.from_scratch=false", f"model.weights={self.path}"]
+        weights = weights if self.read_manifest().members else []
+        place = [f"output.dir={self.path.parent}", f"name={name}"]  # the folder may have been moved
+        return shlex.join(["trident", "run", str(self.recipe), *weights, *place])
 
     def read_manifest(self) -> Manifest:
         """Raises RunFolderError where manifest.json is missing or not a run's."""

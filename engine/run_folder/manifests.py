@@ -5,6 +5,7 @@ from typing import Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
+from engine.options import PlainPath
 from engine.run_folder.files import RunFolderError
 
 Kind = TypeVar("Kind", bound=BaseModel)
@@ -15,7 +16,7 @@ class Member(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    file: str
+    file: PlainPath
     step: int
     scores: dict[str, float]
     sha256: str
@@ -36,7 +37,8 @@ class DataIdentity(BaseModel):
 class Manifest(BaseModel):
     """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
 
-    `environment` is what the training was started on, name -> text (engine/training/environment.py).
+    `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
+    is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -50,6 +52,7 @@ class Manifest(BaseModel):
     weights: dict[str, Any] | None = None
     num_parameters: int
     environment: dict[str, str] = {}
+    run_id: str | None = None
     finished: bool = False
     members: list[Member] = []
 
@@ -60,8 +63,8 @@ class EnsembleMember(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     name: str
-    file: str
-    recipe: str
+    file: PlainPath
+    recipe: PlainPath
     sha256: str
     weights: dict[str, object] | None = None
 

@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.hdf5 import require_own_content
 from engine.run_folder import RunFolderError
 from engine.scoring.calibration import NUM_BINS
 from engine.scoring.counting import Counts
@@ -51,7 +52,7 @@ def read_scores(path: Path) -> ImageScores:
         return _read(path)
     except FileNotFoundError:
         raise
-    except (OSError, KeyError) as error:
+    except (OSError, KeyError, ValueError, RuntimeError, TypeError, AttributeError, IndexError) as error:
         raise RunFolderError(
             f"{path} is damaged ({error}). Move it away: the rest can be read without it."
         ) from error
@@ -59,6 +60,7 @@ def read_scores(path: Path) -> ImageScores:
 
 def _read(path: Path) -> ImageScores:
     with h5py.File(path) as file:
+        require_own_content(file)
         ids, class_names, skipped = (
             [text.decode() for text in file[name][:]] for name in ("ids", "class_names", "skipped")
         )

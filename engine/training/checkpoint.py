@@ -22,6 +22,7 @@ from torch import Tensor
 from engine.recipe import RecipeError
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
 from engine.training.fit import RunError
+from engine.training.integrity import digest
 from engine.training.step import SupervisedStep
 
 
@@ -74,8 +75,17 @@ class TopKeeper:
         return (step - 1) // max(1, self.spacing)
 
 
-def save_state(run: RunFolder, step: SupervisedStep) -> None:
-    """All that the next update depends on: weights, moving average, optimisers, loss scale, step number."""
+def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> None:
+    """All that the next update depends on: weights, moving average, optimisers, loss scale, step number.
+
+    Args:
+        run_id: that of the manifest.
+    """
+    write_state(run, *copied_state(step, run_id))
+
+
+def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON."""
     tensors = {
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
@@ -84,23 +94,64 @@ def save_state(run: RunFolder, step: SupervisedStep) -> None:
         for name, optimizer in step.optimizers.items()
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
-    _save(run.last_state, tensors, {"step": step.count, "scalers": scalers, "optimizers": optimizers})
+    header = json.dumps({"run": run_id, "step": step.count, "scalers": scalers, "optimizers": optimizers})
+    copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+    return copies, header
 
 
-def load_state(run: RunFolder, step: SupervisedStep) -> None:
-    """The inverse of save_state, into a step that was built from the same recipe.
+def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None:
+    """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors."""
+    metadata = {"trident": header, "sha256": digest(tensors, header)}
+    with _room_on_disk(run.last_state.parent), written_in_place(run.last_state) as temporary:
+        save_file(tensors, temporary, metadata)
+        if run.last_state.exists():
+            run.last_state.replace(run.previous_state)
+
+
+def load_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> dict[Path, str]:
+    """The inverse of save_state, into a step that was built from the same recipe; the newest intact state.
+
+    Args:
+        run_id: that of the manifest; None in a run of version 0.1.0, whose states had no SHA-256.
+
+    Returns:
+        The newer states that are not intact, each with what is wrong with it.
 
     Raises:
-        RunFolderError: the file is damaged or belongs to another model.
+        RunFolderError: no state is intact, or it belongs to another model.
     """
-    try:
-        with safe_open(run.last_state, framework="pt") as file:
-            header = json.loads(file.metadata()["trident"])
-            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not iterable
-    except (SafetensorError, KeyError, TypeError) as error:
-        raise RunFolderError(
-            f"{run.last_state} is damaged: {error}. Start a new run with name=<another name>."
-        ) from None
+    faults: dict[Path, str] = {}
+    for path in run.states:
+        try:
+            header, tensors = _read_state(path, run_id)
+        except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
+            faults[path] = str(error)
+            continue
+        _put_into(step, header, tensors, path)
+        return faults
+    found = "\n".join(f"  {path} is damaged: {fault}" for path, fault in faults.items())
+    raise RunFolderError(
+        f"--resume: no state is intact:\n{found}\nStart another run, from the best checkpoint if one was "
+        f"kept: {run.command_of_another()}"
+    )
+
+
+def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata() or {}
+        tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not iterable
+    if "trident" not in metadata:
+        raise ValueError("it is not a state of Trident")
+    text, saved = metadata["trident"], metadata.get("sha256")
+    if saved != digest(tensors, text) and (saved or run_id):
+        raise ValueError("its SHA-256 is not the stored one")
+    header: dict[str, Any] = json.loads(text)
+    if header.get("run") != run_id:
+        raise ValueError("it is the state of another run")
+    return header, tensors
+
+
+def _put_into(step: SupervisedStep, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
     try:
         for name, module in step.modules.items():
             module.load_state_dict(_below(f"{name}/", tensors))
@@ -113,7 +164,7 @@ def load_state(run: RunFolder, step: SupervisedStep) -> None:
             scaler.load_state_dict(header["scalers"][name])
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunFolderError(
-            f"{run.last_state} does not fit the model of this recipe: {str(error).splitlines()[0]} "
+            f"{path} does not fit the model of this recipe: {str(error).splitlines()[0]} "
             "--resume needs the recipe that the run was started with."
         ) from error
     step.count = header["step"]
@@ -200,14 +251,19 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    contiguous, seen = {}, set()
+    with _room_on_disk(path.parent), written_in_place(path) as temporary:
+        save_file(_separate(tensors), temporary, metadata={"trident": json.dumps(header)})
+
+
+def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Contiguous tensors that share no memory, which safetensors would refuse."""
+    separate, seen = {}, set()
     for key, value in tensors.items():
         value = value.detach().contiguous()
         memory = value.device, value.untyped_storage().data_ptr()
-        contiguous[key] = value.clone() if memory in seen else value  # safetensors refuses shared memory
+        separate[key] = value.clone() if memory in seen else value
         seen.add(memory)
-    with _room_on_disk(path.parent), written_in_place(path) as temporary:
-        save_file(contiguous, temporary, metadata={"trident": json.dumps(header)})
+    return separate
 
 
 @contextmanager
@@ -225,11 +281,11 @@ def _room_on_disk(folder: Path) -> Iterator[None]:
 
 
 def disk_bytes(step: SupervisedStep, top: int) -> int:
-    """The most that the run needs: `top` checkpoints, the state, and one of each while it is replaced."""
+    """The most that the run needs: `top` checkpoints, two states, and one of each while it is written."""
     weights = _num_bytes(step.evaluated.state_dict())
     modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
     optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
-    return (top + 1) * weights + 2 * (modules + optimizers)
+    return (top + 1) * weights + 3 * (modules + optimizers)
 
 
 def _num_bytes(value: Any) -> int:

@@ -27,6 +27,7 @@ def fit(
     log_every: int,
     evaluate_and_keep: Callable[[], None],
     save_state: Callable[[], None],
+    save_due: Callable[[int], bool],
     stop_requested: Callable[[int], bool],
 ) -> bool:
     """Train from `step.count` to `num_steps` updates.
@@ -37,7 +38,8 @@ def fit(
         step: called with a batch, makes one update; `count` is the number of updates done.
         eval_every, log_every: in updates.
         evaluate_and_keep: scores the model and offers it to the best checkpoints.
-        save_state: writes what a resume needs.
+        save_state: keeps what a resume needs; called after each evaluation, and at a stop.
+        save_due: whether to save after this many updates too; the same on every process.
         stop_requested: whether to stop after this many updates; the same on every process.
 
     Returns:
@@ -50,18 +52,31 @@ def fit(
     first = step.count
     stream = batches.starting_at(first)
     data_seconds, since, logged_at = 0.0, time.perf_counter(), first
+    save_seconds = 0.0
+
+    def save() -> float:
+        """The seconds that it took."""
+        started = time.perf_counter()
+        save_state()
+        return time.perf_counter() - started
+
     while True:
         done = step.count == num_steps
         if step.count > first and (done or step.count % eval_every == 0):
             guard.check(step.count)
             evaluate_and_keep()
-            save_state()
+            save_seconds += save()
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
+        elif step.count > first and save_due(step.count):
+            guard.check(step.count)
+            waited = save()
+            save_seconds += waited
+            since += waited
         if done:
             return True
         if stop_requested(step.count):
             guard.check(step.count)
-            save_state()
+            save()
             return False
 
         asked = time.perf_counter()
@@ -75,7 +90,8 @@ def fit(
             guard.check(step.count)  # waits for the device, so that the seconds below are right
             updates = step.count - logged_at
             seconds = (time.perf_counter() - since) / updates
-            reporter.log(step.count, batch, metrics, seconds, data_seconds / updates)
+            reporter.log(step.count, batch, metrics, seconds, data_seconds / updates, save_seconds)
+            save_seconds = 0.0
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
 
 

@@ -3,8 +3,9 @@
 import os
 import platform
 import shutil
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from datetime import datetime
 from pathlib import Path
 
@@ -14,9 +15,18 @@ import engine.data
 from engine import __version__
 from engine.data.doctor import DataReport
 from engine.recipe import changes, load_recipe
-from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, write_json, write_text
-from engine.training.checkpoint import load_state, require_room
+from engine.run_folder import (
+    DataIdentity,
+    Manifest,
+    RunFolder,
+    RunFolderError,
+    locked,
+    write_json,
+    write_text,
+)
+from engine.training.checkpoint import load_state, require_room, save_state
 from engine.training.distributed import Process, wait_for_all
+from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
 
 CPU_INFO = Path("/proc/cpuinfo")
@@ -28,35 +38,69 @@ def opened_run(
 ) -> Iterator[Manifest]:
     """Make the folder of a new run, or put the saved state into the step; for the time of the training.
 
-    Where a new run fails before its first update is done, the folder is removed again.
+    A new run saves its state at once, so that whatever ends it later, a resume finds one. Where it fails
+    before its first update is done, a folder that was new is removed again.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
+        resume: whether there is a state.
+
+    Raises:
+        RunFolderError: another process trains in the folder; the recipe or the images are others (on a
+            resume); no state is intact; the disk is too small.
     """
     if resume:
-        manifest = run.read_manifest()
-        _require_same_training(run, manifest, session)
-        load_state(run, session.step)
-        yield manifest
+        with _held(run, session.process):
+            manifest = run.read_manifest()
+            _require_same_training(run, manifest, session)
+            _go_on(run, session, manifest)
+            yield manifest
         return
     require_room(run, session.step, session.recipe.keep.top)
     manifest = _new_manifest(session)
-    if session.process.is_main:  # which may have made the folder before another process comes here
-        run.require_new()
+    was_new = run.is_new
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
-    try:
+    with _held(run, session.process):
+        if session.process.is_main and not run.kept_nothing():
+            raise RunFolderError(
+                f"{run.path} was filled by another process in the meantime. Add --resume to the same "
+                "command to go on with it, or start another run with name=<another name>."
+            )
+        try:
+            if session.process.is_main:
+                run.create()
+                run.write_manifest(manifest)  # first: it tells the folder of a run from a user's
+                write_text(run.recipe, session.recipe.to_yaml())
+                if report:
+                    write_json(run.doctor, report.to_dict())
+                save_state(run, session.step, manifest.run_id)
+            wait_for_all(session.process)
+            yield manifest
+        except RunStopped:
+            raise
+        except BaseException:
+            if session.process.is_main and session.step.count == 0 and was_new:
+                _remove(run.path, missing)
+            raise
+
+
+def _held(run: RunFolder, process: Process) -> AbstractContextManager[None]:
+    """The lock on the folder, which the main process holds for all."""
+    return locked(run.path) if process.is_main else nullcontext()
+
+
+def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
+    """Load the newest intact state; rename damaged ones, which a save would move over the intact one."""
+    faults = load_state(run, session.step, manifest.run_id)
+    wait_for_all(session.process)
+    for path, fault in faults.items():
+        aside = path.with_suffix(".damaged")
         if session.process.is_main:
-            run.create()
-            write_text(run.recipe, session.recipe.to_yaml())
-            run.write_manifest(manifest)
-            if report:
-                write_json(run.doctor, report.to_dict())
-        wait_for_all(session.process)
-        yield manifest
-    except BaseException:
-        if session.process.is_main and session.step.count == 0:
-            _remove(run.path, missing)
-        raise
+            path.replace(aside)
+        session.notes.append(
+            f"{path} is damaged: {fault}. It is now {aside.name}; the run goes on from the state before it, "
+            f"of update {session.step.count}."
+        )
 
 
 def _remove(folder: Path, missing: list[Path]) -> None:
@@ -88,6 +132,7 @@ def _new_manifest(session: Session) -> Manifest:
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
         environment=environment(session.process),
+        run_id=uuid.uuid4().hex,
     )
 
 
@@ -103,8 +148,8 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session)
         raise RunFolderError(
             f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
             + "\n".join(changed)
-            + "\nUndo these changes, or start a new run from its weights: "
-            + f"model.weights={run.path} name=<another name>"
+            + "\nUndo these changes, or add name=<another name> instead of --resume for a new run. From the "
+            + f"best checkpoint, with the recipe of this run: {run.command_of_another()}"
         )
     if other_images:
         raise RunFolderError(

@@ -21,17 +21,18 @@ from engine.reporting.pictures import predict_pictures, sheet
 from engine.reporting.report import open_gallery, read_runs, write_report
 from engine.reporting.reporter import Reporter
 from engine.reporting.resources import memory_shares
-from engine.run_folder import Manifest, RunFolder, read_log, write_json
+from engine.run_folder import Manifest, RunFolder, read_log, require_unused, write_json
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
-from engine.training.checkpoint import TopKeeper, save_state
+from engine.training.checkpoint import TopKeeper
 from engine.training.checkup import check_data
-from engine.training.distributed import Process, stop_process, sum_in_place, wait_for_all
+from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import RunError, fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
+from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.start import opened_run
 from engine.training.validation import spread
@@ -47,24 +48,34 @@ def train(
     """Train, keep the best, ensemble them, write the report.
 
     Args:
+        resume: go on from the saved state; start where nothing was saved.
         callbacks: called after the recipe's loggers.
 
     Raises:
-        RunFolderError: the folder of the run exists (without `resume`) or does not (with it).
+        RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
+            another process trains in it.
         RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; the files that it saved are intact.
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
-    run.require_resumable() if resume else run.require_new()
+    if process.is_main:
+        require_unused(run.path)
+    goes_on = resume and run.can_go_on()
+    if not resume:
+        run.require_new()
     require_callbacks(callbacks)
+    goes_on = any_process(process, goes_on)  # so that none writes before all have looked
     console = console if process.is_main else Console(quiet=True)
+    if resume:
+        what = "going on from its saved state" if goes_on else "nothing was saved there, so the run starts"
+        console.print(f"--resume: {escape(str(run.path))}: {what}")
     others = [*build_loggers(recipe.log.to), *callbacks]
     data_report = check_data(recipe, process, console)
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
-        session = build_session(recipe, process, partial(counted, console), resume)
-    with opened_run(run, session, data_report, resume) as manifest:
+        session = build_session(recipe, process, partial(counted, console), goes_on)
+    with opened_run(run, session, data_report, goes_on) as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
         console.print(_introduction(run, session))
@@ -132,11 +143,17 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
 
+    schedule = SaveSchedule(session.process, recipe.train.save_every, recipe.log.every)
+
     def save() -> None:
         if is_main:
-            save_state(run, step)
+            writer.save(step)
+        schedule.saved()
 
-    with StopSignal(session.process, recipe.log.every) as stop:
+    with (
+        StopSignal(session.process, recipe.log.every) as stop,
+        StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
+    ):
         return fit(
             step,
             session.batches,
@@ -146,6 +163,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             log_every=recipe.log.every,
             evaluate_and_keep=evaluate_and_keep,
             save_state=save,
+            save_due=schedule.is_due,
             stop_requested=stop.requested,
         )
 

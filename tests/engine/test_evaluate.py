@@ -1,6 +1,7 @@
 """`trident evaluate` from its command line to what it prints and writes, on a run that the test writes."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -67,16 +68,14 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         method="mean",
         data=data,
         members=[
-            EnsembleMember(
-                name=f"step {m.step}", file=f"../run/{m.file}", recipe="../run/recipe.yaml", sha256=m.sha256
-            )
+            EnsembleMember(name=f"step {m.step}", file=m.file, recipe="recipe.yaml", sha256=m.sha256)
             for m in members
         ],
         combination=CombinationValues(space="probability", weights=((0.5,), (0.5,)), temperatures=(1.0, 1.0)),
         scores={},
         **common,
     )
-    (folder / "both").mkdir()
+    shutil.copytree(run.path, folder / "both", ignore=shutil.ignore_patterns("manifest.json"))
     (folder / "both/combination.json").write_text(ensemble.model_dump_json())
     return folder
 

@@ -3,6 +3,9 @@
 import errno
 import json
 import os
+import re
+import shlex
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +19,7 @@ from PIL import Image
 from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from engine.command import main as command_line
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder, sha256_of
@@ -214,14 +218,105 @@ sys.exit(main(sys.argv[1:]))
 """
 
 
-def test_resume_without_a_run_is_an_error(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*tiny(tmp_path, "none"), "--resume"]) == 2
-    assert "--resume" in capsys.readouterr().err
+KILLS_ITSELF = """
+import os, signal, sys
+from engine.run_folder import RunFolder
+from engine.training import start, train
+def kill(*arguments, **named):
+    os.kill(os.getpid(), signal.SIGKILL)
+setattr({where}, "{what}", kill)
+from engine.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+BEFORE_A_STATE = [("RunFolder", "write_manifest"), ("start", "write_text"), ("start", "save_state")]
+
+
+@pytest.mark.parametrize("place", [*BEFORE_A_STATE, ("train", "fit"), ("train.TopKeeper", "offer")])
+def test_one_command_goes_on_wherever_the_run_was_killed(
+    run: RunFolder, tmp_path: Path, place: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    code = KILLS_ITSELF.format(where=place[0], what=place[1])
+    killed = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    again = RunFolder(tmp_path / "whole")
+    assert main(command) == 0
+    said = "nothing was saved there, so the run starts" if place in BEFORE_A_STATE else "going on from"
+    assert f"--resume: {again.path}: {said}" in capsys.readouterr().out
+    one, two = load_file(run.last_state), load_file(again.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    rows = [json.loads(line) for line in again.log.read_text().splitlines()]
+    assert [row["step"] for row in rows if row["split"] != "note"] == [2, 2, 4, 4, 6, 6]
+
+
+KILLS_ITSELF_IN_UPDATE_5 = STOPS_ITSELF.replace("self.count == 3", "self.count == 5").replace(
+    "SIGINT", "SIGKILL"
+)
+
+
+def test_a_killed_run_loses_what_is_after_its_last_saving_only(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rare = ["eval.every=6", "train.save_every=1"]
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", *rare), "--resume"]
+    command_that_dies = [sys.executable, "-c", KILLS_ITSELF_IN_UPDATE_5, *command]
+    killed = subprocess.run(command_that_dies, cwd=ROOT, capture_output=True, check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert main(command) == 0
+    assert re.search(r"from update [34]\n", capsys.readouterr().out)  # that of update 4 was being written
+    again = RunFolder(tmp_path / "whole")
+    one, two = load_file(run.last_state), load_file(again.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+    train_rows = [
+        row for row in map(json.loads, again.log.read_text().splitlines()) if row["split"] == "train"
+    ]
+    assert [row["step"] for row in train_rows] == [2, 4, 6]
+    assert train_rows[0]["save_time"] > 0 and train_rows[2]["save_time"] > 0
+
+
+def test_a_damaged_state_falls_back_to_the_one_before_and_without_one_a_command_works(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    content = again.last_state.read_bytes()
+    again.last_state.write_bytes(content[:-100] + bytes(100))
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert "state.damaged; the run goes on from the state before it, of update 4" in said
+    one, two = load_file(run.last_state), load_file(again.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+    for path in again.states:
+        path.write_bytes(b"")
+    assert main(command) == 2
+    program, *typed = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("kept: ")[2])
+    assert program == "trident" and command_line(typed) == 0
+    assert RunFolder(tmp_path / "whole-2").read_manifest().finished
+
+
+def test_a_start_where_nothing_was_saved_names_the_command_that_works(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = tiny(tmp_path, "again")
+    assert main(command) == 0
+    folder = RunFolder(tmp_path / "again")
+    folder.write_manifest(folder.read_manifest().model_copy(update={"members": [], "finished": False}))
+    for path in (*folder.top.iterdir(), *folder.states):
+        path.unlink()
+    assert main(command) == 2
+    assert "Nothing was saved in it: add --resume to the same command" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    assert folder.read_manifest().finished
 
 
 def test_resume_with_another_recipe_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*tiny(run.path.parent, "whole", *ADVERSARIAL, "train.ema=0.8"), "--resume"]) == 2
-    assert "train.ema: 0.9 in the run, 0.8 now" in capsys.readouterr().err
+    printed = capsys.readouterr().err
+    assert "train.ema: 0.9 in the run, 0.8 now" in printed
+    assert f"this run: {run.command_of_another()}" in printed
 
 
 def test_resume_may_log_more_often(run: RunFolder) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from engine.run_folder import (
     DataIdentity,
+    EnsembleFolder,
     Manifest,
     Member,
     RunFolder,
@@ -56,7 +57,7 @@ def test_a_run_that_can_be_resumed_is_not_overwritten(run: RunFolder) -> None:
     run.create()
     run.last_state.touch()
     with pytest.raises(RunFolderError, match="demo exists already.*--resume.*name=<another name>"):
-        run.create()
+        run.require_new()
 
 
 def test_a_folder_without_state_gets_another_remedy(run: RunFolder) -> None:
@@ -74,14 +75,35 @@ def test_a_file_in_the_way_of_the_folder_is_named(tmp_path: Path) -> None:
         RunFolder(tmp_path / "file" / "run").require_new()
 
 
-def test_only_a_run_with_a_state_is_resumable(run: RunFolder) -> None:
-    with pytest.raises(RunFolderError, match="state.safetensors is not there.*Leave --resume out"):
-        run.require_resumable()
+def test_a_resume_goes_on_from_a_state_and_starts_where_nothing_was_saved(run: RunFolder) -> None:
+    assert not run.can_go_on()
     run.create()
-    with pytest.raises(RunFolderError, match="Leave --resume out"):
-        run.require_resumable()
+    assert not run.can_go_on()
+    (run.path / "manifest.json.part").touch()
+    assert not run.can_go_on()
+    run.write_manifest(a_manifest().model_copy(update={"members": []}))
+    (run.path / "notes.txt").touch()
+    assert not run.can_go_on()
+    with pytest.raises(RunFolderError, match="Nothing was saved in it: add --resume to the same command"):
+        run.require_new()
     run.last_state.touch()
-    run.require_resumable()
+    assert run.can_go_on()
+
+
+@pytest.mark.parametrize("file", ["notes.txt", "recipe.yaml", "top/step-0000010.safetensors", "last/mine"])
+def test_a_resume_does_not_start_among_other_files(run: RunFolder, file: str) -> None:
+    run.create()
+    (run.path / file).touch()
+    with pytest.raises(RunFolderError, match="state.safetensors is not there.*name=<another name>"):
+        run.can_go_on()
+
+
+@pytest.mark.parametrize("change", [{"finished": True, "members": []}, {"finished": False}])
+def test_a_run_with_results_but_without_state_is_not_started_again(run: RunFolder, change: dict) -> None:
+    run.create()
+    run.write_manifest(a_manifest().model_copy(update=change))
+    with pytest.raises(RunFolderError, match="state.safetensors is not there"):
+        run.can_go_on()
 
 
 def test_a_manifest_is_read_as_it_was_written(run: RunFolder) -> None:
@@ -108,6 +130,49 @@ def test_the_error_for_a_damaged_manifest_names_the_place(
     run.manifest.write_bytes(content)
     with pytest.raises(RunFolderError, match=message):
         run.read_manifest()
+
+
+OUTSIDE = [
+    "/etc/passwd",
+    "../other/a",
+    "top/../../a",
+    "top//a",
+    "./a",
+    "",
+    ".",
+    "C:\\a",
+    "top\\..\\..\\a",
+    "top/\0",
+]
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+def test_a_path_that_leaves_the_folder_is_refused(run: RunFolder, file: str) -> None:
+    run.create()
+    content = json.loads(a_manifest().model_dump_json())
+    content["members"][0]["file"] = file
+    run.manifest.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"manifest.json is damaged at members\.0\.file: "):
+        run.read_manifest()
+
+
+@pytest.mark.parametrize("file", OUTSIDE)
+@pytest.mark.parametrize("key", ["file", "recipe"])
+def test_an_ensemble_has_its_files_in_its_folder(tmp_path: Path, file: str, key: str) -> None:
+    run = a_manifest()
+    member = {"name": "a", "file": "members/a", "recipe": "members/a.yaml", "sha256": ""}
+    content = {
+        "name": "e", "code_version": "1", "method": "mean", "class_names": run.class_names,
+        "palette": run.palette, "data": run.data.model_dump(), "members": [member], "scores": {},
+        "combination": {"space": "logit", "weights": [[1.0]], "temperatures": [1.0]},
+    }  # fmt: skip
+    folder = EnsembleFolder(tmp_path)
+    folder.manifest.write_text(json.dumps(content))
+    assert folder.read_manifest().members[0].file == "members/a"
+    member[key] = file
+    folder.manifest.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=rf"combination.json is damaged at members\.0\.{key}: "):
+        folder.read_manifest()
 
 
 def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:

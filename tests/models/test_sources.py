@@ -61,6 +61,9 @@ def test_a_run_folder_is_read_as_its_best_checkpoint(tmp_path):
         ('{"members": [{"file": "top/gone.safetensors"}]}', "which is not there"),
         ('{"version": 3}', "not the manifest of a run"),
         ("[]]", "not the manifest of a run"),
+        ('{"members": [{"file": "../other/top/a.safetensors"}]}', "members.0.file: .*below this folder"),
+        ('{"members": [{"file": "/a.safetensors"}]}', "members.0.file: .*below this folder"),
+        ('{"members": [{"file": 3}]}', "members.0.file: .*below this folder"),
     ],
 )
 def test_a_run_folder_without_its_checkpoint(manifest, word, tmp_path):

@@ -32,6 +32,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.hdf5 import require_own_content
 from engine.data.sample import DataError, Palette
 
 Table = NDArray[Any]
@@ -147,6 +148,7 @@ def _opened(path: Path) -> Iterator[h5py.File]:
         with h5py.File(
             path, "r", locking=False
         ) as file:  # read-only places cannot lock; a pack never changes
+            require_own_content(file)
             yield file
     except DataError:
         raise

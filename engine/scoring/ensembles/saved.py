@@ -108,7 +108,7 @@ def _write_members(
     members: list[EnsembleMember] = []
     for number in ensemble.combination.used:
         candidate = candidates[number]
-        file = folder.members / f"{number}-{candidate.manifest.name}-{candidate.path.name}"
+        file = folder.members / f"{number}-{candidate.run.path.resolve().name}-{candidate.path.name}"
         shutil.copyfile(candidate.path, file)
         origin = candidate.manifest.weights
         members.append(_member(folder, names[number], file, candidate, overrides, origin))

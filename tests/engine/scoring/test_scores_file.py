@@ -6,6 +6,7 @@ import h5py
 import pytest
 import torch
 
+from engine.run_folder import RunFolderError
 from engine.scoring.counting import Counts
 from engine.scoring.scores_file import read_scores, recorder
 
@@ -73,3 +74,14 @@ def test_the_other_counts_are_read_back_by_image(tmp_path: Path) -> None:
     scores = read_scores(path)
     for name, rows in counts.items():
         assert getattr(scores, name)["native"].tolist() == rows.flip(0).tolist(), name
+
+
+def test_counts_that_are_a_link_to_another_file_are_refused(tmp_path: Path) -> None:
+    for name in ("scores.h5", "other.h5"):
+        with recorder(tmp_path / name, ["a"], ["x"], ["mean"]):
+            pass
+    with h5py.File(tmp_path / "scores.h5", "r+") as file:
+        del file["confusion"]
+        file["confusion"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "confusion")
+    with pytest.raises(RunFolderError, match=r"scores.h5 is damaged .*confusion is a link"):
+        read_scores(tmp_path / "scores.h5")

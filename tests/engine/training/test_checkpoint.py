@@ -3,6 +3,7 @@
 import errno
 import json
 import math
+import random
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -170,6 +171,19 @@ def test_the_manifest_never_names_a_deleted_file(run: RunFolder, monkeypatch) ->
     assert deleted == ["step-0000001.safetensors"]
 
 
+@pytest.mark.parametrize("outside", ["../mine.txt", "{folder}/mine.txt"])
+def test_a_file_outside_the_run_is_never_deleted(run: RunFolder, tmp_path: Path, outside: str) -> None:
+    mine = tmp_path / "mine.txt"
+    mine.write_text("mine")
+    keeper = new_keeper(run, top=1)
+    offer(keeper, 1, 0.1)
+    text = run.manifest.read_text()
+    run.manifest.write_text(text.replace("top/step-0000001.safetensors", outside.format(folder=tmp_path)))
+    with pytest.raises(RunFolderError, match="damaged at members.0.file: "):
+        offer(resumed(keeper), 2, 0.2)
+    assert mine.read_text() == "mine"
+
+
 def scenes_step(make_step) -> SupervisedStep:
     """A SegFormer with dropout, stochastic depth, a moving average, and a discriminator from update 2 on."""
     torch.manual_seed(0)
@@ -189,6 +203,7 @@ def train(step: SupervisedStep, num_steps: int) -> None:
         log_every=100,
         evaluate_and_keep=lambda: None,
         save_state=lambda: None,
+        save_due=lambda step: False,
         stop_requested=lambda step: False,
     )
 
@@ -351,17 +366,92 @@ def test_the_loss_scale_of_fp16_is_restored(run: RunFolder, make_step, draw_batc
 
 @pytest.mark.parametrize("content", [b"", b"garbage that is no header", None])
 def test_a_damaged_state_is_a_clear_error(run: RunFolder, make_step, content: bytes | None) -> None:
+    keeper = new_keeper(run)
     save_state(run, make_step())
     whole = run.last_state.read_bytes()
     run.last_state.write_bytes(whole[: len(whole) // 2] if content is None else content)
-    with pytest.raises(RunFolderError, match="state.safetensors is damaged: .*name=<another name>"):
+    with pytest.raises(RunFolderError, match="state.safetensors is damaged: ") as caught:
         load_state(run, make_step())
+    assert str(caught.value).endswith(f": trident run {run.recipe} output.dir={run.path.parent} name=demo-2")
+    (run.path.parent / "demo-2").mkdir()
+    offer(keeper, 1, 0.5)
+    with pytest.raises(RunFolderError, match="no state is intact") as caught:
+        load_state(run, make_step())
+    weights, place = f"model.weights={run.path}", f"output.dir={run.path.parent}"
+    command = f"trident run {run.recipe} model.from_scratch=false {weights} {place} name=demo-3"
+    assert str(caught.value).endswith(f": {command}")
 
 
 def test_another_safetensors_file_is_refused_as_state(run: RunFolder, make_step) -> None:
+    new_keeper(run)
     checkpoint.save_file({"x": torch.zeros(1)}, run.last_state)
-    with pytest.raises(RunFolderError, match="is damaged"):
+    with pytest.raises(RunFolderError, match="is damaged: it is not a state of Trident"):
         load_state(run, make_step())
+
+
+def test_two_states_are_kept_and_the_newest_intact_one_is_loaded(
+    run: RunFolder, make_step, draw_batch
+) -> None:
+    step, copies = make_step(), []
+    for seed in range(3):
+        step(draw_batch(seed=seed))
+        save_state(run, step, "id")
+        copies.append(everything(step))
+    assert run.states == [run.last_state, run.previous_state]
+    other = make_step()
+    assert load_state(run, other, "id") == {}
+    assert_same(everything(other), copies[2])
+    run.last_state.write_bytes(b"")
+    other = make_step()
+    assert [*load_state(run, other, "id")] == [run.last_state]
+    assert other.count == 2
+    assert_same(everything(other), copies[1])
+
+
+def test_a_kill_between_two_states_leaves_the_one_before(run: RunFolder, make_step, monkeypatch) -> None:
+    """The newer state gets its name after the older one was moved."""
+    save_state(run, make_step(), "id")
+    run.last_state.replace(run.previous_state)
+    assert load_state(run, make_step(), "id") == {}
+
+
+def test_an_altered_byte_of_a_state_is_noticed_or_changes_nothing(run: RunFolder, make_step, toy) -> None:
+    new_keeper(run)
+    step, noticed = make_step(), 0
+    save_state(run, step, "id")
+    whole, draw = run.last_state.read_bytes(), random.Random(0)
+    for _ in range(100):
+        content = bytearray(whole)
+        content[draw.randrange(len(whole))] ^= draw.randrange(1, 256)
+        run.last_state.write_bytes(content)
+        other = make_step(toy(seed=1))
+        try:
+            load_state(run, other, "id")
+        except RunFolderError as error:
+            assert f"{run.last_state} is damaged" in str(error)
+            noticed += 1
+        else:
+            assert_same(everything(other), everything(step))
+    assert noticed > 50
+
+
+def test_the_state_of_another_run_is_not_loaded(run: RunFolder, make_step) -> None:
+    new_keeper(run)
+    save_state(run, make_step(), "one")
+    for run_id in ("other", None):
+        with pytest.raises(RunFolderError, match="it is the state of another run"):
+            load_state(run, make_step(), run_id)
+
+
+def test_a_state_without_sha256_is_loaded_in_a_run_of_0_1_0_only(run: RunFolder, make_step) -> None:
+    new_keeper(run)
+    save_state(run, make_step())
+    with safe_open(run.last_state, framework="pt") as file:
+        header = file.metadata()["trident"]
+    checkpoint.save_file(load_file(run.last_state), run.last_state, {"trident": header})
+    assert load_state(run, make_step()) == {}
+    with pytest.raises(RunFolderError, match="SHA-256 is not the stored one"):
+        load_state(run, make_step(), "id")
 
 
 def test_the_state_of_another_model_is_a_clear_error(run: RunFolder, make_step, toy) -> None:
@@ -438,8 +528,8 @@ def test_the_disk_space_required_is_enough(run: RunFolder, make_step, draw_batch
         keeper.offer(count, {"mIoU": float(count)}, step.evaluated.state_dict)
     save_state(run, step)
     one = (run.top / "step-0000002.safetensors").stat().st_size
-    headers = 3 * 2 + 2 * 20  # kB: the names of the tensors, which are not counted
-    needed = 3 * one + 2 * run.last_state.stat().st_size
+    headers = 3 * 2 + 3 * 20  # kB: the names of the tensors, which are not counted
+    needed = 3 * one + 3 * run.last_state.stat().st_size
     assert needed - 1000 * headers < disk_bytes(step, top=2) <= needed
 
 

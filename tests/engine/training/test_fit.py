@@ -33,12 +33,24 @@ class Bench:
     def step(self, step: int, metrics: dict) -> None:
         self.events.append(("step", step))
 
-    def log(self, step: int, batch: int, metrics: dict, seconds: float, data_seconds: float) -> None:
+    def log(
+        self, step: int, batch: int, metrics: dict, seconds: float, data_seconds: float, save_seconds: float
+    ) -> None:
         assert 0 <= data_seconds <= seconds
+        saved = [place for place, (event, _) in enumerate(self.events) if event == "save"]
+        logged = [place for place, (event, _) in enumerate(self.events) if event == "log"]
+        assert (save_seconds > 0) == (max(saved, default=-1) > max(logged, default=-1))
         assert batch == self.trained_on[-1]
         self.events.append(("log", step))
 
-    def run(self, num_steps: int, eval_every: int, log_every: int = 1000, stop_at: int | None = None) -> bool:
+    def run(
+        self,
+        num_steps: int,
+        eval_every: int,
+        log_every: int = 1000,
+        stop_at: int | None = None,
+        save_every: int | None = None,
+    ) -> bool:
         return fit(
             self,
             self,
@@ -48,6 +60,7 @@ class Bench:
             log_every=log_every,
             evaluate_and_keep=lambda: self.events.append(("evaluate", self.count)),
             save_state=lambda: self.events.append(("save", self.count)),
+            save_due=lambda step: save_every is not None and step % save_every == 0,
             stop_requested=lambda step: step == stop_at,
         )
 
@@ -66,6 +79,28 @@ def test_evaluates_and_saves_at_each_multiple_and_at_the_end_once(num_steps, eva
     assert bench.steps_of("step") == list(range(1, num_steps + 1))
     assert bench.trained_on == list(range(num_steps))
     assert bench.count == num_steps
+
+
+@given(
+    num_steps=st.integers(1, 20),
+    eval_every=st.integers(1, 8),
+    save_every=st.integers(1, 8),
+    first=st.integers(0, 9),
+)
+def test_the_state_is_saved_between_evaluations_and_once_per_update(
+    num_steps, eval_every, save_every, first
+) -> None:
+    bench = Bench(count=min(first, num_steps))
+    assert bench.run(num_steps, eval_every, log_every=3, save_every=save_every)
+    multiples = {*range(0, num_steps + 1, eval_every), *range(0, num_steps + 1, save_every), num_steps}
+    assert bench.steps_of("save") == sorted(step for step in multiples if step > first)
+
+
+def test_a_nan_loss_is_not_saved_between_evaluations() -> None:
+    bench = Bench(bad_losses={3: math.nan})
+    with pytest.raises(RunError, match="step 4"):
+        bench.run(num_steps=10, eval_every=10, save_every=2)
+    assert bench.steps_of("save") == [2]
 
 
 def test_an_evaluation_is_after_its_update_and_before_saving() -> None:

@@ -10,6 +10,8 @@ import torch
 from engine.run_folder import RunFolder, RunFolderError
 from engine.training import start
 from engine.training.distributed import Process
+from engine.training.fit import RunError
+from engine.training.interrupt import RunStopped
 from engine.training.start import environment, opened_run
 
 
@@ -20,23 +22,32 @@ def test_versions_device_and_processes_are_those_of_this_process() -> None:
     assert all(isinstance(value, str) and value for value in facts.values())
 
 
-@pytest.mark.parametrize("rank", [0, 1])
-def test_only_the_main_process_minds_a_folder_that_is_there(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int
+@pytest.mark.parametrize(
+    ("rank", "before", "error", "remains"),
+    [
+        (0, [], RunError, []),  # the first process removes what it made
+        (0, ["a.part"], RunError, [".lock", "a.part"]),
+        (0, [], RunStopped, [".lock"]),
+        (0, ["notes.txt"], RunFolderError, [".lock", "notes.txt"]),  # it came up in the meantime
+        (1, ["notes.txt"], RunError, ["notes.txt"]),
+    ],
+)
+def test_a_failure_before_the_first_update_removes_a_new_folder_only(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rank: int, before: list[str], error: type, remains: list
 ) -> None:
-    """The main process may have made it before another one looks."""
-    for name in ("require_room", "_new_manifest", "wait_for_all"):
+    for name in ("require_room", "wait_for_all", "save_state", "write_text"):
         monkeypatch.setattr(start, name, lambda *arguments: None)
-    process = Process(rank, 2, torch.device("cpu"))
+    monkeypatch.setattr(start, "_new_manifest", lambda session: SimpleNamespace(run_id="id"))
+    monkeypatch.setattr(RunFolder, "write_manifest", lambda *arguments: None)
+    recipe = SimpleNamespace(keep=SimpleNamespace(top=1), to_yaml=str)
     session = SimpleNamespace(
-        process=process, recipe=SimpleNamespace(keep=SimpleNamespace(top=1)), step=SimpleNamespace(count=0)
+        process=Process(rank, 2, torch.device("cpu")), recipe=recipe, step=SimpleNamespace(count=0)
     )
     run = RunFolder(tmp_path / "run")
-    run.create()
-    if rank == 0:
-        with pytest.raises(RunFolderError, match="exists already"), opened_run(run, session, None, False):
-            pass
-    else:
-        with opened_run(run, session, None, False):
-            pass
-    assert run.top.is_dir()
+    for name in before:
+        run.path.mkdir()
+        (run.path / name).touch()
+    with pytest.raises(error), opened_run(run, session, None, False):
+        raise error
+    assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == remains
+    assert run.path.exists() == bool(before or error is RunStopped)

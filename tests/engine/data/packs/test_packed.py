@@ -294,6 +294,34 @@ def test_an_edited_header_is_refused(scenes, tmp_path):
     assert "header is altered" in message_of(lambda: PackedDataset(path, "val"))
 
 
+@pytest.mark.parametrize("name", ["train", "train/ids", "train/images"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        lambda path, name: h5py.ExternalLink(path, name),
+        lambda path, name: h5py.SoftLink(f"/val{name.removeprefix('train')}"),
+    ],
+)
+def test_a_link_to_another_file_or_place_is_refused(scenes, tmp_path, name, link):
+    path = tmp_path / "scenes.h5"
+    shutil.copy(scenes, path)
+    with h5py.File(path, "r+") as file:
+        del file[name]
+        file[name] = link(str(scenes), name)
+    message = message_of(lambda: PackedDataset(path, "train"))
+    assert f"its {name} is a link" in message and str(path) in message
+
+
+def test_bytes_in_another_file_are_refused(scenes, tmp_path):
+    path = tmp_path / "scenes.h5"
+    shutil.copy(scenes, path)
+    with h5py.File(path, "r+") as file:
+        num_bytes = len(file["val/images"])
+        del file["val/images"]
+        file.create_dataset("val/images", (num_bytes,), "u1", external=[(str(scenes), 0, num_bytes)])
+    assert "its val/images are in another file" in message_of(lambda: PackedDataset(path, "val"))
+
+
 # Missing files
 
 

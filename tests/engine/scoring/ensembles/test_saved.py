@@ -75,6 +75,15 @@ def test_members_without_weight_are_not_saved(candidates, tmp_path: Path) -> Non
     ]
 
 
+def test_the_name_of_a_run_makes_no_path(make_run: Callable, tmp_path: Path) -> None:
+    run = make_run("a", {1: 0.5}, "a")
+    run.write_manifest(run.read_manifest().model_copy(update={"name": "../../a"}))
+    [group] = group_candidates([run])
+    save(tmp_path / "saved", Ensemble(one_hot(0, 1)), group.candidates)
+    files = sorted(path.name for path in (tmp_path / "saved/members").iterdir())
+    assert files == ["0-a-step-0000001.safetensors", "0-a-step-0000001.yaml"]
+
+
 def test_a_soup_is_an_ensemble_of_one(candidates, tmp_path: Path) -> None:
     model = load_member(candidates[2], CPU)
     save(tmp_path / "saved", Ensemble(one_hot(0, 3), soup=(0, 1)), candidates, soup=model)

@@ -1,0 +1,64 @@
+"""A lock on a run folder, so that two processes never train one run."""
+
+import errno
+import fcntl
+import os
+import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import TextIO
+
+from engine.run_folder.files import RunFolderError
+
+HELD = (errno.EACCES, errno.EAGAIN)
+WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of some network file systems
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold a folder, which is made if there is none, for the time of the block.
+
+    The system ends the lock with the process, whatever ends that. It is a record lock, as workers would
+    inherit another kind and outlive a killed process. Where the file system has no locks, there is none.
+
+    Raises:
+        RunFolderError: another process holds the folder; the error says which.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with _lock_file(folder).open("a+", encoding="utf-8") as file:
+        if _is_taken(file, folder):
+            file.truncate(0)
+            now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+            file.write(f"process {os.getpid()} on {platform.node()}, since {now}\n")
+            file.flush()
+        yield
+
+
+def require_unused(folder: Path) -> None:
+    """Raises RunFolderError where another process holds the folder."""
+    if _lock_file(folder).is_file():
+        with _lock_file(folder).open("a+", encoding="utf-8") as file:
+            _is_taken(file, folder)
+
+
+def _lock_file(folder: Path) -> Path:
+    return folder / ".lock"
+
+
+def _is_taken(file: TextIO, folder: Path) -> bool:
+    """Lock the file; False where its file system has no locks."""
+    try:
+        fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        if error.errno in HELD:
+            file.seek(0)
+            raise RunFolderError(
+                f"{folder} is in use by {file.read().strip() or 'another process'}. Wait for its end, or "
+                "stop it and type the same command with --resume. Another run needs name=<another name>."
+            ) from None
+        if error.errno not in WITHOUT_LOCKS:
+            raise
+        return False
+    return True
