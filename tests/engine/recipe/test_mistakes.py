@@ -165,7 +165,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, "
             "accumulate, precision, compile, save_every, ema, deterministic",
         ),
-        ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric"),
+        ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric, spacing"),
         ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight, per_image"),
         ("output.path=x", "unknown key. Keys here: dir"),
     ],
@@ -254,7 +254,7 @@ def test_all_mistakes_are_in_one_message(mistakes: Any, tmp_path: Path) -> None:
         "augment.flip (r.yaml:4): expected at most 1, got 2",
         "train.steps (root.yaml:2): expected steps (a whole number, at least 1) or '12 epochs', got 'soon'",
         f"eval.every (override eval.every=never): expected {STEPS.format(1)}, got 'never'",
-        "keep.topp (r.yaml:5): unknown key; did you mean top? Keys here: top, metric",
+        "keep.topp (r.yaml:5): unknown key; did you mean top? Keys here: top, metric, spacing",
     ]
 
 
