@@ -15,14 +15,17 @@ checkpoints/<name>/
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.run_folder.files import (
+    DiskError,
     LogRow,
     RunFolderError,
+    naming_disk_errors,
     read_json,
     read_log,
     require_folder,
@@ -47,6 +50,7 @@ from engine.run_folder.manifests import (
 __all__ = [
     "CombinationValues",
     "DataIdentity",
+    "DiskError",
     "EnsembleFolder",
     "EnsembleManifest",
     "EnsembleMember",
@@ -58,6 +62,7 @@ __all__ = [
     "common_folder",
     "find_runs",
     "locked",
+    "naming_disk_errors",
     "read_json",
     "read_log",
     "require_folder",
@@ -70,6 +75,13 @@ __all__ = [
     "write_text",
     "written_in_place",
 ]
+
+# What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
+LEFTOVER = re.compile(
+    r"(recipe\.yaml|log\.jsonl|log_(train|val)\.csv|(manifest|doctor|ensemble)\.json|scores\.h5"
+    r"|report\.html|predictions\.png|top/step-\d{7}\.safetensors|last/state\.safetensors)\.part"
+    r"|(top|last)/\.tmp[A-Za-z0-9]{6}"
+)
 
 
 class EnsembleFolder:
@@ -155,6 +167,12 @@ class RunFolder:
         """Make the folder; what is there stays."""
         self.top.mkdir(parents=True, exist_ok=True)
         self.last_state.parent.mkdir(exist_ok=True)
+
+    def sweep(self) -> None:
+        """Delete what a process that was killed while it wrote has left; call it under the lock only."""
+        for path in (*self.path.iterdir(), *self.top.glob("*"), *self.last_state.parent.glob("*")):
+            if LEFTOVER.fullmatch(path.relative_to(self.path).as_posix()) and not path.is_dir():
+                path.unlink(missing_ok=True)
 
     def can_go_on(self) -> bool:
         """Whether there is a state to go on from; False where a run may start, as nothing was saved there.

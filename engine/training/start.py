@@ -52,6 +52,8 @@ def opened_run(
     if resume:
         with _held(run, session.process):
             manifest = run.read_manifest()
+            if session.process.is_main:
+                run.sweep()
             _require_same_training(run, manifest, session)
             _go_on(run, session, manifest)
             yield manifest
@@ -68,6 +70,7 @@ def opened_run(
             )
         try:
             if session.process.is_main:
+                run.sweep()
                 run.create()
                 run.write_manifest(manifest)  # first: it tells the folder of a run from a user's
                 write_text(run.recipe, session.recipe.to_yaml())

@@ -43,6 +43,16 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
         assert file["ids"].asstr()[:].tolist() == ["c"]
 
 
+def test_an_old_file_is_intact_where_the_scoring_fails(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    with recorder(path, ["a"], ("x",), ["mean"]):
+        pass
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), recorder(path, ["b"], ("x",), ["mean"]):
+        raise KeyboardInterrupt
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["scores.h5"]
+
+
 def test_an_image_of_another_split_is_an_error(tmp_path: Path) -> None:
     with (
         recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record,
