@@ -29,6 +29,7 @@ from engine.run_folder.files import (
     read_json,
     read_log,
     require_folder,
+    require_intact,
     require_reachable,
     sha256_of,
     without_nan,
@@ -45,6 +46,7 @@ from engine.run_folder.manifests import (
     Manifest,
     Member,
     read_manifest,
+    saved_scores,
 )
 
 __all__ = [
@@ -66,6 +68,7 @@ __all__ = [
     "read_json",
     "read_log",
     "require_folder",
+    "require_intact",
     "require_reachable",
     "require_trained_alike",
     "require_unused",
@@ -204,8 +207,34 @@ class RunFolder:
         return shlex.join(["trident", "run", str(self.recipe), *weights, *place])
 
     def read_manifest(self) -> Manifest:
-        """Raises RunFolderError where manifest.json is missing or not a run's."""
-        return read_manifest(self.manifest, Manifest)
+        """Raises RunFolderError where manifest.json is missing, not a run's, or differs from a checkpoint."""
+        manifest = read_manifest(self.manifest, Manifest)
+        for number, member in enumerate(manifest.members):
+            own = saved_scores(self.path / member.file)
+            for metric, score in member.scores.items():
+                if own and own.get(metric, score) != score:
+                    raise RunFolderError(
+                        f"{self.manifest} was altered: members.{number}.scores.{metric} is {score}, but "
+                        f"{member.file} was saved with {own[metric]}. Correct that number."
+                    )
+        return manifest
+
+    def require_final(self, path: Path, manifest: Manifest) -> None:
+        """Raises RunFolderError where a file of a finished run is missing, altered, or of another run."""
+        if path.name in manifest.files:
+            try:
+                require_intact(path, manifest.files[path.name])
+            except RunFolderError as error:
+                where = [f"output.dir={self.path.parent}", f"name={self.path.name}", "--resume"]
+                command = shlex.join(["trident", "run", str(self.recipe), *where])
+                raise RunFolderError(
+                    f"{error} Put the intact file back, or let the run score its checkpoints again: {command}"
+                ) from None
+
+    def write_final(self, manifest: Manifest, *paths: Path) -> None:
+        """Write the manifest with the SHA-256 of these files, which are final."""
+        manifest.files |= {path.name: sha256_of(path) for path in paths if path.is_file()}
+        self.write_manifest(manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
         write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")

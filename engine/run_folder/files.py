@@ -112,6 +112,14 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     return content
 
 
+def require_intact(path: Path, sha256: str) -> None:
+    """Raises RunFolderError where a file is missing, or its SHA-256 is not the one that its manifest has."""
+    if not path.is_file():
+        raise RunFolderError(f"{path} is missing, although its manifest lists it.")
+    if sha256_of(path) != sha256:
+        raise RunFolderError(f"{path} was altered or truncated: its SHA-256 is not that of the manifest.")
+
+
 def require_reachable(path: Path) -> None:
     """Raises RunFolderError where a parent of `path` is a file."""
     blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]

@@ -69,6 +69,12 @@ def _read(path: Path) -> ImageScores:
             name: {predictor: rows[:][scored] for predictor, rows in file.get(name, {}).items()}
             for name in ("confusion", "boundary", "edges", "reliability")
         }
+    C = len(class_names)
+    for name, by_predictor in counts.items():
+        shape = {"confusion": (C, C), "boundary": (C + 1, C + 1), "edges": (2, 2)}.get(name, (3, NUM_BINS))
+        for predictor, rows in by_predictor.items():
+            if rows.shape != (scored.sum(), *shape) or not (rows >= 0).all():
+                raise ValueError(f"{name}/{predictor} does not hold counts of these images and classes")
     kept = [id for id, is_scored in zip(ids, scored, strict=True) if is_scored]
     return ImageScores(kept, class_names, skipped, **counts)
 

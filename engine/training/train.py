@@ -107,6 +107,7 @@ def train(
             stop_process()  # the rest needs one process, and may take longer than the timeout of a collective
             if process.is_main:
                 reporter.end("finished", _conclude(run, session, keeper.manifest, console))
+                run.write_final(keeper.manifest, run.log)
                 _report_failures(reporter, console)
     return Run(run)
 
@@ -237,8 +238,8 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     bar = counted(console, "scoring")
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
     write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
-    manifest.finished = True
-    run.write_manifest(manifest)
+    manifest.finished, manifest.files = True, {}
+    run.write_final(manifest, run.scores, run.ensemble, run.doctor)
 
     best = load_member(candidates[0], device)
     predictor = Predictor(protocol, nullcontext)

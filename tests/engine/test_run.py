@@ -531,6 +531,61 @@ def test_an_error_of_the_disk_is_one_message_and_the_run_goes_on(
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
 
 
+def test_a_damaged_checkpoint_is_named_at_the_start_of_a_resume_and_the_remedy_works(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    members = again.read_manifest().members
+    damaged = again.path / members[1].file
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-100] + bytes(100))
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"{damaged} was altered or truncated" in said
+    subprocess.run(shlex.split(re.search("without this checkpoint: (mv .*)", said)[1]), check=True)
+    rows = again.log.read_text().splitlines(keepends=True)
+    again.log.write_text("".join(row for row in rows if '"step": 2, "split": "val"' not in row))
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{damaged} is missing, so step {members[1].step} is no longer among the best" in said
+    assert f"{again.log} lacks the val rows of 1 updates up to 6, from 2 to 2" in said
+    assert [member.step for member in again.read_manifest().members] == [
+        member.step for member in members if member != members[1]
+    ]
+
+
+def test_a_file_of_a_finished_run_that_was_altered_is_made_again_by_the_command_of_the_message(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    scored = json.loads(again.ensemble.read_text())
+    scored["members"][0]["mIoU"] = 0.999
+    again.ensemble.write_text(json.dumps(scored))
+    shutil.copy(run.report, again.scores)
+    for command in (["diagnose", str(again.path)], ["report", str(again.path)]):
+        assert command_line(command) == 2
+        message = capsys.readouterr().err
+        assert "was altered or truncated" in message
+    program, *typed = shlex.split(message.splitlines()[-1].partition("checkpoints again: ")[2])
+    assert program == "trident" and command_line(typed) == 0
+    assert json.loads(again.ensemble.read_text()) == json.loads(run.ensemble.read_text())
+    assert command_line(["report", str(again.path)]) == 0
+
+
+def test_another_score_in_the_manifest_than_in_the_checkpoint_is_refused(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    manifest = json.loads(again.manifest.read_text())
+    score = manifest["members"][1]["scores"]["mIoU"]
+    manifest["members"][1]["scores"]["mIoU"] = 0.999
+    again.manifest.write_text(json.dumps(manifest))
+    assert command_line(["report", str(again.path)]) == 2
+    said = capsys.readouterr().err
+    assert "members.1.scores.mIoU is 0.999" in said and f"saved with {score}. Correct that number" in said
+
+
 def test_what_a_killed_save_left_is_swept_at_the_next_start(run: RunFolder, tmp_path: Path) -> None:
     again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
     left = [again.path / "last/.tmpAb3xY9", again.path / "scores.h5.part", again.path / "top/.tmpAb3xY9"]

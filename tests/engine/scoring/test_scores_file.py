@@ -86,6 +86,21 @@ def test_the_other_counts_are_read_back_by_image(tmp_path: Path) -> None:
         assert getattr(scores, name)["native"].tolist() == rows.flip(0).tolist(), name
 
 
+@pytest.mark.parametrize("wrong", [-1, "shape"])
+def test_counts_that_are_impossible_are_refused(tmp_path: Path, wrong: int | str) -> None:
+    path = tmp_path / "scores.h5"
+    with recorder(path, IDS, ("background", "cat"), ["mean"]) as record:
+        record(IDS, {"mean": Counts(MATRICES)})
+    with h5py.File(path, "a") as file:
+        if wrong == "shape":
+            del file["confusion/mean"]
+            file["confusion/mean"] = MATRICES[:, :1].numpy()
+        else:
+            file["confusion/mean"][0, 0, 0] = wrong
+    with pytest.raises(RunFolderError, match="scores.h5 is damaged .*confusion/mean"):
+        read_scores(path)
+
+
 def test_counts_that_are_a_link_to_another_file_are_refused(tmp_path: Path) -> None:
     for name in ("scores.h5", "other.h5"):
         with recorder(tmp_path / name, ["a"], ["x"], ["mean"]):
