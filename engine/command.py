@@ -37,7 +37,9 @@ COMMANDS = {
 ELSEWHERE = {"train": "run", "fit": "run", "test": "evaluate", "val": "evaluate", "infer": "predict"}
 
 LOG_WIDTH = 120  # columns
-DISK_EXIT_CODES = {errno.ENOSPC: 1, errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2}
+DISK_EXIT_CODES = {errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2} | dict.fromkeys(
+    (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE), 1
+)
 
 
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:

@@ -63,7 +63,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     named, overrides = paths_and_overrides(arguments.folders)
     folders = [Path(text) for text in named]
 
-    from engine.run_folder import RunFolderError, common_folder, find_runs, write_json
+    from engine.run_folder import RunFolder, RunFolderError, common_folder, find_runs, write_json
 
     _check(arguments, overrides, folders)
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
@@ -117,6 +117,9 @@ def ensemble(arguments: argparse.Namespace) -> int:
     out = folder / "ensemble.json"
     report = ensemble_report(chosen, shown, protocol, dataset, folder)
     write_json(out, report | comparison_report(comparison, selection))
+    run = RunFolder(folder)
+    if run.manifest.is_file() and (manifest := run.read_manifest()).finished:
+        run.write_final(manifest, out)
     console.print(f"written: {out}")
     if arguments.save:
         _save(arguments.save, comparison, members, chosen, overrides)

@@ -94,8 +94,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     with ExitStack() as stack:
         if arguments.out:
             arguments.out.mkdir(parents=True, exist_ok=True)
-            path = stack.enter_context(written_in_place(arguments.out / "scores.h5"))
-            names = [protocol.name for protocol in protocols]
+            names, path = [protocol.name for protocol in protocols], arguments.out / "scores.h5"
             record = stack.enter_context(
                 recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
             )
@@ -177,10 +176,12 @@ def _write(
         "protocols": {name: result.to_dict() for name, result in results.items()},
     }
     write_json(out / "evaluate.json", content)
-    reliability_plot(results).savefig(out / "reliability.png", dpi=150)
+    with written_in_place(out / "reliability.png") as temporary:
+        reliability_plot(results).savefig(temporary, format="png", dpi=150)
     worst = results[protocol.name].worst
     if worst:
-        worst_sheet(worst, trained, protocol, dataset, device).save(out / "worst.png")
+        with written_in_place(out / "worst.png") as temporary:
+            worst_sheet(worst, trained, protocol, dataset, device).save(temporary, format="PNG")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ It is a file, a folder, a repository on the hub, or an installed package that ho
 that could run code is ever unpickled, and no code of a package is run.
 """
 
+import hashlib
 import json
 import pickle
 import re
@@ -53,6 +54,7 @@ def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
         path = _in_package(name)
     else:
         path = _local_file(Path(source).expanduser())
+        _require_intact(path)
     if path.suffix == ".safetensors":
         return path, _without_parallel_prefix(_read_safetensors(path))
     if path.suffix in PICKLED:
@@ -153,6 +155,25 @@ def _best_member(manifest: Path) -> Path:
     if not file.is_file():
         raise ModelError(f"{manifest} names {file}, which is not there.")
     return file
+
+
+def _require_intact(path: Path) -> None:
+    """Raises ModelError where a checkpoint of a run is not the one that the manifest of that run lists."""
+    manifest = path.parent.parent / "manifest.json"
+    if path.parent.name != "top" or not manifest.is_file():
+        return
+    try:
+        members = json.loads(manifest.read_text())["members"]
+        listed = [member.get("sha256") for member in members if Path(member["file"]).name == path.name]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelError(f"{manifest} is not the manifest of a run: {error!r}.") from error
+    with path.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if any(listed) and found not in listed:
+        raise ModelError(
+            f"{path} was altered or truncated: its SHA-256 is not that of {manifest}. Put the intact file "
+            "back, or name another checkpoint of that run with model.weights=<file>."
+        )
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -2,13 +2,21 @@
 
 import csv
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
 
 from engine.data.batches import Batch
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
-from engine.run_folder import RunFolder, read_log, without_nan, write_text, written_in_place
+from engine.run_folder import (
+    RunFolder,
+    naming_disk_errors,
+    read_log,
+    without_nan,
+    write_text,
+    written_in_place,
+)
 
 
 class JsonLog(Callback):
@@ -26,6 +34,7 @@ class JsonLog(Callback):
         path = RunFolder(run.path).log
         kept = [row for row in read_log(path) if row["step"] <= run.first_step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
+        self._path = path
         self._file = path.open("a", buffering=1)  # line buffered, so that it can be followed
 
     def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
@@ -42,11 +51,14 @@ class JsonLog(Callback):
 
     def on_end(self, end: RunEnd) -> None:
         if self._file:
-            self._file.close()
+            # After a line that could not be written, which failed the run, closing fails with the same error.
+            with suppress(OSError) if end.status == "failed" else naming_disk_errors(self._path):
+                self._file.close()
 
     def _write(self, row: dict[str, Any]) -> None:
         assert self._file, "on_start comes first"
-        self._file.write(json.dumps(without_nan(row)) + "\n")
+        with naming_disk_errors(self._path):
+            self._file.write(json.dumps(without_nan(row)) + "\n")
 
 
 class CsvLog(Callback):

@@ -144,7 +144,7 @@ class Reporter:
         )
         note = Note("callback", self.failures[-1], ())
         for other in self.callbacks:
-            if other.essential:  # the log and the console
+            if other.essential and other is not callback:  # the log and the console
                 other.on_note(self._step, note)
 
 

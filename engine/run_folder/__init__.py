@@ -15,17 +15,21 @@ checkpoints/<name>/
 
 import itertools
 import os
+import re
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.run_folder.files import (
+    DiskError,
     LogRow,
     RunFolderError,
+    naming_disk_errors,
     read_json,
     read_log,
     require_folder,
+    require_intact,
     require_reachable,
     sha256_of,
     without_nan,
@@ -42,11 +46,13 @@ from engine.run_folder.manifests import (
     Manifest,
     Member,
     read_manifest,
+    saved_scores,
 )
 
 __all__ = [
     "CombinationValues",
     "DataIdentity",
+    "DiskError",
     "EnsembleFolder",
     "EnsembleManifest",
     "EnsembleMember",
@@ -58,9 +64,11 @@ __all__ = [
     "common_folder",
     "find_runs",
     "locked",
+    "naming_disk_errors",
     "read_json",
     "read_log",
     "require_folder",
+    "require_intact",
     "require_reachable",
     "require_trained_alike",
     "require_unused",
@@ -70,6 +78,13 @@ __all__ = [
     "write_text",
     "written_in_place",
 ]
+
+# What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
+LEFTOVER = re.compile(
+    r"(recipe\.yaml|log\.jsonl|log_(train|val)\.csv|(manifest|doctor|ensemble)\.json|scores\.h5"
+    r"|report\.html|predictions\.png|top/step-\d{7}\.safetensors|last/state\.safetensors)\.part"
+    r"|(top|last)/\.tmp[A-Za-z0-9]{6}"
+)
 
 
 class EnsembleFolder:
@@ -156,6 +171,12 @@ class RunFolder:
         self.top.mkdir(parents=True, exist_ok=True)
         self.last_state.parent.mkdir(exist_ok=True)
 
+    def sweep(self) -> None:
+        """Delete what a process that was killed while it wrote has left; call it under the lock only."""
+        for path in (*self.path.iterdir(), *self.top.glob("*"), *self.last_state.parent.glob("*")):
+            if LEFTOVER.fullmatch(path.relative_to(self.path).as_posix()) and not path.is_dir():
+                path.unlink(missing_ok=True)
+
     def can_go_on(self) -> bool:
         """Whether there is a state to go on from; False where a run may start, as nothing was saved there.
 
@@ -186,8 +207,34 @@ class RunFolder:
         return shlex.join(["trident", "run", str(self.recipe), *weights, *place])
 
     def read_manifest(self) -> Manifest:
-        """Raises RunFolderError where manifest.json is missing or not a run's."""
-        return read_manifest(self.manifest, Manifest)
+        """Raises RunFolderError where manifest.json is missing, not a run's, or differs from a checkpoint."""
+        manifest = read_manifest(self.manifest, Manifest)
+        for number, member in enumerate(manifest.members):
+            own = saved_scores(self.path / member.file)
+            for metric, score in member.scores.items():
+                if own and own.get(metric, score) != score:
+                    raise RunFolderError(
+                        f"{self.manifest} was altered: members.{number}.scores.{metric} is {score}, but "
+                        f"{member.file} was saved with {own[metric]}. Correct that number."
+                    )
+        return manifest
+
+    def require_final(self, path: Path, manifest: Manifest) -> None:
+        """Raises RunFolderError where a file of a finished run is missing, altered, or of another run."""
+        if path.name in manifest.files:
+            try:
+                require_intact(path, manifest.files[path.name])
+            except RunFolderError as error:
+                where = [f"output.dir={self.path.parent}", f"name={self.path.name}", "--resume"]
+                command = shlex.join(["trident", "run", str(self.recipe), *where])
+                raise RunFolderError(
+                    f"{error} Put the intact file back, or let the run score its checkpoints again: {command}"
+                ) from None
+
+    def write_final(self, manifest: Manifest, *paths: Path) -> None:
+        """Write the manifest with the SHA-256 of these files, which are final."""
+        manifest.files |= {path.name: sha256_of(path) for path in paths if path.is_file()}
+        self.write_manifest(manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
         write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")

@@ -3,12 +3,13 @@
 Every file is written under a temporary name and renamed, so a crash leaves the old one intact.
 """
 
+import errno
 import hashlib
 import json
 import math
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,57 @@ class RunFolderError(ValueError):
     """A run folder exists already, does not exist, or lacks a file or part of one."""
 
     exit_code = 2
+
+
+ALLOW = "Allow this user to write there (chmod u+w, or chown by an administrator)."
+REMEDIES = {
+    errno.ENOSPC: "Free some space on that disk.",
+    errno.EDQUOT: "Delete some files, or ask the administrator for a larger quota.",
+    errno.EFBIG: "Raise the limit on the size of a file (ulimit -f unlimited), or use a file system that "
+    "allows larger files.",
+    errno.EIO: "The disk or its connection fails: the system log (dmesg) says more. Repair or replace it.",
+    errno.ESTALE: "The server of this network file system has lost it: mount it again.",
+    errno.EROFS: "Mount that file system for writing (mount -o remount,rw, by an administrator).",
+    errno.EACCES: ALLOW,
+    errno.EPERM: ALLOW,
+}
+
+
+class DiskError(OSError):
+    """The disk refuses a file. The message has the file, the reason in words, a remedy, and what to do then.
+
+    `exit_code` is 2 where permissions have to change before a repetition can succeed, else 1.
+    """
+
+    def __init__(self, path: Path | str, number: int, then: str = ""):
+        super().__init__(number, os.strerror(number), str(path))
+        self.exit_code = 2 if number in (errno.EACCES, errno.EPERM, errno.EROFS) else 1
+        self.then = then
+
+    def __str__(self) -> str:
+        return f"{self.filename}: {self.strerror}. {REMEDIES[self.errno or 0]} {self.then}".rstrip()
+
+
+@contextmanager
+def naming_disk_errors(path: Path, then: str = "") -> Iterator[None]:
+    """A block that writes `path`; an error of the disk becomes a DiskError.
+
+    Args:
+        path: the file that is named where the error does not name another one.
+        then: what the user does after the remedy.
+
+    Raises:
+        DiskError: for the errors in REMEDIES; other errors pass.
+    """
+    try:
+        yield
+    except DiskError as error:
+        error.then = error.then or then
+        raise
+    except OSError as error:
+        if error.errno not in REMEDIES:
+            raise
+        raise DiskError(error.filename or path, error.errno, then) from error
 
 
 def read_log(path: Path) -> list[LogRow]:
@@ -60,6 +112,14 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     return content
 
 
+def require_intact(path: Path, sha256: str) -> None:
+    """Raises RunFolderError where a file is missing, or its SHA-256 is not the one that its manifest has."""
+    if not path.is_file():
+        raise RunFolderError(f"{path} is missing, although its manifest lists it.")
+    if sha256_of(path) != sha256:
+        raise RunFolderError(f"{path} was altered or truncated: its SHA-256 is not that of the manifest.")
+
+
 def require_reachable(path: Path) -> None:
     """Raises RunFolderError where a parent of `path` is a file."""
     blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
@@ -76,15 +136,21 @@ def require_folder(path: Path) -> None:
 
 @contextmanager
 def written_in_place(path: Path) -> Iterator[Path]:
-    """A temporary path; it replaces `path` when the block succeeds, and is removed when it fails."""
+    """A temporary path; it replaces `path` when the block succeeds, and is removed when it fails.
+
+    Raises:
+        DiskError: the disk refuses the file; the old one is intact.
+    """
     temporary = path.with_name(path.name + ".part")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with naming_disk_errors(path):
+        try:
+            yield temporary
+            with temporary.open("rb") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            with suppress(OSError):  # on a failing disk it may stay; it must not hide the error
+                temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

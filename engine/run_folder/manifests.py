@@ -1,5 +1,6 @@
 """manifest.json of a run and combination.json of a saved ensemble."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
 
@@ -38,7 +39,8 @@ class Manifest(BaseModel):
     """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
 
     `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
-    is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0.
+    is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0. `files` is the
+    SHA-256 of the files that commands read, by name, once they are final.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -54,6 +56,7 @@ class Manifest(BaseModel):
     environment: dict[str, str] = {}
     run_id: str | None = None
     finished: bool = False
+    files: dict[str, str] = {}
     members: list[Member] = []
 
 
@@ -114,6 +117,21 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(f"{path} is damaged at {where or 'its start'}: {first['msg']}.") from None
+
+
+def saved_scores(path: Path) -> dict[str, float] | None:
+    """The scores in the header of a checkpoint; None where it has none, or there is no such file.
+
+    A safetensors file starts with the length of its header, 8 bytes little-endian, and the header, JSON.
+    """
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            header = file.read(length) if length <= path.stat().st_size else b""
+        scores = json.loads(json.loads(header)["__metadata__"]["trident"])["scores"]
+    except (OSError, ValueError, KeyError, TypeError):  # a damaged file is refused where it is loaded
+        return None
+    return scores if isinstance(scores, dict) else None
 
 
 def _no_manifest(path: Path) -> str:

@@ -14,7 +14,7 @@ import engine.data
 from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset, skipped_ids
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, written_in_place
+from engine.run_folder import Manifest, Member, RunFolder, RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
@@ -181,10 +181,9 @@ def score_together(
     with ExitStack() as stack:
         record = None
         if scores_path:
-            path = stack.enter_context(written_in_place(scores_path))
             record = stack.enter_context(
                 recorder(
-                    path,
+                    scores_path,
                     dataset.ids,
                     dataset.class_names,
                     [*models, *combinations],

@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import LogRow, Manifest, RunFolder, read_json, read_log
+from engine.run_folder import LogRow, Manifest, RunFolder, RunFolderError, read_json, read_log
 from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.metrics import METRICS
 from engine.scoring.scores_file import ImageScores, read_scores
 from engine.scoring.segmenter import Segmenter, open_segmenter
 from engine.scoring.trained import find_checkpoint
@@ -117,6 +118,7 @@ class Run:
     @cached_property
     def rows(self) -> list[LogRow]:
         """log.jsonl, in order: step, split (train, val or note), metrics."""
+        self._require_final(self.folder.log)
         return read_log(self.folder.log)
 
     @property
@@ -139,6 +141,7 @@ class Run:
     @cached_property
     def scores(self) -> ImageScores | None:
         """scores.h5: counts of each val image; None where val was not scored image by image."""
+        self._require_final(self.folder.scores)
         scores = read_scores(self.folder.scores) if self.folder.scores.is_file() else None
         return scores if scores and scores.confusion else None
 
@@ -151,11 +154,13 @@ class Run:
     @cached_property
     def ensemble(self) -> dict[str, Any] | None:
         """ensemble.json: the kept checkpoints and their ensembles on val; None where they were not scored."""
+        self._require_final(self.folder.ensemble)
         return read_ensemble(self.folder.ensemble)
 
     @cached_property
     def doctor(self) -> dict[str, Any] | None:
         """doctor.json: what is wrong with the data; None where it was not examined."""
+        self._require_final(self.folder.doctor)
         doctor: dict[str, Any] | None = read_json(self.folder.doctor)
         return doctor
 
@@ -173,14 +178,32 @@ class Run:
         _, _, member = find_checkpoint(self.path)
         return Checkpoint(self.path / member.file, member.step, member.scores)
 
+    def _require_final(self, path: Path) -> None:
+        if self.folder.manifest.is_file():
+            self.folder.require_final(path, self.manifest)
+
     def load(self, device: str | None = None, overrides: Sequence[str] = ()) -> Segmenter:
         """The best checkpoint, ready to predict; `engine.load` says more."""
         return open_segmenter(self.path, device, overrides)
 
 
 def read_ensemble(path: Path) -> dict[str, Any] | None:
-    """The content of an ensemble.json, None where there is none. Raises RunFolderError if it is damaged."""
+    """The content of an ensemble.json, None where there is none.
+
+    Raises:
+        RunFolderError: it is damaged, or holds a score that is not a share of 1.
+    """
     content: dict[str, Any] | None = read_json(path, keys=("members", "ensembles", "protocol", "dataset"))
+    if content is None:
+        return None
+    try:
+        for numbers in (*content["members"], *content["ensembles"].values()):
+            named = {metric: numbers.get(metric) for metric in METRICS} | numbers.get("IoU", {})
+            for name, value in named.items():
+                if not (value is None or 0 <= value <= 1):
+                    raise ValueError(f"{name} is {value}, not a share of 1")
+    except (TypeError, AttributeError, ValueError) as error:
+        raise RunFolderError(f"{path} is damaged ({error}). Move it away and create it again.") from None
     return content
 
 

@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.hdf5 import require_own_content
-from engine.run_folder import RunFolderError
+from engine.run_folder import RunFolderError, written_in_place
 from engine.scoring.calibration import NUM_BINS
 from engine.scoring.counting import Counts
 
@@ -69,6 +69,12 @@ def _read(path: Path) -> ImageScores:
             name: {predictor: rows[:][scored] for predictor, rows in file.get(name, {}).items()}
             for name in ("confusion", "boundary", "edges", "reliability")
         }
+    C = len(class_names)
+    for name, by_predictor in counts.items():
+        shape = {"confusion": (C, C), "boundary": (C + 1, C + 1), "edges": (2, 2)}.get(name, (3, NUM_BINS))
+        for predictor, rows in by_predictor.items():
+            if rows.shape != (scored.sum(), *shape) or not (rows >= 0).all():
+                raise ValueError(f"{name}/{predictor} does not hold counts of these images and classes")
     kept = [id for id, is_scored in zip(ids, scored, strict=True) if is_scored]
     return ImageScores(kept, class_names, skipped, **counts)
 
@@ -81,13 +87,18 @@ def recorder(
     predictors: Sequence[str],
     skipped: Callable[[], Sequence[str]] = tuple,
 ) -> Iterator[Recorder]:
-    """A callback for `evaluate` that writes the counts of each batch to their rows.
+    """A callback for `evaluate` that puts the counts of each batch into their rows.
+
+    The file is made in memory, compressed, and written at the end: HDF5 crashes on a disk that fills up.
 
     Args:
-        path: replaced if it exists.
+        path: replaced as a whole if it exists.
         ids: of all images; they fix the rows.
         predictors: the names that `evaluate` counts by; no paths, which would be groups within groups.
         skipped: called at the end for the ids that were not scored.
+
+    Raises:
+        DiskError: at the end, where it cannot be written; an old file is intact.
     """
     assert not any("/" in name for name in predictors), "HDF5 would make groups of such a name"
     rows, C = {id: row for row, id in enumerate(ids)}, len(class_names)
@@ -97,7 +108,7 @@ def recorder(
         "edges": ((2, 2), "int64"),
         "reliability": ((3, NUM_BINS), "float64"),
     }
-    with h5py.File(path, "w") as file:
+    with h5py.File(path, "w", driver="core", backing_store=False) as file:
         file["ids"] = list(ids)
         file["class_names"] = list(class_names)
 
@@ -120,3 +131,6 @@ def recorder(
 
         yield record
         file.create_dataset("skipped", data=list(skipped()), dtype=h5py.string_dtype())
+        file.flush()
+        with written_in_place(path) as temporary:
+            temporary.write_bytes(file.id.get_file_image())

@@ -18,8 +18,8 @@ from engine.run_folder import (
     Member,
     RunFolder,
     RunFolderError,
+    require_intact,
     require_trained_alike,
-    sha256_of,
 )
 from engine.scoring.combining import Combination
 from models import build_model
@@ -123,10 +123,7 @@ def load_model(
     Raises:
         RunFolderError: the file is missing, altered, or of other classes than its recipe says.
     """
-    if not path.is_file():
-        raise RunFolderError(f"{path} is missing, although its manifest lists it.")
-    if sha256_of(path) != sha256:
-        raise RunFolderError(f"{path} was altered or truncated: its SHA-256 is not that of the manifest.")
+    require_intact(path, sha256)
     model = build_model(recipe.model, class_names)
     try:
         model.load_state_dict(load_file(path))

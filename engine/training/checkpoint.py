@@ -3,13 +3,13 @@
 Tensors go to safetensors and the rest to its JSON header; nothing is pickled.
 """
 
-import errno
 import json
 import math
+import os
+import re
 import shutil
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 from typing import Any
@@ -64,8 +64,7 @@ class TopKeeper:
         candidates = [member, *(m for m in others if m not in rivals)]
         ranked = sorted(candidates, key=lambda m: (-m.scores[metric], m.step))
         self.manifest.members, dropped = ranked[: self.top], [*ranked[self.top :], *rivals]
-        with _room_on_disk(self.run.path):
-            self.run.write_manifest(self.manifest)
+        self.run.write_manifest(self.manifest)
         for old in dropped:  # after the manifest, which must never name a deleted file
             (self.run.path / old.file).unlink(missing_ok=True)
         return True
@@ -102,8 +101,8 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
 def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None:
     """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors."""
     metadata = {"trident": header, "sha256": digest(tensors, header)}
-    with _room_on_disk(run.last_state.parent), written_in_place(run.last_state) as temporary:
-        save_file(tensors, temporary, metadata)
+    with written_in_place(run.last_state) as temporary:
+        _save_file(tensors, temporary, metadata)
         if run.last_state.exists():
             run.last_state.replace(run.previous_state)
 
@@ -251,8 +250,19 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    with _room_on_disk(path.parent), written_in_place(path) as temporary:
-        save_file(_separate(tensors), temporary, metadata={"trident": json.dumps(header)})
+    with written_in_place(path) as temporary:
+        _save_file(_separate(tensors), temporary, {"trident": json.dumps(header)})
+
+
+def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
+    """Raises OSError for an error of the disk, of which safetensors has the text only."""
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -264,20 +274,6 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         separate[key] = value.clone() if memory in seen else value
         seen.add(memory)
     return separate
-
-
-@contextmanager
-def _room_on_disk(folder: Path) -> Iterator[None]:
-    """A full disk becomes one clear message; earlier files are intact, as files are replaced as a whole."""
-    try:
-        yield
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) != errno.ENOSPC and "No space left" not in str(error):
-            raise
-        raise RunError(
-            f"No space left on the disk of {folder}. The files saved before are intact: free some space, "
-            "then go on with the same command and --resume."
-        ) from error
 
 
 def disk_bytes(step: SupervisedStep, top: int) -> int:

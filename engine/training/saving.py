@@ -57,7 +57,7 @@ class StateWriter:
     """A context that writes states in a thread; `save` waits for the copy only, and for an earlier writing.
 
     Raises:
-        RunError: at the next `save` or at the end of the block, where a state could not be written.
+        DiskError: at the next `save` or at the end of the block, where a state could not be written.
     """
 
     def __init__(self, run: RunFolder, run_id: str | None):

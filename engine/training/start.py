@@ -2,6 +2,7 @@
 
 import os
 import platform
+import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -21,6 +22,8 @@ from engine.run_folder import (
     RunFolder,
     RunFolderError,
     locked,
+    read_log,
+    require_intact,
     write_json,
     write_text,
 )
@@ -52,6 +55,8 @@ def opened_run(
     if resume:
         with _held(run, session.process):
             manifest = run.read_manifest()
+            if session.process.is_main:
+                run.sweep()
             _require_same_training(run, manifest, session)
             _go_on(run, session, manifest)
             yield manifest
@@ -68,6 +73,7 @@ def opened_run(
             )
         try:
             if session.process.is_main:
+                run.sweep()
                 run.create()
                 run.write_manifest(manifest)  # first: it tells the folder of a run from a user's
                 write_text(run.recipe, session.recipe.to_yaml())
@@ -90,7 +96,29 @@ def _held(run: RunFolder, process: Process) -> AbstractContextManager[None]:
 
 
 def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
-    """Load the newest intact state; rename damaged ones, which a save would move over the intact one."""
+    """Load the newest intact state; rename damaged ones, which a save would move over the intact one.
+
+    Raises:
+        RunFolderError: a kept checkpoint is damaged; no state is intact.
+    """
+    lost = [member for member in manifest.members if not (run.path / member.file).is_file()]
+    manifest.members = [member for member in manifest.members if member not in lost]
+    for member in manifest.members:
+        checkpoint = run.path / member.file
+        try:
+            require_intact(checkpoint, member.sha256)
+        except RunFolderError as error:
+            move = shlex.join(["mv", str(checkpoint), str(checkpoint.with_suffix(".damaged"))])
+            raise RunFolderError(
+                f"--resume: {error} Put the intact file back, or go on without this checkpoint: {move}\n"
+                "and then the same command again."
+            ) from None
+    if lost and session.process.is_main:
+        run.write_manifest(manifest)
+    session.notes += [
+        f"{run.path / member.file} is missing, so step {member.step} is no longer among the best checkpoints."
+        for member in lost
+    ]
     faults = load_state(run, session.step, manifest.run_id)
     wait_for_all(session.process)
     for path, fault in faults.items():
@@ -101,6 +129,25 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
             f"{path} is damaged: {fault}. It is now {aside.name}; the run goes on from the state before it, "
             f"of update {session.step.count}."
         )
+    session.notes += _gaps_in_log(run, session)
+
+
+def _gaps_in_log(run: RunFolder, session: Session) -> list[str]:
+    """A sentence where log.jsonl lacks rows up to the state: log steps may have been further apart before."""
+    before, now, done = load_recipe(run.recipe, imports=False), session.recipe, session.step.count
+    rows = read_log(run.log)
+    logged = {split: {row["step"] for row in rows if row["split"] == split} for split in ("train", "val")}
+    apart = max(before.log.every, now.log.every)
+    lacking = {
+        "train": set(range(apart, done + 1, apart)) - logged["train"],
+        "val": set(range(int(now.eval.every), done + 1, int(now.eval.every))) - logged["val"],
+    }
+    return [
+        f"{run.log} lacks the {split} rows of {len(steps)} updates up to {done}, from {min(steps)} to "
+        f"{max(steps)}: it was altered. The training goes on; its curves have a gap there."
+        for split, steps in lacking.items()
+        if steps
+    ]
 
 
 def _remove(folder: Path, missing: list[Path]) -> None:

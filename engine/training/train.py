@@ -21,7 +21,15 @@ from engine.reporting.pictures import predict_pictures, sheet
 from engine.reporting.report import open_gallery, read_runs, write_report
 from engine.reporting.reporter import Reporter
 from engine.reporting.resources import memory_shares
-from engine.run_folder import Manifest, RunFolder, read_log, require_unused, write_json
+from engine.run_folder import (
+    Manifest,
+    RunFolder,
+    naming_disk_errors,
+    read_log,
+    require_unused,
+    write_json,
+    written_in_place,
+)
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
@@ -36,6 +44,8 @@ from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.start import opened_run
 from engine.training.validation import spread
+
+GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
 
 
 def train(
@@ -56,6 +66,7 @@ def train(
             another process trains in it.
         RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; the files that it saved are intact.
+        DiskError: the disk refused a file; what was saved before is intact.
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
@@ -75,7 +86,7 @@ def train(
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
         session = build_session(recipe, process, partial(counted, console), goes_on)
-    with opened_run(run, session, data_report, goes_on) as manifest:
+    with naming_disk_errors(run.path, GO_ON), opened_run(run, session, data_report, goes_on) as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
         console.print(_introduction(run, session))
@@ -96,6 +107,7 @@ def train(
             stop_process()  # the rest needs one process, and may take longer than the timeout of a collective
             if process.is_main:
                 reporter.end("finished", _conclude(run, session, keeper.manifest, console))
+                run.write_final(keeper.manifest, run.log)
                 _report_failures(reporter, console)
     return Run(run)
 
@@ -226,14 +238,16 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     bar = counted(console, "scoring")
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
     write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
-    manifest.finished = True
-    run.write_manifest(manifest)
+    manifest.finished, manifest.files = True, {}
+    run.write_final(manifest, run.scores, run.ensemble, run.doctor)
 
     best = load_member(candidates[0], device)
     predictor = Predictor(protocol, nullcontext)
     pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
     if pictures:
-        sheet(pictures, val.palette, val.class_names, val.ignore_index).save(run.predictions)
+        with written_in_place(run.predictions) as temporary:
+            drawn = sheet(pictures, val.palette, val.class_names, val.ignore_index)
+            drawn.save(temporary, format="PNG")
     contents = read_runs([run])
     gallery = open_gallery(contents[0], recipe.log.images // 2, device)
     write_report(contents, run.report, {run.path: gallery})

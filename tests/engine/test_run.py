@@ -480,17 +480,119 @@ def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
         assert off.float().mean() < 1e-4, key
 
 
-def test_a_disk_that_fills_up_is_one_message(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def full(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
+FAILS_TO_WRITE = """
+import errno, os, resource, sys
+import engine.reporting.log_files as log_files
+from engine.training.step import SupervisedStep
+limit, number, where = {limit}, {number}, "{where}"
+update = SupervisedStep.__call__
+def update_then_fail(self, batch):
+    metrics = update(self, batch)
+    if self.count == 3:
+        if limit:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+        else:
+            sys.addaudithook(refuse)
+    return metrics
+def refuse(event, arguments):
+    if event in ("open", "os.rename") and str(arguments[event == "os.rename"]).endswith("/whole/" + where):
+        raise OSError(number, os.strerror(number))
+SupervisedStep.__call__ = update_then_fail
+from engine.run import main
+sys.exit(main(sys.argv[1:]))
+"""
+DISK_ERRORS = {
+    "EFBIG in the log": (400, 0, "log.jsonl"),
+    "EFBIG in a checkpoint": (9000, 0, r"(top/step-0000004|last/state)\.safetensors"),
+    "ENOSPC": (0, errno.ENOSPC, "last/state.safetensors"),
+    "EIO": (0, errno.EIO, "manifest.json"),
+    "ESTALE": (0, errno.ESTALE, "scores.h5"),
+    "EPERM": (0, errno.EPERM, "report.html"),
+}
 
-    monkeypatch.setattr("engine.reporting.log_files.JsonLog.on_log", full)
-    assert main(tiny(tmp_path, "full")) == 1
-    printed = capsys.readouterr().err
-    assert "No space left" in printed
-    assert "Traceback" not in printed
+
+@pytest.mark.parametrize("case", DISK_ERRORS)
+def test_an_error_of_the_disk_is_one_message_and_the_run_goes_on(
+    run: RunFolder, tmp_path: Path, case: str
+) -> None:
+    limit, number, where = DISK_ERRORS[case]
+    command = tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", "log.to=[]")
+    code = FAILS_TO_WRITE.format(limit=limit, number=number, where=where)
+    failed = subprocess.run(
+        [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False, text=True
+    )
+    number = number or errno.EFBIG
+    message = f"trident run: {tmp_path}/whole/{where}: {os.strerror(number)}\\. .*--resume"
+    assert [line for line in failed.stderr.splitlines() if re.match(message, line)], failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert failed.returncode == (2 if case == "EPERM" else 1)
+    assert main([*command, "--resume"]) == 0
+    one, two = load_file(run.last_state), load_file(tmp_path / "whole/last/state.safetensors")
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+
+def test_a_damaged_checkpoint_is_named_at_the_start_of_a_resume_and_the_remedy_works(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    members = again.read_manifest().members
+    damaged = again.path / members[1].file
+    content = damaged.read_bytes()
+    damaged.write_bytes(content[:-100] + bytes(100))
+    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    assert main(command) == 2
+    said = capsys.readouterr().err
+    assert f"{damaged} was altered or truncated" in said
+    subprocess.run(shlex.split(re.search("without this checkpoint: (mv .*)", said)[1]), check=True)
+    rows = again.log.read_text().splitlines(keepends=True)
+    again.log.write_text("".join(row for row in rows if '"step": 2, "split": "val"' not in row))
+    assert main(command) == 0
+    said = capsys.readouterr().out
+    assert f"{damaged} is missing, so step {members[1].step} is no longer among the best" in said
+    assert f"{again.log} lacks the val rows of 1 updates up to 6, from 2 to 2" in said
+    assert [member.step for member in again.read_manifest().members] == [
+        member.step for member in members if member != members[1]
+    ]
+
+
+def test_a_file_of_a_finished_run_that_was_altered_is_made_again_by_the_command_of_the_message(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    scored = json.loads(again.ensemble.read_text())
+    scored["members"][0]["mIoU"] = 0.999
+    again.ensemble.write_text(json.dumps(scored))
+    shutil.copy(run.report, again.scores)
+    for command in (["diagnose", str(again.path)], ["report", str(again.path)]):
+        assert command_line(command) == 2
+        message = capsys.readouterr().err
+        assert "was altered or truncated" in message
+    program, *typed = shlex.split(message.splitlines()[-1].partition("checkpoints again: ")[2])
+    assert program == "trident" and command_line(typed) == 0
+    assert json.loads(again.ensemble.read_text()) == json.loads(run.ensemble.read_text())
+    assert command_line(["report", str(again.path)]) == 0
+
+
+def test_another_score_in_the_manifest_than_in_the_checkpoint_is_refused(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    manifest = json.loads(again.manifest.read_text())
+    score = manifest["members"][1]["scores"]["mIoU"]
+    manifest["members"][1]["scores"]["mIoU"] = 0.999
+    again.manifest.write_text(json.dumps(manifest))
+    assert command_line(["report", str(again.path)]) == 2
+    said = capsys.readouterr().err
+    assert "members.1.scores.mIoU is 0.999" in said and f"saved with {score}. Correct that number" in said
+
+
+def test_what_a_killed_save_left_is_swept_at_the_next_start(run: RunFolder, tmp_path: Path) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    left = [again.path / "last/.tmpAb3xY9", again.path / "scores.h5.part", again.path / "top/.tmpAb3xY9"]
+    for path in (*left, again.path / "mine.part"):
+        path.write_bytes(b"half")
+    assert main([*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]) == 0
+    assert not any(path.exists() for path in left) and (again.path / "mine.part").exists()
 
 
 def test_a_val_split_without_labels_keeps_no_checkpoint_and_reports_it(

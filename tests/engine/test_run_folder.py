@@ -1,7 +1,9 @@
 """The run folder: never overwritten, never partly written, with clear errors for missing files."""
 
+import errno
 import hashlib
 import json
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -9,6 +11,7 @@ import pytest
 
 from engine.run_folder import (
     DataIdentity,
+    DiskError,
     EnsembleFolder,
     Manifest,
     Member,
@@ -16,11 +19,13 @@ from engine.run_folder import (
     RunFolderError,
     common_folder,
     find_runs,
+    naming_disk_errors,
     sha256_of,
     write_json,
     write_text,
     written_in_place,
 )
+from engine.run_folder.files import REMEDIES
 
 
 @pytest.fixture
@@ -227,6 +232,47 @@ def test_a_file_is_unchanged_when_the_block_fails(tmp_path: Path, error: type[Ba
         raise error
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("number", sorted(REMEDIES))
+def test_an_error_of_the_disk_names_the_file_the_reason_and_a_remedy(tmp_path: Path, number: int) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+    with (
+        pytest.raises(DiskError) as caught,
+        naming_disk_errors(tmp_path, "Then repeat."),
+        written_in_place(path) as temporary,
+    ):
+        temporary.write_text("ne")
+        raise OSError(number, os.strerror(number))
+    assert str(caught.value) == f"{path}: {os.strerror(number)}. {REMEDIES[number]} Then repeat."
+    assert caught.value.exit_code == (2 if number in (errno.EACCES, errno.EPERM, errno.EROFS) else 1)
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+def test_of_an_error_that_names_another_file_that_one_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="^/data/image.png: Input/output error"):  # noqa: SIM117
+        with written_in_place(tmp_path / "picture.png"):
+            raise OSError(errno.EIO, "Input/output error", "/data/image.png")
+
+
+def test_only_what_a_killed_writing_left_is_swept(run: RunFolder) -> None:
+    run.create()
+    for folder in (run.path / "notes", run.path / "last/.tmpfolder"):
+        folder.mkdir()
+    left = [
+        "manifest.json.part", "scores.h5.part", "top/step-0000010.safetensors.part", "top/.tmpAb3xY9",
+        "last/state.safetensors.part", "last/.tmp00aaZZ",
+    ]  # fmt: skip
+    others = [
+        "manifest.json", "notes.part", ".tmpAb3xY9", "notes/.tmpAb3xY9", "notes/manifest.json.part",
+        "top/.tmpAb3xY", "top/.tmpAb3xY9.txt", "last/mine.part", "top/step-10.safetensors.part",
+    ]  # fmt: skip
+    for name in left + others:
+        (run.path / name).touch()
+    run.sweep()
+    found = {path.relative_to(run.path).as_posix() for path in run.path.rglob("*") if path.is_file()}
+    assert found == set(others)
 
 
 def test_text_and_json_are_written_as_utf_8(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """The sources of weights: files and folders, and which are refused."""
 
 import datetime
+import hashlib
 import json
 
 import pytest
@@ -43,6 +44,19 @@ def test_a_hugging_face_folder(name, tmp_path):
         save_file(STATE, tmp_path / name)
     path, state = read_source(str(tmp_path))
     assert path.name == name and is_state(state)
+
+
+@pytest.mark.parametrize("named", ["", "top/step-200.safetensors"])
+def test_an_altered_checkpoint_of_a_run_is_refused(named, tmp_path):
+    (tmp_path / "top").mkdir()
+    file = tmp_path / "top/step-200.safetensors"
+    save_file(STATE, file)
+    member = {"file": "top/step-200.safetensors", "sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    (tmp_path / "manifest.json").write_text(json.dumps({"members": [member]}))
+    assert is_state(read_source(str(tmp_path / named))[1])
+    file.write_bytes(file.read_bytes()[:-4] + bytes(4))
+    with pytest.raises(ModelError, match="step-200.safetensors was altered or truncated"):
+        read_source(str(tmp_path / named))
 
 
 def test_a_run_folder_is_read_as_its_best_checkpoint(tmp_path):

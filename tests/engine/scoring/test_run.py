@@ -38,6 +38,34 @@ def test_only_the_requested_files_are_read(make_run: MakeRun) -> None:
             getattr(run, name)
 
 
+def test_scores_that_are_no_shares_of_1_are_refused(make_run: MakeRun) -> None:
+    folder = make_run("demo", {10: 0.4})
+    content = {
+        "members": [{"mIoU": 0.5, "IoU": {"cat": 6.0}}],
+        "ensembles": {},
+        "protocol": {},
+        "dataset": {},
+    }
+    folder.ensemble.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match="ensemble.json is damaged .*cat is 6.0, not a share of 1"):
+        _ = Run(folder.path).ensemble
+
+
+@pytest.mark.parametrize("name", ["log.jsonl", "scores.h5", "ensemble.json", "doctor.json"])
+def test_a_final_file_that_is_missing_or_altered_is_refused(make_run: MakeRun, name: str) -> None:
+    folder = make_run("demo", {10: 0.4})
+    path = folder.path / name
+    path.write_text("final")
+    folder.write_final(folder.read_manifest(), path)
+    attribute = {"log": "rows"}.get(path.stem, path.stem)
+    path.write_text("other")
+    with pytest.raises(RunFolderError, match=f"{name} was altered.*trident run .*--resume"):
+        getattr(Run(folder), attribute)
+    path.unlink()
+    with pytest.raises(RunFolderError, match=f"{name} is missing.*trident run .*--resume"):
+        getattr(Run(folder), attribute)
+
+
 def test_each_file_is_read_once(make_run: MakeRun) -> None:
     folder = make_run("demo", {10: 0.4})
     run = Run(folder)

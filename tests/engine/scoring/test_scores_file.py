@@ -43,6 +43,16 @@ def test_an_old_file_is_replaced(tmp_path: Path) -> None:
         assert file["ids"].asstr()[:].tolist() == ["c"]
 
 
+def test_an_old_file_is_intact_where_the_scoring_fails(tmp_path: Path) -> None:
+    path = tmp_path / "scores.h5"
+    with recorder(path, ["a"], ("x",), ["mean"]):
+        pass
+    before = path.read_bytes()
+    with pytest.raises(KeyboardInterrupt), recorder(path, ["b"], ("x",), ["mean"]):
+        raise KeyboardInterrupt
+    assert path.read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["scores.h5"]
+
+
 def test_an_image_of_another_split_is_an_error(tmp_path: Path) -> None:
     with (
         recorder(tmp_path / "scores.h5", ["a"], ("x",), ["mean"]) as record,
@@ -74,6 +84,21 @@ def test_the_other_counts_are_read_back_by_image(tmp_path: Path) -> None:
     scores = read_scores(path)
     for name, rows in counts.items():
         assert getattr(scores, name)["native"].tolist() == rows.flip(0).tolist(), name
+
+
+@pytest.mark.parametrize("wrong", [-1, "shape"])
+def test_counts_that_are_impossible_are_refused(tmp_path: Path, wrong: int | str) -> None:
+    path = tmp_path / "scores.h5"
+    with recorder(path, IDS, ("background", "cat"), ["mean"]) as record:
+        record(IDS, {"mean": Counts(MATRICES)})
+    with h5py.File(path, "a") as file:
+        if wrong == "shape":
+            del file["confusion/mean"]
+            file["confusion/mean"] = MATRICES[:, :1].numpy()
+        else:
+            file["confusion/mean"][0, 0, 0] = wrong
+    with pytest.raises(RunFolderError, match="scores.h5 is damaged .*confusion/mean"):
+        read_scores(path)
 
 
 def test_counts_that_are_a_link_to_another_file_are_refused(tmp_path: Path) -> None:

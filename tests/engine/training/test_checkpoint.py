@@ -27,7 +27,7 @@ from engine.data.order import SampleOrder
 from engine.data.synthetic import SyntheticScenes
 from engine.recipe import RecipeError
 from engine.reporting.reporter import Reporter
-from engine.run_folder import DataIdentity, Manifest, RunFolder, RunFolderError, sha256_of
+from engine.run_folder import DataIdentity, DiskError, Manifest, RunFolder, RunFolderError, sha256_of
 from engine.training.checkpoint import (
     TopKeeper,
     disk_bytes,
@@ -483,6 +483,7 @@ FULL_DISK = [
     OSError(errno.ENOSPC, "No space left on device"),
     SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"),
 ]
+FULL = r"{name}: No space left on device\. Free some space"
 
 
 @pytest.mark.parametrize("error", FULL_DISK)
@@ -494,7 +495,7 @@ def test_a_full_disk_is_one_clear_message_and_the_old_state_is_kept(
     before = everything(step)
     step(draw_batch())
     fill_the_disk(monkeypatch, error)
-    with pytest.raises(RunError, match="No space left.*free some space.*--resume"):
+    with pytest.raises(DiskError, match=FULL.format(name="state.safetensors")):
         save_state(run, step)
     assert [path.name for path in run.last_state.parent.iterdir()] == ["state.safetensors"]
     other = make_step()
@@ -509,15 +510,21 @@ def test_a_full_disk_leaves_the_kept_checkpoints_intact(
     keeper = new_keeper(run, top=1)
     offer(keeper, 1, 0.1)
     fill_the_disk(monkeypatch, error)
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(DiskError, match=FULL.format(name="step-0000002.safetensors")):
         offer(keeper, 2, 0.2)
     assert kept(keeper) == [1]
 
 
-def test_other_disk_errors_keep_their_message(run: RunFolder, make_step, monkeypatch) -> None:
-    fill_the_disk(monkeypatch, PermissionError(errno.EACCES, "Permission denied"))
-    with pytest.raises(PermissionError):
+@pytest.mark.parametrize(
+    "error", [OSError(errno.ENXIO, "No such device"), SafetensorError("a tensor is not contiguous")]
+)
+def test_an_error_that_is_not_of_the_disk_is_not_changed(
+    run: RunFolder, make_step, monkeypatch, error: Exception
+) -> None:
+    fill_the_disk(monkeypatch, error)
+    with pytest.raises(type(error)) as caught:
         save_state(run, make_step())
+    assert caught.value is error
 
 
 def test_the_disk_space_required_is_enough(run: RunFolder, make_step, draw_batch) -> None:

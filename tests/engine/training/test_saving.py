@@ -7,11 +7,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from engine.run_folder import RunFolder
+from engine.run_folder import DiskError, RunFolder
 from engine.training import saving
 from engine.training.checkpoint import load_state
 from engine.training.distributed import Process
-from engine.training.fit import RunError
 from engine.training.saving import SaveSchedule, StateWriter
 
 ALONE = Process(0, 1, torch.device("cpu"))
@@ -86,7 +85,7 @@ def test_a_state_that_cannot_be_written_fails_the_run(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr("engine.training.checkpoint.save_file", full)
-    with pytest.raises(RunError, match="No space left"), StateWriter(run, "id") as writer:
+    with pytest.raises(DiskError, match="state.safetensors: No space left"), StateWriter(run, "id") as writer:
         for _ in range(saves):
             writer.save(make_step())
     assert run.states == []
