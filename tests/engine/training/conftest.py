@@ -1,6 +1,7 @@
 """A small model, drawn batches, and steps around them."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,6 +9,7 @@ from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from engine.data.batches import Batch
+from engine.run_folder import RunFolder
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.optim import build_optimizer, freeze
 from engine.training.options import Optimizer
@@ -132,3 +134,10 @@ def draw_batch() -> Callable[..., Batch]:
 def make_step() -> Callable[..., SupervisedStep]:
     """`make_step(adversarial={"start": 5}, ema=0.9, accumulate=2)`: other settings have defaults."""
     return _make_step
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunFolder:
+    run = RunFolder(tmp_path / "demo")
+    run.create()
+    return run

@@ -1,0 +1,23 @@
+"""The command line of a run on drawn scenes of 32 px."""
+
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+RECIPE = str(ROOT / "recipes/demo.yaml")
+TINY = [
+    "data.synthetic.size=32",
+    "data.synthetic.train_samples=8",
+    "data.synthetic.val_samples=5",
+    "augment.crop=32",
+    "schedule.warmup=1",
+    "train.steps=6",
+    "train.batch=4",
+    "eval.every=2",
+    "log.every=2",
+    "log.images=2",
+]
+ADVERSARIAL = ["adversarial.start=2", "adversarial.ramp=2", "adversarial.channels=8", "adversarial.layers=2"]
+
+
+def tiny(folder: Path, name: str, *more: str) -> list[str]:
+    return [RECIPE, *TINY, f"output.dir={folder}", f"name={name}", *more]
