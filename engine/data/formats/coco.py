@@ -125,12 +125,12 @@ def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], sour
     """Label ids by category id.
 
     Raises:
-        DataError: a class other than the first is no category; or the first one is.
+        DataError: a class other than the first is no category; or the first one is, and is no background.
     """
     by_name = {_plain(name): label for label, name in enumerate(class_names)}
     labels = {c["id"]: by_name[_plain(c["name"])] for c in categories if _plain(c["name"]) in by_name}
     there = [c["name"] for c in categories]
-    if 0 in labels.values():
+    if 0 in labels.values() and _plain(class_names[0]) != "background":
         raise DataError(
             f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is "
             f"the background. Type data.classes=[background, {', '.join(class_names)}]."

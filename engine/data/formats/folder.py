@@ -1,22 +1,25 @@
 """A folder of images and masks: found by the usual names, paired by name, split in one of three ways.
 
 - by sub-folders: <split>/images and <split>/masks, or images/<split> and masks/<split>
-- by lists:       images and masks, and the ids of a split in <split>.txt
+- by lists:       images and masks, and the ids of a split in <split>.txt or .csv, or pairs of files
 - by a share:     images and masks; `val_share` of the ids, chosen by their hash, are for `data.val`
 
 Masks hold ids (grey or palette), colours (where data.classes has them), or black and white.
 """
 
+import csv
 import hashlib
-from collections.abc import Callable
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 import numpy as np
 
 from engine.data.formats import Folder
-from engine.data.formats.files import FileDataset, Pair, colours_in_file
-from engine.data.formats.listing import folders_in, ids_in_list, images_below
+from engine.data.formats.files import FileDataset, Pair, colours_in_file, reading_of
+from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, ids_in_list, images_below
 from engine.data.formats.masks import BlackAndWhite, Colours, SameIds
 from engine.data.formats.pairing import pair_up
 from engine.data.formats.voc import voc_palette
@@ -27,6 +30,8 @@ MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "SegmentationClass",
     "ground_truth", "groundtruth", "gt", "targets",
 )  # fmt: skip
+LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
+LIST_ENDINGS = (".txt", ".csv")
 NUM_PROBED = 16  # masks that are checked when the split is opened
 
 
@@ -49,6 +54,7 @@ def open_folder(
     folder: Folder = Folder(),  # noqa: B008  (frozen)
     train: str = "train",
     val: str = "val",
+    ids: Mapping[str, int | str] | None = None,
 ) -> FileDataset:
     """One split of a folder of images and masks.
 
@@ -60,6 +66,7 @@ def open_folder(
         palette: colours by label id, where the masks hold colours instead of ids.
         folder: names of sub-folders and masks, and what the masks hold.
         train, val: the splits that `folder.val_share` makes.
+        ids: label id, or "void", of each stored value, where those are no label ids.
 
     Raises:
         DataError: no images and masks in the usual places, several such places, names that do not match in
@@ -76,14 +83,22 @@ def open_folder(
     palette = voc_palette(len(class_names))
     if folder.values == "binary":
         return FileDataset(pairs, class_names, palette, ignore_index, BlackAndWhite())
-    dataset = FileDataset(pairs, class_names, palette, ignore_index, SameIds(len(class_names), ignore_index))
-    _refuse_black_and_white(dataset)
+    encoding_of_ids = SameIds(len(class_names), ignore_index)
+    reading = reading_of(ids, ignore_index)
+    dataset = FileDataset(pairs, class_names, palette, ignore_index, encoding_of_ids, *reading)
+    if ids is None:
+        _refuse_black_and_white(dataset)
     return dataset
 
 
-def in_val(id: str, share: float) -> bool:
-    """Whether an id is for val: a pure function, so that adding images never moves others."""
-    digest = hashlib.sha256(id.encode()).digest()
+def in_val(id: str, share: float, group: str | None = None) -> bool:
+    """Whether an id is for val: a pure function, so that adding images never moves others.
+
+    Args:
+        group: a pattern with one group; ids that agree in it are on the same side.
+    """
+    match = re.search(group, id) if group else None
+    digest = hashlib.sha256((match[1] if match else id).encode()).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
@@ -107,6 +122,11 @@ def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder
 
 
 def _split_by_folders(root: Path, split: str, options: Folder) -> list[SplitFolders]:
+    if "{split}" in f"{options.images}{options.masks}":
+        images, masks = (
+            root / str(name).replace("{split}", split) for name in (options.images, options.masks)
+        )
+        return [SplitFolders(images, masks)] if images.is_dir() and masks.is_dir() else []
     found = _image_and_mask_folders(root / split, options)
     found += [
         (images / split, masks / split)
@@ -124,7 +144,7 @@ def _split_by_folders(root: Path, split: str, options: Folder) -> list[SplitFold
 
 
 def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Folder) -> list[SplitFolders]:
-    share, ids = options.val_share, root / f"{split}.txt"
+    share, ids = options.val_share, list_of(root, split)
     both = [
         (images, masks)
         for images, masks in _image_and_mask_folders(root, options)
@@ -137,14 +157,26 @@ def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Fold
                 f"data.folder.val_share makes two splits, {train} and {val}; there is no {split!r}."
             )
         is_val = split == val
-        return [SplitFolders(i, m, share=lambda id: in_val(id, share) == is_val) for i, m in both]
-    return [SplitFolders(i, m, ids) for i, m in both] if ids.is_file() else []
+        group = options.group
+        return [SplitFolders(i, m, share=lambda id: in_val(id, share, group) == is_val) for i, m in both]
+    return [SplitFolders(i, m, ids) for i, m in both] if ids else []
+
+
+def list_of(root: Path, split: str) -> Path | None:
+    """The list of a split, in the root or in a usual folder for lists."""
+    paths = [root / place / f"{split}{ending}" for place in LIST_FOLDERS for ending in LIST_ENDINGS]
+    return next((path for path in paths if path.is_file()), None)
 
 
 def _image_and_mask_folders(base: Path, options: Folder) -> list[tuple[Path, Path]]:
     """Each folder of images with each folder of masks directly in `base`."""
-    images = [base / name for name in ([options.images] if options.images else IMAGES)]
-    masks = [base / name for name in ([options.masks] if options.masks else MASKS)]
+    there = folders_in(base)
+
+    def usual(names: Sequence[str]) -> list[Path]:
+        return [base / name for usual in names for name in there if name.lower() == usual.lower()]
+
+    images = [base / options.images] if options.images else usual(IMAGES)
+    masks = [base / options.masks] if options.masks else usual(MASKS)
     return [(i, m) for i in images if i.is_dir() for m in masks if m.is_dir()]
 
 
@@ -161,28 +193,66 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
                 f"{place.images}. Change data.folder.val_share."
             )
         return pairs
-    wanted = _listed(place.ids, images)
-    chosen = {path: name for path, name in images.items() if name in wanted}
-    pairs = pair_up(chosen, masks, mask_suffix, all_masks=False)
+    rows = _rows(place.ids)
+    wanted = _listed(place.ids, [row[0] for row in rows], images, "images")
+    chosen = {name: path for path, name in images.items() if name in wanted}
+    if all(len(row) == 2 for row in rows):
+        named = _listed(place.ids, [row[1] for row in rows], masks, "masks")
+        files = {name: path for path, name in masks.items()}
+        return [Pair(id, chosen[id], files[mask]) for id, mask in zip(wanted, named, strict=True)]
+    pairs = pair_up({path: name for name, path in chosen.items()}, masks, mask_suffix, all_masks=False)
     return sorted(pairs, key=lambda pair: wanted[pair.id])
 
 
 def _names(folder: Path) -> dict[Path, str]:
     """Images in a folder and below, with their relative paths, without extension."""
-    return {path: path.relative_to(folder).with_suffix("").as_posix() for path in images_below(folder)}
+    return {
+        path: unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
+        for path in images_below(folder)
+    }  # macOS writes an accent as a character of its own
 
 
-def _listed(path: Path, images: dict[Path, str]) -> dict[str, int]:
-    """The names in a list, with or without extension, and their positions in it."""
-    ids, there = ids_in_list(path), set(images.values())
-    names = [id if id in there else PurePosixPath(id).with_suffix("").as_posix() for id in ids]
-    missing = [id for id, name in zip(ids, names, strict=True) if name not in there]
+def _rows(path: Path) -> list[list[str]]:
+    """The entries of each line of a list: an image, or an image and its mask.
+
+    The line of headings of a CSV file is left out. In a text file a line of two entries has an extension at
+    the end of both, as ids may contain spaces.
+    """
+    lines = ids_in_list(path)
+    if path.suffix == ".csv":
+        rows = [row[:2] for row in csv.reader(lines)]
+        return rows if Path(rows[0][0]).suffix.lower() in IMAGE_ENDINGS else rows[1:]
+    ending = "|".join(map(re.escape, IMAGE_ENDINGS))
+    both = re.compile(rf"(\S.*?(?:{ending}))[\s,;]+(\S.*(?:{ending}))", re.I)
+    return [list(match.groups()) if (match := both.fullmatch(line)) else [line] for line in lines]
+
+
+def _listed(path: Path, entries: list[str], files: dict[Path, str], what: str) -> dict[str, int]:
+    """The names of the entries of a list, which may be paths, and their positions in it."""
+    there = set(files.values())
+    found = [_name_among(entry, there) for entry in entries]
+    names = [name for name in found if name is not None]
+    missing = [entry for entry, name in zip(entries, found, strict=True) if name is None]
     if missing:
-        raise DataError(f"{len(missing)} of {len(ids)} images of {path} are missing: {first_few(missing)}.")
+        raise DataError(
+            f"{len(missing)} of {len(entries)} {what} of {path} are missing: {first_few(missing)}."
+        )
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})
         raise DataError(f"{path} names {first_few(twice)} more than once; keep one line per image.")
     return {name: place for place, name in enumerate(names)}
+
+
+def _name_among(entry: str, there: set[str]) -> str | None:
+    """The name that an entry of a list means: itself, without extension, or without its first folders."""
+    entry = unicodedata.normalize("NFC", entry)
+    parts = PurePosixPath(entry.replace("\\", "/").lstrip("/")).parts
+    for start in range(len(parts)):
+        path = PurePosixPath(*parts[start:])
+        for name in (path.as_posix(), path.with_suffix("").as_posix()):
+            if name in there:
+                return name
+    return None
 
 
 def _refuse_black_and_white(dataset: FileDataset) -> None:

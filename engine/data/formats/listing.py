@@ -1,5 +1,6 @@
 """The contents of folders: lists of ids, images with masks, and the messages where something is missing."""
 
+import codecs
 import difflib
 import os
 from collections import Counter
@@ -46,15 +47,25 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(name for name in names_in(folder) if (folder / name).is_dir())
 
 
+def is_of_a_tool(name: str) -> bool:
+    """Whether a folder belongs to a tool, such as .ipynb_checkpoints, and not to the data."""
+    return name.startswith(".") or name in ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information")
+
+
 def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
-    """Images in a folder and its sub-folders, sorted; hidden files, such as those of macOS, are left out."""
+    """Images in a folder and its sub-folders, sorted; hidden files and folders of tools are left out."""
 
     def stop(error: OSError) -> None:
         raise error
 
-    found = []
+    found, seen = [], set()
     for where, folders, names in os.walk(folder, onerror=stop, followlinks=True):
-        folders.sort()
+        seen.add(os.path.realpath(where))
+        folders[:] = sorted(
+            name
+            for name in folders
+            if not is_of_a_tool(name) and os.path.realpath(os.path.join(where, name)) not in seen
+        )  # a link that leads back is not followed again
         paths = (Path(where, name) for name in names if not name.startswith("."))
         found += [path for path in paths if path.suffix.lower() in endings]
     return sorted(found)
@@ -106,7 +117,9 @@ def ids_in_list(path: Path) -> list[str]:
         DataError: it cannot be read, is empty, or has an id twice.
     """
     try:
-        lines = path.read_text("utf-8-sig").splitlines()  # some editors write a byte order mark
+        content = path.read_bytes()
+        has_utf16_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+        lines = content.decode("utf-16" if has_utf16_mark else "utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {path} cannot be read: {error}.") from error
     ids = [line.strip() for line in lines if line.strip()]

@@ -16,12 +16,13 @@ from engine.data.sample import DataError, first_few
 _MASK = "(?:gtFine_)?(?:mask|label|labelId|labelTrainId|gt|seg|segmentation|annot|annotation|target|matte)s?"
 _IMAGE = "(?:image|img|im|photo|rgb|leftImg8bit|sat)"
 
+PHOTO_ENDINGS = (".jpg", ".jpeg")
 Names = dict[Path, str]  # file -> its path below its folder, without extension
 
 
 def _without(marks: str) -> Callable[[str], str]:
     """Removes a suffix, else a prefix of the last part, joined by _ - . or a space, from a name."""
-    at_the_end = re.compile(rf"(?<=[^/])[-_. ](?:{marks}|L|P)$", re.I)
+    at_the_end = re.compile(rf"(?<=[^/])[-_. ](?:{marks}|L|P)$|(?<=/)(?:{marks})$", re.I)  # a_mask, a/mask
     in_front = re.compile(rf"(?:(?<=/)|^)(?:{marks})[-_. ](?=[^/]+$)", re.I)
 
     def without(name: str) -> str:
@@ -53,7 +54,7 @@ def pair_up(
 
     Args:
         images, masks: files and their names; if both are the same files, masks are those with a mask's
-            suffix.
+            suffix, or those next to a JPEG of the same name.
         mask_suffix: the suffix of masks; files without it are not masks.
         all_masks: whether each mask must have an image, too.
 
@@ -62,7 +63,10 @@ def pair_up(
             few.
     """
     of_mask = _without(_MASK) if mask_suffix is None else _without_suffix(mask_suffix)
-    if images == masks or mask_suffix is not None:
+    if images == masks and mask_suffix is None and _are_side_by_side(images):
+        masks = {path: name for path, name in images.items() if path.suffix.lower() not in PHOTO_ENDINGS}
+        images = {path: name for path, name in images.items() if path not in masks}
+    elif images == masks or mask_suffix is not None:
         masks = {path: name for path, name in masks.items() if of_mask(name) != name}
         images = {path: name for path, name in images.items() if path not in masks}
     rules = RULES if mask_suffix is None else ((_same, of_mask), (_without(_IMAGE), of_mask))
@@ -85,6 +89,15 @@ def pair_up(
         )
     pairs = [Pair(images[path], path, candidates[core][0]) for core, [path] in found.items()]
     return sorted(pairs, key=lambda pair: pair.id)
+
+
+def _are_side_by_side(files: Names) -> bool:
+    """Whether each name is there twice: a photo as JPEG, and its mask in another format."""
+    groups = _grouped(files, _same).values()
+    return all(
+        len(paths) == 2 and sum(path.suffix.lower() in PHOTO_ENDINGS for path in paths) == 1
+        for paths in groups
+    )
 
 
 def _grouped(files: Names, core: Callable[[str], str]) -> dict[str, list[Path]]:

@@ -1,10 +1,11 @@
 """PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png of ids, ImageSets/Segmentation/*.txt."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
-from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.files import FileDataset, Pair, reading_of
 from engine.data.formats.listing import ids_in_list, no_split, require_present
 from engine.data.formats.masks import SameIds
 from engine.data.sample import DataError, Palette
@@ -22,7 +23,11 @@ def voc_palette(num_colours: int = 256) -> Palette:
 
 
 def open_voc(
-    root: str | Path, split: str, class_names: tuple[str, ...] = VOC, ignore_index: int = 255
+    root: str | Path,
+    split: str,
+    class_names: tuple[str, ...] = VOC,
+    ignore_index: int = 255,
+    ids: Mapping[str, int | str] | None = None,
 ) -> FileDataset:
     """One split of a folder in VOC layout.
 
@@ -31,6 +36,7 @@ def open_voc(
         split: a list in ImageSets/Segmentation, such as "trainaug".
         class_names: by label id.
         ignore_index: the id of void pixels.
+        ids: label id, or "void", of each stored value, where those are no label ids.
 
     Raises:
         DataError: no such folder or split, or images or masks missing: all of them counted, the first few
@@ -41,7 +47,8 @@ def open_voc(
     pairs = [Pair(id, image, folder / "SegmentationClass" / f"{id}.png") for id, image in images.items()]
     require_present("mask", [pair.mask for pair in pairs])
     encoding = SameIds(len(class_names), ignore_index)
-    return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, encoding)
+    palette = voc_palette(len(class_names))
+    return FileDataset(pairs, class_names, palette, ignore_index, encoding, *reading_of(ids, ignore_index))
 
 
 def voc_images(root: Path, split: str) -> dict[str, Path]:

