@@ -45,8 +45,7 @@ def new(arguments: argparse.Namespace) -> int:
     from models.sources import weights_within_reach
 
     folder: Path = arguments.folder.expanduser().absolute()
-    name = re.sub(r"[^\w.-]+", "_", folder.name).strip("._") or "own"
-    out: Path = arguments.out or Path(f"{name}.yaml")
+    out: Path = arguments.out or Path(f"{_plain(folder.name)}.yaml")
     if out.exists():
         raise RecipeError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
     if not out.absolute().parent.is_dir():
@@ -58,7 +57,7 @@ def new(arguments: argparse.Namespace) -> int:
     section = _with_names(found, _names(found, arguments.classes, console))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = weights_within_reach("b2" if device == "cuda" else "b0")
-    start = Start(out.stem, section, found.findings, found.num_train, found.size, weights, device)
+    start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
     out.write_text(starter_text(start), encoding="utf-8")
     recipe = load_recipe(out)
     report = examine(list_samples_of(recipe.data), counted(console, "checking")).report
@@ -70,6 +69,11 @@ def new(arguments: argparse.Namespace) -> int:
         return 2
     console.print(f"Written: {out}. Next: trident run {out}", markup=False)
     return 0
+
+
+def _plain(name: str) -> str:
+    """As the name of a run has to be."""
+    return re.sub(r"[^a-zA-Z0-9._-]+", "_", name).strip("._-") or "own"
 
 
 def _names(found: "Survey", given: list[str] | None, console: "Console") -> list[str]:

@@ -1,6 +1,5 @@
 """The text of a first recipe for one's own data: complete, commented, and sized to data and machine."""
 
-import json
 from dataclasses import dataclass
 from typing import Any
 
@@ -71,7 +70,7 @@ def starter_text(start: Start) -> str:
 #
 {about}
 
-name: {json.dumps(start.name, ensure_ascii=False)}
+name: {start.name}
 {dump_yaml({"data": start.section}).rstrip()}
 augment:
   crop: {crop} # px; the images have {start.size[1]}x{start.size[0]}

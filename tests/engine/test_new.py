@@ -1,0 +1,292 @@
+"""`trident new` from a folder as people have it to a recipe that opens and trains."""
+
+import json
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data import open_split
+from engine.doctor import main as doctor
+from engine.new import main
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.starter import Start, starter_text
+from engine.run import main as run
+
+H, W = 80, 96
+COLOURS = np.array([[0, 0, 0], [200, 30, 30], [30, 30, 200]], np.uint8)
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("models.sources.weights_within_reach", lambda variant: "none")
+
+
+def labels_of(number: int) -> np.ndarray:
+    labels = np.zeros((H, W), np.uint8)
+    labels[20 + number : 50, 20:60], labels[55:75, 60:90] = 1, 2
+    return labels
+
+
+def save(path: Path, pixels: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+
+
+def draw(images: str, masks: str, numbers: range, change=lambda labels: labels) -> None:
+    """Pairs below data/; `{}` in a name is the number."""
+    noise = np.random.default_rng(0)
+    for number in numbers:
+        labels = labels_of(number)
+        photo = labels[..., None] * 90 + noise.integers(0, 60, (H, W, 3))
+        save(Path("data", images.format(number)), photo.astype(np.uint8))
+        save(Path("data", masks.format(number)), change(labels))
+
+
+def write(path: str, text: str, encoding: str = "utf-8") -> None:
+    Path("data", path).parent.mkdir(parents=True, exist_ok=True)
+    Path("data", path).write_text(text, encoding)
+
+
+def new_recipe(*more: str, exit_code: int = 0) -> Recipe:
+    assert main(["data", *more]) == exit_code
+    return load_recipe("data.yaml")
+
+
+def require_labels(recipe: Recipe, num_train: int, num_val: int) -> None:
+    """The recipe opens, and the masks are those that were drawn."""
+    train, val = (open_split(recipe.data, split) for split in (recipe.data.train, recipe.data.val))
+    assert (len(train), len(val)) == (num_train, num_val)
+    for dataset in (train, val):
+        for index, id in enumerate(dataset.ids):
+            number = int("".join(filter(str.isdigit, Path(id).name or id)) or 0)
+            assert (dataset.labels(index).numpy() == labels_of(number)).all(), id
+
+
+def two_splits(images: str, masks: str, train: str = "train", val: str = "val") -> None:
+    for split, numbers in ((train, range(3)), (val, range(3, 5))):
+        draw(images.replace("SPLIT", split), masks.replace("SPLIT", split), numbers)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png"),
+        ("Images/SPLIT/f{}.jpg", "Labels/SPLIT/f{}.png"),
+        ("SPLIT/f{}.jpg", "SPLITannot/f{}.png"),
+        ("SPLIT_images/f{}.png", "SPLIT_masks/f{}.png"),
+        ("x_SPLIT/f{}.png", "y_SPLIT/f{}.png"),
+        ("SPLIT/f{}.jpg", "SPLIT/f{}.png"),
+        ("SPLIT/f{}.png", "SPLIT/f{}_mask.png"),
+        ("deep/er/SPLIT/img/f{}.jpg", "deep/er/SPLIT/gt/f{}.png"),
+        ("photos_v2/SPLIT/f{}.jpg", "drawn_labels/SPLIT/f{}.png"),
+    ],
+)
+def test_folders_of_splits(images: str, masks: str) -> None:
+    two_splits(images, masks)
+    require_labels(new_recipe(), 3, 2)
+
+
+@pytest.mark.parametrize("splits", ["Train Valid", "training validation", "train test"])
+def test_other_names_of_splits(splits: str) -> None:
+    train, val = splits.split()
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", train, val)
+    recipe = new_recipe()
+    assert (recipe.data.train, recipe.data.val) == (train, val)
+    require_labels(recipe, 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("name", "line", "encoding"),
+    [
+        ("SPLIT.txt", "f{n}", "utf-8"),
+        ("SPLIT.txt", "f{n}.jpg", "utf-8-sig"),
+        ("SPLIT.txt", "f{n}", "utf-16"),
+        ("SPLIT.txt", "images/f{n}.jpg masks/m{n}.png", "utf-8"),
+        ("ImageSets/Segmentation/SPLIT.txt", "/images/f{n}.jpg /masks/m{n}.png", "utf-8"),
+        ("lists/SPLIT.csv", "f{n}.jpg,m{n}.png", "utf-8"),
+    ],
+)
+def test_lists(name: str, line: str, encoding: str) -> None:
+    """Those of pairs have masks of other names, so that only the list can say which belong together."""
+    has_pairs = "m{n}" in line
+    draw("images/f{}.jpg", "masks/m{}.png" if has_pairs else "masks/f{}.png", range(5))
+    for split, numbers in (("train", range(3)), ("val", range(3, 5))):
+        lines = ["image,mask"] if name.endswith("csv") else []
+        lines += [line.format(n=number) for number in numbers]
+        write(name.replace("SPLIT", split), "\r\n".join(lines) + "\r\n", encoding)
+    require_labels(new_recipe(), 3, 2)
+
+
+@pytest.mark.parametrize(
+    ("images", "masks"),
+    [
+        ("f{}.jpg", "f{}.png"),
+        ("images/a/f{}.jpg", "masks/a/f{}.png"),
+        ("case{}/image.png", "case{}/mask.png"),
+    ],
+)
+def test_a_folder_without_splits_gets_a_share_of_its_own(images: str, masks: str) -> None:
+    draw(images, masks, range(12))
+    recipe = new_recipe()
+    assert recipe.data.folder.val_share == 0.2
+    ids = [set(open_split(recipe.data, split).ids) for split in ("train", "val")]
+    assert len(ids[0] | ids[1]) == 12 and not ids[0] & ids[1] and min(map(len, ids)) > 0
+
+
+def test_frames_of_one_sequence_stay_on_one_side() -> None:
+    for sequence in "abcdef":
+        draw(f"images/{sequence}_{{}}.jpg", f"masks/{sequence}_{{}}.png", range(4))
+    recipe = new_recipe()
+    sides = [{id[0] for id in open_split(recipe.data, split).ids} for split in ("train", "val")]
+    assert sides[0] | sides[1] == set("abcdef") and not sides[0] & sides[1]
+
+
+@pytest.mark.parametrize("image", ["jpg", "JPG", "png"])
+def test_the_layout_of_voc_with_images_of_any_ending(image: str) -> None:
+    draw(f"JPEGImages/f{{}}.{image}", "SegmentationClass/f{}.png", range(5))
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    require_labels(new_recipe(), 3, 2)
+
+
+def test_folders_of_tools_and_other_forms_of_an_accent() -> None:
+    for split, numbers in (("train", range(3)), ("val", range(3, 5))):
+        composed, split_up = (unicodedata.normalize(form, "é{}") for form in ("NFC", "NFD"))
+        draw(f"{split}/images/{composed}.jpg", f"{split}/masks/{split_up}.png", numbers)
+    save(Path("data/train/images/.ipynb_checkpoints/é0-checkpoint.jpg"), np.zeros((H, W, 3), np.uint8))
+    Path("data/train/images/again").symlink_to(Path("data/train/images").absolute())
+    require_labels(new_recipe(), 3, 2)
+
+
+def nan_at_2(labels: np.ndarray) -> np.ndarray:
+    return np.where(labels == 2, np.nan, labels).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("kind", "ending", "change", "expected"),
+    [
+        ("ids", "png", lambda m: m, [0, 1, 2]),
+        ("void", "png", lambda m: np.where(m == 2, 255, m).astype(np.uint8), [0, 1, 255]),
+        ("binary", "png", lambda m: (m > 0).astype(np.uint8) * 255, [0, 1, 1]),
+        ("one bit", "png", lambda m: m > 0, [0, 1, 1]),
+        ("gaps", "png", lambda m: m * 85, [0, 1, 2]),
+        ("16 bits", "tif", lambda m: m.astype(np.uint16), [0, 1, 2]),
+        ("nodata", "tif", lambda m: np.where(m == 2, 65535, m).astype(np.uint16), [0, 1, 255]),
+        ("nodata", "tif", lambda m: np.where(m == 2, -9999, m.astype(np.int32)), [0, 1, 255]),
+        ("nan", "tif", nan_at_2, [0, 1, 255]),
+        ("colours", "png", lambda m: COLOURS[m], [0, 1, 2]),
+        ("transparent", "png", lambda m: np.dstack([COLOURS[m], np.full((H, W), 255, np.uint8)]), [0, 1, 2]),
+        ("equal channels", "png", lambda m: np.dstack([m] * 3), [0, 1, 2]),
+    ],
+)
+def test_kinds_of_masks(kind: str, ending: str, change, expected: list[int]) -> None:
+    for split, numbers in (("train", range(2)), ("val", range(2, 4))):
+        draw(f"{split}/images/f{{}}.png", f"{split}/masks/f{{}}.{ending}", numbers, change)
+    dataset = open_split(new_recipe().data, "train")
+    assert dataset.class_names[0] == "background"
+    for number in range(2):
+        assert (dataset.labels(number).numpy() == np.array(expected)[labels_of(number)]).all(), kind
+
+
+def test_names_come_from_a_file_or_from_the_command() -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    write("classes.txt", "ground\nroad\nsky\nnever drawn\n")
+    assert new_recipe().data.classes == ["ground", "road", "sky", "never drawn"]
+    Path("data/classes.txt").unlink()
+    assert main(["data", "--out", "named.yaml", "--classes", "a", "b", "c"]) == 0
+    assert load_recipe("named.yaml").data.classes == ["a", "b", "c"]
+    assert main(["data", "--out", "two.yaml", "--classes", "a", "b"]) == 2 and not Path("two.yaml").exists()
+
+
+def test_colours_are_named_by_a_file() -> None:
+    for split in ("train", "val"):
+        draw(f"{split}/images/f{{}}.png", f"{split}/masks/f{{}}.png", range(2), lambda m: COLOURS[m])
+    write("class_dict.csv", "name,r,g,b\nroad,200,30,30\nsky,30,30,200\nVoid,0,0,0\n")
+    recipe = new_recipe()
+    assert [item.name for item in recipe.data.classes] == ["road", "sky"]
+    labels = open_split(recipe.data, "val").labels(0).numpy()
+    assert (labels == np.array([255, 0, 1])[labels_of(0)]).all()
+
+
+def test_coco_with_a_background_category() -> None:
+    outline = [[10, 10, 60, 10, 60, 40, 10, 40]]
+    for split in ("train", "val"):
+        save(Path(f"data/{split}/0.jpg"), np.zeros((H, W, 3), np.uint8))
+        categories = [{"id": 0, "name": "_background_"}, {"id": 4, "name": "cat"}]
+        objects = [{"id": 1, "image_id": 0, "category_id": 4, "iscrowd": 0, "segmentation": outline}]
+        images = [{"id": 0, "file_name": "0.jpg", "height": H, "width": W}]
+        content = {"images": images, "annotations": objects, "categories": categories}
+        write(f"annotations/instances_{split}.json", json.dumps(content))
+    recipe = new_recipe()
+    assert recipe.data.format == "coco" and recipe.data.classes == ["background", "cat"]
+    assert (open_split(recipe.data, "val").labels(0) == 1).sum() == 50 * 30
+
+
+@pytest.mark.parametrize(
+    ("change", "ending", "said"),
+    [
+        (lambda m: COLOURS[m], "jpg", "saved as JPEG"),
+        (lambda m: (m > 0).astype(np.uint8) * 255, "jpg", "saved as JPEG"),
+        (lambda m: (m > 0) * np.float32(0.5), "tif", "0.5: values between whole numbers"),
+    ],
+)
+def test_masks_that_are_no_classes_are_named(capsys, change, ending: str, said: str) -> None:
+    for split in ("train", "val"):
+        draw(f"{split}/images/f{{}}.png", f"{split}/masks/f{{}}.{ending}", range(2), change)
+    assert main(["data"]) == 2 and not Path("data.yaml").exists()
+    assert said in capsys.readouterr().err
+
+
+def test_a_folder_that_is_not_understood_lists_what_is_there(capsys) -> None:
+    write("notes/readme.txt", "no images")
+    assert main(["data"]) == 2 and not Path("data.yaml").exists()
+    error = capsys.readouterr().err
+    assert "Looked for VOC and COCO" in error and "notes: 1 .txt" in error and "data.folder" in error
+    assert main(["nowhere"]) == 2 and "No folder" in capsys.readouterr().err
+
+
+def test_nothing_is_overwritten(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    Path("data.yaml").write_text("mine")
+    assert main(["data"]) == 2 and Path("data.yaml").read_text() == "mine"
+    assert "--out=" in capsys.readouterr().err
+
+
+def test_a_damaged_image_is_left_to_the_doctor(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    damaged = Path("data/train/images/f0.jpg")
+    damaged.write_bytes(damaged.read_bytes()[:200])
+    new_recipe(exit_code=2)
+    assert "trident doctor data.yaml" in capsys.readouterr().out
+    assert doctor(["data.yaml"]) == 2
+
+
+def test_the_doctor_takes_a_folder(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    assert doctor(["data"]) == 0
+    assert "3 images to train on" in capsys.readouterr().out
+    assert doctor(["data", "--fix", "copy"]) == 2 and "trident new data" in capsys.readouterr().err
+
+
+def test_the_recipe_trains_as_it_stands() -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    new_recipe()
+    assert run(["data.yaml", "train.steps=2", "eval.every=2", "log.to=[]"]) == 0
+    assert Path("checkpoints/data/report.html").exists()
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+@pytest.mark.parametrize("weights", ["package", "hub", "none"])
+@pytest.mark.parametrize("num_train", [1, 40, 100_000])
+def test_every_starter_recipe_is_valid(device: str, weights: str, num_train: int) -> None:
+    section = {"root": "data", "format": "folder", "classes": ["a", "b"], "folder": {"val_share": 0.2}}
+    start = Start("mine", section, ["found"], num_train, (1080, 1920), weights, device)
+    Path("start.yaml").write_text(starter_text(start))
+    recipe = load_recipe("start.yaml")
+    assert recipe.name == "mine" and 2 <= recipe.train.batch <= 16
+    assert recipe.augment.crop == {"cpu": 256, "cuda": 512}[device]
+    assert recipe.model.from_scratch == (weights == "none")
