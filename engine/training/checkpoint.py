@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
-from engine.training.fit import RunError
+from engine.training.errors import RunError
 from engine.training.step import SupervisedStep
 
 
@@ -99,7 +99,15 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
         for name, optimizer in step.optimizers.items()
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
-    header = json.dumps({"run": run_id, "step": step.count, "scalers": scalers, "optimizers": optimizers})
+    header = json.dumps(
+        {
+            "run": run_id,
+            "step": step.count,
+            "lr_scale": step.lr_scale,
+            "scalers": scalers,
+            "optimizers": optimizers,
+        }
+    )
     copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
     return copies, header
 
@@ -172,7 +180,7 @@ def _put_into(step: SupervisedStep, header: dict[str, Any], tensors: dict[str, T
             f"{path} does not fit the model of this recipe: {str(error).splitlines()[0]} "
             "--resume needs the recipe that the run was started with."
         ) from error
-    step.count = header["step"]
+    step.count, step.lr_scale = header["step"], header.get("lr_scale", 1.0)
 
 
 def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

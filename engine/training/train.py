@@ -11,7 +11,7 @@ from rich.markup import escape
 from engine.data.resident import Resident
 from engine.data.sample import skipped_ids
 from engine.recipe import Recipe
-from engine.reporting.advisor import Advisor
+from engine.reporting.advisor import Advisor, Note
 from engine.reporting.callbacks import Callback, RunContext
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images
 from engine.reporting.console_log import ConsoleLog
@@ -34,17 +34,20 @@ from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
-from engine.training.checkpoint import TopKeeper
+from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
-from engine.training.fit import RunError, fit
+from engine.training.errors import RunError
+from engine.training.fit import fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
+from engine.training.skips import GoBack, SkipGuard
 from engine.training.start import opened_run
 from engine.training.validation import spread
 
+GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes back
 GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
 
 
@@ -162,22 +165,50 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             writer.save(step)
         schedule.saved()
 
+    def report_skipped(count: int) -> None:
+        draws = session.batches.order.update(count - 1)
+        reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
+
     with (
         StopSignal(session.process, recipe.log.every) as stop,
         StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):
-        return fit(
-            step,
-            session.batches,
-            reporter,
-            num_steps=int(recipe.train.steps),
-            eval_every=int(recipe.eval.every),
-            log_every=recipe.log.every,
-            evaluate_and_keep=evaluate_and_keep,
-            save_state=save,
-            save_due=schedule.is_due,
-            stop_requested=stop.requested,
-        )
+        while True:
+            section, went_back = recipe.train, step.lr_scale < 1
+            guard = SkipGuard(
+                run, session.process, section.on_nan, section.max_skipped, report_skipped, went_back
+            )
+            try:
+                return fit(
+                    step,
+                    session.batches,
+                    reporter,
+                    num_steps=int(section.steps),
+                    eval_every=int(recipe.eval.every),
+                    log_every=recipe.log.every,
+                    evaluate_and_keep=evaluate_and_keep,
+                    save_state=save,
+                    save_due=schedule.is_due,
+                    stop_requested=stop.requested,
+                    guard=guard,
+                )
+            except GoBack:
+                writer.wait()
+                wait_for_all(session.process)  # until the main process has written the state
+                _go_back(run, session, keeper.manifest, reporter)
+
+
+def _go_back(run: RunFolder, session: Session, manifest: Manifest, reporter: Reporter) -> None:
+    """Load the last state, and halve the learning rate from there to the end of the training."""
+    step, broken = session.step, session.step.count
+    load_state(run, step, manifest.run_id)
+    step.lr_scale *= GO_BACK_FACTOR
+    text = (
+        f"{session.recipe.train.max_skipped} updates in a row were left out up to update {broken}, so the "
+        f"training goes on from the state of update {step.count}, with {step.lr_scale:g} times the learning "
+        "rate of the recipe. If it happens again, it stops."
+    )
+    reporter.note(step.count, Note("rollback", text, ()))
 
 
 def _introduction(run: RunFolder, session: Session) -> str:

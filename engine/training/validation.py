@@ -15,7 +15,7 @@ from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place
 from engine.training.features import FeatureMaps
-from engine.training.fit import diverged
+from engine.training.errors import diverged
 
 
 class Validation:

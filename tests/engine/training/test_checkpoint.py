@@ -24,7 +24,8 @@ from engine.training.checkpoint import (
     load_state,
     save_state,
 )
-from engine.training.fit import RunError, fit
+from engine.training.errors import RunError
+from engine.training.fit import fit
 from engine.training.step import SupervisedStep
 from models.segformer import SegFormer
 from tests.engine.training.checkpoints import (
