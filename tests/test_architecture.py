@@ -7,9 +7,11 @@ from types import FrameType
 
 from engine.recipe import load_recipe
 from engine.reporting.reporter import Reporter
+from engine.run_folder import RunFolder
 from engine.training.distributed import start_process
 from engine.training.fit import fit
 from engine.training.session import build_session
+from engine.training.skips import SkipGuard
 from losses.interpolation import interpolation_matrix
 
 ROOT = Path(__file__).parents[1]
@@ -39,6 +41,7 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
             session.step, session.batches, reporter, num_steps=1, eval_every=100, log_every=100,
             evaluate_and_keep=lambda: None, save_state=lambda: None, save_due=lambda step: False,
             stop_requested=lambda step: False,
+            guard=SkipGuard(RunFolder(Path("run")), session.process, "stop", 1, lambda step: None),
         )  # fmt: skip
     finally:
         sys.setprofile(None)

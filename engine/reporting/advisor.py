@@ -206,7 +206,7 @@ class Advisor:
             return None
         return Note(
             "idle discriminator",
-            f"At the last {D_WINDOW} log steps the gradient of the discriminator was NaN or infinite, and its "
+            f"At the last {D_WINDOW} log steps the gradient of the discriminator was NaN or infinite, so its "
             "update was left out: it learns nothing, and the model nothing from it.",
             (f"adversarial.lr={section.lr / 4:.1e}", "train.precision=fp32", "adversarial=null"),
         )

@@ -137,7 +137,7 @@ class AdversarialStep(SupervisedStep):
         scheduled = self.adversarial.weight_at(self.count)
         if scheduled == 0:
             return super().backward(images, labels)
-        logits, terms = self._supervised(images, labels)
+        logits, terms = self.supervised(images, labels)
         accuracy = self._accuracy(logits, labels)
         if self.adversarial.at_logits:
             images, labels = _resized(images, logits), labels_at(logits, labels)
@@ -159,8 +159,8 @@ class AdversarialStep(SupervisedStep):
         return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid)
 
     def _gradient(self, loss: Tensor, logits: Tensor) -> Tensor:
-        """Of a loss with respect to the logits, scaled as `_backward` scales."""
-        scaled = self._scaled(loss)
+        """Of a loss with respect to the logits, scaled as `scaled` says."""
+        scaled = self.scaled(loss)
         return torch.autograd.grad(scaled, logits, one_or_nan(scaled))[0]
 
     def _generator_loss(self, images: Tensor, probabilities: Tensor, valid: Tensor) -> Tensor:

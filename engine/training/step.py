@@ -146,15 +146,10 @@ class SupervisedStep:
             updates that it is due, what the probe measured; "nan", whether the update of the model was left
             out for another reason than fp16's loss scale.
         """
-        torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
-        self.model.train()
-        for module in self.frozen_modules:
-            module.eval()
-        self.loss.step = self.count
-        self._set_learning_rates()
+        self.begin()
         metrics: Metrics = {}
         statistics = _flat(self._statistics)
-        for images, labels, context in self._chunks(batch):
+        for images, labels, context in self.chunks(batch):
             with context:
                 for name, value in self.backward(images, labels).items():
                     metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
@@ -169,9 +164,18 @@ class SupervisedStep:
             self.ema.update(self.model, step=self.count)
         return metrics
 
+    def begin(self) -> None:
+        """Random state, modes, weights of the loss and learning rates of the next update."""
+        torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
+        self.model.train()
+        for module in self.frozen_modules:
+            module.eval()
+        self.loss.step = self.count
+        self._set_learning_rates()
+
     def backward(self, images: Tensor, labels: Tensor) -> Metrics:
         """Add the gradients of one chunk."""
-        logits, terms = self._supervised(images, labels)
+        logits, terms = self.supervised(images, labels)
         self._backward(terms["loss"])
         return {name: value.detach() for name, value in terms.items()} | {
             "acc_seg": self._accuracy(logits, labels)
@@ -181,16 +185,18 @@ class SupervisedStep:
         """Of each parameter group of the model, as the last update used them."""
         return {group["name"]: group["lr"] for group in self.optimizers["optimizer"].param_groups}
 
-    def _supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
+    def supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
+        """Logits (B, C, h, w), and the loss with its terms."""
         with self.settings.precision.autocast():
             logits = self.forward(images)  # (B, C, S/4, S/4)
         return logits, self.loss(logits, labels)
 
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
-        scaled = self._scaled(loss, optimizer)
+        scaled = self.scaled(loss, optimizer)
         torch.autograd.backward(scaled, one_or_nan(scaled))
 
-    def _scaled(self, loss: Tensor, optimizer: str = "optimizer") -> Tensor:
+    def scaled(self, loss: Tensor, optimizer: str = "optimizer") -> Tensor:
+        """The loss of a chunk as its backward pass needs it."""
         return self.scalers[optimizer].scale(loss / self.settings.accumulate)
 
     def _probe_of(self, optimizer: str) -> GradientProbe | None:
@@ -232,7 +238,7 @@ class SupervisedStep:
         for group in self.optimizers["optimizer"].param_groups:
             group["lr"] = group["initial_lr"] * self.lr_factor(self.count) * self.lr_scale
 
-    def _chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
+    def chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
         """Pieces of the batch; between processes, gradients are exchanged with the last one only."""
         pieces = self.settings.accumulate
         pairs = zip(batch.images.chunk(pieces), batch.labels.chunk(pieces), strict=True)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -24,6 +25,7 @@ from engine.reporting.resources import memory_shares
 from engine.run_folder import (
     Manifest,
     RunFolder,
+    RunFolderError,
     naming_disk_errors,
     read_log,
     require_unused,
@@ -57,12 +59,14 @@ def train(
     console: Console,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
+    continue_from: Path | None = None,
 ) -> Run:
     """Train, keep the best, ensemble them, write the report.
 
     Args:
         resume: go on from the saved state; start where nothing was saved.
         callbacks: called after the recipe's loggers.
+        continue_from: the folder of another run, from whose state a new run goes on.
 
     Raises:
         RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
@@ -73,6 +77,12 @@ def train(
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
+    source = RunFolder(continue_from.expanduser()) if continue_from else None
+    if source and source.path.resolve() == run.path.resolve():
+        raise RunFolderError(
+            f"--continue-from {source.path} starts a new run, which needs a name of its own: add "
+            f"name={source.another_name()}."
+        )
     if process.is_main:
         require_unused(run.path)
     goes_on = resume and run.can_go_on()
@@ -88,8 +98,9 @@ def train(
     data_report = check_data(recipe, process, console)
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
-        session = build_session(recipe, process, partial(counted, console), goes_on)
-    with naming_disk_errors(run.path, GO_ON), opened_run(run, session, data_report, goes_on) as manifest:
+        session = build_session(recipe, process, partial(counted, console), goes_on or source is not None)
+    opened = opened_run(run, session, data_report, goes_on, source)
+    with naming_disk_errors(run.path, GO_ON), opened as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
         console.print(_introduction(run, session))
