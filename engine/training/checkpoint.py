@@ -18,7 +18,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
-from engine.training.errors import RunError, diverged
+from engine.training.fit import RunError, diverged
 from engine.training.step import SupervisedStep
 from models.finite import broken_tensor
 

@@ -7,7 +7,7 @@ from types import FrameType
 from typing import Self
 
 from engine.training.distributed import Process, any_process
-from engine.training.errors import RunError
+from engine.training.fit import RunError
 
 
 class RunStopped(RunError):

@@ -39,13 +39,11 @@ from engine.scoring.run import Run
 from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
-from engine.training.errors import RunError
-from engine.training.fit import fit
+from engine.training.fit import GoBack, RunError, SkipGuard, fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
-from engine.training.skips import GoBack, SkipGuard
 from engine.training.start import opened_run
 from engine.training.validation import spread
 
@@ -176,6 +174,9 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             writer.save(step)
         schedule.saved()
 
+    def agree(flags: torch.Tensor) -> None:
+        sum_in_place(session.process, [flags])
+
     def report_skipped(count: int) -> None:
         draws = session.batches.order.update(count - 1)
         reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
@@ -186,9 +187,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
     ):
         while True:
             section, went_back = recipe.train, step.lr_scale < 1
-            guard = SkipGuard(
-                run, session.process, section.on_nan, section.max_skipped, report_skipped, went_back
-            )
+            guard = SkipGuard(run, agree, section.on_nan, section.max_skipped, report_skipped, went_back)
             try:
                 return fit(
                     step,

@@ -14,8 +14,8 @@ from engine.scoring.evaluation import evaluate
 from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place
-from engine.training.errors import diverged
 from engine.training.features import FeatureMaps
+from engine.training.fit import diverged
 
 
 class Validation:

@@ -9,12 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.run_folder import RunFolder
-from engine.training.distributed import Process
-from engine.training.errors import RunError
-from engine.training.fit import fit
-from engine.training.skips import SkipGuard
-
-ALONE = Process(0, 1, torch.device("cpu"))
+from engine.training.fit import RunError, SkipGuard, fit
 
 
 class Bench:
@@ -23,10 +18,9 @@ class Bench:
     def __init__(self, count: int = 0, bad: Collection[int] = (), on_nan: str = "skip", max_skipped: int = 2):
         self.count = count
         self.bad = bad  # updates with NaN
-        self.guard = SkipGuard(
-            RunFolder(Path("run")), ALONE, on_nan, max_skipped, lambda s: self.events.append(("skipped", s))
-        )
         self.events: list[tuple[str, int]] = []
+        run = RunFolder(Path("run"))
+        self.guard = SkipGuard(run, lambda flags: None, on_nan, max_skipped, self.skipped)
         self.trained_on: list[int] = []
 
     def __call__(self, batch: int) -> dict[str, torch.Tensor]:
@@ -73,6 +67,9 @@ class Bench:
             stop_requested=lambda step: step == stop_at,
             guard=self.guard,
         )
+
+    def skipped(self, step: int) -> None:
+        self.events.append(("skipped", step))
 
     def steps_of(self, what: str) -> list[int]:
         return [step for event, step in self.events if event == what]

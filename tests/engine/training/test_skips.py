@@ -9,17 +9,14 @@ import torch
 from torch import Tensor
 
 from engine.run_folder import RunFolder
-from engine.training.distributed import Process
-from engine.training.errors import RunError
-from engine.training.skips import GoBack, SkipGuard
+from engine.training.fit import GoBack, RunError, SkipGuard
 from engine.training.step import SupervisedStep
 from tests.engine.training.conftest import Toy
 
 
 def guard(on_nan: str = "skip", max_skipped: int = 3, went_back: bool = False) -> SkipGuard:
-    process = Process(0, 1, torch.device("cpu"))
-    made = SkipGuard(RunFolder(Path("a run")), process, on_nan, max_skipped, lambda step: None, went_back)
-    return made
+    run = RunFolder(Path("a run"))
+    return SkipGuard(run, lambda flags: None, on_nan, max_skipped, lambda step: None, went_back)
 
 
 def watched(guard: SkipGuard, flags: list[int], check_every: int = 100) -> None:

@@ -10,7 +10,7 @@ import torch
 from engine.run_folder import RunFolder, RunFolderError
 from engine.training import start
 from engine.training.distributed import Process
-from engine.training.errors import RunError
+from engine.training.fit import RunError
 from engine.training.interrupt import RunStopped
 from engine.training.start import environment, opened_run
 
