@@ -282,9 +282,6 @@ def _load_optimizer(
     optimizer: torch.optim.Optimizer, saved: dict[str, Any], keep_settings: bool = False
 ) -> None:
     groups = optimizer.state_dict()["param_groups"]
-    before, now = ([group.get("name") for group in those] for those in (saved["param_groups"], groups))
-    if keep_settings and before != now:
-        raise ValueError(f"the optimiser has the parameter groups {before} in it, and {now} here.")
     kept = SETTINGS if keep_settings else ()
     merged = [
         group | own | {key: group[key] for key in kept if key in group}

@@ -1,11 +1,13 @@
 """A new run that goes on from the state of another one, with another recipe: `--continue-from`."""
 
-from engine.recipe import changes, load_recipe
+from engine.recipe import Recipe, changes, load_recipe
 from engine.run_folder import Changed, Manifest, Origin, RunFolder, RunFolderError
 from engine.training.checkpoint import load_state
+from engine.training.optim import parameter_groups
 from engine.training.session import Session
+from models import build_model
 
-INITIAL = ("model.weights", "model.from_scratch", "model.freeze", "model.checkpointing")  # not the network
+INITIAL = ("model.weights", "model.from_scratch", "model.freeze")  # they change no layer of the model
 
 
 def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest]:
@@ -24,7 +26,11 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
     before, now = load_recipe(source.recipe), session.recipe
     changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
     other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
-    others = other_model + [c for c in changed if c.key == "optimizer.name"]
+    if other_model and _is_same_network(session, before):
+        other_model = []  # dropout, say
+    others = other_model + [c for c in changed if c.key in ("optimizer.name", "model.freeze")]
+    if not others and _grouping(session, before) != _grouping(session, now):
+        others += [c for c in changed if c.key.startswith("optimizer.")]  # moments are saved by group
     classes = list(session.train.class_names)
     if classes != manifest.class_names:
         others.append(Changed(key="classes", before=", ".join(manifest.class_names), now=", ".join(classes)))
@@ -54,6 +60,19 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
             )
         )
     return Origin(run=str(source.path), run_id=manifest.run_id, step=count, changes=changed), manifest
+
+
+def _is_same_network(session: Session, recipe: Recipe) -> bool:
+    """Whether the model of a recipe has tensors of the same names and shapes."""
+    models = session.step.model, build_model(recipe.model, session.train.class_names)
+    one, two = ({key: value.shape for key, value in model.state_dict().items()} for model in models)
+    return one == two
+
+
+def _grouping(session: Session, recipe: Recipe) -> list[list[int]]:
+    """Which parameters are in which group of the optimiser."""
+    groups = parameter_groups(session.step.model, recipe.optimizer)
+    return [[id(parameter) for parameter in group["params"]] for group in groups]
 
 
 def _instead(source: RunFolder, manifest: Manifest) -> str:

@@ -15,10 +15,10 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from engine.recipe import load_recipe
-from engine.run_folder import RunFolder, RunFolderError, require_intact
+from engine.run_folder import Manifest, RunFolder, RunFolderError, require_intact
 from engine.training.checkpoint import load_state
 from engine.training.distributed import Process
-from engine.training.session import Session, build_session, torch_settings
+from engine.training.session import build_session, torch_settings
 from engine.training.step import SupervisedStep
 
 Counter = Callable[[int, int], None]
@@ -85,12 +85,13 @@ def replay(
         RunFolderError: the run has no such update, or neither a state nor a checkpoint.
         RecipeError, DataError: the recipe or the data cannot be read.
     """
+    manifest = run.read_manifest()
     recipe = load_recipe(run.recipe, [*overrides, "train.compile=false"])
     if not 1 <= update <= int(recipe.train.steps):
         raise RunFolderError(f"--replay {update}: this run has the updates 1 to {recipe.train.steps}.")
     with torch_settings(recipe.train.deterministic, process.device):
         session = build_session(recipe, process, counter, resume=True, keep_counts=False)
-        weights = _weights_before(run, session, update)
+        weights = _weights_before(run, manifest, session.step, update)
         step = session.step
         stream = session.batches.starting_at(step.count)
         for batch in islice(stream, update - 1 - step.count):
@@ -107,9 +108,8 @@ def replay(
     return result
 
 
-def _weights_before(run: RunFolder, session: Session, update: int) -> str:
+def _weights_before(run: RunFolder, manifest: Manifest, step: SupervisedStep, update: int) -> str:
     """Load the nearest weights before an update, and say which they are."""
-    manifest, step = run.read_manifest(), session.step
     try:
         load_state(run, step, manifest.run_id, before=update)
         again = f", and the {update - 1 - step.count} updates after it" if step.count < update - 1 else ""

@@ -86,6 +86,8 @@ def train(
     goes_on = resume and run.can_go_on()
     if not resume:
         run.require_new()
+    if source and not goes_on:
+        source.read_manifest()  # before any time is spent on the data
     require_callbacks(callbacks)
     goes_on = any_process(process, goes_on)  # so that none writes before all have looked
     console = console if process.is_main else Console(quiet=True)

@@ -51,8 +51,8 @@ def test_a_longer_run_from_a_state_is_bitwise_the_one_that_was_that_long_from_it
 def test_settings_are_those_of_the_new_recipe_and_new_parts_start_anew(
     run: RunFolder, tmp_path: Path
 ) -> None:
-    options = ["schedule.name=constant", "train.steps=8", "optimizer.lr=1e-4", "optimizer.weight_decay=0.5"]
-    command = tiny(tmp_path, "other", *options, *ADVERSARIAL)
+    options = ["schedule.name=constant", "train.steps=8", "optimizer.lr=1e-3", "optimizer.weight_decay=0.5"]
+    command = tiny(tmp_path, "other", *options, *ADVERSARIAL, "model.dropout=0.1")
     assert main([*command, "--continue-from", str(run.path)]) == 0
     [row] = [
         row
@@ -60,8 +60,8 @@ def test_settings_are_those_of_the_new_recipe_and_new_parts_start_anew(
         if row["split"] == "train"
     ]
     recipe = load_recipe(tmp_path / "other/recipe.yaml")
-    assert row["base_lr"] == pytest.approx(1e-4)
-    assert row["lr"] == pytest.approx(1e-4 * recipe.optimizer.head_lr_mult)
+    assert row["base_lr"] == pytest.approx(1e-3)
+    assert row["lr"] == pytest.approx(1e-3 * recipe.optimizer.head_lr_mult)
     assert "adv/d_loss" in row
     state = load_file(tmp_path / "other/last/state.safetensors")
     assert not any(key.startswith("ema/") for key in state)
@@ -76,7 +76,7 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_is_made_and_the_re
         (["optimizer.name=sgd"], "optimizer.name: adamw in the run, sgd now"),
         (["model.decoder_width=64"], "model.decoder_width"),
         (["train.steps=6"], "is that of update 6, and this training ends at 6"),
-        (["optimizer.layer_decay=0.9"], "parameter groups"),
+        (["optimizer.layer_decay=0.9"], "optimizer.layer_decay: 1.0 in the run, 0.9 now"),
         ([f"output.dir={run.path.parent}", "name=short"], "needs a name of its own: add name=short-2"),
     ):
         assert main([*longer, *changes, *start]) == 2
@@ -113,7 +113,7 @@ def test_a_resume_may_change_what_never_changes_an_update_and_deletes_nothing(
     again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "short")))
     files = sorted(again.top.iterdir())
     assert len(files) == 3
-    free = ["keep.top=1", "keep.metric=pixel_accuracy", "eval.every=3", "log.every=1", "data.workers=1"]
+    free = ["keep.top=1", "keep.metric=mAcc", "eval.every=3", "log.every=1", "data.workers=1"]
     free += ["train.save_every=2"]
     assert main([*tiny(tmp_path, "short", *OPTIONS, *free), "--resume"]) == 0
     said = " ".join(capsys.readouterr().out.split())
@@ -122,7 +122,7 @@ def test_a_resume_may_change_what_never_changes_an_update_and_deletes_nothing(
     assert said.count("is no longer among the best; the file stays") == 2
     assert sorted(again.top.iterdir()) == files
     manifest = again.read_manifest()
-    assert len(manifest.members) == 1 and manifest.metric == "pixel_accuracy"
+    assert len(manifest.members) == 1 and manifest.metric == "mAcc"
     assert manifest.resumed[0].step == 6
     assert load_recipe(again.recipe).keep.top == 1
     assert "lacks" not in said

@@ -120,7 +120,7 @@ def test_rollback_goes_back_once_with_half_the_rate_and_then_stops(
     assert main(tiny(tmp_path, "once", *options)) == 0
     run = RunFolder(tmp_path / "once")
     rates = {row["step"]: row["lr"] for row in rows(run, "train")}  # the later row of a step counts
-    assert rates[4] == rates[6] == rates[2] / 2
+    assert rates[4] == rates[2] and rates[6] == rates[2] / 2
     with safe_open(run.last_state, framework="pt") as file:
         assert json.loads(file.metadata()["trident"])["lr_scale"] == 0.5
     assert [row["step"] for row in rows(run, "skipped")] == [4, 5]
