@@ -167,7 +167,10 @@ def _watched_gradients(model: nn.Module, result: Replay) -> Iterator[None]:
             result.gradient = name
 
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    handles = [p.register_post_accumulate_grad_hook(partial(look, name)) for name, p in trained]
+    handles = [
+        p.register_post_accumulate_grad_hook(partial(look, name))  # type: ignore[no-untyped-call]
+        for name, p in trained
+    ]
     try:
         yield
     finally:

@@ -148,7 +148,7 @@ class SupervisedStep:
         """
         self.begin()
         metrics: Metrics = {}
-        statistics = _flat(self._statistics)
+        statistics = _flat(self._statistics) if self._statistics else None
         for images, labels, context in self.chunks(batch):
             with context:
                 for name, value in self.backward(images, labels).items():
@@ -270,16 +270,17 @@ def one_or_nan(loss: Tensor) -> Tensor:
     return 1 + 0 * loss.detach()
 
 
-def _flat(tensors: list[Tensor]) -> Tensor | None:
-    """A copy of their values, (n,); None without any."""
-    return torch.cat([tensor.flatten() for tensor in tensors]) if tensors else None
+def _flat(tensors: list[Tensor]) -> Tensor:
+    """A copy of their values, (n,)."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
 
 
 @torch.no_grad()
 def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
     """Give tensors the values that `_flat` copied, where the condition, a scalar on the device, is true."""
-    kept = torch.where(condition, before, _flat(tensors)).split([tensor.numel() for tensor in tensors])
-    torch._foreach_copy_(tensors, [k.view_as(tensor) for k, tensor in zip(kept, tensors, strict=True)])
+    kept = torch.where(condition, before, _flat(tensors))
+    parts = torch.split(kept, [tensor.numel() for tensor in tensors])  # type: ignore[no-untyped-call]
+    torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
 
 def _update_seed(seed: int, count: int, rank: int) -> int:
