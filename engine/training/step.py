@@ -279,7 +279,7 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
     """Give tensors the values that `_flat` copied, where the condition, a scalar on the device, is true."""
     kept = torch.where(condition, before, _flat(tensors))
-    parts = torch.split(kept, [tensor.numel() for tensor in tensors])  # type: ignore[no-untyped-call]
+    parts = torch.split(kept, [tensor.numel() for tensor in tensors])
     torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
 

@@ -13,7 +13,7 @@ from engine.run import main
 from engine.run_folder import RunFolder
 from tests.engine.tiny_run import ADVERSARIAL, run_printed, tiny
 
-OPTIONS = ["schedule.name=constant", "train.ema=0.9"]
+OPTIONS = ["schedule.name=constant", "train.ema=0.9", "log.to=[]", "log.images=0"]
 
 
 @pytest.fixture(scope="module")
