@@ -33,7 +33,7 @@ class JsonLog(Callback):
         self._file: TextIO | None = None
 
     def on_start(self, run: RunContext) -> None:
-        path, self._seed = RunFolder(run.path).log, run.recipe.seed
+        path, self._recipe = RunFolder(run.path).log, run.recipe
         kept = [row for row in read_log(path) if row["step"] <= run.first_step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._path = path
@@ -49,7 +49,7 @@ class JsonLog(Callback):
 
     def on_skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
         ids, epochs = [id for id, _ in samples], [epoch for _, epoch in samples]
-        self._write({"step": step, "split": "skipped", "seed": self._seed, "ids": ids, "epochs": epochs})
+        self._write({"step": step, "split": "skipped", "seed": self._recipe.seed, "ids": ids, "epochs": epochs})
 
     def on_note(self, step: int, note: Note) -> None:
         row = {"topic": note.topic, "text": note.text, "recipe": list(note.remedies)}
