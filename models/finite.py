@@ -16,7 +16,7 @@ def broken_tensor(model: nn.Module, tensors: Mapping[str, Tensor]) -> str | None
     """
     parameters = {name for name, _ in model.named_parameters(remove_duplicate=False)}
     for name, tensor in tensors.items():
-        if not tensor.is_floating_point():
+        if not tensor.is_floating_point() or tensor.is_meta:  # the latter has a shape and no values
             continue
         broken = ~torch.isfinite(tensor) if name in parameters else torch.isnan(tensor)
         if broken.any():

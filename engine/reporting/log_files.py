@@ -49,7 +49,8 @@ class JsonLog(Callback):
 
     def on_skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
         ids, epochs = [id for id, _ in samples], [epoch for _, epoch in samples]
-        self._write({"step": step, "split": "skipped", "seed": self._recipe.seed, "ids": ids, "epochs": epochs})
+        row = {"seed": self._recipe.seed, "ids": ids, "epochs": epochs}
+        self._write({"step": step, "split": "skipped", **row})
 
     def on_note(self, step: int, note: Note) -> None:
         row = {"topic": note.topic, "text": note.text, "recipe": list(note.remedies)}
