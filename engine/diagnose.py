@@ -1,4 +1,4 @@
-"""trident diagnose RUN: what its curve and scores show; with --labels: suspicious labels."""
+"""trident diagnose RUN: what its curve and scores show; --labels: suspicious labels; --replay: NaN."""
 
 import argparse
 from pathlib import Path
@@ -11,6 +11,7 @@ examples:
   trident diagnose checkpoints/b2_adv --out diagnosis     with the curve as a picture, and as JSON
   trident diagnose checkpoints/b2_adv --labels            suspicious labels of val
   trident diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
+  trident diagnose checkpoints/b2_adv --replay 1203       where did this update become NaN?
 
 docs/diagnose.md explains each figure.
 """
@@ -27,7 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         nargs="*",
         default=[],
         metavar="key.path=value",
-        help="with --labels: recipe values, such as data.root",
+        help="with --labels and --replay: recipe values, such as data.root",
     )
     parser.add_argument(
         "--out",
@@ -39,12 +40,47 @@ def main(argv: list[str] | None = None) -> int:
         "--labels", action="store_true", help="rank images by how suspicious their labels are instead"
     )
     parser.add_argument("--split", help="with --labels: the split (default: the recipe's data.val)")
+    parser.add_argument(
+        "--replay",
+        type=int,
+        metavar="STEP",
+        help="make this update again, and show which layer, loss term and sample was first NaN or infinite",
+    )
     return run_command(parser, diagnose, argv)
 
 
 def diagnose(arguments: argparse.Namespace) -> int:
     """Read, print, and write to --out if it is given."""
+    if arguments.replay is not None:
+        return _replay(arguments)
     return _labels(arguments) if arguments.labels else _run(arguments)
+
+
+def _replay(arguments: argparse.Namespace) -> int:
+    from functools import partial
+
+    from rich.markup import escape
+
+    from engine.reporting.console import counted
+    from engine.run_folder import RunFolder, RunFolderError, require_trained_alike
+    from engine.training.distributed import process_group
+    from engine.training.replay import replay
+
+    if arguments.labels or arguments.split or arguments.out:
+        raise RunFolderError("--replay prints what it finds: leave --labels, --split and --out out.")
+    require_trained_alike(arguments.overrides)
+    console = new_console()
+    with process_group() as process:
+        found = replay(
+            RunFolder(arguments.run),
+            arguments.replay,
+            arguments.overrides,
+            process,
+            partial(counted, console),
+        )
+    for line in found.lines():
+        console.print(escape(line))
+    return 0
 
 
 def _run(arguments: argparse.Namespace) -> int:

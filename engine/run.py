@@ -1,6 +1,7 @@
 """trident run RECIPE [key.path=value ...]: train, keep the best, ensemble them, report."""
 
 import argparse
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
@@ -15,6 +16,7 @@ examples:
   trident run demo
   trident run b2_adv data.root=data/VOCdevkit/VOC2012 train.batch=8
   trident run b2_adv data.root=... --resume       go on, or start: for a job that is queued again and again
+  trident run b2_adv data.root=... train.steps=60000 name=longer --continue-from checkpoints/b2_adv
   trident run b2_adv data.root=... --dry-run      what will it cost?
   trident run b2_adv --explain                    where does each value come from?
   torchrun --nproc-per-node=8 -m engine.run b2_adv data.root=...
@@ -34,6 +36,12 @@ def main(argv: list[str] | None = None) -> int:
         "--resume",
         action="store_true",
         help="go on from the saved state of the run; start it where nothing was saved",
+    )
+    parser.add_argument(
+        "--continue-from",
+        type=Path,
+        metavar="RUN",
+        help="start a new run from the state of another one, with other values of its recipe",
     )
     parser.add_argument(
         "--dry-run", action="store_true", help="make one update, print the cost, write nothing"
@@ -70,7 +78,7 @@ def run(arguments: argparse.Namespace) -> int:
             return 0
         from engine.training.train import train
 
-        train(recipe, process, console, arguments.resume)
+        train(recipe, process, console, arguments.resume, continue_from=arguments.continue_from)
         return 0
     finally:
         stop_process()

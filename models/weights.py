@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from models import encoder_layouts
 from models.class_names import known_set, matching_rows
 from models.errors import ModelError
+from models.finite import broken_tensor
 from models.layouts import LAYOUTS, TIMM_PVT
 from models.load_report import ClassReport, LoadReport, PartReport, few
 from models.origin import Origin, origin_of
@@ -69,8 +70,8 @@ def load_weights(
         class_names: of the model, by logit.
 
     Raises:
-        ModelError: the source cannot be read, is of another variant, or fills less of the encoder. The model
-            is unchanged then.
+        ModelError: the source cannot be read, is of another variant, fills less of the encoder, or has NaN.
+            The model is unchanged then.
     """
     file, state, origin = _read(model, source)
     own = model.state_dict()
@@ -96,6 +97,11 @@ def load_weights(
     ]:  # the same number of classes, but other ones
         parts["head"].leave_out(key, own[key].numel())
     matched = {key: renamed[key] for part in parts.values() for key in part.matched}
+    if name := broken_tensor(model, matched | rows):
+        raise ModelError(
+            f"{source}: {name} in {file} has NaN or infinite values, so nothing can be trained from it. Take "
+            f"another file or checkpoint of that run, for example model.weights={_suggestion(model)}."
+        )
     model.load_state_dict(matched | rows, strict=False)
     return report
 

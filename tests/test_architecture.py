@@ -7,8 +7,9 @@ from types import FrameType
 
 from engine.recipe import load_recipe
 from engine.reporting.reporter import Reporter
+from engine.run_folder import RunFolder
 from engine.training.distributed import start_process
-from engine.training.fit import fit
+from engine.training.fit import SkipGuard, fit
 from engine.training.session import build_session
 from losses.interpolation import interpolation_matrix
 
@@ -25,6 +26,7 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
     recipe = load_recipe(ROOT / "recipes/b2_ce_dice.yaml", [*OVERRIDES, f"data.root={voc_folder}"])
     session = build_session(recipe, start_process(), lambda what: lambda done, total: None)
     reporter = Reporter([], session.step.learning_rates, session.process.device)
+    guard = SkipGuard(RunFolder(Path("run")), lambda flags: None, "stop", 1, lambda step: None)
     found: dict[str, None] = {}
 
     def record(frame: FrameType, event: str, argument: object) -> None:
@@ -39,6 +41,7 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
             session.step, session.batches, reporter, num_steps=1, eval_every=100, log_every=100,
             evaluate_and_keep=lambda: None, save_state=lambda: None, save_due=lambda step: False,
             stop_requested=lambda step: False,
+            guard=guard,
         )  # fmt: skip
     finally:
         sys.setprofile(None)

@@ -27,6 +27,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     resume: bool = False,
     *,
+    continue_from: str | os.PathLike[str] | None = None,
     quiet: bool = False,
 ) -> Run:
     """Train a recipe, keep the best checkpoints, ensemble them, write the report: what `trident run` does.
@@ -39,6 +40,7 @@ def train(
         overrides: such as ["train.steps=300"].
         callbacks: called after the loggers of `log.to`.
         resume: go on from the saved state, with the same recipe; start where nothing was saved.
+        continue_from: the folder of another run, from whose state a new run goes on with this recipe.
         quiet: print nothing.
 
     Returns:
@@ -51,7 +53,8 @@ def train(
     """
     loaded = _loaded(recipe, overrides)
     with process_group() as process:
-        return train_recipe(loaded, process, new_console(quiet), resume, callbacks)
+        source = Path(continue_from) if continue_from is not None else None
+        return train_recipe(loaded, process, new_console(quiet), resume, callbacks, source)
 
 
 def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split: str | None = None) -> Scores:

@@ -42,6 +42,7 @@ else:
 __all__ = [
     "Recipe",
     "RecipeError",
+    "changes",
     "explain",
     "find_recipe",
     "load_recipe",
@@ -57,9 +58,13 @@ MAY_CHANGE = (
     "data.workers",
     "data.doctor",
     "data.on_error",
+    "eval.every",
+    "keep.",
     "log.",
     "output.",
     "train.compile",
+    "train.max_skipped",
+    "train.on_nan",
     "train.save_every",
     "model.checkpointing",
 )
@@ -269,13 +274,17 @@ class Change(NamedTuple):
     now: Any
 
 
-def changes(before: Recipe, now: Recipe) -> list[Change]:
-    """What differs between two recipes and changes the training, its name and its seed included."""
+def changes(before: Recipe, now: Recipe, *, all_keys: bool = False) -> list[Change]:
+    """What differs between two recipes and changes the training, its name and its seed included.
+
+    Args:
+        all_keys: also what never changes an update, such as where the run is written; without the name.
+    """
     old, new = ({key: value for key, value, _ in explain(recipe)} for recipe in (before, now))
     return [
         Change(key, old.get(key, "absent"), new.get(key, "absent"))
         for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and not key.startswith(MAY_CHANGE)
+        if old.get(key) != new.get(key) and (key != "name" if all_keys else not key.startswith(MAY_CHANGE))
     ]
 
 

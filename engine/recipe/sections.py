@@ -101,6 +101,13 @@ class Train(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"
     )
+    on_nan: Literal["stop", "skip", "rollback"] = key(
+        "skip",
+        "an update whose loss or gradient is NaN or infinite is left out; stop: the run stops at the first; "
+        "skip: after max_skipped in a row; rollback: it then goes on from the last state at half the rate, "
+        "once",
+    )
+    max_skipped: Count = key(10, "updates in a row that are left out because of NaN before the run stops")
     deterministic: bool = key(False, "bitwise reproducible training, which is slower")
 
 

@@ -87,6 +87,7 @@ class Advisor:
             self._no_gradient(),
             self._exploding(),
             self._discriminator_won(),
+            self._discriminator_idle(),
             self._memory_full(),
         )
         return self._new(rules)
@@ -195,6 +196,19 @@ class Advisor:
                 f"adversarial.weight={section.weight / 4:g}",
                 "adversarial=null",
             ),
+        )
+
+    def _discriminator_idle(self) -> Note | None:
+        """Single updates that are left out are normal in fp16 only, and few there."""
+        section = self.recipe.adversarial
+        window = [row["adv/d_skipped"] for row in self._log if "adv/d_skipped" in row][-D_WINDOW:]
+        if section is None or len(window) < D_WINDOW or min(window) < 1:
+            return None
+        return Note(
+            "idle discriminator",
+            f"At the last {D_WINDOW} log steps the gradient of the discriminator was NaN or infinite, so its "
+            "update was left out: it learns nothing, and the model nothing from it.",
+            (f"adversarial.lr={section.lr / 4:.1e}", "train.precision=fp32", "adversarial=null"),
         )
 
     def _memory_full(self) -> Note | None:

@@ -5,7 +5,7 @@ This module does not import torch, so that a file that defines a callback is imp
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -107,8 +107,17 @@ class Callback:
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
         """After each evaluation."""
 
+    def on_skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
+        """An update was left out because its loss or a gradient was NaN or infinite; after it, in order.
+
+        Args:
+            step: the number of the update, from 1.
+            samples: id and epoch of each sample of all processes; with the recipe's seed they decide what
+                its augmentation was.
+        """
+
     def on_note(self, step: int, note: Note) -> None:
-        """Advice on the training, once for each topic."""
+        """Advice on the training, once for each topic, and what the training does about NaN."""
 
     def on_checkpoint(self, step: int, path: Path) -> None:
         """A checkpoint was kept as one of the best; a later, better one may replace it."""

@@ -17,6 +17,7 @@ from engine.scoring.confusion import Scores
 
 Fact = tuple[int, str]  # its rank, 0 the most important, and its text
 LIVE_BAR = 12  # characters
+SHOWN_IDS = 8  # of an update that was left out; log.jsonl has all
 
 
 class ConsoleLog(Callback):
@@ -107,6 +108,13 @@ class ConsoleLog(Callback):
         self.on_step(step)
         if step == self.num_steps:  # the last evaluation, after which commands draw other bars
             self._progress.stop()
+
+    def on_skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
+        ids = ", ".join(id for id, _ in samples[:SHOWN_IDS]) + (", ..." if len(samples) > SHOWN_IDS else "")
+        self.console.print(
+            f"[bold yellow]step {step}: the loss or a gradient was NaN or infinite, so this update was left "
+            f"out[/] ({escape(ids)})"
+        )
 
     def on_note(self, step: int, note: Note) -> None:
         self.console.print(f"[bold yellow]step {step}: {escape(note.text)}[/]")

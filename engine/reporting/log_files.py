@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, TextIO
@@ -22,7 +23,8 @@ from engine.run_folder import (
 class JsonLog(Callback):
     """log.jsonl: one JSON object per line. A resumed run drops the lines after its saved state.
 
-    `split` is train (a log step), val (an evaluation) or note (advice: topic, text, recipe lines).
+    `split` is train (a log step), val (an evaluation), note (advice: topic, text, recipe lines) or skipped
+    (an update that was left out because of NaN: ids and epochs of its samples, seed of the run).
     """
 
     essential = True
@@ -31,7 +33,7 @@ class JsonLog(Callback):
         self._file: TextIO | None = None
 
     def on_start(self, run: RunContext) -> None:
-        path = RunFolder(run.path).log
+        path, self._recipe = RunFolder(run.path).log, run.recipe
         kept = [row for row in read_log(path) if row["step"] <= run.first_step]
         write_text(path, "".join(json.dumps(row) + "\n" for row in kept))
         self._path = path
@@ -44,6 +46,11 @@ class JsonLog(Callback):
         scores = evaluation.scores
         row = {**scores.metrics, "loss": evaluation.log_loss, "IoU": scores.IoU}
         self._write({"step": step, "split": "val", **row})
+
+    def on_skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
+        ids, epochs = [id for id, _ in samples], [epoch for _, epoch in samples]
+        row = {"seed": self._recipe.seed, "ids": ids, "epochs": epochs}
+        self._write({"step": step, "split": "skipped", **row})
 
     def on_note(self, step: int, note: Note) -> None:
         row = {"topic": note.topic, "text": note.text, "recipe": list(note.remedies)}

@@ -87,6 +87,14 @@ class Reporter:
         if self._advisor:
             self._advise(step, self._advisor.update(values, _numbers(self._first or {})))
 
+    def skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
+        """An update was left out because of NaN; reported at the next log step, before it."""
+        self._call("on_skipped", step, samples)
+
+    def note(self, step: int, note: Note) -> None:
+        """What the training itself has to say."""
+        self._advise(step, [note])
+
     def scoring(self, done: int, total: int) -> None:
         self._call("on_scoring", done, total)
 

@@ -39,17 +39,21 @@ from engine.run_folder.files import (
 )
 from engine.run_folder.lock import locked, require_unused
 from engine.run_folder.manifests import (
+    Changed,
     CombinationValues,
     DataIdentity,
     EnsembleManifest,
     EnsembleMember,
     Manifest,
     Member,
+    Origin,
+    Resumption,
     read_manifest,
     saved_scores,
 )
 
 __all__ = [
+    "Changed",
     "CombinationValues",
     "DataIdentity",
     "DiskError",
@@ -59,6 +63,8 @@ __all__ = [
     "LogRow",
     "Manifest",
     "Member",
+    "Origin",
+    "Resumption",
     "RunFolder",
     "RunFolderError",
     "common_folder",
@@ -193,14 +199,18 @@ class RunFolder:
             "could overwrite. Start another run with name=<another name>, or remove it."
         )
 
+    def another_name(self) -> str:
+        """A name for another run next to this one."""
+        names = (f"{self.path.name}-{number}" for number in itertools.count(2))
+        return next(name for name in names if not self.path.with_name(name).exists())
+
     def command_of_another(self) -> str:
         """What to type for another run of the same recipe, from the best checkpoint if one was kept.
 
         Raises:
             RunFolderError: manifest.json is missing or damaged.
         """
-        names = (f"{self.path.name}-{number}" for number in itertools.count(2))
-        name = next(name for name in names if not self.path.with_name(name).exists())
+        name = self.another_name()
         weights = ["model.from_scratch=false", f"model.weights={self.path}"]
         weights = weights if self.read_manifest().members else []
         place = [f"output.dir={self.path.parent}", f"name={name}"]  # the folder may have been moved

@@ -35,6 +35,39 @@ class DataIdentity(BaseModel):
     val_fingerprint: str
 
 
+class Changed(BaseModel):
+    """A value of a recipe that was changed on the way; "absent" where there was none."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    key: str
+    before: Any
+    now: Any
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.before} in the run, {self.now} now"
+
+
+class Origin(BaseModel):
+    """The run from whose state this one went on (`--continue-from`), the update, and the changed values."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    run: str
+    run_id: str | None
+    step: int
+    changes: list[Changed]
+
+
+class Resumption(BaseModel):
+    """A resume after update `step` with values that never change an update."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    step: int
+    changes: list[Changed]
+
+
 class Manifest(BaseModel):
     """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
 
@@ -55,6 +88,8 @@ class Manifest(BaseModel):
     num_parameters: int
     environment: dict[str, str] = {}
     run_id: str | None = None
+    continued_from: Origin | None = None
+    resumed: list[Resumption] = []
     finished: bool = False
     files: dict[str, str] = {}
     members: list[Member] = []

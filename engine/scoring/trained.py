@@ -23,6 +23,7 @@ from engine.run_folder import (
 )
 from engine.scoring.combining import Combination
 from models import build_model
+from models.finite import broken_tensor
 
 
 @dataclass(frozen=True)
@@ -121,17 +122,23 @@ def load_model(
     """The model of a checkpoint, in eval mode.
 
     Raises:
-        RunFolderError: the file is missing, altered, or of other classes than its recipe says.
+        RunFolderError: the file is missing, altered, of other classes than its recipe says, or has NaN.
     """
     require_intact(path, sha256)
     model = build_model(recipe.model, class_names)
     try:
-        model.load_state_dict(load_file(path))
+        state = load_file(path)
+        model.load_state_dict(state)
     except (RuntimeError, SafetensorError) as error:
         reason = str(error).splitlines()[-1].strip()
         raise RunFolderError(
             f"{path} does not fit the model of its recipe with {len(class_names)} classes: {reason}"
         ) from error
+    if name := broken_tensor(model, state):
+        raise RunFolderError(
+            f"{path}: {name} has NaN or infinite values, so this checkpoint predicts nothing. Take another "
+            "one of its run."
+        )
     return model.to(device).eval()
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
 from engine.data.batches import Batch
-from engine.training.step import Metrics, SupervisedStep, labels_at
+from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan
 from losses.adversarial import (
     OBJECTIVES,
     discriminator_accuracy,
@@ -121,7 +121,7 @@ class AdversarialStep(SupervisedStep):
         self.adversarial = adversarial
         self.modules |= {"discriminator": adversarial.discriminator, "watchdog": adversarial.watchdog}
         self.optimizers["discriminator"] = adversarial.optimizer
-        self.scalers["discriminator"] = self.settings.precision.skipping_scaler()
+        self.scalers["discriminator"] = self.settings.precision.scaler()
 
     def __call__(self, batch: Batch) -> Metrics:
         metrics = super().__call__(batch)
@@ -137,7 +137,7 @@ class AdversarialStep(SupervisedStep):
         scheduled = self.adversarial.weight_at(self.count)
         if scheduled == 0:
             return super().backward(images, labels)
-        logits, terms = self._supervised(images, labels)
+        logits, terms = self.supervised(images, labels)
         accuracy = self._accuracy(logits, labels)
         if self.adversarial.at_logits:
             images, labels = _resized(images, logits), labels_at(logits, labels)
@@ -159,9 +159,9 @@ class AdversarialStep(SupervisedStep):
         return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid)
 
     def _gradient(self, loss: Tensor, logits: Tensor) -> Tensor:
-        """Of a loss with respect to the logits, scaled as `_backward` scales."""
-        scaled = self.scalers["optimizer"].scale(loss / self.settings.accumulate)
-        return torch.autograd.grad(scaled, logits)[0]
+        """Of a loss with respect to the logits, scaled as `scaled` says."""
+        scaled = self.scaled(loss)
+        return torch.autograd.grad(scaled, logits, one_or_nan(scaled))[0]
 
     def _generator_loss(self, images: Tensor, probabilities: Tensor, valid: Tensor) -> Tensor:
         """With D frozen: the gradient passes through it to the probabilities, and D itself gets none."""

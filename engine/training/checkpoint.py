@@ -18,8 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
-from engine.training.fit import RunError
+from engine.training.fit import RunError, diverged
 from engine.training.step import SupervisedStep
+from models.finite import broken_tensor
+
+# Of a parameter group, as a recipe has them; others, such as a count of updates, belong to the state.
+SETTINGS = ("lr", "initial_lr", "weight_decay", "betas", "eps", "momentum")
 
 
 class TopKeeper:
@@ -90,7 +94,11 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
 
 
 def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON."""
+    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON.
+
+    Raises:
+        RunError: weights are NaN or infinite.
+    """
     tensors = {
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
@@ -99,9 +107,27 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
         for name, optimizer in step.optimizers.items()
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
-    header = json.dumps({"run": run_id, "step": step.count, "scalers": scalers, "optimizers": optimizers})
+    header = json.dumps(
+        {
+            "run": run_id,
+            "step": step.count,
+            "lr_scale": step.lr_scale,
+            "scalers": scalers,
+            "optimizers": optimizers,
+        }
+    )
     copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+    if _broken(step, copies):  # the last good state stays
+        raise diverged(step.count)
     return copies, header
+
+
+def _broken(step: SupervisedStep, tensors: dict[str, Tensor]) -> str | None:
+    """The first weight of a state that is NaN or infinite."""
+    for name, module in step.modules.items():
+        if key := broken_tensor(module, _below(f"{name}/", tensors)):
+            return f"{name}/{key}"
+    return None
 
 
 def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None:
@@ -113,11 +139,20 @@ def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None
             run.last_state.replace(run.previous_state)
 
 
-def load_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> dict[Path, str]:
+def load_state(
+    run: RunFolder,
+    step: SupervisedStep,
+    run_id: str | None = None,
+    onto_another: bool = False,
+    before: int | None = None,
+) -> dict[Path, str]:
     """The inverse of save_state, into a step that was built from the same recipe; the newest intact state.
 
     Args:
         run_id: that of the manifest; None in a run of version 0.1.0, whose states had no SHA-256.
+        onto_another: into the step of another recipe. The settings of its optimisers stay; a moving average
+            or a discriminator that the state lacks starts anew.
+        before: only a state from before this update, counted from 1.
 
     Returns:
         The newer states that are not intact, each with what is wrong with it.
@@ -129,14 +164,18 @@ def load_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     for path in run.states:
         try:
             header, tensors = _read_state(path, run_id)
+            if before is not None and header["step"] >= before:
+                raise ValueError(f"it is of update {header['step']}")
+            if broken := _broken(step, tensors):
+                raise ValueError(f"{broken} has NaN or infinite values")
         except (SafetensorError, OSError, KeyError, TypeError, ValueError) as error:
             faults[path] = str(error)
             continue
-        _put_into(step, header, tensors, path)
+        _put_into(step, header, tensors, path, onto_another)
         return faults
     found = "\n".join(f"  {path} is damaged: {fault}" for path, fault in faults.items())
     raise RunFolderError(
-        f"--resume: no state is intact:\n{found}\nStart another run, from the best checkpoint if one was "
+        f"No state of {run.path} is intact:\n{found}\nStart another run, from the best checkpoint if one was "
         f"kept: {run.command_of_another()}"
     )
 
@@ -156,23 +195,40 @@ def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[st
     return header, tensors
 
 
-def _put_into(step: SupervisedStep, header: dict[str, Any], tensors: dict[str, Tensor], path: Path) -> None:
+def _put_into(
+    step: SupervisedStep,
+    header: dict[str, Any],
+    tensors: dict[str, Tensor],
+    path: Path,
+    onto_another: bool = False,
+) -> None:
     try:
         for name, module in step.modules.items():
-            module.load_state_dict(_below(f"{name}/", tensors))
+            state = _below(f"{name}/", tensors)
+            if onto_another and not state:
+                if name == "ema":
+                    module.load_state_dict(_below("model/", tensors))
+                continue
+            module.load_state_dict(state)
         for name, optimizer in step.optimizers.items():
-            if "optimizers" in header:
-                _load_optimizer(optimizer, _from_json(header["optimizers"][name], tensors))
-            else:
+            if "optimizers" not in header:
                 _load_optimizer(optimizer, _state_of_0_1_0(optimizer, _below(f"{name}.state/", tensors)))
+            elif not onto_another or name in header["optimizers"]:
+                saved = _from_json(header["optimizers"][name], tensors)
+                _load_optimizer(optimizer, saved, keep_settings=onto_another)
         for name, scaler in step.scalers.items():
-            scaler.load_state_dict(header["scalers"][name])
+            if not onto_another or header["scalers"].get(name):
+                scaler.load_state_dict(header["scalers"][name])
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunFolderError(
             f"{path} does not fit the model of this recipe: {str(error).splitlines()[0]} "
-            "--resume needs the recipe that the run was started with."
+            + (
+                "Leave --continue-from out, or undo what changes the model or its parameter groups."
+                if onto_another
+                else "--resume needs the recipe that the run was started with."
+            )
         ) from error
-    step.count = header["step"]
+    step.count, step.lr_scale = header["step"], header.get("lr_scale", 1.0)
 
 
 def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
@@ -222,9 +278,15 @@ def _from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
     return (list if kind == "list" else tuple)(_from_json(inner, tensors) for inner in content)
 
 
-def _load_optimizer(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+def _load_optimizer(
+    optimizer: torch.optim.Optimizer, saved: dict[str, Any], keep_settings: bool = False
+) -> None:
     groups = optimizer.state_dict()["param_groups"]
-    merged = [group | own for group, own in zip(groups, saved["param_groups"], strict=True)]
+    kept = SETTINGS if keep_settings else ()
+    merged = [
+        group | own | {key: group[key] for key in kept if key in group}
+        for group, own in zip(groups, saved["param_groups"], strict=True)
+    ]
     optimizer.load_state_dict(saved | {"param_groups": merged})
     for index, parameter in enumerate(_parameters(optimizer)):
         for slot, value in saved["state"].get(index, {}).items():

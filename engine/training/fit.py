@@ -1,5 +1,6 @@
 """The training loop."""
 
+import shlex
 import time
 from collections.abc import Callable
 
@@ -8,6 +9,7 @@ from torch import Tensor
 
 from engine.data.batches import TrainBatches
 from engine.reporting.reporter import Reporter
+from engine.run_folder import RunFolder
 from engine.training.step import SupervisedStep
 
 
@@ -29,6 +31,7 @@ def fit(
     save_state: Callable[[], None],
     save_due: Callable[[int], bool],
     stop_requested: Callable[[int], bool],
+    guard: "SkipGuard",
 ) -> bool:
     """Train from `step.count` to `num_steps` updates.
 
@@ -41,14 +44,14 @@ def fit(
         save_state: keeps what a resume needs; called after each evaluation, and at a stop.
         save_due: whether to save after this many updates too; the same on every process.
         stop_requested: whether to stop after this many updates; the same on every process.
+        guard: asked at log steps, and before anything is scored or saved.
 
     Returns:
         True at the end, False if it was asked to stop before; the state is saved either way.
 
     Raises:
-        RunError: the loss became NaN or infinite.
+        RunError, GoBack: too many updates were left out because of NaN.
     """
-    guard = FiniteGuard()
     first = step.count
     stream = batches.starting_at(first)
     data_seconds, since, logged_at = 0.0, time.perf_counter(), first
@@ -63,19 +66,19 @@ def fit(
     while True:
         done = step.count == num_steps
         if step.count > first and (done or step.count % eval_every == 0):
-            guard.check(step.count)
+            guard.check()
             evaluate_and_keep()
             save_seconds += save()
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
         elif step.count > first and save_due(step.count):
-            guard.check(step.count)
+            guard.check()
             waited = save()
             save_seconds += waited
             since += waited
         if done:
             return True
         if stop_requested(step.count):
-            guard.check(step.count)
+            guard.check()
             save()
             return False
 
@@ -83,11 +86,11 @@ def fit(
         batch = next(stream)
         data_seconds += time.perf_counter() - asked
         metrics = step(batch)
-        guard.watch(metrics)
+        guard.watch(step.count, metrics.pop("nan"))
         reporter.step(step.count, metrics)
 
         if step.count % log_every == 0:
-            guard.check(step.count)  # waits for the device, so that the seconds below are right
+            guard.check()  # waits for the device, so that the seconds below are right
             updates = step.count - logged_at
             seconds = (time.perf_counter() - since) / updates
             reporter.log(step.count, batch, metrics, seconds, data_seconds / updates, save_seconds)
@@ -95,33 +98,81 @@ def fit(
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
 
 
-class FiniteGuard:
-    """Remembers on the device whether any loss was NaN or infinite; only `check` waits for the device."""
+class GoBack(Exception):
+    """The training has to go on from the last saved state, with a lower learning rate."""
 
-    def __init__(self) -> None:
-        self._broken: Tensor | None = None
 
-    def watch(self, metrics: dict[str, Tensor]) -> None:
-        """Adds the scalars of an update.
+class SkipGuard:
+    """Collects on the device which updates were left out; only `check` waits for the device.
 
-        Only those without a "/" in their name are checked: a NaN under "adv/" never reaches the model
-        (`adv/d_skipped` reports it), and in fp16 "gradients/" may be infinite, in an update that the loss
-        scaler then skips.
+    Args:
+        run: named in the message.
+        agree: sums flags over all processes in place, so that they decide alike.
+        on_nan: `train.on_nan`: "stop" at the first, or after `max_skipped` in a row: "skip" stops too, and
+            "rollback" goes back first.
+        max_skipped: `train.max_skipped`.
+        report: called with the number of each update that was left out.
+        went_back: whether the training has gone back before, which it does only once.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        agree: Callable[[Tensor], None],
+        on_nan: str,
+        max_skipped: int,
+        report: Callable[[int], None],
+        went_back: bool = False,
+    ):
+        self._run = run
+        self._agree = agree
+        self._limit = 1 if on_nan == "stop" else max_skipped
+        self._goes_back = on_nan == "rollback" and not went_back
+        self._report = report
+        self._waiting: list[tuple[int, Tensor]] = []
+        self._in_a_row = 0
+
+    def watch(self, step: int, skipped: Tensor) -> None:
+        """Add an update: its number, and whether it was left out, a bool on the device."""
+        self._waiting.append((step, skipped))
+
+    def check(self) -> None:
+        """Report the updates that were left out since the last check; the same on all processes.
+
+        Raises:
+            RunError: too many in a row, or the first if it is to stop.
+            GoBack: too many in a row, and the training may go back.
         """
-        losses = [value.float() for name, value in metrics.items() if "/" not in name]
-        broken = ~torch.isfinite(torch.stack(losses)).all()
-        self._broken = broken if self._broken is None else self._broken | broken
+        if not self._waiting:
+            return
+        flags = torch.stack([skipped for _, skipped in self._waiting]).int()
+        self._agree(flags)
+        steps = [step for step, _ in self._waiting]
+        self._waiting.clear()
+        for step, flag in zip(steps, flags.tolist(), strict=True):
+            self._in_a_row = self._in_a_row + 1 if flag else 0
+            if flag:
+                self._report(step)
+            if self._in_a_row >= self._limit:
+                raise GoBack if self._goes_back else self._ended(step)
 
-    def check(self, step: int) -> None:
-        """Raises RunError if any loss so far was NaN or infinite."""
-        if self._broken is not None and bool(self._broken):
-            raise diverged(step)
+    def _ended(self, step: int) -> RunError:
+        first = step - self._in_a_row + 1
+        which = f"update {step}" if first == step else f"each of the updates {first} to {step}"
+        replay = shlex.join(["trident", "diagnose", str(self._run.path), "--replay", str(first)])
+        return RunError(
+            f"The loss or a gradient was NaN or infinite in {which}; the run stops. Such updates were left "
+            "out, and what was saved before is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
+            "optimizer.clip_norm=1, or train.precision=fp32 in a new run; or go on from the last state with "
+            "the same command and --resume train.on_nan=rollback, which halves the learning rate.\n"
+            f"Which layer, loss term and sample it came from: {replay}"
+        )
 
 
 def diverged(step: int) -> RunError:
-    """The error for losses or probabilities that became NaN or infinite."""
+    """The error for weights or probabilities that became NaN or infinite."""
     return RunError(
         f"The loss became NaN or infinite at or shortly before step {step}; the run stops. What was "
-        "saved at the last evaluation is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
+        "saved before is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
         "optimizer.clip_norm=1, or train.precision=fp32."
     )

@@ -67,11 +67,12 @@ class StateWriter:
         self._writing: Future[None] | None = None
 
     def save(self, step: SupervisedStep) -> None:
-        self._wait()
+        self.wait()
         tensors, header = copied_state(step, self._run_id)
         self._writing = self._thread.submit(write_state, self._run, tensors, header)
 
-    def _wait(self) -> None:
+    def wait(self) -> None:
+        """Until the last state is written."""
         writing, self._writing = self._writing, None
         if writing:
             writing.result()
@@ -82,4 +83,4 @@ class StateWriter:
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
         self._thread.shutdown()  # waits
         if kind is None:
-            self._wait()
+            self.wait()

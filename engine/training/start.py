@@ -15,10 +15,13 @@ import torch
 import engine.data
 from engine import __version__
 from engine.data.doctor import DataReport
-from engine.recipe import changes, load_recipe
+from engine.recipe import Recipe, changes, load_recipe
 from engine.run_folder import (
+    Changed,
     DataIdentity,
     Manifest,
+    Origin,
+    Resumption,
     RunFolder,
     RunFolderError,
     locked,
@@ -28,6 +31,7 @@ from engine.run_folder import (
     write_text,
 )
 from engine.training.checkpoint import load_state, save_state
+from engine.training.continuing import continue_from
 from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
@@ -38,7 +42,11 @@ CPU_INFO = Path("/proc/cpuinfo")
 
 @contextmanager
 def opened_run(
-    run: RunFolder, session: Session, report: DataReport | None, resume: bool
+    run: RunFolder,
+    session: Session,
+    report: DataReport | None,
+    resume: bool,
+    source: RunFolder | None = None,
 ) -> Iterator[Manifest]:
     """Make the folder of a new run, or put the saved state into the step; for the time of the training.
 
@@ -48,22 +56,31 @@ def opened_run(
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
         resume: whether there is a state.
+        source: a run from whose state a new one goes on.
 
     Raises:
         RunFolderError: another process trains in the folder; the recipe or the images are others (on a
-            resume); no state is intact; the disk is too small.
+            resume); no state is intact; the state of `source` does not fit; the disk is too small.
     """
     if resume:
         with _held(run, session.process):
             manifest = run.read_manifest()
             if session.process.is_main:
                 run.sweep()
-            _require_same_training(run, manifest, session)
+            before = load_recipe(run.recipe)
+            _require_same_training(run, manifest, session, before)
             _go_on(run, session, manifest)
+            _take_changes(run, session, manifest, before)
+            session.notes += _gaps_in_log(run, session, manifest)
             yield manifest
         return
-    require_room(run, session.step, session.recipe.keep.top)
     manifest = _new_manifest(session)
+    if source:
+        manifest.continued_from, old = continue_from(source, session)
+        manifest.weights = old.weights
+        session.notes.append(_told(f"goes on from {source.path}", manifest.continued_from))
+    first = session.step.count
+    require_room(run, session.step, session.recipe.keep.top)
     was_new = run.is_new
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     with _held(run, session.process):
@@ -86,7 +103,7 @@ def opened_run(
         except RunStopped:
             raise
         except BaseException:
-            if session.process.is_main and session.step.count == 0 and was_new:
+            if session.process.is_main and session.step.count == first and was_new:
                 _remove(run.path, missing)
             raise
 
@@ -130,19 +147,56 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
             f"{path} is damaged: {fault}. It is now {aside.name}; the run goes on from the state before it, "
             f"of update {session.step.count}."
         )
-    session.notes += _gaps_in_log(run, session)
 
 
-def _gaps_in_log(run: RunFolder, session: Session) -> list[str]:
-    """A sentence where log.jsonl lacks rows up to the state: log steps may have been further apart before."""
-    before, now, done = load_recipe(run.recipe, imports=False), session.recipe, session.step.count
-    rows = read_log(run.log)
-    logged = {split: {row["step"] for row in rows if row["split"] == split} for split in ("train", "val")}
-    apart = max(before.log.every, now.log.every)
-    lacking = {
-        "train": set(range(apart, done + 1, apart)) - logged["train"],
-        "val": set(range(int(now.eval.every), done + 1, int(now.eval.every))) - logged["val"],
-    }
+def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: Recipe) -> None:
+    """Record values that never change an update, and choose the kept checkpoints by them.
+
+    No file is deleted: of a smaller `keep.top`, the others stay in top/.
+
+    Raises:
+        RunFolderError: kept checkpoints have no score of another `keep.metric`.
+    """
+    now, step = session.recipe, session.step.count
+    changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
+    metric = now.keep.metric
+    if lacking := [member.file for member in manifest.members if metric not in member.scores]:
+        raise RunFolderError(f"keep.metric={metric}: {lacking[0]} was not scored by it. Leave it as it was.")
+    manifest.metric = metric
+    ranked = sorted(manifest.members, key=lambda member: (-member.scores[metric], member.step))
+    manifest.members, left = ranked[: now.keep.top], ranked[now.keep.top :]
+    session.notes += [
+        f"keep.top={now.keep.top}: {run.path / member.file} is no longer among the best; the file stays."
+        for member in left
+    ]
+    if changed:
+        resumption = Resumption(step=step, changes=changed)
+        manifest.resumed.append(resumption)
+        session.notes.append(_told("goes on", resumption))
+        if session.process.is_main:
+            run.write_manifest(manifest)
+            write_text(run.recipe, now.to_yaml())
+
+
+def _told(what: str, point: Origin | Resumption) -> str:
+    lines = [f"  {change}" for change in point.changes] or ["  nothing"]
+    return "\n".join([f"The run {what} after update {point.step}; changed in its recipe:", *lines])
+
+
+def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[str]:
+    """A sentence where log.jsonl lacks rows up to the state, from the last change of their distance on."""
+    rows, done = read_log(run.log), session.step.count
+    start = manifest.continued_from.step if manifest.continued_from else 0
+    lacking: dict[str, list[int]] = {}
+    for split, key, apart in (
+        ("train", "log.every", session.recipe.log.every),
+        ("val", "eval.every", int(session.recipe.eval.every)),
+    ):
+        changed = [point.step for point in manifest.resumed if any(c.key == key for c in point.changes)]
+        since = max([start, *changed])
+        logged = {row["step"] for row in rows if row["split"] == split}
+        due = range(since - since % apart + apart, done + 1, apart)
+        lacking[split] = [step for step in due if step not in logged]
     return [
         f"{run.log} lacks the {split} rows of {len(steps)} updates up to {done}, from {min(steps)} to "
         f"{max(steps)}: it was altered. The training goes on; its curves have a gap there."
@@ -184,20 +238,21 @@ def _new_manifest(session: Session) -> Manifest:
     )
 
 
-def _require_same_training(run: RunFolder, manifest: Manifest, session: Session) -> None:
+def _require_same_training(run: RunFolder, manifest: Manifest, session: Session, before: Recipe) -> None:
     """Raises RunFolderError where the recipe or the images are not those that the run started with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     changed = [
-        f"  {key}: {before} in the run, {now} now"
-        for key, before, now in changes(load_recipe(run.recipe), session.recipe)
+        f"  {key}: {old} in the run, {now} now"
+        for key, old, now in changes(before, session.recipe)
         if not (other_images and key.endswith(".class_weights"))  # numbers that depend on the images
     ]
     if changed:
         raise RunFolderError(
             f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
             + "\n".join(changed)
-            + "\nUndo these changes, or add name=<another name> instead of --resume for a new run. From the "
-            + f"best checkpoint, with the recipe of this run: {run.command_of_another()}"
+            + "\nUndo these changes, or start a new run: with them, from the state of this one, type "
+            + f"--continue-from {shlex.quote(str(run.path))} name=<another name> instead of --resume. From "
+            + f"the best checkpoint, with the recipe of this run: {run.command_of_another()}"
         )
     if other_images:
         raise RunFolderError(

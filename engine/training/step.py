@@ -6,6 +6,7 @@ Shapes: B samples, C classes, S the side of the crop.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
@@ -44,18 +45,28 @@ class Precision:
         return torch.autocast(self.device_type, DTYPES[self.name])
 
     def scaler(self) -> torch.amp.GradScaler:
-        """Scales the loss for fp16 only."""
-        return torch.amp.GradScaler(self.device_type, enabled=self.name == "fp16")
+        """Leaves out an update with NaN or infinite gradients, and scales the loss for fp16."""
+        kind = torch.amp.GradScaler if self.name == "fp16" else UnitScaler
+        return kind(self.device_type)
 
-    def skipping_scaler(self) -> torch.amp.GradScaler:
-        """One that skips an update with NaN or infinite gradients at any precision.
 
-        With a fused optimiser, torch's scaler does so without waiting for the device. Without fp16 its scale
-        starts at 1 and only halves, which changes no bit of a gradient.
-        """
-        if self.name == "fp16":
-            return self.scaler()
-        return torch.amp.GradScaler(self.device_type, init_scale=1.0, growth_interval=1 << 30)
+class UnitScaler(torch.amp.GradScaler):
+    """torch's scaler with a scale that is always 1, so that it only leaves updates out; it has no state.
+
+    With a fused optimiser (AdamW, Adam, SGD) that is decided on the device; another one waits for the device.
+    """
+
+    def __init__(self, device_type: str):
+        super().__init__(device_type, init_scale=1.0)
+
+    def update(self, new_scale: float | Tensor | None = None) -> None:
+        super().update(1.0)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """States of other versions hold a scale here."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,10 @@ class StepSettings:
 
 class SupervisedStep:
     """Forward, loss, backward, optimiser, moving average.
+
+    An update with NaN or infinite values in its gradients is left out, on all processes alike: weights,
+    moments and running statistics stay as they are, and only `count` rises. A loss that is not finite makes
+    the gradients NaN, and those are what the processes exchange.
 
     Args:
         model: the bare module; it is what is evaluated and saved where there is no moving average. Its frozen
@@ -109,9 +124,11 @@ class SupervisedStep:
         self.frozen_modules = frozen_modules(model)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
         self.count = 0  # updates done
+        self.lr_scale = 1.0  # factor on all learning rates; lower after the run went back
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
         self.scalers = {"optimizer": settings.precision.scaler()}  # one per optimiser
+        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
 
     @property
     def evaluated(self) -> nn.Module:
@@ -126,29 +143,39 @@ class SupervisedStep:
 
         Returns:
             Detached scalars on the device: "loss", "loss_<term>", "acc_seg", what a subclass adds and, on the
-            updates that it is due, what the probe measured.
+            updates that it is due, what the probe measured; "nan", whether the update of the model was left
+            out for another reason than fp16's loss scale.
         """
+        self.begin()
+        metrics: Metrics = {}
+        statistics = _flat(self._statistics) if self._statistics else None
+        for images, labels, context in self.chunks(batch):
+            with context:
+                for name, value in self.backward(images, labels).items():
+                    metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
+        for name in self.optimizers:
+            metrics |= self._apply(name)
+        skipped = metrics.pop("skipped") > 0
+        if statistics is not None:
+            _restore(self._statistics, statistics, skipped)
+        metrics["nan"] = skipped & self._is_broken(metrics["loss"])
+        self.count += 1
+        if self.ema:
+            self.ema.update(self.model, step=self.count)
+        return metrics
+
+    def begin(self) -> None:
+        """Random state, modes, weights of the loss and learning rates of the next update."""
         torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
         self.model.train()
         for module in self.frozen_modules:
             module.eval()
         self.loss.step = self.count
         self._set_learning_rates()
-        metrics: Metrics = {}
-        for images, labels, context in self._chunks(batch):
-            with context:
-                for name, value in self.backward(images, labels).items():
-                    metrics[name] = metrics.get(name, 0) + value / self.settings.accumulate
-        for name, optimizer in self.optimizers.items():
-            metrics |= self._apply(optimizer, self.scalers[name], self._probe_of(name))
-        self.count += 1
-        if self.ema:
-            self.ema.update(self.model, step=self.count)
-        return metrics
 
     def backward(self, images: Tensor, labels: Tensor) -> Metrics:
         """Add the gradients of one chunk."""
-        logits, terms = self._supervised(images, labels)
+        logits, terms = self.supervised(images, labels)
         self._backward(terms["loss"])
         return {name: value.detach() for name, value in terms.items()} | {
             "acc_seg": self._accuracy(logits, labels)
@@ -158,25 +185,32 @@ class SupervisedStep:
         """Of each parameter group of the model, as the last update used them."""
         return {group["name"]: group["lr"] for group in self.optimizers["optimizer"].param_groups}
 
-    def _supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
+    def supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
+        """Logits (B, C, h, w), and the loss with its terms."""
         with self.settings.precision.autocast():
             logits = self.forward(images)  # (B, C, S/4, S/4)
         return logits, self.loss(logits, labels)
 
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
-        torch.autograd.backward(self.scalers[optimizer].scale(loss / self.settings.accumulate))
+        scaled = self.scaled(loss, optimizer)
+        torch.autograd.backward(scaled, one_or_nan(scaled))
+
+    def scaled(self, loss: Tensor, optimizer: str = "optimizer") -> Tensor:
+        """The loss of a chunk as its backward pass needs it."""
+        return self.scalers[optimizer].scale(loss / self.settings.accumulate)
 
     def _probe_of(self, optimizer: str) -> GradientProbe | None:
         """The probe, if it is due at this update of the model."""
         is_due = self.probe is not None and optimizer == "optimizer" and self.probe.is_due(self.count)
         return self.probe if is_due else None
 
-    def _apply(
-        self, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, probe: GradientProbe | None
-    ) -> Metrics:
+    def _apply(self, name: str) -> Metrics:
+        """The update of one optimiser; for that of the model with "skipped", above 0 if it was left out."""
+        optimizer, scaler, probe = self.optimizers[name], self.scalers[name], self._probe_of(name)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
-            return {}  # a discriminator before its start; the loss scaler would raise an error
+            # A discriminator before its start; the scaler would raise an error.
+            return {"skipped": parameters[0].new_zeros(())} if name == "optimizer" else {}
         if probe or self.settings.clip_norm is not None:
             scaler.unscale_(optimizer)
         if probe:
@@ -184,15 +218,27 @@ class SupervisedStep:
         if self.settings.clip_norm is not None:
             clip_grad_norm_(parameters, self.settings.clip_norm)
         scaler.step(optimizer)
+        [skipped] = scaler._found_inf_per_device(optimizer).values()
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
-        return probe.after() if probe else {}
+        found = probe.after() if probe else {}
+        return found | ({"skipped": skipped} if name == "optimizer" else {})
+
+    def _is_broken(self, loss: Tensor) -> Tensor:
+        """Whether a skipped update was so for NaN: in fp16 also a scale that is too high for it skips some.
+
+        Such a scale falls until the gradients are finite; one that falls below 1 is looking in vain.
+        """
+        if self.settings.precision.name != "fp16":
+            return torch.ones_like(loss, dtype=torch.bool)
+        scale = self.scalers["optimizer"].scale(torch.ones_like(loss))
+        return ~loss.isfinite() | (scale < 1)
 
     def _set_learning_rates(self) -> None:
         for group in self.optimizers["optimizer"].param_groups:
-            group["lr"] = group["initial_lr"] * self.lr_factor(self.count)
+            group["lr"] = group["initial_lr"] * self.lr_factor(self.count) * self.lr_scale
 
-    def _chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
+    def chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
         """Pieces of the batch; between processes, gradients are exchanged with the last one only."""
         pieces = self.settings.accumulate
         pairs = zip(batch.images.chunk(pieces), batch.labels.chunk(pieces), strict=True)
@@ -217,6 +263,24 @@ def labels_at(logits: Tensor, labels: Tensor) -> Tensor:
         for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)
     )
     return labels[:, rows[:, None], columns]
+
+
+def one_or_nan(loss: Tensor) -> Tensor:
+    """The gradient of a loss with respect to itself; NaN where the loss is not finite."""
+    return 1 + 0 * loss.detach()
+
+
+def _flat(tensors: list[Tensor]) -> Tensor:
+    """A copy of their values, (n,)."""
+    return torch.cat([tensor.flatten() for tensor in tensors])
+
+
+@torch.no_grad()
+def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
+    """Give tensors the values that `_flat` copied, where the condition, a scalar on the device, is true."""
+    kept = torch.where(condition, before, _flat(tensors))
+    parts = torch.split(kept, [tensor.numel() for tensor in tensors])
+    torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
 
 def _update_seed(seed: int, count: int, rank: int) -> int:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
+from pathlib import Path
 
 import torch
 from rich.console import Console
@@ -11,7 +12,7 @@ from rich.markup import escape
 from engine.data.resident import Resident
 from engine.data.sample import skipped_ids
 from engine.recipe import Recipe
-from engine.reporting.advisor import Advisor
+from engine.reporting.advisor import Advisor, Note
 from engine.reporting.callbacks import Callback, RunContext
 from engine.reporting.console import counted, facts_below, scores_table, skipped_images
 from engine.reporting.console_log import ConsoleLog
@@ -24,6 +25,7 @@ from engine.reporting.resources import memory_shares
 from engine.run_folder import (
     Manifest,
     RunFolder,
+    RunFolderError,
     naming_disk_errors,
     read_log,
     require_unused,
@@ -34,10 +36,10 @@ from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
 from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
-from engine.training.checkpoint import TopKeeper
+from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
-from engine.training.fit import RunError, fit
+from engine.training.fit import GoBack, RunError, SkipGuard, fit
 from engine.training.interrupt import RunStopped, StopSignal
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
@@ -45,6 +47,7 @@ from engine.training.session import Session, build_session, num_parameters, torc
 from engine.training.start import opened_run
 from engine.training.validation import spread
 
+GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes back
 GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
 
 
@@ -54,12 +57,14 @@ def train(
     console: Console,
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
+    continue_from: Path | None = None,
 ) -> Run:
     """Train, keep the best, ensemble them, write the report.
 
     Args:
         resume: go on from the saved state; start where nothing was saved.
         callbacks: called after the recipe's loggers.
+        continue_from: the folder of another run, from whose state a new run goes on.
 
     Raises:
         RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
@@ -70,11 +75,19 @@ def train(
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
+    source = RunFolder(continue_from.expanduser()) if continue_from else None
+    if source and source.path.resolve() == run.path.resolve():
+        raise RunFolderError(
+            f"--continue-from {source.path} starts a new run, which needs a name of its own: add "
+            f"name={source.another_name()}."
+        )
     if process.is_main:
         require_unused(run.path)
     goes_on = resume and run.can_go_on()
     if not resume:
         run.require_new()
+    if source and not goes_on:
+        source.read_manifest()  # before any time is spent on the data
     require_callbacks(callbacks)
     goes_on = any_process(process, goes_on)  # so that none writes before all have looked
     console = console if process.is_main else Console(quiet=True)
@@ -85,8 +98,9 @@ def train(
     data_report = check_data(recipe, process, console)
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
-        session = build_session(recipe, process, partial(counted, console), goes_on)
-    with naming_disk_errors(run.path, GO_ON), opened_run(run, session, data_report, goes_on) as manifest:
+        session = build_session(recipe, process, partial(counted, console), goes_on or source is not None)
+    opened = opened_run(run, session, data_report, goes_on, source)
+    with naming_disk_errors(run.path, GO_ON), opened as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
         console.print(_introduction(run, session))
@@ -162,22 +176,51 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             writer.save(step)
         schedule.saved()
 
+    def agree(flags: torch.Tensor) -> None:
+        sum_in_place(session.process, [flags])
+
+    def report_skipped(count: int) -> None:
+        draws = session.batches.order.update(count - 1)
+        reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
+
     with (
         StopSignal(session.process, recipe.log.every) as stop,
         StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):
-        return fit(
-            step,
-            session.batches,
-            reporter,
-            num_steps=int(recipe.train.steps),
-            eval_every=int(recipe.eval.every),
-            log_every=recipe.log.every,
-            evaluate_and_keep=evaluate_and_keep,
-            save_state=save,
-            save_due=schedule.is_due,
-            stop_requested=stop.requested,
-        )
+        while True:
+            section, went_back = recipe.train, step.lr_scale < 1
+            guard = SkipGuard(run, agree, section.on_nan, section.max_skipped, report_skipped, went_back)
+            try:
+                return fit(
+                    step,
+                    session.batches,
+                    reporter,
+                    num_steps=int(section.steps),
+                    eval_every=int(recipe.eval.every),
+                    log_every=recipe.log.every,
+                    evaluate_and_keep=evaluate_and_keep,
+                    save_state=save,
+                    save_due=schedule.is_due,
+                    stop_requested=stop.requested,
+                    guard=guard,
+                )
+            except GoBack:
+                writer.wait()
+                wait_for_all(session.process)  # until the main process has written the state
+                _go_back(run, session, keeper.manifest, reporter)
+
+
+def _go_back(run: RunFolder, session: Session, manifest: Manifest, reporter: Reporter) -> None:
+    """Load the last state, and halve the learning rate from there to the end of the training."""
+    step, broken = session.step, session.step.count
+    load_state(run, step, manifest.run_id)
+    step.lr_scale *= GO_BACK_FACTOR
+    text = (
+        f"{session.recipe.train.max_skipped} updates in a row were left out up to update {broken}, so the "
+        f"training goes on from the state of update {step.count}, with {step.lr_scale:g} times the learning "
+        "rate of the recipe. If it happens again, it stops."
+    )
+    reporter.note(step.count, Note("rollback", text, ()))
 
 
 def _introduction(run: RunFolder, session: Session) -> str:

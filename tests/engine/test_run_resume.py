@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from engine.command import main as command_line
 from engine.run import main
 from engine.run_folder import RunFolder
-from tests.engine.tiny_run import ADVERSARIAL, ROOT, tiny
+from tests.engine.tiny_run import ADVERSARIAL, ROOT, run_printed, tiny
 
 
 @pytest.fixture(scope="module")
@@ -135,8 +135,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_without_one_a_command_
     for path in again.states:
         path.write_bytes(b"")
     assert main(command) == 2
-    program, *typed = shlex.split(capsys.readouterr().err.splitlines()[-1].partition("kept: ")[2])
-    assert program == "trident" and command_line(typed) == 0
+    assert run_printed(capsys.readouterr().err) == 0
     assert RunFolder(tmp_path / "whole-2").read_manifest().finished
 
 
@@ -254,8 +253,7 @@ def test_a_file_of_a_finished_run_that_was_altered_is_made_again_by_the_command_
         assert command_line(command) == 2
         message = capsys.readouterr().err
         assert "was altered or truncated" in message
-    program, *typed = shlex.split(message.splitlines()[-1].partition("checkpoints again: ")[2])
-    assert program == "trident" and command_line(typed) == 0
+    assert run_printed(message) == 0
     assert json.loads(again.ensemble.read_text()) == json.loads(run.ensemble.read_text())
     assert command_line(["report", str(again.path)]) == 0
 

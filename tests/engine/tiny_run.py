@@ -1,6 +1,10 @@
 """The command line of a run on drawn scenes of 32 px."""
 
+import re
+import shlex
 from pathlib import Path
+
+from engine.command import main as command_line
 
 ROOT = Path(__file__).parents[2]
 RECIPE = str(ROOT / "recipes/demo.yaml")
@@ -21,3 +25,10 @@ ADVERSARIAL = ["adversarial.start=2", "adversarial.ramp=2", "adversarial.channel
 
 def tiny(folder: Path, name: str, *more: str) -> list[str]:
     return [RECIPE, *TINY, f"output.dir={folder}", f"name={name}", *more]
+
+
+def run_printed(text: str) -> int:
+    """Run the last command that a message prints, a `trident ...` at the end of a line; its exit code."""
+    commands = re.findall(r"\btrident (?:run|diagnose) .+$", text, re.MULTILINE)
+    assert commands, text
+    return command_line(shlex.split(commands[-1])[1:])

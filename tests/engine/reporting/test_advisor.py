@@ -144,6 +144,15 @@ def test_a_discriminator_that_has_won_is_noted_with_the_state_of_the_watchdog() 
     assert notes_after(advisor(*off), play(0.85, [1.0] * 8)) == []
 
 
+def test_a_discriminator_whose_updates_are_all_left_out_is_noted() -> None:
+    adversarial = ["adversarial.start=0"]
+    [note] = notes_after(advisor(*adversarial), [{}] * 3 + [{"adv/d_skipped": 1.0}] * 5)
+    assert note.topic == "idle discriminator" and "learns nothing" in note.text
+    assert "train.precision=fp32" in note.remedies
+    rarely = [{"adv/d_skipped": float(number % 4 > 0)} for number in range(20)]
+    assert notes_after(advisor(*adversarial), rarely) == []
+
+
 def test_full_memory_is_noted_with_its_place() -> None:
     [note] = notes_after(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
     assert "GPU is 93% full" in note.text
@@ -180,15 +189,18 @@ def test_a_slow_steady_rise_is_not_a_plateau_but_noise_without_a_rise_is() -> No
 def test_every_advised_override_is_valid() -> None:
     """Typed after the recipe, each loads and changes the recipe."""
     rows = looks({"head": 0.0, "encoder.stages.0": math.inf}) * 8
-    rows = [row | {"data_time": 0.5, "adv/d_accuracy": 0.99, "adv/weight_factor": 1.0} for row in rows]
+    rows = [
+        row | {"data_time": 0.5, "adv/d_accuracy": 0.99, "adv/weight_factor": 1.0, "adv/d_skipped": 1.0}
+        for row in rows
+    ]
     adviser = advisor(
         "adversarial.start=0", "adversarial.watchdog=false", memory_shares=lambda: {"GPU": 0.99, "RAM": 0.1}
     )
     notes = notes_after(adviser, rows, {"decode.loss_ce": 50.0})
     notes += scored(adviser, *[{"ground": 0.5, "fish": 0.0}] * 9)
     assert set(topics(notes)) == {
-        "data", "start", "no gradient", "exploding gradient", "discriminator", "memory", "one class",
-        "plateau",
+        "data", "start", "no gradient", "exploding gradient", "discriminator", "idle discriminator", "memory",
+        "one class", "plateau",
     }  # fmt: skip
     lines = {line for note in notes for line in note.remedies if not line.startswith("trident ")}
     plain = recipe_with("adversarial.start=0", "adversarial.watchdog=false")

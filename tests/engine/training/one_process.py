@@ -174,6 +174,32 @@ def one_update(name: str, step: AdversarialStep, batch: Batch) -> Found:
     return found | {f"{name}/buffer/{key}": value for key, value in step.model.named_buffers()}
 
 
+def left_out(process: Process) -> dict[str, list[bool]]:
+    """An update with a NaN pixel, or an infinite loss, in the last process only: is it seen, and left out?"""
+    last, found = process.rank == process.world_size - 1, {}
+    for what in ("pixel", "loss"):
+        step = make_step(process, adversarial=False)
+        generator = torch.Generator().manual_seed(process.rank)
+        images = 255 * torch.rand(2, 3, 64, 64, generator=generator, dtype=torch.float64)
+        labels = torch.randint(0, 6, (2, 64, 64), generator=generator)
+        before = {key: value.clone() for key, value in step.model.state_dict().items()}
+        supervised = step.supervised
+
+        def with_infinite_loss(images: Tensor, labels: Tensor, supervised=supervised) -> tuple[Tensor, dict]:
+            logits, terms = supervised(images, labels)
+            return logits, terms | {"loss": terms["loss"] + torch.inf}
+
+        if last and what == "pixel":
+            images[0, 0, 0, 0] = torch.nan
+        elif last:
+            step.supervised = with_infinite_loss  # type: ignore[method-assign]
+        skipped = bool(step(Batch(images, labels, ["a", "b"]))["nan"])
+        after = step.model.state_dict()
+        same = all(torch.equal(before[key], after[key]) for key in before if "num_batches" not in key)
+        found[what] = [skipped, same]
+    return found
+
+
 def validation(process: Process) -> dict:
     """Scores of the whole split, and which images this process read for them."""
     torch.manual_seed(0)
@@ -211,6 +237,7 @@ def main(folder: Path) -> None:
     tensors = batch_norms(process)
     more, ids = first_gradients(process)
     report = {"ids": ids, "validation": validation(process), "agreement": agreement(process)}
+    report["left out"] = left_out(process)
     report["label counts"] = label_counts(process, folder)
     out = folder / f"{process.rank}_of_{process.world_size}"
     save_file({key: t.contiguous() for key, t in (tensors | more).items()}, f"{out}.safetensors")

@@ -24,7 +24,7 @@ from engine.training.checkpoint import (
     load_state,
     save_state,
 )
-from engine.training.fit import RunError, fit
+from engine.training.fit import RunError, SkipGuard, fit
 from engine.training.step import SupervisedStep
 from models.segformer import SegFormer
 from tests.engine.training.checkpoints import (
@@ -64,6 +64,7 @@ def train(step: SupervisedStep, num_steps: int) -> None:
         save_state=lambda: None,
         save_due=lambda step: False,
         stop_requested=lambda step: False,
+        guard=SkipGuard(RunFolder(Path("run")), lambda flags: None, "stop", 1, lambda step: None),
     )
 
 
@@ -184,7 +185,7 @@ def test_a_damaged_state_is_a_clear_error(run: RunFolder, make_step, content: by
     assert str(caught.value).endswith(f": trident run {run.recipe} output.dir={run.path.parent} name=demo-2")
     (run.path.parent / "demo-2").mkdir()
     offer(keeper, 1, 0.5)
-    with pytest.raises(RunFolderError, match="no state is intact") as caught:
+    with pytest.raises(RunFolderError, match="No state of .* is intact") as caught:
         load_state(run, make_step())
     weights, place = f"model.weights={run.path}", f"output.dir={run.path.parent}"
     command = f"trident run {run.recipe} model.from_scratch=false {weights} {place} name=demo-3"

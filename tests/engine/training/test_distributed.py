@@ -133,6 +133,11 @@ def test_each_image_is_scored_once_and_all_processes_get_the_scores(found) -> No
     assert alone["scores"]["num_pixels"] > 7 * 40 * 48 / 2
 
 
+def test_an_update_with_nan_in_one_process_is_left_out_by_all(found) -> None:
+    for who in ("0_of_1", "0_of_2", "1_of_2"):
+        assert found[who][1]["left out"] == {"pixel": [True, True], "loss": [True, True]}
+
+
 def test_a_signal_to_one_process_stops_all_at_the_same_update(found) -> None:
     for who in ("0_of_2", "1_of_2"):
         report = found[who][1]["agreement"]

@@ -1,29 +1,32 @@
 """The training loop with a step that only counts: when it evaluates, saves, logs and stops."""
 
-import math
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.training.fit import RunError, fit
+from engine.run_folder import RunFolder
+from engine.training.fit import RunError, SkipGuard, fit
 
 
 class Bench:
     """A step, its batches, and a reporter; `events` is what happened."""
 
-    def __init__(self, count: int = 0, bad_losses: dict[int, float] | None = None):
+    def __init__(self, count: int = 0, bad: Collection[int] = (), on_nan: str = "skip", max_skipped: int = 2):
         self.count = count
-        self.bad_losses = bad_losses or {}
+        self.bad = bad  # updates with NaN
         self.events: list[tuple[str, int]] = []
+        run = RunFolder(Path("run"))
+        self.guard = SkipGuard(run, lambda flags: None, on_nan, max_skipped, self.skipped)
         self.trained_on: list[int] = []
 
     def __call__(self, batch: int) -> dict[str, torch.Tensor]:
         self.trained_on.append(batch)
         self.count += 1
-        return {"loss": torch.tensor(self.bad_losses.get(self.count, 1.0))}
+        return {"loss": torch.tensor(1.0), "nan": torch.tensor(self.count in self.bad)}
 
     def starting_at(self, step: int) -> Iterator[int]:
         while True:
@@ -62,7 +65,11 @@ class Bench:
             save_state=lambda: self.events.append(("save", self.count)),
             save_due=lambda step: save_every is not None and step % save_every == 0,
             stop_requested=lambda step: step == stop_at,
+            guard=self.guard,
         )
+
+    def skipped(self, step: int) -> None:
+        self.events.append(("skipped", step))
 
     def steps_of(self, what: str) -> list[int]:
         return [step for event, step in self.events if event == what]
@@ -96,11 +103,22 @@ def test_the_state_is_saved_between_evaluations_and_once_per_update(
     assert bench.steps_of("save") == sorted(step for step in multiples if step > first)
 
 
-def test_a_nan_loss_is_not_saved_between_evaluations() -> None:
-    bench = Bench(bad_losses={3: math.nan})
-    with pytest.raises(RunError, match="step 4"):
-        bench.run(num_steps=10, eval_every=10, save_every=2)
-    assert bench.steps_of("save") == [2]
+def test_updates_that_were_left_out_are_reported_at_the_next_check_and_the_training_goes_on() -> None:
+    bench = Bench(bad=(1, 3, 5))
+    assert bench.run(num_steps=6, eval_every=4, log_every=2)
+    told = [event for event in bench.events if event[0] in ("skipped", "log")]
+    assert told == [("skipped", 1), ("log", 2), ("skipped", 3), ("log", 4), ("skipped", 5), ("log", 6)]
+    assert bench.steps_of("save") == bench.steps_of("evaluate") == [4, 6]
+
+
+@pytest.mark.parametrize("log_every", [4, 1000])
+@pytest.mark.parametrize(("on_nan", "bad"), [("stop", (3,)), ("stop", (4,)), ("skip", (3, 4, 5))])
+def test_the_run_stops_at_nan_before_anything_is_scored_or_saved(on_nan, bad, log_every) -> None:
+    bench = Bench(bad=bad, on_nan=on_nan)
+    with pytest.raises(RunError, match=f"NaN.*update.* {4 if on_nan == 'skip' else bad[0]};"):
+        bench.run(num_steps=10, eval_every=2, log_every=log_every)
+    assert bench.steps_of("save") == bench.steps_of("evaluate") == [2]
+    assert bench.steps_of("log") == []
 
 
 def test_an_evaluation_is_after_its_update_and_before_saving() -> None:
@@ -138,19 +156,8 @@ def test_a_finished_run_makes_no_update() -> None:
     assert bench.events == [] and bench.trained_on == []
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-@pytest.mark.parametrize("bad_step", [3, 4])
-@pytest.mark.parametrize("log_every", [4, 1000])
-def test_a_nan_or_infinite_loss_stops_the_run_before_saving(value, bad_step, log_every) -> None:
-    bench = Bench(bad_losses={bad_step: value})
-    with pytest.raises(RunError, match="step 4"):
-        bench.run(num_steps=10, eval_every=2, log_every=log_every)
-    assert bench.steps_of("save") == bench.steps_of("evaluate") == [2]
-    assert bench.steps_of("log") == []
-
-
 def test_a_stop_after_a_nan_loss_saves_nothing() -> None:
-    bench = Bench(bad_losses={1: math.nan})
+    bench = Bench(bad=(1,), on_nan="stop")
     with pytest.raises(RunError):
         bench.run(num_steps=10, eval_every=5, stop_at=2)
     assert bench.steps_of("save") == []

@@ -49,7 +49,7 @@ def test_segformer_overfits_one_batch(make_step, draw_batch) -> None:
 
 def test_metrics_are_detached_scalars(make_step, draw_batch) -> None:
     metrics = make_step()(draw_batch())
-    assert set(metrics) == {"loss", "loss_ce", "loss_dice", "acc_seg"}
+    assert set(metrics) == {"loss", "loss_ce", "loss_dice", "acc_seg", "nan"}
     assert all(value.ndim == 0 and not value.requires_grad for value in metrics.values())
     torch.testing.assert_close(metrics["loss"], metrics["loss_ce"] + metrics["loss_dice"])
 

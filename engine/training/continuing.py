@@ -1,0 +1,84 @@
+"""A new run that goes on from the state of another one, with another recipe: `--continue-from`."""
+
+from engine.recipe import Recipe, changes, load_recipe
+from engine.run_folder import Changed, Manifest, Origin, RunFolder, RunFolderError
+from engine.training.checkpoint import load_state
+from engine.training.optim import parameter_groups
+from engine.training.session import Session
+from models import build_model
+
+INITIAL = ("model.weights", "model.from_scratch", "model.freeze")  # they change no layer of the model
+
+
+def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest]:
+    """Put the state of a run into the step of another one; what is new in its recipe starts anew.
+
+    Returns:
+        What the new run records, and the manifest of the old one.
+
+    Raises:
+        RunFolderError: it is not a run, it has no intact state, or that does not fit this recipe.
+    """
+    what = f"--continue-from {source.path}"
+    manifest = source.read_manifest()
+    if not source.states:
+        raise RunFolderError(f"{what}: it has no state, {source.last_state}. {_instead(source, manifest)}")
+    before, now = load_recipe(source.recipe), session.recipe
+    changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
+    other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
+    if other_model and _is_same_network(session, before):
+        other_model = []  # dropout, say
+    others = other_model + [c for c in changed if c.key in ("optimizer.name", "model.freeze")]
+    if not others and _grouping(session, before) != _grouping(session, now):
+        others += [c for c in changed if c.key.startswith("optimizer.")]  # moments are saved by group
+    classes = list(session.train.class_names)
+    if classes != manifest.class_names:
+        others.append(Changed(key="classes", before=", ".join(manifest.class_names), now=", ".join(classes)))
+    if others:
+        lines = "\n".join(f"  {change}" for change in others)
+        raise RunFolderError(
+            f"{what}: its state does not fit this recipe:\n{lines}\n"
+            + (
+                "Undo the changes of the model, or train it from its own weights: leave --continue-from out."
+                if other_model
+                else _instead(source, manifest)
+            )
+        )
+    load_state(source, session.step, manifest.run_id, onto_another=True)
+    count, num_steps = session.step.count, int(now.train.steps)
+    if count >= num_steps:
+        raise RunFolderError(
+            f"{what}: its state is that of update {count}, and this training ends at {num_steps}. Type a "
+            f"larger train.steps, such as train.steps={2 * count}."
+        )
+    if session.train.fingerprint() != manifest.data.train_fingerprint:
+        changed.append(
+            Changed(
+                key="images of data.train",
+                before=manifest.data.train_fingerprint,
+                now=session.train.fingerprint(),
+            )
+        )
+    return Origin(run=str(source.path), run_id=manifest.run_id, step=count, changes=changed), manifest
+
+
+def _is_same_network(session: Session, recipe: Recipe) -> bool:
+    """Whether the model of a recipe has tensors of the same names and shapes."""
+    models = session.step.model, build_model(recipe.model, session.train.class_names)
+    one, two = ({key: value.shape for key, value in model.state_dict().items()} for model in models)
+    return one == two
+
+
+def _grouping(session: Session, recipe: Recipe) -> list[list[int]]:
+    """Which parameters are in which group of the optimiser."""
+    groups = parameter_groups(session.step.model, recipe.optimizer)
+    return [[id(parameter) for parameter in group["params"]] for group in groups]
+
+
+def _instead(source: RunFolder, manifest: Manifest) -> str:
+    if not manifest.members:
+        return "It has kept no checkpoint either: leave --continue-from out."
+    return (
+        "From its best checkpoint, with a new optimiser: the same command without --continue-from and with "
+        f"model.from_scratch=false model.weights={source.path}"
+    )

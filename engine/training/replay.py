@@ -1,0 +1,188 @@
+"""Makes one update of a run again, to find what in it was first NaN or infinite; writes nothing.
+
+Shapes: B samples, C classes.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import islice
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from engine.recipe import load_recipe
+from engine.run_folder import Manifest, RunFolder, RunFolderError, require_intact
+from engine.training.checkpoint import load_state
+from engine.training.distributed import Process
+from engine.training.session import build_session, torch_settings
+from engine.training.step import SupervisedStep
+
+Counter = Callable[[int, int], None]
+
+
+@dataclass
+class Replay:
+    """What was NaN or infinite in an update, in the order of its computation; empty where nothing was.
+
+    Attributes:
+        weights: which weights the update was made with.
+        ids: of the samples of the batch.
+        images: ids of the samples whose pixels were not finite.
+        layer: the first module whose output was not finite, with the ids of those samples.
+        terms: of the loss, with the ids of the samples for which the loss alone is not finite.
+        gradient: the first parameter in the backward pass whose gradient was not finite.
+    """
+
+    update: int
+    weights: str
+    ids: list[str]
+    images: list[str] = field(default_factory=list)
+    layer: tuple[str, list[str]] | None = None
+    terms: list[str] = field(default_factory=list)
+    term_samples: list[str] = field(default_factory=list)
+    gradient: str | None = None
+
+    @property
+    def found(self) -> bool:
+        return bool(self.images or self.layer or self.terms or self.gradient)
+
+    def lines(self) -> list[str]:
+        """The findings for a reader."""
+        text = [f"Update {self.update} again, of {', '.join(self.ids)}.", f"Weights: {self.weights}."]
+        if self.images:
+            text.append(f"The pixels are NaN or infinite in {', '.join(self.images)}.")
+        if self.layer:
+            name, ids = self.layer
+            text.append(f"The first layer whose output is NaN or infinite: {name}, in {', '.join(ids)}.")
+        if self.terms:
+            where = f", in {', '.join(self.term_samples)} alone" if self.term_samples else ""
+            text.append(f"Loss terms that are NaN or infinite: {', '.join(self.terms)}{where}.")
+        if self.gradient:
+            text.append(
+                f"The loss is finite. The first gradient in the backward pass that is not: {self.gradient}."
+            )
+        return text if self.found else [*text, "Nothing is NaN or infinite with these weights."]
+
+
+def replay(
+    run: RunFolder, update: int, overrides: Sequence[str], process: Process, counter: Callable[[str], Counter]
+) -> Replay:
+    """Make update number `update`, counted from 1, again.
+
+    With a state from before it, the updates in between are made too, so the weights are those of the run.
+    Otherwise they are those of the nearest kept checkpoint before it, or of the state after it.
+
+    Args:
+        overrides: of where the data is, such as data.root=...
+        process: a single one; it computes the whole batch.
+        counter: makes a progress callback.
+
+    Raises:
+        RunFolderError: the run has no such update, or neither a state nor a checkpoint.
+        RecipeError, DataError: the recipe or the data cannot be read.
+    """
+    manifest = run.read_manifest()
+    recipe = load_recipe(run.recipe, [*overrides, "train.compile=false"])
+    if not 1 <= update <= int(recipe.train.steps):
+        raise RunFolderError(f"--replay {update}: this run has the updates 1 to {recipe.train.steps}.")
+    with torch_settings(recipe.train.deterministic, process.device):
+        session = build_session(recipe, process, counter, resume=True, keep_counts=False)
+        weights = _weights_before(run, manifest, session.step, update)
+        step = session.step
+        stream = session.batches.starting_at(step.count)
+        for batch in islice(stream, update - 1 - step.count):
+            step(batch)
+        batch = next(stream)
+        result = Replay(update, weights, batch.ids)
+        step.begin()
+        place = 0
+        for images, labels, _ in step.chunks(batch):
+            _examine(step, images, labels, batch.ids[place : place + len(images)], result)
+            place += len(images)
+            if result.found:
+                break
+    return result
+
+
+def _weights_before(run: RunFolder, manifest: Manifest, step: SupervisedStep, update: int) -> str:
+    """Load the nearest weights before an update, and say which they are."""
+    try:
+        load_state(run, step, manifest.run_id, before=update)
+        again = f", and the {update - 1 - step.count} updates after it" if step.count < update - 1 else ""
+        return f"those of the run: its state of update {step.count}{again}"
+    except RunFolderError:
+        earlier = [member for member in manifest.members if member.step < update]
+    if earlier:
+        member = max(earlier, key=lambda member: member.step)
+        require_intact(run.path / member.file, member.sha256)
+        step.model.load_state_dict(load_file(run.path / member.file))
+        step.count = update - 1
+        return f"those of the checkpoint of update {member.step}, not those before update {update}"
+    load_state(run, step, manifest.run_id)
+    later, step.count = step.count, update - 1
+    return f"those of the state of update {later}, which is later"
+
+
+def _examine(step: SupervisedStep, images: Tensor, labels: Tensor, ids: list[str], result: Replay) -> None:
+    """Forward, loss and backward of one chunk; sets what is first not finite in it."""
+    result.images = _broken_samples(images, ids)
+    with _watched(step.model, ids, result), _watched_gradients(step.model, result):
+        logits, terms = step.supervised(images, labels)
+        result.terms = [name for name, value in terms.items() if name != "loss" and not value.isfinite()]
+        if not terms["loss"].isfinite():
+            result.terms = result.terms or ["loss"]
+            losses = [step.loss(logits[[i]], labels[[i]])["loss"] for i in range(len(ids))]
+            result.term_samples = [id for id, loss in zip(ids, losses, strict=True) if not loss.isfinite()]
+        elif not result.layer:
+            torch.autograd.backward(step.scaled(terms["loss"]))
+
+
+@contextmanager
+def _watched(model: nn.Module, ids: list[str], result: Replay) -> Iterator[None]:
+    """Sets `result.layer` to the first module without submodules whose output is not finite."""
+
+    def look(name: str, module: nn.Module, inputs: Any, output: Any) -> None:
+        if result.layer is None and isinstance(output, Tensor) and not output.isfinite().all():
+            result.layer = name, _broken_samples(output, ids)
+
+    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
+    handles = [module.register_forward_hook(partial(look, name)) for name, module in leaves]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+@contextmanager
+def _watched_gradients(model: nn.Module, result: Replay) -> Iterator[None]:
+    """Sets `result.gradient` to the first parameter that gets a gradient which is not finite."""
+
+    def look(name: str, parameter: Tensor) -> None:
+        if result.gradient is None and parameter.grad is not None and not parameter.grad.isfinite().all():
+            result.gradient = name
+
+    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    handles = [
+        p.register_post_accumulate_grad_hook(partial(look, name))  # type: ignore[no-untyped-call]
+        for name, p in trained
+    ]
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _broken_samples(tensor: Tensor, ids: list[str]) -> list[str]:
+    """Ids of the samples with a value that is not finite; all of them where dimension 0 is not the sample."""
+    if tensor.isfinite().all():
+        return []
+    if not tensor.ndim or len(tensor) != len(ids):
+        return list(ids)
+    finite = tensor.isfinite().flatten(1).all(dim=1) if tensor.ndim > 1 else tensor.isfinite()
+    return [id for id, fine in zip(ids, finite.tolist(), strict=True) if not fine]
