@@ -12,7 +12,7 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, cast
 
 from engine import __version__
 
@@ -101,14 +101,44 @@ def run_command(
         return 1
 
 
+class _Output:
+    """The standard output, until its reader is gone: a closed pipe or terminal ends the output, not a run."""
+
+    encoding = property(lambda self: sys.stdout.encoding)
+
+    def write(self, text: str) -> int:
+        self._try(lambda: sys.stdout.write(text))
+        return len(text)
+
+    def flush(self) -> None:
+        self._try(sys.stdout.flush)
+
+    def isatty(self) -> bool:
+        return sys.stdout.isatty()
+
+    def fileno(self) -> int:
+        return sys.stdout.fileno()
+
+    def _try(self, action: Callable[[], object]) -> None:
+        try:
+            action()
+        except OSError as error:
+            if error.errno not in (errno.EPIPE, errno.EIO):
+                raise
+            for stream in (sys.stdout, sys.stderr):  # what is printed from now on goes nowhere
+                if stream is sys.stdout or stream.isatty():
+                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
 def new_console(quiet: bool = False) -> "Console":
     """The console that commands print to. A file or a pipe gets long lines, which a terminal would wrap."""
     from rich.console import Console
 
+    output = cast("IO[str]", _Output())
     if sys.stdout.isatty():
-        return Console(highlight=False, quiet=quiet)
+        return Console(file=output, highlight=False, quiet=quiet)
     width = None if "COLUMNS" in os.environ else LOG_WIDTH
-    return Console(highlight=False, soft_wrap=True, width=width, quiet=quiet)
+    return Console(file=output, highlight=False, soft_wrap=True, width=width, quiet=quiet)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -12,7 +12,7 @@ from engine.training.interrupt import StopSignal
 ALONE = Process(0, 1, torch.device("cpu"))
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1])
 def test_a_signal_is_remembered_and_acknowledged(
     number: signal.Signals, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -23,10 +23,28 @@ def test_a_signal_is_remembered_and_acknowledged(
     assert "at once" in capsys.readouterr().err
 
 
-def test_a_second_signal_stops_at_once() -> None:
-    with pytest.raises(KeyboardInterrupt), StopSignal(ALONE, every=50):
-        signal.raise_signal(signal.SIGINT)
+def test_a_second_signal_stops_at_once_unless_it_is_the_same_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = 100.0
+    monkeypatch.setattr("engine.training.interrupt.time.monotonic", lambda: now)
+    with pytest.raises(KeyboardInterrupt), StopSignal(ALONE, every=50) as stop:
         signal.raise_signal(signal.SIGTERM)
+        now += 1.9
+        signal.raise_signal(signal.SIGINT)
+        assert stop.requested(3)
+        now += 0.2
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_ignored_signal_stays_ignored() -> None:
+    """As nohup leaves SIGHUP."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with StopSignal(ALONE, every=50) as stop:
+            signal.raise_signal(signal.SIGHUP)
+            assert not stop.requested(3)
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_the_previous_handlers_are_restored() -> None:

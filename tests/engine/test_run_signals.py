@@ -1,0 +1,113 @@
+"""What reaches a whole process group, and readers of the output that go away: the run saves or goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+
+from engine.run import main
+from engine.run_folder import RunFolder
+from tests.engine.tiny_run import ROOT, tiny
+
+SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
+STOPS_ITS_GROUP = """
+import os, sys
+from engine.training.step import SupervisedStep
+number, *arguments = sys.argv[1:]
+update = SupervisedStep.__call__
+def update_then_stop(self, batch):
+    metrics = update(self, batch)
+    if self.count == 3:
+        os.killpg(0, int(number))
+    return metrics
+SupervisedStep.__call__ = update_then_stop
+from engine.run import main
+sys.exit(main(arguments))
+"""
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    noise = np.random.default_rng(0)
+    for split, number in (("train", 8), ("val", 3)):
+        for index in range(number):
+            for kind, shape, most in (("images", (32, 32, 3), 256), ("masks", (32, 32), 2)):
+                folder = root / split / kind
+                folder.mkdir(parents=True, exist_ok=True)
+                pixels = noise.integers(0, most, shape).astype(np.uint8)
+                Image.fromarray(pixels).save(folder / f"{index}.png")
+    return root
+
+
+def command(photos: Path, folder: Path, *more: str) -> list[str]:
+    """A run whose images are read by two processes."""
+    data = ["data.format=folder", f"data.root={photos}", "data.classes=[no, yes]", "data.synthetic=null"]
+    scenes = "data.synthetic."
+    options = [option for option in tiny(folder, "run") if not option.startswith(scenes)]
+    return [*options, *data, "data.workers=2", "data.resident=disk", "log.to=[]", *more]
+
+
+@pytest.fixture(scope="module")
+def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(command(photos, folder)) == 0
+    return RunFolder(folder / "run")
+
+
+def start(arguments: list[str], code: str = STOPS_ITS_GROUP) -> "subprocess.Popen[str]":
+    """In a process group of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-c", code, *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+
+
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_to_the_group_saves_the_state(
+    photos: Path, whole: RunFolder, tmp_path: Path, number: signal.Signals
+) -> None:
+    process = start([str(int(number)), *command(photos, tmp_path)])
+    _, error = process.communicate(timeout=120)
+    assert process.returncode == 1, error
+    assert "Stopped after step 3" in error and "--resume" in error and "Traceback" not in error
+    assert main([*command(photos, tmp_path), "--resume"]) == 0
+    one, two = (load_file(folder / "last/state.safetensors") for folder in (whole.path, tmp_path / "run"))
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+
+def test_a_closed_pipe_ends_the_output_not_the_run(photos: Path, tmp_path: Path) -> None:
+    process = start(
+        command(photos, tmp_path), "import sys; from engine.run import main; sys.exit(main(sys.argv[1:]))"
+    )
+    assert process.stdout is not None and process.stderr is not None
+    assert process.stdout.readline()
+    process.stdout.close()
+    error = process.stderr.read()
+    assert process.wait(timeout=120) == 0, error
+    assert "Traceback" not in error and "BrokenPipe" not in error
+    assert (tmp_path / "run/report.html").exists()
+
+
+def test_a_vanished_terminal_ends_the_output_not_the_run(photos: Path, tmp_path: Path) -> None:
+    """The output is a terminal whose other end is closed: writing to it is an I/O error."""
+    ours, theirs = os.openpty()
+    code = "import sys; from engine.run import main; sys.exit(main(sys.argv[1:]))"
+    arguments = [sys.executable, "-c", code, *command(photos, tmp_path)]
+    process = subprocess.Popen(arguments, cwd=ROOT, stdout=theirs, stderr=theirs, stdin=theirs)
+    os.close(theirs)
+    os.read(ours, 1)
+    os.close(ours)
+    assert process.wait(timeout=120) == 0
+    assert (tmp_path / "run/report.html").exists()
