@@ -4,7 +4,6 @@ It is a file, a folder, a repository on the hub, or an installed package that ho
 that could run code is ever unpickled, and no code of a package is run.
 """
 
-import hashlib
 import json
 import pickle
 import re
@@ -20,6 +19,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.options import plain_path
+from engine.run_folder import RunFolderError, require_unaltered, sha256_of
 from models.errors import ModelError
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
@@ -162,13 +162,14 @@ def _require_intact(path: Path) -> None:
     if path.parent.name != "top" or not manifest.is_file():
         return
     try:
+        require_unaltered(manifest)
         members = json.loads(manifest.read_text())["members"]
         listed = [member.get("sha256") for member in members if Path(member["file"]).name == path.name]
+    except RunFolderError as error:
+        raise ModelError(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{manifest} is not the manifest of a run: {error!r}.") from error
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if any(listed) and found not in listed:
+    if any(listed) and sha256_of(path) not in listed:
         raise ModelError(
             f"{path} was altered or truncated: its SHA-256 is not that of {manifest}. Put the intact file "
             "back, or name another checkpoint of that run with model.weights=<file>."

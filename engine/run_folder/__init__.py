@@ -46,7 +46,9 @@ from engine.run_folder.manifests import (
     Manifest,
     Member,
     read_manifest,
+    require_unaltered,
     saved_scores,
+    write_manifest,
 )
 
 __all__ = [
@@ -71,6 +73,7 @@ __all__ = [
     "require_intact",
     "require_reachable",
     "require_trained_alike",
+    "require_unaltered",
     "require_unused",
     "sha256_of",
     "without_nan",
@@ -96,8 +99,19 @@ class EnsembleFolder:
         self.members = path / "members"
 
     def read_manifest(self) -> EnsembleManifest:
-        """Raises RunFolderError where combination.json is missing or not an ensemble's."""
-        return read_manifest(self.manifest, EnsembleManifest)
+        """Raises RunFolderError where a file is missing or altered, or combination.json is not an ensemble's.
+
+        The files are combination.json and the recipes; the weights are verified where they are loaded.
+        """
+        manifest = read_manifest(self.manifest, EnsembleManifest)
+        require_unaltered(self.manifest)
+        for member in manifest.members:
+            if member.recipe_sha256:
+                require_intact(self.path / member.recipe, member.recipe_sha256)
+        return manifest
+
+    def write_manifest(self, manifest: EnsembleManifest) -> None:
+        write_manifest(self.manifest, manifest)
 
 
 class RunFolder:
@@ -207,7 +221,7 @@ class RunFolder:
         return shlex.join(["trident", "run", str(self.recipe), *weights, *place])
 
     def read_manifest(self) -> Manifest:
-        """Raises RunFolderError where manifest.json is missing, not a run's, or differs from a checkpoint."""
+        """Raises RunFolderError where it or the recipe is missing or altered, or it is not a run's."""
         manifest = read_manifest(self.manifest, Manifest)
         for number, member in enumerate(manifest.members):
             own = saved_scores(self.path / member.file)
@@ -217,6 +231,15 @@ class RunFolder:
                         f"{self.manifest} was altered: members.{number}.scores.{metric} is {score}, but "
                         f"{member.file} was saved with {own[metric]}. Correct that number."
                     )
+        require_unaltered(self.manifest)
+        if self.recipe.name in manifest.files:
+            try:
+                require_intact(self.recipe, manifest.files[self.recipe.name])
+            except RunFolderError as error:
+                raise RunFolderError(
+                    f"{error} Put the intact file back. To use it as it is, remove {self.recipe.name} from "
+                    f'"files" in {self.manifest}, and write "sha256": null at the end there.'
+                ) from None
         return manifest
 
     def require_final(self, path: Path, manifest: Manifest) -> None:
@@ -237,7 +260,7 @@ class RunFolder:
         self.write_manifest(manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
-        write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")
+        write_manifest(self.manifest, manifest)
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

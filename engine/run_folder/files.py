@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import math
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -79,13 +80,13 @@ def read_log(path: Path) -> list[LogRow]:
     Raises:
         RunFolderError: another line is not a JSON object with step and split.
     """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     rows = []
     for number, line in enumerate(lines, 1):
-        if line.endswith("\n"):
+        if line.endswith(b"\n"):
             try:
                 row = json.loads(line)
-                rows.append({"step": row.pop("step"), "split": row.pop("split"), **row})
+                rows.append({"step": operator.index(row.pop("step")), "split": row.pop("split"), **row})
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise RunFolderError(
                     f"{path} is damaged at line {number}, which is not a JSON object with step and split. "

@@ -86,11 +86,14 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     Args:
         run_id: that of the manifest.
     """
-    write_state(run, *copied_state(step, run_id))
+    write_state(run, *copied_state(run, step, run_id))
 
 
-def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
-    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON."""
+def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON.
+
+    The rest has the SHA-256 of log.jsonl as it is now, which only grows until a resume.
+    """
     tensors = {
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
@@ -99,7 +102,11 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
         for name, optimizer in step.optimizers.items()
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
-    header = json.dumps({"run": run_id, "step": step.count, "scalers": scalers, "optimizers": optimizers})
+    log = run.log.read_bytes() if run.log.is_file() else b""
+    logged = {"bytes": len(log), "sha256": hashlib.sha256(log).hexdigest()}
+    header = json.dumps(
+        {"run": run_id, "step": step.count, "scalers": scalers, "optimizers": optimizers, "log": logged}
+    )
     copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
     return copies, header
 
@@ -139,6 +146,14 @@ def load_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
         f"--resume: no state is intact:\n{found}\nStart another run, from the best checkpoint if one was "
         f"kept: {run.command_of_another()}"
     )
+
+
+def log_was_altered(run: RunFolder) -> bool:
+    """Whether what the newest state's log.jsonl held is no longer there; False where that is not known."""
+    with safe_open(run.states[0], framework="pt") as file:
+        logged = json.loads(file.metadata()["trident"]).get("log")  # none in version 0.1.0
+    log = run.log.read_bytes() if run.log.is_file() else b""
+    return bool(logged) and hashlib.sha256(log[: logged["bytes"]]).hexdigest() != logged["sha256"]
 
 
 def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:

@@ -27,7 +27,7 @@ from engine.run_folder import (
     write_json,
     write_text,
 )
-from engine.training.checkpoint import load_state, save_state
+from engine.training.checkpoint import load_state, log_was_altered, save_state
 from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
@@ -59,6 +59,9 @@ def opened_run(
             if session.process.is_main:
                 run.sweep()
             _require_same_training(run, manifest, session)
+            if report:
+                write_json(run.doctor, report.to_dict())
+                run.write_final(manifest, run.doctor)
             _go_on(run, session, manifest)
             yield manifest
         return
@@ -80,6 +83,7 @@ def opened_run(
                 write_text(run.recipe, session.recipe.to_yaml())
                 if report:
                     write_json(run.doctor, report.to_dict())
+                run.write_final(manifest, run.recipe, run.doctor)
                 save_state(run, session.step, manifest.run_id)
             wait_for_all(session.process)
             yield manifest
@@ -130,7 +134,12 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
             f"{path} is damaged: {fault}. It is now {aside.name}; the run goes on from the state before it, "
             f"of update {session.step.count}."
         )
-    session.notes += _gaps_in_log(run, session)
+    gaps = _gaps_in_log(run, session)
+    if session.process.is_main and log_was_altered(run) and not gaps:
+        gaps = [
+            f"{run.log} was altered after the state was saved: its curves may be wrong. The training goes on."
+        ]
+    session.notes += gaps
 
 
 def _gaps_in_log(run: RunFolder, session: Session) -> list[str]:
