@@ -366,6 +366,7 @@ class Disk:
 # Damaged files
 
 KINDS = ("zero", "flip", "cut", "swap", "delete", "digit", "drop line", "swap lines")
+TIME_OF_DAY = re.compile(r"\b\d\d:\d\d\b")
 READERS = 3  # commands that read a mutated file, of those that read the intact one
 SAID = re.compile(
     r"altered|damaged|missing|lacks|not there|not intact|no longer|cannot be read|left out", re.I
@@ -537,6 +538,7 @@ class Mutations:
 
 def _alike(one: list[str], two: list[str], found: list[str]) -> bool:
     """Whether lines are those of two intact readings, where these agree; elsewhere, numbers may differ."""
+    one, two, found = ([TIME_OF_DAY.sub("", line) for line in lines] for lines in (one, two, found))
     if len(one) != len(two):
         return True  # it varies from reading to reading
     if len(found) != len(one):

@@ -4,7 +4,6 @@ It is a file, a folder, a repository on the hub, or an installed package that ho
 that could run code is ever unpickled, and no code of a package is run.
 """
 
-import json
 import pickle
 import re
 from importlib.machinery import PathFinder
@@ -19,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.options import plain_path
-from engine.run_folder import RunFolderError, require_unaltered, sha256_of
+from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of
 from models.errors import ModelError
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
@@ -144,7 +143,7 @@ def _local_file(path: Path) -> Path:
 def _best_member(manifest: Path) -> Path:
     """A run's manifest lists its checkpoints best first."""
     try:
-        file = manifest.parent / plain_path(json.loads(manifest.read_text())["members"][0]["file"])
+        file = manifest.parent / plain_path(parse_json(manifest.read_bytes())["members"][0]["file"])
     except PydanticCustomError as error:
         raise ModelError(f"{manifest} is damaged at members.0.file: {error}.") from None
     except IndexError:
@@ -163,7 +162,7 @@ def _require_intact(path: Path) -> None:
         return
     try:
         require_unaltered(manifest)
-        members = json.loads(manifest.read_text())["members"]
+        members = parse_json(manifest.read_bytes())["members"]
         listed = [member.get("sha256") for member in members if Path(member["file"]).name == path.name]
     except RunFolderError as error:
         raise ModelError(str(error)) from None

@@ -13,6 +13,7 @@ checkpoints/<name>/
     report.html, events.out.tfevents.*
 """
 
+import hashlib
 import itertools
 import os
 import re
@@ -26,6 +27,7 @@ from engine.run_folder.files import (
     LogRow,
     RunFolderError,
     naming_disk_errors,
+    parse_json,
     read_json,
     read_log,
     require_folder,
@@ -47,7 +49,7 @@ from engine.run_folder.manifests import (
     Member,
     read_manifest,
     require_unaltered,
-    saved_scores,
+    saved_beside_tensors,
     write_manifest,
 )
 
@@ -67,6 +69,7 @@ __all__ = [
     "find_runs",
     "locked",
     "naming_disk_errors",
+    "parse_json",
     "read_json",
     "read_log",
     "require_folder",
@@ -224,7 +227,7 @@ class RunFolder:
         """Raises RunFolderError where it or the recipe is missing or altered, or it is not a run's."""
         manifest = read_manifest(self.manifest, Manifest)
         for number, member in enumerate(manifest.members):
-            own = saved_scores(self.path / member.file)
+            own = saved_beside_tensors(self.path / member.file, "scores")
             for metric, score in member.scores.items():
                 if own and own.get(metric, score) != score:
                     raise RunFolderError(
@@ -248,11 +251,32 @@ class RunFolder:
             try:
                 require_intact(path, manifest.files[path.name])
             except RunFolderError as error:
-                where = [f"output.dir={self.path.parent}", f"name={self.path.name}", "--resume"]
-                command = shlex.join(["trident", "run", str(self.recipe), *where])
                 raise RunFolderError(
-                    f"{error} Put the intact file back, or let the run score its checkpoints again: {command}"
+                    f"{error} Put the intact file back, or let the run score its checkpoints again: "
+                    f"{self._command_to_go_on()}"
                 ) from None
+
+    def log_was_altered(self) -> bool:
+        """Whether log.jsonl is not the one that the newest state was saved with, and what was added since."""
+        logged = saved_beside_tensors(self.states[0], "log") if self.states else None  # none in 0.1.0
+        if not logged:
+            return False
+        log = self.log.read_bytes() if self.log.is_file() else b""
+        return hashlib.sha256(log[: logged["bytes"]]).hexdigest() != logged["sha256"]
+
+    def require_log(self, manifest: Manifest) -> None:
+        """Raises RunFolderError where log.jsonl, of a run that may not be finished, was altered."""
+        if self.log.name in manifest.files:
+            self.require_final(self.log, manifest)
+        elif self.log_was_altered():
+            raise RunFolderError(
+                f"{self.log} was altered after the state of the run was saved. Put the intact file back, or "
+                f"go on with the run: {self._command_to_go_on()}"
+            )
+
+    def _command_to_go_on(self) -> str:
+        where = [f"output.dir={self.path.parent}", f"name={self.path.name}"]  # it may have been moved
+        return shlex.join(["trident", "run", str(self.recipe), *where, "--resume"])
 
     def write_final(self, manifest: Manifest, *paths: Path) -> None:
         """Write the manifest with the SHA-256 of these files, which are final."""

@@ -8,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.options import PlainPath
-from engine.run_folder.files import RunFolderError, without_nan, write_json
+from engine.run_folder.files import RunFolderError, parse_json, without_nan, write_json
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -146,7 +146,7 @@ def require_unaltered(path: Path) -> None:
 
     That is seen by its SHA-256 or, as version 0.1.0 wrote none, by the order of its checkpoints.
     """
-    content = json.loads(path.read_bytes())
+    content = parse_json(path.read_bytes())
     if content.get("sha256"):
         if content["sha256"] != _digest(content):
             raise RunFolderError(
@@ -173,8 +173,8 @@ def _digest(content: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(without_nan(rest), sort_keys=True).encode()).hexdigest()
 
 
-def saved_scores(path: Path) -> dict[str, float] | None:
-    """The scores in the header of a checkpoint; None where it has none, or there is no such file.
+def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
+    """What a checkpoint or state holds under `key`; None where there is no such file, or nothing of the kind.
 
     A safetensors file starts with the length of its header, 8 bytes little-endian, and the header, JSON.
     """
@@ -182,10 +182,10 @@ def saved_scores(path: Path) -> dict[str, float] | None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = file.read(length) if length <= path.stat().st_size else b""
-        scores = json.loads(json.loads(header)["__metadata__"]["trident"])["scores"]
+        found = parse_json(parse_json(header)["__metadata__"]["trident"])[key]
     except (OSError, ValueError, KeyError, TypeError):  # a damaged file is refused where it is loaded
         return None
-    return scores if isinstance(scores, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _no_manifest(path: Path) -> str:

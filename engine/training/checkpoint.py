@@ -148,14 +148,6 @@ def load_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     )
 
 
-def log_was_altered(run: RunFolder) -> bool:
-    """Whether what the newest state's log.jsonl held is no longer there; False where that is not known."""
-    with safe_open(run.states[0], framework="pt") as file:
-        logged = json.loads(file.metadata()["trident"]).get("log")  # none in version 0.1.0
-    log = run.log.read_bytes() if run.log.is_file() else b""
-    return bool(logged) and hashlib.sha256(log[: logged["bytes"]]).hexdigest() != logged["sha256"]
-
-
 def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}

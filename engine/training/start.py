@@ -27,7 +27,7 @@ from engine.run_folder import (
     write_json,
     write_text,
 )
-from engine.training.checkpoint import load_state, log_was_altered, save_state
+from engine.training.checkpoint import load_state, save_state
 from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
@@ -135,7 +135,7 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
             f"of update {session.step.count}."
         )
     gaps = _gaps_in_log(run, session)
-    if session.process.is_main and log_was_altered(run) and not gaps:
+    if session.process.is_main and run.log_was_altered() and not gaps:
         gaps = [
             f"{run.log} was altered after the state was saved: its curves may be wrong. The training goes on."
         ]
