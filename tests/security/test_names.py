@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from engine.command import main as command_line
+from engine.data.formats.files import NOT_IN_NAMES
 from engine.run_folder import RunFolder
 from tests.engine.tiny_run import RECIPE
 
@@ -154,7 +155,7 @@ def test_a_control_character_in_the_name_of_a_file_is_no_traceback(
 
 
 @pytest.mark.parametrize("name", ODD, ids=ascii)
-def test_nor_is_one_in_a_file_name_of_a_data_set(
+def test_a_data_set_with_one_is_refused_by_all_commands(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
 ) -> None:
     for split in ("train", "val"):
@@ -163,12 +164,15 @@ def test_nor_is_one_in_a_file_name_of_a_data_set(
             path.parent.mkdir(parents=True)
             Image.fromarray(np.zeros((32, 32), np.uint8)).save(path)
     arguments = [
-        "data.format=folder",
-        f"data.root={tmp_path / 'data'}",
-        "data.classes=[a, b]",
-        "data.synthetic=null",
-    ]
-    code = command_line(["doctor", RECIPE, *arguments])
-    said = capsys.readouterr()
-    assert code in (0, 1, 2) and "Traceback" not in said.err
-    assert not re.search(r"\x1b\[2J|\x07", said.out + said.err)
+        "data.format=folder", f"data.root={tmp_path / 'data'}", "data.classes=[a, b]", "data.synthetic=null",
+        f"output.dir={tmp_path / 'runs'}",
+    ]  # fmt: skip
+    for command in ("doctor", "run"):
+        code = command_line([command, RECIPE, *arguments, *["train.steps=1"] * (command == "run")])
+        said = capsys.readouterr()
+        assert "Traceback" not in said.err
+        assert not re.search(r"\x1b\[2J|\x07|\udcff", said.out + said.err)
+        if NOT_IN_NAMES.search(name):
+            assert code == 2
+            assert "in their names" in said.out + said.err and "Rename" in said.out + said.err
+            assert not (tmp_path / "runs/demo").exists()
