@@ -32,7 +32,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -404,6 +404,8 @@ class Mutations:
     left out of that.
     """
 
+    only: Sequence[str] = ()  # of the commands below; none: all
+
     def __init__(self, folder: Path):
         self._folder = folder
         whole, stopped = folder / "whole", folder / "stopped"
@@ -434,6 +436,7 @@ class Mutations:
             "report of a stopped run": (stopped, ["report", run, "--images", "1"]),
             "diagnose of a stopped run": (stopped, ["diagnose", run]),
         }
+        self._commands = {name: self._commands[name] for name in self.only or self._commands}
         self._intact: dict[str, tuple[dict[str, list[str]], dict[str, list[str]]]] = {}
         self._read: dict[str, set[str]] = {}
         for name in self._commands:
@@ -682,9 +685,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="the JSON file; other campaigns in it stay")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="begin no case after this time")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--commands", nargs="+", default=(), help="mutations: read with these commands only")
     parser.add_argument("--machine", default=platform.machine(), help="what it was measured on, for the file")
     arguments = parser.parse_args()
     until = time.monotonic() + arguments.seconds
+    Mutations.only = arguments.commands
     for name in arguments.campaign:
         campaign(name, arguments, until)
 

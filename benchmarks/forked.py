@@ -3,17 +3,27 @@
 The caller must not have computed anything with torch, as threads do not survive a fork.
 """
 
+import importlib
 import os
+import pkgutil
 import signal
 import sys
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-import engine.training.train  # noqa: F401 - imported before the fork
+import engine
+import models
 from engine.command import main as command_line
+
+for package in (engine, models):  # once, before the forks
+    for module in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+        if not module.name.endswith("__main__"):
+            with suppress(ImportError):  # of an optional package
+                importlib.import_module(module.name)
 
 
 @dataclass(frozen=True)

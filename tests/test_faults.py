@@ -4,41 +4,34 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-import pytest
-
-SCRIPT = Path(__file__).parents[1] / "benchmarks/faults.py"
-CASES = {"kills": 6, "signals": 7, "disk": 6, "mutations": 25}
+ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(scope="module")
-def campaigns(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict]:
+def run_campaigns(out: Path, *arguments: str) -> dict[str, Any]:
     """The entries of the JSON file."""
-    out = tmp_path_factory.mktemp("faults") / "faults.json"
-    for name, cases in CASES.items():
-        command = [sys.executable, str(SCRIPT), name, "--cases", str(cases), "--out", str(out)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=SCRIPT.parents[1])
-        assert done.returncode == 0, done.stderr
+    command = [sys.executable, str(ROOT / "benchmarks/faults.py"), "--out", str(out), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
     return json.loads(out.read_text())
 
 
-@pytest.mark.parametrize("name", CASES)
-def test_no_case_is_a_fault(campaigns: dict[str, dict], name: str) -> None:
-    assert campaigns[name]["cases"] == CASES[name]
-    assert campaigns[name]["faults"] == []
-
-
-@pytest.mark.parametrize("name", ["kills", "signals", "disk"])
-def test_each_repetition_goes_on_to_an_equal_end(campaigns: dict[str, dict], name: str) -> None:
-    assert campaigns[name]["went_on"] == campaigns[name]["equal_ends"] == CASES[name]
-    assert (
-        campaigns["kills"]["inside_a_save"] > 0 and campaigns["signals"]["stopped_with_the_state_saved"] > 0
-    )
-    assert campaigns["disk"]["messages"] == CASES["disk"]
-
-
-def test_damage_is_read_by_commands_that_refuse_it_or_are_not_changed_by_it(
-    campaigns: dict[str, dict],
+def test_after_a_kill_a_signal_or_an_error_of_the_disk_the_command_goes_on_to_an_equal_end(
+    tmp_path: Path,
 ) -> None:
-    readings = campaigns["mutations"]["readings"]
+    found = run_campaigns(tmp_path / "faults.json", "--cases", "3", "kills", "signals", "disk")
+    for name in ("kills", "signals", "disk"):
+        assert found[name]["faults"] == []
+        assert found[name]["went_on"] == found[name]["equal_ends"] == found[name]["cases"] == 3
+    assert found["kills"]["inside_a_save"] == 1
+    assert found["signals"]["stopped_with_the_state_saved"] > 0
+    assert found["disk"]["messages"] == 3
+
+
+def test_commands_refuse_a_damaged_file_or_are_not_changed_by_it(tmp_path: Path) -> None:
+    readers = ("--commands", "report", "run --resume")
+    found = run_campaigns(tmp_path / "faults.json", "--cases", "8", "mutations", *readers)
+    assert found["mutations"]["faults"] == [] and found["mutations"]["cases"] == 8
+    readings = found["mutations"]["readings"]
     assert readings.keys() <= {"refused", "said", "as before"} and readings["refused"] > 0

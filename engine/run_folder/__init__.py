@@ -262,7 +262,7 @@ class RunFolder:
         if not logged:
             return False
         log = self.log.read_bytes() if self.log.is_file() else b""
-        return hashlib.sha256(log[: logged["bytes"]]).hexdigest() != logged["sha256"]
+        return bool(hashlib.sha256(log[: logged["bytes"]]).hexdigest() != logged["sha256"])
 
     def require_log(self, manifest: Manifest) -> None:
         """Raises RunFolderError where log.jsonl, of a run that may not be finished, was altered."""
