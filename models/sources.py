@@ -4,8 +4,6 @@ It is a file, a folder, a repository on the hub, or an installed package that ho
 that could run code is ever unpickled, and no code of a package is run.
 """
 
-import hashlib
-import json
 import pickle
 import re
 from importlib.machinery import PathFinder
@@ -25,6 +23,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.options import plain_path
+from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of
 from models.errors import ModelError
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
@@ -164,7 +163,7 @@ def _local_file(path: Path) -> Path:
 def _best_member(manifest: Path) -> Path:
     """A run's manifest lists its checkpoints best first."""
     try:
-        file = manifest.parent / plain_path(json.loads(manifest.read_text())["members"][0]["file"])
+        file = manifest.parent / plain_path(parse_json(manifest.read_bytes())["members"][0]["file"])
     except PydanticCustomError as error:
         raise ModelError(f"{manifest} is damaged at members.0.file: {error}.") from None
     except IndexError:
@@ -182,13 +181,14 @@ def _require_intact(path: Path) -> None:
     if path.parent.name != "top" or not manifest.is_file():
         return
     try:
-        members = json.loads(manifest.read_text())["members"]
+        require_unaltered(manifest)
+        members = parse_json(manifest.read_bytes())["members"]
         listed = [member.get("sha256") for member in members if Path(member["file"]).name == path.name]
+    except RunFolderError as error:
+        raise ModelError(str(error)) from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ModelError(f"{manifest} is not the manifest of a run: {error!r}.") from error
-    with path.open("rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
-    if any(listed) and found not in listed:
+    if any(listed) and sha256_of(path) not in listed:
         raise ModelError(
             f"{path} was altered or truncated: its SHA-256 is not that of {manifest}. Put the intact file "
             "back, or name another checkpoint of that run with model.weights=<file>."

@@ -35,7 +35,7 @@ MAY_IMPORT = {
     "engine": ("engine.scoring",),  # inside `load` only: the last test here checks that torch is not imported
     "engine.options": (),
     "engine.components": ("engine.options",),
-    "models": ("engine.components", "engine.options"),
+    "models": ("engine.components", "engine.options", "engine.run_folder"),
     "losses": ("engine.components", "engine.options"),
     "engine.data": ("engine.options", "engine.components", "models.class_names"),
     "engine.recipe": DECLARATIONS,

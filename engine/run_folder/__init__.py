@@ -13,6 +13,7 @@ checkpoints/<name>/
     report.html, events.out.tfevents.*
 """
 
+import hashlib
 import itertools
 import os
 import re
@@ -26,6 +27,7 @@ from engine.run_folder.files import (
     LogRow,
     RunFolderError,
     naming_disk_errors,
+    parse_json,
     read_json,
     read_log,
     require_folder,
@@ -49,7 +51,9 @@ from engine.run_folder.manifests import (
     Origin,
     Resumption,
     read_manifest,
-    saved_scores,
+    require_unaltered,
+    saved_beside_tensors,
+    write_manifest,
 )
 
 __all__ = [
@@ -71,12 +75,14 @@ __all__ = [
     "find_runs",
     "locked",
     "naming_disk_errors",
+    "parse_json",
     "read_json",
     "read_log",
     "require_folder",
     "require_intact",
     "require_reachable",
     "require_trained_alike",
+    "require_unaltered",
     "require_unused",
     "sha256_of",
     "without_nan",
@@ -102,8 +108,19 @@ class EnsembleFolder:
         self.members = path / "members"
 
     def read_manifest(self) -> EnsembleManifest:
-        """Raises RunFolderError where combination.json is missing or not an ensemble's."""
-        return read_manifest(self.manifest, EnsembleManifest)
+        """Raises RunFolderError where a file is missing or altered, or combination.json is not an ensemble's.
+
+        The files are combination.json and the recipes; the weights are verified where they are loaded.
+        """
+        manifest = read_manifest(self.manifest, EnsembleManifest)
+        require_unaltered(self.manifest)
+        for member in manifest.members:
+            if member.recipe_sha256:
+                require_intact(self.path / member.recipe, member.recipe_sha256)
+        return manifest
+
+    def write_manifest(self, manifest: EnsembleManifest) -> None:
+        write_manifest(self.manifest, manifest)
 
 
 class RunFolder:
@@ -217,16 +234,25 @@ class RunFolder:
         return shlex.join(["trident", "run", str(self.recipe), *weights, *place])
 
     def read_manifest(self) -> Manifest:
-        """Raises RunFolderError where manifest.json is missing, not a run's, or differs from a checkpoint."""
+        """Raises RunFolderError where it or the recipe is missing or altered, or it is not a run's."""
         manifest = read_manifest(self.manifest, Manifest)
         for number, member in enumerate(manifest.members):
-            own = saved_scores(self.path / member.file)
+            own = saved_beside_tensors(self.path / member.file, "scores")
             for metric, score in member.scores.items():
                 if own and own.get(metric, score) != score:
                     raise RunFolderError(
                         f"{self.manifest} was altered: members.{number}.scores.{metric} is {score}, but "
                         f"{member.file} was saved with {own[metric]}. Correct that number."
                     )
+        require_unaltered(self.manifest)
+        if self.recipe.name in manifest.files:
+            try:
+                require_intact(self.recipe, manifest.files[self.recipe.name])
+            except RunFolderError as error:
+                raise RunFolderError(
+                    f"{error} Put the intact file back. To use it as it is, remove {self.recipe.name} from "
+                    f'"files" in {self.manifest}, and write "sha256": null at the end there.'
+                ) from None
         return manifest
 
     def require_final(self, path: Path, manifest: Manifest) -> None:
@@ -235,11 +261,32 @@ class RunFolder:
             try:
                 require_intact(path, manifest.files[path.name])
             except RunFolderError as error:
-                where = [f"output.dir={self.path.parent}", f"name={self.path.name}", "--resume"]
-                command = shlex.join(["trident", "run", str(self.recipe), *where])
                 raise RunFolderError(
-                    f"{error} Put the intact file back, or let the run score its checkpoints again: {command}"
+                    f"{error} Put the intact file back, or let the run score its checkpoints again: "
+                    f"{self._command_to_go_on()}"
                 ) from None
+
+    def log_was_altered(self) -> bool:
+        """Whether log.jsonl is not the one that the newest state was saved with, and what was added since."""
+        logged = saved_beside_tensors(self.states[0], "log") if self.states else None  # none in 0.1.0
+        if not logged:
+            return False
+        log = self.log.read_bytes() if self.log.is_file() else b""
+        return bool(hashlib.sha256(log[: logged["bytes"]]).hexdigest() != logged["sha256"])
+
+    def require_log(self, manifest: Manifest) -> None:
+        """Raises RunFolderError where log.jsonl, of a run that may not be finished, was altered."""
+        if self.log.name in manifest.files:
+            self.require_final(self.log, manifest)
+        elif self.log_was_altered():
+            raise RunFolderError(
+                f"{self.log} was altered after the state of the run was saved. Put the intact file back, or "
+                f"go on with the run: {self._command_to_go_on()}"
+            )
+
+    def _command_to_go_on(self) -> str:
+        where = [f"output.dir={self.path.parent}", f"name={self.path.name}"]  # it may have been moved
+        return shlex.join(["trident", "run", str(self.recipe), *where, "--resume"])
 
     def write_final(self, manifest: Manifest, *paths: Path) -> None:
         """Write the manifest with the SHA-256 of these files, which are final."""
@@ -247,7 +294,7 @@ class RunFolder:
         self.write_manifest(manifest)
 
     def write_manifest(self, manifest: Manifest) -> None:
-        write_text(self.manifest, manifest.model_dump_json(indent=2) + "\n")
+        write_manifest(self.manifest, manifest)
 
 
 def find_runs(folder: Path) -> list[RunFolder]:

@@ -7,6 +7,7 @@ import errno
 import hashlib
 import json
 import math
+import operator
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -73,19 +74,27 @@ def naming_disk_errors(path: Path, then: str = "") -> Iterator[None]:
         raise DiskError(error.filename or path, error.errno, then) from error
 
 
+def parse_json(text: str | bytes) -> Any:
+    """The value of a JSON text; raises ValueError where it is none, or nested too deeply."""
+    try:
+        return json.loads(text)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
+
+
 def read_log(path: Path) -> list[LogRow]:
     """The rows of a log.jsonl, if there is one; an incomplete last line, as a crash leaves it, is left out.
 
     Raises:
         RunFolderError: another line is not a JSON object with step and split.
     """
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     rows = []
     for number, line in enumerate(lines, 1):
-        if line.endswith("\n"):
+        if line.endswith(b"\n"):
             try:
-                row = json.loads(line)
-                rows.append({"step": row.pop("step"), "split": row.pop("split"), **row})
+                row = parse_json(line)
+                rows.append({"step": operator.index(row.pop("step")), "split": row.pop("split"), **row})
             except (ValueError, KeyError, TypeError, AttributeError):
                 raise RunFolderError(
                     f"{path} is damaged at line {number}, which is not a JSON object with step and split. "
@@ -103,7 +112,7 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     if not path.exists():
         return None
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = parse_json(path.read_text(encoding="utf-8"))
         lacking = [key for key in keys if key not in content]
     except (ValueError, TypeError) as error:
         raise RunFolderError(f"{path} is damaged ({error}). Move it away and create it again.") from None

@@ -1,5 +1,6 @@
-"""manifest.json of a run and combination.json of a saved ensemble."""
+"""manifest.json of a run and combination.json of a saved ensemble, each with the SHA-256 of its content."""
 
+import hashlib
 import json
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar
@@ -7,7 +8,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.options import PlainPath
-from engine.run_folder.files import RunFolderError
+from engine.run_folder.files import RunFolderError, parse_json, without_nan, write_json
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -68,7 +69,17 @@ class Resumption(BaseModel):
     changes: list[Changed]
 
 
-class Manifest(BaseModel):
+class _Sealed(BaseModel):
+    """A manifest whose file has the SHA-256 of its other entries, which `require_unaltered` compares."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_sha256(cls, content: Any) -> Any:
+        is_object = isinstance(content, dict)
+        return {key: content[key] for key in content if key != "sha256"} if is_object else content
+
+
+class Manifest(_Sealed):
     """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
 
     `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
@@ -94,9 +105,18 @@ class Manifest(BaseModel):
     files: dict[str, str] = {}
     members: list[Member] = []
 
+    @model_validator(mode="after")
+    def _members_are_scored(self) -> Self:
+        if any(self.metric not in member.scores for member in self.members):
+            raise ValueError(f"each member needs the score {self.metric}, by which they are in order")
+        return self
+
 
 class EnsembleMember(BaseModel):
-    """One checkpoint in an ensemble's folder; `file` and `recipe` are relative to it."""
+    """One checkpoint in an ensemble's folder; `file` and `recipe` are relative to it.
+
+    The SHA-256 of the recipe is None in ensembles of version 0.1.0.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -104,6 +124,7 @@ class EnsembleMember(BaseModel):
     file: PlainPath
     recipe: PlainPath
     sha256: str
+    recipe_sha256: str | None = None
     weights: dict[str, object] | None = None
 
 
@@ -117,7 +138,7 @@ class CombinationValues(BaseModel):
     temperatures: tuple[float, ...]
 
 
-class EnsembleManifest(BaseModel):
+class EnsembleManifest(_Sealed):
     """combination.json: members, how their predictions are combined, and the scores of that on val."""
 
     model_config = ConfigDict(extra="forbid")
@@ -144,6 +165,7 @@ class EnsembleManifest(BaseModel):
 
 
 def read_manifest(path: Path, kind: type[Kind]) -> Kind:
+    """Raises RunFolderError where it is missing or damaged; `require_unaltered` does the rest."""
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -154,8 +176,40 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
         raise RunFolderError(f"{path} is damaged at {where or 'its start'}: {first['msg']}.") from None
 
 
-def saved_scores(path: Path) -> dict[str, float] | None:
-    """The scores in the header of a checkpoint; None where it has none, or there is no such file.
+def require_unaltered(path: Path) -> None:
+    """Raises RunFolderError where a manifest, a JSON object, is not the one that was written.
+
+    That is seen by its SHA-256 or, as version 0.1.0 wrote none, by the order of its checkpoints.
+    """
+    content = parse_json(path.read_bytes())
+    if content.get("sha256"):
+        if content["sha256"] != _digest(content):
+            raise RunFolderError(
+                f"{path} was altered: its SHA-256 is not the one that it was written with. Put the intact "
+                'file back. To use it as it is, write "sha256": null at its end.'
+            )
+    elif metric := content.get("metric"):
+        scores = [member["scores"][metric] for member in content["members"]]
+        if scores != sorted(scores, reverse=True):
+            raise RunFolderError(
+                f"{path} was altered: its members are not in order, best {metric} first. Put them in order."
+            )
+
+
+def write_manifest(path: Path, manifest: Manifest | EnsembleManifest) -> None:
+    """Replace a manifest as a whole; raises DiskError."""
+    content = manifest.model_dump(mode="json")
+    write_json(path, content | {"sha256": _digest(content)})
+
+
+def _digest(content: dict[str, Any]) -> str:
+    """The SHA-256 of all but the entry "sha256", whatever the order of the keys and the white space."""
+    rest = {key: value for key, value in content.items() if key != "sha256"}
+    return hashlib.sha256(json.dumps(without_nan(rest), sort_keys=True).encode()).hexdigest()
+
+
+def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
+    """What a checkpoint or state holds under `key`; None where there is no such file, or nothing of the kind.
 
     A safetensors file starts with the length of its header, 8 bytes little-endian, and the header, JSON.
     """
@@ -163,10 +217,10 @@ def saved_scores(path: Path) -> dict[str, float] | None:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             header = file.read(length) if length <= path.stat().st_size else b""
-        scores = json.loads(json.loads(header)["__metadata__"]["trident"])["scores"]
+        found = parse_json(parse_json(header)["__metadata__"]["trident"])[key]
     except (OSError, ValueError, KeyError, TypeError):  # a damaged file is refused where it is loaded
         return None
-    return scores if isinstance(scores, dict) else None
+    return found if isinstance(found, dict) else None
 
 
 def _no_manifest(path: Path) -> str:

@@ -118,7 +118,8 @@ class Run:
     @cached_property
     def rows(self) -> list[LogRow]:
         """log.jsonl, in order: step, split (train, val or note), metrics."""
-        self._require_final(self.folder.log)
+        if self.folder.manifest.is_file():
+            self.folder.require_log(self.manifest)
         return read_log(self.folder.log)
 
     @property

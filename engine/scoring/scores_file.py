@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.hdf5 import require_own_content
+from engine.data.hdf5 import require_own_content, require_sound_texts
 from engine.run_folder import RunFolderError, written_in_place
 from engine.scoring.calibration import NUM_BINS
 from engine.scoring.counting import Counts
@@ -59,6 +59,7 @@ def read_scores(path: Path) -> ImageScores:
 
 
 def _read(path: Path) -> ImageScores:
+    require_sound_texts(path)
     with h5py.File(path) as file:
         require_own_content(file)
         ids, class_names, skipped = (

@@ -90,11 +90,13 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     Args:
         run_id: that of the manifest.
     """
-    write_state(run, *copied_state(step, run_id))
+    write_state(run, *copied_state(run, step, run_id))
 
 
-def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
+def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
     """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON.
+
+    The rest has the SHA-256 of log.jsonl as it is now, which only grows until a resume.
 
     Raises:
         RunError: weights are NaN or infinite.
@@ -107,6 +109,7 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
         for name, optimizer in step.optimizers.items()
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
+    log = run.log.read_bytes() if run.log.is_file() else b""
     header = json.dumps(
         {
             "run": run_id,
@@ -114,6 +117,7 @@ def copied_state(step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Te
             "lr_scale": step.lr_scale,
             "scalers": scalers,
             "optimizers": optimizers,
+            "log": {"bytes": len(log), "sha256": hashlib.sha256(log).hexdigest()},
         }
     )
     copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}

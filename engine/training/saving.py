@@ -68,7 +68,7 @@ class StateWriter:
 
     def save(self, step: SupervisedStep) -> None:
         self.wait()
-        tensors, header = copied_state(step, self._run_id)
+        tensors, header = copied_state(self._run, step, self._run_id)
         self._writing = self._thread.submit(write_state, self._run, tensors, header)
 
     def wait(self) -> None:

@@ -69,9 +69,15 @@ def opened_run(
                 run.sweep()
             before = load_recipe(run.recipe)
             _require_same_training(run, manifest, session, before)
+            if report:
+                write_json(run.doctor, report.to_dict())
+                run.write_final(manifest, run.doctor)
             _go_on(run, session, manifest)
             _take_changes(run, session, manifest, before)
-            session.notes += _gaps_in_log(run, session, manifest)
+            gaps = _gaps_in_log(run, session, manifest)
+            if session.process.is_main and run.log_was_altered() and not gaps:
+                gaps = [f"{run.log} was altered after the state was saved: its curves may be wrong."]
+            session.notes += gaps
             yield manifest
         return
     manifest = _new_manifest(session)
@@ -97,6 +103,7 @@ def opened_run(
                 write_text(run.recipe, session.recipe.to_yaml())
                 if report:
                     write_json(run.doctor, report.to_dict())
+                run.write_final(manifest, run.recipe, run.doctor)
                 save_state(run, session.step, manifest.run_id)
             wait_for_all(session.process)
             yield manifest
@@ -174,8 +181,8 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         manifest.resumed.append(resumption)
         session.notes.append(_told("goes on", resumption))
         if session.process.is_main:
-            run.write_manifest(manifest)
             write_text(run.recipe, now.to_yaml())
+            run.write_final(manifest, run.recipe)
 
 
 def _told(what: str, point: Origin | Resumption) -> str:

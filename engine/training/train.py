@@ -282,7 +282,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
     write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
     manifest.finished, manifest.files = True, {}
-    run.write_final(manifest, run.scores, run.ensemble, run.doctor)
+    run.write_final(manifest, run.recipe, run.log, run.scores, run.ensemble, run.doctor)
 
     best = load_member(candidates[0], device)
     predictor = Predictor(protocol, nullcontext)

@@ -20,6 +20,7 @@ from engine.run_folder import (
     common_folder,
     find_runs,
     naming_disk_errors,
+    read_log,
     sha256_of,
     write_json,
     write_text,
@@ -178,6 +179,68 @@ def test_an_ensemble_has_its_files_in_its_folder(tmp_path: Path, file: str, key:
     folder.manifest.write_text(json.dumps(content))
     with pytest.raises(RunFolderError, match=rf"combination.json is damaged at members\.0\.{key}: "):
         folder.read_manifest()
+
+
+def test_each_altered_byte_of_a_manifest_is_noticed_or_changes_nothing(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    whole = run.manifest.read_bytes()
+    for place in range(0, len(whole), 5):
+        run.manifest.write_bytes(whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :])
+        try:
+            found = run.read_manifest()
+        except RunFolderError as error:
+            assert str(run.manifest) in str(error)
+        else:
+            assert found == a_manifest(), place  # white space, or the name of "sha256" itself
+
+
+def test_the_layout_of_a_manifest_may_change(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    content = json.loads(run.manifest.read_text())
+    run.manifest.write_text(json.dumps(dict(reversed(content.items()))))
+    assert run.read_manifest() == a_manifest()
+
+
+def test_without_a_sha256_the_checkpoints_have_to_be_in_order(run: RunFolder) -> None:
+    """As version 0.1.0 wrote none."""
+    run.create()
+    best = a_manifest().members[0]
+    other = best.model_copy(update={"file": "top/b", "step": 20, "scores": {"mIoU": 0.25}})
+    for members, is_in_order in (([best, other], True), ([other, best], False)):
+        content = a_manifest().model_copy(update={"members": members}).model_dump(mode="json")
+        run.manifest.write_text(json.dumps(content))
+        if is_in_order:
+            assert run.read_manifest().members == members
+        else:
+            with pytest.raises(RunFolderError, match="its members are not in order, best mIoU first"):
+                run.read_manifest()
+
+
+def test_a_checkpoint_without_the_score_of_its_run_is_refused(run: RunFolder) -> None:
+    run.create()
+    run.manifest.write_text(json.dumps(a_manifest().model_dump(mode="json") | {"metric": "mAcc"}))
+    with pytest.raises(RunFolderError, match="each member needs the score mAcc"):
+        run.read_manifest()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b"\xff\xfe",
+        b"[" * 20_000,
+        b"{}",
+        b"3",
+        b'{"step": "1", "split": "val"}',
+        b'{"step": null, "split": "val"}',
+    ],
+)
+def test_a_damaged_line_of_a_log_is_named(run: RunFolder, line: bytes) -> None:
+    run.create()
+    run.log.write_bytes(b'{"step": 1, "split": "val"}\n' + line + b"\n")
+    with pytest.raises(RunFolderError, match="log.jsonl is damaged at line 2"):
+        read_log(run.log)
 
 
 def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:

@@ -258,6 +258,41 @@ def test_a_file_of_a_finished_run_that_was_altered_is_made_again_by_the_command_
     assert command_line(["report", str(again.path)]) == 0
 
 
+def test_an_altered_log_of_an_unfinished_run_is_refused_and_the_command_of_the_message_goes_on(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    manifest = again.read_manifest().model_copy(update={"finished": False, "files": {}})
+    again.write_manifest(manifest)
+    lines = again.log.read_text().splitlines(keepends=True)
+    again.log.write_text("".join([lines[1], lines[0], *lines[2:]]))
+    for command in (["diagnose", str(again.path)], ["report", str(again.path)]):
+        assert command_line(command) == 2
+        message = capsys.readouterr().err
+        assert f"{again.log} was altered" in message
+    program, *typed = shlex.split(message.splitlines()[-1].partition("go on with the run: ")[2])
+    assert program == "trident" and command_line(typed) == 0
+    assert f"{again.log} was altered after the state was saved" in capsys.readouterr().out
+    assert command_line(["report", str(again.path)]) == 0
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "recipe.yaml"])
+def test_an_altered_manifest_or_recipe_is_refused_and_can_be_used_as_it_is(
+    run: RunFolder, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    path = again.path / name
+    path.write_text(path.read_text().replace("starfish", "seahorse").replace("seed: 0", "seed: 1"))
+    assert command_line(["report", str(again.path)]) == 2
+    message = capsys.readouterr().err
+    assert f"{path} was altered" in message and '"sha256": null' in message
+    content = json.loads(again.manifest.read_text())
+    content["sha256"] = None
+    content["files"].pop("recipe.yaml")
+    again.manifest.write_text(json.dumps(content))
+    assert again.read_manifest().class_names[2] == ("seahorse" if name == "manifest.json" else "starfish")
+
+
 def test_another_score_in_the_manifest_than_in_the_checkpoint_is_refused(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -4,6 +4,7 @@ A format (voc.py, folder.py, ...) is a function that finds the pairs and builds 
 """
 
 import hashlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,10 @@ from torch import Tensor
 from engine.data.formats.images import decode_image, decode_mask, read_header, turn
 from engine.data.formats.masks import Labels, MaskEncoding
 from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample, first_few
+
+NOT_IN_NAMES = re.compile(
+    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
+)  # control characters, and bytes without a meaning
 
 
 @dataclass(frozen=True)
@@ -108,6 +113,9 @@ class FileDataset:
         encoding: from the stored mask to label ids.
         read_mask: a pair's stored mask; the default decodes its file.
         mask_bytes: what the fingerprint covers of a pair's mask.
+
+    Raises:
+        DataError: an id has characters that a console and a text file cannot show.
     """
 
     def __init__(
@@ -121,6 +129,12 @@ class FileDataset:
         mask_bytes: Callable[[Pair], bytes] = bytes_of_file,
     ):
         self.ids = [pair.id for pair in pairs]
+        if NOT_IN_NAMES.search("".join(self.ids)):
+            odd = [repr(id) for id in self.ids if NOT_IN_NAMES.search(id)]
+            raise DataError(
+                f"{len(odd)} images have control characters, or bytes that are no UTF-8, in their names: "
+                f"{first_few(odd)}. Rename them and their masks."
+            )
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
         self.skipped: Skipped | None = None
         self._pairs = list(pairs)

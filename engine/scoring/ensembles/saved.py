@@ -83,7 +83,7 @@ def save_ensemble(
             ),
             scores=scores.metrics,
         )
-        write_text(part.manifest, manifest.model_dump_json(indent=2) + "\n")
+        part.write_manifest(manifest)
         part.path.replace(path)
     finally:
         shutil.rmtree(part.path, ignore_errors=True)
@@ -130,6 +130,7 @@ def _member(
         file=str(file.relative_to(folder.path)),
         recipe=str(recipe.relative_to(folder.path)),
         sha256=sha256_of(file),
+        recipe_sha256=sha256_of(recipe),
         weights=weights,
     )
 

@@ -6,6 +6,7 @@ import h5py
 import pytest
 import torch
 
+from engine.data.hdf5 import HEAP_OF_TEXT
 from engine.run_folder import RunFolderError
 from engine.scoring.counting import Counts
 from engine.scoring.scores_file import read_scores, recorder
@@ -110,3 +111,20 @@ def test_counts_that_are_a_link_to_another_file_are_refused(tmp_path: Path) -> N
         file["confusion"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "confusion")
     with pytest.raises(RunFolderError, match=r"scores.h5 is damaged .*confusion is a link"):
         read_scores(tmp_path / "scores.h5")
+
+
+@pytest.mark.parametrize("place", range(0, 96, 8))
+def test_zeroed_bytes_among_the_texts_are_refused_and_not_read_without_end(
+    tmp_path: Path, place: int
+) -> None:
+    """A run of version 0.1.0 has no SHA-256 of the file; libhdf5 loops over a text without size for ever."""
+    path = tmp_path / "scores.h5"
+    with recorder(path, [f"image_{number}" for number in range(9)], ("background", "cat"), ["mean"]):
+        pass
+    assert len(read_scores(path).ids) == 9
+    content = bytearray(path.read_bytes())
+    start = content.index(HEAP_OF_TEXT) + 16 + place
+    content[start : start + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(RunFolderError, match="scores.h5 is damaged"):
+        read_scores(path)

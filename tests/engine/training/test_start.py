@@ -38,7 +38,8 @@ def test_a_failure_before_the_first_update_removes_a_new_folder_only(
     for name in ("require_room", "wait_for_all", "save_state", "write_text"):
         monkeypatch.setattr(start, name, lambda *arguments: None)
     monkeypatch.setattr(start, "_new_manifest", lambda session: SimpleNamespace(run_id="id"))
-    monkeypatch.setattr(RunFolder, "write_manifest", lambda *arguments: None)
+    for name in ("write_manifest", "write_final"):
+        monkeypatch.setattr(RunFolder, name, lambda *arguments: None)
     recipe = SimpleNamespace(keep=SimpleNamespace(top=1), to_yaml=str)
     session = SimpleNamespace(
         process=Process(rank, 2, torch.device("cpu")), recipe=recipe, step=SimpleNamespace(count=0)
