@@ -104,20 +104,22 @@ def run_command(
 class _Output:
     """The standard output, until its reader is gone: a closed pipe or terminal ends the output, not a run."""
 
-    encoding = property(lambda self: sys.stdout.encoding)
+    def __init__(self) -> None:
+        self._stream = sys.stdout  # while a progress bar is shown, sys.stdout is rich's, which prints to this
+        self.encoding = self._stream.encoding
 
     def write(self, text: str) -> int:
-        self._try(lambda: sys.stdout.write(text))
+        self._try(lambda: self._stream.write(text))
         return len(text)
 
     def flush(self) -> None:
-        self._try(sys.stdout.flush)
+        self._try(self._stream.flush)
 
     def isatty(self) -> bool:
-        return sys.stdout.isatty()
+        return self._stream.isatty()
 
     def fileno(self) -> int:
-        return sys.stdout.fileno()
+        return self._stream.fileno()
 
     def _try(self, action: Callable[[], object]) -> None:
         try:
@@ -125,9 +127,10 @@ class _Output:
         except OSError as error:
             if error.errno not in (errno.EPIPE, errno.EIO):
                 raise
-            for stream in (sys.stdout, sys.stderr):  # what is printed from now on goes nowhere
-                if stream is sys.stdout or stream.isatty():
-                    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            if error.errno == errno.EIO:  # the terminal is gone, and with it that of the messages
+                os.dup2(nowhere, sys.__stderr__.fileno())
 
 
 def new_console(quiet: bool = False) -> "Console":
