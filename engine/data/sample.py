@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 if TYPE_CHECKING:  # the recipe imports this package, and must not load torch
@@ -81,6 +82,12 @@ class Dataset(Protocol):
     def fingerprint(self) -> str:
         """A hash that changes when the samples do, but not when the folder moves."""
         ...
+
+
+def require_regular(path: Path) -> None:
+    """Raises UnreadableSample for a pipe or a device, whose content could be waited for without end."""
+    if path.exists() and not path.is_file():
+        raise UnreadableSample(f"{path} is a folder, a pipe or a device, and no file that can be read.")
 
 
 def first_few(items: Sequence[Any], count: int = 5) -> str:

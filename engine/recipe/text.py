@@ -19,6 +19,7 @@ Path = tuple[str | int, ...]  # ("loss", 0, "weight")
 Sources = dict[Path, str]  # where each value came from: "recipes/demo.yaml:12" or "override seed=1"
 
 NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
+MOST_VALUES = 100_000  # of one recipe
 TAG = "tag:yaml.org,2002:"
 SCALARS = {
     "null": (r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -100,12 +101,17 @@ def parse_yaml(text: str, origin: str, with_lines: bool = True) -> Parsed:
         place = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark and with_lines else origin
         context = f" {error.context}" if error.context else ""
         raise RecipeError(f"{place}: not valid YAML{context}: {error.problem}") from None
+    except RecursionError:
+        raise RecipeError(f"{origin}: brackets or lists are nested too deeply for a recipe") from None
     except yaml.YAMLError as error:  # a character that YAML forbids
         raise RecipeError(f"{origin}: not valid YAML: {' '.join(str(error).split())}") from None
     builder = _Builder(origin, with_lines)
     parsed = builder.parsed
     if node:
-        parsed.values = builder.build(node, ())
+        try:
+            parsed.values = builder.build(node, ())
+        except RecursionError:
+            raise RecipeError(f"{origin}: brackets or lists are nested too deeply for a recipe") from None
     else:
         parsed.sources[()] = origin
     return parsed
@@ -117,6 +123,7 @@ class _Builder:
     def __init__(self, origin: str, with_lines: bool):
         self.origin, self.with_lines = origin, with_lines
         self.parsed = Parsed(None)
+        self.num_built = 0
         self.open: set[int] = set()  # nodes around the current one: an alias to one of them would never end
 
     def place(self, node: yaml.Node) -> str:
@@ -126,6 +133,11 @@ class _Builder:
         self.parsed.problems.append(f"{self.place(node)}: {text}")
 
     def build(self, node: yaml.Node, path: Path, place: str | None = None) -> Any:
+        self.num_built += 1
+        if self.num_built > MOST_VALUES:  # aliases of aliases: a few lines become billions of values
+            raise RecipeError(
+                f"{self.place(node)}: more than {MOST_VALUES:,} values, as aliases (*) multiply them"
+            )
         self.parsed.sources[path] = place or self.place(node)
         if isinstance(node, yaml.ScalarNode):
             return self.scalar(node)

@@ -17,7 +17,15 @@ from torch import Tensor
 
 from engine.data.formats.images import decode_image, decode_mask, read_header, turn
 from engine.data.formats.masks import Labels, MaskEncoding
-from engine.data.sample import DataError, Palette, Sample, Skipped, UnreadableSample, first_few
+from engine.data.sample import (
+    DataError,
+    Palette,
+    Sample,
+    Skipped,
+    UnreadableSample,
+    first_few,
+    require_regular,
+)
 
 NOT_IN_NAMES = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
@@ -45,6 +53,7 @@ def colours_in_file(pair: Pair) -> NDArray[Any]:
 
 def bytes_of_file(pair: Pair) -> bytes:
     """What the fingerprint covers of a mask: its file."""
+    require_regular(pair.mask)
     return pair.mask.read_bytes()
 
 

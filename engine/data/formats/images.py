@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import ExifTags, Image
 
-from engine.data.sample import DataError, UnreadableSample
+from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Source = Path | IO[bytes]
 
@@ -97,6 +97,8 @@ def _orientation(image: Image.Image) -> int:
 
 
 def _opened(path: Source) -> Image.Image:
+    if isinstance(path, Path):
+        require_regular(path)
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:

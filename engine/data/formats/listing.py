@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from engine.data.formats.files import Pair
-from engine.data.sample import DataError, first_few
+from engine.data.sample import DataError, first_few, require_regular
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -116,6 +116,7 @@ def ids_in_list(path: Path) -> list[str]:
     Raises:
         DataError: it cannot be read, is empty, or has an id twice.
     """
+    require_regular(path)
     try:
         content = path.read_bytes()
         has_utf16_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

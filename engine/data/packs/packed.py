@@ -23,9 +23,10 @@ from torch import Tensor
 
 from engine.data.formats.images import decode_image, decode_mask
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
-from engine.data.sample import DataError, Sample, Skipped
+from engine.data.sample import DataError, Sample, Skipped, first_few
 
 # Linux reserves memory for a private map, as it may be written to, unless this flag is set.
+MOST_SHARDS = 99_999  # their names have five digits
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
 
 
@@ -189,14 +190,17 @@ def read_shards(root: Path) -> list[Shard]:
             f"{paths[0].name} and {', '.join(others)} in {root.parent} belong to different packs. "
             "Keep the files of one pack."
         )
-    _require_whole(root, shards)
+    require_whole(root, shards)
     return shards
 
 
-def _require_whole(root: Path, shards: list[Shard]) -> None:
+def require_whole(root: Path, shards: list[Shard]) -> None:
+    """Raises DataError where files of a pack are missing, renamed, or claim an impossible number."""
     num_shards = shards[0].header.num_shards
     if num_shards == 1 and len(shards) == 1:
         return  # one file may have any name
+    if not (isinstance(num_shards, int) and 1 <= num_shards <= MOST_SHARDS):
+        raise DataError(f"{shards[0].path} is damaged: it says that its pack has {num_shards} files.")
     pack = root.with_stem(re.sub(r"-\d{5}-of-\d{5}$", "", root.stem))
     if pack != root:
         raise DataError(f"data.root: {root} is one of {num_shards} files of a pack; type data.root={pack}")
@@ -204,7 +208,7 @@ def _require_whole(root: Path, shards: list[Shard]) -> None:
     there = [shard.path.name for shard in shards]
     missing = [name for name in wanted if name not in there]
     if missing:
-        raise DataError(f"data.root: of the {num_shards} files of {root} are missing: {', '.join(missing)}.")
+        raise DataError(f"data.root: of the {num_shards} files of {root} are missing: {first_few(missing)}.")
     numbers = [shard.header.shard for shard in shards]
     if there != wanted or numbers != [*range(num_shards)]:
         raise DataError(

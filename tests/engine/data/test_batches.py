@@ -1,5 +1,8 @@
 """Batches: the same for every number of processes and workers, from disk and memory; scored once each."""
 
+import multiprocessing
+import os
+import signal
 from collections import Counter
 from itertools import islice
 
@@ -9,7 +12,13 @@ import torch
 from PIL import Image
 
 from engine.data.augment import Augment
-from engine.data.batches import TrainBatches, num_workers, scoring_batches
+from engine.data.batches import (
+    STOPPING_SIGNALS,
+    TrainBatches,
+    WorkerError,
+    num_workers,
+    scoring_batches,
+)
 from engine.data.class_counts import count_classes
 from engine.data.formats.files import FileDataset
 from engine.data.formats.voc import open_voc
@@ -286,3 +295,59 @@ def test_real_photos_become_batches(shared_voc):
     assert set(batch.labels.unique().tolist()) <= {*range(21), 255}
     [scored] = islice(scoring_batches(data, CPU, max_px=1, workers=0), 1)
     assert scored.ids == data.ids[:1] and torch.equal(scored.images[0], data[0].image)
+
+
+class Deadly:
+    """A split whose image 2 ends the process that reads it, as the system does where memory is full."""
+
+    def __init__(self, dataset, mark, times):
+        self.dataset, self.mark, self.times = dataset, mark, times
+
+    def __getattr__(self, name):
+        return getattr(self.dataset, name)
+
+    def __len__(self):
+        return len(self.dataset)
+
+    def __getitem__(self, index):
+        if index == 2 and multiprocessing.parent_process() and len(list(self.mark.iterdir())) < self.times:
+            (self.mark / str(os.getpid())).touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.dataset[index]
+
+
+def test_the_batch_of_a_worker_that_died_is_read_again(train, tmp_path, capsys):
+    deadly = Deadly(train, tmp_path, times=1)
+    assert_same_batches(first(batches_of(deadly, workers=2), 4), first(batches_of(train), 4))
+    error = capsys.readouterr().err
+    assert "was ended by SIGKILL" in error and "reads that batch again" in error
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_workers_that_die_twice_in_a_row_are_an_error(train, tmp_path):
+    with pytest.raises(WorkerError, match=r"so did the one before.*data\.workers=1"):
+        first(batches_of(Deadly(train, tmp_path, times=9), workers=2), 4)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_the_handler_of_ended_processes_is_not_that_of_torch(train):
+    """It would raise in the middle of an update."""
+    before = signal.getsignal(signal.SIGCHLD)
+    first(batches_of(train, workers=1), 1)
+    assert signal.getsignal(signal.SIGCHLD) == before
+
+
+def test_workers_ignore_what_stops_a_run_and_end_with_it(train):
+    batches = batches_of(train, workers=2).starting_at(0)
+    next(batches)
+    workers = multiprocessing.active_children()
+    assert len(workers) == 2
+    for worker in workers:
+        for number in STOPPING_SIGNALS:
+            os.kill(worker.pid, number)
+    next(batches)
+    assert all(worker.is_alive() for worker in workers)
+    batches.close()
+    for worker in workers:
+        worker.join(timeout=20)
+        assert not worker.is_alive()
