@@ -24,6 +24,7 @@ from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below,
 from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.options import Data
 from engine.data.sample import DataError, first_few
+from models.class_names import VOC
 
 TRAIN = ("train", "training", "trainaug", "trn")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
@@ -215,17 +216,17 @@ def _opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, F
         trial = section
     trial = {**trial, "on_error": "skip"}  # the doctor names what is damaged
     try:
-        if "val_share" in section.get("folder", {}):
-            group = _group_of_frames(open_split(Data.model_validate(
-                {**trial, "folder": {**trial["folder"], "val_share": 1 - 1e-12}}), "val").ids)  # fmt: skip
-            if group:
-                section["folder"]["group"] = trial["folder"]["group"] = group
         data = Data.model_validate(trial)
         train, val = open_split(data, data.train), open_split(data, data.val)
     except DataError as error:
         reasons.append(str(error))
         return None
     assert isinstance(train, FileDataset) and isinstance(val, FileDataset)
+    folder = section.get("folder", {})
+    group = _group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
+    if group and "group" not in folder:
+        folder["group"] = group
+        return _opened(section, reasons)
     return train, val
 
 
@@ -341,6 +342,9 @@ def _meaning(values: _Values, base: Path, root: Path) -> tuple[dict[str, Any], s
         classes = names if len(names) > max(ids) else _numbered(max(max(ids), 1) + 1)
         line = f"masks of ids 0 to {max(ids)}" + (", void is 255" if void else "")
         return {"classes": classes}, line
+    if plain and not names and max(ids) < len(VOC) and "SegmentationClass" in folders_in(base):
+        line = f"masks of {len(ids)} of the {len(VOC)} ids of PASCAL VOC, whose names they get"
+        return {"classes": list(VOC)}, line
     classes = names if len(names) == len(ids) else _numbered(len(ids))
     table: dict[str, int | str] = {str(int(value)): "void" for value in void}
     if any(value != value for value in pixels):

@@ -153,6 +153,16 @@ def test_the_layout_of_voc_with_images_of_any_ending(image: str) -> None:
     require_labels(new_recipe(), 3, 2)
 
 
+def test_ids_of_voc_in_its_layout_get_its_names() -> None:
+    draw("JPEGImages/f{}.jpg", "SegmentationClass/f{}.png", range(5), lambda labels: labels * 6)
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    recipe = new_recipe()
+    assert recipe.data.classes[6] == "bus" and recipe.data.classes[12] == "dog"
+    labels = open_split(recipe.data, "val").labels(0).numpy()
+    assert (labels == labels_of(3) * 6).all()
+
+
 def test_folders_of_tools_and_other_forms_of_an_accent() -> None:
     for split, numbers in (("train", range(3)), ("val", range(3, 5))):
         composed, split_up = (unicodedata.normalize(form, "é{}") for form in ("NFC", "NFD"))
