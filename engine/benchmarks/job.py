@@ -238,14 +238,14 @@ def frequent_classes(train: Dataset, among: list[int]) -> list[int]:
 def _rows(job: Job, results: dict[str, list[Result]], classes: dict[str, list[int]]) -> Rows:
     drawn = draws(len(next(iter(results[SCRIPT][0].overlaps.values()))))
 
-    def scores(contender: str, title: str, which: str, kind: str = "overlaps") -> SeedScores:
-        """Of the best member, the mean of the members, or the ensemble, by seed."""
+    def scores(contender: str, ids: list[int], which: str, kind: str = "overlaps") -> SeedScores:
+        """mIoU over some classes of the best member, the mean of the members, or the ensemble, by seed."""
         parts = []
         for number in range(len(job.seeds)):
             found: dict[str, Overlaps] = getattr(results[contender][number], kind)
             members = [name for name in found if name != ENSEMBLE]
             names = {"best": members[:1], "members": members, "ensemble": [ENSEMBLE]}[which]
-            of_names = {place: found[name][..., classes[title]] for place, name in enumerate(names)}
+            of_names = {place: found[name][..., ids] for place, name in enumerate(names)}
             parts.append(SeedScores.of(of_names, drawn))
         mean = [(part.scores.mean(axis=0), part.drawn.mean(axis=0)) for part in parts]
         return SeedScores(
@@ -265,11 +265,15 @@ def _rows(job: Job, results: dict[str, list[Result]], classes: dict[str, list[in
     for kind, metric in kinds:
         for title, ids in classes.items():
             for which in ("best", "members", "ensemble"):
-                script, trident = (scores(c, title, which, kind) for c in (SCRIPT, TRIDENT))
+                script, trident = (scores(c, ids, which, kind) for c in (SCRIPT, TRIDENT))
                 what = f"{metric}, {which}, {len(ids)} {title} classes"
                 rows.append(row(what, trident, script, {SCRIPT: script, TRIDENT: trident}))
-    for title in classes:
-        ensemble, members, best = (scores(TRIDENT, title, w) for w in ("ensemble", "members", "best"))
+    for id in classes["labelled"]:
+        script, trident = (scores(c, [id], "ensemble") for c in (SCRIPT, TRIDENT))
+        columns = {SCRIPT: script, TRIDENT: trident}
+        rows.append(row(f"IoU, ensemble, {VOC[id]}", trident, script, columns))
+    for title, ids in classes.items():
+        ensemble, members, best = (scores(TRIDENT, ids, w) for w in ("ensemble", "members", "best"))
         for name, other in (("members", members), ("best", best)):
             what = f"mIoU, ensemble of trident less its {name}, {title} classes"
             rows.append(row(what, ensemble, other, {}))
@@ -282,9 +286,9 @@ def _rows(job: Job, results: dict[str, list[Result]], classes: dict[str, list[in
 
 def plot(rows: Rows, path: Path) -> None:
     """A PNG: the scores of each seed, and the wall time."""
-    figure = Figure(figsize=(9, 4.2), layout="constrained")
-    scores, times = figure.subplots(1, 2, width_ratios=[3, 1])
     shown = [row for row in rows if SCRIPT in row and "difference" in row]
+    figure = Figure(figsize=(9, 1 + 0.27 * len(shown)), layout="constrained")
+    scores, times = figure.subplots(1, 2, width_ratios=[3, 1])
     for place, row in enumerate(reversed(shown)):
         for offset, name in ((0.15, SCRIPT), (-0.15, TRIDENT)):
             colour = COLOURS[name]

@@ -66,6 +66,8 @@ def test_the_figures_of_two_seeds(tmp_path: Path) -> None:
     members = found["mIoU, members, 2 labelled classes"]
     assert members["script"] == pytest.approx([0.375, 0.25])
     assert found["mIoU, best, 1 frequent classes"]["difference"] == pytest.approx(0.0)
+    assert found["IoU, ensemble, background"]["trident"] == pytest.approx([0.5, 0.5])
+    assert found["IoU, ensemble, aeroplane"]["script"] == pytest.approx([0.5, 0.5])
     gain = found["mIoU, ensemble of trident less its members, labelled classes"]
     assert gain["difference"] == pytest.approx(0.75 - (0.625 + 0.5) / 2)
     assert found["wall_s"]["ratio"] == pytest.approx((5 / 10 + 15 / 20) / 2)
