@@ -300,8 +300,9 @@ def test_real_photos_become_batches(shared_voc):
 class Deadly:
     """A split whose image 2 ends the process that reads it, as the system does where memory is full."""
 
-    def __init__(self, dataset, mark, times):
-        self.dataset, self.mark, self.times = dataset, mark, times
+    def __init__(self, dataset, deaths, times):
+        self.dataset, self.deaths, self.times = dataset, deaths, times
+        deaths.mkdir()
 
     def __getattr__(self, name):
         return getattr(self.dataset, name)
@@ -310,24 +311,24 @@ class Deadly:
         return len(self.dataset)
 
     def __getitem__(self, index):
-        if index == 2 and multiprocessing.parent_process() and len(list(self.mark.iterdir())) < self.times:
-            (self.mark / str(os.getpid())).touch()
+        if index == 2 and multiprocessing.parent_process() and len(list(self.deaths.iterdir())) < self.times:
+            (self.deaths / str(os.getpid())).touch()
             os.kill(os.getpid(), signal.SIGKILL)
         return self.dataset[index]
 
 
 def test_the_batch_of_a_worker_that_died_is_read_again(train, tmp_path, capsys):
-    deadly = Deadly(train, tmp_path, times=1)
+    deadly = Deadly(train, tmp_path / "deaths", times=1)
     assert_same_batches(first(batches_of(deadly, workers=2), 4), first(batches_of(train), 4))
     error = capsys.readouterr().err
     assert "was ended by SIGKILL" in error and "reads that batch again" in error
-    assert len(list(tmp_path.iterdir())) == 1
+    assert len(list((tmp_path / "deaths").iterdir())) == 1
 
 
 def test_workers_that_die_twice_in_a_row_are_an_error(train, tmp_path):
     with pytest.raises(WorkerError, match=r"so did the one before.*data\.workers=1"):
-        first(batches_of(Deadly(train, tmp_path, times=9), workers=2), 4)
-    assert len(list(tmp_path.iterdir())) == 2
+        first(batches_of(Deadly(train, tmp_path / "deaths", times=9), workers=2), 4)
+    assert len(list((tmp_path / "deaths").iterdir())) == 2
 
 
 def test_the_handler_of_ended_processes_is_not_that_of_torch(train):
