@@ -129,7 +129,7 @@ class _Output:
                 raise
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
-            if error.errno == errno.EIO:  # the terminal is gone, and with it that of the messages
+            if error.errno == errno.EIO and sys.__stderr__:  # the terminal of the messages is gone too
                 os.dup2(nowhere, sys.__stderr__.fileno())
 
 

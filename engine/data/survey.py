@@ -152,8 +152,8 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     per_sample = [(".", ".")] if not here and len(folders) > 1 else []  # a folder for each image
     for images, masks in [*usual, *_other_pairs(base, folders), *here, *per_sample]:
         for share in SHARES:
-            folder = {"images": images, "masks": masks, "val_share": share}
-            yield {"format": "folder", "train": "train", "val": "val", "folder": folder}
+            shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": share}
+            yield {"format": "folder", "train": "train", "val": "val", "folder": shared}
 
 
 def _coco(base: Path) -> Iterator[dict[str, Any]]:

@@ -170,8 +170,8 @@ def _read_chain(file: FilePath, wanted_by: str, above: list[FilePath]) -> Docume
 
 
 def _read_file(file: FilePath, wanted_by: str) -> Document:
-    if file.exists() and not file.is_file():  # reading from a pipe could wait without end
-        raise RecipeError(f"{wanted_by}{file} is a folder, a pipe or a device, and no recipe file")
+    if file.exists() and not (file.is_file() or file.is_dir()):  # a pipe could be waited for without end
+        raise RecipeError(f"{wanted_by}{file} is a pipe or a device, and no recipe file")
     try:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:

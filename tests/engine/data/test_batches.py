@@ -328,7 +328,7 @@ def test_the_batch_of_a_worker_that_died_is_read_again(train, tmp_path, capsys):
 def test_workers_that_die_twice_in_a_row_are_an_error(train, tmp_path):
     with pytest.raises(WorkerError, match=r"so did the one before.*data\.workers=1"):
         first(batches_of(Deadly(train, tmp_path / "deaths", times=9), workers=2), 4)
-    assert len(list((tmp_path / "deaths").iterdir())) == 2
+    assert 2 <= len(list((tmp_path / "deaths").iterdir())) <= 4  # both workers may die before it is noticed
 
 
 def test_the_handler_of_ended_processes_is_not_that_of_torch(train):
