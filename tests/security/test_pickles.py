@@ -19,7 +19,8 @@ import torch
 
 from engine.run import main as run
 from models import ModelError
-from models.sources import PICKLED, read_source
+from models.pickles import PICKLED
+from models.sources import read_source
 from tests.engine.tiny_run import tiny
 
 WEIGHTS = {"a.weight": torch.ones(2)}
@@ -149,7 +150,7 @@ def test_nor_in_a_package_whose_code_is_not_run_either(
         read_source("package:evil_package")
     (package / "weights.pth").unlink()
     torch.save(WEIGHTS, package / "weights.pth")
-    assert read_source("package:evil_package")[1].keys() == WEIGHTS.keys()
+    assert read_source("package:evil_package")[1].tensors.keys() == WEIGHTS.keys()
 
 
 def test_an_archive_of_torchscript_is_not_executed(tmp_path: Path) -> None:

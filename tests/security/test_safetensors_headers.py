@@ -95,4 +95,4 @@ def test_it_is_refused_as_a_state(file: Path, manifest: Manifest) -> None:
 
 def test_one_that_does_not_lie_is_read(tmp_path: Path) -> None:
     (tmp_path / "a.safetensors").write_bytes(header({"a": entry(0, 8)}))
-    assert read_source(str(tmp_path / "a.safetensors"))[1]["a"].tolist() == [0, 0]
+    assert read_source(str(tmp_path / "a.safetensors"))[1].tensors["a"].tolist() == [0, 0]
