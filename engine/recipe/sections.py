@@ -40,8 +40,8 @@ class ModelSection(Section):
     from_scratch: bool = key(False, "start from random weights instead of pretrained ones")
     weights: Text | None = key(
         None,
-        "initial weights: hf:<repository>, smp:<tag>, package:<name>, a file, or a run folder; with #<key> at "
-        "the end, such as #ema, one of several state dicts in a file",
+        "initial weights: hf:<repository>, smp:<tag>, package:<name>, a file, or a run folder; with #<key> "
+        "at the end, such as #ema, one of several state dicts in a file",
     )
     freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
         None, "parameters that are not trained: encoder, or patterns of names such as ['encoder.stages.[01]']"
