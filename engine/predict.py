@@ -3,20 +3,31 @@
 import argparse
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
 
-KINDS = ("labels", "overlay", "confidence", "probabilities")
+if TYPE_CHECKING:
+    from engine.scoring.tiles import Tiling
+
+KINDS = ("labels", "overlay", "confidence", "probabilities", "polygons")
 EXAMPLES = """
 examples:
   trident predict checkpoints/b2_adv photo.jpg holiday/ "more/**/*.png" --out predicted
   trident predict checkpoints/b2_adv holiday/ --out predicted --save labels,confidence,probabilities
   trident predict checkpoints/b2_adv holiday/ --out predicted eval.flip=true eval.scales=[0.75,1]
+  trident predict checkpoints/b2_adv city.tif --out predicted --tile 1024 --overlap 128 --polygons
 
 labels          DIR/labels/<name>.png: class ids, a palette PNG
 overlay         DIR/overlay/<name>.jpg: colours over the image, and legend.png
 confidence      DIR/confidence/<name>.png: the probability of the predicted class, 0 black, 1 white
 probabilities   DIR/probabilities.h5: (classes, h, w) float16 of each image
+polygons        DIR/polygons/<name>.geojson: connected parts of each class, in longitude and latitude if the
+                image has a georeference, else in pixels
+
+With --tile, images of any size are predicted by overlapping tiles, which are blended: labels and confidence
+are TIFF files with the georeference of the image, the overlay is reduced to 2,048 px, and there are no
+probabilities.
 
 All have the size of the image, rotated as its EXIF orientation says. Names keep the folders
 below the one that all images share. An image that cannot be read is named and left out, with exit code 1.
@@ -35,6 +46,11 @@ def main(argv: list[str] | None = None) -> int:
         "--save", type=_kinds, default=["labels", "overlay"], metavar="KIND,...",
         help=f"what to write, of {', '.join(KINDS)} (default labels,overlay)",
     )  # fmt: skip
+    parser.add_argument("--tile", type=int, metavar="PX", help="side of the tiles of a large image")
+    parser.add_argument(
+        "--overlap", type=int, metavar="PX", help="of neighbouring tiles (default: an eighth of --tile)"
+    )
+    parser.add_argument("--polygons", action="store_true", help="write polygons too")
     parser.add_argument("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier prediction")
     return run_command(parser, predict, argv)
@@ -46,22 +62,29 @@ def predict(arguments: argparse.Namespace) -> int:
     out: Path = arguments.out.expanduser()
 
     from engine.data.inputs import input_images
+    from engine.data.rasters import require_geo
     from engine.data.sample import DataError
     from engine.run_folder import require_folder
 
     require_folder(out)
     if not inputs:
         raise DataError("No image was named. Add files, folders or globs after the run.")
+    kinds: list[str] = arguments.save + ["polygons"] * (
+        arguments.polygons and "polygons" not in arguments.save
+    )
+    tiling = _tiling(arguments, kinds)
     images = input_images(inputs, out)
 
-    from engine.reporting.predictions import files_of, prediction_writer
+    from engine.reporting.predictions import files_of, predict_tiles, prediction_writer
 
-    there = [path for path in files_of(images, out, arguments.save) if path.exists()]
+    there = [path for path in files_of(images, out, kinds, tiling is not None) if path.exists()]
     if there and not arguments.overwrite:
         raise DataError(
             f"{there[0]} exists already, and {len(there) - 1} more. "
             "Name another folder with --out, or add --overwrite."
         )
+    if tiling or "polygons" in kinds:
+        require_geo()
 
     import torch
 
@@ -75,24 +98,29 @@ def predict(arguments: argparse.Namespace) -> int:
     protocol = segmenter.protocol
     console.print(
         f"{segmenter.name}: {len(images)} image(s), protocol {protocol.name}, scales {list(protocol.scales)}"
-        + ", flipped too" * protocol.flip,
+        + ", flipped too" * protocol.flip
+        + (f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""),
         markup=False,
     )
     out.mkdir(parents=True, exist_ok=True)
     about = {"model": segmenter.name, "protocol": protocol.card()}
     unreadable: list[str] = []
     show = counted(console, "predicting")
-    with prediction_writer(out, arguments.save, segmenter.class_names, segmenter.palette, about) as write:
+    with prediction_writer(out, kinds, segmenter.class_names, segmenter.palette, about) as write:
         for done, image in enumerate(images, start=1):
             try:
+                if tiling:
+                    show_tiles = counted(console, f"tiles of {image.place}")
+                    predict_tiles(segmenter, image, tiling, out, kinds, show_tiles)
+                    continue
                 pixels = pixels_of(image.path)  # (3, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))
             except torch.OutOfMemoryError:
-                unreadable.append(f"{image.path} needs more memory than the GPU has.")
+                unreadable.append(f"{image.path} needs more memory than the GPU has. Add --tile 1024.")
             show(done, len(images))
-    for kind in arguments.save if len(unreadable) < len(images) else ():
+    for kind in kinds if len(unreadable) < len(images) else ():
         console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
     if unreadable:
         print(
@@ -102,6 +130,27 @@ def predict(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if unreadable else 0
+
+
+def _tiling(arguments: argparse.Namespace, kinds: list[str]) -> "Tiling | None":
+    from engine.data.sample import DataError
+    from engine.scoring.tiles import Tiling
+
+    if arguments.tile is None:
+        if arguments.overlap is not None:
+            raise DataError("--overlap is for tiles. Add their side, such as --tile 1024.")
+        return None
+    if "probabilities" in kinds or "labels" not in kinds:
+        possible = ["labels", *(kind for kind in kinds if kind not in ("labels", "probabilities"))]
+        raise DataError(
+            "With --tile labels are always written, and probabilities never. "
+            f"Type --save {','.join(possible)}, or leave --tile out."
+        )
+    overlap = arguments.tile // 8 if arguments.overlap is None else arguments.overlap
+    try:
+        return Tiling(arguments.tile, overlap)
+    except ValueError as error:
+        raise DataError(f"--tile {arguments.tile} --overlap {overlap}: {error}.") from None
 
 
 def _kinds(text: str) -> list[str]:

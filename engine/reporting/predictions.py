@@ -3,27 +3,45 @@
     DIR/labels/<name>.png        class ids as a palette PNG
     DIR/overlay/<name>.jpg       the colours of the classes over the image; DIR/overlay/legend.png names them
     DIR/confidence/<name>.png    grey: the probability of the predicted class, 255 is 1
+    DIR/polygons/<name>.geojson  connected parts of each class as polygons
     DIR/probabilities.h5         (C, h, w) float16 of each image, under its path; a chunk is one class
+
+From tiles, maps are TIFF files with the georeference of the image, and an overlay is reduced.
 
 Shapes: an image of h x w pixels, C classes.
 """
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
+import torch
+from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from engine.data.inputs import InputImage
+from engine.data.rasters import new_map, open_map, open_raster
 from engine.data.sample import Palette
 from engine.reporting.pictures import legend, overlay
+from engine.reporting.polygons import write_polygons
 from engine.run_folder import written_in_place
+from engine.scoring.segmenter import Segmenter
+from engine.scoring.tiles import Tiling
 
-KINDS = {"labels": ".png", "overlay": ".jpg", "confidence": ".png", "probabilities": ".h5"}
+KINDS = {
+    "labels": ".png",
+    "overlay": ".jpg",
+    "confidence": ".png",
+    "polygons": ".geojson",
+    "probabilities": ".h5",
+}
+MAPS = ("labels", "confidence")  # of tiles: TIFF
+REDUCED_PX = 2048  # longer side of an overlay made from tiles
 LEGEND_PX = 480
 JPEG_QUALITY = 92
 VOID_NEVER = -1  # a prediction has a class everywhere
@@ -31,14 +49,11 @@ VOID_NEVER = -1  # a prediction has a class everywhere
 Writer = Callable[[InputImage, Tensor, Tensor, Tensor], None]
 
 
-def files_of(images: Sequence[InputImage], out: Path, kinds: Sequence[str]) -> list[Path]:
+def files_of(
+    images: Sequence[InputImage], out: Path, kinds: Sequence[str], tiled: bool = False
+) -> list[Path]:
     """Every file that the writer will write."""
-    files = [
-        out / kind / (image.name + KINDS[kind])
-        for kind in kinds
-        if kind != "probabilities"
-        for image in images
-    ]
+    files = [_file(out, kind, image, tiled) for kind in kinds if kind != "probabilities" for image in images]
     return (
         files
         + [out / "probabilities.h5"] * ("probabilities" in kinds)
@@ -72,7 +87,7 @@ def prediction_writer(
 
         def write(image: InputImage, pixels: Tensor, labels: Tensor, probabilities: Tensor) -> None:
             def path(kind: str) -> Path:
-                return out / kind / (image.name + KINDS[kind])
+                return _file(out, kind, image)
 
             if "labels" in kinds:
                 _save(palette_image(labels, palette), path("labels"))
@@ -82,6 +97,9 @@ def prediction_writer(
             if "confidence" in kinds:
                 grey = (255 * probabilities.amax(dim=0)).round().byte().numpy()  # (h, w)
                 _save(Image.fromarray(grey), path("confidence"))
+            if "polygons" in kinds:
+                with written_in_place(_with_folder(path("polygons"))) as temporary:
+                    write_polygons(temporary, labels.numpy(), class_names, {})
             if "probabilities" in kinds:
                 h, w = labels.shape
                 file.create_dataset(
@@ -95,6 +113,70 @@ def prediction_writer(
         yield write
 
 
+def predict_tiles(
+    segmenter: Segmenter,
+    image: InputImage,
+    tiling: Tiling,
+    out: Path,
+    kinds: Sequence[str],
+    show: Callable[[int, int], None],
+) -> None:
+    """Predict an image of any size tile by tile, and write its files; `labels` is always one of them.
+
+    Args:
+        show: is told how many tiles are done, and of how many.
+
+    Raises:
+        DataError: rasterio is not installed.
+        UnreadableSample: the file is not an image, or damaged.
+    """
+    with ExitStack() as files, open_raster(image.path) as raster:
+        path = {
+            kind: files.enter_context(written_in_place(_with_folder(_file(out, kind, image, True))))
+            for kind in kinds
+        }
+        with ExitStack() as stack:
+            maps = {
+                kind: stack.enter_context(
+                    new_map(path[kind], raster, segmenter.palette if kind == "labels" else ())
+                )
+                for kind in MAPS
+                if kind in kinds
+            }
+            step = math.ceil(max(raster.size) / REDUCED_PX)
+            small = np.zeros([4, *(math.ceil(side / step) for side in raster.size)], np.uint8)  # RGB, label
+
+            def rows(start: int, end: int) -> Tensor:
+                pixels = raster.rows(start, end)
+                _put_reduced(small[:3], pixels, start, 0, step)
+                return torch.tensor(pixels)
+
+            parts = tiling.blended(raster.size, rows, segmenter.probabilities)
+            for done, (box, part) in enumerate(parts, start=1):
+                confidence, labels = part.max(dim=0)  # (height, width)
+                window = ((box.top, box.top + box.height), (box.left, box.left + box.width))
+                maps["labels"].write(labels.byte().numpy(), 1, window=window)
+                if "confidence" in maps:
+                    maps["confidence"].write((255 * confidence).round().byte().numpy(), 1, window=window)
+                _put_reduced(small[3:], labels.byte().numpy()[None], box.top, box.left, step)
+                show(done, tiling.number(raster.size))
+        if "overlay" in kinds:
+            pixels, reduced = torch.from_numpy(small).split([3, 1])
+            mixed = Image.fromarray(overlay(pixels, reduced[0], segmenter.palette, VOID_NEVER))
+            mixed.save(path["overlay"], format="JPEG", quality=JPEG_QUALITY)
+        if "polygons" in kinds:
+            with open_map(path["labels"]) as file:
+                write_polygons(path["polygons"], file, segmenter.class_names, raster.georeference)
+
+
+def _put_reduced(small: NDArray[np.uint8], pixels: NDArray[np.uint8], top: int, left: int, step: int) -> None:
+    """Every `step`-th pixel of a part (channels, height, width) at its place in the reduced image."""
+    first_row, first_column = -top % step, -left % step
+    part = pixels[:, first_row::step, first_column::step]
+    y, x = (top + first_row) // step, (left + first_column) // step
+    small[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+
+
 def palette_image(labels: Tensor, palette: Palette) -> Image.Image:
     """(h, w) uint8 class ids as an image of mode P, whose values are the ids.
 
@@ -106,11 +188,19 @@ def palette_image(labels: Tensor, palette: Palette) -> Image.Image:
     return image
 
 
+def _file(out: Path, kind: str, image: InputImage, tiled: bool = False) -> Path:
+    return out / kind / (image.name + (".tif" if tiled and kind in MAPS else KINDS[kind]))
+
+
+def _with_folder(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def _legend(out: Path) -> Path:
     return out / "overlay" / "legend.png"
 
 
 def _save(image: Image.Image, path: Path, **options: int) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_in_place(path) as temporary:
+    with written_in_place(_with_folder(path)) as temporary:
         image.save(temporary, format={".png": "PNG", ".jpg": "JPEG"}[path.suffix], **options)

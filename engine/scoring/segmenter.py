@@ -69,12 +69,12 @@ class Segmenter:
             UseError: the pixels have another type or shape.
         """
         pixels = pixels_of(image)  # (3, h, w)
-        batch = pixels.unsqueeze(0).to(self._device)
-        probabilities = self.probabilities(batch)[0]  # (C, h, w)
+        probabilities = self.probabilities(pixels.unsqueeze(0))[0]  # (C, h, w)
         return Prediction(probabilities.argmax(dim=0).to(torch.uint8).cpu(), probabilities.cpu())
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, 3, h, w) uint8 on the models' device -> (B, C, h, w) float32 there."""
+        """(B, 3, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
+        images = images.to(self._device)
         return self.trained.combination(
             [self._predictor(model, images) for model in self.trained.members.values()]
         )

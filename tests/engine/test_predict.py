@@ -1,14 +1,18 @@
 """`trident predict` from its command line to its files."""
 
+import sys
 from pathlib import Path
 
 import h5py
 import numpy as np
 import pytest
+import rasterio
+import torch
 from PIL import Image
 
 import engine
 from engine.predict import main
+from engine.reporting import predictions
 
 
 @pytest.fixture
@@ -102,6 +106,10 @@ def test_nothing_is_overwritten_without_overwrite(
         (["{photos}", "{photos}"], "not a run folder"),
         (["{run}", "{photos}", "--out", "{photos}/a/1.jpg"], "is a file"),
         (["{run}", "{photos}", "--out", "{photos}/a/1.jpg/out"], "1.jpg is a file, not a folder"),
+        (["{run}", "{photos}", "--overlap", "8"], "such as --tile 1024"),
+        (["{run}", "{photos}", "--tile", "32", "--overlap", "17"], "half a tile, 16 px"),
+        (["{run}", "{photos}", "--tile", "0"], "not above 0"),
+        (["{run}", "{photos}", "--tile", "32", "--save", "overlay,probabilities"], "--save labels,overlay"),
     ],
 )
 def test_wrong_input_is_exit_2_and_writes_nothing(
@@ -117,4 +125,119 @@ def test_wrong_input_is_exit_2_and_writes_nothing(
     assert main(["--out", str(tmp_path / "out"), *texts]) == 2
     output = capsys.readouterr().err
     assert message in output and "Traceback" not in output
+    assert not (tmp_path / "out").exists()
+
+
+# Tiles and polygons
+
+PAPER = np.zeros((4, 4, 3), np.uint8)
+UTM_33 = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_400_000)}
+
+
+def photo_with_place(path: Path, h: int, w: int, bands: int = 3, dtype: str = "uint8") -> Path:
+    values = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (bands, h, w), dtype)
+    layout = {"driver": "GTiff", "height": h, "width": w, "count": bands, "dtype": dtype}
+    with rasterio.open(path, "w", **layout, **UTM_33) as file:
+        file.write(values)
+    return path
+
+
+@pytest.mark.parametrize("size", [(90, 150), (300, 280)])
+def test_tiles_are_written_with_the_place_of_the_image(voc_run, tmp_path: Path, size) -> None:
+    photo, out = photo_with_place(tmp_path / "city.tif", *size), tmp_path / "out"
+    arguments = ["--tile", "64", "--overlap", "16", "--save", "labels,overlay,confidence"]
+    assert main([str(voc_run()), str(photo), "--out", str(out), *arguments]) == 0
+    for kind in ("labels", "confidence"):
+        with rasterio.open(out / kind / "city.tif") as file:
+            assert (file.height, file.width) == size and file.crs.to_epsg() == 32633
+            assert file.transform == UTM_33["transform"]
+    overlay = np.asarray(Image.open(out / "overlay/city.jpg")).astype(float)
+    assert overlay.shape[:2] == size
+    with rasterio.open(out / "labels/city.tif") as file:
+        labels = file.read(1)
+        assert file.colormap(1)[1][:3] == (128, 0, 0)  # aeroplane, in VOC
+    segmenter = engine.load(tmp_path / "run", "cpu")
+    with rasterio.open(photo) as file:
+        pixels = np.moveaxis(file.read(), 0, -1)
+    first = segmenter.predict(np.ascontiguousarray(pixels[:64, :64])).labels.numpy()
+    assert np.array_equal(labels[:48, :48], first[:48, :48])  # where no other tile is
+    colours = np.asarray(segmenter.palette)[labels]
+    assert np.abs(overlay.mean() - (0.45 * pixels + 0.55 * colours).mean()) < 3
+    last = segmenter.predict(np.ascontiguousarray(pixels[-64:, -64:])).labels.numpy()
+    assert labels[-1, -1] == last[-1, -1]
+
+
+def test_one_tile_of_the_size_of_an_image_predicts_as_without_tiles(
+    voc_run, photos: Path, tmp_path: Path
+) -> None:
+    run = str(voc_run())
+    assert main([run, str(photos / "b/1.jpg"), "--out", str(tmp_path / "plain"), "--polygons"]) == 0
+    assert (
+        main([run, str(photos / "b/1.jpg"), "--out", str(tmp_path / "tiles"), "--polygons", "--tile", "70"])
+        == 0
+    )
+    with rasterio.open(tmp_path / "tiles/labels/1.tif") as file:
+        assert np.array_equal(file.read(1), np.asarray(Image.open(tmp_path / "plain/labels/1.png")))
+    texts = [(tmp_path / name / "polygons/1.geojson").read_text() for name in ("plain", "tiles")]
+    assert texts[0] == texts[1]
+
+
+@pytest.mark.parametrize("longest", [2048, 64, 29])
+def test_an_overlay_of_tiles_is_reduced(voc_run, tmp_path: Path, monkeypatch, longest: int) -> None:
+    """Every n-th pixel of image and labels, at its place."""
+    monkeypatch.setattr(predictions, "REDUCED_PX", longest)
+    monkeypatch.setattr(
+        predictions, "overlay", lambda pixels, labels, *_: (got.extend([pixels, labels]), PAPER)[1]
+    )
+    got: list[torch.Tensor] = []
+    photo, step = photo_with_place(tmp_path / "city.tif", 70, 100), -(-100 // longest)
+    assert main([str(voc_run()), str(photo), "--out", str(tmp_path / "out"), "--tile", "32"]) == 0
+    with rasterio.open(photo) as image, rasterio.open(tmp_path / "out/labels/city.tif") as labels:
+        assert np.array_equal(got[0], image.read()[:, ::step, ::step])
+        assert np.array_equal(got[1], labels.read(1)[::step, ::step])
+
+
+@pytest.mark.parametrize(("bands", "dtype"), [(1, "uint8"), (4, "uint8"), (3, "uint16")])
+def test_bands_and_bits_of_large_images(voc_run, tmp_path: Path, bands: int, dtype: str) -> None:
+    photo = photo_with_place(tmp_path / "city.tif", 40, 50, bands, dtype)
+    with rasterio.open(photo) as file:
+        values = file.read()
+    rgb = np.repeat(values[:1], 3, axis=0) if bands == 1 else values[:3]
+    rgb = (rgb >> 8).astype(np.uint8) if dtype == "uint16" else rgb
+    expected = engine.load(voc_run(), "cpu").predict(np.ascontiguousarray(np.moveaxis(rgb, 0, -1))).labels
+    assert main([str(tmp_path / "run"), str(photo), "--out", str(tmp_path / "out"), "--tile", "64"]) == 0
+    with rasterio.open(tmp_path / "out/labels/city.tif") as file:
+        assert np.array_equal(file.read(1), expected.numpy())
+
+
+def test_bad_images_are_named_and_the_others_predicted_by_tiles(
+    voc_run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (photos / "a/text.tif").write_text("no picture")
+    photo_with_place(photos / "a/cut.tif", 200, 200)
+    whole = (photos / "a/cut.tif").read_bytes()
+    (photos / "a/cut.tif").write_bytes(whole[: len(whole) // 2])
+    with rasterio.open(
+        photos / "a/float.tif", "w", driver="GTiff", height=9, width=9, count=1, dtype="float32"
+    ):
+        pass
+    out = tmp_path / "out"
+    assert main([str(voc_run()), str(photos / "a"), "--out", str(out), "--tile", "64"]) == 1
+    output = capsys.readouterr().err
+    assert "3 of 5 images were left out" in output and "Traceback" not in output
+    for word in ("text.tif", "cut.tif", "type float32"):
+        assert word in output
+    assert sorted(path.name for path in (out / "labels").iterdir()) == ["1.tif", "side.tif"]
+    with rasterio.open(out / "labels/side.tif") as file:
+        assert (file.width, file.height) == (40, 60)  # rotated by EXIF
+
+
+@pytest.mark.parametrize("missing", ["rasterio", "shapely"])
+def test_what_is_not_installed_is_named(
+    missing: str, voc_run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert main([str(voc_run()), str(photos), "--out", str(tmp_path / "out"), "--polygons"]) == 2
+    output = capsys.readouterr().err
+    assert f"{missing} is not installed. Type pip install 'trident-seg[geo]'" in output
     assert not (tmp_path / "out").exists()

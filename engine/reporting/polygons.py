@@ -1,0 +1,50 @@
+"""Label maps as polygons, in GeoJSON (RFC 7946); by rasterio and shapely."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+TOLERANCE_PX = 1.5  # edges are simplified by triangles of up to this squared; steps of one pixel vanish
+DEGREES = 7  # decimals: 1 cm
+
+
+def write_polygons(
+    path: Path, labels: Any, class_names: Sequence[str], georeference: Mapping[str, Any]
+) -> None:
+    """One polygon for each connected part of a class; neighbours share their simplified edge.
+
+    Args:
+        labels: (h, w) uint8 class ids, or an open file of rasterio with them, which is read in parts.
+        georeference: `crs` and `transform`; coordinates are then longitude and latitude, else pixels from the
+            top left corner, x to the right, y down.
+    """
+    import rasterio.features
+    import shapely
+
+    source = labels if isinstance(labels, np.ndarray) else rasterio.band(labels, 1)
+    found = list(rasterio.features.shapes(source, connectivity=4))
+    simple = shapely.coverage_simplify([shapely.geometry.shape(part) for part, _ in found], TOLERANCE_PX)
+    if georeference:
+        simple = shapely.transform(simple, lambda xy: _longitude_and_latitude(xy, georeference))
+    features = [
+        {
+            "type": "Feature",
+            "properties": {"class": class_names[int(value)], "id": int(value)},
+            "geometry": shapely.geometry.mapping(polygon),
+        }
+        for polygon, (_, value) in zip(simple, found, strict=True)
+    ]
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def _longitude_and_latitude(xy: NDArray[Any], georeference: Mapping[str, Any]) -> NDArray[Any]:
+    """(N, 2) columns and rows of pixels -> (N, 2) degrees."""
+    from rasterio.warp import transform
+
+    a, b, c, d, e, f = georeference["transform"][:6]  # affine
+    x, y = a * xy[:, 0] + b * xy[:, 1] + c, d * xy[:, 0] + e * xy[:, 1] + f
+    return np.round(np.stack(transform(georeference["crs"], "EPSG:4326", x, y), axis=1), DEGREES)
