@@ -38,9 +38,15 @@ COMMANDS = {
 ELSEWHERE = {"train": "run", "fit": "run", "test": "evaluate", "val": "evaluate", "infer": "predict"}
 
 LOG_WIDTH = 120  # columns
+SHOWN = 40  # characters at either end of a path that is too long
 DISK_EXIT_CODES = {errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2} | dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE), 1
 )
+PATH_REMEDIES = {  # of a path that no file can have
+    errno.ENAMETOOLONG: "A name may have 255 bytes, a whole path 4,095. Type a shorter one.",
+    errno.ELOOP: "A link there points back to itself. Remove the link, or type another path.",
+    errno.ENOTDIR: "A part of this path is a file, not a folder. Type another path.",
+}
 
 
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
@@ -88,17 +94,32 @@ def run_command(
     try:
         return body(arguments)
     except Exception as error:
-        exit_code = getattr(error, "exit_code", None) or DISK_EXIT_CODES.get(
-            getattr(error, "errno", None) or 0
-        )
+        exit_code, message = _told(error)
         if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:
-            print(f"{parser.prog}: {error}", file=sys.stderr)
+            print(f"{parser.prog}: {message}", file=sys.stderr)
         return exit_code or 1
     except KeyboardInterrupt:
         print(f"{parser.prog}: interrupted.", file=sys.stderr)
         return 1
+
+
+def _told(error: Exception) -> tuple[int | None, str]:
+    """The exit code of an error, None where it needs a traceback, and what to print."""
+    if exit_code := getattr(error, "exit_code", None):
+        return exit_code, str(error)
+    if isinstance(error, RuntimeError) and str(error).startswith("Symlink loop"):  # Path.resolve before 3.13
+        return 2, f"{error}. {PATH_REMEDIES[errno.ELOOP]}"
+    if isinstance(error, ValueError) and str(error) == "embedded null byte":
+        return 2, "A path contains a zero byte (\\0), which no file name can have. Type another path."
+    if not isinstance(error, OSError) or error.errno is None:
+        return None, ""
+    if remedy := PATH_REMEDIES.get(error.errno):
+        path = str(error.filename)
+        short = path if len(path) <= 2 * SHOWN else f"{path[:SHOWN]}...{path[-SHOWN:]}"
+        return 2, f"{short}: {error.strerror}. {remedy}"
+    return DISK_EXIT_CODES.get(error.errno), str(error)
 
 
 class _Output:

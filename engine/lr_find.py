@@ -60,23 +60,21 @@ def lr_find(arguments: argparse.Namespace) -> int:
     import numpy as np
     from rich.markup import escape
 
+    from engine.options import seconds_of
     from engine.reporting.console import counted
     from engine.reporting.lr_curve import draw_lr_curve
     from engine.run_folder import write_json
-    from engine.training.distributed import start_process, stop_process
+    from engine.training.distributed import process_group
     from engine.training.lr_range import RULE, range_test
     from engine.training.session import build_session, torch_settings
 
-    process = start_process()
-    console = new_console(quiet=not process.is_main)
-    try:
+    with process_group(seconds_of(recipe.train.timeout)) as process:
+        console = new_console(quiet=not process.is_main)
         with torch_settings(recipe.train.deterministic, process.device):
             session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
             rates = [float(rate) for rate in np.geomspace(low, high, arguments.steps)]
             batches = session.batches.starting_at(0)
             found = range_test(session.step, batches, rates, recipe.optimizer.lr, counted(console, "trying"))
-    finally:
-        stop_process()
     if not process.is_main:
         return 0
 

@@ -59,6 +59,25 @@ PERCENT = re.compile(r"(\d+(?:\.\d+)?) ?%")
 MINUTES = re.compile(r"(\d+(?:\.\d+)?) ?min")
 
 
+def _minutes(value: Any) -> str:
+    text = " ".join(value.split()) if isinstance(value, str) else ""
+    if not (time := MINUTES.fullmatch(text)) or Fraction(time[1]) <= 0:
+        raise mistake("expected a time, such as '10 min'")
+    return text
+
+
+Minutes = Annotated[
+    str, BeforeValidator(_minutes), WithJsonSchema({"type": "string", "pattern": f"^{MINUTES.pattern}$"})
+]
+
+
+def seconds_of(minutes: str) -> float:
+    """The seconds of such as "10 min"."""
+    time = MINUTES.fullmatch(minutes)
+    assert time
+    return float(60 * Fraction(time[1]))
+
+
 def _checked(least: int, percent: bool, minutes: bool = False) -> BeforeValidator:
     def check(value: Any) -> int | str:
         """Steps as they are, text with single blanks; refuses everything else."""

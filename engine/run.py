@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.options import seconds_of
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -67,10 +68,9 @@ def run(arguments: argparse.Namespace) -> int:
         console.print(_optimizer_table(recipe))
         return 0
 
-    from engine.training.distributed import start_process, stop_process
+    from engine.training.distributed import process_group
 
-    process = start_process()
-    try:
+    with process_group(seconds_of(recipe.train.timeout)) as process:
         if arguments.dry_run:
             from engine.training.dry_run import dry_run
 
@@ -79,9 +79,7 @@ def run(arguments: argparse.Namespace) -> int:
         from engine.training.train import train
 
         train(recipe, process, console, arguments.resume, continue_from=arguments.continue_from)
-        return 0
-    finally:
-        stop_process()
+    return 0
 
 
 def _optimizer_table(recipe: "Recipe") -> "Table":

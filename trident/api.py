@@ -9,6 +9,7 @@ import torch
 
 from engine.command import new_console
 from engine.evaluate import open_for_scoring
+from engine.options import seconds_of
 from engine.recipe import Recipe, find_recipe, load_recipe
 from engine.reporting.callbacks import Callback
 from engine.scoring.confusion import Scores
@@ -52,7 +53,7 @@ def train(
         RunError: the training failed; the files that it saved are intact.
     """
     loaded = _loaded(recipe, overrides)
-    with process_group() as process:
+    with process_group(seconds_of(loaded.train.timeout)) as process:
         source = Path(continue_from) if continue_from is not None else None
         return train_recipe(loaded, process, new_console(quiet), resume, callbacks, source)
 

@@ -66,6 +66,7 @@ MAY_CHANGE = (
     "train.max_skipped",
     "train.on_nan",
     "train.save_every",
+    "train.timeout",
     "model.checkpointing",
 )
 BASE = {

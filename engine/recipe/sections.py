@@ -12,6 +12,7 @@ from engine.options import (
     Count,
     Duration,
     Length,
+    Minutes,
     Positive,
     SaveInterval,
     Section,
@@ -99,6 +100,10 @@ class Train(Section):
     compile: Literal["auto"] | bool = key("auto", "compile the model with torch.compile; auto: on a GPU")
     save_every: SaveInterval = key(
         "10 min", "updates or time between two savings of the state; it is also saved at each evaluation"
+    )
+    timeout: Minutes = key(
+        "10 min",
+        "of several processes, one that does not answer for this time, such as a stopped one, ends all",
     )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"

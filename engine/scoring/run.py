@@ -142,8 +142,9 @@ class Run:
     @cached_property
     def scores(self) -> ImageScores | None:
         """scores.h5: counts of each val image; None where val was not scored image by image."""
-        self._require_final(self.folder.scores)
-        scores = read_scores(self.folder.scores) if self.folder.scores.is_file() else None
+        path = self.folder.scores
+        is_verified = self._require_final(path)
+        scores = read_scores(path, is_verified) if path.is_file() else None
         return scores if scores and scores.confusion else None
 
     @property
@@ -179,9 +180,12 @@ class Run:
         _, _, member = find_checkpoint(self.path)
         return Checkpoint(self.path / member.file, member.step, member.scores)
 
-    def _require_final(self, path: Path) -> None:
-        if self.folder.manifest.is_file():
-            self.folder.require_final(path, self.manifest)
+    def _require_final(self, path: Path) -> bool:
+        """Whether its SHA-256 was verified, which a run of version 0.1.0 has not."""
+        if not self.folder.manifest.is_file():
+            return False
+        self.folder.require_final(path, self.manifest)
+        return path.name in self.manifest.files
 
     def load(self, device: str | None = None, overrides: Sequence[str] = ()) -> Segmenter:
         """The best checkpoint, ready to predict; `engine.load` says more."""

@@ -20,7 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.hdf5 import require_own_content, require_sound_texts
+from engine.data.hdf5 import require_own_content, require_readable
 from engine.run_folder import RunFolderError, written_in_place
 from engine.scoring.calibration import NUM_BINS
 from engine.scoring.counting import Counts
@@ -46,9 +46,16 @@ class ImageScores:
         return f"ImageScores of {len(self.ids)} images by {', '.join(self.confusion)}"
 
 
-def read_scores(path: Path) -> ImageScores:
-    """Raises FileNotFoundError where there is none, RunFolderError where it is damaged."""
+def read_scores(path: Path, is_verified: bool = False) -> ImageScores:
+    """The content of a file; one that was not verified by its SHA-256 is first read by another process.
+
+    Raises:
+        FileNotFoundError: there is none.
+        RunFolderError: it is damaged.
+    """
     try:
+        if not is_verified:
+            require_readable(path)
         return _read(path)
     except FileNotFoundError:
         raise
@@ -59,7 +66,6 @@ def read_scores(path: Path) -> ImageScores:
 
 
 def _read(path: Path) -> ImageScores:
-    require_sound_texts(path)
     with h5py.File(path) as file:
         require_own_content(file)
         ids, class_names, skipped = (

@@ -14,7 +14,7 @@ from engine.recipe import Recipe
 from engine.reporting.console import counted
 from engine.reporting.doctor import findings_table, verdict
 from engine.run_folder import write_json
-from engine.training.distributed import Process, any_process
+from engine.training.distributed import Process, any_process, wait_for_all
 
 CACHE = ".doctor"  # in output.dir: one JSON file for each state of a data set
 
@@ -35,6 +35,7 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
         else:
             report = _cached(listing, recipe, console)
             problem = _report(report, console)
+    wait_for_all(process)  # as the main process may have read all data
     if any_process(process, bool(problem)):
         raise DataError(
             problem or "The data cannot be trained on; the message of the first process says why."

@@ -9,14 +9,21 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from timm.layers import BatchNormAct2d, convert_sync_batchnorm
 from torch import Tensor, nn
+from torch._C._distributed_c10d import (  # torch.distributed has them, but not for mypy
+    PrefixStore,
+    Store,
+    TCPStore,
+)
 from torch.nn.parallel import DistributedDataParallel
 
+from engine.training.heartbeat import GroupError, Heartbeat
 from losses.statistics import full_precision, identity
 
 
@@ -26,6 +33,9 @@ class ProcessError(ValueError):
     exit_code = 2
 
 
+TIMEOUT_S = 600.0
+
+
 @dataclass(frozen=True)
 class Process:
     """This process among `world_size`; rank 0 writes and prints."""
@@ -33,6 +43,7 @@ class Process:
     rank: int
     world_size: int
     device: torch.device
+    heartbeat: Heartbeat | None = None  # of several
 
     @property
     def is_main(self) -> bool:
@@ -43,9 +54,33 @@ class Process:
         return self.world_size == 1
 
 
-def start_process() -> Process:
+@contextmanager
+def process_group(timeout_s: float = TIMEOUT_S) -> Iterator[Process]:
+    """A context with this process, which leaves the group at its end.
+
+    Args:
+        timeout_s: a process that does not answer for this time ends all.
+
+    Raises:
+        ProcessError: there are more processes than GPUs.
+        GroupError: a process did not come, has ended, or does not answer.
+    """
+    process = start_process(timeout_s)
+    failed = True
+    try:
+        yield process
+        failed = False
+    except RuntimeError as error:
+        if process.heartbeat and _is_of_the_group(error):
+            raise process.heartbeat.explained(error) from error
+        raise
+    finally:
+        stop_process(process, failed)
+
+
+def start_process(timeout_s: float = TIMEOUT_S) -> Process:
     """Join the group that torchrun's environment variables name, if any. NCCL on GPUs, gloo on CPUs."""
-    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank, world_size = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     num_gpus = torch.cuda.device_count()
     if num_gpus and local_rank >= num_gpus:
@@ -55,29 +90,65 @@ def start_process() -> Process:
         torch.cuda.set_device(device)
     if world_size == 1:
         return Process(0, 1, device)
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
-    return Process(dist.get_rank(), world_size, device)
+    store = _open_store(rank, world_size, timeout_s)
+    heartbeat = Heartbeat(store, rank, world_size, timeout_s)
+    dist.init_process_group(
+        "nccl" if device.type == "cuda" else "gloo",
+        store=store,
+        rank=rank,
+        world_size=world_size,
+        timeout=timedelta(seconds=1.5 * timeout_s),  # the heartbeat comes first, as its message has names
+        device_id=device if device.type == "cuda" else None,
+    )
+    return Process(rank, world_size, device, heartbeat)
 
 
-def stop_process() -> None:
-    """Leave the group, if there is one."""
+def _open_store(rank: int, world_size: int, timeout_s: float) -> Store:
+    """The store of torchrun, or of rank 0; a part of it that no other group has used."""
+    host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
+    has_store = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
+    limit = timedelta(seconds=timeout_s)
+    try:
+        shared = TCPStore(host, port, world_size, has_store, limit, wait_for_workers=False, multi_tenant=True)
+    except dist.DistNetworkError as error:
+        where = f"rank 0, at {host}:{port},"
+        what = f"{where} could not open its store" if has_store else f"{where} did not answer"
+        raise GroupError(f"{what}: {str(error).splitlines()[0]}") from error
+    attempt = PrefixStore(os.environ.get("TORCHELASTIC_RESTART_COUNT", "0"), shared)
+    return PrefixStore(str(attempt.add(f"groups/{rank}", 1)), attempt)
+
+
+def stop_process(process: Process, failed: bool = False) -> None:
+    """Leave the group, if there is one.
+
+    Args:
+        failed: whether because of an error, which the others cannot know.
+    """
+    if process.heartbeat:
+        process.heartbeat.stop(failed)
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
-@contextmanager
-def process_group() -> Iterator[Process]:
-    """A context with this process, which leaves the group at its end."""
-    process = start_process()
-    try:
-        yield process
-    finally:
-        stop_process()
+def _is_of_the_group(error: RuntimeError) -> bool:
+    """Whether an error came from a collective or the store; of gloo, it has no type of its own."""
+    return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
 def batch_sum(process: Process) -> Callable[[Tensor], Tensor]:
     """Sums a statistic of the batch over all processes, and its gradient on the way back."""
-    return identity if process.is_alone else _AllReduce.apply
+
+    def sum_over_processes(x: Tensor) -> Tensor:
+        _enter_collective(process)
+        total: Tensor = _AllReduce.apply(x)
+        return total
+
+    return identity if process.is_alone else sum_over_processes
+
+
+def _enter_collective(process: Process) -> None:
+    if process.heartbeat:
+        process.heartbeat.entering_collective()
 
 
 class _AllReduce(torch.autograd.Function):
@@ -99,6 +170,7 @@ class _AllReduce(torch.autograd.Function):
 def sum_in_place(process: Process, tensors: list[Tensor]) -> None:
     """Sums counts over all processes."""
     if not process.is_alone:
+        _enter_collective(process)
         for tensor in tensors:
             dist.all_reduce(tensor)
 
@@ -108,20 +180,25 @@ def any_process(process: Process, flag: bool) -> bool:
     if process.is_alone:
         return flag
     total = torch.tensor(float(flag), device=process.device)
-    dist.all_reduce(total)
+    sum_in_place(process, [total])
     return bool(total > 0)
 
 
 def wait_for_all(process: Process) -> None:
-    """Wait until all processes have reached this call."""
-    if not process.is_alone:
-        dist.barrier()
+    """Wait until all processes have reached this call, however long one that answers works before it.
+
+    Call it before a collective to which one process may come later than the others by more than a timeout.
+    """
+    if process.heartbeat:
+        process.heartbeat.meet()
+        dist.barrier()  # so that rank 0, which has the store, stays until all others have seen the last come
 
 
 def distribute(model: nn.Module, process: Process) -> nn.Module:
     """The model with BatchNorm over the whole batch and averaged gradients; unchanged for one process."""
     if process.is_alone:
         return model
+    wait_for_all(process)  # one may have downloaded weights
     if process.device.type == "cuda":
         model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return DistributedDataParallel(model, device_ids=[process.device.index])

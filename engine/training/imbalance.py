@@ -16,7 +16,7 @@ from engine.data.rare_classes import RARE_SHARE, image_probabilities, rare_class
 from engine.data.sample import Dataset
 from engine.diagnosis.remedies import SAMPLE_RARE, help_rare_classes
 from engine.recipe import Recipe
-from engine.training.distributed import Process, any_process, sum_in_place
+from engine.training.distributed import Process, any_process, sum_in_place, wait_for_all
 
 MOST_NAMED = 12  # rare classes
 
@@ -40,6 +40,7 @@ def count_labels(
     counts = file.read() if file else None
     if any_process(process, counts is None):  # machines may have different disks
         counts = count_classes(train, progress, process.rank, process.world_size)
+        wait_for_all(process)
         counts = _summed(counts, process)
         if file and keep and process.is_main:
             try:

@@ -3,10 +3,9 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from fractions import Fraction
 from typing import Self
 
-from engine.options import MINUTES
+from engine.options import MINUTES, seconds_of
 from engine.run_folder import RunFolder
 from engine.training.checkpoint import copied_state, write_state
 from engine.training.distributed import Process, any_process
@@ -33,7 +32,7 @@ class SaveSchedule:
     ):
         minutes = MINUTES.fullmatch(str(save_every))
         self._steps = None if minutes else int(save_every)
-        self._seconds = float(60 * Fraction(minutes[1])) if minutes else 0.0
+        self._seconds = seconds_of(minutes[0]) if minutes else 0.0
         self._process = process
         self._agree_every = agree_every
         self._clock = clock

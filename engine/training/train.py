@@ -118,7 +118,7 @@ def train(
                     "add --resume to the same command (in Python: resume=True)."
                 )
             wait_for_all(process)
-            stop_process()  # the rest needs one process, and may take longer than the timeout of a collective
+            stop_process(process)  # the rest needs one process, and may take longer than train.timeout
             if process.is_main:
                 reporter.end("finished", _conclude(run, session, keeper.manifest, console))
                 run.write_final(keeper.manifest, run.log)
@@ -161,6 +161,7 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
 def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter) -> bool:
     """True at the end, False where a signal stopped it."""
     step, recipe, is_main = session.step, session.recipe, session.process.is_main
+    wait_for_all(session.process)  # loggers may be slow to start
     step.probe = GradientProbe(step.model, recipe.log.gradients, recipe.log.every, step.count)
 
     def evaluate_and_keep() -> None:
@@ -174,6 +175,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
     def save() -> None:
         if is_main:
             writer.save(step)
+        wait_for_all(session.process)  # the main process has also kept a checkpoint, and drawn pictures
         schedule.saved()
 
     def agree(flags: torch.Tensor) -> None:

@@ -13,7 +13,7 @@ from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
 from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
-from engine.training.distributed import Process, sum_in_place
+from engine.training.distributed import Process, sum_in_place, wait_for_all
 from engine.training.features import FeatureMaps
 from engine.training.fit import diverged
 
@@ -74,6 +74,7 @@ class Validation:
             on_pixels=lambda labels, outputs: curves.add(labels, outputs["model"]),
         ).values()
         reporter.scoring(num_share, num_share)
+        wait_for_all(process)
         sum_in_place(process, [*tally.tensors(), curves.counts])
         if not math.isfinite(
             tally.mean_log_loss()

@@ -3,6 +3,7 @@
 import errno
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,53 @@ def test_errors_become_exit_codes(
     assert ("Traceback" in printed) is not is_plain
     assert run_command(new_parser("run", ""), body, ["--debug"]) == exit_code
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        ("a" * 300, "File name too long. A name may have 255 bytes"),
+        ("/".join(["b" * 100] * 50), "File name too long. A name may have 255 bytes"),
+        ("loop/x", "points back to itself"),
+        ("file/x", "is a file, not a folder"),
+        ("a\0b", "zero byte"),
+    ],
+    ids=["name", "path", "loop", "file", "zero"],
+)
+@pytest.mark.parametrize("look", [Path.stat, Path.mkdir, Path.read_bytes])
+def test_a_path_that_no_file_can_have_is_a_mistake(
+    path: str, reason: str, look: Callable[[Path], object], tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    Path("file").touch()
+
+    def body(_: object) -> int:
+        look(Path(path))
+        return 0
+
+    assert run_command(new_parser("run", ""), body, []) == 2
+    printed = capsys.readouterr().err
+    assert reason in printed and "Traceback" not in printed and len(printed) < 300
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "loop"]
+
+
+def test_commands_refuse_such_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("loop").symlink_to("loop")
+    for path in ("a" * 300, "loop/x"):
+        for command in (
+            ["run", "demo", f"output.dir={path}"],
+            ["run", "demo", "--continue-from", path, "name=x"],
+            ["evaluate", path],
+            ["lr_find", "demo", "--out", path],
+        ):
+            assert main(command) == 2, command
+            assert "Traceback" not in capsys.readouterr().err
+    assert [entry.name for entry in tmp_path.iterdir()] == ["loop"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

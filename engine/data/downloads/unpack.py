@@ -26,6 +26,8 @@ from engine.data.sample import DataError, first_few
 
 MAX_EXPANSION = 20  # times the archive size; images and masks hardly compress, a bomb has 1000 and more
 ALWAYS_ALLOWED_BYTES = 64 << 20
+MOST_NAME_BYTES, MOST_PATH_BYTES = 255, 4095  # of the file systems of Linux and macOS
+PART = ".part"  # at the end of the name while a file is written
 BROKEN = (
     tarfile.TarError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, lzma.LZMAError, EOFError,
     NotImplementedError,
@@ -91,6 +93,7 @@ def unpack(archive: Path, folder: Path, place: Place, track: Track) -> int:
     if not wanted:
         raise DataError(f"{archive} holds none of the expected files. Remove it and try again.")
     _require_usual_names([member.name for member, _ in wanted], archive)
+    _require_short_names([target for _, target in wanted], archive)
     _require_same(
         [target for m, target in wanted if target.exists() and target.stat().st_size != m.size], archive
     )
@@ -126,7 +129,7 @@ def contents(archive: Path, names: Collection[str]) -> Iterator[tuple[Member, IO
 def write_beside(target: Path, content: IO[bytes], size: int, archive: Path) -> None:
     """Write `content` to a temporary file, and rename it to `target` if it has `size` bytes."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    temporary = target.with_name(target.name + ".part")
+    temporary = target.with_name(target.name + PART)
     try:
         with temporary.open("wb") as file:
             shutil.copyfileobj(content, file, 1 << 18)
@@ -213,6 +216,19 @@ def _require_usual_names(names: list[str], archive: Path) -> None:
             f"{archive} is malicious: {first_few([repr(name) for name in sorted(odd)])}: duplicates, or with "
             f"control characters. Nothing was unpacked. {DISTRUST}"
         )
+
+
+def _require_short_names(targets: list[Path], archive: Path) -> None:
+    """Refuses names that no file can have, also while it is written."""
+    for target in targets:
+        parts = [os.fsencode(part) for part in (*target.parts[:-1], target.name + PART)]
+        if max(map(len, parts)) > MOST_NAME_BYTES or len(os.fsencode(target)) + len(PART) > MOST_PATH_BYTES:
+            raise DataError(
+                f"{archive} holds a file whose name is too long: {target.name[:40]!r}, in a path of "
+                f"{len(os.fsencode(target)):,} bytes. A name may have {MOST_NAME_BYTES - len(PART)} bytes, a "
+                f"path {MOST_PATH_BYTES - len(PART):,}. Nothing was unpacked. Make the archive again with "
+                "shorter names, or unpack it into a folder with a shorter path."
+            )
 
 
 def _require_same(differing: list[Path], archive: Path) -> None:

@@ -158,12 +158,12 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         (
             "train.bacth=3",
             "unknown key; did you mean batch? Keys here: steps, batch, accumulate, precision, compile, "
-            "save_every, ema, on_nan, max_skipped, deterministic",
+            "save_every, timeout, ema, on_nan, max_skipped, deterministic",
         ),
         (
             "train.lr=1",
             "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, "
-            "accumulate, precision, compile, save_every, ema, on_nan, max_skipped, deterministic",
+            "accumulate, precision, compile, save_every, timeout, ema, on_nan, max_skipped, deterministic",
         ),
         ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric, spacing"),
         ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight, per_image"),

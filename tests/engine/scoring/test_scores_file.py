@@ -6,7 +6,7 @@ import h5py
 import pytest
 import torch
 
-from engine.data.hdf5 import HEAP_OF_TEXT
+from engine.data import hdf5
 from engine.run_folder import RunFolderError
 from engine.scoring.counting import Counts
 from engine.scoring.scores_file import read_scores, recorder
@@ -113,18 +113,28 @@ def test_counts_that_are_a_link_to_another_file_are_refused(tmp_path: Path) -> N
         read_scores(tmp_path / "scores.h5")
 
 
-@pytest.mark.parametrize("place", range(0, 96, 8))
-def test_zeroed_bytes_among_the_texts_are_refused_and_not_read_without_end(
-    tmp_path: Path, place: int
+@pytest.mark.parametrize(("place", "size", "value"), [(16, 64, 0), (47, 2, 255)], ids=["zeros", "ones"])
+def test_bytes_that_hdf5_reads_without_end_are_refused(
+    tmp_path: Path, place: int, size: int, value: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A run of version 0.1.0 has no SHA-256 of the file; libhdf5 loops over a text without size for ever."""
+    """A run of version 0.1.0 has no SHA-256 of the file."""
+    monkeypatch.setattr(hdf5, "LEAST_S", 2.0)
     path = tmp_path / "scores.h5"
     with recorder(path, [f"image_{number}" for number in range(9)], ("background", "cat"), ["mean"]):
         pass
-    assert len(read_scores(path).ids) == 9
     content = bytearray(path.read_bytes())
-    start = content.index(HEAP_OF_TEXT) + 16 + place
-    content[start : start + 64] = bytes(64)
+    start = content.index(b"GCOL") + place  # the collection of its texts
+    content[start : start + size] = bytes([value]) * size
     path.write_bytes(content)
-    with pytest.raises(RunFolderError, match="scores.h5 is damaged"):
+    with pytest.raises(RunFolderError, match="scores.h5 is damaged .*cannot be read within 2 s"):
+        read_scores(path)
+
+
+def test_a_file_that_crashes_its_reader_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path, crash = tmp_path / "scores.h5", tmp_path / "crash.py"
+    with recorder(path, ["a"], ["x"], ["mean"]):
+        pass
+    crash.write_text("import os; os.abort()")
+    monkeypatch.setattr(hdf5, "__file__", str(crash))
+    with pytest.raises(RunFolderError, match="scores.h5 is damaged .*libhdf5 crashes"):
         read_scores(path)

@@ -243,7 +243,7 @@ def main(folder: Path) -> None:
     save_file({key: t.contiguous() for key, t in (tensors | more).items()}, f"{out}.safetensors")
     Path(f"{out}.json").write_text(json.dumps(report))
     wait_for_all(process)
-    stop_process()
+    stop_process(process)
 
 
 if __name__ == "__main__":

@@ -294,3 +294,40 @@ def test_a_changed_byte_in_a_zip_is_found_by_its_crc(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="damaged"):
         unpack(archive, tmp_path / "out", everything, track)
     assert tree(tmp_path / "out") == {"good": b"g" * 1000}
+
+
+LONG = {
+    "a name": "set/" + "a" * 300 + ".jpg",
+    "a name of several bytes a letter": "set/" + "\u00e4" * 130 + ".jpg",
+    "a name that has no room for .part": "set/" + "a" * 248 + ".jpg",
+    "a folder": "a" * 256 + "/b.jpg",
+    "a path": "/".join(["a" * 200] * 21),
+}
+
+
+@pytest.mark.parametrize("name", LONG.values(), ids=LONG)
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_a_name_that_no_file_can_have_is_refused_before_anything_is_written(
+    name: str, kind: str, tmp_path: Path
+) -> None:
+    path, short = tmp_path / f"set.{kind}", "set/short.jpg"
+    if kind == "zip":
+        zip_of(path, (short, b"x"), (name, b"x"))
+    else:
+        tar_of(path, file_in_tar(short), file_in_tar(name))
+    with pytest.raises(DataError, match="too long.*Nothing was unpacked.*shorter"):
+        unpack(path, tmp_path / "out", everything, track)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_the_longest_name_that_a_file_can_have_while_it_is_written_is_written(
+    kind: str, tmp_path: Path
+) -> None:
+    path, name = tmp_path / f"set.{kind}", "a" * 250
+    if kind == "zip":
+        zip_of(path, (name, b"x"))
+    else:
+        tar_of(path, file_in_tar(name))
+    assert unpack(path, tmp_path / "out", everything, track) == 1
+    assert tree(tmp_path / "out") == {name: b"x"}

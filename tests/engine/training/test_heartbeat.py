@@ -1,0 +1,165 @@
+"""Processes that stop, end, come late or never: as threads of this process, and two real ones."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch.distributed as dist
+
+from engine.run import main
+from engine.training import heartbeat
+from engine.training.distributed import process_group
+from engine.training.heartbeat import GroupError, Heartbeat
+from tests.engine.tiny_run import ROOT, tiny
+
+TIMEOUT_S = 0.6
+
+
+@pytest.fixture
+def store() -> dist.Store:
+    return dist.TCPStore("127.0.0.1", 0, None, True, wait_for_workers=False)
+
+
+@pytest.fixture
+def pair(store: dist.Store) -> Iterator[list[Heartbeat]]:
+    """Rank 0 and rank 1, which look 20 times in the timeout. Rank 1 cannot end the process of the test."""
+    made: list[Heartbeat] = []
+    first = threading.Thread(target=lambda: made.append(Heartbeat(store.clone(), 0, 2, TIMEOUT_S)))
+    first.start()
+    second = Heartbeat(store.clone(), 1, 2, TIMEOUT_S)
+    first.join()
+    yield [*made, second]
+    for one in (*made, second):
+        one.stop(failed=False)
+
+
+@pytest.fixture
+def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Set when a heartbeat ends its process with code 1, which it does not do here."""
+    event = threading.Event()
+
+    def exit(code: int) -> None:
+        assert code == 1
+        event.set()
+
+    monkeypatch.setattr(heartbeat.os, "_exit", exit)
+    return event
+
+
+def said(ended: threading.Event, capsys: pytest.CaptureFixture[str]) -> str:
+    assert ended.wait(20 * TIMEOUT_S)
+    return capsys.readouterr().err
+
+
+def test_a_process_that_stands_still_is_named(pair, ended, capsys) -> None:
+    pair[1].stop(failed=False)  # its count stands still, as after SIGSTOP
+    message = said(ended, capsys)
+    assert "rank 1, process" in message and "did not answer for 0.01 min (train.timeout)" in message
+    assert "--resume" in message and "rank 0" not in message
+
+
+def test_a_process_that_runs_but_does_not_come_to_a_collective_is_named(pair, ended, capsys) -> None:
+    for one in pair:
+        one.entering_collective()
+    pair[0].entering_collective()
+    message = said(ended, capsys)
+    assert "rank 1, process" in message and "still runs, but the others have waited" in message
+
+
+def test_a_store_that_does_not_answer_means_rank_0(pair, ended, capsys, monkeypatch) -> None:
+    release = threading.Event()
+    stopped = {"set": lambda *_: release.wait(), "multi_get": lambda *_: [b"0 0", b"0 0"]}
+    monkeypatch.setattr(pair[1], "_own", type("Store", (), stopped)())
+    try:
+        assert "rank 0, process" in said(ended, capsys)
+    finally:
+        release.set()
+
+
+def test_a_process_that_works_longer_than_the_timeout_is_waited_for(pair, ended) -> None:
+    late = threading.Timer(3 * TIMEOUT_S, pair[0].meet)
+    started = time.monotonic()
+    late.start()
+    pair[1].meet()
+    assert time.monotonic() - started >= 3 * TIMEOUT_S
+    assert not ended.is_set()
+
+
+def test_one_that_ends_with_an_error_is_not_waited_for(pair, ended) -> None:
+    pair[0].stop(failed=True)
+    with pytest.raises(GroupError, match=r"rank 0, process .* has ended; .*--resume"):
+        pair[1].meet()
+
+
+def announce(monkeypatch: pytest.MonkeyPatch, rank: int) -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    announced = {
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "WORLD_SIZE": 3,
+        "RANK": rank,
+        "LOCAL_RANK": 0,
+    }
+    for name, value in announced.items():
+        monkeypatch.setenv(name, str(value))
+    return port
+
+
+def test_processes_that_never_come_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    announce(monkeypatch, rank=0)
+    with pytest.raises(GroupError, match=r"rank 1; rank 2 of 3 .* train\.timeout"), process_group(TIMEOUT_S):
+        pass
+    port = announce(monkeypatch, rank=2)
+    with pytest.raises(GroupError, match=f"rank 0, at 127.0.0.1:{port}, did not answer"), process_group(0.3):
+        pass
+
+
+def test_a_run_with_a_stopped_process_ends_with_its_name_and_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    announce(monkeypatch, rank=0)
+    options = ["train.steps=20", "eval.every=20", "train.save_every=1", "train.timeout=0.05 min", "log.to=[]"]
+    arguments = tiny(tmp_path, "run", *options)
+    processes = [
+        subprocess.Popen(
+            [sys.executable, "-m", "engine.run", *arguments],
+            cwd=ROOT,
+            env=os.environ | {"WORLD_SIZE": "2", "RANK": str(rank), "OMP_NUM_THREADS": "1"},
+            stderr=(tmp_path / f"{rank}.txt").open("w"),
+            stdout=subprocess.DEVNULL,
+        )
+        for rank in (0, 1)
+    ]
+    try:
+        log = tmp_path / "run/log.jsonl"
+        wait_until(lambda: processes[0].poll() is not None or (log.is_file() and log.stat().st_size > 0))
+        processes[1].send_signal(signal.SIGSTOP)
+        assert processes[0].wait(60) == 1
+        processes[1].send_signal(signal.SIGCONT)
+        assert processes[1].wait(60) == 1
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+    message = (tmp_path / "0.txt").read_text()
+    assert f"rank 1, process {processes[1].pid} on" in message and "did not answer" in message
+    assert "rank 0, process" in (tmp_path / "1.txt").read_text()  # which has ended
+    for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
+        monkeypatch.delenv(name)
+    assert main([*arguments, "--resume"]) == 0
+    assert "going on from its saved state" in capsys.readouterr().out
+
+
+def wait_until(condition: Callable[[], bool], at_most_s: float = 100.0) -> None:
+    until = time.monotonic() + at_most_s
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.02)
