@@ -63,7 +63,7 @@ def write_fixed_copy(
         os.replace(draft, out)  # replaces an empty folder, but nothing else
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    lines = [f"{number} {REPAIRED[kind]}" for kind, number in done.items()]
+    lines = [f"{number:,} {REPAIRED[kind]}" for kind, number in done.items()]
     if left_out:
         names = first_few(sorted({facts.listing.samples[i].id for i in left_out}))
         lines.append(f"{len(left_out)} samples left out: {names}. {out / LEFT_OUT} says why.")
@@ -116,10 +116,11 @@ def _copy_sample(
     meaning: Meaning,
     root: Path,
     draft: Path,
-) -> list[str]:
-    """The repairs of a sample; with `size`, (h, w), its mask is resized to that."""
+) -> Counter[str]:
+    """The numbers of a sample's repairs; with `size`, (h, w), its mask is resized to that."""
     assert sample.image is not None and sample.mask is not None and isinstance(sample.dataset, FileDataset)
     pixels, kinds = repaired(sample.dataset.stored_mask(sample.index), i, facts, meaning)
+    num_void = int((pixels == facts.listing.ignore_index).sum()) if "soft" in kinds else 0
     if size and pixels.dtype == np.uint8:
         kinds = [*kinds, "size"]
         pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.NEAREST))
@@ -136,7 +137,7 @@ def _copy_sample(
         )
     image.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(sample.image, image)
-    return kinds
+    return Counter(kinds) + Counter(void=num_void)
 
 
 def _place_of_mask(mask: Path, is_repaired: bool, root: Path) -> Path:

@@ -69,12 +69,16 @@ class Meaning:
     def is_soft(self) -> NDArray[np.bool_]:
         """(n,) masks of colours, or of black and white, with other values that are close to these."""
         encoding, soft = self.facts.listing.encoding, np.zeros(self.num_masks, bool)
-        if isinstance(encoding, Colours | BlackAndWhite):
-            entries = self.facts.entries
-            for i in np.unique(entries["file"][self.labels == OUTSIDE]):
-                own = entries[slice(*np.searchsorted(entries["file"], [i, i + 1]))]
-                form = self.facts.forms[i]
-                soft[i] = self.is_rainbow[i] or is_soft(encoding, own["value"], own["count"], form)
+        entries = self.facts.entries
+        others = entries[self.labels == OUTSIDE]
+        if not isinstance(encoding, Colours | BlackAndWhite):
+            return soft
+        if isinstance(encoding, Colours) and len(np.unique(others["value"])) <= len(encoding.colours):
+            return soft  # so few are more likely those of classes that the recipe does not name
+        for i in np.unique(others["file"]):
+            own = entries[slice(*np.searchsorted(entries["file"], [i, i + 1]))]
+            form = self.facts.forms[i]
+            soft[i] = self.is_rainbow[i] or is_soft(encoding, own["value"], own["count"], form)
         return soft
 
     @property

@@ -42,7 +42,7 @@ def nearest_labels(
         level = 255 * level  # probabilities: none is far
     else:
         far |= (np.minimum(abs(level), abs(255 - level)) > GREY_DISTANCE) & ~np.isnan(level)
-    return np.where(np.isnan(level), void, level > 127.5).astype(np.uint8), far
+    return np.where(np.isnan(level), void, level >= 127.5).astype(np.uint8), far
 
 
 def is_soft(encoding: Colours | BlackAndWhite, values: NDArray[Any], counts: NDArray[Any], form: str) -> bool:

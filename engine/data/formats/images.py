@@ -64,6 +64,8 @@ def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
         mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
     """
     with _opened(path) as image, _file_named(path):
+        if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
+            return np.array(image.convert("L")) > 0
         return np.array(image.convert(mode) if mode else image)
 
 

@@ -13,7 +13,8 @@ import numpy as np
 from engine.data.formats.files import FileDataset
 from engine.data.sample import DataError, first_few
 from engine.data.survey.layouts import candidates, not_understood, opened
-from engine.data.survey.values import meaning, read_values
+from engine.data.survey.meaning import meaning
+from engine.data.survey.values import read_values
 
 
 @dataclass(frozen=True)
