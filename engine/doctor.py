@@ -1,6 +1,7 @@
 """trident doctor RECIPE [key.path=value ...]: what is wrong with the data, and the remedy."""
 
 import argparse
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -54,7 +55,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     from engine.data.doctor import examine, list_samples_of
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
-    from engine.reporting.doctor import print_data_report
+    from engine.reporting.doctor import command_to_fix, print_data_report
     from engine.run_folder import write_json
 
     if Path(arguments.recipe).is_dir():
@@ -77,6 +78,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         console.print(f"written: {out}")
     if arguments.fix:
         return _fix(examination, recipe, arguments, console)
+    if command := command_to_fix(examination.report, arguments.recipe, arguments.overrides):
+        console.print(f"For a repaired copy: {command}", markup=False, soft_wrap=True)
     return 2 if examination.report.spoils else 0
 
 
@@ -131,19 +134,31 @@ def _fix(
     """Write the copy, then check it in the same way: the remaining findings decide the exit code."""
     from engine.data.doctor import examine, list_samples_of
     from engine.data.doctor.fix import write_fixed_copy
+    from engine.recipe import load_recipe
+    from engine.recipe.text import dump_value
     from engine.reporting.console import counted
     from engine.reporting.doctor import findings_table, verdict
 
     root = Path(recipe.data.root or ".").expanduser()
     facts, meaning = examination.facts, examination.meaning
-    for line in write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying")):
-        console.print(line)
-    fixed = recipe.data.model_copy(update={"root": str(arguments.fix)})
+    copy = write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying"))
+    for line in copy.done:
+        console.print(line, markup=False)
+    kept = [line for line in arguments.overrides if not line.startswith((*copy.changes,))]
+    overrides = [*kept, *(f"{key}={dump_value(value)}" for key, value in copy.changes.items())]
+    fixed = load_recipe(recipe_file(arguments.recipe), overrides).data
     report = examine(list_samples_of(fixed), counted(console, "reading the copy")).report
     if report.findings:
         console.print(findings_table(report.findings))
     console.print(verdict(report))
-    console.print(f"Written: {arguments.fix}. Train on it with data.root={arguments.fix}")
+    command = shlex.join(["trident", "run", arguments.recipe, *overrides])
+    if report.spoils:
+        end = "A training on it would be spoilt by what is left: correct that first."
+    elif report.findings:
+        end = f"What is left does not stop a training: {command}"
+    else:
+        end = f"Train on it: {command}"
+    console.print(f"Written: {arguments.fix}. {end}", markup=False, soft_wrap=True)
     return 2 if report.spoils else 0
 
 

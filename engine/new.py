@@ -41,7 +41,7 @@ def new(arguments: argparse.Namespace) -> int:
     from engine.recipe import RecipeError, load_recipe
     from engine.recipe.starter import Start, starter_text
     from engine.reporting.console import counted
-    from engine.reporting.doctor import print_data_report
+    from engine.reporting.doctor import command_to_fix, print_data_report
     from models.sources import weights_within_reach
 
     folder: Path = arguments.folder.expanduser().absolute()
@@ -63,9 +63,9 @@ def new(arguments: argparse.Namespace) -> int:
     report = examine(list_samples_of(recipe.data), counted(console, "checking")).report
     print_data_report(console, report)
     if report.spoils:
-        console.print(
-            f"Written: {out}. Correct what the doctor found, then: trident doctor {out}", markup=False
-        )
+        command = command_to_fix(report, str(out))
+        end = f"Next: {command}" if command else f"Correct what the doctor found, then: trident doctor {out}"
+        console.print(f"Written: {out}. {end}", markup=False, soft_wrap=True)
         return 2
     console.print(f"Written: {out}. Next: trident run {out}", markup=False)
     return 0

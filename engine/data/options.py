@@ -37,9 +37,10 @@ def _takes_colours(format_: str) -> bool:
     return format_ in ("folder", "packed") or ":" in format_
 
 
+MAX_CLASSES = 255  # labels have 8 bits, and 255 is void
 FormatName = Annotated[str, *_one_of(FORMATS, IMPORT_PATH)]
 TableName = Annotated[str, *_one_of(CLASS_TABLES)]
-StoredValue = Annotated[str, Field(pattern=r"^(-?\d+(\.\d+)?|nan)$")]
+StoredValue = Annotated[str, Field(pattern=r"^(-?\d+(\.\d+)?(e[+-]?\d+)?|-?inf|nan)$")]
 
 
 class ClassColour(Section):
@@ -124,6 +125,10 @@ class Data(Section):
         names = [item if isinstance(item, str) else item.name for item in value]
         if len(names) < 2 or len({*names}) < len(names):
             raise mistake("expected at least 2 names, each different")
+        if len(names) > MAX_CLASSES:
+            raise mistake(
+                f"{len(names)} classes are too many: label ids go from 0 to {MAX_CLASSES - 1}, as 255 is void"
+            )
         colours = [tuple(item.colour) for item in value if isinstance(item, ClassColour)]
         if colours and not _takes_colours(info.data.get("format", "folder")):
             raise mistake("colours are for format: folder only; give the names alone")

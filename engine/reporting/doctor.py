@@ -1,12 +1,15 @@
 """What the doctor found, as tables for the console."""
 
+import shlex
 from collections.abc import Sequence
+from pathlib import Path
 
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 from engine.data.doctor import DataFinding, DataReport
+from engine.data.doctor.findings import FIX
 
 COLOURS = {"spoils": "red", "hurts": "yellow", "note": "blue"}
 
@@ -68,3 +71,12 @@ def verdict(diagnosis: DataReport) -> str:
         ("spoils", "that would spoil training"), ("hurts", "that hurt the score"), ("note", "for information")
     ) if s in severities)  # fmt: skip
     return f"{sum(diagnosis.num_samples.values()):,} samples. Findings: {counts or 'none'}."
+
+
+def command_to_fix(report: "DataReport", recipe: str, overrides: Sequence[str] = ()) -> str | None:
+    """The command that writes a repaired copy, if that can repair a finding."""
+    if not any(FIX in found.remedy for found in report.findings):
+        return None
+    names = (f"{Path(recipe).stem}_fixed{number}" for number in ("", *range(2, 1000)))
+    out = next((name for name in names if not Path(name).exists()), "fixed")
+    return shlex.join(["trident", "doctor", recipe, *overrides, "--fix", out])

@@ -1,6 +1,7 @@
 """`trident doctor` from its command line to its exit code and files."""
 
 import json
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -103,9 +104,12 @@ def test_remedies_are_valid_overrides(voc_folder, capsys, severity) -> None:
     plant_unknown_id(voc_folder) if severity == "spoils" else None
     data = load_recipe(RECIPE, arguments(voc_folder)[1:]).data
     findings = examine(list_samples_of(data), lambda done, total: None).report.findings
-    words = [word.rstrip(".,;") for f in findings for word in f.remedy.split()]
+    words = [word.rstrip(".,;") for f in findings for word in shlex.split(f.remedy)]
     overrides = [word for word in words if "=" in word and "<" not in word and "those" not in word]
     overrides = [word for word in overrides if not word.startswith("data.classes")]
     for override in overrides:
         load_recipe(RECIPE, [override])
     assert (severity == "hurts") or "data.ignore_index=99" in overrides
+    assert (severity == "hurts") or any(
+        override.startswith("data.ids={99: void, 255: void, 0: 0") for override in overrides
+    )

@@ -236,19 +236,29 @@ def test_coco_with_a_background_category() -> None:
     assert (open_split(recipe.data, "val").labels(0) == 1).sum() == 50 * 30
 
 
+def photo(labels: np.ndarray) -> np.ndarray:
+    return np.random.default_rng(int(labels.sum())).integers(0, 256, (H, W, 3), dtype=np.uint8)
+
+
 @pytest.mark.parametrize(
     ("change", "ending", "said"),
     [
-        (lambda m: COLOURS[m], "jpg", "saved as JPEG"),
-        (lambda m: (m > 0).astype(np.uint8) * 255, "jpg", "saved as JPEG"),
-        (lambda m: (m > 0) * np.float32(0.5), "tif", "0.5: values between whole numbers"),
+        (photo, "png", "are they photos?"),
+        (lambda m: m * np.float32(1.7), "tif", "3.4 (2,400 pixels): values between whole numbers"),
+        (
+            lambda m: np.arange(H * W, dtype=np.int32).reshape(H, W),
+            "tif",
+            "number objects instead of classes",
+        ),
+        (lambda m: np.full((H, W), np.nan, np.float32), "tif", "only nan"),
+        (lambda m: m, "jpg", "export them as PNG"),
     ],
 )
 def test_masks_that_are_no_classes_are_named(capsys, change, ending: str, said: str) -> None:
     for split in ("train", "val"):
         draw(f"{split}/images/f{{}}.png", f"{split}/masks/f{{}}.{ending}", range(2), change)
     assert main(["data"]) == 2 and not Path("data.yaml").exists()
-    assert said in capsys.readouterr().err
+    assert said in " ".join(capsys.readouterr().err.split())
 
 
 def test_a_folder_that_is_not_understood_lists_what_is_there(capsys) -> None:

@@ -16,12 +16,13 @@ from engine.data.doctor.file_checks import check_files
 from engine.data.doctor.findings import SEVERITIES, SPOILS, DataFinding
 from engine.data.doctor.listing import Listing, list_samples
 from engine.data.doctor.mask_checks import check_masks
-from engine.data.doctor.mask_facts import has_colours, shown
+from engine.data.doctor.mask_facts import shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts, scan
 
 __all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of"]
 
+BLENDS = np.finfo(np.float64).max  # stands for the values of interpolated borders; no mask holds it
 MAX_ROWS = 256  # the most frequent; photos used as masks have millions
 
 
@@ -103,7 +104,7 @@ def _value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
     A colour is written (r, g, b). The values of interpolated borders share one row, "blends".
     """
     listing, entries = facts.listing, facts.entries
-    keys = np.where(meaning.is_blend, -1, entries["value"])  # (k,)
+    keys = np.where(meaning.is_blend, BLENDS, entries["value"])  # (k,)
     keys_there, first, place = np.unique(keys, return_index=True, return_inverse=True)
     n = len(keys_there)
     masks = np.bincount(np.unique(np.stack([place, entries["file"]]), axis=1)[0], minlength=n)
@@ -115,8 +116,8 @@ def _value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
     kept = np.sort(np.argsort(-total, kind="stable")[:MAX_ROWS])
     return [
         {
-            "value": _shown_value(int(keys_there[row]), facts.forms[entries["file"][first[row]]]),
-            "name": "blends" if keys_there[row] < 0 else _name(facts, int(meaning.labels[first[row]])),
+            "value": _shown_value(keys_there[row], facts.forms[entries["file"][first[row]]]),
+            "name": "blends" if keys_there[row] == BLENDS else _name(facts, int(meaning.labels[first[row]])),
             "masks": int(masks[row]),
             "share": {split: float(p[row] / max(1.0, p.sum())) for split, p in pixels.items()},
         }
@@ -124,10 +125,11 @@ def _value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:
     ]
 
 
-def _shown_value(key: int, form: str) -> int | str:
-    if key < 0:
+def _shown_value(key: float, form: str) -> int | str:
+    if key == BLENDS:
         return "blends"
-    return shown(key, form) if has_colours(form) else key
+    text = shown(key, form)
+    return int(text) if text.isdigit() else text
 
 
 def _name(facts: Facts, label: int) -> str:

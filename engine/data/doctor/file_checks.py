@@ -60,7 +60,7 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
                 "Training leaves them out."
                 if facts.listing.may_skip
                 else "Training stops at the first one, perhaps after hours.",
-                f"Replace them; or leave them out: data.on_error=skip, or {FIX}",
+                f"Replace them; or leave them out: data.on_error=skip{_or_fix(facts)}",
                 _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
 
@@ -71,13 +71,18 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
     wrong = np.setdiff1d(np.flatnonzero(facts.is_broken), unreadable)
     if len(wrong):
         (h, w), (mask_h, mask_w) = facts.image_sizes[wrong[0]], facts.mask_sizes[wrong[0]]
+        scaled = sum(facts.size_for_mask(i) is not None for i in wrong)
+        remedy = f"Export these masks again at the size of their images{_or_fix(facts)}"
+        if facts.listing.has_a_mask_file_each:
+            remedy += f", which resizes the {scaled} of the shape of their images with nearest neighbour"
+            remedy += f" and leaves out the other {len(wrong) - scaled}" * (scaled < len(wrong))
         yield finding(
             "size_mismatch",
             SPOILS,
             f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} "
             f"px, its image {w}x{h}",
             "The labels do not fit the pixels; training stops at the first one.",
-            f"Export these masks again at the size of their images; or leave them out: {FIX}",
+            remedy,
             _masks(facts, wrong),
         )
 
@@ -157,6 +162,10 @@ def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
             name, why, remedy = ODD_SIZES[check]
             what = f"{len(found)} image{_s(found)} {name}; the first is {w}x{h}"
             yield finding(check, NOTE, what, why, remedy, _images(facts, found))
+
+
+def _or_fix(facts: Facts) -> str:
+    return f"; or {FIX}" if facts.listing.has_a_mask_file_each else ""
 
 
 def _images(facts: Facts, found: Iterable[int]) -> list[str]:

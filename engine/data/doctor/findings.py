@@ -12,7 +12,7 @@ SPOILS, HURTS, NOTE = SEVERITIES = (
 )  # ruins the training; lowers the score; for information
 NUM_NAMED = 5  # files listed in a finding
 
-FIX = "trident doctor <recipe> --fix <new folder>, then train with data.root=<new folder>"
+FIX = "trident doctor <recipe> --fix <new folder>"  # it prints how to train on what it wrote
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """A repaired copy of a data set: systematic errors in the values of its masks are corrected there.
 
-The copy has the layout of the source, so that only `data.root` changes. The source is only read.
+The copy has the layout of the source, so that little more than `data.root` changes. The source is only read.
 """
 
 import os
@@ -8,6 +8,7 @@ import shutil
 import tempfile
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,28 +17,29 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.data.doctor.listing import Listed
-from engine.data.doctor.mask_facts import borders, has_colours, pack
-from engine.data.doctor.meaning import Meaning, colour_of
+from engine.data.doctor.meaning import Meaning
+from engine.data.doctor.repair import REPAIRED, repaired
 from engine.data.doctor.scan import Facts
 from engine.data.formats.files import FileDataset
-from engine.data.formats.masks import Colours, SameIds
+from engine.data.formats.folder import list_of, rows_of
+from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues
 from engine.data.formats.voc import voc_palette
-from engine.data.sample import DataError
+from engine.data.sample import DataError, first_few
 
-REPAIRED = {
-    "grey": "masks of three equal channels became ids",
-    "rgb": "masks in class colours became ids",
-    "bgr": "masks had red and blue swapped back",
-    "wide": "masks became 8-bit ids",
-    "scheme": "masks had their ids renumbered",
-    "permuted": "masks took the ids of their colours",
-    "rainbow": "masks had interpolated borders made void",
-}
+LEFT_OUT = "left_out.txt"  # in the copy, where samples are missing
+
+
+@dataclass(frozen=True)
+class FixedCopy:
+    """done: what was done, one line each. changes: values of the recipe's keys that the copy needs."""
+
+    done: list[str]
+    changes: dict[str, Any]
 
 
 def write_fixed_copy(
     facts: Facts, meaning: Meaning, root: Path, out: Path, progress: Callable[[int, int], None]
-) -> list[str]:
+) -> FixedCopy:
     """Copy images, masks and lists of the recipe's splits to `out`, repaired.
 
     Args:
@@ -46,13 +48,11 @@ def write_fixed_copy(
         out: a folder that is new or empty, outside of `root`.
         progress: called with (samples done, samples in all).
 
-    Returns:
-        What was done, one line each.
-
     Raises:
-        DataError: `out` is not such a folder, or this data cannot be copied file by file.
+        DataError: `out` is not such a folder, this data cannot be copied file by file, or masks hold values
+            that cannot be written as label ids.
     """
-    _require_copyable(facts, root)
+    _require_copyable(facts, meaning, root)
     _require_new(out, root)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
@@ -63,89 +63,87 @@ def write_fixed_copy(
         os.replace(draft, out)  # replaces an empty folder, but nothing else
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    lines = [f"{number} {REPAIRED[kind]}" for kind, number in done.items()]
+    lines = [f"{number:,} {REPAIRED[kind]}" for kind, number in done.items()]
     if left_out:
-        lines.append(f"{len(left_out)} samples left out: damaged, or mask and image of different sizes")
-    return lines or ["nothing that --fix can repair: the copy equals the source"]
+        names = first_few(sorted({facts.listing.samples[i].id for i in left_out}))
+        lines.append(f"{len(left_out)} samples left out: {names}. {out / LEFT_OUT} says why.")
+    lines = lines or ["nothing that --fix can repair: the copy equals the source"]
+    return FixedCopy(lines, {"data.root": str(out), **(_to_ids(facts) if meaning.as_ids else {})})
 
 
-def repaired(
-    stored: NDArray[Any], i: int, facts: Facts, meaning: Meaning
-) -> tuple[NDArray[np.uint8], list[str]]:
-    """Mask i as the recipe reads it, (h, w) ids or (h, w, 3) colours, and the changes: see REPAIRED."""
-    reading, void = meaning.reading[i], facts.listing.ignore_index
-    kinds = [reading] if reading in REPAIRED else []
-    if reading == "bgr" and meaning.takes_colours:
-        return np.ascontiguousarray(stored[..., 2::-1]), kinds
-    if reading in ("rgb", "bgr"):
-        return _ids_of_colours(stored, meaning.table, reading == "bgr", void), kinds
-    if reading == "colours" or (has_colours(facts.forms[i]) and not reading):
-        return stored, []
-    ids = stored[..., 0] if stored.ndim == 3 else stored  # (h, w)
-    if reading == "wide" and ids.max(initial=0) > 255:
-        return stored, []
-    change = np.arange(256, dtype=np.uint8)
-    if meaning.scheme and not reading:
-        kinds.append("scheme")
-        change = _renumbered(meaning.scheme, len(facts.listing.class_names))
-    if meaning.is_permuted[i]:
-        kinds.append("permuted")
-        palette = facts.palettes[facts.palette_of[i]]
-        for value in facts.counts_of(i):
-            change[value] = meaning.table.get(colour_of(palette, value), value)
-    labels = change[ids.astype(np.uint8)]
-    if meaning.is_rainbow[i]:
-        kinds.append("rainbow")
-        labels[np.isin(ids, meaning.blends_of(i)) | borders(ids)[1]] = void
-    return labels, kinds
-
-
-def _renumbered(scheme: str, num_classes: int) -> NDArray[np.uint8]:
-    change = np.arange(256, dtype=np.uint8)
-    if scheme == "binary":
-        change[255] = 1
-    else:
-        change[1 : num_classes + 1] = np.arange(num_classes)
-    return change
-
-
-def _ids_of_colours(
-    stored: NDArray[Any], table: dict[int, int], is_bgr: bool, void: int
-) -> NDArray[np.uint8]:
-    """(h, w, channels) -> (h, w); a colour that is not in the table is interpolated and becomes void."""
-    packed = pack(stored[..., 2::-1] if is_bgr else stored[..., :3])
-    colours, place = np.unique(packed, return_inverse=True)
-    ids = np.array([table.get(int(colour), void) for colour in colours], np.uint8)
-    return ids[place].reshape(packed.shape)
+def _to_ids(facts: Facts) -> dict[str, Any]:
+    """What a recipe has to change where the copy holds label ids instead of other values."""
+    encoding = facts.listing.encoding
+    if isinstance(encoding, MappedValues):
+        return {"data.ids": None}
+    if isinstance(encoding, BlackAndWhite):
+        return {"data.folder.values": "ids"}
+    assert isinstance(encoding, Colours)
+    has_void = len(encoding.colours) > len(facts.listing.class_names)
+    names = {"data.classes": list(facts.listing.class_names)}
+    return {**names, "data.folder.void_colours": []} if has_void else names
 
 
 def _copy_samples(
     facts: Facts, meaning: Meaning, root: Path, draft: Path, progress: Callable[[int, int], None]
-) -> tuple[Counter[str], set[str]]:
+) -> tuple[Counter[str], dict[int, str]]:
+    """Returns the number of each repair, and the samples that were left out with the reason."""
     done: Counter[str] = Counter()
-    left_out = set()
+    left_out: dict[int, str] = {}
     samples = facts.listing.samples
     for i, sample in enumerate(samples):
-        if facts.is_broken[i]:
-            left_out.add(sample.id)
+        reason = facts.mask_problems.get(i) or facts.image_problems.get(i)
+        size = facts.size_for_mask(i) if facts.is_broken[i] and not reason else None
+        if facts.is_broken[i] and not size:
+            (h, w), (mask_h, mask_w) = facts.image_sizes[i], facts.mask_sizes[i]
+            left_out[i] = reason or f"the mask is {mask_w}x{mask_h} px, the image {w}x{h}"
         else:
-            assert sample.image is not None and sample.mask is not None
-            assert isinstance(sample.dataset, FileDataset)
-            pixels, kinds = repaired(sample.dataset.stored_mask(sample.index), i, facts, meaning)
-            target = draft / sample.mask.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            if kinds:
-                _save_mask(pixels, target.with_suffix(".png"), facts)
-            else:
-                shutil.copyfile(sample.mask, target)
-            image = draft / sample.image.relative_to(root)
-            image.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(sample.image, image)
-            done.update(kinds)
+            done.update(_copy_sample(sample, i, size, facts, meaning, root, draft))
         progress(i + 1, len(samples))
     if len(left_out) == len(samples):
-        raise DataError("No sample of this data can be read, so there is nothing to copy.")
+        raise DataError(f"No sample of this data can be copied. The first: {left_out[0]}")
+    if left_out:
+        lines = [f"{samples[i].name}: {' '.join(reason.split())}\n" for i, reason in left_out.items()]
+        (draft / LEFT_OUT).write_text("".join(lines), "utf-8")
     return done, left_out
+
+
+def _copy_sample(
+    sample: Listed,
+    i: int,
+    size: tuple[int, int] | None,
+    facts: Facts,
+    meaning: Meaning,
+    root: Path,
+    draft: Path,
+) -> Counter[str]:
+    """The numbers of a sample's repairs; with `size`, (h, w), its mask is resized to that."""
+    assert sample.image is not None and sample.mask is not None and isinstance(sample.dataset, FileDataset)
+    pixels, kinds = repaired(sample.dataset.stored_mask(sample.index), i, facts, meaning)
+    num_void = int((pixels == facts.listing.ignore_index).sum()) if "soft" in kinds else 0
+    if size and pixels.dtype == np.uint8:
+        kinds = [*kinds, "size"]
+        pixels = np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.NEAREST))
+    target = draft / _place_of_mask(sample.mask, bool(kinds), root)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if kinds:
+        _save_mask(pixels, target, facts)
+    else:
+        shutil.copyfile(sample.mask, target)
+    image = draft / sample.image.relative_to(root)
+    if image == target:
+        raise DataError(
+            f"--fix would write the mask of {sample.image} over it. Give masks a folder of their own."
+        )
+    image.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(sample.image, image)
+    return Counter(kinds) + Counter(void=num_void)
+
+
+def _place_of_mask(mask: Path, is_repaired: bool, root: Path) -> Path:
+    """Below the root of the copy: a repaired mask is a PNG."""
+    place = mask.relative_to(root)
+    return place.with_suffix(".png") if is_repaired else place
 
 
 def _save_mask(pixels: NDArray[np.uint8], path: Path, facts: Facts) -> None:
@@ -156,32 +154,49 @@ def _save_mask(pixels: NDArray[np.uint8], path: Path, facts: Facts) -> None:
     image.save(path)
 
 
-def _copy_lists(facts: Facts, left_out: set[str], root: Path, draft: Path) -> None:
-    """The lists of the recipe's splits, where the layout has them, without the samples left out."""
-    for split in facts.listing.splits:
-        for path in root.rglob(f"{split}.txt"):
-            lines = [line for line in path.read_text().splitlines() if line.strip() not in left_out]
-            target = draft / path.relative_to(root)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            target.write_text("\n".join(lines) + "\n")
+def _copy_lists(facts: Facts, left_out: dict[int, str], root: Path, draft: Path) -> None:
+    """The lists of the recipe's splits, where the layout has them, without the samples left out.
+
+    They are written again: UTF-8, one id a line, or an image and its mask where the source has both.
+    """
+    for split, indices in facts.listing.splits.items():
+        path = list_of(root, split)
+        if path is None:
+            continue
+        kept = [facts.listing.samples[i] for i in indices if i not in left_out]
+        has_pairs = all(len(row) == 2 for row in rows_of(path))
+        target = (draft / path.relative_to(root)).with_suffix(".txt")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(
+            "".join(f"{_pair(sample, root, draft) if has_pairs else sample.id}\n" for sample in kept), "utf-8"
+        )
 
 
-def _require_copyable(facts: Facts, root: Path) -> None:
+def _pair(sample: Listed, root: Path, draft: Path) -> str:
+    assert sample.image is not None and sample.mask is not None
+    mask = sample.mask.relative_to(root)
+    mask = mask if (draft / mask).exists() else mask.with_suffix(".png")
+    return f"{sample.image.relative_to(root).as_posix()} {mask.as_posix()}"
+
+
+def _require_copyable(facts: Facts, meaning: Meaning, root: Path) -> None:
     if facts.listing.refused:
         split, message = next(iter(facts.listing.refused.items()))
         raise DataError(f"--fix copies splits that can be opened, and {split} cannot: {message}")
     if not facts.listing.has_files:
         raise DataError("--fix copies files, and this data.format has no files.")
-    encoding = facts.listing.encoding
-    if not isinstance(encoding, SameIds | Colours):
-        raise DataError(
-            "--fix writes label ids or class colours, and masks of this data.format hold other values."
-        )
+    if not facts.listing.has_a_mask_file_each:
+        raise DataError("--fix copies one mask file per image, but here several images share one.")
     outside = [s for s in facts.listing.samples if not _is_below(s, root)]
     if outside:
         raise DataError(f"--fix copies the files in data.root, {root}; {outside[0].name} is elsewhere.")
-    if len({s.mask for s in facts.listing.samples}) < len({s.image for s in facts.listing.samples}):
-        raise DataError("--fix copies one mask file per image, but here several images share one.")
+    unclear = np.flatnonzero(meaning.is_unclear) if meaning.as_ids else ()
+    if len(unclear):
+        names = first_few([facts.listing.samples[i].name for i in unclear])
+        raise DataError(
+            f"--fix would write label ids, and {len(unclear)} masks hold values that have none: {names}. "
+            "First name these values in the recipe, as unknown_values says."
+        )
 
 
 def _is_below(sample: Listed, root: Path) -> bool:

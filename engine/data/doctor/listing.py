@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +40,7 @@ class Listing:
 
     splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
     splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
-    may_skip: an unreadable file does not end a run.
+    may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids.
     """
 
     samples: list[Listed]
@@ -53,10 +54,17 @@ class Listing:
     encoding: MaskEncoding
     has_known_colours: bool
     may_skip: bool
+    takes_ids: bool
 
     @property
     def has_files(self) -> bool:
         return bool(self.samples) and self.samples[0].image is not None
+
+    @cached_property
+    def has_a_mask_file_each(self) -> bool:
+        """Whether each image has a mask file of its own, so that a repaired copy can be written."""
+        images, masks = ({getattr(sample, name) for sample in self.samples} for name in ("image", "mask"))
+        return self.has_files and len(masks) >= len(images)
 
 
 def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...]) -> Listing:
@@ -102,6 +110,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         encoding=opened.encoding if isinstance(opened, FileDataset) else same_ids,
         has_known_colours=isinstance(section.classes, str) or not isinstance(section.classes[0], str),
         may_skip=section.on_error == "skip",
+        takes_ids=section.format in ("voc", "folder"),
     )
 
 

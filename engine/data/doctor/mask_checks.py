@@ -1,14 +1,20 @@
 """Checks of the values in masks: ids or colours, the right ids, clean borders."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from engine.data.doctor.findings import FIX, SPOILS, DataFinding, finding
 from engine.data.doctor.mask_facts import has_colours, shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
+from engine.data.formats.masks import BlackAndWhite, MappedValues, SameIds, value_text
 from engine.data.sample import first_few
+from engine.data.suggested_ids import ids_text, suggested_ids
+
+MAX_SUGGESTED = 64  # values in a suggestion
 
 READINGS = {
     "grey": (
@@ -45,16 +51,22 @@ def check_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     yield from scheme(facts, meaning)
     yield from palettes(facts, meaning)
     yield from rainbow(facts, meaning)
+    yield from soft(facts, meaning)
     yield from outside(facts, meaning)
+    yield from nodata(facts, meaning)
 
 
 def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that do not hold ids, or whose colours are in another order."""
     for reading, (check, what, why) in READINGS.items():
         found = [i for i, own in enumerate(meaning.reading) if own == reading]
+        if reading == "wide":  # values that are no ids have a finding of their own
+            found = [i for i in found if not meaning.is_unclear[i]]
         if not found:
             continue
-        remedy = FIX
+        remedy = _fix(meaning)
+        if reading == "wide" and facts.listing.takes_ids and not meaning.scheme:
+            remedy += f"; or read them as they are: {_ids(meaning)}"
         if reading == "colours":
             e = facts.entries
             own = np.isin(e["file"], found)
@@ -77,7 +89,7 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             f"ids run from 1 to {num_classes} and no mask holds 0: they start at 1",
             "Label ids start at 0. Every pixel would be trained as the next class, and the last "
             "class has no label.",
-            FIX,
+            _fix(meaning),
             [sample.name for sample in samples],
         )
     if meaning.scheme == "binary":
@@ -87,7 +99,7 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             SPOILS,
             "masks hold only 0 and 255: black and white, not ids 0 and 1",
             f"{'255 is void: the object is not trained on or scored' if void else 'No class has id 255'}.",
-            FIX,
+            _fix(meaning),
             [sample.name for sample in samples],
         )
 
@@ -103,7 +115,7 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     if len(permuted):
         files = [samples[i].name for i in permuted]
         what = f"{len(permuted)} of {meaning.num_masks} masks have the classes' colours at other ids"
-        yield finding("palette_order", SPOILS, what, why, FIX, files)
+        yield finding("palette_order", SPOILS, what, why, _fix(meaning), files)
     elif meaning.disagreeing:
         found = np.flatnonzero(np.isin(facts.palette_of, list(meaning.disagreeing)))
         ids = sorted({id for own in meaning.disagreeing.values() for id in own})
@@ -114,9 +126,9 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that were resized with interpolation or drawn with anti-aliasing."""
-    found = np.flatnonzero(meaning.is_rainbow)
+    found = np.flatnonzero(meaning.is_rainbow & ~meaning.is_soft)
     if len(found):
-        blends = facts.entries[meaning.is_blend]
+        blends = facts.entries[meaning.is_blend & np.isin(facts.entries["file"], found)]
         num_values = len(np.unique(blends["value"]))
         yield finding(
             "rainbow_borders",
@@ -125,7 +137,28 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             f"occur only between two others, on {blends['count'].sum():,} pixels",
             "They were resized with interpolation or drawn with anti-aliasing. Between ids 0 and 15 are "
             "the ids of other classes, so each outline is trained as those classes.",
-            f"Resize masks with nearest neighbour; or make these borders void: {FIX}",
+            f"Resize masks with nearest neighbour; or make these borders void: {_fix(meaning)}",
+            [facts.listing.samples[i].name for i in found],
+        )
+
+
+def soft(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
+    """Masks of colours, or of black and white, with values close to those of the classes."""
+    found = np.flatnonzero(meaning.is_soft)
+    if len(found):
+        entries = facts.entries
+        others = entries[meaning.is_blend & np.isin(entries["file"], found)]
+        pixels = entries["count"][np.isin(entries["file"], found)].sum()
+        is_binary = isinstance(facts.listing.encoding, BlackAndWhite)
+        how = "half of the range is the threshold" if is_binary else "each pixel takes the nearest colour"
+        yield finding(
+            "soft_masks",
+            SPOILS,
+            f"{len(found)} of {meaning.num_masks} masks have values besides those of the classes: "
+            f"{len(np.unique(others['value']))}, on {others['count'].sum() / pixels:.1%} of their pixels",
+            "They were saved as JPEG, resized with interpolation, or are probabilities. Training stops at "
+            "the first one.",
+            f"Export them again as PNG; or {FIX}, where {how}",
             [facts.listing.samples[i].name for i in found],
         )
 
@@ -135,7 +168,7 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     if meaning.scheme:
         return
     e = facts.entries
-    explained = np.array([reading != "" for reading in meaning.reading], bool) | meaning.is_permuted
+    explained = ~np.isin(meaning.reading, ("", "wide")) | meaning.is_permuted
     bad = (meaning.labels == OUTSIDE) & ~meaning.is_blend & ~explained[e["file"]]
     if not bad.any():
         return
@@ -143,26 +176,69 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     values, first, place = np.unique(e["value"][bad], return_index=True, return_inverse=True)
     pixels = np.bincount(place, e["count"][bad])
     forms = [facts.forms[file] for file in e["file"][bad][first]]
-    each = [f"{shown(int(values[i]), forms[i])} ({pixels[i]:,.0f} pixels)" for i in np.argsort(-pixels)]
+    each = [f"{shown(values[i], forms[i])} ({pixels[i]:,.0f} pixels)" for i in np.argsort(-pixels)]
     yield finding(
         "unknown_values",
         SPOILS,
         f"values outside the {len(names)} classes ({names[0]} to {names[-1]}, void {void}): "
         f"{first_few(each)}",
         "No class has these values; training stops at the first such mask.",
-        _remedy_for_outside(facts, values.tolist(), has_colours(forms[0])),
+        _remedy_for_outside(meaning, values, has_colours(forms[0])),
         [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
     )
 
 
-def _remedy_for_outside(facts: Facts, values: list[int], are_colours: bool) -> str:
+def nodata(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
+    """GeoTIFF masks that declare a value as "no data" which the recipe reads as a class."""
+    if isinstance(facts.listing.encoding, MappedValues):  # the recipe says what each value is
+        return
+    declared = np.array([facts.nodata.get(i, np.nan) for i in range(meaning.num_masks)])
+    e, labels = facts.entries, meaning.labels
+    bad = (e["value"] == declared[e["file"]]) & (labels != OUTSIDE) & (labels != facts.listing.ignore_index)
+    if bad.any():
+        values = [value_text(value) for value in np.unique(e["value"][bad])]
+        yield finding(
+            "nodata",
+            SPOILS,
+            f"{len(np.unique(e['file'][bad]))} of {meaning.num_masks} masks declare {first_few(values)} as "
+            f'"no data", which is a class in the recipe ({e["count"][bad].sum():,} pixels)',
+            "Pixels without data would be trained and scored as that class.",
+            f"If it is no class: {_ids(meaning)}. If it is one, name it there with its label id.",
+            [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
+        )
+
+
+def _fix(meaning: Meaning) -> str:
+    return FIX if meaning.can_be_mended else "Export these masks again."
+
+
+def _ids(meaning: Meaning) -> str:
+    """A data.ids for all values of the masks, as it is typed on a command line."""
+    listing = meaning.facts.listing
+    values = np.unique(meaning.facts.entries["value"][~meaning.is_blend]).tolist()
+    if isinstance(listing.encoding, MappedValues):
+        ids = suggested_ids(values, 0)
+        void = listing.ignore_index
+        ids |= {value_text(v): "void" if id == void else id for v, id in listing.encoding.pairs}
+    else:
+        ids = suggested_ids(values, len(listing.class_names), {*meaning.facts.nodata.values()})
+    return f"'data.ids={ids_text(ids)}'"
+
+
+def _remedy_for_outside(meaning: Meaning, values: NDArray[Any], are_colours: bool) -> str:
+    listing = meaning.facts.listing
+    if isinstance(listing.encoding, BlackAndWhite):
+        return "If there are more than two classes: data.folder.values=ids, with their names in data.classes."
     if are_colours:
         return "Give each class its colour in data.classes, and those of void in data.folder.void_colours."
-    if len(values) > 1:
-        return "Name every class in data.classes, by id; or export these masks again."
-    remedy = (
-        f"If {values[0]} is void: data.ignore_index={values[0]}. If it is a class, name it in data.classes."
-    )
-    if values == [len(facts.listing.class_names)]:
-        remedy += " If ids run from 1 and 0 is void, subtract 1 from each."
+    remedy = "Name every class in data.classes, by id; or export these masks again."
+    one = value_text(values[0])
+    if len(values) == 1 and one.isdigit() and int(one) < 256 and isinstance(listing.encoding, SameIds):
+        remedy = f"If {one} is void: data.ignore_index={one}. If it is a class, name it in data.classes."
+        if int(one) == len(listing.class_names):
+            remedy += " If ids run from 1 and 0 is void, subtract 1 from each."
+    num_values = len(np.unique(meaning.facts.entries["value"][~meaning.is_blend]))
+    if listing.takes_ids and num_values <= MAX_SUGGESTED:
+        remedy += f" If these are their label ids, type {_ids(meaning)}"
+        remedy += " (with --fix <new folder>, a copy has those ids)." if meaning.can_be_mended else "."
     return remedy

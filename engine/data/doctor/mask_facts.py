@@ -1,9 +1,9 @@
 """The facts of one mask: its values, and for each the number of pixels, and of pixels at borders.
 
-A value is an id, or a colour packed as 0xRRGGBB; classes play no role here.
+A value is a number as stored, or a colour packed as 0xRRGGBB; classes play no role here.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,8 @@ from PIL import Image
 
 from engine.data.doctor.listing import Listed
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import BROKEN
+from engine.data.formats.images import BROKEN, TIFF_ENDINGS, nodata_of
+from engine.data.formats.masks import value_text
 from engine.data.sample import DataError
 
 MAX_VALUES = 256  # kept per mask, the most frequent ones; a photo used as a mask has 100,000
@@ -30,6 +31,7 @@ class MaskFacts:
     problem: why it cannot be read, or empty. form: the pixel type, such as uint8, or uint8x3 for colours.
     rims: pixels with a neighbour (up, down, left, right) of another value. ramps: rim pixels whose value is
     between those of two opposite neighbours, as after interpolation. palette: RGB bytes of a palette image.
+    nodata: the value that a GeoTIFF declares as such.
     """
 
     problem: str = ""
@@ -41,6 +43,7 @@ class MaskFacts:
     ramps: Counts = field(default_factory=_nothing)
     num_values: int = 0
     palette: bytes = b""
+    nodata: float | None = None
 
 
 def read_mask(sample: Listed) -> MaskFacts:
@@ -49,7 +52,10 @@ def read_mask(sample: Listed) -> MaskFacts:
         if not isinstance(sample.dataset, FileDataset):
             return measure(sample.dataset.labels(sample.index).numpy())
         stored = sample.dataset.stored_mask(sample.index)
-        return measure(stored, _palette(sample) if stored.ndim == 2 else b"")
+        facts = measure(stored, _palette(sample) if stored.ndim == 2 else b"")
+        if sample.mask is not None and sample.mask.suffix.lower() in TIFF_ENDINGS:
+            return replace(facts, nodata=nodata_of(sample.mask))
+        return facts
     except DataError as error:
         return MaskFacts(problem=str(error))
 
@@ -74,7 +80,9 @@ def measure(stored: NDArray[Any], palette: bytes = b"") -> MaskFacts:
         stored = stored[..., :3] if stored.shape[2] >= 3 else stored[..., 0]  # without alpha
     if stored.dtype == bool:
         stored = stored.view(np.uint8)
-    rim, ramp = borders(stored)
+    rim, ramp = borders(
+        np.nan_to_num(stored, nan=np.finfo(stored.dtype).min) if stored.dtype.kind == "f" else stored
+    )
     packed = pack(stored) if stored.ndim == 3 else stored  # (h, w)
     values, counts = _count(packed)
     rims, ramps = _counts_of(values, packed[rim]), _counts_of(values, packed[ramp])
@@ -83,7 +91,7 @@ def measure(stored: NDArray[Any], palette: bytes = b"") -> MaskFacts:
         kept = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
         values, counts, rims, ramps = values[kept], counts[kept], rims[kept], ramps[kept]
     size = (packed.shape[0], packed.shape[1])
-    return MaskFacts("", form, size, values.astype(np.int64), counts, rims, ramps, num_values, palette)
+    return MaskFacts("", form, size, values.astype(np.float64), counts, rims, ramps, num_values, palette)
 
 
 def has_colours(form: str) -> bool:
@@ -91,9 +99,12 @@ def has_colours(form: str) -> bool:
     return form.endswith(("x3", "x4"))
 
 
-def shown(value: int, form: str) -> str:
-    """A value for messages: an id, or (r, g, b)."""
-    return f"({value >> 16}, {value >> 8 & 255}, {value & 255})" if has_colours(form) else str(value)
+def shown(value: float, form: str) -> str:
+    """A value for messages: a number, or (r, g, b)."""
+    if not has_colours(form):
+        return value_text(value)
+    colour = int(value)
+    return f"({colour >> 16}, {colour >> 8 & 255}, {colour & 255})"
 
 
 def pack(colours: NDArray[Any]) -> NDArray[np.uint32]:

@@ -5,13 +5,15 @@ The checks report it and the fix acts on it, so that both agree.
 
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
-from engine.data.formats.masks import MaskEncoding
+from engine.data.doctor.soft import is_soft
+from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, MaskEncoding, SameIds
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
 
@@ -19,16 +21,22 @@ RIM_SHARE = 0.9  # of its pixels: above, a value occurs almost only at borders
 RAMP_SHARE = 0.1  # of a mask's border pixels; the worst of 1,023 real VOC and SBD masks has 0.012
 MATCHED = 0.9  # of a mask's pixels with colours of the table: above, it is drawn in those colours
 BLACK = 0
+MENDED = (SameIds, MappedValues, Colours, BlackAndWhite)  # encodings whose masks a fix can write
 OUTSIDE = -1  # the label of a value that has none
 
 
-def label_of(encoding: MaskEncoding, value: int, form: str) -> int:
+def label_of(encoding: MaskEncoding, value: float, form: str) -> int:
     """The label id that a recipe's encoding gives a stored value, or OUTSIDE."""
     name, _, channels = form.partition("x")
-    colour = [value >> 16 & 255, value >> 8 & 255, value & 255, 255]
-    stored = np.array([[colour[: int(channels)] if channels in ("3", "4") else value]]).astype(name)
-    if channels == "2":
-        stored = np.stack([stored, np.full_like(stored, 255)], axis=-1)
+    if channels in ("3", "4"):
+        packed = int(value)
+        pixel: Any = [packed >> 16 & 255, packed >> 8 & 255, packed & 255, 255][: int(channels)]
+    else:
+        pixel = [value, 255] if channels == "2" else value
+    with np.errstate(invalid="ignore"):
+        stored = np.array([[pixel]]).astype(name)
+    if not np.array_equal(stored, [[pixel]], equal_nan=True):  # such as 0.5 as one of 8 bits
+        return OUTSIDE
     try:
         return int(encoding(stored, Path("a mask"))[0, 0])
     except DataError:
@@ -52,8 +60,48 @@ class Meaning:
 
     @cached_property
     def is_blend(self) -> NDArray[np.bool_]:
-        """(k,) values that occur only at such borders."""
-        return np.asarray(self._is_thin & self.is_rainbow[self.facts.entries["file"]])
+        """(k,) values that occur only at such borders, or that a soft mask has besides those of classes."""
+        file = self.facts.entries["file"]
+        soft = self.is_soft[file] & (self.labels == OUTSIDE)
+        return np.asarray((self._is_thin & self.is_rainbow[file] & ~self.is_soft[file]) | soft)
+
+    @cached_property
+    def is_soft(self) -> NDArray[np.bool_]:
+        """(n,) masks of colours, or of black and white, with other values that are close to these."""
+        encoding, soft = self.facts.listing.encoding, np.zeros(self.num_masks, bool)
+        entries = self.facts.entries
+        others = entries[self.labels == OUTSIDE]
+        if not isinstance(encoding, Colours | BlackAndWhite):
+            return soft
+        if isinstance(encoding, Colours) and len(np.unique(others["value"])) <= len(encoding.colours):
+            return soft  # so few are more likely those of classes that the recipe does not name
+        for i in np.unique(others["file"]):
+            own = entries[slice(*np.searchsorted(entries["file"], [i, i + 1]))]
+            form = self.facts.forms[i]
+            soft[i] = self.is_rainbow[i] or is_soft(encoding, own["value"], own["count"], form)
+        return soft
+
+    @property
+    def can_be_mended(self) -> bool:
+        """Whether a copy with corrected masks can be written."""
+        listing = self.facts.listing
+        return listing.has_a_mask_file_each and isinstance(listing.encoding, MENDED)
+
+    @cached_property
+    def as_ids(self) -> bool:
+        """Whether a repaired copy holds label ids where the recipe's masks hold other values.
+
+        Soft pixels may become void, which has a label id, but no value in black and white.
+        """
+        return isinstance(self.facts.listing.encoding, MappedValues) or bool(self.is_soft.any())
+
+    @cached_property
+    def is_unclear(self) -> NDArray[np.bool_]:
+        """(n,) masks with values that have no label id, and that nothing here explains."""
+        unclear = np.zeros(self.num_masks, bool)
+        bad = (self.labels == OUTSIDE) & ~self.is_blend
+        unclear[self.facts.entries["file"][bad]] = True
+        return unclear & (np.array(self.reading) != "bgr")
 
     @cached_property
     def _is_thin(self) -> NDArray[np.bool_]:
@@ -75,6 +123,7 @@ class Meaning:
     def labels(self) -> NDArray[np.int64]:
         """(k,) label ids as the recipe reads them; OUTSIDE where the value has none."""
         e, forms = self.facts.entries, np.array(self.facts.forms, dtype="U16")
+        encoding = self.facts.listing.encoding
         labels = np.full(len(e), OUTSIDE)
         for form in set(self.facts.forms) - {""}:
             own = forms[e["file"]] == form
@@ -82,9 +131,21 @@ class Meaning:
             if has_colours(form) and len(values) > 1024:  # photos: only the likely ones
                 frequent = values[np.argsort(-np.bincount(place, e["count"][own]))[:64]]
                 values = np.union1d(frequent, values[np.isin(values, [*self.table, *self.table_reversed])])
-            known = {int(v): label_of(self.facts.listing.encoding, int(v), form) for v in values}
-            labels[own] = [known.get(int(v), OUTSIDE) for v in e["value"][own]]
+            read_as = "uint8" if form in self._wide_forms else form
+            known = np.array([label_of(encoding, value, read_as) for value in values], np.int64)
+            place = np.searchsorted(values, e["value"][own]).clip(max=len(values) - 1)
+            same = np.equal(values[place], e["value"][own]) | np.isnan(e["value"][own])  # NaN is the last
+            labels[own] = np.where(same, known[place], OUTSIDE)
         return labels
+
+    @cached_property
+    def _wide_forms(self) -> set[str]:
+        """Pixel types of one channel that the reader refuses, whatever the value."""
+        encoding = self.facts.listing.encoding
+        if isinstance(encoding, MappedValues):  # reads all of them
+            return set()
+        forms = {form for form in self.facts.forms if form and not has_colours(form)}
+        return {form for form in forms if all(label_of(encoding, v, form) == OUTSIDE for v in range(256))}
 
     @cached_property
     def reading(self) -> list[str]:
@@ -93,12 +154,12 @@ class Meaning:
         "grey": three equal channels hold the id; "rgb", "bgr": colours of the table, in that order;
         "wide": ids of more than 8 bits; "colours": none of these.
         """
-        listing, by_form = self.facts.listing, {}
-        order = self._colour_order
-        for form in set(self.facts.forms) - {""}:
-            values = [*self.table, *self.table_reversed] if has_colours(form) else range(256)
-            fits = any(label_of(listing.encoding, value, form) != OUTSIDE for value in values)
-            by_form[form] = "" if fits else "wide"
+        encoding, order = self.facts.listing.encoding, self._colour_order
+        colours = [*self.table, *self.table_reversed, *(v * 0x010101 for v in range(256))]
+        by_form = dict.fromkeys(self._wide_forms, "wide")
+        for form in filter(has_colours, {*self.facts.forms}):
+            fits = any(label_of(encoding, value, form) != OUTSIDE for value in colours)
+            by_form[form] = "" if fits else "colours"
         readings = []
         for i, form in enumerate(self.facts.forms):
             reading = by_form.get(form, "")
@@ -188,7 +249,7 @@ class Meaning:
     def _is_grey(self) -> NDArray[np.bool_]:
         """(n,) masks in which red, green and blue are equal everywhere."""
         e = self.facts.entries
-        grey = e["value"] == (e["value"] & 255) * 0x010101
+        grey = e["value"] % 0x010101 == 0
         return np.asarray(np.bincount(e["file"], ~grey, self.num_masks) == 0)
 
     @cached_property
@@ -211,7 +272,9 @@ class Meaning:
         """The values in all masks of ids that the recipe can read, except interpolated ones; their labels."""
         e = self.facts.entries
         pairs = zip(self.facts.forms, self.reading, strict=True)
-        of_ids = np.array([not (has_colours(form) or reading) for form, reading in pairs], bool)
+        of_ids = np.array(
+            [not has_colours(form) and reading in ("", "wide") for form, reading in pairs], bool
+        )
         sure = of_ids[e["file"]] & ~self.is_blend
         values, first = np.unique(e["value"][sure], return_index=True)
         return values, self.labels[sure][first]

@@ -1,5 +1,6 @@
 """One pass over all files: the facts of each, in a few flat arrays."""
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +17,9 @@ from engine.data.doctor.listing import Listed, Listing
 from engine.data.doctor.mask_facts import MaskFacts, read_mask
 
 AT_ONCE = 256  # samples queued for the threads; queueing all would take memory
+MAX_STRETCH = 0.01  # between the aspect ratios of an image and its mask
 ENTRY = np.dtype(
-    [("file", "i4"), ("value", "i8"), ("count", "i8"), ("rim", "i8"), ("ramp", "i8")]
+    [("file", "i4"), ("value", "f8"), ("count", "i8"), ("rim", "i8"), ("ramp", "i8")]
 )  # one value of one mask
 
 
@@ -28,8 +30,8 @@ class Facts:
     mask_problems, image_problems: sample -> why it cannot be read. forms: of each mask's pixels.
     mask_sizes, image_sizes: (n, 2) h, w. entries: (k,) of ENTRY, by file. palettes: those that occur;
     palette_of: (n,) index into them, -1 for none. modes: of the images' pixels. is_turned: EXIF swaps
-    h and w. sha256: (n, 32). dhash: (n,) uint64.
-    thumbs: (n, 32, 32) uint8.
+    h and w. nodata: sample -> the value that its GeoTIFF mask declares as "no data". sha256: (n, 32).
+    dhash: (n,) uint64. thumbs: (n, 32, 32) uint8.
     """
 
     listing: Listing
@@ -40,6 +42,7 @@ class Facts:
     entries: NDArray[Any]
     palettes: list[bytes]
     palette_of: NDArray[np.int64]
+    nodata: dict[int, float]
     image_problems: dict[int, str]
     modes: list[str]
     image_sizes: NDArray[np.int64]
@@ -58,11 +61,26 @@ class Facts:
         broken[[*self.image_problems, *self.mask_problems]] = True
         return broken
 
-    def counts_of(self, i: int) -> dict[int, int]:
+    def size_for_mask(self, i: int) -> tuple[int, int] | None:
+        """(h, w) that mask i has to be resized to; None if it has another shape than its image.
+
+        A mask drawn on the stored pixels of a rotated photo keeps their orientation.
+        """
+        h, w = self.image_sizes[i].tolist()
+        mask_h, mask_w = self.mask_sizes[i].tolist()
+        for height, width in ((h, w), *(((w, h),) if self.is_turned[i] else ())):
+            if mask_w and height and abs(mask_h * width / (mask_w * height) - 1) <= MAX_STRETCH:
+                return height, width
+        return None
+
+    def counts_of(self, i: int) -> dict[float, int]:
         """Value -> pixels of one mask; empty if it cannot be read."""
         start, end = np.searchsorted(self.entries["file"], [i, i + 1])
         own = self.entries[start:end]
-        return dict(zip(own["value"].tolist(), own["count"].tolist(), strict=True))
+        values = [
+            math.nan if value != value else value for value in own["value"].tolist()
+        ]  # so that they compare
+        return dict(zip(values, own["count"].tolist(), strict=True))
 
 
 def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
@@ -78,6 +96,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         entries=np.zeros(0, ENTRY),
         palettes=[],
         palette_of=np.full(n, -1, np.int64),
+        nodata={},
         image_problems={},
         modes=[],
         image_sizes=np.zeros((num_images, 2), np.int64),
@@ -119,6 +138,8 @@ def _keep_mask(facts: Facts, i: int, mask: MaskFacts, entries: bytearray, palett
     rows["file"], rows["value"], rows["count"] = i, mask.values, mask.counts
     rows["rim"], rows["ramp"] = mask.rims, mask.ramps
     entries += rows.tobytes()
+    if mask.nodata is not None:
+        facts.nodata[i] = mask.nodata
     if mask.palette:
         facts.palette_of[i] = palettes.setdefault(mask.palette, len(palettes))
 

@@ -5,12 +5,11 @@ A format (voc.py, folder.py, ...) is a function that finds the pairs and builds 
 
 import hashlib
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -55,61 +54,6 @@ def bytes_of_file(pair: Pair) -> bytes:
     """What the fingerprint covers of a mask: its file."""
     require_regular(pair.mask)
     return pair.mask.read_bytes()
-
-
-@dataclass(frozen=True)
-class MappedValues:
-    """Masks of values that are no label ids, of any pixel type; `labels` are (stored value, label id)."""
-
-    labels: tuple[tuple[float, int], ...]
-
-    @classmethod
-    def of(cls, ids: Mapping[str, int | str], ignore_index: int) -> "MappedValues":
-        """From a recipe's data.ids."""
-        return cls(
-            tuple((float(value), ignore_index if id == "void" else int(id)) for value, id in ids.items())
-        )
-
-    def mask(self, pair: Pair) -> NDArray[np.uint8]:
-        """(h, w) label ids.
-
-        Raises:
-            DataError: a value has no label id, or the mask has several channels that differ.
-        """
-        stored = stored_in_file(pair)
-        if stored.ndim == 3 and (stored[..., :3] == stored[..., :1]).all():
-            stored = stored[..., 0]
-        if stored.ndim != 2:
-            raise DataError(
-                f"{pair.mask} is not a mask of values: it decodes to {stored.shape} with colours."
-            )
-        labels = np.zeros(stored.shape, np.uint8)
-        unknown = np.ones(stored.shape, bool)
-        for value, label in self.labels:
-            here = np.isnan(stored) if np.isnan(value) else stored == value
-            labels[here] = label
-            unknown &= ~here
-        if unknown.any():
-            values = np.unique(stored[unknown]).tolist()
-            raise DataError(
-                f"{pair.mask} holds {first_few(values)}, which data.ids does not name. Add them to it, for "
-                f"example data.ids.{values[0]}=void."
-            )
-        return labels
-
-    def content(self, pair: Pair) -> bytes:
-        """What the fingerprint covers."""
-        return bytes_of_file(pair) + repr(self.labels).encode()
-
-
-def reading_of(
-    ids: Mapping[str, int | str] | None, ignore_index: int
-) -> tuple[Callable[[Pair], NDArray[Any]], Callable[[Pair], bytes]]:
-    """`read_mask` and `mask_bytes` of a FileDataset whose recipe has these data.ids."""
-    if ids is None:
-        return stored_in_file, bytes_of_file
-    values = MappedValues.of(ids, ignore_index)
-    return values.mask, values.content
 
 
 class FileDataset:

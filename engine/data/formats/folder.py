@@ -18,9 +18,9 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from engine.data.formats import Folder
-from engine.data.formats.files import FileDataset, Pair, colours_in_file, reading_of
+from engine.data.formats.files import FileDataset, Pair, colours_in_file
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, ids_in_list, images_below
-from engine.data.formats.masks import BlackAndWhite, Colours, SameIds
+from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
 from engine.data.formats.pairing import pair_up
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette, UnreadableSample, first_few
@@ -83,9 +83,8 @@ def open_folder(
     palette = voc_palette(len(class_names))
     if folder.values == "binary":
         return FileDataset(pairs, class_names, palette, ignore_index, BlackAndWhite())
-    encoding_of_ids = SameIds(len(class_names), ignore_index)
-    reading = reading_of(ids, ignore_index)
-    dataset = FileDataset(pairs, class_names, palette, ignore_index, encoding_of_ids, *reading)
+    of_values = encoding_of_ids(len(class_names), ignore_index, ids)
+    dataset = FileDataset(pairs, class_names, palette, ignore_index, of_values)
     if ids is None:
         _refuse_black_and_white(dataset)
     return dataset
@@ -193,7 +192,7 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
                 f"{place.images}. Change data.folder.val_share."
             )
         return pairs
-    rows = _rows(place.ids)
+    rows = rows_of(place.ids)
     wanted = _listed(place.ids, [row[0] for row in rows], images, "images")
     chosen = {name: path for path, name in images.items() if name in wanted}
     if all(len(row) == 2 for row in rows):
@@ -212,7 +211,7 @@ def _names(folder: Path) -> dict[Path, str]:
     }  # macOS writes an accent as a character of its own
 
 
-def _rows(path: Path) -> list[list[str]]:
+def rows_of(path: Path) -> list[list[str]]:
     """The entries of each line of a list: an image, or an image and its mask.
 
     The line of headings of a CSV file is left out. In a text file a line of two entries has an extension at

@@ -22,6 +22,8 @@ from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Source = Path | IO[bytes]
 
+TIFF_ENDINGS = (".tif", ".tiff")
+GDAL_NODATA = 42113  # the number of the tag
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
@@ -62,7 +64,19 @@ def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
         mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
     """
     with _opened(path) as image, _file_named(path):
+        if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
+            return np.array(image.convert("L")) > 0
         return np.array(image.convert(mode) if mode else image)
+
+
+def nodata_of(path: Path) -> float | None:
+    """The value that a GeoTIFF declares as "no data" (GDAL's tag), if it does."""
+    with _opened(path) as image, _file_named(path):
+        text = str(getattr(image, "tag_v2", {}).get(GDAL_NODATA, ""))
+    try:
+        return float(text.strip("\0 "))
+    except ValueError:
+        return None
 
 
 def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

@@ -1,9 +1,10 @@
-"""Mask encodings, from stored values to label ids: the same ids, a table, colours, or 0 and 255.
+"""Mask encodings, from stored values to label ids: the same ids, a table, a map, colours, or 0 and 255.
 
 An encoding is called with the stored mask and its path, which is for messages only, and returns (h, w) uint8.
 Its `identity` is its part of the fingerprint of a data set.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from engine.data.sample import DataError, Palette, first_few
 
 Labels = NDArray[np.uint8]
+MAX_WHOLE = 1e15  # above, a value is written with its exponent
 
 
 class MaskEncoding(Protocol):
@@ -74,26 +76,66 @@ class Table:
 
 
 @dataclass(frozen=True)
+class MappedValues:
+    """The file holds values of any pixel type; `pairs` are (stored value, label id), others are an error."""
+
+    pairs: tuple[tuple[float, int], ...]
+
+    @classmethod
+    def of(cls, ids: Mapping[str, int | str], ignore_index: int) -> "MappedValues":
+        """From a recipe's data.ids."""
+        labels = {float(value): ignore_index if id == "void" else int(id) for value, id in ids.items()}
+        return cls(tuple(labels.items()))
+
+    def __call__(self, stored: NDArray[Any], path: Path) -> Labels:
+        pixels = single_channel(stored)
+        if pixels is None:
+            raise DataError(f"{path} is not a mask of values: it decodes to {stored.shape} with colours.")
+        values = np.array([value for value, _ in self.pairs])
+        if pixels.dtype.kind == "f":
+            values = values.astype(pixels.dtype)  # a recipe says 0.1, a mask of 32 bits 0.100000001
+        order = values.argsort()  # NaN is last
+        place = np.searchsorted(values[order], pixels).clip(max=len(order) - 1)
+        nearest = values[order][place]
+        known = (nearest == pixels) | (np.isnan(nearest) & np.isnan(pixels))
+        if not known.all():
+            strange = [value_text(value) for value in np.unique(pixels[~known]).tolist()]
+            raise DataError(
+                f"{path} holds {first_few(strange)}, which data.ids does not name. Add them to it, for "
+                f"example {strange[0]}: void."
+            )
+        return np.array([label for _, label in self.pairs], np.uint8)[order][place]
+
+    def identity(self) -> str:
+        return repr(self.pairs)
+
+
+def encoding_of_ids(
+    num_classes: int, ignore_index: int, ids: Mapping[str, int | str] | None
+) -> SameIds | MappedValues:
+    """Of masks of values in one channel, for a recipe with these data.ids."""
+    return SameIds(num_classes, ignore_index) if ids is None else MappedValues.of(ids, ignore_index)
+
+
+@dataclass(frozen=True)
 class BlackAndWhite:
     """The file holds 0 for class 0, and 255 or 1 for class 1, in one channel or in three equal ones."""
 
     def __call__(self, stored: NDArray[Any], path: Path) -> Labels:
-        if stored.ndim == 3 and (stored[..., :3] == stored[..., :1]).all():
-            stored = stored[..., 0]
-        if stored.dtype == np.bool_:
-            stored = stored.astype(np.uint8)
-        if stored.ndim != 2 or stored.dtype != np.uint8:
+        pixels = single_channel(stored)
+        if pixels is None:
             raise DataError(
                 f"{path} is not a black and white mask: it decodes to {stored.shape} with colours."
             )
-        outside = _values_outside(stored, (0, 1, 255))
+        outside = _values_outside(pixels, (0, 1, 255))
         if outside:
             raise DataError(
-                f"{path} is not a black and white mask: besides 0, 1 and 255 it holds {first_few(outside)}. "
-                "Soft edges come from resizing or from JPEG; save it as PNG with 0 and 255 only. "
+                f"{path} is not a black and white mask: besides 0, 1 and 255 it holds "
+                f"{first_few(outside)}. Soft edges come from resizing or "
+                "from JPEG: trident doctor <recipe> --fix <new folder> writes masks without them. "
                 "For other ids type data.folder.values=ids."
             )
-        return (stored > 0).view(np.uint8)
+        return (pixels > 0).view(np.uint8)
 
     def identity(self) -> str:
         return "black and white"
@@ -128,19 +170,34 @@ class Colours:
         return repr((self.colours, self.labels))
 
 
+def single_channel(stored: NDArray[Any]) -> NDArray[Any] | None:
+    """(h, w) values of one channel, or of three equal ones, without transparency; None for colours."""
+    if stored.ndim == 3 and (stored[..., : 3 if stored.shape[2] > 2 else 1] == stored[..., :1]).all():
+        stored = stored[..., 0]
+    return stored if stored.ndim == 2 else None
+
+
+def value_text(value: float) -> str:
+    """A stored value as data.ids names it: 65535, 0.9, -3.4028235e+38, nan."""
+    if math.isfinite(value) and value == int(value) and abs(value) < MAX_WHOLE:
+        return str(int(value))
+    short = np.float32(value)
+    return str(short if float(short) == value or value != value else value)
+
+
 def _require_ids(stored: NDArray[Any], path: Path) -> None:
     if stored.ndim != 2 or stored.dtype != np.uint8:
         raise DataError(
-            f"{path} is not a mask of ids (palette or 8-bit grayscale PNG): it decodes to {stored.shape}."
+            f"{path} is not a mask of ids (palette or 8-bit grayscale PNG): it decodes to {stored.dtype} of "
+            f"{stored.shape}. trident doctor <recipe> names its values and how to read them."
         )
 
 
-def _values_outside(stored: NDArray[Any], known: tuple[int, ...]) -> list[int]:
-    """The values of an (h, w) uint8 mask that are not `known`, sorted."""
-    flags = _is_known(known)
-    if flags.take(stored).all():
+def _values_outside(stored: NDArray[Any], known: tuple[int, ...]) -> list[str]:
+    """The values of an (h, w) mask that are not `known`, sorted."""
+    if stored.dtype == np.uint8 and _is_known(known).take(stored).all():  # far faster than np.unique
         return []
-    return [value for value in np.unique(stored).tolist() if not flags[value]]
+    return [value_text(value) for value in np.unique(stored).tolist() if value not in known]
 
 
 @lru_cache

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.data.formats.files import FileDataset, Pair, reading_of
+from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.listing import ids_in_list, no_split, require_present
-from engine.data.formats.masks import SameIds
+from engine.data.formats.masks import encoding_of_ids
 from engine.data.sample import DataError, Palette
 from models.class_names import VOC
 
@@ -46,9 +46,8 @@ def open_voc(
     images = voc_images(folder, split)
     pairs = [Pair(id, image, folder / "SegmentationClass" / f"{id}.png") for id, image in images.items()]
     require_present("mask", [pair.mask for pair in pairs])
-    encoding = SameIds(len(class_names), ignore_index)
-    palette = voc_palette(len(class_names))
-    return FileDataset(pairs, class_names, palette, ignore_index, encoding, *reading_of(ids, ignore_index))
+    encoding = encoding_of_ids(len(class_names), ignore_index, ids)
+    return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, encoding)
 
 
 def voc_images(root: Path, split: str) -> dict[str, Path]:

@@ -24,7 +24,7 @@ IDS_FROM_COLOURS = {
 
 def fix(tree, out: Path, **values) -> list[str]:
     found = tree.examine(**values)
-    return write_fixed_copy(found.facts, found.meaning, tree.root, out, lambda done, total: None)
+    return write_fixed_copy(found.facts, found.meaning, tree.root, out, lambda done, total: None).done
 
 
 def state_of(root: Path) -> dict[str, str]:

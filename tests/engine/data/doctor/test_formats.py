@@ -74,7 +74,7 @@ def test_a_colour_of_no_class_is_named(tree, coloured) -> None:
 
 def test_interpolated_colours_are_found(tree, coloured) -> None:
     change(tree, tree.smoothed)
-    assert checks(tree, coloured) == ["rainbow_borders"]
+    assert checks(tree, coloured) == ["soft_masks"]
 
 
 def test_black_and_white_masks_declared_in_the_recipe_give_no_finding(tree, binary) -> None:
@@ -83,7 +83,7 @@ def test_black_and_white_masks_declared_in_the_recipe_give_no_finding(tree, bina
 
 def test_interpolated_black_and_white_masks_are_found(tree, binary) -> None:
     change(tree, tree.smoothed)
-    assert checks(tree, binary) == ["rainbow_borders"]
+    assert checks(tree, binary) == ["soft_masks"]
 
 
 @pytest.mark.parametrize(

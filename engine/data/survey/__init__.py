@@ -1,0 +1,89 @@
+"""What a folder of images and masks holds: its layout, its splits, and what the values of its masks mean.
+
+The layouts are tried in turn with the formats' own code, so a section that is returned can be opened.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.formats.files import FileDataset
+from engine.data.sample import DataError, first_few
+from engine.data.survey.layouts import candidates, not_understood, opened
+from engine.data.survey.meaning import meaning
+from engine.data.survey.values import read_values
+
+
+@dataclass(frozen=True)
+class Survey:
+    """section: of a recipe's `data` that opens. findings: one line each. num_train, num_val: images.
+
+    size: (h, w), the medians over the images.
+    """
+
+    section: dict[str, Any]
+    findings: list[str]
+    num_train: int
+    num_val: int
+    size: tuple[int, int]
+    class_names: list[str]
+
+
+def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
+    """Find images and masks below a folder, and read every mask once.
+
+    Raises:
+        DataError: no layout fits, or the masks hold what no class can be; what was looked for and what was
+            seen.
+    """
+    root = root.expanduser()
+    if not root.is_dir():
+        raise DataError(f"No folder {root}. Type the folder that holds your images and masks.")
+    reasons: list[str] = []
+    for section in candidates(root):
+        datasets = opened(section, reasons)
+        if datasets:
+            return _of_layout(section, datasets, root, progress)
+    raise DataError(not_understood(root, reasons))
+
+
+def _of_layout(
+    section: dict[str, Any],
+    datasets: tuple[FileDataset, FileDataset],
+    root: Path,
+    progress: Callable[[int, int], None],
+) -> Survey:
+    num_train, num_val = map(len, datasets)
+    findings = [_where(section, num_train, num_val)]
+    if section["format"] == "coco":
+        names = list(section["classes"])
+        findings.append(f"objects of {len(names) - 1} categories: {first_few(names[1:], 12)}")
+    else:
+        meant, line = meaning(read_values(datasets, progress), Path(section["root"]), root)
+        names = [item if isinstance(item, str) else item["name"] for item in meant["classes"]]
+        folder = {**section.get("folder", {}), **meant.pop("folder", {})}
+        section = {**section, **meant, **({"folder": folder} if folder else {})}
+        findings.append(line)
+    sizes = np.array([size for dataset in datasets for size in dataset.sizes() if all(size)])
+    if not len(sizes):
+        raise DataError(f"None of the images in {section['root']} can be read.")
+    h, w = (int(n) for n in np.median(sizes, axis=0))
+    low, high = sizes.min(axis=0), sizes.max(axis=0)
+    if (low == high).all():
+        findings.append(f"every image has {w}x{h} px")
+    else:
+        findings.append(f"images of {low[1]}x{low[0]} to {high[1]}x{high[0]} px, median {w}x{h}")
+    return Survey(section, findings, num_train, num_val, (h, w), names)
+
+
+def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:
+    folder = section.get("folder", {})
+    text = f"{num_train} images to train on and {num_val} to score on, in {section['root']}"
+    if "val_share" in folder:
+        text += f"; {folder['val_share']:.0%} are for val, by a hash of their names"
+        if "group" in folder:
+            text += ", with the frames of one sequence on the same side"
+    return text

@@ -1,0 +1,165 @@
+"""Where images and masks lie below a folder, and how they are split: sections of a recipe's `data` to try."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+from engine.data import open_split
+from engine.data.formats.files import FileDataset
+from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
+from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
+from engine.data.options import Data
+from engine.data.sample import DataError
+
+TRAIN = ("train", "training", "trainaug", "trn")
+VAL = ("val", "valid", "validation", "dev", "test", "testing")
+DEPTH = 2  # folders below the given one that are looked into
+SHARES = (0.2, 0.3, 0.1, 0.5)  # of a folder without splits, for val; the first that leaves no side empty
+MASK_WORDS = re.compile(r"mask|label|annot|gt|ground|seg|target|matte|^y_|_y$", re.I)
+FRAMES = r"(.+?)[-_ ]?\d+"  # the number of a frame at the end of a name
+
+
+def candidates(root: Path) -> Iterator[dict[str, Any]]:
+    """Sections to try, the likely ones first, in the folder and then in the folders below it."""
+    bases = [root]
+    for _ in range(DEPTH + 1):
+        for base in bases:
+            for section in _in_folder(base):
+                yield {"root": str(base), **section}
+        bases = [base / name for base in bases for name in folders_in(base) if not is_of_a_tool(name)]
+
+
+def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
+    yield from _coco(base)
+    folders = folders_in(base)
+    lowered = {name.lower(): name for name in folders}
+    lists = {Path(name).stem for place in LIST_FOLDERS for name in names_in(base / place)
+             if Path(name).suffix in LIST_ENDINGS}  # fmt: skip
+    splits = _train_and_val({*folders, *lists, *(f for name in folders for f in folders_in(base / name))})
+    for split in splits:  # <split>/images, images/<split>, and images with <split>.txt
+        yield {"format": "folder", **split}
+        for images, masks in _other_pairs(base, folders):
+            yield {"format": "folder", **split, "folder": {"images": images, "masks": masks}}
+        yield {"format": "folder", **split, "folder": {"images": "{split}", "masks": "{split}"}}
+    for train, images, masks in _named_by_split(folders):  # train with trainannot, train_images, x_train ...
+        for val in VAL:
+            if {images.replace("{split}", val).lower(), masks.replace("{split}", val).lower()} <= {*lowered}:
+                folder = {"images": images, "masks": masks}
+                yield {"format": "folder", "train": train, "val": val, "folder": folder}
+    usual = [(a, b) for a, b in permutations(folders, 2) if _is_usual(a, b)]
+    here = [(".", ".")] if any(Path(name).suffix.lower() in IMAGE_ENDINGS for name in names_in(base)) else []
+    per_sample = [(".", ".")] if not here and len(folders) > 1 else []  # a folder for each image
+    for images, masks in [*usual, *_other_pairs(base, folders), *here, *per_sample]:
+        for share in SHARES:
+            shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": share}
+            yield {"format": "folder", "train": "train", "val": "val", "folder": shared}
+
+
+def _coco(base: Path) -> Iterator[dict[str, Any]]:
+    sources = {
+        path.stem.removeprefix("instances_"): path for path in base.glob("annotations/instances_*.json")
+    }
+    sources |= {path.parent.name: path for path in base.glob("*/_annotations.coco.json")}
+    for split in _train_and_val({*sources, *(re.sub(r"\d+$", "", name) for name in sources)}):
+        named = {
+            use: next(name for name in sources if name.startswith(split[use])) for use in ("train", "val")
+        }
+        try:
+            categories = json.loads(sources[named["train"]].read_bytes())["categories"]
+            names = list(dict.fromkeys(str(category["name"]) for category in categories))
+        except (ValueError, KeyError, TypeError):  # the format itself says what is wrong
+            names = ["object"]
+        objects = [name for name in names if name.strip("_ ").lower() != "background"]
+        yield {"format": "coco", **named, "classes": ["background", *objects]}
+
+
+def _train_and_val(names: set[str]) -> Iterator[dict[str, str]]:
+    """The splits among names of folders and lists; exact spellings first."""
+    by_lower = {name.lower(): name for name in sorted(names, reverse=True)}
+    for train in TRAIN:
+        for val in VAL:
+            if train in by_lower and val in by_lower:
+                yield {"train": by_lower[train], "val": by_lower[val]}
+
+
+def _named_by_split(folders: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """(train, pattern of the images' folder, of the masks'), of folders whose names have the split inside."""
+    for train in TRAIN:
+        patterns = [re.sub(train, "{split}", name, count=1, flags=re.I) for name in folders]
+        patterns = [pattern for pattern in patterns if "{split}" in pattern]
+        masks = [pattern for pattern in patterns if MASK_WORDS.search(pattern)]
+        images = [pattern for pattern in patterns if pattern not in masks]
+        yield from ((train, image, mask) for image in images for mask in masks)
+
+
+def _other_pairs(base: Path, folders: Sequence[str]) -> list[tuple[str, str]]:
+    """Folders of images and of masks by words in their names, such as road_photos and road_labels_v2."""
+    holding = [name for name in folders if not is_of_a_tool(name)]
+    masks = [name for name in holding if MASK_WORDS.search(name)]
+    pairs = [(a, b) for a, b in permutations(holding, 2) if b in masks and a not in masks]
+    return [(a, b) for a, b in pairs if not _is_usual(a, b)]
+
+
+def _is_usual(images: str, masks: str) -> bool:
+    """Whether the format tries these names by itself."""
+    names = ((images, IMAGES), (masks, MASKS))
+    return all(name.lower() in {usual.lower() for usual in known} for name, known in names)
+
+
+def opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, FileDataset] | None:
+    """Both splits, if the section opens; else the reason is noted."""
+    if section["format"] == "folder":  # binary: so that no value of a mask is refused yet
+        folder = {**section.get("folder", {}), "values": "binary"}
+        trial = {**section, "classes": ["no", "yes"], "folder": folder}
+    else:
+        trial = section
+    trial = {**trial, "on_error": "skip"}  # the doctor names what is damaged
+    try:
+        data = Data.model_validate(trial)
+        train, val = open_split(data, data.train), open_split(data, data.val)
+    except DataError as error:
+        reasons.append(str(error))
+        return None
+    assert isinstance(train, FileDataset) and isinstance(val, FileDataset)
+    folder = section.get("folder", {})
+    group = _group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
+    if group and "group" not in folder:
+        folder["group"] = group
+        return opened(section, reasons)
+    return train, val
+
+
+def _group_of_frames(ids: Sequence[str]) -> str | None:
+    """The pattern of a sequence's name, where the names show several sequences of several frames."""
+    matches = [re.fullmatch(FRAMES, id) for id in ids]
+    sequences = Counter(match[1] for match in matches if match)
+    several = [name for name, frames in sequences.items() if frames > 1]
+    is_video = len(several) >= 3 and all(matches) and len(ids) >= 3 * len(sequences)
+    return f"^{FRAMES}$" if is_video else None
+
+
+def not_understood(root: Path, reasons: list[str]) -> str:
+    seen = []
+    for folder in [root, *(root / name for name in folders_in(root))][:12]:
+        endings = Counter(path.suffix.lower() for path in folder.iterdir() if path.is_file())
+        files = ", ".join(f"{number} {ending or 'files'}" for ending, number in endings.most_common(4))
+        seen.append(f"  {folder}: {files or 'no files'}")
+    num_images = len(images_below(root))
+    near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
+    return "\n".join(
+        [
+            f"{root} is not understood: no images with masks were found ({num_images} images below it).",
+            "Looked for VOC and COCO, train/images with train/masks, images/train with masks/train, train "
+            "with trainannot, images and masks with train.txt and val.txt, images with masks next to them or "
+            "in a folder of their own.",
+            "There are:",
+            *seen,
+            *(f"The nearest attempt said: {reason}" for reason in near),
+            "If the folders have other names, write a recipe with data.format: folder and "
+            "data.folder: {images: <folder>, masks: <folder>, val_share: 0.2} (docs/data.md).",
+        ]
+    )

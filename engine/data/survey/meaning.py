@@ -1,0 +1,177 @@
+"""What the values of masks mean: label ids, values to be renumbered, 0 and 255, or the colours of classes."""
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engine.data.formats.listing import folders_in
+from engine.data.formats.masks import value_text
+from engine.data.options import MAX_CLASSES
+from engine.data.sample import DataError, first_few
+from engine.data.suggested_ids import is_id, suggested_ids
+from engine.data.survey.class_files import VOID_NAMES, class_table
+from engine.data.survey.values import MAX_COLOURS, Values
+from models.class_names import VOC
+
+RARE = 1e-4  # share of the pixels: many colours below it come from JPEG or from resizing
+CLOSE = 32  # distance in RGB, or of gray from 0 and 255: values that JPEG makes of one
+MIN_FLAT = 2e-3  # share of the flat pixels that a class has at least in soft masks
+SOFT = "They were saved as JPEG, or resized with interpolation"
+Meant = tuple[dict[str, Any], str]  # keys of the data section, and what was found in a line
+
+
+def meaning(values: Values, base: Path, root: Path) -> Meant:
+    """Keys of the data section for these values, and what was found in a line.
+
+    Raises:
+        DataError: the values cannot be classes.
+    """
+    names, colours = class_table(base, root)
+    if not values.pixels:
+        raise DataError(f"No mask in {base} can be read.")
+    if values.has_colours:
+        return _colours(values, colours)
+    pixels = _of_one_channel(values)
+    there = {value for value in pixels if value == value}
+    if not there:
+        raise DataError(f"The masks in {base} hold no number, only nan.")
+    if _is_binary(values, there):
+        bits = " of one bit" if values.forms["bool"] else " of 0 and 255"
+        return _binary(names, f"masks{bits}: two classes")
+    if any(value != int(value) for value in there if np.isfinite(value)):
+        return _fractions(pixels, names, base)
+    if values.flat and (
+        values.are_jpeg or sum(n < RARE * pixels.total() for n in pixels.values()) > MAX_COLOURS / 2
+    ):
+        return _soft(values, pixels, names)
+    if values.has_channels:
+        return _colours(values, {})
+    return _ids(values, pixels, names, base)
+
+
+def _of_one_channel(values: Values) -> Counter[float]:
+    """Pixels by value, where all masks have one channel or three equal ones."""
+    if not values.has_channels:
+        return values.pixels
+    return Counter({value // 0x010101 if value > 255 else value: n for value, n in values.pixels.items()})
+
+
+def _is_binary(values: Values, there: set[float]) -> bool:
+    if len(there) < len(values.pixels) or values.nodata & there:  # void has no value in such masks
+        return False
+    return (there <= {0, 255} and 255 in there) or (there <= {0, 1} and values.forms["bool"] > 0)
+
+
+def _binary(names: list[str], line: str) -> Meant:
+    classes = names if len(names) == 2 else ["background", "class_1"]
+    return {"classes": classes, "folder": {"values": "binary"}}, line
+
+
+def _fractions(pixels: Counter[float], names: list[str], base: Path) -> Meant:
+    """Probabilities of one class."""
+    odd = [(value, n) for value, n in pixels.most_common() if np.isfinite(value) and value != int(value)]
+    if all(0 <= value <= 1 for value in pixels if value == value):
+        share = sum(n for _, n in odd) / pixels.total()
+        line = f"masks of probabilities, {share:.1%} of the pixels between 0 and 1: two classes"
+        return _binary(names, f"{line}; 0.5 is the threshold of --fix")
+    shown = first_few([f"{value_text(value)} ({n:,} pixels)" for value, n in odd])
+    raise DataError(
+        f"The masks in {base} hold {shown}: values between whole numbers are no classes. Save masks of whole "
+        "ids, or of probabilities from 0 to 1."
+    )
+
+
+def _soft(values: Values, pixels: Counter[float], names: list[str]) -> Meant:
+    """Gray masks that JPEG or resizing changed: black and white, or a few levels as colours."""
+    near = [sum(n for v, n in pixels.items() if abs(v - end) <= CLOSE) / pixels.total() for end in (0, 255)]
+    if sum(near) >= 0.8 and min(near) >= MIN_FLAT:
+        return _binary(names, f"masks of black and white with {len(pixels) - 2} values in between. {SOFT}")
+    return _colours(values, {})
+
+
+def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -> Meant:
+    there = sorted(pixels, key=lambda value: (value != value, value))
+    nodata = values.nodata if sum(is_id(v) and v not in values.nodata for v in there) > 1 else set()
+    ids = [int(value) for value in there if is_id(value) and value not in nodata]
+    void = [value_text(value) for value in there if not is_id(value) or value in nodata]
+    line = f"masks of {len(ids)} ids" + (f", void is {', '.join(void)}" if void else "")
+    if len(ids) > MAX_CLASSES:
+        raise DataError(
+            f"The masks in {base} hold {len(ids):,} values, and label ids go from 0 to {MAX_CLASSES - 1}. "
+            "Do they number objects instead of classes?"
+        )
+    is_plain = set(values.forms) == {"uint8"} and void in ([], ["255"]) and not values.nodata & {*ids}
+    if is_plain and ids and (ids == [*range(len(ids))] or (names and max(ids) < len(names))):
+        classes = names if len(names) > max(ids) else _numbered(max(ids) + 1)
+        return {"classes": classes}, f"masks of ids 0 to {max(ids)}" + (", void is 255" if void else "")
+    if is_plain and ids and not names and max(ids) < len(VOC) and "SegmentationClass" in folders_in(base):
+        line = f"masks of {len(ids)} of the {len(VOC)} ids of PASCAL VOC, whose names they get"
+        return {"classes": list(VOC)}, line
+    table = suggested_ids(there, len(names) or None, nodata)
+    num_classes = sum(label != "void" for label in table.values())
+    if num_classes == 1 and len(table) == 2 and void and not void[0].startswith(("-", "n", "i")):
+        table = {value_text(ids[0]): 0, void[0]: 1}  # black and white of 16 bits
+        num_classes = 2
+    if not num_classes:
+        raise DataError(
+            f"The masks in {base} hold only {first_few([*map(value_text, there)])}, and no class."
+        )
+    classes = names if len(names) == num_classes else _numbered(num_classes)
+    shown = ", ".join(f"{value} is {label}" for value, label in list(table.items())[:8])
+    return {"classes": classes, "ids": table}, f"masks of {len(table)} values, read by data.ids: {shown}"
+
+
+def _colours(values: Values, table: dict[int, str]) -> Meant:
+    """Classes by colour, black first, then by frequency; or as a file of the data set names them."""
+    pixels = values.pixels
+    found = [int(value) for value, count in pixels.most_common() if count >= RARE * pixels.total()]
+    rare = len(pixels) - len(found)
+    is_soft = values.are_jpeg or len(found) > MAX_COLOURS or rare > MAX_COLOURS
+    if is_soft and not table:
+        found = _centres(values.flat)
+    if (len(found) > MAX_COLOURS or not found) and not table:
+        raise DataError(
+            f"The masks hold {len(pixels):,} colours, and no few that classes could have: are they photos? "
+            "Masks have one colour a class; save them as PNG, from the program that drew them."
+        )
+    if len(table or found) < 2:
+        hint = " JPEG changes ids that are close to each other: export them as PNG." if is_soft else ""
+        raise DataError(f"The masks hold a single colour, and no class can be told from another.{hint}")
+    if table and (is_soft or {*found} <= {*table}):
+        void = [colour for colour, name in table.items() if name.lower() in VOID_NAMES]
+        named = {colour: name for colour, name in table.items() if colour not in void}
+        line = f"masks in the {len(table)} colours that a file names"
+    else:
+        ordered = found if is_soft else [*map(int, pixels)]
+        ordered.sort(key=lambda colour: (colour != 0, -pixels[colour]))
+        void, named = [], dict(zip(ordered, _numbered(len(ordered)), strict=True))
+        line = f"masks in {len(ordered)} colours, by frequency: {first_few([_rgb(c) for c in ordered], 8)}"
+    classes = [{"name": name, "colour": _rgb(colour)} for colour, name in named.items()]
+    if is_soft:
+        line += f"; besides, {len(pixels) - len(classes):,} others. {SOFT}"
+    folder = {"folder": {"void_colours": [_rgb(c) for c in void]}} if void else {}
+    return {"classes": classes, **folder}, line
+
+
+def _centres(flat: Counter[int]) -> list[int]:
+    """The colours of flat regions, one for those that are close to each other, the most frequent first."""
+    packed, counts = np.array([*flat], np.int64), np.array([*flat.values()], np.int64)
+    channels = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)  # (k, 3)
+    left, centres = counts.copy(), []
+    while left.any() and len(centres) <= MAX_COLOURS:
+        first = int(left.argmax())
+        close = np.linalg.norm(channels - channels[first], axis=1) <= CLOSE
+        if left[close].sum() >= MIN_FLAT * counts.sum():
+            centres.append(int(packed[first]))
+        left[close] = 0
+    return centres
+
+
+def _rgb(colour: int) -> list[int]:
+    return [colour >> 16 & 255, colour >> 8 & 255, colour & 255]
+
+
+def _numbered(num_classes: int) -> list[str]:
+    return ["background", *(f"class_{id}" for id in range(1, max(2, num_classes)))]

@@ -1,0 +1,85 @@
+"""The values of all masks, counted."""
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from math import nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.doctor.mask_facts import pack
+from engine.data.formats.files import FileDataset
+from engine.data.formats.images import TIFF_ENDINGS, nodata_of
+from engine.data.formats.masks import single_channel
+from engine.data.formats.pairing import PHOTO_ENDINGS
+from engine.data.sample import DataError
+
+MAX_COLOURS = 64  # above, the values of a mask are not those of classes alone
+FLAT = 16  # the largest difference to a neighbour inside of a region of one colour, after JPEG
+
+
+@dataclass
+class Values:
+    """What the masks hold, over all of them.
+
+    pixels: by value, or by packed colour. forms: masks by pixel type. flat: pixels like their neighbours, by
+    packed colour, of the masks with too many values for classes. nodata: values that GeoTIFF masks declare
+    as such. has_colours: some have channels that differ. has_channels: some have three.
+    """
+
+    pixels: Counter[float] = field(default_factory=Counter)
+    forms: Counter[str] = field(default_factory=Counter)
+    flat: Counter[int] = field(default_factory=Counter)
+    nodata: set[float] = field(default_factory=set)
+    has_colours: bool = False
+    has_channels: bool = False
+    are_jpeg: bool = False
+
+
+def read_values(datasets: Sequence[FileDataset], progress: Callable[[int, int], None]) -> Values:
+    """Read every mask that can be read; the doctor counts and names the others."""
+    values, done, total = Values(), 0, sum(map(len, datasets))
+    for dataset in datasets:
+        for index in range(len(dataset)):
+            try:
+                _count(dataset, index, values)
+            except DataError:
+                continue
+            finally:
+                done += 1
+                progress(done, total)
+    return values
+
+
+def _count(dataset: FileDataset, index: int, values: Values) -> None:
+    stored, path = dataset.stored_mask(index), dataset.mask_path(index)
+    if path.suffix.lower() in TIFF_ENDINGS and (nodata := nodata_of(path)) is not None:
+        values.nodata.add(nodata)
+    is_jpeg = path.suffix.lower() in PHOTO_ENDINGS
+    values.are_jpeg |= is_jpeg
+    values.forms[stored.dtype.name] += 1
+    pixels = single_channel(stored)
+    if stored.ndim == 3 and stored.shape[2] > 2:
+        values.has_channels = True
+        values.has_colours |= pixels is None
+        pixels = pack(stored[..., :3])
+    assert pixels is not None
+    found, counts = np.unique(pixels, return_counts=True)
+    values.pixels.update(
+        {nan if v != v else v: n for v, n in zip(found.tolist(), counts.tolist(), strict=True)}
+    )
+    if stored.dtype == np.uint8 and (is_jpeg or len(found) > MAX_COLOURS):
+        rgb = np.repeat(stored[..., None], 3, axis=2) if stored.ndim == 2 else stored[..., :3]
+        colours, counts = np.unique(pack(rgb[_is_flat(rgb)]), return_counts=True)
+        values.flat.update(dict(zip(colours.tolist(), counts.tolist(), strict=True)))
+
+
+def _is_flat(rgb: NDArray[Any]) -> NDArray[np.bool_]:
+    """(h, w) pixels that differ little from those above, below, left and right."""
+    wide, flat = rgb.astype(np.int16), np.ones(rgb.shape[:2], bool)
+    for axis in (0, 1):
+        step = (abs(np.diff(wide, axis=axis)) > FLAT).any(axis=-1)
+        flat &= ~(np.insert(step, 0, False, axis=axis) | np.insert(step, step.shape[axis], False, axis=axis))
+    return flat
