@@ -8,13 +8,14 @@ import difflib
 import errno
 import importlib
 import os
+import shlex
 import sys
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, cast
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
-from engine import __version__
+from engine import __version__, elsewhere
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -35,7 +36,6 @@ COMMANDS = {
     "export": "write the weights of a run for other libraries",
     "benchmark": "measure our speed and memory next to those of other libraries",
 }
-ELSEWHERE = {"train": "run", "fit": "run", "test": "evaluate", "val": "evaluate", "infer": "predict"}
 
 LOG_WIDTH = 120  # columns
 SHOWN = 40  # characters at either end of a path that is too long
@@ -49,9 +49,31 @@ PATH_REMEDIES = {  # of a path that no file can have
 }
 
 
+class _Parser(argparse.ArgumentParser):
+    """Names Trident's word for a flag of another program, such as --epochs."""
+
+    words: Sequence[str] = ()  # that are being parsed
+
+    def parse_known_intermixed_args(self, args: Any = None, namespace: Any = None) -> Any:
+        self.words = sys.argv[1:] if args is None else list(args)
+        return super().parse_known_intermixed_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        takes = ("",) if "recipe" in self.format_usage() else ("data.",)  # of a finished run only the place
+        if "key.path=value" in self.format_usage():
+            flags = [word.partition("=")[0] for word in self.words]
+            foreign = [place for place, flag in enumerate(flags) if flag[:2] == "--" and not self._has(flag)]
+            if meant := elsewhere.meant_by_flags(self.words, foreign, takes):
+                self.exit(2, f"{self.prog}: {meant}\n")
+        super().error(message)
+
+    def _has(self, flag: str) -> bool:
+        return any(own.startswith(flag) for own in self._option_string_actions)  # argparse completes them
+
+
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
     """A parser for `trident <command>`, with --debug, which every command has."""
-    parser = argparse.ArgumentParser(
+    parser = _Parser(
         prog=f"trident {command}",
         description=description,
         epilog=epilog,
@@ -178,8 +200,13 @@ def main(argv: list[str] | None = None) -> int:
         print(f"trident {__version__}")
         return 0
     if argv[0] not in COMMANDS:
-        close = [ELSEWHERE.get(argv[0]), *difflib.get_close_matches(argv[0], COMMANDS, n=1)]
-        hint = next((f" Did you mean {name}?" for name in close if name), "")
+        meant = elsewhere.COMMANDS.get(argv[0])
+        if meant:
+            typed = shlex.join(["trident", meant, *(argv[1:] or ["--help"])])
+            print(f"trident: {argv[0]} is called {meant} here; type: {typed}", file=sys.stderr)
+            return 2
+        close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
         print(f"trident: no command {argv[0]!r}.{hint} There are:\n{listing}", file=sys.stderr)
         return 2
     exit_code: int = importlib.import_module(f"engine.{argv[0]}").main(argv[1:])

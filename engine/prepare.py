@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import shlex
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -162,7 +163,10 @@ def _pack(arguments: argparse.Namespace) -> int:
     for path in paths:
         console.print(f"written: {path}  {path.stat().st_size / 1e6:,.1f} MB", markup=False)
     counts = ", ".join(f"{name} {len(dataset)}" for name, dataset in splits.items())
-    console.print(f"{counts} images. To train on it: data.format=packed data.root={out}", markup=False)
+    uses = {"train": data.train, "val": data.val, "select": data.select}
+    lines = ["data.format=packed", f"data.root={out}"]
+    lines += [f"data.{use}={name}" for use, name in uses.items() if name]
+    console.print(f"{counts} images. To train on it: {shlex.join(lines)}", markup=False)
     return 0
 
 

@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.options import plain_path
-from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of
+from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of, similar_run
 from models.errors import ModelError
 from models.pickles import PICKLED, read_pickled
 from models.state_dicts import StateDict, state_dict_in
@@ -151,6 +151,8 @@ def _local_file(path: Path) -> Path:
     if not path.exists():
         looks_remote = str(path).count("/") == 1 and not path.suffix
         hint = f" A repository on the hub is written hf:{path}." if looks_remote else ""
+        if run := similar_run(path):
+            hint = f" Did you mean {run}?"
         raise ModelError(f"No such file or folder of weights: {path}.{hint}")
     manifest = path / "manifest.json"
     if manifest.is_file():

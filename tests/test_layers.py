@@ -38,7 +38,8 @@ MAY_IMPORT = {
     "models": ("engine.components", "engine.options", "engine.run_folder"),
     "losses": ("engine.components", "engine.options"),
     "engine.data": ("engine.options", "engine.components", "models.class_names"),
-    "engine.recipe": DECLARATIONS,
+    "engine.elsewhere": (),
+    "engine.recipe": (*DECLARATIONS, "engine.elsewhere"),
     "engine.run_folder": ("engine.options",),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),
@@ -47,7 +48,11 @@ MAY_IMPORT = {
     "engine.benchmarks": (*BELOW, "engine.scoring"),
     "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
-    "engine.command": ("engine", "engine.recipe"),  # without torch, so that --help is fast
+    "engine.command": (
+        "engine",
+        "engine.recipe",
+        "engine.elsewhere",
+    ),  # without torch, so that --help is fast
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
 MAY_IMPORT["trident"] = (*COMMAND_MAY_IMPORT, "engine.evaluate")  # the Python interface, above the commands

@@ -158,7 +158,7 @@ class Recipe(Section):
         if self.schedule.min_lr > self.optimizer.lr:
             raise RecipeError(
                 f"schedule.min_lr={self.schedule.min_lr} is above optimizer.lr={self.optimizer.lr}: the rate "
-                "would rise. Type a smaller schedule.min_lr."
+                "would rise. Type a smaller one, such as schedule.min_lr=0."
             )
         self._refuse_empty_phases(total_steps, warmup, sections.get("adversarial"))
         return self.model_copy(update={**sections, "loss": losses})

@@ -11,6 +11,7 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from engine.components import IMPORT_PATH
+from engine.elsewhere import recipe_line
 from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path, RecipeError, parse_yaml
 
@@ -111,6 +112,8 @@ def _unknown_key(key: str, keys: list[str], schema: Schema) -> str:
                 places.setdefault(name, []).append(f"{section}.{name}")
         names = difflib.get_close_matches(key, places, n=1, cutoff=0.8)
         close = [key] if key in schema["properties"] else [place for name in names for place in places[name]]
+    if not close and (line := recipe_line(key, None)):
+        close = [line.partition("=")[0]]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     return f"unknown key{hint} Keys here: {', '.join(keys)}"
 

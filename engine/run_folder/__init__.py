@@ -50,9 +50,11 @@ from engine.run_folder.manifests import (
     Member,
     Origin,
     Resumption,
+    near_runs,
     read_manifest,
     require_unaltered,
     saved_beside_tensors,
+    similar_run,
     write_manifest,
 )
 
@@ -75,6 +77,7 @@ __all__ = [
     "find_runs",
     "locked",
     "naming_disk_errors",
+    "near_runs",
     "parse_json",
     "read_json",
     "read_log",
@@ -85,6 +88,7 @@ __all__ = [
     "require_unaltered",
     "require_unused",
     "sha256_of",
+    "similar_run",
     "without_nan",
     "write_json",
     "write_text",
@@ -305,7 +309,8 @@ def find_runs(folder: Path) -> list[RunFolder]:
     """
     if not folder.is_dir():
         raise RunFolderError(
-            f"No folder {folder}. Runs are written to checkpoints/ unless output.dir names another folder."
+            f"No folder {folder}."
+            + (near_runs(folder) or " Runs are written to checkpoints/ unless output.dir names another folder.")
         )
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
     if not runs:

@@ -1,5 +1,6 @@
 """manifest.json of a run and combination.json of a saved ensemble, each with the SHA-256 of its content."""
 
+import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -225,9 +226,29 @@ def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
 
 def _no_manifest(path: Path) -> str:
     folder = path.parent
-    if folder.exists():
-        text, around = f"{folder} is not a run folder: it has no {path.name}.", folder
-    else:
-        text, around = f"{folder} does not exist.", folder.parent
-    beside = sorted(str(found.parent) for found in around.glob(f"*/{path.name}"))
-    return f"{text} Name one of these: {', '.join(beside)}." if beside else text
+    is_there = folder.exists()
+    text = f"{folder} is not a run folder: it has no {path.name}." if is_there else f"{folder} does not exist."
+    return f"{text}{near_runs(folder, path.name)}"
+
+
+def near_runs(path: Path, manifest: str = "manifest.json") -> str:
+    """What to type instead of a path that is no run: the run of a similar name, or those around it."""
+    if similar := similar_run(path, manifest):
+        return f" Did you mean {similar}?"
+    found = _around(path, manifest)
+    return f" Name one of these: {', '.join(map(str, found))}." if found else ""
+
+
+def similar_run(path: Path, manifest: str = "manifest.json") -> Path | None:
+    """The run, or the checkpoint of one, whose name is nearest to that of a path which is none."""
+    by_name = {found.name: found for found in reversed(_around(path, manifest))}
+    close = difflib.get_close_matches(path.name, by_name, n=1)
+    return by_name[close[0]] if close else None
+
+
+def _around(path: Path, manifest: str) -> list[Path]:
+    if path.suffix == ".safetensors":
+        return sorted(path.parent.glob("*.safetensors"))
+    folders = dict.fromkeys((path, path.parent, path.parent / "checkpoints"))  # the default of output.dir
+    found = [file.parent for folder in folders for file in sorted(folder.glob(f"*/{manifest}"))]
+    return list(dict.fromkeys(found))

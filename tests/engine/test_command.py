@@ -102,8 +102,6 @@ def test_trident_lists_its_commands_and_suggests_a_similar_one(capsys: pytest.Ca
     assert all(f"\n  {name} " in listing and what in listing for name, what in COMMANDS.items())
     assert main(["evalute"]) == 2
     assert "Did you mean evaluate?" in capsys.readouterr().err
-    assert main(["train"]) == 2
-    assert "Did you mean run?" in capsys.readouterr().err
 
 
 def test_a_recipe_found_by_name_is_printed_once(

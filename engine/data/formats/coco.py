@@ -131,9 +131,10 @@ def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], sour
     labels = {c["id"]: by_name[_plain(c["name"])] for c in categories if _plain(c["name"]) in by_name}
     there = [c["name"] for c in categories]
     if 0 in labels.values() and _plain(class_names[0]) != "background":
+        objects = [name for name in class_names if _plain(name) != "background"]
         raise DataError(
             f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is "
-            f"the background. Type data.classes=[background, {', '.join(class_names)}]."
+            f"the background. Type 'data.classes=[background, {', '.join(objects)}]'."
         )
     missing = [name for label, name in enumerate(class_names) if label and label not in labels.values()]
     if missing:

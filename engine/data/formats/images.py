@@ -130,8 +130,8 @@ def _opened(path: Source) -> Image.Image:
 
 def _bomb(path: Source, what: str) -> str:
     return (
-        f"{path} is refused as a decompression bomb: {what}. If you need the image, cut it into tiles; "
-        "otherwise take its id out of the split, or type data.on_error=skip."
+        f"{path} is refused as a decompression bomb: {what}. If you need the image, cut it into tiles. "
+        f"{REMEDY}"
     )
 
 

@@ -1,0 +1,128 @@
+"""Words of other training programs, and Trident's for the same: commands, flags and recipe keys."""
+
+from collections.abc import Sequence
+
+COMMANDS = {
+    "train": "run",
+    "fit": "run",
+    "finetune": "run",
+    "resume": "run",
+    "test": "evaluate",
+    "val": "evaluate",
+    "eval": "evaluate",
+    "validate": "evaluate",
+    "score": "evaluate",
+    "infer": "predict",
+    "inference": "predict",
+    "detect": "predict",
+    "segment": "predict",
+    "init": "new",
+    "create": "new",
+    "check": "doctor",
+    "download": "prepare",
+    "tune": "lr_find",
+}
+LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a value for where there was none
+    "epochs": ("train.steps='{} epochs'", "50"),
+    "num_epochs": ("train.steps='{} epochs'", "50"),
+    "max_epochs": ("train.steps='{} epochs'", "50"),
+    "iters": ("train.steps={}", "20000"),
+    "max_iters": ("train.steps={}", "20000"),
+    "max_steps": ("train.steps={}", "20000"),
+    "steps": ("train.steps={}", "20000"),
+    "lr": ("optimizer.lr={}", "1e-4"),
+    "lr0": ("optimizer.lr={}", "1e-4"),
+    "learning_rate": ("optimizer.lr={}", "1e-4"),
+    "wd": ("optimizer.weight_decay={}", "0.01"),
+    "weight_decay": ("optimizer.weight_decay={}", "0.01"),
+    "optimizer": ("optimizer.name={}", "adamw"),
+    "optim": ("optimizer.name={}", "adamw"),
+    "scheduler": ("schedule.name={}", "poly"),
+    "warmup": ("schedule.warmup={}", "5%"),
+    "warmup_steps": ("schedule.warmup={}", "5%"),
+    "warmup_epochs": ("schedule.warmup='{} epochs'", "3"),
+    "batch": ("train.batch={}", "8"),
+    "batch_size": ("train.batch={}", "8"),
+    "bs": ("train.batch={}", "8"),
+    "imgsz": ("augment.crop={}", "512"),
+    "img_size": ("augment.crop={}", "512"),
+    "image_size": ("augment.crop={}", "512"),
+    "crop_size": ("augment.crop={}", "512"),
+    "data": ("data.root={}", "<its folder>"),
+    "data_dir": ("data.root={}", "<its folder>"),
+    "data_root": ("data.root={}", "<its folder>"),
+    "data_path": ("data.root={}", "<its folder>"),
+    "dataset": ("data.root={}", "<its folder>"),
+    "root": ("data.root={}", "<its folder>"),
+    "workers": ("data.workers={}", "8"),
+    "num_workers": ("data.workers={}", "8"),
+    "model": ("model.arch={}", "segformer"),
+    "arch": ("model.arch={}", "segformer"),
+    "encoder": ("model.encoder={}", "resnet34"),
+    "backbone": ("model.encoder={}", "resnet34"),
+    "weights": ("model.weights={}", "<a file>"),
+    "pretrained": ("model.weights={}", "<a file>"),
+    "checkpoint": ("model.weights={}", "<a file>"),
+    "load_from": ("model.weights={}", "<a file>"),
+    "seed": ("seed={}", "0"),
+    "name": ("name={}", "another"),
+    "project": ("output.dir={}", "<a folder>"),
+    "output": ("output.dir={}", "<a folder>"),
+    "output_dir": ("output.dir={}", "<a folder>"),
+    "out_dir": ("output.dir={}", "<a folder>"),
+    "work_dir": ("output.dir={}", "<a folder>"),
+    "save_dir": ("output.dir={}", "<a folder>"),
+    "amp": ("train.precision=fp16", ""),
+    "fp16": ("train.precision=fp16", ""),
+    "bf16": ("train.precision=bf16", ""),
+    "ema": ("train.ema={}", "0.999"),
+    "accumulate": ("train.accumulate={}", "2"),
+    "eval_interval": ("eval.every={}", "10%"),
+    "log_interval": ("log.every={}", "50"),
+}
+DEVICES = (
+    "Trident takes the GPU, or the CPU where there is none: CUDA_VISIBLE_DEVICES=0 before the command "
+    "chooses one, and torchrun --nproc-per-node=2 -m engine.run instead of trident run takes two."
+)
+NOTES = {  # flags for which there is no recipe line
+    **dict.fromkeys(("device", "devices", "gpu", "gpus", "gpu_ids", "cuda", "ngpu", "num_gpus"), DEVICES),
+    **dict.fromkeys(("config", "cfg"), "The recipe is typed without a flag: trident run <recipe>."),
+    **dict.fromkeys(("resume_from", "auto_resume"), "To go on with a run: --resume and the same recipe."),
+}
+
+
+def plain(word: str) -> str:
+    return word.lower().replace("-", "_")
+
+
+def recipe_line(word: str, value: str | None) -> str | None:
+    """Trident's recipe line for a word of another program, such as train.batch=8 for batch-size and 8."""
+    form, usual = LINES.get(plain(word), (None, ""))
+    return form.format(usual if value is None else value) if form else None
+
+
+def meant_by_flags(words: Sequence[str], flags: Sequence[int], takes: tuple[str, ...]) -> str | None:
+    """A sentence for flags that other programs have, such as --epochs 50; None where one of them is unknown.
+
+    Args:
+        words: that were typed.
+        flags: the places of these flags among the words.
+        takes: how the recipe lines begin that the command takes.
+    """
+    names, about, lines = [], [], []
+    for place in flags:
+        flag, equals, value = words[place].partition("=")
+        after = next(iter(words[place + 1 :]), "-")
+        typed = value if equals else None if after.startswith("-") else after
+        line = recipe_line(flag[2:], typed)
+        if note := NOTES.get(plain(flag[2:])):
+            about.append(note)
+        elif line and line.startswith(takes):
+            lines.append(line)
+        else:
+            return None
+        names.append(flag)
+    if not names:
+        return None
+    unknown = f"{' and '.join(names)} {'is no flag' if len(names) == 1 else 'are no flags'} of Trident"
+    return " ".join([f"{unknown}; type {' '.join(lines)} instead." if lines else f"{unknown}.", *about])

@@ -1,0 +1,90 @@
+"""Commands, flags and recipe keys of other training programs are answered with Trident's."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from engine import elsewhere
+from engine.command import COMMANDS, main
+from engine.recipe import RecipeError, load_recipe
+
+RECIPE = str(Path(__file__).parents[2] / "recipes/b2_adv.yaml")
+
+
+def test_each_command_has_one_of_ours() -> None:
+    assert {*elsewhere.COMMANDS.values()} <= {*COMMANDS} and not {*elsewhere.COMMANDS} & {*COMMANDS}
+
+
+@pytest.mark.parametrize(("word", "line"), elsewhere.LINES.items())
+def test_each_recipe_line_is_accepted(word: str, line: tuple[str, str]) -> None:
+    before = load_recipe(RECIPE)
+    text = elsewhere.recipe_line(word, None)
+    assert text and "{}" not in text
+    assert load_recipe(RECIPE, [text]).to_dict().keys() == before.to_dict().keys()
+
+
+@pytest.mark.parametrize(
+    ("override", "key"),
+    [
+        ("epochs=50", "train.steps"),
+        ("train.max_epochs=50", "train.steps"),
+        ("batch_size=4", "train.batch"),
+        ("imgsz=512", "augment.crop"),
+        ("model.backbone=resnet34", "model.encoder"),
+        ("lr=1e-3", "optimizer.lr"),
+    ],
+)
+def test_recipe_keys_are_answered(override: str, key: str) -> None:
+    with pytest.raises(RecipeError, match=rf"unknown key; did you mean .*{re.escape(key)}\b"):
+        load_recipe(RECIPE, [override])
+
+
+@pytest.mark.parametrize(
+    ("typed", "line"),
+    [
+        ("--epochs 50", "train.steps='50 epochs'"),
+        ("--lr=1e-3", "optimizer.lr=1e-3"),
+        ("--batch-size 4", "train.batch=4"),
+        ("--batch_size 4 --imgsz 256", "train.batch=4 augment.crop=256"),
+        ("--data /photos", "data.root=/photos"),
+        ("--amp", "train.precision=fp16"),
+        ("--weights w.pth --dry-run", "model.weights=w.pth"),
+    ],
+)
+def test_flags_are_answered_with_recipe_lines(typed: str, line: str, capsys) -> None:
+    assert main(["run", RECIPE, *typed.split()]) == 2
+    error = capsys.readouterr().err
+    assert f"; type {line} instead." in error and error.count("\n") == 1
+    load_recipe(RECIPE, shlex.split(line))
+
+
+@pytest.mark.parametrize("typed", ["--device cpu", "--gpus 2", "--cuda"])
+def test_devices_are_explained(typed: str, capsys) -> None:
+    assert main(["run", RECIPE, *typed.split()]) == 2
+    assert "CUDA_VISIBLE_DEVICES" in (error := capsys.readouterr().err) and error.count("\n") == 1
+
+
+def test_a_command_is_answered_with_what_to_type(capsys) -> None:
+    assert main(["train", "b2_adv", "data.root=my photos"]) == 2
+    error = capsys.readouterr().err
+    assert error.endswith("type: trident run b2_adv 'data.root=my photos'\n") and error.count("\n") == 1
+    assert main(["val"]) == 2
+    typed = capsys.readouterr().err.partition("type: trident ")[2]
+    assert main(shlex.split(typed)) == 0 and "trident evaluate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [["run", RECIPE, "--nonsense"], ["run", RECIPE, "--lr", "1", "--nonsense"], ["recipes", "--lr", "1"]],
+)
+def test_other_flags_get_the_usage(argv: list[str], capsys) -> None:
+    assert main(argv) == 2 and "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_of_a_finished_run_only_the_place_of_the_data_can_be_typed(capsys) -> None:
+    assert (
+        main(["evaluate", "run", "--data-root", "x"]) == 2 and "type data.root=x" in capsys.readouterr().err
+    )
+    assert main(["evaluate", "run", "--lr", "1"]) == 2 and "optimizer" not in capsys.readouterr().err
