@@ -68,7 +68,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from engine.data.formats.images import REMEDY
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
-    from engine.scoring.segmenter import open_segmenter, pixels_of
+    from engine.scoring.segmenter import open_segmenter
 
     segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
     console = new_console()
@@ -85,7 +85,7 @@ def predict(arguments: argparse.Namespace) -> int:
     with prediction_writer(out, arguments.save, segmenter.class_names, segmenter.palette, about) as write:
         for done, image in enumerate(images, start=1):
             try:
-                pixels = pixels_of(image.path)  # (3, h, w)
+                pixels = segmenter.pixels(image.path)  # (3, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))
