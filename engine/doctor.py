@@ -116,9 +116,11 @@ def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], No
     from engine.data.class_counts import count_classes
     from engine.data.mixing import Mixing
     from engine.data.order import SampleOrder
+    from engine.data.ranges import with_range
     from engine.reporting.augment_sheet import augment_sheet
 
     train = open_split(recipe.data, recipe.data.train)
+    with_range(recipe.data, train)
     counts = count_classes(train, progress) if recipe.augment.copy_paste else None
     mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)

@@ -91,7 +91,7 @@ def predict(arguments: argparse.Namespace) -> int:
     from engine.data.formats.images import REMEDY
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
-    from engine.scoring.segmenter import open_segmenter, pixels_of
+    from engine.scoring.segmenter import open_segmenter
 
     segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
     console = new_console()
@@ -113,7 +113,7 @@ def predict(arguments: argparse.Namespace) -> int:
                     show_tiles = counted(console, f"tiles of {image.place}")
                     predict_tiles(segmenter, image, tiling, out, kinds, show_tiles)
                     continue
-                pixels = pixels_of(image.path)  # (3, h, w)
+                pixels = segmenter.pixels(image.path)  # (3, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))

@@ -141,14 +141,17 @@ def _pack(arguments: argparse.Namespace) -> int:
     from engine.data import open_split
     from engine.data.packs.pack import require_unused, write_pack
     from engine.data.packs.packed import read_shards
+    from engine.data.ranges import with_range
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
 
     out = arguments.out.expanduser()
     require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
-    splits = {
-        name: open_split(data, name) for name in dict.fromkeys((data.train, data.val, data.select)) if name
+    splits = {data.train: open_split(data, data.train)}
+    data = with_range(data, splits[data.train])
+    splits |= {
+        name: open_split(data, name) for name in (data.val, data.select) if name and name not in splits
     }
     console = new_console()
     paths = write_pack(

@@ -11,7 +11,7 @@ from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 
 __all__ = ["DataError", "Dataset", "Palette", "Sample", "class_names_of", "open_split"]
 
-INTERFACE = (  # of a Dataset; open_split sets `skipped`
+INTERFACE = (  # of a Dataset; open_split sets `skipped`, and `value_range` of a FileDataset
     "ids", "class_names", "palette", "ignore_index",
     "__len__", "__getitem__", "labels", "sizes", "fingerprint",
 )  # fmt: skip
@@ -71,6 +71,8 @@ def open_split(section: Any, split: str) -> Dataset:
             "with data.train, data.val or data.select."
         )
     dataset.skipped = Skipped() if section.on_error == "skip" else None
+    if section.range != "auto" and hasattr(dataset, "value_range"):
+        dataset.value_range = tuple(section.range)
     return dataset
 
 

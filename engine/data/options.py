@@ -87,6 +87,11 @@ class Data(Section):
         "label id, or void, of each value that the masks hold, such as {0: void, 85: 0, 170: 1}; "
         "for format: voc and folder. null: the values are the label ids",
     )
+    range: Literal["auto"] | Annotated[list[float], Field(min_length=2, max_length=2)] = key(
+        "auto",
+        "of images of more than 8 bits per channel: [lowest, highest] stored value, which become black and "
+        "white; auto: as many bits as the training images use",
+    )
     folder: Folder | None = key(None, "names of sub-folders and values of masks; for format: folder only")
 
     @model_validator(mode="before")
@@ -134,6 +139,13 @@ class Data(Section):
             raise mistake("colours are for format: folder only; give the names alone")
         if colours and (len(colours) < len(value) or len({*colours}) < len(colours)):
             raise mistake("expected a colour for each class, each different, or names alone")
+        return value
+
+    @field_validator("range")
+    @classmethod
+    def _range_grows(cls, value: Any) -> Any:
+        if value != "auto" and value[0] >= value[1]:
+            raise mistake(f"expected the lower value first, as in [0, 4095], not {value}")
         return value
 
     @field_validator("ids")

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.formats.images import decode_image, read_header
+from engine.data.formats.images import ValueRange, decode_image, read_header, scaled
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Pixels = NDArray[np.uint8]
@@ -41,11 +41,14 @@ class Raster:
 
 
 @contextmanager
-def open_raster(path: Path) -> Iterator[Raster]:
+def open_raster(path: Path, value_range: ValueRange | None = None) -> Iterator[Raster]:
     """Open an image of any size that GDAL reads: TIFF, PNG, JPEG, ...
 
     What Pillow takes is decoded by Pillow, except TIFF: as for training, rotated by EXIF, and JPEG to the
     last bit, which GDAL decodes in another way.
+
+    Args:
+        value_range: of an image of more than 8 bits per channel.
 
     Raises:
         DataError: rasterio is not installed.
@@ -54,7 +57,7 @@ def open_raster(path: Path) -> Iterator[Raster]:
     rasterio = _rasterio()
     require_regular(path)
     if path.suffix.lower() not in TIFF and _fits_in_memory(path):
-        pixels = np.moveaxis(decode_image(path)[0], 2, 0)  # (3, h, w)
+        pixels = np.moveaxis(decode_image(path, value_range)[0], 2, 0)  # (3, h, w)
         yield Raster(pixels.shape[1:], {}, lambda start, end: pixels[:, start:end])
         return
     with _quiet(rasterio):
@@ -67,7 +70,7 @@ def open_raster(path: Path) -> Iterator[Raster]:
             yield Raster(
                 (file.height, file.width),
                 georeference,
-                lambda start, end: _rgb(file, path, window=((start, end), (0, file.width))),
+                lambda start, end: _rgb(file, path, ((start, end), (0, file.width)), value_range),
             )
 
 
@@ -79,20 +82,19 @@ def _fits_in_memory(path: Path) -> bool:
     return True
 
 
-def _rgb(file: Any, path: Path, window: Any) -> Pixels:
+def _rgb(file: Any, path: Path, window: Any, value_range: ValueRange | None) -> Pixels:
     from rasterio.errors import RasterioError
 
     try:
         bands = file.read((1, 2, 3) if file.count >= 3 else (1,), window=window)
     except RasterioError as error:
         raise UnreadableSample(f"{path} is damaged: {error}.") from error
-    if bands.dtype == np.uint16:
-        bands = (bands >> 8).astype(np.uint8)  # by the high byte, as other images
     if bands.dtype != np.uint8:
-        raise UnreadableSample(
-            f"{path} holds pixels of the type {bands.dtype}, whose value range is unknown. "
-            "Save it with 8 or 16 bits per channel."
-        )
+        bands = scaled(bands, value_range)
+        if bands is None:
+            raise UnreadableSample(
+                f"{path} holds pixels whose value range is unknown. Save it with 8 or 16 bits per channel."
+            )
     if len(bands) == 1:
         table = _colour_table(file)
         return table[:, bands[0]] if table is not None else np.repeat(bands, 3, axis=0)

@@ -141,6 +141,7 @@ def metadata(segmenter: Segmenter) -> dict[str, str]:
         "class_names": json.dumps(trained.class_names),
         "palette": json.dumps(trained.palette),
         "input": "images (batch, 3, height, width), uint8, RGB; they are normalised inside",
+        "range": json.dumps(trained.recipe.data.range),
         "output": "labels (batch, height, width), uint8; probabilities (batch, classes, height, width)",
         "members": json.dumps(list(trained.members)),
         "scales": json.dumps(protocol.scales),

@@ -130,7 +130,7 @@ def predict_tiles(
         DataError: rasterio is not installed.
         UnreadableSample: the file is not an image, or damaged.
     """
-    with ExitStack() as files, open_raster(image.path) as raster:
+    with ExitStack() as files, open_raster(image.path, segmenter.value_range) as raster:
         path = {
             kind: files.enter_context(written_in_place(_with_folder(_file(out, kind, image, True))))
             for kind in kinds

@@ -310,7 +310,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
     if not folder.is_dir():
         raise RunFolderError(
             f"No folder {folder}."
-            + (near_runs(folder) or " Runs are written to checkpoints/ unless output.dir names another folder.")
+            + (near_runs(folder) or " Runs are written to checkpoints/, or where output.dir says.")
         )
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
     if not runs:

@@ -226,9 +226,8 @@ def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
 
 def _no_manifest(path: Path) -> str:
     folder = path.parent
-    is_there = folder.exists()
-    text = f"{folder} is not a run folder: it has no {path.name}." if is_there else f"{folder} does not exist."
-    return f"{text}{near_runs(folder, path.name)}"
+    no_run = f"is not a run folder: it has no {path.name}." if folder.exists() else "does not exist."
+    return f"{folder} {no_run}{near_runs(folder, path.name)}"
 
 
 def near_runs(path: Path, manifest: str = "manifest.json") -> str:

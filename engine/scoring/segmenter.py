@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from engine.data.formats.images import decode_image, upright_rgb
+from engine.data.formats.images import ValueRange, decode_image, upright_rgb
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
@@ -55,6 +55,8 @@ class Segmenter:
         self.trained, self.protocol = trained, protocol
         self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
         self._device = next(next(iter(trained.members.values())).parameters()).device
+        value_range = trained.recipe.data.range
+        self.value_range = None if value_range == "auto" else (value_range[0], value_range[1])
         self._predictor = Predictor(protocol, nullcontext)  # no autocast: as in scoring
 
     def predict(self, image: Picture) -> Prediction:
@@ -68,9 +70,13 @@ class Segmenter:
             UnreadableSample: the file is not an image, or damaged.
             UseError: the pixels have another type or shape.
         """
-        pixels = pixels_of(image)  # (3, h, w)
+        pixels = self.pixels(image)  # (3, h, w)
         probabilities = self.probabilities(pixels.unsqueeze(0))[0]  # (C, h, w)
         return Prediction(probabilities.argmax(dim=0).to(torch.uint8).cpu(), probabilities.cpu())
+
+    def pixels(self, image: Picture) -> Tensor:
+        """(3, h, w) uint8, RGB, upright, of values in the run's data.range. Raises as `predict` does."""
+        return pixels_of(image, self.value_range)
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, 3, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
@@ -102,15 +108,18 @@ def open_segmenter(
     return Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
 
 
-def pixels_of(image: Picture) -> Tensor:
-    """(3, h, w) uint8, RGB, upright. Raises as `Segmenter.predict` does."""
+def pixels_of(image: Picture, value_range: ValueRange | None = None) -> Tensor:
+    """(3, h, w) uint8, RGB, upright; `value_range` is for images of more than 8 bits per channel.
+
+    Raises as `Segmenter.predict` does.
+    """
     if isinstance(image, Tensor):
         channels = image.shape[0] if image.dim() == 3 else 0
         return _checked(image, channels, "a tensor (3, h, w)")
     if isinstance(image, str | Path):
-        image = decode_image(Path(image))[0]
+        image = decode_image(Path(image), value_range)[0]
     elif isinstance(image, Image.Image):
-        image = upright_rgb(image)[0]
+        image = upright_rgb(image, value_range=value_range)[0]
     channels = image.shape[-1] if image.ndim == 3 else 0
     _checked(image, channels, "an array (h, w, 3)")
     return torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()  # mirrored arrays, too

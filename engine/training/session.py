@@ -15,6 +15,7 @@ import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
 from engine.data.mixing import MIXING_KEYS, Mixing
+from engine.data.ranges import with_range
 from engine.data.resident import Resident, choose_residence
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
@@ -43,7 +44,10 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 @dataclass
 class Session:
-    """The parts of one training, ready to run. `recipe` has durations in steps, class weights in numbers."""
+    """The parts of one training, ready to run.
+
+    `recipe` has durations in steps, class weights and data.range in numbers.
+    """
 
     recipe: Recipe
     process: Process
@@ -79,6 +83,7 @@ def build_session(
     _require_even_shares(recipe, process)
     torch.manual_seed(recipe.seed)
     train = engine.data.open_split(recipe.data, recipe.data.train)
+    recipe = recipe.model_copy(update={"data": with_range(recipe.data, train)})
     select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
@@ -95,6 +100,9 @@ def build_session(
     step = _build_step(recipe, model, len(train.class_names), process)
 
     notes = [frozen] if frozen else []
+    if recipe.data.range != "auto":
+        low, high = recipe.data.range
+        notes.append(f"images of more than 8 bits per channel: {low:g} becomes black, {high:g} white")
     train, note = _place(train, recipe.data.resident, process, counter)
     notes.append(f"train: {len(train)} images, {note}")
     select, note = _place(select, recipe.data.resident, process, counter)

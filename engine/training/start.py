@@ -251,7 +251,9 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
     changed = [
         f"  {key}: {old} in the run, {now} now"
         for key, old, now in changes(before, session.recipe)
-        if not (other_images and key.endswith(".class_weights"))  # numbers that depend on the images
+        if not (
+            other_images and key.endswith((".class_weights", "data.range"))
+        )  # numbers that depend on the images
     ]
     if changed:
         raise RunFolderError(

@@ -18,6 +18,7 @@ from engine.data.doctor.listing import Listing, list_samples
 from engine.data.doctor.mask_checks import check_masks
 from engine.data.doctor.mask_facts import shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
+from engine.data.doctor.range_checks import check_ranges
 from engine.data.doctor.scan import Facts, scan
 
 __all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of"]
@@ -78,7 +79,7 @@ def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examinati
 def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     listing = facts.listing
     of_masks = list(check_masks(facts, meaning))
-    findings = [*check_files(facts, meaning), *of_masks, *check_copies(facts, meaning)]
+    findings = [*check_files(facts, meaning), *check_ranges(facts), *of_masks, *check_copies(facts, meaning)]
     skipped, divergence = [], {}
     counts = CountsBySplit(facts, meaning)
     if of_masks:

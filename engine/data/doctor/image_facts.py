@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.data.formats.images import BROKEN, decode_image, read_header
+from engine.data.formats.images import BROKEN, ValueRange, decode_image, read_header
+from engine.data.ranges import range_of, value_span
 from engine.data.sample import DataError
 
 THUMB_PX = 32
@@ -23,12 +24,16 @@ def _no_thumb() -> NDArray[np.uint8]:
 
 @dataclass(frozen=True)
 class ImageFacts:
-    """One image: (h, w) as displayed, Pillow's mode, the 64-bit difference hash, a grayscale thumbnail."""
+    """One image: (h, w) as displayed, Pillow's mode, the 64-bit difference hash, a grayscale thumbnail.
+
+    span: the lowest and the highest value, for more than 8 bits per channel.
+    """
 
     problem: str = ""
     mode: str = ""
     size: tuple[int, int] = (0, 0)
     is_turned: bool = False  # EXIF swaps height and width
+    span: ValueRange | None = None
     sha256: bytes = b""
     dhash: int = 0
     thumb: NDArray[np.uint8] = field(default_factory=_no_thumb)
@@ -42,7 +47,9 @@ def read_image(path: Path) -> ImageFacts:
         with Image.open(io.BytesIO(content)) as image:
             mode, is_jpeg = image.mode, image.format == "JPEG"
             image.draft("L", DRAFT_PX)
-            grey = image.convert("L") if is_jpeg else Image.fromarray(decode_image(path)[0]).convert("L")
+            span = None if is_jpeg else value_span(path)
+            own = range_of([span]) if span else None
+            grey = image.convert("L") if is_jpeg else Image.fromarray(decode_image(path, own)[0]).convert("L")
     except DataError as error:
         return ImageFacts(problem=str(error))
     except BROKEN as error:
@@ -52,6 +59,7 @@ def read_image(path: Path) -> ImageFacts:
         mode=mode,
         size=size,
         is_turned=orientation >= 5,
+        span=span,
         sha256=hashlib.sha256(content).digest(),
         dhash=int.from_bytes(np.packbits(np.diff(small, axis=1) > 0).tobytes(), "big"),
         thumb=np.asarray(grey.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)),

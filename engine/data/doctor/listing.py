@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.formats.files import FileDataset
+from engine.data.formats.images import ValueRange
 from engine.data.formats.listing import IMAGE_ENDINGS
 from engine.data.formats.masks import MaskEncoding, SameIds
 from engine.data.sample import DataError, Dataset, Palette
@@ -40,7 +41,8 @@ class Listing:
 
     splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
     splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
-    may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids.
+    may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids. value_range:
+    data.range, or None for auto.
     """
 
     samples: list[Listed]
@@ -55,6 +57,7 @@ class Listing:
     has_known_colours: bool
     may_skip: bool
     takes_ids: bool
+    value_range: ValueRange | None
 
     @property
     def has_files(self) -> bool:
@@ -71,7 +74,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
     """The samples of a recipe's `data` section.
 
     Args:
-        section: format, train, val, select, classes, ignore_index are read.
+        section: format, train, val, select, classes, ignore_index, on_error, range are read.
         open_split: opens a split by its name; may raise DataError.
         class_names: by label id, used if no split can be opened.
     """
@@ -111,6 +114,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         has_known_colours=isinstance(section.classes, str) or not isinstance(section.classes[0], str),
         may_skip=section.on_error == "skip",
         takes_ids=section.format in ("voc", "folder"),
+        value_range=None if section.range == "auto" else tuple(section.range),
     )
 
 

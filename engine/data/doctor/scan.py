@@ -30,7 +30,8 @@ class Facts:
     mask_problems, image_problems: sample -> why it cannot be read. forms: of each mask's pixels.
     mask_sizes, image_sizes: (n, 2) h, w. entries: (k,) of ENTRY, by file. palettes: those that occur;
     palette_of: (n,) index into them, -1 for none. modes: of the images' pixels. is_turned: EXIF swaps
-    h and w. nodata: sample -> the value that its GeoTIFF mask declares as "no data". sha256: (n, 32).
+    h and w. nodata: sample -> the value that its GeoTIFF mask declares as "no data". spans: (n, 2) lowest
+    and highest value, NaN for 8 bits per channel. sha256: (n, 32).
     dhash: (n,) uint64. thumbs: (n, 32, 32) uint8.
     """
 
@@ -47,6 +48,7 @@ class Facts:
     modes: list[str]
     image_sizes: NDArray[np.int64]
     is_turned: NDArray[np.bool_]
+    spans: NDArray[np.float64]
     sha256: NDArray[np.uint8]
     dhash: NDArray[np.uint64]
     thumbs: NDArray[np.uint8]
@@ -101,6 +103,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         modes=[],
         image_sizes=np.zeros((num_images, 2), np.int64),
         is_turned=np.zeros(num_images, bool),
+        spans=np.full((num_images, 2), np.nan),
         sha256=np.zeros((num_images, 32), np.uint8),
         dhash=np.zeros(num_images, np.uint64),
         thumbs=np.zeros((num_images, THUMB_PX, THUMB_PX), np.uint8),
@@ -151,6 +154,8 @@ def _keep_image(facts: Facts, i: int, image: ImageFacts) -> None:
         return
     facts.image_sizes[i] = image.size
     facts.is_turned[i] = image.is_turned
+    if image.span:
+        facts.spans[i] = image.span
     facts.sha256[i] = np.frombuffer(image.sha256, np.uint8)
     facts.dhash[i] = image.dhash
     facts.thumbs[i] = image.thumb

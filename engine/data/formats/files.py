@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.data.formats.images import decode_image, decode_mask, read_header, turn
+from engine.data.formats.images import ValueRange, decode_image, decode_mask, read_header, turn
 from engine.data.formats.masks import Labels, MaskEncoding
 from engine.data.sample import (
     DataError,
@@ -90,6 +90,7 @@ class FileDataset:
             )
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
         self.skipped: Skipped | None = None
+        self.value_range: ValueRange | None = None  # of images of more than 8 bits per channel
         self._pairs = list(pairs)
         self._encoding, self._read_mask, self._mask_bytes = encoding, read_mask, mask_bytes
 
@@ -98,7 +99,7 @@ class FileDataset:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self._pairs[index]
-        image, orientation = decode_image(pair.image)  # (h, w, 3)
+        image, orientation = decode_image(pair.image, self.value_range)  # (h, w, 3)
         labels = self._labels(pair, (image.shape[0], image.shape[1]), orientation)
         pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
         return Sample(pair.id, pixels, torch.from_numpy(labels))
@@ -137,7 +138,7 @@ class FileDataset:
         return sizes
 
     def fingerprint(self) -> str:
-        """Hash of classes, mask encoding, ids, the bytes of masks and the file sizes of images.
+        """Hash of classes, mask encoding, ids, the bytes of masks, the file sizes of images and their range.
 
         Reading the images too would take long."""
         digest = hashlib.sha256(repr(self.class_names).encode())
@@ -151,6 +152,8 @@ class FileDataset:
                 mask, num_bytes = "unreadable", 0
             digest.update(f"{pair.id} {num_bytes} {mask}\n".encode())
         digest.update(self._encoding.identity().encode())
+        if self.value_range is not None:
+            digest.update(repr(self.value_range).encode())
         return digest.hexdigest()
 
     def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:

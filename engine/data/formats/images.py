@@ -1,29 +1,34 @@
 """Image files as arrays: grayscale, transparent, 16-bit or rotated by EXIF.
 
 - Transparency is dropped, as by OpenCV and Pillow: the stored colour is used.
-- 16 bits become 8 by their high byte: scaled, not clipped.
+- Values of more than 8 bits per channel become 8 by a range (lowest, highest), of which `scaled` makes 256
+  equal steps. Without one, 16 bits become 8 by their high byte.
 - A photo is rotated as its EXIF orientation says, as image viewers do.
 - An image of more pixels than Pillow's limit is refused unread: a small file can decompress to fill the
 memory.
 """
 
 import struct
+import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image
+from PIL import ExifTags, Image, ImageFile
 
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Source = Path | IO[bytes]
+ValueRange = tuple[float, float]  # lowest and highest, in the file's own units
 
 TIFF_ENDINGS = (".tif", ".tiff")
 GDAL_NODATA = 42113  # the number of the tag
+BITS_PER_SAMPLE, PLANES = 258, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
@@ -40,21 +45,45 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
         return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
-def decode_image(path: Source) -> tuple[NDArray[np.uint8], int]:
+def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[NDArray[np.uint8], int]:
     """(h, w, 3) RGB as displayed, and the EXIF orientation that was applied.
 
+    Args:
+        value_range: see `scaled`; images of 8 bits per channel do not need it.
+
     Raises:
-        UnreadableSample: not an image, damaged, too large, or with pixels of no fixed range.
+        UnreadableSample: not an image, damaged, too large, or without a known range of values.
     """
     with _opened(path) as image:
-        return upright_rgb(image, path)
+        return upright_rgb(image, path, value_range)
 
 
-def upright_rgb(image: Image.Image, path: Source | str = "The image") -> tuple[NDArray[np.uint8], int]:
+def upright_rgb(
+    image: Image.Image, path: Source | str = "The image", value_range: ValueRange | None = None
+) -> tuple[NDArray[np.uint8], int]:
     """As `decode_image`, for an open image; `path` is for messages."""
     with _file_named(path):
         orientation = _orientation(image)
-        return turn(_as_rgb(image, path), orientation), orientation
+        return turn(_as_rgb(image, path, value_range), orientation), orientation
+
+
+def wide_values(path: Source) -> NDArray[Any] | None:
+    """The stored values of an image of more than 8 bits per channel, (h, w) or (h, w, 3); None of others."""
+    with _opened(path) as image, _file_named(path):
+        return _wide_values(image, path)
+
+
+def scaled(values: NDArray[Any], value_range: ValueRange | None) -> NDArray[np.uint8] | None:
+    """256 equal steps from the lowest to the highest value of a range; values beyond it are 0 and 255.
+
+    Without a range that of uint16 is taken, so the high byte remains; None for other types.
+    """
+    if value_range is None and values.dtype != np.uint16:
+        return None
+    low, high = value_range or (0.0, 65535.0)
+    if values.dtype == np.uint16:
+        return _table_of_range(low, high).take(values)
+    return _steps(np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low), low, high)
 
 
 def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
@@ -91,17 +120,72 @@ def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return np.ascontiguousarray(np.rot90(pixels, quarters))
 
 
-def _as_rgb(image: Image.Image, path: Source | str) -> NDArray[np.uint8]:
-    is_16_bit = image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG")
-    if is_16_bit:
-        grey = (np.asarray(image) >> 8).astype(np.uint8)  # (h, w)
-        return np.repeat(grey[..., None], 3, axis=2)  # (h, w, 3)
-    if image.mode in ("I", "F"):
+def _as_rgb(image: Image.Image, path: Source | str, value_range: ValueRange | None) -> NDArray[np.uint8]:
+    """(h, w, 3)"""
+    values = _wide_values(image, path)
+    if values is None:
+        return np.array(image.convert("RGB"))
+    pixels = scaled(values, value_range)
+    if pixels is None:
         raise UnreadableSample(
-            f"{path} holds 32-bit pixels (mode {image.mode}), whose value range is unknown. "
-            "Save it with 8 or 16 bits per channel."
+            f"{path} holds {values.dtype.name} pixels, whose value range is unknown. Type "
+            "data.range=[<lowest>, <highest>], or save it with 8 or 16 bits per channel."
         )
-    return np.array(image.convert("RGB"))
+    return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
+
+
+def _wide_values(image: Image.Image, path: Source | str) -> NDArray[Any] | None:
+    if image.mode.startswith("I;16") or (image.mode == "I" and image.format == "PNG"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode in ("I", "F"):
+        return np.asarray(image)
+    if not isinstance(image, ImageFile.ImageFile) or not image.tile:
+        return None
+    raw = _raw_mode(image)
+    tags = getattr(image, "tag_v2", {})  # of a TIFF
+    if max(tags.get(BITS_PER_SAMPLE, (8,))) > 8 and (tags.get(PLANES) == 2 or ";16" not in raw):
+        raise UnreadableSample(
+            f"{path} holds {max(tags[BITS_PER_SAMPLE])} bits per channel and a plane for each channel, which "
+            "Trident does not read. Save it with the channels of a pixel side by side."
+        )
+    return _wide_colours(image, raw) if ";16" in raw else None
+
+
+def _raw_mode(image: ImageFile.ImageFile) -> str:
+    """How the pixels are stored, such as RGB;16B."""
+    arguments = image.tile[0].args
+    return str(arguments[0] if isinstance(arguments, tuple) and arguments else arguments)
+
+
+def _wide_colours(image: ImageFile.ImageFile, raw: str) -> NDArray[np.uint16]:
+    """(h, w) or (h, w, 3): 16-bit colours, of which Pillow gives one byte at a time, without transparency."""
+    if raw.startswith("LA"):  # four bytes a pixel: two of grey, two of transparency
+        grey = _stored_as(image, "RGBA")
+        return grey[..., 0] * np.uint16(256) + grey[..., 1]
+    other = {"B": "L", "L": "B", "N": "B" if sys.byteorder == "little" else "L"}[raw[-1]]
+    assert image.fp is not None  # it has not been decoded yet
+    with Image.open(image.fp) as again:
+        assert isinstance(again, ImageFile.ImageFile)
+        low = _stored_as(again, raw[:-1] + other)[..., :3]
+    return _stored_as(image, raw)[..., :3] * np.uint16(256) + low
+
+
+def _stored_as(image: ImageFile.ImageFile, raw: str) -> NDArray[np.uint16]:
+    """Decode the pixels as if they were stored in another raw mode."""
+    image.tile = [
+        tile._replace(args=(raw, *tile.args[1:]) if isinstance(tile.args, tuple) else raw)
+        for tile in image.tile
+    ]
+    return np.asarray(image, dtype=np.uint16)
+
+
+def _steps(values: NDArray[np.float64], low: float, high: float) -> NDArray[np.uint8]:
+    return np.floor((values - low) * 256 / (high - low)).clip(0, 255).astype(np.uint8)
+
+
+@lru_cache(maxsize=4)
+def _table_of_range(low: float, high: float) -> NDArray[np.uint8]:
+    return _steps(np.arange(1 << 16, dtype=np.float64), low, high)
 
 
 def _orientation(image: Image.Image) -> int:

@@ -148,6 +148,7 @@ def _headers(splits: Mapping[str, Dataset], layout: str, parts: list[Part]) -> l
             pack=pack,
             shard=number,
             num_shards=len(parts),
+            value_range=getattr(first, "value_range", None),
             splits={name: SplitEntry(fingerprints[name], len(splits[name]), {}) for name in part},
         )
         for number, part in enumerate(parts)

@@ -4,8 +4,9 @@ A pack is one HDF5 file, or several (shards) that hold consecutive samples. In e
 classes in each split that it holds:
 
     attribute header         JSON: version, layout, class_names, palette, ignore_index, pack, shard,
-                             num_shards; by split: fingerprint, num_samples (over all shards), and the
-                             SHA-256 of each table
+                             num_shards, value_range (data.range, of images of more than 8 bits per
+                             channel; the records hold 8); by split: fingerprint, num_samples (over all
+                             shards), and the SHA-256 of each table
     attribute sha256         of `header`, and so of everything: the tables hold the SHA-256 of each record
     <split>/ids              (n,) bytes, UTF-8
     <split>/sizes            (n, 2) h, w in px
@@ -75,9 +76,13 @@ class Header:
     shard: int
     num_shards: int
     splits: dict[str, SplitEntry]
+    value_range: tuple[float, float] | None = None
 
     def to_json(self) -> bytes:
-        return json.dumps({"version": VERSION, **asdict(self)}).encode()
+        values = {"version": VERSION, **asdict(self)}
+        if self.value_range is None:  # so that earlier versions of Trident read the file
+            del values["value_range"]
+        return json.dumps(values).encode()
 
     @classmethod
     def from_json(cls, text: bytes) -> "Header":
@@ -88,6 +93,8 @@ class Header:
             raise ValueError(f"it has version {version}, and this program reads version {VERSION}")
         splits = {name: SplitEntry(**entry) for name, entry in values.pop("splits").items()}
         names, palette = tuple(values.pop("class_names")), tuple(tuple(c) for c in values.pop("palette"))
+        low_high = values.pop("value_range", None)
+        values["value_range"] = None if low_high is None else (float(low_high[0]), float(low_high[1]))
         return cls(class_names=names, palette=palette, splits=splits, **values)
 
 

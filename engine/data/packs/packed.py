@@ -38,6 +38,7 @@ class PackedDataset:
         split: a split of the recipe that was packed.
         class_names: those of the recipe; None takes those of the pack.
         ignore_index: likewise.
+        range: data.range; a pack holds 8 bits per channel, made with its own.
 
     Raises:
         DataError: no such pack or split; other classes; files truncated, altered or missing. Reading a
@@ -52,15 +53,17 @@ class PackedDataset:
         split: str,
         class_names: tuple[str, ...] | None = None,
         ignore_index: int | None = None,
+        range: str | list[float] = "auto",
     ):
-        self._arguments = (root, split, class_names, ignore_index)
+        self._arguments = (root, split, class_names, ignore_index, range)
         self._shards = read_shards(Path(root).expanduser())
         header = self._shards[0].header
         self.class_names, self.palette = header.class_names, header.palette
         self.ignore_index = header.ignore_index
         self.layout = header.layout
         self.split = split
-        self._require(root, class_names, ignore_index)
+        self.value_range = header.value_range
+        self._require(root, class_names, ignore_index, range)
         self._shards = [shard for shard in self._shards if split in shard.header.splits]
 
         tables = [shard.tables[split] for shard in self._shards]
@@ -130,7 +133,11 @@ class PackedDataset:
         return record
 
     def _require(
-        self, root: str | Path, class_names: tuple[str, ...] | None, ignore_index: int | None
+        self,
+        root: str | Path,
+        class_names: tuple[str, ...] | None,
+        ignore_index: int | None,
+        range: str | list[float],
     ) -> None:
         there = [*dict.fromkeys(name for shard in self._shards for name in shard.header.splits)]
         if self.split not in there:
@@ -146,6 +153,12 @@ class PackedDataset:
         if ignore_index is not None and ignore_index != self.ignore_index:
             raise DataError(
                 f"{root} uses {self.ignore_index} for void; type data.ignore_index={self.ignore_index}."
+            )
+        if range != "auto" and self.value_range != tuple(range):
+            own = list(self.value_range) if self.value_range else "auto"
+            raise DataError(
+                f"{root} was packed with data.range={own}, and has 8 bits per channel since. Type "
+                "data.range=auto, or pack the data again."
             )
 
 

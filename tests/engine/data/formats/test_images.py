@@ -9,7 +9,15 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from engine.data.formats.images import decode_image, decode_mask, read_header, turn
+from engine.data.formats.images import (
+    decode_image,
+    decode_mask,
+    read_header,
+    scaled,
+    turn,
+    upright_rgb,
+    wide_values,
+)
 from engine.data.sample import DataError, UnreadableSample
 
 RNG = np.random.default_rng(0)
@@ -51,6 +59,87 @@ def test_transparency_is_dropped_and_the_stored_colour_stays(tmp_path: Path, mod
     assert (decode_image(tmp_path / "a.png")[0] == expected).all()
 
 
+def png_of_16_bits(values: np.ndarray) -> bytes:
+    """A PNG of (h, w, 1 to 4) uint16, which Pillow does not write in colour."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return (
+            struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
+        )
+
+    h, w, channels = values.shape
+    header = struct.pack(">IIBBBBB", w, h, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    parts = chunk(b"IHDR", header), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+
+
+def tiff_of_16_bits(values: np.ndarray, order: str, planes: int = 1) -> bytes:
+    """An uncompressed RGB TIFF of (h, w, 3) uint16 in one strip; `order` is < or >."""
+    h, w, _ = values.shape
+    pixels = values.astype(f"{order}u2").tobytes()
+    bits_at = 8 + 2 + 9 * 12 + 4  # behind the header and a directory of nine entries
+    short, long = 3, 4
+    entries = [
+        (256, short, 1, w), (257, short, 1, h), (258, short, 3, bits_at), (259, short, 1, 1),
+        (262, short, 1, 2),
+        (273, long, 1, bits_at + 6), (277, short, 1, 3), (279, long, 1, len(pixels)), (284, short, 1, planes),
+    ]  # fmt: skip
+    directory = struct.pack(f"{order}H", len(entries))
+    for tag, kind, count, value in entries:
+        field = f"{order}HHIHxx" if kind == short and count == 1 else f"{order}HHII"
+        directory += struct.pack(field, tag, kind, count, value)
+    start = (b"II" if order == "<" else b"MM") + struct.pack(f"{order}HI", 42, 8)
+    return start + directory + struct.pack(f"{order}I3H", 0, 16, 16, 16) + pixels
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_all_16_bits_of_a_png_are_kept_without_transparency(tmp_path: Path, channels: int) -> None:
+    values = RNG.integers(0, 65536, (6, 9, channels)).astype(np.uint16)
+    path = tmp_path / "a.png"
+    path.write_bytes(png_of_16_bits(values))
+    expected = values[..., :3] if channels > 2 else values[..., 0]
+    for source in (path, BytesIO(path.read_bytes())):
+        assert (wide_values(source) == expected).all()
+    assert (decode_image(path)[0] == (values[..., :3] if channels > 2 else values[..., :1]) >> 8).all()
+    with Image.open(path) as image:
+        assert (upright_rgb(image, value_range=(0, 255))[0].max()) == 255
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_all_16_bits_of_a_colour_tiff_are_kept(tmp_path: Path, order: str) -> None:
+    values = RNG.integers(0, 4096, (6, 9, 3)).astype(np.uint16)
+    (tmp_path / "a.tif").write_bytes(tiff_of_16_bits(values, order))
+    assert (wide_values(tmp_path / "a.tif") == values).all()
+    assert (decode_image(tmp_path / "a.tif", (0, 4095))[0] == values >> 4).all()
+    (tmp_path / "b.tif").write_bytes(tiff_of_16_bits(values, order, planes=2))
+    assert "a plane for each channel" in message_of(lambda: decode_image(tmp_path / "b.tif"))
+
+
+def test_images_of_8_bits_have_no_wide_values(tmp_path: Path) -> None:
+    for name in ("a.png", "a.tif", "a.jpg", "a.gif"):
+        Image.fromarray(PIXELS).save(tmp_path / name)
+        assert wide_values(tmp_path / name) is None
+        assert (decode_image(tmp_path / name, (0, 9))[0] == decode_image(tmp_path / name)[0]).all()
+
+
+def test_a_range_becomes_256_equal_steps_from_black_to_white() -> None:
+    values = np.array([0, 99, 100, 107, 108, 2147, 2148, 4000], np.uint16)
+    assert scaled(values, (100, 2148)).tolist() == [0, 0, 0, 0, 1, 255, 255, 255]
+    assert scaled(values.astype(np.float32), (100, 2148)).tolist() == [0, 0, 0, 0, 1, 255, 255, 255]
+    every = np.arange(65536, dtype=np.uint16)
+    assert (scaled(every, (0, 65535)) == every >> 8).all() and (scaled(every, None) == every >> 8).all()
+    odd = np.array([np.nan, -np.inf, np.inf, -5, 0, 4.9, 5], np.float32)
+    assert scaled(odd, (-5, 5)).tolist() == [0, 0, 255, 0, 128, 253, 255]
+    assert scaled(odd, None) is None
+
+
+def test_floats_are_read_with_a_range_and_refused_without(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0, 0.25], [0.5, 1]], np.float32)).save(tmp_path / "a.tif")
+    assert decode_image(tmp_path / "a.tif", (0, 1))[0][..., 0].tolist() == [[0, 64], [128, 255]]
+    assert "data.range=" in message_of(lambda: decode_image(tmp_path / "a.tif"))
+
+
 @pytest.mark.parametrize("ending", ["png", "tif"])
 def test_16_bits_are_scaled_to_8_and_not_clipped(tmp_path: Path, ending: str) -> None:
     values = np.array([[0, 255, 256, 257], [32767, 32768, 65280, 65535]], np.uint16)
@@ -80,9 +169,9 @@ def test_16_bit_colours_are_scaled_in_the_same_way(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
-def test_32_bit_pixels_are_refused(tmp_path: Path, mode: str) -> None:
+def test_32_bit_pixels_are_refused_without_a_range(tmp_path: Path, mode: str) -> None:
     Image.new(mode, (4, 4)).save(tmp_path / "a.tif")
-    assert "32-bit" in message_of(lambda: decode_image(tmp_path / "a.tif"))
+    assert "data.range=" in message_of(lambda: decode_image(tmp_path / "a.tif"))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

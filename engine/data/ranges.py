@@ -1,0 +1,101 @@
+"""data.range: the stored values that become black and white, in images of more than 8 bits per channel.
+
+Cameras, microscopes and scanners write 10 to 14 bits into files of 16; read as 16 bits such images are black.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.data.formats.files import FileDataset
+from engine.data.formats.images import ValueRange, wide_values
+from engine.data.sample import DataError, Dataset, UnreadableSample
+
+NUM_PROBED = 64  # images of the training split that are read to find the range
+OUTLIERS = 1e-4  # share of the pixels on either side that the span of an image leaves out
+NO_DATA = 42113  # GDAL's tag of TIFF for the value of pixels without data
+
+
+def with_range(section: Any, train: Dataset) -> Any:
+    """A recipe's `data` section with numbers in place of `range: auto`, where its training images need them.
+
+    A run keeps them in its recipe, so that all images are read alike later. `train` is told, too.
+
+    Raises:
+        DataError: the section has a range, and no image needs one.
+    """
+    if section.range != "auto":
+        if isinstance(train, FileDataset) and not _first_wide(train):
+            raise DataError(
+                f"data.range is for images of more than 8 bits per channel, and those of split "
+                f"{section.train!r} have 8. Type data.range=auto."
+            )
+        return section
+    if isinstance(train, FileDataset):
+        train.value_range = found = measured_range(train)
+    else:
+        found = getattr(train, "value_range", None)  # of a pack
+    return section if found is None else section.model_copy(update={"range": list(found)})
+
+
+def measured_range(train: FileDataset) -> ValueRange | None:
+    """The range of a training split; None where its images have 8 bits per channel."""
+    spans = [span for index in probed(len(train)) if (span := _readable_span(train, index))]
+    return range_of(spans) if spans else None
+
+
+def probed(num_images: int) -> list[int]:
+    """Indices of at most NUM_PROBED images, evenly spaced."""
+    indices: list[int] = np.unique(
+        np.linspace(0, num_images - 1, min(NUM_PROBED, num_images)).astype(int)
+    ).tolist()
+    return indices
+
+
+def range_of(spans: Sequence[ValueRange] | NDArray[np.float64]) -> ValueRange:
+    """The range for images with these lowest and highest values.
+
+    From 0 to the largest number of as many bits, such as 4095, or to 1; where the values take less than a
+    quarter of that, from the lowest to the highest.
+    """
+    low, high = min(float(low) for low, _ in spans), max(float(high) for _, high in spans)
+    top = 1.0 if high <= 1 else 2.0 ** max(8, int(high).bit_length()) - 1
+    if low >= 0 and high - low >= top / 4:
+        return 0.0, top
+    return low, high if high > low else low + 1
+
+
+def value_span(path: Path) -> ValueRange | None:
+    """The lowest and the highest value of an image, without outliers; None for 8 bits per channel.
+
+    Raises:
+        UnreadableSample: it is damaged, or no image.
+    """
+    values = wide_values(path)
+    if values is None:
+        return None
+    known = np.isfinite(values)
+    with Image.open(path) as image:
+        no_data = getattr(image, "tag_v2", {}).get(NO_DATA)
+    if no_data is not None:
+        known &= values != float(str(no_data).strip("\0 "))
+    values = values[known]
+    if not values.size:
+        return 0.0, 1.0
+    low = np.quantile(values, OUTLIERS, method="lower")
+    return float(low), float(np.quantile(values, 1 - OUTLIERS, method="higher"))
+
+
+def _readable_span(train: FileDataset, index: int) -> ValueRange | None:
+    try:
+        return value_span(train.image_path(index))
+    except UnreadableSample:  # reported, or skipped, when it is read
+        return None
+
+
+def _first_wide(train: FileDataset) -> bool:
+    return any(_readable_span(train, index) for index in probed(len(train)))

@@ -1,0 +1,106 @@
+"""Which range images of more than 8 bits get, and what the doctor says of it."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, TiffImagePlugin
+
+from engine.data import DataError, open_split
+from engine.data.doctor import examine, list_samples_of
+from engine.data.options import Data
+from engine.data.ranges import NO_DATA, range_of, value_span, with_range
+
+SHADES = np.linspace(0, 1, 24 * 32).reshape(24, 32)  # of an image, from black to white
+
+
+def draw(root: Path, image: Callable[[], np.ndarray], split: str = "train") -> None:
+    for kind in ("images", "masks"):
+        (root / split / kind).mkdir(parents=True, exist_ok=True)
+    for number in range(3):
+        pixels = np.roll(image(), 5 * number, axis=0)
+        Image.fromarray(pixels).save(root / f"{split}/images/{split}{number}.tif")
+        Image.fromarray((SHADES > 0.5).astype(np.uint8)).save(root / f"{split}/masks/{split}{number}.png")
+
+
+def section(root: Path, **values) -> Data:
+    return Data.model_validate({"format": "folder", "root": str(root), "classes": ["a", "b"], **values})
+
+
+def up_to(value: float, kind: type = np.uint16) -> Callable[[], np.ndarray]:
+    return lambda: (SHADES * value).astype(kind)
+
+
+@pytest.mark.parametrize(
+    ("image", "expected"),
+    [
+        (up_to(1023), [0, 1023]),
+        (up_to(3900), [0, 4095]),
+        (up_to(65535), [0, 65535]),
+        (lambda: (30000 + SHADES * 500).astype(np.uint16), [30000, 30500]),
+        (lambda: (SHADES * 900 - 100).astype(np.int32), [-100, 800]),
+        (up_to(0.9, np.float32), [0, 1]),
+        (up_to(250, np.float32), [0, 255]),
+        (up_to(255, np.uint8), "auto"),
+    ],
+)
+def test_the_range_is_that_of_the_training_images(tmp_path: Path, image, expected) -> None:
+    draw(tmp_path, image)
+    train = open_split(section(tmp_path), "train")
+    found = with_range(section(tmp_path), train)
+    assert found.range == expected
+    again = open_split(found, "train")
+    for dataset in (train, again):  # both are told
+        shades = dataset[0].image.float()
+        assert shades.min() < 4 and shades.max() > 220
+    assert train.fingerprint() == again.fingerprint()
+    differs = open_split(section(tmp_path), "train").fingerprint() != again.fingerprint()
+    assert differs == (expected != "auto")
+
+
+def test_a_single_hot_pixel_and_pixels_without_data_do_not_count(tmp_path: Path) -> None:
+    values = np.full((200, 200), 900, np.uint16)
+    values[:100], values[0, 0] = 40, 65535
+    Image.fromarray(values).save(tmp_path / "hot.png")
+    assert value_span(tmp_path / "hot.png") == (40, 900)
+    values = np.float32([[-9999, 0.25], [0.5, np.nan]])
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[NO_DATA] = "-9999"
+    Image.fromarray(values).save(tmp_path / "gdal.tif", tiffinfo=tags)
+    assert value_span(tmp_path / "gdal.tif") == (0.25, 0.5)
+    Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "byte.png")
+    assert value_span(tmp_path / "byte.png") is None
+    assert range_of([(7, 7)]) == (7, 8)
+
+
+def findings(data: Data) -> dict[str, str]:
+    report = examine(list_samples_of(data), lambda done, total: None).report
+    return {found.check: f"{found.severity} {found.what} {found.remedy}" for found in report.findings}
+
+
+def test_the_doctor_names_the_range_and_images_that_do_not_fit(tmp_path: Path) -> None:
+    draw(tmp_path, up_to(1000))
+    draw(tmp_path, up_to(4000), "val")
+    found = findings(section(tmp_path))
+    assert "0 becomes black, 1023 white" in found["range"] and found["range"].startswith("note 6 of 6")
+    assert "flat_images" not in found
+    assert "data.range=[0, 4095]" in found["beyond_range"] and found["beyond_range"].startswith("hurts 3 ")
+    assert "beyond_range" not in findings(section(tmp_path, range=[0, 4095]))
+    found = findings(section(tmp_path, range=[0, 65535]))
+    assert found["flat_images"].startswith("hurts 6 ") and "data.range=auto" in found["flat_images"]
+
+
+def test_images_of_8_bits_get_no_finding_and_refuse_a_range(tmp_path: Path) -> None:
+    draw(tmp_path, up_to(255, np.uint8))
+    draw(tmp_path, up_to(255, np.uint8), "val")
+    assert not {"range", "flat_images", "beyond_range"} & findings(section(tmp_path)).keys()
+    data = section(tmp_path, range=[0, 4095])
+    with pytest.raises(DataError, match="data.range=auto"):
+        with_range(data, open_split(data, "train"))
+
+
+@pytest.mark.parametrize("value", [[5, 5], [9, 1], [1], "all", [0, 1, 2]])
+def test_a_range_that_is_none_is_a_mistake(value) -> None:
+    with pytest.raises(ValueError, match="range"):
+        Data.model_validate({"range": value})
