@@ -130,7 +130,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def commands(page: Path) -> list[str]:
-    lines = [line.partition(" # ")[0] for block in blocks(page, "console") for line in block.splitlines()]
+    lines = [line.partition(" # ")[0] for block in blocks(page, "sh") for line in block.splitlines()]
     assert lines and all(line.startswith("trident ") for line in lines), lines
     return lines
 
