@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PY := .venv/bin/python
 
-.PHONY: help demo demo-photos named-photos test
+.PHONY: help demo demo-photos docs named-photos test
 .DELETE_ON_ERROR:
 
 help:
@@ -11,6 +11,7 @@ help:
 	@echo "make demo-photos DATA=<folder in the layout of VOC> [TRAIN=trainaug] [VAL=val]"
 	@echo "            the same on photos, from ImageNet weights that come with the environment"
 	@echo "make test   environment + ruff, mypy and the fast tests"
+	@echo "make docs   environment + this documentation as a site: site/index.html"
 	@echo "make help   this text"
 	@echo "Another interpreter (3.11 or newer) for a new environment: make demo PYTHON=python3.12"
 
@@ -33,6 +34,9 @@ test: .venv/installed
 	$(PY) -m mypy
 	$(PY) -m pytest -n auto --maxprocesses 4
 
+docs: .venv/docs-installed
+	.venv/bin/zensical build --clean --strict
+
 .venv/bin/python:
 	@command -v "$(PYTHON)" >/dev/null || { echo "Trident needs Python 3.11 or newer, and '$(PYTHON)' is not installed."; \
 		echo "Install it, or name another one: make $(MAKECMDGOALS) PYTHON=python3.12"; exit 1; } >&2
@@ -43,4 +47,8 @@ test: .venv/installed
 
 .venv/installed: setup.py | .venv/bin/python
 	$(PY) -m pip install --editable '.[dev]'
+	@touch $@
+
+.venv/docs-installed: setup.py | .venv/bin/python
+	$(PY) -m pip install --editable '.[docs]'
 	@touch $@

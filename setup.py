@@ -58,6 +58,7 @@ setup(
     ],
     extras_require={
         "cluster": ["ray"],
+        "docs": ["zensical>=0.1,<0.2"],
         "export": EXPORT,
         "geo": GEO,
         "pretrained": PRETRAINED,

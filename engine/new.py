@@ -4,6 +4,7 @@ import argparse
 import re
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from engine.command import new_console, new_parser, run_command
@@ -18,6 +19,7 @@ examples:
   trident new photos                      writes photos.yaml; then: trident run photos.yaml
   trident new photos --classes background road crack
   trident new photos --out recipes/roads.yaml
+  trident new --from-mmseg configs/segformer_mit-b2.py     from a configuration of MMSegmentation
 """
 
 
@@ -26,30 +28,73 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "new", "Write a recipe for a folder of images and masks, and check its data.", EXAMPLES
     )
-    parser.add_argument("folder", type=Path, help="the folder that holds the images and masks")
+    parser.add_argument("folder", type=Path, nargs="?", help="the folder that holds the images and masks")
     parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes by label id")
     parser.add_argument("--out", type=Path, metavar="FILE", help="the recipe; default: <folder>.yaml, here")
+    parser.add_argument(
+        "--from-mmseg",
+        type=Path,
+        metavar="CONFIG.py",
+        help="read this instead of a folder; it is not executed",
+    )
     return run_command(parser, new, argv)
 
 
 def new(arguments: argparse.Namespace) -> int:
-    """Look at the folder, write the recipe, run the doctor, and print the next command."""
+    """Write the recipe of a folder or of a configuration, and print the next command."""
+    from engine.recipe import RecipeError
+
+    source: Path | None = arguments.folder or arguments.from_mmseg
+    if source is None or (arguments.folder and arguments.from_mmseg):
+        raise RecipeError("Type either the folder of the images and masks, or --from-mmseg CONFIG.py.")
+    name = source.stem if arguments.from_mmseg else source.expanduser().absolute().name
+    out: Path = arguments.out or Path(f"{_plain(name)}.yaml")
+    if out.exists():
+        raise RecipeError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
+    if not out.absolute().parent.is_dir():
+        raise RecipeError(f"--out {out}: there is no folder {out.absolute().parent}.")
+    return _from_mmseg(source, out) if arguments.from_mmseg else _from_folder(arguments, out)
+
+
+def _from_mmseg(config: Path, out: Path) -> int:
+    from engine.recipe import RecipeError, load_recipe
+    from engine.recipe.mmseg import carry_over
+
+    text, not_carried = carry_over(config, _plain(out.stem))
+    with TemporaryDirectory() as folder:  # so that nothing is written where a value is not valid
+        draft = Path(folder) / out.name
+        draft.write_text(text, encoding="utf-8")
+        try:
+            recipe = load_recipe(draft)
+        except RecipeError as error:
+            raise RecipeError(f"{config} has values that no recipe takes. {error}") from None
+    out.write_text(text, encoding="utf-8")
+    console = new_console()
+    console.print(*not_carried, sep="\n", markup=False)
+    there = Path(recipe.data.root or "").is_dir()
+    root = "" if there else " data.root=<the folder of the data>"
+    console.print(
+        f"Written: {out}. Not carried over: {len(not_carried) or 'nothing'}"
+        f"{', each with its place above and at the end of the recipe' if not_carried else ''}. "
+        f"Next: trident doctor {out}{root}",
+        markup=False,
+    )
+    return 0
+
+
+def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
+    """Look at the folder, write the recipe, and run the doctor."""
     import torch
 
     from engine.data.doctor import examine, list_samples_of
     from engine.data.survey import survey
-    from engine.recipe import RecipeError, load_recipe
+    from engine.recipe import load_recipe
     from engine.recipe.starter import Start, starter_text
     from engine.reporting.console import counted
     from engine.reporting.doctor import command_to_fix, print_data_report
     from models.sources import weights_within_reach
 
     folder: Path = arguments.folder.expanduser().absolute()
-    out: Path = arguments.out or Path(f"{_plain(folder.name)}.yaml")
-    if out.exists():
-        raise RecipeError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
-    if not out.absolute().parent.is_dir():
-        raise RecipeError(f"--out {out}: there is no folder {out.absolute().parent}.")
     console = new_console()
     found = survey(folder, counted(console, "reading masks"))
     for line in found.findings:

@@ -1,6 +1,6 @@
 """docs/extending.md: each example runs unchanged, and changes as few files as the page says.
 
-A block that begins with `# name` is a file; `console` blocks are commands, run in the folder of those files;
+A block that begins with `# name` is a file; `sh` blocks are commands, run in the folder of those files;
 `diff` blocks are applied to a copy of the sources, which then runs the commands that follow.
 """
 
@@ -73,7 +73,7 @@ def work_through(heading: str, folder: Path) -> str:
                 capture_output=True,
             )
             assert applied.returncode == 0, applied.stderr
-        elif block.language == "console":
+        elif block.language == "sh":
             for line in block.text.splitlines():
                 message += run(line, folder, sources)
         elif block.language == "python":

@@ -1,0 +1,344 @@
+"""`trident new --from-mmseg`: what a configuration of MMSegmentation becomes, and what is listed."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data import open_split
+from engine.new import main
+from engine.recipe import Recipe, load_recipe
+
+SCHEDULE = """
+optim_wrapper = dict(
+    type='OptimWrapper', optimizer=dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005))
+param_scheduler = [dict(type='PolyLR', eta_min=1e-4, power=0.9, begin=0, end=40000, by_epoch=False)]
+train_cfg = dict(type='IterBasedTrainLoop', max_iters=40000, val_interval=4000)
+default_hooks = dict(logger=dict(type='LoggerHook', interval=25, log_metric_by_epoch=False))
+"""
+PIPELINE = """
+crop_size = (512, 512)
+train_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadAnnotations', reduce_zero_label=REDUCE),
+    dict(type='RandomResize', scale=(2048, 512), ratio_range=(0.5, 2.0), keep_ratio=True),
+    dict(type='RandomCrop', crop_size=crop_size, cat_max_ratio=0.75),
+    dict(type='RandomFlip', prob=0.5),
+    dict(type='PhotoMetricDistortion'),
+    dict(type='PackSegInputs')]
+"""
+ADE20K = """
+dataset_type = 'ADE20KDataset'
+data_root = 'data/ade'
+train_dataloader = dict(
+    batch_size=4, num_workers=4, sampler=dict(type='InfiniteSampler', shuffle=True),
+    dataset=dict(
+        type=dataset_type, data_root=data_root,
+        data_prefix=dict(img_path='images/training', seg_map_path='annotations/training'),
+        pipeline=train_pipeline))
+val_dataloader = dict(
+    batch_size=1,
+    dataset=dict(
+        type=dataset_type, data_root=data_root,
+        data_prefix=dict(img_path='images/validation', seg_map_path='annotations/validation'), pipeline=[]))
+test_dataloader = val_dataloader
+"""
+SEGFORMER = """
+norm_cfg = dict(type='SyncBN', requires_grad=True)
+model = dict(
+    type='EncoderDecoder',
+    backbone=dict(type='MixVisionTransformer', embed_dims=32, num_layers=[2, 2, 2, 2], drop_path_rate=0.1),
+    decode_head=dict(
+        type='SegformerHead', in_channels=[32, 64, 160, 256], channels=256, dropout_ratio=0.1, num_classes=19,
+        norm_cfg=norm_cfg, loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=1.0)),
+    test_cfg=dict(mode='whole'))
+"""
+B2_ON_ADE20K = """
+_base_ = ['base/segformer.py', 'base/ade20k.py', 'base/schedule.py']
+checkpoint = 'https://example.org/mit_b2.pth'
+model = dict(
+    backbone=dict(
+        init_cfg=dict(type='Pretrained', checkpoint=checkpoint), embed_dims=64, num_layers=[3, 4, 6, 3]),
+    decode_head=dict(in_channels=[64, 128, 320, 512], num_classes=150))
+optim_wrapper = dict(
+    _delete_=True, type='OptimWrapper',
+    optimizer=dict(type='AdamW', lr=0.00006, betas=(0.9, 0.999), weight_decay=0.01),
+    paramwise_cfg=dict(custom_keys={
+        'pos_block': dict(decay_mult=0.), 'norm': dict(decay_mult=0.), 'head': dict(lr_mult=10.)}))
+param_scheduler = [
+    dict(type='LinearLR', start_factor=1e-6, by_epoch=False, begin=0, end=1500),
+    dict(type='PolyLR', eta_min=0.0, power=1.0, begin=1500, end=160000, by_epoch=False)]
+train_cfg = dict(max_iters=160 * 1000)
+train_dataloader = dict(batch_size=2)
+"""
+VOC_0X = """
+model = dict(
+    type='EncoderDecoder', pretrained='open-mmlab://resnet50_v1c',
+    backbone=dict(type='ResNetV1c', depth=50, dilations=(1, 1, 2, 4)),
+    decode_head=dict(
+        type='DepthwiseSeparableASPPHead', num_classes=21,
+        loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0)),
+    auxiliary_head=dict(type='FCNHead', channels=256))
+data_root = 'data/VOCdevkit/VOC2012'
+data = dict(
+    samples_per_gpu=4, workers_per_gpu=4,
+    train=dict(
+        type='PascalVOCDataset', data_root=data_root, img_dir='JPEGImages',
+        ann_dir=['SegmentationClass', 'SegmentationClassAug'],
+        split=['ImageSets/Segmentation/train.txt', 'ImageSets/Segmentation/aug.txt'],
+        pipeline=[
+            dict(type='Resize', img_scale=(2048, 512), ratio_range=(0.5, 2.0)),
+            dict(type='RandomCrop', crop_size=(512, 512), cat_max_ratio=0.75),
+            dict(type='RandomFlip', prob=0.5),
+            dict(type='RandomCutOut', prob=0.5, n_holes=1)]),
+    val=dict(type='PascalVOCDataset', data_root=data_root, img_dir='JPEGImages', ann_dir='SegmentationClass',
+             split='ImageSets/Segmentation/val.txt'))
+optimizer = dict(type='SGD', lr=0.01, momentum=0.9, weight_decay=0.0005)
+optimizer_config = dict()
+lr_config = dict(policy='poly', power=0.9, min_lr=1e-4, by_epoch=False, warmup='linear', warmup_iters=500,
+                 warmup_ratio=0.5)
+runner = dict(type='IterBasedRunner', max_iters=20000)
+evaluation = dict(interval=2000, metric='mIoU')
+"""
+SWIN_ON_CITYSCAPES = """
+model = dict(
+    type='EncoderDecoder',
+    backbone=dict(
+        type='SwinTransformer', embed_dims=96, depths=[2, 2, 18, 2],
+        init_cfg=dict(type='Pretrained', checkpoint='swin.pth')),
+    decode_head=dict(
+        type='UPerHead', num_classes=19, sampler=dict(type='OHEMPixelSampler', thresh=0.6, min_kept=50000),
+        loss_decode=[dict(type='CrossEntropyLoss'), dict(type='LovaszLoss', loss_weight=0.5)]),
+    test_cfg=dict(mode='slide', crop_size=(512, 1024), stride=(341, 683)))
+crop_size = (512, 1024)
+data = dict(
+    samples_per_gpu=2,
+    train=dict(
+        type='RepeatDataset', times=500,
+        dataset=dict(
+            type='CityscapesDataset', data_root='data/cityscapes/', img_dir='leftImg8bit/train',
+            ann_dir='gtFine/train',
+            pipeline=[
+                dict(type='Resize', img_scale=(2048, 1024), ratio_range=(0.5, 2.0)),
+                dict(type='RandomCrop', crop_size=crop_size),
+                dict(type='RandomFlip', prob=0.5)])),
+    val=dict(type='CityscapesDataset', data_root='data/cityscapes/', img_dir='leftImg8bit/val',
+             ann_dir='gtFine/val'))
+optimizer = dict(type='AdamW', lr=6e-5, weight_decay=0.01)
+lr_config = dict(policy='step', step=[8, 11], by_epoch=True)
+runner = dict(type='EpochBasedRunner', max_epochs=12)
+"""
+CUSTOM = """
+model = dict(
+    backbone=dict(type='ResNet', depth=18),
+    decode_head=dict(type='FPNHead', num_classes=2, loss_decode=LOSS))
+train_dataloader = dict(batch_size=4, dataset=dict(
+    type='BaseSegDataset', data_root='mine', metainfo=dict(classes=('ground', 'road')),
+    reduce_zero_label=True, img_suffix='.jpg', seg_map_suffix='_mask.png',
+    data_prefix=dict(img_path='pictures/train', seg_map_path='drawn/train')))
+val_dataloader = dict(dataset=dict(
+    type='BaseSegDataset', data_root='mine',
+    data_prefix=dict(img_path='pictures/val', seg_map_path='drawn/val')))
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=20, val_interval=2)
+randomness = dict(seed=7)
+custom_hooks = [dict(type='EMAHook', momentum=0.01)]
+"""
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def write(name: str, text: str) -> str:
+    Path(name).parent.mkdir(parents=True, exist_ok=True)
+    Path(name).write_text(text)
+    return name
+
+
+def carried(text: str, name: str = "config.py") -> Recipe:
+    assert main(["--from-mmseg", write(name, text), "--out", "out.yaml"]) == 0
+    return load_recipe("out.yaml")
+
+
+def write_bases() -> None:
+    write("base/segformer.py", SEGFORMER)
+    write("base/ade20k.py", PIPELINE.replace("REDUCE", "True") + ADE20K)
+    write("base/schedule.py", SCHEDULE)
+
+
+def test_segformer_on_ade20k_with_bases(capsys) -> None:
+    write_bases()
+    recipe = carried(B2_ON_ADE20K, "segformer_mit-b2_8xb2-160k_ade20k.py")
+    assert (recipe.model.variant, recipe.model.head, recipe.model.decoder_width) == ("b2", "mmseg", 256)
+    assert recipe.model.weights == "hf:nvidia/mit-b2"
+    assert (recipe.data.format, recipe.data.root) == ("ade20k", "data/ade")
+    assert (recipe.data.train, recipe.data.val) == ("training", "validation")
+    assert (recipe.optimizer.name, recipe.optimizer.lr, recipe.optimizer.head_lr_mult) == ("adamw", 6e-5, 10)
+    assert recipe.optimizer.momentum is None  # _delete_ removed the section of the base
+    assert (recipe.schedule.name, recipe.schedule.warmup, recipe.schedule.power) == ("poly", 1500, 1)
+    assert (recipe.train.steps, recipe.eval.every, recipe.log.every) == (160_000, 4000, 25)
+    assert recipe.train.batch == 16  # 8 GPUs with 2 images each
+    augment = recipe.augment
+    assert (augment.crop, augment.scale, augment.flip) == (512, [0.5, 2.0], 0.5)
+    assert (augment.category_max_ratio, augment.rotate_deg, augment.hue) == (0.75, 0, 0.1)
+    listed = capsys.readouterr().out
+    assert "base/ade20k.py:6: scale=[2048, 512]" in listed
+    assert (
+        "segformer_mit-b2_8xb2-160k_ade20k.py:12: optim_wrapper.paramwise_cfg.custom_keys.pos_block" in listed
+    )
+    assert all(word not in listed for word in ("norm_cfg", "in_channels", "crop_size", "InfiniteSampler"))
+
+
+def test_deeplab_on_voc_of_0x(capsys) -> None:
+    recipe = carried(VOC_0X)
+    assert (recipe.model.arch, recipe.model.encoder) == ("deeplabv3plus", "tu-resnet50c")
+    assert (recipe.data.format, recipe.data.train, recipe.data.val) == ("voc", "trainaug", "val")
+    assert (recipe.optimizer.name, recipe.optimizer.momentum, recipe.optimizer.head_lr_mult) == (
+        "sgd",
+        0.9,
+        1,
+    )
+    assert (recipe.schedule.power, recipe.schedule.min_lr, recipe.schedule.warmup) == (0.9, 1e-4, 500)
+    assert (recipe.train.steps, recipe.train.batch, recipe.eval.every) == (20_000, 4, 2000)
+    assert recipe.augment.brightness == recipe.augment.hue == 0  # no PhotoMetricDistortion
+    listed = capsys.readouterr().out
+    for line, setting in (
+        (8, "auxiliary_head=dict(type='FCNHead'"),
+        (4, "model.backbone.dilations="),
+        (20, "dict(type='RandomCutOut', prob=0.5, n_holes=1)"),
+        (26, "warmup_ratio=0.5"),
+        (11, "samples_per_gpu=4"),
+        (14, "ann_dir=['SegmentationClass', 'SegmentationClassAug']"),
+    ):
+        assert f"config.py:{line}: {setting}" in listed, listed
+    assert all(
+        line.removeprefix("#   ") in listed for line in Path("out.yaml").read_text().split("\n#   ")[1:]
+    )
+
+
+def test_upernet_with_swin_on_cityscapes(capsys) -> None:
+    recipe = carried(SWIN_ON_CITYSCAPES)
+    assert (recipe.model.arch, recipe.model.encoder) == ("upernet", "tu-convnext_small")
+    assert (recipe.data.format, recipe.data.root) == ("cityscapes", "data/cityscapes")
+    assert (recipe.data.train, recipe.data.val) == ("train", "val")
+    cross_entropy, lovasz = recipe.loss
+    assert (cross_entropy.ohem.thresh, cross_entropy.ohem.min_kept) == (0.6, 50_000)
+    assert (lovasz.name, lovasz.weight) == ("lovasz", 0.5)
+    assert (recipe.eval.protocol, recipe.eval.window, recipe.eval.stride) == ("slide", 512, 341)
+    assert (recipe.train.steps, recipe.schedule.milestones) == ("12 epochs", ["8 epochs", "11 epochs"])
+    listed = capsys.readouterr().out
+    assert "type='SwinTransformer'" in listed and "crops are square: 512 px" in listed
+    assert "img_scale" not in listed  # the images of Cityscapes have this size
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (
+            "dict(type='CrossEntropyLoss', class_weight=[1.0, 2.5])",
+            {"name": "cross_entropy", "class_weights": [1.0, 2.5]},
+        ),
+        ("dict(type='DiceLoss', loss_weight=3.0)", {"name": "dice", "weight": 3.0}),
+        ("dict(type='LovaszLoss', per_image=True)", {"name": "lovasz", "per_image": True}),
+        ("dict(type='FocalLoss', gamma=1.5)", {"name": "focal", "gamma": 1.5}),
+        ("dict(type='TverskyLoss', alpha=0.4, beta=0.6)", {"name": "tversky", "alpha": 0.4, "beta": 0.6}),
+        ("dict(type='OhemCrossEntropy', thres=0.9)", {"ohem": {"thresh": 0.9, "min_kept": 100_000}}),
+        ("[dict(type='DiceLoss'), dict(type='DiceLoss')]", {"name": "dice", "weight": 2.0}),
+    ],
+)
+def test_losses(loss: str, expected: dict) -> None:
+    [term] = carried(CUSTOM.replace("LOSS", loss)).loss
+    assert term.model_dump().items() >= expected.items()
+
+
+def test_a_data_set_of_ones_own_opens(capsys) -> None:
+    labels = np.zeros((40, 48), np.uint8)
+    labels[10:20], labels[20:30] = 1, 2  # with reduce_zero_label: void, ground, road
+    for split in ("train", "val"):
+        for folder, name, pixels in (
+            ("pictures", "a.jpg", np.dstack([labels] * 3)),
+            ("drawn", "a_mask.png", labels),
+        ):
+            path = Path("mine", folder, split, name)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(path)
+    recipe = carried(CUSTOM.replace("LOSS", "dict(type='DiceLoss')"))
+    assert (recipe.seed, recipe.train.ema, recipe.train.steps) == (7, 0.99, "20 epochs")
+    assert recipe.eval.every == "2 epochs" and recipe.model.from_scratch
+    expected = np.array([255, 0, 1])[labels]
+    for split in ("train", "val"):
+        dataset = open_split(recipe.data, split)
+        assert dataset.class_names == ("ground", "road")
+        assert (dataset.labels(0).numpy() == expected).all()
+    assert "Next: trident doctor out.yaml\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "reference",
+    [
+        "model = dict(decode_head=_base_.other_head)",
+        "model = dict(decode_head={{_base_.other_head}})",
+        "model = dict(decode_head='{{_base_.other_head}}')",
+        "model = _base_.model\nmodel['decode_head'] = _base_.other_head",
+        "model = dict(decode_head=dict(_delete_=True, **_base_.other_head))",
+        "head = dict(type='UPerHead', num_classes=[1, 2, 3][-1])\nmodel = dict(decode_head=head)",
+        "model = {'decode_head': {'type': 'UPer' + 'Head', 'num_classes': 12 // 4}}",
+    ],
+)
+def test_references_and_expressions(reference: str) -> None:
+    write("base.py", f"{SEGFORMER}\nother_head = dict(type='UPerHead', num_classes=3)\n")
+    recipe = carried(f"_base_ = 'base.py'\n{reference}\n")
+    assert (recipe.model.arch, recipe.model.encoder, len(recipe.data.classes)) == ("upernet", "mit_b0", 3)
+
+
+def test_code_is_listed_and_never_run(capsys) -> None:
+    carried(
+        "import os\n"
+        + VOC_0X
+        + "os.system('touch ran')\n"
+        + "open('ran', 'w')\n"
+        + "for x in [1]:\n    model['x'] = __import__('os').system('touch ran')\n"
+        + "model['decode_head']['num_classes'] = int(os.system('touch ran'))\n"
+        + "more = [open('ran', 'w') for _ in range(9)]\n"
+    )
+    listed = capsys.readouterr().out
+    lines = len(VOC_0X.splitlines()) + 1
+    assert f"config.py:{lines + 1}: os.system('touch ran'): code, which is not run" in listed
+    assert f"config.py:{lines + 5}: model.decode_head.num_classes=int(os.system('touch ran'))" in listed
+    assert not Path("ran").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("epochs = 3\n", "no model with a decode_head"),
+        ("model = build()\n", "config.py:1"),
+        ("from mmengine.config import read_base\nwith read_base():\n    from .base import *\n", "plain.py"),
+        ("model = dict(\n", "config.py:1: not Python"),
+        ("_base_ = 'gone.py'\n", "config.py:1: _base_: no file gone.py"),
+        ("_base_ = ['config.py']\n", "_base_ goes in a circle: config.py -> config.py"),
+        ("_base_ = 3\n", "config.py:1: _base_ is not the name of a file"),
+        ("_base_ = 'mmseg::_base_/models/segformer.py'\n", "_base_: no file"),
+        ("_base_ = 'base.yaml'\n", "no configuration"),
+        ("model = " + "(" * 500 + ")" * 500, "nested too deeply"),
+        ("a = dict(x=1)\n" + "a = dict(x=a, y=a)\n" * 40, "more than 10,000 values"),
+        ("a = [1]\n" + "a = a + a\n" * 60 + "model = dict(decode_head=a * 10**9)", "no model"),
+        (VOC_0X.replace("lr=0.01", "lr=-1"), "optimizer.lr"),
+    ],
+)
+def test_wrong_input(capsys, text: str, said: str) -> None:
+    write("base.yaml", "model: x")
+    assert main(["--from-mmseg", write("config.py", text)]) == 2
+    assert said in capsys.readouterr().err and not Path("config.yaml").exists()
+
+
+def test_wrong_arguments(capsys) -> None:
+    write("config.py", VOC_0X)
+    write("config.yaml", "mine")
+    for arguments in ([], ["data", "--from-mmseg", "config.py"]):
+        assert main(arguments) == 2 and "--from-mmseg CONFIG.py" in capsys.readouterr().err
+    assert main(["--from-mmseg", "nowhere.py"]) == 2 and "no file nowhere.py" in capsys.readouterr().err
+    assert main(["--from-mmseg", "config.py"]) == 2 and Path("config.yaml").read_text() == "mine"
+    assert main(["--from-mmseg", "config.yaml", "--out", "new.yaml"]) == 2 and not Path("new.yaml").exists()
