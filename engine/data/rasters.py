@@ -86,18 +86,17 @@ def _rgb(file: Any, path: Path, window: Any, value_range: ValueRange | None) -> 
     from rasterio.errors import RasterioError
 
     try:
-        bands = file.read((1, 2, 3) if file.count >= 3 else (1,), window=window)
+        values = file.read((1, 2, 3) if file.count >= 3 else (1,), window=window)
     except RasterioError as error:
         raise UnreadableSample(f"{path} is damaged: {error}.") from error
-    if bands.dtype != np.uint8:
-        bands = scaled(bands, value_range)
-        if bands is None:
-            raise UnreadableSample(
-                f"{path} holds pixels whose value range is unknown. Save it with 8 or 16 bits per channel."
-            )
+    bands: Pixels | None = values if values.dtype == np.uint8 else scaled(values, value_range)
+    if bands is None:
+        raise UnreadableSample(
+            f"{path} holds pixels whose value range is unknown. Save it with 8 or 16 bits per channel."
+        )
     if len(bands) == 1:
         table = _colour_table(file)
-        return table[:, bands[0]] if table is not None else np.repeat(bands, 3, axis=0)
+        return np.repeat(bands, 3, axis=0) if table is None else np.take(table, bands[0], axis=1)
     return bands
 
 

@@ -161,8 +161,8 @@ def predict_tiles(
                 _put_reduced(small[3:], labels.byte().numpy()[None], box.top, box.left, step)
                 show(done, tiling.number(raster.size))
         if "overlay" in kinds:
-            pixels, reduced = torch.from_numpy(small).split([3, 1])
-            mixed = Image.fromarray(overlay(pixels, reduced[0], segmenter.palette, VOID_NEVER))
+            pixels, reduced = torch.from_numpy(small[:3]), torch.from_numpy(small[3])
+            mixed = Image.fromarray(overlay(pixels, reduced, segmenter.palette, VOID_NEVER))
             mixed.save(path["overlay"], format="JPEG", quality=JPEG_QUALITY)
         if "polygons" in kinds:
             with open_map(path["labels"]) as file:

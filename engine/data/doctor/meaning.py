@@ -101,7 +101,8 @@ class Meaning:
         unclear = np.zeros(self.num_masks, bool)
         bad = (self.labels == OUTSIDE) & ~self.is_blend
         unclear[self.facts.entries["file"][bad]] = True
-        return unclear & (np.array(self.reading) != "bgr")
+        is_bgr: NDArray[np.bool_] = np.array(self.reading) == "bgr"
+        return unclear & ~is_bgr
 
     @cached_property
     def _is_thin(self) -> NDArray[np.bool_]:

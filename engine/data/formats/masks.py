@@ -104,7 +104,8 @@ class MappedValues:
                 f"{path} holds {first_few(strange)}, which data.ids does not name. Add them to it, for "
                 f"example {strange[0]}: void."
             )
-        return np.array([label for _, label in self.pairs], np.uint8)[order][place]
+        labels: NDArray[np.uint8] = np.array([label for _, label in self.pairs], np.uint8)[order][place]
+        return labels
 
     def identity(self) -> str:
         return repr(self.pairs)

@@ -159,7 +159,8 @@ def _centres(flat: Counter[int]) -> list[int]:
     """The colours of flat regions, one for those that are close to each other, the most frequent first."""
     packed, counts = np.array([*flat], np.int64), np.array([*flat.values()], np.int64)
     channels = np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=1)  # (k, 3)
-    left, centres = counts.copy(), []
+    left = counts.copy()
+    centres: list[int] = []
     while left.any() and len(centres) <= MAX_COLOURS:
         first = int(left.argmax())
         close = np.linalg.norm(channels - channels[first], axis=1) <= CLOSE
