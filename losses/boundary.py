@@ -63,6 +63,10 @@ class Boundary(nn.Module):
         self.ignore_index = ignore_index
         self.sigma_px = sigma_px
 
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean divides by."""
+        return boundary_weights(labels, self.ignore_index, self.sigma_px, torch.float64).sum()
+
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
         return boundary(logits, labels, self.ignore_index, self.sigma_px, reduce)

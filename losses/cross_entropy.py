@@ -101,6 +101,10 @@ class CrossEntropy(nn.Module):
         """The arguments of `pixel_sums` that this term needs."""
         return {"class_weights": self.class_weights, "label_smoothing": self.label_smoothing}
 
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
+        return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
+
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
         """The same loss from sums that were taken with `sum_options`; scalar."""
         return ratio_of_sums(sums.cost, sums.weight, reduce)

@@ -55,6 +55,10 @@ class Focal(nn.Module):
         weights = class_weight_tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean divides by."""
+        return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
+
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
         return focal(logits, labels, self.ignore_index, self.gamma, self.class_weights, reduce)

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.overlap import class_maps, mean_over_groups
-from losses.statistics import Reduce, identity
+from losses.statistics import Reduce, identity, num_labelled
 from losses.terms import LovaszOptions
 
 
@@ -59,6 +59,10 @@ class Lovasz(nn.Module):
         super().__init__()
         self.ignore_index = ignore_index
         self.per_image = per_image
+
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean over the images divides by; over the batch, its labelled pixels."""
+        return num_labelled(labels, self.ignore_index, self.per_image)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

@@ -4,7 +4,7 @@ Terms that are ratios of sums over pixels share one pass over strips of the upsa
 the logits are upsampled once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from inspect import signature
 from typing import Any, Protocol, cast
 
@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from engine.options import Section
 from losses.pixel_sums import PixelSums, pixel_sums
-from losses.statistics import Reduce, full_precision, identity
+from losses.statistics import Reduce, full_precision, identity, num_labelled
 from losses.terms import LossError
 
 
@@ -43,7 +43,8 @@ class MixedLoss(nn.Module):
     """Adds up terms, each a module called as `term(logits, labels)`.
 
     One whose `forward` has a parameter `reduce` is given the function that sums over all processes there. One
-    that is `FromSums` gets what `losses.pixel_sums` gives instead.
+    that is `FromSums` gets what `losses.pixel_sums` gives instead. A method `denominator(labels)`, if any,
+    gives what the mean of the term divides by, for a batch that is computed in parts.
 
     Args:
         terms: the log name of each term ("loss_ce") -> the term and its weight.
@@ -55,6 +56,7 @@ class MixedLoss(nn.Module):
         step: the update, which the weights may depend on.
         gradient_norms: whether the norm of each weighted term's gradient is returned, too; it costs a
             backward pass of the loss per term.
+        part_weights: of each term's value, where the batch is a part of a larger one; see `weights_of_parts`.
         sum_over_processes: takes every sum over the batch before a ratio is formed. Replace it by an
             all-reduce whose backward is an all-reduce too: each process then returns the loss of the whole
             batch, and the mean of their parameter gradients (what DDP computes) is that of one process with
@@ -79,6 +81,7 @@ class MixedLoss(nn.Module):
         self.align_corners = align_corners
         self.step = 0
         self.gradient_norms = False
+        self.part_weights: Mapping[str, Tensor] = {}
         self.sum_over_processes: Reduce = identity
 
     def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -103,6 +106,8 @@ class MixedLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             logits = full_precision(logits)
             values = self._values(logits, labels)
+            for name, part_weight in self.part_weights.items():
+                values[name] = part_weight.to(values[name]) * values[name]
             weighted = {name: self.weight(name) * value for name, value in values.items()}
             found = {"loss": torch.stack([*weighted.values()]).sum()}
             found |= {name: value.detach() for name, value in values.items()}
@@ -114,6 +119,31 @@ class MixedLoss(nn.Module):
         """Of a term, by its log name, in the present step."""
         weight = self.weights[name]
         return weight.at(self.step) if isinstance(weight, Ramp) else weight
+
+    @torch.no_grad()
+    def weights_of_parts(self, parts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
+        """For each part of a batch the weight of each term's value, 1 on average over the parts.
+
+        The mean of the weighted values is the value of the whole batch, on all processes, for terms that are
+        a mean over pixels or images. Dice, Jaccard, Tversky and Lovasz over the batch, OHEM and terms without
+        `denominator` become a mean of those of the parts, by labelled pixels.
+
+        Args:
+            parts: labels (b, H, W) of each, on this process.
+        """
+        sums = torch.stack(
+            [
+                torch.stack([self._denominator(term, labels).double() for labels in parts])
+                for term in self.terms.values()
+            ]
+        )  # (terms, parts)
+        sums = self.sum_over_processes(sums)
+        weights = sums / sums.mean(1, keepdim=True).clamp(min=torch.finfo(sums.dtype).tiny)
+        return [dict(zip(self.terms, of_part, strict=True)) for of_part in weights.unbind(1)]
+
+    def _denominator(self, term: nn.Module, labels: Tensor) -> Tensor:
+        found = getattr(term, "denominator", None)
+        return found(labels) if found else num_labelled(labels, self.ignore_index)
 
     def upsampled(self, logits: Tensor, labels: Tensor) -> Tensor:
         """(B, C, h, w) logits at the size of the labels: (B, C, H, W)."""

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from losses.pixel_sums import PixelSums
-from losses.statistics import Reduce, identity, ratio_of_sums
+from losses.statistics import Reduce, identity, num_labelled, ratio_of_sums
 from losses.terms import DiceOptions, TverskyOptions
 
 
@@ -103,6 +103,10 @@ class Dice(nn.Module):
     def takes_sums(self) -> bool:
         """Sums are over the batch."""
         return not self.per_image
+
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean over the images divides by; over the batch, its labelled pixels."""
+        return num_labelled(labels, self.ignore_index, self.per_image)
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
         """The same loss from sums over the batch; scalar."""

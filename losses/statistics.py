@@ -28,7 +28,7 @@ def full_precision(x: Tensor) -> Tensor:
 def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:
     """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where the weight is 0."""
     total, weight = reduce(torch.stack([total, weight])).unbind()
-    return total / torch.where(weight > 0, weight, 1.0)
+    return torch.where(weight > 0, total, 0.0) / torch.where(weight > 0, weight, 1.0)
 
 
 def pixel_weights(
@@ -47,6 +47,12 @@ def pixel_weights(
     if class_weights is None:
         return valid.to(dtype)
     return class_weights.to(labels.device, dtype)[labels.masked_fill(~valid, 0)] * valid
+
+
+def num_labelled(labels: Tensor, ignore_index: int, per_image: bool = False) -> Tensor:
+    """Scalar, of (B, H, W) labels: the pixels, or the images, that are not void."""
+    valid = (labels != ignore_index).flatten(1)  # (B, H W)
+    return (valid.any(1) if per_image else valid).sum()
 
 
 def class_weight_tensor(class_weights: Sequence[float] | str | None) -> Tensor | None:

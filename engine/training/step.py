@@ -73,8 +73,8 @@ class UnitScaler(torch.amp.GradScaler):
 class StepSettings:
     """Settings of an update.
 
-    accumulate: chunks of a batch that are run one after the other, to save memory; loss statistics are per
-        chunk.
+    accumulate: chunks of a batch that are run one after the other, to save memory; see
+        `MixedLoss.weights_of_parts`.
     clip_norm: of the gradient of all parameters together; None clips nothing.
     """
 
@@ -239,14 +239,20 @@ class SupervisedStep:
             group["lr"] = group["initial_lr"] * self.lr_factor(self.count) * self.lr_scale
 
     def chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
-        """Pieces of the batch; between processes, gradients are exchanged with the last one only."""
+        """Pieces of the batch, whose loss is weighted by their labels.
+
+        Between processes, gradients are exchanged with the last piece only.
+        """
         pieces = self.settings.accumulate
-        pairs = zip(batch.images.chunk(pieces), batch.labels.chunk(pieces), strict=True)
-        for number, (images, labels) in enumerate(pairs, start=1):
+        of_labels = batch.labels.chunk(pieces)
+        weights = self.loss.weights_of_parts(of_labels) if pieces > 1 else [{}]
+        triples = zip(batch.images.chunk(pieces), of_labels, weights, strict=True)
+        for number, (images, labels, self.loss.part_weights) in enumerate(triples, start=1):
             if number < pieces and isinstance(self.forward, DistributedDataParallel):
                 yield images, labels, self.forward.no_sync()
             else:
                 yield images, labels, nullcontext()
+        self.loss.part_weights = {}
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits."""

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn import functional as F
 
-from losses.cross_entropy import cross_entropy
+from losses.cross_entropy import CrossEntropy, cross_entropy
+from losses.pixel_sums import pixel_sums
+from losses.terms import Ohem
 
 VOID = 255
 RIGHT, WRONG = math.log(4 / 3), math.log(4)  # the costs of probability 3/4 and 1/4
@@ -82,3 +84,25 @@ def test_gradcheck() -> None:
     labels = torch.tensor([0, 1, VOID, 2, 2, 0] * 2).view(2, 2, 3)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
     assert torch.autograd.gradcheck(lambda x: cross_entropy(x, labels, VOID, weights, 0.1), logits)
+
+
+@pytest.mark.parametrize("ohem", [None, Ohem()])
+def test_pixels_whose_classes_all_have_the_weight_0_cost_0(ohem) -> None:
+    """The cost of smoothing would else be a sum over pixels, divided by 1."""
+    logits = torch.randn(2, 3, 4, 4, requires_grad=True)
+    labels = torch.zeros(2, 4, 4, dtype=torch.int64)
+    weights = torch.tensor([0.0, 1.0, 1.0])
+    loss = cross_entropy(logits, labels, 255, weights, label_smoothing=0.1, ohem=ohem)
+    assert loss == 0
+    assert (torch.autograd.grad(loss, logits)[0] == 0).all()
+    whole = CrossEntropy(255, class_weights=[0.0, 1.0, 1.0], label_smoothing=0.1)
+    assert whole.of_sums(pixel_sums(logits, labels, 255, **whole.sum_options)) == 0
+
+
+def test_a_class_weight_of_0_divides_by_the_other_pixels() -> None:
+    """By hand: two pixels of weight 1 of the three."""
+    logits = torch.randn(1, 3, 1, 3)
+    labels = torch.tensor([[[0, 1, 2]]])
+    loss = cross_entropy(logits, labels, 255, torch.tensor([0.0, 1.0, 1.0]))
+    log_p = logits.log_softmax(1)
+    assert loss == pytest.approx(-(log_p[0, 1, 0, 1] + log_p[0, 2, 0, 2]).item() / 2)

@@ -4,8 +4,15 @@ import pytest
 import torch
 from torch import nn
 
+from engine.data.batches import Batch
 from engine.scoring.confusion import Scores, confusion_matrices
 from engine.training.probe import GradientProbe
+from losses.boundary import Boundary
+from losses.cross_entropy import CrossEntropy
+from losses.focal import Focal
+from losses.lovasz import Lovasz
+from losses.mixed import MixedLoss
+from losses.overlap import Dice
 from models.segformer import SegFormer
 
 NUM_CLASSES, VOID = 3, 255
@@ -62,22 +69,58 @@ def test_accuracy_is_of_the_labelled_centres_of_the_cells(make_step) -> None:
     assert make_step()._accuracy(logits, labels).item() == pytest.approx(100 * 2 / 3)
 
 
-def test_accumulated_chunks_give_the_gradient_of_the_whole_batch(make_step, draw_batch, toy) -> None:
-    """For cross-entropy, where each chunk has as many labelled pixels, and without a BatchNorm."""
+MEANS = {
+    "cross-entropy": CrossEntropy(VOID),
+    "cross-entropy with class weights": CrossEntropy(VOID, class_weights=[0.2, 3.0, 1.0]),
+    "cross-entropy with a class weight of 0": CrossEntropy(VOID, class_weights=[0.0, 3.0, 1.0]),
+    "smoothed": CrossEntropy(VOID, class_weights=[0.0, 3.0, 1.0], label_smoothing=0.1),
+    "focal": Focal(VOID, class_weights=[0.2, 3.0, 1.0]),
+    "boundary": Boundary(VOID, sigma_px=2.0),
+    "dice per image": Dice(VOID, per_image=True),
+    "lovasz per image": Lovasz(VOID, per_image=True),
+}
+
+
+@pytest.mark.parametrize("void", [(), (0,), (1, 2), (0, 1, 2, 3)])
+@pytest.mark.parametrize("term", MEANS)
+def test_accumulated_chunks_give_the_gradient_of_the_whole_batch(
+    make_step, draw_batch, toy, term, void
+) -> None:
+    """Whatever is void in which chunk; without a BatchNorm, whose statistics are the chunk's own."""
     batch = draw_batch(4)
-    batch.labels.masked_fill_(batch.labels == VOID, 0)
+    batch.labels[list(void)] = VOID
+    batch.labels[3, :5] = VOID  # and chunks differ in their labelled pixels
     found = []
     for pieces in (1, 2, 4):
         model = toy(dropout=0.0).double()
         model.norm = nn.Identity()
-        metrics, gradients = updated_with(
-            make_step(model, losses=("cross_entropy",), accumulate=pieces), batch
-        )
-        found.append([metrics["loss"], *gradients])
-    assert found[0][1].abs().max() > 1e-3
+        step = make_step(model, accumulate=pieces)
+        step.loss = MixedLoss({"loss_a": (MEANS[term], 2.0)}, 3, VOID)
+        metrics, gradients = updated_with(step, batch)
+        found.append([metrics["loss"], metrics["loss_a"], *gradients])
+    if len(void) == 4:
+        assert all((value == 0).all() for values in found for value in values)
+        return
+    assert found[0][2].abs().max() > 1e-3
     for other in found[1:]:
         for mine, theirs in zip(found[0], other, strict=True):
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["dice", "jaccard", "tversky", "lovasz"])
+def test_a_chunk_without_labels_does_not_halve_the_others(make_step, draw_batch, toy, name) -> None:
+    """Losses over the batch, which is not a mean over pixels."""
+    batch = draw_batch(4)
+    half = Batch(batch.images[:2], batch.labels[:2], batch.ids[:2])
+    batch.labels[2:] = VOID
+    found = []
+    for pieces, given in ((1, half), (2, batch)):
+        model = toy(dropout=0.0).double()
+        model.norm = nn.Identity()
+        metrics, gradients = updated_with(make_step(model, losses=(name,), accumulate=pieces), given)
+        found.append([metrics["loss"], *gradients])
+    for mine, theirs in zip(*found, strict=True):
+        torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
 
 
 def test_gradients_are_gone_after_an_update(make_step, draw_batch) -> None:
