@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -27,7 +28,7 @@ from engine.training.adversarial import AdversarialSettings, AdversarialStep, Wa
 from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, decided, training_order
-from engine.training.optim import build_optimizer, freeze
+from engine.training.optim import build_optimizer, freeze, frozen_modules
 from engine.training.schedule import factor
 from engine.training.step import Precision, StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
@@ -88,6 +89,7 @@ def build_session(
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
     frozen = freeze(model, recipe.model.freeze)
+    _require_statistics(recipe, model, process)
     build_optimizer(
         model, recipe.optimizer
     )  # first, so that its mistakes are reported before weights are downloaded
@@ -197,6 +199,30 @@ def _require_even_shares(recipe: Recipe, process: Process) -> None:
             f"{process.world_size} processes x train.accumulate={recipe.train.accumulate}. "
             f"Type train.batch={max(1, round(batch / pieces)) * pieces}."
         )
+
+
+def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> None:
+    """Raises RecipeError where a BatchNorm would have one value a channel, of which there is no variance.
+
+    It is found without computing anything, by a copy of the model on the device `meta`.
+    """
+    pieces = process.world_size * recipe.train.accumulate
+    if recipe.train.batch > pieces:
+        return
+    copy = deepcopy(model).to("meta").train()
+    for module in frozen_modules(copy):
+        module.eval()
+    side = recipe.augment.crop
+    try:
+        copy(torch.empty(1, 3, side, side, device="meta"))
+    except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
+        if "more than 1 value per channel" not in str(error):
+            return
+        shared = f", in {pieces} parts," if pieces > 1 else ""
+        raise RecipeError(
+            f"train.batch={recipe.train.batch}{shared} leaves one image at a time, of which a BatchNorm of "
+            f"{recipe.model.arch} sees one value a channel; it needs two. Type train.batch={2 * pieces}."
+        ) from None
 
 
 def num_parameters(model: nn.Module) -> int:

@@ -257,6 +257,33 @@ def test_wrong_input_is_exit_2_and_one_message(
     assert list(tmp_path.iterdir()) == []
 
 
+ONE_VALUE = ["model.arch=deeplabv3", "model.encoder=resnet18"]  # its pooled branch is of 1 x 1 px
+
+
+@pytest.mark.parametrize(
+    ("sizes", "typed"),
+    [(["train.batch=1"], "train.batch=2"), (["train.batch=4", "train.accumulate=4"], "train.batch=8")],
+)
+def test_a_batchnorm_of_one_value_a_channel_is_refused_and_what_is_typed_next_works(
+    sizes: list[str], typed: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = [
+        argument
+        for argument in tiny(tmp_path, "one")
+        if "variant" not in argument and "width" not in argument
+    ]
+    assert main([*recipe, *ONE_VALUE, *sizes]) == 2
+    printed = capsys.readouterr().err
+    assert f"one value a channel; it needs two. Type {typed}." in printed and "Traceback" not in printed
+    assert list(tmp_path.iterdir()) == []
+    assert main([*recipe, *ONE_VALUE, *sizes, typed, "--dry-run"]) == 0
+
+
+@pytest.mark.parametrize("model", [["model.arch=unet", "model.encoder=resnet18", "augment.crop=64"], []])
+def test_a_batch_of_one_image_trains_where_maps_are_larger(model: list[str], tmp_path: Path) -> None:
+    assert main([*tiny(tmp_path, "one"), *model, "train.batch=1", "--dry-run"]) == 0
+
+
 def test_debug_shows_the_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([RECIPE, "data.resident=gpu", f"output.dir={tmp_path}", "--debug"]) == 2
     assert "Traceback" in capsys.readouterr().err
