@@ -251,7 +251,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
     changed = [
         f"  {Changed(key=change.key, before=change.before, now=change.now)}"
         for change in changes(before, session.recipe)
-        if not (other_images and change.key.endswith((".class_weights", "data.range")))  # made from the images
+        if not (other_images and change.key.endswith((".class_weights", "data.range")))  # made from images
     ]
     if changed:
         raise RunFolderError(
