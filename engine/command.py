@@ -122,8 +122,8 @@ def run_command(
         else:
             print(f"{parser.prog}: {message}", file=sys.stderr)
         return exit_code or 1
-    except KeyboardInterrupt:
-        print(f"{parser.prog}: interrupted.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"{parser.prog}: {str(interrupt) or 'interrupted.'}", file=sys.stderr)
         return 1
 
 

@@ -25,6 +25,12 @@ def require_readable(path: Path) -> None:
         raise ValueError(done.stderr.strip().split("\n")[-1] or "libhdf5 crashes when it reads it")
 
 
+def require_fixed_size(where: h5py.Dataset | h5py.h5a.AttrID, name: str) -> None:
+    """Raises ValueError where values have lengths of their own, which libhdf5 may read without end."""
+    if where.dtype.hasobject:
+        raise ValueError(f"its {name} has no fixed size")
+
+
 def require_own_content(group: h5py.Group) -> None:
     """Raises ValueError where a link or a data set, at any depth, leads to another file or place."""
     for name in group:

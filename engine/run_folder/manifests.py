@@ -47,7 +47,11 @@ class Changed(BaseModel):
     now: Any
 
     def __str__(self) -> str:
-        return f"{self.key}: {self.before} in the run, {self.now} now"
+        before, now = (
+            json.dumps(value) if value is None or isinstance(value, bool) else value  # as in a recipe
+            for value in (self.before, self.now)
+        )
+        return f"{self.key}: {before} in the run, {now} now"
 
 
 class Origin(BaseModel):

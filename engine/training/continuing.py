@@ -1,5 +1,7 @@
 """A new run that goes on from the state of another one, with another recipe: `--continue-from`."""
 
+import shlex
+
 from engine.recipe import Recipe, changes, load_recipe
 from engine.run_folder import Changed, Manifest, Origin, RunFolder, RunFolderError
 from engine.training.checkpoint import load_state
@@ -80,5 +82,5 @@ def _instead(source: RunFolder, manifest: Manifest) -> str:
         return "It has kept no checkpoint either: leave --continue-from out."
     return (
         "From its best checkpoint, with a new optimiser: the same command without --continue-from and with "
-        f"model.from_scratch=false model.weights={source.path}"
+        + shlex.join(["model.from_scratch=false", f"model.weights={source.path}"])
     )

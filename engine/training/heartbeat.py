@@ -14,15 +14,15 @@ from contextlib import suppress
 
 from torch._C._distributed_c10d import Store  # torch.distributed has it, but not for mypy
 
-POLL_S = 0.01  # between two looks at whether all have arrived
+from engine.training.fit import RunError
+
+POLL_S, MOST_POLL_S = 0.01, 0.2  # between two looks at whether all have arrived, at first and later
 MOST_S = 5.0  # between two counts
 ENDED = "ended"
 
 
-class GroupError(RuntimeError):
+class GroupError(RunError):
     """A process of the training does not answer, has ended, or never came."""
-
-    exit_code = 1
 
 
 class Heartbeat:
@@ -84,11 +84,12 @@ class Heartbeat:
         self._meetings += 1
         key = f"met/{self._meetings}"
         self._store.add(key, 1)
-        self._meets = True
+        self._meets, poll_s = True, POLL_S
         while self._store.add(key, 0) < self.world_size:
             if ended := self._that_ended():
                 raise GroupError(self._ended(ended))
-            time.sleep(POLL_S)
+            time.sleep(poll_s)
+            poll_s = min(1.1 * poll_s, MOST_POLL_S)
         self._meets = False
         self._looks["since a collective"] = 0
 

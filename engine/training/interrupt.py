@@ -1,14 +1,19 @@
-"""Signals stop a run between two updates, with its state saved; a second one, later, stops it at once."""
+"""Signals stop a training between two updates, with its state saved; a second one, later, stops it at once.
+
+Before the first update and after the last one, where all is saved, they stop it at once.
+"""
 
 import signal
 import sys
 import threading
 import time
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import Self
+from typing import Any, Self
 
 from engine.data.batches import STOPPING_SIGNALS
+from engine.run_folder import RunFolder
 from engine.training.distributed import Process, any_process
 from engine.training.fit import RunError
 
@@ -19,12 +24,62 @@ class RunStopped(RunError):
     """The run was asked to stop, and its state is saved."""
 
 
+RESUME = "To go on, add --resume to the same command (in Python: resume=True)."
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def handled(handler: Handler) -> Iterator[None]:
+    """A block in which `handler` gets the signals that stop a run.
+
+    A signal that is ignored, as by nohup, stays ignored. Outside the main thread, where Python allows no
+    signal handlers, signals are handled as before.
+    """
+    in_main_thread = threading.current_thread() is threading.main_thread()
+    known = STOPPING_SIGNALS if in_main_thread else ()
+    numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
+    previous = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, before in previous.items():
+            signal.signal(number, before)
+
+
+@contextmanager
+def stopped_at_once(what_to_do: Callable[[], str]) -> Iterator[None]:
+    """A block that signals end at once by a KeyboardInterrupt, with the text that `what_to_do` gives then."""
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    with handled(stop):
+        try:
+            yield
+        except KeyboardInterrupt as interrupt:
+            raise KeyboardInterrupt(str(interrupt) or what_to_do()) from None
+
+
+def after_a_stop(run: RunFolder) -> str:
+    """What to do where a run was stopped at once."""
+    if not run.states:
+        return "Stopped before anything was saved. To start again, type the same command."
+    return f"Stopped at once; the last state in {run.path} is intact. {RESUME}"
+
+
+def after_the_training(run: RunFolder) -> str:
+    """What to do where only the scoring at the end was stopped."""
+    return (
+        f"Stopped at once. The training is done: its state and best checkpoints are saved in {run.path}. "
+        f"Their scoring and the report are not done. {RESUME}"
+    )
+
+
 class StopSignal:
     """A context that remembers signals; call `requested(step)` to know whether to stop.
 
     Several processes have to agree on the update after which they stop. That takes a synchronisation, so
-    they do it only at every `every`-th step. A signal that is ignored, as by nohup, stays ignored. Outside
-    the main thread, where Python allows no signal handlers, signals are handled as before.
+    they do it only at every `every`-th step.
     """
 
     def __init__(self, process: Process, every: int):
@@ -33,15 +88,12 @@ class StopSignal:
         self._seen_at: float | None = None
 
     def __enter__(self) -> Self:
-        in_main_thread = threading.current_thread() is threading.main_thread()
-        known = STOPPING_SIGNALS if in_main_thread else ()
-        numbers = [number for number in known if signal.getsignal(number) is not signal.SIG_IGN]
-        self._previous = {number: signal.signal(number, self._remember) for number in numbers}
+        self._handled = handled(self._remember)
+        self._handled.__enter__()
         return self
 
-    def __exit__(self, *error: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
+    def __exit__(self, *error: Any) -> None:
+        self._handled.__exit__(*error)
 
     def requested(self, step: int) -> bool:
         """Whether to stop now; the same on all processes."""

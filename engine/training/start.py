@@ -249,11 +249,9 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
     """Raises RunFolderError where the recipe or the images are not those that the run started with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     changed = [
-        f"  {key}: {old} in the run, {now} now"
-        for key, old, now in changes(before, session.recipe)
-        if not (
-            other_images and key.endswith((".class_weights", "data.range"))
-        )  # numbers that depend on the images
+        f"  {Changed(key=change.key, before=change.before, now=change.now)}"
+        for change in changes(before, session.recipe)
+        if not (other_images and change.key.endswith((".class_weights", "data.range")))  # made from images
     ]
     if changed:
         raise RunFolderError(

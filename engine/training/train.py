@@ -40,7 +40,14 @@ from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import GoBack, RunError, SkipGuard, fit
-from engine.training.interrupt import RunStopped, StopSignal
+from engine.training.interrupt import (
+    RESUME,
+    RunStopped,
+    StopSignal,
+    after_a_stop,
+    after_the_training,
+    stopped_at_once,
+)
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
@@ -94,6 +101,19 @@ def train(
     if resume:
         what = "going on from its saved state" if goes_on else "nothing was saved there, so the run starts"
         console.print(f"--resume: {escape(str(run.path))}: {what}")
+    with stopped_at_once(partial(after_a_stop, run)):
+        return _train(recipe, process, console, run, source, goes_on, callbacks)
+
+
+def _train(
+    recipe: Recipe,
+    process: Process,
+    console: Console,
+    run: RunFolder,
+    source: RunFolder | None,
+    goes_on: bool,
+    callbacks: Sequence[Callback],
+) -> Run:
     others = [*build_loggers(recipe.log.to), *callbacks]
     data_report = check_data(recipe, process, console)
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
@@ -114,14 +134,14 @@ def train(
                 reporter.end("stopped")
                 _report_failures(reporter, console)
                 raise RunStopped(
-                    f"Stopped after step {session.step.count}; the state is saved in {run.path}. To go on, "
-                    "add --resume to the same command (in Python: resume=True)."
+                    f"Stopped after step {session.step.count}; the state is saved in {run.path}. {RESUME}"
                 )
             wait_for_all(process)
             stop_process(process)  # the rest needs one process, and may take longer than train.timeout
             if process.is_main:
-                reporter.end("finished", _conclude(run, session, keeper.manifest, console))
-                run.write_final(keeper.manifest, run.log)
+                with stopped_at_once(partial(after_the_training, run)):
+                    reporter.end("finished", _conclude(run, session, keeper.manifest, console))
+                    run.write_final(keeper.manifest, run.log)
                 _report_failures(reporter, console)
     return Run(run)
 

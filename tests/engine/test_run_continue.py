@@ -1,11 +1,14 @@
 """A new run from the state of another one, and a resume with values that never change an update."""
 
 import json
+import shlex
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from engine.recipe import load_recipe
@@ -88,6 +91,42 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_is_made_and_the_re
     assert main([*longer, "optimizer.name=sgd", *remedy]) == 0
 
 
+@pytest.mark.parametrize(
+    ("now", "differs"),
+    [
+        (["model.freeze=encoder"], "model.freeze: null in the run, encoder now"),
+        (["data.classes=[sky, path, car]"], "classes: sky, road in the run, sky, path, car now"),
+    ],
+    ids=["freeze", "classes"],
+)
+def test_another_freeze_or_other_classes_are_refused_and_the_remedy_works(
+    now: list[str], differs: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs, photos = tmp_path / "my runs", draw_photos(tmp_path / "photos")
+    common = [option for option in tiny(runs, "old") if "synthetic" not in option]
+    common += ["data.format=folder", f"data.root={photos}", "data.synthetic=null", "data.classes=[sky, road]"]
+    common += ["train.steps=2", "train.batch=2", "log.to=[]", "log.images=0"]
+    assert main(common) == 0
+    other = [*common, *now, "train.steps=4", "name=new"]
+    capsys.readouterr()
+    assert main([*other, "--continue-from", str(runs / "old")]) == 2
+    message = capsys.readouterr().err
+    assert differs in message and not (runs / "new").exists()
+    remedy = shlex.split(message.rpartition("and with ")[2])
+    assert remedy[0] == "model.from_scratch=false" and main([*other, *remedy]) == 0
+
+
+def draw_photos(root: Path) -> Path:
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            (root / split / kind).mkdir(parents=True)
+        for index in range(2):
+            pixels = np.random.default_rng(index).integers(0, 2, (32, 32)).astype(np.uint8)
+            Image.fromarray(100 * pixels).convert("RGB").save(root / split / f"images/{index}.png")
+            Image.fromarray(pixels).save(root / split / f"masks/{index}.png")
+    return root
+
+
 def test_without_an_intact_state_the_message_has_a_command_that_works(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -114,7 +153,7 @@ def test_a_resume_may_change_what_never_changes_an_update_and_deletes_nothing(
     files = sorted(again.top.iterdir())
     assert len(files) == 3
     free = ["keep.top=1", "keep.metric=mAcc", "eval.every=3", "log.every=1", "data.workers=1"]
-    free += ["train.save_every=2"]
+    free += ["train.save_every=2", "train.timeout=5 min"]
     assert main([*tiny(tmp_path, "short", *OPTIONS, *free), "--resume"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     for key, before, now in (("keep.top", 3, 1), ("eval.every", 2, 3), ("data.workers", "auto", 1)):

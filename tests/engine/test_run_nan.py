@@ -131,6 +131,32 @@ def test_rollback_goes_back_once_with_half_the_rate_and_then_stops(
     assert "each of the updates 5 to 6" in capsys.readouterr().err
 
 
+def test_weights_that_are_not_finite_are_not_saved_over_the_last_good_state(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An update with a finite loss and gradient can still break a weight."""
+    arguments = tiny(tmp_path, "one", *QUICK, "train.ema=0.9", "train.save_every=1")
+    update = SupervisedStep.__call__
+
+    def break_a_weight(self: SupervisedStep, batch: Batch) -> dict:
+        metrics = update(self, batch)
+        if self.count == 3:
+            self.model.get_parameter("head.classifier.weight").data[0] = torch.inf
+        return metrics
+
+    with monkeypatch.context() as patched:
+        patched.setattr(SupervisedStep, "__call__", break_a_weight)
+        assert main(arguments) == 1
+    message, run = capsys.readouterr().err, RunFolder(tmp_path / "one")
+    assert "NaN or infinite at or shortly before step 3" in message and "saved before is kept" in message
+    for path, step in zip(run.states, (2, 1), strict=True):
+        with safe_open(path, framework="pt") as file:
+            assert json.loads(file.metadata()["trident"])["step"] == step
+        assert all(tensor.isfinite().all() for tensor in load_file(path).values())
+    assert main([*arguments, "--resume"]) == 0
+    assert "from update 2" in capsys.readouterr().out
+
+
 def with_nan(path: Path, key: str) -> None:
     """Make a value of a tensor NaN in a checkpoint or a state, with the right digest."""
     with safe_open(path, framework="pt") as file:

@@ -87,6 +87,40 @@ def test_a_signal_to_the_group_saves_the_state(
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
 
 
+@pytest.mark.parametrize("number", SIGNALS)
+def test_a_signal_before_the_training_leaves_nothing_and_says_so(
+    tmp_path: Path,
+    number: signal.Signals,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    handler = signal.getsignal(number)
+    monkeypatch.setattr("engine.training.train.build_session", lambda *_: signal.raise_signal(number))
+    assert main(tiny(tmp_path, "run")) == 1
+    assert "Stopped before anything was saved. To start again, type the same" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == [] and signal.getsignal(number) is handler
+
+
+def test_a_signal_while_the_end_is_scored_loses_no_update(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, arguments = RunFolder(tmp_path / "run"), tiny(tmp_path, "run", "log.to=[]", "train.steps=2")
+    with monkeypatch.context() as patched:
+        patched.setattr(
+            "engine.training.train.score_together", lambda *_: signal.raise_signal(signal.SIGTERM)
+        )
+        assert main(arguments) == 1
+        assert "The training is done" in (said := capsys.readouterr().err) and "--resume" in said
+        before = {path: path.read_bytes() for path in (run.last_state, *run.top.iterdir())}
+        assert len(before) == 2 and not run.read_manifest().finished
+        assert main([*arguments, "--resume"]) == 1  # as often as it is repeated
+        patched.undo()
+        patched.setattr("engine.training.step.SupervisedStep.__call__", lambda *_: 1 / 0)
+        assert main([*arguments, "--resume"]) == 0  # without an update
+    assert run.read_manifest().finished and run.report.is_file() and run.scores.is_file()
+    assert {path: path.read_bytes() for path in before} == before
+
+
 def test_a_closed_pipe_ends_the_output_not_the_run(photos: Path, tmp_path: Path) -> None:
     process = start(
         command(photos, tmp_path), "import sys; from engine.run import main; sys.exit(main(sys.argv[1:]))"

@@ -117,6 +117,25 @@ def test_scores_have_all_of_their_content(tmp_path: Path, secret: Path, way: Way
     assert "TOP-SECRET" not in str(caught.value)
 
 
+@pytest.mark.parametrize("name", ["header", "sha256", "train/ids"])
+def test_a_pack_with_texts_that_hdf5_reads_without_end_is_refused(
+    packs: tuple[Path, Path], tmp_path: Path, name: str
+) -> None:
+    path = Path(shutil.copy(packs[0], tmp_path / "scenes.h5"))
+    with h5py.File(path, "r+", libver="latest") as file:
+        if name == "train/ids":
+            del file[name]
+            file[name] = ["one", "two"]
+        else:
+            file.attrs[name] = "a text of any length"
+    content = bytearray(path.read_bytes())
+    texts = content.index(b"GCOL") + 16
+    content[texts : texts + 64] = bytes(64)
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{name} has no fixed size"):
+        PackedDataset(path, "train")
+
+
 @pytest.mark.parametrize("command", ["report", "diagnose"])
 def test_a_command_on_such_scores_ends_with_a_message(
     tmp_path: Path, manifest: Manifest, command: str, capsys: pytest.CaptureFixture[str]

@@ -33,7 +33,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.hdf5 import require_own_content
+from engine.data.hdf5 import require_fixed_size, require_own_content
 from engine.data.sample import DataError, Palette
 
 Table = NDArray[Any]
@@ -156,6 +156,8 @@ def _opened(path: Path) -> Iterator[h5py.File]:
             path, "r", locking=False
         ) as file:  # read-only places cannot lock; a pack never changes
             require_own_content(file)
+            for name in ("header", "sha256"):
+                require_fixed_size(file.attrs.get_id(name), name)
             yield file
     except DataError:
         raise
@@ -174,6 +176,7 @@ def _what_is_wrong(path: Path, error: str) -> str:
 
 
 def _read_table(file: h5py.File, split: str, name: str, entry: SplitEntry) -> Table:
+    require_fixed_size(file[f"{split}/{name}"], f"table {split}/{name}")
     table: Table = file[f"{split}/{name}"][()]
     if _sha256(table) != entry.tables[name]:
         raise ValueError(f"its table {split}/{name} is altered")
