@@ -14,9 +14,9 @@ def suggested_ids(
     """By the stored value, void first.
 
     Values that no id can be are void: not finite, negative, fractional, the largest of a pixel type, or one
-    of `nodata`. The others are numbered in their order if there are as many as classes; with one more, of
-    which one is 0, 0 is void ("other"). Else they are ids, and void if they have no class; the ids of classes
-    that do not occur are named too.
+    of `nodata`. The others are numbered in their order if there are as many as classes, and most are not ids
+    below their number already or they run from 1; with one more, of which one is 0, 0 is void ("other"). Else
+    they are ids, and void if they have no class; the ids of classes that do not occur are named too.
 
     Args:
         values: those that occur.
@@ -25,7 +25,9 @@ def suggested_ids(
     """
     plain = sorted(value for value in values if is_id(value) and value not in nodata)
     ids = plain[1:] if num_classes and plain[:1] == [0] and len(plain) == num_classes + 1 else plain
-    if num_classes is None or len(ids) == num_classes:
+    from_one = bool(ids) and ids == [*range(1, len(ids) + 1)]
+    mostly_ids = num_classes is not None and sum(value < num_classes for value in ids) > len(ids) / 2
+    if num_classes is None or (len(ids) == num_classes and (from_one or not mostly_ids)):
         labels = {value: label for label, value in enumerate(ids)}
     else:
         labels = {float(id): id for id in range(num_classes) if id not in nodata}

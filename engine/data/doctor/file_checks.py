@@ -74,7 +74,7 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
         scaled = sum(facts.size_for_mask(i) is not None for i in wrong)
         remedy = f"Export these masks again at the size of their images{_or_fix(facts)}"
         if facts.listing.has_a_mask_file_each:
-            remedy += f", which resizes the {scaled} of the shape of their images with nearest neighbour"
+            remedy += ", which resizes those of the same aspect ratio with nearest neighbour"
             remedy += f" and leaves out the other {len(wrong) - scaled}" * (scaled < len(wrong))
         yield finding(
             "size_mismatch",

@@ -65,7 +65,7 @@ def write_fixed_copy(
         shutil.rmtree(draft, ignore_errors=True)
     lines = [f"{number:,} {REPAIRED[kind]}" for kind, number in done.items()]
     if left_out:
-        names = first_few(sorted({facts.listing.samples[i].id for i in left_out}))
+        names = first_few([facts.listing.samples[i].name for i in left_out])
         lines.append(f"{len(left_out)} samples left out: {names}. {out / LEFT_OUT} says why.")
     lines = lines or ["nothing that --fix can repair: the copy equals the source"]
     return FixedCopy(lines, {"data.root": str(out), **(_to_ids(facts) if meaning.as_ids else {})})

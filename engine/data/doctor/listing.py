@@ -66,8 +66,9 @@ class Listing:
     @cached_property
     def has_a_mask_file_each(self) -> bool:
         """Whether each image has a mask file of its own, so that a repaired copy can be written."""
-        images, masks = ({getattr(sample, name) for sample in self.samples} for name in ("image", "mask"))
-        return self.has_files and len(masks) >= len(images)
+        masks = [sample.mask for sample in self.samples if sample.mask is not None]
+        are_images = all(mask.suffix.lower() in IMAGE_ENDINGS for mask in masks)
+        return self.has_files and are_images and len({*masks}) >= len({s.image for s in self.samples})
 
 
 def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...]) -> Listing:

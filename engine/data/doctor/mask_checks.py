@@ -217,9 +217,9 @@ def _ids(meaning: Meaning) -> str:
     listing = meaning.facts.listing
     values = np.unique(meaning.facts.entries["value"][~meaning.is_blend]).tolist()
     if isinstance(listing.encoding, MappedValues):
-        ids = suggested_ids(values, 0)
-        void = listing.ignore_index
-        ids |= {value_text(v): "void" if id == void else id for v, id in listing.encoding.pairs}
+        labels = {value_text(value): label for value, label in listing.encoding.pairs}
+        named = {value: "void" if id == listing.ignore_index else id for value, id in labels.items()}
+        ids = {text: "void" for text in map(value_text, values) if text not in named} | named
     else:
         ids = suggested_ids(values, len(listing.class_names), {*meaning.facts.nodata.values()})
     return f"'data.ids={ids_text(ids)}'"

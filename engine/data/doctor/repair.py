@@ -21,7 +21,7 @@ REPAIRED = {
     "permuted": "masks took the ids of their colours",
     "rainbow": "masks had interpolated borders made void",
     "soft": "masks had their soft values made those of the nearest class",
-    "void": "pixels of these, close to no class, became void",
+    "void": "pixels, close to no class, became void",
     "ids": "masks became 8-bit label ids",
     "size": "masks were resized to their images with nearest neighbour",
 }

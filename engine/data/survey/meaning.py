@@ -109,7 +109,7 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
     if is_plain and ids and not names and max(ids) < len(VOC) and "SegmentationClass" in folders_in(base):
         line = f"masks of {len(ids)} of the {len(VOC)} ids of PASCAL VOC, whose names they get"
         return {"classes": list(VOC)}, line
-    table = suggested_ids(there, len(names) or None, nodata)
+    table = suggested_ids(there, None if len(names) in (0, len(ids)) else len(names), nodata)
     num_classes = sum(label != "void" for label in table.values())
     if num_classes == 1 and len(table) == 2 and void and not void[0].startswith(("-", "n", "i")):
         table = {value_text(ids[0]): 0, void[0]: 1}  # black and white of 16 bits

@@ -59,9 +59,10 @@ def _count(dataset: FileDataset, index: int, values: Values) -> None:
         values.nodata.add(nodata)
     is_jpeg = path.suffix.lower() in PHOTO_ENDINGS
     values.are_jpeg |= is_jpeg
-    values.forms[stored.dtype.name] += 1
+    has_alpha_only = stored.ndim == 3 and stored.shape[2] == 2
+    values.forms[stored.dtype.name + " and alpha" * has_alpha_only] += 1
     pixels = single_channel(stored)
-    if stored.ndim == 3 and stored.shape[2] > 2:
+    if stored.ndim == 3 and not has_alpha_only:
         values.has_channels = True
         values.has_colours |= pixels is None
         pixels = pack(stored[..., :3])

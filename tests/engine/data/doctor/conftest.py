@@ -75,7 +75,8 @@ class Tree:
             if pixels.ndim == 2 and pixels.dtype == np.uint8:
                 self.save_mask(id, pixels)
             else:
-                Image.fromarray(pixels).save(self.mask(id))
+                kind = "TIFF" if pixels.dtype.kind in "fi" else "PNG"  # PNG has no such pixels
+                Image.fromarray(pixels).save(self.mask(id), kind)
 
     def colours(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """(h, w, 3) of VOC's palette."""

@@ -1,13 +1,16 @@
 """Each fault, added to a data set without faults: the doctor reports it, and nothing else."""
 
+import re
 import shutil
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
+from engine.data import open_split
 from engine.data.doctor import file_checks
 from engine.data.doctor.findings import SEVERITIES
+from engine.recipe.text import parse_yaml
 
 
 def copy_image(tree, old: str, new: str, split: str, quality: int | None = None) -> None:
@@ -43,6 +46,11 @@ def shrink_class(labels: np.ndarray) -> np.ndarray:
     return few
 
 
+def planted(form: type, value: float):
+    """Masks of another pixel type, with a value that no id can be instead of class 5."""
+    return lambda m: np.where(m == 5, np.array(value, form), m.astype(form))
+
+
 def mostly_dog(labels: np.ndarray) -> np.ndarray:
     many = labels.copy()
     many[: len(labels) // 3] = 12
@@ -71,6 +79,11 @@ FAULTS = {  # name: (check, severity, files with the fault, function that adds i
     "one smooth mask": ("rainbow_borders", "spoils", 1, lambda t: t.change_masks(t.smoothed, ["train_2"])),
     "unknown id": ("unknown_values", "spoils", 2, lambda t: t.change_masks(
         lambda m: np.where(m == 5, 77, m).astype(np.uint8), ["train_1", "val_2"])),
+    "not a number": ("unknown_values", "spoils", 12, lambda t: t.change_masks(planted(np.float32, np.nan))),
+    "below 0": ("unknown_values", "spoils", 12, lambda t: t.change_masks(planted(np.int32, -9999))),
+    "a 16-bit maximum": ("unknown_values", "spoils", 12, lambda t: t.change_masks(
+        planted(np.uint16, 65535))),
+    "a fraction": ("unknown_values", "spoils", 12, lambda t: t.change_masks(planted(np.float32, 4.5))),
     "another size": ("size_mismatch", "spoils", 1, lambda t: t.change_masks(lambda m: m[:, :-1], ["val_0"])),
     "a truncated image": ("damaged", "spoils", 1, lambda t: t.cut(t.image("train_5"), 0.7)),
     "a truncated mask": ("damaged", "spoils", 1, lambda t: t.cut(t.mask("train_5"), 0.7)),
@@ -125,6 +138,52 @@ def test_the_file_with_the_fault_is_named(tree) -> None:
     (found,) = tree.findings()
     assert found.where == (str(tree.mask("train_1")), str(tree.mask("val_2")))
     assert "77 (840 pixels)" in found.what  # two fields of 30 x 14 px
+
+
+@pytest.mark.parametrize(
+    ("form", "value", "shown"),
+    [
+        (np.float32, np.nan, "nan"),
+        (np.float32, 4.5, "4.5"),
+        (np.int32, -9999, "-9999"),
+        (np.uint16, 300, "300"),
+    ],
+)
+def test_a_value_that_no_id_can_be_is_named_and_what_is_suggested_reads_it(tree, form, value, shown) -> None:
+    meant = tree.read_mask("val_0")
+    tree.change_masks(planted(form, value))
+    (found,) = tree.findings()
+    assert f"{shown} (5,040 pixels)" in found.what
+    ids = parse_yaml(re.search(r"data\.ids=({.*?})", found.remedy)[1], "remedy").values
+    assert tree.findings(ids=ids)[0].check == "absent_classes"
+    labels = open_split(tree.section(ids=ids), "val").labels(0).numpy()
+    assert (labels == np.where(meant == 5, 255, meant)).all()
+
+
+def test_a_value_that_data_ids_does_not_name_is_added_to_it(tree) -> None:
+    tree.change_masks(lambda m: np.where(m == 5, 77, m).astype(np.uint8))
+    ids = {str(id): id for id in range(21)} | {"255": "void"}
+    (found,) = tree.findings(ids=ids)
+    assert found.check == "unknown_values" and "77: void, 0: 0" in found.remedy
+
+
+def test_a_class_that_a_geotiff_declares_as_no_data_is_named(tree) -> None:
+    tag = TiffImagePlugin.ImageFileDirectory_v2()
+    tag[42113], root = "0", tree.root.parent / "geo"
+    for split in ("train", "val"):
+        for id in tree.ids(split):
+            images, masks = (root / split / name for name in ("images", "masks"))
+            for folder in (images, masks):
+                folder.mkdir(parents=True, exist_ok=True)
+            shutil.copy(tree.image(id), images)
+            Image.fromarray(tree.read_mask(id)).save(masks / f"{id}.tif", tiffinfo=tag)
+    values = {"root": str(root), "format": "folder", "classes": [f"class {id}" for id in range(21)]}
+    (found,) = tree.findings(**values)
+    assert found.check == "nodata" and "12 of 12 masks declare 0" in found.what
+    ids = parse_yaml(re.search(r"data\.ids=({.*?})", found.remedy)[1], "remedy").values
+    assert ids.pop("0") == "void" and "nodata" not in {
+        f.check for f in tree.findings(**values, ids={**ids, "0": 0})
+    }
 
 
 def test_two_faults_give_two_findings_the_worst_first(tree) -> None:

@@ -1,6 +1,7 @@
 """The repaired copy: its contents, that the doctor finds no fault in it, and that the source is unchanged."""
 
 import hashlib
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,77 @@ def test_damaged_samples_are_left_out_of_the_lists_too(tree, tmp_path) -> None:
     assert open_split(section, "train").ids == [f"train_{i}" for i in range(8) if i != 5]
     assert open_split(section, "val").ids == ["val_0", "val_1", "val_3"]
     assert tree.findings(root=str(tmp_path / "mended")) == []
+
+
+def test_masks_of_the_shape_of_their_images_are_resized_and_others_left_out_by_name(tree, tmp_path) -> None:
+    meant = masks_of(tree, tree.root)
+    tree.change_masks(lambda m: m[::2, ::2], ["train_1", "val_0"])
+    tree.change_masks(lambda m: m[:-8], ["train_2"])
+    lines = fix(tree, tmp_path / "mended")
+    assert lines[0] == "2 masks were resized to their images with nearest neighbour"
+    assert "1 samples left out" in lines[1] and "train_2.png" in lines[1]
+    reasons = (tmp_path / "mended/left_out.txt").read_text()
+    assert "train_2.png: the mask is 112x88 px, the image 112x96" in reasons
+    found = np.array(Image.open(tmp_path / "mended/SegmentationClass/train_1.png"))
+    assert (found == meant["train_1"][::2, ::2].repeat(2, axis=0).repeat(2, axis=1)).all()
+
+
+def test_a_mask_drawn_on_the_stored_pixels_of_a_rotated_photo_is_resized_to_those(tree, tmp_path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # 112 x 96 stored pixels are shown as 96 x 112
+    tree.save_image("train_0", np.ascontiguousarray(np.rot90(tree.photo())), exif=exif)
+    tree.change_masks(lambda m: np.ascontiguousarray(np.rot90(m))[::2, ::2], ["train_0"])
+    fix(tree, tmp_path / "mended")
+    assert Image.open(tmp_path / "mended/SegmentationClass/train_0.png").size == (96, 112)
+    assert tree.findings(root=str(tmp_path / "mended")) == []
+
+
+def test_what_data_ids_says_is_written(tree, tmp_path) -> None:
+    meant = masks_of(tree, tree.root)
+    tree.change_masks(lambda m: np.where(m == 255, np.nan, 10.0 * m).astype(np.float32))
+    ids = {str(10 * id): id for id in range(21)} | {"nan": "void"}
+    found = tree.examine(ids=ids)
+    copy = write_fixed_copy(found.facts, found.meaning, tree.root, tmp_path / "out", lambda done, total: None)
+    assert copy.changes == {"data.root": str(tmp_path / "out"), "data.ids": None}
+    assert all((mask == meant[id]).all() for id, mask in masks_of(tree, tmp_path / "out").items())
+    tree.change_masks(lambda m: np.where(np.isnan(m), 7, m).astype(np.float32), ["val_2"])
+    with pytest.raises(DataError, match=r"1 masks hold values that have none: .*val_2"):
+        fix(tree, tmp_path / "again", ids=ids)
+
+
+def test_16_bit_ids_that_start_at_1_become_8_bit_ids_from_0(tree, tmp_path) -> None:
+    meant = masks_of(tree, tree.root)
+    tree.change_masks(lambda m: np.where(m == 255, 255, m + 1).astype(np.uint16))
+    fix(tree, tmp_path / "mended")
+    assert all((mask == meant[id]).all() for id, mask in masks_of(tree, tmp_path / "mended").items())
+
+
+LISTS = {  # how it is written -> (name, line, encoding, end of a line)
+    "endings": ("train.txt", "{}.jpg", "utf-8", "\n"),
+    "BOM": ("train.txt", "{}", "utf-8-sig", "\n"),
+    "UTF-16": ("lists/train.txt", "{}", "utf-16", "\r\n"),
+    "pairs": ("train.txt", "JPEGImages/{0}.jpg SegmentationClass/{0}.png", "utf-8", "\r\n"),
+    "CSV": ("splits/train.csv", "{0}.jpg,{0}.png", "utf-8", "\n"),
+}
+
+
+@pytest.mark.parametrize("kind", LISTS)
+def test_lists_of_any_kind_lose_the_samples_that_are_left_out(tree, tmp_path, kind) -> None:
+    name, line, encoding, end = LISTS[kind]
+    for split in ("train", "val"):
+        path = tree.root / name.replace("train", split)
+        path.parent.mkdir(exist_ok=True)
+        lines = ["image,mask"] * (kind == "CSV") + [line.format(id) for id in tree.ids(split)]
+        path.write_bytes((end.join(lines) + end).encode(encoding))
+    wanted = tree.ids("train")
+    shutil.rmtree(tree.root / "ImageSets")
+    tree.cut(tree.image("train_5"), 0.5)
+    section = {"format": "folder", "classes": [f"class {id}" for id in range(21)]}
+    lines = fix(tree, tmp_path / "mended", **section)
+    assert len(lines) == 1 and "train_5" in lines[0]
+    section["root"] = str(tmp_path / "mended")
+    assert open_split(tree.section(**section), "train").ids == [id for id in wanted if id != "train_5"]
+    assert tree.findings(**section) == []
 
 
 def test_an_output_folder_that_is_not_empty_is_refused(tree, tmp_path) -> None:

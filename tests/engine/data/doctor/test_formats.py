@@ -1,12 +1,14 @@
 """Masks that hold no label ids according to the recipe: colours, black and white, ids of another table."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from engine.data.doctor.fix import write_fixed_copy
 from engine.data.doctor.meaning import OUTSIDE, label_of
-from engine.data.formats.masks import BlackAndWhite, Colours, SameIds, Table
+from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, SameIds, Table
 from engine.data.formats.voc import voc_palette
 from models.class_names import VOC
 
@@ -86,6 +88,98 @@ def test_interpolated_black_and_white_masks_are_found(tree, binary) -> None:
     assert checks(tree, binary) == ["soft_masks"]
 
 
+def fixed(tree, values: dict, out) -> dict[str, np.ndarray]:
+    """The masks of a repaired copy, after a check that the changed recipe finds nothing wrong with it."""
+    found = tree.examine(**values)
+    copy = write_fixed_copy(found.facts, found.meaning, tree.root, out, lambda done, total: None)
+    changed = {**values, "folder": {**values["folder"]}}
+    for key, value in copy.changes.items():
+        part = changed["folder"] if key.startswith("data.folder.") else changed
+        part[key.rpartition(".")[2]] = value
+    assert checks(tree, changed) == []
+    return {id: np.array(Image.open(out / "SegmentationClass" / f"{id}.png")) for id in tree.ids()}
+
+
+@pytest.mark.parametrize("made_by", ["JPEG", "interpolation"])
+@pytest.mark.parametrize("kind", ["colours", "black and white"])
+def test_soft_masks_take_the_nearest_class(tree, tmp_path, request, kind: str, made_by: str) -> None:
+    """A mix of two of VOC's colours may be close to a third; there is none in black and white."""
+    meant = {id: tree.read_mask(id) for id in tree.ids()}
+    values = request.getfixturevalue("coloured" if kind == "colours" else "binary")
+    if made_by == "JPEG":
+        for id in tree.ids():
+            pixels = np.array(Image.open(tree.mask(id)))
+            Image.fromarray(pixels).save(tree.mask(id), "JPEG", quality=90, subsampling=0)
+    else:
+        change(tree, tree.smoothed)
+    assert checks(tree, values) == ["soft_masks"]
+    for id, mask in fixed(tree, values, tmp_path / "out").items():
+        expected = meant[id] if kind == "colours" else meant[id] % 2
+        sure = mask != 255
+        assert sure.mean() > 0.5 if kind == "colours" else sure.all()
+        assert (mask != expected)[sure & (meant[id] != 255)].mean() < 0.03
+
+
+def test_probabilities_have_a_threshold_of_one_half_and_nan_is_void(tree, binary, tmp_path) -> None:
+    rng = np.random.default_rng(0)
+    drawn = {id: rng.random(tree.read_mask(id).shape).astype(np.float32) for id in tree.ids()}
+    for id, probability in drawn.items():
+        probability[:4] = np.nan
+        Image.fromarray(probability).save(tree.mask(id), "TIFF")
+    assert checks(tree, binary) == ["soft_masks"]
+    for id, mask in fixed(tree, binary, tmp_path / "out").items():
+        assert (mask == np.where(np.isnan(drawn[id]), 255, drawn[id] >= 0.5)).all()
+
+
+def test_a_third_level_of_gray_is_not_taken_for_a_soft_border(tree, binary, tmp_path) -> None:
+    change(tree, lambda m: np.where(np.indices(m.shape)[0] < 20, 128, m).astype(np.uint8))
+    (found,) = tree.findings(**binary)
+    assert (
+        found.check == "unknown_values" and "128 (" in found.what and "data.folder.values=ids" in found.remedy
+    )
+
+
+def test_other_formats_are_copied_without_what_cannot_be_read(tree, tmp_path) -> None:
+    """ADE20K, whose masks hold ids of their own: these stay as they are."""
+    for split in ("training", "validation"):
+        for id in tree.ids("train" if split == "training" else "val"):
+            image, mask = (tmp_path / "ade" / folder / split for folder in ("images", "annotations"))
+            image.mkdir(parents=True, exist_ok=True), mask.mkdir(parents=True, exist_ok=True)
+            tree_image = Image.open(tree.image(id))
+            tree_image.save(image / f"{id}.jpg")
+            Image.fromarray(tree.read_mask(id) % 150 + 1).save(mask / f"{id}.png")
+    (tmp_path / "ade/images/training/train_1.jpg").write_bytes(b"")
+    values = {"format": "ade20k", "root": str(tmp_path / "ade"), "train": "training", "val": "validation"}
+    values["classes"] = "ade150"
+    assert "--fix" in next(f for f in tree.findings(**values) if f.check == "damaged").remedy
+    found = tree.examine(**values)
+    out = tmp_path / "out"
+    copy = write_fixed_copy(found.facts, found.meaning, tmp_path / "ade", out, lambda done, total: None)
+    assert len(copy.done) == 1 and "1 samples left out" in copy.done[0]
+    left = out / "annotations/training/train_0.png"
+    assert left.read_bytes() == (tmp_path / "ade/annotations/training/train_0.png").read_bytes()
+    assert "damaged" not in checks(tree, {**values, "root": str(out)})
+
+
+def test_a_repaired_copy_is_not_offered_for_coco(tree, tmp_path) -> None:
+    outline = [[10, 10, 60, 10, 60, 40, 10, 40]]
+    for split in ("train", "val"):
+        folder = tmp_path / "coco" / split
+        folder.mkdir(parents=True)
+        Image.fromarray(tree.photo()).save(folder / "0.jpg")
+        (folder / "1.jpg").write_bytes(b"")
+        images = [{"id": i, "file_name": f"{i}.jpg", "height": 96, "width": 112} for i in (0, 1)]
+        objects = [
+            {"id": i, "image_id": i, "category_id": 1, "iscrowd": 0, "segmentation": outline} for i in (0, 1)
+        ]
+        content = {"images": images, "annotations": objects, "categories": [{"id": 1, "name": "cat"}]}
+        (folder / "_annotations.coco.json").write_text(json.dumps(content))
+    values = {"format": "coco", "root": str(tmp_path / "coco"), "classes": ["background", "cat"]}
+    findings = tree.findings(**values, train="train", val="val")
+    assert "damaged" in [found.check for found in findings]
+    assert not any("--fix" in found.remedy for found in findings)
+
+
 @pytest.mark.parametrize(
     ("mapping", "value", "form", "label"),
     [
@@ -99,6 +193,10 @@ def test_interpolated_black_and_white_masks_are_found(tree, binary) -> None:
         (BlackAndWhite(), 255, "uint8", 1),
         (BlackAndWhite(), 1, "bool", 1),
         (BlackAndWhite(), 0xFFFFFF, "uint8x3", 1),
+        (BlackAndWhite(), 0.5, "float32", OUTSIDE),
+        (SameIds(3, 255), 1.5, "uint8", OUTSIDE),
+        (MappedValues(((float("nan"), 255), (7, 1))), float("nan"), "float32", 255),
+        (MappedValues(((float("nan"), 255), (7, 1))), 7, "uint8x2", 1),
         (Colours(((1, 2, 3), (9, 8, 7)), (0, 1)), 0x090807, "uint8x3", 1),
         (Colours(((1, 2, 3), (9, 8, 7)), (0, 1)), 0x070809, "uint8x4", OUTSIDE),
     ],

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.data.formats.masks import BlackAndWhite, Colours, SameIds, Table
+from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, SameIds, Table, value_text
 from engine.data.sample import DataError, UnreadableSample
 
 PATH = Path("mask.png")
@@ -97,6 +97,45 @@ def test_soft_edges_and_colours_are_refused_as_black_and_white() -> None:
     red = np.zeros((2, 2, 3), np.uint8)
     red[0, 0] = (255, 0, 0)
     assert "colours" in message_of(lambda: BlackAndWhite()(red, PATH))
+
+
+STORED = {  # pixel type -> values that it can hold
+    "uint8": [0, 1, 85, 170, 255],
+    "uint16": [0, 7, 300, 65535],
+    "int32": [-9999, -1, 0, 3, 70000],
+    "float32": [-np.inf, -3.4028235e38, -1.5, 0, 0.1, 0.9, 2, 1e20, np.inf, np.nan],
+}
+
+
+@given(st.sampled_from(sorted(STORED)), st.data())
+def test_mapped_values_are_those_of_a_dictionary(form: str, data: st.DataObject) -> None:
+    """The recipe has the values as text; drawn are their places in the table above."""
+    values = np.array(STORED[form], form)
+    places = st.integers(0, len(values) - 1)
+    named = data.draw(st.lists(places, min_size=1, unique=True))
+    drawn = data.draw(st.lists(places, min_size=6, max_size=6))
+    ids = {value_text(values[place].item()): label for label, place in enumerate(named)}
+    mapping, stored = MappedValues.of(ids, 255), values[drawn].reshape(2, 3)
+    if set(drawn) <= set(named):
+        found = mapping(stored, PATH)
+        assert found.dtype == np.uint8 and found.ravel().tolist() == [named.index(place) for place in drawn]
+    else:
+        assert "data.ids does not name" in message_of(lambda: mapping(stored, PATH))
+
+
+def test_void_is_the_ignore_index_and_equal_channels_are_one() -> None:
+    mapping = MappedValues.of({"0": "void", "85": 1}, 254)
+    stored = mask_of([0, 85, 85, 0])
+    for pixels in (stored, np.dstack([stored] * 3), np.dstack([stored, np.full_like(stored, 255)])):
+        assert mapping(pixels, PATH).tolist() == [[254, 1], [1, 254]]
+    assert "colours" in message_of(lambda: mapping(np.dstack([stored, stored, stored + 1]), PATH))
+
+
+@pytest.mark.parametrize("form", ["uint16", "int32", "float32"])
+def test_black_and_white_of_any_pixel_type(form: str) -> None:
+    found = BlackAndWhite()(mask_of([0, 255, 255, 0]).astype(form), PATH)
+    assert found.dtype == np.uint8 and found.tolist() == [[0, 1], [1, 0]]
+    assert "0.5" in message_of(lambda: BlackAndWhite()(np.array([[0, 0.5]], np.float32), PATH))
 
 
 @pytest.mark.parametrize("mapping", [SameIds(3, 255), Table.of("some", {0: 1}), Colours(((1, 2, 3),), (0,))])
