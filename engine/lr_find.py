@@ -53,7 +53,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
         raise RecipeError(f"--from {low:g} --to {high:g}: expected 0 < from < to, as 1e-6 and 1e-1.")
     if arguments.steps < FEWEST_STEPS:
         raise RecipeError(f"--steps {arguments.steps}: a curve needs at least {FEWEST_STEPS} updates.")
-    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
+    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides, trains=True)
     folder = arguments.out or Path("lr_find") / recipe.name
     _require_room(folder)
 

@@ -166,10 +166,12 @@ def _pack(arguments: argparse.Namespace) -> int:
     for path in paths:
         console.print(f"written: {path}  {path.stat().st_size / 1e6:,.1f} MB", markup=False)
     counts = ", ".join(f"{name} {len(dataset)}" for name, dataset in splits.items())
-    uses = {"train": data.train, "val": data.val, "select": data.select}
-    lines = ["data.format=packed", f"data.root={out}"]
-    lines += [f"data.{use}={name}" for use, name in uses.items() if name]
-    console.print(f"{counts} images. To train on it: {shlex.join(lines)}", markup=False)
+    select = f" data.select={shlex.quote(data.select)}" if data.select else ""
+    console.print(
+        f"{counts} images. To train on it: data.format=packed data.root={shlex.quote(str(out))} "
+        f"data.train={shlex.quote(data.train)} data.val={shlex.quote(data.val)}{select}",
+        markup=False,
+    )
     return 0
 
 

@@ -60,7 +60,8 @@ def run(arguments: argparse.Namespace) -> int:
     from engine.recipe import load_recipe
 
     console = new_console()
-    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
+    trains = not arguments.explain and arguments.continue_from is None
+    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides, trains=trains)
     if arguments.explain:
         from engine.reporting.console import explain_table
 

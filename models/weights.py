@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from models import encoder_layouts
+from models.architectures import PRETRAINED_PACKAGES
 from models.class_names import known_set, matching_rows
 from models.errors import ModelError
 from models.finite import broken_tensor
@@ -22,7 +23,7 @@ from models.layouts import LAYOUTS, TIMM_PVT
 from models.load_report import ClassReport, LoadReport, PartReport, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
-from models.sources import PRETRAINED_PACKAGES, read_source, unreachable
+from models.sources import read_source, unreachable
 from models.state_dicts import StateDict, Translation, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 

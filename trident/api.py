@@ -52,7 +52,7 @@ def train(
         RunStopped: Ctrl-C or SIGTERM stopped it between two updates, with its state saved.
         RunError: the training failed; the files that it saved are intact.
     """
-    loaded = _loaded(recipe, overrides)
+    loaded = _loaded(recipe, overrides, trains=continue_from is None)
     with process_group(seconds_of(loaded.train.timeout)) as process:
         source = Path(continue_from) if continue_from is not None else None
         return train_recipe(loaded, process, new_console(quiet), resume, callbacks, source)
@@ -75,12 +75,12 @@ def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split:
     return evaluate_trained(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
 
 
-def _loaded(recipe: RecipeOrPath, overrides: Sequence[str]) -> Recipe:
+def _loaded(recipe: RecipeOrPath, overrides: Sequence[str], trains: bool) -> Recipe:
     if not isinstance(recipe, Recipe):
-        return load_recipe(find_recipe(recipe), overrides)
+        return load_recipe(find_recipe(recipe), overrides, trains=trains)
     if not overrides:
         return recipe
     with tempfile.TemporaryDirectory() as folder:  # overrides change a file
         path = Path(folder) / f"{recipe.name}.yaml"
         path.write_text(recipe.to_yaml())
-        return load_recipe(path, overrides)
+        return load_recipe(path, overrides, trains=trains)

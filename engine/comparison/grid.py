@@ -108,7 +108,7 @@ def cells_of(
                 f"{text}: {', '.join(OWN_KEYS)} are set by the comparison: runs go to --out, "
                 "seeds are 0, 1, ... up to --seeds."
             )
-    loaded = [load_recipe(path, overrides) for path in recipes]
+    loaded = [load_recipe(path, overrides, trains=True) for path in recipes]
     for name, uses in Counter(recipe.name for recipe in loaded).items():
         if uses > 1:
             raise CompareError(

@@ -63,14 +63,19 @@ def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers:
 
     `wish` "auto" decides by the free memory, where `sharers` processes each keep a copy in the same RAM.
     """
+    require_device(wish, device)
     num_bytes = BYTES_PER_PX * sum(h * w for h, w in dataset.sizes())
-    if wish == "gpu" and device.type != "cuda":
-        raise DataError("data.resident is gpu, but training runs on the CPU; type data.resident=auto.")
     if wish != "auto":
         return wish, num_bytes
     if device.type == "cuda" and num_bytes < SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]:
         return "gpu", num_bytes
     return ("ram" if num_bytes < SHARE_OF_FREE * free_ram_bytes() / sharers else "disk"), num_bytes
+
+
+def require_device(wish: str, device: torch.device) -> None:
+    """Raises DataError where the data set is to be kept on a GPU, and there is none."""
+    if wish == "gpu" and device.type != "cuda":
+        raise DataError("data.resident is gpu, but training runs on the CPU; type data.resident=auto.")
 
 
 def free_ram_bytes() -> int:

@@ -15,7 +15,8 @@ from pydantic import Field, PrivateAttr, ValidationError, create_model, field_va
 from engine.data.options import Augment, Data
 from engine.options import Section, in_steps, key, mistake
 from engine.recipe.components import LOSS_SECTIONS, NAMED_BY, LossTerm, Ramp, outside_section, union_of
-from engine.recipe.errors import describe
+from engine.recipe.contradictions import contradictions, of_the_rest, without_a_start
+from engine.recipe.errors import describe, paths_of
 from engine.recipe.sections import (
     Adversarial,
     ImportPath,
@@ -128,9 +129,15 @@ class Recipe(Section):
 
         Args:
             num_train_samples: in the train split; an epoch is this / `train.batch` steps, rounded up.
+
+        Raises:
+            RecipeError: such as a warm-up that is longer than the training.
         """
         assert num_train_samples >= 1
-        return self._in_steps(-(-num_train_samples // self.train.batch))
+        recipe = self._in_steps(-(-num_train_samples // self.train.batch))
+        if found := [f"{dotted(each.keys[0])}: {each.text}" for each in contradictions(recipe)]:
+            raise RecipeError("\n".join(found))
+        return recipe
 
     def _in_steps(self, epoch_steps: int | None) -> Self:
         total = in_steps(self.train.steps, epoch_steps, None, least=1)
@@ -155,28 +162,7 @@ class Recipe(Section):
         if self.adversarial:
             times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
             sections["adversarial"] = self.adversarial.model_copy(update=times)
-        if self.schedule.min_lr > self.optimizer.lr:
-            raise RecipeError(
-                f"schedule.min_lr={self.schedule.min_lr} is above optimizer.lr={self.optimizer.lr}: the rate "
-                "would rise. Type a smaller one, such as schedule.min_lr=0."
-            )
-        self._refuse_empty_phases(total_steps, warmup, sections.get("adversarial"))
         return self.model_copy(update={**sections, "loss": losses})
-
-    def _refuse_empty_phases(self, steps: int | None, warmup: int | str, adversarial: Any) -> None:
-        """A training that ends inside its warm-up, or before its discriminator starts, is a mistake."""
-        if steps is None:
-            return
-        if isinstance(warmup, int) and warmup >= steps and self.schedule.name != "onecycle":
-            raise RecipeError(
-                f"schedule.warmup is {warmup} steps, but the whole training has {steps}. "
-                "Type schedule.warmup=5% for a share of it."
-            )
-        if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
-            raise RecipeError(
-                f"adversarial.start is step {adversarial.start}, but the training ends at {steps}: the "
-                "discriminator would never be used. Type adversarial.start=10%, or adversarial=null."
-            )
 
     def to_dict(self) -> dict[str, Any]:
         """The whole recipe as YAML holds it: a tuple is a list, a path is text."""
@@ -194,7 +180,7 @@ def _ramp_in_steps(weight: float | Ramp, steps: Callable[[int | str], int | str]
 
 
 def load_recipe(
-    path: str | os.PathLike[str], overrides: Iterable[str] = (), *, imports: bool = True
+    path: str | os.PathLike[str], overrides: Iterable[str] = (), *, imports: bool = True, trains: bool = False
 ) -> Recipe:
     """Read, merge and check a recipe.
 
@@ -207,22 +193,34 @@ def load_recipe(
         imports: whether components from outside are imported, and their options checked. False is for the
             recipe of a finished run, which can be scored where its loss cannot be imported, such as one that
             was defined in a notebook.
+        trains: whether a training will start from it, for which it has to say from what weights.
 
     Raises:
         RecipeError: all that is wrong, each with key path, file and line.
     """
     document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
     kind = _kind_for(document, imports)
-    problems = document.problems
+    problems, wrong = document.problems, ()
     try:
         recipe = kind.model_validate(document.values)
     except ValidationError as error:
-        problems += describe(error.errors(include_url=False), document, recipe_schema(kind))
-    if problems:
+        errors, schema = error.errors(include_url=False), recipe_schema(kind)
+        problems += describe(errors, document, schema)
+        wrong = paths_of(errors, document, schema)
+        recipe = of_the_rest(kind, document, wrong)
+    if recipe:
+        recipe._sources = document.sources
+        recipe = recipe._in_steps(None)
+        found = [*contradictions(recipe), *(without_a_start(recipe) if trains else ())]
+        problems += [
+            f"{dotted(each.keys[0])} ({document.place(each.keys[0])}): {each.text}"
+            for each in found
+            if not each.depends_on(wrong)
+        ]
+    if problems or not recipe:
         count = "1 mistake" if len(problems) == 1 else f"{len(problems)} mistakes"
         raise RecipeError("\n  ".join([f"{os.fspath(path)}: {count}:", *problems]))
-    recipe._sources = document.sources
-    return recipe._in_steps(None)
+    return recipe
 
 
 def _kind_for(document: Document, imports: bool) -> type[Recipe]:

@@ -68,6 +68,11 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
     return lines
 
 
+def paths_of(errors: Iterable[ErrorDetails], document: Document, schema: Schema) -> set[Path]:
+    """The keys that `describe` reports."""
+    return {_locate(error, document, schema)[0] for error in errors}
+
+
 def _locate(error: ErrorDetails, document: Document, schema: Schema) -> tuple[Path, list[str]]:
     """The key path of an error, without pydantic's labels of union members, and the keys of its section."""
     path: Path = ()

@@ -56,7 +56,9 @@ def _report(report: DataReport, console: Console) -> str:
     worst = [f"{f.check}: {f.what}. Remedy: {f.remedy}" for f in important if f.severity == SPOILS]
     if not worst:
         return ""
-    lines = ["The data would spoil this training.", *worst, "Type data.doctor=off to train anyway."]
+    lines = ["The data would spoil this training.", *worst]
+    if report.readable:  # else the training would stop as well, at the first such file
+        lines.append("Type data.doctor=off to train anyway.")
     return "\n  ".join(lines)
 
 

@@ -17,7 +17,7 @@ from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
 from engine.data.mixing import MIXING_KEYS, Mixing
 from engine.data.ranges import with_range
-from engine.data.resident import Resident, choose_residence
+from engine.data.resident import Resident, choose_residence, require_device
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Adversarial
@@ -85,14 +85,13 @@ def build_session(
     torch.manual_seed(recipe.seed)
     train = engine.data.open_split(recipe.data, recipe.data.train)
     recipe = recipe.model_copy(update={"data": with_range(recipe.data, train)})
-    select = engine.data.open_split(recipe.data, recipe.data.select or recipe.data.val)
+    val = engine.data.open_split(recipe.data, recipe.data.val)
+    select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names)
     frozen = freeze(model, recipe.model.freeze)
     _require_statistics(recipe, model, process)
-    build_optimizer(
-        model, recipe.optimizer
-    )  # first, so that its mistakes are reported before weights are downloaded
+    _require_the_rest(recipe, model, len(train.class_names), process.device)
     weights = None if resume else initialise(model, recipe.model, train.class_names)
     model.to(process.device)
     counts, count_notes = count_labels(
@@ -124,6 +123,21 @@ def build_session(
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
     hints = advice(recipe, counts, train.class_names)
     return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
+
+
+def _require_the_rest(recipe: Recipe, model: nn.Module, num_classes: int, device: torch.device) -> None:
+    """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
+    require_device(recipe.data.resident, device)
+    build_optimizer(model, recipe.optimizer)
+    named = {"class_weights": "none"}  # names become numbers once the labels are counted
+    terms = [
+        term.model_copy(update=named) if isinstance(getattr(term, "class_weights", None), str) else term
+        for term in recipe.loss
+    ]
+    with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
+        build_loss(terms, num_classes, recipe.data.ignore_index)
+    if recipe.log.features:
+        require_maps(model, matching_layers(model, recipe.log.feature_layers))
 
 
 def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:

@@ -4,6 +4,7 @@ import errno
 import hashlib
 import json
 import os
+import re
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -249,12 +250,32 @@ def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:
         run.read_manifest()
 
 
-@pytest.mark.parametrize("name", ["", "dem"])
-def test_a_wrong_folder_is_answered_with_the_runs_there(run: RunFolder, name: str) -> None:
+@pytest.mark.parametrize(("name", "hint"), [("", "Name one of these: {}."), ("dem", "Did you mean {}?")])
+def test_a_wrong_folder_is_answered_with_the_runs_there(run: RunFolder, name: str, hint: str) -> None:
     run.create()
     run.write_manifest(a_manifest())
-    with pytest.raises(RunFolderError, match=f"{run.path}\\."):
+    with pytest.raises(RunFolderError, match=re.escape(hint.format(run.path))):
         RunFolder(run.path.parent / name).read_manifest()
+
+
+@pytest.mark.parametrize("typed", ["checkpoints/dmeo", "demo", "checkpoints/demo2"])
+def test_a_misspelt_run_is_answered_with_the_nearest(run: RunFolder, typed: str, monkeypatch) -> None:
+    monkeypatch.chdir(run.path.parents[1])
+    other = RunFolder(run.path.with_name("b2_adv"))
+    for each in (run, other):
+        each.create()
+        each.write_manifest(a_manifest())
+    for look in (lambda: RunFolder(Path(typed)).read_manifest(), lambda: find_runs(Path(typed))):
+        with pytest.raises(RunFolderError, match=r"Did you mean checkpoints/demo\?"):
+            look()
+
+
+def test_a_misspelt_checkpoint_is_answered_with_the_nearest(run: RunFolder) -> None:
+    run.create()
+    for step in (100, 200):
+        (run.top / f"step-{step:07d}.safetensors").touch()
+    with pytest.raises(RunFolderError, match=r"Did you mean .*/step-0000200\.safetensors\?"):
+        RunFolder(run.top / "step-200.safetensors").read_manifest()
 
 
 def test_runs_are_found_at_any_depth_in_order_of_their_paths(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ MAX_ROWS = 256  # the most frequent; photos used as masks have millions
 class DataReport:
     """findings: the worst first. values: one row per mask value. skipped: checks that were not made, and why.
 
+    readable: whether a training would read all of it, right or wrong, without stopping at a file.
     num_samples: of each split. divergence: between the class shares of each scored split and train, in bits.
     """
 
@@ -39,6 +40,7 @@ class DataReport:
     skipped: list[str]
     num_samples: dict[str, int]
     divergence: dict[str, float]
+    readable: bool = True
 
     @property
     def spoils(self) -> bool:
@@ -96,7 +98,15 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
         )
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     num_samples = {split: len(indices) for split, indices in listing.splits.items()}
-    return DataReport(findings, _value_rows(facts, meaning), skipped, num_samples, divergence)
+    readable = _is_readable(facts, meaning)
+    return DataReport(findings, _value_rows(facts, meaning), skipped, num_samples, divergence, readable)
+
+
+def _is_readable(facts: Facts, meaning: Meaning) -> bool:
+    stops = facts.is_broken.copy()  # (n,)
+    if facts.listing.may_skip:
+        stops[[*facts.image_problems, *facts.mask_problems]] = False
+    return not (stops.any() or (meaning.labels == OUTSIDE).any())
 
 
 def _value_rows(facts: Facts, meaning: Meaning) -> list[dict[str, Any]]:

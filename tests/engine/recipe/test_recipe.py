@@ -228,10 +228,10 @@ def test_epochs_are_kept_through_yaml(load: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {steps: 1500}\n", "schedule.warmup is 1500 steps, but the whole training has 1500"),
+        ("train: {steps: 1500}\n", "schedule.warmup .*: 1500 steps, but the whole training has 1500"),
         (
             "train: {steps: 2000}\nadversarial: {start: 2000}\n",
-            "adversarial.start is step 2000, but the training ends at 2000",
+            "adversarial.start .*: step 2000, but the training ends at 2000",
         ),
     ],
 )

@@ -32,7 +32,7 @@ def messages() -> dict[str, list[str]]:
 
 def overrides_in(text: str) -> list[str]:
     """`key.path=value` in a text, without the punctuation of its sentence."""
-    return [found.rstrip(".:") for found in OVERRIDE.findall(text) if not found.startswith("key.path")]
+    return [found.rstrip(".:?") for found in OVERRIDE.findall(text) if not found.startswith("key.path")]
 
 
 def _tells_what_to_type(text: str) -> bool:

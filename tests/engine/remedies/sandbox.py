@@ -48,12 +48,12 @@ def voc(root: str = "voc", mask: np.ndarray | None = None) -> None:
             save(f"{root}/SegmentationClass/{id}.png", draw_mask() if mask is None else mask)
 
 
-def own(images: str, masks: str, mask: np.ndarray | None = None, *splits: str) -> None:
-    """Photos and masks in own/, named by patterns with SPLIT and {}; by default of train and val."""
-    for split in splits or ("train", "val"):
-        for number in range(4):
+def own(images: str, masks: str, mask: np.ndarray | None = None, count: int = 4) -> None:
+    """Photos and masks in own/, named by patterns with {} and, where there are two splits, SPLIT."""
+    for split in ("train", "val") if "SPLIT" in images else ("all",):
+        for number in range(count):
             path = f"own/{images}".replace("SPLIT", split).format(number)
-            photo(path, number + 10 * len(split))
+            photo(path, number + 100 * len(split))
             path = f"own/{masks}".replace("SPLIT", split).format(number)
             save(path, draw_mask(1) if mask is None else mask)
 

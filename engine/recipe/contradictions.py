@@ -1,0 +1,90 @@
+"""Values of a recipe that contradict each other, or with which a training cannot start."""
+
+from collections.abc import Collection, Iterator
+from copy import deepcopy
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from engine.recipe.source import Document
+from engine.recipe.text import Path
+from models.architectures import ARCHITECTURES, PRETRAINED_PACKAGES
+
+AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
+
+
+class Contradiction(NamedTuple):
+    """What is wrong, at the first of the keys that it depends on."""
+
+    keys: tuple[Path, ...]
+    text: str
+
+    def depends_on(self, paths: Collection[Path]) -> bool:
+        return any(key[: len(path)] == path for key in self.keys for path in paths)
+
+
+STEPS, WARMUP, START = ("train", "steps"), ("schedule", "warmup"), ("adversarial", "start")
+LR, MIN_LR = ("optimizer", "lr"), ("schedule", "min_lr")
+
+
+def contradictions(recipe: Any) -> Iterator[Contradiction]:
+    """Of a recipe whose durations are in steps; one whose training is given in epochs has fewer."""
+    schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
+    if schedule.min_lr > recipe.optimizer.lr:
+        text = (
+            f"{schedule.min_lr} is above optimizer.lr, {recipe.optimizer.lr}: the rate would rise. Type a "
+            "smaller one, such as schedule.min_lr=0."
+        )
+        yield Contradiction((MIN_LR, LR), text)
+    if not isinstance(steps, int):
+        return
+    if isinstance(schedule.warmup, int) and schedule.warmup >= steps and schedule.name != "onecycle":
+        text = (
+            f"{schedule.warmup} steps, but the whole training has {steps}. Type schedule.warmup=5% for a "
+            "share of it."
+        )
+        yield Contradiction((WARMUP, STEPS), text)
+    if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
+        text = (
+            f"step {adversarial.start}, but the training ends at {steps}: the discriminator would never be "
+            "used. Type adversarial.start=10%, or adversarial=null."
+        )
+        yield Contradiction((START, STEPS), text)
+
+
+def without_a_start(recipe: Any) -> Iterator[Contradiction]:
+    """A training needs initial weights, or the word that it starts without."""
+    if recipe.model.weights is None and not recipe.model.from_scratch:
+        text = (
+            "null, so the encoder would train from random values. Start from pretrained weights with "
+            f"model.weights={pretrained_weights(recipe.model)}, or confirm that this is intended with "
+            "model.from_scratch=true."
+        )
+        yield Contradiction((("model", "weights"), ("model", "from_scratch")), text)
+
+
+def pretrained_weights(model: Any) -> str:
+    """A source of ImageNet weights for the encoder of a `model` section."""
+    if ":" in model.arch:
+        return "<a file of its weights>"
+    if model.arch in ARCHITECTURES and model.encoder is None:
+        return f"hf:nvidia/mit-{model.variant}"
+    package = PRETRAINED_PACKAGES.get(str(model.encoder))
+    return f"package:{package}" if package else "smp:imagenet"
+
+
+def of_the_rest(kind: type[AnyRecipe], document: Document, wrong: Collection[Path]) -> AnyRecipe | None:
+    """The recipe with defaults in place of wrong values, to find more mistakes; None where it has none."""
+    values = deepcopy(document.values)
+    for path in wrong:
+        *sections, last = takewhile(lambda part: isinstance(part, str), path)  # of a list, all of it
+        section: Any = values
+        for name in sections:
+            section = section.get(name) if isinstance(section, dict) else None
+        if isinstance(section, dict):
+            section.pop(last, None)
+    try:
+        return kind.model_validate(values)
+    except ValidationError:
+        return None

