@@ -120,7 +120,7 @@ def run_command(
         if arguments.debug or exit_code is None:
             traceback.print_exc()
         else:
-            print(f"{parser.prog}: {message}", file=sys.stderr)
+            print(_printable(f"{parser.prog}: {message}", sys.stderr.encoding), file=sys.stderr)
         return exit_code or 1
     except KeyboardInterrupt as interrupt:
         print(f"{parser.prog}: {str(interrupt) or 'interrupted.'}", file=sys.stderr)
@@ -144,6 +144,11 @@ def _told(error: Exception) -> tuple[int | None, str]:
     return DISK_EXIT_CODES.get(error.errno), str(error)
 
 
+def _printable(text: str, encoding: str) -> str:
+    r"""With \udce9 and the like in place of what the output cannot show, such as bytes of a name."""
+    return text.encode(encoding, "backslashreplace").decode(encoding)
+
+
 class _Output:
     """The standard output, until its reader is gone: a closed pipe or terminal ends the output, not a run."""
 
@@ -152,7 +157,7 @@ class _Output:
         self.encoding = self._stream.encoding
 
     def write(self, text: str) -> int:
-        self._try(lambda: self._stream.write(text))
+        self._try(lambda: self._stream.write(_printable(text, self.encoding)))
         return len(text)
 
     def flush(self) -> None:

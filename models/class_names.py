@@ -71,15 +71,18 @@ def known_set(num_classes: int) -> tuple[str, tuple[str, ...]] | None:
 
 
 def matching_rows(here: Sequence[str], there: Sequence[str]) -> list[int | None]:
-    """For each class of `here`, the first class of `there` that means the same, or None.
+    """For each class of `here`, the one of `there` of that name, else the first that means the same, or None.
 
     A name may hold several for one class, separated by commas or semicolons.
     """
+    exact = {name: row for row, name in enumerate(there) if name}
     rows: dict[str, int] = {}
     for row, name in enumerate(there):
         for one in _canonical(name):
             rows.setdefault(one, row)
-    return [next((rows[one] for one in _canonical(name) if one in rows), None) for name in here]
+    return [
+        exact.get(name, next((rows[one] for one in _canonical(name) if one in rows), None)) for name in here
+    ]
 
 
 def _canonical(name: str) -> list[str]:

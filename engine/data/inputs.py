@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data.formats.listing import IMAGE_ENDINGS, images_below
+from engine.data.formats.listing import IMAGE_ENDINGS, images_below, is_of_a_tool
 from engine.data.sample import DataError, first_few
 
 
@@ -67,11 +67,22 @@ def _found(text: str) -> list[Path] | str:
         return [path]
     if not glob.has_magic(text):
         return f"{text}: no such file or folder."
-    matches = [_absolute(match) for match in sorted(glob.glob(os.path.expanduser(text), recursive=True))]
+    matches = _once(sorted(glob.glob(os.path.expanduser(text), recursive=True)), text)
     images = [match for match in matches if match.is_dir() or match.suffix.lower() in IMAGE_ENDINGS]
     if matches and not images:
         return f"{text}: no image among its {len(matches)} matches, such as {first_few(matches, 1)}."
     return images or f"{text}: nothing matches."
+
+
+def _once(matches: Sequence[str], text: str) -> list[Path]:
+    """Without folders of tools, and what is found again behind a link to a folder around it."""
+    by_place: dict[tuple[str, str], Path] = {}
+    for match in sorted(matches, key=lambda match: match.count(os.sep)):
+        if any(is_of_a_tool(part) and part not in text for part in Path(match).parts):
+            continue
+        path = _absolute(match)
+        by_place.setdefault((os.path.realpath(path.parent), path.name), path)
+    return sorted(by_place.values())
 
 
 def _images_in(folder: Path) -> list[Path]:

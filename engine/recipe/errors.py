@@ -63,7 +63,7 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
         if own[0]["type"] == "extra_forbidden":
             text = _unknown_key(str(path[-1]), keys_around[path], schema)
         else:
-            text = _wrong_value(own, document.value(path))
+            text = _wrong_value(own, document.value(path), path[-1])
         lines.append(f"{dotted(path)} ({document.place(path)}): {text}")
     return lines
 
@@ -123,7 +123,7 @@ def _unknown_key(key: str, keys: list[str], schema: Schema) -> str:
     return f"unknown key{hint} Keys here: {', '.join(keys)}"
 
 
-def _wrong_value(errors: list[ErrorDetails], value: Any) -> str:
+def _wrong_value(errors: list[ErrorDetails], value: Any, key: str | int) -> str:
     if errors[0]["type"] == "missing":
         return "expected a value, since this key has no default"
     expectations, all_choices = [], []
@@ -144,9 +144,12 @@ def _wrong_value(errors: list[ErrorDetails], value: Any) -> str:
     hint = f"; did you mean {lower[close[0]]}?" if close else ""
     if not close and isinstance(value, str) and _is_number_or_switch(value):
         hint = " (text; write it without quotes)"
-    if value is None:
+    takes_text = any(error["type"] == "string_type" for error in errors)
+    if value is None and takes_text and (isinstance(key, int) or key == "name"):
+        hint = '; write "null" in quotes where it is a name'
+    elif value is None:
         hint = "; leave the key out for its default"
-    elif any(error["type"] == "string_type" for error in errors) and not isinstance(value, dict | list):
+    elif takes_text and not isinstance(value, dict | list):
         hint = " (put it in quotes)"
     return f"expected {' or '.join(dict.fromkeys(expectations))}, got {_shown(value)}{hint}"
 

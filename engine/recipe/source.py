@@ -59,6 +59,11 @@ class Document:
                 f"{origin}: base is for files; give another recipe file to the command instead"
             )
             return
+        if any("\ud800" <= character <= "\udfff" for character in value_text):
+            self.problems.append(
+                f"{origin}: bytes that are no UTF-8, which no recipe can hold; rename the file or folder"
+            )
+            return
         try:
             parsed = parse_yaml(value_text, origin, with_lines=False)
         except RecipeError as error:

@@ -103,7 +103,7 @@ def prediction_writer(
             if "probabilities" in kinds:
                 h, w = labels.shape
                 file.create_dataset(
-                    image.place,
+                    image.place.encode(errors="surrogateescape"),  # names may be no UTF-8
                     data=probabilities.numpy().astype(np.float16),
                     chunks=(1, h, w),
                     compression=1,

@@ -1,6 +1,7 @@
 """`trident new` from a folder as people have it to a recipe that opens and trains."""
 
 import json
+import os
 import unicodedata
 from pathlib import Path
 
@@ -170,6 +171,36 @@ def test_folders_of_tools_and_other_forms_of_an_accent() -> None:
     save(Path("data/train/images/.ipynb_checkpoints/é0-checkpoint.jpg"), np.zeros((H, W, 3), np.uint8))
     Path("data/train/images/again").symlink_to(Path("data/train/images").absolute())
     require_labels(new_recipe(), 3, 2)
+
+
+def renamed_without_utf_8(folder: str) -> None:
+    """The file names in a folder as they come out of an archive made with another encoding."""
+    for path in Path("data", folder).iterdir():
+        path.rename(os.fsdecode(os.fsencode(path.parent) + b"/caf\xe9_" + os.fsencode(path.name)))
+
+
+@pytest.mark.parametrize("splits", [True, False])
+def test_names_that_are_no_utf_8_are_named(capsys, splits: bool) -> None:
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png") if splits else None
+    draw("images/f{}.png", "masks/f{}.png", range(5)) if not splits else None
+    folders = ("train/images", "train/masks", "val/images", "val/masks") if splits else ("images", "masks")
+    for folder in folders:
+        renamed_without_utf_8(folder)
+    assert main(["data"]) == 2
+    said = capsys.readouterr().err
+    assert "bytes that are no UTF-8" in said and r"caf\udce9_f" in said and "Rename them" in said
+
+
+@pytest.mark.parametrize("where", ["data/caf\udce9", "caf\udce9"])
+def test_folders_whose_names_are_no_utf_8_are_named(capsys, where: str) -> None:
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png")
+    Path("data").rename("there")
+    Path(where).parent.mkdir(exist_ok=True)
+    Path("there").rename(where)
+    assert main([where.partition("/")[0]]) == 2
+    assert "has bytes that are no UTF-8. Rename it." in capsys.readouterr().err
+    assert doctor(["demo", f"data.root={where}"]) == 2
+    assert "bytes that are no UTF-8" in capsys.readouterr().err
 
 
 def nan_at_2(labels: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """`trident predict` from its command line to its files."""
 
+import os
 import sys
 from pathlib import Path
 
@@ -58,6 +59,16 @@ def test_an_ensemble_with_overrides_and_every_kind(voc_ensemble: Path, photos: P
         highest = file["side.jpg"][:].max(axis=0)
     grey = np.asarray(Image.open(out / "confidence/side.png"))
     assert np.abs(grey / 255 - highest).max() < 1 / 255
+
+
+def test_images_whose_names_are_no_utf_8_are_predicted(voc_run, photos: Path, tmp_path: Path) -> None:
+    out, name = tmp_path / "o\udce9", "caf\udce9.jpg"
+    (photos / "a/1.jpg").rename(photos / "a" / name)
+    save = "labels,overlay,confidence,probabilities"
+    assert main([str(voc_run()), str(photos / "a"), "--out", str(out), "--save", save]) == 0
+    assert (out / "labels/caf\udce9.png").is_file()
+    with h5py.File(out / "probabilities.h5") as file:
+        assert {os.fsencode(image) for image in file} == {os.fsencode(name), b"side.jpg"}
 
 
 def test_bad_images_are_named_and_the_others_predicted(

@@ -13,6 +13,10 @@ def matched(here, there):
     }
 
 
+def test_an_equal_name_comes_before_one_that_differs_in_signs() -> None:
+    assert matching_rows(["c-", "c+", "+", "C"], ["c+", "c-", "+"]) == [1, 0, 2, 0]
+
+
 def test_the_lists_have_the_published_lengths_and_no_duplicates():
     assert {name: len(classes) for name, classes in KNOWN.items()} == {
         "COCO": 80,
@@ -75,8 +79,9 @@ def test_another_class(one, other):
     assert matching_rows([one], [other]) == [None]
 
 
-def test_the_first_of_two_matches_is_used():
-    assert matching_rows(["couch", "sofa"], ["bed", "sofa", "couch"]) == [1, 1]
+def test_the_first_of_two_matches_is_used_where_no_name_is_equal():
+    assert matching_rows(["Couch", "sofa"], ["bed", "sofa", "couch"]) == [1, 1]
+    assert matching_rows(["couch", "sofa"], ["bed", "sofa", "couch"]) == [2, 1]
 
 
 def test_a_data_set_is_recognised_by_its_number_of_classes():

@@ -1,12 +1,15 @@
 """Checks of the files: whether they can be read, whether image and mask fit, pixel types and sizes."""
 
+import os
 from collections.abc import Iterable, Iterator, Sized
+from pathlib import Path
 
 import numpy as np
 
 from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
+from engine.data.formats.listing import left_out
 
 TINY_PX, HUGE_PX, LONG_RATIO = 32, 25_000_000, 4.0
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
@@ -35,6 +38,8 @@ def check_files(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Every finding about files, the worst first."""
     yield from refused(facts)
     yield from damaged(facts)
+    yield from unused_annotations(facts)
+    yield from passed_over(facts)
     yield from other_size(facts)
     yield from empty_masks(facts, meaning)
     yield from pixel_types(facts)
@@ -65,6 +70,33 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
             )
 
 
+def unused_annotations(facts: Facts) -> Iterator[DataFinding]:
+    """Objects without an outline in an annotation file."""
+    for note in facts.listing.notes:
+        why = "They are neither trained on nor scored."
+        yield finding("no_outline", HURTS, note, why, "Outline them, or remove them from the file.")
+
+
+def passed_over(facts: Facts) -> Iterator[DataFinding]:
+    """Images in folders of tools, and hidden ones."""
+    samples = facts.listing.samples
+    folders = {path.parent for sample in samples for path in (sample.image, sample.mask) if path}
+    if not folders:
+        return
+    common = Path(os.path.commonpath(folders))
+    between = {up for folder in folders for up in folder.parents if up.is_relative_to(common)}
+    found = left_out(sorted(folders | between))
+    if found:
+        yield finding(
+            "passed_over",
+            NOTE,
+            f"images left out, in folders of tools or with a dot in front of the name: {sum(found.values())}",
+            "Tools keep copies and thumbnails there.",
+            "Nothing.",
+            [*found],
+        )
+
+
 def other_size(facts: Facts) -> Iterator[DataFinding]:
     """Masks whose size differs from that of their image."""
     unreadable = [*facts.image_problems, *facts.mask_problems]
@@ -80,7 +112,7 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
             "size_mismatch",
             SPOILS,
             f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} "
-            f"px, its image {w}x{h}",
+            f"px, its image {w}x{h}" + ", so width and height are swapped" * ((h, w) == (mask_w, mask_h)),
             "The labels do not fit the pixels; training stops at the first one.",
             remedy,
             _masks(facts, wrong),

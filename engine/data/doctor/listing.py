@@ -42,7 +42,7 @@ class Listing:
     splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
     splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
     may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids. value_range:
-    data.range, or None for auto.
+    data.range, or None for auto. notes: on annotations that could not be used.
     """
 
     samples: list[Listed]
@@ -58,6 +58,7 @@ class Listing:
     may_skip: bool
     takes_ids: bool
     value_range: ValueRange | None
+    notes: list[str]
 
     @property
     def has_files(self) -> bool:
@@ -85,6 +86,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
     splits: dict[str, NDArray[np.int64]] = {}
     refused: dict[str, str] = {}
     opened: Dataset | None = None
+    notes: dict[str, None] = {}
     for split in dict.fromkeys((section.train, *scored)):
         try:
             dataset = open_split(split)
@@ -92,6 +94,8 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
             refused[split] = str(error)
             continue
         opened = opened or dataset
+        if isinstance(dataset, FileDataset) and dataset.note:
+            notes[dataset.note] = None
         indices = []
         for index, id in enumerate(dataset.ids):
             sample, key = _listed(dataset, id, index, split)
@@ -116,6 +120,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         may_skip=section.on_error == "skip",
         takes_ids=section.format in ("voc", "folder"),
         value_range=None if section.range == "auto" else tuple(section.range),
+        notes=[*notes],
     )
 
 

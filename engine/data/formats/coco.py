@@ -3,11 +3,13 @@ name.
 
 The first class is the background: pixels of no object, and of objects whose category is not among the
 classes. Of overlapping objects the smaller is on top. Crowds (iscrowd: 1) of a known class are void, below
-all objects.
+all objects. An object without an outline is void in its box.
 """
 
 import difflib
 import json
+import shlex
+import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -17,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.listing import no_split, require_different_ids, require_files
+from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.shapes import area_of
 from engine.data.formats.voc import voc_palette
@@ -26,8 +28,11 @@ from models.class_names import VOC
 
 Outline = list[NDArray[np.float64]] | dict[str, Any]  # polygons, or run lengths
 
-# VOC's names of COCO's categories, where they differ in more than spaces
-AS_VOC = {"airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor"}
+# VOC's names of COCO's categories, where they differ in more than spaces, and that of the background
+AS_VOC = {
+    "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor",
+    "bg": "background",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -79,26 +84,31 @@ def open_coco(
         class_names: by label id; all but the first are names of categories, in COCO's or VOC's spelling.
 
     Raises:
-        DataError: no such split, no instances file, a class without category, objects without segmentation,
-            or images missing.
+        DataError: no such split, no instances file, a class without category, no object with an outline, or
+            images missing.
     """
     source, images = _find(Path(root).expanduser(), split)
     try:
         content = json.loads(source.read_bytes())
-        by_id = _by_image(content, _labels(content["categories"], class_names, source), ignore_index, source)
-        names = [image["file_name"] for image in content["images"]]
+        files = _files(content, images, Path(root).expanduser())
+        drawings, note = _by_image(
+            content, _labels(content["categories"], class_names, source), ignore_index, source
+        )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{source} is not a COCO instances file: {type(error).__name__}: {error}.") from error
-    if not names:
+    if not files:
         raise DataError(f"Split {split!r} is empty: {source} lists no image.")
-    pairs = [Pair(_id(name), images / name, source) for name in names]
+    pairs = [Pair(_id(name), file, source) for name, file in files]
     require_different_ids(pairs, str(source))
     require_files(pairs)
-    drawings, palette = Drawings(by_id, ignore_index), voc_palette(len(class_names))
+    by_id = {pair.id: drawing for pair, drawing in zip(pairs, drawings, strict=True)}
+    masks, palette = Drawings(by_id, ignore_index), voc_palette(len(class_names))
     encoding = SameIds(len(class_names), ignore_index)
-    return FileDataset(pairs, class_names, palette, ignore_index, encoding, drawings.mask, drawings.content)
+    dataset = FileDataset(pairs, class_names, palette, ignore_index, encoding, masks.mask, masks.content)
+    dataset.note = note
+    return dataset
 
 
 def _find(root: Path, split: str) -> tuple[Path, Path]:
@@ -121,62 +131,100 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
     return source, images if images.is_dir() else root / split
 
 
-def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], source: Path) -> dict[int, int]:
-    """Label ids by category id.
+def _files(content: dict[str, Any], images: Path, root: Path) -> list[tuple[str, Path]]:
+    """Name, with slashes, and file of each image: below its folder or the root, or by its last part."""
+    finder, files = FileFinder(), []
+    for image in content["images"]:
+        name = image["file_name"]
+        if "\\" in name and not (images / name).is_file():  # written on Windows
+            name = name.replace("\\", "/")
+        file = finder.find(images / name) or finder.find(root / name)
+        files.append((name, file or finder.find(images / PurePosixPath(name).name) or images / name))
+    return files
+
+
+def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], source: Path) -> dict[str, int]:
+    """Label ids by category id, as text.
 
     Raises:
         DataError: a class other than the first is no category; or the first one is, and is no background.
     """
-    by_name = {_plain(name): label for label, name in enumerate(class_names)}
-    labels = {c["id"]: by_name[_plain(c["name"])] for c in categories if _plain(c["name"]) in by_name}
-    there = [c["name"] for c in categories]
-    if 0 in labels.values() and _plain(class_names[0]) != "background":
-        objects = [name for name in class_names if _plain(name) != "background"]
+    exact = {name: label for label, name in enumerate(class_names)}
+    forms = [_plain(name) for name in class_names]
+    by_form = {form: label for label, form in enumerate(forms) if forms.count(form) == 1}
+    there = {str(category["id"]): str(category["name"]) for category in categories}
+    found = {id: exact.get(name, by_form.get(_plain(name))) for id, name in there.items()}
+    labels = {id: label for id, label in found.items() if label is not None}
+    if 0 in labels.values() and not is_background(class_names[0]):
+        named = ["background", *(name for name in class_names if not is_background(name))]
         raise DataError(
-            f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is "
-            f"the background. Type 'data.classes=[background, {', '.join(objects)}]'."
+            f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is the "
+            f"background. Type {shlex.quote(f'data.classes={json.dumps(named, ensure_ascii=False)}')}."
         )
     missing = [name for label, name in enumerate(class_names) if label and label not in labels.values()]
     if missing:
-        close = difflib.get_close_matches(missing[0], there, n=1)
+        close = difflib.get_close_matches(missing[0], there.values(), n=1)
         hint = f" Did you mean {close[0]}?" if close else ""
         raise DataError(
             f"data.classes: {source} has no category {first_few(missing)}. "
-            f"It has {first_few(there, 90)}.{hint}"
+            f"It has {first_few([*there.values()], 90)}.{hint}"
         )
     return labels
 
 
+def is_background(name: str) -> bool:
+    """Whether a category is what converters list for the pixels of no object, such as _background_."""
+    return _plain(name) == "background"
+
+
 def _by_image(
-    content: dict[str, Any], labels: dict[int, int], ignore_index: int, source: Path
-) -> dict[str, Drawing]:
-    objects: dict[int, list[tuple[int, Outline]]] = defaultdict(list)
-    empty = []
+    content: dict[str, Any], labels: dict[str, int], ignore_index: int, source: Path
+) -> tuple[list[Drawing], str]:
+    """The objects of each image, in the order of the file, and a note on those without an outline."""
+    objects: dict[str, list[tuple[int, Outline]]] = defaultdict(list)
+    without, num_outlines = [], 0
     for annotation in content["annotations"]:
-        if annotation["category_id"] not in labels:
+        label = labels.get(str(annotation["category_id"]))
+        if label is None:
             continue
-        segmentation = annotation.get("segmentation")
-        if not segmentation:
-            empty.append(annotation.get("id"))
-            continue
-        if not isinstance(segmentation, dict):
-            segmentation = [np.asarray(polygon, np.float64) for polygon in segmentation]
-        label = ignore_index if annotation.get("iscrowd") else labels[annotation["category_id"]]
-        objects[annotation["image_id"]].append((label, segmentation))
-    if empty:
-        raise DataError(
-            f"{len(empty)} objects of {source} have a box but no segmentation: ids {first_few(empty)}. "
-            "Remove them from the file, or annotate them."
+        outline = _outline(annotation.get("segmentation"))
+        if outline is None:
+            without.append(annotation.get("id"))
+            label, outline = ignore_index, _box(annotation.get("bbox"))
+        else:
+            num_outlines += 1
+        objects[str(annotation["image_id"])].append(
+            (ignore_index if annotation.get("iscrowd") else label, outline)
         )
-    unlisted = sorted(objects.keys() - {image["id"] for image in content["images"]})
+    if without and not num_outlines:
+        raise DataError(
+            f"{len(without)} objects of {source} have a box but no segmentation, and none has one: ids "
+            f"{first_few(without)}. Boxes alone are no masks; export the outlines."
+        )
+    ids = [str(image["id"]) for image in content["images"]]
+    unlisted = sorted(objects.keys() - {*ids})
     if unlisted:
         raise DataError(f"{source} has objects of images that it does not list: {first_few(unlisted)}.")
-    return {
-        _id(image["file_name"]): Drawing(
-            (int(image["height"]), int(image["width"])), objects.get(image["id"], [])
-        )
-        for image in content["images"]
-    }
+    sizes = [(int(image["height"]), int(image["width"])) for image in content["images"]]
+    drawings = [Drawing(size, objects.get(id, [])) for id, size in zip(ids, sizes, strict=True)]
+    note = f"objects without an outline in {source}: {len(without)} (ids {first_few(without)}); their boxes "
+    return drawings, note + "are void" if without else ""
+
+
+def _outline(segmentation: Any) -> Outline | None:
+    """Polygons, without those of one or two points, or run lengths; None where there are none."""
+    if not segmentation or isinstance(segmentation, dict):
+        return segmentation or None
+    polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]  # one, not in a list
+    return [np.asarray(polygon, np.float64) for polygon in polygons if len(polygon) not in (0, 2, 4)] or None
+
+
+def _box(box: Any) -> Outline:
+    """The outline of [x, y, width, height]; nothing where there is no box."""
+    if not box:
+        return []
+    x, y, w, h = map(float, box)
+    return [np.array([x, y, x + w, y, x + w, y + h, x, y + h])]
 
 
 def _id(file_name: str) -> str:
@@ -184,6 +232,6 @@ def _id(file_name: str) -> str:
 
 
 def _plain(name: str) -> str:
-    """Without letter case, spaces and hyphens, and in VOC's spelling, to compare category names."""
-    plain = "".join(filter(str.isalnum, name.lower()))
+    """Without letter case and signs, and in VOC's spelling, to compare category names."""
+    plain = "".join(filter(str.isalnum, unicodedata.normalize("NFC", name).lower()))
     return AS_VOC.get(plain, plain)

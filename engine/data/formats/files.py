@@ -31,6 +31,10 @@ NOT_IN_NAMES = re.compile(
 )  # control characters, and bytes without a meaning
 
 
+class UnprintableNames(DataError):
+    """Names of images that a console and a text file cannot show."""
+
+
 @dataclass(frozen=True)
 class Pair:
     """One image and its mask; where a single file holds the masks of all images, `mask` is that file."""
@@ -68,7 +72,7 @@ class FileDataset:
         mask_bytes: what the fingerprint covers of a pair's mask.
 
     Raises:
-        DataError: an id has characters that a console and a text file cannot show.
+        UnprintableNames: an id has characters that a console and a text file cannot show.
     """
 
     def __init__(
@@ -84,13 +88,14 @@ class FileDataset:
         self.ids = [pair.id for pair in pairs]
         if NOT_IN_NAMES.search("".join(self.ids)):
             odd = [repr(id) for id in self.ids if NOT_IN_NAMES.search(id)]
-            raise DataError(
+            raise UnprintableNames(
                 f"{len(odd)} images have control characters, or bytes that are no UTF-8, in their names: "
                 f"{first_few(odd)}. Rename them and their masks."
             )
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
         self.skipped: Skipped | None = None
         self.value_range: ValueRange | None = None  # of images of more than 8 bits per channel
+        self.note = ""  # on annotations that the format could not use, for the doctor
         self._pairs = list(pairs)
         self._encoding, self._read_mask, self._mask_bytes = encoding, read_mask, mask_bytes
 
@@ -168,5 +173,8 @@ class FileDataset:
             labels = turn(labels, orientation)
         if labels.shape != shown:
             (h, w), (mask_h, mask_w) = shown, labels.shape
-            raise DataError(f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.")
+            hint = " Width and height are swapped." if labels.shape[::-1] == shown else ""
+            raise DataError(
+                f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.{hint}"
+            )
         return labels

@@ -97,7 +97,7 @@ def in_val(id: str, share: float, group: str | None = None) -> bool:
         group: a pattern with one group; ids that agree in it are on the same side.
     """
     match = re.search(group, id) if group else None
-    digest = hashlib.sha256((match[1] if match else id).encode()).digest()
+    digest = hashlib.sha256((match[1] if match else id).encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 

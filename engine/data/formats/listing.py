@@ -3,14 +3,20 @@
 import codecs
 import difflib
 import os
+import unicodedata
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few, require_regular
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
+
+TOOL_FOLDERS = (
+    "@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "__MACOSX",
+    "__pycache__", "lost+found",
+)  # fmt: skip
 
 
 def root_with(root: str | Path, inside: str, layout: str) -> Path:
@@ -49,7 +55,7 @@ def folders_in(folder: Path) -> list[str]:
 
 def is_of_a_tool(name: str) -> bool:
     """Whether a folder belongs to a tool, such as .ipynb_checkpoints, and not to the data."""
-    return name.startswith(".") or name in ("@eaDir", "__MACOSX", "$RECYCLE.BIN", "System Volume Information")
+    return name.startswith(".") or name in TOOL_FOLDERS
 
 
 def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
@@ -71,6 +77,50 @@ def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[P
     return sorted(found)
 
 
+def left_out(folders: Iterable[Path]) -> dict[Path, int]:
+    """Images that are passed over: their number in each folder of a tool in `folders`, and hidden ones."""
+
+    def num_images(folder: Path) -> int:
+        files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
+        return sum(path.is_file() for path in files)
+
+    found = {}
+    for path in (folder / name for folder in folders for name in sorted(names_in(folder))):
+        is_image = path.suffix.lower() in IMAGE_ENDINGS
+        if is_of_a_tool(path.name) and path.is_dir():
+            found[path] = num_images(path)
+        elif is_image and path.name.startswith("."):
+            found[path] = 1
+    return {path: count for path, count in found.items() if count}
+
+
+class FileFinder:
+    """Finds files whose names differ from what a list says: in the form of an accent, or in letter case.
+
+    Each folder is listed once.
+    """
+
+    def __init__(self) -> None:
+        self._names: dict[Path, set[str]] = {}
+        self._forms: dict[Path, dict[str, str]] = {}
+
+    def find(self, path: Path) -> Path | None:
+        """The file itself, else one of the same name in another form; None where there is neither."""
+        folder = path.parent
+        if folder not in self._names:
+            self._names[folder] = names_in(folder)
+        if path.name in self._names[folder]:
+            return path
+        if folder not in self._forms:
+            self._forms[folder] = {_form(name): name for name in sorted(self._names[folder])}
+        name = self._forms[folder].get(_form(path.name))
+        return folder / name if name else None
+
+
+def _form(name: str) -> str:
+    return unicodedata.normalize("NFC", name).lower()  # macOS writes an accent as a character of its own
+
+
 def same_names(images: Path, masks: Path, mask_suffix: str = "") -> list[Pair]:
     """A pair for each image in `images`: its mask is <stem><mask_suffix>.png.
 
@@ -80,7 +130,12 @@ def same_names(images: Path, masks: Path, mask_suffix: str = "") -> list[Pair]:
     names = sorted(n for n in names_in(images) if n[:1] != "." and Path(n).suffix.lower() in IMAGE_ENDINGS)
     if not names:
         raise DataError(f"The split is empty: {images} holds no image.")
-    pairs = [Pair(Path(n).stem, images / n, masks / f"{Path(n).stem}{mask_suffix}.png") for n in names]
+    finder = FileFinder()
+    wanted = [masks / f"{Path(name).stem}{mask_suffix}.png" for name in names]
+    pairs = [
+        Pair(Path(name).stem, images / name, finder.find(mask) or mask)
+        for name, mask in zip(names, wanted, strict=True)
+    ]
     require_different_ids(pairs, str(images))
     require_files(pairs)
     return pairs

@@ -1,4 +1,7 @@
-"""PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png of ids, ImageSets/Segmentation/*.txt."""
+"""PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png of ids, ImageSets/Segmentation/*.txt.
+
+Images and masks may have other endings, in capitals too, as annotation tools write them.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.listing import ids_in_list, no_split, require_present
+from engine.data.formats.listing import IMAGE_ENDINGS, FileFinder, ids_in_list, no_split, require_present
 from engine.data.formats.masks import encoding_of_ids
 from engine.data.sample import DataError, Palette
 from models.class_names import VOC
@@ -44,8 +47,9 @@ def open_voc(
     """
     folder = Path(root).expanduser()
     images = voc_images(folder, split)
-    pairs = [Pair(id, image, folder / "SegmentationClass" / f"{id}.png") for id, image in images.items()]
-    require_present("mask", [pair.mask for pair in pairs])
+    masks = _files(folder / "SegmentationClass", [*images], ".png")
+    pairs = [Pair(id, image, mask) for (id, image), mask in zip(images.items(), masks, strict=True)]
+    require_present("mask", masks)
     encoding = encoding_of_ids(len(class_names), ignore_index, ids)
     return FileDataset(pairs, class_names, voc_palette(len(class_names)), ignore_index, encoding)
 
@@ -56,9 +60,17 @@ def voc_images(root: Path, split: str) -> dict[str, Path]:
     Raises:
         DataError: no such folder or split, or images missing: all of them counted, the first few named.
     """
-    images = {id: root / "JPEGImages" / f"{id}.jpg" for id in ids_in_list(_split_list(root, split))}
-    require_present("image", list(images.values()))
-    return images
+    ids = ids_in_list(_split_list(root, split))
+    images = _files(root / "JPEGImages", ids, ".jpg")
+    require_present("image", images)
+    return dict(zip(ids, images, strict=True))
+
+
+def _files(folder: Path, ids: list[str], ending: str) -> list[Path]:
+    """The file of each id: with this ending, else with another one of images."""
+    finder, endings = FileFinder(), [ending, *(other for other in IMAGE_ENDINGS if other != ending)]
+    there = (next(filter(None, (finder.find(folder / f"{id}{e}") for e in endings)), None) for id in ids)
+    return [path or folder / f"{id}{ending}" for id, path in zip(ids, there, strict=True)]
 
 
 def _split_list(root: Path, split: str) -> Path:

@@ -8,8 +8,11 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from engine.data import open_split
-from engine.data.formats.files import FileDataset
+from engine.data.formats.coco import is_background
+from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
 from engine.data.options import Data
@@ -73,7 +76,7 @@ def _coco(base: Path) -> Iterator[dict[str, Any]]:
             names = list(dict.fromkeys(str(category["name"]) for category in categories))
         except (ValueError, KeyError, TypeError):  # the format itself says what is wrong
             names = ["object"]
-        objects = [name for name in names if name.strip("_ ").lower() != "background"]
+        objects = [name for name in names if not is_background(name)]
         yield {"format": "coco", **named, "classes": ["background", *objects]}
 
 
@@ -121,6 +124,13 @@ def opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, Fi
     try:
         data = Data.model_validate(trial)
         train, val = open_split(data, data.train), open_split(data, data.val)
+    except ValidationError as error:
+        first = error.errors()[0]
+        odd = "the name of a folder has bytes that are no UTF-8. Rename it."
+        reasons.append(f"{section['root']!a}: {odd if first['type'] == 'string_unicode' else first['msg']}")
+        return None
+    except UnprintableNames:  # the layout fits
+        raise
     except DataError as error:
         reasons.append(str(error))
         return None

@@ -61,3 +61,12 @@ def test_earlier_predictions_are_not_inputs(folder: Path) -> None:
 def test_inputs_without_images_are_named(folder: Path, inputs: list[str], message: str) -> None:
     with pytest.raises(DataError, match=message):
         input_images(inputs, Path("a") if inputs == ["a"] else Path("out"))
+
+
+def test_a_glob_passes_over_folders_of_tools_and_links_that_lead_back(folder: Path) -> None:
+    (folder / "b/@eaDir").mkdir()
+    (folder / "b/@eaDir/1.jpg").touch()
+    (folder / "b/deep/again").symlink_to(folder / "b")
+    assert [image.name for image in input_images(["b/**/*.jpg"], Path("out"))] == ["1", "deep/1"]
+    assert [image.name for image in input_images(["b"], Path("out"))] == ["1", "deep/1"]
+    assert [image.name for image in input_images(["b/@eaDir/*.jpg"], Path("out"))] == ["1"]

@@ -175,6 +175,12 @@ def test_each_mistake_has_its_message(mistakes: Any, override: str, text: str) -
     assert mistakes("", override) == [f"{key} (override {override}): {text}"]
 
 
+def test_null_among_names_is_to_be_quoted(mistakes: Any) -> None:
+    for override in ("data.classes=[background, null]", "data.classes=[{name: null, colour: [0, 0, 0]}]"):
+        [message] = mistakes("", override)
+        assert "data.classes." in message and 'write "null" in quotes where it is a name' in message
+
+
 @pytest.mark.parametrize(
     ("override", "key", "text"),
     [

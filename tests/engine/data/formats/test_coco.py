@@ -152,13 +152,93 @@ def test_unknown_splits_and_classes_are_named_with_a_suggestion(tree) -> None:
     message = message_of(lambda: open_coco(root, "train2017", ("background", "persn", "cat")))
     assert "no category persn" in message and "Did you mean person?" in message
     message = message_of(lambda: open_coco(root, "train2017", ("person", "cat")))
-    assert "data.classes=[background, person, cat]" in message
+    assert """Type 'data.classes=["background", "person", "cat"]'.""" in message
 
 
-def test_objects_without_segmentation_are_an_error_not_background(tree) -> None:
+@pytest.mark.parametrize("segmentation", [None, [], [[]], [[1, 2]], [[1, 2, 3, 4]], {}])
+def test_the_box_of_an_object_without_an_outline_is_void(tree, segmentation) -> None:
+    without = {"category": "cat", "segmentation": segmentation, "bbox": [1, 1, 4, 3]}
+    root = tree(
+        content_of(
+            without,
+            {"category": "person", "segmentation": box(2, 2, 4, 3)},
+            {"category": "cat", "segmentation": segmentation},  # without a box, too
+        )
+    )
+    dataset = open_coco(root, "train2017")
+    rows = ("........", ".####...", ".#pp#...", ".####...", "........", "........")
+    assert dataset.labels(0).tolist() == drawn(*rows)
+    assert "instances_train2017.json: 2 (ids 0, 2)" in dataset.note
+
+
+def test_objects_of_which_none_has_an_outline_are_an_error(tree) -> None:
     objects = [{"category": "cat", "segmentation": []} for _ in range(7)]
     message = message_of(lambda: open_coco(tree(content_of(*objects)), "train2017"))
     assert "7 objects" in message and "ids 0, 1, 2, 3, 4 and 2 more" in message
+
+
+@pytest.mark.parametrize(
+    ("written", "stored"),
+    [
+        ("a\\b\\0.jpg", "train2017/a/b/0.jpg"),
+        ("C:\\photos\\0.jpg", "train2017/0.jpg"),
+        ("/home/me/photos/0.jpg", "train2017/0.jpg"),
+        ("train2017/0.jpg", "train2017/0.jpg"),
+        ("0.jpg", "train2017/0.JPG"),
+        ("\u00e9.jpg", "train2017/e\u0301.jpg"),
+        ("a\\0.jpg", "train2017/a\\0.jpg"),  # a name on Linux
+    ],
+)
+def test_images_are_found_as_other_systems_name_them(tree, written: str, stored: str) -> None:
+    content = content_of({"category": "cat", "segmentation": box(0, 0, 4, 2)}, num_images=1)
+    content["images"][0]["file_name"] = written
+    root = tree(content)
+    (root / stored).parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (W, H), (9, 8, 7)).save(root / stored, "JPEG")
+    dataset = open_coco(root, "train2017")
+    assert dataset.image_path(0) == root / stored and dataset[0].labels.sum() == 8 * 8
+
+
+def test_a_background_category_is_class_0(tree) -> None:
+    content = content_of(
+        {"category": "person", "segmentation": box(0, 0, 8, 6)},
+        {"category": "cat", "segmentation": box(0, 0, 2, 1)},
+    )
+    content["categories"][CATEGORIES.index("cat")]["name"] = "_background_"
+    for first in ("background", "_background_", "BG"):
+        dataset = open_coco(tree(content), "train2017", (first, "person"))
+        assert dataset.labels(0).sum() == W * H - 2
+    message = message_of(lambda: open_coco(tree(content), "train2017", ("person", "_background_", "dog")))
+    assert """'data.classes=["background", "person", "dog"]'""" in message
+
+
+def test_names_that_differ_in_signs_are_matched_exactly(tree) -> None:
+    content = content_of(
+        {"category": "person", "segmentation": box(0, 0, 8, 1)},
+        {"category": "cat", "segmentation": box(0, 1, 8, 2)},
+    )
+    for name, other in (("person", "c+"), ("cat", "c-")):
+        content["categories"][CATEGORIES.index(name)]["name"] = other
+    dataset = open_coco(tree(content), "train2017", ("background", "c-", "c+"))
+    assert dataset.labels(0)[:2, 0].tolist() == [2, 1]
+    message = message_of(lambda: open_coco(tree(content), "train2017", ("background", "C", "c ")))
+    assert "no category C, c " in message
+
+
+def test_ids_may_be_text_in_one_place_and_numbers_in_another(tree) -> None:
+    content = content_of({"category": "cat", "segmentation": box(0, 0, 4, 2)})
+    content["annotations"][0]["image_id"] = "100"
+    for category in content["categories"]:
+        category["id"] = str(category["id"])
+    assert open_coco(tree(content), "train2017").labels(0).sum() == 8 * 8
+
+
+def test_width_and_height_that_are_swapped_are_said(tree) -> None:
+    content = content_of({"category": "cat", "segmentation": box(0, 0, 4, 2)})
+    for image in content["images"]:
+        image["width"], image["height"] = H, W
+    message = message_of(lambda: open_coco(tree(content), "train2017")[0])
+    assert "Width and height are swapped" in message
 
 
 def test_the_error_for_a_damaged_segmentation_names_file_and_image(tree) -> None:

@@ -102,6 +102,26 @@ def test_grey_transparent_cmyk_and_palette_images_become_rgb(voc_folder, mode, c
     assert (image.int() - 77).abs().max() <= 2
 
 
+@pytest.mark.parametrize(("image", "mask"), [("JPG", "PNG"), ("png", "png"), ("Jpeg", "tif"), ("PNG", "bmp")])
+def test_images_and_masks_may_have_other_endings(voc_folder, image, mask):
+    expected = open_voc(voc_folder, "train")[0]
+    for path, ending in ((image_path(voc_folder), image), (mask_path(voc_folder), mask)):
+        with Image.open(path) as stored:
+            stored.load()
+            path.unlink()
+            stored.save(path.with_suffix(f".{ending}"))
+    found = open_voc(voc_folder, "train")[0]
+    assert found.labels.equal(expected.labels) and found.image.shape == expected.image.shape
+    assert found.id == expected.id
+
+
+def test_accents_in_a_list_may_have_another_form_than_in_the_folder(voc_folder):
+    image_path(voc_folder).rename(image_path(voc_folder, "e\u0301"))  # as macOS writes it
+    mask_path(voc_folder).rename(mask_path(voc_folder, "\u00e9"))
+    split_path(voc_folder).write_text("\u00e9\n")
+    assert len(open_voc(voc_folder, "train")[0].labels) == 40
+
+
 def test_a_photo_with_an_exif_orientation_is_rotated_and_its_mask_with_it(voc_folder):
     upright = open_voc(voc_folder, "train")[0]
     exif = Image.Exif()
