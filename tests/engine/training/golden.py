@@ -43,7 +43,6 @@ CASES = {
         *TINY, "data.sampler=rare", "augment.cutmix=0.3", "augment.classmix=0.3", "augment.mosaic=0.3",
         "augment.copy_paste=0.3", "augment.elastic=2", "augment.blur=1", "augment.noise=0.1",
         "augment.jpeg=0.2", "augment.hue=0.1", "augment.shear_deg=5", "augment.aspect=1.3",
-        "train.accumulate=2",
         "loss.0.ohem={thresh: 0.7, min_kept: 1000}", "schedule.name=onecycle", "schedule.min_lr=0",
     ],
 }  # fmt: skip
