@@ -50,7 +50,8 @@ def train(
     Raises:
         ValueError: the recipe, the data or another input is wrong; no folder is left behind.
         RunStopped: Ctrl-C or SIGTERM stopped it between two updates, with its state saved.
-        RunError: the training failed; the files that it saved are intact.
+        KeyboardInterrupt: one of them came before the first update or while the end was scored.
+        RunError: it failed, or one of several processes ended; the files that it saved are intact.
     """
     loaded = _loaded(recipe, overrides, trains=continue_from is None)
     with process_group(seconds_of(loaded.train.timeout)) as process:

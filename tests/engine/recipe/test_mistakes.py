@@ -165,6 +165,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, "
             "accumulate, precision, compile, save_every, timeout, ema, on_nan, max_skipped, deterministic",
         ),
+        ("train.timeout=10", "expected a time, such as '10 min', got 10"),
+        ("train.timeout=0 min", "expected a time, such as '10 min', got '0 min'"),
         ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric, spacing"),
         ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight, per_image"),
         ("output.path=x", "unknown key. Keys here: dir"),
