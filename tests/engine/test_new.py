@@ -300,6 +300,37 @@ def test_a_folder_that_is_not_understood_lists_what_is_there(capsys) -> None:
     assert main(["nowhere"]) == 2 and "No folder" in capsys.readouterr().err
 
 
+LABELME = {"version": "5.2.1", "shapes": [{"label": "cat", "points": [[1, 2], [3, 4], [5, 6]]}]}
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("images/f0.json", json.dumps({**LABELME, "imagePath": "f0.png"}), "1 files of polygons of labelme"),
+        ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "the VGG Image Annotator"),
+        ("labels/f0.txt", "0 0.1 0.2 0.3 0.2 0.3 0.9\n2 0.5 0.5 0.6 0.5 0.6 0.6\n", "polygons of YOLO"),
+        ("labels/f0.txt", "0 0.1 0.2 0.3 0.2\n", "Boxes alone are no masks"),
+        ("annotations.xml", '<annotations><polygon label="cat" points="1,2"/></annotations>', "CVAT"),
+        ("result.json", '{"images": [], "annotations": [], "categories": []}', "instances_<split>.json"),
+    ],
+)
+def test_annotations_that_are_no_masks_are_named(capsys, name: str, text: str, said: str) -> None:
+    for number in range(3):
+        save(Path(f"data/images/f{number}.png"), np.zeros((H, W, 3), np.uint8))
+    write(name, text)
+    assert main(["data"]) == 2
+    printed = capsys.readouterr().err
+    assert said in printed and f"data/{name}" in printed
+
+
+def test_two_images_of_one_name_are_named_before_a_later_layout(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    for path in Path("data").glob("*/images/*.jpg"):
+        save(path.with_suffix(".png"), np.random.default_rng(0).integers(0, 256, (H, W, 3), np.uint8))
+    assert main(["data"]) == 2
+    assert "several images have the same name" in capsys.readouterr().err
+
+
 def test_nothing_is_overwritten(capsys) -> None:
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
     Path("data.yaml").write_text("mine")

@@ -8,6 +8,7 @@ all objects. An object without an outline is void in its box.
 
 import difflib
 import json
+import os
 import shlex
 import unicodedata
 from collections import defaultdict
@@ -138,6 +139,8 @@ def _files(content: dict[str, Any], images: Path, root: Path) -> list[tuple[str,
         name = image["file_name"]
         if "\\" in name and not (images / name).is_file():  # written on Windows
             name = name.replace("\\", "/")
+        if not os.path.isfile(name):  # a path of another machine
+            name = name.lstrip("/")
         file = finder.find(images / name) or finder.find(root / name)
         files.append((name, file or finder.find(images / PurePosixPath(name).name) or images / name))
     return files

@@ -17,6 +17,7 @@ from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
 from engine.data.options import Data
 from engine.data.sample import DataError
+from engine.data.survey.polygons import annotations_below
 
 TRAIN = ("train", "training", "trainaug", "trn")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
@@ -152,6 +153,12 @@ def _group_of_frames(ids: Sequence[str]) -> str | None:
     return f"^{FRAMES}$" if is_video else None
 
 
+def nearest(reasons: list[str]) -> list[str]:
+    """Why the layouts that fit best could not be opened."""
+    near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
+    return [f"The nearest attempt said: {reason}" for reason in near]
+
+
 def not_understood(root: Path, reasons: list[str]) -> str:
     seen = []
     for folder in [root, *(root / name for name in folders_in(root))][:12]:
@@ -159,7 +166,6 @@ def not_understood(root: Path, reasons: list[str]) -> str:
         files = ", ".join(f"{number} {ending or 'files'}" for ending, number in endings.most_common(4))
         seen.append(f"  {folder}: {files or 'no files'}")
     num_images = len(images_below(root))
-    near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
     return "\n".join(
         [
             f"{root} is not understood: no images with masks were found ({num_images} images below it).",
@@ -168,7 +174,8 @@ def not_understood(root: Path, reasons: list[str]) -> str:
             "in a folder of their own.",
             "There are:",
             *seen,
-            *(f"The nearest attempt said: {reason}" for reason in near),
+            *annotations_below(root),
+            *nearest(reasons),
             "If the folders have other names, write a recipe with data.format: folder and "
             "data.folder: {images: <folder>, masks: <folder>, val_share: 0.2} (docs/data.md).",
         ]

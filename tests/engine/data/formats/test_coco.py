@@ -183,6 +183,8 @@ def test_objects_of_which_none_has_an_outline_are_an_error(tree) -> None:
         ("a\\b\\0.jpg", "train2017/a/b/0.jpg"),
         ("C:\\photos\\0.jpg", "train2017/0.jpg"),
         ("/home/me/photos/0.jpg", "train2017/0.jpg"),
+        ("/root/photos/0.jpg", "train2017/0.jpg"),
+        ("/etc/hostname/0.jpg", "train2017/0.jpg"),
         ("train2017/0.jpg", "train2017/0.jpg"),
         ("0.jpg", "train2017/0.JPG"),
         ("\u00e9.jpg", "train2017/e\u0301.jpg"),

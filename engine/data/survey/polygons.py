@@ -1,0 +1,60 @@
+"""Annotations that are no masks: what they are, and how they become masks."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from engine.data.formats.listing import is_of_a_tool
+
+MOST_BYTES = 1 << 16  # of a file, which are looked at
+YOLO = re.compile(r"\d+( +-?[\d.]+){4,}")  # a class and numbers: a box, or a polygon with six or more
+AS_MASKS = "Export masks from the program that made them (PNG with the ids of the classes)"
+KINDS = {  # ending -> (pattern in the file, what it is, what to do)
+    ".json": (
+        (r'"shapes"\s*:', "polygons of labelme",
+         "Draw them as masks with labelme2voc.py, one of labelme's examples, and name its folder instead."),
+        (r'"_via_|"regions"\s*:', "polygons of the VGG Image Annotator", f"{AS_MASKS}, or COCO."),
+        (r'"exterior"\s*:|"classTitle"\s*:', "polygons of Supervisely", f"{AS_MASKS}."),
+        (r'"(images|annotations|categories)"\s*:\s*\[', "COCO",
+         "Trident reads annotations/instances_<split>.json with the photos in <split>, of two splits such as "
+         "train and val: move or divide it so."),
+    ),
+    ".xml": (
+        (r"<polygon", "polygons of CVAT", f"{AS_MASKS}: in CVAT as Segmentation mask 1.1, or COCO 1.0."),
+        (r"<bndbox>", "boxes of PASCAL VOC", "Boxes alone are no masks."),
+    ),
+}  # fmt: skip
+
+
+def annotations_below(root: Path) -> list[str]:
+    """A line for each kind of annotation that is there: its number of files, one of them, and what to do."""
+    found: dict[tuple[str, str], list[Path]] = {}
+    for path in _text_files(root):
+        kind = _kind(path)
+        if kind:
+            found.setdefault(kind, []).append(path)
+    return [
+        f"{len(paths)} files of {what}, such as {paths[0]}. {remedy}"
+        for (what, remedy), paths in found.items()
+    ]
+
+
+def _text_files(root: Path) -> Iterator[Path]:
+    for path in sorted(root.rglob("*")):
+        is_annotation = path.suffix.lower() in (*KINDS, ".txt") and path.is_file()
+        if is_annotation and not any(map(is_of_a_tool, path.relative_to(root).parts)):
+            yield path
+
+
+def _kind(path: Path) -> tuple[str, str] | None:
+    with path.open("rb") as file:
+        text = file.read(MOST_BYTES).decode("utf-8", "replace")
+    if path.suffix.lower() == ".txt":
+        lines = [line for line in text.splitlines() if line.strip()]
+        if lines and all(YOLO.fullmatch(line.strip()) for line in lines):
+            if any(len(line.split()) > 6 for line in lines):
+                return "polygons of YOLO", f"{AS_MASKS}."
+            return "boxes of YOLO", "Boxes alone are no masks."
+        return None
+    matching = (kind for kind in KINDS[path.suffix.lower()] if re.search(kind[0], text))
+    return next(((what, remedy) for _, what, remedy in matching), None)
