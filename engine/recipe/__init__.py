@@ -200,7 +200,9 @@ def load_recipe(
     """
     document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
     kind = _kind_for(document, imports)
-    problems, wrong = document.problems, ()
+    problems = document.problems
+    wrong: set[Path] = set()
+    recipe: Recipe | None
     try:
         recipe = kind.model_validate(document.values)
     except ValidationError as error:

@@ -24,7 +24,8 @@ from tests.engine.remedies.sandbox import coco, draw_mask, own, save, voc, write
 RUN = "run r.yaml --dry-run"
 OWN = "run f.yaml --dry-run"
 LOAD = "run r.yaml --explain"
-COCO = f"{RUN} data.format=coco data.root=coco data.train=train2017 data.val=val2017"
+COCO_DATA = "data.format=coco data.root=coco data.train=train2017 data.val=val2017"
+COCO = f"{RUN} {COCO_DATA}"
 PACKED = f"{RUN} data.format=packed data.root=p.h5"
 UNET = "model.arch=unet model.encoder=resnet18"
 BLANKS = {
@@ -341,3 +342,48 @@ def typed_after(message: str, case: Case, argv: list[str]) -> Iterator[list[str]
         assert all(" " not in line or f"'{line}'" in message for line in lines), "a shell would split it"
         if lines and not lines[0].startswith(case.ignore or "?"):
             yield [*argv, *lines, *more]
+
+
+def larger(factor: int) -> Callable[[], None]:
+    return lambda: voc(mask=np.kron(draw_mask(), np.ones((factor, factor), np.uint8)))
+
+
+def coco_damaged() -> None:
+    coco(["cat"])
+    path = Path("coco/train2017/0.jpg")
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def sixteen_bits_with_nodata() -> None:
+    voc()
+    for path in Path("voc/SegmentationClass").glob("*.png"):
+        save(str(path), np.where(draw_mask() == 0, 65535, 15).astype(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("command", "draw"),
+    [
+        ("doctor r.yaml", lambda: voc(mask=draw_mask(255))),
+        ("doctor r.yaml", from_one),
+        ("doctor r.yaml", damaged),
+        ("doctor r.yaml", larger(2)),
+        ("doctor r.yaml", lambda: voc(mask=draw_mask((128, 0, 0), (0, 0, 0)))),
+        ("doctor r.yaml", sixteen_bits_with_nodata),
+        ("doctor f.yaml data.folder.values=binary", masks_of(9)),
+        (f"doctor r.yaml {COCO_DATA} data.classes=[bg,cat]", coco_damaged),
+    ],
+    ids=["black and white", "from one", "damaged", "other size", "colours", "16 bits", "soft", "COCO"],
+)
+def test_fix_is_offered_only_where_it_writes_a_copy(
+    command: str, draw: Callable[[], None], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw()
+    argv = shlex.split(command)
+    main(argv)
+    printed = "".join(capsys.readouterr())
+    assert "spoil training" in printed or "spoils" in printed, printed
+    if "--fix" in printed:
+        main([*argv, "--fix", "mended"])
+        assert Path("mended").is_dir(), capsys.readouterr().err
+    else:
+        assert "data." in printed  # another remedy
