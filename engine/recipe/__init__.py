@@ -201,7 +201,7 @@ def load_recipe(
     document = read_recipe(path, overrides, defaults=Recipe(name="default").model_dump())
     kind = _kind_for(document, imports)
     problems = document.problems
-    wrong: set[tuple[str | int, ...]] = set()
+    wrong: set[Path] = set()
     recipe: Recipe | None
     try:
         recipe = kind.model_validate(document.values)

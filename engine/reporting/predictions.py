@@ -77,8 +77,6 @@ def prediction_writer(
         about: what the attribute `about` of probabilities.h5 holds, as JSON.
     """
     with ExitStack() as stack:
-        if "overlay" in kinds:
-            _save(legend(list(zip(class_names, palette, strict=True)), LEGEND_PX), _legend(out))
         if "probabilities" in kinds:
             path = stack.enter_context(written_in_place(out / "probabilities.h5"))
             file = stack.enter_context(h5py.File(path, "w"))
@@ -111,6 +109,8 @@ def prediction_writer(
                 )
 
         yield write
+        if _legend(out).parent.is_dir():  # else no image could be read, and the command can be repeated
+            _save(legend(list(zip(class_names, palette, strict=True)), LEGEND_PX), _legend(out))
 
 
 def predict_tiles(

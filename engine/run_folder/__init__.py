@@ -326,7 +326,7 @@ def require_trained_alike(overrides: Sequence[str]) -> None:
     if refused:
         raise RunFolderError(
             f"{refused[0]}: a finished run cannot be changed. Overrides may only set where the "
-            "data is (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5, 1.0])."
+            "data is (data.root=...) and how it is scored (eval.flip=true, eval.scales=[0.5,1.0])."
         )
 
 

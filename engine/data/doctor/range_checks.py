@@ -25,8 +25,8 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
         f"{len(wide)} of {len(facts.spans)} images have more than 8 bits per channel, with values from "
         f"{spans[:, 0].min():g} to {spans[:, 1].max():g}; {low:g} becomes black, {high:g} white",
         "They are read with 8 bits per channel, in equal steps of this range.",
-        "Nothing, if these are the darkest and the brightest value that matter; else data.range=[<lowest>, "
-        "<highest>].",
+        "Nothing, if these are the darkest and the brightest value that matter; else "
+        "'data.range=[<lowest>, <highest>]'.",
         _names(facts, wide),
     )
     shown = np.minimum(spans[:, 1], high) - np.maximum(spans[:, 0], low)
@@ -37,7 +37,7 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
             HURTS,
             f"{len(flat)} images use less than a sixteenth of data.range, {_listed(used)}",
             "They are nearly of one grey, such as black.",
-            f"data.range={_suggested(facts, used)}",
+            f"'data.range={_suggested(facts, used)}'",
             _names(facts, flat),
         )
     beyond = wide[(spans[:, 0] < low) | (spans[:, 1] > high)]
@@ -47,7 +47,7 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
             HURTS,
             f"{len(beyond)} images hold values outside of data.range, {_listed(used)}",
             "These pixels become black or white, whatever they show.",
-            f"data.range={_listed(range_of(spans))}, which holds all of them",
+            f"'data.range={_listed(range_of(spans))}', which holds all of them",
             _names(facts, beyond),
         )
 

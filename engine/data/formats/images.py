@@ -129,7 +129,7 @@ def _as_rgb(image: Image.Image, path: Source | str, value_range: ValueRange | No
     if pixels is None:
         raise UnreadableSample(
             f"{path} holds {values.dtype.name} pixels, whose value range is unknown. Type "
-            "data.range=[<lowest>, <highest>], or save it with 8 or 16 bits per channel."
+            "'data.range=[<lowest>, <highest>]', or save it with 8 or 16 bits per channel."
         )
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 

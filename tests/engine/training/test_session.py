@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from engine.recipe import RecipeError, load_recipe
+from engine.training import session
 from engine.training.distributed import Process
 from engine.training.session import CUBLAS_WORKSPACE, Session, build_session, torch_settings
 
@@ -77,3 +78,32 @@ def test_a_model_without_an_encoder(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     with pytest.raises(RecipeError, match=r"Type for example log.feature_layers=\['body'\]"):
         session("log.features=1")
     assert session("log.features=1", "log.feature_layers=[body]").validation.features
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["data.val=vall"], "No split 'vall'"),
+        (["data.select=other"], "No split 'other'"),
+        (["data.root=nowhere"], "no folder nowhere"),
+        (["data.resident=gpu"], "data.resident is gpu"),
+        (["loss=[{name: cross_entropy, class_weights: [1.0, 2.0]}]"], "class_weights has 2 numbers"),
+        (["log.features=1", "log.feature_layers=[encodr]"], "no layer of this model"),
+        (["optimizer.name=adamww"], "adamww"),
+        (["train.batch=3", "train.accumulate=2"], "cannot be split evenly"),
+        (["train.steps=1 epochs", "schedule.warmup=9"], "but the whole training has"),
+    ],
+)
+def test_what_is_wrong_here_is_said_before_weights_are_downloaded(
+    voc_folder: Path, monkeypatch: pytest.MonkeyPatch, lines: list[str], said: str
+) -> None:
+    def download(*_: object) -> None:
+        raise AssertionError("weights were looked for first")
+
+    monkeypatch.setattr(session, "initialise", download)
+    root = Path(__file__).parents[3] / "recipes/b0_ce_dice.yaml"
+    recipe = load_recipe(root, [f"data.root={voc_folder}", "data.train=train", *lines], trains=True)
+    process = Process(0, 1, torch.device("cpu"))
+    with pytest.raises(ValueError, match=said) as error:
+        build_session(recipe, process, lambda _: lambda done, total: None)
+    assert getattr(error.value, "exit_code", None) == 2
