@@ -12,7 +12,7 @@ import numpy as np
 
 from engine.data.formats.files import FileDataset
 from engine.data.sample import DataError, first_few
-from engine.data.survey.layouts import candidates, nearest, not_understood, opened
+from engine.data.survey.layouts import candidates, not_understood, opened
 from engine.data.survey.meaning import meaning
 from engine.data.survey.values import read_values
 
@@ -46,10 +46,7 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
     for section in candidates(root):
         datasets = opened(section, reasons)
         if datasets:
-            try:
-                return _of_layout(section, datasets, root, progress)
-            except DataError as error:  # an earlier layout may be the right one
-                raise DataError("\n".join([str(error), *nearest(reasons)])) from error
+            return _of_layout(section, datasets, root, progress)
     raise DataError(not_understood(root, reasons))
 
 

@@ -34,7 +34,14 @@ def candidates(root: Path) -> Iterator[dict[str, Any]]:
         for base in bases:
             for section in _in_folder(base):
                 yield {"root": str(base), **section}
-        bases = [base / name for base in bases for name in folders_in(base) if not is_of_a_tool(name)]
+        bases = [folder for base in bases for folder in _folders_to_search(base)]
+
+
+def _folders_to_search(base: Path) -> list[Path]:
+    """The folders in a folder, without those of tools, and without images and masks that lie side by side."""
+    names = [name for name in folders_in(base) if not is_of_a_tool(name)]
+    parts = {name for a, b in permutations(names, 2) if _is_usual(a, b) for name in (a, b)}
+    return [base / name for name in names if name not in parts]
 
 
 def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
@@ -153,12 +160,6 @@ def _group_of_frames(ids: Sequence[str]) -> str | None:
     return f"^{FRAMES}$" if is_video else None
 
 
-def nearest(reasons: list[str]) -> list[str]:
-    """Why the layouts that fit best could not be opened."""
-    near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
-    return [f"The nearest attempt said: {reason}" for reason in near]
-
-
 def not_understood(root: Path, reasons: list[str]) -> str:
     seen = []
     for folder in [root, *(root / name for name in folders_in(root))][:12]:
@@ -166,6 +167,7 @@ def not_understood(root: Path, reasons: list[str]) -> str:
         files = ", ".join(f"{number} {ending or 'files'}" for ending, number in endings.most_common(4))
         seen.append(f"  {folder}: {files or 'no files'}")
     num_images = len(images_below(root))
+    near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
     return "\n".join(
         [
             f"{root} is not understood: no images with masks were found ({num_images} images below it).",
@@ -175,7 +177,7 @@ def not_understood(root: Path, reasons: list[str]) -> str:
             "There are:",
             *seen,
             *annotations_below(root),
-            *nearest(reasons),
+            *(f"The nearest attempt said: {reason}" for reason in near),
             "If the folders have other names, write a recipe with data.format: folder and "
             "data.folder: {images: <folder>, masks: <folder>, val_share: 0.2} (docs/data.md).",
         ]
