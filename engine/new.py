@@ -47,6 +47,8 @@ def new(arguments: argparse.Namespace) -> int:
     source: Path | None = arguments.folder or arguments.from_mmseg
     if source is None or (arguments.folder and arguments.from_mmseg):
         raise RecipeError("Type either the folder of the images and masks, or --from-mmseg CONFIG.py.")
+    if arguments.from_mmseg and arguments.classes:
+        raise RecipeError("--classes is for a folder. Write the names in data.classes of the new recipe.")
     name = source.stem if arguments.from_mmseg else source.expanduser().absolute().name
     out: Path = arguments.out or Path(f"{_plain(name)}.yaml")
     if out.exists():

@@ -215,11 +215,12 @@ class _Reader:
         container = self.value(target.value)
         if isinstance(container, Settings) and isinstance(key, str):
             container.put(key, self.value(value), self.place(target))
-            return True
-        if isinstance(container, list) and isinstance(key, int) and -len(container) <= key < len(container):
+        elif isinstance(container, list) and isinstance(key, int) and -len(container) <= key < len(container):
             container[key] = self.value(value)
-            return True
-        return False
+        else:
+            return False
+        _bounded([container])  # it may now be inside itself
+        return True
 
     def value(self, node: ast.expr) -> Any:
         match node:

@@ -324,6 +324,7 @@ def test_code_is_listed_and_never_run(capsys) -> None:
         ("_base_ = 'base.yaml'\n", "no configuration"),
         ("model = " + "(" * 500 + ")" * 500, "nested too deeply"),
         ("a = dict(x=1)\n" + "a = dict(x=a, y=a)\n" * 40, "more than 10,000 values"),
+        ("model = dict(decode_head=dict(x=1))\nmodel['x'] = [model]\n", "more than 10,000 values"),
         ("a = [1]\n" + "a = a + a\n" * 60 + "model = dict(decode_head=a * 10**9)", "no model"),
         (VOC_0X.replace("lr=0.01", "lr=-1"), "optimizer.lr"),
     ],
@@ -339,6 +340,8 @@ def test_wrong_arguments(capsys) -> None:
     write("config.yaml", "mine")
     for arguments in ([], ["data", "--from-mmseg", "config.py"]):
         assert main(arguments) == 2 and "--from-mmseg CONFIG.py" in capsys.readouterr().err
+    assert main(["--from-mmseg", "config.py", "--out", "new.yaml", "--classes", "a", "b"]) == 2
+    assert "data.classes" in capsys.readouterr().err
     assert main(["--from-mmseg", "nowhere.py"]) == 2 and "no file nowhere.py" in capsys.readouterr().err
     assert main(["--from-mmseg", "config.py"]) == 2 and Path("config.yaml").read_text() == "mine"
     assert main(["--from-mmseg", "config.yaml", "--out", "new.yaml"]) == 2 and not Path("new.yaml").exists()
