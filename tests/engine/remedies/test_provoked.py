@@ -187,7 +187,8 @@ CASES = [
     Case("else 'data.range=[<lowest>, <highest>]'", "doctor f.yaml", twelve_bits,
          blanks={"lowest": "0", "highest": "4095"}),
     Case("which holds all of them", "doctor f.yaml data.range=[0,100]", twelve_bits),
-    Case("What is left does not stop a training: …", "doctor r.yaml --fix mended", from_one, more="--dry-run"),
+    Case("What is left does not stop a training: …", "doctor r.yaml --fix mended", from_one,
+         more="--dry-run"),
     Case("Next: …", "new voc", damaged),
     # packs
     Case("images. To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
