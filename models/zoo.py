@@ -6,7 +6,6 @@ computes, faster in three ways: memory is channels-last, SegFormer's decoder is 
 `models.segformer`, and in training mode the last upsampling of the logits is left to the loss.
 """
 
-from functools import partial
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -144,10 +143,9 @@ def _use_drop_path(encoder: EfficientNetEncoder) -> None:
     rate, blocks = encoder._drop_connect_rate, encoder._blocks
     for number, block in enumerate(blocks):
         if block._has_drop_connect and rate * number > 0:
-            norm, drop_path = block._bn2, partial(DropPath, rate * number / len(blocks))
-            block._bn2 = BatchNormAct2d(
-                norm.num_features, norm.eps, norm.momentum, apply_act=False, drop_layer=drop_path
-            )
+            norm = block._bn2
+            block._bn2 = BatchNormAct2d(norm.num_features, norm.eps, norm.momentum, apply_act=False)
+            block._bn2.drop = DropPath(rate * number / len(blocks))
             block._bn2.load_state_dict(norm.state_dict())
     encoder._drop_connect_rate = 0.0
 
