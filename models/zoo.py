@@ -14,6 +14,8 @@ import torch
 from segmentation_models_pytorch.base.heads import SegmentationHead
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
+from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
+from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -60,6 +62,8 @@ class ZooModel(nn.Module):
         self.decoder: nn.Module = net.decoder
         self.segmentation_head: nn.Module = net.segmentation_head
         _freeze_unused(self.encoder)
+        if isinstance(self.encoder, EfficientNetEncoder):
+            _use_drop_path(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at full resolution; in training mode before the last upsampling of the head, if it has one.
@@ -132,6 +136,18 @@ def _freeze_unused(encoder: nn.Module) -> None:
         module = getattr(inner, name, None)
         if hasattr(inner, "patch_embed") and isinstance(module, nn.Module):
             module.requires_grad_(False)
+
+
+def _use_drop_path(encoder: EfficientNetEncoder) -> None:
+    """The stochastic depth of SMP's EfficientNet as layers, where SMP calls a function."""
+    rate, blocks = encoder._drop_connect_rate, encoder._blocks
+    for number, block in enumerate(blocks):
+        if block._has_drop_connect and rate * number > 0:
+            norm = block._bn2
+            block._bn2 = BatchNormAct2d(norm.num_features, norm.eps, norm.momentum, apply_act=False)
+            block._bn2.drop = DropPath(rate * number / len(blocks))
+            block._bn2.load_state_dict(norm.state_dict())
+    encoder._drop_connect_rate = 0.0
 
 
 def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> Any:

@@ -55,6 +55,7 @@ STYLE: Any = {
 WIDTH_IN, HEIGHT_IN = 4.6, 2.3
 MOST_POINTS = 400  # of a line: about one per pixel
 SMOOTHED_FROM = 20  # points of a training loss; a shorter line is drawn as it is
+MARKED_UP_TO = 20  # points of a line that are shown one by one; a single one would be invisible without
 TITLES = {("val", "mIoU"): "mIoU on val", ("val", "loss"): "Loss on val", ("train", "loss"): "Training loss"}
 
 Row = Mapping[str, Any]  # one line of log.jsonl
@@ -166,13 +167,14 @@ def _curves(
 
 
 def _draw_line(axes: Axes, points: Points, colour: str, kept: set[int], is_noisy: bool) -> None:
-    """The values; of a long noisy line faint, below their moving mean."""
+    """The values, as points too where they are few; of a long noisy line faint, below their moving mean."""
     if not points:
         return
     steps, values = np.array(points).T
     is_smoothed = is_noisy and len(steps) > SMOOTHED_FROM
     width, opacity = (0.9, 0.3) if is_smoothed else (1.5, 1.0)
-    axes.plot(steps, values, color=colour, linewidth=width, alpha=opacity)
+    marker, size = ("o", 3) if len(steps) <= MARKED_UP_TO else ("", 0)
+    axes.plot(steps, values, color=colour, linewidth=width, alpha=opacity, marker=marker, markersize=size)
     if is_smoothed:
         axes.plot(steps, _moving_mean(values, len(values) // 20), color=colour, linewidth=1.5)
     marked = [point for point in points if point[0] in kept]

@@ -199,7 +199,7 @@ class AdversarialStep(SupervisedStep):
 
     def _penalty(self, images: Tensor, real: Tensor, fake: Tensor, valid: Tensor) -> Tensor:
         """In float32, as it is differentiated twice; by the bare module, since DDP waits for gradients."""
-        share = torch.rand(len(images), 1, 1, 1, device=images.device)
+        share = self.places.mine(torch.rand(self.places.num_samples, 1, 1, 1, device=images.device))
         with torch.autocast(images.device.type, enabled=False):
             return gradient_penalty(
                 lambda between: self.adversarial.discriminator(images, between, valid),

@@ -153,6 +153,7 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     settings = StepSettings(
         seed=recipe.seed,
         rank=process.rank,
+        world_size=process.world_size,
         ignore_index=recipe.data.ignore_index,
         precision=Precision.choose(train.precision, process.device),
         accumulate=train.accumulate,

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from engine.data.batches import Batch
+from engine.training.dropout import Places, draw_by_place
 from engine.training.optim import frozen_modules
 from engine.training.probe import GradientProbe
 from losses.mixed import MixedLoss
@@ -73,6 +74,7 @@ class UnitScaler(torch.amp.GradScaler):
 class StepSettings:
     """Settings of an update.
 
+    rank, world_size: of this process.
     accumulate: chunks of a batch that are run one after the other, to save memory; see
         `MixedLoss.weights_of_parts`.
     clip_norm: of the gradient of all parameters together; None clips nothing.
@@ -82,6 +84,7 @@ class StepSettings:
     rank: int
     ignore_index: int
     precision: Precision
+    world_size: int = 1
     accumulate: int = 1
     clip_norm: float | None = None
 
@@ -122,6 +125,8 @@ class SupervisedStep:
         self.settings = settings
         self.ema = ema
         self.frozen_modules = frozen_modules(model)
+        self.places = Places(settings.rank, settings.world_size)
+        draw_by_place(model, self.places)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
         self.count = 0  # updates done
         self.lr_scale = 1.0  # factor on all learning rates; lower after the run went back
@@ -165,8 +170,7 @@ class SupervisedStep:
         return metrics
 
     def begin(self) -> None:
-        """Random state, modes, weights of the loss and learning rates of the next update."""
-        torch.manual_seed(_update_seed(self.settings.seed, self.count, self.settings.rank))
+        """Modes, weights of the loss and learning rates of the next update."""
         self.model.train()
         for module in self.frozen_modules:
             module.eval()
@@ -241,13 +245,17 @@ class SupervisedStep:
     def chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
         """Pieces of the batch, whose loss is weighted by their labels.
 
-        Between processes, gradients are exchanged with the last piece only.
+        Between processes, gradients are exchanged with the last piece only. Each piece starts from the same
+        random state, as its layers draw for the whole batch.
         """
-        pieces = self.settings.accumulate
+        pieces, share, start = self.settings.accumulate, len(batch.images), 0
         of_labels = batch.labels.chunk(pieces)
         weights = self.loss.weights_of_parts(of_labels) if pieces > 1 else [{}]
         triples = zip(batch.images.chunk(pieces), of_labels, weights, strict=True)
         for number, (images, labels, self.loss.part_weights) in enumerate(triples, start=1):
+            torch.manual_seed(_update_seed(self.settings.seed, self.count))
+            self.places.take(start, len(images), share, images.device)
+            start += len(images)
             if number < pieces and isinstance(self.forward, DistributedDataParallel):
                 yield images, labels, self.forward.no_sync()
             else:
@@ -289,6 +297,9 @@ def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
     torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
 
-def _update_seed(seed: int, count: int, rank: int) -> int:
-    """Dropout and stochastic depth depend on (seed, update, process) alone: a resumed run draws the same."""
-    return hash((seed, count, rank)) & 0x7FFF_FFFF_FFFF_FFFF
+def _update_seed(seed: int, count: int) -> int:
+    """Dropout and stochastic depth depend on (seed, update, place) alone: a resumed run draws the same.
+
+    The 0 is the process that version 0.1.0 had here, so that a training of one process stays the same.
+    """
+    return hash((seed, count, 0)) & 0x7FFF_FFFF_FFFF_FFFF

@@ -14,6 +14,9 @@ GAP = "\N{HORIZONTAL ELLIPSIS}"  # what an f-string fills in
 VALUE = r"""(?:'[^']*'|"[^"]*"|\[[^\]]*\]|\{[^}]*\}|<[^>]*>|[^\s,;)'"]+)"""
 OVERRIDE = re.compile(rf"(?<![\w.{GAP}/-])((?:[a-z]+(?:\.\w+)+|name|seed|adversarial)={VALUE}?)")
 FLAG = re.compile(r"(?<![\w-])--[a-z][a-z-]+")
+FILLED_IN = re.compile(
+    rf"\b(?:[Tt]ype|Next:|Train on it:|a training:) {GAP}"
+)  # all of it comes from the code
 COMMAND = re.compile(r"\b(?:trident [a-z_]+|python -m \w+|pip install|torchrun) ?[^\n]*")
 
 
@@ -37,7 +40,9 @@ def overrides_in(text: str) -> list[str]:
 
 def _tells_what_to_type(text: str) -> bool:
     is_flag_alone = re.fullmatch(r"--[a-z-]+", text)
-    return not is_flag_alone and bool(overrides_in(text) or FLAG.search(text) or COMMAND.search(text))
+    return not is_flag_alone and bool(
+        overrides_in(text) or any(kind.search(text) for kind in (FLAG, COMMAND, FILLED_IN))
+    )
 
 
 def _texts(node: ast.AST) -> Iterator[str]:

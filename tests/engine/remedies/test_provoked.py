@@ -18,7 +18,7 @@ import pytest
 
 from engine.command import main
 from tests.engine.remedies import sandbox
-from tests.engine.remedies.collecting import GAP, OVERRIDE, ROOT, messages, overrides_in
+from tests.engine.remedies.collecting import FILLED_IN, GAP, OVERRIDE, ROOT, messages, overrides_in
 from tests.engine.remedies.sandbox import coco, draw_mask, own, save, voc, write
 
 RUN = "run r.yaml --dry-run"
@@ -146,6 +146,7 @@ CASES = [
     Case("null, so the encoder would train from random", f"{RUN} model.from_scratch=false",
          ignore=("model.weights",)),
     Case("cannot be split evenly over", f"{RUN} train.batch=3 train.accumulate=2"),
+    Case("it needs two. Type train.batch=", f"{RUN} {UNET} model.decoder_width=null train.batch=1"),
     Case("data.resident is gpu, but", f"{RUN} data.resident=gpu"),
     Case("freezes every parameter", f"{RUN} model.freeze=[encoder,head]"),
     Case("no layer of this model is called", f"{RUN} log.features=1 log.feature_layers=[encodr]"),
@@ -166,7 +167,7 @@ CASES = [
     Case("data.folder.values=binary if 255 is the second class", OWN, masks_of(255)),
     Case("For other ids type data.folder.values=ids", f"{OWN} data.folder.values=binary", masks_of(3),
          more="data.classes=[a,b,c,d]", ignore=("doctor",)),
-    Case("Type 'data.classes=[background,", f"{COCO} data.classes=[cat,background,dog]",
+    Case("background. Type ….", f"{COCO} data.classes=[cat,background,dog]",
          lambda: coco(["cat", "dog"])),
     Case("for example data.folder.mask_suffix=_mask", OWN, a_mask_more, exit_code=0),
     # the doctor
@@ -186,6 +187,9 @@ CASES = [
     Case("else 'data.range=[<lowest>, <highest>]'", "doctor f.yaml", twelve_bits,
          blanks={"lowest": "0", "highest": "4095"}),
     Case("which holds all of them", "doctor f.yaml data.range=[0,100]", twelve_bits),
+    Case("What is left does not stop a training: …", "doctor r.yaml --fix mended", from_one,
+         more="--dry-run"),
+    Case("Next: …", "new voc", damaged),
     # packs
     Case("images. To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
     Case("or type --overwrite to replace it", "prepare pack r.yaml --out p.h5", pack(), ("--overwrite",)),
@@ -219,7 +223,10 @@ CASES = [
 
 ELSEWHERE = {  # why a text that names a command or recipe line has no case: parts of those texts
     "the same remedy as for the layout of VOC": ("It should hold …; type data.root=<its folder>",),
+    "it is of a finding whose recipe line has a case": ("If these are their label ids, type …",),
+    "the same command as where something is left": ("Train on it: …",),
     "it names a value or what was done, and nothing to type": (
+        "is not a class or function but of type",
         "trident less its", "COCO 2017 is complete", "VOC2012 is complete", "that trident prepare pack",
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
         "was not scored by it", "is no longer among the best; the file", "model.arch=…: ",
@@ -292,7 +299,7 @@ def test_what_is_typed_next_works(case: Case, folder: Path, capsys: pytest.Captu
 def is_for_typing(text: str) -> bool:
     """Whether a text is a sentence with a command or a recipe line; test_commands.py checks lines alone."""
     is_a_line = re.fullmatch(r"\s*[a-z_.]+=\S*", text)
-    has_command = re.search(r"\btrident [a-z_]+ |pip install|python -[mc]", text)
+    has_command = FILLED_IN.search(text) or re.search(r"\btrident [a-z_]+ |pip install|python -[mc]", text)
     return "examples:" not in text and not is_a_line and bool(overrides_in(text) or has_command)
 
 
@@ -315,7 +322,8 @@ def message_in(printed: str, says: str) -> str:
     """The part of what was printed that is a text in the code."""
     texts = [text for texts in messages().values() for text in texts if says in text]
     for text in texts:
-        pattern = ".*?".join(map(re.escape, text.lstrip(GAP).split(GAP))) + r"[^\n│]*" * text.endswith(GAP)
+        parts = text.lstrip(GAP).rstrip(".").split(GAP)
+        pattern = ".*?".join(map(re.escape, parts)) + r"[^\n│]*" * (parts[-1] == "")
         if found := re.search(pattern, printed, re.DOTALL):
             return found[0]
     raise AssertionError(f"{texts} is not in:\n{printed}")

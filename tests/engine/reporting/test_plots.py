@@ -29,10 +29,15 @@ def words(svg: str) -> list[str]:
     return ["".join(text.itertext()).strip() for text in ElementTree.fromstring(svg).iter(f"{SVG}text")]
 
 
-def marks(svg: str, variable: str) -> int:
-    """How many points are drawn as markers in a colour."""
+def marks(svg: str, variable: str, outlined: bool) -> list[tuple[float, float]]:
+    """Where markers in a colour are: those of a line's values are outlined, those of kept members are not."""
     uses = ElementTree.fromstring(svg).iter(f"{SVG}use")
-    return sum(f"fill: var({variable}," in use.get("style", "") for use in uses)
+    styles = [(use, use.get("style", "")) for use in uses]
+    return [
+        (float(use.get("x", "")), float(use.get("y", "")))
+        for use, style in styles
+        if f"fill: var({variable}," in style and ("stroke:" in style) == outlined
+    ]
 
 
 def curves(*logs: list[dict], kept: tuple[int, ...] = ()) -> dict:
@@ -63,8 +68,14 @@ def test_each_of_several_terms_of_the_loss_has_a_curve() -> None:
 @pytest.mark.parametrize(("kept", "dots"), [((), 0), ((30,), 1), ((20, 30, 40), 3), ((999,), 0)])
 def test_kept_members_are_marked(kept: tuple[int, ...], dots: int) -> None:
     drawn = curves(ROWS, kept=kept)
-    assert marks(drawn["mIoU on val"].svg, "--series-1") == dots
-    assert marks(drawn["Loss on val"].svg, "--series-1") == 0
+    assert len(marks(drawn["mIoU on val"].svg, "--series-1", outlined=False)) == dots
+    assert not marks(drawn["Loss on val"].svg, "--series-1", outlined=False)
+
+
+@pytest.mark.parametrize(("values", "points"), [(1, 1), (3, 3), (20, 20), (21, 0)])
+def test_few_values_are_drawn_as_points(values: int, points: int) -> None:
+    drawn = curves([val(step, 1 / step) for step in range(1, values + 1)])["mIoU on val"]
+    assert len(marks(drawn.svg, "--series-1", outlined=True)) == points
 
 
 def test_runs_have_colours_of_their_own_also_where_the_first_lacks_the_quantity() -> None:
@@ -98,15 +109,15 @@ def test_frame_and_limits_give_the_place_of_a_point() -> None:
         )
         for step, value in ((20, 0.25), (30, 0.5))
     ]
-    found = [(float(use.get("x", "")), float(use.get("y", ""))) for use in root.iter(f"{SVG}use")
-             if "fill: var(--series-1," in use.get("style", "")]  # fmt: skip
+    found = marks(drawn.svg, "--series-1", outlined=False)
     assert np.allclose(sorted(found), sorted(expected), atol=0.5)
 
 
 def test_the_reliability_diagram_has_a_bar_for_each_bin_with_pixels() -> None:
     svg = reliability_diagram(COUNTS)
     assert {"confidence", "right", "pixels"} <= set(words(svg))
-    assert marks(svg, "--series-1") == 2  # a point where confidence and share of right pixels meet
+    meetings = marks(svg, "--series-1", outlined=True)  # of confidence and share of right pixels
+    assert len(meetings) == 2
 
 
 def test_colours_are_variables_of_the_page() -> None:

@@ -7,8 +7,11 @@ import json
 import os
 import signal
 import sys
+import time
+from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -23,9 +26,11 @@ from engine.data.order import SampleOrder
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
 from engine.reporting.reporter import Reporter
+from engine.run_folder import RunFolder
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
+from engine.training.checkpoint import load_state, save_state
 from engine.training.distributed import (
     Process,
     any_process,
@@ -111,11 +116,16 @@ def batch_norms(process: Process) -> Found:
 
 
 def make_step(
-    process: Process, adversarial: bool, accumulate: int = 1, frozen: list[str] | None = None
+    process: Process,
+    adversarial: bool,
+    accumulate: int = 1,
+    frozen: list[str] | None = None,
+    dropout: float = 0.0,
+    objective: str = "hinge",
 ) -> AdversarialStep:
-    """A float64 B0 without dropout, its loss, and a discriminator from update 0 on, if `adversarial`."""
+    """A float64 B0, its loss, and a discriminator from update 0 on, if `adversarial`."""
     torch.manual_seed(0)
-    model = SegFormer("b0", 6, decoder_width=16, drop_path=0.0, dropout=0.0).double()
+    model = SegFormer("b0", 6, decoder_width=16, drop_path=dropout, dropout=dropout).double()
     freeze(model, frozen)
     discriminator = PatchDiscriminator(6, channels=4, layers=3).double()
     loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}], 6, VOID)
@@ -126,13 +136,15 @@ def make_step(
         loss=loss,
         optimizer=build_optimizer(model, Optimizer(lr=1e-4)),
         lr_factor=lambda step: 1.0,
-        settings=StepSettings(0, process.rank, VOID, Precision("fp32", "cpu"), accumulate),
+        settings=StepSettings(
+            0, process.rank, VOID, Precision("fp32", "cpu"), process.world_size, accumulate
+        ),
         adversarial=AdversarialSettings(
             discriminator=discriminator,
             forward=distribute(discriminator, process),
             optimizer=torch.optim.Adam(discriminator.parameters(), 1e-4, fused=True),
             watchdog=Watchdog(),
-            objective="hinge",
+            objective=objective,
             weight=0.1,
             start=0 if adversarial else 1000,
             ramp=0,
@@ -141,18 +153,47 @@ def make_step(
     )
 
 
-def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
-    """Of one update on real batches, supervised, adversarial and accumulated; and the ids of two updates."""
+def batches_from(process: Process, update: int) -> Iterator[Batch]:
+    """Of four samples."""
     scenes = SyntheticScenes("train", 7, size_px=48)
     order, augment = SampleOrder(len(scenes), 4, seed=0), Augment(AUGMENT, 0, VOID)
     batches = TrainBatches(scenes, order, augment, process.device, process.rank, process.world_size, 0)
-    stream = batches.starting_at(1)
+    return batches.starting_at(update)
+
+
+def moved(process: Process, folder: Path) -> Found:
+    """The weights after four updates with dropout, of this group and from the other's state after two.
+
+    "saved/": trained here from first to last; "moved/": the last two updates only.
+    """
+    mine, other = (RunFolder(folder / f"run_of_{n}") for n in (process.world_size, 3 - process.world_size))
+    found: Found = {}
+    for name, first in (("saved", 0), ("moved", 2)):
+        step = make_step(process, adversarial=False, accumulate=2, dropout=0.3)
+        if first:
+            while not other.last_state.exists():
+                time.sleep(0.05)
+            load_state(other, step)
+        for number, batch in enumerate(islice(batches_from(process, first), 4 - first), start=first):
+            if number == 2 and not first and process.is_main:
+                mine.last_state.parent.mkdir(parents=True)
+                save_state(mine, step)
+            step(batch)
+        found |= {f"{name}/{key}": value for key, value in step.model.state_dict().items()}
+    return found
+
+
+def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
+    """Of one update on real batches, supervised, adversarial and accumulated; and the ids of two updates."""
+    stream = batches_from(process, 1)
     first, second = next(stream), next(stream)  # the second epoch starts between them
     found = (
         one_update("supervised", make_step(process, adversarial=False), first)
         | one_update("adversarial", make_step(process, adversarial=True), first)
         | one_update("accumulated", make_step(process, adversarial=True, accumulate=2), first)
         | one_update("frozen", make_step(process, adversarial=True, frozen=FROZEN), first)
+        | one_update("dropout", make_step(process, adversarial=False, dropout=0.3), first)
+        | one_update("penalty", make_step(process, adversarial=True, objective="wgan_gp"), first)
     )
     return found, [first.ids, second.ids]
 
@@ -236,6 +277,7 @@ def main(folder: Path) -> None:
     (folder / f"main_{process.is_main}").touch()
     tensors = batch_norms(process)
     more, ids = first_gradients(process)
+    more |= moved(process, folder)
     report = {"ids": ids, "validation": validation(process), "agreement": agreement(process)}
     report["left out"] = left_out(process)
     report["label counts"] = label_counts(process, folder)

@@ -69,6 +69,8 @@ def pairs(found: dict[str, Found], prefix: str, rank: int) -> list[tuple[str, Te
     [
         ("supervised", 1e-9, 1e-12),  # float64 throughout
         ("adversarial", 1e-4, 1e-8),  # the probabilities that the discriminator gets are float32
+        ("dropout", 1e-9, 1e-12),
+        ("penalty", 1e-4, 1e-8),
         ("accumulated", 1e-4, 1e-8),
         ("frozen", 1e-4, 1e-8),
     ],
@@ -77,13 +79,23 @@ def test_losses_gradients_and_statistics_equal_those_of_one_process(found, name,
     compared = pairs(found, f"{name}/", rank)
     kinds = {key.split("/")[1] for key, _, _ in compared}
     assert {"model", "buffer", "loss", "loss_dice"} <= kinds
-    assert ("discriminator" in kinds) == (name != "supervised")
+    assert ("discriminator" in kinds) == (name not in ("supervised", "dropout"))
     for key, mine, alone in compared:
         torch.testing.assert_close(
             mine, alone, rtol=rtol, atol=atol, msg=lambda text, key=key: f"{key}: {text}"
         )
     norms = [key for key, _, _ in compared if key.endswith("running_var")]
     assert norms
+
+
+def test_weights_are_those_of_one_process_also_from_a_state_of_another_number_of_them(found) -> None:
+    """In float64, dropout included: nothing but the order of sums depends on the number of processes."""
+    expected = {k.partition("/")[2]: v for k, v in found["0_of_1"][0].items() if k.startswith("saved/")}
+    assert len(expected) > 100
+    for who in found:
+        for name in ("saved", "moved"):
+            for key, value in expected.items():
+                torch.testing.assert_close(found[who][0][f"{name}/{key}"], value, rtol=1e-9, atol=1e-10)
 
 
 @pytest.mark.parametrize("who", ["0_of_1", "0_of_2", "1_of_2"])
