@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 NUM_BINS = 15  # of equal width, as in the paper
+STEPS = 1 << 24  # confidence is added up in these, as integers: exact in any order, and so on a GPU too
 
 
 def reliability_counts(confidence: Tensor, right: Tensor, labelled: Tensor) -> Tensor:
@@ -29,13 +30,21 @@ def reliability_counts(confidence: Tensor, right: Tensor, labelled: Tensor) -> T
     cell = (confidence * NUM_BINS).long().clamp_(0, NUM_BINS - 1) + image
     cell = torch.where(labelled, cell, B * NUM_BINS).flatten()  # unlabelled pixels go to one extra bin
     size = B * NUM_BINS + 1
-    exact = torch.float64 if confidence.device.type != "mps" else torch.float32
-    sums = [
-        torch.bincount(cell, minlength=size).to(exact),
-        torch.bincount(cell, confidence.flatten().to(exact), size),
-        torch.bincount(cell, right.flatten().to(exact), size),
-    ]
-    return torch.stack([x[:-1].view(B, NUM_BINS) for x in sums], dim=1)
+    steps = (confidence.float() * STEPS).round().long().flatten()
+    sums = torch.stack(
+        [
+            torch.bincount(cell, minlength=size),
+            torch.zeros(size, dtype=torch.int64, device=cell.device).index_add_(0, cell, steps),
+            torch.bincount(cell.where(right.flatten(), size - 1), minlength=size),
+        ]
+    )[:, :-1]  # (3, B * 15)
+    counts = (
+        sums.view(3, B, NUM_BINS)
+        .transpose(0, 1)
+        .to(torch.float64 if sums.device.type != "mps" else torch.float32)
+    )
+    counts[:, 1] /= STEPS
+    return counts
 
 
 @dataclass(frozen=True)

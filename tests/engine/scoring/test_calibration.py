@@ -49,3 +49,18 @@ def test_each_image_has_its_own_counts() -> None:
 def test_without_pixels_the_error_is_nan_without_a_warning() -> None:
     with np.errstate(all="raise"):
         assert math.isnan(Calibration.of(np.zeros((3, NUM_BINS))).ece)
+
+
+def test_counts_are_the_same_in_every_order_of_the_pixels() -> None:
+    """To the last bit, as they are integers: a GPU adds in no fixed order."""
+    generator = torch.Generator().manual_seed(0)
+    confidence = torch.rand(1, 1, 5000, generator=generator)
+    right, labelled = torch.rand(2, 1, 1, 5000, generator=generator) < torch.tensor(0.7)
+    order = torch.randperm(5000, generator=generator)
+    counts = reliability_counts(confidence, right, labelled)
+    assert torch.equal(
+        counts, reliability_counts(confidence[..., order], right[..., order], labelled[..., order])
+    )
+    expected = confidence[labelled].double().sum().item()
+    assert counts[0, 1].sum().item() == pytest.approx(expected, rel=1e-7)
+    assert counts[0, 2].sum() == (right & labelled).sum()
