@@ -176,7 +176,7 @@ def test_a_moving_average_does_not_change_the_training(make_step, draw_batch) ->
     assert torch.equal(weights(plain.model), weights(averaged.model))
 
 
-def test_dropout_depends_only_on_seed_update_and_process(make_step, draw_batch) -> None:
+def test_dropout_depends_only_on_seed_and_update(make_step, draw_batch) -> None:
     def loss(noise: int = 0, count: int = 0, **who) -> float:
         step = make_step(**who)
         step.count = count
