@@ -164,7 +164,7 @@ def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
 
 def test_each_class_has_its_iou_but_two_images_give_no_interval(run: RunFolder) -> None:
     text = report(run).text
-    assert re.search(r"background 0.9200 – 0.9000 –", text)
+    assert re.search(r"background 0.9200 \u2013 0.9000 \u2013", text)
     assert "Only 2 images were scored" in text and "with a probability of at least 50 %" in text
     assert "range from 0.5833 to 1.0000" in text  # (6/9 + 3/6) / 2, and 4/4
 
