@@ -77,6 +77,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.scoring.ensembles.saved import require_unused
     from engine.scoring.ensembling import ensemble_report, open_select, open_val
     from engine.scoring.protocols import EvaluationProtocol
+    from engine.scoring.statistics import few_images
 
     methods = _methods(arguments.method or ["mean"])
     if arguments.save:
@@ -109,6 +110,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     shown = comparison.members | {comparison.winner: comparison.results[comparison.winner].scores}
     console.print(scores_table(shown, dataset.class_names))
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
+    if few := few_images(len(dataset) - len(skipped_ids(dataset))):
+        console.print(f"[bold]{few}[/]")
     if any(_kept_on_val(candidate) for candidate in chosen):
         console.print(
             f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters all of them."

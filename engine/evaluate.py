@@ -75,6 +75,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from engine.reporting.evaluation import card, classes_table, means_table
     from engine.scoring.results import evaluate_trained
     from engine.scoring.scores_file import recorder
+    from engine.scoring.statistics import few_images
+    from engine.scoring.trained import TRAINED_ON, trained_on
 
     console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -86,6 +88,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     if split == trained.recipe.data.select:
         note = "; its checkpoints were chosen on them"
+    if trained_on(trained.data, split, dataset.fingerprint()):
+        note = f". {TRAINED_ON}"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
 
     own = EvaluationProtocol.of(trained.recipe.eval)
@@ -111,6 +115,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
                 counted(console, protocol.name),
             )
     console.print(classes_table(results), means_table(results), card(results))
+    result = next(iter(results.values()))
+    if few := few_images(len(dataset) - len(skipped_ids(dataset)), *result.image_range):
+        console.print(f"[bold]{few}[/]")
     if skipped_ids(dataset):
         console.print(f"[bold]Not scored:[/] {skipped_images(skipped_ids(dataset))}")
     if arguments.out:

@@ -12,6 +12,7 @@ import numpy as np
 from engine.diagnosis.classes import BACKGROUND, Correlation, correlation
 from engine.scoring.calibration import Calibration
 from engine.scoring.run import Array, Run
+from engine.scoring.statistics import FEW_IMAGES
 
 MIN_OBJECTS = 12
 MOSTLY = 0.5  # of the wrong pixels near outlines, and
@@ -111,15 +112,20 @@ def study_sizes(run: Run) -> Sizes | None:
 
 @dataclass(frozen=True)
 class Confidence:
-    """In points: the expected calibration error (arXiv 1706.04599), mean confidence, and pixel accuracy."""
+    """In points: the expected calibration error (arXiv 1706.04599), mean confidence, and pixel accuracy.
+
+    num_images: that were scored; few of them give the figures but no verdict.
+    """
 
     error: float
     confidence: float
     accuracy: float
+    num_images: int
 
     @property
     def is_overconfident(self) -> bool:
-        return self.error >= NOTABLE_ERROR and self.confidence > self.accuracy
+        is_notable = self.num_images >= FEW_IMAGES and self.error >= NOTABLE_ERROR
+        return is_notable and self.confidence > self.accuracy
 
     def __str__(self) -> str:
         side = "over" if self.confidence > self.accuracy else "under"
@@ -128,6 +134,8 @@ class Confidence:
             if self.error >= NOTABLE_ERROR
             else "Probabilities are well calibrated"
         )
+        if self.num_images < FEW_IMAGES:
+            verdict = f"{self.num_images} images are too few to judge the probabilities"
         return (
             f"{verdict}: mean confidence {self.confidence:.1f} %, accuracy {self.accuracy:.1f} %, expected "
             f"calibration error {self.error:.1f} points."
@@ -143,4 +151,5 @@ def study_confidence(run: Run) -> Confidence | None:
     if not num:
         return None
     error = Calibration.of(counts).ece
-    return Confidence(*(100 * float(share) for share in (error, confidence / num, right / num)))
+    error, confidence, accuracy = (100 * float(share) for share in (error, confidence / num, right / num))
+    return Confidence(error, confidence, accuracy, len(run.scores.ids))

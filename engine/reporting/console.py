@@ -74,7 +74,7 @@ def explain_table(recipe: Recipe) -> Table:
 def facts_below(
     scores: Scores, skipped: Sequence[str] = (), card: Mapping[str, object] = MappingProxyType({})
 ) -> str:
-    """What is needed to judge the means: the baseline, absent classes, void pixels, skipped images.
+    """What is needed to judge the means: the baselines, absent classes, void pixels, skipped images.
 
     Args:
         card: of the protocol.
@@ -84,7 +84,7 @@ def facts_below(
     )
     absent = f"{len(scores.absent)} classes are absent and not averaged ({escape(', '.join(scores.absent))})"
     return (
-        f"Predicting background everywhere: mIoU {scores.baseline:.4f}. "
+        f"{escape(str(scores.baselines))} "
         f"{absent if scores.absent else 'Every class is present'}. "
         f"{scores.num_pixels:,} labelled pixels, {scores.num_void:,} void pixels left out."
         + (f"\nProtocol {card['name']}: {escape(how)}." if card else "")

@@ -1,5 +1,6 @@
 """Methods of an ensemble side by side, for the console, and how reliable their scores are."""
 
+import math
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,6 +66,8 @@ def _cells_of_best(comparison: MethodComparison, is_honest: bool) -> list[str]:
 
 
 def _gain(estimate: Estimate) -> str:
+    if math.isnan(estimate.low):  # of few images
+        return f"{estimate.gain:+.4f} [too few images]"
     return f"{estimate.gain:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"
 
 

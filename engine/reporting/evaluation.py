@@ -55,7 +55,11 @@ def means_table(results: Mapping[str, EvaluationResult]) -> Table:
     errors = [result.calibration.ece for result in results.values()]
     least = best_in_bold([-error for error in errors])
     table.add_row("ECE (0 is best)", *(text.replace("-", "", 1) for text in least))
-    table.add_row("background only", *(f"{result.scores.baseline:.4f}" for result in results.values()))
+    table.add_section()
+    baselines = [result.scores.baselines.rows() for result in results.values()]
+    for what in dict.fromkeys(what for rows in baselines for what in rows):
+        cells = (f"{rows[what]:.4f}" if what in rows else "" for rows in baselines)
+        table.add_row(escape(f"mIoU, {what}"), *cells)
     return table
 
 

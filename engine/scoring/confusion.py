@@ -10,7 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.scoring.metrics import METRICS, Confusion, intersection_over_union, mean_iou, ratio
+from engine.scoring.baselines import Baselines
+from engine.scoring.metrics import METRICS, Confusion, intersection_over_union, ratio
 
 
 def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ignore_index: int) -> Tensor:
@@ -41,11 +42,11 @@ class Scores:
     metrics: by name, each of METRICS.
     A class is absent where neither a label nor a prediction holds it: its IoU and F1 are NaN, and mIoU is the
     mean over the others. Recall is NaN where no label holds it, precision where no prediction does.
-    `baseline` is the mIoU of predicting background (class 0) everywhere.
+    baselines: what predictors that do not look at the image would score on the same pixels.
     """
 
     metrics: dict[str, float]
-    baseline: float
+    baselines: Baselines
     IoU: dict[str, float]
     precision: dict[str, float]
     recall: dict[str, float]
@@ -59,15 +60,13 @@ class Scores:
         """From a (C, C) confusion matrix of int64 and the number of void pixels."""
         iou = intersection_over_union(confusion)
         correct, labelled, predicted = confusion.diagonal(), confusion.sum(axis=1), confusion.sum(axis=0)
-        only_background = np.zeros_like(confusion)
-        only_background[:, 0] = labelled
 
         def by_class(values: NDArray[np.float64]) -> dict[str, float]:
             return {name: float(value) for name, value in zip(class_names, values, strict=True)}
 
         return cls(
             metrics={name: metric(confusion) for name, metric in METRICS.items()},
-            baseline=mean_iou(only_background),
+            baselines=Baselines.of(labelled, class_names),
             IoU=by_class(iou),
             precision=by_class(ratio(correct, predicted)),
             recall=by_class(ratio(correct, labelled)),

@@ -238,7 +238,7 @@ def ensemble_report(
             "skipped": skipped_ids(dataset),
             "num_pixels": together.num_pixels,
             "num_void": together.num_void,
-            "baseline": together.baseline,
+            "baseline": together.baselines.first,
             "absent": together.absent,
             "fingerprint": manifest.data.val_fingerprint,
             "class_names": manifest.class_names,

@@ -26,7 +26,8 @@ from engine.scoring.trained import Trained
 class EvaluationResult:
     """All scores are shares of 1, NaN where there was nothing to score.
 
-    image_mIoU: the mean over images of the mean IoU over the classes present in each.
+    image_mIoU: the mean over images of the mean IoU over the classes present in each. image_range: the lowest
+    and the highest of them.
     boundary_IoU: by class, of the bands along outlines; boundary_mIoU its mean over the classes present.
     log_loss: in nats per labelled pixel.
     card: the protocol, and what was counted.
@@ -35,6 +36,7 @@ class EvaluationResult:
 
     scores: Scores
     image_mIoU: float
+    image_range: tuple[float, float]
     boundary_mIoU: float
     boundary_IoU: dict[str, float]
     calibration: Calibration
@@ -67,15 +69,15 @@ def evaluate_trained(
         on_batch: as `evaluate` calls it.
         progress: called with (images done, all images).
     """
-    done, worst = 0, list[tuple[float, str]]()
+    done, worst, of_images = 0, list[tuple[float, str]](), list[float]()
 
     def count(ids: list[str], counts: dict[str, Counts]) -> None:
         nonlocal done, worst
         done += len(ids)
-        if num_worst:
-            iou = image_mean_iou(counts[protocol.name].confusion).tolist()
-            scored = [pair for pair in zip(iou, ids, strict=True) if not math.isnan(pair[0])]
-            worst = heapq.nsmallest(num_worst, worst + scored)
+        iou = image_mean_iou(counts[protocol.name].confusion).tolist()
+        scored = [pair for pair in zip(iou, ids, strict=True) if not math.isnan(pair[0])]
+        worst = heapq.nsmallest(num_worst, worst + scored)
+        of_images.extend(value for value, _ in scored)
         if on_batch:
             on_batch(ids, counts)
         progress(done, len(dataset))
@@ -92,11 +94,16 @@ def evaluate_trained(
         counted=[protocol.name],
         detailed=True,
     ).values()
-    return _result(tally, protocol, dataset, split, worst)
+    return _result(tally, protocol, dataset, split, worst, of_images)
 
 
 def _result(
-    tally: Tally, protocol: EvaluationProtocol, dataset: Dataset, split: str, worst: list[tuple[float, str]]
+    tally: Tally,
+    protocol: EvaluationProtocol,
+    dataset: Dataset,
+    split: str,
+    worst: list[tuple[float, str]],
+    of_images: list[float],
 ) -> EvaluationResult:
     scores = tally.scores(dataset.class_names)
     bands = boundary_iou(tally.boundary.cpu().numpy())
@@ -113,6 +120,7 @@ def _result(
     return EvaluationResult(
         scores=scores,
         image_mIoU=total / num_images if num_images else math.nan,
+        image_range=(min(of_images, default=math.nan), max(of_images, default=math.nan)),
         boundary_mIoU=float(np.nanmean(bands)) if not np.isnan(bands).all() else math.nan,
         boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=True)),
         calibration=Calibration.of(tally.reliability.cpu().numpy()),

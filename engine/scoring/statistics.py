@@ -3,10 +3,12 @@
 Images are drawn, since pixels of one image are not independent. Comparisons use the same draws for both.
 A class that occurs in one or two images is missing from many draws, whose mIoU is then the mean over the
 other classes: where such classes score badly, the interval of the mIoU is biased upwards.
+Fewer than FEW_IMAGES images get no interval, since the bootstrap of so few is too narrow.
 
 Shapes: N images, C classes, S draws.
 """
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -14,6 +16,7 @@ from numpy.typing import NDArray
 
 NUM_DRAWS = 2000
 CONFIDENCE = 0.95
+FEW_IMAGES = 20
 
 Overlaps = NDArray[np.int64]  # (N, 2, C), intersection and union: `overlaps` of confusion matrices
 
@@ -29,6 +32,34 @@ def draws(num_images: int, num_draws: int = NUM_DRAWS, seed: int = 0) -> NDArray
     """(S, N): how often each image is drawn."""
     shares = np.full(num_images, 1 / num_images)
     return np.random.default_rng(seed).multinomial(num_images, shares, num_draws).astype(np.float64)
+
+
+def enough(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The draws (S, N), or none of them, (0, N), where they are of too few images for an interval."""
+    return drawn if drawn.shape[1] >= FEW_IMAGES else drawn[:0]
+
+
+def few_images(num_images: int, lowest: float = math.nan, highest: float = math.nan) -> str:
+    """What can be said of fewer than FEW_IMAGES scored images; empty for more.
+
+    The median of the images that these were drawn from is outside their range only if all of them are on one
+    side of it, which has a probability of at most 2 / 2^n, whatever the distribution.
+
+    Args:
+        lowest, highest: mIoU of the images; NaN where they are not known.
+    """
+    if num_images >= FEW_IMAGES or num_images == 0:
+        return ""
+    if num_images == 1:
+        return "Only 1 image was scored: the result may be quite different on others."
+    text = f"Only {num_images} images were scored, which are too few for a 95 % interval."
+    if math.isnan(lowest):
+        return text
+    percent = math.floor(1000 * (1 - 2.0 ** (1 - num_images))) / 10
+    return (
+        f"{text} Their own mIoU range from {lowest:.4f} to {highest:.4f}. If they were drawn independently, "
+        f"the median of all such images is in that range with a probability of at least {percent:g} %."
+    )
 
 
 def drawn_iou(found: Overlaps, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -52,12 +83,13 @@ def mean_of_present(iou: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def mean_iou_interval(found: Overlaps, drawn: NDArray[np.float64]) -> Interval:
-    """Of the mIoU over classes present."""
-    return interval(mean_of_present(drawn_iou(found, drawn)))
+    """Of the mIoU over classes present; NaN for few images."""
+    return interval(mean_of_present(drawn_iou(found, enough(drawn))))
 
 
 def gain_interval(before: Overlaps, after: Overlaps, drawn: NDArray[np.float64]) -> Interval:
-    """Of mIoU after minus before, both on the same draws of the same images."""
+    """Of mIoU after minus before, both on the same draws of the same images; NaN for few images."""
+    drawn = enough(drawn)
     of_both = (mean_of_present(drawn_iou(found, drawn)) for found in (after, before))
     return interval(np.subtract(*of_both))
 

@@ -45,6 +45,14 @@ class Trained:
     weights: list[dict[str, object] | None]
 
 
+TRAINED_ON = "The model was trained on these images: the score says nothing about other ones."
+
+
+def trained_on(data: DataIdentity, split: str, fingerprint: str) -> bool:
+    """Whether a split of this name or this fingerprint is that of the training."""
+    return split == data.train or fingerprint == data.train_fingerprint
+
+
 def open_trained(
     path: Path, device: torch.device, step: int | None = None, overrides: Sequence[str] = ()
 ) -> Trained:

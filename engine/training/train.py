@@ -19,7 +19,7 @@ from engine.reporting.console_log import ConsoleLog
 from engine.reporting.log_files import JsonLog
 from engine.reporting.loggers import build_loggers, require_callbacks
 from engine.reporting.pictures import predict_pictures, sheet
-from engine.reporting.report import open_gallery, read_runs, write_report
+from engine.reporting.report import cautions, open_gallery, read_runs, write_report
 from engine.reporting.reporter import Reporter
 from engine.reporting.resources import memory_shares
 from engine.run_folder import (
@@ -318,6 +318,8 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     write_report(contents, run.report, {run.path: gallery})
     console.print(scores_table(scores, val.class_names))
     console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
+    for line in cautions(contents[0]):
+        console.print(escape(line))
     if not recipe.data.select:
         console.print(
             f"The members were chosen on {recipe.data.val} too, so their scores are slightly optimistic."

@@ -7,12 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from engine.diagnosis import diagnose
-from engine.reporting.report.content import RunContent, groups_of, read_runs
+from engine.reporting.report.content import RunContent, cautions, groups_of, read_runs
 from engine.reporting.report.gallery import Gallery, open_gallery
 from engine.reporting.report.page import render
 from engine.run_folder import write_text
 
-__all__ = ["Gallery", "open_gallery", "read_runs", "write_report"]
+__all__ = ["Gallery", "cautions", "open_gallery", "read_runs", "write_report"]
 
 
 def write_report(contents: Sequence[RunContent], out: Path, galleries: Mapping[Path, Gallery]) -> None:

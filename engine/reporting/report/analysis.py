@@ -14,7 +14,7 @@ from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import image_mean_iou
 from engine.scoring.metrics import intersection_over_union, overlaps
 from engine.scoring.scores_file import ImageScores
-from engine.scoring.statistics import Interval, drawn_iou, interval, mean_of_present
+from engine.scoring.statistics import Interval, drawn_iou, enough, few_images, interval, mean_of_present
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Analysis:
     def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Analysis":
         """From the counts of one predictor in scores.h5, and bootstrap `draws` of its images."""
         matrices = scores.confusion[predictor]  # (N, C, C)
-        ious = drawn_iou(overlaps(matrices), drawn)  # (S, C)
+        ious = drawn_iou(overlaps(matrices), enough(drawn))  # (S, C)
         boundary, reliability = scores.boundary.get(predictor), scores.reliability.get(predictor)
         confusion = matrices.sum(axis=0)
         return cls(
@@ -58,6 +58,11 @@ class Analysis:
         if self.boundary_IoU is None or np.isnan(self.boundary_IoU).all():
             return None
         return float(np.nanmean(self.boundary_IoU))
+
+    def few_images(self) -> str:
+        """What can be said of few images; empty where they are enough."""
+        scored = self.image_mIoU[~np.isnan(self.image_mIoU)]
+        return few_images(len(scored), *(scored.min(), scored.max()) if len(scored) else ())
 
     def calibration_error(self) -> float | None:
         """The expected calibration error; None where no confidence was counted."""

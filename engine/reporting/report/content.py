@@ -3,6 +3,7 @@
 Whatever is missing is None or empty.
 """
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from engine.reporting.report.results import (
 from engine.run_folder import RunFolder
 from engine.scoring.run import Run
 from engine.scoring.statistics import draws
+from engine.scoring.trained import TRAINED_ON, trained_on
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,25 @@ def read_runs(folders: Sequence[RunFolder]) -> list[RunContent]:
         _read_run(run, run.manifest.name if uses[run.manifest.name] == 1 else str(run.path)) for run in runs
     ]
     return sorted(contents, key=lambda content: -score_of(content.best) if content.best else 2.0)
+
+
+def cautions(content: RunContent) -> list[str]:
+    """How far the headline can be relied on: the ensemble's gain with its interval, few images."""
+    lines = []
+    best, ensemble = content.best, content.ensemble
+    if best and ensemble and ensemble.gain is not None:
+        low, high = ensemble.gain_interval or (math.nan, math.nan)
+        text = f"{ensemble.name}: {ensemble.gain:+.4f} mIoU over the best member"
+        if not math.isnan(low):
+            text += f", 95 % interval [{low:+.4f}, {high:+.4f}]"
+            text += ", which includes 0" if low <= 0 <= high else ""
+        lines.append(f"{text}.")
+    if content.analysis and (few := content.analysis.few_images()):
+        lines.append(few)
+    data = content.run.manifest.data
+    if trained_on(data, data.val, data.val_fingerprint):
+        lines.append(TRAINED_ON)
+    return lines
 
 
 def groups_of(contents: Sequence[RunContent]) -> list[list[RunContent]]:

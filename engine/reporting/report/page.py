@@ -16,7 +16,7 @@ from engine.diagnosis import RunDiagnosis
 from engine.reporting.pictures import Colour
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
-from engine.reporting.report.content import RunContent
+from engine.reporting.report.content import RunContent, cautions
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import VIEWS, confidence_colours
 from engine.reporting.report.results import joint_ensembles
@@ -77,6 +77,8 @@ def _group(
         "contents": group,
         "data": group[0].run.manifest.data,
         "dataset": next((content.run.ensemble["dataset"] for content in group if content.run.ensemble), None),
+        "baselines": views.baselines_of(group),
+        "cautions": list(dict.fromkeys(line for content in group for line in cautions(content))),
         "protocols": views.protocols_of(group),
         "joint": joint_ensembles(
             list(dict.fromkeys(content.run.path.parent for content in group)),

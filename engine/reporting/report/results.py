@@ -101,12 +101,17 @@ def _result(
         is_ensemble,
         {metric: numbers.get(metric) for metric in METRICS},  # older files lack newer metrics
         numbers.get("IoU", {}),
-        gain_interval=Interval(gain["low"], gain["high"]) if gain else None,
+        gain_interval=_interval(gain),
         honest_gain=honest["value"] if honest else None,
-        honest_interval=Interval(honest["low"], honest["high"]) if honest else None,
+        honest_interval=_interval(honest),
         images_per_second=numbers.get("images_per_second"),
         cost=numbers.get("cost"),
     )
+
+
+def _interval(gain: Mapping[str, Any] | None) -> Interval | None:
+    """None also where there were too few images for one, which the file has as null."""
+    return Interval(gain["low"], gain["high"]) if gain and gain["low"] is not None else None
 
 
 def with_intervals(

@@ -19,6 +19,7 @@ from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.results import PredictorScores
+from engine.scoring.baselines import Baselines
 from engine.scoring.statistics import Interval
 
 ABSENT = "absent"
@@ -175,6 +176,15 @@ def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
         "errors": errors,
         "why_empty": gallery.why_empty,
     }
+
+
+def baselines_of(group: Sequence[RunContent]) -> dict[str, float]:
+    """mIoU on the images of a group without looking at them, by what is predicted."""
+    for content in group:
+        if content.analysis:
+            labelled = content.analysis.confusion.sum(axis=1)
+            return Baselines.of(labelled, tuple(content.run.manifest.class_names)).rows()
+    return {}
 
 
 def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:

@@ -1,5 +1,7 @@
 """Counts of val images with planted faults: confusions, imbalance, outlines, sizes, confidence."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -131,12 +133,14 @@ def test_small_objects(make_run: MakeRun, small_is_worse: bool) -> None:
 
 @pytest.mark.parametrize(("right", "over"), [(80, True), (97, False), (100, False)])
 def test_confidence(make_run: MakeRun, right: int, over: bool) -> None:
-    """100 px at a mean confidence of 0.98."""
-    reliability = np.zeros((2, 3, 15))
+    """100 px at a mean confidence of 0.98 in each of 20 images; two images give no verdict."""
+    reliability = np.zeros((20, 3, 15))
     reliability[:, :, 14] = [100, 98, right]
-    counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 2), "reliability": reliability}
+    counts = {"confusion": planted([100, 50, 50], [1, 1, 1], 20), "reliability": reliability}
     confidence = study_confidence(Run(make_run(counts=counts, names=NAMES)))
     assert confidence.is_overconfident == over
+    assert "too few to judge" in str(replace(confidence, num_images=2))
+    assert not replace(confidence, num_images=2).is_overconfident
     assert confidence.error == pytest.approx(abs(98 - right))
     assert (confidence.confidence, confidence.accuracy) == pytest.approx((98, right))
 

@@ -7,7 +7,10 @@ import pytest
 
 from engine.recipe import Recipe, load_recipe
 from engine.reporting.advisor import Advisor, Note
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 ROOT = Path(__file__).parents[3]
 BLOCKS = ("encoder.stages.0", "encoder.stages.1", "encoder.stages.2", "head")
@@ -41,7 +44,15 @@ def scored(adviser: Advisor, *curve: float | dict, lr: tuple[float, ...] = ()) -
         IoU = value if isinstance(value, dict) else {"ground": value, "fish": value}
         present = [share for share in IoU.values() if not math.isnan(share)]
         scores = Scores(
-            {"mIoU": sum(present) / len(present), "mAcc": 0.5, "aAcc": 0.5}, 0.1, IoU, {}, {}, {}, [], 1000, 0
+            {"mIoU": sum(present) / len(present), "mAcc": 0.5, "aAcc": 0.5},
+            BASELINES,
+            IoU,
+            {},
+            {},
+            {},
+            [],
+            1000,
+            0,
         )
         notes += adviser.evaluation(100 * number + 200, scores)
     return notes

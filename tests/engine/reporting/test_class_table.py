@@ -6,12 +6,15 @@ import math
 from rich.console import Console
 
 from engine.reporting.class_table import change_line, changes, class_table
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 
 def scores(IoU: dict[str, float]) -> Scores:
     absent = [name for name, value in IoU.items() if math.isnan(value)]
-    return Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, IoU, {}, {}, {}, absent, 100, 0)
+    return Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, BASELINES, IoU, {}, {}, {}, absent, 100, 0)
 
 
 def lines(now: dict[str, float], before: dict[str, float] | None, width: int) -> list[str]:

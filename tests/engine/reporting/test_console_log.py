@@ -13,7 +13,10 @@ from engine.data.batches import Batch
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Evaluation, RunContext, RunEnd
 from engine.reporting.console_log import ConsoleLog, fitting
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 VALUES = {
     "loss": 1.5,
@@ -30,7 +33,7 @@ CONTROL = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]|\r")
 
 def scores(mIoU: float) -> Scores:
     metrics = {"mIoU": mIoU, "mAcc": 0.5, "aAcc": 0.5}
-    return Scores(metrics, 0.1, {"ground": mIoU, "cat": mIoU / 2}, {}, {}, {}, [], 100, 0)
+    return Scores(metrics, BASELINES, {"ground": mIoU, "cat": mIoU / 2}, {}, {}, {}, [], 100, 0)
 
 
 def started(console: Console, **facts: object) -> ConsoleLog:

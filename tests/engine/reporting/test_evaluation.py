@@ -25,6 +25,7 @@ def result_of(protocol: EvaluationProtocol, right: float = 8.0) -> EvaluationRes
     return EvaluationResult(
         scores=Scores.of(TABLE, NAMES, 4),
         image_mIoU=0.25,
+        image_range=(0.25, 0.25),
         boundary_mIoU=0.125,
         boundary_IoU=dict.fromkeys(NAMES, math.nan),
         calibration=Calibration.of(counts),

@@ -15,12 +15,15 @@ from engine.reporting.callbacks import Evaluation, RunContext, RunEnd
 from engine.reporting.log_files import CsvLog, JsonLog
 from engine.reporting.plots import training_curves
 from engine.run_folder import RunFolder
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
 NOTE = Note("data", "It waits.", ("data.workers=8",))
 IOU = {"ground": 0.5, "cat": math.nan}
-SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, IOU, {}, {}, {}, [], 1, 0)
+SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, BASELINES, IOU, {}, {}, {}, [], 1, 0)
 
 
 def context(folder: Path, first_step: int = 0) -> RunContext:

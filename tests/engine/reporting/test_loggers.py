@@ -14,7 +14,10 @@ from engine.recipe import Recipe, load_recipe
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
 from engine.reporting.loggers import LOGGERS, build_loggers, require_callbacks
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 ROOT = Path(__file__).parents[3]
 BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
@@ -22,7 +25,7 @@ BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
 
 def scores(mIoU: float) -> Scores:
     iou = {"ground": mIoU, "cat, dog": float("nan")}
-    return Scores({"mIoU": mIoU, "mAcc": 0.5, "aAcc": 0.5}, 0.1, iou, {}, {}, {}, [], 1, 0)
+    return Scores({"mIoU": mIoU, "mAcc": 0.5, "aAcc": 0.5}, BASELINES, iou, {}, {}, {}, [], 1, 0)
 
 
 def recipe_of(*entries: str) -> Recipe:

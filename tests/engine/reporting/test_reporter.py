@@ -9,12 +9,15 @@ from engine.data.batches import Batch
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
 from engine.reporting.reporter import Reporter
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 BATCH = Batch(torch.zeros(1), torch.zeros(1), [])
 CPU = torch.device("cpu")
 NOTE = Note("data", "It waits.", ("data.workers=8",))
-SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, 0.1, {"ground": 0.5}, {}, {}, {}, [], 1, 0)
+SCORES = Scores({"mIoU": 0.5, "mAcc": 0.5, "aAcc": 0.5}, BASELINES, {"ground": 0.5}, {}, {}, {}, [], 1, 0)
 
 
 class Recorder(Callback):

@@ -14,8 +14,11 @@ from engine.recipe import load_recipe
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import RunContext, RunEnd
 from engine.reporting.tensorboard import TensorBoard, write_hparams
+from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
 from models.segformer import SegFormer
+
+BASELINES = Baselines("ground", "ground", first=0.1, majority=0.1, uniform=0.05)
 
 END = RunEnd("stopped", 50)
 ROOT = Path(__file__).parents[3]
@@ -81,7 +84,7 @@ def test_a_note_is_text_with_its_recipe_lines(tmp_path: Path) -> None:
 
 def test_hparams_are_in_the_folder_of_the_run_with_its_final_scores(tmp_path: Path) -> None:
     recipe = load_recipe(ROOT / "recipes/demo.yaml", ["train.steps=70", "schedule.warmup=3"]).in_steps(10)
-    scores = {name: Scores({"mIoU": mIoU}, 0.1, {}, {}, {}, {}, [], 1, 0) for name, mIoU in
+    scores = {name: Scores({"mIoU": mIoU}, BASELINES, {}, {}, {}, {}, [], 1, 0) for name, mIoU in
               {"step 70": 0.5, "step 60": 0.25, "mean": 0.625}.items()}  # fmt: skip
     write_hparams(tmp_path, recipe, scores)
     assert [path for path in tmp_path.iterdir() if path.is_dir()] == []

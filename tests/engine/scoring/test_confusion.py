@@ -96,7 +96,7 @@ def test_scores_equal_those_computed_by_hand() -> None:
     assert scores.mIoU == pytest.approx((6 / 9 + 2 / 5) / 2)
     assert scores.metrics["mAcc"] == pytest.approx((6 / 8 + 2 / 3) / 2)
     assert scores.metrics["aAcc"] == pytest.approx(8 / 11)
-    assert scores.baseline == pytest.approx((8 / 11 + 0) / 2)  # background everywhere: 8 right of 11
+    assert scores.baselines.first == pytest.approx((8 / 11 + 0) / 2)  # background everywhere: 8 right of 11
     assert (scores.num_pixels, scores.num_void) == (11, 4)
 
 
@@ -107,14 +107,17 @@ def test_a_class_that_is_only_predicted_counts_as_zero() -> None:
     assert scores.IoU["dog"] == 0
     assert scores.mIoU == pytest.approx((3 / 4 + 1 + 0) / 3)
     assert scores.metrics["mAcc"] == pytest.approx((3 / 4 + 1) / 2)
-    assert scores.baseline == pytest.approx((4 / 8 + 0) / 2)  # which predicts no dog
+    assert scores.baselines.first == pytest.approx((4 / 8 + 0) / 2)  # which predicts no dog
 
 
 def test_a_split_that_is_all_void_has_no_scores_and_no_warning() -> None:
     with np.errstate(all="raise"):
         scores = Scores.of(np.zeros((3, 3), np.int64), NAMES, num_void=9)
     assert list(scores.metrics) == list(METRICS)
-    assert all(math.isnan(value) for value in (*scores.metrics.values(), scores.baseline))
+    assert all(
+        math.isnan(value)
+        for value in (*scores.metrics.values(), scores.baselines.first, scores.baselines.uniform)
+    )
     assert scores.absent == list(NAMES)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from engine.scoring.metrics import intersection_over_union, overlaps
-from engine.scoring.statistics import drawn_iou, draws, gain_interval, interval, mean_iou_interval
+from engine.scoring.statistics import drawn_iou, draws, few_images, gain_interval, interval, mean_iou_interval
 
 RNG = np.random.default_rng(3)
 CONFUSION = RNG.integers(0, 50, (40, 3, 3))
@@ -33,12 +33,12 @@ def test_equal_images_give_an_interval_of_one_point() -> None:
 
 
 def test_an_absent_class_has_no_interval_and_does_not_count() -> None:
-    counts = np.zeros((5, 2, 2), dtype=np.int64)
+    counts = np.zeros((20, 2, 2), dtype=np.int64)
     counts[:, 0, 0] = 10
-    present, absent = (interval(iou) for iou in drawn_iou(overlaps(counts), draws(5, 20)).T)
+    present, absent = (interval(iou) for iou in drawn_iou(overlaps(counts), draws(20, 20)).T)
     assert present == (1.0, 1.0)
     assert np.isnan(absent).all()
-    assert mean_iou_interval(overlaps(counts), draws(5, 20)) == (1.0, 1.0)
+    assert mean_iou_interval(overlaps(counts), draws(20, 20)) == (1.0, 1.0)
 
 
 def test_a_gain_is_paired() -> None:
@@ -56,10 +56,24 @@ def test_overlaps_are_intersection_and_union() -> None:
 
 @pytest.mark.filterwarnings("error")
 def test_a_draw_of_void_images_only_is_left_out() -> None:
-    """One image with IoU 3/4, one without labels: the remaining draws give 3/4."""
-    counts = np.array([[[3, 1], [0, 0]], [[0, 0], [0, 0]]])
-    assert mean_iou_interval(overlaps(counts), draws(2, 50)) == (
-        3 / 8,
-        3 / 8,
-    )  # 3/4, and 0 of the other class
-    assert np.isnan(mean_iou_interval(overlaps(counts[1:]), draws(1, 50))).all()
+    """One image with IoU 3/4, 19 without labels: the draws that hold the first give 3/4."""
+    counts = np.array([[[3, 1], [0, 0]], *[[[0, 0], [0, 0]]] * 19])
+    found = mean_iou_interval(overlaps(counts), draws(20, 50))
+    assert found == (3 / 8, 3 / 8)  # 3/4, and 0 of the other class
+    assert np.isnan(mean_iou_interval(overlaps(np.zeros_like(counts)), draws(20, 50))).all()
+
+
+@pytest.mark.parametrize(("num_images", "has_interval"), [(2, False), (19, False), (20, True)])
+def test_few_images_have_no_interval_and_a_statement_instead(num_images: int, has_interval: bool) -> None:
+    found, drawn = OVERLAPS[:num_images], draws(num_images, 50)
+    assert np.isfinite(mean_iou_interval(found, drawn)).all() == has_interval
+    assert np.isfinite(gain_interval(found, found, drawn)).all() == has_interval
+    assert (few_images(num_images, 0.2, 0.6) == "") == has_interval
+
+
+def test_the_statement_about_few_images_is_that_of_the_binomial() -> None:
+    """All of 4 images on one side of the median: 2 of 16 cases."""
+    assert "range from 0.2000 to 0.6000" in few_images(4, 0.2, 0.6)
+    assert "at least 87.5 %" in few_images(4, 0.2, 0.6)
+    assert "Only 1 image " in few_images(1, 0.2, 0.2)
+    assert "100 %" not in few_images(19, 0.2, 0.6)

@@ -24,6 +24,8 @@ FIRST = {"background": 0.9, "<b>cat</b>": 0.5125, "bus": None}
 SECOND = {"background": 0.91, "<b>cat</b>": 0.4, "bus": None}
 MEAN = {"background": 0.92, "<b>cat</b>": 0.6, "bus": None}
 VOID_TAGS = {"meta", "img", "link", "br", "hr", "input"}
+# 12 of 16 px, and nothing of cat: 0.75 / 2
+BASELINE = "Without looking 0.3750 mIoU of predicting only background (most pixels)"
 PREDICTORS = ("step 200", "step 100", "mean")
 COUNTS = [[[6, 2, 0], [1, 3, 0], [0, 0, 0]], [[4, 0, 0], [0, 0, 0], [0, 0, 0]]]  # of images "one" and "two"
 
@@ -146,7 +148,7 @@ def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
         "Ensemble mIoU 0.7600",
         "Best member 0.7062 step 200",
         "Ensemble gain +0.0538",
-        "Background only 0.3125",
+        BASELINE,
         "1 of 3: bus. No label",
         "9,000 scored, 1,000 void (10.0% of all) left out",
         "name: native · scales: [1.0] · flip: false · whole image: true",
@@ -162,10 +164,19 @@ def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
     assert "has not finished" not in text and "no ensemble score" not in text
 
 
-def test_each_class_has_its_iou_and_interval(run: RunFolder) -> None:
+def test_each_class_has_its_iou_but_two_images_give_no_interval(run: RunFolder) -> None:
     text = report(run).text
-    assert re.search(r"background 0.9200 \S+ to \S+ 0.9000 0.6667 to 1.0000", text)  # drawn from 6/9 and 4/4
-    assert re.search(r"<b>cat</b> 0.6000 .{1,20} 0.5125 0.5000 to 0.5000", text)
+    assert re.search(r"background 0.9200 \u2013 0.9000 \u2013", text)
+    assert "Only 2 images were scored" in text and "with a probability of at least 50 %" in text
+    assert "range from 0.5833 to 1.0000" in text  # (6/9 + 3/6) / 2, and 4/4
+
+
+def test_a_run_that_is_scored_on_its_training_images_says_so(run: RunFolder) -> None:
+    assert "was trained on these images" not in report(run).text
+    manifest = run.read_manifest()
+    manifest.data.train_fingerprint = manifest.data.val_fingerprint
+    run.write_manifest(manifest)
+    assert "was trained on these images" in report(run).text
 
 
 def test_an_absent_class_has_no_bar(run: RunFolder) -> None:
@@ -230,7 +241,7 @@ def test_a_single_member_is_not_shown_as_an_ensemble(run: RunFolder) -> None:
     scored = json.loads(run.ensemble.read_text())
     write_json(run.ensemble, scored | {"members": scored["members"][:1], "ensembles": {}})
     text = report(run).text
-    assert "Best member 0.7062" in text and "Ensemble mIoU" not in text and "Background only 0.3125" in text
+    assert "Best member 0.7062" in text and "Ensemble mIoU" not in text and BASELINE in text
     assert "no ensemble score" not in text
 
 
