@@ -151,9 +151,5 @@ def study_confidence(run: Run) -> Confidence | None:
     if not num:
         return None
     error = Calibration.of(counts).ece
-    return Confidence(
-        error=100 * error,
-        confidence=100 * float(confidence / num),
-        accuracy=100 * float(right / num),
-        num_images=len(run.scores.ids),
-    )
+    error, confidence, accuracy = (100 * float(share) for share in (error, confidence / num, right / num))
+    return Confidence(error, confidence, accuracy, len(run.scores.ids))

@@ -49,7 +49,7 @@ TRAINED_ON = "The model was trained on these images: the score says nothing abou
 
 
 def trained_on(data: DataIdentity, split: str, fingerprint: str) -> bool:
-    """Whether a split of this name and fingerprint is that of the training."""
+    """Whether a split of this name or this fingerprint is that of the training."""
     return split == data.train or fingerprint == data.train_fingerprint
 
 

@@ -75,7 +75,7 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     methods = ["mean", "mean_logit", "weighted", "class_weighted", "greedy", "temperature"]
     assert list(printed["ensembles"]) == [*methods, "soup_uniform", "soup_greedy"]
     for entry in printed["ensembles"].values():
-        assert entry["gain"]["low"] <= entry["gain"]["high"]
+        assert entry["gain"]["low"] is entry["gain"]["high"] is None  # of few images
         assert entry["images_per_second"] > 0
         assert 1 <= entry["cost"] <= 4
     selection = printed["selection"]

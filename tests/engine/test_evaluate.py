@@ -148,9 +148,13 @@ def test_a_saved_ensemble_is_scored_as_one_predictor(trained: Path, tmp_path: Pa
 def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     assert main([str(trained / "run"), "--split", "train"]) == 0
     message = capsys.readouterr().out
-    assert "on train, 2 images; not the images on which its checkpoints were chosen" in message
+    assert "on train, 2 images. The model was trained on these images" in message
+    assert "Only 2 images were scored" in " ".join(message.split())
     assert main([str(trained / "run"), "--split", "train", "data.select=train"]) == 0
-    assert "on train, 2 images; its checkpoints were chosen on them" in capsys.readouterr().out
+    assert "on train, 2 images. The model was trained on these images" in capsys.readouterr().out
+    assert main([str(trained / "run"), "data.select=val"]) == 0
+    message = capsys.readouterr().out
+    assert "its checkpoints were chosen on them" in message and "trained on these" not in message
 
 
 @pytest.mark.parametrize(

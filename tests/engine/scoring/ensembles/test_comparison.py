@@ -11,6 +11,7 @@ from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset, Sample, Skipped, UnreadableSample
 from engine.data.synthetic import SyntheticScenes
 from engine.recipe import load_recipe
+from engine.scoring import statistics
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.comparison import MethodComparison, compare_methods
 from engine.scoring.ensembles.members import Members
@@ -25,6 +26,12 @@ from models import build_model
 
 CPU = torch.device("cpu")
 PREDICTOR = Predictor(EvaluationProtocol(), nullcontext)
+
+
+@pytest.fixture(autouse=True)
+def _few_images_are_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Intervals are compared here, not relied on."""
+    monkeypatch.setattr(statistics, "FEW_IMAGES", 2)
 
 
 @pytest.fixture
