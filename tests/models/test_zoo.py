@@ -4,6 +4,7 @@ import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
+from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional as F
 
@@ -86,3 +87,15 @@ def test_a_checkpoint_of_a_model_can_be_saved_as_it_is(tmp_path):
     """safetensors refuses tensors that are not contiguous."""
     model = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18")
     save_file(model.state_dict(), tmp_path / "model.safetensors")
+
+
+def test_the_stochastic_depth_of_efficientnet_is_made_of_layers_and_changes_nothing_else():
+    ours = build_model("fpn", num_classes=NUM_CLASSES, encoder="efficientnet-b0")
+    theirs = smp.create_model("fpn", "efficientnet-b0", encoder_weights=None, classes=NUM_CLASSES)
+    rates = [module.drop_prob for module in ours.encoder.modules() if isinstance(module, DropPath)]
+    assert len(rates) == 9 and max(rates) == pytest.approx(0.2 * 14 / 16)  # with a skip connection
+    theirs.load_state_dict(ours.state_dict())  # the names are SMP's
+    images = torch.rand(2, 3, 64, 64) * 255
+    with torch.no_grad():
+        found, expected = ours.eval()(images), theirs.eval()(normalised(ours, images))
+    torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
