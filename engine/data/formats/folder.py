@@ -155,6 +155,11 @@ def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Fold
             raise DataError(
                 f"data.folder.val_share makes two splits, {train} and {val}; there is no {split!r}."
             )
+        if train == val:
+            raise DataError(
+                f"data.train and data.val are both {train!r}, and data.folder.val_share makes two splits. "
+                "Type data.train=train data.val=val."
+            )
         is_val = split == val
         group = options.group
         return [SplitFolders(i, m, share=lambda id: in_val(id, share, group) == is_val) for i, m in both]

@@ -161,6 +161,8 @@ CASES = [
     Case("Type data.root=<its folder>", f"{RUN} data.root=empty", lambda: (voc(), Path("empty").mkdir())),
     Case("data.folder.val_share=0.1 to take a tenth", OWN, forty,
          ignore=("data.folder.images=", "data.folder.masks=")),
+    Case("and data.folder.val_share makes two splits. Type",
+         f"{OWN} data.folder.val_share=0.2 data.val=train", forty),
     Case("Type data.folder.val_share=null", f"{OWN} data.folder.val_share=0.2", masks_of(1)),
     Case("Name the right ones: data.folder.images=", OWN, two_places,
          blanks={"its sub-folder> data.folder.masks=<its sub-folder": "images data.folder.masks=labels"}),

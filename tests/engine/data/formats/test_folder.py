@@ -87,6 +87,8 @@ def test_a_share_always_splits_a_folder_in_the_same_way(tmp_path: Path) -> None:
     write_pairs(tmp_path / "images", tmp_path / "masks", *ids)
     assert set(train) < set(ids_of(data, "train")) and set(val) < set(ids_of(data, "val"))
     assert "there is no 'test'" in message_of(data, "test")
+    same = section(tmp_path, val="train", folder={"val_share": 0.25})
+    assert "both 'train'" in message_of(same, "train")  # else val would be called train
     tiny = section(tmp_path, folder={"val_share": 1e-9})
     assert "empty" in message_of(tiny, "val") and "data.folder.val_share" in message_of(tiny, "val")
 
