@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shlex
 import unicodedata
 from pathlib import Path
 
@@ -219,6 +221,10 @@ def nan_at_2(labels: np.ndarray) -> np.ndarray:
         ("nodata", "tif", lambda m: np.where(m == 2, 65535, m).astype(np.uint16), [0, 1, 255]),
         ("nodata", "tif", lambda m: np.where(m == 2, -9999, m.astype(np.int32)), [0, 1, 255]),
         ("nan", "tif", nan_at_2, [0, 1, 255]),
+        ("infinite", "tif", lambda m: np.where(m == 2, -np.inf, m).astype(np.float32), [0, 1, 255]),
+        ("from 1", "png", lambda m: m + 1, [0, 1, 2]),
+        ("black and white, 16 bits", "tif", lambda m: (m > 0).astype(np.uint16) * 65535, [0, 1, 1]),
+        ("alpha", "png", lambda m: np.dstack([m, np.full((H, W), 255, np.uint8)]), [0, 1, 2]),
         ("colours", "png", lambda m: COLOURS[m], [0, 1, 2]),
         ("transparent", "png", lambda m: np.dstack([COLOURS[m], np.full((H, W), 255, np.uint8)]), [0, 1, 2]),
         ("equal channels", "png", lambda m: np.dstack([m] * 3), [0, 1, 2]),
@@ -345,6 +351,65 @@ def test_a_damaged_image_is_left_to_the_doctor(capsys) -> None:
     new_recipe(exit_code=2)
     assert "trident doctor data.yaml" in capsys.readouterr().out
     assert doctor(["data.yaml"]) == 2
+
+
+def half(pixels: np.ndarray) -> np.ndarray:
+    return pixels[::2, ::2]
+
+
+def probability(labels: np.ndarray) -> np.ndarray:
+    return np.where(labels > 0, 0.9, 0.2).astype(np.float32)
+
+
+def printed(out: str, start: str) -> list[str]:
+    """The last command in what was printed that begins like this, in words, without its first two."""
+    return shlex.split(re.findall(rf"({start} .*)", out)[-1])[2:]
+
+
+@pytest.mark.parametrize(
+    ("change", "ending", "expected"),
+    [
+        (lambda m: (m > 0).astype(np.uint8) * 255, "jpg", [0, 1, 1]),
+        (lambda m: half((m > 0).astype(np.uint8) * 255), "png", [0, 1, 1]),
+        (lambda m: half((m > 0).astype(np.uint8) * 255), "jpg", [0, 1, 1]),
+        (lambda m: COLOURS[m], "jpg", [0, 1, 2]),
+        (lambda m: half(COLOURS[m]), "png", [0, 1, 2]),
+        (lambda m: m * 100, "jpg", [0, 1, 2]),
+        (probability, "tif", [0, 1, 1]),
+        (half, "png", [0, 1, 2]),
+    ],
+)
+def test_the_commands_that_are_printed_lead_to_a_training(capsys, change, ending: str, expected) -> None:
+    for split, numbers in (("train", range(2)), ("val", range(2, 4))):
+        draw(f"{split}/images/f{{}}.png", f"{split}/masks/f{{}}.{ending}", numbers, change)
+    new_recipe(exit_code=2)
+    assert doctor(printed(capsys.readouterr().out, "trident doctor")) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    dataset = open_split(load_recipe(recipe, overrides).data, "train")
+    for number in range(2):
+        labels = dataset.labels(number).numpy()
+        sure = labels != 255  # void: between two colours
+        assert sure.mean() > 0.9 and (sure.all() or ending == "jpg")
+        assert (labels == np.array(expected)[labels_of(number)])[sure].mean() > 0.97  # a border is 2 px wide
+    more = ["train.steps=1", "eval.every=1", "log.to=[]"]
+    assert expected == [0, 1, 2] or ending != "jpg" or run([recipe, *overrides, *more]) == 0
+
+
+def test_a_copy_that_still_has_findings_is_not_called_ready(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    new_recipe()
+    for name in ("f0", "f1"):  # an id that no class has, in masks of half the size
+        mask = Path(f"data/train/masks/{name}.png")
+        save(mask, half(np.where(labels_of(0) == 2, 9, labels_of(0))).astype(np.uint8))
+    capsys.readouterr()
+    assert doctor(["data.yaml", "--fix", "copy"]) == 2
+    out = capsys.readouterr().out
+    assert "2 masks were resized" in out and "unknown_values" in out and "Train on it" not in out
+    ids = ["data.ids={0: 0, 1: 1, 2: 2, 9: 2}"]
+    assert doctor(["data.yaml", *ids, "--fix", "agreed"]) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    labels = open_split(load_recipe(recipe, overrides).data, "train").labels(0).numpy()
+    assert overrides[-1] == "data.ids=null" and set(np.unique(labels)) == {0, 1, 2}
 
 
 def test_the_doctor_takes_a_folder(capsys) -> None:

@@ -147,6 +147,10 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         # keys that cannot be combined
         ("log.gradients=70", "expected a multiple of log.every, 50: 100, got 70"),
         ("data.classes=scenes6", "this is for format: synthetic only, got 'scenes6'"),
+        (
+            f"data.classes={[f'class {id}' for id in range(256)]}",
+            "256 classes are too many: label ids go from 0 to 254, as 255 is void, got a list of 256",
+        ),
         ("data.classes=[cat]", "expected at least 2 names, each different, got ['cat']"),
         ("data.classes=[cat, cat]", "expected at least 2 names, each different, got ['cat', 'cat']"),
         (
