@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 NUM_BINS = 15  # of equal width, as in the paper
-STEPS = 1 << 24  # confidence is added up in these, as integers: exact in any order, and so on a GPU too
+STEPS = 1 << 40  # confidence is added up in these, as integers: exact in any order, and so on a GPU too
 
 
 def reliability_counts(confidence: Tensor, right: Tensor, labelled: Tensor) -> Tensor:
