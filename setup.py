@@ -58,7 +58,7 @@ setup(
     ],
     extras_require={
         "cluster": ["ray"],
-        "docs": ["zensical>=0.1,<0.2"],
+        "docs": ["zensical==0.0.73"],  # later ones need zensical-ui, which not every index has
         "export": EXPORT,
         "geo": GEO,
         "pretrained": PRETRAINED,
