@@ -9,15 +9,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import ValueRange, wide_values
+from engine.data.formats.images import ValueRange, nodata_of, wide_values
 from engine.data.sample import DataError, Dataset, UnreadableSample
 
 NUM_PROBED = 64  # images of the training split that are read to find the range
 OUTLIERS = 1e-4  # share of the pixels on either side that the span of an image leaves out
-NO_DATA = 42113  # GDAL's tag of TIFF for the value of pixels without data
 
 
 def with_range(section: Any, train: Dataset) -> Any:
@@ -79,10 +77,8 @@ def value_span(path: Path) -> ValueRange | None:
     if values is None:
         return None
     known = np.isfinite(values)
-    with Image.open(path) as image:
-        no_data = getattr(image, "tag_v2", {}).get(NO_DATA)
-    if no_data is not None:
-        known &= values != float(str(no_data).strip("\0 "))
+    if (no_data := nodata_of(path)) is not None:
+        known &= values != no_data
     values = values[known]
     if not values.size:
         return 0.0, 1.0

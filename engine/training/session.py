@@ -91,7 +91,7 @@ def build_session(
     model = build_model(recipe.model, train.class_names)
     frozen = freeze(model, recipe.model.freeze)
     _require_statistics(recipe, model, process)
-    _require_the_rest(recipe, model, len(train.class_names), process.device)
+    _require_buildable_parts(recipe, model, len(train.class_names), process.device)
     weights = None if resume else initialise(model, recipe.model, train.class_names)
     model.to(process.device)
     counts, count_notes = count_labels(
@@ -125,7 +125,9 @@ def build_session(
     return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
 
 
-def _require_the_rest(recipe: Recipe, model: nn.Module, num_classes: int, device: torch.device) -> None:
+def _require_buildable_parts(
+    recipe: Recipe, model: nn.Module, num_classes: int, device: torch.device
+) -> None:
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, device)
     build_optimizer(model, recipe.optimizer)
