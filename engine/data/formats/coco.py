@@ -109,7 +109,11 @@ def open_coco(
         content = json.loads(source.read_bytes())
         files = _files(content, images, where)
         drawings, note = _by_image(
-            content, _labels(content["categories"], class_names, source), ignore_index, source
+            content,
+            _labels(content["categories"], class_names, source),
+            ignore_index,
+            source,
+            ignore_index if options.other == "void" else None,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -153,8 +157,8 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
         there += sorted(path.parent.name for path in root.glob(f"*/{beside.name}"))
         raise no_split(split, source, there)
     images = root / "images" / split
-    beside_lists = root / "images" if not (root / split).is_dir() else root / split  # CVAT
-    return source, images if images.is_dir() else beside_lists
+    places = (images, root / split, root / "images")  # the last is CVAT's, without subsets
+    return source, next((place for place in places if place.is_dir()), root / split)
 
 
 def _only_split(root: Path) -> str:
@@ -217,13 +221,16 @@ def is_background(name: str) -> bool:
 
 
 def _by_image(
-    content: dict[str, Any], labels: dict[str, int], ignore_index: int, source: Path
+    content: dict[str, Any], labels: dict[str, int], ignore_index: int, source: Path, other: int | None
 ) -> tuple[list[Drawing], str]:
-    """The objects of each image, in the order of the file, and a note on those without an outline."""
+    """The objects of each image, in the order of the file, and a note on those without an outline.
+
+    other: the label of categories that `labels` does not have; None leaves them out.
+    """
     objects: dict[str, list[tuple[int, Outline]]] = defaultdict(list)
     without, num_outlines = [], 0
     for annotation in content["annotations"]:
-        label = labels.get(str(annotation["category_id"]))
+        label = labels.get(str(annotation["category_id"]), other)
         if label is None:
             continue
         outline = _outline(annotation.get("segmentation"))

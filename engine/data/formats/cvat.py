@@ -37,6 +37,7 @@ def cvat(folder: Path, split: str) -> Source | None:
     files = sorted({*folder.glob("*.xml"), *folder.glob("annotations/*.xml")})
     finder, pairs, labels = FileFinder(), [], dict[str, None]()
     content: dict[str, bytes] = {}
+    is_split = False
     for path in files:
         top = _tree(path)
         if top.tag != "annotations":
@@ -45,6 +46,7 @@ def cvat(folder: Path, split: str) -> Source | None:
             raise DataError(f"{path} is CVAT's format for video. Export as CVAT for images 1.1.")
         images = top.findall("image")
         subsets = {image.get("subset") for image in images}
+        is_split = is_split or split in subsets
         labels |= dict.fromkeys(name.text or "" for name in top.findall("meta//labels/label/name"))
         for image in images:
             if split in subsets and image.get("subset") != split:
@@ -53,7 +55,7 @@ def cvat(folder: Path, split: str) -> Source | None:
             id = PurePosixPath(name).with_suffix("").as_posix().lstrip("/")
             pairs.append(Pair(id, _image(name, image.get("subset") or "", folder, finder), path))
             content[id] = content.get(id, b"") + ET.tostring(image)
-    return Source(pairs, parse, partial(_content, content), [*labels]) if pairs else None
+    return Source(pairs, parse, partial(_content, content), [*labels], is_split=is_split) if pairs else None
 
 
 def _content(content: dict[str, bytes], pair: Pair) -> bytes:

@@ -146,7 +146,8 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
         source = read(root, "") or read(root, shared[0])
         pairs = [pair for pair in source.pairs if is_chosen(pair.id)] if source else []
     else:
-        source, pairs = _own_split(read, root, split)
+        source = _own_split(read, root, split)
+        pairs = source.pairs if source else []
     if source is None:
         raise NoAnnotations(
             f"data.root: no annotations of {format} of split {split!r} in {root}. Looked for a folder "
@@ -158,32 +159,28 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
         raise DataError(
             f"Split {split!r} is empty: {root} has {len(source.pairs)} annotated images, none in it."
         )
-    require_different_ids(pairs, str(root))
     if format == "yolo":
         require_present("image", [pair.image for pair in pairs])
     else:
         require_files(pairs)
     _require_one_each(pairs)
+    require_different_ids(pairs, str(root))
     return replace(source, pairs=pairs)
 
 
-def _own_split(
-    read: Callable[[Path, str], Source | None], root: Path, split: str
-) -> tuple[Source | None, list[Pair]]:
-    if read is not yolo and (root / split).is_dir():
-        source = read(root / split, split)
-        return source, source.pairs if source else []
-    source, ids = read(root, split), list_of(root, split)
-    if source and ids and read is not yolo:
-        names = {pair.image: pair.id for pair in source.pairs}
-        wanted = listed(ids, [row[0] for row in rows_of(ids)], names, "images")
-        return source, [pair for pair in source.pairs if pair.id in wanted]
-    has_subset = (
-        read is cvat
-        and source is not None
-        and f'subset="{split}"'.encode() in source.content(source.pairs[0])
-    )
-    return (source, source.pairs) if source and (read is yolo or has_subset) else (None, [])
+def _own_split(read: Callable[[Path, str], Source | None], root: Path, split: str) -> Source | None:
+    """Of a folder of the split's name, as the format itself names the split, or of a list."""
+    if (root / split).is_dir() and (source := read(root / split, split)):
+        return source
+    source = read(root, split)
+    if source is None or source.is_split:
+        return source
+    ids = list_of(root, split)
+    if ids is None:
+        return None
+    names = {pair.image: pair.id for pair in source.pairs}
+    wanted = listed(ids, [row[0] for row in rows_of(ids)], names, "images")
+    return replace(source, pairs=[pair for pair in source.pairs if pair.id in wanted])
 
 
 def _require_one_each(pairs: list[Pair]) -> None:

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from engine.data.formats.files import Pair
+from engine.data.formats.images import BROKEN
 from engine.data.formats.listing import IMAGE_ENDINGS, FileFinder, images_below
 from engine.data.formats.outlines import (
     Annotation,
@@ -106,7 +107,11 @@ def _shape(shape: dict[str, Any]) -> Shape:
 
 
 def _mask(text: str, left: int, top: int, h: int, w: int) -> Area:
-    with Image.open(io.BytesIO(base64.b64decode(text))) as image:
-        if image.width > w or image.height > h:
-            raise UnreadableSample(f"a mask of {image.width}x{image.height} px is larger than the image")
-        return placed(np.asarray(image.convert("L")) > 0, left, top, h, w)
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(text))) as image:
+            if image.width * image.height > h * w:
+                raise ValueError(f"its {image.width}x{image.height} px are more than the image's")
+            pixels = np.asarray(image.convert("L"))
+    except BROKEN as error:
+        raise UnreadableSample(f"a mask that cannot be read: {error}") from error
+    return placed(pixels > 0, left, top, h, w)

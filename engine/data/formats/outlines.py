@@ -46,7 +46,7 @@ class Source:
 
     pairs: each image with the file that annotates it. parse: what that file says about the image, from
     `content(pair)`. label_names: all labels that the format declares, where it declares them. note: on images
-    without annotation, for the doctor.
+    without annotation, for the doctor. is_split: the format itself names the split that was asked for.
     """
 
     pairs: list[Pair]
@@ -54,6 +54,7 @@ class Source:
     content: Callable[[Pair], bytes] = bytes_of_file
     label_names: list[str] = field(default_factory=list)
     note: str = ""
+    is_split: bool = False
 
     def annotation(self, pair: Pair) -> Annotation:
         """What is annotated in one image.

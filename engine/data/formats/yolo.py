@@ -13,7 +13,7 @@ import yaml
 
 from engine.data.formats.files import Pair, bytes_of_file
 from engine.data.formats.images import read_header
-from engine.data.formats.listing import folders_in, images_below, names_in
+from engine.data.formats.listing import folders_in, ids_in_list, images_below, names_in
 from engine.data.formats.outlines import Annotation, Source, damaged, polygon
 from engine.data.sample import DataError, UnreadableSample
 
@@ -36,7 +36,7 @@ def yolo(root: Path, split: str) -> Source | None:
     if not any(pair.mask.parent.is_dir() for pair in pairs):
         return None
     labels = [names[id] for id in sorted(names)]
-    return Source(pairs, _Parser(names), _content, labels)
+    return Source(pairs, _Parser(names), _content, labels, is_split=bool(split))
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -50,15 +50,15 @@ def _description(path: Path) -> dict[str, Any]:
 
 
 def _names(names: Any, root: Path, description: Path | None) -> dict[int, str]:
-    """Names by YOLO's class ids; empty where none are given, and the ids are the names."""
+    """Names by YOLO's class ids; empty where none are given."""
     if names is None:
         listed = next((root / n for n in ("classes.txt", "labels/classes.txt") if (root / n).is_file()), None)
-        names = listed.read_text("utf-8-sig").split("\n") if listed else []
-    items = names.items() if isinstance(names, dict) else enumerate(names)
-    try:
-        return {int(id): str(name).strip() for id, name in items if str(name).strip()}
-    except (TypeError, ValueError) as error:
-        raise DataError(f"{description}: names is neither a list nor {{id: name}}: {error}.") from error
+        names = ids_in_list(listed) if listed else []
+    by_id = dict(enumerate(names)) if isinstance(names, list) else names
+    is_table = isinstance(by_id, dict) and all(str(id).isdigit() for id in by_id)
+    if not is_table or not all(isinstance(name, str | int | float) for name in by_id.values()):
+        raise DataError(f"{description}: names is neither a list of names nor {{id: name}}. Correct it.")
+    return {int(id): str(name).strip() for id, name in by_id.items()}
 
 
 def _images(content: dict[str, Any], root: Path, split: str) -> tuple[Path, list[Path]] | None:
@@ -90,8 +90,7 @@ def _below(root: Path, base: str, place: str) -> Path | None:
 
 
 def _listed(path: Path) -> list[Path]:
-    lines = [line.strip() for line in path.read_text("utf-8-sig").splitlines() if line.strip()]
-    return [_below(path.parent, ".", line) or path.parent / line for line in lines]
+    return [_below(path.parent, ".", line) or path.parent / line for line in ids_in_list(path)]
 
 
 def _id(path: Path, folder: Path) -> str:

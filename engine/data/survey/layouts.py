@@ -84,20 +84,20 @@ def _coco(base: Path) -> Iterator[dict[str, Any]]:
         named = {
             use: next(name for name in sources if name.startswith(split[use])) for use in ("train", "val")
         }
-        names = _categories(sources[named["train"]])
-        yield {"format": "coco", **named, "classes": _classes(names)}
+        yield {"format": "coco", **named, "classes": _categories(sources[named["train"]])}
     files = [*base.glob("annotations/instances_*.json")]
     for share in SHARES if len(files) == len(sources) == 1 else ():
-        names = _categories(files[0])
-        yield {"format": "coco", **SHARED, "classes": _classes(names), "polygons": {"val_share": share}}
+        classes = _categories(files[0])
+        yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": share}}
 
 
 def _categories(source: Path) -> list[str]:
     try:
         categories = json.loads(source.read_bytes())["categories"]
-        return list(dict.fromkeys(str(category["name"]) for category in categories))
+        names = list(dict.fromkeys(str(category["name"]) for category in categories))
     except (ValueError, KeyError, TypeError):  # the format itself says what is wrong
-        return ["object"]
+        names = ["object"]
+    return ["background", *(name for name in names if not is_background(name))]
 
 
 def _annotated(base: Path, splits: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:

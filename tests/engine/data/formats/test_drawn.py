@@ -196,6 +196,15 @@ def test_a_box_of_yolo_is_no_mask(tmp_path: Path) -> None:
     assert "not a class and numbers" in message_of(lambda: opened(tmp_path, "yolo")[0], UnreadableSample)
 
 
+@pytest.mark.parametrize(
+    "names", ["names: 3", "names: cat", "names: [[a, b]]", "names: {a: cat}", "- 1", "names: [a"]
+)
+def test_a_description_of_yolo_that_is_wrong(names: str, tmp_path: Path) -> None:
+    in_yolo(tmp_path, [("cat", CAT)])
+    (tmp_path / "data.yaml").write_text(f"{names}\n")
+    assert "data.yaml" in message_of(lambda: opened(tmp_path, "yolo"))
+
+
 def test_an_image_without_a_text_file_of_yolo_has_no_object(tmp_path: Path) -> None:
     in_yolo(tmp_path, [("cat", CAT)])
     photo(tmp_path / "train/images/b.png")
@@ -291,6 +300,11 @@ def test_other_shapes_of_labelme(tmp_path: Path) -> None:
     expected[1:3, 1:5] = 1
     expected[21, 12] = 2
     assert labels.tolist() == expected.tolist()
+    for spoilt in ("", "AAAA", base64.b64encode(file.getvalue()[:40]).decode()):
+        write_labelme(tmp_path, "a", [labelme_shape("dog", [[10, 20], [13, 22]], "mask", mask=spoilt)])
+        assert "a mask that cannot be read" in message_of(
+            lambda: opened(tmp_path, "labelme")[0], UnreadableSample
+        )
     for kind, points in (("point", [[3, 3]]), ("linestrip", [[3, 3], [4, 4], [9, 9]])):
         write_labelme(tmp_path, "a", [labelme_shape("cat", points, kind)])
         assert f"a {kind} of 'cat' has no area" in message_of(lambda: opened(tmp_path, "labelme")[0])
@@ -396,9 +410,38 @@ def test_the_coco_export_of_cvat(tmp_path: Path) -> None:
     expected[:, :3] = 1  # a mask of CVAT, and no crowd
     expected[:4, :4] = 2
     assert splits[0].labels(0).tolist() == expected.tolist()
+    section = {"train": "train", "val": "val", "classes": ["background", "cat"]}
+    content["annotations"] = content["annotations"][8:]  # of dogs
+    path.write_text(json.dumps(content))
+    for other, id in ((None, 0), ("void", 255)):
+        dataset = opened(tmp_path, "coco", **section, polygons={"val_share": 0.5, "other": other})
+        assert dataset.labels(0)[0, 0] == id
     path.rename(path.with_name("instances_train.json"))
     path.with_name("instances_val.json").write_text("{}")
     message = message_of(
         lambda: opened(tmp_path, "coco", "train", train="train", val="val", polygons={"val_share": 0.5})
     )
     assert "has 2" in message and "data.polygons=null" in message
+
+
+def test_one_folder_of_yolo_is_divided_by_a_share(tmp_path: Path) -> None:
+    for number in range(20):
+        photo(tmp_path / f"images/{number}.png")
+        (tmp_path / "labels").mkdir(exist_ok=True)
+        (tmp_path / f"labels/{number}.txt").write_text("0 0.0 0.0 0.5 0.0 0.5 1.0 0.0 1.0\n")
+    (tmp_path / "classes.txt").write_text("cat\ndog\n")
+    (tmp_path / "data.yaml").write_text("train: images\nval: images\nnames: {0: cat, 1: dog}\n")
+    splits = [opened(tmp_path, "yolo", split, polygons={"val_share": 0.5}) for split in ("train", "val")]
+    assert sorted(splits[0].ids + splits[1].ids) == sorted(str(number) for number in range(20))
+    assert min(map(len, splits)) > 2 and splits[0].labels(0).sum() == H * W / 2
+
+
+def test_paths_of_another_machine_and_lists_of_yolo(tmp_path: Path) -> None:
+    in_yolo(tmp_path, [("cat", CAT)])
+    photo(tmp_path / "train/images/b.png")
+    (tmp_path / "mine.txt").write_text("./train/images/b.png\n")
+    (tmp_path / "data.yaml").write_text(
+        "path: /home/else/data\ntrain: /home/else/data/train/images\nval: mine.txt\nnames: [cat, dog]\n"
+    )
+    assert opened(tmp_path, "yolo").ids == ["a", "b"]
+    assert opened(tmp_path, "yolo", "val").ids == ["train/images/b"]
