@@ -59,10 +59,16 @@ def _tasks(path: Path) -> list[dict[str, Any]] | None:
         raise DataError(
             f"{path} is not complete JSON: {error}. Export it from Label Studio again."
         ) from error
-    is_export = all(isinstance(task, dict) and isinstance(task.get("data"), dict) for task in tasks)
-    if tasks and not is_export:
+    if not all(map(_is_task, tasks)):
         raise DataError(f"{path} is not Label Studio's JSON export. Export as JSON, not as JSON-MIN.")
     return [*tasks]
+
+
+def _is_task(task: Any) -> bool:
+    if not isinstance(task, dict) or not isinstance(task.get("data"), dict):
+        return False
+    annotations = task.get("annotations") or []
+    return isinstance(annotations, list) and all(isinstance(one, dict) for one in annotations)
 
 
 def _annotation(task: dict[str, Any], path: Path) -> dict[str, Any] | None:

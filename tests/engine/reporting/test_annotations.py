@@ -14,7 +14,6 @@ from engine.diagnosis.suspects import Suspect
 from engine.reporting.annotations import Export, labelme_content
 from models.class_names import VOC
 
-PHOTOS = Path("/work/shared/data/voc2012_animals/SegmentationClass")
 NAMES = ("background", "lake", "island")
 
 
@@ -73,12 +72,11 @@ def test_an_export_is_read_as_data_in_the_order_of_suspicion(format: str, tmp_pa
     assert names == ["0001_0.png", "0002_1.png", "0003_2.png"]
 
 
-@pytest.mark.skipif(not PHOTOS.is_dir(), reason=f"{PHOTOS} is not there")
-def test_masks_of_photos_survive_a_round_trip(tmp_path: Path) -> None:
+def test_masks_of_photos_survive_a_round_trip(shared_voc: Path, tmp_path: Path) -> None:
     """VOC's masks have thin void rims, the hardest outlines; of every class, over the masks, IoU > 0.99."""
     intersection, union = np.zeros(256), np.zeros(256)
     originals = {}
-    for path in sorted(PHOTOS.glob("*.png"))[:20]:
+    for path in sorted((shared_voc / "SegmentationClass").glob("*.png"))[:20]:
         labels = np.array(Image.open(path))
         originals[path.stem] = labels
         Image.new("RGB", labels.shape[::-1]).save(tmp_path / path.name)

@@ -252,6 +252,9 @@ def test_a_cut_export_is_named(tmp_path: Path) -> None:
     path = write_label_studio(tmp_path, task_of())
     path.write_text(path.read_text()[:-20])
     assert "export.json is not complete JSON" in message_of(lambda: opened(tmp_path, "label_studio"))
+    for spoilt in ([{**task_of(), "annotations": ["x"]}], [{"image": "a.png", "data": 3}]):
+        path.write_text(json.dumps(spoilt))
+        assert "not Label Studio's JSON export" in message_of(lambda: opened(tmp_path, "label_studio"))
     path = write_cvat(tmp_path / "cvat", "")
     path.write_text(path.read_text()[:-20])
     assert "annotations.xml is not complete XML" in message_of(lambda: opened(tmp_path / "cvat", "cvat"))
