@@ -10,6 +10,7 @@ examples:
   trident diagnose checkpoints/b2_adv
   trident diagnose checkpoints/b2_adv --out diagnosis     with the curve as a picture, and as JSON
   trident diagnose checkpoints/b2_adv --labels            suspicious labels of val
+  trident diagnose checkpoints/b2_adv --labels --export labelme    and predictions to correct by hand
   trident diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
   trident diagnose checkpoints/b2_adv --replay 1203       where did this update become NaN?
 
@@ -39,6 +40,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--labels", action="store_true", help="rank images by how suspicious their labels are instead"
     )
+    parser.add_argument(
+        "--export",
+        choices=["labelme", "coco"],
+        help="with --labels: also write the predictions of the images on the page, to be corrected by hand",
+    )
     parser.add_argument("--split", help="with --labels: the split (default: the recipe's data.val)")
     parser.add_argument(
         "--replay",
@@ -66,8 +72,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     from engine.training.distributed import process_group
     from engine.training.replay import replay
 
-    if arguments.labels or arguments.split or arguments.out:
-        raise RunFolderError("--replay prints what it finds: leave --labels, --split and --out out.")
+    if arguments.labels or arguments.split or arguments.out or arguments.export:
+        raise RunFolderError(
+            "--replay prints what it finds: leave --labels, --split, --export and --out out."
+        )
     require_trained_alike(arguments.overrides)
     console = new_console()
     with process_group() as process:
@@ -90,9 +98,14 @@ def _run(arguments: argparse.Namespace) -> int:
     from engine.run_folder import RunFolderError, write_json
     from engine.scoring.run import Run
 
-    if arguments.overrides or arguments.split:
+    given = [
+        *arguments.overrides,
+        *["--split"] * bool(arguments.split),
+        *["--export"] * bool(arguments.export),
+    ]
+    if given:
         raise RunFolderError(
-            f"{arguments.overrides[0] if arguments.overrides else '--split'}: without --labels only files "
+            f"{given[0]}: without --labels only files "
             "of the run are read, so this has no effect. Leave it out, or add --labels."
         )
     if arguments.out:
@@ -115,11 +128,15 @@ def _labels(arguments: argparse.Namespace) -> int:
     import torch
     from rich.markup import escape
 
+    from engine.data.rasters import require_geo
     from engine.diagnosis.label_check import LabelCheck
     from engine.diagnosis.suspects import LEAST_TRUST
+    from engine.reporting.annotations import Export
     from engine.reporting.console import counted
     from engine.reporting.suspects import write_page, write_ranking
 
+    if arguments.export:
+        require_geo()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     check = LabelCheck(arguments.run, arguments.overrides, arguments.split, device)
     folder = arguments.run.parent.parent if arguments.run.is_file() else arguments.run
@@ -146,10 +163,16 @@ def _labels(arguments: argparse.Namespace) -> int:
         console.print(f"{rank:>3}  {100 * suspect.score:5.1f}  {escape(suspect.id)}  {reason}")
     out.mkdir(parents=True)
     write_ranking(out, ranking, check, suspicion)
-    page = write_page(out, check.show(ranking[:NUM_SHOWN]), len(ranking), check, suspicion.trust)
+    shown = check.show(ranking[:NUM_SHOWN])
+    if arguments.export:
+        names, background = check.trained.class_names, check.background
+        shown = Export(out / arguments.export, arguments.export, names, background).passing(shown)
+    page = write_page(out, shown, len(ranking), check, suspicion.trust)
     console.print(
         f"written: {page} (the first {min(NUM_SHOWN, len(ranking))} to look at), ranking.csv, ranking.json"
     )
+    if arguments.export:
+        console.print(f"written: {out / arguments.export}, predictions to correct, the most suspicious first")
     return 0
 
 

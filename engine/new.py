@@ -125,11 +125,12 @@ def _plain(name: str) -> str:
 
 def _names(found: "Survey", given: list[str] | None, console: "Console") -> list[str]:
     """The names of the classes: as typed with the command, as asked for in a terminal, or numbered."""
+    from engine.data.formats import OF_POLYGONS
     from engine.recipe import RecipeError
 
     names = found.class_names
-    is_coco = found.section["format"] == "coco"  # its names are those of the categories
-    if given is None and not is_coco and sys.stdin.isatty() and "class_1" in names:
+    has_names = found.section["format"] in OF_POLYGONS
+    if given is None and not has_names and sys.stdin.isatty() and "class_1" in names:
         console.print(f"Names of the {len(names)} classes by id, with commas; Enter for {', '.join(names)}:")
         given = [name.strip() for name in input().split(",") if name.strip()] or None
     if given is None:

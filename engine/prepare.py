@@ -1,4 +1,4 @@
-"""trident prepare voc2012 | coco2017 | pack: public data sets, and data as one file."""
+"""trident prepare voc2012 | coco2017 | pack | masks: public data sets, data as one file, masks as PNG."""
 
 import argparse
 import re
@@ -17,6 +17,7 @@ LISTING = """
   voc2012    PASCAL VOC 2012 and the masks of SBD, with the list trainaug (3.4 GB to download)
   coco2017   COCO 2017: photos, instances and stuff maps (21 GB to download)
   pack       the splits of a recipe as one file, checked by SHA-256
+  masks      the masks of a recipe, or of a folder, as PNG files beside copies of the images
 """
 ABOUT_DOWNLOADS = """
 Existing files are checked and kept; after an interruption the same command continues where it stopped. An
@@ -30,6 +31,13 @@ examples:
   trident prepare pack b2_ce_dice --out voc.h5 data.root=data/VOCdevkit/VOC2012
   trident prepare pack b2_ce_dice --out voc.h5 --layout decoded --shard-size 2GB
   trident run b2_ce_dice data.format=packed data.root=voc.h5
+"""
+EXAMPLES_OF_MASKS = """
+examples:
+  trident prepare masks mine.yaml --out mine_masks
+  trident prepare masks data/labelme --out mine_masks       a folder, without a recipe
+
+Written are images/<split>, masks/<split> and classes.txt; docs/polygons.md says what is drawn over what.
 """
 UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
@@ -134,7 +142,60 @@ def pack(argv: list[str]) -> int:
     return run_command(parser, _pack, argv)
 
 
-SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {"voc2012": voc2012, "coco2017": coco2017, "pack": pack}
+def masks(argv: list[str]) -> int:
+    """Write the masks of a recipe or a folder as PNG files."""
+    parser = new_parser(
+        "prepare masks",
+        "Write the masks that Trident trains on as PNG files of label ids, beside copies of the images. "
+        "Polygons of LabelMe, YOLO, CVAT, Label Studio and COCO are drawn.",
+        EXAMPLES_OF_MASKS,
+    )
+    parser.add_argument("recipe", help="a recipe file, the name of one that comes with Trident, or a folder")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
+    )
+    parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
+    return run_command(parser, _masks, argv)
+
+
+SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
+    "voc2012": voc2012,
+    "coco2017": coco2017,
+    "pack": pack,
+    "masks": masks,
+}
+
+
+def _masks(arguments: argparse.Namespace) -> int:
+    from engine.data import DataError, open_split
+    from engine.data.options import Data
+    from engine.data.survey import survey
+    from engine.recipe import load_recipe
+    from engine.reporting.console import counted
+    from engine.reporting.mask_files import write_masks
+
+    out: Path = arguments.out.expanduser()
+    if out.exists():
+        raise DataError(f"{out} exists, and nothing is overwritten. Type --out=<a new folder>.")
+    if not out.absolute().parent.is_dir():
+        raise DataError(f"--out {out}: there is no folder {out.absolute().parent}.")
+    console = new_console()
+    folder = Path(arguments.recipe).expanduser()
+    if folder.is_dir():
+        if arguments.overrides:
+            raise DataError(f"Of a folder no value can be overridden. First type: trident new {folder}")
+        data = Data.model_validate(survey(folder.absolute(), counted(console, "reading")).section)
+    else:
+        data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
+    names = dict.fromkeys(name for name in (data.train, data.val, data.select) if name)
+    splits = {name: open_split(data, name) for name in names}
+    num_masks = write_masks(splits, out, counted(console, "drawing"))
+    console.print(
+        f"written: {out}, {num_masks} masks. To train on them: trident new {shlex.quote(str(out))}",
+        markup=False,
+        soft_wrap=True,
+    )
+    return 0
 
 
 def _pack(arguments: argparse.Namespace) -> int:

@@ -13,7 +13,16 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 from pydantic_core import PydanticCustomError
 
 from engine.components import IMPORT_PATH
-from engine.data.formats import CLASS_TABLES, FORMATS, Colour, Folder, Synthetic, format_of
+from engine.data.formats import (
+    CLASS_TABLES,
+    FORMATS,
+    OF_POLYGONS,
+    Colour,
+    Folder,
+    Polygons,
+    Synthetic,
+    format_of,
+)
 from engine.options import Count, NotNegative, Positive, Section, Share, Text, key, mistake
 
 
@@ -93,6 +102,9 @@ class Data(Section):
         "white; auto: as many bits as the training images use",
     )
     folder: Folder | None = key(None, "names of sub-folders and values of masks; for format: folder only")
+    polygons: Polygons | None = key(
+        None, f"splits and overlaps of annotated outlines; for format: {', '.join(OF_POLYGONS)}"
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -101,7 +113,7 @@ class Data(Section):
             return values
         return {**format_of(values["format"]).defaults, **values}
 
-    @field_validator("root", "classes", "ignore_index", "synthetic", "folder")
+    @field_validator("root", "classes", "ignore_index", "synthetic", "folder", "polygons")
     @classmethod
     def _fits_the_format(cls, value: Any, info: ValidationInfo) -> Any:
         name, format_ = info.field_name or "", info.data.get("format")
@@ -116,6 +128,8 @@ class Data(Section):
             return value
         if value == "scenes6" and format_ != "synthetic":
             raise mistake("this is for format: synthetic only")
+        if name == "polygons" and value is not None and format_ not in OF_POLYGONS and ":" not in format_:
+            raise mistake(f"this is for format: {', '.join(OF_POLYGONS)}")
         if name in FORMATS and name != format_ and value is not None:
             raise mistake(f"this is for format: {name} only")
         return value

@@ -22,23 +22,37 @@ def write_polygons(
         georeference: `crs` and `transform`; coordinates are then longitude and latitude, else pixels from the
             top left corner, x to the right, y down.
     """
-    import rasterio.features
     import shapely
 
-    source = labels if isinstance(labels, np.ndarray) else rasterio.band(labels, 1)
-    found = list(rasterio.features.shapes(source, connectivity=4))
-    simple = shapely.coverage_simplify([shapely.geometry.shape(part) for part, _ in found], TOLERANCE_PX)
+    found = parts_of(labels)
+    simple: Any = [polygon for polygon, _ in found]
     if georeference:
         simple = shapely.transform(simple, lambda xy: _longitude_and_latitude(xy, georeference))
     features = [
         {
             "type": "Feature",
-            "properties": {"class": class_names[int(value)], "id": int(value)},
+            "properties": {"class": class_names[id], "id": id},
             "geometry": shapely.geometry.mapping(polygon),
         }
-        for polygon, (_, value) in zip(simple, found, strict=True)
+        for polygon, (_, id) in zip(simple, found, strict=True)
     ]
     path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+
+
+def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any, int]]:
+    """A polygon of shapely and the label of each connected part; neighbours share their simplified edge.
+
+    Args:
+        labels: as in `write_polygons`.
+        tolerance_px: see TOLERANCE_PX.
+    """
+    import rasterio.features
+    import shapely
+
+    source = labels if isinstance(labels, np.ndarray) else rasterio.band(labels, 1)
+    found = list(rasterio.features.shapes(source, connectivity=4))
+    simple = shapely.coverage_simplify([shapely.geometry.shape(part) for part, _ in found], tolerance_px)
+    return [(polygon, int(value)) for polygon, (_, value) in zip(simple, found, strict=True)]
 
 
 def _longitude_and_latitude(xy: NDArray[Any], georeference: Mapping[str, Any]) -> NDArray[Any]:

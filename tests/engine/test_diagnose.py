@@ -168,3 +168,18 @@ def test_a_second_label_check_does_not_overwrite_the_first(
     assert main([str(run), "--labels"]) == 2
     assert "labels-val exists already" in capsys.readouterr().err
     assert (labels / "index.html").stat().st_mtime_ns == before
+
+
+def test_predictions_are_exported_for_correction_in_the_order_of_the_ranking(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(run), "--labels", "--export", "labelme", "--out", str(out)]) == 0
+    assert "predictions to correct" in capsys.readouterr().out
+    ranked = [image["id"] for image in json.loads((out / "ranking.json").read_text())["images"]]
+    files = sorted((out / "labelme").glob("*.json"))
+    assert [path.stem.split("_", 1)[1] for path in files] == [Path(id).name for id in ranked]
+    assert all(path.with_suffix(".png").is_file() for path in files)
+    assert json.loads(files[0].read_text())["imageWidth"] == 48
+    assert main([str(run), "--export", "coco"]) == 2
+    assert "--export" in capsys.readouterr().err

@@ -14,6 +14,7 @@ from PIL import Image
 from engine.data import open_split
 from engine.doctor import main as doctor
 from engine.new import main
+from engine.prepare import main as prepare
 from engine.recipe import Recipe, load_recipe
 from engine.recipe.starter import Start, starter_text
 from engine.run import main as run
@@ -302,7 +303,7 @@ def test_a_folder_that_is_not_understood_lists_what_is_there(capsys) -> None:
     write("notes/readme.txt", "no images")
     assert main(["data"]) == 2 and not Path("data.yaml").exists()
     error = capsys.readouterr().err
-    assert "Looked for VOC and COCO" in error and "notes: 1 .txt" in error and "data.folder" in error
+    assert "Looked for VOC, COCO, LabelMe" in error and "notes: 1 .txt" in error and "data.folder" in error
     assert main(["nowhere"]) == 2 and "No folder" in capsys.readouterr().err
 
 
@@ -314,7 +315,6 @@ LABELME = {"version": "5.2.1", "shapes": [{"label": "cat", "points": [[1, 2], [3
     [
         ("images/f0.json", json.dumps({**LABELME, "imagePath": "f0.png"}), "1 files of polygons of labelme"),
         ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "the VGG Image Annotator"),
-        ("labels/f0.txt", "0 0.1 0.2 0.3 0.2 0.3 0.9\n2 0.5 0.5 0.6 0.5 0.6 0.6\n", "polygons of YOLO"),
         ("labels/f0.txt", "0 0.1 0.2 0.3 0.2\n", "Boxes alone are no masks"),
         ("annotations.xml", '<annotations><polygon label="cat" points="1,2"/></annotations>', "CVAT"),
         ("result.json", '{"images": [], "annotations": [], "categories": []}', "instances_<split>.json"),
@@ -437,3 +437,102 @@ def test_every_starter_recipe_is_valid(device: str, weights: str, num_train: int
     assert recipe.name == "mine" and 2 <= recipe.train.batch <= 16
     assert recipe.augment.crop == {"cpu": 256, "cuda": 512}[device]
     assert recipe.model.from_scratch == (weights == "none")
+
+
+def write_labelme(folder: str, numbers: range) -> None:
+    for number in numbers:
+        save(Path("data", folder, f"f{number}.png"), np.full((H, W, 3), 90 + number, np.uint8))
+        boxes = (("cat", [[20, 20 + number], [60, 50]]), ("dog", [[60, 55], [90, 75]]))
+        shapes = [{"label": label, "shape_type": "rectangle", "points": points} for label, points in boxes]
+        content = {"shapes": shapes, "imagePath": f"f{number}.png", "imageHeight": H, "imageWidth": W}
+        write(f"{folder}/f{number}.json", json.dumps(content))
+
+
+def write_yolo(split: str, numbers: range) -> None:
+    write("data.yaml", "train: ../train/images\nval: ../valid/images\nnames: {0: cat, 1: dog}\n")
+    for number in numbers:
+        save(Path("data", split, "images", f"f{number}.png"), np.full((H, W, 3), 90 + number, np.uint8))
+        lines = []
+        for label, (x0, y0, x1, y1) in enumerate(((20, 20 + number, 60, 50), (60, 55, 90, 75))):
+            corners = ((x0, y0), (x1, y0), (x1, y1), (x0, y1))
+            lines.append(f"{label} " + " ".join(f"{x / W:.6f} {y / H:.6f}" for x, y in corners))
+        write(f"{split}/labels/f{number}.txt", "\n".join(lines))
+
+
+def write_cvat(numbers: range) -> None:
+    images = []
+    for number in numbers:
+        save(Path("data", "images", f"f{number}.png"), np.full((H, W, 3), 90 + number, np.uint8))
+        box = '<box label="{}" xtl="{}" ytl="{}" xbr="{}" ybr="{}" z_order="0"/>'
+        inner = box.format("cat", 20, 20 + number, 60, 50) + box.format("dog", 60, 55, 90, 75)
+        images.append(f'<image name="f{number}.png" width="{W}" height="{H}">{inner}</image>')
+    write("annotations.xml", f"<annotations>{''.join(images)}</annotations>")
+
+
+def write_label_studio(numbers: range) -> None:
+    tasks = []
+    for number in numbers:
+        save(Path("data", "images", f"f{number}.png"), np.full((H, W, 3), 90 + number, np.uint8))
+        regions = [
+            {"type": "rectanglelabels", "original_width": W, "original_height": H, "value": {
+                "x": 100 * x0 / W, "y": 100 * y0 / H, "width": 100 * (x1 - x0) / W,
+                "height": 100 * (y1 - y0) / H, "rectanglelabels": [label]}}
+            for label, (x0, y0, x1, y1) in (("cat", (20, 20 + number, 60, 50)), ("dog", (60, 55, 90, 75)))
+        ]  # fmt: skip
+        data = {"image": f"/data/upload/3/0a1b2c3d-f{number}.png"}
+        tasks.append({"id": number, "data": data, "annotations": [{"result": regions}]})
+    write("project.json", json.dumps(tasks))
+
+
+@pytest.mark.parametrize(
+    ("format", "draw_all"),
+    [
+        ("labelme", lambda: (write_labelme("train", range(3)), write_labelme("val", range(3, 5)))),
+        ("yolo", lambda: (write_yolo("train", range(3)), write_yolo("valid", range(3, 5)))),
+    ],
+)
+def test_annotated_splits(format: str, draw_all, capsys) -> None:
+    draw_all()
+    recipe = new_recipe()
+    assert recipe.data.format == format and recipe.data.classes == ["background", "cat", "dog"]
+    require_labels(recipe, 3, 2)
+    assert doctor(["data"]) == 0
+    assert "outlines of 2 classes, cat, dog" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("format", "draw_all"),
+    [
+        ("labelme", lambda: write_labelme(".", range(20))),
+        ("cvat", lambda: write_cvat(range(20))),
+        ("label_studio", lambda: write_label_studio(range(20))),
+    ],
+)
+def test_annotations_without_splits_and_their_masks(format: str, draw_all) -> None:
+    draw_all()
+    recipe = new_recipe()
+    assert recipe.data.format == format and recipe.data.polygons.val_share == 0.2
+    train, val = (open_split(recipe.data, split) for split in ("train", "val"))
+    require_labels(recipe, len(train), len(val))
+    assert len(train) + len(val) == 20
+    assert prepare(["masks", "data", "--out", "drawn"]) == 0
+    assert prepare(["masks", "data.yaml", "--out", "drawn"]) == 2  # nothing is overwritten
+    assert main(["drawn"]) == 0
+    of_masks = load_recipe("drawn.yaml")
+    assert of_masks.data.format == "folder"
+    require_labels(of_masks, len(train), len(val))
+    assert list(of_masks.data.classes) == ["background", "cat", "dog"]
+
+
+def test_a_cut_annotation_is_named(capsys) -> None:
+    write_labelme("train", range(3))
+    write_labelme("val", range(3, 5))
+    path = Path("data/train/f1.json")
+    path.write_text(path.read_text()[:-30])
+    assert main(["data"]) == 2
+    assert prepare(["masks", "data", "--out", "drawn"]) == 2
+    captured = capsys.readouterr()
+    assert "f1.json is not complete JSON" in captured.err and not Path("drawn").exists()
+    write_cvat(range(3))
+    write("annotations.xml", Path("data/annotations.xml").read_text()[:-30])
+    assert doctor(["data"]) == 2

@@ -6,11 +6,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from rich.console import Console
 
 from engine.command import main as trident
+from engine.data import DataError, Sample
 from engine.prepare import SUBCOMMANDS, main
 from engine.reporting import transfers
+from engine.reporting.mask_files import write_masks
 from engine.reporting.transfers import tracked
 
 ROOT = Path(__file__).parents[2]
@@ -80,3 +83,31 @@ def test_progress_without_a_terminal_is_a_line_at_intervals(monkeypatch: pytest.
     assert shown("files", [(1, 3), (3, 3)]) == [
         "download a.tar: 1 of 3", "download a.tar: 3", "download a.tar: 3",
     ]  # fmt: skip
+
+
+def test_masks_stay_below_their_folder(tmp_path: Path) -> None:
+    """An id from an annotation may hold `..`: nothing is written beside the folder, nor a part of it."""
+    labels = torch.zeros((4, 4), dtype=torch.uint8)
+    sample = Sample("../outside", torch.zeros((3, 4, 4), dtype=torch.uint8), labels)
+
+    class Single:
+        ids, class_names, palette, ignore_index, skipped = (
+            ["../outside"],
+            ("no", "yes"),
+            ((0, 0, 0),) * 2,
+            255,
+            None,
+        )
+
+        def __len__(self) -> int:
+            return 1
+
+        def __getitem__(self, index: int) -> Sample:
+            return sample
+
+        def labels(self, index: int) -> torch.Tensor:
+            return labels
+
+    with pytest.raises(DataError, match=r"\.\./outside is no path below a folder"):
+        write_masks({"train": Single()}, tmp_path / "out", lambda done, total: None)
+    assert list(tmp_path.iterdir()) == []

@@ -57,6 +57,23 @@ class Folder(Section):
     )
 
 
+class Polygons(Section):
+    overlap: Literal["order", "area"] | None = key(
+        None,
+        "what is on top where objects overlap; order: the later one, or that of the higher layer; area: the "
+        "smaller one; null: area for coco and yolo, order for the others",
+    )
+    other: Literal["background", "void"] | None = key(
+        None, "what becomes of a label that is not in data.classes; null: an error, and background for coco"
+    )
+    val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
+        None, "share of the images used as data.val, by a hash of their ids; null: the data has splits"
+    )
+    group: Pattern | None = key(
+        None, "with val_share: pattern of the part of an id that the images of one sequence share"
+    )
+
+
 @dataclass(frozen=True)
 class Format:
     """One data format.
@@ -94,6 +111,20 @@ FORMATS = {
         fixed={"ignore_index": 255},
         own_defaults={"train": "train2017", "val": "val2017"},
     ),
+    **{
+        name: Format(
+            "engine.data.formats.drawn:open_drawn",
+            meaning,
+            fixed={"ignore_index": 255},
+            own_defaults={"train": "train", "classes": []},
+        )
+        for name, meaning in (
+            ("labelme", "LabelMe: a JSON file of polygons for each image"),
+            ("yolo", "YOLO segmentation: data.yaml, images and labels"),
+            ("cvat", "CVAT for images 1.1: annotations.xml"),
+            ("label_studio", "Label Studio's JSON export"),
+        )
+    },
     "coco_stuff": Format(
         "engine.data.formats.coco_stuff:open_coco_stuff",
         "COCO-Stuff 164k: photos of COCO 2017 with masks of things and stuff",
@@ -126,6 +157,8 @@ FORMATS = {
         own_defaults={"train": "train", "synthetic": {}},
     ),
 }
+
+OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio")  # formats that data.polygons is for
 
 CLASS_TABLES = {  # name in data.classes -> import path of the class names by label id
     "voc21": "models.class_names:VOC",

@@ -19,7 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.formats import Polygons
 from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.folder import share_of
 from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.shapes import area_of
@@ -50,6 +52,7 @@ class Drawings:
 
     by_id: dict[str, Drawing]
     ignore_index: int
+    by_area: bool = True
 
     def content(self, pair: Pair) -> bytes:
         """What the fingerprint covers."""
@@ -62,13 +65,13 @@ class Drawings:
         return b"".join(parts)
 
     def mask(self, pair: Pair) -> NDArray[np.uint8]:
-        """(h, w): class 0, over it void, over that the objects from large to small."""
+        """(h, w): class 0, over it void, over that the objects from large to small, or in their order."""
         drawing = self.by_id[pair.id]
         try:
             areas = [(label, area_of(outline, *drawing.size)) for label, outline in drawing.objects]
         except DataError as error:
             raise DataError(f"{pair.mask} is damaged: image {pair.image.name} has {error}.") from error
-        areas.sort(key=lambda object: (object[0] != self.ignore_index, -np.count_nonzero(object[1])))
+        areas.sort(key=lambda area: (area[0] != self.ignore_index, -np.count_nonzero(area[1]) * self.by_area))
         mask = np.zeros(drawing.size, np.uint8)
         for label, area in areas:
             mask[area] = label
@@ -76,24 +79,41 @@ class Drawings:
 
 
 def open_coco(
-    root: str | Path, split: str, class_names: tuple[str, ...] = VOC, ignore_index: int = 255
+    root: str | Path,
+    split: str,
+    class_names: tuple[str, ...] = VOC,
+    ignore_index: int = 255,
+    polygons: Polygons | None = None,
+    train: str = "train",
+    val: str = "val",
 ) -> FileDataset:
     """One split, such as "train2017": annotations/instances_<split>.json and the photos in <split>.
 
     Args:
         root: the folder that holds both; images/<split> and <split>/_annotations.coco.json are accepted too.
         class_names: by label id; all but the first are names of categories, in COCO's or VOC's spelling.
+        polygons: what is on top; with `val_share` the only instances file is divided into `train` and `val`.
 
     Raises:
         DataError: no such split, no instances file, a class without category, no object with an outline, or
             images missing.
     """
-    source, images = _find(Path(root).expanduser(), split)
+    options, is_chosen = polygons or Polygons(), None
+    where = Path(root).expanduser()
+    stored = split
+    if options.val_share is not None:
+        is_chosen = share_of(split, (train, val), options.val_share, options.group, "data.polygons")
+        stored = _only_split(where)
+    source, images = _find(where, stored)
     try:
         content = json.loads(source.read_bytes())
-        files = _files(content, images, Path(root).expanduser())
+        files = _files(content, images, where)
         drawings, note = _by_image(
-            content, _labels(content["categories"], class_names, source), ignore_index, source
+            content,
+            _labels(content["categories"], class_names, source),
+            ignore_index,
+            source,
+            ignore_index if options.other == "void" else None,
         )
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
@@ -105,7 +125,15 @@ def open_coco(
     require_different_ids(pairs, str(source))
     require_files(pairs)
     by_id = {pair.id: drawing for pair, drawing in zip(pairs, drawings, strict=True)}
-    masks, palette = Drawings(by_id, ignore_index), voc_palette(len(class_names))
+    if is_chosen is not None:
+        pairs = [pair for pair in pairs if is_chosen(pair.id)]
+        if not pairs:
+            raise DataError(
+                f"Split {split!r} is empty: the share took none of the {len(files)} images in {source}. "
+                "Change data.polygons.val_share."
+            )
+    masks = Drawings(by_id, ignore_index, options.overlap != "order")
+    palette = voc_palette(len(class_names))
     encoding = SameIds(len(class_names), ignore_index)
     dataset = FileDataset(pairs, class_names, palette, ignore_index, encoding, masks.mask, masks.content)
     dataset.note = note
@@ -129,7 +157,19 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
         there += sorted(path.parent.name for path in root.glob(f"*/{beside.name}"))
         raise no_split(split, source, there)
     images = root / "images" / split
-    return source, images if images.is_dir() else root / split
+    places = (images, root / split, root / "images")  # the last is CVAT's, without subsets
+    return source, next((place for place in places if place.is_dir()), root / split)
+
+
+def _only_split(root: Path) -> str:
+    """The split of the only instances file."""
+    files = sorted(root.glob("annotations/instances_*.json"))
+    if len(files) != 1:
+        raise DataError(
+            f"data.polygons.val_share divides one file annotations/instances_<name>.json, and {root} has "
+            f"{len(files)}. Type data.polygons=null and name the splits in data.train and data.val."
+        )
+    return files[0].stem.removeprefix("instances_")
 
 
 def _files(content: dict[str, Any], images: Path, root: Path) -> list[tuple[str, Path]]:
@@ -181,13 +221,16 @@ def is_background(name: str) -> bool:
 
 
 def _by_image(
-    content: dict[str, Any], labels: dict[str, int], ignore_index: int, source: Path
+    content: dict[str, Any], labels: dict[str, int], ignore_index: int, source: Path, other: int | None
 ) -> tuple[list[Drawing], str]:
-    """The objects of each image, in the order of the file, and a note on those without an outline."""
+    """The objects of each image, in the order of the file, and a note on those without an outline.
+
+    other: the label of categories that `labels` does not have; None leaves them out.
+    """
     objects: dict[str, list[tuple[int, Outline]]] = defaultdict(list)
     without, num_outlines = [], 0
     for annotation in content["annotations"]:
-        label = labels.get(str(annotation["category_id"]))
+        label = labels.get(str(annotation["category_id"]), other)
         if label is None:
             continue
         outline = _outline(annotation.get("segmentation"))
@@ -197,7 +240,7 @@ def _by_image(
         else:
             num_outlines += 1
         objects[str(annotation["image_id"])].append(
-            (ignore_index if annotation.get("iscrowd") else label, outline)
+            (ignore_index if _is_crowd(annotation) else label, outline)
         )
     if without and not num_outlines:
         raise DataError(
@@ -212,6 +255,14 @@ def _by_image(
     drawings = [Drawing(size, objects.get(id, [])) for id, size in zip(ids, sizes, strict=True)]
     note = f"objects without an outline in {source}: {len(without)} (ids {first_few(without)}); their boxes "
     return drawings, note + "are void" if without else ""
+
+
+def _is_crowd(annotation: dict[str, Any]) -> bool:
+    """Whether an object is a crowd. CVAT writes iscrowd for each mask, and `is_crowd` for a crowd."""
+    attributes = annotation.get("attributes")
+    if isinstance(attributes, dict) and "occluded" in attributes:
+        return bool(attributes.get("is_crowd"))
+    return bool(annotation.get("iscrowd"))
 
 
 def _outline(segmentation: Any) -> Outline | None:

@@ -150,20 +150,28 @@ def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Fold
         if not (images / split).is_dir()
     ]
     if share is not None:
-        train, val = shared
-        if split not in shared:
-            raise DataError(
-                f"data.folder.val_share makes two splits, {train} and {val}; there is no {split!r}."
-            )
-        if train == val:
-            raise DataError(
-                f"data.train and data.val are both {train!r}, and data.folder.val_share makes two splits. "
-                "Type data.train=train data.val=val."
-            )
-        is_val = split == val
-        group = options.group
-        return [SplitFolders(i, m, share=lambda id: in_val(id, share, group) == is_val) for i, m in both]
+        chosen = share_of(split, shared, share, options.group, "data.folder")
+        return [SplitFolders(i, m, share=chosen) for i, m in both]
     return [SplitFolders(i, m, ids) for i, m in both] if ids else []
+
+
+def share_of(
+    split: str, shared: tuple[str, str], share: float, group: str | None, section: str
+) -> Callable[[str], bool]:
+    """Whether an id belongs to `split`, which is one of the two in `shared`, train and val.
+
+    Raises:
+        DataError: it is neither; `section` is for the message.
+    """
+    train, val = shared
+    if split not in shared:
+        raise DataError(f"{section}.val_share makes two splits, {train} and {val}; there is no {split!r}.")
+    if train == val:
+        raise DataError(
+            f"data.train and data.val are both {train!r}, and {section}.val_share makes two splits. "
+            "Type data.train=train data.val=val."
+        )
+    return lambda id: in_val(id, share, group) == (split == val)
 
 
 def list_of(root: Path, split: str) -> Path | None:
@@ -198,10 +206,10 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
             )
         return pairs
     rows = rows_of(place.ids)
-    wanted = _listed(place.ids, [row[0] for row in rows], images, "images")
+    wanted = listed(place.ids, [row[0] for row in rows], images, "images")
     chosen = {name: path for path, name in images.items() if name in wanted}
     if all(len(row) == 2 for row in rows):
-        named = _listed(place.ids, [row[1] for row in rows], masks, "masks")
+        named = listed(place.ids, [row[1] for row in rows], masks, "masks")
         files = {name: path for path, name in masks.items()}
         return [Pair(id, chosen[id], files[mask]) for id, mask in zip(wanted, named, strict=True)]
     pairs = pair_up({path: name for name, path in chosen.items()}, masks, mask_suffix, all_masks=False)
@@ -231,7 +239,7 @@ def rows_of(path: Path) -> list[list[str]]:
     return [list(match.groups()) if (match := both.fullmatch(line)) else [line] for line in lines]
 
 
-def _listed(path: Path, entries: list[str], files: dict[Path, str], what: str) -> dict[str, int]:
+def listed(path: Path, entries: list[str], files: dict[Path, str], what: str) -> dict[str, int]:
     """The names of the entries of a list, which may be paths, and their positions in it."""
     there = set(files.values())
     found = [_name_among(entry, there) for entry in entries]

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.formats import OF_POLYGONS
 from engine.data.formats.files import FileDataset
 from engine.data.sample import DataError, first_few
 from engine.data.survey.layouts import candidates, not_understood, opened
@@ -58,9 +59,11 @@ def _of_layout(
 ) -> Survey:
     num_train, num_val = map(len, datasets)
     findings = [_where(section, num_train, num_val)]
-    if section["format"] == "coco":
+    if section["format"] in OF_POLYGONS:
         names = list(section["classes"])
-        findings.append(f"objects of {len(names) - 1} categories: {first_few(names[1:], 12)}")
+        findings.append(
+            f"{section['format']}: outlines of {len(names) - 1} classes, {first_few(names[1:], 12)}"
+        )
     else:
         meant, line = meaning(read_values(datasets, progress), Path(section["root"]), root)
         names = [item if isinstance(item, str) else item["name"] for item in meant["classes"]]
@@ -80,7 +83,7 @@ def _of_layout(
 
 
 def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:
-    folder = section.get("folder", {})
+    folder = section.get("folder") or section.get("polygons") or {}
     text = f"{num_train} images to train on and {num_val} to score on, in {section['root']}"
     if "val_share" in folder:
         text += f"; {folder['val_share']:.0%} are for val, by a hash of their names"

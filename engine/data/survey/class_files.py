@@ -4,9 +4,10 @@ import csv
 import re
 from pathlib import Path
 
+from engine.data.formats.drawn import VOID_NAMES
+
 NAME_FILES = ("classes.txt", "class_names.txt", "labels.txt", "labelmap.txt", "label_names.txt", "names.txt")
 COLOUR_FILES = ("class_dict.csv", "labelmap.txt", "label_colors.txt", "classes.csv")
-VOID_NAMES = ("void", "ignore", "__ignore__", "unlabelled", "unlabeled")
 
 
 def class_table(*folders: Path) -> tuple[list[str], dict[int, str]]:

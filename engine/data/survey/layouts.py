@@ -11,17 +11,21 @@ from typing import Any
 from pydantic import ValidationError
 
 from engine.data import open_split
+from engine.data.formats import Polygons
 from engine.data.formats.coco import is_background
+from engine.data.formats.drawn import SOURCES, VOID_NAMES, NoAnnotations, source_of
 from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
+from engine.data.formats.outlines import Source
 from engine.data.options import Data
-from engine.data.sample import DataError
+from engine.data.sample import DataError, UnreadableSample
 from engine.data.survey.polygons import annotations_below
 
 TRAIN = ("train", "training", "trainaug", "trn")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
 DEPTH = 2  # folders below the given one that are looked into
+SHARED = {"train": "train", "val": "val"}
 SHARES = (0.2, 0.3, 0.1, 0.5)  # of a folder without splits, for val; the first that leaves no side empty
 MASK_WORDS = re.compile(r"mask|label|annot|gt|ground|seg|target|matte|^y_|_y$", re.I)
 FRAMES = r"(.+?)[-_ ]?\d+"  # the number of a frame at the end of a name
@@ -50,7 +54,7 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     lowered = {name.lower(): name for name in folders}
     lists = {Path(name).stem for place in LIST_FOLDERS for name in names_in(base / place)
              if Path(name).suffix in LIST_ENDINGS}  # fmt: skip
-    splits = _train_and_val({*folders, *lists, *(f for name in folders for f in folders_in(base / name))})
+    splits = [*_train_and_val({*folders, *lists, *(f for name in folders for f in folders_in(base / name))})]
     for split in splits:  # <split>/images, images/<split>, and images with <split>.txt
         yield {"format": "folder", **split}
         for images, masks in _other_pairs(base, folders):
@@ -68,6 +72,7 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
         for share in SHARES:
             shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": share}
             yield {"format": "folder", "train": "train", "val": "val", "folder": shared}
+    yield from _annotated(base, splits)
 
 
 def _coco(base: Path) -> Iterator[dict[str, Any]]:
@@ -79,13 +84,60 @@ def _coco(base: Path) -> Iterator[dict[str, Any]]:
         named = {
             use: next(name for name in sources if name.startswith(split[use])) for use in ("train", "val")
         }
-        try:
-            categories = json.loads(sources[named["train"]].read_bytes())["categories"]
-            names = list(dict.fromkeys(str(category["name"]) for category in categories))
-        except (ValueError, KeyError, TypeError):  # the format itself says what is wrong
-            names = ["object"]
-        objects = [name for name in names if not is_background(name)]
-        yield {"format": "coco", **named, "classes": ["background", *objects]}
+        yield {"format": "coco", **named, "classes": _categories(sources[named["train"]])}
+    files = [*base.glob("annotations/instances_*.json")]
+    for share in SHARES if len(files) == len(sources) == 1 else ():
+        classes = _categories(files[0])
+        yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": share}}
+
+
+def _categories(source: Path) -> list[str]:
+    try:
+        categories = json.loads(source.read_bytes())["categories"]
+        names = list(dict.fromkeys(str(category["name"]) for category in categories))
+    except (ValueError, KeyError, TypeError):  # the format itself says what is wrong
+        names = ["object"]
+    return ["background", *(name for name in names if not is_background(name))]
+
+
+def _annotated(base: Path, splits: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:
+    """Outlines of annotation tools, split by what is there, or by a share."""
+    own = [{"train": "train", "val": "val"}, {"train": "Train", "val": "Validation"}]
+    tried: list[tuple[dict[str, str], dict[str, Any]]] = [(split, {}) for split in (*splits, *own)]
+    tried += [(SHARED, {"polygons": {"val_share": share}}) for share in SHARES]
+    for format in SOURCES:
+        for split, options in tried:
+            names = list(split.values())
+            try:
+                polygons = Polygons(**options.get("polygons", {}))
+                sources = [source_of(format, base, name, polygons, (names[0], names[1])) for name in names]
+            except NoAnnotations:
+                continue
+            except DataError:  # the format itself says what is wrong
+                sources = []
+            yield {"format": format, **split, "classes": _classes(_labels(sources)), **options}
+
+
+def _labels(sources: Sequence[Source]) -> list[str]:
+    """The labels that the format declares, then others that are used.
+
+    Raises:
+        DataError: annotations that are no outlines, such as boxes of YOLO.
+    """
+    used = set()
+    for source in sources:
+        for pair in source.pairs:
+            try:
+                used |= {shape.label for shape in source.annotation(pair).shapes}
+            except UnreadableSample:  # the doctor names it
+                continue
+    declared = [label for source in sources[:1] for label in source.label_names]
+    return list(dict.fromkeys([*declared, *sorted(used)]))
+
+
+def _classes(labels: Sequence[str]) -> list[str]:
+    objects = [name for name in labels if not is_background(name) and name.lower() not in VOID_NAMES]
+    return ["background", *(objects or ["object"])]
 
 
 def _train_and_val(names: set[str]) -> Iterator[dict[str, str]]:
@@ -143,7 +195,7 @@ def opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, Fi
         reasons.append(str(error))
         return None
     assert isinstance(train, FileDataset) and isinstance(val, FileDataset)
-    folder = section.get("folder", {})
+    folder = section.get("folder") or section.get("polygons") or {}
     group = _group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
     if group and "group" not in folder:
         folder["group"] = group
@@ -171,9 +223,9 @@ def not_understood(root: Path, reasons: list[str]) -> str:
     return "\n".join(
         [
             f"{root} is not understood: no images with masks were found ({num_images} images below it).",
-            "Looked for VOC and COCO, train/images with train/masks, images/train with masks/train, train "
-            "with trainannot, images and masks with train.txt and val.txt, images with masks next to them or "
-            "in a folder of their own.",
+            "Looked for VOC, COCO, LabelMe, YOLO, CVAT and Label Studio, train/images with train/masks, "
+            "images/train with masks/train, train with trainannot, images and masks with train.txt and "
+            "val.txt, images with masks next to them or in a folder of their own.",
             "There are:",
             *seen,
             *annotations_below(root),

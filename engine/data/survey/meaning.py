@@ -6,12 +6,13 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.formats.drawn import VOID_NAMES
 from engine.data.formats.listing import folders_in
 from engine.data.formats.masks import value_text
 from engine.data.options import MAX_CLASSES
 from engine.data.sample import DataError, first_few
 from engine.data.suggested_ids import is_id, suggested_ids
-from engine.data.survey.class_files import VOID_NAMES, class_table
+from engine.data.survey.class_files import class_table
 from engine.data.survey.values import MAX_COLOURS, Values
 from models.class_names import VOC
 

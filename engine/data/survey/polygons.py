@@ -12,7 +12,7 @@ AS_MASKS = "Export masks from the program that made them (PNG with the ids of th
 KINDS = {  # ending -> (pattern in the file, what it is, what to do)
     ".json": (
         (r'"shapes"\s*:', "polygons of labelme",
-         "Draw them as masks with labelme2voc.py, one of labelme's examples, and name its folder instead."),
+         "Trident reads them with their images beside them: data.format: labelme (docs/polygons.md)."),
         (r'"_via_|"regions"\s*:', "polygons of the VGG Image Annotator", f"{AS_MASKS}, or COCO."),
         (r'"exterior"\s*:|"classTitle"\s*:', "polygons of Supervisely", f"{AS_MASKS}."),
         (r'"(images|annotations|categories)"\s*:\s*\[', "COCO",
@@ -20,7 +20,8 @@ KINDS = {  # ending -> (pattern in the file, what it is, what to do)
          "train and val: move or divide it so."),
     ),
     ".xml": (
-        (r"<polygon", "polygons of CVAT", f"{AS_MASKS}: in CVAT as Segmentation mask 1.1, or COCO 1.0."),
+        (r"<polygon", "polygons of CVAT",
+         "Trident reads annotations.xml with images/: data.format: cvat (docs/polygons.md)."),
         (r"<bndbox>", "boxes of PASCAL VOC", "Boxes alone are no masks."),
     ),
 }  # fmt: skip
@@ -53,7 +54,9 @@ def _kind(path: Path) -> tuple[str, str] | None:
         lines = [line for line in text.splitlines() if line.strip()]
         if lines and all(YOLO.fullmatch(line.strip()) for line in lines):
             if any(len(line.split()) > 6 for line in lines):
-                return "polygons of YOLO", f"{AS_MASKS}."
+                return "polygons of YOLO", (
+                    "Trident reads data.yaml with images/ and labels/: data.format: yolo (docs/polygons.md)."
+                )
             return "boxes of YOLO", "Boxes alone are no masks."
         return None
     matching = (kind for kind in KINDS[path.suffix.lower()] if re.search(kind[0], text))

@@ -99,3 +99,11 @@ def test_each_mistake_names_its_key(data_of, text: str, key: str, message: str) 
         data_of(text)
     lines = str(caught.value).split("\n  ")[1:]
     assert any(line.startswith(f"data.{key}") and message in line for line in lines), str(caught.value)
+
+
+def test_polygons_are_for_formats_of_outlines(data_of) -> None:
+    given = "classes: [background, cat], polygons: {val_share: 0.2}"
+    for format in ("coco", "labelme", "yolo", "cvat", "label_studio"):
+        assert data_of(f"format: {format}, {given}").polygons.val_share == 0.2
+    with pytest.raises(RecipeError, match="this is for format: coco, labelme, yolo, cvat, label_studio"):
+        data_of(f"format: folder, {given}")
