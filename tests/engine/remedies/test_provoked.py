@@ -257,6 +257,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "adversarial.watchdog=false turns", "   trident run …",
     ),
     "tests/engine/data/doctor/test_class_checks.py": ("data.sampler=rare, which auto", "data.classes=[those"),
+    "tests/engine/data/doctor/test_sequence_checks.py": ("'data.folder.group=…'",),
     "tests/engine/test_run_nan.py": ("The loss or a gradient was NaN", "The loss became NaN"),
     "tests/engine/test_ensemble.py": ("  …:\n    trident ensemble", "Point data.root=<folder> at the same"),
     "tests/engine/reporting/report/test_page.py": ("Score those that are: trident ensemble",),
