@@ -106,15 +106,15 @@ def _remedy(section: Any, share: float, num_sequences: int) -> str:
         return f"{by_hand} If there is only one, score its last part and leave out the frames just before."
     values = section.model_dump(exclude_unset=True)
     folder = {**(values.get("folder") or {}), "group": GROUP}
-    lines = f"'data.folder.group={GROUP}'"
+    lines = [f"'data.folder.group={GROUP}'"]
     if section.format == "voc":
-        lines = f"{lines} data.format=folder" + " data.classes=voc21" * ("classes" not in values)
+        lines += ["data.format=folder", *([] if "classes" in values else ["data.classes=voc21"])]
         values = {"classes": "voc21", **values, "format": "folder"}
     given = folder.get("val_share")
     for val_share in (given or max(0.05, round(share, 2)), *SHARES):
         if _opens({**values, "folder": {**folder, "val_share": val_share}}):
-            added = "" if val_share == given else f" data.folder.val_share={val_share:g}"
-            return f"Split by sequence: {lines}{added}"
+            lines += [] if val_share == given else [f"data.folder.val_share={val_share:g}"]
+            return f"Split by sequence: {' '.join(lines)}"
     return by_hand
 
 
