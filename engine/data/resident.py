@@ -9,6 +9,7 @@ import torch
 from engine.data.sample import DataError, Dataset, Sample, UnreadableSample, note_or_raise, read_all
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
+IMAGES, IN_MEMORY, ON_DISK = "images", "in memory", "on disk"  # as a run's manifest says where they were
 SHARE_OF_FREE = 0.4  # the rest is left to the model, the page cache and other programs
 
 
@@ -56,6 +57,11 @@ class Resident:
 
     def fingerprint(self) -> str:
         return self._fingerprint
+
+
+def kept_where(dataset: Dataset) -> str:
+    """IN_MEMORY or ON_DISK."""
+    return IN_MEMORY if isinstance(dataset, Resident) else ON_DISK
 
 
 def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers: int = 1) -> tuple[str, int]:

@@ -251,12 +251,14 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "Choose one of …: model.weights=", 'python -c "', "as its first update fails",
     ),
     "tests/engine/diagnosis/test_remedies.py, tests/engine/reporting/test_advisor.py": (
-        "augment.scale=[", "eval.scales=[…", "Keep the decoded images", "trident doctor <recipe>",
+        "augment.scale=[", "eval.scales=[…", "trident doctor <recipe>",
         "trident lr_find <recipe>", "trident prepare pack <recipe> --out data.h5",
         "trident benchmark augment",
         "adversarial.watchdog=false turns", "   trident run …",
     ),
-    "tests/engine/data/doctor/test_class_checks.py": ("data.sampler=rare, which auto", "data.classes=[those"),
+    "tests/engine/data/doctor/test_class_checks.py": (
+        "data.sampler=rare draws", "data.classes=[those",
+    ),
     "tests/engine/data/doctor/test_sequence_checks.py": ("'data.folder.group=…'",),
     "tests/engine/test_run_nan.py": ("The loss or a gradient was NaN", "The loss became NaN"),
     "tests/engine/test_ensemble.py": ("  …:\n    trident ensemble", "Point data.root=<folder> at the same"),
