@@ -16,13 +16,15 @@ SHARE_OF_FREE = 0.4  # the rest is left to the model, the page cache and other p
 class Resident:
     """A Dataset whose samples are tensors in memory.
 
-    Where the data set skips unreadable samples, reading one raises its error every time.
+    `source` is the data set on the disk. Where it skips unreadable samples, reading one raises its error
+    every time.
 
     Raises:
         DataError: samples that cannot be read; all are tried, the first few named.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]):
+        self.source = dataset
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
         self.ignore_index, self.skipped = dataset.ignore_index, dataset.skipped
         self._fingerprint = dataset.fingerprint()
