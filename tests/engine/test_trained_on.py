@@ -88,7 +88,9 @@ def test_a_run_whose_data_moved_still_knows_its_val_images(say: Say) -> None:
         Path("moved").rename("voc")
 
 
-def test_baselines_few_images_and_those_trained_on_are_in_every_output(say: Say, runs: tuple[Path, str]) -> None:
+def test_baselines_few_images_and_those_trained_on_are_in_every_output(
+    say: Say, runs: tuple[Path, str]
+) -> None:
     """Predicting only background: its share of the pixels, over two classes."""
     outputs = {
         "run": runs[1],
