@@ -78,6 +78,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.scoring.ensembling import ensemble_report, open_select, open_val
     from engine.scoring.protocols import EvaluationProtocol
     from engine.scoring.statistics import few_images
+    from engine.scoring.trained import trained_on
 
     methods = _methods(arguments.method or ["mean"])
     if arguments.save:
@@ -112,6 +113,9 @@ def ensemble(arguments: argparse.Namespace) -> int:
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
     if few := few_images(len(dataset) - len(skipped_ids(dataset))):
         console.print(f"[bold]{few}[/]")
+    num_seen = max(candidate.manifest.data.num_trained_on(len(dataset)) for candidate in chosen)
+    if seen := trained_on(num_seen, len(dataset)):
+        console.print(f"[bold]{seen}[/]")
     if any(_kept_on_val(candidate) for candidate in chosen):
         console.print(
             f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters all of them."

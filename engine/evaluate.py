@@ -76,7 +76,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from engine.scoring.results import evaluate_trained
     from engine.scoring.scores_file import recorder
     from engine.scoring.statistics import few_images
-    from engine.scoring.trained import TRAINED_ON, trained_on
+    from engine.scoring.trained import num_trained_on, trained_on
 
     console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -88,8 +88,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     if split == trained.recipe.data.select:
         note = "; its checkpoints were chosen on them"
-    if trained_on(trained.data, split, dataset.fingerprint()):
-        note = f". {TRAINED_ON}"
+    if seen := trained_on(num_trained_on(trained, dataset), len(dataset)):
+        note = f". {seen}"
     console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
 
     own = EvaluationProtocol.of(trained.recipe.eval)

@@ -247,13 +247,11 @@ def _rows(job: Job, results: dict[str, list[Result]], classes: dict[str, list[in
             names = {"best": members[:1], "members": members, "ensemble": [ENSEMBLE]}[which]
             of_names = {place: found[name][..., ids] for place, name in enumerate(names)}
             parts.append(SeedScores.of(of_names, drawn))
-        mean = [(part.scores.mean(axis=0), part.drawn.mean(axis=0)) for part in parts]
-        return SeedScores(
-            tuple(job.seeds),
-            np.stack([s for s, _ in mean]),
-            np.stack([d for _, d in mean]),
-            parts[0].num_images,
+        means = (
+            np.stack([values.mean(axis=0) for values in of_parts])
+            for of_parts in zip(*((part.scores, part.drawn, part.of_images) for part in parts), strict=True)
         )
+        return SeedScores(tuple(job.seeds), *means)
 
     def row(what: str, ours: SeedScores, other: SeedScores, columns: dict[str, SeedScores]) -> dict[str, Any]:
         gap = difference(ours, other)

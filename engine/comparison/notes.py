@@ -1,11 +1,13 @@
 """Notes on how to read the numbers of a comparison."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 
 from engine.comparison.runs import Method
 from engine.scoring.seeds import Difference, SeedScores
+from engine.scoring.statistics import few_images
 
 
 def notes(
@@ -33,6 +35,10 @@ def notes(
             f"Runs were evaluated between {min(evaluations)} and {max(evaluations)} times: those with more "
             "had more to choose from, which favours them."
         )
+    few = [text for method, gap in zip(methods, found, strict=True) if gap and (text := _few(method, gap))]
+    texts += few
+    if few:
+        gaps = []  # they have no interval
     if len(gaps) > 1:
         texts.append(
             f"Each interval of the mIoU is at {confidence:.2%}, so that the {len(gaps)} together hold with "
@@ -63,3 +69,11 @@ def notes(
         texts.append("No run logged energy: only NVIDIA GPUs report it.")
     texts.append("Times are as the runs logged them: comparable if each ran alone on the same machine.")
     return texts
+
+
+def _few(method: Method, gap: Difference) -> str:
+    """What can be said of a difference on few images; empty where they are enough."""
+    known = gap.of_images[~np.isnan(gap.of_images)]
+    lowest, highest = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
+    text = few_images(len(gap.of_images), lowest, highest, what="differences in mIoU")
+    return f"{method.name}: {text}" if text else ""

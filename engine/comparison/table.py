@@ -31,6 +31,8 @@ class Gap:
         return self.low > 0 or self.high < 0
 
     def __str__(self) -> str:
+        if math.isnan(self.low):
+            return f"{self.value:+.4f} [too few images]"
         return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 

@@ -155,8 +155,11 @@ def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:
     """Decoding processes: 0 for a resident data set, else `wish`, else this process's share of the cores."""
     if isinstance(dataset, Resident):
         return 0
-    if isinstance(wish, int):
-        return wish
+    return wish if isinstance(wish, int) else auto_workers(world_size)
+
+
+def auto_workers(world_size: int) -> int:
+    """Decoding processes of one of `world_size` training processes on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(0, min(8, cores // world_size - 1))
 

@@ -9,19 +9,22 @@ import torch
 from engine.data.sample import DataError, Dataset, Sample, UnreadableSample, note_or_raise, read_all
 
 BYTES_PER_PX = 4  # three of the image, one of the labels
+IMAGES, IN_MEMORY, ON_DISK = "images", "in memory", "on disk"  # as a run's manifest says where they were
 SHARE_OF_FREE = 0.4  # the rest is left to the model, the page cache and other programs
 
 
 class Resident:
     """A Dataset whose samples are tensors in memory.
 
-    Where the data set skips unreadable samples, reading one raises its error every time.
+    `source` is the data set on the disk. Where it skips unreadable samples, reading one raises its error
+    every time.
 
     Raises:
         DataError: samples that cannot be read; all are tried, the first few named.
     """
 
     def __init__(self, dataset: Dataset, device: torch.device, progress: Callable[[int, int], None]):
+        self.source = dataset
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
         self.ignore_index, self.skipped = dataset.ignore_index, dataset.skipped
         self._fingerprint = dataset.fingerprint()
@@ -56,6 +59,11 @@ class Resident:
 
     def fingerprint(self) -> str:
         return self._fingerprint
+
+
+def kept_where(dataset: Dataset) -> str:
+    """IN_MEMORY or ON_DISK."""
+    return IN_MEMORY if isinstance(dataset, Resident) else ON_DISK
 
 
 def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers: int = 1) -> tuple[str, int]:

@@ -6,7 +6,7 @@ Reads the log, the manifest, the recipe and the scores of each val image. Needs 
 from dataclasses import asdict, dataclass
 
 from engine.diagnosis.classes import describe_confusions, study_classes, study_confusions
-from engine.diagnosis.growth import describe_growth, study_growth
+from engine.diagnosis.growth import describe_growth, schedule_ended, study_growth
 from engine.diagnosis.places import study_confidence, study_edges, study_sizes
 from engine.diagnosis.recommendations import Recommendation, Studies, recommend
 from engine.diagnosis.training import study_losses, study_speed, study_start
@@ -82,6 +82,7 @@ def study(run: Run) -> Studies:
         last_step=max((row["step"] for row in (*run.train_rows, *run.val_rows)), default=0),
         start=study_start(run),
         growth=study_growth(run),
+        schedule_ended=schedule_ended(run),
         losses=study_losses(run),
         classes=study_classes(run),
         confusions=study_confusions(run),

@@ -25,10 +25,12 @@ ALMOST_SURE = (
 )
 PLATEAU = 0.2  # of the mean speed of the whole curve: a slower rise is no growth
 SLOWING = 0.5  # of the speed of the fastest phase: a slower rise has slowed down
+WORTH = 1.0  # points of mIoU that justify a remedy
 SATURATED = 0.05  # of the rise so far: a curve with no more than this to come is saturated
 LIKELY = 2.71  # how much worse than the best a curve may fit: 90 % of a likelihood ratio
 MIN_FOR_OUTLOOK = 4  # evaluations
 MIN_FOR_PHASES = 3
+MIN_FOR_NOISE = 2  # points more than parameters: one more would say next to nothing
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,17 @@ class Shape:
         return any(phase.name in ("growth", "slowing") for phase in self.phases)
 
     @property
+    def still_rises(self) -> bool:
+        """Whether more steps of the same kind are likely to add something worth having.
+
+        Where an outlook is known it decides; a curve of three evaluations has none, only its last phase.
+        """
+        last = self.phases[-1].name
+        if self.outlook is None:
+            return last == "growth"
+        return last != "falling" and not self.is_saturated and self.outlook.likely >= WORTH
+
+    @property
     def is_saturated(self) -> bool:
         """Whether it rose, and no curve that fits has much more to come."""
         return self.outlook is not None and self.outlook.most <= SATURATED * self.rise
@@ -100,7 +113,7 @@ def fit_pieces(steps: Array, values: Array) -> tuple[Array, Array, float | None]
 
     Returns:
         (K + 1,) steps, the first and the last among them, the heights there, and the noise: None where there
-        are no more points than parameters.
+        are hardly more points than parameters.
     """
     num_steps = len(steps)
     least_gap = max(1, num_steps // 20)  # evaluations that a phase lasts at least
@@ -122,7 +135,7 @@ def fit_pieces(steps: Array, values: Array) -> tuple[Array, Array, float | None]
             bic = _misfit(squares, num_steps) + penalty * np.log(num_steps)
             if best is None or bic < best[0]:
                 left = num_steps - 2 * num_phases  # heights, and the steps between them
-                noise = np.sqrt(squares / left) if left > 0 else None
+                noise = np.sqrt(squares / left) if left >= MIN_FOR_NOISE else None
                 best = bic, steps[[0, *inner, -1]], heights, noise
     assert best is not None
     return best[1:]

@@ -31,7 +31,7 @@ def describe_growth(run: Run, shape: Shape | None) -> str:
         else ""
     )
     phases = "; ".join(map(_phase, shape.phases))
-    parts = [f"{phases}.{few}", _best(shape), longer(shape), _schedule(run)]
+    parts = [f"{phases}.{few}", _best(shape), longer(shape), schedule_ended(run)]
     return " ".join(part for part in parts if part)
 
 
@@ -64,7 +64,8 @@ def _best(shape: Shape) -> str:
     return f"The best, {value:.1f} at step {step:,.0f}, is {behind:.1f} above the last."
 
 
-def _schedule(run: Run) -> str:
+def schedule_ended(run: Run) -> str:
+    """What the end of the learning rate's schedule does to a curve; empty where the rate stayed high."""
     _, rates = run.curve("lr", "train")
     if not len(rates) or rates[-1] > LOW_RATE * rates.max():
         return ""

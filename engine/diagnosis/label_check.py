@@ -19,7 +19,7 @@ from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.trained import Trained, open_trained
+from engine.scoring.trained import Trained, num_trained_on, open_trained
 
 GRID = 128  # cells along the longer side, for finding a shift of the labels
 FARTHEST = 0.2  # of a side: the longest shift that is tried
@@ -57,8 +57,8 @@ class LabelCheck:
         self.trained = _open(path, device, overrides)
         recipe = self.trained.recipe
         self.split = split or recipe.data.val
-        self.is_trained_on = self.split == recipe.data.train
         self.dataset: Dataset = engine.data.open_split(recipe.data, self.split)
+        self.is_trained_on = num_trained_on(self.trained, self.dataset) > 0
         if tuple(self.dataset.class_names) != self.trained.class_names:
             raise RunFolderError(
                 f"{path} was trained on the classes {', '.join(self.trained.class_names)}, but the data has "

@@ -1,19 +1,23 @@
 """From findings to recipe lines: rules, those that usually gain most first; at most five are given.
 
-Each rule reads the figures and the recipe, and returns None where it does not apply. A recommendation whose
-lines are already in the recipe is left out.
+Each rule reads the figures and the recipe, and returns None where it does not apply. Lines that are already
+in the recipe are left out, and a recommendation without any others.
 """
 
 import json
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from engine.data.resident import IN_MEMORY
 from engine.diagnosis.classes import BACKGROUND, Classes, Confusion
-from engine.diagnosis.curve import Shape
+from engine.diagnosis.curve import MIN_FOR_OUTLOOK, WORTH, Shape
 from engine.diagnosis.growth import longer
 from engine.diagnosis.places import Confidence, Edges, Sizes
 from engine.diagnosis.remedies import (
-    AVERAGE_WEIGHTS,
+    PACK_DATA,
+    average_weights,
+    changing,
+    cheaper_augmentation,
     help_rare_classes,
     keep_images_in_memory,
     pretrained_weights,
@@ -22,7 +26,6 @@ from engine.diagnosis.training import Losses, Speed, Start
 from engine.recipe import Recipe
 
 MOST = 5
-WORTH = 1.0  # points of mIoU that justify a remedy
 FINE_TUNING_LR = 2e-4  # a pretrained encoder is trained with less than this
 NOISY = 1.5  # points of noise around the curve
 LARGER = {"b0": "b2", "b1": "b2", "b2": "b4", "b3": "b5", "b4": "b5"}
@@ -46,11 +49,15 @@ class Recommendation:
 
 @dataclass(frozen=True)
 class Studies:
-    """The figures about a run; None where its files do not hold them."""
+    """The figures about a run; None where its files do not hold them.
+
+    schedule_ended: what the fall of the learning rate does to the curve; empty where it stayed high.
+    """
 
     last_step: int
     start: Start
     growth: Shape | None
+    schedule_ended: str
     losses: Losses | None
     classes: Classes | None
     confusions: list[Confusion] | None
@@ -62,10 +69,9 @@ class Studies:
 
 def recommend(studies: Studies, recipe: Recipe) -> list[Recommendation]:
     """At most five, most important first, as changes of the run's recipe."""
-    found = [rule(studies, recipe) for rule in RULES]
-    return [recommendation for recommendation in found if recommendation and recommendation.recipe_lines][
-        :MOST
-    ]
+    found = [made for rule in RULES if (made := rule(studies, recipe))]
+    new = [replace(one, recipe_lines=changing(recipe, one.recipe_lines)) for one in found]
+    return [recommendation for recommendation in new if recommendation.recipe_lines][:MOST]
 
 
 def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
@@ -84,14 +90,19 @@ def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
 
 
 def _longer(s: Studies, recipe: Recipe) -> Recommendation | None:
-    if s.growth is None or s.growth.outlook is None or s.growth.is_saturated:
+    """Where the curve still rises; and before a larger encoder where only the learning rate has ended it."""
+    if s.growth is None or (s.losses and s.losses.is_overfitting):
         return None
-    if s.growth.outlook.likely < WORTH or (s.losses and s.losses.is_overfitting):
+    may_go_on = s.schedule_ended and s.growth.rises and _look_alikes(s, recipe)
+    if not s.growth.still_rises and not may_go_on:
         return None
     steps = recipe.train.steps  # text while it is in epochs; that of a run is in updates
     if isinstance(steps, int) and s.last_step < steps:
         return None  # the run has not ended yet
-    return Recommendation("Train longer.", [f"train.steps={2 * s.last_step}"], longer(s.growth))
+    evidence = longer(s.growth) or "It was still rising at its last evaluation."
+    if not s.growth.still_rises:
+        evidence = f"{evidence} {s.schedule_ended}"
+    return Recommendation("Train longer.", [f"train.steps={2 * s.last_step}"], evidence)
 
 
 def _regularise(s: Studies, recipe: Recipe) -> Recommendation | None:
@@ -112,22 +123,27 @@ def _imbalance(s: Studies, recipe: Recipe) -> Recommendation | None:
     return Recommendation(title, list(help_rare_classes(recipe)), str(s.classes))
 
 
-def _confusions(s: Studies, recipe: Recipe) -> Recommendation | None:
-    """Classes that are often confused need a larger model, if there is one and this one does not over-fit."""
+def _look_alikes(s: Studies, recipe: Recipe) -> list[Confusion]:
+    """Costly confusions of two objects, where there is a larger encoder and this one does not over-fit."""
     model = recipe.model
-    between_objects = [
-        c for c in s.confusions or [] if c.cost >= WORTH and BACKGROUND not in (c.label, c.prediction)
-    ]
-    if not between_objects or (s.losses and s.losses.is_overfitting):
-        return None
     if model.arch != "segformer" or model.encoder or model.variant not in LARGER:
+        return []
+    if s.losses and s.losses.is_overfitting:
+        return []
+    return [c for c in s.confusions or [] if c.cost >= WORTH and BACKGROUND not in (c.label, c.prediction)]
+
+
+def _larger_encoder(s: Studies, recipe: Recipe) -> Recommendation | None:
+    """For classes that are often confused, once it is known that this encoder gains no more."""
+    confused = _look_alikes(s, recipe)
+    if not confused or s.growth is None or s.growth.still_rises or len(s.growth.steps) < MIN_FOR_OUTLOOK:
         return None
-    variant = LARGER[model.variant]
-    weights = [pretrained_weights(recipe, variant)] if model.weights else []
+    variant = LARGER[recipe.model.variant]
+    weights = [pretrained_weights(recipe, variant)] if recipe.model.weights else []
     return Recommendation(
         "Try a larger encoder for classes that look alike.",
         [f"model.variant={variant}", *weights],
-        "; ".join(map(str, between_objects)) + ".",
+        "; ".join(map(str, confused)) + ".",
     )
 
 
@@ -167,27 +183,31 @@ def _smoothing(s: Studies, recipe: Recipe) -> Recommendation | None:
 def _data(s: Studies, recipe: Recipe) -> Recommendation | None:
     if s.speed is None or not s.speed.is_data_bound:
         return None
-    return Recommendation(
-        "Keep the decoded images in memory, or pack them into one file (trident prepare pack).",
-        list(keep_images_in_memory(recipe)),
-        str(s.speed),
-    )
+    if s.speed.images == IN_MEMORY:
+        title = "Switch off augmentations that are slow: the images are in memory already."
+        return Recommendation(title, list(cheaper_augmentation(recipe)), str(s.speed))
+    if lines := keep_images_in_memory(recipe):
+        return Recommendation("Keep the decoded images in memory, where they fit.", [*lines], str(s.speed))
+    if s.speed.images is None or recipe.data.format == "packed":
+        return None
+    title = f"Pack the decoded images into one file, with {PACK_DATA}, and train on it."
+    return Recommendation(title, ["data.format=packed", "data.root=data.h5"], str(s.speed))
 
 
 def _average(s: Studies, recipe: Recipe) -> Recommendation | None:
     noise = s.growth.noise if s.growth else None
-    if noise is None or noise < NOISY or recipe.train.ema:
+    if noise is None or noise < NOISY:
         return None
     evidence = f"mIoU varies by {noise:.1f} points around its own trend from one evaluation to the next."
-    return Recommendation("Use a moving average of the weights.", [AVERAGE_WEIGHTS], evidence)
+    return Recommendation("Use a moving average of the weights.", [*average_weights(recipe)], evidence)
 
 
 RULES: list[Callable[[Studies, Recipe], Recommendation | None]] = [
-    _weights,
     _longer,
+    _weights,
     _regularise,
     _imbalance,
-    _confusions,
+    _larger_encoder,
     _outlines,
     _small_objects,
     _smoothing,

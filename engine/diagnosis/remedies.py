@@ -5,35 +5,66 @@ They are suggested at the start of a training (`engine.training.imbalance`), whi
 typed after a recipe, several with spaces between them where they belong together, or a command.
 """
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
+from typing import Any
 
-from engine.recipe import Recipe, explain
+from pydantic import ValidationError
+
+from engine.recipe import Recipe
+from engine.recipe.contradictions import contradictions
+from engine.recipe.contradictions import pretrained_weights as weights_for
+from engine.recipe.text import parse_yaml
 
 CHECK_DATA = "trident doctor <recipe>"
 FIND_LR = "trident lr_find <recipe>"
 PACK_DATA = "trident prepare pack <recipe> --out data.h5"
 SAMPLE_RARE = "data.sampler=rare"
 AVERAGE_WEIGHTS = "train.ema=0.999"
+COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that are slow
+BETWEEN = re.compile(r" +(?=[a-z_]+(?:\.\w+)*=)")  # recipe lines that belong together
 DATA_WAIT_SHARE = 0.2  # of the time of an update: above it, training waits too long for data
 
 
 def not_followed(recipe: Recipe, remedies: Iterable[str]) -> tuple[str, ...]:
-    """The remedies that are commands, or that change the recipe."""
-    words = {None: "null", True: "true", False: "false"}  # as they are typed
-    values = {
-        key: words[value] if value is None or isinstance(value, bool) else str(value)
-        for key, value, *_ in explain(recipe)
-    }
+    """The remedies that are commands, or that make another recipe, which can be trained."""
+    return tuple(remedy for remedy in remedies if "=" not in remedy or changing(recipe, _lines(remedy)))
 
-    def current(key: str) -> str:
-        is_section = any(name.startswith(f"{key}.") for name in values)
-        return values.get(key, "set" if is_section else "null")
 
-    def is_new(remedy: str) -> bool:
-        pairs = [override.partition("=") for override in remedy.split()]
-        return any(not equals or not _equal(current(key), value) for key, equals, value in pairs)
+def changing(recipe: Recipe, lines: Sequence[str]) -> list[str]:
+    """Of lines that are typed together those that change the recipe; none where it could not be trained."""
+    values, before = recipe.to_dict(), recipe.to_dict()
+    for line in lines:
+        key, _, text = line.partition("=")
+        *path, last = _path(key)
+        section: Any = values
+        for part in path:
+            if section[part] is None:  # a section that is switched off
+                section[part] = {}
+            section = section[part]
+        section[last] = parse_yaml(f"value: {text}", "a remedy").values["value"]
+    try:
+        changed = type(recipe).model_validate(values)
+    except ValidationError:
+        return []
+    if any(contradictions(changed)):
+        return []
+    after = changed.to_dict()
+    return [line for line in lines if _value(before, line) != _value(after, line)]
 
-    return tuple(filter(is_new, remedies))
+
+def _lines(remedy: str) -> list[str]:
+    return BETWEEN.split(remedy)
+
+
+def _path(key: str) -> list[str | int]:
+    return [int(part) if part.isdigit() else part for part in key.split(".")]
+
+
+def _value(values: Any, line: str) -> Any:
+    for part in _path(line.partition("=")[0]):
+        values = None if values is None else values[part]
+    return values
 
 
 def lower_lr(recipe: Recipe, factor: float) -> str:
@@ -58,19 +89,21 @@ def help_rare_classes(recipe: Recipe) -> tuple[str, ...]:
     return not_followed(recipe, (SAMPLE_RARE, *weigh_classes(recipe)))
 
 
-def keep_images_in_memory(recipe: Recipe, place: str = "ram") -> tuple[str, ...]:
-    """Keep decoded images in "ram" or on the "gpu"; empty where the recipe does so already."""
-    return () if recipe.data.resident in ("ram", "gpu") else (f"data.resident={place}",)
+def keep_images_in_memory(recipe: Recipe) -> tuple[str, ...]:
+    """Keep decoded images where they fit; empty unless the recipe forbids it, as that is the default."""
+    return ("data.resident=auto",) if recipe.data.resident == "disk" else ()
+
+
+def average_weights(recipe: Recipe) -> tuple[str, ...]:
+    """A moving average of the weights; empty where the recipe has one."""
+    return () if recipe.train.ema else (AVERAGE_WEIGHTS,)
+
+
+def cheaper_augmentation(recipe: Recipe) -> tuple[str, ...]:
+    """Switch off what is slow of the augmentation."""
+    return tuple(f"augment.{name}=0" for name in COSTLY if getattr(recipe.augment, name))
 
 
 def pretrained_weights(recipe: Recipe, variant: str) -> str:
     """Of ImageNet, for the encoder of this recipe; `variant` is that of SegFormer, b0 to b5."""
-    is_segformer = recipe.model.arch == "segformer" and recipe.model.encoder is None
-    return f"model.weights=hf:nvidia/mit-{variant}" if is_segformer else "model.weights=smp:imagenet"
-
-
-def _equal(current: str, wanted: str) -> bool:
-    try:
-        return float(current) == float(wanted)
-    except ValueError:
-        return current == wanted
+    return f"model.weights={weights_for(recipe.model.model_copy(update={'variant': variant}))}"

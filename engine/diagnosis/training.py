@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from engine.data.resident import IMAGES
 from engine.diagnosis.curve import shape_of
 from engine.diagnosis.remedies import DATA_WAIT_SHARE
 from engine.scoring.run import Array, Run, series
@@ -160,10 +161,14 @@ def _nearest_and_last(steps: Array, shares: Array, since: float) -> tuple[float,
 
 @dataclass(frozen=True)
 class Speed:
-    """Medians over the log: seconds per update, and the share of it spent waiting for its batch."""
+    """Medians over the log: seconds per update, and the share of it spent waiting for its batch.
+
+    images: IN_MEMORY or ON_DISK; None where the manifest does not say.
+    """
 
     seconds: float
     data_share: float
+    images: str | None
 
     @property
     def is_data_bound(self) -> bool:
@@ -173,7 +178,7 @@ class Speed:
         verdict = "Training waits for data" if self.is_data_bound else "Training does not wait for data"
         return (
             f"{verdict}: {100 * self.data_share:.0f} % of an update of {self.seconds:.2f} s passes before "
-            "its batch is ready (medians over the log)."
+            f"its batch is ready (medians over the log{f'; images {self.images}' if self.images else ''})."
         )
 
 
@@ -184,4 +189,5 @@ def study_speed(run: Run) -> Speed | None:
     data_steps, data_seconds = series(rows, "data_time")
     if not len(steps) or not np.array_equal(steps, data_steps):
         return None
-    return Speed(float(np.median(seconds)), float(np.median(data_seconds / seconds)))
+    images = run.manifest.environment.get(IMAGES)
+    return Speed(float(np.median(seconds)), float(np.median(data_seconds / seconds)), images)

@@ -9,12 +9,14 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
+from engine.data.batches import auto_workers
 from engine.diagnosis.remedies import (
-    AVERAGE_WEIGHTS,
     CHECK_DATA,
     DATA_WAIT_SHARE,
     FIND_LR,
     PACK_DATA,
+    average_weights,
+    cheaper_augmentation,
     help_rare_classes,
     keep_images_in_memory,
     lower_lr,
@@ -27,7 +29,6 @@ from engine.scoring.confusion import Scores
 Values = dict[str, float]
 
 DATA_WINDOW = 3  # log steps over which waiting for data is measured; the first of a run is left out
-COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that are slow
 START_FACTOR, START_SLACK = 2.0, 2.0  # the first cross-entropy is in ln(C) / 2 ... ln(C) x 2, or ln(C) + 2
 D_WINS, D_WINDOW = 0.9, 5  # smoothed accuracy over patches; over so many log steps
 MEMORY_SHARE = 0.9
@@ -109,17 +110,18 @@ class Advisor:
             return None
         spent = f"{share:.0%} of the time is spent waiting for data. "
         if self.data_is_resident:
-            costly = [name for name in COSTLY if getattr(self.recipe.augment, name)]
-            off = [f"augment.{name}=0" for name in costly]
             text = spent + "The images are in memory, so augmentation is what takes the time."
-            return Note("data", text, (*off, "trident benchmark augment"))
-        place = "gpu" if "GPU" in self.memory_shares() else "ram"
-        workers = ("data.workers=8",) if self.recipe.data.workers == "auto" else ()
-        return Note(
-            "data",
-            f"{spent}Keep decoded images in memory, read with more processes, or pack them into one file.",
-            (*keep_images_in_memory(self.recipe, place), *workers, PACK_DATA),
+            return Note("data", text, (*cheaper_augmentation(self.recipe), "trident benchmark augment"))
+        workers = self.recipe.data.workers
+        few = isinstance(workers, int) and workers < auto_workers(1)
+        packed = self.recipe.data.format == "packed"
+        remedies = (
+            *keep_images_in_memory(self.recipe),
+            *(("data.workers=auto",) if few else ()),
+            *(() if packed else (PACK_DATA,)),
         )
+        text = "The images are read from disk, and decoded, in each epoch."
+        return Note("data", spent + text, remedies or cheaper_augmentation(self.recipe))
 
     def _odd_start(self, first: Values) -> Note | None:
         places = [place for place, term in enumerate(self.recipe.loss) if term.name == "cross_entropy"]
@@ -162,11 +164,15 @@ class Advisor:
             f"The gradient of {named(wild)} is NaN, infinite or more than {EXPLODING_FACTOR:g} times that "
             "of the median block.",
             (
-                "optimizer.clip_norm=1",
+                *(() if self._clips() else ("optimizer.clip_norm=1",)),
                 lower_lr(self.recipe, 3),
                 "log.gradients=" + self._look_often(),
             ),
         )
+
+    def _clips(self) -> bool:
+        norm = self.recipe.optimizer.clip_norm
+        return norm is not None and norm <= 1
 
     def _look_often(self) -> str:
         return str(self.recipe.log.gradients or self.recipe.log.every)
@@ -208,15 +214,26 @@ class Advisor:
             "idle discriminator",
             f"At the last {D_WINDOW} log steps the gradient of the discriminator was NaN or infinite, so its "
             "update was left out: it learns nothing, and the model nothing from it.",
-            (f"adversarial.lr={section.lr / 4:.1e}", "train.precision=fp32", "adversarial=null"),
+            (
+                f"adversarial.lr={section.lr / 4:.1e}",
+                *self._full_precision(),
+                "adversarial=null",
+            ),
         )
+
+    def _full_precision(self) -> tuple[str, ...]:
+        """On a CPU that is what auto means."""
+        is_so = self.recipe.train.precision == "auto" and "GPU" not in self.memory_shares()
+        return () if is_so else ("train.precision=fp32",)
 
     def _memory_full(self) -> Note | None:
         what, share = max(self.memory_shares().items(), key=lambda pair: pair[1])
         if share <= MEMORY_SHARE:
             return None
+        batch, parts = self.recipe.train.batch, self.recipe.train.accumulate
+        more = next((number for number in range(2 * parts, batch + 1) if batch % number == 0), None)
         smaller = [
-            f"train.accumulate={2 * self.recipe.train.accumulate}",
+            *([f"train.accumulate={more}"] if more else []),
             f"augment.crop={self.recipe.augment.crop * 3 // 4}",
         ]
         if self.recipe.model.arch == "segformer" and self.recipe.model.encoder is None:
@@ -225,8 +242,14 @@ class Advisor:
         return Note(
             "memory",
             f"{what} is {share:.0%} full at its peak; a larger image or another program can end the run.",
-            (*smaller, *off) if what == "GPU" else (*off, "data.workers=2"),
+            (*smaller, *off) if what == "GPU" else (*off, *self._fewer_workers()),
         )
+
+    def _fewer_workers(self) -> tuple[str, ...]:
+        """Images in memory are read without workers."""
+        workers = self.recipe.data.workers
+        num = auto_workers(1) if workers == "auto" else workers
+        return () if self.data_is_resident or num <= 2 else ("data.workers=2",)
 
     def _one_class(self, step: int, scores: Scores) -> Note | None:
         found = [name for name, value in scores.IoU.items() if value > 0]
@@ -262,5 +285,5 @@ class Advisor:
             "plateau",
             f"mIoU has not risen for {PLATEAU_EVALUATIONS} evaluations (best {max(self._mIoU):.4f}), while "
             "lr is still high: a lower one may help. Ctrl-C saves; the best checkpoints are kept.",
-            (*fall, lower_lr(self.recipe, 3), AVERAGE_WEIGHTS, FIND_LR),
+            (*fall, lower_lr(self.recipe, 3), *average_weights(self.recipe), FIND_LR),
         )

@@ -26,7 +26,10 @@ class Member(BaseModel):
 
 
 class DataIdentity(BaseModel):
-    """Which images were scored: equal fingerprints mean equal images and labels."""
+    """Which images were scored: equal fingerprints mean equal images and labels.
+
+    num_val_trained_on: images of val that are in train too; None in runs of 0.1.0, which did not count them.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -35,6 +38,13 @@ class DataIdentity(BaseModel):
     val: str
     train_fingerprint: str
     val_fingerprint: str
+    num_val_trained_on: int | None = None
+
+    def num_trained_on(self, num_val: int) -> int:
+        """How many of the `num_val` images of val were trained on, as far as it is known."""
+        if self.val_fingerprint == self.train_fingerprint:
+            return num_val
+        return self.num_val_trained_on or 0
 
 
 class Changed(BaseModel):

@@ -14,7 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from engine.scoring.statistics import CONFIDENCE, Overlaps, drawn_iou, mean_of_present
+from engine.scoring.statistics import (
+    CONFIDENCE,
+    FEW_IMAGES,
+    Overlaps,
+    drawn_iou,
+    image_mean_iou,
+    mean_of_present,
+)
 
 Floats = NDArray[np.float64]
 
@@ -26,7 +33,11 @@ class SeedScores:
     seeds: tuple[int, ...]
     scores: Floats  # (R, K), on the images as they are
     drawn: Floats  # (R, S, K), on each draw
-    num_images: int
+    of_images: Floats  # (R, N), mIoU of each image, over the classes present in it
+
+    @property
+    def num_images(self) -> int:
+        return len(self.of_images[0])
 
     @classmethod
     def of(cls, runs: Mapping[int, Overlaps], drawn: Floats) -> "SeedScores":
@@ -34,13 +45,15 @@ class SeedScores:
         once = np.ones((1, drawn.shape[1]))
         scores = [_with_mean(drawn_iou(found, once)) for found in runs.values()]
         of_draws = [_with_mean(drawn_iou(found, drawn)) for found in runs.values()]
-        return cls(tuple(runs), np.concatenate(scores), np.stack(of_draws), drawn.shape[1])
+        of_images = [image_mean_iou(found) for found in runs.values()]
+        return cls(tuple(runs), np.concatenate(scores), np.stack(of_draws), np.stack(of_images))
 
 
 @dataclass(frozen=True)
 class Difference:
     """(K,) each: mean over the seeds of one method minus that of another, and an interval around it.
 
+    of_images: (N,) the same of the mIoU of each image. For fewer than FEW_IMAGES the ends are NaN.
     `is_paired`: both have the same seeds, and were compared seed by seed. `counts_seeds`: the interval covers
     other seeds; it cannot where a method has only one.
     """
@@ -48,6 +61,7 @@ class Difference:
     value: Floats
     low: Floats
     high: Floats
+    of_images: Floats
     is_paired: bool
     counts_seeds: bool
 
@@ -76,8 +90,10 @@ def difference(ours: SeedScores, first: SeedScores, confidence: float = CONFIDEN
     counts_seeds = all(len(scores) > 1 for scores, _ in parts)
     if counts_seeds:
         square = square + _seed_square(parts, outside)
-    half = np.where(np.isnan(value), np.nan, np.sqrt(square))
-    return Difference(value, value - half, value + half, is_paired, counts_seeds)
+    known = ~np.isnan(value) & (ours.num_images >= FEW_IMAGES)
+    half = np.where(known, np.sqrt(square), np.nan)
+    each = ours.of_images.mean(axis=0) - first.of_images.mean(axis=0)
+    return Difference(value, value - half, value + half, each, is_paired, counts_seeds)
 
 
 def _seed_square(parts: list[tuple[Floats, Floats]], outside: float) -> Floats:

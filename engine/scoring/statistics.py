@@ -39,7 +39,9 @@ def enough(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     return drawn if drawn.shape[1] >= FEW_IMAGES else drawn[:0]
 
 
-def few_images(num_images: int, lowest: float = math.nan, highest: float = math.nan) -> str:
+def few_images(
+    num_images: int, lowest: float = math.nan, highest: float = math.nan, what: str = "mIoU"
+) -> str:
     """What can be said of fewer than FEW_IMAGES scored images; empty for more.
 
     The median of the images that these were drawn from is outside their range only if all of them are on one
@@ -47,6 +49,7 @@ def few_images(num_images: int, lowest: float = math.nan, highest: float = math.
 
     Args:
         lowest, highest: mIoU of the images; NaN where they are not known.
+        what: these are of each image.
     """
     if num_images >= FEW_IMAGES or num_images == 0:
         return ""
@@ -57,16 +60,25 @@ def few_images(num_images: int, lowest: float = math.nan, highest: float = math.
         return text
     percent = math.floor(1000 * (1 - 2.0 ** (1 - num_images))) / 10
     return (
-        f"{text} Their own mIoU range from {lowest:.4f} to {highest:.4f}. If they were drawn independently, "
-        f"the median of all such images is in that range with a probability of at least {percent:g} %."
+        f"{text} Their own {what} range from {lowest:.4f} to {highest:.4f}. If they were drawn "
+        f"independently, the median of all such images is in that range with a probability of at least "
+        f"{percent:g} %."
     )
 
 
 def drawn_iou(found: Overlaps, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S, C): IoU of each class on each draw, NaN where neither label nor prediction holds it."""
-    numerator, denominator = drawn @ found[:, 0], drawn @ found[:, 1]  # (S, C)
+    return _iou(drawn @ found[:, 0], drawn @ found[:, 1])
+
+
+def image_mean_iou(found: Overlaps) -> NDArray[np.float64]:
+    """(N,) of each image, over the classes present in it; NaN where there are none."""
+    return mean_of_present(_iou(*found.astype(float).transpose(1, 0, 2)))
+
+
+def _iou(intersection: NDArray[np.float64], union: NDArray[np.float64]) -> NDArray[np.float64]:
     iou: NDArray[np.float64] = np.divide(
-        numerator, denominator, out=np.full(denominator.shape, np.nan), where=denominator > 0
+        intersection, union, out=np.full(union.shape, np.nan), where=union > 0
     )
     return iou
 

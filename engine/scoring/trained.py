@@ -9,7 +9,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from engine.data.sample import Dataset, Palette
+from engine.data import open_split
+from engine.data.options import Data
+from engine.data.overlap import shared_images
+from engine.data.sample import DataError, Dataset, Palette
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
     DataIdentity,
@@ -33,6 +36,7 @@ class Trained:
     members: by name, in eval mode, on their device; `combination` has a weight for each.
     recipe: of the run, or of the first member; it names the data and the evaluation protocol.
     weights: the pretrained weights of each member, for the licence; None where it started at random.
+    training_data: the `data` section of each member, as it was trained.
     """
 
     name: str
@@ -43,14 +47,34 @@ class Trained:
     recipe: Recipe
     data: DataIdentity
     weights: list[dict[str, object] | None]
+    training_data: Sequence[Data] = ()
 
 
-TRAINED_ON = "The model was trained on these images: the score says nothing about other ones."
+def trained_on(num: int, total: int) -> str:
+    """What is said of a score on images of which `num` were trained on; empty where none was."""
+    if not num:
+        return ""
+    which = "these images" if num >= total else f"{num} of these {total} images"
+    return f"The model was trained on {which}: the score says little about other ones."
 
 
-def trained_on(data: DataIdentity, split: str, fingerprint: str) -> bool:
-    """Whether a split of this name or this fingerprint is that of the training."""
-    return split == data.train or fingerprint == data.train_fingerprint
+def num_trained_on(trained: Trained, dataset: Dataset) -> int:
+    """How many images of a data set a member was trained on, as far as the training images can be found."""
+    data = trained.data
+    fingerprint = dataset.fingerprint()
+    if fingerprint == data.train_fingerprint:
+        return len(dataset)
+    if fingerprint == data.val_fingerprint and data.num_val_trained_on is not None:
+        return data.num_val_trained_on
+    found: set[str] = set()
+    for section in (*trained.training_data, trained.recipe.data):
+        try:
+            train = open_split(section, section.train)
+            if section in trained.training_data or train.fingerprint() == data.train_fingerprint:
+                found |= shared_images(dataset, train)
+        except DataError:  # moved since
+            continue
+    return len(found)
 
 
 def open_trained(
@@ -83,6 +107,7 @@ def open_trained(
         recipe=recipe,
         data=manifest.data,
         weights=[manifest.weights],
+        training_data=[load_recipe(run.recipe, imports=False).data],
     )
 
 
@@ -169,4 +194,7 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
         recipe=recipes[0],
         data=manifest.data,
         weights=[member.weights for member in manifest.members],
+        training_data=[
+            load_recipe(folder.path / member.recipe, imports=False).data for member in manifest.members
+        ],
     )

@@ -15,6 +15,8 @@ import torch
 import engine.data
 from engine import __version__
 from engine.data.doctor import DataReport
+from engine.data.overlap import shared_images
+from engine.data.resident import IMAGES, kept_where
 from engine.recipe import Recipe, changes, load_recipe
 from engine.run_folder import (
     Changed,
@@ -236,11 +238,12 @@ def _new_manifest(session: Session) -> Manifest:
             val=data.val,
             train_fingerprint=session.train.fingerprint(),
             val_fingerprint=val.fingerprint(),
+            num_val_trained_on=len(shared_images(val, session.train)),
         ),
         metric=session.recipe.keep.metric,
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
-        environment=environment(session.process),
+        environment=environment(session.process) | {IMAGES: kept_where(session.train)},
         run_id=uuid.uuid4().hex,
     )
 

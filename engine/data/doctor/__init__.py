@@ -20,6 +20,7 @@ from engine.data.doctor.mask_facts import shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.range_checks import check_ranges
 from engine.data.doctor.scan import Facts, scan
+from engine.data.doctor.sequence_checks import check_sequences
 
 __all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of"]
 
@@ -81,7 +82,8 @@ def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examinati
 def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     listing = facts.listing
     of_masks = list(check_masks(facts, meaning))
-    findings = [*check_files(facts, meaning), *check_ranges(facts), *of_masks, *check_copies(facts, meaning)]
+    findings = [*check_files(facts, meaning), *check_ranges(facts), *of_masks, *check_copies(facts)]
+    findings += check_sequences(facts)
     skipped, divergence = [], {}
     counts = CountsBySplit(facts, meaning)
     if of_masks:

@@ -43,7 +43,7 @@ def check_classes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     counts, listing = CountsBySplit(facts, meaning), facts.listing
     if listing.train in counts.pixels:
         yield from presence(facts, counts)
-        yield from rare(listing.class_names, counts.share(listing.train), listing.train)
+        yield from rare(facts, counts.share(listing.train))
         for split in listing.scored:
             if split in counts.pixels and split != listing.train:
                 yield from drift(listing.class_names, counts, listing.train, split)
@@ -87,18 +87,26 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
         )
 
 
-def rare(names: Sequence[str], share: NDArray[np.float64], split: str) -> Iterator[DataFinding]:
-    """Classes that are present, but with less than 1 % of the labelled pixels."""
+def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
+    """Classes that are present, but with less than 1 % of the labelled pixels of train."""
+    listing = facts.listing
     few = np.flatnonzero((share > 0) & (share < RARE_SHARE))
     if len(few):
-        listed = ", ".join(f"{names[c]} {_percent(share[c])}" for c in few[np.argsort(share[few])])
+        listed = ", ".join(
+            f"{listing.class_names[c]} {_percent(share[c])}" for c in few[np.argsort(share[few])]
+        )
+        sampling = (
+            "data.sampler=rare draws their images more often; "
+            if listing.section.sampler == "uniform"
+            else "Their images are drawn more often already, by data.sampler. "
+        )
         yield finding(
             "rare_classes",
             HURTS,
-            f"under {_percent(RARE_SHARE)} of the labelled pixels of {split}: {listed}",
+            f"under {_percent(RARE_SHARE)} of the labelled pixels of {listing.train}: {listed}",
             "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
-            "data.sampler=rare, which auto chooses here, draws their images more often; "
-            "loss.0.class_weights=median, where loss.0 is cross_entropy, gives their pixels more weight.",
+            f"{sampling}loss.0.class_weights=median, where loss.0 is cross_entropy without class weights, "
+            "gives their pixels more weight.",
         )
 
 

@@ -2,17 +2,24 @@
 
 Equal files have equal SHA-256. Near-duplicates differ in at most MAX_BITS of their 64-bit difference hash
 (Krawetz, 2013), and then by little in thumbnails of 32 x 32 px, normalised for brightness and contrast,
-because the photos of a series have similar hashes too.
+because the photos of a series have similar hashes too. Successive frames of a video are near-duplicates: a
+leak, but no repetition, and their masks differ with reason: where these differ, the pixels are compared.
 """
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
-from engine.data.doctor.meaning import Meaning
+from engine.data.doctor.image_facts import THUMB_PX
+from engine.data.doctor.listing import Listed
 from engine.data.doctor.scan import Facts
+from engine.data.formats.files import FileDataset
+from engine.data.formats.images import ValueRange, decode_image
+from engine.data.ranges import range_of
+from engine.data.sample import DataError
 
 MAX_BITS = 6
 MAX_DIFFERENCE = (
@@ -20,6 +27,10 @@ MAX_DIFFERENCE = (
 )
 # at most 0.10 for copies of half the size, 0.05 for copies saved at JPEG quality 30
 MIN_CONTRAST = 8.0  # standard deviation of a thumbnail, 0..255; flat images all look alike
+MAX_PIXEL_DIFFERENCE = (
+    8.0  # mean over the grey pixels, 0..255, where two masks differ: at most 7.6 between 60
+)
+# VOC photos and copies saved at JPEG quality 75, at least 8.1 where an object moves by 1 px
 ROWS_AT_ONCE = 512
 
 
@@ -41,11 +52,9 @@ def find_groups(facts: Facts) -> list[list[int]]:
 
 
 def _near(facts: Facts, candidates: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
-    thumbs = facts.thumbs[candidates].astype(np.float32).reshape(len(candidates), -1)  # (m, 1024)
-    spread = thumbs.std(1, keepdims=True)
-    kept = spread[:, 0] >= MIN_CONTRAST
+    kept = facts.thumbs[candidates].std((1, 2)) >= MIN_CONTRAST
     candidates, hashes = candidates[kept], facts.dhash[candidates[kept]]
-    thumbs = ((thumbs - thumbs.mean(1, keepdims=True)) / np.maximum(spread, 1))[kept]
+    thumbs = normalised(facts.thumbs[candidates])  # (m, 1024)
     for start in range(0, len(hashes), ROWS_AT_ONCE):
         rows = hashes[start : start + ROWS_AT_ONCE, None]
         close = np.bitwise_count(rows ^ hashes[start:]) <= MAX_BITS  # (rows, m - start)
@@ -55,7 +64,16 @@ def _near(facts: Facts, candidates: NDArray[np.int64]) -> Iterator[tuple[int, in
                 yield int(candidates[i]), int(candidates[j])
 
 
-def check_copies(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
+def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(n, 32, 32) -> (n, 1024) of mean 0 and standard deviation 1, so that brightness does not matter."""
+    flat = thumbs.reshape(len(thumbs), THUMB_PX**2).astype(np.float32)
+    scaled: NDArray[np.float32] = (flat - flat.mean(1, keepdims=True)) / np.maximum(
+        flat.std(1, keepdims=True), 1
+    )
+    return scaled
+
+
+def check_copies(facts: Facts) -> Iterator[DataFinding]:
     """Leaks between train and scored splits, repeats within a split, duplicates whose masks differ."""
     listing = facts.listing
     groups = find_groups(facts) if listing.has_files else []
@@ -96,7 +114,8 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFin
 def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFinding]:
     own = set(facts.listing.splits[split].tolist())
     inside = [[i for i in group if i in own] for group in groups]
-    later = [(group[0], i) for group in inside for i in group[1:] if not _contradict(facts, group[0], i)]
+    nearest = [pair for group in inside for pair in _nearest_earlier(facts, group)]
+    later = [(i, j) for i, j in nearest if not _masks_differ(facts, i, j) and _same_pixels(facts, i, j)]
     if later:
         same_file = sum((facts.sha256[i] == facts.sha256[j]).all() for i, j in later)
         yield finding(
@@ -110,7 +129,8 @@ def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Data
 
 
 def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[DataFinding]:
-    differing = [(group[0], i) for group in groups for i in group[1:] if _contradict(facts, group[0], i)]
+    nearest = [pair for group in groups for pair in _nearest_earlier(facts, group)]
+    differing = [(i, j) for i, j in nearest if _masks_differ(facts, i, j) and _same_pixels(facts, i, j)]
     if differing:
         samples = facts.listing.samples
         yield finding(
@@ -123,10 +143,48 @@ def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[DataFindi
         )
 
 
-def _contradict(facts: Facts, i: int, j: int) -> bool:
+def _nearest_earlier(facts: Facts, group: list[int]) -> Iterator[tuple[int, int]]:
+    """Each sample of a group but the first, after the most similar of those before it."""
+    thumbs = normalised(facts.thumbs[group])
+    for place in range(1, len(group)):
+        differences = ((thumbs[:place] - thumbs[place]) ** 2).sum(axis=1)
+        yield group[int(differences.argmin())], group[place]
+
+
+def _masks_differ(facts: Facts, i: int, j: int) -> bool:
     """Whether two masks of the same size have different pixel counts; other sizes are not compared."""
     same_size = bool((facts.mask_sizes[i] == facts.mask_sizes[j]).all())
     return same_size and facts.counts_of(i) != facts.counts_of(j)
+
+
+def _same_pixels(facts: Facts, i: int, j: int) -> bool:
+    """Whether two similar images are the same where their masks differ, up to being saved again."""
+    if (facts.sha256[i] == facts.sha256[j]).all():
+        return True
+    spans, samples = facts.spans[[i, j]], [facts.listing.samples[k] for k in (i, j)]
+    value_range = facts.listing.value_range or (None if np.isnan(spans).any() else range_of(spans))
+    try:
+        one, other = (_grey(sample, value_range) for sample in samples)
+        mask, other_mask = (_stored_mask(sample) for sample in samples)
+    except DataError:
+        return False
+    if one.shape != other.shape or mask.shape != other_mask.shape or mask.shape[:2] != one.shape:
+        return True  # of another size, or turned by EXIF: not compared
+    differs = mask != other_mask
+    pixels = np.abs(one - other)[differs if differs.ndim == 2 else differs.any(axis=2)]
+    return not len(pixels) or bool(pixels.mean() <= MAX_PIXEL_DIFFERENCE)
+
+
+def _stored_mask(sample: Listed) -> NDArray[Any]:
+    assert isinstance(sample.dataset, FileDataset)  # the others have no image files
+    return sample.dataset.stored_mask(sample.index)
+
+
+def _grey(sample: Listed, value_range: ValueRange | None) -> NDArray[np.float32]:
+    """(h, w), 0..255."""
+    assert sample.image is not None
+    grey: NDArray[np.float32] = decode_image(sample.image, value_range)[0].mean(axis=2, dtype=np.float32)
+    return grey
 
 
 def _file(facts: Facts, i: int) -> str:
@@ -134,4 +192,4 @@ def _file(facts: Facts, i: int) -> str:
 
 
 def _again(total: int, same_file: int) -> str:
-    return f" ({total - same_file} of them saved again)" if same_file < total else ""
+    return f" ({total - same_file} of them saved again, or almost the same)" if same_file < total else ""

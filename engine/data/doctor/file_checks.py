@@ -65,7 +65,9 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
                 "Training leaves them out."
                 if facts.listing.may_skip
                 else "Training stops at the first one, perhaps after hours.",
-                f"Replace them; or leave them out: data.on_error=skip{_or_fix(facts)}",
+                f"Replace them{_or_fix(facts)}"
+                if facts.listing.may_skip
+                else f"Replace them; or leave them out: data.on_error=skip{_or_fix(facts)}",
                 _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
 

@@ -42,7 +42,7 @@ class Listing:
     splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
     splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
     may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids. value_range:
-    data.range, or None for auto. notes: on annotations that could not be used.
+    data.range, or None for auto. notes: on annotations that could not be used. section: the recipe's `data`.
     """
 
     samples: list[Listed]
@@ -59,6 +59,7 @@ class Listing:
     takes_ids: bool
     value_range: ValueRange | None
     notes: list[str]
+    section: Any
 
     @property
     def has_files(self) -> bool:
@@ -121,6 +122,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         takes_ids=section.format in ("voc", "folder"),
         value_range=None if section.range == "auto" else tuple(section.range),
         notes=[*notes],
+        section=section,
     )
 
 

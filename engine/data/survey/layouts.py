@@ -20,6 +20,7 @@ from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below,
 from engine.data.formats.outlines import Source
 from engine.data.options import Data
 from engine.data.sample import DataError, UnreadableSample
+from engine.data.sequences import group_of_frames
 from engine.data.survey.polygons import annotations_below
 
 TRAIN = ("train", "training", "trainaug", "trn")
@@ -28,7 +29,6 @@ DEPTH = 2  # folders below the given one that are looked into
 SHARED = {"train": "train", "val": "val"}
 SHARES = (0.2, 0.3, 0.1, 0.5)  # of a folder without splits, for val; the first that leaves no side empty
 MASK_WORDS = re.compile(r"mask|label|annot|gt|ground|seg|target|matte|^y_|_y$", re.I)
-FRAMES = r"(.+?)[-_ ]?\d+"  # the number of a frame at the end of a name
 
 
 def candidates(root: Path) -> Iterator[dict[str, Any]]:
@@ -196,20 +196,11 @@ def opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, Fi
         return None
     assert isinstance(train, FileDataset) and isinstance(val, FileDataset)
     folder = section.get("folder") or section.get("polygons") or {}
-    group = _group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
+    group = group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
     if group and "group" not in folder:
         folder["group"] = group
         return opened(section, reasons)
     return train, val
-
-
-def _group_of_frames(ids: Sequence[str]) -> str | None:
-    """The pattern of a sequence's name, where the names show several sequences of several frames."""
-    matches = [re.fullmatch(FRAMES, id) for id in ids]
-    sequences = Counter(match[1] for match in matches if match)
-    several = [name for name, frames in sequences.items() if frames > 1]
-    is_video = len(several) >= 3 and all(matches) and len(ids) >= 3 * len(sequences)
-    return f"^{FRAMES}$" if is_video else None
 
 
 def not_understood(root: Path, reasons: list[str]) -> str:

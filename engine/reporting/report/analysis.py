@@ -81,6 +81,19 @@ class Analysis:
             if wrong[i, j]
         ]
 
+    def most_confused(self, num_classes: int) -> list[int]:
+        """The counted classes that lose most of their pixels or take most of those of others, those first.
+
+        By shares of the labels: a class that takes half of each of ten rare classes comes before one that
+        takes as many pixels of a single frequent one.
+        """
+        totals = self.confusion.sum(axis=1, keepdims=True)
+        shares = self.confusion * (1 - np.eye(len(self.confusion))) / np.maximum(1, totals)
+        involved = shares.sum(axis=1) + shares.sum(axis=0)
+        counted = np.flatnonzero(~np.isnan(self.IoU))
+        chosen: list[int] = counted[np.argsort(-involved[counted], kind="stable")[:num_classes]].tolist()
+        return chosen
+
 
 def extremes(image_mIoU: NDArray[np.float64], num_each: int) -> tuple[list[int], list[int]]:
     """Indices of the worst images, worst first, and of the best, best first; no image is in both."""

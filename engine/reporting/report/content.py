@@ -21,7 +21,7 @@ from engine.reporting.report.results import (
 from engine.run_folder import RunFolder
 from engine.scoring.run import Run
 from engine.scoring.statistics import draws
-from engine.scoring.trained import TRAINED_ON, trained_on
+from engine.scoring.trained import trained_on
 
 
 @dataclass(frozen=True)
@@ -82,9 +82,9 @@ def cautions(content: RunContent) -> list[str]:
         lines.append(f"{text}.")
     if content.analysis and (few := content.analysis.few_images()):
         lines.append(few)
-    data = content.run.manifest.data
-    if trained_on(data, data.val, data.val_fingerprint):
-        lines.append(TRAINED_ON)
+    total = len(content.run.scores.ids) if content.run.scores else 1
+    if seen := trained_on(content.run.manifest.data.num_trained_on(total), total):
+        lines.append(seen)
     return lines
 
 

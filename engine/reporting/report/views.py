@@ -101,26 +101,26 @@ def _point(step: int, value: float) -> tuple[int, float | None]:
 
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
-    """Shares of the label's pixels, over the classes that were counted; of many classes, only the worst."""
+    """Shares of the label's pixels; of many classes, those confused most, and the sum of the others."""
     analysis = content.analysis
     if analysis is None:
         return None
     names = content.run.manifest.class_names
-    present = np.flatnonzero(~np.isnan(analysis.IoU))
-    shown = sorted(sorted(present, key=lambda i: analysis.IoU[i])[:MOST_CELLS])
+    shown = analysis.most_confused(MOST_CELLS)
     totals = analysis.confusion.sum(axis=1)
+    shares = analysis.confusion / np.maximum(1, totals)[:, None]
+    num_hidden = np.count_nonzero(~np.isnan(analysis.IoU)) - len(shown)
     rows = [
         {
             "name": names[i],
             "pixels": int(totals[i]),
-            "cells": [
-                (names[j], analysis.confusion[i, j] / totals[i] if totals[i] else None, i == j) for j in shown
-            ],
+            "cells": [(names[j], shares[i, j] if totals[i] else None, i == j) for j in shown],
+            "others": 1 - shares[i, shown].sum() if totals[i] and num_hidden else None,
         }
         for i in shown
     ]
     confused = [(names[i], names[j], *how_much) for i, j, *how_much in analysis.confused(NUM_CONFUSED)]
-    return {"rows": rows, "num_hidden": len(present) - len(shown), "confused": confused}
+    return {"rows": rows, "num_hidden": num_hidden, "confused": confused}
 
 
 def reliability_view(content: RunContent) -> dict[str, Any] | None:

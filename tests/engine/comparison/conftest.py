@@ -13,7 +13,7 @@ from engine.scoring.counting import Counts
 from engine.scoring.scores_file import recorder
 
 CLASSES = ["ground", "cat", "dog"]
-IDS = [f"image{number}" for number in range(12)]
+IDS = [f"image{number}" for number in range(24)]
 RECIPE = """
 name: {name}
 seed: {seed}

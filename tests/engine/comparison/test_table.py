@@ -173,3 +173,30 @@ def test_names_are_escaped(make_run: MakeRun) -> None:
     one, two = (ScoredRun.of(Run(make_run(name))) for name in "ab")
     page = to_html(compare([Method("<b>a</b>", [one]), Method("[b]|", [two])]))
     assert "<b>a</b>" not in page and "&lt;b&gt;a" in page
+
+
+def test_few_images_have_no_interval_but_an_exact_statement(make_run: MakeRun) -> None:
+    """Seven images: the median is outside of their range with a probability of at most 2 / 2^7 = 1.6 %."""
+
+    def seven(right: float, seed: int) -> np.ndarray:
+        confusion = counts(right, seed)
+        confusion[7:] = 0
+        return confusion
+
+    few = [f"image{number}" for number in range(7, 24)]
+    methods = []
+    for name, right in (("a", 0.5), ("b", 0.9)):
+        runs = [
+            make_run(f"{name}-s{seed}", seed=seed, confusion=seven(right, seed), skipped=tuple(few))
+            for seed in (0, 1)
+        ]
+        methods.append(Method(name, [ScoredRun.of(Run(run)) for run in runs]))
+    found = compare(methods)
+    gap = found.methods[1].gap
+    assert found.num_images == 7 and gap.value > 0.2 and not gap.is_shown
+    assert str(gap).endswith("[too few images]")
+    [note] = [note for note in found.notes if note.startswith("b: ")]
+    assert "Only 7 images" in note and "differences in mIoU range from" in note and "98.4 %" in note
+    assert not any("Intervals are at" in note or "Intervals cover" in note for note in found.notes)
+    json.dumps(without_nan(found.to_dict()), allow_nan=False)
+    assert "too few images" in to_markdown(found) and "too few images" in to_html(found)

@@ -7,6 +7,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from engine.diagnosis import RunDiagnosis
+from engine.recipe import load_recipe
 from engine.run_folder import DataIdentity, Manifest, RunFolder
 
 VOC = [
@@ -16,6 +18,7 @@ VOC = [
 ]  # fmt: skip
 FILLED = {"source": "hf:nvidia/mit-b2", "parts": {"encoder": {"num_values": 100, "num_matched_values": 100}}}
 MakeRun = Callable[..., RunFolder]
+STEPS = np.arange(1, 21) * 100  # of evaluations
 RECIPE = "name: here\ndata: {format: voc, root: nowhere, train: trainaug}\n"
 
 
@@ -55,3 +58,23 @@ def write_run(
 def evaluations(steps: Sequence[float], points: Sequence[float]) -> list[dict]:
     """Val rows of a curve in points."""
     return [{"step": int(step), "mIoU": value / 100} for step, value in zip(steps, points, strict=True)]
+
+
+def train_rows(losses: Sequence[float], **values: float) -> list[dict]:
+    """Train rows over 2,000 steps; `values` are those of all rows."""
+    every = 2000 // len(losses)
+    return [
+        {"step": every * (i + 1), "loss": 2 * loss, "decode.loss_ce": loss, "time": 1.0, "data_time": 0.05}
+        | {"lr": 1e-4, **values}
+        for i, loss in enumerate(losses)
+    ]
+
+
+def titles(diagnosis: RunDiagnosis) -> list[str]:
+    return [recommendation.title for recommendation in diagnosis.recommendations]
+
+
+def every_line_loads(run: RunFolder, diagnosis: RunDiagnosis) -> bool:
+    """Applies each recommendation to the run's own recipe; each changes it."""
+    before = load_recipe(run.recipe).to_dict()
+    return all(load_recipe(run.recipe, r.recipe_lines).to_dict() != before for r in diagnosis.recommendations)

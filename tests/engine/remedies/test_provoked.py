@@ -221,6 +221,13 @@ CASES = [
          more="--dry-run"),
     Case("Add eval.protocol=native", "predict checkpoints/r voc/JPEGImages --out o eval.protocol=centercrop",
          run),
+    Case("Point data.root=<folder> at the same", "ensemble checkpoints/r data.root=other",
+         lambda: (run(), voc("other", mask=draw_mask(3))), blanks={"folder": "voc"}),
+    Case("Replace it, or take its id out of the split", "run r.yaml data.doctor=off", damaged),
+    Case("If there are more than two classes: data.folder", "doctor f.yaml data.folder.values=binary",
+         masks_of(3), more="data.classes=[a,b,c,d]"),
+    Case("Type another one, such as optimizer.name=adamw", f"{RUN} optimizer.name=adahessian"),
+    Case("return no map (B, C, h, w)", f"{RUN} log.features=1 log.feature_layers=[head.mlps.0]"),
 ]  # fmt: skip
 
 ELSEWHERE = {  # why a text that names a command or recipe line has no case: parts of those texts
@@ -251,25 +258,31 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "Choose one of …: model.weights=", 'python -c "', "as its first update fails",
     ),
     "tests/engine/diagnosis/test_remedies.py, tests/engine/reporting/test_advisor.py": (
-        "augment.scale=[", "eval.scales=[…", "Keep the decoded images", "trident doctor <recipe>",
+        "augment.scale=[", "eval.scales=[…", "trident doctor <recipe>",
         "trident lr_find <recipe>", "trident prepare pack <recipe> --out data.h5",
         "trident benchmark augment",
         "adversarial.watchdog=false turns", "   trident run …",
     ),
-    "tests/engine/data/doctor/test_class_checks.py": ("data.sampler=rare, which auto", "data.classes=[those"),
-    "tests/engine/test_run_nan.py": ("The loss or a gradient was NaN", "The loss became NaN"),
-    "tests/engine/test_ensemble.py": ("  …:\n    trident ensemble", "Point data.root=<folder> at the same"),
+    "tests/engine/data/doctor/test_class_checks.py::test_the_remedies_of_a_rare_class_are_keys_of_a_recipe": (
+        "data.sampler=rare draws", "data.classes=[those",
+    ),
+    "tests/engine/data/doctor/test_sequence_checks.py::test_the_recipe_lines_split_by_sequence": (
+        "'data.folder.group=…'",
+    ),
+    "tests/engine/test_run_nan.py::test_a_run_that_stops_prints_the_command_that_finds_the_sample_with_the_"
+    "weights_of_that_update": ("The loss or a gradient was NaN", "The loss became NaN"),
+    "tests/engine/test_ensemble.py::test_several_groups_are_listed_with_a_command_each": (
+        "  …:\n    trident ensemble",
+    ),
     "tests/engine/reporting/report/test_page.py": ("Score those that are: trident ensemble",),
-    "tests/engine/training/test_optim.py": ("Type another one, such as optimizer.name=adamw",),
-    "tests/engine/data/test_ranges.py": ("'data.range=…'",),
+    "tests/engine/data/test_ranges.py::test_the_doctor_names_the_range_and_images_that_do_not_fit": (
+        "'data.range=…'",
+    ),
     "tests/engine/test_new.py": ("Correct what the doctor found, then: trident doctor",),
-    "the same remedy as of the reader": ("If there are more than two classes: data.folder",),
     "tests/engine/recipe/test_mmseg.py": (
         " data.root=<the folder of the data>", "Not carried over: ", "Written by trident new --from-mmseg",
     ),
-    "tests/engine/training/test_features.py": ("return no map (B, C, h, w)",),
     "tests/models/test_build_model.py": ("it takes no encoder, but",),
-    "tests/engine/data/formats/test_images.py": ("Replace it, or take its id out of the split",),
     "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
 }  # fmt: skip
 
@@ -316,8 +329,11 @@ def test_every_message_with_something_to_type_has_a_case() -> None:
 
 
 def test_the_tests_that_are_named_exist() -> None:
-    files = [file for reason in ELSEWHERE for file in re.findall(r"tests/\S+\.py", reason)]
-    assert len(files) > 5 and [file for file in files if not (ROOT / file).is_file()] == []
+    named = [place for reason in ELSEWHERE for place in re.findall(r"tests/[\w/]+\.py(?:::\w+)?", reason)]
+    assert len(named) > 5
+    for place in named:
+        file, _, test = place.partition("::")
+        assert f"def {test}(" in (ROOT / file).read_text() if test else (ROOT / file).is_file(), place
 
 
 def message_in(printed: str, says: str) -> str:

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.data.batches import auto_workers
+from engine.diagnosis.remedies import PACK_DATA
 from engine.recipe import Recipe, load_recipe
 from engine.reporting.advisor import Advisor, Note
 from engine.scoring.baselines import Baselines
@@ -74,10 +76,10 @@ def test_waiting_for_data_is_noted_once_with_remedies_that_the_recipe_lacks() ->
     slow = [{"data_time": 0.3}] * 10
     [note] = notes_after(advisor(), slow)
     assert note.topic == "data" and "30%" in note.text
-    assert note.remedies[:2] == ("data.resident=ram", "data.workers=8")
-    assert "prepare pack" in note.remedies[2]
-    [note] = notes_after(advisor("data.workers=4", memory_shares=lambda: {"GPU": 0.5, "RAM": 0.1}), slow)
-    assert note.remedies[0] == "data.resident=gpu" and "data.workers=8" not in note.remedies
+    assert note.remedies == (PACK_DATA,)  # auto would have kept them in memory, if they fitted
+    [note] = notes_after(advisor("data.resident=disk", "data.workers=0"), slow)
+    assert note.remedies[0] == "data.resident=auto"
+    assert ("data.workers=auto" in note.remedies) == (auto_workers(1) > 0)
     [note] = notes_after(advisor("augment.elastic=2", data_is_resident=True), slow)
     assert "augment.elastic=0" in note.remedies and not any("resident" in line for line in note.remedies)
 
@@ -157,9 +159,12 @@ def test_a_discriminator_that_has_won_is_noted_with_the_state_of_the_watchdog() 
 
 def test_a_discriminator_whose_updates_are_all_left_out_is_noted() -> None:
     adversarial = ["adversarial.start=0"]
-    [note] = notes_after(advisor(*adversarial), [{}] * 3 + [{"adv/d_skipped": 1.0}] * 5)
+    idle = [{}] * 3 + [{"adv/d_skipped": 1.0}] * 5
+    [note] = notes_after(advisor(*adversarial, memory_shares=lambda: {"GPU": 0.5}), idle)
     assert note.topic == "idle discriminator" and "learns nothing" in note.text
     assert "train.precision=fp32" in note.remedies
+    [note] = notes_after(advisor(*adversarial), idle)
+    assert "train.precision=fp32" not in note.remedies  # the default on a CPU
     rarely = [{"adv/d_skipped": float(number % 4 > 0)} for number in range(20)]
     assert notes_after(advisor(*adversarial), rarely) == []
 
@@ -197,25 +202,75 @@ def test_a_slow_steady_rise_is_not_a_plateau_but_noise_without_a_rise_is() -> No
     assert scored(advisor(), 0.1, 0.3, 0.3, 0.3, 0.3, 0.3) == []  # too few to judge
 
 
-def test_every_advised_override_is_valid() -> None:
-    """Typed after the recipe, each loads and changes the recipe."""
+EVERY_TOPIC = {
+    "data", "start", "no gradient", "exploding gradient", "discriminator", "idle discriminator", "memory",
+    "one class", "plateau",
+}  # fmt: skip
+
+
+def every_note(*overrides: str, **facts) -> list[Note]:
+    """All notes at once, on a recipe with a discriminator."""
     rows = looks({"head": 0.0, "encoder.stages.0": math.inf}) * 8
-    rows = [
-        row | {"data_time": 0.5, "adv/d_accuracy": 0.99, "adv/weight_factor": 1.0, "adv/d_skipped": 1.0}
-        for row in rows
-    ]
-    adviser = advisor(
-        "adversarial.start=0", "adversarial.watchdog=false", memory_shares=lambda: {"GPU": 0.99, "RAM": 0.1}
-    )
-    notes = notes_after(adviser, rows, {"decode.loss_ce": 50.0})
-    notes += scored(adviser, *[{"ground": 0.5, "fish": 0.0}] * 9)
-    assert set(topics(notes)) == {
-        "data", "start", "no gradient", "exploding gradient", "discriminator", "idle discriminator", "memory",
-        "one class", "plateau",
-    }  # fmt: skip
-    lines = {line for note in notes for line in note.remedies if not line.startswith("trident ")}
-    plain = recipe_with("adversarial.start=0", "adversarial.watchdog=false")
-    assert len(lines) > 10
-    for line in lines:
-        changed = recipe_with("adversarial.start=0", "adversarial.watchdog=false", *line.split())
-        assert changed != plain, line
+    bad = {"data_time": 0.5, "adv/d_accuracy": 0.99, "adv/weight_factor": 1.0, "adv/d_skipped": 1.0}
+    adviser = advisor(*overrides, **facts)
+    notes = notes_after(adviser, [row | bad for row in rows], {"decode.loss_ce": 50.0})
+    return notes + scored(adviser, *[{"ground": 0.5, "fish": 0.0}] * 9)
+
+
+FULL_GPU = {"memory_shares": lambda: {"GPU": 0.99, "RAM": 0.1}}
+FULL_RAM = {"memory_shares": lambda: {"RAM": 0.99}}
+WITH_DISCRIMINATOR = ["adversarial.start=0", "adversarial.watchdog=false"]
+
+
+@pytest.mark.parametrize("facts", [FULL_GPU, FULL_RAM], ids=["GPU", "RAM"])
+@pytest.mark.parametrize("in_memory", [False, True])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ["optimizer.clip_norm=null"],
+        ["optimizer.clip_norm=0.1", "train.ema=0.99", "data.workers=1", "data.sampler=rare"],
+        [
+            "data.resident=disk",
+            "data.workers=8",
+            "augment.elastic=2",
+            "augment.hue=0.05",
+            "schedule.name=constant",
+        ],
+        ["data.resident=ram", "train.precision=fp32", "loss.0.class_weights=inverse", "log.gradients=25"],
+    ],
+    ids=["plain", "careful", "slow", "in memory"],
+)
+def test_every_advised_line_is_valid_and_none_is_so_already(overrides, in_memory: bool, facts) -> None:
+    """Typed after the recipe each loads and changes it, and is then no longer advised."""
+    overrides = [*WITH_DISCRIMINATOR, *overrides]
+    notes = every_note(*overrides, data_is_resident=in_memory, **facts)
+    assert set(topics(notes)) == EVERY_TOPIC
+    remedies = {line for note in notes for line in note.remedies if not line.startswith("trident ")}
+    before = recipe_with(*overrides).to_dict()
+    assert len(remedies) > 6
+    for remedy in remedies:
+        now = [*overrides, *remedy.split()]
+        assert recipe_with(*now).to_dict() != before, remedy
+        if remedy != "adversarial=null":  # nothing is left to advise on
+            again = every_note(*now, data_is_resident=in_memory, **facts)
+            assert remedy not in {line for note in again for line in note.remedies}, remedy
+
+
+def test_a_tighter_limit_of_the_gradient_is_not_loosened() -> None:
+    notes = {note.topic: note for note in every_note(*WITH_DISCRIMINATOR, "optimizer.clip_norm=0.1")}
+    assert "optimizer.clip_norm=1" not in notes["exploding gradient"].remedies
+
+
+@pytest.mark.parametrize(("batch", "parts", "line"), [(8, 1, "2"), (8, 2, "4"), (9, 1, "3"), (4, 4, None)])
+def test_a_batch_is_split_into_equal_parts(batch: int, parts: int, line: str | None) -> None:
+    overrides = [f"train.batch={batch}", f"train.accumulate={parts}"]
+    [note] = notes_after(advisor(*overrides, **FULL_GPU), [{}])
+    found = [remedy for remedy in note.remedies if "accumulate" in remedy]
+    assert found == ([f"train.accumulate={line}"] if line else [])
+
+
+def test_images_in_memory_are_read_without_workers() -> None:
+    notes = {n.topic: n for n in every_note(*WITH_DISCRIMINATOR, data_is_resident=True, **FULL_RAM)}
+    assert notes["memory"].remedies == ("data.resident=disk",)
+    notes = {n.topic: n for n in every_note(*WITH_DISCRIMINATOR, "data.workers=1", **FULL_RAM)}
+    assert notes["memory"].remedies == ()

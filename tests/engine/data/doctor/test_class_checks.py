@@ -50,7 +50,7 @@ def test_the_remedies_of_a_rare_class_are_keys_of_a_recipe(tree) -> None:
         return changed
 
     tree.change_masks(few_birds)
-    examination = tree.examine()
+    examination = tree.examine(sampler="uniform")
     (found,) = check_classes(examination.facts, examination.meaning)
     assert "bird" in found.what
     remedies = re.findall(r"[a-z0-9_.]+=[a-z]+", found.remedy)

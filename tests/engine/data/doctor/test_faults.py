@@ -133,6 +133,23 @@ def test_a_fault_gives_its_finding_and_no_other(tree, name: str) -> None:
     assert all(found.what and found.why and found.remedy for found in findings)
 
 
+RECIPE_LINE = re.compile(r"(?<![\w.])data\.([a-z_]+(?:\.[a-z_]+)*)=([a-z0-9]+)\b")
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_remedy_is_not_so_already(tree, name: str) -> None:
+    """With each recipe line that it names in the recipe, the remedy no longer names it."""
+    FAULTS[name][-1](tree)
+    for start in ({}, {"sampler": "uniform"}):
+        for key, value in (
+            line for found in tree.findings(**start) for line in RECIPE_LINE.findall(found.remedy)
+        ):
+            if "." in key:
+                continue  # of a folder
+            followed = tree.findings(**{**start, key: int(value) if value.isdigit() else value})
+            assert (key, value) not in [line for f in followed for line in RECIPE_LINE.findall(f.remedy)]
+
+
 def test_the_file_with_the_fault_is_named(tree) -> None:
     tree.change_masks(lambda m: np.where(m == 5, 77, m).astype(np.uint8), ["train_1", "val_2"])
     (found,) = tree.findings()

@@ -70,3 +70,13 @@ def test_worst_and_best_share_no_image_and_omit_images_without_a_score() -> None
     assert extremes(scores, 9) == ([2, 4], [3, 5])  # five scores: two of each
     assert extremes(scores, 0) == ([], [])
     assert extremes(np.array([np.nan, 0.5]), 1) == ([], [])
+
+
+def test_of_sixty_classes_those_that_take_the_pixels_are_shown() -> None:
+    """Class 0 scores well and takes a third of every class of 1 to 20; 59 loses all of its few pixels."""
+    matrix = np.diag([100_000, *[600] * 20, *[900] * 38, 0])
+    matrix[1:21, 0], matrix[59, 30] = 300, 2
+    scores = ImageScores(["a"], [str(i) for i in range(60)], [], {"best": matrix[None]}, {}, {}, {})
+    found = Analysis.of(scores, "best", draws(1))
+    assert found.most_confused(23) == [0, 30, 59, *range(1, 21)]
+    assert sorted(found.most_confused(99)) == [*range(60)]

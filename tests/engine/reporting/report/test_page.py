@@ -12,7 +12,7 @@ import torch
 
 from engine.diagnosis import Recommendation, RunDiagnosis, RunFinding
 from engine.reporting.pictures import Picture
-from engine.reporting.report import Gallery, read_runs, write_report
+from engine.reporting.report import Gallery, read_runs, views, write_report
 from engine.reporting.report.page import render
 from engine.reporting.report.views import weights_facts
 from engine.run_folder import DataIdentity, Manifest, Member, RunFolder, RunFolderError, read_log, write_json
@@ -189,6 +189,12 @@ def test_confusion_is_in_percent_of_the_label(run: RunFolder) -> None:
     text = report(run).text
     assert "background 83 17 <b>cat</b> 25 75" in text  # 10 and 2 of 12, 1 and 3 of 4
     assert "background <b>cat</b> 16.7% 2 <b>cat</b> background 25.0% 1" in text
+
+
+def test_of_many_classes_the_rows_still_add_up(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(views, "MOST_CELLS", 1)
+    text = report(run).text
+    assert "Of 2 classes, 1 are shown" in text and "background 83 17" in text and "1 others" in text
 
 
 def test_figures_that_were_not_counted_are_named(run: RunFolder) -> None:

@@ -1,0 +1,63 @@
+"""Which images two data sets share: by content, not by name or folder."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from engine.data import open_split
+from engine.data.formats.files import FileDataset
+from engine.data.options import Data
+from engine.data.overlap import shared_images
+from engine.data.resident import Resident
+
+
+def draw(root: Path, split: str, seeds: dict[str, int], ending: str = ".png") -> None:
+    for id, seed in seeds.items():
+        pixels = np.random.default_rng(seed).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+        for folder, content in (("images", pixels), ("masks", np.zeros((40, 50), np.uint8))):
+            path = root / split / folder / f"{id}{ending if folder == 'images' else '.png'}"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(content).save(path)
+
+
+def opened(root: Path, split: str) -> FileDataset:
+    section = {"root": str(root), "format": "folder", "classes": ["a", "b"]}
+    dataset = open_split(Data.model_validate(section), split)
+    assert isinstance(dataset, FileDataset)
+    return dataset
+
+
+def test_the_same_images_under_other_names_and_in_other_folders_are_found(tmp_path: Path) -> None:
+    draw(tmp_path / "one", "train", {"a": 1, "b": 2, "c": 3})
+    draw(tmp_path / "other", "val", {"x": 2, "y": 9, "a": 8})
+    val, train = opened(tmp_path / "other", "val"), opened(tmp_path / "one", "train")
+    assert shared_images(val, train) == {"x"}
+    assert shared_images(train, train) == {"a", "b", "c"}
+    in_memory = Resident(train, torch.device("cpu"), lambda done, total: None)
+    assert shared_images(val, in_memory) == {"x"}
+
+
+def test_files_of_equal_size_are_compared(tmp_path: Path) -> None:
+    draw(tmp_path, "train", {"a": 1, "b": 2}, ".bmp")
+    draw(tmp_path, "val", {"c": 3, "d": 2}, ".bmp")
+    assert shared_images(opened(tmp_path, "val"), opened(tmp_path, "train")) == {"d"}
+
+
+def test_an_image_that_is_missing_is_in_no_other_data_set(tmp_path: Path) -> None:
+    draw(tmp_path, "train", {"a": 1})
+    shutil.copytree(tmp_path / "train", tmp_path / "val")
+    val, train = opened(tmp_path, "val"), opened(tmp_path, "train")
+    val.image_path(0).unlink()
+    assert shared_images(val, train) == set()
+
+
+@pytest.mark.parametrize(("split", "num"), [("train", 4), ("val", 0)])
+def test_drawn_scenes_are_compared_as_a_whole(split: str, num: int) -> None:
+    section = Data.model_validate(
+        {"format": "synthetic", "synthetic": {"size": 32, "train_samples": 4, "val_samples": 3}}
+    )
+    assert len(shared_images(open_split(section, split), open_split(section, "train"))) == num
