@@ -15,6 +15,7 @@ from engine.data import open_split
 from engine.data.doctor.copies import normalised
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.scan import Facts
+from engine.data.formats import OF_POLYGONS
 from engine.data.options import Data
 from engine.data.sample import DataError
 from engine.data.sequences import GROUP, MIN_SEQUENCES, are_consecutive, group_of_frames, sequences_of
@@ -105,15 +106,16 @@ def _remedy(section: Any, share: float, num_sequences: int) -> str:
     if num_sequences < MIN_SEQUENCES:
         return f"{by_hand} If there is only one, score its last part and leave out the frames just before."
     values = section.model_dump(exclude_unset=True)
-    folder = {**(values.get("folder") or {}), "group": GROUP}
-    lines = [f"'data.folder.group={GROUP}'"]
+    own = "polygons" if section.format in OF_POLYGONS else "folder"  # the section of the split
+    split = {**(values.get(own) or {}), "group": GROUP}
+    lines = [f"'data.{own}.group={GROUP}'"]
     if section.format == "voc":
         lines += ["data.format=folder", *([] if "classes" in values else ["data.classes=voc21"])]
         values = {"classes": "voc21", **values, "format": "folder"}
-    given = folder.get("val_share")
+    given = split.get("val_share")
     for val_share in (given or max(0.05, round(share, 2)), *SHARES):
-        if _opens({**values, "folder": {**folder, "val_share": val_share}}):
-            lines += [] if val_share == given else [f"data.folder.val_share={val_share:g}"]
+        if _opens({**values, own: {**split, "val_share": val_share}}):
+            lines += [] if val_share == given else [f"data.{own}.val_share={val_share:g}"]
             return f"Split by sequence: {' '.join(lines)}"
     return by_hand
 
