@@ -139,11 +139,13 @@ class AdversarialStep(SupervisedStep):
             return super().backward(images, labels)
         logits, terms = self.supervised(images, labels)
         accuracy = self._accuracy(logits, labels)
+        sees = logits if self.adversarial.at_logits else None
+        of_pixels, of_images = (self.part_weight(labels, sees, per_image) for per_image in (False, True))
         if self.adversarial.at_logits:
             images, labels = _resized(images, logits), labels_at(logits, labels)
         probabilities = self.loss.upsampled(logits.float(), labels).softmax(dim=1)  # (B, C, S, S)
         valid = (labels != self.settings.ignore_index)[:, None]  # (B, 1, S, S)
-        adversarial_loss = self._generator_loss(images, probabilities, valid)
+        adversarial_loss = of_pixels * self._generator_loss(images, probabilities, valid)
 
         weight = scheduled * self.adversarial.watchdog.factor
         supervised_grad = self._gradient(terms["loss"], logits)  # (B, C, h, w), as the next
@@ -156,7 +158,8 @@ class AdversarialStep(SupervisedStep):
         metrics |= {"acc_seg": accuracy, "adv/g_loss": adversarial_loss.detach()}
         ratio = norm / supervised_grad.float().norm().clamp(min=1e-12)
         metrics |= {"adv/weight": weight, "adv/grad_ratio": ratio}
-        return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid)
+        weights = of_pixels, of_images
+        return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid, weights)
 
     def _gradient(self, loss: Tensor, logits: Tensor) -> Tensor:
         """Of a loss with respect to the logits, scaled as `scaled` says."""
@@ -171,8 +174,16 @@ class AdversarialStep(SupervisedStep):
         self.adversarial.discriminator.requires_grad_(True)
         return generator_loss(self.adversarial.objective, scores, patch_weight, self.adversarial.batch_sum)
 
-    def _discriminator_backward(self, images: Tensor, fake: Tensor, labels: Tensor, valid: Tensor) -> Metrics:
-        settings = self.adversarial
+    def _discriminator_backward(
+        self,
+        images: Tensor,
+        fake: Tensor,
+        labels: Tensor,
+        valid: Tensor,
+        weights: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
+    ) -> Metrics:
+        """`weights`: of this chunk's means over patches and over images; a patch counts by its pixels."""
+        settings, (of_pixels, of_images) = self.adversarial, weights
         real = smoothed_labels(fake, labels.masked_fill(~valid[:, 0], 0), LABEL_SHARE)  # (B, C, S, S)
         with self.settings.precision.autocast():
             scores, patch_weight = settings.forward(
@@ -180,9 +191,9 @@ class AdversarialStep(SupervisedStep):
             )  # (2B, 1, h, w): one pass, since InstanceNorm does not mix samples
         (fake_scores, real_scores), (fake_weight, real_weight) = scores.chunk(2), patch_weight.chunk(2)
         sides = real_scores, fake_scores, real_weight, fake_weight
-        loss = discriminator_loss(settings.objective, *sides, settings.batch_sum)
+        loss = of_pixels * discriminator_loss(settings.objective, *sides, settings.batch_sum)
         if penalty := OBJECTIVES[settings.objective].penalty:
-            loss = loss + penalty * self._penalty(images, real, fake, valid)
+            loss = loss + of_images * penalty * self._penalty(images, real, fake, valid)
         self._backward(loss, "discriminator")
         norm = get_total_norm([p.grad for p in settings.discriminator.parameters() if p.grad is not None])
 
@@ -192,8 +203,8 @@ class AdversarialStep(SupervisedStep):
         )
         return {
             "adv/d_loss": loss.detach(),
-            "adv/d_acc_real": on_real,
-            "adv/d_acc_fake": on_fake,
+            "adv/d_acc_real": of_pixels * on_real,
+            "adv/d_acc_fake": of_pixels * on_fake,
             "adv/d_skipped": 1 - norm.isfinite().float(),
         }
 

@@ -19,6 +19,7 @@ from engine.training.dropout import Places, draw_by_place
 from engine.training.optim import frozen_modules
 from engine.training.probe import GradientProbe
 from losses.mixed import MixedLoss
+from losses.statistics import num_labelled
 
 Metrics = dict[str, Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -129,6 +130,7 @@ class SupervisedStep:
         draw_by_place(model, self.places)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
         self.count = 0  # updates done
+        self.all_labels: Tensor | None = None  # of a batch in chunks, (B, S, S), while they run
         self.lr_scale = 1.0  # factor on all learning rates; lower after the run went back
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
@@ -250,6 +252,7 @@ class SupervisedStep:
         """
         pieces, share, start = self.settings.accumulate, len(batch.images), 0
         of_labels = batch.labels.chunk(pieces)
+        self.all_labels = batch.labels if pieces > 1 else None
         weights = self.loss.weights_of_parts(of_labels) if pieces > 1 else [{}]
         triples = zip(batch.images.chunk(pieces), of_labels, weights, strict=True)
         for number, (images, labels, self.loss.part_weights) in enumerate(triples, start=1):
@@ -260,14 +263,33 @@ class SupervisedStep:
                 yield images, labels, self.forward.no_sync()
             else:
                 yield images, labels, nullcontext()
-        self.loss.part_weights = {}
+        self.loss.part_weights, self.all_labels = {}, None
+
+    def part_weight(
+        self, labels: Tensor, logits: Tensor | None = None, per_image: bool = False
+    ) -> Tensor | float:
+        """The weight of a mean over the labelled pixels, or images, of this chunk; 1 on average.
+
+        The mean of the weighted values over the chunks is then that of the whole batch, on all processes.
+
+        Args:
+            labels: (b, H, W) of the chunk.
+            logits: where labels count in the middle of the cells of these, as by `labels_at`.
+        """
+        if self.all_labels is None:
+            return 1.0
+        void = self.settings.ignore_index
+        both = (ids if logits is None else labels_at(logits, ids) for ids in (labels, self.all_labels))
+        counts = torch.stack([num_labelled(ids, void, per_image) for ids in both]).double()
+        part, whole = self.loss.sum_over_processes(counts).unbind()
+        return (self.settings.accumulate * part / whole.clamp(min=1)).float()
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits."""
         seen = labels_at(logits, labels)
         valid = seen != self.settings.ignore_index
         right = (logits.detach().argmax(dim=1) == seen) & valid
-        return 100 * right.sum() / valid.sum().clamp(min=1)
+        return self.part_weight(labels, logits) * 100 * right.sum() / valid.sum().clamp(min=1)
 
 
 def labels_at(logits: Tensor, labels: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFilter
 
 from engine.data import open_split
 from engine.doctor import main as doctor
@@ -70,9 +70,11 @@ def require_labels(recipe: Recipe, num_train: int, num_val: int) -> None:
             assert (dataset.labels(index).numpy() == labels_of(number)).all(), id
 
 
-def two_splits(images: str, masks: str, train: str = "train", val: str = "val") -> None:
+def two_splits(
+    images: str, masks: str, train: str = "train", val: str = "val", change=lambda labels: labels
+) -> None:
     for split, numbers in ((train, range(3)), (val, range(3, 5))):
-        draw(images.replace("SPLIT", split), masks.replace("SPLIT", split), numbers)
+        draw(images.replace("SPLIT", split), masks.replace("SPLIT", split), numbers, change)
 
 
 @pytest.mark.parametrize(
@@ -393,6 +395,49 @@ def test_the_commands_that_are_printed_lead_to_a_training(capsys, change, ending
         assert (labels == np.array(expected)[labels_of(number)])[sure].mean() > 0.97  # a border is 2 px wide
     more = ["train.steps=1", "eval.every=1", "log.to=[]"]
     assert expected == [0, 1, 2] or ending != "jpg" or run([recipe, *overrides, *more]) == 0
+
+
+def probabilities(labels: np.ndarray, blur_px: float = 3) -> np.ndarray:
+    """0..255, as a model is sure of an object inside, and not at its borders; with noise everywhere."""
+    white = Image.fromarray(np.uint8(255 * (labels > 0))).filter(ImageFilter.GaussianBlur(blur_px))
+    noise = np.random.default_rng(0).normal(0, 12, labels.shape)
+    return np.asarray(white + noise).round().clip(0, 255).astype(np.uint8)
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_probabilities_of_eight_bits_are_two_classes(channels: int, capsys) -> None:
+    def drawn(labels: np.ndarray) -> np.ndarray:
+        pixels = probabilities(labels)
+        return pixels if channels == 1 else np.repeat(pixels[..., None], 3, axis=2)
+
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", change=drawn)
+    new_recipe(exit_code=2)
+    argv = printed(capsys.readouterr().out, "trident doctor")
+    assert doctor(argv) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    dataset = open_split(load_recipe(recipe, overrides).data, "val")
+    expected = probabilities(labels_of(3)) >= 128
+    assert (dataset.labels(0).numpy() == expected).all() and 0.1 < expected.mean() < 0.3
+
+
+def test_probabilities_read_as_ids_are_named_with_the_threshold_as_remedy(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", change=probabilities)
+    new_recipe(exit_code=2)
+    as_ids = ["data.yaml", "data.folder.values=ids"]
+    assert doctor(as_ids) == 2
+    out = capsys.readouterr().out
+    assert "soft_masks" in out and "data.folder.values=binary" in out and "rainbow_borders" not in out
+    assert doctor([*as_ids, "--fix", "copy"]) == 2 and not Path("copy").exists()
+    assert "data.folder.values=binary" in capsys.readouterr().err
+    assert doctor([*as_ids, "data.format=folder", "data.folder.values=binary", "--fix", "copy"]) == 0
+
+
+def test_photos_are_no_masks(capsys) -> None:
+    coarse = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 7), dtype=np.uint8))
+    photo = np.asarray(coarse.resize((W, H), Image.Resampling.BICUBIC))
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", change=lambda labels: photo)
+    assert main(["data"]) == 2
+    assert "are they photos?" in capsys.readouterr().err and not Path("data.yaml").exists()
 
 
 def test_a_copy_that_still_has_findings_is_not_called_ready(capsys) -> None:

@@ -10,6 +10,7 @@ from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, f
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 from engine.data.formats.listing import left_out
+from engine.data.sample import first_few
 
 TINY_PX, HUGE_PX, LONG_RATIO = 32, 25_000_000, 4.0
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
@@ -129,11 +130,13 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     pixels = np.bincount(e["file"], e["count"], n)
     void = np.bincount(e["file"], e["count"] * (meaning.labels == facts.listing.ignore_index), n)
     all_void = np.flatnonzero((pixels > 0) & (void == pixels))
+    empty = [split for split, own in facts.listing.splits.items() if np.isin(own, all_void).all()]
     if len(all_void):
         yield finding(
             "all_void",
-            HURTS,
-            f"{len(all_void)} mask{_s(all_void)} entirely void",
+            SPOILS if empty else HURTS,
+            f"{len(all_void)} mask{_s(all_void)} entirely void"
+            + f": all of {first_few(empty)}" * bool(empty),
             "There is nothing to learn or to score in these images, but they take up space in batches.",
             "Label them, or take their ids out of the split.",
             _masks(facts, all_void),

@@ -187,6 +187,11 @@ def _require_copyable(facts: Facts, meaning: Meaning, root: Path) -> None:
         raise DataError("--fix copies files, and this data.format has no files.")
     if not facts.listing.has_a_mask_file_each:
         raise DataError("--fix copies one mask file per image, but here several images share one.")
+    if meaning.is_gray_scale:
+        raise DataError(
+            "--fix would make nearly all pixels void: these are soft masks of two classes, and the recipe "
+            "takes ids. Type data.format=folder data.folder.values=binary for the threshold."
+        )
     outside = [s for s in facts.listing.samples if not _is_below(s, root)]
     if outside:
         raise DataError(f"--fix copies the files in data.root, {root}; {outside[0].name} is elsewhere.")

@@ -127,7 +127,17 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that were resized with interpolation or drawn with anti-aliasing."""
     found = np.flatnonzero(meaning.is_rainbow & ~meaning.is_soft)
-    if len(found):
+    if meaning.is_gray_scale:
+        yield finding(
+            "soft_masks",
+            SPOILS,
+            f"{meaning.num_masks} masks are gray, with most pixels near 0 and 255 and the others in between",
+            "They are soft masks of two classes, such as probabilities; read as ids, each gray is a class.",
+            "data.format=folder data.folder.values=binary; the doctor then offers a copy in which half of "
+            "the range is the threshold.",
+            [sample.name for sample in facts.listing.samples],
+        )
+    elif len(found):
         blends = facts.entries[meaning.is_blend & np.isin(facts.entries["file"], found)]
         num_values = len(np.unique(blends["value"]))
         yield finding(
@@ -165,7 +175,7 @@ def soft(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Values without a class that none of the checks above explains."""
-    if meaning.scheme:
+    if meaning.scheme or meaning.is_gray_scale:
         return
     e = facts.entries
     explained = ~np.isin(meaning.reading, ("", "wide")) | meaning.is_permuted

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
-from engine.data.doctor.soft import is_soft
+from engine.data.doctor.soft import are_black_and_white, is_soft
 from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, MaskEncoding, SameIds
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
@@ -20,6 +20,7 @@ from engine.data.sample import DataError
 RIM_SHARE = 0.9  # of its pixels: above, a value occurs almost only at borders
 RAMP_SHARE = 0.1  # of a mask's border pixels; the worst of 1,023 real VOC and SBD masks has 0.012
 MATCHED = 0.9  # of a mask's pixels with colours of the table: above, it is drawn in those colours
+MANY_LEVELS = 64  # values of one mask; above, they may be probabilities
 BLACK = 0
 MENDED = (SameIds, MappedValues, Colours, BlackAndWhite)  # encodings whose masks a fix can write
 OUTSIDE = -1  # the label of a value that has none
@@ -81,11 +82,22 @@ class Meaning:
             soft[i] = self.is_rainbow[i] or is_soft(encoding, own["value"], own["count"], form)
         return soft
 
+    @cached_property
+    def is_gray_scale(self) -> bool:
+        """Whether the masks are soft ones of two classes, where the recipe takes 8-bit ids."""
+        e, listing = self.facts.entries, self.facts.listing
+        is_ids = isinstance(listing.encoding, SameIds) and {*self.facts.forms} <= {"uint8", ""}
+        is_ids &= listing.takes_ids and len(listing.class_names) == 2
+        if not (is_ids and self.facts.num_values.max(initial=0) > MANY_LEVELS):
+            return False
+        return are_black_and_white(e["value"], e["count"])
+
     @property
     def can_be_mended(self) -> bool:
         """Whether a copy with corrected masks can be written."""
         listing = self.facts.listing
-        return listing.has_a_mask_file_each and isinstance(listing.encoding, MENDED)
+        is_file_each = listing.has_a_mask_file_each and isinstance(listing.encoding, MENDED)
+        return is_file_each and not self.is_gray_scale
 
     @cached_property
     def as_ids(self) -> bool:

@@ -20,6 +20,24 @@ CHANNEL_SPREAD = 16  # between the channels of a gray pixel; JPEG changes it by 
 # saved in colours as JPEG of quality 50, have at most 0.062 and 0.0013.
 MAX_FAR, MAX_FAR_OF_ONE = 0.1, 0.005
 
+MIN_CLASS = 2e-3  # share of the pixels that a class has at least in soft masks
+MIN_ENDS, MIN_SURE_ENDS = 0.5, 0.8  # share of the pixels at both ends of the range
+MAX_LEVEL = 0.01  # of the pixels, for a single gray in the middle: above, it is a class of its own
+
+
+def are_black_and_white(levels: NDArray[Any], counts: NDArray[Any]) -> bool:
+    """Whether gray levels 0..255 and their pixels, over all masks, are those of two classes, softened.
+
+    JPEG and interpolation leave nearly all pixels at both ends; probabilities gather there, and have every
+    value in between.
+    """
+    eighths = np.bincount(levels.astype(np.int64) // 32, counts, minlength=8) / counts.sum()
+    ends, between = eighths[[0, 7]], eighths[1:7]
+    middle = counts[(levels >= 64) & (levels < 192)] / counts.sum()
+    if ends.min() < MIN_CLASS or middle.max(initial=0) > MAX_LEVEL:
+        return False
+    return bool(ends.sum() >= MIN_SURE_ENDS or (ends.sum() >= MIN_ENDS and ends.min() > between.mean()))
+
 
 def nearest_labels(
     encoding: Colours | BlackAndWhite, values: NDArray[Any], form: str, void: int

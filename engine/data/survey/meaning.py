@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.doctor.soft import MIN_CLASS, are_black_and_white
 from engine.data.formats.drawn import VOID_NAMES
 from engine.data.formats.listing import folders_in
 from engine.data.formats.masks import value_text
@@ -17,8 +18,9 @@ from engine.data.survey.values import MAX_COLOURS, Values
 from models.class_names import VOC
 
 RARE = 1e-4  # share of the pixels: many colours below it come from JPEG or from resizing
-CLOSE = 32  # distance in RGB, or of gray from 0 and 255: values that JPEG makes of one
-MIN_FLAT = 2e-3  # share of the flat pixels that a class has at least in soft masks
+CLOSE = 32  # distance in RGB of colours that JPEG makes of one
+MANY_LEVELS = 128  # above, with masks of more than MAX_COLOURS values, they may be photos or probabilities
+MIN_OF_LEVELS = 0.5  # share of the pixels that the values of classes have, where others are in between
 SOFT = "They were saved as JPEG, or resized with interpolation"
 Meant = tuple[dict[str, Any], str]  # keys of the data section, and what was found in a line
 
@@ -43,10 +45,10 @@ def meaning(values: Values, base: Path, root: Path) -> Meant:
         return _binary(names, f"masks{bits}: two classes")
     if any(value != int(value) for value in there if np.isfinite(value)):
         return _fractions(pixels, names, base)
-    if values.flat and (
-        values.are_jpeg or sum(n < RARE * pixels.total() for n in pixels.values()) > MAX_COLOURS / 2
-    ):
-        return _soft(values, pixels, names)
+    if values.flat and not (names and max(there) < len(names)):
+        soft = _soft(values, pixels, names, base)
+        if soft:
+            return soft
     if values.has_channels:
         return _colours(values, {})
     return _ids(values, pixels, names, base)
@@ -84,12 +86,24 @@ def _fractions(pixels: Counter[float], names: list[str], base: Path) -> Meant:
     )
 
 
-def _soft(values: Values, pixels: Counter[float], names: list[str]) -> Meant:
-    """Gray masks that JPEG or resizing changed: black and white, or a few levels as colours."""
-    near = [sum(n for v, n in pixels.items() if abs(v - end) <= CLOSE) / pixels.total() for end in (0, 255)]
-    if sum(near) >= 0.8 and min(near) >= MIN_FLAT:
-        return _binary(names, f"masks of black and white with {len(pixels) - 2} values in between. {SOFT}")
-    return _colours(values, {})
+def _soft(values: Values, pixels: Counter[float], names: list[str], base: Path) -> Meant | None:
+    """Gray masks of two classes, softened; or of a few levels, which JPEG or resizing changed; else None."""
+    levels, counts = np.array([*pixels]), np.array([*pixels.values()])
+    num_rare = (counts < RARE * counts.sum()).sum()
+    if not (values.are_jpeg or len(levels) > MANY_LEVELS or num_rare > MAX_COLOURS / 2):
+        return None
+    if are_black_and_white(levels, counts):
+        line = f"masks of black and white with {len(levels) - 2} values in between: two classes. {SOFT}"
+        return _binary(names, f"{line}, or are probabilities; half of the range is the threshold of --fix")
+    if values.are_jpeg:
+        return _colours(values, {})
+    if sum(pixels[colour & 255] for colour in _centres(values.flat)) < MIN_OF_LEVELS * counts.sum():
+        raise DataError(
+            f"The masks in {base} hold {len(levels)} gray values, more than {MAX_COLOURS} in a single mask. "
+            "are they photos? Save masks of the ids of classes; or of probabilities of one class, with most "
+            "pixels near 0 and 255."
+        )
+    return _colours(values, {}) if num_rare > MAX_COLOURS / 2 else None
 
 
 def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -> Meant:
@@ -165,7 +179,7 @@ def _centres(flat: Counter[int]) -> list[int]:
     while left.any() and len(centres) <= MAX_COLOURS:
         first = int(left.argmax())
         close = np.linalg.norm(channels - channels[first], axis=1) <= CLOSE
-        if left[close].sum() >= MIN_FLAT * counts.sum():
+        if left[close].sum() >= MIN_CLASS * counts.sum():
             centres.append(int(packed[first]))
         left[close] = 0
     return centres

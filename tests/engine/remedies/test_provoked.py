@@ -65,6 +65,11 @@ def masks_of(value: int) -> Callable[[], None]:
     return lambda: own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", draw_mask(value))
 
 
+def probabilities() -> None:
+    ramp = np.linspace(-600, 855, sandbox.H * sandbox.W).clip(0, 255).reshape(sandbox.H, sandbox.W)
+    own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", ramp.astype(np.uint8))
+
+
 def forty() -> None:
     own("images/{}.jpg", "masks/{}.png", count=40)
 
@@ -175,6 +180,9 @@ CASES = [
     # the doctor
     Case("Replace them; or leave them out", "doctor r.yaml", damaged),
     Case("trident doctor <recipe> --fix <new folder>", "doctor r.yaml", from_one),
+    Case("values=binary; the doctor then offers", "doctor f.yaml", probabilities,
+         then="doctor f.yaml --fix mended"),
+    Case("values=binary for the threshold", "doctor f.yaml --fix mended", probabilities),
     Case("is void: data.ignore_index=", "doctor r.yaml", lambda: voc(mask=draw_mask(99))),
     Case("Type data.doctor=off to train anyway", "run r.yaml", lambda: voc(mask=draw_mask(255))),
     Case("data.val=<a split of other images>", "doctor r.yaml data.val=train"),

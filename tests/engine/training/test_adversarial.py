@@ -111,6 +111,34 @@ def test_the_effective_weight_is_logged_with_the_losses(make_step, draw_batch) -
     assert all(value.ndim == 0 and not value.requires_grad for value in metrics[0].values())
 
 
+@pytest.mark.parametrize("at_logits", [False, True])
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_accumulated_chunks_give_both_networks_the_gradient_of_the_whole_batch(
+    make_step, draw_batch, toy, objective, at_logits
+) -> None:
+    """With a chunk that is all void; without a BatchNorm, whose statistics are the chunk's own."""
+    batch, found = draw_batch(4), []
+    batch.labels[0], batch.labels[3, :5] = VOID, VOID
+    for pieces in (1, 2, 4):
+        model, gradients = toy(dropout=0.0), []
+        model.norm = nn.Identity()
+        adversarial = {"objective": objective, "weight": 0.5, "at_logits": at_logits}
+        step = make_step(model, losses=("cross_entropy",), adversarial=adversarial, accumulate=pieces)
+        for optimizer in step.optimizers.values():
+            optimizer.register_step_pre_hook(
+                lambda optimizer, *_, into=gradients: into.extend(
+                    p.grad.clone() for group in optimizer.param_groups for p in group["params"]
+                )
+            )
+        metrics = step(batch)
+        own = ("acc_seg", "adv/g_loss", "adv/d_loss", *(["adv/d_acc_fake"] * (objective != "wgan_gp")))
+        found.append([*gradients, *(metrics[name] for name in own)])
+    assert found[0][0].abs().max() > 1e-3
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-4, atol=2e-5)  # sums of other order
+
+
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("precision", ["fp32", "bf16", "fp16"])
 def test_every_objective_runs_from_before_the_start(make_step, draw_batch, objective, precision) -> None:

@@ -219,6 +219,16 @@ def test_a_data_set_of_grayscale_images_has_no_finding(tree) -> None:
     assert tree.findings() == []
 
 
+def test_a_split_whose_masks_are_all_void_spoils_the_training(tree) -> None:
+    tree.change_masks(lambda m: np.full_like(m, 255), tree.ids("train")[:-1])
+    (some,) = [found for found in tree.findings() if found.check == "all_void"]
+    assert some.severity == "hurts"
+    tree.change_masks(lambda m: np.full_like(m, 255), tree.ids("train")[-1:])
+    (all_of_train,) = [found for found in tree.findings() if found.check == "all_void"]
+    assert (all_of_train.severity, all_of_train.num_files) == ("spoils", 8)
+    assert "all of train" in all_of_train.what
+
+
 def test_a_huge_image_is_named(tree, monkeypatch) -> None:
     monkeypatch.setattr(file_checks, "HUGE_PX", 100 * 120)
     resize_both(tree, "val_1", (101, 120))
