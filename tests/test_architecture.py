@@ -41,6 +41,7 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
             session.step, session.batches, reporter, num_steps=1, eval_every=100, log_every=100,
             evaluate_and_keep=lambda: None, save_state=lambda: None, save_due=lambda step: False,
             stop_requested=lambda step: False,
+            is_out_of_patience=lambda: False,
             guard=guard,
         )  # fmt: skip
     finally:

@@ -66,6 +66,7 @@ MAY_CHANGE = (
     "train.compile",
     "train.max_skipped",
     "train.on_nan",
+    "train.patience",
     "train.save_every",
     "train.timeout",
     "model.checkpointing",

@@ -105,6 +105,10 @@ class Train(Section):
         "10 min",
         "of several processes, one that does not answer for this time, such as a stopped one, ends all",
     )
+    patience: Count | None = key(
+        None,
+        "evaluations without a gain of keep.metric beyond noise after which the training ends; null is off",
+    )
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"
     )

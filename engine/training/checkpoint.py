@@ -115,6 +115,7 @@ def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tu
             "run": run_id,
             "step": step.count,
             "lr_scale": step.lr_scale,
+            "evaluations": step.evaluations,
             "scalers": scalers,
             "optimizers": optimizers,
             "log": {"bytes": len(log), "sha256": hashlib.sha256(log).hexdigest()},
@@ -233,6 +234,8 @@ def _put_into(
             )
         ) from error
     step.count, step.lr_scale = header["step"], header.get("lr_scale", 1.0)
+    scored = [] if onto_another else header.get("evaluations", [])  # another recipe may score otherwise
+    step.evaluations = [(count, metrics) for count, metrics in scored]
 
 
 def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:

@@ -31,6 +31,7 @@ def fit(
     save_state: Callable[[], None],
     save_due: Callable[[int], bool],
     stop_requested: Callable[[int], bool],
+    is_out_of_patience: Callable[[], bool],
     guard: "SkipGuard",
 ) -> bool:
     """Train from `step.count` to `num_steps` updates.
@@ -44,10 +45,11 @@ def fit(
         save_state: keeps what a resume needs; called after each evaluation, and at a stop.
         save_due: whether to save after this many updates too; the same on every process.
         stop_requested: whether to stop after this many updates; the same on every process.
+        is_out_of_patience: whether the evaluations so far end the training; the same on every process.
         guard: asked at log steps, and before anything is scored or saved.
 
     Returns:
-        True at the end, False if it was asked to stop before; the state is saved either way.
+        True at the end, an early one too, False if it was asked to stop; the state is saved either way.
 
     Raises:
         RunError, GoBack: too many updates were left out because of NaN.
@@ -56,6 +58,7 @@ def fit(
     stream = batches.starting_at(first)
     data_seconds, since, logged_at = 0.0, time.perf_counter(), first
     save_seconds = 0.0
+    ends_early = is_out_of_patience()  # a run that ended early, and is resumed
 
     def save() -> float:
         """The seconds that it took."""
@@ -69,13 +72,14 @@ def fit(
             guard.check()
             evaluate_and_keep()
             save_seconds += save()
+            ends_early = is_out_of_patience()
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
         elif step.count > first and save_due(step.count):
             guard.check()
             waited = save()
             save_seconds += waited
             since += waited
-        if done:
+        if done or ends_early:
             return True
         if stop_requested(step.count):
             guard.check()

@@ -13,6 +13,7 @@ from pydantic import ValidationInfo, field_validator
 from engine.options import Duration, NotNegative, Positive, Section, key, mistake
 
 ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
+ONECYCLE_RISE = 0.3  # of the training
 
 
 class Schedule(Section):
@@ -62,6 +63,14 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
     return floor + (1 - floor) * CURVES[section.name](section, progress, step)
 
 
+def end_of_rise(section: Schedule, num_steps: int) -> int:
+    """The update at which the rate is at its peak for the first time."""
+    if section.name == "onecycle":
+        return math.ceil(ONECYCLE_RISE * num_steps)
+    assert isinstance(section.warmup, int)
+    return section.warmup
+
+
 def _poly(section: Schedule, progress: float, step: int) -> float:
     return float((1 - progress) ** section.power)
 
@@ -72,9 +81,9 @@ def _cosine(section: Schedule, progress: float, step: int) -> float:
 
 def _onecycle(section: Schedule, progress: float, step: int) -> float:
     """Up for the first 30 %, down for the rest, both along a cosine (Smith 2017, arXiv 1708.07120)."""
-    if progress < 0.3:
-        return ONECYCLE_START + (1 - ONECYCLE_START) * (1 - math.cos(math.pi * progress / 0.3)) / 2
-    return (1 + math.cos(math.pi * (progress - 0.3) / 0.7)) / 2
+    if progress < ONECYCLE_RISE:
+        return ONECYCLE_START + (1 - ONECYCLE_START) * (1 - math.cos(math.pi * progress / ONECYCLE_RISE)) / 2
+    return (1 + math.cos(math.pi * (progress - ONECYCLE_RISE) / (1 - ONECYCLE_RISE))) / 2
 
 
 def _step(section: Schedule, progress: float, step: int) -> float:

@@ -178,6 +178,8 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         f"keep.top={now.keep.top}: {run.path / member.file} is no longer among the best; the file stays."
         for member in left
     ]
+    if any(change.key == "train.patience" for change in changed):  # one that ended early may go on
+        manifest.finished, manifest.files = False, {}
     if changed:
         resumption = Resumption(step=step, changes=changed)
         manifest.resumed.append(resumption)

@@ -132,6 +132,7 @@ class SupervisedStep:
         self.count = 0  # updates done
         self.all_labels: Tensor | None = None  # of a batch in chunks, (B, S, S), while they run
         self.lr_scale = 1.0  # factor on all learning rates; lower after the run went back
+        self.evaluations: list[tuple[int, dict[str, float]]] = []  # updates done, and the metrics then
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
         self.optimizers = {"optimizer": optimizer}
         self.scalers = {"optimizer": settings.precision.scaler()}  # one per optimiser

@@ -48,6 +48,7 @@ from engine.training.interrupt import (
     after_the_training,
     stopped_at_once,
 )
+from engine.training.patience import is_out_of_patience, stopped_early
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
@@ -189,6 +190,9 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         if is_main and keeper.offer(step.count, scores.metrics, step.evaluated.state_dict):
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
+        step.evaluations.append((step.count, scores.metrics))
+        if step.count < int(recipe.train.steps) and is_out_of_patience(recipe, step.evaluations):
+            reporter.note(step.count, stopped_early(recipe, step.evaluations, step.lr_scale))
 
     schedule = SaveSchedule(session.process, recipe.train.save_every, recipe.log.every)
 
@@ -224,6 +228,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
                     save_state=save,
                     save_due=schedule.is_due,
                     stop_requested=stop.requested,
+                    is_out_of_patience=lambda: is_out_of_patience(recipe, step.evaluations),
                     guard=guard,
                 )
             except GoBack:

@@ -64,6 +64,7 @@ def train(step: SupervisedStep, num_steps: int) -> None:
         save_state=lambda: None,
         save_due=lambda step: False,
         stop_requested=lambda step: False,
+        is_out_of_patience=lambda: False,
         guard=SkipGuard(RunFolder(Path("run")), lambda flags: None, "stop", 1, lambda step: None),
     )
 

@@ -53,6 +53,7 @@ class Bench:
         log_every: int = 1000,
         stop_at: int | None = None,
         save_every: int | None = None,
+        ends_at: int | None = None,
     ) -> bool:
         return fit(
             self,
@@ -65,6 +66,7 @@ class Bench:
             save_state=lambda: self.events.append(("save", self.count)),
             save_due=lambda step: save_every is not None and step % save_every == 0,
             stop_requested=lambda step: step == stop_at,
+            is_out_of_patience=lambda: ends_at is not None and self.count >= ends_at,
             guard=self.guard,
         )
 
@@ -161,3 +163,12 @@ def test_a_stop_after_a_nan_loss_saves_nothing() -> None:
     with pytest.raises(RunError):
         bench.run(num_steps=10, eval_every=5, stop_at=2)
     assert bench.steps_of("save") == []
+
+
+def test_it_ends_early_after_an_evaluation_and_at_once_when_started_again() -> None:
+    bench = Bench()
+    assert bench.run(num_steps=20, eval_every=3, ends_at=5)
+    assert bench.steps_of("evaluate") == [3, 6] == bench.steps_of("save")
+    again = Bench(count=6)
+    assert again.run(num_steps=20, eval_every=3, ends_at=5)
+    assert again.events == []
