@@ -106,14 +106,16 @@ def predict(arguments: argparse.Namespace) -> int:
     about = {"model": segmenter.name, "protocol": protocol.card()}
     unreadable: list[str] = []
     show = counted(console, "predicting")
-    with prediction_writer(out, kinds, segmenter.class_names, segmenter.palette, about) as write:
+    with prediction_writer(
+        out, kinds, segmenter.class_names, segmenter.palette, about, segmenter.bands
+    ) as write:
         for done, image in enumerate(images, start=1):
             try:
                 if tiling:
                     show_tiles = counted(console, f"tiles of {image.place}")
                     predict_tiles(segmenter, image, tiling, out, kinds, show_tiles)
                     continue
-                pixels = segmenter.pixels(image.path)  # (3, h, w)
+                pixels = segmenter.pixels(image.path)  # (n, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))

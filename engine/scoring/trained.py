@@ -9,6 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from engine.data.bands import model_inputs
 from engine.data.sample import Dataset, Palette
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
@@ -133,7 +134,7 @@ def load_model(
         RunFolderError: the file is missing, altered, of other classes than its recipe says, or has NaN.
     """
     require_intact(path, sha256)
-    model = build_model(recipe.model, class_names)
+    model = build_model(recipe.model, class_names, **model_inputs(recipe.data))
     try:
         state = load_file(path)
         model.load_state_dict(state)
