@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     import torch
 
+    from engine.data.formats.bands import image_header
     from engine.data.formats.images import REMEDY
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
@@ -102,6 +104,9 @@ def predict(arguments: argparse.Namespace) -> int:
         + (f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""),
         markup=False,
     )
+    for image in images if segmenter.bands else ():
+        with suppress(UnreadableSample):  # reported below
+            image_header(image.path, segmenter.bands)
     out.mkdir(parents=True, exist_ok=True)
     about = {"model": segmenter.name, "protocol": protocol.card()}
     unreadable: list[str] = []

@@ -68,7 +68,7 @@ def require_bands(found: int, bands: tuple[str, ...], what: str) -> None:
     """Raises DataError where an image has another number of bands than data.bands says."""
     if found != len(bands):
         raise DataError(
-            f"{what} has {found} band{'s' * (found != 1)}, but data.bands says {len(bands)}: "
-            f"{', '.join(bands)}. If it is right, type data.bands={found}, or the names of its bands; else "
-            "replace the image."
+            f"{what} has {found} band{'s' * (found != 1)}, but data.bands has {len(bands)}: "
+            f"{', '.join(bands)}. Save it with these bands; or, if all images have {found}, train with "
+            f"data.bands={found}."
         )

@@ -71,6 +71,10 @@ def open_raster(path: Path, value_range: ValueRanges | None = None, bands: Bands
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}.") from error
         with file:
+            if bands is not None and file.count == 1 < len(bands):  # perhaps a band a page
+                pixels, _ = image_pixels(path, value_range, bands)
+                yield Raster(pixels.shape[1:], {}, lambda start, end: pixels[:, start:end])
+                return
             if bands is not None:
                 require_bands(file.count, bands, str(path))
             georeference = {"crs": file.crs, "transform": file.transform} if file.crs else {}

@@ -8,20 +8,21 @@ Without data.bands an image is RGB, and `images.py` reads it. Shapes: n bands of
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.bands import Bands, require_bands
+from engine.data.bands import RGB, Bands, require_bands
 from engine.data.formats.images import (
     REMEDY,
     TIFF_ENDINGS,
     UNKNOWN_RANGE,
     ValueRange,
     decode_image,
+    mode_of,
     opened_upright,
     read_header,
     refuse_bomb,
@@ -33,7 +34,7 @@ from engine.data.sample import UnreadableSample, require_regular
 
 ValueRanges = ValueRange | tuple[ValueRange, ...]  # of all bands, or of each
 ARRAY = ".npy"
-ONE_BYTE_MODES = ("L", "LA", "RGB", "RGBA")
+NUM_BANDS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I": 1, "I;16": 1, "I;16B": 1, "F": 1}  # others become RGB
 
 
 class Stored(NamedTuple):
@@ -49,16 +50,21 @@ def image_header(path: Path, bands: Bands) -> tuple[tuple[int, int], int]:
 
     Raises:
         UnreadableSample: not an image, damaged, or too large.
-        DataError: rasterio is needed and not installed.
+        DataError: another number of bands; or rasterio is needed and not installed.
     """
     ending = path.suffix.lower()
-    if bands is not None and ending == ARRAY:
-        h, w = open_array(path, len(bands)).shape[1:]
-        return (h, w), 1
-    if bands is not None and ending in TIFF_ENDINGS:
-        with open_gdal(path) as file:
-            return (file.height, file.width), 1
-    return read_header(path)
+    if bands is None:
+        return read_header(path)
+    if ending == ARRAY:
+        number, h, w = open_array(path, len(bands)).shape
+        found = (h, w), 1
+    elif ending in TIFF_ENDINGS:
+        with open_pages(path) as pages:
+            number, found = sum(page.count for page in pages), (pages[0].shape, 1)
+    else:
+        number, found = NUM_BANDS.get(mode_of(path), len(RGB)), read_header(path)
+    require_bands(number, bands, str(path))
+    return found
 
 
 def image_pixels(path: Path, value_range: ValueRanges | None, bands: Bands) -> tuple[NDArray[np.uint8], int]:
@@ -86,17 +92,15 @@ def read_bands(path: Path, expected: int | None = None) -> Stored:
     """
     ending = path.suffix.lower()
     if ending == ARRAY:
-        return Stored(np.array(open_array(path, expected)))
+        return Stored(np.array(open_array(path, expected), order="C"))
     if ending not in TIFF_ENDINGS:
         with opened_upright(path) as (image, orientation, is_wide):
             if not is_wide:
-                mode = image.mode if image.mode in ONE_BYTE_MODES else "RGB"
+                mode = image.mode if image.mode in NUM_BANDS else "RGB"
                 pixels = turn(np.atleast_3d(np.asarray(image.convert(mode))), orientation)  # (h, w, n)
                 return Stored(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), orientation)
-    with open_gdal(path) as file:
-        pages = _pages(file)
-        values = np.concatenate([_decoded(page, path) for page in pages]) if pages else _decoded(file, path)
-        return Stored(values, nodata=file.nodata)
+    with open_pages(path) as pages:
+        return Stored(np.concatenate([page.read() for page in pages]), nodata=pages[0].nodata)
 
 
 def as_bytes(values: NDArray[Any], value_range: ValueRanges | None, path: Path) -> NDArray[np.uint8]:
@@ -137,39 +141,26 @@ def open_array(path: Path, expected: int | None = None) -> NDArray[Any]:
 
 
 @contextmanager
-def open_gdal(path: Path) -> Iterator[Any]:
-    """A TIFF or PNG as an open file of rasterio; raises UnreadableSample where it is none, or too large."""
+def open_pages(path: Path) -> Iterator[list[Any]]:
+    """The pages that make up the bands of a TIFF or PNG, as open files of rasterio.
+
+    Raises:
+        UnreadableSample: it is none, damaged, or too large.
+    """
     require_regular(path)
-    with quiet_rasterio() as rasterio:
+    # Not any driver of GDAL: some open further files, or addresses, that the file names.
+    driver = "GTiff" if path.suffix.lower() in TIFF_ENDINGS else "PNG"
+    with quiet_rasterio() as rasterio, ExitStack() as files:
         try:
-            # Not any driver of GDAL: some open further files, or addresses, that the file names.
-            file = rasterio.open(path, driver="GTiff" if path.suffix.lower() in TIFF_ENDINGS else "PNG")
+            first = files.enter_context(rasterio.open(path, driver=driver))
+            names = first.subdatasets if first.count == 1 else []  # GTIFF_DIR:<number of the page>:<path>
+            names = sorted(names, key=lambda name: int(name.split(":")[1]))
+            pages = [files.enter_context(rasterio.open(name, driver=driver)) for name in names]
+            refuse_bomb(path, first.height, first.width)
+            are_bands = all(page.count == 1 and page.shape == first.shape for page in pages)
+            yield pages if pages and are_bands else [first]
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
-        with file:
-            refuse_bomb(path, file.height, file.width)
-            yield file
-
-
-def _pages(file: Any) -> list[Any]:
-    """The pages of a TIFF with one band a page; none where it has one page, or pages of other sizes."""
-    import rasterio
-
-    if file.count > 1 or not file.subdatasets:
-        return []
-    pages = [rasterio.open(name, driver="GTiff") for name in file.subdatasets]
-    are_bands = all(page.count == 1 and page.shape == file.shape for page in pages)
-    return pages if are_bands else []
-
-
-def _decoded(file: Any, path: Path) -> NDArray[Any]:
-    from rasterio.errors import RasterioError
-
-    try:
-        values: NDArray[Any] = file.read()
-    except RasterioError as error:
-        raise UnreadableSample(f"{path} is damaged: {error}. {REMEDY}") from error
-    return values
 
 
 def _are_bands_last(shape: tuple[int, ...], expected: int | None) -> bool:

@@ -50,6 +50,12 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
         return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
+def mode_of(path: Path) -> str:
+    """Pillow's name of the kind of pixels, such as RGBA; nothing is decoded."""
+    with _opened(path) as image:
+        return image.mode
+
+
 def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[NDArray[np.uint8], int]:
     """(h, w, 3) RGB as displayed, and the EXIF orientation that was applied.
 
