@@ -41,6 +41,8 @@ def find_groups(facts: Facts) -> list[list[int]]:
 
 
 def _near(facts: Facts, candidates: NDArray[np.int64]) -> Iterator[tuple[int, int]]:
+    if not len(candidates):
+        return
     thumbs = facts.thumbs[candidates].astype(np.float32).reshape(len(candidates), -1)  # (m, 1024)
     spread = thumbs.std(1, keepdims=True)
     kept = spread[:, 0] >= MIN_CONTRAST
