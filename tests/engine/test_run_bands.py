@@ -15,6 +15,7 @@ from PIL import Image
 import trident
 from engine.command import main as command_line
 from engine.data import open_split
+from engine.exporting.graph import Graph, largest_difference, metadata
 from engine.recipe import RecipeError, load_recipe
 from engine.run_folder import RunFolder, read_log
 from engine.scoring.segmenter import UseError, open_segmenter
@@ -107,6 +108,10 @@ def test_every_command_reads_the_bands_as_the_training_did(finished: Path, capsy
     assert torch.equal(segmenter.predict(seen.permute(1, 2, 0).numpy()).labels, labels)
     with pytest.raises(UseError, match=r"nir, red, green, blue.*\(4, h, w\)"):
         segmenter.predict(seen[:3])
+
+    graph = Graph(segmenter)  # what export traces
+    assert largest_difference(graph, segmenter, graph.min_size_px, 1e-4) <= 1e-4
+    assert metadata(segmenter)["input"].startswith("images (batch, 4, height, width), uint8, nir, red")
 
     assert trident_command("predict", finished, "data/train/images", "--out", "whole") == 0
     tiled = ["--tile", "48", "--overlap", "0", "--polygons"]
