@@ -2,8 +2,8 @@
 
 "encoded": copies of the image and mask files, if decoding them gives exactly the sample of the data set;
 otherwise (colour-coded masks, synthetic scenes) a PNG of the pixels. The bands of data.bands are one PNG, one
-below the other. "decoded": the pixels themselves, (n, h, w) and (h, w) uint8. A layout first plans each sample,
-which gives the length of its records, and later makes the records; it keeps no bytes in between.
+below the other. "decoded": the pixels themselves, (n, h, w) and (h, w) uint8. A layout first plans each
+sample, which gives the length of its records, and later makes the records; it keeps no bytes in between.
 """
 
 import hashlib
