@@ -123,7 +123,7 @@ def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], No
     with_range(recipe.data, train)
     counts = count_classes(train, progress) if recipe.augment.copy_paste else None
     mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
-    augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     order = SampleOrder(len(train), 1, recipe.seed)
     batches = TrainBatches(train, order, augment, torch.device("cpu"), workers=0, mixing=mixing)
     rows = np.linspace(0, len(train) - 1, min(SAMPLES_SHOWN, len(train)), dtype=int)

@@ -14,11 +14,11 @@ LISTING = """
   weights    the weights in the layout of Hugging Face or MMSegmentation
 """
 ABOUT_GRAPHS = """
-It takes images (batch, 3, height, width), uint8, RGB, and gives labels (batch, height, width) and
-probabilities (batch, classes, height, width) of the same size. A side has 64 px or more, or 64 px divided by
-the smallest scale. Normalisation, all members of an ensemble, and eval.scales and eval.flip of the recipe are
-inside; eval.protocol has to be native, eval.average probability. What was written is run on images of several
-sizes and compared with torch before it gets its name.
+It takes images (batch, 3, height, width), uint8, RGB, or the bands of data.bands, and gives labels (batch,
+height, width) and probabilities (batch, classes, height, width) of the same size. A side has 64 px or more,
+or 64 px divided by the smallest scale. Normalisation, all members of an ensemble, and eval.scales and
+eval.flip of the recipe are inside; eval.protocol has to be native, eval.average probability. What was written
+is run on images of several sizes and compared with torch before it gets its name.
 """
 ABOUT_VOC = """
 examples:

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -88,6 +89,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     import torch
 
+    from engine.data.formats.bands import image_header
     from engine.data.formats.images import REMEDY
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
@@ -102,18 +104,23 @@ def predict(arguments: argparse.Namespace) -> int:
         + (f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""),
         markup=False,
     )
+    for image in images if segmenter.bands else ():
+        with suppress(UnreadableSample):  # reported below
+            image_header(image.path, segmenter.bands)
     out.mkdir(parents=True, exist_ok=True)
     about = {"model": segmenter.name, "protocol": protocol.card()}
     unreadable: list[str] = []
     show = counted(console, "predicting")
-    with prediction_writer(out, kinds, segmenter.class_names, segmenter.palette, about) as write:
+    with prediction_writer(
+        out, kinds, segmenter.class_names, segmenter.palette, about, segmenter.bands
+    ) as write:
         for done, image in enumerate(images, start=1):
             try:
                 if tiling:
                     show_tiles = counted(console, f"tiles of {image.place}")
                     predict_tiles(segmenter, image, tiling, out, kinds, show_tiles)
                     continue
-                pixels = segmenter.pixels(image.path)  # (3, h, w)
+                pixels = segmenter.pixels(image.path)  # (n, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))

@@ -89,6 +89,7 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     from rich.table import Table
 
     from engine.data import class_names_of
+    from engine.data.bands import model_inputs
     from engine.training.optim import freeze, parameter_groups
     from models import build_model
     from models.architectures import ARCHITECTURES
@@ -96,7 +97,7 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     # Not every other model can be built on the meta device: SMP's MiT reads its drop rates from a tensor.
     is_own = recipe.model.arch in ARCHITECTURES and recipe.model.encoder is None
     with torch.device("meta" if is_own else "cpu"):
-        model = build_model(recipe.model, class_names_of(recipe.data))
+        model = build_model(recipe.model, class_names_of(recipe.data), **model_inputs(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
     table = Table(title="groups of the optimiser", title_justify="left", caption=frozen)
     table.add_column("group")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from inspect import signature
 from typing import Any
 
 from torch import nn
@@ -22,7 +23,14 @@ NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze")  # keys of the sectio
 
 
 def build_model(
-    arch: Any, class_names: Sequence[str] = (), *, num_classes: int | None = None, **options: Any
+    arch: Any,
+    class_names: Sequence[str] = (),
+    *,
+    num_classes: int | None = None,
+    in_channels: int | None = None,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    **options: Any,
 ) -> nn.Module:
     """The network of a recipe's `model` section, or of a name and options, with random weights.
 
@@ -39,22 +47,27 @@ def build_model(
             names. Anything else is an architecture of segmentation_models_pytorch on `encoder`.
         class_names: one logit each, in this order.
         num_classes: K, where there are no names.
+        in_channels: n, the bands of the images; None: RGB.
+        mean, std: of each band, of pixels in 0..255; None: of RGB, those of the encoder's weights.
         options: of the architecture, where `arch` is a name.
 
     Returns:
-        A module called on (B, 3, H, W) uint8 or float 0..255 that gives logits (B, K, h, w) at the same or a
+        A module called on (B, n, H, W) uint8 or float 0..255 that gives logits (B, K, h, w) at the same or a
         lower resolution. If it has a submodule `encoder`, that is what pretrained weights have to fill, and
         all else is the head; without one, all of it is the head.
 
     Raises:
-        ModelError: an unknown name or option, a value out of range, or an option of another architecture.
+        ModelError: an unknown name or option, a value out of range, an option of another architecture, or
+            an architecture for RGB alone.
     """
     num_classes = len(class_names) if num_classes is None else num_classes
     if num_classes < 1:
         raise ModelError(
             "build_model needs num_classes, for example build_model('segformer', num_classes=3)."
         )
-    given = {"num_classes": num_classes, "class_names": tuple(class_names)}
+    given: dict[str, Any] = {"num_classes": num_classes, "class_names": tuple(class_names)}
+    if in_channels is not None:
+        given |= {"in_channels": in_channels, "mean": mean, "std": std}
     is_name = isinstance(arch, str)
     name, values = (arch, options) if is_name else (arch.arch, vars(arch))
     try:
@@ -63,6 +76,11 @@ def build_model(
         if is_import_path(name) and values.get("encoder") is not None and "encoder" not in known:
             raise ComponentError(
                 f"it takes no encoder, but model.encoder is {values['encoder']}. Type model.encoder=null."
+            )
+        if in_channels not in (None, 3) and "in_channels" not in signature(component).parameters:
+            raise ComponentError(
+                f"its constructor has no parameter in_channels, so it takes RGB; the images have "
+                f"{in_channels} bands. Add the parameter, or type data.bands=null."
             )
         _require_unset(name, [key for key in SEGFORMER_ONLY if key not in known], values)
         if is_name:

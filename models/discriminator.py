@@ -4,12 +4,14 @@ It scores every patch of (image, class probabilities) as drawn by an annotator o
 are hidden from it, and it returns the share of each patch that was valid.
 """
 
+from collections.abc import Sequence
 from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.channels import statistics_of
 from models.segformer import PIXEL_MEAN, PIXEL_STD
 
 MAX_WIDENING = 8  # channels double with each layer, up to this factor
@@ -26,19 +28,32 @@ class PatchDiscriminator(nn.Module):
         channels: of the first layer.
         layers: number of halvings; one logit is for a cell of 2^layers x 2^layers pixels.
         sees_image: False: it scores the probabilities alone.
+        in_channels: of the image; mean, std: of each, in 0..255. None: of RGB, ImageNet's.
     """
 
     mean: Tensor
     std: Tensor
 
-    def __init__(self, num_classes: int, channels: int = 64, layers: int = 4, sees_image: bool = True):
+    def __init__(
+        self,
+        num_classes: int,
+        channels: int = 64,
+        layers: int = 4,
+        sees_image: bool = True,
+        in_channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
         super().__init__()
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("mean", statistics_of(in_channels, mean or PIXEL_MEAN), persistent=False)
+        self.register_buffer("std", statistics_of(in_channels, std or PIXEL_STD), persistent=False)
         self.cell_px: int = 2**layers
         self.sees_image = sees_image
         widths = [channels * min(2**i, MAX_WIDENING) for i in range(layers)]
-        body: list[nn.Module] = [_halving(num_classes + 3 * sees_image, widths[0]), nn.LeakyReLU(0.2)]
+        body: list[nn.Module] = [
+            _halving(num_classes + in_channels * sees_image, widths[0]),
+            nn.LeakyReLU(0.2),
+        ]
         for before, after in pairwise(widths):
             body += [_halving(before, after), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
         self.body = nn.Sequential(*body, nn.Conv2d(widths[-1], 1, 3, padding=1))
@@ -48,7 +63,7 @@ class PatchDiscriminator(nn.Module):
         """Scores each cell, and gives its weight.
 
         Args:
-            image: (B, 3, H, W), RGB in 0..255; any H and W.
+            image: (B, n, H, W) in 0..255, RGB or other bands; any H and W.
             probabilities: (B, K, H, W), of the network or one-hot labels.
             valid: (B, 1, H, W) bool; image and probabilities have no influence where it is False.
 
@@ -58,7 +73,7 @@ class PatchDiscriminator(nn.Module):
         """
         x = probabilities
         if self.sees_image:
-            x = torch.cat([(image.to(self.mean.dtype) - self.mean) / self.std, x], dim=1)  # (B, 3+K, H, W)
+            x = torch.cat([(image.to(self.mean.dtype) - self.mean) / self.std, x], dim=1)  # (B, n+K, H, W)
         x = x.masked_fill(~valid, 0.0)
         padding = (0, self._missing(valid.shape[-1]), 0, self._missing(valid.shape[-2]))
         logits = self.body(F.pad(x, padding))  # (B, 1, h, w)

@@ -67,6 +67,7 @@ class LoadReport:
     parts: dict[str, PartReport]
     classes: ClassReport | None = None  # None: the classifier was loaded unchanged, or not at all
     others: list[str] = field(default_factory=list)  # keys of further state dicts in the file
+    bands: str = ""  # how the first layer was made to take other bands
 
     def summary(self) -> str:
         """A line for the source, each part, classes that moved, and what else the file holds."""
@@ -86,6 +87,8 @@ class LoadReport:
                 percent = math.floor(1000 * part.share) / 10  # 100 % means all of it
                 shapes = f" ({few(part.reshaped)}: at random values)" if part.reshaped else ""
                 lines.append(f"  {name:8} {percent:5.1f}% loaded: {found}{shapes}")
+        if self.bands:
+            lines.append(f"  bands    {self.bands}")
         if self.classes:
             lines.append(self.classes.summary())
         if self.others:

@@ -18,10 +18,11 @@ UNKNOWN = "unknown"
 
 
 class Origin(NamedTuple):
-    """Class names by logit, None where they are unknown; the licence, or UNKNOWN."""
+    """Class names by logit, None where they are unknown; the licence, or UNKNOWN; bands, None for RGB."""
 
     class_names: tuple[str, ...] | None
     licence: str
+    bands: tuple[str, ...] | None = None
 
 
 def origin_of(source: str, file: Path) -> Origin:
@@ -49,7 +50,8 @@ def licence_of_run(weights: dict[str, Any] | None) -> str:
 def _origin_of_run(manifest: Path) -> Origin:
     content = _read_json(manifest)
     names = content.get("class_names")
-    return Origin(tuple(names) if names else None, licence_of_run(content.get("weights")))
+    licence, bands = licence_of_run(content.get("weights")), content.get("bands")
+    return Origin(tuple(names) if names else None, licence, tuple(bands) if bands else None)
 
 
 def _labels(config: Path) -> tuple[str, ...] | None:

@@ -25,6 +25,7 @@ from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
 from models.architectures import VARIANTS, HeadName, SegFormerOptions, VariantName
+from models.channels import statistics_of
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in 0..1
 PIXEL_MEAN, PIXEL_STD = ([255 * x for x in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -130,19 +131,19 @@ class Stage(nn.Module):
 class MixTransformer(nn.Module):
     """The encoder: four stages at strides 4, 8, 16 and 32."""
 
-    def __init__(self, variant: VariantName, drop_path: float):
+    def __init__(self, variant: VariantName, drop_path: float, in_channels: int = 3):
         super().__init__()
         channels, depths, _ = VARIANTS[variant]
         rates: Any = torch.linspace(0, drop_path, sum(depths), device="cpu")  # Any: split is not typed
         self.channels = channels
         self.stages: Any = nn.ModuleList(
-            Stage(3 if i == 0 else channels[i - 1], channels[i], 4 if i == 0 else 2, HEADS[i], REDUCTIONS[i],
-                  rates_of_stage.tolist())
+            Stage(in_channels if i == 0 else channels[i - 1], channels[i], 4 if i == 0 else 2, HEADS[i],
+                  REDUCTIONS[i], rates_of_stage.tolist())
             for i, rates_of_stage in enumerate(rates.split(depths))
         )  # fmt: skip
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        """(B, 3, H, W) -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))"""
+        """(B, n, H, W) -> four maps (B, C_i, H / 2^(i+2), W / 2^(i+2))"""
         maps = []
         for stage in self.stages:
             x = stage(x)
@@ -235,6 +236,7 @@ class SegFormer(nn.Module):
         drop_path: stochastic depth of the last block; earlier blocks rise to it linearly.
         dropout: of whole channels before the classifier.
         checkpointing: keep only the input of each block for the backward pass, and compute the rest again.
+        in_channels: of the images; mean, std: of each, in 0..255. None: of RGB, ImageNet's.
     """
 
     mean: Tensor
@@ -249,12 +251,16 @@ class SegFormer(nn.Module):
         drop_path: float = SegFormerOptions.drop_path,
         dropout: float = SegFormerOptions.dropout,
         checkpointing: bool = SegFormerOptions.checkpointing,
+        in_channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
     ):
         super().__init__()
         width = decoder_width or (VARIANTS[variant].decoder_width if head == "paper" else 256)
-        self.register_buffer("mean", torch.tensor(PIXEL_MEAN).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(PIXEL_STD).view(1, 3, 1, 1), persistent=False)
-        self.encoder = MixTransformer(variant, drop_path)
+        self.in_channels = in_channels
+        self.register_buffer("mean", statistics_of(in_channels, mean or PIXEL_MEAN), persistent=False)
+        self.register_buffer("std", statistics_of(in_channels, std or PIXEL_STD), persistent=False)
+        self.encoder = MixTransformer(variant, drop_path, in_channels)
         for stage in self.encoder.stages:
             stage.checkpointing = checkpointing
         self.head = HEAD_TYPES[head](self.encoder.channels, width, num_classes, dropout)
@@ -265,7 +271,7 @@ class SegFormer(nn.Module):
         """Logits at a quarter of the resolution.
 
         Args:
-            image: (B, 3, H, W), RGB, uint8 or float in 0..255; any H and W.
+            image: (B, in_channels, H, W), uint8 or float in 0..255, RGB or other bands; any H and W.
 
         Returns:
             (B, K, ceil(H/4), ceil(W/4)); the loss or the predictor upsamples them (align_corners=False).

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from models import encoder_layouts
 from models.architectures import PRETRAINED_PACKAGES
+from models.channels import adapted_to_bands
 from models.class_names import known_set, matching_rows
 from models.errors import ModelError
 from models.finite import broken_tensor
@@ -27,15 +28,19 @@ from models.sources import read_source, unreachable
 from models.state_dicts import StateDict, Translation, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
+RGB = ("red", "green", "blue")
 CLASSIFIERS = ("head.classifier.", "segmentation_head.")  # their first dimension is the class
 
 
-def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) -> LoadReport | None:
+def initialise(
+    model: nn.Module, section: Any, class_names: Sequence[str] = (), bands: Sequence[str] = RGB
+) -> LoadReport | None:
     """Loads what a recipe's `model` section asks for: its `weights`, or nothing if it says `from_scratch`.
 
     Args:
         model, class_names: as in `build_model`; without the names, no classifier rows are matched by name.
         section: attributes `weights` and `from_scratch`.
+        bands: names of the model's input channels.
 
     Raises:
         ModelError: neither or both are given, or the weights do not fit.
@@ -46,7 +51,7 @@ def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) 
             "weights with model.from_scratch=false, or train without them with model.weights=null."
         )
     if section.weights is not None:
-        return load_weights(model, section.weights, class_names=class_names)
+        return load_weights(model, section.weights, class_names=class_names, bands=bands)
     if not section.from_scratch:
         raise ModelError(
             "model.weights is null, so the encoder would train from random values. Start from pretrained "
@@ -57,7 +62,11 @@ def initialise(model: nn.Module, section: Any, class_names: Sequence[str] = ()) 
 
 
 def load_weights(
-    model: nn.Module, source: str, min_encoder_share: float = 0.95, class_names: Sequence[str] = ()
+    model: nn.Module,
+    source: str,
+    min_encoder_share: float = 0.95,
+    class_names: Sequence[str] = (),
+    bands: Sequence[str] = RGB,
 ) -> LoadReport:
     """Fills `model` from `source`, whose keys may be in any layout.
 
@@ -71,6 +80,7 @@ def load_weights(
         min_encoder_share: the share of the encoder's values that must be found, 0..1; of all values where the
             model has no submodule `encoder`.
         class_names: of the model, by logit.
+        bands: names of its input channels; its first layer takes over the filters of those that both know.
 
     Raises:
         ModelError: the source cannot be read, is of another variant, fills less of the encoder, or has NaN.
@@ -79,10 +89,13 @@ def load_weights(
     file, state, origin = _read(model, source)
     own = model.state_dict()
     layout, renamed, unknown = translate_without_prefix(state.tensors, _translation(model, own))
+    renamed, adapted = adapted_to_bands(own, renamed, bands, origin.bands or RGB)
     _check_encoder_shape(source, encoder_shape(renamed), encoder_shape(own))
     parts = _compare(own, renamed) | {"other": PartReport(unexpected=unknown)}
     num_parameters = sum(p.numel() for p in model.parameters())
-    report = LoadReport(source, file, layout, origin.licence, num_parameters, parts, others=state.others)
+    report = LoadReport(
+        source, file, layout, origin.licence, num_parameters, parts, others=state.others, bands=adapted
+    )
     required = parts["encoder" if parts["encoder"].num_values else "head"]
     if required.share < min_encoder_share or parts["encoder"].reshaped:
         known = encoder_layouts.LAYOUTS if hasattr(model, "pretrained_state") else [x.name for x in LAYOUTS]

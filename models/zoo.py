@@ -6,6 +6,7 @@ computes, faster in three ways: memory is channels-last, SegFormer's decoder is 
 `models.segformer`, and in training mode the last upsampling of the logits is left to the loss.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import segmentation_models_pytorch as smp
@@ -19,6 +20,7 @@ from timm.layers import BatchNormAct2d, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.channels import statistics_of
 from models.errors import ModelError, unknown_choice
 from models.origin import NVIDIA, UNKNOWN
 from models.segformer import IMAGENET_MEAN, IMAGENET_STD, folded_sum
@@ -37,6 +39,7 @@ class ZooModel(nn.Module):
         arch: a key of SMP's models: unet, unetplusplus, deeplabv3plus, fpn, upernet, segformer, dpt, ...
         encoder: resnet34, mit_b2, tu-convnext_tiny, ...; dpt takes only `tu-` vision transformers.
         num_classes: K.
+        in_channels: of the images; mean, std: of each, in 0..255. None: of RGB, the encoder's own.
 
     Attributes:
         align_corners: how logits of a lower resolution are to be upsampled; SMP upsamples its own so.
@@ -49,15 +52,25 @@ class ZooModel(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, arch: str, encoder: str | None = None, num_classes: int = 21):
+    def __init__(
+        self,
+        arch: str,
+        encoder: str | None = None,
+        num_classes: int = 21,
+        in_channels: int = 3,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+    ):
         super().__init__()
-        net = _create(arch, encoder, num_classes)
+        net = _create(arch, encoder, num_classes, in_channels=in_channels)
         assert encoder is not None  # otherwise _create has raised an error
         self.arch, self.encoder_name = arch, encoder
         self.min_size_px = MIN_SIZE_PX.get(arch, MULTIPLE_PX)
-        mean, std = _normalisation(encoder)
-        self.register_buffer("mean", 255 * torch.tensor(mean).view(1, 3, 1, 1), persistent=False)
-        self.register_buffer("std", 255 * torch.tensor(std).view(1, 3, 1, 1), persistent=False)
+        self.in_channels = in_channels
+        usual = _normalisation(encoder)
+        for name, given, own in zip(("mean", "std"), (mean, std), usual, strict=True):
+            values = statistics_of(in_channels, given) if given else 255 * statistics_of(in_channels, own)
+            self.register_buffer(name, values, persistent=False)
         self.encoder: nn.Module = net.encoder
         self.decoder: nn.Module = net.decoder
         self.segmentation_head: nn.Module = net.segmentation_head
@@ -69,8 +82,9 @@ class ZooModel(nn.Module):
         """Logits at full resolution; in training mode before the last upsampling of the head, if it has one.
 
         Args:
-            image: (B, 3, H, W) RGB, uint8 or float in 0..255, any H and W. In training mode, sides that need
-                padding, which do not divide by 32, give logits at full resolution, too.
+            image: (B, in_channels, H, W), RGB or other bands, uint8 or float in 0..255, any H and W. In
+                training mode, sides that need padding, which do not divide by 32, give logits at full
+                resolution, too.
 
         Returns:
             (B, K, H, W), or in training mode (B, K, h, w), for the loss to upsample with `align_corners`.
@@ -150,7 +164,9 @@ def _use_drop_path(encoder: EfficientNetEncoder) -> None:
     encoder._drop_connect_rate = 0.0
 
 
-def _create(arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None) -> Any:
+def _create(
+    arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None, in_channels: int = 3
+) -> Any:
     if arch not in SMP_ARCHITECTURES:
         raise unknown_choice("model.arch", arch, SMP_ARCHITECTURES)
     if encoder is None:
@@ -158,7 +174,7 @@ def _create(arch: str, encoder: str | None, num_classes: int, weights: str | boo
     _check_encoder(arch, encoder)
     extra = {"dynamic_img_size": True} if arch == "dpt" else {}  # otherwise it takes one image size only
     try:
-        net = smp.create_model(arch, encoder, encoder_weights=weights, classes=num_classes, **extra)
+        net = smp.create_model(arch, encoder, weights, in_channels, num_classes, **extra)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"model.arch={arch} cannot be built on model.encoder={encoder}: {error}") from error
     if MULTIPLE_PX % net.encoder.output_stride:

@@ -23,6 +23,7 @@ DECLARATIONS = (  # of options; they import no torch, and the recipe is put toge
     *(
         "engine.options",
         "engine.components",
+        "engine.data.bands",
         "engine.data.options",
         "engine.data.formats",
         "engine.training.options",

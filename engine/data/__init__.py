@@ -6,12 +6,13 @@ from pkgutil import resolve_name
 from typing import Any
 
 from engine.components import ComponentError, import_component, is_import_path
+from engine.data.bands import band_names, ranges_of
 from engine.data.formats import CLASS_TABLES, format_of
 from engine.data.sample import DataError, Dataset, Palette, Sample, Skipped
 
 __all__ = ["DataError", "Dataset", "Palette", "Sample", "class_names_of", "open_split"]
 
-INTERFACE = (  # of a Dataset; open_split sets `skipped`, and `value_range` of a FileDataset
+INTERFACE = (  # of a Dataset; open_split sets `skipped`, `bands`, and `value_range` of a FileDataset
     "ids", "class_names", "palette", "ignore_index",
     "__len__", "__getitem__", "labels", "sizes", "fingerprint",
 )  # fmt: skip
@@ -71,8 +72,9 @@ def open_split(section: Any, split: str) -> Dataset:
             "with data.train, data.val or data.select."
         )
     dataset.skipped = Skipped() if section.on_error == "skip" else None
+    dataset.bands = band_names(section.bands)
     if section.range != "auto" and hasattr(dataset, "value_range"):
-        dataset.value_range = tuple(section.range)
+        dataset.value_range = ranges_of(section)
     return dataset
 
 

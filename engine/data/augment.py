@@ -5,7 +5,8 @@ Shapes: B samples, S x S pixels of a crop.
 
 import math
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.data.bands import RGB, Bands, colour_bands
 from engine.data.warp import warp
 
 ELASTIC_CELLS = 6  # control points per side of the elastic field
@@ -59,10 +61,12 @@ class Augment:
         section: every key of it but cutmix, classmix, mosaic and copy_paste.
         seed: of the run.
         ignore_index: the label of pixels outside the image.
+        bands: of data.bands; colours change in those named red, green and blue, or grey, alone.
     """
 
-    def __init__(self, section: Any, seed: int, ignore_index: int):
+    def __init__(self, section: Any, seed: int, ignore_index: int, bands: Bands = None):
         self.section = section
+        self.colours = None if bands in (None, RGB) else colour_bands(bands)
         self.seed = seed
         self.ignore_index = ignore_index
 
@@ -109,19 +113,19 @@ class Augment:
         """Warp and recolour a batch of B samples, padded to H x W px; S is the side of the crop.
 
         Args:
-            images: (B, 3, H, W) uint8, each in the upper left of its padding; H and W multiples of 8.
+            images: (B, n, H, W) uint8, each in the upper left of its padding; H and W multiples of 8.
             labels: (B, H, W) uint8, padded with `ignore_index`.
             sizes: (h, w) of each image inside its padding.
             parameters: one per sample.
 
         Returns:
-            images (B, 3, S, S) float32 in 0..255, labels (B, S, S) int64.
+            images (B, n, S, S) float32 in 0..255, labels (B, S, S) int64.
         """
         s = self.section
         images, labels = warp(
             images, labels, sizes, parameters, s.crop, self.ignore_index, s.category_max_ratio
         )
-        return recolour(images, parameters, s), labels
+        return recolour(images, parameters, s, self.colours), labels
 
 
 def _quality(rng: np.random.Generator, share: float) -> float | None:
@@ -129,47 +133,69 @@ def _quality(rng: np.random.Generator, share: float) -> float | None:
     return quality if rng.uniform() < share else None
 
 
-def recolour(images: Tensor, parameters: Sequence[Parameters], section: Any) -> Tensor:
-    """Change and return `images` (B, 3, S, S) float32 in 0..255; `parameters` holds one entry per sample.
+def recolour(
+    images: Tensor, parameters: Sequence[Parameters], section: Any, colours: list[int] | None = None
+) -> Tensor:
+    """Change and return `images` (B, n, S, S) float32 in 0..255; `parameters` holds one entry per sample.
 
-    In place, because the cost is dominated by passes over memory. `section` is the recipe's `augment`: what
-    it turns off is not computed.
+    In place, because the cost is dominated by passes over memory.
+
+    Args:
+        section: the recipe's `augment`: what it turns off is not computed.
+        colours: the bands that are red, green and blue, or the one that is grey; None: the images are RGB.
+            Blur and noise change all bands, the other changes these alone.
     """
     # One sample fits into the cache of a CPU; a GPU is faster with few large launches.
     rows = 1 if images.device.type == "cpu" else len(images)
     for start in range(0, len(images), rows):
-        _change(images[start : start + rows], parameters[start : start + rows], section)
+        _change(images[start : start + rows], parameters[start : start + rows], section, colours)
     for image, p in zip(images, parameters, strict=True):
-        _degrade(image, p)
+        _degrade(image, p, colours)
     return images
 
 
-def _change(images: Tensor, parameters: Sequence[Parameters], section: Any) -> None:
+@contextmanager
+def _photo(images: Tensor, colours: list[int] | None) -> Iterator[Tensor]:
+    """The colours of `images` (B, n, S, S) as RGB (B, 3, S, S), to be changed in place; grey three times."""
+    if not colours:  # RGB, or there is no colour to change
+        yield images
+        return
+    photo = images[:, colours].repeat(1, 3 // len(colours), 1, 1)
+    yield photo
+    images[:, colours] = photo[:, : len(colours)]
+
+
+def _change(
+    images: Tensor, parameters: Sequence[Parameters], section: Any, colours: list[int] | None
+) -> None:
     def column(name: str) -> Tensor:
         values = torch.tensor([getattr(p, name) for p in parameters], dtype=torch.float32)
         return values.to(images.device, non_blocking=True)[:, None, None]  # (B, 1, 1)
 
-    if section.brightness or section.contrast:
-        brightness, contrast = column("brightness")[:, None], column("contrast")[:, None]  # (B, 1, 1, 1)
-        images.add_(255 * brightness).clamp_(0, 255).mul_(contrast).clamp_(max=255)
-    if section.saturation or section.hue:
-        shift_hue_and_saturation(images, column("hue"), column("saturation"))
+    with _photo(images, colours) as photo:  # (B, 3, S, S)
+        if section.brightness or section.contrast:
+            brightness, contrast = column("brightness")[:, None], column("contrast")[:, None]  # (B, 1, 1, 1)
+            photo.add_(255 * brightness).clamp_(0, 255).mul_(contrast).clamp_(max=255)
+        if section.saturation or section.hue:
+            shift_hue_and_saturation(photo, column("hue"), column("saturation"))
     if section.blur > 0:
         sigma = torch.tensor([[max(p.blur_px, 1e-3)] * 2 for p in parameters])  # (B, 2)
         images.copy_(gaussian_blur2d(images, 2 * math.ceil(3 * section.blur) + 1, sigma))
 
 
-def _degrade(image: Tensor, p: Parameters) -> None:
-    """Grayscale, noise and JPEG of one image (3, S, S), in place."""
+def _degrade(image: Tensor, p: Parameters, colours: list[int] | None) -> None:
+    """Grayscale, noise and JPEG of one image (n, S, S), in place."""
     if p.grayscale:
-        image.copy_(rgb_to_grayscale(image).expand_as(image))
+        with _photo(image[None], colours) as photo:
+            photo.copy_(rgb_to_grayscale(photo).expand_as(photo))
     if p.noise > 0:
         generator = torch.Generator(image.device).manual_seed(p.noise_seed)
         noise = torch.randn(image.shape, generator=generator, device=image.device)
         image.add_(noise, alpha=255 * p.noise).clamp_(0, 255)
     if p.jpeg_quality is not None:
         quality = torch.tensor([p.jpeg_quality])  # kornia reads the value on the host, as it does sigma above
-        image.copy_(255 * jpeg_codec_differentiable(image[None] / 255, quality)[0])
+        with _photo(image[None], colours) as photo:
+            photo.copy_(255 * jpeg_codec_differentiable(photo / 255, quality))
 
 
 def shift_hue_and_saturation(images: Tensor, hue: Tensor, saturation: Tensor) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from engine.data.formats.listing import IMAGE_ENDINGS, images_below, is_of_a_tool
+from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, images_below, is_of_a_tool
 from engine.data.sample import DataError, first_few
 
 
@@ -68,7 +68,8 @@ def _found(text: str) -> list[Path] | str:
     if not glob.has_magic(text):
         return f"{text}: no such file or folder."
     matches = _once(sorted(glob.glob(os.path.expanduser(text), recursive=True)), text)
-    images = [match for match in matches if match.is_dir() or match.suffix.lower() in IMAGE_ENDINGS]
+    endings = (*IMAGE_ENDINGS, *ARRAY_ENDINGS)
+    images = [match for match in matches if match.is_dir() or match.suffix.lower() in endings]
     if matches and not images:
         return f"{text}: no image among its {len(matches)} matches, such as {first_few(matches, 1)}."
     return images or f"{text}: nothing matches."

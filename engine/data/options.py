@@ -13,6 +13,7 @@ from pydantic import BeforeValidator, Field, ValidationInfo, WithJsonSchema, fie
 from pydantic_core import PydanticCustomError
 
 from engine.components import IMPORT_PATH
+from engine.data.bands import MAX_BANDS, RGB, band_names
 from engine.data.formats import (
     CLASS_TABLES,
     FORMATS,
@@ -50,6 +51,14 @@ MAX_CLASSES = 255  # labels have 8 bits, and 255 is void
 FormatName = Annotated[str, *_one_of(FORMATS, IMPORT_PATH)]
 TableName = Annotated[str, *_one_of(CLASS_TABLES)]
 StoredValue = Annotated[str, Field(pattern=r"^(-?\d+(\.\d+)?(e[+-]?\d+)?|-?inf|nan)$")]
+
+
+Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
+
+
+class Normalisation(Section):
+    mean: list[float] = key([], "mean of each band, of pixels in 0..255")
+    std: list[Positive] = key([], "standard deviation of each band, of pixels in 0..255")
 
 
 class ClassColour(Section):
@@ -96,10 +105,20 @@ class Data(Section):
         "label id, or void, of each value that the masks hold, such as {0: void, 85: 0, 170: 1}; "
         "for format: voc and folder. null: the values are the label ids",
     )
-    range: Literal["auto"] | Annotated[list[float], Field(min_length=2, max_length=2)] = key(
+    bands: Annotated[int, Field(ge=1, le=MAX_BANDS)] | list[Text] | None = key(
+        None,
+        "bands of the images: their number, or their names, such as [red, green, blue, nir]; "
+        "null: RGB, to which other images are converted",
+    )
+    range: Literal["auto"] | Ends | list[Ends] = key(
         "auto",
         "of images of more than 8 bits per channel: [lowest, highest] stored value, which become black and "
-        "white; auto: as many bits as the training images use",
+        "white, or with data.bands one pair a band; auto: as many bits as the training images use",
+    )
+    normalisation: Literal["auto"] | Normalisation = key(
+        "auto",
+        "{mean, std} by band, of pixels in 0..255; auto: of RGB those of the pretrained weights, of other "
+        "bands counted in images of the training split",
     )
     folder: Folder | None = key(None, "names of sub-folders and values of masks; for format: folder only")
     polygons: Polygons | None = key(
@@ -155,11 +174,37 @@ class Data(Section):
             raise mistake("expected a colour for each class, each different, or names alone")
         return value
 
+    @field_validator("bands")
+    @classmethod
+    def _bands_differ(cls, value: Any, info: ValidationInfo) -> Any:
+        if value is not None and info.data.get("format") == "synthetic":
+            raise mistake("drawn scenes are RGB; this is for images in files")
+        if isinstance(value, list):
+            if not 1 <= len(value) <= MAX_BANDS:
+                raise mistake("expected the names of the bands, such as [red, green, blue, nir]")
+            if twice := [name for name in value if value.count(name) > 1]:
+                raise mistake(f"{twice[0]} is there {value.count(twice[0])} times; each name differs")
+        return value
+
     @field_validator("range")
     @classmethod
-    def _range_grows(cls, value: Any) -> Any:
-        if value != "auto" and value[0] >= value[1]:
-            raise mistake(f"expected the lower value first, as in [0, 4095], not {value}")
+    def _range_grows(cls, value: Any, info: ValidationInfo) -> Any:
+        if value == "auto":
+            return value
+        of_bands = value if isinstance(value[:1][0] if value else [], list) else [value]
+        for ends in of_bands:
+            if ends[0] >= ends[1]:
+                raise mistake(f"expected the lower value first, as in [0, 4095], not {ends}")
+        if of_bands is value:
+            _require_one_a_band(len(value), info, "pairs")
+        return value
+
+    @field_validator("normalisation")
+    @classmethod
+    def _normalises_each_band(cls, value: Any, info: ValidationInfo) -> Any:
+        if value != "auto":
+            _require_one_a_band(len(value.mean), info, "means")
+            _require_one_a_band(len(value.std), info, "deviations")
         return value
 
     @field_validator("ids")
@@ -197,6 +242,16 @@ class Data(Section):
         if colours and info.data.get("ignore_index", 255) < len(colours):
             raise mistake("data.ignore_index is the label id of a class; with colours leave it at 255")
         return value
+
+
+def _require_one_a_band(number: int, info: ValidationInfo, what: str) -> None:
+    if "bands" not in info.data:  # reported as a mistake of `bands`
+        return
+    bands = band_names(info.data["bands"])
+    if bands is None and what == "pairs":
+        raise mistake("one pair a band is for data.bands; expected [lowest, highest]")
+    if number != len(bands or RGB):
+        raise mistake(f"expected {len(bands or RGB)} {what}, one for each of {', '.join(bands or RGB)}")
 
 
 class Augment(Section):

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.bands import Bands, require_bands
+from engine.data.formats.bands import ValueRanges, read_bands
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import ValueRange, nodata_of, wide_values
 from engine.data.sample import DataError, Dataset, UnreadableSample
@@ -37,13 +39,21 @@ def with_range(section: Any, train: Dataset) -> Any:
         train.value_range = found = measured_range(train)
     else:
         found = getattr(train, "value_range", None)  # of a pack
-    return section if found is None else section.model_copy(update={"range": list(found)})
+    if found is None:
+        return section
+    listed = [list(item) if isinstance(item, tuple) else item for item in found]
+    return section.model_copy(update={"range": listed})
 
 
-def measured_range(train: FileDataset) -> ValueRange | None:
-    """The range of a training split; None where its images have 8 bits per channel."""
-    spans = [span for index in probed(len(train)) if (span := _readable_span(train, index))]
-    return range_of(spans) if spans else None
+def measured_range(train: FileDataset) -> ValueRanges | None:
+    """The range of a training split, with data.bands of each band; None for images of 8 bits per channel.
+
+    Raises:
+        DataError: an image has another number of bands than data.bands says.
+    """
+    spans = [span for index in probed(len(train)) if (span := _readable_spans(train, index))]
+    ranges = [range_of(of_band) for of_band in zip(*spans, strict=True)]
+    return (ranges[0] if train.bands is None else tuple(ranges)) if ranges else None
 
 
 def probed(num_images: int) -> list[int]:
@@ -67,18 +77,27 @@ def range_of(spans: Sequence[ValueRange] | NDArray[np.float64]) -> ValueRange:
     return low, high if high > low else low + 1
 
 
-def value_span(path: Path) -> ValueRange | None:
-    """The lowest and the highest value of an image, without outliers; None for 8 bits per channel.
+def value_spans(path: Path, bands: Bands = None) -> list[ValueRange] | None:
+    """The lowest and the highest value, without outliers, of an image or of each band; None for 8 bits.
 
     Raises:
         UnreadableSample: it is damaged, or no image.
+        DataError: it has another number of bands than data.bands says.
     """
-    values = wide_values(path)
-    if values is None:
+    if bands is None:
+        values = wide_values(path)
+        return None if values is None else [_span(values, nodata_of(path))]
+    stored = read_bands(path, len(bands))
+    require_bands(len(stored.values), bands, str(path))
+    if stored.values.dtype == np.uint8:
         return None
+    return [_span(band, stored.nodata) for band in stored.values]
+
+
+def _span(values: NDArray[Any], nodata: float | None) -> ValueRange:
     known = np.isfinite(values)
-    if (no_data := nodata_of(path)) is not None:
-        known &= values != no_data
+    if nodata is not None:
+        known &= values != nodata
     values = values[known]
     if not values.size:
         return 0.0, 1.0
@@ -86,12 +105,12 @@ def value_span(path: Path) -> ValueRange | None:
     return float(low), float(np.quantile(values, 1 - OUTLIERS, method="higher"))
 
 
-def _readable_span(train: FileDataset, index: int) -> ValueRange | None:
+def _readable_spans(train: FileDataset, index: int) -> list[ValueRange] | None:
     try:
-        return value_span(train.image_path(index))
+        return value_spans(train.image_path(index), train.bands)
     except UnreadableSample:  # reported, or skipped, when it is read
         return None
 
 
 def _first_wide(train: FileDataset) -> bool:
-    return any(_readable_span(train, index) for index in probed(len(train)))
+    return any(_readable_spans(train, index) for index in probed(len(train)))

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import torch
 
+from engine.data.bands import RGB
 from engine.data.sample import DataError, Dataset, Sample, UnreadableSample, note_or_raise, read_all
 
-BYTES_PER_PX = 4  # three of the image, one of the labels
 IMAGES, IN_MEMORY, ON_DISK = "images", "in memory", "on disk"  # as a run's manifest says where they were
 SHARE_OF_FREE = 0.4  # the rest is left to the model, the page cache and other programs
 
@@ -27,6 +27,7 @@ class Resident:
         self.source = dataset
         self.ids, self.class_names, self.palette = dataset.ids, dataset.class_names, dataset.palette
         self.ignore_index, self.skipped = dataset.ignore_index, dataset.skipped
+        self.bands = dataset.bands
         self._fingerprint = dataset.fingerprint()
 
         def read(index: int) -> Sample | None:
@@ -72,7 +73,8 @@ def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers:
     `wish` "auto" decides by the free memory, where `sharers` processes each keep a copy in the same RAM.
     """
     require_device(wish, device)
-    num_bytes = BYTES_PER_PX * sum(h * w for h, w in dataset.sizes())
+    bytes_per_px = len(dataset.bands or RGB) + 1  # one of the labels
+    num_bytes = bytes_per_px * sum(h * w for h, w in dataset.sizes())
     if wish != "auto":
         return wish, num_bytes
     if device.type == "cuda" and num_bytes < SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]:

@@ -47,7 +47,8 @@ class Skipped:
 class Sample:
     """One image with its labels.
 
-    image: (3, h, w) uint8, RGB. labels: (h, w) uint8, class ids, and `ignore_index` where unlabelled.
+    image: (n, h, w) uint8, the bands of data.bands, or RGB. labels: (h, w) uint8, class ids, and
+    `ignore_index` where unlabelled.
     """
 
     id: str
@@ -58,7 +59,8 @@ class Sample:
 class Dataset(Protocol):
     """One split of a data set; `dataset[i]` reads sample i and raises DataError where it cannot.
 
-    With `skipped` None an unreadable image ends the run; otherwise it is left out and noted there.
+    With `skipped` None an unreadable image ends the run; otherwise it is left out and noted there. `bands` is
+    the names of data.bands, or None for RGB.
     """
 
     ids: list[str]
@@ -66,6 +68,7 @@ class Dataset(Protocol):
     palette: Palette
     ignore_index: int
     skipped: Skipped | None
+    bands: tuple[str, ...] | None
 
     def __len__(self) -> int: ...
 

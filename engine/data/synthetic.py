@@ -24,6 +24,7 @@ from numpy.random import Generator
 from numpy.typing import NDArray
 from PIL import Image
 
+from engine.data.bands import Bands
 from engine.data.formats import Synthetic
 from engine.data.sample import DataError, Sample, Skipped
 
@@ -228,6 +229,7 @@ class SyntheticScenes:
     palette = SCENE_PALETTE
     ignore_index = IGNORE_INDEX
     skipped: Skipped | None = None
+    bands: Bands = None
 
     def __init__(self, split: str, num_samples: int, size_px: int = 96, seed: int = 0):
         if split not in SPLITS:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine import __version__
+from engine.data.bands import RGB
 from engine.exporting import ExportError
 from engine.run_folder import written_in_place
 from engine.scoring.segmenter import Segmenter
@@ -28,7 +29,7 @@ Outputs = tuple[Tensor, Tensor]
 
 
 class Graph(nn.Module):
-    """(B, 3, h, w) uint8 -> labels (B, h, w) uint8 and probabilities (B, C, h, w) float32.
+    """(B, n, h, w) uint8 -> labels (B, h, w) uint8 and probabilities (B, C, h, w) float32.
 
     Raises:
         ExportError: the protocol is not `native` (others crop or pad depending on the size of an image), or
@@ -47,6 +48,7 @@ class Graph(nn.Module):
                     f"A graph can only have eval.{key}={held}, with any scales and flip, but this run has "
                     f"eval.{key}={value}. Add eval.{key}={held} to the command."
                 )
+        self.num_bands = len(segmenter.bands or RGB)
         self.members = nn.ModuleList(segmenter.trained.members.values())
         self.combination = segmenter.trained.combination
         self.scales = [Fraction(repr(scale)) for scale in protocol.scales]
@@ -96,7 +98,7 @@ def trace(graph: Graph) -> torch.export.ExportedProgram:
     least = graph.min_size_px
     dynamic = torch.export.Dim.DYNAMIC
     # Different sides that no stride divides: the trace would take equal numbers for the same dimension.
-    example = torch.zeros(2, 3, least + 139, least + 101, dtype=torch.uint8)
+    example = torch.zeros(2, graph.num_bands, least + 139, least + 101, dtype=torch.uint8)
     shapes = ({0: dynamic, 2: dynamic(min=least), 3: dynamic(min=least)},)
     try:
         with torch.no_grad():
@@ -135,12 +137,14 @@ def export_program(segmenter: Segmenter, out: Path) -> float:
 def metadata(segmenter: Segmenter) -> dict[str, str]:
     """What users of the graph need to know; values other than text are JSON."""
     trained, protocol = segmenter.trained, segmenter.protocol
+    bands = segmenter.bands or RGB
     licences = list(dict.fromkeys(licence_of_run(weights) for weights in trained.weights))
     return {
         "name": trained.name,
         "class_names": json.dumps(trained.class_names),
         "palette": json.dumps(trained.palette),
-        "input": "images (batch, 3, height, width), uint8, RGB; they are normalised inside",
+        "input": f"images (batch, {len(bands)}, height, width), uint8, "
+        f"{'RGB' if bands == RGB else ', '.join(bands)}; they are normalised inside",
         "range": json.dumps(trained.recipe.data.range),
         "output": "labels (batch, height, width), uint8; probabilities (batch, classes, height, width)",
         "members": json.dumps(list(trained.members)),
@@ -160,7 +164,7 @@ def largest_difference(
         ExportError: it exceeds `tolerance`, shapes differ, or labels differ by more than rounding explains.
     """
     largest = 0.0
-    for images in _test_images(least_px):
+    for images in _test_images(least_px, len(segmenter.bands or RGB)):
         expected = segmenter.probabilities(images)
         size = "x".join(map(str, images.shape))
         try:
@@ -185,11 +189,11 @@ def largest_difference(
     return largest
 
 
-def _test_images(least_px: int) -> Iterator[Tensor]:
+def _test_images(least_px: int, num_bands: int) -> Iterator[Tensor]:
     """Smooth random images: the smallest size, an odd one, one that 32 divides, and a batch of two."""
     generator = torch.Generator().manual_seed(0)
     for num_images, more_h, more_w in ((1, 0, 0), (1, 269, 193), (1, 64, 128), (2, 311, 436)):
         size = [least_px + more_h, least_px + more_w]
-        coarse = 255 * torch.rand(num_images, 3, 12, 16, generator=generator)
+        coarse = 255 * torch.rand(num_images, num_bands, 12, 16, generator=generator)
         smooth = F.interpolate(coarse, size, mode="bicubic", align_corners=False)
         yield smooth.clamp(0, 255).to(torch.uint8)

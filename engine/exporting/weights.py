@@ -9,7 +9,7 @@ from torch import Tensor
 
 from engine.components import is_import_path
 from engine.exporting import ExportError
-from engine.recipe import load_recipe
+from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, write_json, write_text
 from engine.scoring.trained import find_checkpoint, load_model
 from models import layouts
@@ -52,7 +52,7 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
         files = _write_hugging_face(out, tensors, model, None if left_out else manifest.class_names)
     else:
         files = _write_mmsegmentation(out, tensors, "backbone.pth" if left_out else "model.pth")
-    _write_card(out / "README.md", manifest, member)
+    _write_card(out / "README.md", manifest, member, recipe)
     lines = [f"{manifest.name} step {member.step}: {len(tensors)} tensors in the layout of {layout_name}"]
     if left_out:
         lines.append(
@@ -80,7 +80,7 @@ def _hugging_face_config(model: SegFormer, class_names: list[str] | None) -> dic
     config: dict[str, object] = {
         "architectures": ["SegformerModel"],
         "model_type": "segformer",
-        "num_channels": 3,
+        "num_channels": model.in_channels,
         "num_encoder_blocks": len(stages),
         "depths": [len(stage.blocks) for stage in stages],
         "hidden_sizes": list(model.encoder.channels),
@@ -113,16 +113,21 @@ def _write_mmsegmentation(out: Path, tensors: dict[str, Tensor], name: str) -> l
     return [out / name]
 
 
-def _write_card(path: Path, manifest: Manifest, member: Member) -> None:
+def _write_card(path: Path, manifest: Manifest, member: Member, recipe: Recipe) -> None:
     """A model card: where the weights come from, and their licence."""
     scores = ", ".join(f"{name} {value:.4f}" for name, value in member.scores.items())
     data = manifest.data
     start = manifest.weights["source"] if manifest.weights else "random weights"
+    normalisation = recipe.data.normalisation
+    if normalisation == "auto":
+        how = "normalised with ImageNet's mean and deviation"
+    else:
+        how = f"normalised with mean {normalisation.mean} and deviation {normalisation.std} of 0..255"
     write_text(
         path,
         f"---\nlicense: other\nlicense_name: {licence_of_run(manifest.weights)}\n---\n"
         f"# {manifest.name}, step {member.step}\n\n"
         f"Trained with Trident {manifest.code_version} on {data.format} {data.train}, from {start}.\n"
-        f"On {data.val}: {scores}. Pixels go in as RGB, normalised with ImageNet's mean and deviation.\n"
+        f"On {data.val}: {scores}. Pixels go in as {', '.join(manifest.bands or ['RGB'])}, {how}.\n"
         f"Classes: {', '.join(manifest.class_names)}.\n",
     )

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from engine.data.bands import band_names, colour_bands
 from engine.recipe.source import Document
 from engine.recipe.text import Path
 from models.architectures import ARCHITECTURES, PRETRAINED_PACKAGES
@@ -24,12 +25,14 @@ class Contradiction(NamedTuple):
         return any(key[: len(path)] == path for key in self.keys for path in paths)
 
 
+COLOUR_OPERATORS = ("brightness", "contrast", "saturation", "hue", "grayscale", "jpeg")
 STEPS, WARMUP, START = ("train", "steps"), ("schedule", "warmup"), ("adversarial", "start")
 LR, MIN_LR = ("optimizer", "lr"), ("schedule", "min_lr")
 
 
 def contradictions(recipe: Any) -> Iterator[Contradiction]:
     """Of a recipe whose durations are in steps; one whose training is given in epochs has fewer."""
+    yield from _colours_without_bands(recipe)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
     if schedule.min_lr > recipe.optimizer.lr:
         text = (
@@ -51,6 +54,19 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "used. Type adversarial.start=10%, or adversarial=null."
         )
         yield Contradiction((START, STEPS), text)
+
+
+def _colours_without_bands(recipe: Any) -> Iterator[Contradiction]:
+    """Operators of colour need bands that are colours."""
+    used = [name for name in COLOUR_OPERATORS if getattr(recipe.augment, name) > 0]
+    bands = band_names(recipe.data.bands)
+    if used and not colour_bands(bands):
+        off = " ".join(f"augment.{name}=0" for name in used)
+        text = (
+            f"none of {', '.join(bands or ())} is a colour, and augment changes the colours of images. Name "
+            f"red, green and blue, or grey, or type {off}"
+        )
+        yield Contradiction((("data", "bands"), *(("augment", name) for name in used)), text)
 
 
 def without_a_start(recipe: Any) -> Iterator[Contradiction]:

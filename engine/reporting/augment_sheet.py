@@ -10,6 +10,7 @@ import torch
 from PIL import Image, ImageDraw
 from torch import Tensor
 
+from engine.data.bands import shown_bands
 from engine.data.batches import TrainBatches
 from engine.data.order import Draw
 from engine.data.sample import Dataset
@@ -56,7 +57,12 @@ def augment_sheet(
         crops = batches.of([Draw(index, epoch) for epoch in range(num_epochs)])
         pictures = [(sample.image, sample.labels), *zip(_bytes(crops.images), crops.labels, strict=True)]
         rows.append(
-            [overlay(*picture, dataset.palette, dataset.ignore_index, OPACITY) for picture in pictures]
+            [
+                overlay(
+                    shown_bands(image, dataset.bands), labels, dataset.palette, dataset.ignore_index, OPACITY
+                )
+                for image, labels in pictures
+            ]
         )
         for _, labels in pictures:
             seen.update(labels.unique().tolist())

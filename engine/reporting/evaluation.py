@@ -11,6 +11,7 @@ from rich.console import Group
 from rich.markup import escape
 from rich.table import Table
 
+from engine.data.bands import shown_bands
 from engine.data.sample import Dataset
 from engine.reporting.console import best_in_bold, in_words
 from engine.reporting.pictures import Picture, sheet
@@ -117,7 +118,8 @@ def worst_sheet(
         image = sample.image[None].to(device)
         together = trained.combination([predictor(model, image) for model in trained.members.values()])
         prediction = together.argmax(dim=1)[0].cpu()  # (H, W)
-        seen, labels = (predictor.scored(x).cpu() for x in (sample.image, sample.labels))
+        seen = predictor.scored(shown_bands(sample.image, dataset.bands)).cpu()
+        labels = predictor.scored(sample.labels).cpu()
         pictures.append(Picture(f"{id}   mIoU {score:.3f}", seen, labels, prediction))
     return sheet(pictures, dataset.palette, dataset.class_names, dataset.ignore_index)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor, nn
 
+from engine.data.bands import shown_bands
 from engine.data.sample import DataError, Dataset, Palette, note_or_raise, read_or_error
 from engine.scoring.predictor import Predictor
 
@@ -57,7 +58,8 @@ def predict_pictures(
             note_or_raise(dataset, index, sample)
             continue
         confidence, prediction = predictor(model, sample.image[None].to(device)).max(dim=1)  # (1, H, W)
-        image, labels = predictor.scored(sample.image), predictor.scored(sample.labels)
+        seen = shown_bands(sample.image, dataset.bands)
+        image, labels = predictor.scored(seen), predictor.scored(sample.labels)
         parts = (image, labels, prediction[0], confidence[0])
         pictures.append(Picture(sample.id, *(part.cpu() for part in parts)))
     model.train(was_training)

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from engine.data.bands import Bands, shown_bands
 from engine.data.inputs import InputImage
 from engine.data.rasters import new_map, open_map, open_raster
 from engine.data.sample import Palette
@@ -68,13 +69,15 @@ def prediction_writer(
     class_names: Sequence[str],
     palette: Palette,
     about: Mapping[str, object],
+    bands: Bands = None,
 ) -> Iterator[Writer]:
-    """A function of (image, pixels (3, h, w), labels (h, w), probabilities (C, h, w)) that writes its files.
+    """A function of (image, pixels (n, h, w), labels (h, w), probabilities (C, h, w)) that writes its files.
 
     Args:
         out: the folder; each file appears complete or not at all.
         kinds: of KINDS.
         about: what the attribute `about` of probabilities.h5 holds, as JSON.
+        bands: of the pixels; None is RGB.
     """
     with ExitStack() as stack:
         if "probabilities" in kinds:
@@ -90,7 +93,7 @@ def prediction_writer(
             if "labels" in kinds:
                 _save(palette_image(labels, palette), path("labels"))
             if "overlay" in kinds:
-                mixed = Image.fromarray(overlay(pixels, labels, palette, VOID_NEVER))
+                mixed = Image.fromarray(overlay(shown_bands(pixels, bands), labels, palette, VOID_NEVER))
                 _save(mixed, path("overlay"), quality=JPEG_QUALITY)
             if "confidence" in kinds:
                 grey = (255 * probabilities.amax(dim=0)).round().byte().numpy()  # (h, w)
@@ -130,7 +133,10 @@ def predict_tiles(
         DataError: rasterio is not installed.
         UnreadableSample: the file is not an image, or damaged.
     """
-    with ExitStack() as files, open_raster(image.path, segmenter.value_range) as raster:
+    with (
+        ExitStack() as files,
+        open_raster(image.path, segmenter.value_range, segmenter.bands) as raster,
+    ):
         path = {
             kind: files.enter_context(written_in_place(_with_folder(_file(out, kind, image, True))))
             for kind in kinds
@@ -148,7 +154,7 @@ def predict_tiles(
 
             def rows(start: int, end: int) -> Tensor:
                 pixels = raster.rows(start, end)
-                _put_reduced(small[:3], pixels, start, 0, step)
+                _put_reduced(small[:3], shown_bands(pixels, segmenter.bands), start, 0, step)
                 return torch.tensor(pixels)
 
             parts = tiling.blended(raster.size, rows, segmenter.probabilities)

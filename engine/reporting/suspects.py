@@ -13,6 +13,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 from scipy import ndimage
 
+from engine.data.bands import shown_bands
 from engine.diagnosis.label_check import LabelCheck, ShownSuspect
 from engine.diagnosis.suspects import LEAST_TRUST, Region, Suspect, Suspicion
 from engine.reporting.pictures import WRONG, Pixels, fitted, overlay
@@ -88,10 +89,11 @@ def _entry(rank: int, shown: ShownSuspect, check: LabelCheck) -> dict[str, Any]:
     names, background = check.trained.class_names, check.background
     labels, predictions = shown.sample.labels, torch.from_numpy(shown.predictions)
     palette, ignore_index = check.trained.palette, check.dataset.ignore_index
+    image = shown_bands(shown.sample.image, check.dataset.bands)  # (3, h, w)
     views = {
-        "image": shown.sample.image.permute(1, 2, 0).numpy(),
-        "label": overlay(shown.sample.image, labels, palette, ignore_index),
-        "prediction": overlay(shown.sample.image, predictions, palette, ignore_index),
+        "image": image.permute(1, 2, 0).numpy(),
+        "label": overlay(image, labels, palette, ignore_index),
+        "prediction": overlay(image, predictions, palette, ignore_index),
     }
     masks = [mask for _, mask in shown.regions[:MAX_REGIONS]]
     height, width = labels.shape

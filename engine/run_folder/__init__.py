@@ -322,7 +322,10 @@ def find_runs(folder: Path) -> list[RunFolder]:
 
 def require_trained_alike(overrides: Sequence[str]) -> None:
     """Raises RunFolderError where an override of a finished run is of a section that may not change."""
-    refused = [text for text in overrides if not text.startswith(("data.", "eval."))]
+    fixed = ("data.bands", "data.normalisation")  # of the images that the model was trained on
+    refused = [
+        text for text in overrides if not text.startswith(("data.", "eval.")) or text.startswith(fixed)
+    ]
     if refused:
         raise RunFolderError(
             f"{refused[0]}: a finished run cannot be changed. Overrides may only set where the "

@@ -99,7 +99,8 @@ class Manifest(_Sealed):
 
     `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
     is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0. `files` is the
-    SHA-256 of the files that commands read, by name, once they are final.
+    SHA-256 of the files that commands read, by name, once they are final. `bands` has the names of
+    data.bands, None for RGB; their normalisation is in the recipe.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -110,6 +111,7 @@ class Manifest(_Sealed):
     palette: list[tuple[int, int, int]]
     data: DataIdentity
     metric: str
+    bands: list[str] | None = None
     weights: dict[str, Any] | None = None
     num_parameters: int
     environment: dict[str, str] = {}

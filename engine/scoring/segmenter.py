@@ -11,10 +11,12 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 from torch import Tensor
 
-from engine.data.formats.images import ValueRange, decode_image, upright_rgb
+from engine.data.bands import RGB, Bands, band_names, ranges_of
+from engine.data.formats.bands import ValueRanges, image_pixels, single_range
+from engine.data.formats.images import upright_rgb
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
@@ -55,31 +57,32 @@ class Segmenter:
         self.trained, self.protocol = trained, protocol
         self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
         self._device = next(next(iter(trained.members.values())).parameters()).device
-        value_range = trained.recipe.data.range
-        self.value_range = None if value_range == "auto" else (value_range[0], value_range[1])
+        self.value_range = ranges_of(trained.recipe.data)
+        self.bands = band_names(trained.recipe.data.bands)
         self._predictor = Predictor(protocol, nullcontext)  # no autocast: as in scoring
 
     def predict(self, image: Picture) -> Prediction:
         """Labels and probabilities of one image, at its own size.
 
         Args:
-            image: a path or a PIL image, either rotated as its EXIF orientation says; or RGB pixels
-                of 0..255, uint8: an array (h, w, 3) or a tensor (3, h, w).
+            image: a path or a PIL image, either rotated as its EXIF orientation says; or pixels of 0..255,
+                uint8: an array (h, w, n) or a tensor (n, h, w), of RGB or of the bands of data.bands.
 
         Raises:
             UnreadableSample: the file is not an image, or damaged.
+            DataError: the file has other bands than those of the training.
             UseError: the pixels have another type or shape.
         """
-        pixels = self.pixels(image)  # (3, h, w)
+        pixels = self.pixels(image)  # (n, h, w)
         probabilities = self.probabilities(pixels.unsqueeze(0))[0]  # (C, h, w)
         return Prediction(probabilities.argmax(dim=0).to(torch.uint8).cpu(), probabilities.cpu())
 
     def pixels(self, image: Picture) -> Tensor:
-        """(3, h, w) uint8, RGB, upright, of values in the run's data.range. Raises as `predict` does."""
-        return pixels_of(image, self.value_range)
+        """(n, h, w) uint8, upright, of values in the run's data.range. Raises as `predict` does."""
+        return pixels_of(image, self.value_range, self.bands)
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """(B, 3, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
+        """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
         images = images.to(self._device)
         return self.trained.combination(
             [self._predictor(model, images) for model in self.trained.members.values()]
@@ -108,30 +111,35 @@ def open_segmenter(
     return Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
 
 
-def pixels_of(image: Picture, value_range: ValueRange | None = None) -> Tensor:
-    """(3, h, w) uint8, RGB, upright; `value_range` is for images of more than 8 bits per channel.
+def pixels_of(image: Picture, value_range: ValueRanges | None = None, bands: Bands = None) -> Tensor:
+    """(n, h, w) uint8, upright; `value_range` is for images of more than 8 bits per channel.
 
     Raises as `Segmenter.predict` does.
     """
+    if isinstance(image, str | Path):
+        return torch.from_numpy(image_pixels(Path(image), value_range, bands)[0])
+    if isinstance(image, Image.Image):
+        if bands is None:
+            image = upright_rgb(image, value_range=single_range(value_range))[0]
+        else:
+            image = np.atleast_3d(np.asarray(ImageOps.exif_transpose(image)))
     if isinstance(image, Tensor):
         channels = image.shape[0] if image.dim() == 3 else 0
-        return _checked(image, channels, "a tensor (3, h, w)")
-    if isinstance(image, str | Path):
-        image = decode_image(Path(image), value_range)[0]
-    elif isinstance(image, Image.Image):
-        image = upright_rgb(image, value_range=value_range)[0]
+        return _checked(image, channels, bands, "a tensor ({n}, h, w)")
     channels = image.shape[-1] if image.ndim == 3 else 0
-    _checked(image, channels, "an array (h, w, 3)")
+    _checked(image, channels, bands, "an array (h, w, {n})")
     return torch.tensor(np.ascontiguousarray(image)).permute(2, 0, 1).contiguous()  # mirrored arrays, too
 
 
 Pixels = TypeVar("Pixels", Tensor, NDArray[np.uint8])
 
 
-def _checked(pixels: Pixels, num_channels: int, expected: str) -> Pixels:
-    if num_channels != 3 or pixels.dtype not in (torch.uint8, np.uint8) or 0 in pixels.shape:
+def _checked(pixels: Pixels, num_channels: int, bands: Bands, expected: str) -> Pixels:
+    names = bands or RGB
+    if num_channels != len(names) or pixels.dtype not in (torch.uint8, np.uint8) or 0 in pixels.shape:
+        what = "RGB pixels" if bands is None else f"pixels of {', '.join(bands)}"
         raise UseError(
-            f"Expected RGB pixels of 0..255 as uint8, {expected}; got {pixels.dtype} of shape "
-            f"{tuple(pixels.shape)}."
+            f"Expected {what} of 0..255 as uint8, {expected.format(n=len(names))}; got {pixels.dtype} of "
+            f"shape {tuple(pixels.shape)}."
         )
     return pixels

@@ -10,6 +10,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.data import open_split
+from engine.data.bands import model_inputs
 from engine.data.options import Data
 from engine.data.overlap import shared_images
 from engine.data.sample import DataError, Dataset, Palette
@@ -158,7 +159,7 @@ def load_model(
         RunFolderError: the file is missing, altered, of other classes than its recipe says, or has NaN.
     """
     require_intact(path, sha256)
-    model = build_model(recipe.model, class_names)
+    model = build_model(recipe.model, class_names, **model_inputs(recipe.data))
     try:
         state = load_file(path)
         model.load_state_dict(state)

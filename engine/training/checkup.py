@@ -79,6 +79,8 @@ def fingerprint(listing: Listing) -> str:
     digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
     digest.update(f"{listing.encoding.identity()} {listing.has_known_colours} {listing.value_range}".encode())
+    if listing.bands is not None:
+        digest.update(repr(listing.bands).encode())
     for split, indices in listing.splits.items():
         digest.update(f"{split} {indices.tolist()}".encode())
     for sample in listing.samples:

@@ -2,6 +2,7 @@
 
 import shlex
 
+from engine.data.bands import model_inputs
 from engine.recipe import Recipe, changes, load_recipe
 from engine.run_folder import Changed, Manifest, Origin, RunFolder, RunFolderError
 from engine.training.checkpoint import load_state
@@ -66,7 +67,10 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
 
 def _is_same_network(session: Session, recipe: Recipe) -> bool:
     """Whether the model of a recipe has tensors of the same names and shapes."""
-    models = session.step.model, build_model(recipe.model, session.train.class_names)
+    models = (
+        session.step.model,
+        build_model(recipe.model, session.train.class_names, **model_inputs(recipe.data)),
+    )
     one, two = ({key: value.shape for key, value in model.state_dict().items()} for model in models)
     return one == two
 

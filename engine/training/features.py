@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 import torch
 from torch import Tensor, nn
 
+from engine.data.bands import shown_bands
 from engine.data.sample import DataError, Dataset, first_few, read_or_error
 from engine.recipe import RecipeError
 from engine.reporting.feature_sheet import FeatureRow
@@ -45,9 +46,10 @@ class FeatureMaps:
             sample = read_or_error(self.dataset, index)
             if isinstance(sample, DataError):
                 continue  # the evaluation reports the unreadable image
+            seen = shown_bands(sample.image, self.dataset.bands).cpu()
             for layer, values in self._maps(model, sample.image[None].to(device)).items():
                 numbers = _spread(len(values))
-                row = FeatureRow(sample.id, sample.image.cpu(), values[numbers].float().cpu(), numbers)
+                row = FeatureRow(sample.id, seen, values[numbers].float().cpu(), numbers)
                 rows.setdefault(layer, []).append(row)
         model.train(was_training)
         return rows
@@ -108,13 +110,13 @@ def matching_layers(model: nn.Module, patterns: Sequence[str]) -> list[str]:
 
 
 @torch.no_grad()
-def require_maps(model: nn.Module, layers: Sequence[str]) -> None:
-    """Runs the model on a small image to check that each layer returns a map.
+def require_maps(model: nn.Module, layers: Sequence[str], num_bands: int = 3) -> None:
+    """Runs the model on a small image of so many bands to check that each layer returns a map.
 
     Raises:
         RecipeError: the names of the layers that do not.
     """
-    image = torch.zeros(1, 3, TRIAL_PX, TRIAL_PX, device=next(model.parameters()).device)
+    image = torch.zeros(1, num_bands, TRIAL_PX, TRIAL_PX, device=next(model.parameters()).device)
     was_training = model.training
     model.eval()
     outputs = outputs_of(model, layers, lambda: model(image))

@@ -6,7 +6,7 @@ from contextlib import contextmanager, nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 import torch
 from timm.utils import ModelEmaV3
@@ -14,8 +14,10 @@ from torch import nn
 
 import engine.data
 from engine.data.augment import Augment
+from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.batches import TrainBatches
 from engine.data.mixing import MIXING_KEYS, Mixing
+from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
 from engine.data.resident import Resident, choose_residence, require_device
 from engine.data.sample import Dataset
@@ -84,15 +86,16 @@ def build_session(
     _require_even_shares(recipe, process)
     torch.manual_seed(recipe.seed)
     train = engine.data.open_split(recipe.data, recipe.data.train)
-    recipe = recipe.model_copy(update={"data": with_range(recipe.data, train)})
+    data = with_normalisation(with_range(recipe.data, train), train)
+    recipe = recipe.model_copy(update={"data": data})
     val = engine.data.open_split(recipe.data, recipe.data.val)
     select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
     recipe = recipe.in_steps(len(train))
-    model = build_model(recipe.model, train.class_names)
+    model = build_model(recipe.model, train.class_names, **model_inputs(data))
     frozen = freeze(model, recipe.model.freeze)
     _require_statistics(recipe, model, process)
     _require_buildable_parts(recipe, model, len(train.class_names), process.device)
-    weights = None if resume else initialise(model, recipe.model, train.class_names)
+    weights = None if resume else initialise(model, recipe.model, train.class_names, train.bands or RGB)
     model.to(process.device)
     counts, count_notes = count_labels(
         train, recipe.data.root, process, counter("counting labels"), keep_counts
@@ -101,9 +104,7 @@ def build_session(
     step = _build_step(recipe, model, len(train.class_names), process)
 
     notes = [frozen] if frozen else []
-    if recipe.data.range != "auto":
-        low, high = recipe.data.range
-        notes.append(f"images of more than 8 bits per channel: {low:g} becomes black, {high:g} white")
+    notes += _notes_on_pixels(recipe.data)
     train, note = _place(train, recipe.data.resident, process, counter)
     notes.append(f"train: {len(train)} images, {note}")
     select, note = _place(select, recipe.data.resident, process, counter)
@@ -111,7 +112,7 @@ def build_session(
 
     order, order_notes = training_order(recipe, counts)
     notes += [*count_notes, *decisions, *order_notes]
-    augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     mixing = None
     if any(getattr(recipe.augment, name) for name in MIXING_KEYS):
         mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
@@ -123,6 +124,22 @@ def build_session(
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
     hints = advice(recipe, counts, train.class_names)
     return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
+
+
+def _notes_on_pixels(data: Any) -> list[str]:
+    notes, ranges, bands = [], ranges_of(data), band_names(data.bands)
+    if bands is not None:
+        notes.append(f"bands: {', '.join(bands)}")
+    if ranges is not None and isinstance(ranges[0], tuple):
+        of_bands = ", ".join(f"{low:g} to {high:g}" for low, high in ranges)
+        notes.append(f"images of more than 8 bits per channel, read with 8, from {of_bands}")
+    elif ranges is not None:
+        low, high = ranges
+        notes.append(f"images of more than 8 bits per channel: {low:g} becomes black, {high:g} white")
+    if bands is not None and data.normalisation != "auto":
+        pairs = zip(data.normalisation.mean, data.normalisation.std, strict=True)
+        notes.append(f"normalised by {', '.join(f'{mean:g} +- {std:g}' for mean, std in pairs)} of 0..255")
+    return notes
 
 
 def _require_buildable_parts(
@@ -139,7 +156,8 @@ def _require_buildable_parts(
     with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
         build_loss(terms, num_classes, recipe.data.ignore_index)
     if recipe.log.features:
-        require_maps(model, matching_layers(model, recipe.log.feature_layers))
+        num_bands = len(band_names(recipe.data.bands) or RGB)
+        require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
 
 
 def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
@@ -163,7 +181,7 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     )
     kind: Callable[..., SupervisedStep] = SupervisedStep
     if recipe.adversarial:
-        opponent = _build_adversarial(recipe.adversarial, num_classes, process)
+        opponent = _build_adversarial(recipe.adversarial, num_classes, process, model_inputs(recipe.data))
         kind = partial(AdversarialStep, adversarial=opponent)
     lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
     return kind(model, forward, loss, optimizer, lr_factor, settings, ema)
@@ -175,12 +193,16 @@ def _build_features(
     if not recipe.log.features:
         return None
     layers = matching_layers(model, recipe.log.feature_layers)
-    require_maps(model, layers)
+    require_maps(model, layers, len(select.bands or RGB))
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
 
 
-def _build_adversarial(section: Adversarial, num_classes: int, process: Process) -> AdversarialSettings:
-    discriminator = PatchDiscriminator(num_classes, section.channels, section.layers, section.sees_image)
+def _build_adversarial(
+    section: Adversarial, num_classes: int, process: Process, inputs: dict[str, Any]
+) -> AdversarialSettings:
+    discriminator = PatchDiscriminator(
+        num_classes, section.channels, section.layers, section.sees_image, **inputs
+    )
     discriminator.to(process.device)
     return AdversarialSettings(
         discriminator=discriminator,
@@ -231,7 +253,7 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
         module.eval()
     side = recipe.augment.crop
     try:
-        copy(torch.empty(1, 3, side, side, device="meta"))
+        copy(torch.empty(1, len(band_names(recipe.data.bands) or RGB), side, side, device="meta"))
     except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
         if "more than 1 value per channel" not in str(error):
             return

@@ -2,6 +2,7 @@
 
 import os
 import platform
+import re
 import shlex
 import shutil
 import uuid
@@ -39,6 +40,7 @@ from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
 
+MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(range|normalisation)\b")  # values of a recipe
 CPU_INFO = Path("/proc/cpuinfo")
 
 
@@ -243,6 +245,7 @@ def _new_manifest(session: Session) -> Manifest:
             num_val_trained_on=len(shared_images(val, session.train)),
         ),
         metric=session.recipe.keep.metric,
+        bands=list(session.train.bands) if session.train.bands else None,
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
         environment=environment(session.process) | {IMAGES: kept_where(session.train)},
@@ -256,7 +259,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
     changed = [
         f"  {Changed(key=change.key, before=change.before, now=change.now)}"
         for change in changes(before, session.recipe)
-        if not (other_images and change.key.endswith((".class_weights", "data.range")))  # made from images
+        if not (other_images and MADE_FROM_IMAGES.search(change.key))
     ]
     if changed:
         raise RunFolderError(

@@ -236,7 +236,7 @@ def test_bad_images_are_named_and_the_others_predicted_by_tiles(
     assert main([str(voc_run()), str(photos / "a"), "--out", str(out), "--tile", "64"]) == 1
     output = capsys.readouterr().err
     assert "3 of 5 images were left out" in output and "Traceback" not in output
-    for word in ("text.tif", "cut.tif", "float.tif holds pixels whose value range is unknown"):
+    for word in ("text.tif", "cut.tif", "float.tif holds float32 pixels, whose value range is unknown"):
         assert word in output
     assert sorted(path.name for path in (out / "labels").iterdir()) == ["1.tif", "side.tif"]
     with rasterio.open(out / "labels/side.tif") as file:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from models import ModelError
-from models.origin import NVIDIA, OWN, UNKNOWN, licence_of_run, origin_of
+from models.origin import NVIDIA, OWN, UNKNOWN, Origin, licence_of_run, origin_of
 from models.zoo import ZooModel
 
 
@@ -74,7 +74,7 @@ def test_a_damaged_config_is_named(content, tmp_path):
 def test_a_run_inherits_the_licence_of_its_initial_weights(weights, licence, tmp_path):
     assert licence_of_run(weights) == licence
     (tmp_path / "manifest.json").write_text(json.dumps({"class_names": ["a", "b"], "weights": weights}))
-    assert origin_of(str(tmp_path), tmp_path / "top/step-1.safetensors") == (("a", "b"), licence)
+    assert origin_of(str(tmp_path), tmp_path / "top/step-1.safetensors") == Origin(("a", "b"), licence)
 
 
 @pytest.mark.parametrize(

@@ -178,7 +178,8 @@ def pixel_types(facts: Facts) -> Iterator[DataFinding]:
             NOTE,
             f"{len(alpha)} of {num_images} images have transparency",
             "It is dropped: the model sees the stored colour of transparent pixels, which viewers hide.",
-            "Save them as RGB on a suitable background.",
+            "Save them as RGB on a suitable background; or data.bands=4, if the fourth channel is a band, "
+            "such as near infrared.",
             _images(facts, alpha),
         )
 

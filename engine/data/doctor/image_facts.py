@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from engine.data.formats.images import BROKEN, ValueRange, decode_image, read_header
-from engine.data.ranges import range_of, value_span
+from engine.data.bands import Bands, require_bands, shown_bands
+from engine.data.formats.bands import as_bytes, image_header, read_bands
+from engine.data.formats.images import BROKEN, ValueRange, decode_image
+from engine.data.ranges import range_of, value_spans
 from engine.data.sample import DataError
 
 THUMB_PX = 32
@@ -39,17 +41,22 @@ class ImageFacts:
     thumb: NDArray[np.uint8] = field(default_factory=_no_thumb)
 
 
-def read_image(path: Path) -> ImageFacts:
+def read_image(path: Path, bands: Bands = None) -> ImageFacts:
     """The facts of an image file, or why it cannot be read. Decodes it whole, to find truncation."""
+    span: ValueRange | None = None
     try:
-        size, orientation = read_header(path)
+        size, orientation = image_header(path, bands)
         content = path.read_bytes()
-        with Image.open(io.BytesIO(content)) as image:
-            mode, is_jpeg = image.mode, image.format == "JPEG"
-            image.draft("L", DRAFT_PX)
-            span = None if is_jpeg else value_span(path)
-            own = range_of([span]) if span else None
-            grey = image.convert("L") if is_jpeg else Image.fromarray(decode_image(path, own)[0]).convert("L")
+        if bands is not None:
+            mode, grey = _grey_of_bands(path, bands)
+        else:
+            with Image.open(io.BytesIO(content)) as image:
+                mode, is_jpeg = image.mode, image.format == "JPEG"
+                image.draft("L", DRAFT_PX)
+                spans = None if is_jpeg else value_spans(path)
+                span, own = (spans[0], range_of(spans)) if spans else (None, None)
+                pixels = image if is_jpeg else Image.fromarray(decode_image(path, own)[0])
+                grey = pixels.convert("L")
     except DataError as error:
         return ImageFacts(problem=str(error))
     except BROKEN as error:
@@ -64,3 +71,13 @@ def read_image(path: Path) -> ImageFacts:
         dhash=int.from_bytes(np.packbits(np.diff(small, axis=1) > 0).tobytes(), "big"),
         thumb=np.asarray(grey.resize((THUMB_PX, THUMB_PX), Image.Resampling.BOX)),
     )
+
+
+def _grey_of_bands(path: Path, bands: tuple[str, ...]) -> tuple[str, Image.Image]:
+    """What the pixels are, such as "4 bands of uint16", and the bands that pictures show, as grey."""
+    values = read_bands(path, len(bands)).values  # (n, h, w)
+    require_bands(len(values), bands, str(path))
+    seen = shown_bands(values, bands)
+    low, high = np.nanmin(seen), np.nanmax(seen)
+    pixels = as_bytes(seen, (float(low), float(high)) if high > low else (0.0, 1.0), path)
+    return f"{len(values)} bands of {values.dtype}", Image.fromarray(np.moveaxis(pixels, 0, 2)).convert("L")

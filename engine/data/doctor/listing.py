@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.bands import Bands, band_names, ranges_of
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import ValueRange
 from engine.data.formats.listing import IMAGE_ENDINGS
@@ -42,7 +43,8 @@ class Listing:
     splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
     splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
     may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids. value_range:
-    data.range, or None for auto. notes: on annotations that could not be used. section: the recipe's `data`.
+    data.range of RGB images, or None for auto. bands: of data.bands. notes: on annotations that could not be
+    used. section: the recipe's `data`.
     """
 
     samples: list[Listed]
@@ -58,6 +60,7 @@ class Listing:
     may_skip: bool
     takes_ids: bool
     value_range: ValueRange | None
+    bands: Bands
     notes: list[str]
     section: Any
 
@@ -77,7 +80,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
     """The samples of a recipe's `data` section.
 
     Args:
-        section: format, train, val, select, classes, ignore_index, on_error, range are read.
+        section: format, train, val, select, classes, ignore_index, on_error, range, bands are read.
         open_split: opens a split by its name; may raise DataError.
         class_names: by label id, used if no split can be opened.
     """
@@ -120,7 +123,8 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         has_known_colours=isinstance(section.classes, str) or not isinstance(section.classes[0], str),
         may_skip=section.on_error == "skip",
         takes_ids=section.format in ("voc", "folder"),
-        value_range=None if section.range == "auto" else tuple(section.range),
+        value_range=ranges_of(section) if section.bands is None else None,
+        bands=band_names(section.bands),
         notes=[*notes],
         section=section,
     )

@@ -5,13 +5,14 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from sys import intern
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.bands import Bands
 from engine.data.doctor.image_facts import THUMB_PX, ImageFacts, read_image
 from engine.data.doctor.listing import Listed, Listing
 from engine.data.doctor.mask_facts import MaskFacts, read_mask
@@ -110,7 +111,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
     )
     entries = bytearray()  # one growing buffer: many small arrays would fragment the heap
     palettes: dict[bytes, int] = {}
-    for i, (mask, image) in enumerate(_read_all(listing.samples)):
+    for i, (mask, image) in enumerate(_read_all(listing)):
         _keep_mask(facts, i, mask, entries, palettes)
         if image:
             _keep_image(facts, i, image)
@@ -119,15 +120,16 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
     return replace(facts, entries=np.frombuffer(entries, ENTRY))
 
 
-def _read_all(samples: list[Listed]) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:
+def _read_all(listing: Listing) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    read, samples = partial(_read, bands=listing.bands), listing.samples
     with ThreadPoolExecutor(cores) as pool:  # decoding and counting release the interpreter lock
         for start in range(0, len(samples), AT_ONCE):
-            yield from pool.map(_read, samples[start : start + AT_ONCE])
+            yield from pool.map(read, samples[start : start + AT_ONCE])
 
 
-def _read(sample: Listed) -> tuple[MaskFacts, ImageFacts | None]:
-    return read_mask(sample), read_image(sample.image) if sample.image else None
+def _read(sample: Listed, bands: Bands) -> tuple[MaskFacts, ImageFacts | None]:
+    return read_mask(sample), read_image(sample.image, bands) if sample.image else None
 
 
 def _keep_mask(facts: Facts, i: int, mask: MaskFacts, entries: bytearray, palettes: dict[bytes, int]) -> None:

@@ -14,7 +14,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from engine.data.formats.images import ValueRange, decode_image, decode_mask, read_header, turn
+from engine.data.bands import Bands
+from engine.data.formats.bands import ValueRanges, image_header, image_pixels
+from engine.data.formats.images import decode_mask, turn
 from engine.data.formats.masks import Labels, MaskEncoding
 from engine.data.sample import (
     DataError,
@@ -94,7 +96,8 @@ class FileDataset:
             )
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
         self.skipped: Skipped | None = None
-        self.value_range: ValueRange | None = None  # of images of more than 8 bits per channel
+        self.bands: Bands = None  # of data.bands; None: RGB
+        self.value_range: ValueRanges | None = None  # of images of more than 8 bits per channel
         self.note = ""  # on annotations that the format could not use, for the doctor
         self._pairs = list(pairs)
         self._encoding, self._read_mask, self._mask_bytes = encoding, read_mask, mask_bytes
@@ -104,10 +107,9 @@ class FileDataset:
 
     def __getitem__(self, index: int) -> Sample:
         pair = self._pairs[index]
-        image, orientation = decode_image(pair.image, self.value_range)  # (h, w, 3)
-        labels = self._labels(pair, (image.shape[0], image.shape[1]), orientation)
-        pixels = torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
-        return Sample(pair.id, pixels, torch.from_numpy(labels))
+        image, orientation = image_pixels(pair.image, self.value_range, self.bands)  # (n, h, w)
+        labels = self._labels(pair, (image.shape[1], image.shape[2]), orientation)
+        return Sample(pair.id, torch.from_numpy(image), torch.from_numpy(labels))
 
     def image_path(self, index: int) -> Path:
         return self._pairs[index].image
@@ -127,14 +129,14 @@ class FileDataset:
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8: the labels of `self[index]`; of the image only the header is read."""
         pair = self._pairs[index]
-        return torch.from_numpy(self._labels(pair, *read_header(pair.image)))
+        return torch.from_numpy(self._labels(pair, *image_header(pair.image, self.bands)))
 
     def sizes(self) -> list[tuple[int, int]]:
         """(h, w) in pixels of each image as displayed, without decoding it; (0, 0) of a skipped one."""
         sizes = []
         for pair in self._pairs:
             try:
-                sizes.append(read_header(pair.image)[0])
+                sizes.append(image_header(pair.image, self.bands)[0])
             except UnreadableSample as error:
                 if self.skipped is None:
                     raise
@@ -143,7 +145,7 @@ class FileDataset:
         return sizes
 
     def fingerprint(self) -> str:
-        """Hash of classes, mask encoding, ids, the bytes of masks, the file sizes of images and their range.
+        """Hash of classes, mask encoding, ids, the bytes of masks, the file sizes of images, bands and range.
 
         Reading the images too would take long."""
         digest = hashlib.sha256(repr(self.class_names).encode())
@@ -157,6 +159,8 @@ class FileDataset:
                 mask, num_bytes = "unreadable", 0
             digest.update(f"{pair.id} {num_bytes} {mask}\n".encode())
         digest.update(self._encoding.identity().encode())
+        if self.bands is not None:
+            digest.update(repr(self.bands).encode())
         if self.value_range is not None:
             digest.update(repr(self.value_range).encode())
         return digest.hexdigest()

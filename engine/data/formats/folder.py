@@ -19,7 +19,7 @@ import numpy as np
 
 from engine.data.formats import Folder
 from engine.data.formats.files import FileDataset, Pair, colours_in_file
-from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, ids_in_list, images_below
+from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, folders_in, ids_in_list, images_below
 from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
 from engine.data.formats.pairing import pair_up
 from engine.data.formats.voc import voc_palette
@@ -32,6 +32,7 @@ MASKS = (
 )  # fmt: skip
 LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
 LIST_ENDINGS = (".txt", ".csv")
+LISTED = (*IMAGE_ENDINGS, *ARRAY_ENDINGS)
 NUM_PROBED = 16  # masks that are checked when the split is opened
 
 
@@ -233,8 +234,8 @@ def rows_of(path: Path) -> list[list[str]]:
     lines = ids_in_list(path)
     if path.suffix == ".csv":
         rows = [row[:2] for row in csv.reader(lines)]
-        return rows if Path(rows[0][0]).suffix.lower() in IMAGE_ENDINGS else rows[1:]
-    ending = "|".join(map(re.escape, IMAGE_ENDINGS))
+        return rows if Path(rows[0][0]).suffix.lower() in LISTED else rows[1:]
+    ending = "|".join(map(re.escape, LISTED))
     both = re.compile(rf"(\S.*?(?:{ending}))[\s,;]+(\S.*(?:{ending}))", re.I)
     return [list(match.groups()) if (match := both.fullmatch(line)) else [line] for line in lines]
 

@@ -30,6 +30,11 @@ TIFF_ENDINGS = (".tif", ".tiff")
 GDAL_NODATA = 42113  # the number of the tag
 BITS_PER_SAMPLE, PLANES = 258, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
+BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
+UNKNOWN_RANGE = (
+    "{path} holds {dtype} pixels, whose value range is unknown. Type 'data.range=[<lowest>, <highest>]', or "
+    "save it with 8 or 16 bits per channel."
+)
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
@@ -45,6 +50,12 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
         return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
+def mode_of(path: Path) -> str:
+    """Pillow's name of the kind of pixels, such as RGBA; nothing is decoded."""
+    with _opened(path) as image:
+        return image.mode
+
+
 def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[NDArray[np.uint8], int]:
     """(h, w, 3) RGB as displayed, and the EXIF orientation that was applied.
 
@@ -56,6 +67,16 @@ def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[N
     """
     with _opened(path) as image:
         return upright_rgb(image, path, value_range)
+
+
+@contextmanager
+def opened_upright(path: Path) -> Iterator[tuple[Image.Image, int, bool]]:
+    """An open image, its EXIF orientation, and whether it has more than 8 bits per channel.
+
+    Errors of Pillow become UnreadableSample.
+    """
+    with _opened(path) as image, _file_named(path):
+        yield image, _orientation(image), _wide_values(image, path) is not None
 
 
 def upright_rgb(
@@ -127,10 +148,7 @@ def _as_rgb(image: Image.Image, path: Source | str, value_range: ValueRange | No
         return np.array(image.convert("RGB"))
     pixels = scaled(values, value_range)
     if pixels is None:
-        raise UnreadableSample(
-            f"{path} holds {values.dtype.name} pixels, whose value range is unknown. Type "
-            "'data.range=[<lowest>, <highest>]', or save it with 8 or 16 bits per channel."
-        )
+        raise UnreadableSample(UNKNOWN_RANGE.format(path=path, dtype=values.dtype.name))
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
@@ -146,7 +164,7 @@ def _wide_values(image: Image.Image, path: Source | str) -> NDArray[Any] | None:
     if max(tags.get(BITS_PER_SAMPLE, (8,))) > 8 and (tags.get(PLANES) == 2 or ";16" not in raw):
         raise UnreadableSample(
             f"{path} holds {max(tags[BITS_PER_SAMPLE])} bits per channel and a plane for each channel, which "
-            "Trident does not read. Save it with the channels of a pixel side by side."
+            "is read with data.bands=<their number>. Type that, or save the channels of a pixel side by side."
         )
     return _wide_colours(image, raw) if ";16" in raw else None
 
@@ -202,14 +220,22 @@ def _opened(path: Source) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnreadableSample(_bomb(path, str(error))) from error
     except BROKEN as error:
-        raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
-    limit = Image.MAX_IMAGE_PIXELS
-    if limit is not None and image.width * image.height > limit:
+        may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
+        hint = BANDS_HINT if may_have_bands else ""
+        raise UnreadableSample(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
+    try:
+        refuse_bomb(path, image.height, image.width)
+    except UnreadableSample:
         image.close()
-        raise UnreadableSample(
-            _bomb(path, f"{image.width}x{image.height} px, more than the {limit:,} allowed")
-        )
+        raise
     return image
+
+
+def refuse_bomb(path: Source, h: int, w: int) -> None:
+    """Raises UnreadableSample for an image of more pixels than Pillow's limit."""
+    limit = Image.MAX_IMAGE_PIXELS
+    if limit is not None and w * h > limit:
+        raise UnreadableSample(_bomb(path, f"{w}x{h} px, more than the {limit:,} allowed"))
 
 
 def _bomb(path: Source, what: str) -> str:

@@ -13,6 +13,8 @@ from engine.data.sample import DataError, first_few, require_regular
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
+ARRAY_ENDINGS = (".npy",)
+
 TOOL_FOLDERS = (
     "@eaDir", "@Recycle", "#recycle", "#snapshot", "$RECYCLE.BIN", "System Volume Information", "__MACOSX",
     "__pycache__", "lost+found",
@@ -59,7 +61,10 @@ def is_of_a_tool(name: str) -> bool:
 
 
 def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
-    """Images in a folder and its sub-folders, sorted; hidden files and folders of tools are left out."""
+    """Images in a folder and its sub-folders, sorted; hidden files and folders of tools are left out.
+
+    A folder without images may hold arrays instead, for data.bands.
+    """
 
     def stop(error: OSError) -> None:
         raise error
@@ -73,8 +78,8 @@ def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[P
             if not is_of_a_tool(name) and os.path.realpath(os.path.join(where, name)) not in seen
         )  # a link that leads back is not followed again
         paths = (Path(where, name) for name in names if not name.startswith("."))
-        found += [path for path in paths if path.suffix.lower() in endings]
-    return sorted(found)
+        found += [path for path in paths if path.suffix.lower() in (*endings, *ARRAY_ENDINGS)]
+    return sorted([path for path in found if path.suffix.lower() in endings] or found)
 
 
 def left_out(folders: Iterable[Path]) -> dict[Path, int]:

@@ -149,6 +149,7 @@ def _headers(splits: Mapping[str, Dataset], layout: str, parts: list[Part]) -> l
             shard=number,
             num_shards=len(parts),
             value_range=getattr(first, "value_range", None),
+            bands=first.bands,
             splits={name: SplitEntry(fingerprints[name], len(splits[name]), {}) for name in part},
         )
         for number, part in enumerate(parts)

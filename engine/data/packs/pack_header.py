@@ -5,8 +5,8 @@ classes in each split that it holds:
 
     attribute header         JSON: version, layout, class_names, palette, ignore_index, pack, shard,
                              num_shards, value_range (data.range, of images of more than 8 bits per
-                             channel; the records hold 8); by split: fingerprint, num_samples (over all
-                             shards), and the SHA-256 of each table
+                             channel; the records hold 8), bands (of data.bands); by split:
+                             fingerprint, num_samples (over all shards), and the SHA-256 of each table
     attribute sha256         of `header`, and so of everything: the tables hold the SHA-256 of each record
     <split>/ids              (n,) bytes, UTF-8
     <split>/sizes            (n, 2) h, w in px
@@ -76,12 +76,14 @@ class Header:
     shard: int
     num_shards: int
     splits: dict[str, SplitEntry]
-    value_range: tuple[float, float] | None = None
+    value_range: Any = None  # as data.range, in tuples
+    bands: tuple[str, ...] | None = None
 
     def to_json(self) -> bytes:
         values = {"version": VERSION, **asdict(self)}
-        if self.value_range is None:  # so that earlier versions of Trident read the file
-            del values["value_range"]
+        for name in ("value_range", "bands"):  # so that earlier versions of Trident read the file
+            if values[name] is None:
+                del values[name]
         return json.dumps(values).encode()
 
     @classmethod
@@ -93,8 +95,11 @@ class Header:
             raise ValueError(f"it has version {version}, and this program reads version {VERSION}")
         splits = {name: SplitEntry(**entry) for name, entry in values.pop("splits").items()}
         names, palette = tuple(values.pop("class_names")), tuple(tuple(c) for c in values.pop("palette"))
-        low_high = values.pop("value_range", None)
-        values["value_range"] = None if low_high is None else (float(low_high[0]), float(low_high[1]))
+        if (value_range := values.pop("value_range", None)) is not None:
+            numbers = [tuple(map(float, x)) if isinstance(x, list) else float(x) for x in value_range]
+            values["value_range"] = tuple(numbers)
+        if (bands := values.pop("bands", None)) is not None:
+            values["bands"] = tuple(map(str, bands))
         return cls(class_names=names, palette=palette, splits=splits, **values)
 
 

@@ -1,9 +1,9 @@
 """The bytes of a sample in a pack, in either layout.
 
 "encoded": copies of the image and mask files, if decoding them gives exactly the sample of the data set;
-otherwise (colour-coded masks, synthetic scenes) a PNG of the pixels. "decoded": the pixels themselves,
-(3, h, w) and (h, w) uint8. A layout first plans each sample, which gives the length of its records, and later
-makes the records; it keeps no bytes in between.
+otherwise (colour-coded masks, synthetic scenes) a PNG of the pixels. The bands of data.bands are one PNG, one
+below the other. "decoded": the pixels themselves, (n, h, w) and (h, w) uint8. A layout first plans each
+sample, which gives the length of its records, and later makes the records; it keeps no bytes in between.
 """
 
 import hashlib
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from engine.data.bands import RGB
 from engine.data.formats.files import FileDataset
 from engine.data.packs.packed import decoded_image, decoded_labels
 from engine.data.sample import DataError, Dataset, Sample
@@ -54,11 +55,11 @@ class Decoded:
 
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
-        self._sizes = dataset.sizes()
+        self._sizes, self._num_bands = dataset.sizes(), len(dataset.bands or RGB)
 
     def plan(self, index: int) -> SamplePlan:
         h, w = self._sizes[index]
-        return SamplePlan(index, 3 * h * w, h * w)
+        return SamplePlan(index, self._num_bands * h * w, h * w)
 
     def record(self, plan: SamplePlan) -> Record:
         sample = self.dataset[plan.index]
@@ -81,17 +82,18 @@ class Encoded:
         sample = self.dataset[index]
         image_file = self._files.image_path(index) if self._files else None
         mask_file = self._files.mask_path(index) if self._files and self._has_masks else None
-        if image_file and not _holds(image_file, decoded_image, sample.image):
+        has_bands = self.dataset.bands is not None
+        if image_file and (has_bands or not _holds(image_file, decoded_image, sample.image)):
             image_file = None
         if mask_file and not _holds(mask_file, decoded_labels, sample.labels):
             mask_file = None
-        image, labels = _encoded(image_file, mask_file, sample)
+        image, labels = _encoded(image_file, mask_file, sample, has_bands)
         return SamplePlan(index, len(image), len(labels), image_file, mask_file, _sha256(image, labels))
 
     def record(self, plan: SamplePlan) -> Record:
         are_copies = plan.image_file and plan.mask_file
         sample = None if are_copies else self.dataset[plan.index]
-        image, labels = _encoded(plan.image_file, plan.mask_file, sample)
+        image, labels = _encoded(plan.image_file, plan.mask_file, sample, self.dataset.bands is not None)
         if _sha256(image, labels) != plan.sha256:
             raise _changed(self.dataset, plan.index)
         return _record(image, labels, decoded_labels(labels), len(self.dataset.class_names))
@@ -109,12 +111,15 @@ def _holds(file: Path, decoded: Callable[[bytes], Tensor], pixels: Tensor) -> bo
     return found.dtype == pixels.dtype and torch.equal(found, pixels)
 
 
-def _encoded(image_file: Path | None, mask_file: Path | None, sample: Sample | None) -> tuple[bytes, bytes]:
+def _encoded(
+    image_file: Path | None, mask_file: Path | None, sample: Sample | None, has_bands: bool
+) -> tuple[bytes, bytes]:
     """The bytes of image and labels: copies of their files, or PNGs of the sample's pixels."""
     if image_file and mask_file:
         return image_file.read_bytes(), mask_file.read_bytes()
     assert sample is not None
-    image = image_file.read_bytes() if image_file else _png(sample.image.permute(1, 2, 0))  # (h, w, 3)
+    pixels = sample.image.flatten(0, 1) if has_bands else sample.image.permute(1, 2, 0)  # (n h, w), (h, w, 3)
+    image = image_file.read_bytes() if image_file else _png(pixels)
     return image, mask_file.read_bytes() if mask_file else _png(sample.labels)
 
 

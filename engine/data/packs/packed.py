@@ -9,6 +9,7 @@ import difflib
 import glob
 import hashlib
 import io
+import json
 import mmap
 import re
 import sys
@@ -21,6 +22,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.data.bands import RGB, Bands, band_names
 from engine.data.formats.images import decode_image, decode_mask
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
 from engine.data.sample import DataError, Sample, Skipped, first_few
@@ -39,6 +41,7 @@ class PackedDataset:
         class_names: those of the recipe; None takes those of the pack.
         ignore_index: likewise.
         range: data.range; a pack holds 8 bits per channel, made with its own.
+        bands: data.bands, those of the pack.
 
     Raises:
         DataError: no such pack or split; other classes; files truncated, altered or missing. Reading a
@@ -53,17 +56,19 @@ class PackedDataset:
         split: str,
         class_names: tuple[str, ...] | None = None,
         ignore_index: int | None = None,
-        range: str | list[float] = "auto",
+        range: str | list[Any] = "auto",
+        bands: int | list[str] | None = None,
     ):
-        self._arguments = (root, split, class_names, ignore_index, range)
+        self._arguments = (root, split, class_names, ignore_index, range, bands)
         self._shards = read_shards(Path(root).expanduser())
         header = self._shards[0].header
         self.class_names, self.palette = header.class_names, header.palette
         self.ignore_index = header.ignore_index
         self.layout = header.layout
         self.split = split
-        self.value_range = header.value_range
+        self.value_range, self.bands = header.value_range, header.bands
         self._require(root, class_names, ignore_index, range)
+        self._require_bands(root, band_names(bands))
         self._shards = [shard for shard in self._shards if split in shard.header.splits]
 
         tables = [shard.tables[split] for shard in self._shards]
@@ -90,9 +95,12 @@ class PackedDataset:
     def __getitem__(self, index: int) -> Sample:
         index = range(len(self))[index]  # raises IndexError; -1 is the last
         record = self._record("image", index)
+        shape = (len(self.bands or RGB), *self._sizes[index])
         if self.layout == "decoded":
-            return Sample(self.ids[index], record.view(3, *self._sizes[index]), self.labels(index))
-        return Sample(self.ids[index], decoded_image(record.numpy().data), self.labels(index))
+            return Sample(self.ids[index], record.view(shape), self.labels(index))
+        content = record.numpy().data
+        image = decoded_image(content) if self.bands is None else decoded_labels(content).view(shape)
+        return Sample(self.ids[index], image, self.labels(index))
 
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8 of one sample, without its image."""
@@ -137,7 +145,7 @@ class PackedDataset:
         root: str | Path,
         class_names: tuple[str, ...] | None,
         ignore_index: int | None,
-        range: str | list[float],
+        range: str | list[Any],
     ) -> None:
         there = [*dict.fromkeys(name for shard in self._shards for name in shard.header.splits)]
         if self.split not in there:
@@ -154,11 +162,20 @@ class PackedDataset:
             raise DataError(
                 f"{root} uses {self.ignore_index} for void; type data.ignore_index={self.ignore_index}."
             )
-        if range != "auto" and self.value_range != tuple(range):
-            own = list(self.value_range) if self.value_range else "auto"
+        given = "auto" if range == "auto" else tuple(tuple(x) if isinstance(x, list) else x for x in range)
+        if given not in ("auto", self.value_range):
+            own = json.dumps(self.value_range) if self.value_range else "auto"
             raise DataError(
                 f"{root} was packed with data.range={own}, and has 8 bits per channel since. Type "
                 "data.range=auto, or pack the data again."
+            )
+
+    def _require_bands(self, root: str | Path, bands: Bands) -> None:
+        if bands != self.bands:
+            own = f"'data.bands=[{', '.join(self.bands)}]'" if self.bands else "data.bands=null"
+            raise DataError(
+                f"{root} holds images of {', '.join(self.bands or RGB)}, and data.bands says "
+                f"{', '.join(bands or RGB)}. Type {own}, or pack the data again."
             )
 
 

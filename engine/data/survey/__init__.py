@@ -10,9 +10,11 @@ from typing import Any
 
 import numpy as np
 
+from engine.data.bands import band_names
 from engine.data.formats import OF_POLYGONS
 from engine.data.formats.files import FileDataset
 from engine.data.sample import DataError, first_few
+from engine.data.survey.bands import bands_of
 from engine.data.survey.layouts import candidates, not_understood, opened
 from engine.data.survey.meaning import meaning
 from engine.data.survey.values import read_values
@@ -59,6 +61,11 @@ def _of_layout(
 ) -> Survey:
     num_train, num_val = map(len, datasets)
     findings = [_where(section, num_train, num_val)]
+    if bands := bands_of(datasets[0]):
+        section = {**section, "bands": bands.number}
+        findings.append(bands.finding)
+        for dataset in datasets:
+            dataset.bands = band_names(bands.number)
     if section["format"] in OF_POLYGONS:
         names = list(section["classes"])
         findings.append(

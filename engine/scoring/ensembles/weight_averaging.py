@@ -80,7 +80,7 @@ def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
     train = engine.data.open_split(recipe.data, recipe.data.train)
     batch = min(recipe.train.batch, NUM_CALIBRATION_IMAGES)
     order = SampleOrder(len(train), batch, recipe.seed)
-    augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
+    augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     batches = TrainBatches(train, order, augment, device, workers=0)
     for loaded in islice(batches.starting_at(0), NUM_CALIBRATION_IMAGES // batch):
         yield loaded.images

@@ -33,7 +33,7 @@ def test_every_pixel_is_counted_once_and_no_image_is_decoded(train, voc_folder, 
         for value in np.asarray(Image.open(voc_folder / f"SegmentationClass/{train.ids[index]}.png")).flat:
             expected[index, value] += 1
     monkeypatch.setattr(
-        "engine.data.formats.files.decode_image", lambda *_: pytest.fail("an image was decoded")
+        "engine.data.formats.files.image_pixels", lambda *_: pytest.fail("an image was decoded")
     )
     calls = []
     counts = count_classes(train, lambda done, total: calls.append((done, total)))

@@ -11,7 +11,7 @@ from engine.data import DataError, open_split
 from engine.data.doctor import examine, list_samples_of
 from engine.data.formats.images import GDAL_NODATA
 from engine.data.options import Data
-from engine.data.ranges import range_of, value_span, with_range
+from engine.data.ranges import range_of, value_spans, with_range
 
 SHADES = np.linspace(0, 1, 24 * 32).reshape(24, 32)  # of an image, from black to white
 
@@ -64,17 +64,17 @@ def test_a_single_hot_pixel_and_pixels_without_data_do_not_count(tmp_path: Path)
     values = np.full((200, 200), 900, np.uint16)
     values[:100], values[0, 0] = 40, 65535
     Image.fromarray(values).save(tmp_path / "hot.png")
-    assert value_span(tmp_path / "hot.png") == (40, 900)
+    assert value_spans(tmp_path / "hot.png") == [(40, 900)]
     values = np.float32([[-9999, 0.25], [0.5, np.nan]])
     tags = TiffImagePlugin.ImageFileDirectory_v2()
     tags[GDAL_NODATA] = "-9999"
     Image.fromarray(values).save(tmp_path / "gdal.tif", tiffinfo=tags)
-    assert value_span(tmp_path / "gdal.tif") == (0.25, 0.5)
+    assert value_spans(tmp_path / "gdal.tif") == [(0.25, 0.5)]
     tags[GDAL_NODATA] = "none"  # no number
     Image.fromarray(values).save(tmp_path / "none.tif", tiffinfo=tags)
-    assert value_span(tmp_path / "none.tif") == (-9999, 0.5)
+    assert value_spans(tmp_path / "none.tif") == [(-9999, 0.5)]
     Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "byte.png")
-    assert value_span(tmp_path / "byte.png") is None
+    assert value_spans(tmp_path / "byte.png") is None
     assert range_of([(7, 7)]) == (7, 8)
 
 

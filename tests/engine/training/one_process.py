@@ -63,6 +63,7 @@ class MixedSizes:
     """Scenes cut to several sizes; records which were read."""
 
     skipped = None
+    bands = None
 
     def __init__(self) -> None:
         self.scenes = SyntheticScenes("val", 7, size_px=48)

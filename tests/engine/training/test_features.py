@@ -87,6 +87,7 @@ class OneImage:
     """A data set of one image."""
 
     skipped = None
+    bands = None
 
     def __init__(self, image: torch.Tensor):
         self.image = image

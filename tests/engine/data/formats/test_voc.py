@@ -193,7 +193,13 @@ def test_the_fingerprint_depends_on_split_classes_and_images(voc_folder):
 def test_open_split_follows_the_data_section(voc_folder):
     names = [f"class {id}" for id in range(16)]
     section = SimpleNamespace(
-        format="voc", root=str(voc_folder), classes=names, ignore_index=255, on_error="raise", range="auto"
+        format="voc",
+        root=str(voc_folder),
+        classes=names,
+        ignore_index=255,
+        on_error="raise",
+        range="auto",
+        bands=None,
     )
     dataset = open_split(section, "val")
     assert len(dataset) == 4 and dataset.class_names == tuple(names)

@@ -111,7 +111,13 @@ def test_real_photos_come_back_bitwise(shared_voc, tmp_path, layout):
 
 def test_open_split_opens_a_pack(pack, voc_folder):
     section = SimpleNamespace(
-        format="packed", root=str(pack), classes="voc21", ignore_index=255, on_error="raise", range="auto"
+        format="packed",
+        root=str(pack),
+        classes="voc21",
+        ignore_index=255,
+        on_error="raise",
+        range="auto",
+        bands=None,
     )
     assert_same_samples(open_split(section, "val"), open_voc(voc_folder, "val"))
 

@@ -1,0 +1,185 @@
+"""Image files as arrays of the bands that data.bands names: TIFF, NPY, and what Pillow reads, such as PNG.
+
+- TIFF is read by rasterio, with all its bands: side by side, a plane each, or a page each.
+- NPY holds (h, w, n), (n, h, w) or (h, w).
+- Of other files transparency is a band. A PNG of more than 8 bits per channel is read by rasterio, too.
+
+Without data.bands an image is RGB, and `images.py` reads it. Shapes: n bands of h x w pixels.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from engine.data.bands import RGB, Bands, require_bands
+from engine.data.formats.images import (
+    REMEDY,
+    TIFF_ENDINGS,
+    UNKNOWN_RANGE,
+    ValueRange,
+    decode_image,
+    mode_of,
+    opened_upright,
+    read_header,
+    refuse_bomb,
+    scaled,
+    turn,
+)
+from engine.data.gdal import quiet_rasterio
+from engine.data.sample import UnreadableSample, require_regular
+
+ValueRanges = ValueRange | tuple[ValueRange, ...]  # of all bands, or of each
+ARRAY = ".npy"
+NUM_BANDS = {"L": 1, "LA": 2, "RGB": 3, "RGBA": 4, "I": 1, "I;16": 1, "I;16B": 1, "F": 1}  # others become RGB
+
+
+class Stored(NamedTuple):
+    """values: (n, h, w) as displayed. orientation: EXIF's, applied. nodata: the value of missing pixels."""
+
+    values: NDArray[Any]
+    orientation: int = 1
+    nodata: float | None = None
+
+
+def image_header(path: Path, bands: Bands) -> tuple[tuple[int, int], int]:
+    """(h, w) of the displayed image, and its EXIF orientation; nothing is decoded.
+
+    Raises:
+        UnreadableSample: not an image, damaged, or too large.
+        DataError: another number of bands; or rasterio is needed and not installed.
+    """
+    ending = path.suffix.lower()
+    if bands is None:
+        return read_header(path)
+    if ending == ARRAY:
+        number, h, w = open_array(path, len(bands)).shape
+        found = (h, w), 1
+    elif ending in TIFF_ENDINGS:
+        with open_pages(path) as pages:
+            number, found = sum(page.count for page in pages), (pages[0].shape, 1)
+    else:
+        number, found = NUM_BANDS.get(mode_of(path), len(RGB)), read_header(path)
+    require_bands(number, bands, str(path))
+    return found
+
+
+def image_pixels(path: Path, value_range: ValueRanges | None, bands: Bands) -> tuple[NDArray[np.uint8], int]:
+    """(n, h, w) as displayed, and the EXIF orientation that was applied; RGB where `bands` is None.
+
+    Args:
+        value_range: of pixels of more than 8 bits.
+
+    Raises:
+        UnreadableSample: as `image_header` does; or pixels without a known range of values.
+        DataError: another number of bands; or rasterio is needed and not installed.
+    """
+    if bands is None:
+        pixels, orientation = decode_image(path, single_range(value_range))  # (h, w, 3)
+        return np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), orientation
+    stored = read_bands(path, len(bands))
+    require_bands(len(stored.values), bands, str(path))
+    return as_bytes(stored.values, value_range, path), stored.orientation
+
+
+def read_bands(path: Path, expected: int | None = None) -> Stored:
+    """All bands of an image, however many; `expected` tells them from the sides of an array.
+
+    Raises as `image_header` does.
+    """
+    ending = path.suffix.lower()
+    if ending == ARRAY:
+        return Stored(np.array(open_array(path, expected), order="C"))
+    if ending not in TIFF_ENDINGS:
+        with opened_upright(path) as (image, orientation, is_wide):
+            if not is_wide:
+                mode = image.mode if image.mode in NUM_BANDS else "RGB"
+                pixels = turn(np.atleast_3d(np.asarray(image.convert(mode))), orientation)  # (h, w, n)
+                return Stored(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), orientation)
+    with open_pages(path) as pages:
+        return Stored(np.concatenate([page.read() for page in pages]), nodata=pages[0].nodata)
+
+
+def as_bytes(values: NDArray[Any], value_range: ValueRanges | None, path: Path) -> NDArray[np.uint8]:
+    """256 equal steps of the range of each band (n, h, w); 8 bits stay as they are.
+
+    Raises:
+        UnreadableSample: the range is needed and not known.
+    """
+    if values.dtype == np.uint8:
+        return values
+    bands = []
+    for band, of_band in zip(values, _of_each(value_range, len(values)), strict=True):
+        pixels = scaled(band, of_band)
+        if pixels is None:
+            raise UnreadableSample(UNKNOWN_RANGE.format(path=path, dtype=values.dtype.name))
+        bands.append(pixels)
+    return np.stack(bands)
+
+
+def open_array(path: Path, expected: int | None = None) -> NDArray[Any]:
+    """(n, h, w) of an NPY file, mapped into memory. Raises UnreadableSample where it is no such array."""
+    require_regular(path)
+    try:
+        found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError, EOFError, TypeError) as error:
+        raise UnreadableSample(f"{path} cannot be read as an array: {error}. {REMEDY}") from error
+    if found.ndim == 2:
+        found = found[None]
+    elif found.ndim == 3 and _are_bands_last(found.shape, expected):
+        found = np.moveaxis(found, 2, 0)
+    if found.ndim != 3 or 0 in found.shape or found.dtype.kind not in "buif":
+        raise UnreadableSample(
+            f"{path} holds {found.dtype} of shape {found.shape}; expected numbers (h, w, bands), "
+            f"(bands, h, w) or (h, w). {REMEDY}"
+        )
+    refuse_bomb(path, found.shape[1], found.shape[2])
+    return found
+
+
+@contextmanager
+def open_pages(path: Path) -> Iterator[list[Any]]:
+    """The pages that make up the bands of a TIFF or PNG, as open files of rasterio.
+
+    Raises:
+        UnreadableSample: it is none, damaged, or too large.
+    """
+    require_regular(path)
+    # Not any driver of GDAL: some open further files, or addresses, that the file names.
+    driver = "GTiff" if path.suffix.lower() in TIFF_ENDINGS else "PNG"
+    with quiet_rasterio() as rasterio, ExitStack() as files:
+        try:
+            first = files.enter_context(rasterio.open(path, driver=driver))
+            names = first.subdatasets if first.count == 1 else []  # GTIFF_DIR:<number of the page>:<path>
+            names = sorted(names, key=lambda name: int(name.split(":")[1]))
+            pages = [files.enter_context(rasterio.open(name, driver=driver)) for name in names]
+            refuse_bomb(path, first.height, first.width)
+            are_bands = all(page.count == 1 and page.shape == first.shape for page in pages)
+            yield pages if pages and are_bands else [first]
+        except rasterio.errors.RasterioError as error:
+            raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
+
+
+def _are_bands_last(shape: tuple[int, ...], expected: int | None) -> bool:
+    """Whether the last axis of an array is that of the bands: as many as expected, else the shorter one."""
+    if expected is not None and (shape[0] == expected) != (shape[2] == expected):
+        return shape[2] == expected
+    return shape[2] <= shape[0]
+
+
+def single_range(value_range: ValueRanges | None) -> ValueRange | None:
+    """That of RGB images, which have one for all channels."""
+    [found] = _of_each(value_range, 1)
+    return found
+
+
+def _of_each(value_range: ValueRanges | None, num_bands: int) -> Sequence[ValueRange | None]:
+    if value_range is None:
+        return [None] * num_bands
+    first, last = value_range[0], value_range[-1]
+    if isinstance(first, tuple) or isinstance(last, tuple):
+        return [pair for pair in value_range if isinstance(pair, tuple)]
+    return [(first, last)] * num_bands

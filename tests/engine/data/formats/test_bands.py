@@ -1,0 +1,169 @@
+"""Images of other bands than RGB: each kind of file gives the pixels that were written, or says why not."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+from numpy.typing import NDArray
+from PIL import Image
+
+from engine.data.bands import band_names, colour_bands, shown_bands
+from engine.data.formats.bands import image_header, image_pixels, read_bands
+from engine.data.sample import DataError, UnreadableSample
+
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
+RNG = np.random.default_rng(0)
+PIXELS = RNG.integers(0, 256, (4, 6, 9)).astype(np.uint8)  # (n, h, w)
+NAMES = ("red", "green", "blue", "nir")
+Write = Callable[[Path, NDArray[np.uint8]], Path]
+
+
+def png(folder: Path, pixels: NDArray[np.uint8]) -> Path:
+    path = folder / "a.png"
+    Image.fromarray(np.moveaxis(pixels, 0, 2).squeeze()).save(path)
+    return path
+
+
+def bands_last(folder: Path, pixels: NDArray[np.uint8]) -> Path:
+    np.save(folder / "a.npy", np.moveaxis(pixels, 0, 2))
+    return folder / "a.npy"
+
+
+def bands_first(folder: Path, pixels: NDArray[np.uint8]) -> Path:
+    np.save(folder / "a.npy", pixels)
+    return folder / "a.npy"
+
+
+def tiff(folder: Path, pixels: NDArray[np.generic], **options: object) -> Path:
+    path = folder / "a.tif"
+    n, h, w = pixels.shape
+    layout = {"driver": "GTiff", "count": n, "height": h, "width": w, "dtype": pixels.dtype, **options}
+    with rasterio.open(path, "w", **layout) as file:
+        file.write(pixels)
+    return path
+
+
+def side_by_side(folder: Path, pixels: NDArray[np.uint8]) -> Path:
+    return tiff(folder, pixels, interleave="pixel", compress="lzw")
+
+
+def in_planes(folder: Path, pixels: NDArray[np.uint8]) -> Path:
+    return tiff(folder, pixels, interleave="band", compress="deflate")
+
+
+def in_pages(folder: Path, pixels: NDArray[np.uint8]) -> Path:
+    first, *others = map(Image.fromarray, pixels)
+    first.save(folder / "a.tif", save_all=True, append_images=others)
+    return folder / "a.tif"
+
+
+@pytest.mark.parametrize("write", [png, bands_last, bands_first, side_by_side, in_planes, in_pages])
+def test_every_kind_of_file_gives_its_bands(tmp_path: Path, write: Write) -> None:
+    path = write(tmp_path, PIXELS)
+    assert image_header(path, NAMES) == ((6, 9), 1)
+    found, orientation = image_pixels(path, None, NAMES)
+    assert found.dtype == np.uint8 and found.flags.c_contiguous and orientation == 1
+    assert (found == PIXELS).all()
+
+
+@pytest.mark.parametrize("write", [bands_last, bands_first, side_by_side, in_pages])
+@pytest.mark.parametrize("n", [1, 2, 5, 13])
+def test_any_number_of_bands(tmp_path: Path, write: Write, n: int) -> None:
+    pixels = RNG.integers(0, 256, (n, 20, 30)).astype(np.uint8)
+    path = write(tmp_path, pixels)
+    assert len(read_bands(path).values) == n
+    assert (image_pixels(path, None, band_names(n))[0] == pixels).all()
+
+
+def test_an_array_with_as_many_rows_as_bands_has_its_bands_where_they_are_expected(tmp_path: Path) -> None:
+    first = np.arange(2 * 4 * 6).reshape(4, 2, 6).astype(np.uint8)
+    np.save(tmp_path / "a.npy", first)
+    assert (image_pixels(tmp_path / "a.npy", None, NAMES)[0] == first).all()
+    np.save(tmp_path / "a.npy", np.moveaxis(first, 0, 2))
+    assert (image_pixels(tmp_path / "a.npy", None, NAMES)[0] == first).all()
+
+
+def test_a_range_for_each_band(tmp_path: Path) -> None:
+    values = np.array([[[0, 50, 100]], [[-1, 0, 1]]], np.float32)
+    path = bands_first(tmp_path, values)
+    found, _ = image_pixels(path, ((0, 100), (-1, 1)), ("a", "b"))
+    assert found.tolist() == [[[0, 128, 255]], [[0, 128, 255]]]
+    with pytest.raises(UnreadableSample, match="float32.*data.range"):
+        image_pixels(path, None, ("a", "b"))
+
+
+def test_16_bits_of_a_png_keep_their_transparency(tmp_path: Path) -> None:
+    values = RNG.integers(0, 65536, (4, 5, 7)).astype(np.uint16)
+    with rasterio.open(
+        tmp_path / "a.png", "w", driver="PNG", count=4, height=5, width=7, dtype="uint16"
+    ) as file:
+        file.write(values)
+    assert (read_bands(tmp_path / "a.png").values == values).all()
+    assert (image_pixels(tmp_path / "a.png", None, NAMES)[0] == values >> 8).all()
+
+
+def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(np.moveaxis(PIXELS, 0, 2)).save(tmp_path / "a.png", exif=exif)
+    assert image_header(tmp_path / "a.png", NAMES) == ((9, 6), 6)
+    assert (image_pixels(tmp_path / "a.png", None, NAMES)[0] == np.rot90(PIXELS, -1, (1, 2))).all()
+
+
+@pytest.mark.parametrize("write", [png, bands_last, side_by_side, in_pages])
+@pytest.mark.parametrize("read", [image_header, lambda path, bands: image_pixels(path, None, bands)])
+def test_another_number_of_bands_is_refused_with_a_remedy(tmp_path: Path, write: Write, read) -> None:
+    path = write(tmp_path, PIXELS[:3])
+    with pytest.raises(DataError, match=r"has 3 bands, but data.bands has 4.*nir.*data.bands=3") as caught:
+        read(path, NAMES)
+    assert str(path) in str(caught.value) and not isinstance(caught.value, UnreadableSample)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("a.npy", b""),
+        ("a.npy", b"\x93NUMPY\x01\x00"),
+        ("a.tif", b"II*\x00"),
+        ("a.tif", b'<VRTDataset rasterXSize="1" rasterYSize="1"></VRTDataset>'),
+        ("a.png", b"no image"),
+    ],
+)
+def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes) -> None:
+    (tmp_path / name).write_bytes(content)
+    for read in (lambda path: image_header(path, NAMES), lambda path: image_pixels(path, None, NAMES)):
+        with pytest.raises(UnreadableSample, match=name):
+            read(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    "array", [np.array([{}, {}]), np.zeros((2, 2), complex), np.zeros(3), np.zeros((0, 4, 4))]
+)
+def test_an_array_that_is_no_image_is_refused(tmp_path: Path, array) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(UnreadableSample, match=r"a\.npy"):
+        read_bands(tmp_path / "a.npy")
+
+
+def test_a_truncated_array_and_tiff_are_named(tmp_path: Path) -> None:
+    for path in (bands_last(tmp_path, PIXELS), side_by_side(tmp_path, PIXELS)):
+        path.write_bytes(path.read_bytes()[:-40])
+        with pytest.raises(UnreadableSample, match=path.name):
+            image_pixels(path, None, NAMES)
+
+
+def test_names_of_a_number_and_what_pictures_show() -> None:
+    assert band_names(None) is None and band_names(["b8"]) == ("b8",)
+    assert band_names(1) == ("grey",) and band_names(2) == ("band1", "band2")
+    assert band_names(5) == ("red", "green", "blue", "band4", "band5")
+    assert colour_bands(("nir", "blue", "green", "red")) == [3, 2, 1]
+    assert colour_bands(("vv", "grey")) == [1] and colour_bands(("vv", "red")) == []
+    for names, rows in (
+        (("nir", "blue", "green", "red"), [3, 2, 1]),
+        (("a", "b", "c", "d"), [0, 1, 2]),
+        (("vv", "vh"), [0, 0, 0]),
+    ):
+        assert (shown_bands(PIXELS[: len(names)], names) == PIXELS[rows]).all()
