@@ -29,6 +29,7 @@ from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.optim import build_optimizer, freeze, frozen_modules
+from engine.training.options import Optimizer
 from engine.training.schedule import factor
 from engine.training.step import Precision, StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
@@ -110,7 +111,7 @@ def build_session(
     notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
 
     order, order_notes = training_order(recipe, counts)
-    notes += [*count_notes, *decisions, *order_notes]
+    notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index)
     mixing = None
     if any(getattr(recipe.augment, name) for name in MIXING_KEYS):
@@ -123,6 +124,14 @@ def build_session(
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
     hints = advice(recipe, counts, train.class_names)
     return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
+
+
+def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
+    groups = step.learning_rates()
+    if not any(name.startswith("head") for name in groups):
+        return []
+    factor = section.head_lr_mult
+    return [f"learning rate {section.lr:g}, of the head {factor:g} times that (optimizer.head_lr_mult)"]
 
 
 def _require_buildable_parts(

@@ -196,7 +196,7 @@ def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[s
     start = manifest.continued_from.step if manifest.continued_from else 0
     lacking: dict[str, list[int]] = {}
     for split, key, apart in (
-        ("train", "log.every", session.recipe.log.every),
+        ("train", "log.every", int(session.recipe.log.every)),
         ("val", "eval.every", int(session.recipe.eval.every)),
     ):
         changed = [point.step for point in manifest.resumed if any(c.key == key for c in point.changes)]

@@ -181,8 +181,9 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
 def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter) -> bool:
     """True at the end, False where a signal stopped it."""
     step, recipe, is_main = session.step, session.recipe, session.process.is_main
+    log_every = int(recipe.log.every)
     wait_for_all(session.process)  # loggers may be slow to start
-    step.probe = GradientProbe(step.model, recipe.log.gradients, recipe.log.every, step.count)
+    step.probe = GradientProbe(step.model, recipe.log.gradients, log_every, step.count)
 
     def evaluate_and_keep() -> None:
         scores = session.validation(step.evaluated, step.count, reporter)
@@ -190,7 +191,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
 
-    schedule = SaveSchedule(session.process, recipe.train.save_every, recipe.log.every)
+    schedule = SaveSchedule(session.process, recipe.train.save_every, log_every)
 
     def save() -> None:
         if is_main:
@@ -206,7 +207,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
 
     with (
-        StopSignal(session.process, recipe.log.every) as stop,
+        StopSignal(session.process, log_every) as stop,
         StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):
         while True:
@@ -219,7 +220,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
                     reporter,
                     num_steps=int(section.steps),
                     eval_every=int(recipe.eval.every),
-                    log_every=recipe.log.every,
+                    log_every=log_every,
                     evaluate_and_keep=evaluate_and_keep,
                     save_state=save,
                     save_due=schedule.is_due,
