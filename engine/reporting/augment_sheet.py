@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.data.batches import TrainBatches
 from engine.data.order import Draw
 from engine.data.sample import Dataset
+from engine.reporting.colours import VOID, Colour
 from engine.reporting.pictures import (
     FAINT,
     GAP_PX,
@@ -21,8 +22,6 @@ from engine.reporting.pictures import (
     MAX_ASPECT,
     PAPER,
     TEXT_PX,
-    VOID,
-    Colour,
     Pixels,
     fitted,
     font,
