@@ -1,6 +1,7 @@
 """trident predict RUN_OR_ENSEMBLE IMAGES... --out DIR: label maps, overlays, probabilities."""
 
 import argparse
+import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def predict(arguments: argparse.Namespace) -> int:
 
     import torch
 
-    from engine.data.formats.images import REMEDY
+    from engine.data.formats.images import REMEDY, TooLarge
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
     from engine.scoring.segmenter import open_segmenter
@@ -115,10 +116,14 @@ def predict(arguments: argparse.Namespace) -> int:
                     continue
                 pixels = segmenter.pixels(image.path)  # (3, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
+            except TooLarge:
+                by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
+                unreadable.append(f"{image.path} is too large to be predicted as a whole. Type {by_tiles}")
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))
             except torch.OutOfMemoryError:
-                unreadable.append(f"{image.path} needs more memory than the GPU has. Add --tile 1024.")
+                by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
+                unreadable.append(f"{image.path} needs more memory than the GPU has. Type {by_tiles}")
             show(done, len(images))
     for kind in kinds if len(unreadable) < len(images) else ():
         console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
@@ -130,6 +135,16 @@ def predict(arguments: argparse.Namespace) -> int:
             file=sys.stderr,
         )
     return 1 if unreadable else 0
+
+
+def _by_tiles(arguments: argparse.Namespace, image: Path, overrides: list[str], kinds: list[str]) -> str:
+    """The command that predicts one image by tiles, into a folder of its own."""
+    words = ["predict", str(arguments.trained), str(image), *overrides]
+    words += ["--step", str(arguments.step)] if arguments.step is not None else []
+    save = ["labels", *(kind for kind in kinds if kind not in ("labels", "probabilities"))]
+    words += ["--save", ",".join(save)] if save != ["labels", "overlay"] else []
+    words += ["--out", f"{arguments.out}_tiles", "--tile", "1024"]
+    return shlex.join(["trident", *words])
 
 
 def _tiling(arguments: argparse.Namespace, kinds: list[str]) -> "Tiling | None":

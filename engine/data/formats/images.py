@@ -37,6 +37,10 @@ BROKEN = (
 )  # fmt: skip
 
 
+class TooLarge(UnreadableSample):
+    """An image of more pixels than Pillow's limit, which is not read as a whole."""
+
+
 def read_header(path: Path) -> tuple[tuple[int, int], int]:
     """(h, w) of the displayed image, and its EXIF orientation, 1 (upright) to 8; nothing is decoded."""
     with _opened(path) as image, _file_named(path):
@@ -200,15 +204,13 @@ def _opened(path: Source) -> Image.Image:
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
-        raise UnreadableSample(_bomb(path, str(error))) from error
+        raise TooLarge(_bomb(path, str(error))) from error
     except BROKEN as error:
         raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and image.width * image.height > limit:
         image.close()
-        raise UnreadableSample(
-            _bomb(path, f"{image.width}x{image.height} px, more than the {limit:,} allowed")
-        )
+        raise TooLarge(_bomb(path, f"{image.width}x{image.height} px, more than the {limit:,} allowed"))
     return image
 
 
