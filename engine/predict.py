@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
+from engine.wording import quantity, some_of
 
 if TYPE_CHECKING:
     from engine.scoring.tiles import Tiling
@@ -98,7 +99,8 @@ def predict(arguments: argparse.Namespace) -> int:
     console = new_console()
     protocol = segmenter.protocol
     console.print(
-        f"{segmenter.name}: {len(images)} image(s), protocol {protocol.name}, scales {list(protocol.scales)}"
+        f"{segmenter.name}: {quantity(len(images), 'image')}, protocol {protocol.name}, scales "
+        f"{list(protocol.scales)}"
         + ", flipped too" * protocol.flip
         + (f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""),
         markup=False,
@@ -129,7 +131,7 @@ def predict(arguments: argparse.Namespace) -> int:
         console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
     if unreadable:
         print(
-            f"{len(unreadable)} of {len(images)} images were left out:",
+            f"{some_of(len(unreadable), len(images), 'image', 'was', 'were')} left out:",
             *unreadable,
             sep="\n  ",
             file=sys.stderr,

@@ -8,3 +8,8 @@ def quantity(number: int, noun: str, plural: str = "") -> str:
         plural: of nouns that do not take an s.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some_of(number: int, total: int, noun: str, one: str, several: str) -> str:
+    """`1 of 20 images is`, `3 of 20 images are`, with the verb for one or several."""
+    return f"{number:,} of {quantity(total, noun)} {one if number == 1 else several}"

@@ -62,7 +62,8 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "memory": f"{memory_mb(process.device):,.0f} MB at most",
         "an update": f"{update_seconds:.3f} s ({recipe.train.batch / update_seconds:.1f} images/s)",
         "its spread": f"{spread}, {quantity(len(updates), 'update')} after a warm-up",
-        "scoring": f"{image_seconds:.3f} s per image, {num_images} images, {num_evaluations} times",
+        "scoring": f"{image_seconds:.3f} s per image, {quantity(num_images, 'image')}, "
+        f"{quantity(num_evaluations, 'time')}",
         "the whole run": f"{whole}, with that spread {least} to {most}; of it {_duration(scoring)} scoring",
         "disk": f"{needed / 1e6:,.0f} MB at most, {free / 1e6:,.0f} MB free",
     }.items():

@@ -33,6 +33,7 @@ from engine.training.options import Optimizer
 from engine.training.schedule import factor
 from engine.training.step import Precision, StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
+from engine.wording import quantity
 from losses import build_loss
 from models import build_model
 from models.discriminator import PatchDiscriminator
@@ -106,9 +107,9 @@ def build_session(
         low, high = recipe.data.range
         notes.append(f"images of more than 8 bits per channel: {low:g} becomes black, {high:g} white")
     train, note = _place(train, recipe.data.resident, process, counter)
-    notes.append(f"train: {len(train)} images, {note}")
+    notes.append(f"train: {quantity(len(train), 'image')}, {note}")
     select, note = _place(select, recipe.data.resident, process, counter)
-    notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
+    notes.append(f"{recipe.data.select or recipe.data.val}: {quantity(len(select), 'image')}, {note}")
 
     order, order_notes = training_order(recipe, counts)
     notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]

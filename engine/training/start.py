@@ -36,6 +36,7 @@ from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
+from engine.wording import quantity
 
 CPU_INFO = Path("/proc/cpuinfo")
 
@@ -205,8 +206,8 @@ def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[s
         due = range(since - since % apart + apart, done + 1, apart)
         lacking[split] = [step for step in due if step not in logged]
     return [
-        f"{run.log} lacks the {split} rows of {len(steps)} updates up to {done}, from {min(steps)} to "
-        f"{max(steps)}: it was altered. The training goes on; its curves have a gap there."
+        f"{run.log} lacks the {split} rows of {quantity(len(steps), 'update')} up to {done}, from "
+        f"{min(steps)} to {max(steps)}: it was altered. The training goes on; its curves have a gap there."
         for split, steps in lacking.items()
         if steps
     ]

@@ -53,6 +53,7 @@ from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.start import opened_run
 from engine.training.validation import spread
+from engine.wording import quantity
 
 GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes back
 GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
@@ -252,13 +253,18 @@ def _introduction(run: RunFolder, session: Session) -> str:
         weights = session.weights.summary()
     else:
         weights = "as it was saved" if step.count else "from random weights, as model.from_scratch says"
-    how = f"{process.device}, {step.settings.precision.name}, {process.world_size} process(es)"
+    how = (
+        f"{process.device}, {step.settings.precision.name}, "
+        f"{quantity(process.world_size, 'process', 'processes')}"
+    )
     return "\n".join(
         [
             f"[bold]{recipe.name}[/] in {run.path}",
             *map(escape, session.notes),
             f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
-            f"{recipe.train.steps} updates of {recipe.train.batch} images on {how}, from update {step.count}",
+            f"{quantity(int(recipe.train.steps), 'update')} of "
+            f"{quantity(recipe.train.batch, 'image')} on {how}, "
+            f"from update {step.count}",
             *map(escape, session.advice),
         ]
     )

@@ -58,7 +58,7 @@ def grid(*more: str) -> list[str]:
 def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(grid()) == 0
     output = capsys.readouterr().out
-    assert "4 run(s) in out, 4 of them finished" in output
+    assert "4 runs in out, 4 of them finished" in output
     found = json.loads((folder / "out/compare.json").read_text())
     assert [(method["name"], method["seeds"]) for method in found["methods"]] == [
         ("plain", [0, 1]),
