@@ -207,7 +207,8 @@ def main(argv: list[str] | None = None) -> int:
     if argv[0] not in COMMANDS:
         meant = elsewhere.COMMANDS.get(argv[0])
         if meant:
-            typed = shlex.join(["trident", meant, *(argv[1:] or ["--help"])])
+            words = elsewhere.run_arguments(argv[1:]) if meant == "run" and argv[1:] else argv[1:]
+            typed = shlex.join(["trident", meant, *(words or ["--help"])]).replace("'<recipe>'", "<recipe>")
             print(f"trident: {argv[0]} is called {meant} here; type: {typed}", file=sys.stderr)
             return 2
         close = difflib.get_close_matches(argv[0], COMMANDS, n=1)

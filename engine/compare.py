@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, recipe_file, run_command
+from engine.wording import quantity
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -128,7 +129,7 @@ def _trained(arguments: argparse.Namespace, console: "Console") -> "tuple[list[M
     with locked(out):
         unfinished = prepare(cells)
         num_finished = len(cells) - len(unfinished)
-        console.print(f"{len(cells)} run(s) in {escape(str(out))}, {num_finished} of them finished")
+        console.print(f"{quantity(len(cells), 'run')} in {escape(str(out))}, {num_finished} of them finished")
         if arguments.cluster and unfinished:
             from engine.comparison.cluster import run_on_cluster
 

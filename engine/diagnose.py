@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from engine.command import new_console, new_parser, run_command
+from engine.wording import quantity
 
 EXAMPLES = """
 examples:
@@ -157,7 +158,9 @@ def _labels(arguments: argparse.Namespace) -> int:
             "[bold]The models are unsure of these classes themselves[/] (mean probability of a class where "
             f"it is the label: {suspicion.trust:.2f}): expect their own errors in the list."
         )
-    console.print(f"{len(ranking)} images of {escape(check.split)}, most suspicious labels first:")
+    console.print(
+        f"{quantity(len(ranking), 'image')} of {escape(check.split)}, most suspicious labels first:"
+    )
     for rank, suspect in enumerate(ranking[:NUM_PRINTED], 1):
         reason = suspect.reason(check.background)
         console.print(f"{rank:>3}  {100 * suspect.score:5.1f}  {escape(suspect.id)}  {reason}")

@@ -139,7 +139,7 @@ def _fix(
     from engine.recipe import load_recipe
     from engine.recipe.text import dump_value
     from engine.reporting.console import counted
-    from engine.reporting.doctor import findings_table, verdict
+    from engine.reporting.doctor import print_findings, verdict
 
     root = Path(recipe.data.root or ".").expanduser()
     facts, meaning = examination.facts, examination.meaning
@@ -150,8 +150,7 @@ def _fix(
     overrides = [*kept, *(f"{key}={dump_value(value)}" for key, value in copy.changes.items())]
     fixed = load_recipe(recipe_file(arguments.recipe), overrides).data
     report = examine(list_samples_of(fixed), counted(console, "reading the copy")).report
-    if report.findings:
-        console.print(findings_table(report.findings))
+    print_findings(console, report.findings)
     console.print(verdict(report))
     command = shlex.join(["trident", "run", arguments.recipe, *overrides])
     if report.spoils:

@@ -1,5 +1,6 @@
 """Words of other training programs, and Trident's for the same: commands, flags and recipe keys."""
 
+import shlex
 from collections.abc import Sequence
 
 COMMANDS = {
@@ -11,6 +12,7 @@ COMMANDS = {
     "val": "evaluate",
     "eval": "evaluate",
     "validate": "evaluate",
+    "evaluation": "evaluate",
     "score": "evaluate",
     "infer": "predict",
     "inference": "predict",
@@ -21,17 +23,23 @@ COMMANDS = {
     "check": "doctor",
     "download": "prepare",
     "tune": "lr_find",
+    "find_lr": "lr_find",
+    "onnx": "export",
+    "bench": "benchmark",
 }
 LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a value for where there was none
     "epochs": ("train.steps='{} epochs'", "50"),
     "num_epochs": ("train.steps='{} epochs'", "50"),
     "max_epochs": ("train.steps='{} epochs'", "50"),
+    "n_epochs": ("train.steps='{} epochs'", "50"),
+    "num_train_epochs": ("train.steps='{} epochs'", "50"),
     "iters": ("train.steps={}", "20000"),
     "max_iters": ("train.steps={}", "20000"),
     "max_steps": ("train.steps={}", "20000"),
     "steps": ("train.steps={}", "20000"),
     "lr": ("optimizer.lr={}", "1e-4"),
     "lr0": ("optimizer.lr={}", "1e-4"),
+    "base_lr": ("optimizer.lr={}", "1e-4"),
     "learning_rate": ("optimizer.lr={}", "1e-4"),
     "wd": ("optimizer.weight_decay={}", "0.01"),
     "weight_decay": ("optimizer.weight_decay={}", "0.01"),
@@ -44,9 +52,12 @@ LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a 
     "batch": ("train.batch={}", "8"),
     "batch_size": ("train.batch={}", "8"),
     "bs": ("train.batch={}", "8"),
+    "train_batch_size": ("train.batch={}", "8"),
+    "per_device_train_batch_size": ("train.batch={}", "8"),
     "imgsz": ("augment.crop={}", "512"),
     "img_size": ("augment.crop={}", "512"),
     "image_size": ("augment.crop={}", "512"),
+    "input_size": ("augment.crop={}", "512"),
     "crop_size": ("augment.crop={}", "512"),
     "data": ("data.root={}", "<its folder>"),
     "data_dir": ("data.root={}", "<its folder>"),
@@ -77,6 +88,8 @@ LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a 
     "bf16": ("train.precision=bf16", ""),
     "ema": ("train.ema={}", "0.999"),
     "accumulate": ("train.accumulate={}", "2"),
+    "gradient_accumulation_steps": ("train.accumulate={}", "2"),
+    "grad_clip": ("optimizer.clip_norm={}", "1.0"),
     "eval_interval": ("eval.every={}", "10%"),
     "log_interval": ("log.every={}", "50"),
 }
@@ -101,6 +114,31 @@ def recipe_line(word: str, value: str | None) -> str | None:
     return form.format(usual if value is None else value) if form else None
 
 
+def run_arguments(words: Sequence[str]) -> list[str]:
+    """The arguments of another program's training as `trident run` takes them, the recipe first.
+
+    Known flags and keys become recipe lines; what NOTES answers is left out, and the rest is kept.
+    """
+    recipes: list[str] = []
+    others: list[str] = []
+    rest = list(words)
+    while rest:
+        word = rest.pop(0)
+        name, equals, value = word.removeprefix("--").partition("=")
+        is_flag = word.startswith("--")
+        is_known = plain(name) in {*LINES, *NOTES} and (is_flag or bool(equals))
+        if is_flag and is_known and not equals and rest and not rest[0].startswith("-"):
+            value, equals = rest.pop(0), "="
+        if not is_known:
+            is_recipe = not (recipes or equals or word.startswith("-"))
+            (recipes if is_recipe else others).append(word)
+        elif line := recipe_line(name, value if equals else None):
+            others += shlex.split(line)
+        elif plain(name) in ("config", "cfg"):
+            recipes.append(value)
+    return [*(recipes or ["<recipe>"]), *others]
+
+
 def meant_by_flags(words: Sequence[str], flags: Sequence[int], takes: tuple[str, ...]) -> str | None:
     """A sentence for flags that other programs have, such as --epochs 50; None where one of them is unknown.
 
@@ -119,6 +157,8 @@ def meant_by_flags(words: Sequence[str], flags: Sequence[int], takes: tuple[str,
             about.append(note)
         elif line and line.startswith(takes):
             lines.append(line)
+        elif line and line.startswith("model."):  # of a command that takes a finished run
+            about.append("The run is typed first, without a flag.")
         else:
             return None
         names.append(flag)

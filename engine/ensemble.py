@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
+from engine.wording import quantity
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
@@ -92,7 +93,10 @@ def ensemble(arguments: argparse.Namespace) -> int:
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = EvaluationProtocol.of(recipe.eval)
     console = new_console()
-    console.print(f"found {len(runs)} run(s) on {title}, {len(dataset)} images; the best checkpoints:")
+    console.print(
+        f"found {quantity(len(runs), 'run')} on {title}, {quantity(len(dataset), 'image')}; the "
+        "best checkpoints:"
+    )
     for candidate in chosen:
         console.print(f"  {escape(str(candidate.path))}")
     members = _open_members(chosen, overrides, recipe, lambda task: counted(console, task))

@@ -17,6 +17,7 @@ from engine.run_folder import (
 )
 from engine.scoring.options import PROTOCOLS
 from engine.scoring.protocols import EvaluationProtocol
+from engine.wording import quantity
 
 if TYPE_CHECKING:
     import torch
@@ -90,7 +91,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
         note = "; its checkpoints were chosen on them"
     if seen := trained_on(num_trained_on(trained, dataset), len(dataset)):
         note = f". {seen}"
-    console.print(escape(f"{trained.name} on {split}, {len(dataset)} images{note}"))
+    console.print(escape(f"{trained.name} on {split}, {quantity(len(dataset), 'image')}{note}"))
 
     own = EvaluationProtocol.of(trained.recipe.eval)
     protocols = [replace(own, name=name) for name in PROTOCOLS] if arguments.protocol == "all" else [own]

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from engine.command import new_console, new_parser, run_command
+from engine.wording import quantity
 
 LISTING = """
   voc        label maps of a split as one archive for the PASCAL VOC evaluation server
@@ -176,8 +177,8 @@ def _export_graph(
         difference = export(segmenter, out)
     protocol = segmenter.protocol
     print(
-        f"{segmenter.name}: {len(segmenter.trained.members)} member(s), scales {list(protocol.scales)}"
-        + ", flipped too" * protocol.flip
+        f"{segmenter.name}: {quantity(len(segmenter.trained.members), 'member')}, scales "
+        f"{list(protocol.scales)}" + ", flipped too" * protocol.flip
     )
     print(f"largest difference between {runner} and torch: {difference:.1e} ({tolerance:g} is allowed)")
     print(f"written: {out}  {out.stat().st_size / 1e6:,.1f} MB")

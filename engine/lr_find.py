@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.wording import quantity
 
 if TYPE_CHECKING:
     from engine.recipe import Recipe
@@ -94,7 +95,9 @@ def lr_find(arguments: argparse.Namespace) -> int:
     }
     marks = {"suggested": found.suggestion, "lowest loss": found.lowest, "in the recipe": recipe.optimizer.lr}
     shown = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
-    title = f"{recipe.name}: {len(found.rates)} updates of {recipe.train.batch} images"
+    title = (
+        f"{recipe.name}: {quantity(len(found.rates), 'update')} of {quantity(recipe.train.batch, 'image')}"
+    )
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, report)
     draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, shown)
@@ -121,7 +124,7 @@ def _require_room(folder: Path) -> None:
 def _summary(found: "RangeTest", recipe: "Recipe", rule: str) -> list[str]:
     """The result in sentences."""
     section, made = recipe.optimizer, len(found.rates)
-    tried = f"Tried lr {found.rates[0]:.1e} to {found.rates[-1]:.1e} in {made} updates"
+    tried = f"Tried lr {found.rates[0]:.1e} to {found.rates[-1]:.1e} in {quantity(made, 'update')}"
     lines = [f"{tried}; stopped there: {found.stopped}." if found.stopped else f"{tried}."]
     if found.suggestion:
         lines += [

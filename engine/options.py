@@ -78,13 +78,15 @@ def seconds_of(minutes: str) -> float:
     return float(60 * Fraction(time[1]))
 
 
-def _checked(least: int, percent: bool, minutes: bool = False) -> BeforeValidator:
+def _checked(least: int, percent: bool, minutes: bool = False, auto: bool = False) -> BeforeValidator:
     def check(value: Any) -> int | str:
         """Steps as they are, text with single blanks; refuses everything else."""
         if isinstance(value, int) and not isinstance(value, bool) and value >= least:
             return value
         if isinstance(value, str):
             text = " ".join(value.split())
+            if auto and text == "auto":
+                return text
             epochs, share = EPOCHS.fullmatch(text), PERCENT.fullmatch(text)
             if epochs and (least == 0 or Fraction(epochs[1]) > 0):
                 return text
@@ -93,15 +95,15 @@ def _checked(least: int, percent: bool, minutes: bool = False) -> BeforeValidato
             if minutes and (time := MINUTES.fullmatch(text)) and Fraction(time[1]) > 0:
                 return text
         forms = [f"steps (a whole number, at least {least})", "'12 epochs'"]
-        forms += ["'10%' of train.steps"] * percent + ["'10 min'"] * minutes
+        forms += ["'10%' of train.steps"] * percent + ["'10 min'"] * minutes + ["auto"] * auto
         text = " or ".join([", ".join(forms[:-1]), forms[-1]])
         raise PydanticCustomError("duration", "{text}", {"text": text})
 
     return BeforeValidator(check)
 
 
-def _schema(least: int, percent: bool, minutes: bool = False) -> WithJsonSchema:
-    patterns = [EPOCHS.pattern] + [PERCENT.pattern] * percent + [MINUTES.pattern] * minutes
+def _schema(least: int, percent: bool, minutes: bool = False, auto: bool = False) -> WithJsonSchema:
+    patterns = [EPOCHS.pattern] + [PERCENT.pattern] * percent + [MINUTES.pattern] * minutes + ["auto"] * auto
     return WithJsonSchema(
         {"type": ["integer", "string"], "minimum": least, "pattern": f"^({'|'.join(patterns)})$"}
     )
@@ -109,6 +111,7 @@ def _schema(least: int, percent: bool, minutes: bool = False) -> WithJsonSchema:
 
 Length = Annotated[int | str, _checked(1, percent=False), _schema(1, percent=False)]  # of the whole training
 Interval = Annotated[int | str, _checked(1, percent=True), _schema(1, percent=True)]
+LogInterval = Annotated[int | str, _checked(1, percent=True, auto=True), _schema(1, percent=True, auto=True)]
 SaveInterval = Annotated[
     int | str, _checked(1, percent=True, minutes=True), _schema(1, percent=True, minutes=True)
 ]

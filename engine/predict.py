@@ -1,12 +1,14 @@
 """trident predict RUN_OR_ENSEMBLE IMAGES... --out DIR: label maps, overlays, probabilities."""
 
 import argparse
+import shlex
 import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
+from engine.wording import quantity, some_of
 
 if TYPE_CHECKING:
     from engine.scoring.tiles import Tiling
@@ -90,7 +92,7 @@ def predict(arguments: argparse.Namespace) -> int:
     import torch
 
     from engine.data.formats.bands import image_header
-    from engine.data.formats.images import REMEDY
+    from engine.data.formats.images import REMEDY, TooLarge
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
     from engine.scoring.segmenter import open_segmenter
@@ -99,7 +101,8 @@ def predict(arguments: argparse.Namespace) -> int:
     console = new_console()
     protocol = segmenter.protocol
     console.print(
-        f"{segmenter.name}: {len(images)} image(s), protocol {protocol.name}, scales {list(protocol.scales)}"
+        f"{segmenter.name}: {quantity(len(images), 'image')}, protocol {protocol.name}, scales "
+        f"{list(protocol.scales)}"
         + ", flipped too" * protocol.flip
         + (f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""),
         markup=False,
@@ -122,21 +125,35 @@ def predict(arguments: argparse.Namespace) -> int:
                     continue
                 pixels = segmenter.pixels(image.path)  # (n, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
+            except TooLarge:
+                by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
+                unreadable.append(f"{image.path} is too large to be predicted as a whole. Type {by_tiles}")
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))
             except torch.OutOfMemoryError:
-                unreadable.append(f"{image.path} needs more memory than the GPU has. Add --tile 1024.")
+                by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
+                unreadable.append(f"{image.path} needs more memory than the GPU has. Type {by_tiles}")
             show(done, len(images))
     for kind in kinds if len(unreadable) < len(images) else ():
         console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
     if unreadable:
         print(
-            f"{len(unreadable)} of {len(images)} images were left out:",
+            f"{some_of(len(unreadable), len(images), 'image', 'was', 'were')} left out:",
             *unreadable,
             sep="\n  ",
             file=sys.stderr,
         )
     return 1 if unreadable else 0
+
+
+def _by_tiles(arguments: argparse.Namespace, image: Path, overrides: list[str], kinds: list[str]) -> str:
+    """The command that predicts one image by tiles, into a folder of its own."""
+    words = ["predict", str(arguments.trained), str(image), *overrides]
+    words += ["--step", str(arguments.step)] if arguments.step is not None else []
+    save = ["labels", *(kind for kind in kinds if kind not in ("labels", "probabilities"))]
+    words += ["--save", ",".join(save)] if save != ["labels", "overlay"] else []
+    words += ["--out", f"{arguments.out}_tiles", "--tile", "1024"]
+    return shlex.join(["trident", *words])
 
 
 def _tiling(arguments: argparse.Namespace, kinds: list[str]) -> "Tiling | None":

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from engine.command import new_console, new_parser, paths_and_overrides, run_command
+from engine.wording import quantity
 
 EXAMPLES = """
 examples:
@@ -85,7 +86,7 @@ def report(arguments: argparse.Namespace) -> int:
             console.print(f"No images of {escape(str(path))}: {escape(str(error))}")
             galleries[path] = Gallery(why_empty=f"They cannot be shown: {error}")
     write_report(contents, out, galleries)
-    console.print(f"{len(runs)} run(s), {out.stat().st_size / 1e6:.1f} MB: {escape(str(out))}")
+    console.print(f"{quantity(len(runs), 'run')}, {out.stat().st_size / 1e6:.1f} MB: {escape(str(out))}")
     return 0
 
 

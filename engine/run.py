@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         help="start a new run from the state of another one, with other values of its recipe",
     )
     parser.add_argument(
-        "--dry-run", action="store_true", help="make one update, print the cost, write nothing"
+        "--dry-run", action="store_true", help="time some updates, print the cost, write nothing"
     )
     parser.add_argument(
         "--explain",

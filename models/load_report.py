@@ -5,6 +5,8 @@ import re
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from engine.wording import quantity
+
 NUM_SHOWN = 3  # keys named in a message
 OTHER_CLASSIFIER = re.compile(r"(?:.*\.)?(?:_?fc|classifier|heads?|last_linear)\.(?:.*\.)?weight")
 
@@ -50,7 +52,8 @@ class ClassReport:
     def summary(self) -> str:
         moved = [here if here == there else f"{here} from {there}" for here, there in self.moved.items()]
         return (
-            f"  classes  {len(moved)} rows by name ({self.source}): {', '.join(moved) or 'none'}; "
+            f"  classes  {quantity(len(moved), 'row')} by name ({self.source}): "
+            f"{', '.join(moved) or 'none'}; "
             f"{len(self.initialised)} initialised: {', '.join(self.initialised) or 'none'}"
         )
 

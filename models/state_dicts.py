@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
+from engine.wording import quantity
 from models.errors import ModelError
 
 USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
@@ -57,7 +58,7 @@ def state_dict_in(content: Any, key: str, file: str) -> StateDict:
         chosen = [path for usual in USUAL_KEYS for path in chosen if last[path] == usual][:1] or chosen
     if len(chosen) == 1:
         return StateDict(found[chosen[0]], [path for path in found if path != chosen[0]])
-    names = ", ".join(f"{path} ({len(tensors)} tensors)" for path, tensors in found.items())
+    names = ", ".join(f"{path} ({quantity(len(tensors), 'tensor')})" for path, tensors in found.items())
     wanted = f"nothing called {key}" if key else "several dicts of tensors"
     leave = f", or leave #{key} out" if key else ""
     raise ModelError(

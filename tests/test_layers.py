@@ -11,6 +11,7 @@ PACKAGES = ("engine", "models", "losses", "trident")
 
 BELOW = (
     "engine",
+    "engine.wording",
     "engine.options",
     "engine.components",
     "engine.data",
@@ -21,6 +22,7 @@ BELOW = (
 )
 DECLARATIONS = (  # of options; they import no torch, and the recipe is put together from them
     *(
+        "engine.wording",
         "engine.options",
         "engine.components",
         "engine.data.bands",
@@ -34,14 +36,15 @@ DECLARATIONS = (  # of options; they import no torch, and the recipe is put toge
 # layer -> the layers and modules it may import besides itself; bare `engine` holds the version and `load`
 MAY_IMPORT = {
     "engine": ("engine.scoring",),  # inside `load` only: the last test here checks that torch is not imported
-    "engine.options": (),
+    "engine.wording": (),
+    "engine.options": ("engine.wording",),
     "engine.components": ("engine.options",),
-    "models": ("engine.components", "engine.options", "engine.run_folder"),
-    "losses": ("engine.components", "engine.options"),
-    "engine.data": ("engine.options", "engine.components", "models.class_names"),
+    "models": ("engine.wording", "engine.components", "engine.options", "engine.run_folder"),
+    "losses": ("engine.wording", "engine.components", "engine.options"),
+    "engine.data": ("engine.wording", "engine.options", "engine.components", "models.class_names"),
     "engine.elsewhere": (),
     "engine.recipe": (*DECLARATIONS, "engine.elsewhere"),
-    "engine.run_folder": ("engine.options",),
+    "engine.run_folder": ("engine.wording", "engine.options"),
     "engine.scoring": BELOW,
     "engine.diagnosis": (*BELOW, "engine.scoring"),
     "engine.reporting": (*BELOW, "engine.scoring", "engine.diagnosis"),
@@ -51,6 +54,7 @@ MAY_IMPORT = {
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.command": (
         "engine",
+        "engine.wording",
         "engine.recipe",
         "engine.elsewhere",
     ),  # without torch, so that --help is fast

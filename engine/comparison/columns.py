@@ -25,8 +25,10 @@ class Column:
 
 
 def duration(seconds: float) -> str:
-    """In minutes, or hours from two hours on."""
+    """In seconds, in minutes from two minutes on, in hours from two hours on."""
     minutes = seconds / 60
+    if minutes < 2:
+        return f"{seconds:.3g} s"
     return f"{minutes:.1f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
 
 

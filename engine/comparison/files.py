@@ -10,6 +10,7 @@ from rich.table import Table
 
 from engine.comparison.columns import COLUMNS
 from engine.comparison.table import Comparison, Gap, MethodSummary, Spread
+from engine.wording import quantity
 
 Rows = list[list[str]]
 
@@ -77,7 +78,7 @@ def _figure(value: float | None, text: Callable[[float], str]) -> str:
 
 def print_comparison(comparison: Comparison, console: Console) -> None:
     """The two tables, the classes that differ most, and the notes."""
-    console.print(f"mIoU on {escape(comparison.data)}, {comparison.num_images} images:")
+    console.print(f"mIoU on {escape(comparison.data)}, {quantity(comparison.num_images, 'image')}:")
     console.print(_table(*score_table(comparison)))
     console.print(_table(*figure_table(comparison)))
     largest = comparison.largest_class_gaps(CLASSES_ON_CONSOLE)
@@ -103,7 +104,7 @@ def to_markdown(comparison: Comparison) -> str:
     protocol = ", ".join(f"{key} {value}" for key, value in comparison.protocol.items())
     return "\n".join(
         [
-            f"# Comparison on {comparison.data}, {comparison.num_images} images",
+            f"# Comparison on {comparison.data}, {quantity(comparison.num_images, 'image')}",
             "",
             *_markdown_table(*score_table(comparison)),
             "",
@@ -142,11 +143,11 @@ def to_csv(comparison: Comparison) -> str:
     for method in comparison.methods:
         gaps = {"mIoU": method.gap, **{f"IoU/{name}": gap for name, gap in method.class_gaps.items()}}
         spreads = {"mIoU": method.mIoU, **{f"IoU/{name}": spread for name, spread in method.IoU.items()}}
-        for quantity, spread in spreads.items():
-            gap = gaps.get(quantity)
+        for key, spread in spreads.items():
+            gap = gaps.get(key)
             differences = (gap.value, gap.low, gap.high) if gap else (None, None, None)
             figures = (spread.mean, spread.sd, spread.low, spread.high, *differences)
-            writer.writerow([method.name, quantity, len(method.seeds), *figures])
-        for quantity, value in method.figures.items():
-            writer.writerow([method.name, quantity, len(method.seeds), value, *[None] * 6])
+            writer.writerow([method.name, key, len(method.seeds), *figures])
+        for key, value in method.figures.items():
+            writer.writerow([method.name, key, len(method.seeds), value, *[None] * 6])
     return file.getvalue()

@@ -8,7 +8,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import EngFormatter, MaxNLocator
 
 from engine.comparison.table import Comparison, Gap, MethodSummary
-from engine.reporting.plots import INK, SERIES, svg
+from engine.reporting.plots import INK, SERIES, points_if_few, svg
 
 WIDTH_IN, ROW_IN, AXIS_IN = 4.6, 0.34, 0.75  # width of a plot, height of a row, height around the rows
 CURVES_IN = (4.6, 2.6)
@@ -94,7 +94,8 @@ def _curves(axes: Axes, comparison: Comparison, colours: Mapping[str, str]) -> N
             steps = [step for step, _ in curve]
             values = [math.nan if value is None else value for _, value in curve]
             label = method.name if number == 0 else None
-            axes.plot(steps, values, color=colours[method.name], linewidth=1.1, alpha=0.8, label=label)
+            style = {"linewidth": 1.1, "alpha": 0.8, **points_if_few(steps)}
+            axes.plot(steps, values, color=colours[method.name], label=label, **style)
     axes.set_xlabel("step")
     axes.set_ylabel("mIoU")
     axes.xaxis.set_major_formatter(EngFormatter(sep=""))

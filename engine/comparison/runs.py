@@ -17,6 +17,7 @@ from engine.run_folder import Manifest
 from engine.scoring.metrics import overlaps
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.run import Run
+from engine.wording import quantity
 
 
 @dataclass(frozen=True)
@@ -137,5 +138,7 @@ def _why_not(one: ScoredRun, other: ScoredRun) -> str | None:
         return f"it was scored with {other.protocol}, not with {one.protocol}."
     if one.ids != other.ids:
         missing = sorted(set(one.ids) ^ set(other.ids))
-        return f"{len(missing)} images could be read in one of them only: {', '.join(missing[:5])}."
+        return (
+            f"{quantity(len(missing), 'image')} could be read in one of them only: {', '.join(missing[:5])}."
+        )
     return None

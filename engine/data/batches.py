@@ -33,6 +33,7 @@ from engine.data.sample import (
     skipped_ids,
 )
 from engine.data.warp import MAX_LEVEL
+from engine.wording import quantity
 
 # Ctrl-C; kill, timeout, systemd, containers; a closed terminal; Slurm's warning. Windows lacks some.
 STOPPING_SIGNALS = tuple(
@@ -148,7 +149,7 @@ def scoring_batches(
         yield Batch(_to(device, images), _to(device, labels), [s.id for s in samples])
     if dataset.skipped and len(dataset) and len(skipped_ids(dataset)) == len(dataset):
         reason = next(iter(dataset.skipped.reasons.values()))
-        raise DataError(f"None of the {len(dataset)} images can be read. The first: {reason}")
+        raise DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {reason}")
 
 
 def num_workers(dataset: Dataset, wish: int | str, world_size: int) -> int:

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
+from engine.wording import quantity
+
 if TYPE_CHECKING:  # the recipe imports this package, and must not load torch
     from torch import Tensor
 
@@ -162,4 +164,4 @@ def next_readable(dataset: Dataset, index: int, error: DataError) -> Sample:
         if isinstance(result, Sample):
             return result
         note_or_raise(dataset, place, result)
-    raise DataError(f"None of the {len(dataset)} images can be read. The first: {error}")
+    raise DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {error}")

@@ -11,6 +11,7 @@ from scipy.stats import spearmanr
 
 from engine.scoring.metrics import intersection_over_union
 from engine.scoring.run import Array, Run
+from engine.wording import quantity
 
 BACKGROUND = "background"
 MIN_CLASSES = 6  # for a rank correlation
@@ -63,12 +64,11 @@ class Classes:
     def __str__(self) -> str:
         named = ", ".join(
             f"{self.names[c]} {self.iou[c]:.1f} % ({100 * self.shares[c]:.2g} % of the pixels, "
-            f"{self.num_images[c]} {'image' if self.num_images[c] == 1 else 'images'})"
+            f"{quantity(int(self.num_images[c]), 'image')})"
             for c in self.worst[:MOST_NAMED]
         )
         absent = sum(self.num_images == 0)
-        has = "class has" if absent == 1 else "classes have"
-        also = f" {absent} {has} no label there." if absent else ""
+        also = f" {quantity(int(absent), 'class has', 'classes have')} no label there." if absent else ""
         return f"Lowest IoU on val: {named}. {self._imbalance()}{also}"
 
     def _imbalance(self) -> str:
@@ -126,7 +126,7 @@ class Confusion:
     num_images: int
 
     def __str__(self) -> str:
-        images = f"{self.num_images} image{'s' * (self.num_images != 1)}"
+        images = quantity(self.num_images, "image")
         return (
             f"{self.label} predicted as {self.prediction}: {self.cost:.1f} points "
             f"({100 * self.share:.0f} % of its pixels, in {images})"

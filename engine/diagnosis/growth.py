@@ -2,6 +2,7 @@
 
 from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Phase, Shape, shape_of
 from engine.scoring.run import Run
+from engine.wording import quantity
 
 LOW_RATE = 0.1  # of the peak: the schedule has ended
 HUGE = 1.0  # of the rise so far: a gain larger than that cannot be estimated from the curve
@@ -17,7 +18,10 @@ def describe_growth(run: Run, shape: Shape | None) -> str:
     """Phases with steps and slopes, then what longer training could add."""
     if shape is None:
         num = len(run.curve("mIoU")[0])
-        return f"{num} evaluations; at least {MIN_FOR_PHASES} are needed. Set a smaller eval.every next time."
+        return (
+            f"{quantity(num, 'evaluation')}; at least {MIN_FOR_PHASES} are needed. Set a smaller "
+            "eval.every next time."
+        )
     if not shape.rises and shape.phases[-1].name == "plateau":
         noise = "" if shape.noise is None else f" of {shape.noise:.1f} points"
         return (

@@ -13,6 +13,7 @@ from engine.diagnosis.classes import BACKGROUND, Correlation, correlation
 from engine.scoring.calibration import Calibration
 from engine.scoring.run import Array, Run
 from engine.scoring.statistics import FEW_IMAGES
+from engine.wording import quantity
 
 MIN_OBJECTS = 12
 MOSTLY = 0.5  # of the wrong pixels near outlines, and
@@ -135,7 +136,9 @@ class Confidence:
             else "Probabilities are well calibrated"
         )
         if self.num_images < FEW_IMAGES:
-            verdict = f"{self.num_images} images are too few to judge the probabilities"
+            verdict = (
+                f"{quantity(self.num_images, 'image is', 'images are')} too few to judge the probabilities"
+            )
         return (
             f"{verdict}: mean confidence {self.confidence:.1f} %, accuracy {self.accuracy:.1f} %, expected "
             f"calibration error {self.error:.1f} points."

@@ -12,6 +12,7 @@ from engine.exporting import ExportError
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, write_json, write_text
 from engine.scoring.trained import find_checkpoint, load_model
+from engine.wording import quantity
 from models import layouts
 from models.origin import licence_of_run
 from models.segformer import HEADS, MLP_RATIO, REDUCTIONS, SegFormer
@@ -53,7 +54,10 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
     else:
         files = _write_mmsegmentation(out, tensors, "backbone.pth" if left_out else "model.pth")
     _write_card(out / "README.md", manifest, member, recipe)
-    lines = [f"{manifest.name} step {member.step}: {len(tensors)} tensors in the layout of {layout_name}"]
+    lines = [
+        f"{manifest.name} step {member.step}: {quantity(len(tensors), 'tensor')} in the layout of "
+        f"{layout_name}"
+    ]
     if left_out:
         lines.append(
             f"The encoder alone: {layout_name} has no head like this one, so its {len(left_out)} "

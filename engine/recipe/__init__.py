@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from copy import copy
 from typing import TYPE_CHECKING, Any, NamedTuple, Self
 
-from pydantic import Field, PrivateAttr, ValidationError, create_model, field_validator
+from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, create_model, field_validator
 
 from engine.data.options import Augment, Data
 from engine.options import Section, in_steps, key, mistake
@@ -28,6 +28,7 @@ from engine.recipe.sections import (
     Model,
     Output,
     Train,
+    log_steps,
 )
 from engine.recipe.source import Document, dotted, find_recipe, read_recipe, shipped_recipes
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
@@ -118,6 +119,15 @@ class Recipe(Section):
             )
         return value
 
+    @field_validator("optimizer")
+    @classmethod
+    def _head_rate(cls, value: Optimizer, info: ValidationInfo) -> Optimizer:
+        """A pretrained encoder learns slower than its new head; of random weights, both learn alike."""
+        is_given = "head_lr_mult" in value.model_fields_set
+        if is_given or "model" not in info.data or not info.data["model"].from_scratch:
+            return value
+        return value.model_copy(update={"head_lr_mult": 1.0})
+
     @field_validator("loss")
     @classmethod
     def _each_once(cls, value: list[Loss]) -> list[Loss]:
@@ -157,6 +167,12 @@ class Recipe(Section):
             "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
             "schedule": self.schedule.model_copy(update=schedule),
         }
+        every = self.log.every
+        if every != "auto":
+            every = steps(every, least=1)
+        elif total_steps is not None:
+            every = log_steps(self.log, total_steps)
+        sections["log"] = self.log.model_copy(update={"every": every})
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss
         ]

@@ -27,6 +27,7 @@ class Contradiction(NamedTuple):
 
 COLOUR_OPERATORS = ("brightness", "contrast", "saturation", "hue", "grayscale", "jpeg")
 STEPS, WARMUP, START = ("train", "steps"), ("schedule", "warmup"), ("adversarial", "start")
+EVERY, GRADIENTS = ("log", "every"), ("log", "gradients")
 LR, MIN_LR = ("optimizer", "lr"), ("schedule", "min_lr")
 
 
@@ -40,6 +41,10 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "smaller one, such as schedule.min_lr=0."
         )
         yield Contradiction((MIN_LR, LR), text)
+    every, gradients = recipe.log.every, recipe.log.gradients
+    if isinstance(every, int) and gradients % every:
+        text = f"expected a multiple of log.every, {every}: {-(-gradients // every) * every}, got {gradients}"
+        yield Contradiction((GRADIENTS, EVERY), text)
     if not isinstance(steps, int):
         return
     if isinstance(schedule.warmup, int) and schedule.warmup >= steps and schedule.name != "onecycle":

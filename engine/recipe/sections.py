@@ -12,6 +12,7 @@ from engine.options import (
     Count,
     Duration,
     Length,
+    LogInterval,
     Minutes,
     Positive,
     SaveInterval,
@@ -29,6 +30,7 @@ if TYPE_CHECKING:
     LoggerName = str
 else:
     LoggerName = Literal[tuple(LOGGERS)]
+MOST_LOG_STEPS = 50  # a signal is noticed, and the disk's state saved, at a log step
 ImportPath = Annotated[str, Field(pattern=f"^{IMPORT_PATH}$")]
 
 
@@ -146,7 +148,10 @@ class Logger(LoggerSection):
 
 
 class Log(Section):
-    every: Count = key(50, "updates between two log steps")
+    every: LogInterval = key(
+        "auto",
+        "updates between two log steps; auto: a fiftieth of the training, at most 50",
+    )
     to: list[LoggerName | ImportPath | Logger] = key(
         ["tensorboard"],
         "loggers used next to log.jsonl: tensorboard, csv, wandb, mlflow, or the import path of a Callback; "
@@ -181,13 +186,11 @@ class Log(Section):
                 )
         return value
 
-    @field_validator("gradients")
-    @classmethod
-    def _measured_when_logged(cls, value: int, info: ValidationInfo) -> int:
-        every = info.data.get("every", 1)
-        if value % every:
-            raise mistake(f"expected a multiple of log.every, {every}: {-(-value // every) * every}")
-        return value
+
+def log_steps(section: Log, total_steps: int) -> int:
+    """What `log.every: auto` is; a divisor of `log.gradients`, which are measured at log steps."""
+    most = max(1, min(MOST_LOG_STEPS, total_steps // 50))
+    return next(every for every in range(most, 0, -1) if section.gradients % every == 0)
 
 
 class Output(Section):

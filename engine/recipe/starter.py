@@ -84,6 +84,4 @@ train:
   batch: {batch}
 eval:
   every: 10% # of the training
-log:
-  every: {max(1, steps // 50)}
 """

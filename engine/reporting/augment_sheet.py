@@ -14,6 +14,7 @@ from engine.data.bands import shown_bands
 from engine.data.batches import TrainBatches
 from engine.data.order import Draw
 from engine.data.sample import Dataset
+from engine.reporting.colours import VOID, Colour
 from engine.reporting.pictures import (
     FAINT,
     GAP_PX,
@@ -22,8 +23,6 @@ from engine.reporting.pictures import (
     MAX_ASPECT,
     PAPER,
     TEXT_PX,
-    VOID,
-    Colour,
     Pixels,
     fitted,
     font,

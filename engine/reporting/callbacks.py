@@ -93,7 +93,7 @@ class Callback:
         """After each update. It must not wait for the device."""
 
     def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
-        """Every `log.every` updates.
+        """Every `log.every` updates, and at the last one.
 
         Args:
             step: updates done.

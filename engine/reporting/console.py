@@ -14,6 +14,7 @@ from engine.recipe import Recipe, explain, shipped_recipes
 from engine.recipe.text import dump_value
 from engine.scoring.confusion import Scores
 from engine.scoring.metrics import METRICS
+from engine.wording import quantity
 
 
 def progress_bar(console: Console, facts: str = "", bar_width: int = 24) -> Progress:
@@ -82,11 +83,13 @@ def facts_below(
     how = "; ".join(
         f"{key.replace('_', ' ')} {in_words(value)}" for key, value in card.items() if key != "name"
     )
-    absent = f"{len(scores.absent)} classes are absent and not averaged ({escape(', '.join(scores.absent))})"
+    how_many = quantity(len(scores.absent), "class is absent", "classes are absent")
+    absent = f"{how_many} and not averaged ({escape(', '.join(scores.absent))})"
     return (
         f"{escape(str(scores.baselines))} "
         f"{absent if scores.absent else 'Every class is present'}. "
-        f"{scores.num_pixels:,} labelled pixels, {scores.num_void:,} void pixels left out."
+        f"{quantity(scores.num_pixels, 'labelled pixel')}, "
+        f"{quantity(scores.num_void, 'void pixel')} left out."
         + (f"\nProtocol {card['name']}: {escape(how)}." if card else "")
         + (f"\n[bold]Not scored:[/] {skipped_images(skipped)}" if skipped else "")
     )
@@ -105,7 +108,7 @@ def in_words(value: object) -> str:
 
 def skipped_images(ids: Sequence[str]) -> str:
     """How many images could not be read, and which."""
-    return f"{len(ids)} image{'s' * (len(ids) > 1)} could not be read: {escape(', '.join(ids))}."
+    return f"{quantity(len(ids), 'image')} could not be read: {escape(', '.join(ids))}."
 
 
 def best_in_bold(values: list[float]) -> list[str]:

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from engine.scoring.ensembles.comparison import Estimate, MethodComparison, Selection
 from engine.scoring.ensembles.methods import CHOOSING
+from engine.wording import quantity
 
 
 def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
@@ -73,7 +74,7 @@ def _gain(estimate: Estimate) -> str:
 
 def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> str:
     """Which images were chosen on and which are reported, in bold red where they are the same."""
-    chosen_on = f"{selection.num_images} images of {escape(selection.split)}"
+    chosen_on = f"{quantity(selection.num_images, 'image')} of {escape(selection.split)}"
     if not selection.same_images:
         return (
             f"Chosen on {chosen_on}, reported on {escape(val)} (honest); chosen and reported on "

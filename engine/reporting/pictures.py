@@ -15,14 +15,11 @@ from torch import Tensor, nn
 
 from engine.data.bands import shown_bands
 from engine.data.sample import DataError, Dataset, Palette, note_or_raise, read_or_error
+from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
 from engine.scoring.predictor import Predictor
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
-Colour = tuple[int, int, int]
 
-VOID: Colour = (224, 224, 192)  # as in VOC
-WRONG: Colour = (232, 48, 62)
-UNSCORED: Colour = (128, 128, 128)  # void pixels in an error map
 DIMMED = 0.4  # brightness of correct pixels in an error map
 
 PAPER, INK, FAINT = (255, 255, 255), (32, 36, 44), (118, 124, 136)
@@ -95,6 +92,7 @@ def error_map(picture: Picture, ignore_index: int) -> Pixels:
 
 def panels(picture: Picture, palette: Palette, ignore_index: int) -> dict[str, Pixels]:
     """The four views of a picture by caption, each (h, w, 3), in the order in which they are shown."""
+    palette = display_colours(palette)
     return {
         "image": _photo(picture.image),
         "label": overlay(picture.image, picture.labels, palette, ignore_index),
@@ -182,7 +180,8 @@ def _photo(image: Tensor) -> Pixels:
 def _legend_entries(
     pictures: Sequence[Picture], palette: Palette, class_names: Sequence[str], ignore_index: int
 ) -> list[tuple[str, Colour]]:
-    entries = [(class_names[i], palette[i]) for i in classes_in(pictures, ignore_index)]
+    colours = display_colours(palette)
+    entries = [(class_names[i], colours[i]) for i in classes_in(pictures, ignore_index)]
     if any((picture.labels == ignore_index).any() for picture in pictures):
         entries.append(("void", VOID))
     return [*entries, ("wrong", WRONG)]

@@ -8,7 +8,7 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,14 +173,18 @@ def _draw_line(axes: Axes, points: Points, colour: str, kept: set[int], is_noisy
     steps, values = np.array(points).T
     is_smoothed = is_noisy and len(steps) > SMOOTHED_FROM
     width, opacity = (0.9, 0.3) if is_smoothed else (1.5, 1.0)
-    marker, size = ("o", 3) if len(steps) <= MARKED_UP_TO else ("", 0)
-    axes.plot(steps, values, color=colour, linewidth=width, alpha=opacity, marker=marker, markersize=size)
+    axes.plot(steps, values, color=colour, linewidth=width, alpha=opacity, **points_if_few(steps))
     if is_smoothed:
         axes.plot(steps, _moving_mean(values, len(values) // 20), color=colour, linewidth=1.5)
     marked = [point for point in points if point[0] in kept]
     if marked:
         x, y = zip(*marked, strict=True)
         axes.scatter(x, y, s=22, color=colour, linewidths=0, zorder=3)
+
+
+def points_if_few(steps: Sized) -> dict[str, Any]:
+    """Options of a line that show each of few values as a point, so that a single one is visible."""
+    return {"marker": "o", "markersize": 3} if len(steps) <= MARKED_UP_TO else {}
 
 
 def _moving_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]:

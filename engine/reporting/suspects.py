@@ -16,7 +16,8 @@ from scipy import ndimage
 from engine.data.bands import shown_bands
 from engine.diagnosis.label_check import LabelCheck, ShownSuspect
 from engine.diagnosis.suspects import LEAST_TRUST, Region, Suspect, Suspicion
-from engine.reporting.pictures import WRONG, Pixels, fitted, overlay
+from engine.reporting.colours import WRONG, display_colours
+from engine.reporting.pictures import Pixels, fitted, overlay
 from engine.run_folder import write_json, write_text, written_in_place
 
 TEMPLATES = Path(__file__).parent
@@ -77,7 +78,7 @@ def write_page(
         num_images=num_images,
         trust=trust,
         least_trust=LEAST_TRUST,
-        classes=list(zip(check.trained.class_names, check.trained.palette, strict=True)),
+        classes=list(zip(check.trained.class_names, display_colours(check.trained.palette), strict=True)),
         suspects=[_entry(rank, one, check) for rank, one in enumerate(shown, 1)],
     )
     write_text(folder / "index.html", page)
@@ -88,7 +89,7 @@ def _entry(rank: int, shown: ShownSuspect, check: LabelCheck) -> dict[str, Any]:
     """One image as the page shows it."""
     names, background = check.trained.class_names, check.background
     labels, predictions = shown.sample.labels, torch.from_numpy(shown.predictions)
-    palette, ignore_index = check.trained.palette, check.dataset.ignore_index
+    palette, ignore_index = display_colours(check.trained.palette), check.dataset.ignore_index
     image = shown_bands(shown.sample.image, check.dataset.bands)  # (3, h, w)
     views = {
         "image": image.permute(1, 2, 0).numpy(),

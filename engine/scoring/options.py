@@ -17,7 +17,7 @@ else:
 
 
 class Eval(Section):
-    every: Interval = key(2000, "updates between two evaluations")
+    every: Interval = key("5%", "updates between two evaluations")
     protocol: ProtocolName = key(
         "native", "how images are resized, padded or cut for the model: docs/evaluation.md"
     )

@@ -12,7 +12,7 @@ from engine.data.doctor import DataReport, Listing, examine, list_samples_of
 from engine.data.doctor.findings import NOTE, SPOILS
 from engine.recipe import Recipe
 from engine.reporting.console import counted
-from engine.reporting.doctor import findings_table, verdict
+from engine.reporting.doctor import print_findings, verdict
 from engine.run_folder import write_json
 from engine.training.distributed import Process, any_process, wait_for_all
 
@@ -50,8 +50,7 @@ def _report(report: DataReport, console: Console) -> str:
         for found in report.findings
         if found.severity != NOTE and found.check != "rare_classes"  # the training itself reports those
     ]
-    if important:
-        console.print(findings_table(important))
+    print_findings(console, important)
     console.print(f"Doctor: {verdict(report)}")
     worst = [f"{f.check}: {f.what}. Remedy: {f.remedy}" for f in important if f.severity == SPOILS]
     if not worst:

@@ -1,10 +1,12 @@
-"""What a run would cost: builds all of it, makes one update and scores one batch, and writes nothing."""
+"""What a run would cost: builds all of it, times updates and a batch of scoring, and writes nothing."""
 
 import shutil
 import time
+from collections.abc import Callable
 from datetime import timedelta
 from itertools import islice
 from pathlib import Path
+from statistics import median
 
 import torch
 from rich.console import Console
@@ -19,25 +21,33 @@ from engine.reporting.resources import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
 from engine.training.disk_space import disk_bytes
-from engine.training.distributed import Process
+from engine.training.distributed import Process, any_process
 from engine.training.session import Session, build_session, num_parameters, torch_settings
+from engine.wording import quantity
+
+WARM_UPS, TIMED = 2, 8  # updates
+READ_AHEAD = 2  # batches of each worker: DataLoader's prefetch_factor
+LIMIT_S = 60.0
 
 
 def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     """Print parameters, memory, seconds per update, time for the whole run, and disk.
 
-    The update is the last of the run, where the discriminator takes part if there is one.
+    The updates are timed as the last of the run, where the discriminator takes part if there is one.
     """
     build_loggers(recipe.log.to)  # so that its mistakes are reported
     with torch_settings(recipe.train.deterministic, process.device):
         session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
-        update_seconds = _time_update(session)
-        image_seconds = _time_scoring(session)
+        updates = _update_seconds(session, console)
+        image_seconds = _image_seconds(session, console)
     recipe, num_images = session.recipe, len(session.val)
     steps, every = int(recipe.train.steps), int(recipe.eval.every)
     num_evaluations = -(-steps // every)
-    training = steps * update_seconds
+    update_seconds, spread = median(updates), f"{min(updates):.3f} to {max(updates):.3f} s"
     scoring = (num_evaluations + recipe.keep.top) * num_images * image_seconds / process.world_size
+    least, whole, most = (
+        _duration(steps * seconds + scoring) for seconds in (min(updates), update_seconds, max(updates))
+    )
     needed = disk_bytes(session.step, recipe.keep.top)
     free = shutil.disk_usage(_existing_parent(RunFolder.of(recipe).path)).free
     table = Table(
@@ -51,8 +61,10 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "weights": session.weights.summary() if session.weights else "random (model.from_scratch)",
         "memory": f"{memory_mb(process.device):,.0f} MB at most",
         "an update": f"{update_seconds:.3f} s ({recipe.train.batch / update_seconds:.1f} images/s)",
-        "scoring": f"{image_seconds:.3f} s per image, {num_images} images, {num_evaluations} times",
-        "the whole run": f"{_duration(training + scoring)}, of it {_duration(scoring)} scoring",
+        "its spread": f"{spread}, {quantity(len(updates), 'update')} after a warm-up",
+        "scoring": f"{image_seconds:.3f} s per image, {quantity(num_images, 'image')}, "
+        f"{quantity(num_evaluations, 'time')}",
+        "the whole run": f"{whole}, with that spread {least} to {most}; of it {_duration(scoring)} scoring",
         "disk": f"{needed / 1e6:,.0f} MB at most, {free / 1e6:,.0f} MB free",
     }.items():
         table.add_row(what, value)
@@ -62,30 +74,64 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     console.print("Nothing was written. Leave --dry-run out to train.")
 
 
-def _time_update(session: Session) -> float:
-    """Seconds of one update, its batch included; on a GPU of the second, since the first compiles."""
-    step, num_updates = session.step, 2 if session.process.device.type == "cuda" else 1
-    step.count = max(0, int(session.recipe.train.steps) - num_updates)
-    batches = session.batches.starting_at(step.count)
-    for _ in range(num_updates):
-        started = time.perf_counter()
-        metrics = step(next(batches))
-        float(metrics["loss"])  # waits for the device
-    return time.perf_counter() - started
+def _update_seconds(session: Session, console: Console) -> list[float]:
+    """Seconds of several updates, their batches included, each made as the last of the run.
+
+    The warm-up compiles, loads kernels and uses up the batches that the workers have read ahead meanwhile.
+    """
+    step, steps = session.step, int(session.recipe.train.steps)
+    batches = session.batches.starting_at(steps - 1)
+
+    def update() -> None:
+        step.count = steps - 1
+        float(step(next(batches))["loss"])  # waits for the device
+
+    warm_ups = min(steps, WARM_UPS + READ_AHEAD * session.batches.workers)
+    return timed(update, warm_ups, min(steps, TIMED), session.process, counted(console, "timing updates"))
 
 
-def _time_scoring(session: Session) -> float:
-    """Seconds per image, on the first scoring batch."""
-    started = time.perf_counter()
+def _image_seconds(session: Session, console: Console) -> float:
+    """Seconds per image, on the first scoring batch; the second time, since the first loads kernels."""
     device, val = session.process.device, session.val
-    batches = list(islice(scoring_batches(val, device, workers=0), 1))
-    predictor = session.validation.predictor
-    evaluate(
-        {"model": session.step.model}, batches, predictor, len(val.class_names), val.ignore_index, device
-    )
-    if device.type == "cuda":
-        torch.cuda.synchronize()
-    return (time.perf_counter() - started) / len(batches[0].ids)
+    predictor, num_images = session.validation.predictor, 0
+
+    def score() -> None:
+        nonlocal num_images
+        batches = list(islice(scoring_batches(val, device, workers=0), 1))
+        evaluate(
+            {"model": session.step.model}, batches, predictor, len(val.class_names), val.ignore_index, device
+        )
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        num_images = len(batches[0].ids)
+
+    (seconds,) = timed(score, 1, 1, session.process, counted(console, "timing scoring"))
+    return seconds / num_images
+
+
+def timed(
+    call: Callable[[], object],
+    warm_ups: int,
+    num: int,
+    process: Process,
+    progress: Callable[[int, int], None],
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[float]:
+    """Seconds of each of `num` calls after `warm_ups`.
+
+    After LIMIT_S none is begun except the second; of the calls until then at most half are the warm-up.
+    All processes make the same number of calls.
+    """
+    seconds: list[float] = []
+    most, done = warm_ups + num, False
+    while not done:
+        started = clock()
+        call()
+        seconds.append(clock() - started)
+        is_late = any_process(process, sum(seconds) > LIMIT_S)
+        done = len(seconds) == most or (is_late and len(seconds) > 1)
+        progress(most if done else len(seconds), most)
+    return seconds[min(warm_ups, len(seconds) // 2) :]
 
 
 def _existing_parent(path: Path) -> Path:

@@ -40,7 +40,7 @@ def fit(
 
     Args:
         step: called with a batch, makes one update; `count` is the number of updates done.
-        eval_every, log_every: in updates.
+        eval_every, log_every: in updates; the last one is logged too, so that a short training has figures.
         evaluate_and_keep: scores the model and offers it to the best checkpoints.
         save_state: keeps what a resume needs; called after each evaluation, and at a stop.
         save_due: whether to save after this many updates too; the same on every process.
@@ -93,7 +93,7 @@ def fit(
         guard.watch(step.count, metrics.pop("nan"))
         reporter.step(step.count, metrics)
 
-        if step.count % log_every == 0:
+        if step.count % log_every == 0 or step.count == num_steps:
             guard.check()  # waits for the device, so that the seconds below are right
             updates = step.count - logged_at
             seconds = (time.perf_counter() - since) / updates

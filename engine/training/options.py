@@ -28,7 +28,9 @@ class Optimizer(Section):
     )
     eps: Positive | None = key(None, "added to a denominator for stability; null: the optimiser's default")
     momentum: Decay | None = key(None, "momentum of sgd, muon, ...; null: the optimiser's default (sgd: 0.9)")
-    head_lr_mult: Positive = key(10.0, "factor on the learning rate for the head")
+    head_lr_mult: Positive = key(
+        10.0, "factor on the learning rate for the head; where it is not given, 1 with model.from_scratch"
+    )
     layer_decay: float = key(
         1.0, "factor on the learning rate for each block of SegFormer before the last; 1 is off", gt=0, le=1
     )

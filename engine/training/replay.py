@@ -20,6 +20,7 @@ from engine.training.checkpoint import load_state
 from engine.training.distributed import Process
 from engine.training.session import build_session, torch_settings
 from engine.training.step import SupervisedStep
+from engine.wording import quantity
 
 Counter = Callable[[int, int], None]
 
@@ -112,7 +113,8 @@ def _weights_before(run: RunFolder, manifest: Manifest, step: SupervisedStep, up
     """Load the nearest weights before an update, and say which they are."""
     try:
         load_state(run, step, manifest.run_id, before=update)
-        again = f", and the {update - 1 - step.count} updates after it" if step.count < update - 1 else ""
+        num_after = update - 1 - step.count
+        again = f", and {quantity(num_after, 'update')} after it" if num_after > 0 else ""
         return f"those of the run: its state of update {step.count}{again}"
     except RunFolderError:
         earlier = [member for member in manifest.members if member.step < update]

@@ -22,7 +22,7 @@ class Schedule(Section):
     )
     power: Positive = key(1.0, "exponent of poly")
     warmup: Duration = key(
-        1500, "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
+        "5%", "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
     )
     min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine and onecycle")
     milestones: list[Duration] = key([], "updates at which step lowers the learning rate")

@@ -31,9 +31,11 @@ from engine.training.distributed import Process, batch_sum, distribute
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.optim import build_optimizer, freeze, frozen_modules
+from engine.training.options import Optimizer
 from engine.training.schedule import factor
 from engine.training.step import Precision, StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
+from engine.wording import quantity
 from losses import build_loss
 from models import build_model
 from models.discriminator import PatchDiscriminator
@@ -106,12 +108,12 @@ def build_session(
     notes = [frozen] if frozen else []
     notes += _notes_on_pixels(recipe.data)
     train, note = _place(train, recipe.data.resident, process, counter)
-    notes.append(f"train: {len(train)} images, {note}")
+    notes.append(f"train: {quantity(len(train), 'image')}, {note}")
     select, note = _place(select, recipe.data.resident, process, counter)
-    notes.append(f"{recipe.data.select or recipe.data.val}: {len(select)} images, {note}")
+    notes.append(f"{recipe.data.select or recipe.data.val}: {quantity(len(select), 'image')}, {note}")
 
     order, order_notes = training_order(recipe, counts)
-    notes += [*count_notes, *decisions, *order_notes]
+    notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     mixing = None
     if any(getattr(recipe.augment, name) for name in MIXING_KEYS):
@@ -140,6 +142,14 @@ def _notes_on_pixels(data: Any) -> list[str]:
         pairs = zip(data.normalisation.mean, data.normalisation.std, strict=True)
         notes.append(f"normalised by {', '.join(f'{mean:g} +- {std:g}' for mean, std in pairs)} of 0..255")
     return notes
+
+
+def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
+    groups = step.learning_rates()
+    if not any(name.startswith("head") for name in groups):
+        return []
+    factor = section.head_lr_mult
+    return [f"learning rate {section.lr:g}, of the head {factor:g} times that (optimizer.head_lr_mult)"]
 
 
 def _require_buildable_parts(

@@ -39,6 +39,7 @@ from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
+from engine.wording import quantity
 
 MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(range|normalisation)\b")  # values of a recipe
 CPU_INFO = Path("/proc/cpuinfo")
@@ -202,7 +203,7 @@ def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[s
     start = manifest.continued_from.step if manifest.continued_from else 0
     lacking: dict[str, list[int]] = {}
     for split, key, apart in (
-        ("train", "log.every", session.recipe.log.every),
+        ("train", "log.every", int(session.recipe.log.every)),
         ("val", "eval.every", int(session.recipe.eval.every)),
     ):
         changed = [point.step for point in manifest.resumed if any(c.key == key for c in point.changes)]
@@ -211,8 +212,8 @@ def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[s
         due = range(since - since % apart + apart, done + 1, apart)
         lacking[split] = [step for step in due if step not in logged]
     return [
-        f"{run.log} lacks the {split} rows of {len(steps)} updates up to {done}, from {min(steps)} to "
-        f"{max(steps)}: it was altered. The training goes on; its curves have a gap there."
+        f"{run.log} lacks the {split} rows of {quantity(len(steps), 'update')} up to {done}, from "
+        f"{min(steps)} to {max(steps)}: it was altered. The training goes on; its curves have a gap there."
         for split, steps in lacking.items()
         if steps
     ]

@@ -54,6 +54,7 @@ from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.start import opened_run
 from engine.training.validation import spread
+from engine.wording import quantity
 
 GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes back
 GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
@@ -182,8 +183,9 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
 def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter) -> bool:
     """True at the end, False where a signal stopped it."""
     step, recipe, is_main = session.step, session.recipe, session.process.is_main
+    log_every = int(recipe.log.every)
     wait_for_all(session.process)  # loggers may be slow to start
-    step.probe = GradientProbe(step.model, recipe.log.gradients, recipe.log.every, step.count)
+    step.probe = GradientProbe(step.model, recipe.log.gradients, log_every, step.count)
 
     def evaluate_and_keep() -> None:
         scores = session.validation(step.evaluated, step.count, reporter)
@@ -194,7 +196,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         if step.count < int(recipe.train.steps) and is_out_of_patience(recipe, step.evaluations):
             reporter.note(step.count, stopped_early(recipe, step.evaluations, step.lr_scale))
 
-    schedule = SaveSchedule(session.process, recipe.train.save_every, recipe.log.every)
+    schedule = SaveSchedule(session.process, recipe.train.save_every, log_every)
 
     def save() -> None:
         if is_main:
@@ -210,7 +212,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
 
     with (
-        StopSignal(session.process, recipe.log.every) as stop,
+        StopSignal(session.process, log_every) as stop,
         StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):
         while True:
@@ -223,7 +225,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
                     reporter,
                     num_steps=int(section.steps),
                     eval_every=int(recipe.eval.every),
-                    log_every=recipe.log.every,
+                    log_every=log_every,
                     evaluate_and_keep=evaluate_and_keep,
                     save_state=save,
                     save_due=schedule.is_due,
@@ -256,13 +258,18 @@ def _introduction(run: RunFolder, session: Session) -> str:
         weights = session.weights.summary()
     else:
         weights = "as it was saved" if step.count else "from random weights, as model.from_scratch says"
-    how = f"{process.device}, {step.settings.precision.name}, {process.world_size} process(es)"
+    how = (
+        f"{process.device}, {step.settings.precision.name}, "
+        f"{quantity(process.world_size, 'process', 'processes')}"
+    )
     return "\n".join(
         [
             f"[bold]{recipe.name}[/] in {run.path}",
             *map(escape, session.notes),
             f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
-            f"{recipe.train.steps} updates of {recipe.train.batch} images on {how}, from update {step.count}",
+            f"{quantity(int(recipe.train.steps), 'update')} of "
+            f"{quantity(recipe.train.batch, 'image')} on {how}, "
+            f"from update {step.count}",
             *map(escape, session.advice),
         ]
     )

@@ -73,7 +73,7 @@ def test_fix_writes_a_copy_without_findings(voc_folder, tmp_path, capsys) -> Non
     assert "ids_from_one" in capsys.readouterr().out
     assert main(arguments(voc_folder, "--fix", str(tmp_path / "mended"))) == 0
     out = capsys.readouterr().out
-    assert "10 masks had their ids renumbered" in out
+    assert "10 masks got renumbered ids" in out
     assert f"data.root={tmp_path / 'mended'}" in out
     assert main(arguments(tmp_path / "mended")) == 0
 

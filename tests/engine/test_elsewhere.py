@@ -76,6 +76,32 @@ def test_a_command_is_answered_with_what_to_type(capsys) -> None:
 
 
 @pytest.mark.parametrize(
+    ("typed", "printed"),
+    [
+        ("train --config my.yaml --epochs 50 --lr=1e-3", "my.yaml 'train.steps=50 epochs' optimizer.lr=1e-3"),
+        ("fit b2_adv --batch-size 4 --device cpu", "b2_adv train.batch=4"),
+        (
+            "train data=photos epochs=3 imgsz=256",
+            "<recipe> data.root=photos 'train.steps=3 epochs' augment.crop=256",
+        ),
+        ("train b2_adv --amp --dry-run", "b2_adv train.precision=fp16 --dry-run"),
+        ("train my.yaml optimizer.lr=1 --nonsense x", "my.yaml optimizer.lr=1 --nonsense x"),
+    ],
+)
+def test_a_training_of_another_program_is_answered_with_the_whole_command(typed, printed, capsys) -> None:
+    assert main(typed.split()) == 2
+    error = capsys.readouterr().err
+    assert error.endswith(f"type: trident run {printed}\n") and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("typed", ["test --weights best.pt --data x", "val --checkpoint best.pt"])
+def test_a_flag_for_the_run_is_answered(typed: str, capsys) -> None:
+    assert main(typed.split()) == 2
+    assert main(shlex.split(capsys.readouterr().err.partition("type: trident ")[2])) == 2
+    assert "The run is typed first, without a flag." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     "argv",
     [["run", RECIPE, "--nonsense"], ["run", RECIPE, "--lr", "1", "--nonsense"], ["recipes", "--lr", "1"]],
 )

@@ -315,7 +315,7 @@ LABELME = {"version": "5.2.1", "shapes": [{"label": "cat", "points": [[1, 2], [3
 @pytest.mark.parametrize(
     ("name", "text", "said"),
     [
-        ("images/f0.json", json.dumps({**LABELME, "imagePath": "f0.png"}), "1 files of polygons of labelme"),
+        ("images/f0.json", json.dumps({**LABELME, "imagePath": "f0.png"}), "1 file of polygons of labelme"),
         ("via.json", '{"_via_settings": {}, "_via_img_metadata": {}}', "the VGG Image Annotator"),
         ("labels/f0.txt", "0 0.1 0.2 0.3 0.2\n", "Boxes alone are no masks"),
         ("annotations.xml", '<annotations><polygon label="cat" points="1,2"/></annotations>', "CVAT"),
@@ -449,7 +449,7 @@ def test_a_copy_that_still_has_findings_is_not_called_ready(capsys) -> None:
     capsys.readouterr()
     assert doctor(["data.yaml", "--fix", "copy"]) == 2
     out = capsys.readouterr().out
-    assert "2 masks were resized" in out and "unknown_values" in out and "Train on it" not in out
+    assert "2 masks resized" in out and "unknown_values" in out and "Train on it" not in out
     ids = ["data.ids={0: 0, 1: 1, 2: 2, 9: 2}"]
     assert doctor(["data.yaml", *ids, "--fix", "agreed"]) == 0
     recipe, *overrides = printed(capsys.readouterr().out, "trident run")

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -168,6 +169,8 @@ def test_dry_run_prints_the_cost_and_writes_nothing(
     printed = capsys.readouterr().out
     for what in ("parameters", "memory", "an update", "the whole run", "disk"):
         assert what in printed
+    spread = re.search(r"its spread\W+([\d.]+) to ([\d.]+) s, 6 updates after a warm-up", printed)
+    assert spread and float(spread[1]) <= float(spread[2])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -74,7 +74,7 @@ def test_a_run_that_stops_prints_the_command_that_finds_the_sample_with_the_weig
     before = sha256_of(run.last_state)
     assert run_printed(message) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "those of the run: its state of update 2, and the 1 updates after it" in said
+    assert "those of the run: its state of update 2, and 1 update after it" in said
     assert f"The pixels are NaN or infinite in {row['ids'][2]}." in said
     assert f"output is NaN or infinite: encoder.stages.0.embed.proj, in {row['ids'][2]}." in said
     assert sha256_of(run.last_state) == before

@@ -235,7 +235,7 @@ def test_a_damaged_checkpoint_is_named_at_the_start_of_a_resume_and_the_remedy_w
     assert main(command) == 0
     said = capsys.readouterr().out
     assert f"{damaged} is missing, so step {members[1].step} is no longer among the best" in said
-    assert f"{again.log} lacks the val rows of 1 updates up to 6, from 2 to 2" in said
+    assert f"{again.log} lacks the val rows of 1 update up to 6, from 2 to 2" in said
     assert [member.step for member in again.read_manifest().members] == [
         member.step for member in members if member != members[1]
     ]

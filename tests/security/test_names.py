@@ -174,5 +174,5 @@ def test_a_data_set_with_one_is_refused_by_all_commands(
         assert not re.search(r"\x1b\[2J|\x07|\udcff", said.out + said.err)
         if NOT_IN_NAMES.search(name):
             assert code == 2
-            assert "in their names" in said.out + said.err and "Rename" in said.out + said.err
+            assert "in the name" in said.out + said.err and "Rename" in said.out + said.err
             assert not (tmp_path / "runs/demo").exists()

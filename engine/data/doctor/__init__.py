@@ -54,8 +54,13 @@ class DataReport:
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> "DataReport":
-        findings = [DataFinding(**{**f, "where": tuple(f["where"])}) for f in content["findings"]]
+        findings = [_finding_of(f) for f in content["findings"]]
         return cls(**{**content, "findings": findings})
+
+
+def _finding_of(content: dict[str, Any]) -> DataFinding:
+    lists = {key: tuple(content.get(key, ())) for key in ("where", "classes")}
+    return DataFinding(**{**content, **lists})
 
 
 @dataclass(frozen=True)

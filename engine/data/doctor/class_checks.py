@@ -9,9 +9,12 @@ from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 from engine.data.rare_classes import RARE_SHARE
+from engine.data.sample import first_few
+from engine.wording import quantity
 
 DIVERGENCE = 0.05  # bits; two classes at 50:50 against 25:75 are 0.049 apart
 NUM_WORST = 5
+NUM_CLASSES = 10  # named in a sentence
 
 
 class CountsBySplit:
@@ -57,33 +60,38 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
     in_scored = np.any([counts.pixels[split] > 0 for split in scored], axis=0) if scored else in_train
     where = " and ".join(scored)
     if (unseen := in_scored & ~in_train).any():
+        found = _names_of(names, unseen)
         files = [file for c in np.flatnonzero(unseen) for file in _masks_with(facts, counts, int(c), scored)]
         yield finding(
             "never_trained",
             HURTS,
-            f"{_named(names, unseen)}: in {where}, but in no mask of {train}",
+            f"{_counted(found)}: in {where}, but in no mask of {train}",
             "The model never sees these classes; their IoU is 0 and lowers the mean.",
             f"Move images with them from {where} to {train}, or take those images out of {where}.",
             files,
+            found,
         )
-    if (unscored := in_train & ~in_scored).any():
+    if found := _names_of(names, in_train & ~in_scored):
         yield finding(
             "never_scored",
             NOTE,
-            f"{_named(names, unscored)}: in {train}, but in no mask of {where}",
+            f"{_counted(found)}: in {train}, but in no mask of {where}",
             f"The model learns them, but {where} does not measure how well.",
             f"Move some images with them from {train} to {where}.",
+            classes=found,
         )
-    if (absent := ~in_train & ~in_scored).any():
+    absent = ~in_train & ~in_scored
+    if found := _names_of(names, absent):
         first = " Class 0 is among them: check whether ids start at 1." if absent[0] else ""
         yield finding(
             "absent_classes",
             NOTE,
-            f"{_named(names, absent)}: in the class table, but in no mask",
+            f"{_counted(found)}: in the class table, but in no mask",
             "They are left out of the mean, so this mIoU cannot be compared with one over all classes; the "
             f"model has an output for each that can only be wrong.{first}",
             "Nothing, if a pretrained head or a fixed table needs them; otherwise "
             "data.classes=[those present], with masks of the new ids.",
+            classes=found,
         )
 
 
@@ -92,9 +100,10 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
     listing = facts.listing
     few = np.flatnonzero((share > 0) & (share < RARE_SHARE))
     if len(few):
-        listed = ", ".join(
-            f"{listing.class_names[c]} {_percent(share[c])}" for c in few[np.argsort(share[few])]
-        )
+        few = few[np.argsort(share[few])]
+        rare_names = [listing.class_names[int(c)] for c in few]
+        shares = [f"{name} {_percent(share[c])}" for name, c in zip(rare_names, few, strict=True)]
+        listed = first_few(shares, NUM_CLASSES)
         sampling = (
             "data.sampler=rare draws their images more often; "
             if listing.section.sampler == "uniform"
@@ -107,6 +116,7 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
             "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
             f"{sampling}loss.0.class_weights=median, where loss.0 is cross_entropy without class weights, "
             "gives their pixels more weight.",
+            classes=rare_names,
         )
 
 
@@ -147,9 +157,12 @@ def _masks_with(facts: Facts, counts: CountsBySplit, class_id: int, splits: Sequ
     return [facts.listing.samples[i].name for i in files]
 
 
-def _named(names: Sequence[str], which: NDArray[np.bool_]) -> str:
-    found = [names[int(c)] for c in np.flatnonzero(which)]
-    return f"{len(found)} class{'es' if len(found) > 1 else ''} ({', '.join(found)})"
+def _names_of(names: Sequence[str], which: NDArray[np.bool_]) -> list[str]:
+    return [names[int(c)] for c in np.flatnonzero(which)]
+
+
+def _counted(names: Sequence[str]) -> str:
+    return f"{quantity(len(names), 'class', 'classes')} ({first_few(names, NUM_CLASSES)})"
 
 
 def _percent(share: float) -> str:

@@ -20,6 +20,7 @@ from engine.data.formats.files import FileDataset
 from engine.data.formats.images import ValueRange, decode_image
 from engine.data.ranges import range_of
 from engine.data.sample import DataError
+from engine.wording import quantity, some_of
 
 MAX_BITS = 6
 MAX_DIFFERENCE = (
@@ -106,7 +107,8 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFin
         ]
         same_file = sum((facts.sha256[i] == facts.sha256[j]).all() if i != j else 1 for i, j in twin.items())
         again = _again(len(twin), same_file)
-        what = f"{len(twin)} of {len(scored)} images of {split} are also in {train}{again}"
+        are = f"of {split} is", f"of {split} are"
+        what = f"{some_of(len(twin), len(scored), 'image', *are)} also in {train}{again}"
         remedy = f"Take them out of the list of {train}, or out of that of {split}."
         yield finding("leak", HURTS, what, why, remedy, files)
 
@@ -121,7 +123,8 @@ def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Data
         yield finding(
             "repeats",
             NOTE,
-            f"{len(later)} of {len(own)} images of {split} are repeated{_again(len(later), same_file)}",
+            f"{some_of(len(later), len(own), 'image', f'of {split} is', f'of {split} are')} repeated"
+            f"{_again(len(later), same_file)}",
             "A repeated image counts twice in every epoch, or twice in the score.",
             f"Keep one of each in the list of {split}.",
             [f"{_file(facts, j)} as {_file(facts, i)}" for i, j in later],
@@ -136,7 +139,7 @@ def _contradictions(facts: Facts, groups: list[list[int]]) -> Iterator[DataFindi
         yield finding(
             "contradiction",
             HURTS,
-            f"{len(differing)} image{'s' if len(differing) > 1 else ''} repeated with another mask",
+            f"{quantity(len(differing), 'image')} repeated with another mask",
             "The same pixels have two different labels, and one of the masks is wrong.",
             "Look at both masks and keep the right one.",
             [f"{samples[i].name} and {samples[j].name}" for i, j in differing],

@@ -1,7 +1,7 @@
 """Checks of the files: whether they can be read, whether image and mask fit, pixel types and sizes."""
 
 import os
-from collections.abc import Iterable, Iterator, Sized
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 from engine.data.formats.listing import left_out
 from engine.data.sample import first_few
+from engine.wording import quantity, some_of
 
 TINY_PX, HUGE_PX, LONG_RATIO = 32, 25_000_000, 4.0
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
@@ -62,7 +63,7 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
             yield finding(
                 "damaged",
                 HURTS if facts.listing.may_skip else SPOILS,
-                f"{len(found)} {what} file{_s(found)} cannot be read. {first}",
+                f"{quantity(len(found), f'{what} file')} cannot be read. {first}",
                 "Training leaves them out."
                 if facts.listing.may_skip
                 else "Training stops at the first one, perhaps after hours.",
@@ -114,7 +115,7 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
         yield finding(
             "size_mismatch",
             SPOILS,
-            f"{len(wrong)} mask{_s(wrong)} of another size than the image; the first is {mask_w}x{mask_h} "
+            f"{quantity(len(wrong), 'mask')} of another size than the image; the first is {mask_w}x{mask_h} "
             f"px, its image {w}x{h}" + ", so width and height are swapped" * ((h, w) == (mask_w, mask_h)),
             "The labels do not fit the pixels; training stops at the first one.",
             remedy,
@@ -135,8 +136,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "all_void",
             SPOILS if empty else HURTS,
-            f"{len(all_void)} mask{_s(all_void)} entirely void"
-            + f": all of {first_few(empty)}" * bool(empty),
+            f"{quantity(len(all_void), 'mask')} entirely void" + f": all of {first_few(empty)}" * bool(empty),
             "There is nothing to learn or to score in these images, but they take up space in batches.",
             "Label them, or take their ids out of the split.",
             _masks(facts, all_void),
@@ -149,7 +149,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "only_background",
             NOTE,
-            f"{len(nothing)} mask{_s(nothing)} with background only",
+            f"{quantity(len(nothing), 'mask')} with background only",
             "Fine if the image shows none of the classes; otherwise an annotation is missing, and the model "
             "learns the object as background.",
             "Look at them; label them, or take their ids out of the split.",
@@ -165,7 +165,7 @@ def pixel_types(facts: Facts) -> Iterator[DataFinding]:
         yield finding(
             "grey_images",
             NOTE,
-            f"{len(grey)} of {num_images} images are grayscale",
+            f"{some_of(len(grey), num_images, 'image', 'is', 'are')} grayscale",
             "Colour augmentation does not change them, and if the photos of one class are grayscale, the "
             "model learns that.",
             "Nothing, if there are grayscale photos at test time too.",
@@ -176,7 +176,7 @@ def pixel_types(facts: Facts) -> Iterator[DataFinding]:
         yield finding(
             "alpha_images",
             NOTE,
-            f"{len(alpha)} of {num_images} images have transparency",
+            f"{some_of(len(alpha), num_images, 'image', 'has', 'have')} transparency",
             "It is dropped: the model sees the stored colour of transparent pixels, which viewers hide.",
             "Save them as RGB on a suitable background; or data.bands=4, if the fourth channel is a band, "
             "such as near infrared.",
@@ -198,7 +198,7 @@ def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
         if len(found):
             h, w = sizes[found[0]]
             name, why, remedy = ODD_SIZES[check]
-            what = f"{len(found)} image{_s(found)} {name}; the first is {w}x{h}"
+            what = f"{quantity(len(found), 'image')} {name}; the first is {w}x{h}"
             yield finding(check, NOTE, what, why, remedy, _images(facts, found))
 
 
@@ -212,7 +212,3 @@ def _images(facts: Facts, found: Iterable[int]) -> list[str]:
 
 def _masks(facts: Facts, found: Iterable[int]) -> list[str]:
     return [facts.listing.samples[i].name for i in found]
-
-
-def _s(found: Sized) -> str:
-    return "" if len(found) == 1 else "s"

@@ -25,6 +25,7 @@ from engine.data.formats.folder import list_of, rows_of
 from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
+from engine.wording import quantity
 
 LEFT_OUT = "left_out.txt"  # in the copy, where samples are missing
 
@@ -63,10 +64,13 @@ def write_fixed_copy(
         os.replace(draft, out)  # replaces an empty folder, but nothing else
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    lines = [f"{number:,} {REPAIRED[kind]}" for kind, number in done.items()]
+    lines = [
+        f"{quantity(number, 'pixel' if kind == 'void' else 'mask')} {REPAIRED[kind]}"
+        for kind, number in done.items()
+    ]
     if left_out:
         names = first_few([facts.listing.samples[i].name for i in left_out])
-        lines.append(f"{len(left_out)} samples left out: {names}. {out / LEFT_OUT} says why.")
+        lines.append(f"{quantity(len(left_out), 'sample')} left out: {names}. {out / LEFT_OUT} says why.")
     lines = lines or ["nothing that --fix can repair: the copy equals the source"]
     return FixedCopy(lines, {"data.root": str(out), **(_to_ids(facts) if meaning.as_ids else {})})
 
@@ -199,7 +203,8 @@ def _require_copyable(facts: Facts, meaning: Meaning, root: Path) -> None:
     if len(unclear):
         names = first_few([facts.listing.samples[i].name for i in unclear])
         raise DataError(
-            f"--fix would write label ids, and {len(unclear)} masks hold values that have none: {names}. "
+            f"--fix would write label ids, and {quantity(len(unclear), 'mask holds', 'masks hold')} "
+            f"values that have none: {names}. "
             "First name these values in the recipe, as unknown_values says."
         )
 

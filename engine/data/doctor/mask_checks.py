@@ -13,6 +13,7 @@ from engine.data.doctor.scan import Facts
 from engine.data.formats.masks import BlackAndWhite, MappedValues, SameIds, value_text
 from engine.data.sample import first_few
 from engine.data.suggested_ids import ids_text, suggested_ids
+from engine.wording import quantity, some_of
 
 MAX_SUGGESTED = 64  # values in a suggestion
 
@@ -114,7 +115,10 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     permuted = np.flatnonzero(meaning.is_permuted)
     if len(permuted):
         files = [samples[i].name for i in permuted]
-        what = f"{len(permuted)} of {meaning.num_masks} masks have the classes' colours at other ids"
+        what = (
+            f"{some_of(len(permuted), meaning.num_masks, 'mask', 'has', 'have')} the classes' "
+            "colours at other ids"
+        )
         yield finding("palette_order", SPOILS, what, why, _fix(meaning), files)
     elif meaning.disagreeing:
         found = np.flatnonzero(np.isin(facts.palette_of, list(meaning.disagreeing)))
@@ -143,8 +147,9 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "rainbow_borders",
             SPOILS,
-            f"{len(found)} of {meaning.num_masks} masks have interpolated borders: {num_values} values that "
-            f"occur only between two others, on {blends['count'].sum():,} pixels",
+            f"{some_of(len(found), meaning.num_masks, 'mask', 'has', 'have')} interpolated borders: "
+            f"{quantity(num_values, 'value that occurs', 'values that occur')} only between two "
+            f"others, on {quantity(int(blends['count'].sum()), 'pixel')}",
             "They were resized with interpolation or drawn with anti-aliasing. Between ids 0 and 15 are "
             "the ids of other classes, so each outline is trained as those classes.",
             f"Resize masks with nearest neighbour; or make these borders void: {_fix(meaning)}",
@@ -164,7 +169,8 @@ def soft(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "soft_masks",
             SPOILS,
-            f"{len(found)} of {meaning.num_masks} masks have values besides those of the classes: "
+            f"{some_of(len(found), meaning.num_masks, 'mask', 'has', 'have')} values besides those "
+            "of the classes: "
             f"{len(np.unique(others['value']))}, on {others['count'].sum() / pixels:.1%} of their pixels",
             "They were saved as JPEG, resized with interpolation, or are probabilities. Training stops at "
             "the first one.",

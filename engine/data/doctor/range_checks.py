@@ -8,6 +8,7 @@ from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.scan import Facts
 from engine.data.formats.images import ValueRange
 from engine.data.ranges import probed, range_of
+from engine.wording import quantity, some_of
 
 FLAT = 1 / 16  # of the range: an image that uses less is of nearly one grey
 
@@ -22,7 +23,8 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
     yield finding(
         "range",
         NOTE,
-        f"{len(wide)} of {len(facts.spans)} images have more than 8 bits per channel, with values from "
+        f"{some_of(len(wide), len(facts.spans), 'image', 'has', 'have')} more than 8 bits per "
+        "channel, with values from "
         f"{spans[:, 0].min():g} to {spans[:, 1].max():g}; {low:g} becomes black, {high:g} white",
         "They are read with 8 bits per channel, in equal steps of this range.",
         "Nothing, if these are the darkest and the brightest value that matter; else "
@@ -35,7 +37,8 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
         yield finding(
             "flat_images",
             HURTS,
-            f"{len(flat)} images use less than a sixteenth of data.range, {_listed(used)}",
+            f"{quantity(len(flat), 'image uses', 'images use')} less than a sixteenth of "
+            f"data.range, {_listed(used)}",
             "They are nearly of one grey, such as black.",
             f"'data.range={_suggested(facts, used)}'",
             _names(facts, flat),
@@ -45,7 +48,8 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
         yield finding(
             "beyond_range",
             HURTS,
-            f"{len(beyond)} images hold values outside of data.range, {_listed(used)}",
+            f"{quantity(len(beyond), 'image holds', 'images hold')} values outside of data.range, "
+            f"{_listed(used)}",
             "These pixels become black or white, whatever they show.",
             f"'data.range={_listed(range_of(spans))}', which holds all of them",
             _names(facts, beyond),

@@ -12,18 +12,18 @@ from engine.data.doctor.scan import Facts
 from engine.data.doctor.soft import nearest_labels
 from engine.data.formats.masks import BlackAndWhite, Colours, single_channel
 
-REPAIRED = {
-    "grey": "masks of three equal channels became ids",
-    "rgb": "masks in class colours became ids",
-    "bgr": "masks had red and blue swapped back",
-    "wide": "masks became 8-bit ids",
-    "scheme": "masks had their ids renumbered",
-    "permuted": "masks took the ids of their colours",
-    "rainbow": "masks had interpolated borders made void",
-    "soft": "masks had their soft values made those of the nearest class",
-    "void": "pixels, close to no class, became void",
-    "ids": "masks became 8-bit label ids",
-    "size": "masks were resized to their images with nearest neighbour",
+REPAIRED = {  # what happened to masks; `void` counts pixels
+    "grey": "of three equal channels became ids",
+    "rgb": "in class colours became ids",
+    "bgr": "had red and blue swapped back",
+    "wide": "became 8-bit ids",
+    "scheme": "got renumbered ids",
+    "permuted": "took the ids of the colours",
+    "rainbow": "had interpolated borders made void",
+    "soft": "got the nearest class in place of soft values",
+    "void": "close to no class became void",
+    "ids": "became 8-bit label ids",
+    "size": "resized to the image with nearest neighbour",
 }
 
 

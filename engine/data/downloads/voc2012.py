@@ -21,6 +21,7 @@ from engine.data.downloads.preparation import Preparation
 from engine.data.downloads.unpack import contents, damage_named, read_members, write_beside
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
+from engine.wording import quantity
 from models import class_names
 
 # MD5 as in torchvision (datasets/voc.py, datasets/sbd.py).
@@ -138,7 +139,8 @@ def _add_sbd(preparation: Preparation, folder: VocFolder) -> None:
         preparation.bring(VOC, _official)
     if lacking := folder.without_image(trainaug):
         raise DataError(
-            f"{archive} names {len(lacking)} images that VOC2012 does not have, such as {lacking[0]}."
+            f"{archive} names {quantity(len(lacking), 'image')} that VOC2012 does not have, "
+            f"such as {lacking[0]}."
         )
     new = set(folder.without_mask(trainaug))
     _convert(preparation, folder, archive, {name: id for name, id in masks.items() if id in new})
@@ -198,7 +200,8 @@ def _require_complete(folder: VocFolder) -> None:
             )
     if shared := sorted({*(folder.ids("trainaug") or [])} & {*(folder.ids("val") or [])}):
         raise DataError(
-            f"{folder.list_of('trainaug')} names {len(shared):,} images of val, such as {shared[0]}: scores "
+            f"{folder.list_of('trainaug')} names {quantity(len(shared), 'image')} of val, "
+            f"such as {shared[0]}: scores "
             "on val would be invalid. Move the list away and type the same command again."
         )
 

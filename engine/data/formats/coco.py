@@ -27,6 +27,7 @@ from engine.data.formats.masks import SameIds
 from engine.data.formats.shapes import area_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
+from engine.wording import quantity
 from models.class_names import VOC
 
 Outline = list[NDArray[np.float64]] | dict[str, Any]  # polygons, or run lengths
@@ -244,7 +245,8 @@ def _by_image(
         )
     if without and not num_outlines:
         raise DataError(
-            f"{len(without)} objects of {source} have a box but no segmentation, and none has one: ids "
+            f"{quantity(len(without), f'object of {source} has', f'objects of {source} have')} a "
+            "box but no segmentation, and none has one: ids "
             f"{first_few(without)}. Boxes alone are no masks; export the outlines."
         )
     ids = [str(image["id"]) for image in content["images"]]

@@ -27,6 +27,7 @@ from engine.data.sample import (
     first_few,
     require_regular,
 )
+from engine.wording import quantity
 
 NOT_IN_NAMES = re.compile(
     r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
@@ -91,7 +92,8 @@ class FileDataset:
         if NOT_IN_NAMES.search("".join(self.ids)):
             odd = [repr(id) for id in self.ids if NOT_IN_NAMES.search(id)]
             raise UnprintableNames(
-                f"{len(odd)} images have control characters, or bytes that are no UTF-8, in their names: "
+                f"{quantity(len(odd), 'image has', 'images have')} control characters, or bytes "
+                "that are no UTF-8, in the name: "
                 f"{first_few(odd)}. Rename them and their masks."
             )
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index

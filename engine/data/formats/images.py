@@ -42,6 +42,10 @@ BROKEN = (
 )  # fmt: skip
 
 
+class TooLarge(UnreadableSample):
+    """An image of more pixels than Pillow's limit, which is not read as a whole."""
+
+
 def read_header(path: Path) -> tuple[tuple[int, int], int]:
     """(h, w) of the displayed image, and its EXIF orientation, 1 (upright) to 8; nothing is decoded."""
     with _opened(path) as image, _file_named(path):
@@ -218,7 +222,7 @@ def _opened(path: Source) -> Image.Image:
     try:
         image = Image.open(path)
     except Image.DecompressionBombError as error:
-        raise UnreadableSample(_bomb(path, str(error))) from error
+        raise TooLarge(_bomb(path, str(error))) from error
     except BROKEN as error:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
         hint = BANDS_HINT if may_have_bands else ""
@@ -232,10 +236,10 @@ def _opened(path: Source) -> Image.Image:
 
 
 def refuse_bomb(path: Source, h: int, w: int) -> None:
-    """Raises UnreadableSample for an image of more pixels than Pillow's limit."""
+    """Raises TooLarge for an image of more pixels than Pillow's limit."""
     limit = Image.MAX_IMAGE_PIXELS
     if limit is not None and w * h > limit:
-        raise UnreadableSample(_bomb(path, f"{w}x{h} px, more than the {limit:,} allowed"))
+        raise TooLarge(_bomb(path, f"{w}x{h} px, more than the {limit:,} allowed"))
 
 
 def _bomb(path: Source, what: str) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few, require_regular
+from engine.wording import quantity
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -151,7 +152,8 @@ def require_different_ids(pairs: Sequence[Pair], where: str) -> None:
     twice = sorted(id for id, uses in Counter(pair.id for pair in pairs).items() if uses > 1)
     if twice:
         raise DataError(
-            f"{len(twice)} ids belong to more than one image of {where}: {first_few(twice)}. "
+            f"{quantity(len(twice), 'id belongs', 'ids belong')} to more than one image of {where}: "
+            f"{first_few(twice)}. "
             "Keep one image per id; images that differ only in their extension have the same id."
         )
 

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.sample import DataError, Palette, first_few
+from engine.wording import quantity
 
 Labels = NDArray[np.uint8]
 MAX_WHOLE = 1e15  # above, a value is written with its exponent
@@ -161,7 +162,8 @@ class Colours:
                 for code in strange[(-counts).argsort()]
             ]
             raise DataError(
-                f"{path} holds {len(most)} colours of no class in {counts.sum()} pixels, most frequent "
+                f"{path} holds {quantity(len(most), 'colour')} of no class in "
+                f"{quantity(int(counts.sum()), 'pixel')}, most frequent "
                 f"first: {first_few(most)}. Give each class its colour in data.classes, and those of void in "
                 "data.folder.void_colours; many rare colours are soft edges from resizing or from JPEG."
             )

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few
+from engine.wording import some_of
 
 _MASK = "(?:gtFine_)?(?:mask|label|labelId|labelTrainId|gt|seg|segmentation|annot|annotation|target|matte)s?"
 _IMAGE = "(?:image|img|im|photo|rgb|leftImg8bit|sat)"
@@ -77,8 +78,8 @@ def pair_up(
     problems = [
         *_several("images", found),
         *_several("masks", candidates),
-        *_alone("images", "mask", found, candidates),
-        *_alone("masks", "image", candidates, found),
+        *_alone("image", "mask", found, candidates),
+        *_alone("mask", "image", candidates, found),
     ]
     if problems:
         raise DataError(
@@ -116,5 +117,5 @@ def _several(what: str, groups: dict[str, list[Path]]) -> list[str]:
 
 def _alone(what: str, other: str, ours: dict[str, list[Path]], theirs: dict[str, list[Path]]) -> list[str]:
     alone = sorted(str(path) for core, paths in ours.items() if core not in theirs for path in paths)
-    total = sum(map(len, ours.values()))
-    return [f"{len(alone)} of {total} {what} have no {other}: {first_few(alone)}."] if alone else []
+    have_none = some_of(len(alone), sum(map(len, ours.values())), what, "has", "have")
+    return [f"{have_none} no {other}: {first_few(alone)}."] if alone else []

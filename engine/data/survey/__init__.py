@@ -18,6 +18,7 @@ from engine.data.survey.bands import bands_of
 from engine.data.survey.layouts import candidates, not_understood, opened
 from engine.data.survey.meaning import meaning
 from engine.data.survey.values import read_values
+from engine.wording import quantity
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ def _of_layout(
 
 def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:
     folder = section.get("folder") or section.get("polygons") or {}
-    text = f"{num_train} images to train on and {num_val} to score on, in {section['root']}"
+    text = f"{quantity(num_train, 'image')} to train on and {num_val} to score on, in {section['root']}"
     if "val_share" in folder:
         text += f"; {folder['val_share']:.0%} are for val, by a hash of their names"
         if "group" in folder:

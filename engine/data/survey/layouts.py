@@ -22,6 +22,7 @@ from engine.data.options import Data
 from engine.data.sample import DataError, UnreadableSample
 from engine.data.sequences import group_of_frames
 from engine.data.survey.polygons import annotations_below
+from engine.wording import quantity
 
 TRAIN = ("train", "training", "trainaug", "trn")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
@@ -213,7 +214,8 @@ def not_understood(root: Path, reasons: list[str]) -> str:
     near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
     return "\n".join(
         [
-            f"{root} is not understood: no images with masks were found ({num_images} images below it).",
+            f"{root} is not understood: no images with masks were found "
+            f"({quantity(num_images, 'image')} below it).",
             "Looked for VOC, COCO, LabelMe, YOLO, CVAT and Label Studio, train/images with train/masks, "
             "images/train with masks/train, train with trainannot, images and masks with train.txt and "
             "val.txt, images with masks next to them or in a folder of their own.",

@@ -15,6 +15,7 @@ from engine.data.sample import DataError, first_few
 from engine.data.suggested_ids import is_id, suggested_ids
 from engine.data.survey.class_files import class_table
 from engine.data.survey.values import MAX_COLOURS, Values
+from engine.wording import quantity
 from models.class_names import VOC
 
 RARE = 1e-4  # share of the pixels: many colours below it come from JPEG or from resizing
@@ -111,7 +112,7 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
     nodata = values.nodata if sum(is_id(v) and v not in values.nodata for v in there) > 1 else set()
     ids = [int(value) for value in there if is_id(value) and value not in nodata]
     void = [value_text(value) for value in there if not is_id(value) or value in nodata]
-    line = f"masks of {len(ids)} ids" + (f", void is {', '.join(void)}" if void else "")
+    line = f"masks of {quantity(len(ids), 'id')}" + (f", void is {', '.join(void)}" if void else "")
     if len(ids) > MAX_CLASSES:
         raise DataError(
             f"The masks in {base} hold {len(ids):,} values, and label ids go from 0 to {MAX_CLASSES - 1}. "
@@ -135,7 +136,8 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
         )
     classes = names if len(names) == num_classes else _numbered(num_classes)
     shown = ", ".join(f"{value} is {label}" for value, label in list(table.items())[:8])
-    return {"classes": classes, "ids": table}, f"masks of {len(table)} values, read by data.ids: {shown}"
+    line = f"masks of {quantity(len(table), 'value')}, read by data.ids: {shown}"
+    return {"classes": classes, "ids": table}, line
 
 
 def _colours(values: Values, table: dict[int, str]) -> Meant:

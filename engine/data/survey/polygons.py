@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from engine.data.formats.listing import is_of_a_tool
+from engine.wording import quantity
 
 MOST_BYTES = 1 << 16  # of a file, which are looked at
 YOLO = re.compile(r"\d+( +-?[\d.]+){4,}")  # a class and numbers: a box, or a polygon with six or more
@@ -35,7 +36,7 @@ def annotations_below(root: Path) -> list[str]:
         if kind:
             found.setdefault(kind, []).append(path)
     return [
-        f"{len(paths)} files of {what}, such as {paths[0]}. {remedy}"
+        f"{quantity(len(paths), 'file')} of {what}, such as {paths[0]}. {remedy}"
         for (what, remedy), paths in found.items()
     ]
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.data.sample import Palette
-from engine.reporting.pictures import UNSCORED, WRONG, Picture, colourise
+from engine.reporting.colours import UNSCORED, WRONG, display_colours
+from engine.reporting.pictures import Picture, colourise
 
 LONGEST_PX = 480  # the longer side of a layer; small images are not enlarged, the browser does that
 PHOTO_QUALITY = 80
@@ -41,6 +42,7 @@ def layers_of(picture: Picture, palette: Palette, ignore_index: int) -> Layers:
     scale = min(1.0, LONGEST_PX / max(height, width))
     size = (max(1, round(scale * width)), max(1, round(scale * height)))
     photo = Image.fromarray(picture.image.permute(1, 2, 0).contiguous().numpy())
+    palette = display_colours(palette)
     overlays = {
         "label": _opaque(colourise(picture.labels, palette, ignore_index)),
         "prediction": _opaque(colourise(picture.prediction, palette, ignore_index)),

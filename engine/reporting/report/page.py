@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from engine import __version__
 from engine.diagnosis import RunDiagnosis
-from engine.reporting.pictures import Colour
+from engine.reporting.colours import Colour
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
 from engine.reporting.report.content import RunContent, cautions

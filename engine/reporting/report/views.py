@@ -12,7 +12,8 @@ import numpy as np
 from markupsafe import Markup
 
 from engine.recipe import Recipe, explain
-from engine.reporting.pictures import UNSCORED, VOID, WRONG, Colour, Picture, classes_in, share_right
+from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
+from engine.reporting.pictures import Picture, classes_in, share_right
 from engine.reporting.plots import reliability_diagram, training_curves
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
@@ -68,7 +69,7 @@ def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[di
             "bars": [(one.IoU.get(name), one.intervals.get(name)) for one in series],
             "top": max((value for one in series if (value := one.IoU.get(name)) is not None), default=None),
         }
-        for name, colour in zip(manifest.class_names, manifest.palette, strict=True)
+        for name, colour in zip(manifest.class_names, display_colours(manifest.palette), strict=True)
     ]
     seen = [row for row in rows if row["top"] is not None]
     return sorted(
@@ -152,7 +153,7 @@ class Shot:
 
 def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
     """The pictures as layers, worst and best, and the legend of their classes."""
-    analysis, palette = content.analysis, tuple(content.run.manifest.palette)
+    analysis, palette = content.analysis, display_colours(content.run.manifest.palette)
     pictures = [*gallery.worst, *gallery.best]
     scores = dict(zip(analysis.ids, analysis.image_mIoU.tolist(), strict=True)) if analysis else {}
 

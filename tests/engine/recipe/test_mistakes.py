@@ -145,7 +145,6 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("eval.average=logits", "expected one of probability, logit, got 'logits'; did you mean logit?"),
         ("eval.stride=513", "expected at most eval.window, 512: windows must not leave gaps, got 513"),
         # keys that cannot be combined
-        ("log.gradients=70", "expected a multiple of log.every, 50: 100, got 70"),
         ("data.classes=scenes6", "this is for format: synthetic only, got 'scenes6'"),
         (
             f"data.classes={[f'class {id}' for id in range(256)]}",

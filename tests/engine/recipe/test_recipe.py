@@ -27,7 +27,7 @@ loss:    [{name: cross_entropy, weight: 1.0, class_weights: none}, {name: dice, 
 adversarial: {weight: 0.01, objective: hinge, start: 10%, ramp: 10%, lr: 1.0e-4, channels: 64, layers: 4}
 optimizer: {name: adamw, lr: 6.0e-5, weight_decay: 0.01, head_lr_mult: 10.0, layer_decay: 1.0,
             clip_norm: null}
-schedule:  {name: poly, power: 1.0, warmup: 1500, min_lr: 0.0}
+schedule:  {name: poly, power: 1.0, warmup: 2000, min_lr: 0.0}
 train:   {steps: 40000, batch: 16, accumulate: 1, precision: auto, compile: auto, ema: null,
           deterministic: false}
 eval:    {every: 2000, protocol: native, flip: false, scales: [1.0]}
@@ -153,6 +153,38 @@ def test_length_and_interval_are_at_least_one_step(load: Any) -> None:
     assert (recipe.train.steps, recipe.eval.every, recipe.schedule.warmup) == (1, 1, 0)
 
 
+@pytest.mark.parametrize(
+    ("steps", "gradients", "every"),
+    [(40_000, 0, 50), (2500, 0, 50), (1000, 0, 20), (200, 0, 4), (3, 0, 1), (1200, 100, 20), (1200, 7, 7)],
+)
+def test_intervals_and_warm_up_follow_the_length(load: Any, steps: int, gradients: int, every: int) -> None:
+    for length in (f"train.steps={steps}", f"train.steps={steps} epochs"):
+        recipe = load("train: {batch: 1}", length, f"log.gradients={gradients}").in_steps(1)
+        twentieth = math.floor(steps / 20 + 0.5)
+        assert (recipe.log.every, recipe.log.gradients) == (every, gradients)
+        assert (recipe.schedule.warmup, recipe.eval.every) == (twentieth, max(1, twentieth))
+
+
+def test_log_every_may_be_a_share(load: Any) -> None:
+    assert load("", "train.steps=300", "log.every=10%").log.every == 30
+    with pytest.raises(
+        RecipeError, match="log.gradients .*expected a multiple of log.every, 50: 100, got 70"
+    ):
+        load("log: {gradients: 70, every: 50}")
+    with pytest.raises(RecipeError, match="log.gradients: expected a multiple of log.every, 7: 14, got 10"):
+        load("", "train.steps=1 epochs", "log={every: 10%, gradients: 10}").in_steps(70 * 16)
+
+
+def test_the_head_learns_faster_than_a_pretrained_encoder_only(load: Any) -> None:
+    assert load("").optimizer.head_lr_mult == 10
+    scratch = "model: {from_scratch: true}"
+    assert load(scratch).optimizer.head_lr_mult == 1
+    assert load(scratch, "optimizer.lr=1e-3").optimizer.head_lr_mult == 1
+    assert load(scratch, "optimizer.head_lr_mult=10").optimizer.head_lr_mult == 10
+    assert load("optimizer: {head_lr_mult: 3}").optimizer.head_lr_mult == 3
+    assert Recipe.model_validate({"name": "x", "model": {"from_scratch": True}}).optimizer.head_lr_mult == 1
+
+
 @pytest.mark.parametrize("text", ["10%", "10 %", " 10%", "10.0%"])
 def test_ways_to_write_a_share(load: Any, text: str) -> None:
     assert load("train: {steps: 70}", f"schedule.warmup='{text}'").schedule.warmup == 7
@@ -228,7 +260,10 @@ def test_epochs_are_kept_through_yaml(load: Any) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("train: {steps: 1500}\n", "schedule.warmup .*: 1500 steps, but the whole training has 1500"),
+        (
+            "train: {steps: 1500}\nschedule: {warmup: 1500}\n",
+            "schedule.warmup .*: 1500 steps, but the whole training has 1500",
+        ),
         (
             "train: {steps: 2000}\nadversarial: {start: 2000}\n",
             "adversarial.start .*: step 2000, but the training ends at 2000",
@@ -287,7 +322,7 @@ def test_only_a_training_needs_weights(tmp_path: Path, model: str, weights: str)
 
 
 def test_a_phase_in_epochs_is_checked_once_the_data_is_known(load: Any) -> None:
-    recipe = load("train: {steps: 2 epochs, batch: 1}\n")
+    recipe = load("train: {steps: 2 epochs, batch: 1}\nschedule: {warmup: 1500}\n")
     assert recipe.in_steps(751).train.steps == 1502
     with pytest.raises(RecipeError, match="schedule.warmup"):
         recipe.in_steps(750)

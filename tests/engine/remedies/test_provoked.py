@@ -15,11 +15,12 @@ from tempfile import TemporaryDirectory
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from engine.command import main
 from tests.engine.remedies import sandbox
 from tests.engine.remedies.collecting import FILLED_IN, GAP, OVERRIDE, ROOT, messages, overrides_in
-from tests.engine.remedies.sandbox import coco, draw_mask, own, save, voc, write
+from tests.engine.remedies.sandbox import coco, draw_mask, own, photo, save, voc, write
 
 RUN = "run r.yaml --dry-run"
 OWN = "run f.yaml --dry-run"
@@ -131,6 +132,12 @@ def floats() -> None:
     save("floats/0.tif", np.random.default_rng(0).random((40, 40), np.float32))
 
 
+def large() -> None:
+    run()
+    photo("large/a photo.png", 1)
+    Image.MAX_IMAGE_PIXELS = 2000
+
+
 def broken_pack() -> None:
     pack()()
     Path("p.h5").write_bytes(Path("p.h5").read_bytes()[:-100])
@@ -194,6 +201,7 @@ CASES = [
     Case("Type data.range=auto.", f"{RUN} data.range=[0,4095]"),
     Case("pixels, whose value range is unknown. Type", "predict checkpoints/r floats --out o", floats,
          blanks={"lowest": "0", "highest": "1"}),
+    Case("is too large to be predicted as a whole. Type", "predict checkpoints/r large --out o", large),
     Case("else 'data.range=[<lowest>, <highest>]'", "doctor f.yaml", twelve_bits,
          blanks={"lowest": "0", "highest": "4095"}),
     Case("which holds all of them", "doctor f.yaml data.range=[0,100]", twelve_bits),
@@ -241,6 +249,7 @@ CASES = [
 ELSEWHERE = {  # why a text that names a command or recipe line has no case: parts of those texts
     "the same remedy as for the layout of VOC": ("It should hold …; type data.root=<its folder>",),
     "it is of a finding whose recipe line has a case": ("If these are their label ids, type …",),
+    "the same command as for an image that is too large": ("needs more memory than the GPU has. Type",),
     "the same command as where something is left": ("Train on it: …",),
     "it names a value or what was done, and nothing to type": (
         "is not a class or function but of type",
@@ -299,6 +308,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "9999")  # so that no table wraps
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # `large` lowers it
     write("r.yaml", sandbox.RECIPE)
     write("f.yaml", sandbox.FOLDER)
     return tmp_path

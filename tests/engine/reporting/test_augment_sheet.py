@@ -11,7 +11,8 @@ from engine.data.mixing import Mixing
 from engine.data.options import Augment as Section
 from engine.data.order import SampleOrder
 from engine.reporting.augment_sheet import OPACITY, augment_sheet
-from engine.reporting.pictures import PAPER, VOID
+from engine.reporting.colours import VOID
+from engine.reporting.pictures import PAPER
 
 STILL = {"scale": [1.0, 1.0], "rotate_deg": 0.0, "flip": 0.0, "brightness": 0.0, "contrast": 0.0,
          "saturation": 0.0, "hue": 0.0}  # fmt: skip

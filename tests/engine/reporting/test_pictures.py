@@ -5,10 +5,8 @@ import math
 import numpy as np
 import torch
 
+from engine.reporting.colours import UNSCORED, VOID, WRONG
 from engine.reporting.pictures import (
-    UNSCORED,
-    VOID,
-    WRONG,
     Picture,
     classes_in,
     colourise,
@@ -20,7 +18,7 @@ from engine.reporting.pictures import (
     sheet,
 )
 
-PALETTE = ((0, 0, 0), (200, 40, 0), (0, 100, 250))
+PALETTE = ((0, 0, 0), (200, 140, 0), (0, 100, 250))
 NAMES = ("background", "cat", "dog")
 LABELS = torch.tensor([[0, 1, 255], [2, 2, 0]], dtype=torch.uint8)
 PREDICTION = torch.tensor([[0, 2, 1], [2, 1, 0]])
@@ -40,7 +38,7 @@ def drawn(height: int, width: int, labels: int = 1, prediction: int = 1) -> Pict
 
 def test_colours_are_those_of_the_palette_and_void_has_its_own() -> None:
     assert colourise(LABELS, PALETTE, 255).tolist() == [
-        [[0, 0, 0], [200, 40, 0], list(VOID)],
+        [[0, 0, 0], [200, 140, 0], list(VOID)],
         [[0, 100, 250], [0, 100, 250], [0, 0, 0]],
     ]
 
@@ -54,7 +52,7 @@ def test_overlay_mixes_image_and_colour() -> None:
     mixed = overlay(PICTURE.image, LABELS, PALETTE, 255, opacity=0.25)
     assert mixed.dtype == np.uint8
     assert mixed[0, 0].tolist() == [75, 75, 75]  # 0.75 * 100 + 0.25 * 0
-    assert mixed[0, 1].tolist() == [125, 85, 75]  # + 0.25 * (200, 40, 0)
+    assert mixed[0, 1].tolist() == [125, 110, 75]  # + 0.25 * (200, 140, 0)
 
 
 def test_wrong_pixels_are_red_right_ones_dimmed_and_void_grey() -> None:
@@ -107,7 +105,7 @@ def test_sheet_shows_the_right_pixels_in_the_right_columns() -> None:
     )
     middle = pixels[100]  # a line through the panels
     colours = [tuple(middle[20 + column * 108 + 50].tolist()) for column in range(4)]
-    image, label, prediction = (90, 90, 90), (150, 62, 40), (40, 96, 178)  # 0.45 * 90 + 0.55 * colour
+    image, label, prediction = (90, 90, 90), (150, 118, 40), (40, 96, 178)  # 0.45 * 90 + 0.55 * colour
     assert colours == [image, label, prediction, WRONG]
 
 

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from engine.data.doctor.class_checks import check_classes, jensen_shannon
+from engine.data.doctor.class_checks import check_classes, jensen_shannon, rare
 from engine.recipe import load_recipe
 
 counts = arrays(np.float64, 5, elements=st.integers(0, 1000)).filter(lambda c: c.sum() > 0)
@@ -40,6 +40,14 @@ def test_the_worst_five_classes_are_named_with_both_shares(tree) -> None:
     listed = found.what.split("): ")[1].split(", ")
     assert len(listed) == 5
     assert listed[0].startswith("dog 4.8 % / ")
+
+
+def test_of_many_classes_the_first_ten_are_named_and_the_rest_counted() -> None:
+    names, share = [f"c{id}" for id in range(60)], np.full(60, 1e-3)
+    share[0] = 1 - share[1:].sum()
+    (found,) = rare(names, share, "train")
+    assert found.what.endswith("c10 0.1 % and 49 more")
+    assert sorted(found.classes) == sorted(names[1:]) == sorted(found.to_dict()["classes"])
 
 
 def test_the_remedies_of_a_rare_class_are_keys_of_a_recipe(tree) -> None:

@@ -75,7 +75,7 @@ def test_interpolated_borders_become_void_and_nothing_else_changes(tree, tmp_pat
 def test_one_faulty_mask_leaves_the_others_byte_for_byte(tree, tmp_path) -> None:
     tree.sort_palette("train_3")
     before = state_of(tree.root)
-    assert fix(tree, tmp_path / "mended") == ["1 masks took the ids of their colours"]
+    assert fix(tree, tmp_path / "mended") == ["1 mask took the ids of the colours"]
     after = state_of(tmp_path / "mended")
     assert {name for name in before if before[name] != after[name]} == {"SegmentationClass/train_3.png"}
 
@@ -96,8 +96,8 @@ def test_masks_of_the_shape_of_their_images_are_resized_and_others_left_out_by_n
     tree.change_masks(lambda m: m[::2, ::2], ["train_1", "val_0"])
     tree.change_masks(lambda m: m[:-8], ["train_2"])
     lines = fix(tree, tmp_path / "mended")
-    assert lines[0] == "2 masks were resized to their images with nearest neighbour"
-    assert "1 samples left out" in lines[1] and "train_2.png" in lines[1]
+    assert lines[0] == "2 masks resized to the image with nearest neighbour"
+    assert "1 sample left out" in lines[1] and "train_2.png" in lines[1]
     reasons = (tmp_path / "mended/left_out.txt").read_text()
     assert "train_2.png: the mask is 112x88 px, the image 112x96" in reasons
     found = np.array(Image.open(tmp_path / "mended/SegmentationClass/train_1.png"))
@@ -123,7 +123,7 @@ def test_what_data_ids_says_is_written(tree, tmp_path) -> None:
     assert copy.changes == {"data.root": str(tmp_path / "out"), "data.ids": None}
     assert all((mask == meant[id]).all() for id, mask in masks_of(tree, tmp_path / "out").items())
     tree.change_masks(lambda m: np.where(np.isnan(m), 7, m).astype(np.float32), ["val_2"])
-    with pytest.raises(DataError, match=r"1 masks hold values that have none: .*val_2"):
+    with pytest.raises(DataError, match=r"1 mask holds values that have none: .*val_2"):
         fix(tree, tmp_path / "again", ids=ids)
 
 

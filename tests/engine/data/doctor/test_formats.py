@@ -155,7 +155,7 @@ def test_other_formats_are_copied_without_what_cannot_be_read(tree, tmp_path) ->
     found = tree.examine(**values)
     out = tmp_path / "out"
     copy = write_fixed_copy(found.facts, found.meaning, tmp_path / "ade", out, lambda done, total: None)
-    assert len(copy.done) == 1 and "1 samples left out" in copy.done[0]
+    assert len(copy.done) == 1 and "1 sample left out" in copy.done[0]
     left = out / "annotations/training/train_0.png"
     assert left.read_bytes() == (tmp_path / "ade/annotations/training/train_0.png").read_bytes()
     assert "damaged" not in checks(tree, {**values, "root": str(out)})

@@ -310,7 +310,7 @@ def test_a_list_of_the_user_is_kept_and_checked(prepare, root: Path, loopback, c
     trainaug = root / "ImageSets/Segmentation/trainaug.txt"
     trainaug.write_bytes(as_list([*TRAIN, "2007_000003"]))
     assert prepare() == 2
-    assert "names 1 images of val, such as 2007_000003" in capsys.readouterr().err
+    assert "names 1 image of val, such as 2007_000003" in capsys.readouterr().err
     trainaug.write_bytes(as_list([*TRAIN, "2009_000009"]))
     assert prepare() == 2
     assert "1 of 3 masks (2009_000009)" in capsys.readouterr().err

@@ -74,7 +74,7 @@ def test_splits_as_lists_keep_the_order_of_the_list(tmp_path: Path) -> None:
     (tmp_path / "train.txt").write_text("a\na.jpg\n")
     assert "a more than once" in message_of(data)
     (tmp_path / "train.txt").write_text("no_mask\n")
-    assert "1 of 1 images have no mask" in message_of(data)
+    assert "1 of 1 image has no mask" in message_of(data)
 
 
 def test_a_share_always_splits_a_folder_in_the_same_way(tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_colours_in_the_recipe_read_rgb_and_palette_masks(tmp_path: Path) -> Non
     palette.putpalette([value for id in range(256) for value in by_id.get(id, (0, 0, 0))])
     palette.save(mask)
     assert dataset[0].labels.tolist() == [[0, 1, 255]] * H
-    with pytest.raises(DataError, match="colours of no class"):
+    with pytest.raises(DataError, match="of no class in"):
         open_split(section(tmp_path, classes=classes), "train")[0]
 
 

@@ -69,8 +69,8 @@ def test_files_without_a_partner_are_counted_and_the_first_few_named() -> None:
     assert (
         "7 of 9 images have no mask: i/a2.jpg, i/a3.jpg, i/a4.jpg, i/a5.jpg, i/a6.jpg and 2 more." in message
     )
-    assert "1 of 3 masks have no image: m/b.png." in message
-    assert "1 of 3 masks have no image" not in message_of(["a0", "x"], ["a0", "b"], all_masks=False)
+    assert "1 of 3 masks has no image: m/b.png." in message
+    assert "1 of 3 masks has no image" not in message_of(["a0", "x"], ["a0", "b"], all_masks=False)
     assert paired(["a0"], ["a0", "b"], all_masks=False) == [("a0", "a0")]
 
 

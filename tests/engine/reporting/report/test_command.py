@@ -22,7 +22,7 @@ def test_the_page_is_written_to_the_folder_and_replaced(
         assert main([str(runs), "--images", str(num_images)]) == 0
         text = page.read_text(encoding="utf-8")
         assert text.count("<figure><button") == 2 * 2 * num_images  # of two runs, worst and best
-        assert f"2 run(s), {len(text.encode()) / 1e6:.1f} MB: {page}" in capsys.readouterr().out
+        assert f"2 runs, {len(text.encode()) / 1e6:.1f} MB: {page}" in capsys.readouterr().out
 
 
 def test_the_page_of_several_folders_is_above_them_unless_out_names_another(runs: Path) -> None:

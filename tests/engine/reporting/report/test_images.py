@@ -7,10 +7,11 @@ import numpy as np
 import torch
 from PIL import Image
 
-from engine.reporting.pictures import UNSCORED, VOID, WRONG, Picture
+from engine.reporting.colours import UNSCORED, VOID, WRONG
+from engine.reporting.pictures import Picture
 from engine.reporting.report.images import DIMMED_ALPHA, VIEWS, confidence_colours, layers_of
 
-PALETTE = ((0, 0, 0), (200, 40, 0))
+PALETTE = ((0, 0, 0), (200, 140, 0))
 
 
 def picture(height: int, width: int) -> Picture:
@@ -38,9 +39,13 @@ def test_each_view_has_the_expected_pixels() -> None:
     seen = {view: decoded(uri) for view, uri in layers.uris.items()}
     assert {pixels.shape for pixels in seen.values()} == {(4, 6, 4)}
     assert abs(seen["image"][0, 0, :3].astype(int) - 90).max() <= 3  # lossy
-    assert seen["label"][0, 0].tolist() == [0, 0, 0, 255] and seen["label"][0, 5, :3].tolist() == [200, 40, 0]
+    assert seen["label"][0, 0].tolist() == [0, 0, 0, 255] and seen["label"][0, 5, :3].tolist() == [
+        200,
+        140,
+        0,
+    ]
     assert seen["label"][3, 0, :3].tolist() == list(VOID)
-    assert (seen["prediction"][..., :3] == (200, 40, 0)).all()
+    assert (seen["prediction"][..., :3] == (200, 140, 0)).all()
     assert seen["errors"][0, 0].tolist() == [*WRONG, 255]
     assert seen["errors"][0, 5, 3] == DIMMED_ALPHA  # right: the photo, darkened
     assert seen["errors"][3, 0].tolist() == [*UNSCORED, 255]

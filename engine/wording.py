@@ -1,0 +1,15 @@
+"""Words of messages that depend on a number. Imports nothing, so that every layer may use it."""
+
+
+def quantity(number: int, noun: str, plural: str = "") -> str:
+    """`1 image`, `1,200 images`, `0 classes`.
+
+    Args:
+        plural: of nouns that do not take an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def some_of(number: int, total: int, noun: str, one: str, several: str) -> str:
+    """`1 of 20 images is`, `3 of 20 images are`, with the verb for one or several."""
+    return f"{number:,} of {quantity(total, noun)} {one if number == 1 else several}"
