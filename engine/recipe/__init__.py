@@ -67,6 +67,7 @@ MAY_CHANGE = (
     "train.max_skipped",
     "train.on_nan",
     "train.save_every",
+    "train.shard",
     "train.timeout",
     "model.checkpointing",
 )
