@@ -50,6 +50,22 @@ def trained_blocks(model: nn.Module) -> dict[str, list[nn.Parameter]]:
     }
 
 
+def encoder_blocks(model: nn.Module) -> dict[str, nn.Module]:
+    """Name -> block: the composed modules in the sequences of the encoder, or of a model without an encoder.
+
+    Of sequences inside each other, the modules of the inner one.
+    """
+    encoder = getattr(model, "encoder", model)
+    members = {
+        id(child) for module in encoder.modules() if _is_sequence(module) for child in module.children()
+    }
+    return {
+        name: module
+        for name, module in model.named_modules()
+        if id(module) in members and _is_composed(module) and not any(map(_is_sequence, module.modules()))
+    }
+
+
 def _split(module: nn.Module, name: str, blocks: dict[str, list[nn.Parameter]]) -> None:
     blocks[name] = list(module.parameters(recurse=False))
     for child_name, child in module.named_children():

@@ -69,6 +69,7 @@ MAY_CHANGE = (
     "train.on_nan",
     "train.patience",
     "train.save_every",
+    "train.shard",
     "train.timeout",
     "model.checkpointing",
 )

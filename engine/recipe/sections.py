@@ -100,6 +100,11 @@ class Train(Section):
         "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
     compile: Literal["auto"] | bool = key("auto", "compile the model with torch.compile; auto: on a GPU")
+    shard: bool = key(
+        False,
+        "of several processes, each keeps a part of the parameters, gradients and moments, for a model whose "
+        "training does not fit on one device (FSDP)",
+    )
     save_every: SaveInterval = key(
         "10 min", "updates or time between two savings of the state; it is also saved at each evaluation"
     )

@@ -30,6 +30,7 @@ class RunContext:
     """A run that is about to train.
 
     path: of the run's folder.
+    model: of a sharded training, a copy without values (on the device `meta`).
     recipe: durations in steps, class weights in numbers.
     first_step: updates done before; 0 for a new run.
     best_mIoU: the highest of the evaluations before a resume; None without any.

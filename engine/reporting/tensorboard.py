@@ -108,6 +108,8 @@ class TensorBoard(Callback):
 def write_graph(writer: SummaryWriter, model: nn.Module) -> str | None:
     """Writes the graph of a forward pass; where the model cannot be traced, gives the reason instead."""
     parameter = next(model.parameters())
+    if parameter.is_meta:
+        return "no process has the whole of it (train.shard)"
     num_bands = getattr(model, "in_channels", 3)
     image = torch.zeros(1, num_bands, GRAPH_SIDE_PX, GRAPH_SIDE_PX, device=parameter.device)
     was_training = model.training

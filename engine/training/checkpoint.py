@@ -19,6 +19,7 @@ from torch import Tensor
 
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
 from engine.training.fit import RunError, diverged
+from engine.training.sharding import full, sharded_like
 from engine.training.step import SupervisedStep
 from models.finite import broken_tensor
 
@@ -90,7 +91,9 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     Args:
         run_id: that of the manifest.
     """
-    write_state(run, *copied_state(run, step, run_id))
+    tensors, header = copied_state(run, step, run_id)
+    if step.settings.rank == 0:
+        write_state(run, tensors, header)
 
 
 def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
@@ -121,7 +124,11 @@ def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tu
             "log": {"bytes": len(log), "sha256": hashlib.sha256(log).hexdigest()},
         }
     )
-    copies = {key: value.detach().to("cpu", copy=True).contiguous() for key, value in tensors.items()}
+    copies = {}
+    for key, value in tensors.items():
+        whole = full(value.detach())  # one after the other, as a device may not hold them all
+        if step.settings.rank == 0:
+            copies[key] = whole.to("cpu", copy=True).contiguous()
     if _broken(step, copies):  # the last good state stays
         raise diverged(step.count)
     return copies, header
@@ -211,10 +218,11 @@ def _put_into(
         for name, module in step.modules.items():
             state = _below(f"{name}/", tensors)
             if onto_another and not state:
-                if name == "ema":
-                    module.load_state_dict(_below("model/", tensors))
-                continue
-            module.load_state_dict(state)
+                if name != "ema":
+                    continue
+                state = _below("model/", tensors)
+            own = module.state_dict()
+            module.load_state_dict({key: sharded_like(value, own.get(key)) for key, value in state.items()})
         for name, optimizer in step.optimizers.items():
             if "optimizers" not in header:
                 _load_optimizer(optimizer, _state_of_0_1_0(optimizer, _below(f"{name}.state/", tensors)))
@@ -294,9 +302,14 @@ def _load_optimizer(
         group | own | {key: group[key] for key in kept if key in group}
         for group, own in zip(groups, saved["param_groups"], strict=True)
     ]
-    optimizer.load_state_dict(saved | {"param_groups": merged})
-    for index, parameter in enumerate(_parameters(optimizer)):
-        for slot, value in saved["state"].get(index, {}).items():
+    parameters = dict(enumerate(_parameters(optimizer)))
+    state: dict[Any, Any] = dict(saved["state"])
+    for index, parameter in parameters.items():
+        if index in state:
+            state[index] = {slot: sharded_like(value, parameter) for slot, value in state[index].items()}
+    optimizer.load_state_dict(saved | {"param_groups": merged, "state": state})
+    for index, parameter in parameters.items():
+        for slot, value in state.get(index, {}).items():
             loaded = optimizer.state[parameter].get(slot)
             if isinstance(loaded, Tensor) and loaded.dtype != value.dtype:  # torch casts to the parameter's
                 optimizer.state[parameter][slot] = value.to(loaded.device)

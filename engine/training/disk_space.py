@@ -15,7 +15,7 @@ from engine.training.step import SupervisedStep
 
 def disk_bytes(step: SupervisedStep, top: int) -> int:
     """The most that the run needs: `top` checkpoints, two states, and one of each while it is written."""
-    weights = _num_bytes(step.evaluated.state_dict())
+    weights = _num_bytes(step.model.state_dict())
     modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
     optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
     return (top + 1) * weights + 3 * (modules + optimizers)

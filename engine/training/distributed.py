@@ -199,14 +199,20 @@ def distribute(model: nn.Module, process: Process) -> nn.Module:
     if process.is_alone:
         return model
     wait_for_all(process)  # one may have downloaded weights
+    device_ids = [process.device.index] if process.device.type == "cuda" else None
+    return DistributedDataParallel(with_global_norms(model, process), device_ids=device_ids)
+
+
+def with_global_norms(model: nn.Module, process: Process) -> nn.Module:
+    """The model with BatchNorm over the whole batch of several processes."""
     if process.device.type == "cuda":
-        model = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
-        return DistributedDataParallel(model, device_ids=[process.device.index])
+        converted: nn.Module = convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+        return converted
     for module in model.modules():
         if isinstance(module, nn.BatchNorm2d):  # the same parameters and buffers, another forward
             has_act = isinstance(module, BatchNormAct2d)
             module.__class__ = GlobalBatchNormAct if has_act else GlobalBatchNorm
-    return DistributedDataParallel(model)
+    return model
 
 
 class GlobalBatchNorm(nn.BatchNorm2d):

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import get_total_norm
 
+from engine.training.sharding import full
 from models.blocks import trained_blocks
 
 NUM_FIRST_LOOKS = (
@@ -52,7 +53,7 @@ class GradientProbe:
         "gradients/update/<block>": the norm of the change of the weights over the norm of the weights."""
         for name, old in self._before.items():
             change = [p - before for p, before in zip(self.blocks[name], old, strict=True)]
-            share = get_total_norm(change) / get_total_norm(old).clamp(min=1e-12)
+            share = full(get_total_norm(change)) / full(get_total_norm(old)).clamp(min=1e-12)
             self._found[f"gradients/update/{name}"] = share
         found, self._found, self._before = self._found, {}, {}
         return found
@@ -61,4 +62,4 @@ class GradientProbe:
 def _gradient_norm(parameters: list[nn.Parameter]) -> Tensor:
     """Of all of them together; 0 for a block that no gradient reaches."""
     gradients = [p.grad for p in parameters if p.grad is not None]
-    return get_total_norm(gradients) if gradients else parameters[0].new_zeros(())
+    return full(get_total_norm(gradients)) if gradients else torch.zeros((), device=parameters[0].device)

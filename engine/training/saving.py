@@ -68,7 +68,8 @@ class StateWriter:
     def save(self, step: SupervisedStep) -> None:
         self.wait()
         tensors, header = copied_state(self._run, step, self._run_id)
-        self._writing = self._thread.submit(write_state, self._run, tensors, header)
+        if step.settings.rank == 0:
+            self._writing = self._thread.submit(write_state, self._run, tensors, header)
 
     def wait(self) -> None:
         """Until the last state is written."""

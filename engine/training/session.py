@@ -27,12 +27,13 @@ from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
-from engine.training.distributed import Process, batch_sum, distribute
+from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.optim import build_optimizer, freeze, frozen_modules
 from engine.training.options import Optimizer
 from engine.training.schedule import factor
+from engine.training.sharding import shard, without_values
 from engine.training.step import Precision, StepSettings, SupervisedStep
 from engine.training.validation import Validation, spread
 from engine.wording import quantity
@@ -157,7 +158,9 @@ def _require_buildable_parts(
 ) -> None:
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, device)
-    build_optimizer(model, recipe.optimizer)
+    optimizer = build_optimizer(model, recipe.optimizer)
+    if recipe.train.shard:
+        _require_shardable(recipe, optimizer)
     named = {"class_weights": "none"}  # names become numbers once the labels are counted
     terms = [
         term.model_copy(update=named) if isinstance(getattr(term, "class_weights", None), str) else term
@@ -170,16 +173,33 @@ def _require_buildable_parts(
         require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
 
 
+def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
+    if recipe.train.compile is True:
+        raise RecipeError("train.shard: a sharded model is not compiled. Type train.compile=auto.")
+    if not optimizer.defaults.get("fused"):
+        raise RecipeError(
+            f"train.shard: the moments of optimizer.name={recipe.optimizer.name} cannot be sharded. Type one "
+            "with a fused kernel of torch: adamw, adam, sgd."
+        )
+
+
 def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
     train = recipe.train
-    ema = ModelEmaV3(model, decay=train.ema, use_warmup=True) if train.ema is not None else None
+    shards = train.shard and not process.is_alone
+    ema = None
+    if train.ema is not None:
+        ema = ModelEmaV3(model, decay=train.ema, use_warmup=True, foreach=not shards)
     align_corners = getattr(model, "align_corners", False)
     loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
-    compiles = process.device.type == "cuda" if train.compile == "auto" else train.compile
+    compiles = process.device.type == "cuda" and not shards if train.compile == "auto" else train.compile
+    template = without_values(model) if shards else None
+    if shards:
+        _shard(recipe, model, ema, process)
     compiled = cast(nn.Module, torch.compile(model)) if compiles else model
-    forward, optimizer = distribute(compiled, process), build_optimizer(model, recipe.optimizer)
+    forward = model if shards else distribute(compiled, process)
+    optimizer = build_optimizer(model, recipe.optimizer)
     settings = StepSettings(
         seed=recipe.seed,
         rank=process.rank,
@@ -194,7 +214,15 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
         opponent = _build_adversarial(recipe.adversarial, num_classes, process, model_inputs(recipe.data))
         kind = partial(AdversarialStep, adversarial=opponent)
     lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
-    return kind(model, forward, loss, optimizer, lr_factor, settings, ema)
+    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template)
+
+
+def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Process) -> None:
+    wait_for_all(process)  # one may have downloaded weights
+    image = torch.zeros(1, 3, recipe.augment.crop, recipe.augment.crop, device=process.device)
+    shard(with_global_norms(model, process), image)
+    if ema:
+        shard(ema.module, image)
 
 
 def _build_features(

@@ -109,6 +109,8 @@ def opened_run(
                 if report:
                     write_json(run.doctor, report.to_dict())
                 run.write_final(manifest, run.recipe, run.doctor)
+            wait_for_all(session.process)
+            if session.process.is_main or session.step.is_sharded:
                 save_state(run, session.step, manifest.run_id)
             wait_for_all(session.process)
             yield manifest

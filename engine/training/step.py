@@ -18,6 +18,7 @@ from engine.data.batches import Batch
 from engine.training.dropout import Places, draw_by_place
 from engine.training.optim import frozen_modules
 from engine.training.probe import GradientProbe
+from engine.training.sharding import gathered
 from losses.mixed import MixedLoss
 from losses.statistics import num_labelled
 
@@ -107,6 +108,7 @@ class SupervisedStep:
         lr_factor: step -> share of the initial learning rate.
         settings: see StepSettings.
         ema: timm's moving average of the weights, or None.
+        template: the model without values (`sharding.without_values`) where it is sharded, or None.
     """
 
     def __init__(
@@ -118,6 +120,7 @@ class SupervisedStep:
         lr_factor: Callable[[int], float],
         settings: StepSettings,
         ema: ModelEmaV3 | None = None,
+        template: nn.Module | None = None,
     ):
         self.model = model
         self.forward = forward
@@ -125,6 +128,7 @@ class SupervisedStep:
         self.lr_factor = lr_factor
         self.settings = settings
         self.ema = ema
+        self.template = template
         self.frozen_modules = frozen_modules(model)
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
@@ -139,9 +143,13 @@ class SupervisedStep:
         self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
 
     @property
+    def is_sharded(self) -> bool:
+        return self.template is not None
+
     def evaluated(self) -> nn.Module:
-        """The module that is scored and saved."""
-        return self.ema.module if self.ema else self.model
+        """The module that is scored and kept; put together from its shards, by all processes together."""
+        module = self.ema.module if self.ema else self.model
+        return module if self.template is None else gathered(module, self.template)
 
     def __call__(self, batch: Batch) -> Metrics:
         """One update.
@@ -196,6 +204,8 @@ class SupervisedStep:
         """Logits (B, C, h, w), and the loss with its terms."""
         with self.settings.precision.autocast():
             logits = self.forward(images)  # (B, C, S/4, S/4)
+        if self.is_sharded:  # so that a gradient at the logits does not begin the backward pass of the shards
+            logits = logits.view_as(logits)
         return logits, self.loss(logits, labels)
 
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:

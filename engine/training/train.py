@@ -165,12 +165,13 @@ def _reporter(session: Session, callbacks: Sequence[Callback]) -> Reporter:
 
 
 def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
-    val, first = session.val, session.step.count
+    val, step = session.val, session.step
+    first = step.count
     rows = [row for row in read_log(run.log) if row["step"] <= first and row.get("mIoU") is not None]
     return RunContext(
         path=run.path,
         recipe=session.recipe,
-        model=session.step.model,
+        model=step.model if step.template is None else step.template,
         class_names=tuple(val.class_names),
         palette=val.palette,
         ignore_index=val.ignore_index,
@@ -188,8 +189,9 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
     step.probe = GradientProbe(step.model, recipe.log.gradients, log_every, step.count)
 
     def evaluate_and_keep() -> None:
-        scores = session.validation(step.evaluated, step.count, reporter)
-        if is_main and keeper.offer(step.count, scores.metrics, step.evaluated.state_dict):
+        evaluated = step.evaluated()
+        scores = session.validation(evaluated, step.count, reporter)
+        if is_main and keeper.offer(step.count, scores.metrics, evaluated.state_dict):
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
         step.evaluations.append((step.count, scores.metrics))
@@ -199,7 +201,9 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
     schedule = SaveSchedule(session.process, recipe.train.save_every, log_every)
 
     def save() -> None:
-        if is_main:
+        if step.is_sharded:
+            wait_for_all(session.process)  # the main process may have kept a checkpoint
+        if is_main or step.is_sharded:
             writer.save(step)
         wait_for_all(session.process)  # the main process has also kept a checkpoint, and drawn pictures
         schedule.saved()

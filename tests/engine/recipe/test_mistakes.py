@@ -161,12 +161,13 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         (
             "train.bacth=3",
             "unknown key; did you mean batch? Keys here: steps, batch, accumulate, precision, compile, "
-            "save_every, timeout, patience, ema, on_nan, max_skipped, deterministic",
+            "shard, save_every, timeout, patience, ema, on_nan, max_skipped, deterministic",
         ),
         (
             "train.lr=1",
-            "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, accumulate, "
-            "precision, compile, save_every, timeout, patience, ema, on_nan, max_skipped, deterministic",
+            "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, "
+            "accumulate, precision, compile, shard, save_every, timeout, patience, ema, on_nan, max_skipped, "
+            "deterministic",
         ),
         ("train.timeout=10", "expected a time, such as '10 min', got 10"),
         ("train.timeout=0 min", "expected a time, such as '10 min', got '0 min'"),

@@ -36,7 +36,7 @@ def test_before_its_start_it_is_bitwise_the_supervised_step(make_step, draw_batc
         assert metrics.keys() == expected.keys()
         assert all(torch.equal(metrics[name], value) for name, value in expected.items())
     assert same(snapshot(plain.model), adversarial.model)
-    assert same(snapshot(plain.evaluated), adversarial.evaluated)
+    assert same(snapshot(plain.evaluated()), adversarial.evaluated())
     assert same(before, adversarial.adversarial.discriminator)
     assert "adv/d_loss" in adversarial(draw_batch())
     plain(draw_batch())

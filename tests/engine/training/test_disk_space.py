@@ -23,7 +23,7 @@ def test_the_disk_space_required_is_enough(run: RunFolder, make_step, draw_batch
     step(draw_batch())
     keeper = new_keeper(run, top=2)
     for count in range(3):
-        keeper.offer(count, {"mIoU": float(count)}, step.evaluated.state_dict)
+        keeper.offer(count, {"mIoU": float(count)}, step.evaluated().state_dict)
     save_state(run, step)
     one = (run.top / "step-0000002.safetensors").stat().st_size
     headers = 3 * 2 + 3 * 20  # kB: the names of the tensors, which are not counted

@@ -154,8 +154,8 @@ def test_rates_follow_the_schedule_before_each_update(make_step, draw_batch) -> 
 
 def test_the_moving_average_is_evaluated(make_step, draw_batch) -> None:
     plain, averaged = make_step(), make_step(ema=0.9)
-    assert plain.evaluated is plain.model
-    assert averaged.evaluated is averaged.ema.module is averaged.modules["ema"]
+    assert plain.evaluated() is plain.model
+    assert averaged.evaluated() is averaged.ema.module is averaged.modules["ema"]
     path = []
     for _ in range(4):
         averaged(draw_batch())
@@ -164,8 +164,8 @@ def test_the_moving_average_is_evaluated(make_step, draw_batch) -> None:
     for updates, current in enumerate(path[1:], start=1):
         decay = min(0.9, 1 - (1 + updates) ** (-2 / 3))  # timm's warm-up of the decay
         average = decay * average + (1 - decay) * current
-    torch.testing.assert_close(weights(averaged.evaluated), average)
-    assert not torch.allclose(weights(averaged.evaluated), path[-1], atol=1e-4)
+    torch.testing.assert_close(weights(averaged.evaluated()), average)
+    assert not torch.allclose(weights(averaged.evaluated()), path[-1], atol=1e-4)
 
 
 def test_a_moving_average_does_not_change_the_training(make_step, draw_batch) -> None:
@@ -225,7 +225,7 @@ def test_frozen_parameters_stay_and_the_others_learn(make_step, draw_batch) -> N
     metrics, gradients = updated_with(step, draw_batch())
     step(draw_batch())
     assert metrics["loss"].isfinite() and len(gradients) == 2
-    for network in (step.model, step.evaluated):
+    for network in (step.model, step.evaluated()):
         for name, value in network.state_dict().items():
             assert torch.equal(value, before[name]) != name.startswith("head."), name
 
