@@ -144,8 +144,13 @@ def _told(error: Exception) -> tuple[int | None, str]:
     return DISK_EXIT_CODES.get(error.errno), str(error)
 
 
-def _printable(text: str, encoding: str) -> str:
-    r"""With \udce9 and the like in place of what the output cannot show, such as bytes of a name."""
+def _printable(text: str, encoding: str | None) -> str:
+    r"""With \udce9 and the like in place of what the output cannot show, such as bytes of a name.
+
+    Args:
+        encoding: of the output; None for one of text, such as io.StringIO.
+    """
+    encoding = encoding or "utf-8"
     return text.encode(encoding, "backslashreplace").decode(encoding)
 
 

@@ -1,9 +1,11 @@
 """What all commands share: exit codes, --help, names of commands and recipes."""
 
 import errno
+import io
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
@@ -118,3 +120,12 @@ def test_a_pipe_gets_wide_lines_unless_columns_is_set(monkeypatch: pytest.Monkey
     assert new_console().width == LOG_WIDTH
     monkeypatch.setenv("COLUMNS", "90")
     assert new_console().width == 90
+
+
+def test_output_and_messages_go_to_streams_without_an_encoding() -> None:
+    """Such as io.StringIO, as a notebook or a script redirects them."""
+    with redirect_stdout(io.StringIO()) as output, redirect_stderr(io.StringIO()) as messages:
+        new_console().print("mIoU \N{PLUS-MINUS SIGN} \udce9")
+        assert main(["run", "no such recipe"]) == 2
+    assert output.getvalue() == "mIoU \N{PLUS-MINUS SIGN} \\udce9\n"
+    assert "no such recipe" in messages.getvalue()
