@@ -2,6 +2,7 @@
 
 import argparse
 import math
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
     from engine.run_folder import write_json
     from engine.training.distributed import process_group
     from engine.training.lr_range import RULE, range_test
+    from engine.training.memory import in_an_update, naming_out_of_memory
     from engine.training.session import build_session, torch_settings
 
     with process_group(seconds_of(recipe.train.timeout)) as process:
@@ -75,7 +77,10 @@ def lr_find(arguments: argparse.Namespace) -> int:
             session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
             rates = [float(rate) for rate in np.geomspace(low, high, arguments.steps)]
             batches = session.batches.starting_at(0)
-            found = range_test(session.step, batches, rates, recipe.optimizer.lr, counted(console, "trying"))
+            with naming_out_of_memory(partial(in_an_update, session)):
+                found = range_test(
+                    session.step, batches, rates, recipe.optimizer.lr, counted(console, "trying")
+                )
     if not process.is_main:
         return 0
 

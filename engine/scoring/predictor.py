@@ -65,15 +65,24 @@ class Predictor:
             for start in range(0, len(views), together):
                 some = views[start : start + together]
                 seen = torch.cat([_seen(images, view) for view in some])  # (views * B, 3, height, width)
-                parts = (seen[first : first + at_once] for first in range(0, len(seen), at_once))
-                with self.autocast():
-                    logits = torch.cat([model(part).float() for part in parts])
+                logits = self._in_parts(model, seen, at_once)
                 each = logits.view(len(some), num_images, *logits.shape[1:])  # (views, B, C, h', w')
                 pieces += [
                     Piece(view, of_view.flip(-1) if view.mirrored else of_view)
                     for view, of_view in zip(some, each, strict=True)
                 ]
         return Pieces(pieces, self.protocol.region(h, w), self.protocol.average).merged()
+
+    def _in_parts(self, model: nn.Module, seen: Tensor, at_once: int) -> Tensor:
+        """(N, 3, h, w) -> logits (N, C, h', w') float32; with fewer at once where a GPU's memory is full."""
+        at_once = min(at_once, len(seen))
+        try:
+            with self.autocast():
+                return torch.cat([model(part).float() for part in torch.split(seen, at_once)])
+        except torch.OutOfMemoryError:
+            if at_once == 1:
+                raise
+        return self._in_parts(model, seen, at_once // 2)
 
     def scored(self, maps: Tensor) -> Tensor:
         """(..., h, w) -> (..., H, W): the region of images or labels that the protocol scores."""

@@ -4,6 +4,7 @@ import shutil
 import time
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from statistics import median
@@ -22,6 +23,7 @@ from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
 from engine.training.disk_space import disk_bytes
 from engine.training.distributed import Process, any_process
+from engine.training.memory import in_an_evaluation, in_an_update, naming_out_of_memory
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.wording import quantity
 
@@ -38,8 +40,10 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     build_loggers(recipe.log.to)  # so that its mistakes are reported
     with torch_settings(recipe.train.deterministic, process.device):
         session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
-        updates = _update_seconds(session, console)
-        image_seconds = _image_seconds(session, console)
+        with naming_out_of_memory(partial(in_an_update, session)):
+            updates = _update_seconds(session, console)
+        with naming_out_of_memory(partial(in_an_evaluation, session)):
+            image_seconds = _image_seconds(session, console)
     recipe, num_images = session.recipe, len(session.val)
     steps, every = int(recipe.train.steps), int(recipe.eval.every)
     num_evaluations = -(-steps // every)

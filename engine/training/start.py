@@ -56,7 +56,8 @@ def opened_run(
     """Make the folder of a new run, or put the saved state into the step; for the time of the training.
 
     A new run saves its state at once, so that whatever ends it later, a resume finds one. Where it fails
-    before its first update is done, a folder that was new is removed again.
+    before its first update is done, a folder that was new is removed again; in another one
+    nothing is saved again.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
@@ -117,8 +118,11 @@ def opened_run(
         except RunStopped:
             raise
         except BaseException:
-            if session.process.is_main and session.step.count == first and was_new:
-                _remove(run.path, missing)
+            if session.process.is_main and session.step.count == first:
+                if was_new:
+                    _remove(run.path, missing)
+                for state in run.states:  # so that the same command starts again, also with other values
+                    state.unlink()
             raise
 
 

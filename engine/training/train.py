@@ -48,6 +48,7 @@ from engine.training.interrupt import (
     after_the_training,
     stopped_at_once,
 )
+from engine.training.memory import in_an_evaluation, in_an_update, in_the_final_scoring, naming_out_of_memory
 from engine.training.patience import is_out_of_patience, stopped_early
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
@@ -80,6 +81,7 @@ def train(
             another process trains in it.
         RunStopped: a signal stopped it; its state is saved.
         RunError: the run failed; the files that it saved are intact.
+        OutOfMemory: the memory was full; what was saved before is intact.
         DiskError: the disk refused a file; what was saved before is intact.
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
@@ -130,7 +132,7 @@ def _train(
         with _reporter(session, [JsonLog(), ConsoleLog(console), *others]) as reporter:
             reporter.start(context)
             with settings():
-                finished = _fit(run, session, keeper, reporter)
+                finished = _fit(run, session, keeper, reporter, goes_on)
             _report_skipped(session, console)
             if not finished:
                 reporter.end("stopped")
@@ -141,7 +143,8 @@ def _train(
             wait_for_all(process)
             stop_process(process)  # the rest needs one process, and may take longer than train.timeout
             if process.is_main:
-                with stopped_at_once(partial(after_the_training, run)):
+                full = partial(in_the_final_scoring, session, run, len(keeper.manifest.members))
+                with stopped_at_once(partial(after_the_training, run)), naming_out_of_memory(full):
                     reporter.end("finished", _conclude(run, session, keeper.manifest, console))
                     run.write_final(keeper.manifest, run.log)
                 _report_failures(reporter, console)
@@ -181,16 +184,22 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
     )
 
 
-def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter) -> bool:
+def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter, goes_on: bool) -> bool:
     """True at the end, False where a signal stopped it."""
     step, recipe, is_main = session.step, session.recipe, session.process.is_main
+    first = step.count
     log_every = int(recipe.log.every)
     wait_for_all(session.process)  # loggers may be slow to start
     step.probe = GradientProbe(step.model, recipe.log.gradients, log_every, step.count)
 
+    def out_of_memory() -> str:
+        is_removed = step.count == first and not goes_on  # the new folder, as nothing was trained
+        return in_an_update(session, None if is_removed else run)
+
     def evaluate_and_keep() -> None:
-        evaluated = step.evaluated()
-        scores = session.validation(evaluated, step.count, reporter)
+        with naming_out_of_memory(partial(in_an_evaluation, session, run)):
+            evaluated = step.evaluated()
+            scores = session.validation(evaluated, step.count, reporter)
         if is_main and keeper.offer(step.count, scores.metrics, evaluated.state_dict):
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
@@ -216,6 +225,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
 
     with (
+        naming_out_of_memory(out_of_memory),
         StopSignal(session.process, log_every) as stop,
         StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):

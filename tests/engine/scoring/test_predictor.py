@@ -212,3 +212,22 @@ def test_where_logits_are_averaged_there_is_one_softmax(images: Tensor) -> None:
     model = Strided()
     mean = (model(images) + model(images.flip(-1)).flip(-1)) / 2
     torch.testing.assert_close(predict(model, images, flip=True, average="logit"), upsampled(mean).detach())
+
+
+def test_where_the_memory_is_full_fewer_images_run_at_once(images: Tensor) -> None:
+    class Limited(Strided):
+        fits = 1
+
+        def forward(self, x: Tensor) -> Tensor:
+            sizes.append(len(x))
+            if len(x) > self.fits:
+                raise torch.OutOfMemoryError
+            return super().forward(x)
+
+    sizes: list[int] = []
+    limited = Limited()
+    assert torch.equal(predict(limited, images), predict(Strided(), images))
+    assert sizes == [2, 1, 1]
+    limited.fits = 0
+    with pytest.raises(torch.OutOfMemoryError):
+        predict(limited, images)

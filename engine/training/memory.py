@@ -1,0 +1,143 @@
+"""Out of memory, as a message with a setting that needs less, in a command that works."""
+
+import os
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from itertools import takewhile
+
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from engine.run_folder import RunFolder
+from engine.scoring.protocols import EvaluationProtocol
+from engine.training.fit import RunError
+from engine.training.session import Session
+
+# Parts of the errors of the CPU's allocator, of CUDA outside torch's allocator, and of cuDNN and cuBLAS.
+SIGNS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
+LEAST_CROP, LEAST_WINDOW = 32, 64  # px
+MORE_MEMORY = "It needs a device with more memory, or a smaller model."
+
+
+class OutOfMemory(RunError):
+    """The memory of the device, or of the machine, was full. The message names a setting that needs less."""
+
+
+@contextmanager
+def naming_out_of_memory(message: Callable[[], str]) -> Iterator[None]:
+    """A block whose out-of-memory errors, of torch, CUDA or Python, become OutOfMemory with this message.
+
+    Raises:
+        OutOfMemory: with its message from an inner block where that has raised it.
+    """
+    try:
+        yield
+    except RunError:
+        raise
+    except (MemoryError, RuntimeError) as error:  # torch.OutOfMemoryError is a RuntimeError
+        if not isinstance(error, MemoryError | torch.OutOfMemoryError) and not any(
+            sign in str(error) for sign in SIGNS
+        ):
+            raise
+        raise OutOfMemory(message()) from error
+
+
+def in_an_update(session: Session, saved: RunFolder | None = None) -> str:
+    """The message for the training.
+
+    Args:
+        saved: the run whose state stays; None where nothing is saved, so that the same command works.
+    """
+    train, process = session.recipe.train, session.process
+    num_images = train.batch // (process.world_size * train.accumulate)
+    what = (
+        f"Out of memory on {process.device} in an update, with {num_images} of the {train.batch} images of "
+        f"{session.recipe.augment.crop} px at once."
+    )
+    return _with_remedy(what, smaller_update(session), saved, process.world_size)
+
+
+def in_an_evaluation(session: Session, saved: RunFolder | None = None) -> str:
+    """The message for an evaluation in the training; `saved` as for `in_an_update`."""
+    h, w = max(session.val.sizes(), key=lambda size: size[0] * size[1])
+    what = f"Out of memory on {session.process.device} in an evaluation; the largest image has {w} x {h} px."
+    protocol = session.validation.predictor.protocol
+    return _with_remedy(what, smaller_views(protocol, (h, w)), saved, session.process.world_size)
+
+
+def in_the_final_scoring(session: Session, run: RunFolder, num_members: int) -> str:
+    """The message for the scoring of the kept checkpoints, after the training."""
+    what = (
+        f"Out of memory on {session.process.device} in the scoring of {num_members} kept checkpoints. The "
+        "training is done, and all of it is saved. "
+    )
+    if num_members > 1:
+        return f"{what}Type the same command with --resume keep.top=1 to score the best one alone."
+    h, w = max(session.val.sizes(), key=lambda size: size[0] * size[1])
+    views = smaller_views(session.validation.predictor.protocol, (h, w))
+    return f"{what}Score it without the training in memory:\n" + shlex.join(
+        ["trident", "evaluate", str(run.path), *views]
+    )
+
+
+def smaller_update(session: Session) -> list[str]:
+    """Recipe lines with which an update needs less memory; none where it is as small as can be.
+
+    A batch in more parts is the same training, so it comes first. A BatchNorm needs two images a part.
+    """
+    recipe, num_processes = session.recipe, session.process.world_size
+    share, parts = recipe.train.batch // num_processes, recipe.train.accumulate
+    model = session.step.model
+    has_statistics = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+    least = 2 if has_statistics else 1  # images in a part
+    for more in range(parts + 1, share // least + 1):
+        if share % more == 0:
+            return [f"train.accumulate={more}"]
+    num_images = share // parts
+    if num_images > least:
+        return [f"train.batch={num_processes * parts * max(least, num_images // 2)}"]
+    crop = max(LEAST_CROP, recipe.augment.crop // 2 // 32 * 32)
+    is_allowed = 16 * max(recipe.augment.blur, recipe.augment.elastic) <= crop
+    return [f"augment.crop={crop}"] if crop < recipe.augment.crop and is_allowed else []
+
+
+def smaller_views(protocol: EvaluationProtocol, size: tuple[int, int]) -> list[str]:
+    """Recipe lines with which the largest input of the model has at most half the pixels, if there are.
+
+    Args:
+        size: (h, w) of the largest image.
+    """
+
+    def largest(protocol: EvaluationProtocol) -> int:
+        return max(view.size[0] * view.size[1] for view in protocol.views(*size))
+
+    scales = tuple(scale for scale in protocol.scales if scale <= 1) or (1.0,)
+    if 2 * largest(replace(protocol, scales=scales)) <= largest(protocol):
+        return [f"eval.scales=[{','.join(f'{scale:g}' for scale in scales)}]"]
+    windows = (protocol.window_px >> halvings for halvings in range(32))
+    for window in takewhile(lambda window: window >= LEAST_WINDOW, windows):
+        stride = min(protocol.stride_px, window * 3 // 4)
+        slides = replace(protocol, name="slide", window_px=window, stride_px=stride)
+        if 2 * largest(slides) <= largest(protocol):
+            return ["eval.protocol=slide", f"eval.window={window}", f"eval.stride={stride}"]
+    return []
+
+
+def _with_remedy(what: str, lines: list[str], saved: RunFolder | None, num_processes: int) -> str:
+    if saved is None:
+        remedy = f"Type the same command with {shlex.join(lines)}" if lines else MORE_MEMORY
+        return f"{what} {remedy}"
+    kept = f"{what} What was saved before is intact."
+    if not lines:
+        return f"{kept} {MORE_MEMORY}"
+    local = os.environ.get("LOCAL_WORLD_SIZE", str(num_processes))
+    launcher = (
+        ["trident", "run"]
+        if num_processes == 1
+        else ["torchrun", f"--nproc-per-node={local}", "-m", "engine.run"]
+    )
+    place = [f"output.dir={saved.path.parent}", f"name={saved.another_name()}"]
+    words = [*launcher, str(saved.recipe), *place, *lines, "--continue-from", str(saved.path)]
+    return f"{kept} Go on from it in a new run:\n{shlex.join(words)}"
