@@ -42,7 +42,9 @@ def test_a_failure_before_the_first_update_removes_a_new_folder_only(
         monkeypatch.setattr(RunFolder, name, lambda *arguments: None)
     recipe = SimpleNamespace(keep=SimpleNamespace(top=1), to_yaml=str)
     session = SimpleNamespace(
-        process=Process(rank, 2, torch.device("cpu")), recipe=recipe, step=SimpleNamespace(count=0)
+        process=Process(rank, 2, torch.device("cpu")),
+        recipe=recipe,
+        step=SimpleNamespace(count=0, is_sharded=False),
     )
     run = RunFolder(tmp_path / "run")
     for name in before:
