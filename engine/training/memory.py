@@ -14,6 +14,7 @@ from engine.run_folder import RunFolder
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.fit import RunError
 from engine.training.session import Session
+from engine.wording import quantity
 
 # Parts of the errors of the CPU's allocator, of CUDA outside torch's allocator, and of cuDNN and cuBLAS.
 SIGNS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
@@ -70,8 +71,8 @@ def in_an_evaluation(session: Session, saved: RunFolder | None = None) -> str:
 def in_the_final_scoring(session: Session, run: RunFolder, num_members: int) -> str:
     """The message for the scoring of the kept checkpoints, after the training."""
     what = (
-        f"Out of memory on {session.process.device} in the scoring of {num_members} kept checkpoints. The "
-        "training is done, and all of it is saved. "
+        f"Out of memory on {session.process.device} in the scoring of "
+        f"{quantity(num_members, 'kept checkpoint')}. The training is done, and all of it is saved. "
     )
     if num_members > 1:
         return f"{what}Type the same command with --resume keep.top=1 to score the best one alone."
