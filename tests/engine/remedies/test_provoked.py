@@ -4,6 +4,7 @@ A message that names a command or a recipe line needs a case here, or a reason i
 """
 
 import contextlib
+import json
 import re
 import shlex
 import shutil
@@ -28,6 +29,7 @@ LOAD = "run r.yaml --explain"
 COCO_DATA = "data.format=coco data.root=coco data.train=train2017 data.val=val2017"
 COCO = f"{RUN} {COCO_DATA}"
 PACKED = f"{RUN} data.format=packed data.root=p.h5"
+LABELME = f"{OWN} data.format=labelme data.ignore_index=255"
 UNET = "model.arch=unet model.encoder=resnet18"
 BLANKS = {
     **dict.fromkeys(("its folder", "the folder of your data", "your VOC2012 folder"), "voc"),
@@ -69,6 +71,30 @@ def masks_of(value: int) -> Callable[[], None]:
 def probabilities() -> None:
     ramp = np.linspace(-600, 855, sandbox.H * sandbox.W).clip(0, 255).reshape(sandbox.H, sandbox.W)
     own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", ramp.astype(np.uint8))
+
+
+def transparent() -> None:
+    own("SPLIT/images/{}.png", "SPLIT/masks/{}.png")
+    for path in Path("own").glob("*/images/*.png"):
+        with Image.open(path) as image:
+            alpha = np.full((sandbox.H, sandbox.W, 1), 100, np.uint8)
+            save(str(path), np.concatenate([np.asarray(image), alpha], axis=-1))
+
+
+def annotated(label: str = "b", end: str = "") -> Callable[[], None]:
+    """Photos with a LabelMe file next to each; `end` is written after its first half."""
+
+    def draw() -> None:
+        for number in range(6):
+            photo(f"own/images/{number}.jpg", number)
+            shape = {"label": label, "points": [[5, 5], [40, 5], [40, 30]], "shape_type": "polygon"}
+            text = json.dumps({
+                "imagePath": f"{number}.jpg", "imageHeight": sandbox.H, "imageWidth": sandbox.W,
+                "shapes": [shape],
+            })  # fmt: skip
+            write(f"own/images/{number}.json", text if not end or number else text[: len(text) // 2])
+
+    return draw
 
 
 def forty() -> None:
@@ -173,7 +199,7 @@ CASES = [
     Case("Type data.root=<its folder>", f"{RUN} data.root=empty", lambda: (voc(), Path("empty").mkdir())),
     Case("data.folder.val_share=0.1 to take a tenth", OWN, forty,
          ignore=("data.folder.images=", "data.folder.masks=")),
-    Case("and data.folder.val_share makes two splits. Type",
+    Case("val_share makes two splits. Type",
          f"{OWN} data.folder.val_share=0.2 data.val=train", forty),
     Case("Type data.folder.val_share=null", f"{OWN} data.folder.val_share=0.2", masks_of(1)),
     Case("Name the right ones: data.folder.images=", OWN, two_places,
@@ -244,6 +270,15 @@ CASES = [
          masks_of(3), more="data.classes=[a,b,c,d]"),
     Case("Type another one, such as optimizer.name=adamw", f"{RUN} optimizer.name=adahessian"),
     Case("return no map (B, C, h, w)", f"{RUN} log.features=1 log.feature_layers=[head.mlps.0]"),
+    Case("or, if all images have", f"{RUN} data.bands=4"),
+    Case("is a colour, and augment changes", f"{RUN} 'data.bands=[a, b, c]' data.normalisation=auto"),
+    Case("data.bands=4, if the fourth", "doctor f.yaml", transparent, then=OWN),
+    Case("and data.bands says", f"{PACKED} data.bands=4", pack()),
+    Case("for all such labels, data.polygons.other", f"{LABELME} data.polygons.val_share=0.3", annotated("c")),
+    Case("data.polygons.val_share=0.2 to take a fifth", LABELME, annotated()),
+    Case("is not complete JSON", f"{LABELME} data.polygons.val_share=0.3", annotated(end="cut")),
+    Case("To train on them: trident new", "prepare masks own --out drawn", annotated()),
+    Case("Of a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip
 
 ELSEWHERE = {  # why a text that names a command or recipe line has no case: parts of those texts
@@ -284,7 +319,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "data.sampler=rare draws", "data.classes=[those",
     ),
     "tests/engine/data/doctor/test_sequence_checks.py::test_the_recipe_lines_split_by_sequence": (
-        "'data.folder.group=…'",
+        "'data.….group=…'",
     ),
     "tests/engine/test_run_nan.py::test_a_run_that_stops_prints_the_command_that_finds_the_sample_with_the_"
     "weights_of_that_update": ("The loss or a gradient was NaN", "The loss became NaN"),
@@ -294,6 +329,20 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_ensemble.py::test_several_groups_are_listed_with_a_command_each": (
         "  …:\n    trident ensemble",
     ),
+    "tests/engine/test_run_shard.py::test_what_cannot_be_sharded_is_refused_before_the_folder_exists": (
+        "a sharded model is not compiled", "cannot be sharded. Type one with", "this model cannot be sharded",
+    ),
+    "tests/engine/test_run_bands.py::test_a_mistake_ends_with_a_remedy_before_anything_is_written": (
+        "so it takes RGB; the images have", "'data.bands=[…]'",
+    ),
+    "tests/engine/data/formats/test_bands.py::test_another_number_of_bands_is_refused_with_a_remedy": (
+        "If it has other bands than RGB", "a plane for each channel",
+    ),
+    "tests/engine/training/test_patience.py::test_it_says_which_part_of_the_schedule_ran": (
+        "The same command with --resume train.patience=null",
+    ),
+    "tests/engine/data/formats/test_drawn.py::test_damaged_outlines_follow_on_error": ("is damaged: of image",),
+    "tests/engine/data/formats/test_drawn.py::test_the_coco_export_of_cvat": ("divides one file annotations",),
     "tests/engine/reporting/report/test_page.py": ("Score those that are: trident ensemble",),
     "tests/engine/data/test_ranges.py::test_the_doctor_names_the_range_and_images_that_do_not_fit": (
         "'data.range=…'",
