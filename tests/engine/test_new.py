@@ -632,3 +632,17 @@ def test_a_cut_annotation_is_named(capsys) -> None:
     write_cvat(range(3))
     write("annotations.xml", Path("data/annotations.xml").read_text()[:-30])
     assert doctor(["data"]) == 2
+
+
+def test_no_copy_is_offered_of_jpeg_masks_in_colours_that_a_recipe_of_ids_cannot_read(capsys) -> None:
+    draw("JPEGImages/f{}.png", "SegmentationClass/f{}.jpg", range(5), lambda labels: COLOURS[labels])
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    Path("own.yaml").write_text(
+        "name: own\ndata: {root: data, format: voc, train: train, val: val, classes: [a, b, c]}\n"
+    )
+    assert doctor(["own.yaml"]) == 2
+    out = capsys.readouterr().out
+    assert "unknown_colours" in out and "trident new" in out and "--fix" not in out
+    new_recipe(exit_code=2)  # reads them by their colours, and offers the copy
+    assert "--fix" in capsys.readouterr().out

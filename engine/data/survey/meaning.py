@@ -117,7 +117,8 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
     if len(ids) > MAX_CLASSES:
         raise DataError(
             f"The masks in {base} hold {len(ids):,} values, and label ids go from 0 to {MAX_CLASSES - 1}. "
-            "Do they number objects instead of classes?"
+            "Do they number objects instead of classes? If they are probabilities of one class, save them "
+            "with 8 bits, or as floats from 0 to 1."
         )
     is_plain = set(values.forms) == {"uint8"} and void in ([], ["255"]) and not values.nodata & {*ids}
     if is_plain and ids and (ids == [*range(len(ids))] or (names and max(ids) < len(names))):
