@@ -457,6 +457,57 @@ def test_a_copy_that_still_has_findings_is_not_called_ready(capsys) -> None:
     assert overrides[-1] == "data.ids=null" and set(np.unique(labels)) == {0, 1, 2}
 
 
+@pytest.mark.parametrize("content", [b"f0\nf0\n", b"f0\n\xe9\n", b"\n"], ids=["twice", "latin-1", "empty"])
+def test_lists_that_cannot_be_used_are_named(content: bytes, capsys) -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(5))
+    write("train.txt", "f1\nf2\n")
+    Path("data/val.txt").write_bytes(content)
+    assert new_recipe().data.folder.val_share
+    assert re.search(r"lists of train and val were not used: .*val\.txt", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("mask", ["f{}.png", "f{}_mask.png"])
+def test_arrays_with_masks_next_to_them(mask: str) -> None:
+    draw("f{}.png", "masks/" + mask, range(5))
+    for number in range(5):
+        photo = Path(f"data/f{number}.png")
+        np.save(photo.with_suffix(".npy"), np.asarray(Image.open(photo)))
+        photo.unlink()
+        Path("data/masks", mask.format(number)).rename(Path("data", mask.format(number)))
+    Path("data/masks").rmdir()
+    recipe = new_recipe()
+    assert recipe.data.bands == 3 and len(recipe.data.classes) == 3
+    labels = open_split(recipe.data, "train")
+    assert all((labels.labels(i).numpy() == labels_of(int(id[1:]))).all() for i, id in enumerate(labels.ids))
+
+
+def test_links_to_the_folder_itself_and_above_are_not_followed() -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(5))
+    for name, target in (("images/up", ".."), ("masks/self", "."), ("masks/top", "../..")):
+        os.symlink(target, Path("data", name))
+    recipe = new_recipe()
+    assert sum(len(open_split(recipe.data, split)) for split in ("train", "val")) == 5
+
+
+def test_the_void_colour_of_voc_is_void(capsys) -> None:
+    colours = np.array([[0, 0, 0], [128, 0, 0], [224, 224, 192]], np.uint8)
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", change=lambda labels: colours[labels])
+    recipe = new_recipe()
+    assert "[224, 224, 192] is void" in capsys.readouterr().out
+    dataset = open_split(recipe.data, "val")
+    expected = np.array([0, 1, 255], np.uint8)[labels_of(3)]
+    assert len(recipe.data.classes) == 2 and (dataset.labels(0).numpy() == expected).all()
+
+
+def test_masks_that_cannot_be_read_are_named_with_the_reason(capsys) -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(3))
+    for mask in Path("data/masks").iterdir():
+        np.save(mask.with_suffix(".npy"), np.asarray(Image.open(mask)))
+        mask.unlink()
+    assert main(["data"]) == 2
+    assert re.search(r"masks/f\d\.npy cannot be read .*Save masks as PNG", capsys.readouterr().err)
+
+
 def test_the_doctor_takes_a_folder(capsys) -> None:
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
     assert doctor(["data"]) == 0
@@ -581,3 +632,17 @@ def test_a_cut_annotation_is_named(capsys) -> None:
     write_cvat(range(3))
     write("annotations.xml", Path("data/annotations.xml").read_text()[:-30])
     assert doctor(["data"]) == 2
+
+
+def test_no_copy_is_offered_of_jpeg_masks_in_colours_that_a_recipe_of_ids_cannot_read(capsys) -> None:
+    draw("JPEGImages/f{}.png", "SegmentationClass/f{}.jpg", range(5), lambda labels: COLOURS[labels])
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    Path("own.yaml").write_text(
+        "name: own\ndata: {root: data, format: voc, train: train, val: val, classes: [a, b, c]}\n"
+    )
+    assert doctor(["own.yaml"]) == 2
+    out = capsys.readouterr().out
+    assert "unknown_colours" in out and "trident new" in out and "--fix" not in out
+    new_recipe(exit_code=2)  # reads them by their colours, and offers the copy
+    assert "--fix" in capsys.readouterr().out

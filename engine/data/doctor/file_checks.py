@@ -9,7 +9,7 @@ import numpy as np
 from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
-from engine.data.formats.listing import left_out
+from engine.data.formats.listing import ARRAY_ENDINGS, left_out
 from engine.data.sample import first_few
 from engine.wording import quantity, some_of
 
@@ -82,20 +82,24 @@ def unused_annotations(facts: Facts) -> Iterator[DataFinding]:
 
 
 def passed_over(facts: Facts) -> Iterator[DataFinding]:
-    """Images in folders of tools, and hidden ones."""
+    """Images in folders of tools, hidden ones, and arrays next to images of other kinds."""
     samples = facts.listing.samples
     folders = {path.parent for sample in samples for path in (sample.image, sample.mask) if path}
     if not folders:
         return
     common = Path(os.path.commonpath(folders))
     between = {up for folder in folders for up in folder.parents if up.is_relative_to(common)}
-    found = left_out(sorted(folders | between))
+    images = {sample.image for sample in samples if sample.image}
+    arrays = {path for folder in {image.parent for image in images} if folder.is_dir()
+              for path in folder.iterdir() if path.suffix.lower() in ARRAY_ENDINGS}  # fmt: skip
+    found = left_out(sorted(folders | between)) | dict.fromkeys(sorted(arrays - images), 1)
     if found:
         yield finding(
             "passed_over",
             NOTE,
-            f"images left out, in folders of tools or with a dot in front of the name: {sum(found.values())}",
-            "Tools keep copies and thumbnails there.",
+            "images left out, in folders of tools, with a dot in front of the name, or as .npy next to other "
+            f"images: {sum(found.values())}",
+            "Tools keep copies and thumbnails there; a split has images or arrays, not both.",
             "Nothing.",
             [*found],
         )

@@ -75,7 +75,10 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             pixels = np.bincount(place, e["count"][own])
             common = [shown(int(colour), "x3") for colour in colours[np.argsort(-pixels)]]
             what += f": {first_few(common)}"
-            remedy = "Name the colour of each class where the recipe's format takes colours, or export ids."
+            remedy = (
+                "Export ids; or read the folder by the colours of its masks, with a recipe from: trident new "
+                "<the folder of the data>"
+            )
         files = [facts.listing.samples[i].name for i in found]
         yield finding(check, SPOILS, f"{len(found)} of {meaning.num_masks} masks {what}", why, remedy, files)
 
@@ -130,7 +133,10 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that were resized with interpolation or drawn with anti-aliasing."""
-    found = np.flatnonzero(meaning.is_rainbow & ~meaning.is_soft)
+    has_ids = (
+        np.array(meaning.reading) != "colours"
+    )  # colours of no class have a finding, and no copy mends them
+    found = np.flatnonzero(meaning.is_rainbow & ~meaning.is_soft & has_ids)
     if meaning.is_gray_scale:
         yield finding(
             "soft_masks",

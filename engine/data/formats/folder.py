@@ -195,6 +195,9 @@ def _image_and_mask_folders(base: Path, options: Folder) -> list[tuple[Path, Pat
 
 def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pair]:
     images, masks = _names(place.images), _names(place.masks)
+    if place.images == place.masks:  # arrays for data.bands, each with its mask next to it
+        arrays = _names(place.images, ARRAY_ENDINGS)
+        images = arrays if len(arrays) == len(masks) else images
     if not images:
         raise DataError(f"Split {split!r} is empty: {place.images} holds no image.")
     if place.ids is None:
@@ -217,11 +220,11 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
     return sorted(pairs, key=lambda pair: wanted[pair.id])
 
 
-def _names(folder: Path) -> dict[Path, str]:
+def _names(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Path, str]:
     """Images in a folder and below, with their relative paths, without extension."""
     return {
         path: unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
-        for path in images_below(folder)
+        for path in images_below(folder, endings)
     }  # macOS writes an accent as a character of its own
 
 

@@ -31,6 +31,7 @@ GDAL_NODATA = 42113  # the number of the tag
 BITS_PER_SAMPLE, PLANES = 258, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
+MASK_HINT = "Save masks as PNG, or as TIFF of 8, 16 or 32 bits per pixel. "
 UNKNOWN_RANGE = (
     "{path} holds {dtype} pixels, whose value range is unknown. Type 'data.range=[<lowest>, <highest>]', or "
     "save it with 8 or 16 bits per channel."
@@ -117,7 +118,7 @@ def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
     Args:
         mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
     """
-    with _opened(path) as image, _file_named(path):
+    with _opened(path, MASK_HINT) as image, _file_named(path):
         if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
             return np.array(image.convert("L")) > 0
         return np.array(image.convert(mode) if mode else image)
@@ -216,7 +217,7 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
-def _opened(path: Source) -> Image.Image:
+def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
     if isinstance(path, Path):
         require_regular(path)
     try:
@@ -225,7 +226,7 @@ def _opened(path: Source) -> Image.Image:
         raise TooLarge(_bomb(path, str(error))) from error
     except BROKEN as error:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
-        hint = BANDS_HINT if may_have_bands else ""
+        hint = hint if may_have_bands else ""
         raise UnreadableSample(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
     try:
         refuse_bomb(path, image.height, image.width)

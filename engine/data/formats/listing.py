@@ -70,14 +70,15 @@ def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[P
     def stop(error: OSError) -> None:
         raise error
 
-    found, seen = [], set()
+    top = Path(os.path.realpath(folder))
+    found, seen = [], set(map(str, top.parents))
     for where, folders, names in os.walk(folder, onerror=stop, followlinks=True):
         seen.add(os.path.realpath(where))
         folders[:] = sorted(
             name
             for name in folders
             if not is_of_a_tool(name) and os.path.realpath(os.path.join(where, name)) not in seen
-        )  # a link that leads back is not followed again
+        )  # a link that leads back, or to what the folder lies in, is not followed
         paths = (Path(where, name) for name in names if not name.startswith("."))
         found += [path for path in paths if path.suffix.lower() in (*endings, *ARRAY_ENDINGS)]
     return sorted([path for path in found if path.suffix.lower() in endings] or found)

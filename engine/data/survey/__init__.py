@@ -4,7 +4,7 @@ The layouts are tried in turn with the formats' own code, so a section that is r
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import numpy as np
 from engine.data.bands import band_names
 from engine.data.formats import OF_POLYGONS
 from engine.data.formats.files import FileDataset
+from engine.data.formats.folder import LIST_ENDINGS, LIST_FOLDERS
 from engine.data.sample import DataError, first_few
 from engine.data.survey.bands import bands_of
 from engine.data.survey.layouts import candidates, not_understood, opened
@@ -50,7 +51,8 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
     for section in candidates(root):
         datasets = opened(section, reasons)
         if datasets:
-            return _of_layout(section, datasets, root, progress)
+            found = _of_layout(section, datasets, root, progress)
+            return replace(found, findings=[*found.findings, *_unused_lists(section, reasons)])
     raise DataError(not_understood(root, reasons))
 
 
@@ -88,6 +90,18 @@ def _of_layout(
     else:
         findings.append(f"images of {low[1]}x{low[0]} to {high[1]}x{high[0]} px, median {w}x{h}")
     return Survey(section, findings, num_train, num_val, (h, w), names)
+
+
+def _unused_lists(section: dict[str, Any], reasons: list[str]) -> list[str]:
+    """Why the lists that are there were not used, where the split is a share instead."""
+    if "val_share" not in section.get("folder", {}):
+        return []
+    root = Path(section["root"])
+    lists = [
+        str(path) for place in LIST_FOLDERS for end in LIST_ENDINGS for path in (root / place).glob(f"*{end}")
+    ]
+    of_lists = [reason for reason in dict.fromkeys(reasons) if any(path in reason for path in lists)]
+    return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]]
 
 
 def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:

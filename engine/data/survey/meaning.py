@@ -22,6 +22,7 @@ RARE = 1e-4  # share of the pixels: many colours below it come from JPEG or from
 CLOSE = 32  # distance in RGB of colours that JPEG makes of one
 MANY_LEVELS = 128  # above, with masks of more than MAX_COLOURS values, they may be photos or probabilities
 MIN_OF_LEVELS = 0.5  # share of the pixels that the values of classes have, where others are in between
+VOC_VOID = 0xE0E0C0  # the colour of id 255 in PASCAL VOC's colour map
 SOFT = "They were saved as JPEG, or resized with interpolation"
 Meant = tuple[dict[str, Any], str]  # keys of the data section, and what was found in a line
 
@@ -34,7 +35,7 @@ def meaning(values: Values, base: Path, root: Path) -> Meant:
     """
     names, colours = class_table(base, root)
     if not values.pixels:
-        raise DataError(f"No mask in {base} can be read.")
+        raise DataError(f"No mask in {base} can be read. The first: {values.unreadable}")
     if values.has_colours:
         return _colours(values, colours)
     pixels = _of_one_channel(values)
@@ -116,7 +117,8 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
     if len(ids) > MAX_CLASSES:
         raise DataError(
             f"The masks in {base} hold {len(ids):,} values, and label ids go from 0 to {MAX_CLASSES - 1}. "
-            "Do they number objects instead of classes?"
+            "Do they number objects instead of classes? If they are probabilities of one class, save them "
+            "with 8 bits, or as floats from 0 to 1."
         )
     is_plain = set(values.forms) == {"uint8"} and void in ([], ["255"]) and not values.nodata & {*ids}
     if is_plain and ids and (ids == [*range(len(ids))] or (names and max(ids) < len(names))):
@@ -163,8 +165,12 @@ def _colours(values: Values, table: dict[int, str]) -> Meant:
     else:
         ordered = found if is_soft else [*map(int, pixels)]
         ordered.sort(key=lambda colour: (colour != 0, -pixels[colour]))
-        void, named = [], dict(zip(ordered, _numbered(len(ordered)), strict=True))
         line = f"masks in {len(ordered)} colours, by frequency: {first_few([_rgb(c) for c in ordered], 8)}"
+        void = [VOC_VOID] if VOC_VOID in ordered and len(ordered) > 2 else []
+        if void:
+            line += f"; {_rgb(VOC_VOID)} is void, as in PASCAL VOC"
+        ordered = [colour for colour in ordered if colour not in void]
+        named = dict(zip(ordered, _numbered(len(ordered)), strict=True))
     classes = [{"name": name, "colour": _rgb(colour)} for colour, name in named.items()]
     if is_soft:
         line += f"; besides, {len(pixels) - len(classes):,} others. {SOFT}"

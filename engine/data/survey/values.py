@@ -26,7 +26,8 @@ class Values:
 
     pixels: by value, or by packed colour. forms: masks by pixel type. flat: pixels like their neighbours, by
     packed colour, of the masks with too many values for classes. nodata: values that GeoTIFF masks declare
-    as such. has_colours: some have channels that differ. has_channels: some have three.
+    as such. has_colours: some have channels that differ. has_channels: some have three. unreadable: why the
+    first of those that cannot be read was left out.
     """
 
     pixels: Counter[float] = field(default_factory=Counter)
@@ -36,6 +37,7 @@ class Values:
     has_colours: bool = False
     has_channels: bool = False
     are_jpeg: bool = False
+    unreadable: str = ""
 
 
 def read_values(datasets: Sequence[FileDataset], progress: Callable[[int, int], None]) -> Values:
@@ -45,8 +47,8 @@ def read_values(datasets: Sequence[FileDataset], progress: Callable[[int, int], 
         for index in range(len(dataset)):
             try:
                 _count(dataset, index, values)
-            except DataError:
-                continue
+            except DataError as error:
+                values.unreadable = values.unreadable or str(error)
             finally:
                 done += 1
                 progress(done, total)

@@ -51,6 +51,16 @@ def test_images_of_tools_are_left_out_and_counted(tmp_path: Path, extra: str) ->
     assert (tmp_path / extra).is_relative_to(where)
 
 
+def test_arrays_next_to_other_images_are_left_out_and_counted(tmp_path: Path) -> None:
+    photo = np.random.default_rng(0).integers(0, 256, (40, 48, 3)).astype(np.uint8)
+    for split in ("train", "val"):
+        save(tmp_path / split / "images/0.png", photo)
+        save(tmp_path / split / "masks/0.png", (photo[..., 0] > 99).astype(np.uint8))
+    np.save(tmp_path / "train/images/1.npy", photo)
+    data = Data.model_validate({"format": "folder", "root": str(tmp_path), "classes": ["a", "b"]})
+    assert findings(data)["passed_over"].where == (str(tmp_path / "train/images/1.npy"),)
+
+
 def test_objects_without_an_outline_are_counted(tmp_path: Path) -> None:
     objects = [
         {"id": 5, "image_id": 1, "category_id": 1, "bbox": [2, 2, 9, 9]},
