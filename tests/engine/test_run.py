@@ -360,5 +360,7 @@ def test_a_val_split_without_labels_keeps_no_checkpoint_and_reports_it(
         *TINY[3:],
     ]
     arguments += ["model.weights=null", "model.from_scratch=true", f"output.dir={tmp_path}/out"]
-    assert main(arguments) == 1
+    assert main(arguments) == 2
+    assert "all_void" in capsys.readouterr().err
+    assert main([*arguments, "data.doctor=off"]) == 1
     assert "No checkpoint was kept" in capsys.readouterr().err

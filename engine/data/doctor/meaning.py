@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
-from engine.data.doctor.soft import are_black_and_white, is_soft
+from engine.data.doctor.soft import GREY_DISTANCE, are_black_and_white, is_soft
 from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, MaskEncoding, SameIds
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
@@ -20,6 +20,7 @@ from engine.data.sample import DataError
 RIM_SHARE = 0.9  # of its pixels: above, a value occurs almost only at borders
 RAMP_SHARE = 0.1  # of a mask's border pixels; the worst of 1,023 real VOC and SBD masks has 0.012
 MATCHED = 0.9  # of a mask's pixels with colours of the table: above, it is drawn in those colours
+MAX_IDS = 4  # values of all masks; JPEG and interpolation leave more
 MANY_LEVELS = 64  # values of one mask; above, they may be probabilities
 BLACK = 0
 MENDED = (SameIds, MappedValues, Colours, BlackAndWhite)  # encodings whose masks a fix can write
@@ -76,6 +77,9 @@ class Meaning:
             return soft
         if isinstance(encoding, Colours) and len(np.unique(others["value"])) <= len(encoding.colours):
             return soft  # so few are more likely those of classes that the recipe does not name
+        few = np.unique(others["value"])
+        if isinstance(encoding, BlackAndWhite) and 0 < len(few) <= MAX_IDS and few[-1] < GREY_DISTANCE:
+            return soft  # likewise: ids
         for i in np.unique(others["file"]):
             own = entries[slice(*np.searchsorted(entries["file"], [i, i + 1]))]
             form = self.facts.forms[i]

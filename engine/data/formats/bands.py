@@ -19,7 +19,6 @@ from engine.data.bands import RGB, Bands, require_bands
 from engine.data.formats.images import (
     REMEDY,
     TIFF_ENDINGS,
-    UNKNOWN_RANGE,
     ValueRange,
     decode_image,
     mode_of,
@@ -28,6 +27,7 @@ from engine.data.formats.images import (
     refuse_bomb,
     scaled,
     turn,
+    unknown_range,
 )
 from engine.data.gdal import quiet_rasterio
 from engine.data.sample import UnreadableSample, require_regular
@@ -115,7 +115,7 @@ def as_bytes(values: NDArray[Any], value_range: ValueRanges | None, path: Path) 
     for band, of_band in zip(values, _of_each(value_range, len(values)), strict=True):
         pixels = scaled(band, of_band)
         if pixels is None:
-            raise UnreadableSample(UNKNOWN_RANGE.format(path=path, dtype=values.dtype.name))
+            raise unknown_range(path, values.dtype)
         bands.append(pixels)
     return np.stack(bands)
 

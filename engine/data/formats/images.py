@@ -32,10 +32,6 @@ BITS_PER_SAMPLE, PLANES = 258, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
 MASK_HINT = "Save masks as PNG, or as TIFF of 8, 16 or 32 bits per pixel. "
-UNKNOWN_RANGE = (
-    "{path} holds {dtype} pixels, whose value range is unknown. Type 'data.range=[<lowest>, <highest>]', or "
-    "save it with 8 or 16 bits per channel."
-)
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
@@ -153,7 +149,7 @@ def _as_rgb(image: Image.Image, path: Source | str, value_range: ValueRange | No
         return np.array(image.convert("RGB"))
     pixels = scaled(values, value_range)
     if pixels is None:
-        raise UnreadableSample(UNKNOWN_RANGE.format(path=path, dtype=values.dtype.name))
+        raise unknown_range(path, values.dtype)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[..., None], 3, axis=2)
 
 
@@ -234,6 +230,13 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
         image.close()
         raise
     return image
+
+
+def unknown_range(path: Source, dtype: np.dtype[Any]) -> UnreadableSample:
+    return UnreadableSample(
+        f"{path} holds {dtype.name} pixels, whose value range is unknown. Type "
+        "'data.range=[<lowest>, <highest>]', or save it with 8 or 16 bits per channel."
+    )
 
 
 def refuse_bomb(path: Source, h: int, w: int) -> None:

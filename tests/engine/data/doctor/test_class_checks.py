@@ -2,6 +2,7 @@
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -45,7 +46,8 @@ def test_the_worst_five_classes_are_named_with_both_shares(tree) -> None:
 def test_of_many_classes_the_first_ten_are_named_and_the_rest_counted() -> None:
     names, share = [f"c{id}" for id in range(60)], np.full(60, 1e-3)
     share[0] = 1 - share[1:].sum()
-    (found,) = rare(names, share, "train")
+    listing = SimpleNamespace(class_names=names, train="train", section=SimpleNamespace(sampler="uniform"))
+    (found,) = rare(SimpleNamespace(listing=listing), share)
     assert found.what.endswith("c10 0.1 % and 49 more")
     assert sorted(found.classes) == sorted(names[1:]) == sorted(found.to_dict()["classes"])
 
