@@ -80,7 +80,7 @@ def test_it_is_refused_as_a_checkpoint_whatever_the_manifest_says(
     file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(trained, "build_model", lambda *arguments, **options: torch.nn.Linear(1, 1))
-    recipe = SimpleNamespace(model=None, data=SimpleNamespace(bands=None))
+    recipe = SimpleNamespace(model=None, data=SimpleNamespace(bands=None, normalisation="auto"))
     with pytest.raises(RunFolderError, match="step-0000001.safetensors does not fit"):
         trained.load_model(file, sha256_of(file), recipe, ["a"], torch.device("cpu"))
 

@@ -232,7 +232,7 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
     return image
 
 
-def unknown_range(path: Source, dtype: np.dtype[Any]) -> UnreadableSample:
+def unknown_range(path: Source | str, dtype: np.dtype[Any]) -> UnreadableSample:
     return UnreadableSample(
         f"{path} holds {dtype.name} pixels, whose value range is unknown. Type "
         "'data.range=[<lowest>, <highest>]', or save it with 8 or 16 bits per channel."
