@@ -349,7 +349,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/data/test_ranges.py::test_the_doctor_names_the_range_and_images_that_do_not_fit": (
         "'data.range=…'",
     ),
-    "tests/engine/test_new.py": ("Correct what the doctor found, then: trident doctor", "with a recipe from: trident new",),
+    "tests/engine/test_new.py": (
+        "Correct what the doctor found, then: trident doctor", "with a recipe from: trident new",
+    ),
     "tests/engine/recipe/test_mmseg.py": (
         " data.root=<the folder of the data>", "Not carried over: ", "Written by trident new --from-mmseg",
     ),
