@@ -78,8 +78,8 @@ class Meaning:
         if isinstance(encoding, Colours) and len(np.unique(others["value"])) <= len(encoding.colours):
             return soft  # so few are more likely those of classes that the recipe does not name
         few = np.unique(others["value"])
-        if isinstance(encoding, BlackAndWhite) and 0 < len(few) <= MAX_IDS and few[-1] < GREY_DISTANCE:
-            return soft  # likewise: ids
+        if isinstance(encoding, BlackAndWhite) and 0 < len(few) <= MAX_IDS and 1 < few[-1] < GREY_DISTANCE:
+            return soft  # likewise: ids; probabilities end at 1
         for i in np.unique(others["file"]):
             own = entries[slice(*np.searchsorted(entries["file"], [i, i + 1]))]
             form = self.facts.forms[i]
