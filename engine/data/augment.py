@@ -143,7 +143,7 @@ def recolour(
     Args:
         section: the recipe's `augment`: what it turns off is not computed.
         colours: the bands that are red, green and blue, or the one that is grey; None: the images are RGB.
-            Blur and noise change all bands, the other changes these alone.
+            Blur and noise change all bands, all else these alone.
     """
     # One sample fits into the cache of a CPU; a GPU is faster with few large launches.
     rows = 1 if images.device.type == "cpu" else len(images)

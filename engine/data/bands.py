@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from engine.data.sample import DataError
+from engine.wording import quantity
 
 RGB = ("red", "green", "blue")
 GREY = "grey"
@@ -68,7 +69,7 @@ def require_bands(found: int, bands: tuple[str, ...], what: str) -> None:
     """Raises DataError where an image has another number of bands than data.bands says."""
     if found != len(bands):
         raise DataError(
-            f"{what} has {found} band{'s' * (found != 1)}, but data.bands has {len(bands)}: "
+            f"{what} has {quantity(found, 'band')}, but data.bands has {len(bands)}: "
             f"{', '.join(bands)}. Save it with these bands; or, if all images have {found}, train with "
             f"data.bands={found}."
         )

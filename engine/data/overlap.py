@@ -1,5 +1,6 @@
 """Images that two data sets share, whatever their names and folders are."""
 
+import filecmp
 from collections import defaultdict
 from pathlib import Path
 
@@ -7,7 +8,9 @@ from engine.data.formats.files import FileDataset
 from engine.data.resident import Resident
 from engine.data.sample import Dataset
 
-PIECE = 4096  # bytes at the start, in the middle and at the end, which are compared of files of equal size
+PIECE = (
+    4096  # bytes at the start, in the middle and at the end, which are compared of files of equal size first
+)
 
 
 def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
@@ -28,11 +31,14 @@ def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
             pieces[path] = _pieces(path)
         return pieces[path]
 
+    def are_equal(path: Path, twin: Path) -> bool:
+        return content(path) == content(twin) and filecmp.cmp(path, twin, shallow=False)
+
     return {
         id
         for index, id in enumerate(one.ids)
         if (path := one.image_path(index))
-        and any(path == twin or content(path) == content(twin) for twin in of_size.get(_size(path), ()))
+        and any(path == twin or are_equal(path, twin) for twin in of_size.get(_size(path), ()))
     }
 
 

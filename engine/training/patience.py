@@ -1,4 +1,4 @@
-"""Whether a training has stopped to improve: `train.patience` evaluations without a gain beyond noise.
+"""Whether a training has stopped improving: `train.patience` evaluations without a gain beyond noise.
 
 A gain is a score above that of the last gain by more than twice the noise of one evaluation, so a slow rise
 counts once it has added up to that. It depends on the scores alone, which are part of the saved state: a

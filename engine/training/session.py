@@ -219,7 +219,8 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
 
 def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Process) -> None:
     wait_for_all(process)  # one may have downloaded weights
-    image = torch.zeros(1, 3, recipe.augment.crop, recipe.augment.crop, device=process.device)
+    num_bands, side = len(band_names(recipe.data.bands) or RGB), recipe.augment.crop
+    image = torch.zeros(1, num_bands, side, side, device=process.device)
     shard(with_global_norms(model, process), image)
     if ema:
         shard(ema.module, image)

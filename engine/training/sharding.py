@@ -24,7 +24,7 @@ def shard(model: nn.Module, image: Tensor) -> None:
     Every process begins with the values of the first one, as with DDP.
 
     Args:
-        image: (1, 3, S, S), tried with the model before and after.
+        image: (1, n, S, S), tried with the model before and after.
 
     Raises:
         RecipeError: the model cannot be sharded.

@@ -7,7 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 from safetensors.torch import load_file
 
 from engine.run import main
@@ -85,6 +87,18 @@ def test_one_process_goes_on_from_the_state_of_a_sharded_training(folder: Path) 
 def test_a_sharded_training_goes_on_from_a_state_that_is_whole(folder: Path) -> None:
     run_two(folder / "after_4", "whole", True, "--resume")
     require_equal_ends(folder / "after_4/whole", folder / "whole")
+
+
+def test_a_model_of_other_bands_is_sharded(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind, shape in (("images", (40, 40, 4)), ("masks", (40, 40))):
+            (tmp_path / "data" / split / kind).mkdir(parents=True)
+            for number in range(4):
+                pixels = noise.integers(0, 2 if kind == "masks" else 255, shape).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "data" / split / kind / f"{number}.png")
+    data = ["data.synthetic=null", "data.format=folder", f"data.root={tmp_path}/data", "data.classes=[a,b]"]
+    run_two(tmp_path, "bands", True, *data, "data.bands=4", "--dry-run")
 
 
 @pytest.mark.parametrize(

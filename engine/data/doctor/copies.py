@@ -28,10 +28,9 @@ MAX_DIFFERENCE = (
 )
 # at most 0.10 for copies of half the size, 0.05 for copies saved at JPEG quality 30
 MIN_CONTRAST = 8.0  # standard deviation of a thumbnail, 0..255; flat images all look alike
-MAX_PIXEL_DIFFERENCE = (
-    8.0  # mean over the grey pixels, 0..255, where two masks differ: at most 7.6 between 60
-)
-# VOC photos and copies saved at JPEG quality 75, at least 8.1 where an object moves by 1 px
+# Mean over the grey pixels, 0..255, where two masks differ. Of 60 VOC photos: at most 7.6 between a photo and
+# a copy saved at JPEG quality 75, and at least 8.1 where an object moves by 1 px.
+MAX_PIXEL_DIFFERENCE = 8.0
 ROWS_AT_ONCE = 512
 
 

@@ -135,7 +135,7 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that were resized with interpolation or drawn with anti-aliasing."""
     has_ids = (
         np.array(meaning.reading) != "colours"
-    )  # colours of no class have a finding, and no copy mends them
+    )  # those have a finding of their own, and no copy mends them
     found = np.flatnonzero(meaning.is_rainbow & ~meaning.is_soft & has_ids)
     if meaning.is_gray_scale:
         yield finding(

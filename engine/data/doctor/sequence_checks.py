@@ -19,6 +19,7 @@ from engine.data.formats import OF_POLYGONS
 from engine.data.options import Data
 from engine.data.sample import DataError
 from engine.data.sequences import GROUP, MIN_SEQUENCES, are_consecutive, group_of_frames, sequences_of
+from engine.wording import quantity, some_of
 
 MAX_PAIRS = 500  # of thumbnails that are compared
 SHARES = (0.2, 0.3, 0.4, 0.5, 0.7)  # of the images for val, where their own share leaves a side empty
@@ -56,12 +57,12 @@ def _in_both(
     if not look_alike and not seem_frames:
         return
     num = sum(i not in of_train for frames in shared.values() for i in frames.values())
-    what = f"{num} of {len(scored)} images of {split} are frames of sequences that {listing.train} has, too"
+    are = f"of {split} is a frame", f"of {split} are frames"
+    what = f"{some_of(num, len(scored), 'image', *are)} of sequences that {listing.train} has, too"
     yield finding(
         "sequences",
         HURTS if look_alike else NOTE,
-        f"{what}: {len(shared)} sequence{'s' if len(shared) > 1 else ''}"
-        + ("" if look_alike else ", by their names"),
+        f"{what}: {quantity(len(shared), 'sequence')}" + ("" if look_alike else ", by their names"),
         f"Frames of one sequence are similar, so the score on {split} is higher than on new sequences.",
         _remedy(listing.section, len(scored) / (len(train) + len(scored)), len(shared)),
         [
@@ -73,7 +74,7 @@ def _in_both(
 
 def _count(frames: dict[int, int], of_train: set[int], train: str, split: str) -> str:
     num = sum(i in of_train for i in frames.values())
-    return f"{num} frames in {train}, {len(frames) - num} in {split}"
+    return f"{quantity(num, 'frame')} in {train}, {len(frames) - num} in {split}"
 
 
 def _look_alike(facts: Facts, shared: dict[str, dict[int, int]], of_train: set[int]) -> bool:

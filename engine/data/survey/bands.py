@@ -9,6 +9,7 @@ from engine.data.formats.files import FileDataset
 from engine.data.formats.images import TIFF_ENDINGS, decode_image
 from engine.data.ranges import probed
 from engine.data.sample import DataError, UnreadableSample
+from engine.wording import quantity
 
 NUM_PROBED = 8  # images that are read
 MEDIUM_SHARE = 0.5  # of the values of a fourth channel that are neither 0 nor 255, above which it is a band
@@ -35,7 +36,7 @@ def bands_of(train: FileDataset) -> FoundBands | None:
         return None
     if number in (1, 3) and _is_read_as_rgb(train):
         return None
-    return FoundBands(number, f"images of {number} band{'s' * (number > 1)} of {found[0].values.dtype}")
+    return FoundBands(number, f"images of {quantity(number, 'band')} of {found[0].values.dtype}")
 
 
 def _readable(train: FileDataset, index: int) -> Stored | None:

@@ -47,6 +47,17 @@ def test_files_of_equal_size_are_compared(tmp_path: Path) -> None:
     assert shared_images(opened(tmp_path, "val"), opened(tmp_path, "train")) == {"d"}
 
 
+def test_files_that_differ_in_one_pixel_are_not_the_same(tmp_path: Path) -> None:
+    draw(tmp_path, "train", {"a": 1}, ".bmp")
+    draw(tmp_path, "val", {"a": 1}, ".bmp")
+    pixels = np.zeros((200, 200, 3), np.uint8)  # of more bytes than those that are compared first
+    for split in ("train", "val"):
+        pixels[50, 50] = 255 * (split == "val")
+        Image.fromarray(pixels).save(tmp_path / split / "images/a.bmp")
+        Image.fromarray(np.zeros((200, 200), np.uint8)).save(tmp_path / split / "masks/a.png")
+    assert shared_images(opened(tmp_path, "val"), opened(tmp_path, "train")) == set()
+
+
 def test_an_image_that_is_missing_is_in_no_other_data_set(tmp_path: Path) -> None:
     draw(tmp_path, "train", {"a": 1})
     shutil.copytree(tmp_path / "train", tmp_path / "val")
