@@ -133,9 +133,8 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Masks that were resized with interpolation or drawn with anti-aliasing."""
-    has_ids = (
-        np.array(meaning.reading) != "colours"
-    )  # those have a finding of their own, and no copy mends them
+    # Masks in colours of no class have a finding of their own, and no copy mends them.
+    has_ids = np.array(meaning.reading) != "colours"
     found = np.flatnonzero(meaning.is_rainbow & ~meaning.is_soft & has_ids)
     if meaning.is_gray_scale:
         yield finding(
