@@ -10,7 +10,9 @@ prints a table.
 
 import argparse
 import json
+import math
 import time
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -25,29 +27,31 @@ from engine.recipe import Recipe, load_recipe
 from engine.reporting.reporter import Reporter
 from engine.run_folder import write_json
 from engine.training.distributed import process_group
+from engine.training.fit import RunError
 from engine.training.lr_range import RangeTest, range_test
-from engine.training.session import build_session
+from engine.training.session import Session, build_session
 
 GRID = [1e-4, 3e-4, 1e-3, 3e-3, 1e-2, 3e-2]
 SWEEP = [float(rate) for rate in np.geomspace(1e-6, 1e-1, 100)]  # the defaults of `trident lr_find`
 BATCHES = (4, 16)
 UPDATES = {4: 300, 16: 120}  # by batch
 LONGER = {"drawn": 4}  # times as many: six classes from random weights need them
-GOAL = 2.0  # points of mIoU below the best of the grid
 ANIMALS = (3, 8, 10, 12, 13, 17)  # ids in VOC: bird, cat, cow, dog, horse, sheep
 
-COMMON: dict[str, Any] = {
+Options = dict[str, Any]
+
+COMMON: Options = {
     "augment": {"crop": 64, "scale": [0.75, 1.5], "rotate_deg": 0.0, "hue": 0.0},
     "schedule": {"name": "poly", "warmup": "5%"},
     "eval": {"every": "100%"},
     "log": {"to": [], "images": 0},
     "data": {"doctor": "off"},
 }
-SCRATCH = {
+SCRATCH: Options = {
     "model": {"variant": "b0", "decoder_width": 64, "from_scratch": True},
     "optimizer": {"head_lr_mult": 1.0},
 }
-PRETRAINED = {
+PRETRAINED: Options = {
     "model": {
         "arch": "segformer",
         "encoder": "tu-tf_efficientnet_lite0",
@@ -55,13 +59,14 @@ PRETRAINED = {
     },
     "optimizer": {"head_lr_mult": 5.0},
 }
-SCENES = {
+SCENES: Options = {
     "format": "synthetic", "train": "train", "val": "val", "classes": "scenes6",
     "synthetic": {"size": 64, "train_samples": 200, "val_samples": 60},
 }  # fmt: skip
-MEMBRANES = {"format": "folder", "root": "membranes", "train": "train", "classes": ["cell", "membrane"]}
-PHOTOS = {"format": "folder", "root": "photos", "train": "train", "classes": ["background", "animal"]}
-SETS = {
+FOLDER: Options = {"format": "folder", "train": "train"}
+MEMBRANES = FOLDER | {"root": "membranes", "classes": ["cell", "membrane"]}
+PHOTOS = FOLDER | {"root": "photos", "classes": ["background", "animal"]}
+SETS: dict[str, tuple[Options, Options]] = {
     "drawn": (SCENES, SCRATCH),
     "membranes": (MEMBRANES, SCRATCH),
     "photos": (PHOTOS, SCRATCH),
@@ -72,31 +77,25 @@ SETS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--photos", type=Path, required=True, help="photos of animals in the layout of VOC")
-    parser.add_argument(
-        "--work", type=Path, required=True, help="folder for the drawn and the shrunken images"
-    )
+    parser.add_argument("--work", type=Path, required=True, help="folder for the images, made once")
     parser.add_argument("--out", type=Path, required=True, help="the JSON file; what it holds is kept")
     parser.add_argument("--seeds", type=int, default=1, help="trainings at each rate")
-    parser.add_argument(
-        "--seconds", type=float, default=float("inf"), help="begin no training after this time"
-    )
+    parser.add_argument("--seconds", type=float, default=math.inf, help="begin nothing after this time")
     arguments = parser.parse_args()
-    found = (
-        json.loads(arguments.out.read_text()) if arguments.out.exists() else {"sweeps": [], "trainings": []}
-    )
+    out, work = arguments.out, arguments.work
+    found = json.loads(out.read_text()) if out.exists() else {"sweeps": [], "trainings": []}
     until = time.monotonic() + arguments.seconds
-    work: Path = arguments.work
     if not work.exists():
         draw_membranes(work / "membranes")
         shrink_photos(arguments.photos, work / "photos")
     for seed in range(arguments.seeds):
         for name in SETS:
             for batch in BATCHES:
-                measure(found, work, {"set": name, "batch": batch, "seed": seed}, until, arguments.out)
+                measure(found, work, {"set": name, "batch": batch, "seed": seed}, until, out)
     print_table(found)
 
 
-def measure(found: dict[str, Any], folder: Path, case: dict[str, Any], until: float, out: Path) -> None:
+def measure(found: Options, folder: Path, case: Options, until: float, out: Path) -> None:
     """Add to `found`, and to the file, what is not there yet: the sweep, then a training at each rate."""
     known = next((sweep for sweep in found["sweeps"] if case.items() <= sweep.items()), None)
     if known is None:
@@ -108,10 +107,8 @@ def measure(found: dict[str, Any], folder: Path, case: dict[str, Any], until: fl
     suggestion = suggested(known)
     for lr in [*GRID, *([suggestion] if suggestion else [])]:
         this = case | {"lr": lr}
-        if (
-            any(this.items() <= training.items() for training in found["trainings"])
-            or time.monotonic() > until
-        ):
+        is_there = any(this.items() <= training.items() for training in found["trainings"])
+        if is_there or time.monotonic() > until:
             continue
         started = time.perf_counter()
         miou = train(this, folder)
@@ -120,23 +117,23 @@ def measure(found: dict[str, Any], folder: Path, case: dict[str, Any], until: fl
         print(f"{this}: {miou:.3f}", flush=True)
 
 
-def save(found: dict[str, Any], out: Path) -> None:
+def save(found: Options, out: Path) -> None:
     write_json(out, {"environment": environment(torch.get_num_threads()), **found})
 
 
-def suggested(sweep: dict[str, Any]) -> float | None:
+def suggested(sweep: Options) -> float | None:
     """As `trident lr_find` prints it."""
     rate = RangeTest(sweep["rates"], sweep["losses"], sweep["stopped"]).suggestion
     return float(f"{rate:.1e}") if rate else None
 
 
-def sweep(case: dict[str, Any], folder: Path) -> dict[str, Any]:
+def sweep(case: Options, folder: Path) -> Options:
     with session_of(case | {"lr": 1e-3}, folder) as session:
         test = range_test(session.step, session.batches.starting_at(0), SWEEP, 1e-3, quiet)
     return {"rates": test.rates, "losses": test.losses, "stopped": test.stopped}
 
 
-def train(case: dict[str, Any], folder: Path) -> float:
+def train(case: Options, folder: Path) -> float:
     """mIoU on val after the last update."""
     with session_of(case, folder) as session:
         step, batches = session.step, session.batches.starting_at(0)
@@ -145,17 +142,17 @@ def train(case: dict[str, Any], folder: Path) -> float:
         reporter = Reporter([], step.learning_rates, session.process.device)
         try:
             return float(session.validation(step.evaluated, step.count, reporter).metrics["mIoU"])
-        except RuntimeError:  # the weights became NaN
+        except RunError:  # the weights became NaN
             return 0.0
 
 
 @contextmanager
-def session_of(case: dict[str, Any], folder: Path) -> Any:
+def session_of(case: Options, folder: Path) -> Iterator[Session]:
     with process_group() as process:
         yield build_session(recipe_of(case, folder), process, lambda _: quiet, keep_counts=False)
 
 
-def recipe_of(case: dict[str, Any], folder: Path) -> Recipe:
+def recipe_of(case: Options, folder: Path) -> Recipe:
     data, model = SETS[case["set"]]
     data = COMMON["data"] | data | ({"root": str(folder / data["root"])} if "root" in data else {})
     content = COMMON | {
@@ -199,7 +196,7 @@ def smooth_noise(draw: np.random.Generator, shape: tuple[int, ...], sigma: float
     frequencies = np.fft.fftfreq(shape[-1])[:, None] ** 2 + np.fft.rfftfreq(shape[-1]) ** 2
     spectrum = np.fft.rfft2(draw.normal(size=shape)) * np.exp(-2 * (np.pi * sigma) ** 2 * frequencies)
     noise = np.fft.irfft2(spectrum, s=shape[-2:])
-    return noise / noise.std()
+    return np.asarray(noise / noise.std())
 
 
 def shrink_photos(voc: Path, root: Path) -> None:
@@ -222,7 +219,7 @@ def write_pair(folder: Path, name: str, image: Image.Image, mask: Image.Image) -
         picture.save(folder / kind / f"{name}.png")
 
 
-def print_table(found: dict[str, Any]) -> None:
+def print_table(found: Options) -> None:
     """By set and batch, means over the seeds: mIoU in percent at each rate and at the suggestion."""
     print(
         f"| set, batch | {' | '.join(f'{lr:g}' for lr in GRID)} | suggested | mIoU there | below the best |"

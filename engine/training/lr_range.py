@@ -19,7 +19,8 @@ from engine.training.step import SupervisedStep
 WINDOW = 0.125  # standard deviation of the smoothing, in decades of the rate
 STOP_FACTOR = 4.0  # times the smallest smoothed loss so far, as in fastai
 MIN_LOSSES = 10  # fewer give no suggestion
-SIGNIFICANT = 5.0  # standard errors of a smoothed loss; a smaller rise or fall counts as noise
+# How many standard errors of a smoothed loss count. A rise counts sooner, since too high a rate costs more.
+FALL, RISE = 5.0, 3.0
 SHARE = 0.9  # of the fall
 RULE = (
     "the middle of the low stretch of the curve: from where nine tenths of its fall are made to where it "
@@ -38,7 +39,7 @@ class RangeTest:
     @cached_property
     def smoothed(self) -> list[float]:
         """Of the finite losses."""
-        return smooth(self.rates, self._finite).tolist()
+        return [float(loss) for loss in smooth(self.rates, self._finite)]
 
     @property
     def verdict(self) -> Literal["found", "flat", "rises", "falls to the end"]:
@@ -46,7 +47,7 @@ class RangeTest:
         if len(self._finite) < MIN_LOSSES:
             return "rises" if self.stopped else "flat"
         if self._fallen is None:
-            has_risen = max(self.smoothed) > self.smoothed[0] + self.tolerance
+            has_risen = max(self.smoothed) > self.smoothed[0] + FALL * self.error
             return "rises" if has_risen or self.stopped else "flat"
         return "falls to the end" if self.rise is None else "found"
 
@@ -69,33 +70,37 @@ class RangeTest:
 
     @cached_property
     def rise(self) -> float | None:
-        """The rate at which the loss, having fallen, first rises or becomes infinite; None if it does not."""
+        """The rate at which the loss, after half of its fall, first rises or becomes infinite.
+
+        None if it does not. Before, a plateau may rise by chance, such as that after the biases have learnt
+        how frequent the classes are.
+        """
         if self._fallen is None:
             return None
         after = np.asarray(self.smoothed[self._fallen :])
-        risen = np.flatnonzero(after - np.minimum.accumulate(after) > self.tolerance)
+        risen = np.flatnonzero(after - np.minimum.accumulate(after) > RISE * self.error)
         if len(risen):
             return self.rates[self._fallen + int(risen[0])]
         return self.rates[-1] if self.stopped else None
 
     @cached_property
-    def tolerance(self) -> float:
-        """The largest change of the smoothed loss that counts as noise.
+    def error(self) -> float:
+        """The standard error of a smoothed loss.
 
-        The standard deviation of a loss is that of the normal distribution whose successive values differ by
-        the same median, which does not grow where the loss diverges.
+        That of a single loss is the standard deviation of the normal distribution whose successive values
+        differ by the same median, which does not grow where the loss diverges.
         """
         noise = float(np.median(np.abs(np.diff(self._finite)))) / 0.954
         error = noise / math.sqrt(2 * math.sqrt(math.pi) * updates_per_window(self.rates))
-        return max(SIGNIFICANT * error, 1e-6 * abs(self.smoothed[0]))  # above rounding
+        return max(error, 1e-6 * abs(self.smoothed[0]))  # above rounding
 
     @cached_property
     def _fallen(self) -> int | None:
-        """The first update whose smoothed loss is below the first one by more than the noise."""
+        """The first update after half of the fall; None if the loss does not fall by more than its noise."""
         if len(self._finite) < MIN_LOSSES:
             return None
-        fallen = np.flatnonzero(np.asarray(self.smoothed) < self.smoothed[0] - self.tolerance)
-        return int(fallen[0]) if len(fallen) else None
+        fall = self.smoothed[0] - np.asarray(self.smoothed)
+        return int(np.flatnonzero(fall >= fall.max() / 2)[0]) if fall.max() > FALL * self.error else None
 
     @property
     def _finite(self) -> list[float]:

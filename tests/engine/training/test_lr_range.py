@@ -143,7 +143,7 @@ def test_more_updates_show_what_fewer_hide_in_noise() -> None:
         losses = [0.1 * curve(rate) for rate in np.geomspace(1e-6, 1e-1, steps)]
         return [noisy(losses, 0.2, seed).suggestion for seed in range(20)]
 
-    assert suggestions(100).count(None) >= 17
+    assert suggestions(100).count(None) > 10
     assert all(rate is not None and 5e-4 < rate < 2e-2 for rate in suggestions(1600))
 
 
@@ -169,7 +169,7 @@ def test_a_loss_that_becomes_infinite_has_risen_there() -> None:
 def test_diverging_losses_do_not_count_as_noise() -> None:
     losses = [curve(rate) + (0.1 if k % 2 else -0.1) for k, rate in enumerate(RATES)]
     found, wild = RangeTest(RATES, losses, None), RangeTest(RATES, [*losses[:-10], *[1e3, 2] * 5], None)
-    assert wild.tolerance == pytest.approx(found.tolerance, rel=0.3)
+    assert wild.error == pytest.approx(found.error, rel=0.3)
 
 
 def test_smoothing_keeps_lines_and_does_not_lag() -> None:
