@@ -141,7 +141,7 @@ def train(case: Options, folder: Path) -> float:
             step(next(batches))
         reporter = Reporter([], step.learning_rates, session.process.device)
         try:
-            return float(session.validation(step.evaluated, step.count, reporter).metrics["mIoU"])
+            return float(session.validation(step.evaluated(), step.count, reporter).metrics["mIoU"])
         except RunError:  # the weights became NaN
             return 0.0
 

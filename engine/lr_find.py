@@ -168,8 +168,7 @@ def _next(arguments: argparse.Namespace, found: "RangeTest", folder: Path) -> st
         low, high = low / 100, min(high, low * 100)
     else:
         high *= 100
-    numbers = (folder.with_name(f"{folder.name}-{number}") for number in count(2))
-    out = next(path for path in numbers if not path.exists())
+    out = next(path for number in count(2) if not (path := Path(f"{folder}-{number}")).exists())
     words = ["trident", "lr_find", arguments.recipe, *arguments.overrides, "--from", f"{low:g}"]
     return shlex.join([*words, "--to", f"{high:g}", "--steps", str(steps), "--out", str(out)])
 
