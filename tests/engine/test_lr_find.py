@@ -83,7 +83,7 @@ def test_an_adversarial_recipe_in_the_narrow_range(
     )
     printed = json.loads((tmp_path / "here/lr_find.json").read_text())
     assert printed["rates"][0] == pytest.approx(5e-5) and printed["rates"][-1] == pytest.approx(5e-4)
-    assert "took no part" not in capsys.readouterr().out  # adversarial training starts at update 10
+    assert "was not used" not in capsys.readouterr().out  # adversarial training starts at update 10
 
 
 @pytest.mark.parametrize(
