@@ -2,7 +2,9 @@
 
 import argparse
 import math
+import shlex
 from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +19,14 @@ WIDE, NARROW = (1e-6, 1e-1), (5e-5, 5e-4)
 BATCH_FACTORS = (0.5, 1, 2, 4)
 PNG, JSON = "lr_find.png", "lr_find.json"
 FEWEST_STEPS = 20
+REASONS = {
+    "flat": "the curve cannot tell, as the loss changes by no more than its noise. With more updates, more "
+    "losses are averaged at each rate. If it stays flat, examine the data: trident doctor <recipe>",
+    "rises": "the loss does not fall in this range before it rises or becomes infinite. Try lower rates. If "
+    "it does not fall there either, examine the data: trident doctor <recipe>",
+    "falls to the end": "the loss falls and does not rise again in this range, so nothing shows which rate "
+    "is too high. Try higher ones.",
+}
 
 EXAMPLES = """
 examples:
@@ -27,11 +37,12 @@ examples:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 2 the input is wrong."""
+    """Exit codes: 0 done, 1 the curve does not tell, 2 the input is wrong."""
     parser = new_parser(
         "lr_find",
         "Make a few updates of the recipe's training with a learning rate that grows exponentially, record "
-        "the loss, and suggest optimizer.lr. Writes a picture and a JSON file; no run is started or touched.",
+        "the loss, and suggest optimizer.lr. Writes a picture and a JSON file; no run is started or touched. "
+        "Exits with 1 where the curve does not tell.",
         EXAMPLES,
     )
     parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
@@ -89,8 +100,9 @@ def lr_find(arguments: argparse.Namespace) -> int:
         "recipe": recipe.name,
         "suggestion": found.suggestion,
         "rule": RULE,
-        "steepest": found.steepest,
-        "lowest": found.lowest,
+        "verdict": found.verdict,
+        "low": found.low,
+        "rise": found.rise,
         "stopped": found.stopped,
         "batch": recipe.train.batch,
         "scaling": scaling,
@@ -98,7 +110,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
         "losses": found.losses,
         "smoothed": found.smoothed,
     }
-    marks = {"suggested": found.suggestion, "lowest loss": found.lowest, "in the recipe": recipe.optimizer.lr}
+    marks = {"suggested": found.suggestion, "first rise": found.rise, "in the recipe": recipe.optimizer.lr}
     shown = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
     title = (
         f"{recipe.name}: {quantity(len(found.rates), 'update')} of {quantity(recipe.train.batch, 'image')}"
@@ -108,8 +120,10 @@ def lr_find(arguments: argparse.Namespace) -> int:
     draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, shown)
     for line in [*_summary(found, session.recipe, RULE), *_scaling_lines(scaling)]:
         console.print(escape(line))
+    if not found.suggestion:
+        console.print(escape(f"Next: {_next(arguments, found, folder)}"), soft_wrap=True)
     console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}")
-    return 0
+    return 0 if found.suggestion else 1
 
 
 def _require_room(folder: Path) -> None:
@@ -134,19 +148,10 @@ def _summary(found: "RangeTest", recipe: "Recipe", rule: str) -> list[str]:
     if found.suggestion:
         lines += [
             f"Suggested: optimizer.lr={found.suggestion:.1e}; the recipe has {section.lr:.1e}. "
-            f"It is {rule} (here at {found.steepest:.1e} and {_rate(found.lowest)}).",
+            f"It is {rule} (here {found.low:.1e} to {found.rise:.1e})."
         ]
     else:
-        lines += [
-            "No suggestion: the loss does not fall in this range. Widen it with --from and --to, or "
-            "check the data with trident doctor."
-        ]
-    if found.lowest:
-        lines += [f"The smoothed loss was lowest at {found.lowest:.1e} and rises from there."]
-    elif not found.stopped:
-        lines += [
-            "The loss still falls at the end of the range, so larger rates may work: use a larger --to."
-        ]
+        lines += [f"No suggestion: {REASONS[found.verdict]}"]
     if section.head_lr_mult != 1:
         lines += [f"The head had {section.head_lr_mult:g} times that rate (optimizer.head_lr_mult)."]
     if recipe.adversarial and int(recipe.adversarial.start) >= made:
@@ -154,8 +159,18 @@ def _summary(found: "RangeTest", recipe: "Recipe", rule: str) -> list[str]:
     return lines
 
 
-def _rate(rate: float | None) -> str:
-    return "beyond the range" if rate is None else f"{rate:.1e}"
+def _next(arguments: argparse.Namespace, found: "RangeTest", folder: Path) -> str:
+    """The command that may show what this curve does not."""
+    low, high, steps = found.rates[0], found.rates[-1], arguments.steps
+    if found.verdict == "flat":
+        steps *= 4
+    elif found.verdict == "rises":
+        low, high = low / 100, min(high, low * 100)
+    else:
+        high *= 100
+    out = next(path for number in count(2) if not (path := Path(f"{folder}-{number}")).exists())
+    words = ["trident", "lr_find", arguments.recipe, *arguments.overrides, "--from", f"{low:g}"]
+    return shlex.join([*words, "--to", f"{high:g}", "--steps", str(steps), "--out", str(out)])
 
 
 def _scaling(suggestion: float | None, batch: int) -> list[dict[str, float]]:

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -15,10 +16,16 @@ import torch
 from engine.data.batches import Batch
 from engine.training.step import SupervisedStep
 
-SMOOTHING = 0.9  # the weight of the previous value
+WINDOW = 0.125  # standard deviation of the smoothing, in decades of the rate
 STOP_FACTOR = 4.0  # times the smallest smoothed loss so far, as in fastai
 MIN_LOSSES = 10  # fewer give no suggestion
-RULE = "the smaller of two: where the smoothed loss falls fastest, and a tenth of where it is lowest"
+# How many standard errors of a smoothed loss count. A rise counts sooner, since too high a rate costs more.
+FALL, RISE = 5.0, 3.0
+SHARE = 0.9  # of the fall
+RULE = (
+    "the middle of the low stretch of the curve: from where nine tenths of its fall are made to where it "
+    "first rises by more than its noise"
+)
 
 
 @dataclass(frozen=True)
@@ -29,38 +36,90 @@ class RangeTest:
     losses: list[float]
     stopped: str | None
 
-    @property
+    @cached_property
     def smoothed(self) -> list[float]:
-        """Averaged from both directions, so that the curve does not lag behind the rates."""
-        finite = [loss for loss in self.losses if math.isfinite(loss)]
-        backward = exponential_mean(finite[::-1])[::-1]
-        return [(a + b) / 2 for a, b in zip(exponential_mean(finite), backward, strict=True)]
+        """Of the finite losses."""
+        return [float(loss) for loss in smooth(self.rates, self._finite)]
 
     @property
-    def lowest(self) -> float | None:
-        """The rate at the minimum of the smoothed loss; None if it still falls at the end of the range."""
-        smoothed = self.smoothed
-        place = int(np.argmin(smoothed)) if smoothed else 0
-        at_the_end = place >= len(smoothed) - max(2, len(smoothed) // 20)
-        return None if not smoothed or at_the_end else self.rates[place]
+    def verdict(self) -> Literal["found", "flat", "rises", "falls to the end"]:
+        """What the curve shows; `found` has a suggestion."""
+        if len(self._finite) < MIN_LOSSES:
+            return "rises" if self.stopped else "flat"
+        if self._fallen is None:
+            has_risen = max(self.smoothed) > self.smoothed[0] + FALL * self.error
+            return "rises" if has_risen or self.stopped else "flat"
+        return "falls to the end" if self.rise is None else "found"
 
     @property
     def suggestion(self) -> float | None:
-        """By RULE; None if the loss never falls, or after too few updates."""
-        if self.steepest is None or self.lowest is None:
-            return self.steepest
-        return min(self.steepest, self.lowest / 10)
+        """By RULE, in decades; None if the curve does not tell."""
+        if self.verdict != "found" or not (self.low and self.rise):
+            return None
+        return math.sqrt(self.low * self.rise)
 
     @property
-    def steepest(self) -> float | None:
-        """The rate before the minimum at which the smoothed loss falls fastest per decade of the rate."""
-        smoothed = np.asarray(self.smoothed)
-        edge = max(1, len(smoothed) // 20)  # averages over few losses are too noisy for a slope
-        last = int(smoothed.argmin()) if len(smoothed) else 0
-        if len(smoothed) < MIN_LOSSES or last <= edge:
+    def low(self) -> float | None:
+        """The rate at which SHARE of the fall before `rise` is made; None if the loss does not fall."""
+        if self._fallen is None:
             return None
-        slopes = np.gradient(smoothed, np.log10(self.rates[: len(smoothed)]))[edge : last + 1]
-        return self.rates[edge + int(slopes.argmin())] if slopes.min() < 0 else None
+        end = len(self.smoothed) if self.rise is None else self.rates.index(self.rise)
+        before = np.asarray(self.smoothed[:end])
+        enough = before[0] - SHARE * (before[0] - before.min())
+        return self.rates[int(np.flatnonzero(before <= enough)[0])]
+
+    @cached_property
+    def rise(self) -> float | None:
+        """The rate at which the loss, after half of its fall, first rises or becomes infinite.
+
+        None if it does not. Before, a plateau may rise by chance, such as that after the biases have learnt
+        how frequent the classes are.
+        """
+        if self._fallen is None:
+            return None
+        after = np.asarray(self.smoothed[self._fallen :])
+        risen = np.flatnonzero(after - np.minimum.accumulate(after) > RISE * self.error)
+        if len(risen):
+            return self.rates[self._fallen + int(risen[0])]
+        return self.rates[-1] if self.stopped else None
+
+    @cached_property
+    def error(self) -> float:
+        """The standard error of a smoothed loss.
+
+        That of a single loss is the standard deviation of the normal distribution whose successive values
+        differ by the same median, which does not grow where the loss diverges.
+        """
+        noise = float(np.median(np.abs(np.diff(self._finite)))) / 0.954
+        error = noise / math.sqrt(2 * math.sqrt(math.pi) * updates_per_window(self.rates))
+        return max(error, 1e-6 * abs(self.smoothed[0]))  # above rounding
+
+    @cached_property
+    def _fallen(self) -> int | None:
+        """The first update after half of the fall; None if the loss does not fall by more than its noise."""
+        if len(self._finite) < MIN_LOSSES:
+            return None
+        fall = self.smoothed[0] - np.asarray(self.smoothed)
+        return int(np.flatnonzero(fall >= fall.max() / 2)[0]) if fall.max() > FALL * self.error else None
+
+    @property
+    def _finite(self) -> list[float]:
+        return [loss for loss in self.losses if math.isfinite(loss)]
+
+
+def updates_per_window(rates: Sequence[float]) -> float:
+    """How many updates there are within WINDOW, at least 1."""
+    return max(1.0, WINDOW / math.log10(rates[1] / rates[0])) if len(rates) > 1 else 1.0
+
+
+def smooth(rates: Sequence[float], losses: Sequence[float]) -> np.ndarray:
+    """Means of neighbouring losses, weighted by a normal distribution over the logarithm of the rate.
+
+    Both sides count, so that the curve does not lag behind the rates. Returns (len(losses),).
+    """
+    places = np.arange(len(losses)) / updates_per_window(rates)
+    weights = np.exp(-0.5 * (places[:, None] - places) ** 2)
+    return np.asarray(weights @ np.asarray(losses) / weights.sum(axis=1))
 
 
 def range_test(
@@ -73,7 +132,8 @@ def range_test(
     """One update at each rate, until the loss diverges; afterwards the step is bitwise what it was before.
 
     Args:
-        rates: of the encoder, as `optimizer.lr`; the other parameter groups keep their factors on it.
+        rates: of the encoder, as `optimizer.lr`, in equal ratios; the other parameter groups keep their
+            factors on it.
         base_lr: `optimizer.lr` of the recipe.
         progress: called with (done, total).
     """
@@ -84,7 +144,7 @@ def range_test(
         step.lr_factor = lambda count: rates[count - first] / base_lr
         for done in range(len(rates)):
             losses.append(float(step(next(batches))["loss"]))
-            stopped = _diverged(losses)
+            stopped = _diverged(rates, losses)
             if stopped:
                 break
             progress(done + 1, len(rates))
@@ -92,22 +152,13 @@ def range_test(
     return RangeTest(list(rates[: len(losses)]), losses, stopped)
 
 
-def _diverged(losses: list[float]) -> str | None:
+def _diverged(rates: Sequence[float], losses: list[float]) -> str | None:
     if not math.isfinite(losses[-1]):
         return "the loss became NaN or infinite"
-    smoothed = exponential_mean(losses)
-    if len(losses) >= MIN_LOSSES and smoothed[-1] > STOP_FACTOR * min(smoothed):
+    smoothed = smooth(rates, losses)
+    if len(losses) >= MIN_LOSSES and smoothed[-1] > STOP_FACTOR * smoothed.min():
         return f"the smoothed loss is above {STOP_FACTOR:g} times its minimum"
     return None
-
-
-def exponential_mean(values: Sequence[float]) -> list[float]:
-    """Exponential moving average of the values so far, corrected for its start at 0 as in Adam."""
-    mean, means = 0.0, []
-    for count, value in enumerate(values, start=1):
-        mean = SMOOTHING * mean + (1 - SMOOTHING) * value
-        means.append(mean / (1 - SMOOTHING**count))
-    return means
 
 
 @contextmanager
