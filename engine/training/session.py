@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +29,7 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
 from engine.training.features import FeatureMaps, matching_layers, require_maps
+from engine.training.freed_memory import freed_memory_kept
 from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.optim import build_optimizer, freeze, frozen_modules
 from engine.training.options import Optimizer
@@ -310,7 +311,8 @@ def num_parameters(model: nn.Module) -> int:
 
 @contextmanager
 def torch_settings(deterministic: bool, device: torch.device) -> Iterator[None]:
-    """Torch's global settings for a training: TF32 and cuDNN's benchmark on a GPU, or repeatable kernels.
+    """Global settings for a training: TF32 and cuDNN's benchmark on a GPU, or repeatable kernels; and, on the
+    CPU, memory that stays with the process.
 
     They are restored afterwards.
     """
@@ -326,7 +328,7 @@ def torch_settings(deterministic: bool, device: torch.device) -> Iterator[None]:
     if device.type == "cuda":
         torch.backends.cudnn.benchmark = not deterministic
     try:
-        with float32_products("high") if device.type == "cuda" else nullcontext():
+        with float32_products("high") if device.type == "cuda" else freed_memory_kept():
             yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
