@@ -14,6 +14,7 @@ from engine.options import STRICT
 
 VariantName = Literal["b0", "b1", "b2", "b3", "b4", "b5"]
 HeadName = Literal["paper", "mmseg"]
+Readout = Literal["cat", "add", "ignore"]
 
 
 class Variant(NamedTuple):
@@ -39,7 +40,10 @@ class SegFormerOptions:
     variant: Annotated[VariantName, Field(description="size of SegFormer")] = "b2"
     decoder_width: Annotated[
         Annotated[int, Field(ge=1)] | None,
-        Field(description="channels of SegFormer's decoder; null: as in the paper"),
+        Field(
+            description="channels of the decoder of SegFormer, or of DPT or UPerNet on a vision transformer; "
+            "null: as in the paper, or 256"
+        ),
     ] = None
     head: Annotated[
         HeadName, Field(description="variant of SegFormer's decoder; mmseg is for weights of MMSegmentation")
@@ -52,8 +56,25 @@ class SegFormerOptions:
         float, Field(ge=0, lt=1, description="channel dropout before SegFormer's classifier")
     ] = 0.1
     checkpointing: Annotated[
-        bool, Field(description="gradient checkpointing of SegFormer's blocks: less memory, slower")
+        bool,
+        Field(
+            description="gradient checkpointing of the blocks of SegFormer, or of a vision transformer: less "
+            "memory, slower"
+        ),
     ] = False
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class ViTOptions:
+    """What a head on a plain vision transformer has beside `decoder_width` and `checkpointing`."""
+
+    feature_norm: Annotated[
+        bool, Field(description="DPT takes the maps after the last norm of its vision transformer")
+    ] = False
+    readout: Annotated[
+        Readout,
+        Field(description="what DPT does with the class token: cat and add join it to every patch"),
+    ] = "cat"
 
 
 class Architecture(NamedTuple):

@@ -1,9 +1,10 @@
 """A network as its blocks: for gradients by block, and for learning rates that fall with the depth."""
 
+from typing import Any
+
 from torch import nn
 
 from models.errors import ModelError
-from models.segformer import SegFormer
 
 SEQUENCES = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 
@@ -15,24 +16,19 @@ def depth_from_head(model: nn.Module) -> dict[int, int]:
     which has one embedding, counts it as a block of its own.)
 
     Raises:
-        ModelError: a model other than SegFormer, since the order of its blocks is not known.
+        ModelError: the encoder has no method `layers`, so the order of its blocks is not known.
     """
-    if not isinstance(model, SegFormer):
+    encoder: Any = getattr(model, "encoder", None)
+    if not hasattr(encoder, "layers"):
         raise ModelError(
-            "optimizer.layer_decay works only for Trident's SegFormer, whose order of layers is known. Type "
-            "optimizer.layer_decay=1.0, or take model.arch=segformer model.encoder=null."
+            "optimizer.layer_decay works only for Trident's SegFormer and for vision transformers, since the "
+            "order of their layers is known. Type optimizer.layer_decay=1.0, or take model.arch=segformer "
+            "model.encoder=null."
         )
-    layers = []
-    for stage in model.encoder.stages:
-        blocks = [[block] for block in stage.blocks]
-        blocks[0].append(stage.embed)
-        blocks[-1].append(stage.norm)
-        layers += blocks
     return {
         id(parameter): depth
-        for depth, modules in enumerate(reversed(layers), start=1)
-        for module in modules
-        for parameter in module.parameters()
+        for depth, layer in enumerate(reversed(encoder.layers()), start=1)
+        for parameter in layer
     }
 
 

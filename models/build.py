@@ -1,5 +1,6 @@
 """`build_model`: from the name and options of an architecture to the network, with random weights."""
 
+import json
 from collections.abc import Mapping, Sequence
 from functools import partial
 from inspect import signature
@@ -15,10 +16,17 @@ from engine.components import (
     is_import_path,
     options_of,
 )
-from models.architectures import ARCHITECTURES, SegFormerOptions
+from models.architectures import ARCHITECTURES, SegFormerOptions, ViTOptions
 from models.errors import ModelError
 
-SEGFORMER_ONLY = ("decoder_width", "head", "checkpointing")
+DEFAULTS = {  # of options that another architecture would not take
+    key: getattr(options, key)
+    for options, keys in (
+        (SegFormerOptions, ("decoder_width", "head", "checkpointing")),
+        (ViTOptions, ("feature_norm", "readout")),
+    )
+    for key in keys
+}
 NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze")  # keys of the section
 
 
@@ -82,7 +90,7 @@ def build_model(
                 f"its constructor has no parameter in_channels, so it takes RGB; the images have "
                 f"{in_channels} bands. Add the parameter, or type data.bands=null."
             )
-        _require_unset(name, [key for key in SEGFORMER_ONLY if key not in known], values)
+        _require_unset(name, [key for key in DEFAULTS if key not in known], values)
         if is_name:
             values = {key: value for key, value in values.items() if (key, value) != ("encoder", None)}
         else:  # a section has options of other architectures, too
@@ -105,18 +113,21 @@ def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
     if name in ARCHITECTURES and values.get("encoder") is None:
         path, declaration = ARCHITECTURES[name]
         return import_component(path), declaration
-    from models.zoo import ZooModel  # here, because segmentation_models_pytorch takes seconds to import
+    from models.vit import vit_model  # here, because segmentation_models_pytorch takes seconds to import
+    from models.zoo import ZooModel, is_vit
 
-    component = partial(ZooModel, name)
+    on_vit = name in ("linear", "dpt") or (name == "upernet" and is_vit(str(values.get("encoder"))))
+    component = partial(vit_model if on_vit else ZooModel, name)
     return component, component
 
 
 def _require_unset(name: str, keys: Sequence[str], values: Mapping[str, Any]) -> None:
-    """Raises ModelError for options of SegFormer that have no effect on another architecture."""
+    """Raises ModelError for options that have no effect on this architecture."""
     for key in keys:
-        default = getattr(SegFormerOptions, key)
+        default = DEFAULTS[key]
         if values.get(key, default) != default:
+            owner = "DPT" if hasattr(ViTOptions, key) else "Trident's own SegFormer"
             raise ModelError(
-                f"model.{key} belongs to Trident's own SegFormer, and {name} does not take it. Remove it, or "
-                "set model.arch=segformer model.encoder=null."
+                f"model.{key} is an option of {owner}, and {name} does not take it. Type "
+                f"model.{key}={default if isinstance(default, str) else json.dumps(default)}."
             )

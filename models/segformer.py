@@ -150,6 +150,16 @@ class MixTransformer(nn.Module):
             maps.append(x)
         return maps
 
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters by block, first block first, with what is before and after it in its stage."""
+        layers = []
+        for stage in self.stages:
+            blocks = [[*block.parameters()] for block in stage.blocks]
+            blocks[0] += stage.embed.parameters()
+            blocks[-1] += stage.norm.parameters()
+            layers += blocks
+        return layers
+
 
 class PaperHead(nn.Module):
     """The all-MLP decoder of the paper, folded: one projection per scale, summed at stride 4."""

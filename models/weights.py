@@ -29,7 +29,8 @@ from models.state_dicts import StateDict, Translation, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
 RGB = ("red", "green", "blue")
-CLASSIFIERS = ("head.classifier.", "segmentation_head.")  # their first dimension is the class
+# Their first dimension is the class; of DPT's head only the last layer.
+CLASSIFIERS = ("head.classifier.", "segmentation_head.0.", "segmentation_head.head.4.")
 
 
 def initialise(

@@ -6,13 +6,14 @@ computes, faster in three ways: memory is channels-last, SegFormer's decoder is 
 `models.segformer`, and in training mode the last upsampling of the logits is left to the loss.
 """
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
 import timm
 import torch
-from segmentation_models_pytorch.base.heads import SegmentationHead
+from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
 from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
@@ -29,7 +30,26 @@ SMP_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
 HALF = (0.5, 0.5, 0.5)  # mean and std of the Inception family
 INCEPTION_FAMILY = ("inceptionv4", "inceptionresnetv2", "xception")
 MULTIPLE_PX = 32  # of the sides: every stage then halves evenly
+VIT_MODULES = ("deit", "eva", "vision_transformer", "vision_transformer_hybrid", "vitamin")  # of timm.models
 MIN_SIZE_PX = {"pan": 128}  # it pools its last grid three times
+
+
+class Net(NamedTuple):
+    """What a `ZooModel` is made of.
+
+    multiple_px: of the sides of the images that the encoder takes.
+    min_size_px: the smallest side.
+    align_corners: how the last upsampling is done.
+    is_upsampled: whether the decoder already gives a map of full size.
+    """
+
+    encoder: nn.Module
+    decoder: nn.Module
+    segmentation_head: nn.Module
+    multiple_px: int
+    min_size_px: int
+    align_corners: bool
+    is_upsampled: bool
 
 
 class ZooModel(nn.Module):
@@ -37,18 +57,18 @@ class ZooModel(nn.Module):
 
     Args:
         arch: a key of SMP's models: unet, unetplusplus, deeplabv3plus, fpn, upernet, segformer, dpt, ...
-        encoder: resnet34, mit_b2, tu-convnext_tiny, ...; dpt takes only `tu-` vision transformers.
+        encoder: resnet34, mit_b2, tu-convnext_tiny, ...
         num_classes: K.
         in_channels: of the images; mean, std: of each, in 0..255. None: of RGB, the encoder's own.
+        create: makes the net from (arch, encoder, num_classes, weights, in_channels).
 
     Attributes:
-        align_corners: how logits of a lower resolution are to be upsampled; SMP upsamples its own so.
+        align_corners: how logits of a lower resolution are to be upsampled, as SMP upsamples its own.
 
     Raises:
         ModelError: an unknown name, or a pair that SMP does not support.
     """
 
-    align_corners = True
     mean: Tensor
     std: Tensor
 
@@ -60,21 +80,21 @@ class ZooModel(nn.Module):
         in_channels: int = 3,
         mean: Sequence[float] | None = None,
         std: Sequence[float] | None = None,
+        create: Callable[..., Net] | None = None,
     ):
         super().__init__()
-        net = _create(arch, encoder, num_classes, in_channels=in_channels)
-        assert encoder is not None  # otherwise _create has raised an error
+        self._create = create or create_smp
+        net = self._create(arch, encoder, num_classes, in_channels=in_channels)
+        assert encoder is not None  # otherwise an error has been raised
         self.arch, self.encoder_name = arch, encoder
-        self.min_size_px = MIN_SIZE_PX.get(arch, MULTIPLE_PX)
+        self.multiple_px, self.min_size_px = net.multiple_px, net.min_size_px
+        self.align_corners, self.is_upsampled = net.align_corners, net.is_upsampled
         self.in_channels = in_channels
         usual = _normalisation(encoder)
         for name, given, own in zip(("mean", "std"), (mean, std), usual, strict=True):
             values = statistics_of(in_channels, given) if given else 255 * statistics_of(in_channels, own)
             self.register_buffer(name, values, persistent=False)
-        self.encoder: nn.Module = net.encoder
-        self.decoder: nn.Module = net.decoder
-        self.segmentation_head: nn.Module = net.segmentation_head
-        _freeze_unused(self.encoder)
+        self.encoder, self.decoder, self.segmentation_head = net[:3]
         if isinstance(self.encoder, EfficientNetEncoder):
             _use_drop_path(self.encoder)
 
@@ -83,8 +103,8 @@ class ZooModel(nn.Module):
 
         Args:
             image: (B, in_channels, H, W), RGB or other bands, uint8 or float in 0..255, any H and W. In
-                training mode, sides that need padding, which do not divide by 32, give logits at full
-                resolution, too.
+                training mode, sides that need padding, which do not divide by 32 or by the patches of a
+                vision transformer, give logits at full resolution, too.
 
         Returns:
             (B, K, H, W), or in training mode (B, K, h, w), for the loss to upsample with `align_corners`.
@@ -98,14 +118,18 @@ class ZooModel(nn.Module):
             x = _folded_segformer(self.decoder, features)
         else:  # a vision transformer gives (features, prefix tokens), the others a list of maps
             x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
-        head = self.segmentation_head
-        if self.training and isinstance(head, SegmentationHead) and right == below == 0:
-            return head[0](x).contiguous()  # its convolution without its upsampling
+        head: Any = self.segmentation_head
+        logits = head.head(x) if isinstance(head, DPTSegmentationHead) else head[0](x)
+        if self.training and right == below == 0:
+            return logits.contiguous()
+        if not self.is_upsampled:
+            size = H + below, W + right
+            logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
         # Cropped by padding, not by a slice: torch.export fixes for all sizes whether a slice is contiguous.
-        return F.pad(head(x), (0, -right, 0, -below)).contiguous()
+        return F.pad(logits, (0, -right, 0, -below)).contiguous()
 
     def _missing(self, size_px: int) -> int:
-        multiple = (size_px + MULTIPLE_PX - 1) // MULTIPLE_PX * MULTIPLE_PX
+        multiple = (size_px + self.multiple_px - 1) // self.multiple_px * self.multiple_px
         return max(self.min_size_px, multiple) - size_px
 
     def pretrained_state(self, tag: str) -> dict[str, Tensor]:
@@ -120,7 +144,7 @@ class ZooModel(nn.Module):
             raise unknown_choice("model.weights: smp", tag, published["pretrained_settings"])
         # In timm the tag is part of the encoder's name, so SMP only takes whether to load it.
         weights = True if self.encoder_name.startswith("tu-") else tag
-        net = _create(self.arch, self.encoder_name, 1, weights)
+        net = self._create(self.arch, self.encoder_name, 1, weights)
         return {f"encoder.{key}": value for key, value in net.encoder.state_dict().items()}
 
     def pretrained_licence(self) -> str:
@@ -140,18 +164,6 @@ def _folded_segformer(decoder: SegformerDecoder, features: list[Tensor]) -> Tens
     return activation(norm(folded_sum(maps, linears, convolution.weight, size)))
 
 
-def _freeze_unused(encoder: nn.Module) -> None:
-    """A ViT of timm keeps its last norm and its classifier, which DPT does not call.
-
-    With several processes, DDP would wait for their gradients forever.
-    """
-    inner = getattr(encoder, "model", None)
-    for name in ("norm", "fc_norm", "head"):
-        module = getattr(inner, name, None)
-        if hasattr(inner, "patch_embed") and isinstance(module, nn.Module):
-            module.requires_grad_(False)
-
-
 def _use_drop_path(encoder: EfficientNetEncoder) -> None:
     """The stochastic depth of SMP's EfficientNet as layers, where SMP calls a function."""
     rate, blocks = encoder._drop_connect_rate, encoder._blocks
@@ -164,37 +176,55 @@ def _use_drop_path(encoder: EfficientNetEncoder) -> None:
     encoder._drop_connect_rate = 0.0
 
 
-def _create(
+def create_smp(
     arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None, in_channels: int = 3
-) -> Any:
+) -> Net:
+    """The net of SMP; `weights` downloads those of the encoder."""
     if arch not in SMP_ARCHITECTURES:
-        raise unknown_choice("model.arch", arch, SMP_ARCHITECTURES)
-    if encoder is None:
-        raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
-    _check_encoder(arch, encoder)
-    extra = {"dynamic_img_size": True} if arch == "dpt" else {}  # otherwise it takes one image size only
+        raise unknown_choice("model.arch", arch, ["linear", *SMP_ARCHITECTURES])
+    encoder = check_encoder(arch, encoder)
+    if is_vit(encoder):
+        raise ModelError(
+            f"model.arch={arch} needs maps at several strides, and model.encoder={encoder} gives all at one. "
+            "Type model.arch=dpt, or model.arch=linear or upernet."
+        )
+    config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    if config and config.fixed_input_size:
+        raise ModelError(
+            f"model.encoder={encoder} takes images of one size only. Type model.encoder=tu-convnext_tiny, or "
+            "the name of another encoder."
+        )
     try:
-        net = smp.create_model(arch, encoder, weights, in_channels, num_classes, **extra)
+        net: Any = smp.create_model(arch, encoder, weights, in_channels, num_classes)
     except (ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ModelError(f"model.arch={arch} cannot be built on model.encoder={encoder}: {error}") from error
-    if MULTIPLE_PX % net.encoder.output_stride:
-        patch_px = net.encoder.output_stride
-        raise ModelError(
-            f"model.encoder={encoder} has patches of {patch_px} px, which must divide {MULTIPLE_PX}."
-        )
-    return net
+    multiple = math.lcm(MULTIPLE_PX, net.encoder.output_stride)
+    least = max(multiple, MIN_SIZE_PX.get(arch, 0))
+    is_upsampled = isinstance(net.segmentation_head[1], nn.Identity)
+    return Net(net.encoder, net.decoder, net.segmentation_head, multiple, least, True, is_upsampled)
 
 
-def _check_encoder(arch: str, encoder: str) -> None:
-    if encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-")):
-        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-        if config and config.fixed_input_size and arch != "dpt":
-            raise ModelError(
-                f"model.encoder={encoder} takes images of one size only. Choose another encoder."
-            )
-    elif encoder not in SMP_ENCODERS:
+def is_vit(encoder: str) -> bool:
+    """Whether it is one of timm's plain vision transformers that take images of any size."""
+    name = encoder.removeprefix("tu-")
+    is_of_timm = encoder.startswith("tu-") and timm.is_model(name)
+    return is_of_timm and timm.model_entrypoint(name).__module__.split(".")[-1] in VIT_MODULES
+
+
+def check_encoder(arch: str, encoder: str | None) -> str:
+    """`encoder`, if it exists.
+
+    Raises:
+        ModelError: it is not given, or there is none of this name.
+    """
+    if encoder is None:
+        raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
+    if encoder not in SMP_ENCODERS and not (
+        encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
+    ):
         every = [*SMP_ENCODERS, *(f"tu-{name}" for name in timm.list_models())]
         raise unknown_choice("model.encoder", encoder, every, [*SMP_ENCODERS, "tu-<any timm model>"])
+    return encoder
 
 
 def _normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:

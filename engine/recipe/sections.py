@@ -24,7 +24,7 @@ from engine.options import (
 from engine.recipe.components import section_with_options
 from engine.reporting.loggers import LOGGERS
 from engine.scoring.options import MetricName
-from models.architectures import ARCHITECTURES
+from models.architectures import SegFormerOptions, ViTOptions
 
 if TYPE_CHECKING:
     LoggerName = str
@@ -67,8 +67,8 @@ class ModelSection(Section):
 
 
 Model: Any = ModelSection
-for _architecture in ARCHITECTURES.values():
-    Model = section_with_options(Model, _architecture.options)
+for _options in (SegFormerOptions, ViTOptions):
+    Model = section_with_options(Model, _options)
 
 
 class Adversarial(Section):

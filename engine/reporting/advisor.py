@@ -236,7 +236,8 @@ class Advisor:
             *([f"train.accumulate={more}"] if more else []),
             f"augment.crop={self.recipe.augment.crop * 3 // 4}",
         ]
-        if self.recipe.model.arch == "segformer" and self.recipe.model.encoder is None:
+        model = self.recipe.model
+        if model.arch in ("linear", "dpt") or (model.arch == "segformer" and model.encoder is None):
             smaller.append("model.checkpointing=true")
         off = ["data.resident=disk"] if self.data_is_resident else []
         return Note(

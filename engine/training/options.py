@@ -32,7 +32,11 @@ class Optimizer(Section):
         10.0, "factor on the learning rate for the head; where it is not given, 1 with model.from_scratch"
     )
     layer_decay: float = key(
-        1.0, "factor on the learning rate for each block of SegFormer before the last; 1 is off", gt=0, le=1
+        1.0,
+        "factor on the learning rate for each block before the last, of SegFormer or a vision transformer; 1 "
+        "is off",
+        gt=0,
+        le=1,
     )
     groups: dict[Text, ParameterGroup] = key(
         {},

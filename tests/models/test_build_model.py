@@ -78,7 +78,7 @@ def test_zoo_equals_smp_on_the_padded_image():
 
 
 def test_timm_encoders_have_their_own_normalisation():
-    half = ZooModel("dpt", "tu-vit_tiny_patch16_224", 3)
+    half = build_model("dpt", encoder="tu-vit_tiny_patch16_224", num_classes=3)
     assert half.mean.flatten().tolist() == half.std.flatten().tolist() == [127.5] * 3
 
 
@@ -92,7 +92,15 @@ def test_timm_encoders_have_their_own_normalisation():
         ({"arch": "unet", "encoder": "resnet43"}, ["model.encoder", "Did you mean resnet34", "vgg16"]),
         ({"arch": "unet", "encoder": "tu-convnext_tinny"}, ["Did you mean tu-convnext_tiny"]),
         ({"arch": "dpt", "encoder": "resnet18"}, ["model.arch=dpt", "model.encoder=resnet18", "tu-"]),
-        ({"arch": "dpt", "encoder": "tu-vit_small_patch14_dinov2"}, ["14 px"]),
+        ({"arch": "linear", "encoder": "tu-resnet18"}, ["model.arch=linear", "model.encoder=tu-vit_"]),
+        (
+            {"arch": "dpt", "encoder": "tu-beit_base_patch16_224"},
+            ["images of any size", "model.encoder=tu-vit_"],
+        ),
+        ({"arch": "unet", "encoder": "tu-vit_small_patch14_dinov2"}, ["several strides", "model.arch=dpt"]),
+        ({"arch": "linear", "encoder": "tu-test_vit", "readout": "add"}, ["model.readout", "model.arch=dpt"]),
+        ({"arch": "linear", "encoder": "tu-test_vit", "decoder_width": 8}, ["model.decoder_width"]),
+        ({"arch": "unet", "encoder": "resnet18", "feature_norm": True}, ["model.feature_norm=false", "DPT"]),
         ({"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224"}, ["one size only"]),
         ({"arch": "unet", "encoder": "resnet18", "decoder_width": 64}, ["model.decoder_width"]),
         ({"arch": "unet", "encoder": "resnet18", "head": "mmseg"}, ["model.head"]),
@@ -163,7 +171,7 @@ def test_a_network_by_its_import_path(outside: str) -> None:
         ("segformer", {"decoder_width": 0}, ["decoder_width", "0"]),
         ("segfomer", {}, ["model.arch", "Did you mean segformer"]),
         ("unet", {"encoder": "resnet18", "variant": "b0"}, ["'variant'", "encoder"]),
-        ("unet", {"encoder": "resnet18", "head": "mmseg"}, ["model.head", "model.arch=segformer"]),
+        ("unet", {"encoder": "resnet18", "head": "mmseg"}, ["unet", "model.head=paper"]),
         ("outside:Tinny", {}, ["outside:Tinny", "no attribute 'Tinny'"]),
         ("no_such_module:Net", {}, ["no_such_module:Net", "no module no_such_module"]),
         ("outside:NOT_A_CLASS", {}, ["outside:NOT_A_CLASS", "class"]),

@@ -25,13 +25,15 @@ PAIRS = [
     ("pan", "resnet18"),
     ("upernet", "resnet18"),
     ("linknet", "resnet18"),
+    ("dpt", "tu-test_vit"),
 ]
 
 
 def both(arch: str, encoder: str) -> tuple[nn.Module, nn.Module]:
     """Ours and SMP's in float64, with the same random weights and without dropout."""
     torch.manual_seed(0)
-    theirs = smp.create_model(arch, encoder, encoder_weights=None, classes=NUM_CLASSES).double()
+    options = {"dynamic_img_size": True} if arch == "dpt" else {}
+    theirs = smp.create_model(arch, encoder, encoder_weights=None, classes=NUM_CLASSES, **options).double()
     ours = build_model(arch, num_classes=NUM_CLASSES, encoder=encoder).double()
     ours.load_state_dict(theirs.state_dict())
     for module in (*theirs.modules(), *ours.modules()):

@@ -17,7 +17,7 @@ def test_the_recipes_that_the_readme_names_are_there() -> None:
     assert {path.stem for path in SHIPPED} == {
         *("demo", "b0_ce", "b0_ce_dice", "b0_adv", "b2_ce", "b2_ce_dice", "b2_adv", "b4_adv", "b5_adv"),
         *("coco_b2", "b2_from_coco", "lite0_photos", "lite0_voc", "lite2_voc"),
-        *("upernet_convnext", "deeplabv3plus_r50", "unet_r34", "dpt_vit"),
+        *("upernet_convnext", "deeplabv3plus_r50", "unet_r34", "dpt_vit", "dpt_dinov2_s", "dpt_dinov2_b"),
     }
 
 
@@ -57,6 +57,7 @@ def test_the_shipped_recipes_differ_as_documented() -> None:
         "b2_adv": "b2", "b4_adv": "b4", "b5_adv": "b5", "coco_b2": "b2", "b2_from_coco": "b2",
         "upernet_convnext": "tu-convnext_tiny",
         "deeplabv3plus_r50": "resnet50", "unet_r34": "resnet34", "dpt_vit": "tu-vit_small_patch16_224",
+        "dpt_dinov2_s": "tu-vit_small_patch14_dinov2", "dpt_dinov2_b": "tu-vit_base_patch14_dinov2",
         "lite0_photos": "tu-tf_efficientnet_lite0", "lite0_voc": "tu-tf_efficientnet_lite0",
         "lite2_voc": "tu-tf_efficientnet_lite2",
     }  # fmt: skip

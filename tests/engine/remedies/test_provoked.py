@@ -31,6 +31,7 @@ COCO = f"{RUN} {COCO_DATA}"
 PACKED = f"{RUN} data.format=packed data.root=p.h5"
 LABELME = f"{OWN} data.format=labelme data.ignore_index=255"
 UNET = "model.arch=unet model.encoder=resnet18"
+VIT = "model.arch=linear model.encoder=tu-test_vit"
 BLANKS = {
     **dict.fromkeys(("its folder", "the folder of your data", "your VOC2012 folder"), "voc"),
     "recipe": "r.yaml",
@@ -190,7 +191,12 @@ CASES = [
     Case("no layer of this model is called", f"{RUN} log.features=1 log.feature_layers=[encodr]"),
     Case("optimizer.layer_decay works only for",
          f"{RUN} {UNET} model.decoder_width=null optimizer.layer_decay=0.9"),
-    Case("belongs to Trident's own SegFormer", f"{RUN} {UNET}"),
+    Case("does not take it. Type", f"{RUN} {UNET}"),
+    Case("is an option of another head", f"{RUN} {VIT} model.decoder_width=null model.readout=add"),
+    Case("needs maps at several strides", f"{RUN} {VIT} model.decoder_width=null model.arch=unet"),
+    Case("needs a plain vision transformer", f"{RUN} {VIT} model.encoder=resnet18 model.decoder_width=null"),
+    Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-swin_tiny_patch4_window7_224 "
+         "model.decoder_width=null"),
     Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
     # the place of the data
     Case("Add data.root=<the folder of your data>", f"{RUN} data.root=null"),
@@ -292,7 +298,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "trident less its", "COCO 2017 is complete", "VOC2012 is complete", "that trident prepare pack",
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
         "was not scored by it", "is no longer among the best; the file", "model.arch=…: ",
-        "cannot be built on", "has patches of", "takes images of one size only", "  train.batch=… linear",
+        "cannot be built on", "  train.batch=… linear",
         "Only the place of their data can be set", "Name another one with data.train",
         "Suggested: optimizer.lr=",
     ),
