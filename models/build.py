@@ -127,7 +127,5 @@ def _require_unset(name: str, keys: Sequence[str], values: Mapping[str, Any]) ->
         default = DEFAULTS[key]
         if values.get(key, default) != default:
             owner = "DPT" if hasattr(ViTOptions, key) else "Trident's own SegFormer"
-            raise ModelError(
-                f"model.{key} is an option of {owner}, and {name} does not take it. Type "
-                f"model.{key}={default if isinstance(default, str) else json.dumps(default)}."
-            )
+            remedy = f"model.{key}={default if isinstance(default, str) else json.dumps(default)}"
+            raise ModelError(f"model.{key} is an option of {owner}; {name} does not take it. Type {remedy}.")

@@ -69,7 +69,7 @@ def vit_model(
     return ZooModel(arch, encoder, num_classes, in_channels, mean, std, create)
 
 
-class ViTEncoder(TimmViTEncoder):
+class ViTEncoder(TimmViTEncoder):  # type: ignore[misc]  # SMP is not typed
     """SMP's encoder, which takes maps of timm's model, with timm's last norm over each map where asked for.
 
     Args:

@@ -30,7 +30,7 @@ class LinearDecoder(nn.Module):
         return self.norm(maps[-1])
 
 
-class DPTDecoder(smp_dpt.DPTDecoder):
+class DPTDecoder(smp_dpt.DPTDecoder):  # type: ignore[misc]  # SMP is not typed
     """DPT (arXiv 2103.13413) on patches of any size: SMP's layers, for grids with odd sides too.
 
     Args:
@@ -67,7 +67,7 @@ class DPTDecoder(smp_dpt.DPTDecoder):
         return fused
 
 
-class PyramidUPerNetDecoder(UPerNetDecoder):
+class PyramidUPerNetDecoder(UPerNetDecoder):  # type: ignore[misc]
     """SMP's UPerNet (arXiv 1807.10221) on the simple feature pyramid of the last map (arXiv 2203.16527).
 
     The pyramid has 4, 2, 1 and 1/2 times the grid, and its closing norms are those that UPerNet begins with.

@@ -95,6 +95,9 @@ class ZooModel(nn.Module):
             values = statistics_of(in_channels, given) if given else 255 * statistics_of(in_channels, own)
             self.register_buffer(name, values, persistent=False)
         self.encoder, self.decoder, self.segmentation_head = net[:3]
+        for module in self.decoder.modules():
+            if type(module) is nn.AdaptiveAvgPool2d and isinstance(module.output_size, int):
+                module.__class__ = ExportedPool  # the same attributes
         if isinstance(self.encoder, EfficientNetEncoder):
             _use_drop_path(self.encoder)
 
@@ -153,6 +156,25 @@ class ZooModel(nn.Module):
             config = timm.get_pretrained_cfg(self.encoder_name.removeprefix("tu-"))
             return (config.license if config else None) or UNKNOWN
         return NVIDIA if self.encoder_name.startswith("mit_") else UNKNOWN
+
+
+class ExportedPool(nn.AdaptiveAvgPool2d):
+    """In an export, a product with matrices, since ONNX pools a map of any size wrongly."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)
+        bins: Any = self.output_size  # of both sides
+        rows, columns = (_bin_means(side, bins).to(x) for side in x.shape[2:])
+        return rows @ x @ columns.mT
+
+
+def _bin_means(size: int, bins: int) -> Tensor:
+    """(bins, size): each row takes the mean over its bin, whose ends are rounded outwards."""
+    number = torch.arange(bins)[:, None]
+    start, end = number * size // bins, ((number + 1) * size + bins - 1) // bins
+    place = torch.arange(size)
+    return ((place >= start) & (place < end)).double() / (end - start)
 
 
 def _folded_segformer(decoder: SegformerDecoder, features: list[Tensor]) -> Tensor:

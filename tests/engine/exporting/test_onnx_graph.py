@@ -39,6 +39,27 @@ def test_a_segformer_at_sizes_that_4_does_not_divide(
     assert compare(out, small_segformer, [(1, 65, 66), (2, 67, 96), (1, 333, 257)]) < 1e-4
 
 
+@pytest.mark.parametrize("arch", ["dpt", "upernet"])
+def test_a_vision_transformer_at_sizes_that_its_patches_do_not_divide(
+    segmenter_of, tmp_path: Path, arch: str
+) -> None:
+    import torch
+
+    from models import build_model
+
+    torch.manual_seed(0)
+    model = build_model(arch, num_classes=3, encoder="tu-test_vit", decoder_width=8)
+    vit = model.encoder
+    vit._output_indices = list(range(len(vit._output_indices)))
+    vit.model.blocks = vit.model.blocks[
+        : len(vit._output_indices)
+    ]  # no more than its maps, to be traced sooner
+    small = segmenter_of([model])
+    out = tmp_path / "model.onnx"
+    assert export_onnx(small, out) < 1e-4
+    assert compare(out, small, [(1, 65, 66), (2, 67, 96)]) < 1e-4
+
+
 def test_an_ensemble_with_mirrored_views_at_a_scale(two_at_half_size, tmp_path: Path) -> None:
     out = tmp_path / "model.onnx"
     assert export_onnx(two_at_half_size, out) < 1e-3

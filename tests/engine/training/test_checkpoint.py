@@ -26,6 +26,7 @@ from engine.training.checkpoint import (
 )
 from engine.training.fit import RunError, SkipGuard, fit
 from engine.training.step import SupervisedStep
+from models import build_model
 from models.segformer import SegFormer
 from tests.engine.training.checkpoints import (
     OPTIMIZERS,
@@ -50,6 +51,24 @@ def scenes_step(make_step) -> SupervisedStep:
     return make_step(model, ema=0.9, num_classes=6, adversarial={"start": 2, "ramp": 3}, accumulate=2)
 
 
+def vit_step(make_step) -> SupervisedStep:
+    """DPT on a vision transformer with all that its training may have: a frozen part, rates by depth."""
+    torch.manual_seed(0)
+    model = build_model("dpt", num_classes=6, encoder="tu-test_vit", decoder_width=8, checkpointing=True)
+    model.segmentation_head.head[3].p = 0.3  # its dropout
+    frozen, optimizer = "encoder.model.patch_embed", {"layer_decay": 0.8}
+    adversarial = {"start": 2, "ramp": 3}
+    return make_step(
+        model,
+        ema=0.9,
+        num_classes=6,
+        adversarial=adversarial,
+        accumulate=2,
+        optimizer=optimizer,
+        frozen=frozen,
+    )
+
+
 def train(step: SupervisedStep, num_steps: int) -> None:
     scenes = SyntheticScenes("train", 5, size_px=40)
     batches = TrainBatches(scenes, SampleOrder(5, 4, seed=0), Augment(AUGMENT, 0, 255), CPU, workers=0)
@@ -69,8 +88,9 @@ def train(step: SupervisedStep, num_steps: int) -> None:
     )
 
 
-def test_a_resumed_run_is_bitwise_one_that_was_not_stopped(run: RunFolder, make_step) -> None:
-    whole, first, second = (scenes_step(make_step) for _ in range(3))
+@pytest.mark.parametrize("build", [scenes_step, vit_step])
+def test_a_resumed_run_is_bitwise_one_that_was_not_stopped(run: RunFolder, make_step, build) -> None:
+    whole, first, second = (build(make_step) for _ in range(3))
     train(whole, 6)
     train(first, 3)
     save_state(run, first)
