@@ -21,7 +21,7 @@ from models.vit_heads import DPTDecoder, LinearDecoder, PyramidUPerNetDecoder
 from models.zoo import Net, ZooModel, check_encoder, is_vit
 
 SMP_WIDTH = 256  # of the decoders of DPT and UPerNet in segmentation_models_pytorch
-NUM_MAPS = {"linear": 1, "dpt": 4, "upernet": 1}  # of the blocks at equal distances, or of the last one
+NUM_MAPS = {"linear": 1, "dpt": 4, "upernet": 1}
 UNUSED = ("fc_norm", "attn_pool", "head", "head_dist")  # what timm calls after the blocks, to classify
 
 
@@ -74,7 +74,9 @@ class ViTEncoder(TimmViTEncoder):  # type: ignore[misc]  # SMP is not typed
 
     Args:
         name: of timm.
+        num_maps: of the blocks at equal distances; 1 is the last block.
         norm: whether the last norm is over each map.
+        checkpointing: as in `vit_model`.
     """
 
     def __init__(
@@ -132,7 +134,7 @@ def _create(
     vit = ViTEncoder(
         name.removeprefix("tu-"), bool(weights), in_channels, NUM_MAPS[arch], has_norm, checkpointing
     )
-    channels = vit.out_channels[-1]
+    channels, patch_px = vit.out_channels[-1], vit.output_stride
     decoder: nn.Module
     head: nn.Module
     if arch == "linear":
@@ -141,9 +143,8 @@ def _create(
         decoder = PyramidUPerNetDecoder(channels, width)
         head = SegmentationHead(width, num_classes, kernel_size=1)
     else:
-        decoder = DPTDecoder(channels, vit.has_prefix_tokens, readout, width)
+        decoder = DPTDecoder(channels, patch_px, vit.has_prefix_tokens, readout, width)
         head = DPTSegmentationHead(width, num_classes)
     initialize_decoder(decoder)
     initialize_head(head)
-    patch_px = vit.output_stride
     return Net(vit, decoder, head, patch_px, patch_px, align_corners=arch != "linear", is_upsampled=False)

@@ -15,8 +15,6 @@ from torch.nn import functional as F
 
 from models.architectures import Readout
 
-STRIDES = (16, 16, 16, 16)  # what SMP makes maps at four scales of: 4, 2, 1 and 1/2 times the grid
-
 
 class LinearDecoder(nn.Module):
     """BatchNorm of the last map, before one linear layer, as DINOv2 is probed (arXiv 2304.07193)."""
@@ -35,23 +33,20 @@ class DPTDecoder(smp_dpt.DPTDecoder):  # type: ignore[misc]  # SMP is not typed
 
     Args:
         channels: C.
+        patch_px: the side of a patch. SMP makes four maps at strides 4 to 32 of maps at a power of two; here
+            the next one counts, so that 14 px give the same four scales as 16 px.
         has_prefix_tokens: whether the encoder has a class token.
         readout: what is done with it.
         width: D.
     """
 
-    def __init__(self, channels: int, has_prefix_tokens: bool, readout: Readout, width: int):
-        super().__init__(
-            (channels,) * 4,
-            STRIDES,
-            has_prefix_tokens,
-            readout,
-            (width, 2 * width, 4 * width, 4 * width),
-            width,
-        )
+    def __init__(self, channels: int, patch_px: int, has_prefix_tokens: bool, readout: Readout, width: int):
+        strides = [2 ** (patch_px - 1).bit_length()] * 4
+        widths = (width, 2 * width, 4 * width, 4 * width)
+        super().__init__([channels] * 4, strides, has_prefix_tokens, readout, widths, width)
 
     def forward(self, features: list[Tensor], prefix_tokens: list[Tensor | None]) -> Tensor:
-        """-> (B, D, 8h, 8w)"""
+        """-> (B, D, 8h, 8w) for patches of 14 or 16 px"""
         blocks = zip(self.projection_blocks, self.reassemble_blocks, features, prefix_tokens, strict=True)
         maps = [reassemble(project(x, tokens)) for project, reassemble, x, tokens in blocks]  # finest first
         height, width = maps[0].shape[2:]

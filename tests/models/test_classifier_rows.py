@@ -6,6 +6,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from models import build_model
 from models.class_names import COCO_STUFF, VOC
 from models.segformer import SegFormer
 from models.weights import load_weights
@@ -92,3 +93,15 @@ def test_rows_are_copied_into_an_smp_model_too(tmp_path):
     assert report.classes.moved == {"bus": "bus", "motorbike": "motorcycle"}
     for here, there in ((0, 15), (2, 17)):
         assert torch.equal(other.segmentation_head[0].weight[here], one.segmentation_head[0].weight[there])
+
+
+def test_rows_are_copied_into_dpt_whose_classifier_is_its_last_layer(tmp_path):
+    one, other = (
+        build_model("dpt", num_classes=number, encoder="tu-test_vit", decoder_width=8) for number in (19, 2)
+    )
+    save_file(one.state_dict(), tmp_path / "dpt.safetensors")
+    report = load_weights(other, str(tmp_path / "dpt.safetensors"), class_names=["cat", "motorbike"])
+    assert report.classes.moved == {"motorbike": "motorcycle"}
+    first, *_, last = other.segmentation_head.head
+    assert torch.equal(last.weight[1], one.segmentation_head.head[4].weight[17])
+    assert torch.equal(first.weight, one.segmentation_head.head[0].weight)

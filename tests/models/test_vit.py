@@ -118,20 +118,30 @@ def test_the_linear_head_is_one_layer_on_the_normed_map() -> None:
         torch.testing.assert_close(model(images), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("readout", ["cat", "add", "ignore"])
-@pytest.mark.parametrize("encoder", [TINY_14, NO_CLASS_TOKEN])
-def test_dpt_on_an_even_grid_is_that_of_smp(encoder: str, readout: str) -> None:
+@pytest.mark.parametrize(
+    ("encoder", "readout", "stride"),
+    [
+        (TINY_14, "cat", 16),
+        (TINY_14, "add", 16),
+        (NO_CLASS_TOKEN, "cat", 16),
+        (NO_CLASS_TOKEN, "ignore", 16),
+        ("tu-vit_small_patch8_224", "cat", 8),
+    ],
+)
+def test_dpt_on_an_even_grid_is_that_of_smp(encoder: str, readout: str, stride: int) -> None:
     model = randomise(model_of("dpt", encoder, readout=readout)).double().eval()
     channels, has_token = model.encoder.out_channels[0], model.encoder.has_prefix_tokens
-    theirs = smp_dpt.DPTDecoder([channels] * 4, [16] * 4, has_token, readout, (16, 32, 64, 64), 16).double()
+    theirs = smp_dpt.DPTDecoder(
+        [channels] * 4, [stride] * 4, has_token, readout, (16, 32, 64, 64), 16
+    ).double()
     theirs.load_state_dict(model.decoder.state_dict())
     patch_px = model.encoder.output_stride
-    x = padded(model, pixels(6 * patch_px - 3, 4 * patch_px).double(), patch_px)
+    x = padded(model, pixels(8 * patch_px - 3, 4 * patch_px).double(), patch_px)
     with torch.no_grad():
         maps = model.encoder(x)
         found = model.decoder(*maps)
         torch.testing.assert_close(found, theirs.eval()(*maps), rtol=1e-9, atol=1e-9)
-    assert found.shape == (1, 16, 48, 32)
+    assert found.shape == (1, 16, 4 * stride, 2 * stride)
 
 
 def test_upernet_is_that_of_smp_on_the_pyramid() -> None:

@@ -51,9 +51,7 @@ def test_a_vision_transformer_at_sizes_that_its_patches_do_not_divide(
     model = build_model(arch, num_classes=3, encoder="tu-test_vit", decoder_width=8)
     vit = model.encoder
     vit._output_indices = list(range(len(vit._output_indices)))
-    vit.model.blocks = vit.model.blocks[
-        : len(vit._output_indices)
-    ]  # no more than its maps, to be traced sooner
+    vit.model.blocks = vit.model.blocks[: len(vit._output_indices)]  # as many as maps
     small = segmenter_of([model])
     out = tmp_path / "model.onnx"
     assert export_onnx(small, out) < 1e-4
