@@ -15,6 +15,7 @@ from engine.data.formats.bands import ValueRanges, read_bands
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import ValueRange, nodata_of, wide_values
 from engine.data.sample import DataError, Dataset, UnreadableSample
+from engine.data.sets import SeveralSets, sets_of
 
 NUM_PROBED = 64  # images of the training split that are read to find the range
 OUTLIERS = 1e-4  # share of the pixels on either side that the span of an image leaves out
@@ -23,11 +24,20 @@ OUTLIERS = 1e-4  # share of the pixels on either side that the span of an image 
 def with_range(section: Any, train: Dataset) -> Any:
     """A recipe's `data` section with numbers in place of `range: auto`, where its training images need them.
 
-    A run keeps them in its recipe, so that all images are read alike later. `train` is told, too.
+    A run keeps them in its recipe, so that all images are read alike later. `train` is told, too. Each of
+    several sets has its own.
 
     Raises:
         DataError: the section has a range, and no image needs one.
     """
+    if isinstance(train, SeveralSets):
+        alone, parts = sets_of(section), {part.name: part.dataset for part in train.parts}
+        found_in = {name: with_range(alone[name], dataset).range for name, dataset in parts.items()}
+        also = [
+            further.model_copy(update={"range": found_in.get(further.name, further.range)})
+            for further in section.also
+        ]
+        return section.model_copy(update={"range": found_in[section.name], "also": also})
     if section.range != "auto":
         if isinstance(train, FileDataset) and not _first_wide(train):
             raise DataError(

@@ -21,6 +21,8 @@ from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.results import PredictorScores
 from engine.scoring.baselines import Baselines
+from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.metrics import METRICS
 from engine.scoring.statistics import Interval
 
 ABSENT = "absent"
@@ -99,6 +101,21 @@ def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
 
 def _point(step: int, value: float) -> tuple[int, float | None]:
     return step, None if math.isnan(value) else float(f"{value:.5g}")
+
+
+def further_view(content: RunContent) -> dict[str, Any]:
+    """The scores on the splits of further sets: the columns, and rows of split, model and values."""
+    scored, classes = (content.run.ensemble or {}).get("further", {}), content.run.manifest.class_names
+    rows = [
+        (
+            split,
+            f"ensemble ({name})" if name == ENSEMBLE else name,
+            [*(numbers.get(metric) for metric in METRICS), *(numbers["IoU"].get(each) for each in classes)],
+        )
+        for split, of_split in scored.items()
+        for name, numbers in of_split.items()
+    ]
+    return {"further": rows, "further_columns": [*METRICS, *(f"IoU {each}" for each in classes)]}
 
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
