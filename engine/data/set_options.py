@@ -76,7 +76,8 @@ class ImageSet(Section):
     )
     train: Text | None = key(
         "trainaug",
-        "split to train on; for voc the name of a list in ImageSets/Segmentation; null: the set is only scored",
+        "split to train on; for voc the name of a list in ImageSets/Segmentation; null: the set is only "
+        "scored",
     )
     val: Text | None = key("val", "split to score on; null: the set is only trained on")
     classes: TableName | list[Text | ClassColour] = key(

@@ -140,7 +140,7 @@ def test_two_processes_train_on_the_same_images_and_score_each_set(finished: Pat
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    line = ["-m", "engine.run", "own.yaml", *WEIGHTS, "output.dir=two", "train.steps=3"]
+    line = ["-m", "engine.run", "own.yaml", *WEIGHTS, "output.dir=two"]
     processes = []
     for rank in range(2):
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
