@@ -39,7 +39,7 @@ def open_split(section: Any, split: str) -> Dataset:
     """
     if not section.also:
         return _open_alone(section, split)
-    from engine.data.sets import joined, sets_of
+    from engine.data.sets import joined, naming_set, sets_of
 
     sets = sets_of(section)
     name, _, own = split.partition("/")
@@ -49,7 +49,11 @@ def open_split(section: Any, split: str) -> Dataset:
         wanted = {name: own}
     else:
         wanted = {section.name: split}
-    opened = {name: _open_alone(sets[name], split) for name, split in wanted.items()}
+    places = dict(zip(sets, [None, *range(len(section.also))], strict=True))
+    opened = {}
+    for name, split in wanted.items():
+        with naming_set(name, places[name]):
+            opened[name] = _open_alone(sets[name], split)
     if [*opened] == [section.name]:
         return opened[section.name]
     first = opened.get(section.name) or _open_alone(sets[section.name], section.train)

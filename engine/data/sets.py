@@ -5,9 +5,11 @@ Shapes: N images of all sets.
 
 import hashlib
 import json
+import re
 import shlex
 from bisect import bisect_right
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from difflib import get_close_matches
 from itertools import accumulate
@@ -24,16 +26,19 @@ from engine.data.set_options import REST, VOID, ImageSet
 from engine.wording import quantity
 
 NUM_IDS = 256  # labels are uint8
+OWN_KEY = re.compile(rf"\bdata\.({'|'.join(ImageSet.model_fields)})\b")  # as a set alone is told of
 
 
 @dataclass(frozen=True)
 class Part:
     """One set.
 
-    prefix: of its ids. table: (256,) uint8, from its label ids to those of the model; None: they are equal.
+    place: in data.also; None for the first set. prefix: of its ids. table: (256,) uint8, from its label ids to
+    those of the model; None: they are equal.
     """
 
     name: str
+    place: int | None
     prefix: str
     dataset: Dataset
     table: Tensor | None
@@ -58,7 +63,8 @@ class SeveralSets:
 
     def __getitem__(self, index: int) -> Sample:
         part, place = self.at(index)
-        sample = part.dataset[place]
+        with naming_set(part.name, part.place):
+            sample = part.dataset[place]
         return Sample(self.ids[index], sample.image, _mapped(sample.labels, part.table))
 
     def at(self, index: int) -> tuple[Part, int]:
@@ -68,7 +74,8 @@ class SeveralSets:
 
     def labels(self, index: int) -> Tensor:
         part, place = self.at(index)
-        return _mapped(part.dataset.labels(place), part.table)
+        with naming_set(part.name, part.place):
+            return _mapped(part.dataset.labels(place), part.table)
 
     def sizes(self) -> list[tuple[int, int]]:
         return [size for part in self.parts for size in part.dataset.sizes()]
@@ -83,6 +90,23 @@ class SeveralSets:
 
 def _mapped(labels: Tensor, table: Tensor | None) -> Tensor:
     return labels if table is None else table[labels.long()]
+
+
+def in_set(text: str, name: str, place: int | None) -> str:
+    """A text about a `data` section, with the keys that it has as a further set, at `place` of data.also."""
+    if place is None:
+        return text
+    return f"set {name}: " + OWN_KEY.sub(rf"data.also.{place}.\1", text)
+
+
+@contextmanager
+def naming_set(name: str, place: int | None) -> Iterator[None]:
+    """Errors in the block say which set they are about, and name its keys."""
+    try:
+        yield
+    except DataError as error:
+        error.args = (in_set(str(error), name, place),)
+        raise
 
 
 def sets_of(section: Any) -> dict[str, Any]:
@@ -125,11 +149,11 @@ def joined(section: Any, opened: Mapping[str, Dataset], first: Dataset) -> Sever
     """
     parts, places = [], {further.name: place for place, further in enumerate(section.also)}
     for name, dataset in opened.items():
-        table, prefix = None, ""
-        if name in places:
-            key, prefix = f"data.also.{places[name]}.map", f"{name}/"
-            table = class_table(dataset, section.also[places[name]].map or {}, first, key, name)
-        parts.append(Part(name, prefix, dataset, table))
+        place, table, prefix = places.get(name), None, ""
+        if place is not None:
+            prefix = f"{name}/"
+            table = class_table(dataset, section.also[place].map or {}, first, f"data.also.{place}.map", name)
+        parts.append(Part(name, place, prefix, dataset, table))
     return SeveralSets(parts, first)
 
 
@@ -159,7 +183,7 @@ def class_table(own: Dataset, class_map: Mapping[str, str], model: Dataset, key:
     targets = {class_name: class_name for class_name in own.class_names if class_name in model.class_names}
     rest = class_map.get(REST) if REST not in own.class_names else None
     lacking = [c for c in own.class_names if c not in class_map and c not in targets]
-    targets |= {c: rest for c in lacking if rest is not None} | class_map
+    targets |= {**{c: rest for c in lacking if rest is not None}, **class_map}
     if lacking and rest is None:
         given = json.dumps(dict.fromkeys(lacking, VOID), ensure_ascii=False)
         problems.append(

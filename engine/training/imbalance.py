@@ -84,10 +84,9 @@ def training_order(
     """
     num_samples, batch = len(counts.void), recipe.train.batch
     is_rare = recipe.data.sampler == "rare"
-    if not is_rare and shares is None:
-        return SampleOrder(num_samples, batch, recipe.seed), []
     if not is_rare:
-        return WeightedOrder.of(shares, batch, recipe.seed), []
+        uniform = SampleOrder(num_samples, batch, recipe.seed)
+        return uniform if shares is None else WeightedOrder.of(shares, batch, recipe.seed), []
     probabilities = image_probabilities(counts) if shares is None else _within_sets(counts, shares, sets)
     times = num_samples * probabilities
     note = f"sampler rare: an image is drawn {times.min():.2g} to {times.max():.2g} times per epoch"

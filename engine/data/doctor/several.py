@@ -2,15 +2,17 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 from engine.data import DataError, open_split
 from engine.data.doctor import DataReport, Listing, list_samples_of
 from engine.data.doctor.findings import HURTS, NOTE, SEVERITIES, DataFinding, finding
 from engine.data.overlap import shared_images
 from engine.data.sample import Dataset
-from engine.data.sets import scored_further, sets_of
+from engine.data.sets import in_set, scored_further, sets_of
 from engine.wording import some_of
+
+Value = TypeVar("Value")
 
 
 def list_sets(section: Any) -> dict[str, Listing]:
@@ -20,7 +22,12 @@ def list_sets(section: Any) -> dict[str, Listing]:
         DataError: a set cannot be opened, or its classes have no place among those of the model.
     """
     listings = {name: list_samples_of(one) for name, one in sets_of(section).items()}
-    if refused := [why for listing in listings.values() for why in listing.refused.values()]:
+    refused = [
+        in_set(why, name, place)
+        for place, (name, listing) in _with_places(listings)
+        for why in listing.refused.values()
+    ]
+    if refused:
         raise DataError("\n".join(dict.fromkeys(refused)))
     if section.also:
         for split in (section.train, *scored_further(section).values()):
@@ -36,8 +43,8 @@ def report_on_sets(section: Any, reports: Mapping[str, DataReport]) -> DataRepor
         reports: by set, each of which could be opened.
     """
     findings = [
-        replace(found, what=f"set {name}: {found.what}")
-        for name, report in reports.items()
+        replace(found, what=f"set {name}: {found.what}", remedy=in_set(found.remedy, name, place))
+        for place, (name, report) in _with_places(reports)
         for found in report.findings
     ]
     findings += _shared_between(section)
@@ -97,6 +104,11 @@ def _shared_between(section: Any) -> Iterator[DataFinding]:
                     f"Keep them in one of the sets {earlier} and {name}.",
                     sorted(ids),
                 )
+
+
+def _with_places(of_sets: Mapping[str, Value]) -> Iterator[tuple[int | None, tuple[str, Value]]]:
+    """The place in data.also of each set, None for the first, with its name and value."""
+    return zip([None, *range(len(of_sets) - 1)], of_sets.items(), strict=True)
 
 
 def _also_in(dataset: Dataset, ids: set[str], split: str, other: str) -> str:

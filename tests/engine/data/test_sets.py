@@ -1,5 +1,6 @@
 """Several sets as one data set: their splits, labels by class maps, mistakes in maps, weights."""
 
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -164,6 +165,25 @@ def test_an_unreadable_image_of_any_set_is_left_out(recipe: Path, tmp_path: Path
     assert train.skipped is not None
     with pytest.raises(DataError, match="1002"):
         train[train.ids.index("coco/1002")]
+
+
+def test_a_mistake_of_a_further_set_names_its_own_keys(recipe: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"(?s)set lorries: .*data\.also\.1\.root"):
+        opened(recipe, "data.also.1.root=/nowhere")
+    with pytest.raises(DataError, match=r"set lorries: .*data\.also\.1\.range=auto"):
+        data = loaded(recipe, "data.also.1.range=[0, 4095]").data
+        with_range(data, open_split(data, data.train))
+    mask = np.full((SIDE, SIDE), 3, np.uint8)
+    save(tmp_path / "lorries/train/masks/2001.png", mask)
+    train = opened(recipe)
+    with pytest.raises(DataError, match=r"set lorries: .*2001"):
+        train.labels(train.ids.index("lorries/2001"))
+
+
+def test_workers_get_all_sets(recipe: Path) -> None:
+    train = opened(recipe)
+    sent = pickle.loads(pickle.dumps(train))
+    assert all(torch.equal(sent[i].labels, train[i].labels) for i in (0, 7, 12))
 
 
 def test_one_section_alone_opens_as_before(tmp_path: Path) -> None:
