@@ -33,8 +33,8 @@ OWN_KEY = re.compile(rf"\bdata\.({'|'.join(ImageSet.model_fields)})\b")  # as a 
 class Part:
     """One set.
 
-    place: in data.also; None for the first set. prefix: of its ids. table: (256,) uint8, from its label ids to
-    those of the model; None: they are equal.
+    place: in data.also; None for the first set. prefix: of its ids. table: (256,) uint8, from its label ids
+    to those of the model; None: they are equal.
     """
 
     name: str
