@@ -135,6 +135,7 @@ def test_a_stopped_run_ends_as_the_whole(finished: Path) -> None:
     assert scores[0] == scores[1]
 
 
+@pytest.mark.slow
 def test_two_processes_train_on_the_same_images_and_score_each_set(finished: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
