@@ -104,18 +104,20 @@ def _point(step: int, value: float) -> tuple[int, float | None]:
 
 
 def further_view(content: RunContent) -> dict[str, Any]:
-    """The scores on the splits of further sets: the columns, and rows of split, model and values."""
-    scored, classes = (content.run.ensemble or {}).get("further", {}), content.run.manifest.class_names
-    rows = [
-        (
-            split,
-            f"ensemble ({name})" if name == ENSEMBLE else name,
-            [*(numbers.get(metric) for metric in METRICS), *(numbers["IoU"].get(each) for each in classes)],
-        )
+    """The scores on the splits of further sets: a column for each split and model, rows of values by name."""
+    scored = (content.run.ensemble or {}).get("further", {})
+    columns = {
+        f"{split}, {'ensemble' if name == ENSEMBLE else name}": numbers
         for split, of_split in scored.items()
         for name, numbers in of_split.items()
+    }
+    rows = [(metric, [numbers.get(metric) for numbers in columns.values()]) for metric in METRICS]
+    rows += [
+        (f"IoU {name}", [numbers["IoU"].get(name) for numbers in columns.values()])
+        for name in content.run.manifest.class_names
     ]
-    return {"further": rows, "further_columns": [*METRICS, *(f"IoU {each}" for each in classes)]}
+    present = [row for row in rows if any(value is not None for value in row[1])]
+    return {"further": present, "further_columns": [*columns]}
 
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:

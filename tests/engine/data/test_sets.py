@@ -16,6 +16,7 @@ from engine.data.ranges import with_range
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
 from engine.recipe import Recipe, load_recipe
 from engine.training.imbalance import training_order
+from models.class_names import VOC
 from tests.drawn_sets import SIDE, drawn, folder_set, save, three_sets, voc_set
 
 
@@ -191,3 +192,21 @@ def test_one_section_alone_opens_as_before(tmp_path: Path) -> None:
     data = Data(root=str(tmp_path / "voc"), train="train", classes=["background", "cat", "sofa"])
     assert not isinstance(open_split(data, "train"), SeveralSets)
     assert data.name is None
+
+
+def test_photos_of_a_set_with_other_names_get_the_labels_of_the_model(
+    shared_voc: Path, tmp_path: Path
+) -> None:
+    names = ["kitty" if name == "cat" else name for name in VOC]
+    text = f"""
+data:
+  - {{root: {shared_voc}, train: train}}
+  - {{root: {shared_voc}, train: trainaug, name: renamed, classes: {names}, map: {{kitty: cat, dog: void}}}}
+"""
+    path = tmp_path / "r.yaml"
+    path.write_text(text)
+    train = opened(path)
+    assert len(train) == 437 + 800
+    for place in range(0, 437, 40):
+        own, again = train.labels(place), train.labels(train.ids.index(f"renamed/{train.ids[place]}"))
+        assert torch.equal(again, own.where(own != VOC.index("dog"), torch.tensor(255, dtype=torch.uint8)))
