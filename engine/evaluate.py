@@ -84,6 +84,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
     datasets = {"": (split, dataset)}
     datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}
+    for name in further if arguments.out else ():
+        require_folder(arguments.out / name)
+        _require_unused(arguments.out / name)
     for name, (of_set, images) in datasets.items():
         out = arguments.out / name if arguments.out else None
         _score(trained, images, of_set, arguments, out, device, console)
@@ -167,9 +170,13 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
         )
     if arguments.out:
         require_folder(arguments.out)
-    taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
-    if taken:
-        raise RunFolderError(f"{arguments.out / taken[0]} exists already; name another folder with --out.")
+        _require_unused(arguments.out)
+
+
+def _require_unused(out: Path) -> None:
+    """Raises RunFolderError where a file that would be written exists."""
+    if taken := [name for name in OUTPUTS if (out / name).exists()]:
+        raise RunFolderError(f"{out / taken[0]} exists already; name another folder with --out.")
 
 
 def open_for_scoring(

@@ -52,7 +52,7 @@ REST = "other"  # in a class map: all classes that are not named, and have no eq
 FormatName = Annotated[str, *_one_of(FORMATS, IMPORT_PATH)]
 TableName = Annotated[str, *_one_of(CLASS_TABLES)]
 StoredValue = Annotated[str, Field(pattern=r"^(-?\d+(\.\d+)?(e[+-]?\d+)?|-?inf|nan)$")]
-SetName = Annotated[str, Field(pattern=r"^[^/\s]+$")]
+SetName = Annotated[str, Field(pattern=r"^[^/\s.][^/\s]*$")]  # also that of a folder
 
 
 Ends = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -210,7 +210,7 @@ def with_a_name(values: Any) -> Any:
         return values
     root, format_ = values.get("root"), values.get("format", "voc")
     place = PurePath(root) if isinstance(root, str) else PurePath(str(format_).rpartition(":")[2])
-    name = (place.stem if format_ == "packed" else place.name) or str(format_)
+    name = (place.stem if format_ == "packed" else place.name).lstrip(".") or str(format_)
     return {**values, "name": re.sub(r"\s+", "_", name)}
 
 

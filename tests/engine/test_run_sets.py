@@ -86,6 +86,11 @@ def test_evaluate_scores_each_set_or_the_one_that_is_asked_for(finished: Path, c
     [[_, by_protocol]] = of_coco["protocols"].items()
     assert by_protocol["card"]["num_images"] == 2
     assert Path("scored/evaluate.json").is_file() and Path("scored/lorries/scores.h5").is_file()
+    Path("scored/evaluate.json").unlink()
+    for name in ("scores.h5", "reliability.png"):
+        Path("scored", name).unlink()
+    assert command("evaluate", finished, "--out", "scored") == 2
+    assert "scored/coco/evaluate.json exists already" in capsys.readouterr().err
     again = trident.evaluate(finished, split="coco/val").mIoU
     assert again == pytest.approx(by_protocol["scores"]["mIoU"])
     assert command("evaluate", finished, "--split", "train") == 0

@@ -70,6 +70,7 @@ def test_the_written_form_and_an_override_are_the_same(tmp_path: Path) -> None:
         ("data: [{root: a}, {root: b, train: null, val: null}]", ["data.also.0.val", "leave it out"]),
         ("data: [{root: a}, {root: b, mapp: {}}]", ["data.also.0.mapp", "did you mean map"]),
         ("data: [{root: a}, {root: b, name: x/y}]", ["data.also.0.name"]),
+        ("data: [{root: a}, {root: b, name: ..}]", ["data.also.0.name"]),
         ("data: []", ["data", "expected a section"]),
         ("data: [voc21, {root: a}]", ["data", "expected a section"]),
     ],
