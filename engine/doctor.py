@@ -71,6 +71,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         _show_augment(recipe, out, counted(console, "counting labels"))
         console.print(f"written: {out}")
         return 0
+    if recipe.data.also:
+        return _of_sets(recipe, arguments, console)
     examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
     print_data_report(console, examination.report)
     if out:
@@ -81,6 +83,29 @@ def doctor(arguments: argparse.Namespace) -> int:
     if command := command_to_fix(examination.report, arguments.recipe, arguments.overrides):
         console.print(f"For a repaired copy: {command}", markup=False, soft_wrap=True)
     return 2 if examination.report.spoils else 0
+
+
+def _of_sets(recipe: "Recipe", arguments: argparse.Namespace, console: "Console") -> int:
+    """Check each of several sets, and what they share."""
+    from engine.data.doctor import examine
+    from engine.data.doctor.several import list_sets, report_on_sets
+    from engine.data.sets import require_one_set
+    from engine.reporting.console import counted
+    from engine.reporting.doctor import print_data_report
+    from engine.run_folder import write_json
+
+    if arguments.fix:
+        require_one_set(recipe.data, "--fix")
+    reports = {
+        name: examine(listing, counted(console, f"reading {name}")).report
+        for name, listing in list_sets(recipe.data).items()
+    }
+    report = report_on_sets(recipe.data, reports)
+    print_data_report(console, report)
+    if arguments.out:
+        write_json(arguments.out, report.to_dict())
+        console.print(f"written: {arguments.out}")
+    return 2 if report.spoils else 0
 
 
 def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:
@@ -117,12 +142,14 @@ def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], No
     from engine.data.mixing import Mixing
     from engine.data.order import SampleOrder
     from engine.data.ranges import with_range
+    from engine.data.sets import shares_of_images
     from engine.reporting.augment_sheet import augment_sheet
 
     train = open_split(recipe.data, recipe.data.train)
     with_range(recipe.data, train)
     counts = count_classes(train, progress) if recipe.augment.copy_paste else None
-    mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
+    shares = shares_of_images(recipe.data, train)
+    mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts, shares)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     order = SampleOrder(len(train), 1, recipe.seed)
     batches = TrainBatches(train, order, augment, torch.device("cpu"), workers=0, mixing=mixing)

@@ -21,6 +21,7 @@ from engine.wording import quantity
 
 if TYPE_CHECKING:
     import torch
+    from rich.console import Console
 
     from engine.data.sample import Dataset
     from engine.scoring.results import EvaluationResult
@@ -41,6 +42,7 @@ examples:
   trident evaluate checkpoints/b2_adv/top/step-0040000.safetensors --protocol all
   trident evaluate checkpoints/b2_adv eval.flip=true eval.scales=[0.5,1.0] --worst 12 --out scored
   trident evaluate checkpoints/b2_adv --protocol slide eval.stride=341 --split train
+  trident evaluate checkpoints/two_sets --split photos/val        of the set photos alone
 """
 
 
@@ -57,18 +59,50 @@ def main(argv: list[str] | None = None) -> int:
         "trained", nargs="+", metavar="run | checkpoint | key.path=value", help="what to score; recipe values"
     )
     add("--protocol", choices=(*PROTOCOLS, "all"), help="evaluation protocol (default: that of the run)")
-    add("--split", help="split to score (default: the run's val)")
+    add("--split", help="split to score (default: the run's val, of each set)")
     add("--worst", type=int, default=0, metavar="N", help="picture of the N images with the lowest mIoU")
     add("--out", type=Path, metavar="DIR", help=f"folder for {', '.join(OUTPUTS)}")
     return run_command(parser, evaluate, argv)
 
 
 def evaluate(arguments: argparse.Namespace) -> int:
-    """Open, score under each protocol, print, write."""
+    """Open, and score each set, or the split that is asked for."""
     named, overrides = paths_and_overrides(arguments.trained)
     _check(arguments, named, overrides)
 
     import torch
+
+    from engine.data import open_split
+    from engine.data.sets import scored_further
+
+    console = new_console()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if arguments.protocol not in (None, "all"):
+        overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
+    path = Path(named[0]).expanduser()
+    trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
+    further = scored_further(trained.recipe.data) if arguments.split is None else {}
+    datasets = {"": (split, dataset)}
+    datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}
+    for name in further if arguments.out else ():
+        require_folder(arguments.out / name)
+        _require_unused(arguments.out / name)
+    for name, (of_set, images) in datasets.items():
+        out = arguments.out / name if arguments.out else None
+        _score(trained, images, of_set, arguments, out, device, console)
+    return 0
+
+
+def _score(
+    trained: "Trained",
+    dataset: "Dataset",
+    split: str,
+    arguments: argparse.Namespace,
+    out: Path | None,
+    device: "torch.device",
+    console: "Console",
+) -> None:
+    """Score one split under each protocol, print, write."""
     from rich.markup import escape
 
     from engine.data.sample import skipped_ids
@@ -79,12 +113,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     from engine.scoring.statistics import few_images
     from engine.scoring.trained import num_trained_on, trained_on
 
-    console = new_console()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if arguments.protocol not in (None, "all"):
-        overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
-    path = Path(named[0]).expanduser()
-    trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     if split == trained.recipe.data.select:
@@ -97,9 +125,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
     protocols = [replace(own, name=name) for name in PROTOCOLS] if arguments.protocol == "all" else [own]
     results, record = {}, None
     with ExitStack() as stack:
-        if arguments.out:
-            arguments.out.mkdir(parents=True, exist_ok=True)
-            names, path = [protocol.name for protocol in protocols], arguments.out / "scores.h5"
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            names, path = [protocol.name for protocol in protocols], out / "scores.h5"
             record = stack.enter_context(
                 recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
             )
@@ -121,10 +149,9 @@ def evaluate(arguments: argparse.Namespace) -> int:
         console.print(f"[bold]{few}[/]")
     if skipped_ids(dataset):
         console.print(f"[bold]Not scored:[/] {skipped_images(skipped_ids(dataset))}")
-    if arguments.out:
-        _write(arguments.out, results, trained, protocols[0], dataset, device)
-        console.print(f"written: {arguments.out}")
-    return 0
+    if out:
+        _write(out, results, trained, protocols[0], dataset, device)
+        console.print(f"written: {out}")
 
 
 def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]) -> None:
@@ -143,9 +170,13 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
         )
     if arguments.out:
         require_folder(arguments.out)
-    taken = [name for name in OUTPUTS if arguments.out and (arguments.out / name).exists()]
-    if taken:
-        raise RunFolderError(f"{arguments.out / taken[0]} exists already; name another folder with --out.")
+        _require_unused(arguments.out)
+
+
+def _require_unused(out: Path) -> None:
+    """Raises RunFolderError where a file that would be written exists."""
+    if taken := [name for name in OUTPUTS if (out / name).exists()]:
+        raise RunFolderError(f"{out / taken[0]} exists already; name another folder with --out.")
 
 
 def open_for_scoring(

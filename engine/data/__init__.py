@@ -29,13 +29,43 @@ def class_names_of(section: Any) -> tuple[str, ...]:
 def open_split(section: Any, split: str) -> Dataset:
     """One split of the data that `section` (a recipe's `data`) names.
 
+    Of several sets, `data.train` is the training images of all together, `<name of a set>/<split>` is a split
+    of one of them, and any other name a split of the first.
+
     Raises:
         DataError: no root, no such split, missing files, files or folders that may not be read; or a
-            data.format that cannot be imported or does not return a `Dataset`.
+            data.format that cannot be imported or does not return a `Dataset`; or a class of a further set
+            that has no place among those of the first.
     """
+    if not section.also:
+        return _open_alone(section, split)
+    from engine.data.sets import joined, naming_set, sets_of
+
+    sets = sets_of(section)
+    name, _, own = split.partition("/")
+    if split == section.train:
+        wanted = {name: one.train for name, one in sets.items() if one.train is not None}
+    elif own and name in sets:
+        wanted = {name: own}
+    else:
+        wanted = {section.name: split}
+    places = dict(zip(sets, [None, *range(len(section.also))], strict=True))
+    opened = {}
+    for name, split in wanted.items():
+        with naming_set(name, places[name]):
+            opened[name] = _open_alone(sets[name], split)
+    if [*opened] == [section.name]:
+        return opened[section.name]
+    first = opened.get(section.name) or _open_alone(sets[section.name], section.train)
+    return joined(section, opened, first)
+
+
+def _open_alone(section: Any, split: str) -> Dataset:
+    """A split of a `data` section with a single set."""
     opener = _opener(section.format)
+    of_several = ("name", "weight", "also")
     offered = {
-        **vars(section),
+        **{name: value for name, value in vars(section).items() if name not in of_several},
         "split": split,
         "class_names": class_names_of(section),
         "palette": _colours(section.classes),

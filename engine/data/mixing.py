@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.class_counts import ClassCounts
@@ -89,13 +90,20 @@ class Mixing:
         num_samples: of the data set.
         ignore_index: the label of void pixels.
         counts: of each class in each sample; needed by copy_paste only.
+        shares: how often each sample is a guest, with sum 1; None: all equally often.
 
     Raises:
         DataError: copy_paste, and there is nothing to paste.
     """
 
     def __init__(
-        self, section: Any, seed: int, num_samples: int, ignore_index: int, counts: ClassCounts | None = None
+        self,
+        section: Any,
+        seed: int,
+        num_samples: int,
+        ignore_index: int,
+        counts: ClassCounts | None = None,
+        shares: NDArray[np.float64] | None = None,
     ):
         if section.copy_paste > 0 and not (counts and counts.pixels.any()):
             raise DataError("augment.copy_paste: no label map of the training split has a labelled pixel.")
@@ -103,7 +111,7 @@ class Mixing:
         self.seed = seed
         self.num_samples = num_samples
         self.classes = np.delete(np.arange(NUM_IDS), ignore_index)
-        self.counts = counts
+        self.counts, self.shares = counts, shares
         self.rarity = class_probabilities(counts.shares, temperature(counts.shares)) if counts else None
 
     def guests(self, id: str, epoch: int) -> list[Guest]:
@@ -132,7 +140,9 @@ class Mixing:
         """
         assert self.counts is not None and self.rarity is not None  # see __init__
         id = int(rng.choice(len(self.rarity), p=self.rarity))
-        return [Guest(int(rng.choice(np.flatnonzero(self.counts.pixels[:, id]))), OneClassLayer(id))]
+        having = np.flatnonzero(self.counts.pixels[:, id])
+        of_these = None if self.shares is None else self.shares[having] / self.shares[having].sum()
+        return [Guest(int(rng.choice(having, p=of_these)), OneClassLayer(id))]
 
     def _classmix(self, rng: np.random.Generator) -> list[Guest]:
         """Half of the classes of another sample, arXiv 2007.07936, with true instead of predicted labels."""
@@ -146,7 +156,9 @@ class Mixing:
         return [Guest(self._any(rng), BoxLayer(left, top, right, bottom))]
 
     def _any(self, rng: np.random.Generator) -> int:
-        return int(rng.integers(self.num_samples))
+        if self.shares is None:
+            return int(rng.integers(self.num_samples))
+        return int(rng.choice(self.num_samples, p=self.shares))
 
 
 def paste_guests(images: Tensor, labels: Tensor, guests: Sequence[Sequence[Guest]]) -> tuple[Tensor, Tensor]:

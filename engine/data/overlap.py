@@ -7,6 +7,7 @@ from pathlib import Path
 from engine.data.formats.files import FileDataset
 from engine.data.resident import Resident
 from engine.data.sample import Dataset
+from engine.data.sets import SeveralSets
 
 PIECE = (
     4096  # bytes at the start, in the middle and at the end, which are compared of files of equal size first
@@ -16,9 +17,14 @@ PIECE = (
 def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
     """The ids of the images of `dataset` that are in `other` too: the same file, or an equal one.
 
-    Of data sets that have no image files all, where both hold the same, or none.
+    Of data sets that have no image files all, where both hold the same, or none. Several sets are
+    compared one by one.
     """
     one, two = (d.source if isinstance(d, Resident) else d for d in (dataset, other))
+    if isinstance(one, SeveralSets):
+        return {part.prefix + id for part in one.parts for id in shared_images(part.dataset, two)}
+    if isinstance(two, SeveralSets):
+        return {id for part in two.parts for id in shared_images(one, part.dataset)}
     if not isinstance(one, FileDataset) or not isinstance(two, FileDataset):
         return set(one.ids) if one.fingerprint() == two.fingerprint() else set()
     of_size: dict[int, list[Path]] = defaultdict(list)

@@ -15,6 +15,7 @@ from engine.data.formats.bands import ValueRanges, read_bands
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import ValueRange, nodata_of, wide_values
 from engine.data.sample import DataError, Dataset, UnreadableSample
+from engine.data.sets import SeveralSets, naming_set, sets_of
 
 NUM_PROBED = 64  # images of the training split that are read to find the range
 OUTLIERS = 1e-4  # share of the pixels on either side that the span of an image leaves out
@@ -23,11 +24,14 @@ OUTLIERS = 1e-4  # share of the pixels on either side that the span of an image 
 def with_range(section: Any, train: Dataset) -> Any:
     """A recipe's `data` section with numbers in place of `range: auto`, where its training images need them.
 
-    A run keeps them in its recipe, so that all images are read alike later. `train` is told, too.
+    A run keeps them in its recipe, so that all images are read alike later. `train` is told, too. Each of
+    several sets has its own.
 
     Raises:
         DataError: the section has a range, and no image needs one.
     """
+    if section.also:
+        return _with_range_of_each(section, train)
     if section.range != "auto":
         if isinstance(train, FileDataset) and not _first_wide(train):
             raise DataError(
@@ -43,6 +47,24 @@ def with_range(section: Any, train: Dataset) -> Any:
         return section
     listed = [list(item) if isinstance(item, tuple) else item for item in found]
     return section.model_copy(update={"range": listed})
+
+
+def _with_range_of_each(section: Any, train: Dataset) -> Any:
+    """`with_range` of each set; one that is only scored has that of the first."""
+    parts = train.parts if isinstance(train, SeveralSets) else []
+    places = {part.name: (part.place, part.dataset) for part in parts} or {section.name: (None, train)}
+    alone, found = sets_of(section), {}
+    for name, (place, dataset) in places.items():
+        with naming_set(name, place):
+            found[name] = with_range(alone[name], dataset).range
+    first = found[section.name]
+    also = [
+        further.model_copy(
+            update={"range": found.get(further.name, first if further.range == "auto" else further.range)}
+        )
+        for further in section.also
+    ]
+    return section.model_copy(update={"range": first, "also": also})
 
 
 def measured_range(train: FileDataset) -> ValueRanges | None:

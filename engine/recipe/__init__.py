@@ -73,6 +73,8 @@ MAY_CHANGE = (
     "train.timeout",
     "model.checkpointing",
 )
+OF_A_FURTHER_SET = re.compile(r"^data\.also\.\d+\.")
+SEVERAL_SETS = {"type": "array", "items": {"type": "object"}, "minItems": 1}
 BASE = {
     "type": "string",
     "minLength": 1,
@@ -303,7 +305,8 @@ def changes(before: Recipe, now: Recipe, *, all_keys: bool = False) -> list[Chan
     return [
         Change(key, old.get(key, "absent"), new.get(key, "absent"))
         for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key) and (key != "name" if all_keys else not key.startswith(MAY_CHANGE))
+        if old.get(key) != new.get(key)
+        and (key != "name" if all_keys else not OF_A_FURTHER_SET.sub("data.", key).startswith(MAY_CHANGE))
     ]
 
 
@@ -323,4 +326,6 @@ def recipe_schema(kind: type[Recipe] = Recipe) -> dict[str, Any]:
     schema = kind.model_json_schema()
     del schema["required"]  # a file without a name takes its own
     schema["properties"] = {"base": BASE, **schema["properties"]}
+    data = schema["properties"]["data"]
+    data["anyOf"] = [{"$ref": data.pop("$ref")}, SEVERAL_SETS]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from engine.data.bands import band_names, colour_bands
-from engine.recipe.source import Document
+from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path
 from models.architectures import ARCHITECTURES, PRETRAINED_PACKAGES
 
@@ -34,6 +34,8 @@ LR, MIN_LR = ("optimizer", "lr"), ("schedule", "min_lr")
 def contradictions(recipe: Any) -> Iterator[Contradiction]:
     """Of a recipe whose durations are in steps; one whose training is given in epochs has fewer."""
     yield from _colours_without_bands(recipe)
+    yield from _range_of_other_bands(recipe.data)
+    yield from _sets_that_do_not_fit(recipe.data)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
     if schedule.min_lr > recipe.optimizer.lr:
         text = (
@@ -72,6 +74,45 @@ def _colours_without_bands(recipe: Any) -> Iterator[Contradiction]:
             f"red, green and blue, or grey, or type {off}"
         )
         yield Contradiction((("data", "bands"), *(("augment", name) for name in used)), text)
+
+
+def _range_of_other_bands(data: Any) -> Iterator[Contradiction]:
+    """A range of each band needs one for every band."""
+    bands = band_names(data.bands)
+    ranges: dict[Path, Any] = {("data",): data.range}
+    ranges |= {("data", "also", place): further.range for place, further in enumerate(data.also)}
+    for path, pairs in ranges.items():
+        is_of_bands = isinstance(pairs, list) and not (pairs and isinstance(pairs[0], float))
+        if is_of_bands and len(pairs) != len(bands or ()):
+            text = "one pair a band is for data.bands; expected [lowest, highest]"
+            if bands is not None:
+                text = f"expected {len(bands)} pairs, one for each of {', '.join(bands)}, got {len(pairs)}"
+            yield Contradiction(((*path, "range"), ("data", "bands")), text)
+
+
+def _sets_that_do_not_fit(data: Any) -> Iterator[Contradiction]:
+    """Names of several sets differ; a weight is given to all that are trained on, or to none."""
+    names = [data.name]
+    for place, further in enumerate(data.also):
+        path: Path = ("data", "also", place, "name")
+        if further.name in names:
+            text = (
+                f"another set is called {further.name}, too. Give this one another name: "
+                f"{dotted(path)}={further.name}{place + 2}"
+            )
+            yield Contradiction((path, ("data", "name"), ("data", "also")), text)
+        names.append(further.name)
+    places: dict[Path, Any] = {("data",): data}
+    places |= {("data", "also", place): further for place, further in enumerate(data.also)}
+    trained = {path: of_set for path, of_set in places.items() if of_set.train is not None}
+    without = [(*path, "weight") for path, of_set in trained.items() if of_set.weight is None]
+    if without and len(without) < len(trained):
+        lines = " ".join(f"{dotted(path)}=1" for path in without)
+        text = (
+            "null, while other sets have a weight. Give each set that is trained on one, such as "
+            f"{lines}; or none of them, and each image is drawn equally often"
+        )
+        yield Contradiction((without[0], ("data", "also")), text)
 
 
 def without_a_start(recipe: Any) -> Iterator[Contradiction]:

@@ -70,6 +70,8 @@ class Document:
             self.problems.append(f"{error}; put text with special characters in quotes: {keys[-1]}='\"...\"'")
             return
         self.problems += parsed.problems
+        if keys == ["data"]:
+            parsed = _one_section_of_sets(parsed)
         self._set(keys, parsed, origin, defaults)
 
     def _set(self, keys: list[str], parsed: Parsed, origin: str, defaults: Any) -> None:
@@ -189,7 +191,38 @@ def _read_file(file: FilePath, wanted_by: str) -> Document:
     values = {} if parsed.values is None else parsed.values
     if not isinstance(values, dict):
         raise RecipeError(f"{wanted_by}{file}: a recipe is made of `key: value` lines, this file is not")
+    if isinstance(values.get("data"), list):
+        inside = {path[1:]: place for path, place in parsed.sources.items() if path[:1] == ("data",)}
+        data = _one_section_of_sets(Parsed(values["data"], inside))
+        others = {path: place for path, place in parsed.sources.items() if path[:1] != ("data",)}
+        parsed.sources = others | {("data", *path): place for path, place in data.sources.items()}
+        parsed.problems += data.problems
+        values["data"] = data.values
     return Document(values, parsed.sources, parsed.problems)
+
+
+def _one_section_of_sets(parsed: Parsed) -> Parsed:
+    """A list of sets as one `data` section: the first that has no class map, with the others in its `also`.
+
+    What is no list of sections stays as it is, and is reported when it is checked.
+    """
+    sets, place = parsed.values, parsed.sources.get((), "")
+    if not isinstance(sets, list) or not sets:
+        return parsed
+    if not all(isinstance(item, dict) and "also" not in item for item in sets):
+        return parsed
+    first = next((number for number, item in enumerate(sets) if "map" not in item), None)
+    if first is None:
+        text = "every set has a map. Leave it out of the set whose classes the model learns"
+        return Parsed({}, {(): place}, [*parsed.problems, f"data ({place}): {text}"])
+    further = [number for number in range(len(sets)) if number != first]
+    sources: Sources = {("also",): place}
+    for path, source in parsed.sources.items():
+        if path and path[0] == first:
+            sources[path[1:]] = source
+        elif path:
+            sources["also", further.index(int(path[0])), *path[1:]] = source
+    return Parsed({**sets[first], "also": [sets[number] for number in further]}, sources, parsed.problems)
 
 
 def _missing(file: FilePath) -> str:

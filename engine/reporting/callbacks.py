@@ -55,6 +55,7 @@ class Evaluation:
     log_loss: nats per labelled pixel.
     curves: precision and recall of each class, from a sample of the pixels.
     features: by layer, a row of activation maps for each image.
+    further: of several sets, the evaluations of those after the first, by name.
     """
 
     scores: Scores
@@ -62,6 +63,7 @@ class Evaluation:
     pictures: list[Picture] = field(default_factory=list)
     curves: PrecisionRecall | None = None
     features: Mapping[str, list[FeatureRow]] = field(default_factory=dict)
+    further: Mapping[str, Evaluation] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -44,9 +44,13 @@ def counted(console: Console, what: str) -> Callable[[int, int], None]:
     return show
 
 
-def scores_table(columns: dict[str, Scores], class_names: Sequence[str]) -> Table:
+def scores_table(
+    columns: dict[str, Scores],
+    class_names: Sequence[str],
+    title: str = "IoU by class, at original resolution",
+) -> Table:
     """Scores side by side: the metrics, then the IoU of each class; the best of a row is bold."""
-    table = Table(title="IoU by class, at original resolution", title_justify="left")
+    table = Table(title=escape(title), title_justify="left")
     table.add_column("class")
     for name in columns:
         table.add_column(escape(name), justify="right")

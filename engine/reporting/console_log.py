@@ -100,6 +100,9 @@ class ConsoleLog(Callback):
             f"{others}  val loss {evaluation.log_loss:.3f}  "
             f"[dim](only {escape(scores.baselines.majority_class)}: mIoU {scores.baselines.majority:.4f})[/]"
         )
+        for name, further in evaluation.further.items():
+            values = "  ".join(f"{metric} {value:.4f}" for metric, value in further.scores.metrics.items())
+            self.console.print(f"  set {escape(name)}  {values}  val loss {further.log_loss:.3f}")
         if self.console.is_terminal:
             self.console.print(class_table(scores, before, self.console.width))
         elif before and (line := change_line(scores, before)):

@@ -23,8 +23,9 @@ from engine.run_folder import (
 class JsonLog(Callback):
     """log.jsonl: one JSON object per line. A resumed run drops the lines after its saved state.
 
-    `split` is train (a log step), val (an evaluation), note (advice: topic, text, recipe lines) or skipped
-    (an update that was left out because of NaN: ids and epochs of its samples, seed of the run).
+    `split` is train (a log step), val (an evaluation), <set>/val (that of another set), note (advice: topic,
+    text, recipe lines) or skipped (an update that was left out because of NaN: ids and epochs of its samples,
+    seed of the run).
     """
 
     essential = True
@@ -43,9 +44,9 @@ class JsonLog(Callback):
         self._write({"step": step, "split": "train", **values})
 
     def on_evaluation(self, step: int, evaluation: Evaluation) -> None:
-        scores = evaluation.scores
-        row = {**scores.metrics, "loss": evaluation.log_loss, "IoU": scores.IoU}
-        self._write({"step": step, "split": "val", **row})
+        for split, one in {"val": evaluation, **further_splits(evaluation)}.items():
+            row = {**one.scores.metrics, "loss": one.log_loss, "IoU": one.scores.IoU}
+            self._write({"step": step, "split": split, **row})
 
     def on_skipped(self, step: int, samples: Sequence[tuple[str, int]]) -> None:
         ids, epochs = [id for id, _ in samples], [epoch for _, epoch in samples]
@@ -90,11 +91,24 @@ class CsvLog(Callback):
         self._tables["val"].append({"step": step, **evaluation_values(evaluation)})
 
 
+def further_splits(evaluation: Evaluation) -> dict[str, Evaluation]:
+    """The evaluations of the sets after the first, by the name of their rows in log.jsonl."""
+    return {f"{name}/val": further for name, further in evaluation.further.items()}
+
+
 def evaluation_values(evaluation: Evaluation) -> dict[str, float]:
-    """The scores of an evaluation: the metrics, "loss", and "IoU/<class>", NaN for an absent class."""
+    """The scores of an evaluation: the metrics, "loss", and "IoU/<class>", NaN for an absent class.
+
+    Those of further sets have the name of the set in front: "<set>/mIoU".
+    """
     scores = evaluation.scores
     by_class = {f"IoU/{name}": value for name, value in scores.IoU.items()}
-    return {**scores.metrics, "loss": evaluation.log_loss, **by_class}
+    of_sets = {
+        f"{name}/{key}": value
+        for name, further in evaluation.further.items()
+        for key, value in evaluation_values(further).items()
+    }
+    return {**scores.metrics, "loss": evaluation.log_loss, **by_class, **of_sets}
 
 
 class _CsvTable:

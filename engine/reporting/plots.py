@@ -128,7 +128,9 @@ def _quantities(logs: Sequence[Sequence[Row]]) -> dict[tuple[str, str], str]:
     terms = {("train", key): key.removeprefix("decode.") for key in keys if key.startswith("decode.loss_")}
     adversarial = {("train", key): key for key in keys if key.startswith("adv/") and key.endswith("_loss")}
     terms = terms if len(terms) > 1 else {}  # a single term is the loss itself
-    return TITLES | terms | {("train", "lr"): "Learning rate"} | adversarial
+    splits = dict.fromkeys(row["split"] for rows in logs for row in rows if row["split"].endswith("/val"))
+    of_sets = {(split, "mIoU"): f"mIoU on {split}" for split in splits}
+    return TITLES | of_sets | terms | {("train", "lr"): "Learning rate"} | adversarial
 
 
 def _points(rows: Sequence[Row], split: str, key: str) -> Points:

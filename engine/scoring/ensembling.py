@@ -2,10 +2,11 @@
 
 import os
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from torch import nn
@@ -218,9 +219,18 @@ def ensemble_report(
     protocol: EvaluationProtocol,
     dataset: Dataset,
     relative_to: Path,
+    further: Mapping[str, Mapping[str, Scores]] = MappingProxyType({}),
 ) -> dict[str, object]:
-    """The content of ensemble.json. A single candidate is its own ensemble."""
+    """The content of ensemble.json. A single candidate is its own ensemble.
+
+    Args:
+        further: scores on the splits of other sets, by their names.
+    """
     names = distinct_names(candidates)
+    sets = {
+        split: {name: scores_to_json(of_one) for name, of_one in of_split.items()}
+        for split, of_split in further.items()
+    }
     together = scores.get(ENSEMBLE, scores[names[0]])
     manifest = candidates[0].manifest
     return {
@@ -243,6 +253,7 @@ def ensemble_report(
             "fingerprint": manifest.data.val_fingerprint,
             "class_names": manifest.class_names,
         },
+        **({"further": sets} if sets else {}),
     }
 
 

@@ -8,8 +8,10 @@ from rich.console import Console
 
 from engine import __version__
 from engine.data import DataError
-from engine.data.doctor import DataReport, Listing, examine, list_samples_of
+from engine.data.doctor import DataReport, Listing, examine
 from engine.data.doctor.findings import NOTE, SPOILS
+from engine.data.doctor.several import list_sets, report_on_sets
+from engine.data.sets import sets_of
 from engine.recipe import Recipe
 from engine.reporting.console import counted
 from engine.reporting.doctor import print_findings, verdict
@@ -25,15 +27,18 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
     Raises:
         DataError: on every rank, where the data would spoil the training.
     """
-    if recipe.data.doctor == "off" or recipe.data.format == "synthetic":
+    are_drawn = all(one.format == "synthetic" for one in sets_of(recipe.data).values())
+    if recipe.data.doctor == "off" or are_drawn:
         return None
     report, problem = None, ""
     if process.is_main:
-        listing = list_samples_of(recipe.data)
-        if listing.refused:  # the reader would refuse them too, with or without the doctor
-            problem = "\n".join(dict.fromkeys(listing.refused.values()))
+        try:
+            listings = list_sets(recipe.data)
+        except DataError as error:  # the reader would refuse them too, with or without the doctor
+            problem = str(error)
         else:
-            report = _cached(listing, recipe, console)
+            reports = {name: _cached(listing, recipe, console) for name, listing in listings.items()}
+            [report] = reports.values() if len(reports) == 1 else [report_on_sets(recipe.data, reports)]
             problem = _report(report, console)
     wait_for_all(process)  # as the main process may have read all data
     if any_process(process, bool(problem)):

@@ -44,7 +44,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
             updates = _update_seconds(session, console)
         with naming_out_of_memory(partial(in_an_evaluation, session)):
             image_seconds = _image_seconds(session, console)
-    recipe, num_images = session.recipe, len(session.val)
+    recipe, num_images = session.recipe, sum(map(len, (session.val, *session.further.values())))
     steps, every = int(recipe.train.steps), int(recipe.eval.every)
     num_evaluations = -(-steps // every)
     update_seconds, spread = median(updates), f"{min(updates):.3f} to {max(updates):.3f} s"

@@ -4,10 +4,12 @@ Class weights that the recipe gives by the name of a scheme become numbers here,
 becomes another one, so that losses need no data, and the saved recipe trains the same without counting again.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from engine.data.class_counts import ClassCounts, CountsFile, count_classes
 from engine.data.class_weights import SCHEMES, class_weights
@@ -71,15 +73,38 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
     return recipe.model_copy(update={"loss": terms, "data": data}), notes
 
 
-def training_order(recipe: Recipe, counts: ClassCounts) -> tuple[SampleOrder, list[str]]:
-    """The order that `data.sampler` asks for, and a note where it is not the uniform one."""
+def training_order(
+    recipe: Recipe, counts: ClassCounts, shares: NDArray[np.float64] | None = None, sets: Sequence[int] = ()
+) -> tuple[SampleOrder, list[str]]:
+    """The order that `data.sampler` and the weights of sets ask for, and a note on the sampler `rare`.
+
+    Args:
+        shares: (N,) of the images, by the weights of their sets; None where these have none.
+        sets: number of images of each set, if there are several.
+    """
     num_samples, batch = len(counts.void), recipe.train.batch
-    if recipe.data.sampler == "uniform":
-        return SampleOrder(num_samples, batch, recipe.seed), []
-    probabilities = image_probabilities(counts)
+    is_rare = recipe.data.sampler == "rare"
+    if not is_rare:
+        uniform = SampleOrder(num_samples, batch, recipe.seed)
+        return uniform if shares is None else WeightedOrder.of(shares, batch, recipe.seed), []
+    probabilities = image_probabilities(counts) if shares is None else _within_sets(counts, shares, sets)
     times = num_samples * probabilities
     note = f"sampler rare: an image is drawn {times.min():.2g} to {times.max():.2g} times per epoch"
     return WeightedOrder.of(probabilities, batch, recipe.seed), [note]
+
+
+def _within_sets(
+    counts: ClassCounts, shares: NDArray[np.float64], sets: Sequence[int]
+) -> NDArray[np.float64]:
+    """(N,): images with rare classes more often, while each set keeps its share."""
+    ends = np.cumsum(sets)
+    rows = [slice(end - size, end) for end, size in zip(ends, sets, strict=True)]
+    return np.concatenate(
+        [
+            shares[own].sum() * image_probabilities(ClassCounts(counts.pixels[own], counts.void[own]))
+            for own in rows
+        ]
+    )
 
 
 def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:

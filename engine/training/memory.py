@@ -60,9 +60,15 @@ def in_an_update(session: Session, saved: RunFolder | None = None) -> str:
     return _with_remedy(what, smaller_update(session), saved, process.world_size)
 
 
+def _largest_scored(session: Session) -> tuple[int, int]:
+    """(h, w) in pixels of the largest image that is scored."""
+    sizes = (size for dataset in (session.val, *session.further.values()) for size in dataset.sizes())
+    return max(sizes, key=lambda size: size[0] * size[1])
+
+
 def in_an_evaluation(session: Session, saved: RunFolder | None = None) -> str:
     """The message for an evaluation in the training; `saved` as for `in_an_update`."""
-    h, w = max(session.val.sizes(), key=lambda size: size[0] * size[1])
+    h, w = _largest_scored(session)
     what = f"Out of memory on {session.process.device} in an evaluation; the largest image has {w} x {h} px."
     protocol = session.validation.predictor.protocol
     return _with_remedy(what, smaller_views(protocol, (h, w)), saved, session.process.world_size)
@@ -76,7 +82,7 @@ def in_the_final_scoring(session: Session, run: RunFolder, num_members: int) -> 
     )
     if num_members > 1:
         return f"{what}Type the same command with --resume keep.top=1 to score the best one alone."
-    h, w = max(session.val.sizes(), key=lambda size: size[0] * size[1])
+    h, w = _largest_scored(session)
     views = smaller_views(session.validation.predictor.protocol, (h, w))
     return f"{what}Score it without the training in memory:\n" + shlex.join(
         ["trident", "evaluate", str(run.path), *views]

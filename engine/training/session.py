@@ -1,7 +1,7 @@
 """Builds the parts of a training from a recipe; `training/train.py` runs them."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
@@ -21,6 +21,7 @@ from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
 from engine.data.resident import Resident, choose_residence, require_device
 from engine.data.sample import Dataset
+from engine.data.sets import SeveralSets, scored_further, shares_of_images
 from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Adversarial
 from engine.scoring.numerics import float32_products
@@ -53,13 +54,15 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 class Session:
     """The parts of one training, ready to run.
 
-    `recipe` has durations in steps, class weights and data.range in numbers.
+    `recipe` has durations in steps, class weights and data.range in numbers. `further` are the scored splits
+    of the sets after the first, by name.
     """
 
     recipe: Recipe
     process: Process
     train: Dataset
     val: Dataset
+    further: dict[str, Dataset]
     batches: TrainBatches
     step: SupervisedStep
     validation: Validation
@@ -94,6 +97,7 @@ def build_session(
     recipe = recipe.model_copy(update={"data": data})
     val = engine.data.open_split(recipe.data, recipe.data.val)
     select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
+    further = {name: engine.data.open_split(data, split) for name, split in scored_further(data).items()}
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names, **model_inputs(data))
     frozen = freeze(model, recipe.model.freeze)
@@ -105,29 +109,48 @@ def build_session(
         train, recipe.data.root, process, counter("counting labels"), keep_counts
     )
     recipe, decisions = decided(recipe, counts, train.class_names)
+    shares = shares_of_images(data, train)
+    sets = {part.name: len(part.dataset) for part in train.parts} if isinstance(train, SeveralSets) else {}
     step = _build_step(recipe, model, len(train.class_names), process)
 
     notes = [frozen] if frozen else []
     notes += _notes_on_pixels(recipe.data)
     train, note = _place(train, recipe.data.resident, process, counter)
     notes.append(f"train: {quantity(len(train), 'image')}, {note}")
+    notes += _notes_on_sets(recipe.data, sets)
     select, note = _place(select, recipe.data.resident, process, counter)
     notes.append(f"{recipe.data.select or recipe.data.val}: {quantity(len(select), 'image')}, {note}")
+    for name, dataset in further.items():
+        further[name], note = _place(dataset, recipe.data.resident, process, counter)
+        notes.append(f"{scored_further(data)[name]}: {quantity(len(dataset), 'image')}, {note}")
 
-    order, order_notes = training_order(recipe, counts)
+    order, order_notes = training_order(recipe, counts, shares, [*sets.values()])
     notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     mixing = None
     if any(getattr(recipe.augment, name) for name in MIXING_KEYS):
-        mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts)
+        mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts, shares)
     batches = TrainBatches(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
     predictor = Predictor(EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast)
     features = _build_features(recipe, model, select, predictor)
-    validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
+    validation = Validation(
+        select, predictor, process, recipe.data.workers, recipe.log.images, features, further
+    )
     hints = advice(recipe, counts, train.class_names)
-    return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
+    return Session(recipe, process, train, select, further, batches, step, validation, weights, notes, hints)
+
+
+def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:
+    """What each of several sets contributes."""
+    weights = {data.name: data.weight} | {further.name: further.weight for further in data.also}
+    drawn = {name: float(weights[name] or number) for name, number in sets.items()}
+    total = sum(drawn.values())
+    return [
+        f"set {name}: {quantity(number, 'image')}, {drawn[name] / total:.1%} of what is drawn"
+        for name, number in sets.items()
+    ]
 
 
 def _notes_on_pixels(data: Any) -> list[str]:

@@ -41,7 +41,9 @@ from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
 from engine.wording import quantity
 
-MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(range|normalisation)\b")  # values of a recipe
+MADE_FROM_IMAGES = re.compile(
+    r"\.class_weights$|^data\.(also\.\d+\.)?(range|normalisation)\b"
+)  # values of a recipe
 CPU_INFO = Path("/proc/cpuinfo")
 
 

@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from engine.data.resident import Resident
 from engine.data.sample import skipped_ids
+from engine.data.sets import scored_further
 from engine.recipe import Recipe
 from engine.reporting.advisor import Advisor, Note
 from engine.reporting.callbacks import Callback, RunContext
@@ -33,7 +34,14 @@ from engine.run_folder import (
     written_in_place,
 )
 from engine.scoring.confusion import Scores
-from engine.scoring.ensembling import ensemble_report, group_candidates, load_member, open_val, score_together
+from engine.scoring.ensembling import (
+    Candidate,
+    ensemble_report,
+    group_candidates,
+    load_member,
+    open_val,
+    score_together,
+)
 from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
 from engine.training.checkpoint import TopKeeper, load_state
@@ -170,7 +178,8 @@ def _reporter(session: Session, callbacks: Sequence[Callback]) -> Reporter:
 def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
     val, step = session.val, session.step
     first = step.count
-    rows = [row for row in read_log(run.log) if row["step"] <= first and row.get("mIoU") is not None]
+    rows = [row for row in read_log(run.log) if row["split"] == "val" and row["step"] <= first]
+    rows = [row for row in rows if row.get("mIoU") is not None]
     return RunContext(
         path=run.path,
         recipe=session.recipe,
@@ -304,6 +313,10 @@ def _report_skipped(session: Session, console: Console) -> None:
             session.val,
             "It was left out of the scores.",
         ),
+        *(
+            (scored_further(session.recipe.data)[name], dataset, "It was left out of the scores.")
+            for name, dataset in session.further.items()
+        ),
     ):
         if dataset.skipped is None:
             continue
@@ -314,6 +327,20 @@ def _report_skipped(session: Session, console: Console) -> None:
         ids = [id for id, flag in zip(dataset.ids, flags.tolist(), strict=True) if flag]
         if ids:
             console.print(f"{what}: {skipped_images(ids)} {done}")
+
+
+def _scores_on_further_sets(
+    candidates: Sequence[Candidate], session: Session, console: Console
+) -> dict[str, dict[str, Scores]]:
+    """By split, as `open_split` knows it, the scores of the kept checkpoints and their ensemble."""
+    protocol, device = session.validation.predictor.protocol, session.process.device
+    workers, bar = session.recipe.data.workers, partial(counted, console)
+    return {
+        split: score_together(
+            candidates, session.further[name], protocol, device, workers, progress=bar(f"scoring {split}")
+        )
+        for name, split in scored_further(session.recipe.data).items()
+    }
 
 
 def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> dict[str, Scores]:
@@ -328,7 +355,9 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     protocol = session.validation.predictor.protocol
     bar = counted(console, "scoring")
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
-    write_json(run.ensemble, ensemble_report(candidates, scores, protocol, val, run.path))
+    further = _scores_on_further_sets(candidates, session, console)
+    report = ensemble_report(candidates, scores, protocol, val, run.path, further)
+    write_json(run.ensemble, report)
     manifest.finished, manifest.files = True, {}
     run.write_final(manifest, run.recipe, run.log, run.scores, run.ensemble, run.doctor)
 
@@ -344,6 +373,8 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     write_report(contents, run.report, {run.path: gallery})
     console.print(scores_table(scores, val.class_names))
     console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
+    for split, on_split in further.items():
+        console.print(scores_table(on_split, val.class_names, f"IoU by class on {split}"))
     for line in cautions(contents[0]):
         console.print(escape(line))
     if not recipe.data.select:

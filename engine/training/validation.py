@@ -1,6 +1,9 @@
 """Scores the model in training on the split that selects checkpoints, over all processes."""
 
 import math
+from collections.abc import Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from torch import nn
 
@@ -28,6 +31,7 @@ class Validation:
         predictor: the evaluation protocol.
         num_pictures: samples, spread evenly, whose predictions are reported.
         features: the activation maps to report, or None.
+        further: scored splits of other sets by name, which are reported and select nothing.
     """
 
     def __init__(
@@ -38,6 +42,7 @@ class Validation:
         workers: int | str,
         num_pictures: int,
         features: FeatureMaps | None = None,
+        further: Mapping[str, Dataset] = MappingProxyType({}),
     ):
         self.dataset = dataset
         self.predictor = predictor
@@ -45,9 +50,21 @@ class Validation:
         self.workers = workers
         self.picture_indices = spread(num_pictures, len(dataset))
         self.features = features
+        self.further = further
 
     def __call__(self, model: nn.Module, step: int, reporter: Reporter) -> Scores:
-        data, process = self.dataset, self.process
+        evaluation = self._scored(self.dataset, model, step, reporter)
+        further = {name: self._scored(data, model, step, reporter) for name, data in self.further.items()}
+        if reporter.callbacks:
+            features = self.features(model) if self.features else {}
+            pictures = self.pictures(model)
+            reporter.evaluation(
+                step, replace(evaluation, pictures=pictures, features=features, further=further)
+            )
+        return evaluation.scores
+
+    def _scored(self, data: Dataset, model: nn.Module, step: int, reporter: Reporter) -> Evaluation:
+        process = self.process
         num_share = len(
             range(process.rank, len(data), process.world_size)
         )  # roughly, as batches differ in size
@@ -76,16 +93,11 @@ class Validation:
         reporter.scoring(num_share, num_share)
         wait_for_all(process)
         sum_in_place(process, [*tally.tensors(), curves.counts])
-        if not math.isfinite(
-            tally.mean_log_loss()
-        ):  # an update with a finite loss can still break the weights
-            raise diverged(step)
-        scores = tally.scores(data.class_names)
-        if reporter.callbacks:
-            features = self.features(model) if self.features else {}
-            evaluation = Evaluation(scores, tally.mean_log_loss(), self.pictures(model), curves, features)
-            reporter.evaluation(step, evaluation)
-        return scores
+        scores, log_loss = tally.scores(data.class_names), tally.mean_log_loss()
+        is_further = data is not self.dataset  # and may have no labelled pixel, by its class map
+        if not math.isfinite(log_loss) and not (is_further and not scores.num_pixels):
+            raise diverged(step)  # an update with a finite loss can still break the weights
+        return Evaluation(scores, log_loss, curves=curves)
 
     def pictures(self, model: nn.Module) -> list[Picture]:
         """The chosen samples with the model's prediction."""

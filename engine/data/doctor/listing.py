@@ -41,7 +41,8 @@ class Listing:
     """All samples of a recipe.
 
     splits: name -> (n,) indices into `samples`. refused: split -> why it cannot be opened. train, scored: the
-    splits by their use. has_known_colours: `palette` belongs to the data, and is not a default of Trident.
+    splits by their use; train is empty for a set that is only scored. has_known_colours: `palette` belongs to
+    the data, and is not a default of Trident.
     may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids. value_range:
     data.range of RGB images, or None for auto. bands: of data.bands. notes: on annotations that could not be
     used. section: the recipe's `data`.
@@ -91,7 +92,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
     refused: dict[str, str] = {}
     opened: Dataset | None = None
     notes: dict[str, None] = {}
-    for split in dict.fromkeys((section.train, *scored)):
+    for split in dict.fromkeys(split for split in (section.train, *scored) if split is not None):
         try:
             dataset = open_split(split)
         except DataError as error:
@@ -114,7 +115,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         samples=samples,
         splits=splits,
         refused=refused,
-        train=section.train,
+        train=section.train or "",
         scored=scored,
         class_names=opened.class_names if opened else class_names,
         palette=opened.palette if opened else (),

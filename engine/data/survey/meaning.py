@@ -10,8 +10,8 @@ from engine.data.doctor.soft import MIN_CLASS, are_black_and_white
 from engine.data.formats.drawn import VOID_NAMES
 from engine.data.formats.listing import folders_in
 from engine.data.formats.masks import value_text
-from engine.data.options import MAX_CLASSES
 from engine.data.sample import DataError, first_few
+from engine.data.set_options import MAX_CLASSES
 from engine.data.suggested_ids import is_id, suggested_ids
 from engine.data.survey.class_files import class_table
 from engine.data.survey.values import MAX_COLOURS, Values

@@ -102,6 +102,7 @@ def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: RunDiagno
         "place": place,
         "content": content,
         "diagnosis": diagnosis,
+        **views.further_view(content),
         "confusion": views.confusion_view(content),
         "reliability": views.reliability_view(content),
         "boundary": views.boundary_rows(content),

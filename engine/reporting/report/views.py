@@ -21,6 +21,8 @@ from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.results import PredictorScores
 from engine.scoring.baselines import Baselines
+from engine.scoring.evaluation import ENSEMBLE
+from engine.scoring.metrics import METRICS
 from engine.scoring.statistics import Interval
 
 ABSENT = "absent"
@@ -99,6 +101,23 @@ def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
 
 def _point(step: int, value: float) -> tuple[int, float | None]:
     return step, None if math.isnan(value) else float(f"{value:.5g}")
+
+
+def further_view(content: RunContent) -> dict[str, Any]:
+    """The scores on the splits of further sets: a column for each split and model, rows of values by name."""
+    scored = (content.run.ensemble or {}).get("further", {})
+    columns = {
+        f"{split}, {'ensemble' if name == ENSEMBLE else name}": numbers
+        for split, of_split in scored.items()
+        for name, numbers in of_split.items()
+    }
+    rows = [(metric, [numbers.get(metric) for numbers in columns.values()]) for metric in METRICS]
+    rows += [
+        (f"IoU {name}", [numbers["IoU"].get(name) for numbers in columns.values()])
+        for name in content.run.manifest.class_names
+    ]
+    present = [row for row in rows if any(value is not None for value in row[1])]
+    return {"further": present, "further_columns": [*columns]}
 
 
 def confusion_view(content: RunContent) -> dict[str, Any] | None:

@@ -284,6 +284,8 @@ CASES = [
          annotated("c")),
     Case("data.polygons.val_share=0.2 to take a fifth", LABELME, annotated()),
     Case("is not complete JSON", f"{LABELME} data.polygons.val_share=0.3", annotated(end="cut")),
+    Case("works on one set. Type data.also=[]",
+         "prepare masks r.yaml 'data.also=[{root: voc, train: train, name: other}]' --out drawn"),
     Case("To train on them: trident new", "prepare masks own --out drawn", annotated()),
     Case("Of a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip

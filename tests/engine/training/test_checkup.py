@@ -75,7 +75,7 @@ def test_data_that_would_spoil_a_run_stops_it_before_its_folder(voc_folder, valu
 
 def test_off_does_not_examine_the_data(voc_folder, values, monkeypatch) -> None:
     spoil(voc_folder)
-    monkeypatch.setattr(checkup, "list_samples_of", None)  # would raise when called
+    monkeypatch.setattr(checkup, "list_sets", None)  # would raise when called
     assert check(values, "data.doctor=off") == (None, "")
 
 
