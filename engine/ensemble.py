@@ -239,7 +239,7 @@ def _save(
 
     result = comparison.results[comparison.winner]
     soup = members.average_weights(result.ensemble.soup) if result.ensemble.soup else None
-    save_ensemble(path, comparison.winner, result.ensemble, result.scores, chosen, overrides, soup)
+    save_ensemble(path, comparison.winner, result.ensemble, result.scores.metrics, chosen, overrides, soup)
 
 
 if __name__ == "__main__":

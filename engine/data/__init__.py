@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -29,10 +30,21 @@ def class_names_of(section: Any) -> tuple[str, ...]:
 def open_split(section: Any, split: str) -> Dataset:
     """One split of the data that `section` (a recipe's `data`) names.
 
+    With `data.fold`, train and val are two parts of `data.train`.
+
     Raises:
         DataError: no root, no such split, missing files, files or folders that may not be read; or a
             data.format that cannot be imported or does not return a `Dataset`.
     """
+    if section.fold is None or split not in (section.train, section.val):
+        return _open(section, split)
+    from engine.data.subset import fold_of
+
+    train = _open(section, section.train)
+    return fold_of(train, Path(section.fold), section.train, is_held_out=split == section.val)
+
+
+def _open(section: Any, split: str) -> Dataset:
     opener = _opener(section.format)
     offered = {
         **vars(section),

@@ -80,6 +80,11 @@ class Data(Section):
     select: Text | None = key(
         None, "split whose scores select the checkpoints; null: val, whose score is then slightly optimistic"
     )
+    fold: Text | None = key(
+        None,
+        "file that lists the images of data.train which are data.val of this run; the others are trained on. "
+        "trident compare --folds writes it",
+    )
     classes: TableName | list[Text | ClassColour] = key(
         "voc21", "name of a class table, or the names by label id, or {name, colour} by label id"
     )
@@ -151,6 +156,13 @@ class Data(Section):
             raise mistake(f"this is for format: {', '.join(OF_POLYGONS)}")
         if name in FORMATS and name != format_ and value is not None:
             raise mistake(f"this is for format: {name} only")
+        return value
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_has_a_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("train") == info.data.get("val"):
+            raise mistake("data.val is the name of the fold here, and has to differ from data.train")
         return value
 
     @field_validator("classes")
