@@ -110,7 +110,7 @@ def folds_of(
         DataError: the training split cannot be opened, or a list names other images.
     """
     if fixed := next((recipe for recipe in recipes if recipe.data.fold is not None), None):
-        raise CompareError(f"{fixed.name} has data.fold, which --folds sets. Type data.fold=null.")
+        raise CompareError(f"{fixed.name} has data.fold, which --folds sets. Leave it out of the recipe.")
     trains = [open_split(recipe.data, recipe.data.train) for recipe in recipes]
     first, train = recipes[0], trains[0]
     for recipe, other in zip(recipes, trains, strict=True):

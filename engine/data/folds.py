@@ -11,8 +11,6 @@ from numpy.typing import NDArray
 from engine.data.sample import DataError
 from engine.data.sequences import are_consecutive, group_name, group_of_frames, sequences_of
 
-SIZE_WEIGHT = 1.0  # of the number of images, relative to all classes together
-
 
 def group_pattern(ids: Sequence[str]) -> str | None:
     """The pattern of a sequence's name, where the names are those of frames with consecutive numbers."""
@@ -43,7 +41,8 @@ def make_folds(
     counts = np.zeros((len(first), 1 + 2 * pixels.shape[1]))
     np.add.at(counts, group_of, np.column_stack([np.ones(len(ids)), pixels > 0, pixels]))
     shares = counts / np.maximum(counts.sum(axis=0), 1)  # (G, 1 + 2 C)
-    weights = np.array([SIZE_WEIGHT * 2 * pixels.shape[1], *[1.0] * (2 * pixels.shape[1])])
+    weights = np.ones(shares.shape[1])
+    weights[0] = len(weights)  # the number of images counts as much as all classes together
     held = np.zeros((num_folds, shares.shape[1]))
     fold_of = np.zeros(len(first), int)
     for group in np.lexsort((first, -shares.max(axis=1))):

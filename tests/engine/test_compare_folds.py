@@ -1,6 +1,7 @@
 """`trident compare --folds` from its command line to its files, on small trainings."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from rich.console import Console
 
 from engine.compare import main
 from engine.comparison.grid import Cell, Failure
+from engine.ensemble import main as ensemble_main
 from engine.evaluate import main as evaluate_main
 from engine.predict import main as predict_main
 from engine.recipe import load_recipe
@@ -153,6 +155,17 @@ def test_runs_of_folds_are_pooled_and_it_is_said_why_they_differ(
     for method in found(trained)["methods"]:
         assert again[method["name"]]["values"] == method["values"]
     assert "each was scored on images that it was not trained on" in capsys.readouterr().out
+
+
+def test_ensemble_names_the_command_for_folds(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [str(trained / f"out/plain-s0-f{fold}") for fold in range(2)]
+    assert ensemble_main(runs) == 2
+    _, _, typed = capsys.readouterr().err.partition("type trident compare ")
+    assert shlex.split(typed) == runs
+    assert main([*shlex.split(typed), "--out", str(tmp_path)]) == 0
+    assert found(tmp_path, ".")["num_images"] == 6
 
 
 def test_folds_by_hand_are_pooled_too(
