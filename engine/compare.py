@@ -127,9 +127,10 @@ class _Found:
 
 def _without_lists(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The recipes or folders, and the lists that the shell made of `--folds fold_*.txt` besides the first."""
-    lists = (
-        [text for text in arguments.what if Path(text).suffix in (".txt", ".csv")] if arguments.folds else []
-    )
+    from engine.data.formats.folder import LIST_ENDINGS
+
+    lists = [text for text in arguments.what if Path(text).suffix in LIST_ENDINGS]
+    lists = lists if arguments.folds is not None else []
     return [text for text in arguments.what if text not in lists], lists
 
 
@@ -161,13 +162,14 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
     from engine.comparison.grid import CompareError, cells_of, load_recipes, locked, prepare
     from engine.reporting.console import counted
 
-    seeds = arguments.seeds if arguments.seeds is not None else 1 if arguments.folds else 3
+    has_folds = arguments.folds is not None
+    seeds = arguments.seeds if arguments.seeds is not None else 1 if has_folds else 3
     if seeds < 1 or arguments.jobs < 1:
         raise CompareError("--seeds and --jobs: expected a number from 1 on.")
-    if arguments.group and not arguments.folds:
+    if arguments.group and not has_folds:
         raise CompareError("--group is for --folds: type --folds 5, too, or leave it out.")
     out = Path(arguments.out or "checkpoints/compare")
-    wish = wish_of(arguments.folds, lists, arguments.group) if arguments.folds else None
+    wish = wish_of(arguments.folds, lists, arguments.group) if has_folds else None
     recipes, folds = load_recipes([recipe_file(name) for name in arguments.what], arguments.set), None
     if wish:
         recipes, folds = folds_of(recipes, wish, out, counted(console, "counting labels"))
@@ -191,8 +193,7 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
             failures = run_locally(unfinished, arguments.jobs, console)
         else:
             failures = []
-        found = _scored(cells, failures, out, console)
-    return found
+        return _scored(cells, failures, out, console)
 
 
 def _scored(cells: "Sequence[Cell]", failures: "list[Failure]", out: Path, console: "Console") -> _Found:

@@ -1,6 +1,7 @@
 """The folds of a comparison: made from the training split, or the user's own lists; kept in <out>/folds."""
 
 import glob
+import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from engine.comparison.notes import scarce_classes
 from engine.data import DataError, Dataset, open_split
 from engine.data.class_counts import count_classes
 from engine.data.folds import group_pattern, make_folds
+from engine.data.formats.folder import LIST_ENDINGS
 from engine.data.ranges import with_range
 from engine.data.sample import first_few
 from engine.data.sequences import group_name
@@ -20,7 +22,6 @@ from engine.recipe import Recipe
 from engine.run_folder import write_text
 from engine.wording import quantity
 
-LIST_ENDINGS = (".txt", ".csv")
 NO_VAL = "held_out"  # data.val of the runs, where data.train is data.val
 
 
@@ -70,12 +71,14 @@ def wish_of(folds: str, more: Sequence[str], group: str | None) -> Wish:
     if folds.lstrip("-").isdecimal():
         if int(folds) < 2:
             raise CompareError(f"--folds {folds}: expected 2 folds or more.")
+        if more:
+            raise CompareError(f"--folds {folds} and {more[0]}: name a number or lists, not both.")
         return Wish(int(folds), [], group)
-    path = Path(folds).expanduser()
-    if path.is_dir():
-        lists = [file for file in path.iterdir() if file.suffix in LIST_ENDINGS]
+    typed = os.path.expanduser(folds)
+    if os.path.isdir(typed):
+        lists = [file for file in Path(typed).iterdir() if file.suffix in LIST_ENDINGS]
     else:
-        lists = [Path(file) for file in (*glob.glob(str(path)), *more)]
+        lists = [Path(file) for file in (*glob.glob(typed), *more)]
     if len(lists) < 2:
         raise CompareError(
             f"--folds {folds}: found {quantity(len(lists), 'list')}, and each fold needs one. Type a number, "

@@ -71,6 +71,7 @@ def test_a_folder_a_pattern_and_what_the_shell_makes_of_it(
         ("1", None, "--folds 1: expected 2 folds or more"),
         ("0", None, "--folds 0"),
         ("-3", None, "--folds -3"),
+        ("", None, "found 0 lists"),
         ("five", None, "--folds five: found 0 lists"),
         ("lists/fold_0.txt", None, "found 1 list,"),
         ("lists", "(.+)_1", "--group is for a number"),
@@ -85,6 +86,8 @@ def test_what_is_no_wish(
     lists(tmp_path, "0", "1")
     with pytest.raises(CompareError, match=message):
         wish_of(typed, [], group)
+    with pytest.raises(CompareError, match="a number or lists, not both"):
+        wish_of("5", ["lists/fold_0.txt"], None)
 
 
 @pytest.mark.parametrize(
