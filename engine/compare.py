@@ -1,6 +1,8 @@
 """trident compare RECIPE ... --seeds 3: train each with several seeds, report which is better."""
 
 import argparse
+from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -8,16 +10,21 @@ from engine.command import new_console, new_parser, paths_and_overrides, recipe_
 from engine.wording import quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from engine.comparison.grid import Failure
+    from engine.comparison.grid import Cell, Failure
     from engine.comparison.runs import Method
+    from engine.comparison.table import FoldEnsemble
 
 EXAMPLES = """
 examples:
   trident compare b0_ce b0_ce_dice b0_adv --seeds 3
   trident compare b0_ce b0_adv --jobs 2 train.steps=2000
   trident compare b0_ce b0_adv --cluster auto       on a Ray cluster
+  trident compare mine.yaml --folds 5               by cross-validation
+  trident compare a.yaml b.yaml --folds 'lists/fold_*.txt'
   trident compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
 """
 
@@ -26,8 +33,9 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong, 1 a run failed."""
     parser = new_parser(
         "compare",
-        "Train every recipe with seeds 0, 1, ... (continuing existing runs), or take finished runs; "
-        "compare each method with the first, over seeds and images; write compare.md, .csv, .json and .html.",
+        "Train every recipe with seeds 0, 1, ..., or on folds (continuing existing runs), or take finished "
+        "runs; compare each method with the first, over seeds and images; write compare.md, .csv, .json and "
+        ".html.",
         EXAMPLES,
     )
     parser.add_argument(
@@ -36,7 +44,17 @@ def main(argv: list[str] | None = None) -> int:
         metavar="recipe | folder | key.path=value",
         help="recipes as files or names, or folders of runs; recipe values, for all",
     )
-    parser.add_argument("--seeds", type=int, default=3, help="runs of each recipe (default 3)")
+    parser.add_argument("--seeds", type=int, help="runs of each recipe (default 3; with --folds 1)")
+    parser.add_argument(
+        "--folds",
+        metavar="N | LISTS",
+        help="cross-validation: split data.train into N folds, or take the images of each list as a fold",
+    )
+    parser.add_argument(
+        "--group",
+        metavar="PATTERN",
+        help="with --folds N: pattern of the part of an id that images of one fold share: '(.+)_\\d+'",
+    )
     parser.add_argument(
         "--set",
         action="append",
@@ -65,6 +83,7 @@ def compare(arguments: argparse.Namespace) -> int:
 
     arguments.what, overrides = paths_and_overrides(arguments.what)
     arguments.set += overrides
+    arguments.what, lists = _without_lists(arguments)
     if not arguments.what:
         raise CompareError("Name recipes, to train them, or folders of finished runs.")
     if arguments.out:
@@ -78,56 +97,90 @@ def compare(arguments: argparse.Namespace) -> int:
                 f"{text} is a {'folder' if Path(text).is_dir() else 'file'}" for text in arguments.what
             )
         )
-    methods, failures, out = _finished(arguments) if are_folders == {True} else _trained(arguments, console)
-    if methods:
-        require_comparable(methods)
-        comparison = compare(methods)
+    found = _finished(arguments) if are_folders == {True} else _trained(arguments, lists, console)
+    out = found.out
+    if found.methods:
+        require_comparable(found.methods)
+        comparison = compare(found.methods, found.ensembles)
         print_comparison(comparison, console)
         write_text(out / "compare.md", to_markdown(comparison))
         write_text(out / "compare.csv", to_csv(comparison))
         write_json(out / "compare.json", comparison.to_dict())
         write_text(out / "compare.html", to_html(comparison))
         console.print(f"written: {escape(str(out))}/compare.md, compare.csv, compare.json, compare.html")
-    for failure in failures:
+    for failure in found.failures:
         console.print(f"[bold]{escape(failure.cell.name)} failed[/]: see {escape(str(failure.cell.log))}")
-    if failures:
+    if found.failures:
         console.print("The same command continues with what is missing.")
-    return 1 if failures else 0
+    return 1 if found.failures else 0
 
 
-def _finished(arguments: argparse.Namespace) -> "tuple[list[Method], list[Failure], Path]":
-    """Methods of the runs below the folders that were named, no failures, and where the files go."""
+@dataclass(frozen=True)
+class _Found:
+    """What to compare, the folder for the files, the cells that failed, and the ensembles over folds."""
+
+    methods: "list[Method]"
+    out: Path
+    failures: "list[Failure]" = field(default_factory=list)
+    ensembles: "list[FoldEnsemble]" = field(default_factory=list)
+
+
+def _without_lists(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
+    """The recipes or folders, and the lists that the shell made of `--folds fold_*.txt` besides the first."""
+    from engine.data.formats.folder import LIST_ENDINGS
+
+    lists = [text for text in arguments.what if Path(text).suffix in LIST_ENDINGS]
+    lists = lists if arguments.folds is not None else []
+    return [text for text in arguments.what if text not in lists], lists
+
+
+def _finished(arguments: argparse.Namespace) -> _Found:
+    """The runs below the folders that were named."""
     from engine.comparison.grid import CompareError
     from engine.comparison.runs import ScoredRun, group_by_recipe
     from engine.run_folder import common_folder, find_runs
     from engine.scoring.run import Run
 
-    if arguments.set or arguments.cluster:
+    if arguments.set or arguments.cluster or arguments.folds or arguments.group:
         raise CompareError(
-            "key.path=value and --cluster are for recipes: finished runs are compared as they are."
+            "key.path=value, --cluster, --folds and --group are for recipes: finished runs are compared as "
+            "they are. Leave them out."
         )
     folders = [Path(text) for text in arguments.what]
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     out = Path(arguments.out) if arguments.out else common_folder(folders)
     out.mkdir(parents=True, exist_ok=True)
-    return group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), [], out
+    return _Found(group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), out)
 
 
-def _trained(arguments: argparse.Namespace, console: "Console") -> "tuple[list[Method], list[Failure], Path]":
-    """Methods of the grid, whose unfinished cells are trained, the cells that failed, and its folder."""
+def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console") -> _Found:
+    """The grid, whose unfinished cells are trained."""
     from rich.markup import escape
 
-    from engine.comparison.grid import CompareError, cells_of, locked, prepare
-    from engine.comparison.runs import Method, ScoredRun
-    from engine.scoring.run import Run
+    from engine.comparison.fold_ensembles import require_own
+    from engine.comparison.folds import folds_of, wish_of
+    from engine.comparison.grid import CompareError, cells_of, load_recipes, locked, prepare
+    from engine.reporting.console import counted
 
-    if arguments.seeds < 1 or arguments.jobs < 1:
+    has_folds = arguments.folds is not None
+    seeds = arguments.seeds if arguments.seeds is not None else 1 if has_folds else 3
+    if seeds < 1 or arguments.jobs < 1:
         raise CompareError("--seeds and --jobs: expected a number from 1 on.")
+    if arguments.group and not has_folds:
+        raise CompareError("--group is for --folds: type --folds 5, too, or leave it out.")
     out = Path(arguments.out or "checkpoints/compare")
-    recipes = [recipe_file(name) for name in arguments.what]
-    cells = cells_of(recipes, arguments.seeds, arguments.set, out)
+    wish = wish_of(arguments.folds, lists, arguments.group) if has_folds else None
+    recipes, folds = load_recipes([recipe_file(name) for name in arguments.what], arguments.set), None
+    if wish:
+        recipes, folds = folds_of(recipes, wish, out, counted(console, "counting labels"))
+        console.print(*folds.notes, sep="\n", markup=False)
+    cells = cells_of(recipes, seeds, out, folds.paths if folds else ())
+    if folds:
+        require_own(cells)
     with locked(out):
         unfinished = prepare(cells)
+        if folds:
+            folds.write()
         num_finished = len(cells) - len(unfinished)
         console.print(f"{quantity(len(cells), 'run')} in {escape(str(out))}, {num_finished} of them finished")
         if arguments.cluster and unfinished:
@@ -140,14 +193,39 @@ def _trained(arguments: argparse.Namespace, console: "Console") -> "tuple[list[M
             failures = run_locally(unfinished, arguments.jobs, console)
         else:
             failures = []
+        return _scored(cells, failures, out, console)
+
+
+def _scored(cells: "Sequence[Cell]", failures: "list[Failure]", out: Path, console: "Console") -> _Found:
+    """The finished cells as methods; of folds only where all have finished, with their ensembles."""
+    from rich.markup import escape
+
+    from engine.comparison.fold_ensembles import ensemble_of
+    from engine.comparison.runs import Method, ScoredRun
+    from engine.reporting.console import counted
+    from engine.scoring.run import Run
+
     scored: dict[str, list[ScoredRun]] = {}
-    for cell in cells:
-        if cell.is_finished:
-            scored.setdefault(cell.method, []).append(ScoredRun.of(Run(cell.run)))
-    if cells[0].method not in scored:
-        console.print(f"No run of {cells[0].method} has finished, with which the others would be compared.")
-        return [], failures, out
-    return [Method(name, runs) for name, runs in scored.items()], failures, out
+    ensembles = []
+    for (method, _), group in groupby(cells, key=lambda cell: (cell.method, cell.recipe.seed)):
+        of_seed = list(group)
+        finished = [cell for cell in of_seed if cell.is_finished]
+        if len(finished) < len(of_seed):
+            if finished:
+                console.print(
+                    f"{len(finished)} of {quantity(len(of_seed), 'fold')} of {escape(method)} have finished: "
+                    "no score until all have."
+                )
+            continue
+        runs = [ScoredRun.of(Run(cell.run)) for cell in of_seed]
+        scored.setdefault(method, []).append(ScoredRun.pooled(runs) if len(runs) > 1 else runs[0])
+        if len(runs) > 1:
+            ensembles.append(ensemble_of(of_seed, counted(console, "scoring the ensemble")))
+    first = cells[0].method
+    if first not in scored:
+        console.print(f"No run of {escape(first)} has finished, with which the others would be compared.")
+        return _Found([], out, failures)
+    return _Found([Method(name, runs) for name, runs in scored.items()], out, failures, ensembles)
 
 
 if __name__ == "__main__":

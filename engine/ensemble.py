@@ -173,12 +173,18 @@ def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, lis
     Raises:
         RunFolderError: they kept no checkpoint, or differ in their images or classes.
     """
+    from engine.recipe import load_recipe
     from engine.run_folder import RunFolderError
     from engine.scoring.ensembling import group_candidates
 
     groups = group_candidates(runs)
     if not groups:
         raise RunFolderError(f"The {len(runs)} runs found have kept no checkpoint yet.")
+    if len(groups) > 1 and all(load_recipe(run.recipe, imports=False).data.fold for run in runs):
+        raise RunFolderError(
+            "These runs are folds, each scored on other images. To score them together type trident compare "
+            + shlex.join(str(run.path) for run in runs)
+        )
     if len(groups) > 1:
         lines = [
             f"  {g.title}:\n    trident ensemble {shlex.join(str(r.path) for r in g.runs)}" for g in groups
@@ -239,7 +245,7 @@ def _save(
 
     result = comparison.results[comparison.winner]
     soup = members.average_weights(result.ensemble.soup) if result.ensemble.soup else None
-    save_ensemble(path, comparison.winner, result.ensemble, result.scores, chosen, overrides, soup)
+    save_ensemble(path, comparison.winner, result.ensemble, result.scores.metrics, chosen, overrides, soup)
 
 
 if __name__ == "__main__":

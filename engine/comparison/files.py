@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 from collections.abc import Callable, Sequence
 
 from rich.console import Console
@@ -22,15 +23,45 @@ SCORE_COLUMNS: dict[str, Callable[[MethodSummary], str]] = {  # heading -> cell
     "difference": lambda method: str(method.gap or ""),
     "verdict": lambda method: method.verdict,
 }
+FOLD_COLUMNS = {
+    **dict(list(SCORE_COLUMNS.items())[:3]),
+    "95 %, images": lambda method: _ends(*method.interval) if method.interval else "",
+    **dict(list(SCORE_COLUMNS.items())[3:]),
+}
 CSV_HEADINGS = ("method", "quantity", "seeds", "mean", "sd", "lowest", "highest", "difference", "low", "high")
 CLASSES_ON_CONSOLE = 5
 
 
 def score_table(comparison: Comparison) -> tuple[list[str], Rows]:
     """Headings and a row for each method: scores and the difference to the first method."""
-    return list(SCORE_COLUMNS), [
-        [cell(method) for cell in SCORE_COLUMNS.values()] for method in comparison.methods
+    columns = FOLD_COLUMNS if comparison.has_folds else SCORE_COLUMNS
+    return list(columns), [[cell(method) for cell in columns.values()] for method in comparison.methods]
+
+
+def fold_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Headings and a row for each fold."""
+    rows = [
+        [method.name, fold.run, str(fold.num_images), f"{fold.mIoU:.4f}", str(fold.step)]
+        for method in comparison.methods
+        for fold in method.folds
     ]
+    return ["method", "run of the fold", "images", "mIoU", "best step"], rows
+
+
+def ensemble_table(comparison: Comparison) -> tuple[list[str], Rows]:
+    """Headings and a row for each ensemble over folds."""
+    rows = [
+        [
+            each.method,
+            each.path,
+            str(each.num_members),
+            each.split,
+            "not scored" if each.mIoU is None else f"{each.mIoU:.4f} {_ends(each.low, each.high)}",
+            "" if each.of_members is None else f"{each.of_members:.4f}",
+        ]
+        for each in comparison.ensembles
+    ]
+    return ["method", "saved ensemble", "members", "held out", "mIoU", "mean of members"], rows
 
 
 def figure_table(comparison: Comparison) -> tuple[list[str], Rows]:
@@ -40,6 +71,12 @@ def figure_table(comparison: Comparison) -> tuple[list[str], Rows]:
         for method in comparison.methods
     ]
     return ["method", *(column.heading for column in COLUMNS.values())], rows
+
+
+def tables_of_folds(comparison: Comparison) -> dict[str, tuple[list[str], Rows]]:
+    """By title; none where the runs are no folds."""
+    tables = {"Folds": fold_table(comparison), "Ensembles over the folds": ensemble_table(comparison)}
+    return {title: (headings, rows) for title, (headings, rows) in tables.items() if rows}
 
 
 def class_table(comparison: Comparison) -> tuple[list[str], Rows]:
@@ -68,6 +105,12 @@ def gap_text(gap: Gap | None) -> str:
     return "" if gap is None else f"{gap}{' *' if gap.is_shown else ''}"
 
 
+def _ends(low: float | None, high: float | None) -> str:
+    if low is None or high is None or math.isnan(low):
+        return "[too few images]"
+    return f"[{low:.4f}, {high:.4f}]"
+
+
 def _range(spread: Spread) -> str:
     return "" if spread.sd is None else f"{spread.low:.4f} to {spread.high:.4f}"
 
@@ -80,7 +123,8 @@ def print_comparison(comparison: Comparison, console: Console) -> None:
     """The two tables, the classes that differ most, and the notes."""
     console.print(f"mIoU on {escape(comparison.data)}, {quantity(comparison.num_images, 'image')}:")
     console.print(_table(*score_table(comparison)))
-    console.print(_table(*figure_table(comparison)))
+    for headings, rows in (figure_table(comparison), *tables_of_folds(comparison).values()):
+        console.print(_table(headings, rows))
     largest = comparison.largest_class_gaps(CLASSES_ON_CONSOLE)
     if largest:
         console.print("Classes that differ most, of those whose interval excludes 0:")
@@ -113,6 +157,11 @@ def to_markdown(comparison: Comparison) -> str:
             "",
             *_markdown_table(*figure_table(comparison)),
             "",
+            *[
+                line
+                for title, table in tables_of_folds(comparison).items()
+                for line in (f"## {title}", "", *_markdown_table(*table), "")
+            ],
             "## IoU by class",
             "",
             *_markdown_table(*class_table(comparison)),

@@ -1,7 +1,8 @@
-"""The grid of a comparison: a cell is one recipe with one seed, and a run folder of its own.
+"""The grid of a comparison: a cell is one recipe with one seed, and one fold, and a run folder of its own.
 
-<out>/<recipe name>-s<seed>/          the run
+<out>/<recipe name>-s<seed>/          the run; with folds <recipe name>-s<seed>-f<fold>
 <out>/cells/<recipe name>-s<seed>.yaml    the recipe that was given, .log the output of its run
+<out>/folds/fold_<fold>.txt           the images that the run of this fold does not see
 """
 
 import fcntl
@@ -39,7 +40,7 @@ def module_paths() -> list[str]:
 
 @dataclass(frozen=True)
 class Cell:
-    """One recipe with one seed; name, seed and folder are already in the recipe."""
+    """One recipe with one seed, and one fold; these, name and folder are already in the recipe."""
 
     method: str
     recipe: Recipe
@@ -93,10 +94,8 @@ class Failure:
         return cls(cell, "\n".join(lines[-num_lines:]))
 
 
-def cells_of(
-    recipes: Sequence[str | Path], num_seeds: int, overrides: Sequence[str], out: Path
-) -> list[Cell]:
-    """Every recipe with seeds 0, 1, ..., recipe by recipe.
+def load_recipes(paths: Sequence[str | Path], overrides: Sequence[str]) -> list[Recipe]:
+    """The recipes to compare.
 
     Raises:
         RecipeError: a recipe or an override is wrong.
@@ -108,19 +107,33 @@ def cells_of(
                 f"{text}: {', '.join(OWN_KEYS)} are set by the comparison: runs go to --out, "
                 "seeds are 0, 1, ... up to --seeds."
             )
-    loaded = [load_recipe(path, overrides, trains=True) for path in recipes]
+    loaded = [load_recipe(path, overrides, trains=True) for path in paths]
     for name, uses in Counter(recipe.name for recipe in loaded).items():
         if uses > 1:
             raise CompareError(
                 f"{uses} recipes are named {name!r}, and would share their runs. Give each a `name:`."
             )
-    return [_cell(recipe, seed, out) for recipe in loaded for seed in range(num_seeds)]
+    return loaded
 
 
-def _cell(recipe: Recipe, seed: int, out: Path) -> Cell:
+def cells_of(recipes: Sequence[Recipe], num_seeds: int, out: Path, folds: Sequence[Path] = ()) -> list[Cell]:
+    """Every recipe with seeds 0, 1, ..., recipe by recipe; where there are folds, once for each of them."""
+    return [
+        cell for recipe in recipes for seed in range(num_seeds) for cell in _cells(recipe, seed, out, folds)
+    ]
+
+
+def _cells(recipe: Recipe, seed: int, out: Path, folds: Sequence[Path]) -> list[Cell]:
+    name = f"{recipe.name}-s{seed}"
     output = recipe.output.model_copy(update={"dir": str(out)})
-    own = {"name": f"{recipe.name}-s{seed}", "seed": seed, "output": output}
-    return Cell(recipe.name, recipe.model_copy(update=own), out)
+    recipe, method = recipe.model_copy(update={"name": name, "seed": seed, "output": output}), recipe.name
+    if not folds:
+        return [Cell(method, recipe, out)]
+    parts = [recipe.data.model_copy(update={"fold": str(path)}) for path in folds]
+    return [
+        Cell(method, recipe.model_copy(update={"name": f"{name}-f{fold}", "data": data}), out)
+        for fold, data in enumerate(parts)
+    ]
 
 
 def prepare(cells: Sequence[Cell]) -> list[Cell]:

@@ -4,10 +4,12 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from engine.comparison.runs import Method
+from engine.comparison.runs import Method, ScoredRun
 from engine.scoring.seeds import Difference, SeedScores
 from engine.scoring.statistics import few_images
+from engine.wording import quantity
 
 
 def notes(
@@ -25,16 +27,20 @@ def notes(
     runs = [run for method in methods for run in method.runs]
     gaps = [gap for gap in found if gap]
     texts = ["The score of a run is that of its best checkpoint, at original resolution, void left out."]
+    if runs[0].folds:
+        texts += _about_folds(runs)
     if any(not run.recipe.data.select for run in runs):
         texts.append(
             "The best checkpoint was chosen on the images that score it, which raises every score a little."
         )
-    evaluations = {len(run.run.val_rows) for run in runs}
+    evaluations = {len(part.val_rows) for run in runs for part in run.parts}
     if len(evaluations) > 1:
         texts.append(
             f"Runs were evaluated between {min(evaluations)} and {max(evaluations)} times: those with more "
             "had more to choose from, which favours them."
         )
+    if runs[0].folds and (text := few_images(len(runs[0].ids), *_range(scored[0].of_images.mean(axis=0)))):
+        texts.append(f"{methods[0].name}: {text}")
     few = [text for method, gap in zip(methods, found, strict=True) if gap and (text := _few(method, gap))]
     texts += few
     if few:
@@ -65,7 +71,7 @@ def notes(
             f"No label holds {names}, but some runs predict it: it counts as 0 in their mIoU, and not in "
             "that of the others."
         )
-    if all(run.run.cost.energy_j is None for run in runs):
+    if all(part.cost.energy_j is None for run in runs for part in run.parts):
         texts.append("No run logged energy: only NVIDIA GPUs report it.")
     texts.append("Times are as the runs logged them: comparable if each ran alone on the same machine.")
     return texts
@@ -73,7 +79,54 @@ def notes(
 
 def _few(method: Method, gap: Difference) -> str:
     """What can be said of a difference on few images; empty where they are enough."""
-    known = gap.of_images[~np.isnan(gap.of_images)]
-    lowest, highest = (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
-    text = few_images(len(gap.of_images), lowest, highest, what="differences in mIoU")
+    text = few_images(len(gap.of_images), *_range(gap.of_images), what="differences in mIoU")
     return f"{method.name}: {text}" if text else ""
+
+
+def _range(values: NDArray[np.float64]) -> tuple[float, float]:
+    known = values[~np.isnan(values)]
+    return (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
+
+
+def _about_folds(runs: Sequence[ScoredRun]) -> list[str]:
+    """How scores out of fold came about, and which classes are in too few images for them."""
+    first = runs[0]
+    texts = [
+        "The runs of a method are folds: each was scored on images that it was not trained on and the others "
+        f"were, so their own scores are of different images. Together they score {len(first.ids)} images, "
+        "each once, and the pixels of all are counted together. The interval of that mIoU is over the images."
+    ]
+    class_names = first.manifest.class_names
+    labelled = np.sum([_num_labelled(fold) for fold in first.folds], axis=0)
+    texts += scarce_classes(class_names, labelled, len(first.folds))
+    copies = sum(fold.manifest.data.num_val_trained_on or 0 for fold in first.folds)
+    if copies:
+        texts.append(
+            f"Of {quantity(copies, 'image')} a copy is in another fold, so that the model that scores it was "
+            "trained on it: the score on other images is lower."
+        )
+    return texts
+
+
+def _num_labelled(fold: ScoredRun) -> NDArray[np.int64]:
+    """(C,) how many of its images hold each class in their labels."""
+    scores = fold.run.scores
+    assert scores is not None, "ScoredRun.of requires them"
+    held: NDArray[np.int64] = (scores.confusion[fold.run.best.name].sum(axis=2) > 0).sum(axis=0)
+    return held
+
+
+def scarce_classes(class_names: Sequence[str], num_images: NDArray[np.int64], num_folds: int) -> list[str]:
+    """What is said of classes that are in fewer images than there are folds; empty where there is none.
+
+    Args:
+        num_images: (C,) that hold each class.
+    """
+    counted = zip(class_names, num_images.tolist(), strict=True)
+    few = [f"{name} ({number})" for name, number in counted if 0 < number < num_folds]
+    if not few:
+        return []
+    return [
+        f"Fewer images than folds hold {', '.join(few)}: some folds are scored without such a class, and "
+        "where all of its images are in one fold, it is scored by a model that never saw it."
+    ]

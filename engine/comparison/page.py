@@ -5,7 +5,7 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
-from engine.comparison.files import class_table, figure_table, score_table
+from engine.comparison.files import class_table, figure_table, score_table, tables_of_folds
 from engine.comparison.plots import class_gaps_plot, comparison_plots
 from engine.comparison.table import Comparison
 from engine.reporting.plots import CSS_VARIABLES, INK, LINE
@@ -21,6 +21,7 @@ def to_html(comparison: Comparison) -> str:
         others=comparison.methods[1:],
         tables={
             "Scores": score_table(comparison),
+            **tables_of_folds(comparison),
             "Cost of a run": figure_table(comparison),
         },
         classes=class_table(comparison),

@@ -3,6 +3,7 @@
 The score of a run is that of its best checkpoint: the one that it would be used with.
 """
 
+import hashlib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.comparison.grid import CompareError
+from engine.data import open_split
+from engine.data.sample import DataError, first_few
 from engine.recipe import Recipe, changes
 from engine.run_folder import Manifest
 from engine.scoring.metrics import overlaps
@@ -22,12 +25,16 @@ from engine.wording import quantity
 
 @dataclass(frozen=True)
 class ScoredRun:
-    """A finished run. overlaps: (N, 2, C) of its best checkpoint on each val image in `ids`."""
+    """A finished run, or the runs of all folds as one, of which `run` and `recipe` are of the first.
+
+    overlaps: (N, 2, C) of its best checkpoint on each val image in `ids`; of folds, on the images of each.
+    """
 
     run: Run
     recipe: Recipe
     ids: list[str]
     overlaps: NDArray[np.int64]
+    folds: tuple["ScoredRun", ...] = ()
 
     @classmethod
     def of(cls, run: Run) -> "ScoredRun":
@@ -44,6 +51,39 @@ class ScoredRun:
                 f"{run.folder.scores} has no counts of {run.best.name}, the best checkpoint of the run."
             )
         return cls(run, run.recipe, run.scores.ids, overlaps(run.scores.confusion[run.best.name]))
+
+    @classmethod
+    def pooled(cls, folds: Sequence["ScoredRun"]) -> "ScoredRun":
+        """The runs of folds as one, which scores each image by the model that was not trained on it.
+
+        Raises:
+            CompareError: the runs were not scored alike, or two of them on the same image.
+        """
+        first = folds[0]
+        for place, fold in enumerate(folds):
+            if reason := _scored_otherwise(first, fold):
+                raise CompareError(f"{fold.path} cannot be pooled with {first.path}: {reason}")
+            for other in folds[:place]:
+                if twice := sorted(set(fold.ids) & set(other.ids)):
+                    raise CompareError(
+                        f"{fold.path} and {other.path} are folds of one method with one seed, {fold.seed}, "
+                        f"but both were scored on {first_few(twice)}. Leave one out."
+                    )
+        ids = [id for fold in folds for id in fold.ids]
+        order = sorted(range(len(ids)), key=ids.__getitem__)  # the same whatever the folds are
+        counts = np.concatenate([fold.overlaps for fold in folds])[order]
+        return cls(first.run, first.recipe, [ids[place] for place in order], counts, tuple(folds))
+
+    @property
+    def parts(self) -> list[Run]:
+        """The runs: one, or that of each fold."""
+        return [fold.run for fold in self.folds] or [self.run]
+
+    @property
+    def val_fingerprint(self) -> str:
+        """Of the images that it was scored on; of folds also which image is in which."""
+        prints = sorted(run.manifest.data.val_fingerprint for run in self.parts)
+        return prints[0] if len(prints) == 1 else hashlib.sha256(repr(prints).encode()).hexdigest()
 
     @property
     def path(self) -> Path:
@@ -65,7 +105,7 @@ class ScoredRun:
 
 @dataclass(frozen=True)
 class Method:
-    """Runs that differ in their seed alone."""
+    """Runs that differ in their seed alone; the runs of folds are one."""
 
     name: str
     runs: list[ScoredRun]
@@ -74,23 +114,34 @@ class Method:
 def group_by_recipe(runs: Iterable[ScoredRun]) -> list[Method]:
     """Runs whose recipes differ in name and seed alone are one method, named as its first run less the seed.
 
+    Runs of one seed are folds where each was trained on the images that the others were scored on.
+
     Raises:
-        CompareError: two runs are the same training.
+        CompareError: two runs are the same training, or cannot be pooled.
     """
     groups: list[list[ScoredRun]] = []
     for run in runs:
         group = next((group for group in groups if _is_same_method(group[0], run)), None)
         if group is None:
             groups.append([run])
-            continue
-        twin = next((other for other in group if other.seed == run.seed), None)
-        if twin:
+        else:
+            group.append(run)
+    methods = [_by_seed(group) for group in groups]
+    return [Method(name, group) for name, group in zip(_distinct_names(methods), methods, strict=True)]
+
+
+def _by_seed(group: Sequence[ScoredRun]) -> list[ScoredRun]:
+    """One for each seed, of which several runs are folds."""
+    of_seed: dict[int, list[ScoredRun]] = {}
+    for run in group:
+        of_seed.setdefault(run.seed, []).append(run)
+    for first, *others in of_seed.values():
+        if twin := next((run for run in others if not _are_folds(first, run)), None):
             raise CompareError(
-                f"{twin.path} and {run.path} are one recipe with one seed, {run.seed}: the same "
-                "training twice. Leave one out."
+                f"{first.path} and {twin.path} are one recipe with one seed, {first.seed}, and no folds: the "
+                "same training twice. Leave one out."
             )
-        group.append(run)
-    return [Method(name, group) for name, group in zip(_distinct_names(groups), groups, strict=True)]
+    return [runs[0] if len(runs) == 1 else ScoredRun.pooled(runs) for runs in of_seed.values()]
 
 
 def _distinct_names(groups: Sequence[list[ScoredRun]]) -> list[str]:
@@ -105,12 +156,30 @@ def _distinct_names(groups: Sequence[list[ScoredRun]]) -> list[str]:
 
 
 def _is_same_method(one: ScoredRun, other: ScoredRun) -> bool:
-    return all(change.key in ("name", "seed") for change in changes(one.recipe, other.recipe))
+    changed = {change.key for change in changes(one.recipe, other.recipe)} - {"name", "seed"}
+    if bool(one.recipe.data.fold) != bool(other.recipe.data.fold):
+        return False
+    return not changed or (changed <= {"data.train", "data.val"} and _are_folds(one, other))
+
+
+def _are_folds(one: ScoredRun, other: ScoredRun) -> bool:
+    """Whether each was trained on the images that the other one was scored on, as far as these are found."""
+    if one.recipe.data.fold and other.recipe.data.fold:  # the lists of one split
+        return one.recipe.data.root == other.recipe.data.root
+
+    def was_trained_on(run: ScoredRun, ids: Sequence[str]) -> bool:
+        return set(ids) <= set(open_split(run.recipe.data, run.recipe.data.train).ids)
+
+    try:
+        return was_trained_on(one, other.ids) and was_trained_on(other, one.ids)
+    except DataError:
+        return False
 
 
 def _name_without_seed(run: ScoredRun) -> str:
-    """b0_ce_s1, b0_ce-1 and b0_ce-seed1 of seed 1 are b0_ce."""
-    return re.sub(rf"[-_.](s|seed)?{run.seed}$", "", run.manifest.name)
+    """b0_ce_s1, b0_ce-1 and b0_ce-seed1 of seed 1 are b0_ce; so is b0_ce-s1-f0 of several folds."""
+    name = re.sub(r"[-_.](f|fold)[-_]?\d+$", "", run.manifest.name) if run.folds else run.manifest.name
+    return re.sub(rf"[-_.](s|seed)?{run.seed}$", "", name)
 
 
 def require_comparable(methods: Sequence[Method]) -> None:
@@ -124,18 +193,30 @@ def require_comparable(methods: Sequence[Method]) -> None:
 
 
 def _why_not(one: ScoredRun, other: ScoredRun) -> str | None:
+    if bool(one.folds) != bool(other.folds):
+        return "the runs of one are folds, each scored on other images, and those of the other are not."
+    if one.folds and set(one.ids) == set(other.ids) and one.val_fingerprint != other.val_fingerprint:
+        return "its folds, or the labels of their images, are others."
+    return _scored_otherwise(one, other) or _other_images(one, other)
+
+
+def _scored_otherwise(one: ScoredRun, other: ScoredRun) -> str | None:
     if one.manifest.class_names != other.manifest.class_names:
         return (
             f"its classes are {', '.join(other.manifest.class_names)}, not "
             f"{', '.join(one.manifest.class_names)}."
         )
-    if one.manifest.data.val_fingerprint != other.manifest.data.val_fingerprint:
-        return (
-            "its val images or labels differ (fingerprint "
-            f"{other.manifest.data.val_fingerprint[:8]}, not {one.manifest.data.val_fingerprint[:8]})."
-        )
     if one.protocol != other.protocol:
         return f"it was scored with {other.protocol}, not with {one.protocol}."
+    return None
+
+
+def _other_images(one: ScoredRun, other: ScoredRun) -> str | None:
+    if one.val_fingerprint != other.val_fingerprint:
+        return (
+            f"its val images or labels differ (fingerprint {other.val_fingerprint[:8]}, not "
+            f"{one.val_fingerprint[:8]})."
+        )
     if one.ids != other.ids:
         missing = sorted(set(one.ids) ^ set(other.ids))
         return (

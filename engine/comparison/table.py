@@ -10,11 +10,20 @@ from numpy.typing import NDArray
 
 from engine.comparison.columns import COLUMNS, Column
 from engine.comparison.notes import notes
-from engine.comparison.runs import Method
+from engine.comparison.runs import Method, ScoredRun
 from engine.recipe import Recipe, changes
+from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.run import Run
 from engine.scoring.seeds import Difference, SeedScores, difference
-from engine.scoring.statistics import CONFIDENCE, draws
+from engine.scoring.statistics import (
+    CONFIDENCE,
+    FEW_IMAGES,
+    Interval,
+    draws,
+    interval,
+)
+from engine.scoring.trained import trained_on
+from engine.wording import quantity
 
 
 @dataclass(frozen=True)
@@ -54,8 +63,43 @@ class Spread:
 
 
 @dataclass(frozen=True)
+class FoldScore:
+    """One run of a cross-validation. mIoU: of its best checkpoint on the images of its fold."""
+
+    run: str
+    seed: int
+    num_images: int
+    mIoU: float
+    step: int
+
+
+@dataclass(frozen=True)
+class FoldEnsemble:
+    """The best checkpoints of all folds as one saved ensemble, and its scores on the held-out split.
+
+    num_trained_on: how many images of that split are in the training split, too. mIoU, low, high: of the
+    ensemble, with its interval over images. of_members: the mean mIoU of its members. All four are None where
+    there is no held-out split.
+    """
+
+    method: str
+    path: str
+    num_members: int
+    split: str
+    num_images: int = 0
+    num_trained_on: int = 0
+    mIoU: float | None = None
+    low: float | None = None
+    high: float | None = None
+    of_members: float | None = None
+
+
+@dataclass(frozen=True)
 class MethodSummary:
-    """One row of the table; `gap` and `class_gaps` are None in the row of the first method."""
+    """One row of the table; `gap` and `class_gaps` are None in the row of the first method.
+
+    folds: where the runs are those of folds. interval: of their mIoU, over images; NaN of few images.
+    """
 
     name: str
     runs: list[str]
@@ -69,11 +113,13 @@ class MethodSummary:
     figures: dict[str, float | None]  # of `COLUMNS`, mean over the runs; None where one was not measured
     curves: list[list[tuple[int, float | None]]]
     changed: list[str]  # recipe values that differ from those of the first method
+    folds: list[FoldScore]
+    interval: Interval | None
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """The content of the files, the page and the console."""
+    """The content of the files, the page and the console; `ensembles` are over the folds."""
 
     methods: list[MethodSummary]
     class_names: list[str]
@@ -82,6 +128,11 @@ class Comparison:
     protocol: dict[str, object]
     confidence: float  # of each interval, so that all of the mIoU together have 95 %
     notes: list[str]
+    ensembles: list[FoldEnsemble]
+
+    @property
+    def has_folds(self) -> bool:
+        return any(method.folds for method in self.methods)
 
     def to_dict(self) -> dict[str, Any]:
         """For compare.json."""
@@ -98,7 +149,7 @@ class Comparison:
         return sorted(gaps, key=lambda found: -abs(found[2].value))[:num]
 
 
-def compare(methods: Sequence[Method]) -> Comparison:
+def compare(methods: Sequence[Method], ensembles: Sequence[FoldEnsemble] = ()) -> Comparison:
     """Compare methods with the first of them; they have to be comparable (`require_comparable`)."""
     one = methods[0].runs[0]
     drawn = draws(len(one.ids))
@@ -108,6 +159,7 @@ def compare(methods: Sequence[Method]) -> Comparison:
     found = [None, *(difference(scores, scored[0], confidence) for scores in scored[1:])]
     class_names = one.manifest.class_names
     data = one.manifest.data
+    what = f"{data.train} by {len(one.folds)} folds" if one.folds else data.val
     return Comparison(
         methods=[
             _result(method, scores, gaps, class_names, methods[0].runs[0].recipe)
@@ -115,10 +167,11 @@ def compare(methods: Sequence[Method]) -> Comparison:
         ],
         class_names=class_names,
         num_images=len(one.ids),
-        data=f"{data.format} {data.val} ({data.val_fingerprint[:8]})",
+        data=f"{data.format} {what} ({one.val_fingerprint[:8]})",
         protocol=one.protocol,
         confidence=confidence,
-        notes=notes(methods, scored, found, confidence),
+        notes=[*notes(methods, scored, found, confidence), *_about_ensembles(ensembles)],
+        ensembles=list(ensembles),
     )
 
 
@@ -132,9 +185,12 @@ def _result(
     gaps = (
         [Gap(*map(float, of)) for of in zip(found.value, found.low, found.high, strict=True)] if found else []
     )
+    parts = [part for run in method.runs for part in run.parts]
+    folds = [fold for run in method.runs for fold in run.folds]
+    of_draws = scores.drawn[:, :, 0].mean(axis=0) if scores.num_images >= FEW_IMAGES else np.empty(0)
     return MethodSummary(
         name=method.name,
-        runs=[str(run.path) for run in method.runs],
+        runs=[str(part.path) for part in parts],
         seeds=list(scores.seeds),
         values=[float(value) for value in scores.scores[:, 0]],
         mIoU=Spread.of(scores.scores[:, 0]),
@@ -145,14 +201,35 @@ def _result(
             for name, gap in zip(class_names, gaps[1:], strict=False)
         },
         verdict=_verdict(gaps[0], found) if found else "reference",
-        figures={name: _mean(column, [run.run for run in method.runs]) for name, column in COLUMNS.items()},
-        curves=[[(row["step"], row["mIoU"]) for row in run.run.val_rows] for run in method.runs],
+        figures={name: _mean(column, parts) for name, column in COLUMNS.items()},
+        curves=[[(row["step"], row["mIoU"]) for row in part.val_rows] for part in parts],
         changed=[
             f"{change.key}: {change.now} instead of {change.before}"
             for change in changes(first, method.runs[0].recipe)
             if change.key not in ("name", "seed")
         ],
+        folds=[_fold_score(fold) for fold in folds],
+        interval=interval(of_draws) if folds else None,
     )
+
+
+def _about_ensembles(ensembles: Sequence[FoldEnsemble]) -> list[str]:
+    scored = [each for each in ensembles if each.mIoU is not None]
+    if not ensembles:
+        return []
+    if not scored:
+        return ["There is no held-out split, so the ensembles over the folds have no score of their own."]
+    seen = trained_on(scored[0].num_trained_on, scored[0].num_images)
+    images = quantity(scored[0].num_images, "image")
+    return [
+        f"The ensembles over the folds are scored on {scored[0].split}, {images}, "
+        f"which no fold uses: other images than those of the scores by folds. {seen}".strip()
+    ]
+
+
+def _fold_score(fold: ScoredRun) -> FoldScore:
+    mean = mean_iou_of_overlaps(fold.overlaps.sum(axis=0))
+    return FoldScore(str(fold.path), fold.seed, len(fold.ids), mean, fold.run.best.step)
 
 
 def _verdict(gap: Gap, found: Difference) -> str:

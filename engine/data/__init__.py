@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -31,6 +32,7 @@ def open_split(section: Any, split: str) -> Dataset:
 
     Of several sets, `data.train` is the training images of all together, `<name of a set>/<split>` is a split
     of one of them, and any other name a split of the first.
+    With `data.fold`, train and val are two parts of `data.train`.
 
     Raises:
         DataError: no root, no such split, missing files, files or folders that may not be read; or a
@@ -62,6 +64,15 @@ def open_split(section: Any, split: str) -> Dataset:
 
 def _open_alone(section: Any, split: str) -> Dataset:
     """A split of a `data` section with a single set."""
+    if section.fold is None or split not in (section.train, section.val):
+        return _open(section, split)
+    from engine.data.subset import fold_of
+
+    train = _open(section, section.train)
+    return fold_of(train, Path(section.fold), section.train, is_held_out=split == section.val)
+
+
+def _open(section: Any, split: str) -> Dataset:
     opener = _opener(section.format)
     of_several = ("name", "weight", "also")
     offered = {

@@ -25,6 +25,11 @@ class Data(ImageSet):
     select: Text | None = key(
         None, "split whose scores select the checkpoints; null: val, whose score is then slightly optimistic"
     )
+    fold: Text | None = key(
+        None,
+        "file that lists the images of data.train which are data.val of this run; the others are trained on. "
+        "trident compare --folds writes it",
+    )
     sampler: Literal["auto", "uniform", "rare"] = key(
         "auto",
         "uniform: all images equally often; rare: images with rare classes more often; auto: rare where a "
@@ -58,6 +63,20 @@ class Data(ImageSet):
     @classmethod
     def _is_named(cls, values: Any) -> Any:
         return with_a_name(values) if isinstance(values, dict) and values.get("also") else values
+
+    @field_validator("fold")
+    @classmethod
+    def _fold_has_a_name(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is not None and info.data.get("train") == info.data.get("val"):
+            raise mistake("data.val is the name of the fold here, and has to differ from data.train")
+        return value
+
+    @field_validator("also")
+    @classmethod
+    def _folds_are_of_one_set(cls, value: list[FurtherSet], info: ValidationInfo) -> list[FurtherSet]:
+        if value and info.data.get("fold") is not None:
+            raise mistake("data.fold works on one set; leave one of the two out")
+        return value
 
     @field_validator("bands")
     @classmethod

@@ -33,6 +33,12 @@ def group_of_frames(ids: Sequence[str]) -> str | None:
     return GROUP if is_video else None
 
 
+def group_name(id: str, pattern: str | None) -> str:
+    """The part of an id that all images of a group share; without a match the id itself."""
+    match = re.search(pattern, id) if pattern else None
+    return (match[1] or "") if match else id
+
+
 def are_consecutive(numbers: Sequence[int]) -> bool:
     """Whether numbers of frames are at even distances, with at most half of them missing."""
     steps = np.diff(np.sort(numbers)).tolist()

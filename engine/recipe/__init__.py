@@ -56,6 +56,7 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAY_CHANGE = (
     "data.format",  # the fingerprint says that the images are the same
     "data.root",
+    "data.fold",
     "data.resident",
     "data.workers",
     "data.doctor",

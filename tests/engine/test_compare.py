@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from engine.compare import main
-from engine.comparison.grid import Cell, cells_of, prepare
+from engine.comparison.grid import Cell, cells_of, load_recipes, prepare
 from engine.run import main as run_main
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, loss in (("plain", "[{name: cross_entropy}]"), ("dice", "[{name: dice}]")):
         text = f"base: {ROOT / 'recipes/demo.yaml'}\nname: {name}\nloss: {loss}\n"
         (folder / f"{name}.yaml").write_text(text)
-    cells = cells_of([str(folder / "plain.yaml"), str(folder / "dice.yaml")], 2, TINY, folder / "out")
+    cells = cells_of(load_recipes([folder / "plain.yaml", folder / "dice.yaml"], TINY), 2, folder / "out")
     for cell in prepare(cells):
         assert run_main(cell.arguments) == 0
     return folder

@@ -6,6 +6,7 @@ A format (voc.py, folder.py, ...) is a function that finds the pairs and builds 
 import hashlib
 import re
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -106,6 +107,13 @@ class FileDataset:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def subset(self, indices: Sequence[int]) -> "FileDataset":
+        """These images alone, in this order."""
+        part = copy(self)
+        part._pairs = [self._pairs[index] for index in indices]
+        part.ids = [pair.id for pair in part._pairs]
+        return part
 
     def __getitem__(self, index: int) -> Sample:
         pair = self._pairs[index]

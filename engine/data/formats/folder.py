@@ -24,6 +24,7 @@ from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
 from engine.data.formats.pairing import pair_up
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette, UnreadableSample, first_few
+from engine.data.sequences import group_name
 
 IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
 MASKS = (
@@ -97,8 +98,7 @@ def in_val(id: str, share: float, group: str | None = None) -> bool:
     Args:
         group: a pattern with one group; ids that agree in it are on the same side.
     """
-    match = re.search(group, id) if group else None
-    digest = hashlib.sha256((match[1] if match else id).encode(errors="surrogateescape")).digest()
+    digest = hashlib.sha256(group_name(id, group).encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big") < share * 2**64
 
 
@@ -246,7 +246,7 @@ def rows_of(path: Path) -> list[list[str]]:
 def listed(path: Path, entries: list[str], files: dict[Path, str], what: str) -> dict[str, int]:
     """The names of the entries of a list, which may be paths, and their positions in it."""
     there = set(files.values())
-    found = [_name_among(entry, there) for entry in entries]
+    found = [name_among(entry, there) for entry in entries]
     names = [name for name in found if name is not None]
     missing = [entry for entry, name in zip(entries, found, strict=True) if name is None]
     if missing:
@@ -259,8 +259,11 @@ def listed(path: Path, entries: list[str], files: dict[Path, str], what: str) ->
     return {name: place for place, name in enumerate(names)}
 
 
-def _name_among(entry: str, there: set[str]) -> str | None:
-    """The name that an entry of a list means: itself, without extension, or without its first folders."""
+def name_among(entry: str, there: set[str]) -> str | None:
+    """The name that an entry of a list means: itself, without extension, or without its first folders.
+
+    None where none of these is among the names that are `there`.
+    """
     entry = unicodedata.normalize("NFC", entry)
     parts = PurePosixPath(entry.replace("\\", "/").lstrip("/")).parts
     for start in range(len(parts)):

@@ -14,6 +14,7 @@ from engine import __version__
 from engine.recipe import load_recipe
 from engine.run_folder import (
     CombinationValues,
+    DataIdentity,
     EnsembleFolder,
     EnsembleManifest,
     EnsembleMember,
@@ -23,7 +24,6 @@ from engine.run_folder import (
     write_text,
 )
 from engine.scoring.combining import Combination
-from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.methods import Ensemble
 from engine.scoring.ensembling import Candidate, distinct_names
 
@@ -48,18 +48,21 @@ def save_ensemble(
     path: Path,
     method: str,
     ensemble: Ensemble,
-    scores: Scores,
+    scores: dict[str, float],
     candidates: Sequence[Candidate],
     overrides: Sequence[str],
     soup: nn.Module | None = None,
+    data: DataIdentity | None = None,
 ) -> None:
     """Write the whole folder, or nothing; members without weight are left out.
 
     Args:
         path: new or empty.
         candidates: all members, in the order that `ensemble` numbers them.
+        scores: the metrics of the ensemble; none where it was not scored.
         overrides: of their recipes, with which `scores` were computed.
         soup: the model, where the ensemble is a soup.
+        data: what it was trained and scored on; None: what its first member was.
 
     Raises:
         RunFolderError: the folder is not empty.
@@ -76,12 +79,12 @@ def save_ensemble(
             method=method,
             class_names=first.class_names,
             palette=first.palette,
-            data=first.data,
+            data=data or first.data,
             members=members,
             combination=CombinationValues(
                 space=combination.space, weights=combination.weights, temperatures=combination.temperatures
             ),
-            scores=scores.metrics,
+            scores=scores,
         )
         part.write_manifest(manifest)
         part.path.replace(path)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.comparison.grid import Cell, CompareError, cells_of, locked, module_paths, prepare
+from engine.comparison.grid import Cell, CompareError, cells_of, load_recipes, locked, module_paths, prepare
 from engine.recipe import RecipeError, load_recipe
 from engine.run_folder import RunFolder
 from tests.engine.comparison.conftest import MakeRun
@@ -25,7 +25,7 @@ def recipes(tmp_path: Path) -> list[str]:
 
 
 def make_cells(recipes: list[str], tmp_path: Path, *overrides: str) -> list[Cell]:
-    return cells_of(recipes, 2, overrides, tmp_path / "out")
+    return cells_of(load_recipes(recipes, overrides), 2, tmp_path / "out")
 
 
 def finish(cell: Cell, make_run: MakeRun) -> RunFolder:

@@ -12,7 +12,7 @@ import pytest
 import torch
 from rich.console import Console
 
-from engine.comparison.grid import Cell, cells_of, prepare
+from engine.comparison.grid import Cell, cells_of, load_recipes, prepare
 from engine.comparison.local import run_locally
 from engine.comparison.progress import last_step
 
@@ -43,7 +43,7 @@ def play(tmp_path: Path, make_run, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "a.yaml").write_text("data: {format: synthetic}\nmodel: {from_scratch: true}\n")
 
     def prepared(script: str, broken: str = "") -> list[Cell]:
-        cells = cells_of([str(tmp_path / "a.yaml")], 4, (), tmp_path / "out")
+        cells = cells_of(load_recipes([tmp_path / "a.yaml"], ()), 4, tmp_path / "out")
         prepare(cells)
         make_run("out/finished")
         monkeypatch.setattr(

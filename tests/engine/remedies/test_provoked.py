@@ -335,6 +335,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_ensemble.py::test_several_groups_are_listed_with_a_command_each": (
         "  …:\n    trident ensemble",
     ),
+    "tests/engine/test_compare_folds.py::test_ensemble_names_the_command_for_folds": (
+        "To score them together type trident compare",
+    ),
     "tests/engine/test_run_shard.py::test_what_cannot_be_sharded_is_refused_before_the_folder_exists": (
         "a sharded model is not compiled", "cannot be sharded. Type one with", "this model cannot be sharded",
     ),

@@ -42,7 +42,7 @@ def scores(candidates: list[Candidate]) -> Scores:
 
 
 def save(path: Path, choice: Ensemble, candidates: list[Candidate], soup=None, overrides=()) -> None:
-    save_ensemble(path, "method", choice, scores(candidates), candidates, overrides, soup)
+    save_ensemble(path, "method", choice, scores(candidates).metrics, candidates, overrides, soup)
 
 
 def predict(trained: Trained, image: torch.Tensor) -> torch.Tensor:
