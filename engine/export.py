@@ -32,7 +32,7 @@ eval.flip of the recipe are inside; eval.protocol has to be native, eval.average
 is run on images of several sizes and compared with torch before it gets its name.
 """
 ABOUT_INT8 = """
-example:
+examples:
   trident export int8 checkpoints/b2_adv --out b2_int8.onnx data.root=/data/VOC2012
 
 Static quantisation by onnxruntime. The ranges of the activations are measured on images of the recipe's

@@ -39,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser("serve", "Answer images over HTTP, with a page to drop an image on.", EXAMPLES)
     add = parser.add_argument
     add("trained", type=Path, help="a run, a file of its top/, or the folder of an ensemble")
-    add("overrides", nargs="*", default=[], metavar="key.path=value", help="such as eval.flip=true")
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="such as eval.flip=true"
+    )
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default 8000)")
     add("--max-mb", type=float, default=20, metavar="MB", help="largest image file (default 20)")
