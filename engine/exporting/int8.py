@@ -149,7 +149,7 @@ def _quantise(fp32: Path, int8: Path, samples: Iterator[Sample]) -> None:
     class Images(CalibrationDataReader):  # type: ignore[misc]
         def get_next(self) -> dict[str, Any] | None:
             sample = next(samples, None)
-            return sample and {"images": sample.image[None].numpy()}
+            return None if sample is None else {"images": sample.image[None].numpy()}
 
     prepared = fp32.with_name("prepared.onnx")
     quant_pre_process(fp32, prepared, skip_symbolic_shape=True)
