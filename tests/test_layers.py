@@ -52,6 +52,7 @@ MAY_IMPORT = {
     "engine.benchmarks": (*BELOW, "engine.scoring"),
     "engine.comparison": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.exporting": (*BELOW, "engine.scoring", "engine.reporting"),
+    "engine.serving": (*BELOW, "engine.scoring", "engine.reporting"),
     "engine.command": (
         "engine",
         "engine.wording",

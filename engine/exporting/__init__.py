@@ -3,6 +3,7 @@
 Nothing is overwritten.
 """
 
+import importlib
 from pathlib import Path
 
 from engine.run_folder import require_reachable
@@ -19,3 +20,15 @@ def require_new_file(out: Path) -> None:
     if out.exists():
         raise ExportError(f"--out {out} exists already, and nothing is overwritten. Name a new file.")
     require_reachable(out)
+
+
+def require_libraries(extra: str, *names: str) -> None:
+    """Raises ExportError where a library of an extra of the distribution is not installed."""
+    for name in names:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ExportError(
+                f"{error.name} is not installed. Type pip install 'trident-seg[{extra}]', or in a checkout "
+                f"pip install -e '.[{extra}]'."
+            ) from error

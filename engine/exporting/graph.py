@@ -25,6 +25,7 @@ from models.origin import licence_of_run
 
 MIN_VIEW_PX = 64  # a traced side is at least two tokens of the coarsest grid
 PROGRAM_TOLERANCE = 1e-4  # of probabilities; sums run in another order than in the predictor
+TEST_IMAGES = ((1, 0, 0), (1, 269, 193), (1, 64, 128), (2, 311, 436))  # number; px more than the least side
 Outputs = tuple[Tensor, Tensor]
 
 
@@ -192,7 +193,7 @@ def largest_difference(
 def _test_images(least_px: int, num_bands: int) -> Iterator[Tensor]:
     """Smooth random images: the smallest size, an odd one, one that 32 divides, and a batch of two."""
     generator = torch.Generator().manual_seed(0)
-    for num_images, more_h, more_w in ((1, 0, 0), (1, 269, 193), (1, 64, 128), (2, 311, 436)):
+    for num_images, more_h, more_w in TEST_IMAGES:
         size = [least_px + more_h, least_px + more_w]
         coarse = 255 * torch.rand(num_images, num_bands, 12, 16, generator=generator)
         smooth = F.interpolate(coarse, size, mode="bicubic", align_corners=False)

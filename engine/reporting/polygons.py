@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ DEGREES = 7  # decimals: 1 cm
 def write_polygons(
     path: Path, labels: Any, class_names: Sequence[str], georeference: Mapping[str, Any]
 ) -> None:
+    """Write the `polygon_features` of a label map as a GeoJSON file."""
+    path.write_text(json.dumps(polygon_features(labels, class_names, georeference)))
+
+
+def polygon_features(
+    labels: Any, class_names: Sequence[str], georeference: Mapping[str, Any] = MappingProxyType({})
+) -> dict[str, Any]:
     """One polygon for each connected part of a class; neighbours share their simplified edge.
 
     Args:
@@ -36,14 +44,14 @@ def write_polygons(
         }
         for polygon, (_, id) in zip(simple, found, strict=True)
     ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    return {"type": "FeatureCollection", "features": features}
 
 
 def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any, int]]:
     """A polygon of shapely and the label of each connected part; neighbours share their simplified edge.
 
     Args:
-        labels: as in `write_polygons`.
+        labels: as in `polygon_features`.
         tolerance_px: see TOLERANCE_PX.
     """
     import rasterio.features

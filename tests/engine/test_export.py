@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import load_file
 
 import engine
-from engine.export import main
+from engine.export import SUBCOMMANDS, main
 from engine.run import main as run_main
 from engine.run_folder import RunFolder
 from models.origin import OWN, origin_of
@@ -159,7 +159,7 @@ def test_nothing_is_overwritten(trained: Path, tmp_path: Path, capsys: pytest.Ca
     assert {path: path.read_bytes() for path in (tmp_path / "out").iterdir()} == before
 
 
-@pytest.mark.parametrize("what", ["voc", "onnx", "torch"])
+@pytest.mark.parametrize("what", ["voc", "onnx", "openvino", "int8", "torch"])
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -180,8 +180,9 @@ def test_wrong_input_of_the_other_exports_is_exit_2(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
+    pytest.importorskip("openvino" if what == "openvino" else "onnx")
     texts = [text.format(trained=trained) for text in arguments]
-    assert main([what, "--out", str(tmp_path / "out/file"), *texts]) == 2
+    assert main([what, "--out", str(tmp_path / "out/file.xml"), *texts]) == 2
     printed = capsys.readouterr().err
     assert message in printed and "Traceback" not in printed
     assert not (tmp_path / "out").exists()
@@ -212,6 +213,6 @@ def test_results_for_voc_need_its_classes(
 def test_the_kinds_of_export_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     printed = capsys.readouterr().out
-    assert all(f"\n  {what} " in printed for what in ("voc", "onnx", "torch", "weights"))
+    assert all(f"\n  {what} " in printed for what in SUBCOMMANDS)
     assert main(["model"]) == 2
-    assert "voc, onnx, torch, weights" in capsys.readouterr().err.replace("'", "")
+    assert ", ".join(SUBCOMMANDS) in capsys.readouterr().err.replace("'", "")

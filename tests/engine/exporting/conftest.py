@@ -24,10 +24,10 @@ MIXED = Combination("logit", ((0.25, 0.5, 0.9), (0.75, 0.5, 0.1)), (1.0, 2.0))
 class SmallNet(nn.Module):
     """Like the real ones, it normalises, pads to a multiple of 4, gives logits at a quarter of the size."""
 
-    def __init__(self, seed: int):
+    def __init__(self, seed: int, num_bands: int = 3):
         super().__init__()
         torch.manual_seed(seed)
-        self.conv = nn.Conv2d(3, 8, 7, stride=4, padding=3)
+        self.conv = nn.Conv2d(num_bands, 8, 7, stride=4, padding=3)
         self.head = nn.Conv2d(8, len(NAMES), 1)
 
     def forward(self, image: Tensor) -> Tensor:
@@ -44,6 +44,7 @@ def segmenter_of() -> Callable[..., Segmenter]:
         models: list[nn.Module],
         combination: Combination | None = None,
         protocol: EvaluationProtocol | None = None,
+        recipe: Recipe | None = None,
     ) -> Segmenter:
         identity = DataIdentity(format="", train="", val="", train_fingerprint="", val_fingerprint="")
         trained = Trained(
@@ -52,7 +53,7 @@ def segmenter_of() -> Callable[..., Segmenter]:
             combination=combination or Combination.mean(len(models)),
             class_names=NAMES,
             palette=voc_palette(len(NAMES)),
-            recipe=Recipe(name="small"),
+            recipe=recipe or Recipe(name="small"),
             data=identity,
             weights=[None] * len(models),
         )
@@ -77,6 +78,13 @@ def two_at_half_size(segmenter_of) -> Segmenter:
 def one_small(segmenter_of) -> Segmenter:
     """A single member under the protocol native."""
     return segmenter_of([SmallNet(0)])
+
+
+@pytest.fixture
+def one_of_four_bands(segmenter_of) -> Segmenter:
+    """A single member that takes red, green, blue and a further band."""
+    recipe = Recipe.model_validate({"name": "small", "data": {"bands": 4}})
+    return segmenter_of([SmallNet(0, 4)], recipe=recipe)
 
 
 @pytest.fixture(scope="session")

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.exporting import ExportError
-from engine.exporting.onnx_graph import export_onnx, require_libraries
+from engine.exporting import ExportError, require_libraries
+from engine.exporting.onnx_graph import export_onnx, require_opset
 from models.origin import OWN
 
 onnxruntime = pytest.importorskip("onnxruntime", reason="the extra `export` is not installed: ONNX unchecked")
@@ -21,7 +21,8 @@ def compare(path: Path, segmenter, sizes: list[tuple[int, int, int]]) -> float:
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     found = 0.0
     for batch, h, w in sizes:
-        images = np.random.default_rng(h).integers(0, 256, (batch, 3, h, w), np.uint8)
+        num_bands = len(segmenter.bands or "RGB")
+        images = np.random.default_rng(h).integers(0, 256, (batch, num_bands, h, w), np.uint8)
         labels, probabilities = session.run(None, {"images": images})
         expected = segmenter.probabilities(torch.from_numpy(images)).numpy()
         assert labels.dtype == np.uint8 and labels.shape == (batch, h, w)
@@ -71,12 +72,45 @@ def test_an_ensemble_with_mirrored_views_at_a_scale(two_at_half_size, tmp_path: 
     assert str(Path(__file__).parents[3]).encode() not in out.read_bytes()  # no path of this machine
 
 
+def test_images_of_four_bands(one_of_four_bands, tmp_path: Path) -> None:
+    out = tmp_path / "model.onnx"
+    assert export_onnx(one_of_four_bands, out) < 1e-4
+    assert compare(out, one_of_four_bands, [(1, 65, 66), (2, 67, 96)]) < 1e-4
+    about = onnxruntime.InferenceSession(out).get_modelmeta().custom_metadata_map
+    assert "red, green, blue, band4" in about["input"]
+
+
+def test_half_precision_and_an_operator_set(
+    small_segformer, traced_segformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import onnx
+
+    monkeypatch.setattr("engine.exporting.onnx_graph.trace", lambda graph: traced_segformer)
+    full, half = tmp_path / "full.onnx", tmp_path / "half.onnx"
+    export_onnx(small_segformer, full, opset=19)
+    assert 1e-6 < export_onnx(small_segformer, half, opset=19, half=True) < 0.05
+    assert half.stat().st_size < 0.75 * full.stat().st_size  # the graph itself is a part of so small a model
+    assert 1e-6 < compare(half, small_segformer, [(1, 65, 66), (2, 67, 96)]) < 0.05
+    for path, kind in ((full, onnx.TensorProto.FLOAT), (half, onnx.TensorProto.FLOAT16)):
+        model = onnx.load(path)
+        assert [one.version for one in model.opset_import if not one.domain] == [19]
+        weights = [one for one in model.graph.initializer if len(one.dims) == 4]
+        assert {one.data_type for one in weights} == {kind}
+
+
+def test_an_unknown_operator_set_is_refused() -> None:
+    require_opset(None)
+    for opset in (11, 99):
+        with pytest.raises(ExportError, match=f"--opset {opset}: expected a version from 18 to"):
+            require_opset(opset)
+
+
 def test_without_the_libraries_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(
         ExportError, match=r"onnxscript is not installed. Type pip install 'trident-seg\[export\]'"
     ):
-        require_libraries()
+        require_libraries("export", "onnx", "onnxscript")
 
 
 def test_a_model_too_large_for_a_file_is_refused(

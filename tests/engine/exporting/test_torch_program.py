@@ -9,6 +9,13 @@ import torch
 from engine.exporting.graph import export_program
 
 
+def test_images_of_four_bands(one_of_four_bands, tmp_path: Path) -> None:
+    assert export_program(one_of_four_bands, tmp_path / "model.pt2") <= 1e-5
+    images = torch.randint(0, 256, (1, 4, 65, 66), dtype=torch.uint8)
+    _, probabilities = torch.export.load(tmp_path / "model.pt2").module()(images)
+    torch.testing.assert_close(probabilities, one_of_four_bands.probabilities(images))
+
+
 def test_a_segformer_at_every_size(
     small_segformer, traced_segformer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

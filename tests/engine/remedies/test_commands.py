@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from engine.command import COMMANDS, main
+from engine.export import SUBCOMMANDS
 from engine.recipe import RecipeError, load_recipe, shipped_recipes
 from engine.run_folder import require_trained_alike
 from tests.engine.remedies.collecting import FLAG, GAP, ROOT, messages, overrides_in, texts_of
@@ -97,7 +98,7 @@ def test_every_command_in_help_and_docs_is_accepted(line: str, parse, capsys) ->
         assert (
             recipe.endswith(".yaml") or argv[0] in ("doctor", "benchmark") or argv[:2] == ["prepare", "masks"]
         ), f"no recipe {recipe}"
-    if argv[0] in ("evaluate", "predict", "export"):
+    if argv[0] in ("evaluate", "predict", "export", "serve"):
         require_trained_alike(overrides)
 
 
@@ -110,7 +111,7 @@ def flags_of_trident() -> set[str]:
     """All flags of all commands, as their help prints them."""
     lines = [[command] for command in COMMANDS]
     lines += [["prepare", "pack"], ["prepare", "voc2012"]]
-    lines += [["export", what] for what in ("voc", "onnx", "torch", "weights")]
+    lines += [["export", what] for what in SUBCOMMANDS]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         for line in lines:

