@@ -33,6 +33,7 @@ setup(
         "engine.shipped_recipes": ["*.yaml", "recipe.schema.json"],
         "engine.comparison": ["*.html"],
         "engine.reporting": ["*.html"],
+        "engine.reporting.board": ["templates/*"],
         "engine.reporting.report": ["templates/*"],
     },
     entry_points={"console_scripts": ["trident = trident.__main__:main"]},

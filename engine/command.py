@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "new": "write a recipe for a folder of your own images and masks",
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
+    "board": "show runs while they train, on a terminal or as a page",
     "recipes": "list the recipes that come with Trident, or print one to start from",
     "evaluate": "score a run or an ensemble under one protocol or several",
     "ensemble": "score the best checkpoints of finished runs, each and combined",
