@@ -110,6 +110,7 @@ def _score(
     """Score one split under each protocol, print, write."""
     from rich.markup import escape
 
+    from engine.data.gdal import rasterio_module
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, skipped_images
     from engine.reporting.evaluation import card, classes_table, means_table
@@ -132,6 +133,7 @@ def _score(
     protocols = [replace(own, name=name) for name in PROTOCOLS] if arguments.protocol == "all" else [own]
     if tiling:
         _require_whole(protocols)
+        rasterio_module()
     results, record = {}, None
     with ExitStack() as stack:
         if out:

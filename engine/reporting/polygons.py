@@ -28,15 +28,16 @@ def write_polygons(
     simple: Any = [polygon for polygon, _ in found]
     if georeference:
         simple = shapely.transform(simple, lambda xy: _longitude_and_latitude(xy, georeference))
-    features = [
-        {
-            "type": "Feature",
-            "properties": {"class": class_names[id], "id": id},
-            "geometry": shapely.geometry.mapping(polygon),
-        }
-        for polygon, (_, id) in zip(simple, found, strict=True)
-    ]
-    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with path.open("w") as file:  # one after another: as Python objects they take far more memory
+        file.write('{"type": "FeatureCollection", "features": [')
+        for number, (polygon, (_, id)) in enumerate(zip(simple, found, strict=True)):
+            feature = {
+                "type": "Feature",
+                "properties": {"class": class_names[id], "id": id},
+                "geometry": shapely.geometry.mapping(polygon),
+            }
+            file.write(", " * (number > 0) + json.dumps(feature))
+        file.write("]}")
 
 
 def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any, int]]:
@@ -50,9 +51,11 @@ def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any,
     import shapely
 
     source = labels if isinstance(labels, np.ndarray) else rasterio.band(labels, 1)
-    found = list(rasterio.features.shapes(source, connectivity=4))
-    simple = shapely.coverage_simplify([shapely.geometry.shape(part) for part, _ in found], tolerance_px)
-    return [(polygon, int(value)) for polygon, (_, value) in zip(simple, found, strict=True)]
+    parts, ids = [], []
+    for part, value in rasterio.features.shapes(source, connectivity=4):
+        parts.append(shapely.geometry.shape(part))
+        ids.append(int(value))
+    return list(zip(shapely.coverage_simplify(parts, tolerance_px), ids, strict=True))
 
 
 def _longitude_and_latitude(xy: NDArray[Any], georeference: Mapping[str, Any]) -> NDArray[Any]:
