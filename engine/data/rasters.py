@@ -23,6 +23,11 @@ Pixels = NDArray[np.uint8]
 Span = tuple[int, int]  # from the first row or column to before the last
 
 BLOCK_PX = 256
+DRIVERS = {
+    **dict.fromkeys(TIFF_ENDINGS, "GTiff"),
+    **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
+    **{".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"},
+}
 KEPT_ROWS = 2048  # decoded, of a file that is stored by whole rows
 
 
@@ -139,9 +144,11 @@ def _is_pillows(path: Path) -> bool:
 def _opened(path: Path) -> Iterator[Any]:
     """A file of rasterio, whose cache is large enough for one that is stored by whole rows."""
     require_regular(path)
+    # Not any driver of GDAL: some open further files, or addresses, that a file names.
+    drivers = list(DRIVERS.values()) if path.suffix.lower() in DRIVERS else None
     with quiet_rasterio() as rasterio:
         try:
-            file = rasterio.open(path)
+            file = rasterio.open(path, driver=drivers)
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}.") from error
         with file:

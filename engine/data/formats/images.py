@@ -29,6 +29,7 @@ Source = Path | IO[bytes]
 ValueRange = tuple[float, float]  # lowest and highest, in the file's own units
 
 TIFF_ENDINGS = (".tif", ".tiff")
+MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 GDAL_NODATA = 42113  # the number of the tag
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
@@ -39,9 +40,6 @@ BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
     zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
-
-
-MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 
 
 class TooLarge(UnreadableSample):

@@ -148,3 +148,20 @@ def test_wrong_masks_are_named(tmp_path: Path) -> None:
     (tmp_path / "text.tif").write_text("no mask")
     with pytest.raises(UnreadableSample, match="text.tif"):
         in_parts(data_set(image, tmp_path / "text.tif", SameIds(3, 255)))
+
+
+@pytest.mark.parametrize("ending", [".tif", ".png"])
+def test_a_file_that_names_another_one_is_no_image(tmp_path: Path, ending: str) -> None:
+    """GDAL has formats, such as VRT, that read the files which they name."""
+    other = photo(tmp_path / "secret.tif")
+    band = f"<SimpleSource><SourceFilename>{other}</SourceFilename><SourceBand>1</SourceBand></SimpleSource>"
+    path = tmp_path / f"a{ending}"
+    path.write_text(
+        f'<VRTDataset rasterXSize="{W}" rasterYSize="{H}"><VRTRasterBand dataType="Byte" band="1">{band}'
+        "</VRTRasterBand></VRTDataset>"
+    )
+    with rasterio.open(path) as file:
+        assert file.driver == "VRT"  # so it would be read
+    Image.fromarray(IDS).save(tmp_path / "mask.png")
+    with pytest.raises(UnreadableSample, match="cannot be read as an image"):
+        in_parts(data_set(path, tmp_path / "mask.png", SameIds(3, 255)))
