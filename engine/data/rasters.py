@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
 from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
-from engine.data.formats.images import TIFF_ENDINGS, is_white_zero, mode_of, read_header
+from engine.data.formats.images import TIFF_ENDINGS, is_plain_tiff
 from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, quiet_rasterio, rasterio_module
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
@@ -133,11 +133,9 @@ def open_mask(path: Path, as_colours: bool) -> Iterator[Raster | None]:
 def _is_pillows(path: Path) -> bool:
     """Whether Pillow decodes an image: unless it is too large, or a TIFF whose values are as stored."""
     try:
-        _, orientation = read_header(path)
-        is_plain = orientation == 1 and mode_of(path) not in ("1", "CMYK") and not is_white_zero(path)
-    except UnreadableSample:  # more pixels than the limit, or no image, which shows later
+        return not is_plain_tiff(path) or path.suffix.lower() not in TIFF_ENDINGS
+    except UnreadableSample:  # more pixels than the limit, or bands that Pillow does not know
         return False
-    return path.suffix.lower() not in TIFF_ENDINGS or not is_plain
 
 
 @contextmanager
@@ -145,10 +143,9 @@ def _opened(path: Path) -> Iterator[Any]:
     """A file of rasterio, whose cache is large enough for one that is stored by whole rows."""
     require_regular(path)
     # Not any driver of GDAL: some open further files, or addresses, that a file names.
-    drivers = list(DRIVERS.values()) if path.suffix.lower() in DRIVERS else None
     with quiet_rasterio() as rasterio:
         try:
-            file = rasterio.open(path, driver=drivers)
+            file = rasterio.open(path, driver=DRIVERS.get(path.suffix.lower()))
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}.") from error
         with file:

@@ -78,10 +78,12 @@ def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[N
         return upright_rgb(image, path, value_range)
 
 
-def is_white_zero(path: Path) -> bool:
-    """Whether 0 is white in a TIFF, which Pillow turns round."""
-    with _opened(path) as image:
-        return getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
+def is_plain_tiff(path: Path) -> bool:
+    """Whether an image is a TIFF that Pillow neither rotates, nor turns black to white, nor unpacks."""
+    with _opened(path) as image, _file_named(path):
+        zero_is_white = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
+        is_upright = _orientation(image) == 1
+        return image.format == "TIFF" and is_upright and not zero_is_white and image.mode not in ("1", "CMYK")
 
 
 @contextmanager

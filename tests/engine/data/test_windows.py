@@ -150,6 +150,14 @@ def test_wrong_masks_are_named(tmp_path: Path) -> None:
         in_parts(data_set(image, tmp_path / "text.tif", SameIds(3, 255)))
 
 
+@pytest.mark.parametrize(("ending", "kind"), [(".tif", "PNG"), (".png", "TIFF")])
+def test_an_ending_of_another_kind(tmp_path: Path, ending: str, kind: str) -> None:
+    palette_image().save(tmp_path / f"mask{ending}", format=kind)
+    Image.open(photo(tmp_path / "b.bmp")).save(tmp_path / f"a{ending}", format=kind)
+    require_equal(data_set(tmp_path / f"a{ending}", tmp_path / f"mask{ending}", SameIds(3, 255)))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 @pytest.mark.parametrize("ending", [".tif", ".png"])
 def test_a_file_that_names_another_one_is_no_image(tmp_path: Path, ending: str) -> None:
     """GDAL has formats, such as VRT, that read the files which they name."""
