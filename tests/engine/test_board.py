@@ -148,6 +148,10 @@ def test_of_another_machine_the_age_of_the_log_counts(
         lambda run: add_to_log(run, "no JSON\n[1]\n{}\n" + "[" * 100_000 + "\n"),
         lambda run: add_to_log(run, '{"step": 50, "split": "val", "mIoU": null, "time": "x"}\n'),
         lambda run: run.log.write_bytes(b"\xff\xfe\n"),
+        lambda run: add_to_log(
+            run, f'{{"step": {10**400}, "split": "val", "mIoU": {10**400}, "time": {10**400}}}\n'
+        ),
+        lambda run: add_to_log(run, f'{{"step": 1, "split": "val", "mIoU": {10**400}, "loss": NaN}}\n'),
         lambda run: run.log.unlink(),
         lambda run: run.manifest.unlink(),
         lambda run: run.manifest.write_text('{"name": '),
@@ -197,6 +201,12 @@ def test_a_board_follows_a_run_from_its_start(tmp_path: Path, held) -> None:
     )
     [second] = board.look()
     assert (second.step, second.score, second.message) == (30, 0.5, "slow")
+
+
+def test_a_recipe_next_to_runs_is_no_run(tmp_path: Path) -> None:
+    (tmp_path / "recipe.yaml").write_text(RECIPE)
+    a_run(tmp_path / "checkpoints/a")
+    assert list(look(tmp_path)) == ["checkpoints/a"]
 
 
 def test_a_run_in_two_of_the_folders_is_listed_once(tmp_path: Path) -> None:

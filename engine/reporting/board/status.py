@@ -5,7 +5,6 @@ file system has no locks, it is judged by the age of the last line of its log: a
 between two lines, and at least five minutes, the run counts as ended.
 """
 
-import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -30,7 +29,7 @@ from engine.wording import quantity
 State = Literal["running", "stopped", "finished", "failed"]
 Value = TypeVar("Value")
 
-MARKS = ("manifest.json", "log.jsonl", "recipe.yaml")  # files by which a folder is that of a run
+MOST = 1e15  # above, a number in a log is none that a training writes
 FEW = 10  # lines of the log from which the speed is taken
 LATE_FACTOR, LATE_S = 5, 300.0  # see above
 
@@ -84,6 +83,7 @@ class Board:
             None,
         )
         rows, num_damaged = _tried(lambda: _kept(self._logs, run.log, read_damaged_log), problems) or ([], 0)
+        rows = [row for row in rows if 0 <= row["step"] < MOST]
         if num_damaged:
             problems.append(f"{quantity(num_damaged, 'line')} of {run.log.name} cannot be read.")
         train = [row for row in rows if row["split"] == "train"]
@@ -116,9 +116,8 @@ class Board:
 
 def run_folders(folder: Path) -> Iterator[Path]:
     """Every folder at or below `folder` that holds a file of a run; links to folders are not followed."""
-    for path, inner, files in os.walk(folder):
-        if any(mark in files for mark in MARKS):
-            inner.clear()
+    for path, _, files in os.walk(folder):
+        if "manifest.json" in files or "log.jsonl" in files or {".lock", "recipe.yaml"} <= {*files}:
             yield Path(path)
 
 
@@ -169,7 +168,7 @@ def _values(rows: Sequence[LogRow], split: str, key: str) -> list[tuple[int, flo
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MOST
 
 
 def _kept(known: dict[Path, tuple[object, Value]], path: Path, read: Callable[[Path], Value]) -> Value:
