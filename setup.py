@@ -36,6 +36,7 @@ setup(
         "engine.shipped_recipes": ["*.yaml", "recipe.schema.json"],
         "engine.comparison": ["*.html"],
         "engine.reporting": ["*.html"],
+        "engine.reporting.board": ["templates/*"],
         "engine.reporting.report": ["templates/*"],
         "engine.serving": ["*.html"],
     },

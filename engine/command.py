@@ -11,7 +11,8 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 COMMANDS = {
     "new": "write a recipe for a folder of your own images and masks",
     "run": "train one recipe, keep the best checkpoints, ensemble them, report",
+    "board": "show runs while they train, on a terminal or as a page",
     "recipes": "list the recipes that come with Trident, or print one to start from",
     "evaluate": "score a run or an ensemble under one protocol or several",
     "ensemble": "score the best checkpoints of finished runs, each and combined",
@@ -73,7 +75,7 @@ class _Parser(argparse.ArgumentParser):
 
 
 def new_parser(command: str, description: str, epilog: str = "") -> argparse.ArgumentParser:
-    """A parser for `trident <command>`, with --debug, which every command has."""
+    """A parser for `trident <command>`, with --debug and --max-pixels, which every command has."""
     parser = _Parser(
         prog=f"trident {command}",
         description=description,
@@ -81,7 +83,27 @@ def new_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    parser.add_argument(
+        "--max-pixels",
+        type=_above_zero,
+        metavar="N",
+        help="read larger images, of up to N pixels",
+    )
     return parser
+
+
+def add_tiling(parser: argparse.ArgumentParser) -> None:
+    """--tile and --overlap, from which `engine.scoring.tiles.Tiling.of` makes a tiling."""
+    parser.add_argument("--tile", type=int, metavar="PX", help="side of the tiles of a large image")
+    parser.add_argument(
+        "--overlap", type=int, metavar="PX", help="of neighbouring tiles (default: an eighth of --tile)"
+    )
+
+
+def _above_zero(text: str) -> int:
+    if not text.isdecimal() or int(text) == 0:
+        raise argparse.ArgumentTypeError(f"expected a number of pixels, such as 400000000, not {text!r}")
+    return int(text)
 
 
 def paths_and_overrides(texts: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -115,7 +137,8 @@ def run_command(
     except SystemExit as stop:  # argparse has printed its message, or the help
         return int(stop.code or 0)
     try:
-        return body(arguments)
+        with _allowed_pixels(arguments.max_pixels):
+            return body(arguments)
     except Exception as error:
         exit_code, message = _told(error)
         if arguments.debug or exit_code is None:
@@ -126,6 +149,22 @@ def run_command(
     except KeyboardInterrupt as interrupt:
         print(f"{parser.prog}: {str(interrupt) or 'interrupted.'}", file=sys.stderr)
         return 1
+
+
+@contextmanager
+def _allowed_pixels(number: int | None) -> Iterator[None]:
+    """--max-pixels for all processes of the command, where engine/data/formats/images.py reads it."""
+    name = "TRIDENT_MAX_PIXELS"
+    before = os.environ.get(name)
+    if number is not None:
+        os.environ[name] = str(number)
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ[name] = before
+        else:
+            os.environ.pop(name, None)
 
 
 def _told(error: Exception) -> tuple[int | None, str]:

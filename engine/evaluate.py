@@ -1,13 +1,13 @@
 """trident evaluate RUN: score a run, a checkpoint or an ensemble."""
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, paths_and_overrides, run_command
+from engine.command import add_tiling, new_console, new_parser, paths_and_overrides, run_command
 from engine.run_folder import (
     RunFolderError,
     require_folder,
@@ -43,6 +43,10 @@ examples:
   trident evaluate checkpoints/b2_adv eval.flip=true eval.scales=[0.5,1.0] --worst 12 --out scored
   trident evaluate checkpoints/b2_adv --protocol slide eval.stride=341 --split train
   trident evaluate checkpoints/two_sets --split photos/val        of the set photos alone
+  trident evaluate checkpoints/b2_adv --tile 1024 --overlap 128
+
+With --tile images of any size are predicted by overlapping tiles, which are blended, as trident predict does;
+image and mask are read in parts.
 """
 
 
@@ -61,6 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--protocol", choices=(*PROTOCOLS, "all"), help="evaluation protocol (default: that of the run)")
     add("--split", help="split to score (default: the run's val, of each set)")
     add("--worst", type=int, default=0, metavar="N", help="picture of the N images with the lowest mIoU")
+    add_tiling(parser)
     add("--out", type=Path, metavar="DIR", help=f"folder for {', '.join(OUTPUTS)}")
     return run_command(parser, evaluate, argv)
 
@@ -105,14 +110,17 @@ def _score(
     """Score one split under each protocol, print, write."""
     from rich.markup import escape
 
+    from engine.data.gdal import rasterio_module
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, skipped_images
     from engine.reporting.evaluation import card, classes_table, means_table
     from engine.scoring.results import evaluate_trained
     from engine.scoring.scores_file import recorder
     from engine.scoring.statistics import few_images
+    from engine.scoring.tiles import Tiling
     from engine.scoring.trained import num_trained_on, trained_on
 
+    tiling = Tiling.of(arguments.tile, arguments.overlap)
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
     if split == trained.recipe.data.select:
@@ -123,6 +131,9 @@ def _score(
 
     own = EvaluationProtocol.of(trained.recipe.eval)
     protocols = [replace(own, name=name) for name in PROTOCOLS] if arguments.protocol == "all" else [own]
+    if tiling:
+        _require_whole(protocols)
+        rasterio_module()
     results, record = {}, None
     with ExitStack() as stack:
         if out:
@@ -142,6 +153,8 @@ def _score(
                 arguments.worst if protocol is protocols[0] else 0,
                 record,
                 counted(console, protocol.name),
+                tiling,
+                _shown_tiles(console),
             )
     console.print(classes_table(results), means_table(results), card(results))
     result = next(iter(results.values()))
@@ -152,6 +165,31 @@ def _score(
     if out:
         _write(out, results, trained, protocols[0], dataset, device)
         console.print(f"written: {out}")
+
+
+def _require_whole(protocols: Sequence[EvaluationProtocol]) -> None:
+    """Raises RunFolderError where a protocol leaves a part of each image out, as tiles cannot."""
+    if parts := [protocol.name for protocol in protocols if not protocol.is_whole]:
+        raise RunFolderError(
+            f"--tile scores all of an image, and {parts[0]} a part of it. Name another protocol: "
+            "--protocol=native"
+        )
+
+
+def _shown_tiles(console: "Console") -> Callable[[str, int, int], None]:
+    """A callback (id, tiles done, all tiles) that shows a bar for each image."""
+    from engine.reporting.console import counted
+
+    shown: dict[str, Callable[[int, int], None]] = {}
+
+    def show(id: str, done: int, total: int) -> None:
+        if done == 1:
+            shown[id] = counted(console, f"tiles of {id}")
+        shown[id](done, total)
+        if done == total:
+            del shown[id]
+
+    return show
 
 
 def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]) -> None:
@@ -167,6 +205,10 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
     if arguments.worst and not arguments.out:
         raise RunFolderError(
             f"--worst {arguments.worst} draws a picture: name its folder with --out <folder>."
+        )
+    if arguments.worst and arguments.tile:
+        raise RunFolderError(
+            f"--worst {arguments.worst} draws whole images, and --tile holds none: leave one of them out."
         )
     if arguments.out:
         require_folder(arguments.out)

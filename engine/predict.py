@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, paths_and_overrides, run_command
+from engine.command import add_tiling, new_console, new_parser, paths_and_overrides, run_command
 from engine.wording import quantity, some_of
 
 if TYPE_CHECKING:
@@ -49,10 +49,7 @@ def main(argv: list[str] | None = None) -> int:
         "--save", type=_kinds, default=["labels", "overlay"], metavar="KIND,...",
         help=f"what to write, of {', '.join(KINDS)} (default labels,overlay)",
     )  # fmt: skip
-    parser.add_argument("--tile", type=int, metavar="PX", help="side of the tiles of a large image")
-    parser.add_argument(
-        "--overlap", type=int, metavar="PX", help="of neighbouring tiles (default: an eighth of --tile)"
-    )
+    add_tiling(parser)
     parser.add_argument("--polygons", action="store_true", help="write polygons too")
     parser.add_argument("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier prediction")
@@ -125,9 +122,12 @@ def predict(arguments: argparse.Namespace) -> int:
                     continue
                 pixels = segmenter.pixels(image.path)  # (n, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
-            except TooLarge:
+            except TooLarge as error:
                 by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
-                unreadable.append(f"{image.path} is too large to be predicted as a whole. Type {by_tiles}")
+                unreadable.append(
+                    f"{image.path} is too large to be predicted as a whole. Type {by_tiles}, "
+                    f"or add {error.remedy} to this command."
+                )
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))
             except torch.OutOfMemoryError:
@@ -157,24 +157,16 @@ def _by_tiles(arguments: argparse.Namespace, image: Path, overrides: list[str], 
 
 
 def _tiling(arguments: argparse.Namespace, kinds: list[str]) -> "Tiling | None":
-    from engine.data.sample import DataError
-    from engine.scoring.tiles import Tiling
+    from engine.scoring.tiles import Tiling, TilingError
 
-    if arguments.tile is None:
-        if arguments.overlap is not None:
-            raise DataError("--overlap is for tiles. Add their side, such as --tile 1024.")
-        return None
-    if "probabilities" in kinds or "labels" not in kinds:
+    tiling = Tiling.of(arguments.tile, arguments.overlap)
+    if tiling and ("probabilities" in kinds or "labels" not in kinds):
         possible = ["labels", *(kind for kind in kinds if kind not in ("labels", "probabilities"))]
-        raise DataError(
+        raise TilingError(
             "With --tile labels are always written, and probabilities never. "
             f"Type --save {','.join(possible)}, or leave --tile out."
         )
-    overlap = arguments.tile // 8 if arguments.overlap is None else arguments.overlap
-    try:
-        return Tiling(arguments.tile, overlap)
-    except ValueError as error:
-        raise DataError(f"--tile {arguments.tile} --overlap {overlap}: {error}.") from None
+    return tiling
 
 
 def _kinds(text: str) -> list[str]:

@@ -10,7 +10,7 @@ from engine.data.sample import DataError
 NOT_INSTALLED = (
     "{} is not installed. Type pip install 'trident-seg[geo]', or in a checkout pip install -e '.[geo]'."
 )
-CACHE_MB = 64  # of decoded blocks; GDAL takes 5 % of the machine's memory by default
+CACHE_BYTES = 64_000_000  # of decoded blocks; GDAL takes 5 % of the machine's memory by default
 
 
 def rasterio_module() -> Any:
@@ -27,6 +27,7 @@ def rasterio_module() -> Any:
 def quiet_rasterio() -> Iterator[Any]:
     """The module, with a small cache; an image without georeference is nothing to warn of."""
     rasterio = rasterio_module()
-    with warnings.catch_warnings(), rasterio.Env(GDAL_CACHEMAX=CACHE_MB):
+    cache = {} if rasterio.env.hasenv() else {"GDAL_CACHEMAX": CACHE_BYTES}  # that of a block around stays
+    with warnings.catch_warnings(), rasterio.Env(**cache):
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
         yield rasterio

@@ -1,11 +1,12 @@
-"""Large images, read by rows, and maps of the same size and place; by rasterio, which need not be installed.
+"""Large images and masks, read in parts, and maps of the same size and place; by rasterio, which need not be
+installed.
 
 Shapes: an image of h x w pixels.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,28 +14,46 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
-from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_header, image_pixels, open_array
-from engine.data.gdal import NOT_INSTALLED, quiet_rasterio, rasterio_module
+from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
+from engine.data.formats.images import TIFF_ENDINGS, is_plain_tiff
+from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, quiet_rasterio, rasterio_module
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Pixels = NDArray[np.uint8]
+Span = tuple[int, int]  # from the first row or column to before the last
 
-TIFF = (".tif", ".tiff")
 BLOCK_PX = 256
+DRIVERS = {
+    **dict.fromkeys(TIFF_ENDINGS, "GTiff"),
+    **dict.fromkeys((".jpg", ".jpeg"), "JPEG"),
+    **{".png": "PNG", ".webp": "WEBP", ".bmp": "BMP", ".gif": "GIF"},
+}
+KEPT_ROWS = 2048  # decoded, of a file that is stored by whole rows
 
 
 @dataclass(frozen=True)
 class Raster:
-    """An open image.
+    """An open image or mask.
 
     size: (h, w).
+    read: rows and columns -> (n, height, width), the bands of data.bands, or RGB; of a mask what is stored.
     georeference: the arguments `crs` and `transform` of rasterio for a file of the same place.
-    rows: from the first to before the last -> (n, rows, w), the bands of data.bands, or RGB.
+    orientation: EXIF's, which was applied.
     """
 
     size: tuple[int, int]
-    georeference: Mapping[str, Any]
-    rows: Callable[[int, int], Pixels]
+    read: Callable[[Span, Span], NDArray[Any]]
+    georeference: Mapping[str, Any] = field(default_factory=dict)
+    orientation: int = 1
+
+
+def in_memory(values: NDArray[Any], orientation: int = 1) -> Raster:
+    """Of an array (n, h, w)."""
+    return Raster(
+        (values.shape[1], values.shape[2]),
+        lambda rows, columns: values[:, slice(*rows), slice(*columns)],
+        orientation=orientation,
+    )
 
 
 @contextmanager
@@ -52,60 +71,98 @@ def open_raster(path: Path, value_range: ValueRanges | None = None, bands: Bands
         DataError: rasterio is not installed, or the image has another number of bands.
         UnreadableSample: not an image, damaged, or of pixels without a fixed range.
     """
-    rasterio = rasterio_module()
-    require_regular(path)
+    rasterio_module()
     if bands is not None and path.suffix.lower() == ARRAY:
-        values = open_array(path, len(bands))  # (n, h, w), in the file
-        require_bands(len(values), bands, str(path))
-        yield Raster(
-            values.shape[1:], {}, lambda start, end: as_bytes(values[:, start:end], value_range, path)
-        )
+        number, h, w = open_array(path, len(bands), any_size=True).shape
+        require_bands(number, bands, str(path))
+
+        def read_array(rows: Span, columns: Span) -> Pixels:
+            # Opened again, so that none of its pages stay in memory.
+            values = open_array(path, number, any_size=True)
+            return as_bytes(values[:, slice(*rows), slice(*columns)], value_range, path)
+
+        yield Raster((h, w), read_array)
         return
-    if path.suffix.lower() not in TIFF and _fits_in_memory(path):
-        pixels, _ = image_pixels(path, value_range, bands)  # (n, h, w)
-        yield Raster(pixels.shape[1:], {}, lambda start, end: pixels[:, start:end])
+    if _is_pillows(path):
+        yield in_memory(*image_pixels(path, value_range, bands))
         return
-    with quiet_rasterio():
+    with _opened(path) as file:
+        if bands is not None and file.count == 1 < len(bands):  # perhaps a band a page
+            yield in_memory(*image_pixels(path, value_range, bands))
+            return
+        if bands is not None:
+            require_bands(file.count, bands, str(path))
+        table = _colour_table(file) if bands is None and file.count < 3 else None
+        chosen = None if bands is not None else (1, 2, 3) if file.count >= 3 else (1,)
+
+        def read(rows: Span, columns: Span) -> Pixels:
+            pixels = as_bytes(_values(file, path, (rows, columns), chosen), value_range, path)
+            if bands is None and len(pixels) == 1:
+                return np.repeat(pixels, 3, axis=0) if table is None else np.take(table, pixels[0], axis=1)
+            return pixels
+
+        georeference = {"crs": file.crs, "transform": file.transform} if file.crs else {}
+        yield Raster((file.height, file.width), read, georeference)
+
+
+@contextmanager
+def open_mask(path: Path, as_colours: bool) -> Iterator[Raster | None]:
+    """The stored values of a mask as `decode_mask` gives them; None where Pillow decodes it as a whole.
+
+    Args:
+        as_colours: the colours of a palette image, not its values.
+
+    Raises:
+        UnreadableSample: not an image, or damaged.
+    """
+    if _is_pillows(path):
+        yield None
+        return
+    with _opened(path) as file:
+        table = _colour_table(file) if as_colours else None
+
+        def read(rows: Span, columns: Span) -> NDArray[Any]:
+            values = _values(file, path, (rows, columns))
+            if as_colours and len(values) == 1:
+                return np.repeat(values, 3, axis=0) if table is None else np.take(table, values[0], axis=1)
+            return values
+
+        yield Raster((file.height, file.width), read)
+
+
+def _is_pillows(path: Path) -> bool:
+    """Whether Pillow decodes an image: unless it is too large, or a TIFF whose values are as stored."""
+    try:
+        return not is_plain_tiff(path) or path.suffix.lower() not in TIFF_ENDINGS
+    except UnreadableSample:  # more pixels than the limit, or bands that Pillow does not know
+        return False
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A file of rasterio, whose cache is large enough for one that is stored by whole rows."""
+    require_regular(path)
+    # Not any driver of GDAL: some open further files, or addresses, that a file names.
+    with quiet_rasterio() as rasterio:
         try:
-            file = rasterio.open(path)
+            file = rasterio.open(path, driver=DRIVERS.get(path.suffix.lower()))
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}.") from error
         with file:
-            if bands is not None and file.count == 1 < len(bands):  # perhaps a band a page
-                pixels, _ = image_pixels(path, value_range, bands)
-                yield Raster(pixels.shape[1:], {}, lambda start, end: pixels[:, start:end])
-                return
-            if bands is not None:
-                require_bands(file.count, bands, str(path))
-            georeference = {"crs": file.crs, "transform": file.transform} if file.crs else {}
-            yield Raster(
-                (file.height, file.width),
-                georeference,
-                lambda start, end: _rows(file, path, ((start, end), (0, file.width)), value_range, bands),
-            )
+            is_stored_by_rows = file.block_shapes[0][1] == file.width
+            row = file.width * sum(np.dtype(kind).itemsize for kind in file.dtypes)
+            with rasterio.Env(GDAL_CACHEMAX=max(CACHE_BYTES, KEPT_ROWS * row * is_stored_by_rows)):
+                yield file
 
 
-def _fits_in_memory(path: Path) -> bool:
-    try:
-        image_header(path, None)
-    except UnreadableSample:  # more pixels than Pillow's limit, or no image, which shows later
-        return False
-    return True
-
-
-def _rows(file: Any, path: Path, window: Any, value_range: ValueRanges | None, bands: Bands) -> Pixels:
+def _values(file: Any, path: Path, window: Any, chosen: Sequence[int] | None = None) -> NDArray[Any]:
     from rasterio.errors import RasterioError
 
-    chosen = None if bands is not None else (1, 2, 3) if file.count >= 3 else (1,)
     try:
-        values = file.read(chosen, window=window)
+        values: NDArray[Any] = file.read(chosen, window=window)
     except RasterioError as error:
         raise UnreadableSample(f"{path} is damaged: {error}.") from error
-    pixels = as_bytes(values, value_range, path)
-    if bands is None and len(pixels) == 1:
-        table = _colour_table(file)
-        return np.repeat(pixels, 3, axis=0) if table is None else np.take(table, pixels[0], axis=1)
-    return pixels
+    return values
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Label maps as polygons, in GeoJSON (RFC 7946); by rasterio and shapely."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,13 +17,17 @@ def write_polygons(
     path: Path, labels: Any, class_names: Sequence[str], georeference: Mapping[str, Any]
 ) -> None:
     """Write the `polygon_features` of a label map as a GeoJSON file."""
-    path.write_text(json.dumps(polygon_features(labels, class_names, georeference)))
+    with path.open("w") as file:  # one after another: as Python objects they take far more memory
+        file.write('{"type": "FeatureCollection", "features": [')
+        for number, feature in enumerate(polygon_features(labels, class_names, georeference)):
+            file.write(", " * (number > 0) + json.dumps(feature))
+        file.write("]}")
 
 
 def polygon_features(
     labels: Any, class_names: Sequence[str], georeference: Mapping[str, Any] = MappingProxyType({})
-) -> dict[str, Any]:
-    """One polygon for each connected part of a class; neighbours share their simplified edge.
+) -> Iterator[dict[str, Any]]:
+    """The features of GeoJSON, one polygon for each connected part of a class; neighbours share their simplified edge.
 
     Args:
         labels: (h, w) uint8 class ids, or an open file of rasterio with them, which is read in parts.
@@ -36,15 +40,12 @@ def polygon_features(
     simple: Any = [polygon for polygon, _ in found]
     if georeference:
         simple = shapely.transform(simple, lambda xy: _longitude_and_latitude(xy, georeference))
-    features = [
-        {
+    for polygon, (_, id) in zip(simple, found, strict=True):
+        yield {
             "type": "Feature",
             "properties": {"class": class_names[id], "id": id},
             "geometry": shapely.geometry.mapping(polygon),
         }
-        for polygon, (_, id) in zip(simple, found, strict=True)
-    ]
-    return {"type": "FeatureCollection", "features": features}
 
 
 def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any, int]]:
@@ -58,9 +59,11 @@ def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any,
     import shapely
 
     source = labels if isinstance(labels, np.ndarray) else rasterio.band(labels, 1)
-    found = list(rasterio.features.shapes(source, connectivity=4))
-    simple = shapely.coverage_simplify([shapely.geometry.shape(part) for part, _ in found], tolerance_px)
-    return [(polygon, int(value)) for polygon, (_, value) in zip(simple, found, strict=True)]
+    parts, ids = [], []
+    for part, value in rasterio.features.shapes(source, connectivity=4):
+        parts.append(shapely.geometry.shape(part))
+        ids.append(int(value))
+    return list(zip(shapely.coverage_simplify(parts, tolerance_px), ids, strict=True))
 
 
 def _longitude_and_latitude(xy: NDArray[Any], georeference: Mapping[str, Any]) -> NDArray[Any]:

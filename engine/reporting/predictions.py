@@ -31,6 +31,7 @@ from engine.data.sample import Palette
 from engine.reporting.pictures import legend, overlay
 from engine.reporting.polygons import write_polygons
 from engine.run_folder import written_in_place
+from engine.scoring.protocols import Rectangle
 from engine.scoring.segmenter import Segmenter
 from engine.scoring.tiles import Tiling
 
@@ -152,15 +153,15 @@ def predict_tiles(
             step = math.ceil(max(raster.size) / REDUCED_PX)
             small = np.zeros([4, *(math.ceil(side / step) for side in raster.size)], np.uint8)  # RGB, label
 
-            def rows(start: int, end: int) -> Tensor:
-                pixels = raster.rows(start, end)
-                _put_reduced(small[:3], shown_bands(pixels, segmenter.bands), start, 0, step)
+            def read(box: Rectangle) -> Tensor:
+                pixels = raster.read(box.rows, box.columns)
+                _put_reduced(small[:3], shown_bands(pixels, segmenter.bands), box.top, box.left, step)
                 return torch.tensor(pixels)
 
-            parts = tiling.blended(raster.size, rows, segmenter.probabilities)
+            parts = tiling.blended(raster.size, read, segmenter.probabilities)
             for done, (box, part) in enumerate(parts, start=1):
                 confidence, labels = part.max(dim=0)  # (height, width)
-                window = ((box.top, box.top + box.height), (box.left, box.left + box.width))
+                window = box.rows, box.columns
                 maps["labels"].write(labels.byte().numpy(), 1, window=window)
                 if "confidence" in maps:
                     maps["confidence"].write((255 * confidence).round().byte().numpy(), 1, window=window)

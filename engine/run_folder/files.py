@@ -88,19 +88,41 @@ def read_log(path: Path) -> list[LogRow]:
     Raises:
         RunFolderError: another line is not a JSON object with step and split.
     """
-    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
     rows = []
-    for number, line in enumerate(lines, 1):
-        if line.endswith(b"\n"):
-            try:
-                row = parse_json(line)
-                rows.append({"step": operator.index(row.pop("step")), "split": row.pop("split"), **row})
-            except (ValueError, KeyError, TypeError, AttributeError):
-                raise RunFolderError(
-                    f"{path} is damaged at line {number}, which is not a JSON object with step and split. "
-                    "Remove that line: the others can be read without it."
-                ) from None
+    for number, line in enumerate(_whole_lines(path), 1):
+        try:
+            rows.append(_log_row(line))
+        except ValueError:
+            raise RunFolderError(
+                f"{path} is damaged at line {number}, which is not a JSON object with step and split. "
+                "Remove that line: the others can be read without it."
+            ) from None
     return rows
+
+
+def read_damaged_log(path: Path) -> tuple[list[LogRow], int]:
+    """The rows of a log.jsonl that can be read, and how many whole lines cannot."""
+    rows, num_damaged = [], 0
+    for line in _whole_lines(path):
+        try:
+            rows.append(_log_row(line))
+        except ValueError:
+            num_damaged += 1
+    return rows, num_damaged
+
+
+def _whole_lines(path: Path) -> list[bytes]:
+    lines = path.read_bytes().splitlines(keepends=True) if path.is_file() else []
+    return [line for line in lines if line.endswith(b"\n")]
+
+
+def _log_row(line: bytes) -> LogRow:
+    """Raises ValueError where it is not a JSON object with step and split."""
+    try:
+        row = parse_json(line)
+        return {"step": operator.index(row.pop("step")), "split": row.pop("split"), **row}
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(str(error)) from None
 
 
 def read_json(path: Path, keys: Sequence[str] = ()) -> Any:

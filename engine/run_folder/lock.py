@@ -4,6 +4,9 @@ import errno
 import fcntl
 import os
 import platform
+import re
+import struct
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
@@ -13,6 +16,13 @@ from typing import TextIO
 from engine.run_folder.files import RunFolderError
 
 HELD = (errno.EACCES, errno.EAGAIN)
+HOLDER = re.compile(r"process \d+ on (.*), since ")  # what `locked` writes
+# The C structure `flock`, padded to its size.
+RECORD, RECORD_FIELDS = (
+    ("qqihh", ("l_start", "l_len", "l_pid", "l_type", "l_whence"))
+    if sys.platform == "darwin"
+    else ("hhqqi0q", ("l_type", "l_whence", "l_start", "l_len", "l_pid"))
+)
 WITHOUT_LOCKS = (errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL)  # of some network file systems
 
 
@@ -41,6 +51,24 @@ def require_unused(folder: Path) -> None:
     if _lock_file(folder).is_file():
         with _lock_file(folder).open("a+", encoding="utf-8") as file:
             _is_taken(file, folder)
+
+
+def is_in_use(folder: Path) -> bool | None:
+    """Whether a process of this machine holds the folder; None where that cannot be known. Takes no lock.
+
+    It cannot be known of a run that was started on another machine, or where the file system has no locks.
+    """
+    try:
+        with _lock_file(folder).open(encoding="utf-8") as file:
+            holder = HOLDER.match(file.read())
+            if holder and holder[1] != platform.node():
+                return None
+            asked = {"l_type": fcntl.F_WRLCK, "l_whence": os.SEEK_SET}
+            record = struct.pack(RECORD, *(asked.get(name, 0) for name in RECORD_FIELDS))
+            answer = struct.unpack(RECORD, fcntl.fcntl(file, fcntl.F_GETLK, record))
+            return bool(answer[RECORD_FIELDS.index("l_type")] != fcntl.F_UNLCK)
+    except (OSError, ValueError):
+        return None
 
 
 def _lock_file(folder: Path) -> Path:

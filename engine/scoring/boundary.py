@@ -25,15 +25,20 @@ DISTANCE = 0.02  # of the image's diagonal, as in the paper
 VOID, EDGE = -1, -2
 
 
-def near_outline(ids: Tensor, void: Tensor) -> Tensor:
+def band_px(h: int, w: int) -> int:
+    """How far from an outline the bands of an image of this size reach, in pixels."""
+    return max(1, round(DISTANCE * math.hypot(h, w)))
+
+
+def near_outline(ids: Tensor, void: Tensor, distance_px: int | None = None) -> Tensor:
     """(B, h, w) bool: which pixels lie in the band along the outline of their class.
 
     Args:
         ids: (B, h, w) integer class ids.
         void: (B, h, w) bool; a void region has outlines of its own.
+        distance_px: `band_px` of the whole image, where `ids` are a part of it.
     """
-    distance_px = max(1, round(DISTANCE * math.hypot(*ids.shape[-2:])))
-    return _in_band(ids.short().masked_fill(void, VOID), distance_px)
+    return _in_band(ids.short().masked_fill(void, VOID), distance_px or band_px(*ids.shape[-2:]))
 
 
 def boundary_matrices(
@@ -42,22 +47,24 @@ def boundary_matrices(
     num_classes: int,
     ignore_index: int,
     near_label: Tensor | None = None,
+    near_prediction: Tensor | None = None,
 ) -> Tensor:
     """Pixels by band of the label and band of the prediction, one matrix per image.
 
     Args:
         predictions: (B, h, w) integer, 0..C-1.
         labels: (B, h, w) integer, 0..C-1 or `ignore_index`; whose pixels are not counted.
-        near_label: `near_outline` of the labels, if it is already known.
+        near_label, near_prediction: `near_outline` of labels and predictions, if it is already known.
 
     Returns:
         (B, C+1, C+1) int64; the last row and column are pixels in no band.
     """
     void = labels == ignore_index
     near_label = near_outline(labels, void) if near_label is None else near_label
+    near_prediction = near_outline(predictions, void) if near_prediction is None else near_prediction
     of_label, of_prediction = (
         torch.where(near, ids.short(), num_classes).masked_fill(void, VOID)
-        for ids, near in ((labels, near_label), (predictions, near_outline(predictions, void)))
+        for ids, near in ((labels, near_label), (predictions, near_prediction))
     )
     return confusion_matrices(of_prediction, of_label, num_classes + 1, VOID)
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
-from engine.scoring.upsampling import Piece, Pieces, strips
+from engine.scoring.upsampling import Piece, Pieces
 
 # Pixels of one forward pass, unless a single view is larger. The activations should stay in the cache: eight
 # windows of 512 px at once take a SegFormer-B0 on a CPU nearly twice as long as one after another.
@@ -40,11 +40,7 @@ class Predictor:
 
         The model has to be in eval mode. H x W is h x w except under `centercrop`, which crops.
         """
-        pieces = self.pieces(model, images)
-        found = torch.empty(pieces.shape, device=images.device)
-        for of_images, rows in strips(pieces.shape, images.device):
-            found[of_images, :, rows] = pieces.probabilities(of_images, rows)
-        return found
+        return self.pieces(model, images).all_probabilities()
 
     @torch.no_grad()
     def pieces(self, model: nn.Module, images: Tensor) -> Pieces:

@@ -20,6 +20,7 @@ from typing import NamedTuple
 from engine.scoring.options import Eval
 
 Size = tuple[int, int]
+Span = tuple[int, int]  # from the first row or column to before the last
 
 MMSEG_LONG_PX, MMSEG_SHORT_PX = 2048, 512
 PADDLE_PX, PADDLE_GREY = 512, 127.5
@@ -33,6 +34,14 @@ class Rectangle(NamedTuple):
     left: int
     height: int
     width: int
+
+    @property
+    def rows(self) -> Span:
+        return self.top, self.top + self.height
+
+    @property
+    def columns(self) -> Span:
+        return self.left, self.left + self.width
 
 
 @dataclass(frozen=True)

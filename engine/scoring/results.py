@@ -19,6 +19,9 @@ from engine.scoring.evaluation import OnBatch, evaluate
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.segmenter import Segmenter
+from engine.scoring.tiled_evaluation import evaluate_tiles
+from engine.scoring.tiles import Tiling
 from engine.scoring.trained import Trained
 
 
@@ -60,6 +63,8 @@ def evaluate_trained(
     num_worst: int = 0,
     on_batch: OnBatch | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    tiling: Tiling | None = None,
+    on_tile: Callable[[str, int, int], None] = lambda id, done, total: None,
 ) -> EvaluationResult:
     """Score a split once; an ensemble is scored as one predictor.
 
@@ -68,6 +73,8 @@ def evaluate_trained(
         num_worst: how many of the images with the lowest mIoU to list.
         on_batch: as `evaluate` calls it.
         progress: called with (images done, all images).
+        tiling: predict each image by tiles, and hold no image in memory; None predicts whole images.
+        on_tile: called with an image's id, how many of its tiles are done, and of how many.
     """
     done, worst, of_images = 0, list[tuple[float, str]](), list[float]()
 
@@ -82,6 +89,15 @@ def evaluate_trained(
             on_batch(ids, counts)
         progress(done, len(dataset))
 
+    if tiling:
+        tally = evaluate_tiles(
+            Segmenter(trained, protocol),
+            dataset,
+            tiling,
+            lambda id, counts: count([id], {protocol.name: counts}),
+            on_tile,
+        )
+        return _result(tally, protocol.card() | tiling.card(), dataset, split, worst, of_images)
     [tally] = evaluate(
         trained.members,
         scoring_batches(dataset, device, workers=workers),
@@ -94,12 +110,12 @@ def evaluate_trained(
         counted=[protocol.name],
         detailed=True,
     ).values()
-    return _result(tally, protocol, dataset, split, worst, of_images)
+    return _result(tally, protocol.card(), dataset, split, worst, of_images)
 
 
 def _result(
     tally: Tally,
-    protocol: EvaluationProtocol,
+    card: dict[str, object],
     dataset: Dataset,
     split: str,
     worst: list[tuple[float, str]],
@@ -125,6 +141,6 @@ def _result(
         boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=True)),
         calibration=Calibration.of(tally.reliability.cpu().numpy()),
         log_loss=tally.mean_log_loss() if scores.num_pixels else math.nan,
-        card=protocol.card() | facts,
+        card=card | facts,
         worst=worst,
     )

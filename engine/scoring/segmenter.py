@@ -20,6 +20,7 @@ from engine.data.formats.images import upright_rgb
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
+from engine.scoring.upsampling import weighted_logits
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -83,9 +84,13 @@ class Segmenter:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
-        images = images.to(self._device)
-        return self.trained.combination(
-            [self._predictor(model, images) for model in self.trained.members.values()]
+        images, combination = images.to(self._device), self.trained.combination
+        members = [self._predictor.pieces(model, images) for model in self.trained.members.values()]
+        merged = weighted_logits(members, combination)  # as in scoring
+        return (
+            merged.all_probabilities()
+            if merged
+            else combination([member.all_probabilities() for member in members])
         )
 
 

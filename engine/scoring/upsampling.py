@@ -84,6 +84,13 @@ class Pieces:
         total /= times
         return total if self.average == "probability" else total.softmax(dim=1)
 
+    def all_probabilities(self) -> Tensor:
+        """(B, C, H, W)"""
+        found = torch.empty(self.shape, device=self.device)
+        for images, rows in strips(self.shape, self.device):
+            found[images, :, rows] = self.probabilities(images, rows)
+        return found
+
     def merged(self) -> "Pieces":
         """Where logits are averaged: the same with the pieces of equal geometry averaged into one.
 

@@ -106,7 +106,10 @@ def _contents(segmenter: Segmenter, prediction: Prediction) -> dict[str, object]
             for id, name in enumerate(segmenter.class_names)
             if counts[id]
         ],
-        "shapes": polygon_features(labels.numpy(), segmenter.class_names),
+        "shapes": {
+            "type": "FeatureCollection",
+            "features": [*polygon_features(labels.numpy(), segmenter.class_names)],
+        },
     }
 
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -172,6 +173,11 @@ def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
         (["{t}/run", "--out", "{t}/run/recipe.yaml"], "recipe.yaml is a file"),
         (["{t}/run", "--out", "{t}/run/recipe.yaml/out"], "recipe.yaml is a file"),
         (["{t}/run", "--split", "test"], "test"),
+        (["{t}/run", "--overlap", "8"], "such as --tile 1024"),
+        (["{t}/run", "--tile", "32", "--overlap", "17"], "half a tile, 16 px"),
+        (["{t}/run", "--tile", "32", "--protocol", "all"], "--protocol=native"),
+        (["{t}/run", "--tile", "32", "--worst", "3", "--out", "x"], "leave one of them out"),
+        (["{t}/run", "--max-pixels", "many"], "such as 400000000"),
     ],
 )
 def test_wrong_input_is_exit_2(trained: Path, arguments: list[str], message: str, capsys) -> None:
@@ -181,6 +187,25 @@ def test_wrong_input_is_exit_2(trained: Path, arguments: list[str], message: str
     output = capsys.readouterr().err
     assert message in output and "Traceback" not in output
     assert (trained / "taken/scores.h5").read_text() == "theirs"
+
+
+def test_by_tiles_all_files_but_the_picture_are_written(trained: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "scored"
+    assert main([str(trained / "run"), "--tile", "16", "--overlap", "4", "--out", str(out)]) == 0
+    assert "16 px, which overlap by 4 px" in capsys.readouterr().out
+    assert {path.name for path in out.iterdir()} == {*OUTPUTS} - {"worst.png"}
+    scores = read_scores(out / "scores.h5")
+    [confusion] = scores.confusion.values()
+    [result] = json.loads((out / "evaluate.json").read_text())["protocols"].values()
+    assert confusion.sum() == result["card"]["num_pixels"] == 3 * 32 * 32 - result["card"]["num_void"]
+
+
+def test_tiles_need_rasterio(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys) -> None:
+    monkeypatch.setitem(sys.modules, "rasterio", None)
+    out = tmp_path / "out"
+    assert main([str(trained / "run"), "--tile", "16", "--out", str(out)]) == 2
+    assert "rasterio is not installed. Type pip install" in capsys.readouterr().err
+    assert not out.exists()
 
 
 def test_a_path_may_have_an_equals_sign_in_it(tmp_path: Path) -> None:

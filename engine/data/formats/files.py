@@ -5,12 +5,14 @@ A format (voc.py, folder.py, ...) is a function that finds the pairs and builds 
 
 import hashlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -19,6 +21,7 @@ from engine.data.bands import Bands
 from engine.data.formats.bands import ValueRanges, image_header, image_pixels
 from engine.data.formats.images import decode_mask, turn
 from engine.data.formats.masks import Labels, MaskEncoding
+from engine.data.rasters import Raster, Span, open_mask
 from engine.data.sample import (
     DataError,
     Palette,
@@ -73,7 +76,7 @@ class FileDataset:
         ignore_index: the label of unlabelled pixels.
         encoding: from the stored mask to label ids.
         read_mask: a pair's stored mask; the default decodes its file.
-        mask_bytes: what the fingerprint covers of a pair's mask.
+        mask_bytes: what the fingerprint covers of a pair's mask; None: its file.
 
     Raises:
         UnprintableNames: an id has characters that a console and a text file cannot show.
@@ -87,7 +90,7 @@ class FileDataset:
         ignore_index: int,
         encoding: MaskEncoding,
         read_mask: Callable[[Pair], NDArray[Any]] = stored_in_file,
-        mask_bytes: Callable[[Pair], bytes] = bytes_of_file,
+        mask_bytes: Callable[[Pair], bytes] | None = None,
     ):
         self.ids = [pair.id for pair in pairs]
         if NOT_IN_NAMES.search("".join(self.ids)):
@@ -161,7 +164,7 @@ class FileDataset:
         digest = hashlib.sha256(repr(self.class_names).encode())
         for pair in self._pairs:
             try:
-                mask = hashlib.sha256(self._mask_bytes(pair)).hexdigest()
+                mask = self._mask_digest(pair)
                 num_bytes = pair.image.stat().st_size
             except OSError as error:
                 if self.skipped is None:
@@ -175,6 +178,29 @@ class FileDataset:
             digest.update(repr(self.value_range).encode())
         return digest.hexdigest()
 
+    @contextmanager
+    def open_labels(self, index: int, image: Raster) -> Iterator[Callable[[Span, Span], Labels]]:
+        """A function of rows and columns -> (height, width) uint8, a part of `labels(index)`.
+
+        Only masks that `open_mask` opens are read in parts.
+        """
+        pair, as_colours = self._pairs[index], self._read_mask is colours_in_file
+        if as_colours or self._read_mask is stored_in_file:
+            with open_mask(pair.mask, as_colours) as mask:
+                if mask is not None:
+                    _require_size(pair, mask.size, image.size)
+                    yield lambda rows, columns: self._encoding(_stored(mask.read(rows, columns)), pair.mask)
+                    return
+        labels = self._labels(pair, image.size, image.orientation)
+        yield lambda rows, columns: labels[slice(*rows), slice(*columns)]
+
+    def _mask_digest(self, pair: Pair) -> str:
+        if self._mask_bytes is not None:
+            return hashlib.sha256(self._mask_bytes(pair)).hexdigest()
+        require_regular(pair.mask)
+        with pair.mask.open("rb") as file:  # which may be larger than the memory
+            return hashlib.file_digest(file, "sha256").hexdigest()
+
     def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:
         """(h, w), the size of the displayed image.
 
@@ -185,10 +211,17 @@ class FileDataset:
         labels = self._encoding(self._read_mask(pair), pair.mask)
         if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:
             labels = turn(labels, orientation)
-        if labels.shape != shown:
-            (h, w), (mask_h, mask_w) = shown, labels.shape
-            hint = " Width and height are swapped." if labels.shape[::-1] == shown else ""
-            raise DataError(
-                f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.{hint}"
-            )
+        _require_size(pair, labels.shape, shown)
         return labels
+
+
+def _require_size(pair: Pair, size: tuple[int, ...], shown: tuple[int, int]) -> None:
+    if size != shown:
+        (h, w), (mask_h, mask_w) = shown, size
+        hint = " Width and height are swapped." if size[::-1] == shown else ""
+        raise DataError(f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.{hint}")
+
+
+def _stored(values: NDArray[Any]) -> NDArray[Any]:
+    """(n, h, w) as `decode_mask` gives it: (h, w) of one channel, else (h, w, n)."""
+    return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)

@@ -5,9 +5,11 @@
   equal steps. Without one, 16 bits become 8 by their high byte.
 - A photo is rotated as its EXIF orientation says, as image viewers do.
 - An image of more pixels than Pillow's limit is refused unread: a small file can decompress to fill the
-memory.
+memory. --max-pixels of every command raises the limit.
 """
 
+import os
+import re
 import struct
 import sys
 import zlib
@@ -27,8 +29,9 @@ Source = Path | IO[bytes]
 ValueRange = tuple[float, float]  # lowest and highest, in the file's own units
 
 TIFF_ENDINGS = (".tif", ".tiff")
+MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 GDAL_NODATA = 42113  # the number of the tag
-BITS_PER_SAMPLE, PLANES = 258, 284  # tags of TIFF
+BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
 MASK_HINT = "Save masks as PNG, or as TIFF of 8, 16 or 32 bits per pixel. "
@@ -40,7 +43,12 @@ BROKEN = (
 
 
 class TooLarge(UnreadableSample):
-    """An image of more pixels than Pillow's limit, which is not read as a whole."""
+    """An image of more pixels than the limit, which is not read as a whole."""
+
+    @property
+    def remedy(self) -> str:
+        """The flag that allows it."""
+        return "".join(re.findall(r"--max-pixels=\d+", str(self))[-1:])
 
 
 def read_header(path: Path) -> tuple[tuple[int, int], int]:
@@ -68,6 +76,14 @@ def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[N
     """
     with _opened(path) as image:
         return upright_rgb(image, path, value_range)
+
+
+def is_plain_tiff(path: Path) -> bool:
+    """Whether an image is a TIFF that Pillow neither rotates, nor turns black to white, nor unpacks."""
+    with _opened(path) as image, _file_named(path):
+        zero_is_white = getattr(image, "tag_v2", {}).get(PHOTOMETRIC) == 0
+        is_upright = _orientation(image) == 1
+        return image.format == "TIFF" and is_upright and not zero_is_white and image.mode not in ("1", "CMYK")
 
 
 @contextmanager
@@ -217,9 +233,12 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
     if isinstance(path, Path):
         require_regular(path)
     try:
+        if MAX_PIXELS in os.environ:
+            Image.MAX_IMAGE_PIXELS = max_pixels()  # Pillow has no other way
         image = Image.open(path)
     except Image.DecompressionBombError as error:
-        raise TooLarge(_bomb(path, str(error))) from error
+        [num_pixels] = re.findall(r"\((\d+) pixels\)", str(error))
+        raise _too_large(path, f"{int(num_pixels):,} px", int(num_pixels)) from error
     except BROKEN as error:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
         hint = hint if may_have_bands else ""
@@ -239,17 +258,27 @@ def unknown_range(path: Source | str, dtype: np.dtype[Any]) -> UnreadableSample:
     )
 
 
+def max_pixels() -> int | None:
+    """How many pixels an image may have: what --max-pixels says, else Pillow's limit; None is any number."""
+    text = os.environ.get(MAX_PIXELS)
+    if text is None:
+        return Image.MAX_IMAGE_PIXELS
+    if not text.isdecimal() or int(text) == 0:
+        raise DataError(f"{MAX_PIXELS}={text}: expected a number of pixels, such as 400000000.")
+    return int(text)
+
+
 def refuse_bomb(path: Source, h: int, w: int) -> None:
-    """Raises TooLarge for an image of more pixels than Pillow's limit."""
-    limit = Image.MAX_IMAGE_PIXELS
+    """Raises TooLarge for an image of more pixels than `max_pixels`."""
+    limit = max_pixels()
     if limit is not None and w * h > limit:
-        raise TooLarge(_bomb(path, f"{w}x{h} px, more than the {limit:,} allowed"))
+        raise _too_large(path, f"{w}x{h} px", w * h)
 
 
-def _bomb(path: Source, what: str) -> str:
-    return (
-        f"{path} is refused as a decompression bomb: {what}. If you need the image, cut it into tiles. "
-        f"{REMEDY}"
+def _too_large(path: Source, size: str, num_pixels: int) -> TooLarge:
+    return TooLarge(
+        f"{path} is refused as a decompression bomb: {size}, more than the {max_pixels():,} pixels allowed. "
+        f"If you trust it, add --max-pixels={num_pixels} to the command. {REMEDY}"
     )
 
 

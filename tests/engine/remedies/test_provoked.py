@@ -165,6 +165,11 @@ def large() -> None:
     Image.MAX_IMAGE_PIXELS = 2000
 
 
+def small_limit() -> None:
+    voc()
+    Image.MAX_IMAGE_PIXELS = 2000
+
+
 def broken_pack() -> None:
     pack()()
     Path("p.h5").write_bytes(Path("p.h5").read_bytes()[:-100])
@@ -233,7 +238,14 @@ CASES = [
     Case("Type data.range=auto.", f"{RUN} data.range=[0,4095]"),
     Case("pixels, whose value range is unknown. Type", "predict checkpoints/r floats --out o", floats,
          blanks={"lowest": "0", "highest": "1"}),
-    Case("is too large to be predicted as a whole. Type", "predict checkpoints/r large --out o", large),
+    Case("is too large to be predicted as a whole. Type", "predict checkpoints/r large --out o", large,
+         add=("--max-pixels=2240",)),
+    Case("is refused as a decompression bomb", "run r.yaml data.doctor=off", small_limit,
+         add=("--max-pixels=2240",), ignore=("data.on_error",)),
+    Case("--tile scores all of an image", "evaluate checkpoints/r --tile 32 --protocol=centercrop", run,
+         add=("--protocol=native",), drop=("--protocol=centercrop",)),
+    Case("yet. Train one: trident run <recipe>", "board empty --once",
+         lambda: (voc(), Path("empty").mkdir()), more="--dry-run"),
     Case("else 'data.range=[<lowest>, <highest>]'", "doctor f.yaml", twelve_bits,
          blanks={"lowest": "0", "highest": "4095"}),
     Case("which holds all of them", "doctor f.yaml data.range=[0,100]", twelve_bits),
@@ -367,6 +379,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/recipe/test_mmseg.py": (
         " data.root=<the folder of the data>", "Not carried over: ", "Written by trident new --from-mmseg",
     ),
+    "tests/engine/test_board.py::test_a_port_that_is_taken": ("--port=0 takes a free one",),
     "tests/models/test_build_model.py": ("it takes no encoder, but",),
     "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
 }  # fmt: skip

@@ -1,0 +1,1 @@
+"""Runs next to each other while they train, from their files alone: on a terminal, and as a page."""
