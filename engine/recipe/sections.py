@@ -94,8 +94,15 @@ class Adversarial(Section):
 
 class Train(Section):
     steps: Length = key(40000, "number of updates")
-    batch: Count = key(16, "images per update, over all processes")
-    accumulate: Count = key(1, "number of parts in which each batch is computed, to save memory")
+    batch: Literal["auto"] | Count = key(
+        16,
+        "images per update, over all processes; auto: as many as fit into the memory, chosen at the start",
+    )
+    accumulate: Literal["auto"] | Count = key(
+        1,
+        "number of parts in which each batch is computed, to save memory; auto: the fewest with which a part "
+        "fits into it",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
@@ -127,6 +134,26 @@ class Train(Section):
     )
     max_skipped: Count = key(10, "updates in a row that are left out because of NaN before the run stops")
     deterministic: bool = key(False, "bitwise reproducible training, which is slower")
+
+    @field_validator("accumulate")
+    @classmethod
+    def _of_a_batch(cls, value: int | str, info: ValidationInfo) -> int | str:
+        if value == "auto" and info.data.get("batch") == "auto":
+            raise mistake(
+                "auto keeps the batch that the recipe says, but train.batch is auto too. Type train.batch=16 "
+                "or train.accumulate=1"
+            )
+        return value
+
+    @field_validator("shard")
+    @classmethod
+    def _on_one_device(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "auto" in (info.data.get("batch"), info.data.get("accumulate")):
+            raise mistake(
+                "true, but the search of train.batch=auto and train.accumulate=auto needs the whole model on "
+                "one device. Type train.batch=16 train.accumulate=1"
+            )
+        return value
 
 
 class Keep(Section):

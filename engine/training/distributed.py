@@ -175,6 +175,16 @@ def sum_in_place(process: Process, tensors: list[Tensor]) -> None:
             dist.all_reduce(tensor)
 
 
+def smallest(process: Process, value: int) -> int:
+    """The smallest value of all processes. Waits for all."""
+    if process.is_alone:
+        return value
+    least = torch.tensor(value, device=process.device)
+    _enter_collective(process)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
+
+
 def any_process(process: Process, flag: bool) -> bool:
     """True everywhere if it is true anywhere. Waits for all processes."""
     if process.is_alone:

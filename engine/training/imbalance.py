@@ -54,6 +54,17 @@ def count_labels(
     return counts, []
 
 
+def without_schemes(recipe: Recipe) -> Recipe:
+    """The recipe before the labels are counted, without the class weights that need the counts."""
+    terms = [
+        term.model_copy(update={"class_weights": "none"})
+        if isinstance(getattr(term, "class_weights", None), str)
+        else term
+        for term in recipe.loss
+    ]
+    return recipe.model_copy(update={"loss": terms})
+
+
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
     """The recipe with what the counts decide, and a note on each: schemes of class weights, the sampler."""
     terms, notes = [], []
@@ -82,7 +93,7 @@ def training_order(
         shares: (N,) of the images, by the weights of their sets; None where these have none.
         sets: number of images of each set, if there are several.
     """
-    num_samples, batch = len(counts.void), recipe.train.batch
+    num_samples, batch = len(counts.void), int(recipe.train.batch)
     is_rare = recipe.data.sampler == "rare"
     if not is_rare:
         uniform = SampleOrder(num_samples, batch, recipe.seed)

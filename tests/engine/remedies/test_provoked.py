@@ -198,6 +198,10 @@ CASES = [
     Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-swin_tiny_patch4_window7_224 "
          "model.decoder_width=null"),
     Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
+    Case("auto keeps the batch that", f"{LOAD} train.batch=auto train.accumulate=auto"),
+    Case("true, but the search of", f"{LOAD} train.batch=auto train.shard=true",
+         ignore=("train.batch=auto", "train.accumulate=auto")),
+    Case("auto chooses the batch when", "doctor r.yaml train.batch=auto"),
     # the place of the data
     Case("Add data.root=<the folder of your data>", f"{RUN} data.root=null"),
     Case("Add data.root=<your VOC2012 folder> to the command", f"{RUN} data.root=nowhere"),
@@ -367,6 +371,12 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         " data.root=<the folder of the data>", "Not carried over: ", "Written by trident new --from-mmseg",
     ),
     "tests/models/test_build_model.py": ("it takes no encoder, but",),
+    "tests/engine/comparison/test_grid.py::test_runs_that_would_choose_their_own_batch_are_refused": (
+        "each run would choose its",
+    ),
+    "tests/engine/training/test_batch_size.py::test_a_system_that_does_not_count_memory": (
+        "does not say how much memory",
+    ),
     "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
 }  # fmt: skip
 
