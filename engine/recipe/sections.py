@@ -126,6 +126,11 @@ class Train(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"
     )
+    batch_norm: Literal["sync", "local", "frozen"] = key(
+        "sync",
+        "statistics of BatchNorm layers: sync: of the batch over all processes (SyncBN); local: of the "
+        "images of a process; frozen: in the encoder those of its weights, whose scale and shift still train",
+    )
     on_nan: Literal["stop", "skip", "rollback"] = key(
         "skip",
         "an update whose loss or gradient is NaN or infinite is left out; stop: the run stops at the first; "

@@ -39,7 +39,8 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
     if shards:
         _shard(recipe, model, ema, process)
     compiled = cast(nn.Module, torch.compile(model)) if compiles else model
-    forward = model if shards else distribute(compiled, process)
+    syncs = train.batch_norm == "sync"
+    forward = model if shards else distribute(compiled, process, syncs)
     optimizer = build_optimizer(model, recipe.optimizer)
     settings = StepSettings(
         seed=recipe.seed,
@@ -49,6 +50,7 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
         precision=Precision.choose(train.precision, process.device),
         accumulate=int(train.accumulate),
         clip_norm=recipe.optimizer.clip_norm,
+        batch_norm=train.batch_norm,
     )
     kind: Callable[..., SupervisedStep] = SupervisedStep
     if recipe.adversarial:
@@ -62,7 +64,7 @@ def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Pr
     wait_for_all(process)  # one may have downloaded weights
     num_bands, side = len(band_names(recipe.data.bands) or RGB), recipe.augment.crop
     image = torch.zeros(1, num_bands, side, side, device=process.device)
-    shard(with_global_norms(model, process), image)
+    shard(with_global_norms(model, process) if recipe.train.batch_norm == "sync" else model, image)
     if ema:
         shard(ema.module, image)
 

@@ -14,6 +14,7 @@ from timm.optim import (
     list_optimizers,
 )
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.components import ComponentError, import_component, is_import_path
 from engine.recipe import RecipeError
@@ -63,6 +64,27 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
         for module in model.modules()
         if (parameters := list(module.parameters())) and not any(p.requires_grad for p in parameters)
     ]
+
+
+def in_eval_mode(model: nn.Module, batch_norm: str) -> list[nn.Module]:
+    """What a training keeps in eval mode: frozen modules, and with "frozen" the encoder's BatchNorms.
+
+    Args:
+        batch_norm: a recipe's `train.batch_norm`.
+
+    Raises:
+        RecipeError: it is "frozen", and there is no BatchNorm in an encoder.
+    """
+    if batch_norm != "frozen":
+        return frozen_modules(model)
+    encoder = getattr(model, "encoder", None)
+    norms = [m for m in encoder.modules() if isinstance(m, _BatchNorm)] if encoder is not None else []
+    if not norms:
+        raise RecipeError(
+            "train.batch_norm is frozen, but the encoder of this model has no BatchNorm. Type "
+            "train.batch_norm=sync."
+        )
+    return [*frozen_modules(model), *norms]
 
 
 def matches(name: str, pattern: str) -> bool:

@@ -30,7 +30,7 @@ from engine.training.distributed import Process
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.freed_memory import freed_memory_kept
 from engine.training.imbalance import advice, count_labels, decided, training_order, without_schemes
-from engine.training.optim import build_optimizer, freeze, frozen_modules
+from engine.training.optim import build_optimizer, freeze, in_eval_mode
 from engine.training.options import Optimizer
 from engine.training.step import SupervisedStep
 from engine.training.validation import Validation, spread
@@ -192,6 +192,7 @@ def _require_buildable_parts(
 ) -> None:
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, device)
+    in_eval_mode(model, recipe.train.batch_norm)
     optimizer = build_optimizer(model, recipe.optimizer)
     if recipe.train.shard:
         _require_shardable(recipe, optimizer)
@@ -256,7 +257,7 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
     if int(recipe.train.batch) > pieces:
         return
     copy = deepcopy(model).to("meta").train()
-    for module in frozen_modules(copy):
+    for module in in_eval_mode(copy, recipe.train.batch_norm):
         module.eval()
     side = recipe.augment.crop
     try:

@@ -16,7 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from engine.data.batches import Batch
 from engine.training.dropout import Places, draw_by_place
-from engine.training.optim import frozen_modules
+from engine.training.optim import in_eval_mode
 from engine.training.probe import GradientProbe
 from engine.training.sharding import gathered
 from losses.mixed import MixedLoss
@@ -80,6 +80,7 @@ class StepSettings:
     accumulate: chunks of a batch that are run one after the other, to save memory; see
         `MixedLoss.weights_of_parts`.
     clip_norm: of the gradient of all parameters together; None clips nothing.
+    batch_norm: `train.batch_norm` of the recipe.
     """
 
     seed: int
@@ -89,6 +90,7 @@ class StepSettings:
     world_size: int = 1
     accumulate: int = 1
     clip_norm: float | None = None
+    batch_norm: str = "sync"
 
 
 class SupervisedStep:
@@ -129,7 +131,7 @@ class SupervisedStep:
         self.settings = settings
         self.ema = ema
         self.template = template
-        self.frozen_modules = frozen_modules(model)
+        self.in_eval_mode = in_eval_mode(model, settings.batch_norm)
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
@@ -183,7 +185,7 @@ class SupervisedStep:
     def begin(self) -> None:
         """Modes, weights of the loss and learning rates of the next update."""
         self.model.train()
-        for module in self.frozen_modules:
+        for module in self.in_eval_mode:
             module.eval()
         self.loss.step = self.count
         self._set_learning_rates()

@@ -198,6 +198,10 @@ CASES = [
     Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-swin_tiny_patch4_window7_224 "
          "model.decoder_width=null"),
     Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
+    Case("frozen keeps the statistics", f"{LOAD} train.batch_norm=frozen",
+         ignore=("model.from_scratch",)),
+    Case("the encoder of this model has no BatchNorm",
+         f"{RUN} model.weights=checkpoints/r model.from_scratch=false train.batch_norm=frozen", run),
     Case("auto keeps the batch that", f"{LOAD} train.batch=auto train.accumulate=auto"),
     Case("true, but the search of", f"{LOAD} train.batch=auto train.shard=true",
          ignore=("train.batch=auto", "train.accumulate=auto")),
