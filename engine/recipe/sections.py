@@ -34,6 +34,15 @@ MOST_LOG_STEPS = 50  # a signal is noticed, and the disk's state saved, at a log
 ImportPath = Annotated[str, Field(pattern=f"^{IMPORT_PATH}$")]
 
 
+class Auxiliary(Section):
+    layer: Text = Field(
+        description="module of the encoder whose map (B, C, h, w) the head takes, such as encoder.stages.2 "
+        "of SegFormer or encoder.layer3 of a ResNet"
+    )
+    weight: Positive = key(0.4, "factor of its loss, which has the terms of `loss`")
+    channels: Count = key(256, "of its convolution")
+
+
 class ModelSection(Section):
     arch: Text = key(
         "segformer",
@@ -48,6 +57,10 @@ class ModelSection(Section):
     )
     freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
         None, "parameters that are not trained: encoder, or patterns of names such as ['encoder.stages.[01]']"
+    )
+
+    auxiliary: Auxiliary | None = key(
+        None, "a second head on a layer of the encoder, which only the training uses; null is off"
     )
 
     if TYPE_CHECKING:

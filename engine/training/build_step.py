@@ -12,6 +12,7 @@ from engine.data.bands import RGB, band_names, model_inputs
 from engine.recipe import Recipe
 from engine.recipe.sections import Adversarial
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
+from engine.training.auxiliary import AuxiliaryBranch, AuxiliaryHead, build_auxiliary
 from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
 from engine.training.optim import build_optimizer
 from engine.training.schedule import factor
@@ -34,14 +35,19 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
     loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
-    compiles = process.device.type == "cuda" and not shards if train.compile == "auto" else train.compile
+    compiles = train.compile
+    if compiles == "auto":  # the hook of an auxiliary head is not compiled
+        compiles = process.device.type == "cuda" and not shards and not recipe.model.auxiliary
     template = without_values(model) if shards else None
     if shards:
         _shard(recipe, model, ema, process)
     compiled = cast(nn.Module, torch.compile(model)) if compiles else model
     syncs = train.batch_norm == "sync"
     forward = model if shards else distribute(compiled, process, syncs)
-    optimizer = build_optimizer(model, recipe.optimizer)
+    auxiliary = None
+    if recipe.model.auxiliary:
+        auxiliary = _build_branch(recipe, model, num_classes, process)
+    optimizer = build_optimizer(model, recipe.optimizer, auxiliary.head if auxiliary else None)
     settings = StepSettings(
         seed=recipe.seed,
         rank=process.rank,
@@ -57,7 +63,19 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
         opponent = _build_adversarial(recipe.adversarial, num_classes, process, model_inputs(recipe.data))
         kind = partial(AdversarialStep, adversarial=opponent)
     lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
-    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template)
+    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary)
+
+
+def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:
+    """The head of `model.auxiliary`; raises RecipeError where it cannot be built."""
+    num_bands = len(band_names(recipe.data.bands) or RGB)
+    return build_auxiliary(recipe.model.auxiliary, model, num_classes, num_bands, recipe.augment.crop)
+
+
+def _build_branch(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> AuxiliaryBranch:
+    section, head = recipe.model.auxiliary, new_auxiliary(recipe, model, num_classes)
+    forward = distribute(head, process, recipe.train.batch_norm == "sync")
+    return AuxiliaryBranch(head, forward, model.get_submodule(section.layer), section.weight)
 
 
 def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Process) -> None:

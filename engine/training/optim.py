@@ -96,7 +96,9 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, section: Optimizer, auxiliary: nn.Module | None = None
+) -> list[dict[str, Any]]:
     """The trained parameters by learning rate and weight decay.
 
     Encoder and head, each with and without weight decay: norms, biases and every other parameter of one
@@ -108,6 +110,7 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
     Args:
         model: its encoder is the submodule `encoder`.
         section: a recipe's `optimizer`.
+        auxiliary: a second head, in the groups of the head; its names begin with "auxiliary."
 
     Raises:
         ModelError: `layer_decay` for a model whose order of layers is not known.
@@ -117,6 +120,8 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
     in_encoder = {id(parameter) for parameter in encoder.parameters()} if encoder is not None else set()
     depths = depth_from_head(model) if section.layer_decay < 1 else {}
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if auxiliary is not None:
+        trained |= dict(auxiliary.named_parameters("auxiliary"))
     for pattern in section.groups:
         _require_match("optimizer.groups", pattern, trained)
     groups: dict[str, dict[str, Any]] = {}
@@ -139,7 +144,9 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
     return list(groups.values())
 
 
-def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, section: Optimizer, auxiliary: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """The optimiser of a recipe over `parameter_groups`; the fused kernel where it has one.
 
     Args:
@@ -151,7 +158,7 @@ def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimiz
     Raises:
         RecipeError: an unknown optimiser, one that this training cannot use, or a key that it does not take.
     """
-    groups = parameter_groups(model, section)
+    groups = parameter_groups(model, section, auxiliary)
     create, options = (_imported if is_import_path(section.name) else _of_timm)(section)
     try:
         optimizer = create(groups, lr=section.lr, weight_decay=section.weight_decay, **options)

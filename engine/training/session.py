@@ -25,7 +25,7 @@ from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.batch_size import with_batch
-from engine.training.build_step import build_step
+from engine.training.build_step import build_step, new_auxiliary
 from engine.training.distributed import Process
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.freed_memory import freed_memory_kept
@@ -193,7 +193,16 @@ def _require_buildable_parts(
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, device)
     in_eval_mode(model, recipe.train.batch_norm)
-    optimizer = build_optimizer(model, recipe.optimizer)
+    auxiliary = None
+    if recipe.model.auxiliary:
+        if recipe.train.compile is True or recipe.train.shard:
+            raise RecipeError(
+                "model.auxiliary: a model with this head is neither compiled nor sharded. Type "
+                "train.compile=auto train.shard=false"
+            )
+        with torch.random.fork_rng(devices=[]):
+            auxiliary = new_auxiliary(recipe, model, num_classes)
+    optimizer = build_optimizer(model, recipe.optimizer, auxiliary)
     if recipe.train.shard:
         _require_shardable(recipe, optimizer)
     with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters

@@ -198,6 +198,13 @@ CASES = [
     Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-swin_tiny_patch4_window7_224 "
          "model.decoder_width=null"),
     Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
+    Case("model.auxiliary.layer: no layer of this", f"{RUN} 'model.auxiliary={{layer: encoder.stage.2}}'",
+         ignore=("model.auxiliary.layer: ",)),
+    Case("model.auxiliary needs crops whose",
+         f"{RUN} 'model.auxiliary={{layer: encoder.stages.2}}' augment.crop=40"),
+    Case("gives no map (B, C, h, w)", f"{RUN} 'model.auxiliary={{layer: encoder.stages.2.blocks}}'"),
+    Case("a model with this head is neither",
+         f"{RUN} 'model.auxiliary={{layer: encoder.stages.2}}' train.compile=true"),
     Case("frozen keeps the statistics", f"{LOAD} train.batch_norm=frozen",
          ignore=("model.from_scratch",)),
     Case("the encoder of this model has no BatchNorm",
