@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from engine.recipe import RecipeError
 from engine.recipe.sections import Auxiliary
-from engine.training.features import TRIAL_PX, maps_in, outputs_of
+from engine.training.features import TRIAL_PX, outputs_of
 
 MULTIPLE_PX = 32  # a crop with such sides is padded by no model, so that the layer's map covers just the crop
 
@@ -94,8 +94,7 @@ def build_auxiliary(
     with torch.no_grad():
         output = outputs_of(model.eval(), [section.layer], lambda: model(image)).get(section.layer)
     model.train(was_training)
-    side = next((px for name, found in maps_in("", output) if not name for px in [found.shape[2]]), 0)
-    if not isinstance(output, Tensor) or side < 2 or output.shape[2] != output.shape[3]:
+    if not (isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1):
         raise RecipeError(
             f"model.auxiliary.layer: {section.layer} gives no map (B, C, h, w). Name the stage of an encoder "
             "with model.auxiliary.layer, or type model.auxiliary=null"

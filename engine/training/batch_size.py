@@ -131,8 +131,8 @@ class Trial:
     def message(self) -> str:
         """What is said where the fewest images do not fit."""
         batch = self.least * self.process.world_size
-        smallest = self.recipe.train.model_copy(update={"batch": batch})
-        recipe = self.recipe.model_copy(update={"train": smallest})
+        train = self.recipe.train.model_copy(update={"batch": batch})
+        recipe = self.recipe.model_copy(update={"train": train})
         return of_an_update(recipe, self.model, self.process)
 
     def update(self, num_images: int) -> None:
