@@ -75,6 +75,10 @@ def doctor(arguments: argparse.Namespace) -> int:
         return _of_sets(recipe, arguments, console)
     examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
     print_data_report(console, examination.report)
+    if "auto" in (recipe.train.batch, recipe.train.accumulate):
+        dry_run = shlex.join(["trident", "run", arguments.recipe, *arguments.overrides, "--dry-run"])
+        said = f"auto chooses the batch when a training starts. To see which, type {dry_run}"
+        console.print(said, markup=False, soft_wrap=True)
     if out:
         write_json(out, examination.report.to_dict())
         console.print(f"written: {out}")

@@ -95,7 +95,8 @@ def lr_find(arguments: argparse.Namespace) -> int:
     if not process.is_main:
         return 0
 
-    scaling = _scaling(found.suggestion, recipe.train.batch)
+    batch = int(session.recipe.train.batch)
+    scaling = _scaling(found.suggestion, batch)
     report = {
         "recipe": recipe.name,
         "suggestion": found.suggestion,
@@ -104,7 +105,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
         "low": found.low,
         "rise": found.rise,
         "stopped": found.stopped,
-        "batch": recipe.train.batch,
+        "batch": batch,
         "scaling": scaling,
         "rates": found.rates,
         "losses": found.losses,
@@ -112,13 +113,12 @@ def lr_find(arguments: argparse.Namespace) -> int:
     }
     marks = {"suggested": found.suggestion, "first rise": found.rise, "in the recipe": recipe.optimizer.lr}
     shown = {name: rate for name, rate in marks.items() if rate and low <= rate <= high}
-    title = (
-        f"{recipe.name}: {quantity(len(found.rates), 'update')} of {quantity(recipe.train.batch, 'image')}"
-    )
+    title = f"{recipe.name}: {quantity(len(found.rates), 'update')} of {quantity(batch, 'image')}"
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, report)
     draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, shown)
-    for line in [*_summary(found, session.recipe, RULE), *_scaling_lines(scaling)]:
+    chosen = [f"{key}: {value}, chosen as the recipe says auto" for key, value in session.chosen.items()]
+    for line in [*chosen, *_summary(found, session.recipe, RULE), *_scaling_lines(scaling)]:
         console.print(escape(line))
     if not found.suggestion:
         console.print(escape(f"Next: {_next(arguments, found, folder)}"), soft_wrap=True)

@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from losses.cross_entropy import CrossEntropy
     from losses.focal import Focal
     from losses.lovasz import Lovasz
+    from losses.mcc import MCC
     from losses.mixed import MixedLoss, Ramp
     from losses.overlap import Dice, Jaccard, Tversky
 
 __all__ = [
+    "MCC",
     "TERMS",
     "Boundary",
     "CrossEntropy",

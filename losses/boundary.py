@@ -14,12 +14,19 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from losses.hard_pixels import hard_pixels
 from losses.statistics import Reduce, identity, ratio_of_sums
-from losses.terms import BoundaryOptions
+from losses.terms import BoundaryOptions, Ohem
 
 
 def boundary(
-    logits: Tensor, labels: Tensor, ignore_index: int, sigma_px: float = 5.0, reduce: Reduce = identity
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    sigma_px: float = 5.0,
+    reduce: Reduce = identity,
+    *,
+    ohem: Ohem | None = None,
 ) -> Tensor:
     """The mean of -log p(label), weighted by `boundary_weights`; 0 if no two classes are near each other.
 
@@ -28,10 +35,13 @@ def boundary(
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises IndexError on the CPU
             and trips a device assertion on CUDA.
         sigma_px: how far from a boundary pixels count, in pixels of the labels, 1 or above.
-        reduce: sums over all processes.
+        reduce: sums over all processes. Exact but for `ohem`, as in `cross_entropy`.
+        ohem: which of the pixels near a boundary stay in the mean; None keeps all.
     """
     costs = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
     weights = boundary_weights(labels, ignore_index, sigma_px, costs.dtype)
+    if ohem is not None:
+        weights = weights * hard_pixels(costs.detach(), weights > 0, ohem)
     return ratio_of_sums((weights * costs).sum(), weights.sum(), reduce)
 
 
@@ -58,15 +68,21 @@ def boundary_weights(labels: Tensor, ignore_index: int, sigma_px: float, dtype: 
 class Boundary(nn.Module):
     """`boundary` as a module; `losses.terms.BoundaryOptions` explains its options."""
 
-    def __init__(self, ignore_index: int = 255, sigma_px: float = BoundaryOptions.sigma_px):
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        sigma_px: float = BoundaryOptions.sigma_px,
+        ohem: Ohem | None = BoundaryOptions.ohem,
+    ):
         super().__init__()
+        self.ohem = ohem
         self.ignore_index = ignore_index
         self.sigma_px = sigma_px
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean divides by."""
+        """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
         return boundary_weights(labels, self.ignore_index, self.sigma_px, torch.float64).sum()
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
-        return boundary(logits, labels, self.ignore_index, self.sigma_px, reduce)
+        return boundary(logits, labels, self.ignore_index, self.sigma_px, reduce, ohem=self.ohem)

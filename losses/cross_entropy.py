@@ -1,12 +1,5 @@
-"""Cross-entropy of pixels: class weights, label smoothing (Szegedy et al. 2015, arXiv 1512.00567), OHEM.
+"""Cross-entropy of pixels: class weights, label smoothing (Szegedy et al. 2015, arXiv 1512.00567), OHEM."""
 
-Online hard example mining (Shrivastava et al. 2016, arXiv 1604.03540) is for pixels, as in MMSegmentation: a
-pixel is dropped once its label has a probability above a threshold, but a number of the hardest always stays.
-That number is given per image and applied to the batch as a whole: with B images, the `min_kept * B` hardest
-pixels stay, wherever in the batch they are.
-"""
-
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from losses.hard_pixels import hard_pixels
 from losses.pixel_sums import PixelSums
 from losses.statistics import Reduce, class_weight_tensor, identity, pixel_weights, ratio_of_sums
 from losses.terms import CrossEntropyOptions, Ohem
@@ -52,24 +46,6 @@ def cross_entropy(
         hard = hard_pixels(label_costs, labels != ignore_index, ohem)
         costs, weight = torch.where(hard, costs, 0.0), torch.where(hard, weight, 0.0)
     return ratio_of_sums(costs.sum(), weight.sum(), reduce)
-
-
-@torch.no_grad()
-def hard_pixels(costs: Tensor, valid: Tensor, ohem: Ohem) -> Tensor:
-    """(B, H, W) bool: the pixels to keep; `min_kept * B` or more, or all valid ones if there are fewer.
-
-    Pixels that cost the same as the last one kept are kept, too. Each process chooses among its own images.
-
-    Args:
-        costs: (B, H, W), -log of the probability of the label; any value at void pixels.
-        valid: (B, H, W), bool, not void.
-    """
-    costs = costs.masked_fill(~valid, -math.inf)
-    num_kept = min(ohem.min_kept * len(costs), costs.numel())
-    bar = costs.flatten().topk(num_kept, sorted=False).values.amin()  # scalar; -inf keeps all that are valid
-    if ohem.thresh > 0:
-        bar = bar.clamp(max=-math.log(ohem.thresh))
-    return valid & (costs >= bar)
 
 
 class CrossEntropy(nn.Module):

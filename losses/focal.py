@@ -6,8 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from losses.hard_pixels import hard_pixels
 from losses.statistics import Reduce, class_weight_tensor, identity, pixel_weights, ratio_of_sums
-from losses.terms import FocalOptions
+from losses.terms import FocalOptions, Ohem
 
 
 def focal(
@@ -17,6 +18,8 @@ def focal(
     gamma: float = 2.0,
     class_weights: Tensor | None = None,
     reduce: Reduce = identity,
+    *,
+    ohem: Ohem | None = None,
 ) -> Tensor:
     """The mean of -(1 - p)^gamma log p, where p is the probability of the label; void pixels are ignored.
 
@@ -29,12 +32,15 @@ def focal(
             and trips a device assertion on CUDA.
         gamma: 0 or above; the higher, the less weight easy pixels have.
         class_weights: (C,), not negative; the paper's alpha.
-        reduce: sums over all processes.
+        reduce: sums over all processes. Exact but for `ohem`, as in `cross_entropy`.
+        ohem: which pixels stay in the mean, chosen by the probability of their label; None keeps all.
     """
     ce = F.cross_entropy(logits, labels, ignore_index=ignore_index, reduction="none")  # (B, H, W)
     tiny = torch.finfo(ce.dtype).tiny  # at p = 1 the slope of a power below 1 is infinite
     not_p = -torch.expm1(-ce).clamp(max=-tiny)  # 1 - p, without the cancellation of 1 - exp()
     weight = pixel_weights(labels, ignore_index, class_weights, ce.dtype)
+    if ohem is not None:
+        weight = weight * hard_pixels(ce.detach(), labels != ignore_index, ohem)
     return ratio_of_sums((weight * not_p**gamma * ce).sum(), weight.sum(), reduce)
 
 
@@ -48,17 +54,21 @@ class Focal(nn.Module):
         ignore_index: int = 255,
         gamma: float = FocalOptions.gamma,
         class_weights: Sequence[float] | str | None = FocalOptions.class_weights,
+        ohem: Ohem | None = FocalOptions.ohem,
     ):
         super().__init__()
         self.ignore_index = ignore_index
         self.gamma = gamma
+        self.ohem = ohem
         weights = class_weight_tensor(class_weights)
         self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
 
     def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean divides by."""
+        """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
         return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
-        return focal(logits, labels, self.ignore_index, self.gamma, self.class_weights, reduce)
+        return focal(
+            logits, labels, self.ignore_index, self.gamma, self.class_weights, reduce, ohem=self.ohem
+        )

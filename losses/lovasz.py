@@ -1,15 +1,23 @@
 """Lovasz-softmax (Berman et al. 2018, arXiv 1705.08790): the convex extension of 1 - IoU of each class."""
 
-import torch
-from torch import Tensor, nn
+from collections.abc import Sequence
 
-from losses.overlap import class_maps, mean_over_groups
-from losses.statistics import Reduce, identity, num_labelled
+import torch
+from torch import Tensor
+
+from losses.overlap import ClassMean, class_maps, mean_over_groups
+from losses.statistics import Reduce, identity
 from losses.terms import LovaszOptions
 
 
 def lovasz(
-    logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity, *, per_image: bool = False
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    reduce: Reduce = identity,
+    *,
+    per_image: bool = False,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """The Lovasz extension of 1 - IoU, averaged over the classes with a label; 0 if all pixels are void.
 
@@ -24,6 +32,7 @@ def lovasz(
             process sorts its own images, and the mean is over the processes that have a label.
             Exact with `per_image`.
         per_image: sorting and IoU are per image, and the result is the mean over the images with a label.
+        class_weights: (C,), not negative, of the mean over the classes.
     """
     num_groups = len(labels) if per_image else 1
     valid = (labels != ignore_index).reshape(num_groups, -1)  # (G, P)
@@ -33,7 +42,7 @@ def lovasz(
         errors = torch.where(own, 1 - p, p)  # 0 where void
         costs.append((errors * _growth(errors, own, valid)).sum(1))
         present.append(own.any(1))
-    return mean_over_groups(torch.stack(costs, 1), torch.stack(present, 1), reduce)
+    return mean_over_groups(torch.stack(costs, 1), torch.stack(present, 1), reduce, class_weights)
 
 
 @torch.no_grad()
@@ -52,18 +61,24 @@ def _growth(errors: Tensor, own: Tensor, valid: Tensor) -> Tensor:
     return torch.zeros_like(errors).scatter_(1, order, growth)
 
 
-class Lovasz(nn.Module):
+class Lovasz(ClassMean):
     """`lovasz` as a module; `losses.terms.LovaszOptions` explains its options."""
 
-    def __init__(self, ignore_index: int = 255, per_image: bool = LovaszOptions.per_image):
-        super().__init__()
-        self.ignore_index = ignore_index
-        self.per_image = per_image
-
-    def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean over the images divides by; over the batch, its labelled pixels."""
-        return num_labelled(labels, self.ignore_index, self.per_image)
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        per_image: bool = LovaszOptions.per_image,
+        class_weights: Sequence[float] | str | None = LovaszOptions.class_weights,
+    ):
+        super().__init__(ignore_index, class_weights, per_image)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
-        return lovasz(logits, labels, self.ignore_index, reduce, per_image=self.per_image)
+        return lovasz(
+            logits,
+            labels,
+            self.ignore_index,
+            reduce,
+            per_image=self.per_image,
+            class_weights=self.class_weights,
+        )

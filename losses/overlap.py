@@ -1,15 +1,18 @@
 """The losses of overlap: Dice, Jaccard and Tversky, and what they share with Lovasz.
 
-The mean is over the classes that are present in the labels: an absent class has no overlap to measure, and
-counting it as 0 or as 1 makes the loss depend on how many classes a batch holds.
+The mean is over the classes that are present in the labels, weighted where there are class weights: an absent
+class has no overlap to measure, and counting it as 0 or as 1 makes the loss depend on how many classes a
+batch holds.
 """
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from losses.pixel_sums import PixelSums
-from losses.statistics import Reduce, identity, num_labelled, ratio_of_sums
-from losses.terms import DiceOptions, TverskyOptions
+from losses.statistics import Reduce, class_weight_tensor, identity, num_counted, ratio_of_sums
+from losses.terms import DiceOptions, JaccardOptions, TverskyOptions
 
 
 def class_maps(logits: Tensor, labels: Tensor, ignore_index: int) -> tuple[Tensor, Tensor]:
@@ -55,23 +58,35 @@ def overlap_costs(sums: Tensor, alpha: float, beta: float) -> tuple[Tensor, Tens
     return 1 - intersection / torch.where(present, extent, 1.0), present
 
 
-def mean_over_present(costs: Tensor, present: Tensor) -> Tensor:
-    """(..., C) -> (...), 0 where no class is present."""
-    return torch.where(present, costs, 0.0).sum(-1) / present.sum(-1).clamp(min=1)
+def mean_over_present(costs: Tensor, present: Tensor, class_weights: Tensor | None = None) -> Tensor:
+    """(..., C) -> (...), weighted by (C,) class weights; 0 where no class with a weight is present."""
+    weights = present.to(costs.dtype) if class_weights is None else present * class_weights.to(costs)
+    total = weights.sum(-1)
+    return (weights * costs).sum(-1) / torch.where(total > 0, total, 1.0)
 
 
-def mean_over_groups(costs: Tensor, present: Tensor, reduce: Reduce = identity) -> Tensor:
+def mean_over_groups(
+    costs: Tensor, present: Tensor, reduce: Reduce = identity, class_weights: Tensor | None = None
+) -> Tensor:
     """(G, C) -> scalar: the mean of the groups, such as images, that have a class present, each by itself.
 
     Args:
         reduce: sums over all processes, which may have groups of their own.
+        class_weights: (C,), of the mean within a group; a class with 0 counts as absent.
     """
-    counts = present.any(-1).to(costs.dtype)  # (G,)
-    return ratio_of_sums(mean_over_present(costs, present).sum(), counts.sum(), reduce)
+    counted = present if class_weights is None else present & (class_weights > 0)
+    counts = counted.any(-1).to(costs.dtype)  # (G,)
+    return ratio_of_sums(mean_over_present(costs, present, class_weights).sum(), counts.sum(), reduce)
 
 
 def dice(
-    logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity, *, per_image: bool = False
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    reduce: Reduce = identity,
+    *,
+    per_image: bool = False,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """Soft Dice: 1 - 2 I / (P + Y), averaged over the classes with a label; 0 if all pixels are void.
 
@@ -84,63 +99,27 @@ def dice(
             CPU and trips a device assertion on CUDA.
         reduce: sums over all processes.
         per_image: sums and means are taken in each image, and then the mean of the images that have a label.
+        class_weights: (C,), not negative, of the mean over the classes.
     """
     sums = overlap_sums(logits, labels, ignore_index, per_image)
     if per_image:
-        return mean_over_groups(*overlap_costs(sums, 0.5, 0.5), reduce)
-    return mean_over_present(*overlap_costs(reduce(sums), 0.5, 0.5))
+        return mean_over_groups(*overlap_costs(sums, 0.5, 0.5), reduce, class_weights)
+    return mean_over_present(*overlap_costs(reduce(sums), 0.5, 0.5), class_weights)
 
 
-class Dice(nn.Module):
-    """`dice` as a module; `losses.terms.DiceOptions` explains its options."""
-
-    def __init__(self, ignore_index: int = 255, per_image: bool = DiceOptions.per_image):
-        super().__init__()
-        self.ignore_index = ignore_index
-        self.per_image = per_image
-
-    @property
-    def takes_sums(self) -> bool:
-        """Sums are over the batch."""
-        return not self.per_image
-
-    def denominator(self, labels: Tensor) -> Tensor:
-        """What the mean over the images divides by; over the batch, its labelled pixels."""
-        return num_labelled(labels, self.ignore_index, self.per_image)
-
-    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
-        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 0.5, 0.5))
-
-    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
-        """(B, C, H, W) and (B, H, W) -> scalar"""
-        return dice(logits, labels, self.ignore_index, reduce, per_image=self.per_image)
-
-
-def jaccard(logits: Tensor, labels: Tensor, ignore_index: int, reduce: Reduce = identity) -> Tensor:
+def jaccard(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    reduce: Reduce = identity,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label in the batch; else as `dice`.
 
     Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
     """
-    return mean_over_present(*overlap_costs(reduce(overlap_sums(logits, labels, ignore_index)), 1.0, 1.0))
-
-
-class Jaccard(nn.Module):
-    """`jaccard` as a module."""
-
-    takes_sums = True
-
-    def __init__(self, ignore_index: int = 255):
-        super().__init__()
-        self.ignore_index = ignore_index
-
-    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
-        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 1.0, 1.0))
-
-    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
-        """(B, C, H, W) and (B, H, W) -> scalar"""
-        return jaccard(logits, labels, self.ignore_index, reduce)
+    sums = reduce(overlap_sums(logits, labels, ignore_index))
+    return mean_over_present(*overlap_costs(sums, 1.0, 1.0), class_weights)
 
 
 def tversky(
@@ -151,6 +130,7 @@ def tversky(
     beta: float = 0.7,
     gamma: float = 1.0,
     reduce: Reduce = identity,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
     """(1 - I / (I + alpha (P - I) + beta (Y - I)))^(1 / gamma), averaged over the classes with a label.
 
@@ -163,20 +143,95 @@ def tversky(
         beta: above 0.
         gamma: above 0; 1 is the plain form; above 1, classes that are nearly perfect get more weight.
         reduce: sums over all processes.
+        class_weights: (C,), not negative, of the mean over the classes.
     """
-    return _of_overlap(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta, gamma)
+    return _of_overlap(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta, gamma, class_weights)
 
 
-def _of_overlap(sums: Tensor, alpha: float, beta: float, gamma: float) -> Tensor:
+def _of_overlap(
+    sums: Tensor, alpha: float, beta: float, gamma: float, class_weights: Tensor | None
+) -> Tensor:
     costs, present = overlap_costs(sums, alpha, beta)
     if gamma != 1:
         # Smaller costs are rounding errors, and at 0 the slope is infinite.
         least = torch.finfo(costs.dtype).eps
         costs = torch.where(costs > least, costs.clamp(min=least) ** (1 / gamma), 0.0)
-    return mean_over_present(costs, present)
+    return mean_over_present(costs, present, class_weights)
 
 
-class Tversky(nn.Module):
+class ClassMean(nn.Module):
+    """A loss that is a mean over the classes present, of which each may have a weight."""
+
+    class_weights: Tensor | None
+
+    def __init__(
+        self, ignore_index: int, class_weights: Sequence[float] | str | None, per_image: bool = False
+    ):
+        super().__init__()
+        self.ignore_index = ignore_index
+        self.per_image = per_image
+        weights = class_weight_tensor(class_weights)
+        self.register_buffer("class_weights", weights, persistent=False)  # the recipe holds them
+
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean over the images divides by; over the batch, its labelled pixels."""
+        return num_counted(labels, self.ignore_index, self.class_weights, self.per_image)
+
+
+class Dice(ClassMean):
+    """`dice` as a module; `losses.terms.DiceOptions` explains its options."""
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        per_image: bool = DiceOptions.per_image,
+        class_weights: Sequence[float] | str | None = DiceOptions.class_weights,
+    ):
+        super().__init__(ignore_index, class_weights, per_image)
+
+    @property
+    def takes_sums(self) -> bool:
+        """Sums are over the batch."""
+        return not self.per_image
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same loss from sums over the batch; scalar."""
+        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 0.5, 0.5), self.class_weights)
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return dice(
+            logits,
+            labels,
+            self.ignore_index,
+            reduce,
+            per_image=self.per_image,
+            class_weights=self.class_weights,
+        )
+
+
+class Jaccard(ClassMean):
+    """`jaccard` as a module."""
+
+    takes_sums = True
+
+    def __init__(
+        self,
+        ignore_index: int = 255,
+        class_weights: Sequence[float] | str | None = JaccardOptions.class_weights,
+    ):
+        super().__init__(ignore_index, class_weights)
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same loss from sums over the batch; scalar."""
+        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 1.0, 1.0), self.class_weights)
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        return jaccard(logits, labels, self.ignore_index, reduce, self.class_weights)
+
+
+class Tversky(ClassMean):
     """`tversky` as a module; `losses.terms.TverskyOptions` explains its options."""
 
     takes_sums = True
@@ -187,17 +242,18 @@ class Tversky(nn.Module):
         alpha: float = TverskyOptions.alpha,
         beta: float = TverskyOptions.beta,
         gamma: float = TverskyOptions.gamma,
+        class_weights: Sequence[float] | str | None = TverskyOptions.class_weights,
     ):
-        super().__init__()
-        self.ignore_index = ignore_index
+        super().__init__(ignore_index, class_weights)
         self.alpha = alpha
         self.beta = beta
         self.gamma = gamma
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
         """The same loss from sums over the batch; scalar."""
-        return _of_overlap(reduce(sums.overlap()), self.alpha, self.beta, self.gamma)
+        return _of_overlap(reduce(sums.overlap()), self.alpha, self.beta, self.gamma, self.class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
-        return tversky(logits, labels, self.ignore_index, self.alpha, self.beta, self.gamma, reduce)
+        sums = reduce(overlap_sums(logits, labels, self.ignore_index))
+        return _of_overlap(sums, self.alpha, self.beta, self.gamma, self.class_weights)

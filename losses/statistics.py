@@ -55,6 +55,16 @@ def num_labelled(labels: Tensor, ignore_index: int, per_image: bool = False) -> 
     return (valid.any(1) if per_image else valid).sum()
 
 
+def num_counted(
+    labels: Tensor, ignore_index: int, class_weights: Tensor | None, per_image: bool = False
+) -> Tensor:
+    """`num_labelled` without the pixels whose class has the weight 0."""
+    if class_weights is not None:
+        counted = pixel_weights(labels, ignore_index, class_weights, torch.float32) > 0
+        labels = labels.masked_fill(~counted, ignore_index)
+    return num_labelled(labels, ignore_index, per_image)
+
+
 def class_weight_tensor(class_weights: Sequence[float] | str | None) -> Tensor | None:
     """(C,) float32; None for None and "none".
 

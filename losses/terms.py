@@ -16,6 +16,9 @@ PerImage = Annotated[
     bool, Field(description="compute the loss of each image and average; false: one loss over the batch")
 ]
 ClassWeights = Literal["none", "inverse", "median", "enet", "effective"] | list[NotNegative]
+WeightsOfMean = Annotated[
+    ClassWeights, Field(description="of the mean over the classes present; as of cross_entropy")
+]
 
 
 class LossError(ComponentError):
@@ -34,6 +37,9 @@ class Ohem(Section, from_attributes=True):
     )
 
 
+HardPixels = Annotated[Ohem | None, Field(description="train on the hard pixels only; null: on all")]
+
+
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class CrossEntropyOptions:
     class_weights: Annotated[
@@ -43,12 +49,13 @@ class CrossEntropyOptions:
     label_smoothing: Annotated[
         float, Field(ge=0, lt=1, description="share of the target spread over all classes")
     ] = 0.0
-    ohem: Annotated[Ohem | None, Field(description="train on the hard pixels only; null: on all")] = None
+    ohem: HardPixels = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class DiceOptions:
     per_image: PerImage = False
+    class_weights: WeightsOfMean = "none"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -57,11 +64,13 @@ class FocalOptions:
         NotNegative, Field(description="the higher, the lower the weight of easy pixels; 0: cross_entropy")
     ] = 2.0
     class_weights: Annotated[ClassWeights, Field(description="as of cross_entropy")] = "none"
+    ohem: HardPixels = None
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class LovaszOptions:
     per_image: PerImage = False
+    class_weights: WeightsOfMean = "none"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -73,11 +82,17 @@ class TverskyOptions:
     gamma: Annotated[
         float, Field(gt=0, description="focal Tversky: the loss to the power of 1 / gamma; 1: plain Tversky")
     ] = 1.0
+    class_weights: WeightsOfMean = "none"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class JaccardOptions:
-    pass
+    class_weights: WeightsOfMean = "none"
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
+class MCCOptions:
+    class_weights: WeightsOfMean = "none"
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -85,6 +100,9 @@ class BoundaryOptions:
     sigma_px: Annotated[
         float, Field(ge=1, description="standard deviation of the weight around boundaries, px")
     ] = 5.0
+    ohem: Annotated[
+        Ohem | None, Field(description="train on the hard ones of the pixels near boundaries; null: on all")
+    ] = None
 
 
 class Term(NamedTuple):
@@ -102,5 +120,6 @@ TERMS = {
     "lovasz": Term("loss_lovasz", "losses.lovasz:Lovasz", LovaszOptions),
     "tversky": Term("loss_tversky", "losses.overlap:Tversky", TverskyOptions),
     "jaccard": Term("loss_jaccard", "losses.overlap:Jaccard", JaccardOptions),
+    "mcc": Term("loss_mcc", "losses.mcc:MCC", MCCOptions),
     "boundary": Term("loss_boundary", "losses.boundary:Boundary", BoundaryOptions),
 }

@@ -27,7 +27,7 @@ DEFAULTS = {  # of options that another architecture would not take
     )
     for key in keys
 }
-NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze")  # keys of the section
+NO_OPTIONS = ("arch", "from_scratch", "weights", "freeze", "auxiliary")  # keys of the section
 
 
 def build_model(

@@ -113,6 +113,12 @@ def load_recipes(paths: Sequence[str | Path], overrides: Sequence[str]) -> list[
             raise CompareError(
                 f"{uses} recipes are named {name!r}, and would share their runs. Give each a `name:`."
             )
+    for recipe in loaded:
+        if "auto" in (recipe.train.batch, recipe.train.accumulate):
+            raise CompareError(
+                f"{recipe.name}: with auto for train.batch or train.accumulate, each run would choose its "
+                "own number. Type train.batch=16 train.accumulate=1, or what trident run --dry-run chooses."
+            )
     return loaded
 
 

@@ -75,13 +75,20 @@ def lower_lr(recipe: Recipe, factor: float) -> str:
 
 
 def weigh_classes(recipe: Recipe) -> tuple[str, ...]:
-    """Class weights for the first loss term that has the option; empty where a term uses them already."""
-    weights = {
-        place: term.class_weights for place, term in enumerate(recipe.loss) if hasattr(term, "class_weights")
-    }
-    if not weights or any(value not in (None, "none") for value in weights.values()):
+    """Class weights for the first loss term of pixels; empty where a term uses weights already."""
+    places = [place for place, term in enumerate(recipe.loss) if weighs_pixels(term)]
+    if not places or uses_class_weights(recipe):
         return ()
-    return (f"loss.{min(weights)}.class_weights=median",)
+    return (f"loss.{places[0]}.class_weights=median",)
+
+
+def weighs_pixels(term: Any) -> bool:
+    """Whether the class weights of a loss term are those of pixels, not of a mean over classes."""
+    return hasattr(term, "class_weights") and hasattr(term, "ohem")
+
+
+def uses_class_weights(recipe: Recipe) -> bool:
+    return any(getattr(term, "class_weights", None) not in (None, "none") for term in recipe.loss)
 
 
 def help_rare_classes(recipe: Recipe) -> tuple[str, ...]:

@@ -53,6 +53,7 @@ class Graph(nn.Module):
         self.members = nn.ModuleList(segmenter.trained.members.values())
         self.combination = segmenter.trained.combination
         self.scales = [Fraction(repr(scale)) for scale in protocol.scales]
+        self.multiple = protocol.multiple
         self.mirrored = (False, True)[: 1 + protocol.flip]
         self.eval().requires_grad_(False)
 
@@ -72,8 +73,9 @@ class Graph(nn.Module):
     def _view(self, model: nn.Module, images: Tensor, scale: Fraction, mirrored: bool) -> Tensor:
         h, w = images.shape[-2:]
         x = images.flip(-1) if mirrored else images
-        if scale != 1:
-            size = [_rounded(scale, side) for side in (h, w)]
+        if scale != 1 or self.multiple != 1:
+            m = self.multiple
+            size = [(_rounded(scale, side) + m - 1) // m * m for side in (h, w)]
             x = F.interpolate(x.float(), size, mode="bilinear", align_corners=False, antialias=True)
         logits = model(x)  # (B, C, h', w')
         logits = logits.flip(-1) if mirrored else logits

@@ -149,7 +149,7 @@ class Recipe(Section):
             RecipeError: such as a warm-up that is longer than the training.
         """
         assert num_train_samples >= 1
-        recipe = self._in_steps(-(-num_train_samples // self.train.batch))
+        recipe = self._in_steps(-(-num_train_samples // int(self.train.batch)))
         if found := [f"{dotted(each.keys[0])}: {each.text}" for each in contradictions(recipe)]:
             raise RecipeError("\n".join(found))
         return recipe

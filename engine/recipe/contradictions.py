@@ -36,6 +36,12 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
     yield from _colours_without_bands(recipe)
     yield from _range_of_other_bands(recipe.data)
     yield from _sets_that_do_not_fit(recipe.data)
+    if recipe.train.batch_norm == "frozen" and recipe.model.from_scratch:
+        text = (
+            "frozen keeps the statistics of the encoder's weights, and there are none with "
+            "model.from_scratch=true. Type train.batch_norm=sync."
+        )
+        yield Contradiction((("train", "batch_norm"), ("model", "from_scratch")), text)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
     if schedule.min_lr > recipe.optimizer.lr:
         text = (

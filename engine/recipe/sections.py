@@ -34,6 +34,15 @@ MOST_LOG_STEPS = 50  # a signal is noticed, and the disk's state saved, at a log
 ImportPath = Annotated[str, Field(pattern=f"^{IMPORT_PATH}$")]
 
 
+class Auxiliary(Section):
+    layer: Text = Field(
+        description="module of the encoder whose map (B, C, h, w) the head takes, such as encoder.stages.2 "
+        "of SegFormer or encoder.layer3 of a ResNet"
+    )
+    weight: Positive = key(0.4, "factor of its loss, which has the terms of `loss`")
+    channels: Count = key(256, "of its convolution")
+
+
 class ModelSection(Section):
     arch: Text = key(
         "segformer",
@@ -48,6 +57,10 @@ class ModelSection(Section):
     )
     freeze: Text | Annotated[list[Text], Field(min_length=1)] | None = key(
         None, "parameters that are not trained: encoder, or patterns of names such as ['encoder.stages.[01]']"
+    )
+
+    auxiliary: Auxiliary | None = key(
+        None, "a second head on a layer of the encoder, which only the training uses; null is off"
     )
 
     if TYPE_CHECKING:
@@ -94,8 +107,15 @@ class Adversarial(Section):
 
 class Train(Section):
     steps: Length = key(40000, "number of updates")
-    batch: Count = key(16, "images per update, over all processes")
-    accumulate: Count = key(1, "number of parts in which each batch is computed, to save memory")
+    batch: Literal["auto"] | Count = key(
+        16,
+        "images per update, over all processes; auto: as many as fit into the memory, chosen at the start",
+    )
+    accumulate: Literal["auto"] | Count = key(
+        1,
+        "number of parts in which each batch is computed, to save memory; auto: the fewest with which a part "
+        "fits into it",
+    )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
@@ -119,6 +139,11 @@ class Train(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"
     )
+    batch_norm: Literal["sync", "local", "frozen"] = key(
+        "sync",
+        "statistics of BatchNorm layers: sync: of the batch over all processes (SyncBN); local: of the "
+        "images of a process; frozen: in the encoder those of its weights, whose scale and shift still train",
+    )
     on_nan: Literal["stop", "skip", "rollback"] = key(
         "skip",
         "an update whose loss or gradient is NaN or infinite is left out; stop: the run stops at the first; "
@@ -127,6 +152,26 @@ class Train(Section):
     )
     max_skipped: Count = key(10, "updates in a row that are left out because of NaN before the run stops")
     deterministic: bool = key(False, "bitwise reproducible training, which is slower")
+
+    @field_validator("accumulate")
+    @classmethod
+    def _of_a_batch(cls, value: int | str, info: ValidationInfo) -> int | str:
+        if value == "auto" and info.data.get("batch") == "auto":
+            raise mistake(
+                "auto keeps the batch that the recipe says, but train.batch is auto too. Type train.batch=16 "
+                "or train.accumulate=1"
+            )
+        return value
+
+    @field_validator("shard")
+    @classmethod
+    def _on_one_device(cls, value: bool, info: ValidationInfo) -> bool:
+        if value and "auto" in (info.data.get("batch"), info.data.get("accumulate")):
+            raise mistake(
+                "true, but the search of train.batch=auto and train.accumulate=auto needs the whole model on "
+                "one device. Type train.batch=16 train.accumulate=1"
+            )
+        return value
 
 
 class Keep(Section):

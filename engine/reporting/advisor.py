@@ -230,7 +230,7 @@ class Advisor:
         what, share = max(self.memory_shares().items(), key=lambda pair: pair[1])
         if share <= MEMORY_SHARE:
             return None
-        batch, parts = self.recipe.train.batch, self.recipe.train.accumulate
+        batch, parts = int(self.recipe.train.batch), int(self.recipe.train.accumulate)
         more = next((number for number in range(2 * parts, batch + 1) if batch % number == 0), None)
         smaller = [
             *([f"train.accumulate={more}"] if more else []),

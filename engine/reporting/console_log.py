@@ -33,7 +33,7 @@ class ConsoleLog(Callback):
         self._progress = progress_bar(console, "{task.fields[facts]}", bar_width=LIVE_BAR)
 
     def on_start(self, run: RunContext) -> None:
-        self.num_steps, self.batch = int(run.recipe.train.steps), run.recipe.train.batch
+        self.num_steps, self.batch = int(run.recipe.train.steps), int(run.recipe.train.batch)
         self._best = -math.inf if run.best_mIoU is None else run.best_mIoU
         self._first, self._started = run.first_step, time.perf_counter()
         tasks = self._progress

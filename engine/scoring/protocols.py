@@ -6,6 +6,9 @@
     centercrop  the centre square, resized to 513 x 513; the rest is neither seen nor scored
     slide       windows; each is an image under `native`, and where they overlap they are averaged
 
+Under each of them the sides of what the model sees can be rounded up to multiples, as in SegFormer's
+evaluation on ADE20K (AlignResize in its code, ResizeToMultiple in MMSegmentation).
+
 `mmseg` takes the rule and the rounding of mmcv.rescale_size and the two upsamplings of MMSegmentation's
 EncoderDecoder; `paddle` the Padding of PaddleSeg's VOC recipe, which grey-pads before it normalises and
 refuses larger images; `centercrop` the crop_val of the common PyTorch DeepLabV3+, but its labels are not
@@ -80,6 +83,7 @@ class EvaluationProtocol:
         flip: also take each view mirrored.
         average: what is averaged over views, "probability" or "logit".
         window_px, stride_px: of `slide`, in pixels of the original image.
+        multiple: the sides of what the model sees are rounded up to multiples of this.
     """
 
     name: str = "native"
@@ -88,12 +92,20 @@ class EvaluationProtocol:
     average: str = "probability"
     window_px: int = 512
     stride_px: int = 384
+    multiple: int = 1
 
     @classmethod
     def of(cls, section: Eval) -> "EvaluationProtocol":
         """From a recipe's `eval` section."""
-        scales = tuple(section.scales)
-        return cls(section.protocol, scales, section.flip, section.average, section.window, section.stride)
+        return cls(
+            section.protocol,
+            tuple(section.scales),
+            section.flip,
+            section.average,
+            section.window,
+            section.stride,
+            section.multiple,
+        )
 
     @property
     def is_whole(self) -> bool:
@@ -126,9 +138,11 @@ class EvaluationProtocol:
             "centercrop": f"centre square to {CROP_PX} x {CROP_PX} px",
         }
         is_paddle, slides = self.name == "paddle", self.name == "slide"
+        resized = [resize[self.name]] if self.name in resize else []
+        resized += [f"up to multiples of {self.multiple} px"] if self.multiple > 1 else []
         return {
             "name": self.name,
-            "resize": resize.get(self.name, "none"),
+            "resize": ", then ".join(resized) or "none",
             "pad": f"grey to {PADDLE_PX} x {PADDLE_PX} px" if is_paddle else "inside the model",
             "window": f"{self.window_px} px, stride {self.stride_px} px" if slides else "none",
             "scales": list(self.scales),
@@ -142,12 +156,17 @@ class EvaluationProtocol:
         own = box.height, box.width
         if self.name == "mmseg":
             factor = scale * min(MMSEG_LONG_PX / max(own), MMSEG_SHORT_PX / min(own))
-            size = (max(1, int(own[0] * factor + 0.5)), max(1, int(own[1] * factor + 0.5)))
+            size = self._up((max(1, int(own[0] * factor + 0.5)), max(1, int(own[1] * factor + 0.5))))
             return View(box, own, size, antialias=False, mirrored=mirrored, stops=(size,))
         canvas = (max(PADDLE_PX, own[0]), max(PADDLE_PX, own[1])) if self.name == "paddle" else own
         seen = (CROP_PX, CROP_PX) if self.name == "centercrop" else canvas
-        size = (max(1, round(scale * seen[0])), max(1, round(scale * seen[1])))
+        size = self._up((max(1, round(scale * seen[0])), max(1, round(scale * seen[1]))))
         return View(box, canvas, size, mirrored=mirrored)
+
+    def _up(self, size: Size) -> Size:
+        """The size with sides that are multiples."""
+        h, w = (-(-side // self.multiple) * self.multiple for side in size)
+        return h, w
 
 
 def _windows(h: int, w: int, window_px: int, stride_px: int) -> list[Rectangle]:

@@ -168,7 +168,7 @@ class Run:
 
     @cached_property
     def cost(self) -> Cost:
-        return Cost.of(self.rows, self.recipe.train.batch if self.recipe else None)
+        return Cost.of(self.rows, int(self.recipe.train.batch) if self.recipe else None)
 
     @cached_property
     def best(self) -> Checkpoint:

@@ -152,7 +152,12 @@ class AdversarialStep(SupervisedStep):
         adversarial_grad = weight * self._gradient(adversarial_loss, logits)
         norm = adversarial_grad.float().norm()
         sum_grad = supervised_grad + torch.where(norm.isfinite(), adversarial_grad, 0.0)
-        torch.autograd.backward(logits, sum_grad)
+        roots, gradients = [logits], [sum_grad]
+        if self.auxiliary_loss is not None:
+            scaled = self.scaled(self.auxiliary_loss)
+            roots, gradients = [logits, scaled], [sum_grad, one_or_nan(scaled)]
+            self.auxiliary_loss = None
+        torch.autograd.backward(roots, gradients)
 
         metrics = {name: value.detach() for name, value in terms.items()}
         metrics |= {"acc_seg": accuracy, "adv/g_loss": adversarial_loss.detach()}

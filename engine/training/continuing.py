@@ -31,7 +31,8 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
     other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
     if other_model and _is_same_network(session, before):
         other_model = []  # dropout, say
-    others = other_model + [c for c in changed if c.key in ("optimizer.name", "model.freeze")]
+    fixed = ("optimizer.name", "model.freeze", "model.auxiliary")  # the head is in the optimiser's groups
+    others = other_model + [c for c in changed if c.key.startswith(fixed) and c not in other_model]
     if not others and _grouping(session, before) != _grouping(session, now):
         others += [c for c in changed if c.key.startswith("optimizer.")]  # moments are saved by group
     classes = list(session.train.class_names)
@@ -77,7 +78,8 @@ def _is_same_network(session: Session, recipe: Recipe) -> bool:
 
 def _grouping(session: Session, recipe: Recipe) -> list[list[int]]:
     """Which parameters are in which group of the optimiser."""
-    groups = parameter_groups(session.step.model, recipe.optimizer)
+    branch = session.step.auxiliary
+    groups = parameter_groups(session.step.model, recipe.optimizer, branch.head if branch else None)
     return [[id(parameter) for parameter in group["params"]] for group in groups]
 
 

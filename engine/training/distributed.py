@@ -175,6 +175,16 @@ def sum_in_place(process: Process, tensors: list[Tensor]) -> None:
             dist.all_reduce(tensor)
 
 
+def smallest(process: Process, value: int) -> int:
+    """The smallest value of all processes. Waits for all."""
+    if process.is_alone:
+        return value
+    least = torch.tensor(value, device=process.device)
+    _enter_collective(process)
+    dist.all_reduce(least, dist.ReduceOp.MIN)
+    return int(least)
+
+
 def any_process(process: Process, flag: bool) -> bool:
     """True everywhere if it is true anywhere. Waits for all processes."""
     if process.is_alone:
@@ -194,13 +204,18 @@ def wait_for_all(process: Process) -> None:
         dist.barrier()  # so that rank 0, which has the store, stays until all others have seen the last come
 
 
-def distribute(model: nn.Module, process: Process) -> nn.Module:
-    """The model with BatchNorm over the whole batch and averaged gradients; unchanged for one process."""
+def distribute(model: nn.Module, process: Process, sync_norms: bool = True) -> nn.Module:
+    """The model with averaged gradients and BatchNorm over the whole batch; unchanged for one process.
+
+    Args:
+        sync_norms: False leaves to each BatchNorm the images of its process.
+    """
     if process.is_alone:
         return model
     wait_for_all(process)  # one may have downloaded weights
     device_ids = [process.device.index] if process.device.type == "cuda" else None
-    return DistributedDataParallel(with_global_norms(model, process), device_ids=device_ids)
+    synced = with_global_norms(model, process) if sync_norms else model
+    return DistributedDataParallel(synced, device_ids=device_ids)
 
 
 def with_global_norms(model: nn.Module, process: Process) -> nn.Module:

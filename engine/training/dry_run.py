@@ -64,7 +64,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "parameters": f"{num_parameters(session.step.model):,}",
         "weights": session.weights.summary() if session.weights else "random (model.from_scratch)",
         "memory": f"{memory_mb(process.device):,.0f} MB at most",
-        "an update": f"{update_seconds:.3f} s ({recipe.train.batch / update_seconds:.1f} images/s)",
+        "an update": f"{update_seconds:.3f} s ({int(recipe.train.batch) / update_seconds:.1f} images/s)",
         "its spread": f"{spread}, {quantity(len(updates), 'update')} after a warm-up",
         "scoring": f"{image_seconds:.3f} s per image, {quantity(num_images, 'image')}, "
         f"{quantity(num_evaluations, 'time')}",

@@ -16,7 +16,12 @@ from engine.data.class_weights import SCHEMES, class_weights
 from engine.data.order import SampleOrder, WeightedOrder
 from engine.data.rare_classes import RARE_SHARE, image_probabilities, rare_classes
 from engine.data.sample import Dataset
-from engine.diagnosis.remedies import SAMPLE_RARE, help_rare_classes
+from engine.diagnosis.remedies import (
+    SAMPLE_RARE,
+    help_rare_classes,
+    uses_class_weights,
+    weighs_pixels,
+)
 from engine.recipe import Recipe
 from engine.training.distributed import Process, any_process, sum_in_place, wait_for_all
 
@@ -54,6 +59,17 @@ def count_labels(
     return counts, []
 
 
+def without_schemes(recipe: Recipe) -> Recipe:
+    """The recipe before the labels are counted, without the class weights that need the counts."""
+    terms = [
+        term.model_copy(update={"class_weights": "none"})
+        if isinstance(getattr(term, "class_weights", None), str)
+        else term
+        for term in recipe.loss
+    ]
+    return recipe.model_copy(update={"loss": terms})
+
+
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
     """The recipe with what the counts decide, and a note on each: schemes of class weights, the sampler."""
     terms, notes = [], []
@@ -82,7 +98,7 @@ def training_order(
         shares: (N,) of the images, by the weights of their sets; None where these have none.
         sets: number of images of each set, if there are several.
     """
-    num_samples, batch = len(counts.void), recipe.train.batch
+    num_samples, batch = len(counts.void), int(recipe.train.batch)
     is_rare = recipe.data.sampler == "rare"
     if not is_rare:
         uniform = SampleOrder(num_samples, batch, recipe.seed)
@@ -117,7 +133,7 @@ def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) ->
             f"  draw their images more often: {SAMPLE_RARE}, in a recipe `data: {{sampler: rare}}`"
         )
     weights = [f"{line}, " for line in lines if line != SAMPLE_RARE]
-    if weights or not any(hasattr(term, "class_weights") for term in recipe.loss):
+    if weights or not (uses_class_weights(recipe) or any(map(weighs_pixels, recipe.loss))):
         in_recipe = "in a recipe `loss: [{name: cross_entropy, class_weights: median}, ...]`"
         remedies.append(f"  weigh their pixels more: {''.join(weights)}{in_recipe}")
     if not rare or not remedies:

@@ -6,15 +6,21 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
 import torch
+from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from engine.recipe import Recipe
 from engine.run_folder import RunFolder
 from engine.scoring.protocols import EvaluationProtocol
+from engine.training.distributed import Process
 from engine.training.fit import RunError
-from engine.training.session import Session
 from engine.wording import quantity
+
+if TYPE_CHECKING:  # a session searches for its batch, and needs this
+    from engine.training.session import Session
 
 # Parts of the errors of the CPU's allocator, of CUDA outside torch's allocator, and of cuDNN and cuBLAS.
 SIGNS = ("can't allocate memory", "out of memory", "STATUS_ALLOC_FAILED")
@@ -45,28 +51,33 @@ def naming_out_of_memory(message: Callable[[], str]) -> Iterator[None]:
         raise OutOfMemory(message()) from error
 
 
-def in_an_update(session: Session, saved: RunFolder | None = None) -> str:
+def in_an_update(session: "Session", saved: RunFolder | None = None) -> str:
     """The message for the training.
 
     Args:
         saved: the run whose state stays; None where nothing is saved, so that the same command works.
     """
-    train, process = session.recipe.train, session.process
-    num_images = train.batch // (process.world_size * train.accumulate)
+    return of_an_update(session.recipe, session.step.model, session.process, saved)
+
+
+def of_an_update(recipe: Recipe, model: nn.Module, process: Process, saved: RunFolder | None = None) -> str:
+    """The message for an update of a model; `saved` as for `in_an_update`."""
+    batch, num_processes = int(recipe.train.batch), process.world_size
+    num_images = batch // (num_processes * int(recipe.train.accumulate))
     what = (
-        f"Out of memory on {process.device} in an update, with {num_images} of the {train.batch} images of "
-        f"{session.recipe.augment.crop} px at once."
+        f"Out of memory on {process.device} in an update, with {num_images} of the {batch} images of "
+        f"{recipe.augment.crop} px at once."
     )
-    return _with_remedy(what, smaller_update(session), saved, process.world_size)
+    return _with_remedy(what, smaller_update(recipe, model, num_processes), saved, num_processes)
 
 
-def _largest_scored(session: Session) -> tuple[int, int]:
+def _largest_scored(session: "Session") -> tuple[int, int]:
     """(h, w) in pixels of the largest image that is scored."""
     sizes = (size for dataset in (session.val, *session.further.values()) for size in dataset.sizes())
     return max(sizes, key=lambda size: size[0] * size[1])
 
 
-def in_an_evaluation(session: Session, saved: RunFolder | None = None) -> str:
+def in_an_evaluation(session: "Session", saved: RunFolder | None = None) -> str:
     """The message for an evaluation in the training; `saved` as for `in_an_update`."""
     h, w = _largest_scored(session)
     what = f"Out of memory on {session.process.device} in an evaluation; the largest image has {w} x {h} px."
@@ -74,7 +85,7 @@ def in_an_evaluation(session: Session, saved: RunFolder | None = None) -> str:
     return _with_remedy(what, smaller_views(protocol, (h, w)), saved, session.process.world_size)
 
 
-def in_the_final_scoring(session: Session, run: RunFolder, num_members: int) -> str:
+def in_the_final_scoring(session: "Session", run: RunFolder, num_members: int) -> str:
     """The message for the scoring of the kept checkpoints, after the training."""
     what = (
         f"Out of memory on {session.process.device} in the scoring of "
@@ -89,16 +100,19 @@ def in_the_final_scoring(session: Session, run: RunFolder, num_members: int) -> 
     )
 
 
-def smaller_update(session: Session) -> list[str]:
+def least_images(model: nn.Module) -> int:
+    """The fewest images at once of a model in training mode: a BatchNorm needs two."""
+    has_statistics = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
+    return 2 if has_statistics else 1
+
+
+def smaller_update(recipe: Recipe, model: nn.Module, num_processes: int) -> list[str]:
     """Recipe lines with which an update needs less memory; none where it is as small as can be.
 
-    A batch in more parts is the same training, so it comes first. A BatchNorm needs two images a part.
+    A batch in more parts is the same training, so it comes first.
     """
-    recipe, num_processes = session.recipe, session.process.world_size
-    share, parts = recipe.train.batch // num_processes, recipe.train.accumulate
-    model = session.step.model
-    has_statistics = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
-    least = 2 if has_statistics else 1  # images in a part
+    share, parts = int(recipe.train.batch) // num_processes, int(recipe.train.accumulate)
+    least = least_images(model)
     for more in range(parts + 1, share // least + 1):
         if share % more == 0:
             return [f"train.accumulate={more}"]

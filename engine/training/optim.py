@@ -14,6 +14,7 @@ from timm.optim import (
     list_optimizers,
 )
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from engine.components import ComponentError, import_component, is_import_path
 from engine.recipe import RecipeError
@@ -65,6 +66,27 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
     ]
 
 
+def in_eval_mode(model: nn.Module, batch_norm: str) -> list[nn.Module]:
+    """What a training keeps in eval mode: frozen modules, and with "frozen" the encoder's BatchNorms.
+
+    Args:
+        batch_norm: a recipe's `train.batch_norm`.
+
+    Raises:
+        RecipeError: it is "frozen", and there is no BatchNorm in an encoder.
+    """
+    if batch_norm != "frozen":
+        return frozen_modules(model)
+    encoder = getattr(model, "encoder", None)
+    norms = [m for m in encoder.modules() if isinstance(m, _BatchNorm)] if encoder is not None else []
+    if not norms:
+        raise RecipeError(
+            "train.batch_norm is frozen, but the encoder of this model has no BatchNorm. Type "
+            "train.batch_norm=sync."
+        )
+    return [*frozen_modules(model), *norms]
+
+
 def matches(name: str, pattern: str) -> bool:
     """Whether a pattern matches the name of a parameter, or of a module that holds it.
 
@@ -74,7 +96,9 @@ def matches(name: str, pattern: str) -> bool:
     return fnmatchcase(name, pattern) or fnmatchcase(name, f"{pattern}.*")
 
 
-def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any]]:
+def parameter_groups(
+    model: nn.Module, section: Optimizer, auxiliary: nn.Module | None = None
+) -> list[dict[str, Any]]:
     """The trained parameters by learning rate and weight decay.
 
     Encoder and head, each with and without weight decay: norms, biases and every other parameter of one
@@ -86,6 +110,7 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
     Args:
         model: its encoder is the submodule `encoder`.
         section: a recipe's `optimizer`.
+        auxiliary: a second head, in the groups of the head; its names begin with "auxiliary."
 
     Raises:
         ModelError: `layer_decay` for a model whose order of layers is not known.
@@ -95,6 +120,8 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
     in_encoder = {id(parameter) for parameter in encoder.parameters()} if encoder is not None else set()
     depths = depth_from_head(model) if section.layer_decay < 1 else {}
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    if auxiliary is not None:
+        trained |= dict(auxiliary.named_parameters("auxiliary"))
     for pattern in section.groups:
         _require_match("optimizer.groups", pattern, trained)
     groups: dict[str, dict[str, Any]] = {}
@@ -117,7 +144,9 @@ def parameter_groups(model: nn.Module, section: Optimizer) -> list[dict[str, Any
     return list(groups.values())
 
 
-def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimizer:
+def build_optimizer(
+    model: nn.Module, section: Optimizer, auxiliary: nn.Module | None = None
+) -> torch.optim.Optimizer:
     """The optimiser of a recipe over `parameter_groups`; the fused kernel where it has one.
 
     Args:
@@ -129,7 +158,7 @@ def build_optimizer(model: nn.Module, section: Optimizer) -> torch.optim.Optimiz
     Raises:
         RecipeError: an unknown optimiser, one that this training cannot use, or a key that it does not take.
     """
-    groups = parameter_groups(model, section)
+    groups = parameter_groups(model, section, auxiliary)
     create, options = (_imported if is_import_path(section.name) else _of_timm)(section)
     try:
         optimizer = create(groups, lr=section.lr, weight_decay=section.weight_decay, **options)

@@ -5,11 +5,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from copy import deepcopy
 from dataclasses import dataclass
-from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
-from timm.utils import ModelEmaV3
 from torch import nn
 
 import engine.data
@@ -23,30 +21,26 @@ from engine.data.resident import Resident, choose_residence, require_device
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
 from engine.recipe import Recipe, RecipeError
-from engine.recipe.sections import Adversarial
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
-from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
+from engine.training.batch_size import with_batch
+from engine.training.build_step import build_step, new_auxiliary
+from engine.training.distributed import Process
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.freed_memory import freed_memory_kept
-from engine.training.imbalance import advice, count_labels, decided, training_order
-from engine.training.optim import build_optimizer, freeze, frozen_modules
+from engine.training.imbalance import advice, count_labels, decided, training_order, without_schemes
+from engine.training.optim import build_optimizer, freeze, in_eval_mode
 from engine.training.options import Optimizer
-from engine.training.schedule import factor
-from engine.training.sharding import shard, without_values
-from engine.training.step import Precision, StepSettings, SupervisedStep
+from engine.training.step import SupervisedStep
 from engine.training.validation import Validation, spread
 from engine.wording import quantity
 from losses import build_loss
 from models import build_model
-from models.discriminator import PatchDiscriminator
 from models.load_report import LoadReport
 from models.weights import initialise
 
 Counter = Callable[[int, int], None]
-PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
@@ -54,8 +48,9 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 class Session:
     """The parts of one training, ready to run.
 
-    `recipe` has durations in steps, class weights and data.range in numbers. `further` are the scored splits
-    of the sets after the first, by name.
+    `recipe` has durations in steps, class weights, data.range and the batch in numbers; `chosen` are those
+    that stand for `auto` in train.batch or train.accumulate, by key. `further` are the scored splits of the
+    sets after the first, by name.
     """
 
     recipe: Recipe
@@ -69,6 +64,7 @@ class Session:
     weights: LoadReport | None
     notes: list[str]
     advice: list[str]
+    chosen: dict[str, int]
 
 
 def build_session(
@@ -91,13 +87,14 @@ def build_session(
         RecipeError, DataError, ModelError, LossError: the user's input is wrong.
     """
     _require_even_shares(recipe, process)
-    torch.manual_seed(recipe.seed)
     train = engine.data.open_split(recipe.data, recipe.data.train)
     data = with_normalisation(with_range(recipe.data, train), train)
     recipe = recipe.model_copy(update={"data": data})
     val = engine.data.open_split(recipe.data, recipe.data.val)
     select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
     further = {name: engine.data.open_split(data, split) for name, split in scored_further(data).items()}
+    recipe, chosen = with_batch(recipe, [train, select, *further.values()], process)
+    torch.manual_seed(recipe.seed)  # whatever the search for the batch has drawn
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names, **model_inputs(data))
     frozen = freeze(model, recipe.model.freeze)
@@ -111,9 +108,10 @@ def build_session(
     recipe, decisions = decided(recipe, counts, train.class_names)
     shares = shares_of_images(data, train)
     sets = {part.name: len(part.dataset) for part in train.parts} if isinstance(train, SeveralSets) else {}
-    step = _build_step(recipe, model, len(train.class_names), process)
+    step = build_step(recipe, model, len(train.class_names), process)
 
-    notes = [frozen] if frozen else []
+    notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
+    notes += [frozen] if frozen else []
     notes += _notes_on_pixels(recipe.data)
     train, note = _place(train, recipe.data.resident, process, counter)
     notes.append(f"train: {quantity(len(train), 'image')}, {note}")
@@ -139,7 +137,9 @@ def build_session(
         select, predictor, process, recipe.data.workers, recipe.log.images, features, further
     )
     hints = advice(recipe, counts, train.class_names)
-    return Session(recipe, process, train, select, further, batches, step, validation, weights, notes, hints)
+    return Session(
+        recipe, process, train, select, further, batches, step, validation, weights, notes, hints, chosen
+    )
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:
@@ -169,6 +169,16 @@ def _notes_on_pixels(data: Any) -> list[str]:
     return notes
 
 
+def _on_the_batch(recipe: Recipe, chosen: dict[str, int], process: Process) -> str:
+    train, pieces = recipe.train, process.world_size * int(recipe.train.accumulate)
+    [(key, value)] = chosen.items()
+    at_once = quantity(int(train.batch) // pieces, "image")
+    if key == "train.accumulate":
+        return f"{key} auto: {value}, so {at_once} of {train.batch} at once on {process.device}"
+    rate = f"optimizer.lr is {recipe.optimizer.lr:g}, whatever the batch"
+    return f"{key} auto: {value}, {at_once} at once on {process.device}; {rate}"
+
+
 def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
     groups = step.learning_rates()
     if not any(name.startswith("head") for name in groups):
@@ -182,16 +192,21 @@ def _require_buildable_parts(
 ) -> None:
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, device)
-    optimizer = build_optimizer(model, recipe.optimizer)
+    in_eval_mode(model, recipe.train.batch_norm)
+    auxiliary = None
+    if recipe.model.auxiliary:
+        if recipe.train.compile is True or recipe.train.shard:
+            raise RecipeError(
+                "model.auxiliary: a model with this head is neither compiled nor sharded. Type "
+                "train.compile=auto train.shard=false"
+            )
+        with torch.random.fork_rng(devices=[]):
+            auxiliary = new_auxiliary(recipe, model, num_classes)
+    optimizer = build_optimizer(model, recipe.optimizer, auxiliary)
     if recipe.train.shard:
         _require_shardable(recipe, optimizer)
-    named = {"class_weights": "none"}  # names become numbers once the labels are counted
-    terms = [
-        term.model_copy(update=named) if isinstance(getattr(term, "class_weights", None), str) else term
-        for term in recipe.loss
-    ]
     with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
-        build_loss(terms, num_classes, recipe.data.ignore_index)
+        build_loss(without_schemes(recipe).loss, num_classes, recipe.data.ignore_index)
     if recipe.log.features:
         num_bands = len(band_names(recipe.data.bands) or RGB)
         require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
@@ -207,49 +222,6 @@ def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None
         )
 
 
-def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
-    train = recipe.train
-    shards = train.shard and not process.is_alone
-    ema = None
-    if train.ema is not None:
-        ema = ModelEmaV3(model, decay=train.ema, use_warmup=True, foreach=not shards)
-    align_corners = getattr(model, "align_corners", False)
-    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
-    loss.sum_over_processes = batch_sum(process)
-    loss.gradient_norms = recipe.log.loss_gradients
-    compiles = process.device.type == "cuda" and not shards if train.compile == "auto" else train.compile
-    template = without_values(model) if shards else None
-    if shards:
-        _shard(recipe, model, ema, process)
-    compiled = cast(nn.Module, torch.compile(model)) if compiles else model
-    forward = model if shards else distribute(compiled, process)
-    optimizer = build_optimizer(model, recipe.optimizer)
-    settings = StepSettings(
-        seed=recipe.seed,
-        rank=process.rank,
-        world_size=process.world_size,
-        ignore_index=recipe.data.ignore_index,
-        precision=Precision.choose(train.precision, process.device),
-        accumulate=train.accumulate,
-        clip_norm=recipe.optimizer.clip_norm,
-    )
-    kind: Callable[..., SupervisedStep] = SupervisedStep
-    if recipe.adversarial:
-        opponent = _build_adversarial(recipe.adversarial, num_classes, process, model_inputs(recipe.data))
-        kind = partial(AdversarialStep, adversarial=opponent)
-    lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
-    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template)
-
-
-def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Process) -> None:
-    wait_for_all(process)  # one may have downloaded weights
-    num_bands, side = len(band_names(recipe.data.bands) or RGB), recipe.augment.crop
-    image = torch.zeros(1, num_bands, side, side, device=process.device)
-    shard(with_global_norms(model, process), image)
-    if ema:
-        shard(ema.module, image)
-
-
 def _build_features(
     recipe: Recipe, model: nn.Module, select: Dataset, predictor: Predictor
 ) -> FeatureMaps | None:
@@ -258,27 +230,6 @@ def _build_features(
     layers = matching_layers(model, recipe.log.feature_layers)
     require_maps(model, layers, len(select.bands or RGB))
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
-
-
-def _build_adversarial(
-    section: Adversarial, num_classes: int, process: Process, inputs: dict[str, Any]
-) -> AdversarialSettings:
-    discriminator = PatchDiscriminator(
-        num_classes, section.channels, section.layers, section.sees_image, **inputs
-    )
-    discriminator.to(process.device)
-    return AdversarialSettings(
-        discriminator=discriminator,
-        forward=distribute(discriminator, process),
-        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS, fused=True),
-        watchdog=Watchdog(section.watchdog).to(process.device),
-        objective=section.objective,
-        weight=section.weight,
-        start=int(section.start),
-        ramp=int(section.ramp),
-        batch_sum=batch_sum(process),
-        at_logits=section.resolution == "logits",
-    )
 
 
 def _place(
@@ -294,11 +245,14 @@ def _place(
 
 
 def _require_even_shares(recipe: Recipe, process: Process) -> None:
-    batch, pieces = recipe.train.batch, process.world_size * recipe.train.accumulate
+    if recipe.train.batch == "auto":
+        return
+    parts = 1 if recipe.train.accumulate == "auto" else int(recipe.train.accumulate)
+    batch, pieces = int(recipe.train.batch), process.world_size * parts
     if batch % pieces:
         raise RecipeError(
             f"train.batch={batch} is the batch of all processes together and cannot be split evenly over "
-            f"{process.world_size} processes x train.accumulate={recipe.train.accumulate}. "
+            f"{process.world_size} processes x train.accumulate={parts}. "
             f"Type train.batch={max(1, round(batch / pieces)) * pieces}."
         )
 
@@ -308,11 +262,11 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
 
     It is found without computing anything, by a copy of the model on the device `meta`.
     """
-    pieces = process.world_size * recipe.train.accumulate
-    if recipe.train.batch > pieces:
+    pieces = process.world_size * int(recipe.train.accumulate)
+    if int(recipe.train.batch) > pieces:
         return
     copy = deepcopy(model).to("meta").train()
-    for module in frozen_modules(copy):
+    for module in in_eval_mode(copy, recipe.train.batch_norm):
         module.eval()
     side = recipe.augment.crop
     try:

@@ -47,6 +47,17 @@ MADE_FROM_IMAGES = re.compile(
 CPU_INFO = Path("/proc/cpuinfo")
 
 
+def with_batch_of(run: RunFolder, recipe: Recipe) -> Recipe:
+    """The recipe with the numbers of a run in place of `auto`, which that run chose at its start."""
+    if "auto" not in (recipe.train.batch, recipe.train.accumulate):
+        return recipe
+    saved = load_recipe(run.recipe).train
+    values = {
+        key: getattr(saved, key) for key in ("batch", "accumulate") if getattr(recipe.train, key) == "auto"
+    }
+    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
+
+
 @contextmanager
 def opened_run(
     run: RunFolder,
@@ -257,7 +268,9 @@ def _new_manifest(session: Session) -> Manifest:
         bands=list(session.train.bands) if session.train.bands else None,
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
-        environment=environment(session.process) | {IMAGES: kept_where(session.train)},
+        environment=environment(session.process)
+        | {IMAGES: kept_where(session.train)}
+        | {key: f"{value}, chosen by auto" for key, value in session.chosen.items()},
         run_id=uuid.uuid4().hex,
     )
 

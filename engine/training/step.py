@@ -15,8 +15,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import clip_grad_norm_
 
 from engine.data.batches import Batch
+from engine.training.auxiliary import AuxiliaryBranch
 from engine.training.dropout import Places, draw_by_place
-from engine.training.optim import frozen_modules
+from engine.training.optim import in_eval_mode
 from engine.training.probe import GradientProbe
 from engine.training.sharding import gathered
 from losses.mixed import MixedLoss
@@ -80,6 +81,7 @@ class StepSettings:
     accumulate: chunks of a batch that are run one after the other, to save memory; see
         `MixedLoss.weights_of_parts`.
     clip_norm: of the gradient of all parameters together; None clips nothing.
+    batch_norm: `train.batch_norm` of the recipe.
     """
 
     seed: int
@@ -89,6 +91,7 @@ class StepSettings:
     world_size: int = 1
     accumulate: int = 1
     clip_norm: float | None = None
+    batch_norm: str = "sync"
 
 
 class SupervisedStep:
@@ -109,6 +112,7 @@ class SupervisedStep:
         settings: see StepSettings.
         ema: timm's moving average of the weights, or None.
         template: the model without values (`sharding.without_values`) where it is sharded, or None.
+        auxiliary: a second head on a layer of the model, whose loss is added, or None.
     """
 
     def __init__(
@@ -121,6 +125,7 @@ class SupervisedStep:
         settings: StepSettings,
         ema: ModelEmaV3 | None = None,
         template: nn.Module | None = None,
+        auxiliary: AuxiliaryBranch | None = None,
     ):
         self.model = model
         self.forward = forward
@@ -129,18 +134,25 @@ class SupervisedStep:
         self.settings = settings
         self.ema = ema
         self.template = template
-        self.frozen_modules = frozen_modules(model)
+        self.auxiliary = auxiliary
+        self.in_eval_mode = in_eval_mode(model, settings.batch_norm)
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
         self.probe: GradientProbe | None = None  # set by the run where gradients are logged
         self.count = 0  # updates done
+        self.auxiliary_loss: Tensor | None = None  # of a chunk; its gradient does not pass the logits
         self.all_labels: Tensor | None = None  # of a batch in chunks, (B, S, S), while they run
         self.lr_scale = 1.0  # factor on all learning rates; lower after the run went back
         self.evaluations: list[tuple[int, dict[str, float]]] = []  # updates done, and the metrics then
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
+        trained = nn.ModuleList([model])
+        if auxiliary:
+            self.modules["auxiliary"] = auxiliary.head
+            trained.append(auxiliary.head)
+            draw_by_place(auxiliary.head, self.places)
         self.optimizers = {"optimizer": optimizer}
         self.scalers = {"optimizer": settings.precision.scaler()}  # one per optimiser
-        self._statistics = [buffer for buffer in model.buffers() if buffer.is_floating_point()]
+        self._statistics = [buffer for buffer in trained.buffers() if buffer.is_floating_point()]
 
     @property
     def is_sharded(self) -> bool:
@@ -183,7 +195,9 @@ class SupervisedStep:
     def begin(self) -> None:
         """Modes, weights of the loss and learning rates of the next update."""
         self.model.train()
-        for module in self.frozen_modules:
+        if self.auxiliary:
+            self.auxiliary.head.train()
+        for module in self.in_eval_mode:
             module.eval()
         self.loss.step = self.count
         self._set_learning_rates()
@@ -206,9 +220,17 @@ class SupervisedStep:
             logits = self.forward(images)  # (B, C, S/4, S/4)
         if self.is_sharded:  # so that a gradient at the logits does not begin the backward pass of the shards
             logits = logits.view_as(logits)
-        return logits, self.loss(logits, labels)
+        terms = self.loss(logits, labels)
+        if self.auxiliary:
+            with self.settings.precision.autocast():
+                beside = self.auxiliary.logits()  # (B, C, h, w)
+            loss = self.loss(beside, labels)["loss"]
+            self.auxiliary_loss = self.auxiliary.weight * loss
+            terms |= {"loss": terms["loss"] + self.auxiliary_loss, "loss_auxiliary": loss.detach()}
+        return logits, terms
 
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
+        self.auxiliary_loss = None  # it is a part of this one
         scaled = self.scaled(loss, optimizer)
         torch.autograd.backward(scaled, one_or_nan(scaled))
 

@@ -61,7 +61,7 @@ from engine.training.patience import is_out_of_patience, stopped_early
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
-from engine.training.start import opened_run
+from engine.training.start import opened_run, with_batch_of
 from engine.training.validation import spread
 from engine.wording import quantity
 
@@ -113,6 +113,8 @@ def train(
     if resume:
         what = "going on from its saved state" if goes_on else "nothing was saved there, so the run starts"
         console.print(f"--resume: {escape(str(run.path))}: {what}")
+    if goes_on:
+        recipe = with_batch_of(run, recipe)
     with stopped_at_once(partial(after_a_stop, run)):
         return _train(recipe, process, console, run, source, goes_on, callbacks)
 
@@ -291,7 +293,7 @@ def _introduction(run: RunFolder, session: Session) -> str:
             *map(escape, session.notes),
             f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
             f"{quantity(int(recipe.train.steps), 'update')} of "
-            f"{quantity(recipe.train.batch, 'image')} on {how}, "
+            f"{quantity(int(recipe.train.batch), 'image')} on {how}, "
             f"from update {step.count}",
             *map(escape, session.advice),
         ]

@@ -15,25 +15,41 @@ from losses.statistics import Reduce
 
 VOID = 255
 NUM_CLASSES = 4
+WEIGHTS = [0.5, 1, 2, 0]
 TERMS: dict[str, list[dict[str, Any]]] = {
     "cross_entropy": [{"name": "cross_entropy"}],
-    "weighted": [{"name": "cross_entropy", "class_weights": [0.5, 1, 2, 0], "label_smoothing": 0.1}],
+    "weighted": [{"name": "cross_entropy", "class_weights": WEIGHTS, "label_smoothing": 0.1}],
     "ohem": [{"name": "cross_entropy", "ohem": {"thresh": 0.4, "min_kept": 10}}],
     "dice": [{"name": "dice"}],
     "dice per image": [{"name": "dice", "per_image": True}],
     "focal": [{"name": "focal"}],
-    "focal weighted": [{"name": "focal", "gamma": 0.5, "class_weights": [0.5, 1, 2, 0]}],
+    "focal weighted": [{"name": "focal", "gamma": 0.5, "class_weights": WEIGHTS}],
     "lovasz": [{"name": "lovasz"}],
     "lovasz per image": [{"name": "lovasz", "per_image": True}],
     "tversky": [{"name": "tversky"}],
     "focal tversky": [{"name": "tversky", "gamma": 4 / 3}],
     "jaccard": [{"name": "jaccard"}],
+    "mcc": [{"name": "mcc"}],
+    "dice weighted": [{"name": "dice", "class_weights": WEIGHTS}],
+    "dice per image weighted": [{"name": "dice", "per_image": True, "class_weights": WEIGHTS}],
+    "tversky weighted": [{"name": "tversky", "gamma": 4 / 3, "class_weights": WEIGHTS}],
+    "jaccard weighted": [{"name": "jaccard", "class_weights": WEIGHTS}],
+    "lovasz per image weighted": [{"name": "lovasz", "per_image": True, "class_weights": WEIGHTS}],
+    "mcc weighted": [{"name": "mcc", "class_weights": WEIGHTS}],
+    "focal ohem": [{"name": "focal", "ohem": {"thresh": 0.4, "min_kept": 10}}],
+    "boundary ohem": [{"name": "boundary", "sigma_px": 1.5, "ohem": {"thresh": 0.4, "min_kept": 10}}],
     "boundary": [{"name": "boundary", "sigma_px": 1.5}],
     "mixed": [{"name": "cross_entropy", "weight": 0.7}, {"name": "dice", "weight": 0.3}],
     "all": [{"name": name, "weight": 0.1} for name in losses.TERMS],
 }
 every_term = pytest.mark.parametrize("name", TERMS)
-NOT_OVER_PROCESSES = ("ohem", "lovasz", "all")  # a selection or an order over all pixels is not a sum
+NOT_OVER_PROCESSES = (
+    "ohem",
+    "focal ohem",
+    "boundary ohem",
+    "lovasz",
+    "all",
+)  # a selection or an order over all pixels is not a sum
 
 
 def build(name: str) -> MixedLoss:

@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from losses.cross_entropy import cross_entropy, hard_pixels
+from losses.boundary import boundary, boundary_weights
+from losses.cross_entropy import cross_entropy
+from losses.focal import focal
+from losses.hard_pixels import hard_pixels
 from losses.terms import Ohem
 
 VOID = 255
@@ -82,6 +85,32 @@ def test_cross_entropy_is_the_mean_over_the_hard_pixels() -> None:
     labels = torch.tensor([[[0, 0, 1, VOID]]])
     loss = cross_entropy(logits, labels, VOID, weights, ohem=keep(0.6, 1))
     assert loss.item() == pytest.approx((3 * math.log(4) + math.log(2)) / 4, abs=1e-12)
+
+
+def test_focal_is_the_mean_over_the_hard_pixels() -> None:
+    p = torch.tensor([3 / 4, 1 / 4, 1 / 2, 1 / 8], dtype=torch.float64)
+    logits = torch.stack([p, 1 - p]).log().view(1, 2, 1, 4)
+    labels = torch.tensor([[[0, 0, 0, VOID]]])
+    loss = focal(logits, labels, VOID, 2.0, ohem=keep(0.6, 1))
+    assert loss.item() == pytest.approx((9 / 16 * math.log(4) + 1 / 4 * math.log(2)) / 2, abs=1e-12)
+    assert focal(logits, labels, VOID, 0.0, ohem=keep(0.6, 1)) == cross_entropy(
+        logits, labels, VOID, ohem=keep(0.6, 1)
+    )
+
+
+def test_boundary_chooses_among_the_pixels_near_boundaries() -> None:
+    """Two classes that meet; the hardest pixel is far from there."""
+    labels = torch.tensor([0] * 8 + [1] * 8).view(1, 1, 16)
+    p = torch.full((16,), 0.9, dtype=torch.float64)
+    p[0], p[7], p[9] = 0.01, 0.3, 0.2
+    own = torch.stack([p, 1 - p]).log()
+    logits = torch.where(labels == 0, own.view(2, 1, 16), own.flip(0).view(2, 1, 16)).unsqueeze(0)
+    weights = boundary_weights(labels, VOID, 1.0, torch.float64)[0, 0]
+    assert weights[0] == 0 and weights[7] > weights[9] > 0
+    expected = -(weights[7] * math.log(0.3) + weights[9] * math.log(0.2)) / (weights[7] + weights[9])
+    loss = boundary(logits, labels, VOID, 1.0, ohem=keep(0.5, 1))
+    assert loss.item() == pytest.approx(expected.item(), abs=1e-12)
+    assert boundary(logits, labels, VOID, 1.0, ohem=keep(0.0, 100)) == boundary(logits, labels, VOID, 1.0)
 
 
 @given(seed=st.integers(0, 2**32 - 1), smoothing=st.sampled_from([0.0, 0.1]))

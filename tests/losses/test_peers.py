@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import one_hot
 
 from losses.lovasz import lovasz
+from losses.mcc import mcc
 from losses.overlap import dice, jaccard, tversky
 
 pytestmark = pytest.mark.peers
@@ -90,3 +91,28 @@ def test_equal_to_smp_jaccard_without_void() -> None:
     logits, labels = all_classes_and_void(0)
     labels = labels.where(labels != VOID, 0)
     torch.testing.assert_close(jaccard(logits, labels, VOID), smp("JaccardLoss")(logits, labels))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_to_smp_mcc_of_two_classes(seed: int) -> None:
+    """SMP takes the probability of the second class, and has no void pixels."""
+    logits, labels = all_classes_and_void(seed)
+    logits, labels = logits[:, :2], (labels % 2).where(labels != VOID, 0)
+    theirs = pytest.importorskip("segmentation_models_pytorch").losses.MCCLoss(eps=0.0)
+    torch.testing.assert_close(mcc(logits, labels, VOID), theirs(logits.softmax(1)[:, 1], labels.float()))
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_class_weights_equal_those_of_kornia(seed: int) -> None:
+    """Its Dice of one image is the weighted mean of the classes; its Lovasz divides by their number."""
+    peers = pytest.importorskip("kornia").losses
+    logits, labels = all_classes_and_void(seed)
+    logits, labels = logits[:1], (torch.arange(16 * 20) % NUM_CLASSES).view(1, 16, 20)
+    weights = torch.rand(NUM_CLASSES, generator=torch.Generator().manual_seed(seed)) + 0.1
+    theirs = peers.dice_loss(logits, labels, average="macro", eps=0.0, weight=weights)
+    torch.testing.assert_close(dice(logits, labels, VOID, class_weights=weights), theirs)
+    weights /= weights.mean()
+    theirs = peers.lovasz_softmax_loss(logits, labels, weight=weights)
+    torch.testing.assert_close(
+        lovasz(logits, labels, VOID, class_weights=weights), theirs, rtol=1e-5, atol=1e-6
+    )

@@ -144,7 +144,9 @@ def loss_section(values: Settings, notes: Notes) -> list[dict[str, Any]]:
     """`loss`: the terms of the decode head."""
     head, auxiliary = decode_head(values), values.section("model")
     if auxiliary.get("auxiliary_head"):
-        notes.add(auxiliary, "auxiliary_head", "there are no auxiliary heads")
+        notes.add(
+            auxiliary, "auxiliary_head", "such a head is model.auxiliary, which names a layer of the encoder"
+        )
     given = head.take("loss_decode", list) or [head.section("loss_decode")]
     terms: dict[str, dict[str, Any]] = {}
     for loss in given:

@@ -78,7 +78,7 @@ def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
         DataError: the training images are missing.
     """
     train = engine.data.open_split(recipe.data, recipe.data.train)
-    batch = min(recipe.train.batch, NUM_CALIBRATION_IMAGES)
+    batch = min(int(recipe.train.batch), NUM_CALIBRATION_IMAGES)
     order = SampleOrder(len(train), batch, recipe.seed)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     batches = TrainBatches(train, order, augment, device, workers=0)

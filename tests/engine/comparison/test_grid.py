@@ -123,6 +123,15 @@ def test_recipes_of_one_name_are_refused(recipes: list[str], tmp_path: Path) -> 
         make_cells([recipes[0], recipes[0]], tmp_path)
 
 
+@pytest.mark.parametrize("key", ["batch", "accumulate"])
+def test_runs_that_would_choose_their_own_batch_are_refused(
+    recipes: list[str], tmp_path: Path, key: str
+) -> None:
+    with pytest.raises(CompareError, match="Type train.batch=16 train.accumulate=1"):
+        make_cells(recipes, tmp_path, f"train.{key}=auto")
+    assert make_cells(recipes, tmp_path, "train.batch=16", "train.accumulate=1")
+
+
 def test_a_mistake_in_a_recipe_is_reported_before_anything_is_written(
     recipes: list[str], tmp_path: Path
 ) -> None:

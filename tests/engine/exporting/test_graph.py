@@ -11,6 +11,7 @@ from torch import Tensor
 from engine.exporting import ExportError
 from engine.exporting.graph import Graph, _rounded, largest_difference
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.segmenter import Segmenter
 
 # Of probabilities. A sum of n float32 in another order differs by about sqrt(n) * 2^-24 of its size: 4e-6 for
 # the 147 products of a convolution and logits of 5, which moves a probability by a quarter of that. Ten times
@@ -27,6 +28,17 @@ def test_the_graph_predicts_as_the_segmenter_does(two_small) -> None:
     graph = Graph(two_small)
     assert graph.min_size_px == 128  # 64 at scale 0.5
     assert largest_difference(graph, two_small, graph.min_size_px, 1e-4) < NOISE
+
+
+def test_sides_that_are_multiples_are_in_the_graph(two_small) -> None:
+    plain = Graph(two_small)
+    two_small.protocol = EvaluationProtocol("native", (0.5, 1.0), multiple=32)
+    assert (
+        largest_difference(Graph(two_small), Segmenter(two_small.trained, two_small.protocol), 128, 1e-4)
+        < NOISE
+    )
+    with pytest.raises(ExportError, match="differs"):
+        largest_difference(plain, Segmenter(two_small.trained, two_small.protocol), 128, 1e-4)
 
 
 def test_a_difference_in_one_pixel_is_found(two_small) -> None:

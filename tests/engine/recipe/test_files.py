@@ -15,7 +15,8 @@ SHIPPED = sorted((ROOT / "recipes").glob("*.yaml"))
 
 def test_the_recipes_that_the_readme_names_are_there() -> None:
     assert {path.stem for path in SHIPPED} == {
-        *("demo", "b0_ce", "b0_ce_dice", "b0_adv", "b2_ce", "b2_ce_dice", "b2_adv", "b4_adv", "b5_adv"),
+        *("demo", "b0_ce", "b0_ce_dice", "b0_adv", "b2_ce", "b2_ce_dice", "b2_adv"),
+        *("b4_ce_dice", "b4_adv", "b5_ce_dice", "b5_adv"),
         *("coco_b2", "b2_from_coco", "lite0_photos", "lite0_voc", "lite2_voc"),
         *("upernet_convnext", "deeplabv3plus_r50", "unet_r34", "dpt_vit", "dpt_dinov2_s", "dpt_dinov2_b"),
     }
@@ -48,14 +49,17 @@ def test_the_shipped_recipes_differ_as_documented() -> None:
     assert (adv.optimizer.lr, adv.schedule.name, adv.schedule.warmup) == (6e-5, "poly", 1500)
     assert [loss.name for loss in adv.loss] == ["cross_entropy", "dice"]
     assert [loss.name for loss in recipes["b2_ce"].loss] == ["cross_entropy"]
+    for size in ("b4", "b5"):  # the discriminator is all that differs
+        plain, refined = (recipes[f"{size}_{part}"].model_dump() for part in ("ce_dice", "adv"))
+        assert {key for key in plain if plain[key] != refined[key]} == {"name", "adversarial"}
     for part in ("ce", "ce_dice", "adv"):  # recipes for `trident compare`: B0 and B2 differ in the model only
         small, large = (recipes[f"{size}_{part}"].model_dump() for size in ("b0", "b2"))
         assert {key for key in small if small[key] != large[key]} == {"name", "model"}
     models = {name: recipe.model for name, recipe in recipes.items()}
     assert {name: model.encoder or model.variant for name, model in models.items()} == {
         "demo": "b0", "b0_ce": "b0", "b0_ce_dice": "b0", "b0_adv": "b0", "b2_ce": "b2", "b2_ce_dice": "b2",
-        "b2_adv": "b2", "b4_adv": "b4", "b5_adv": "b5", "coco_b2": "b2", "b2_from_coco": "b2",
-        "upernet_convnext": "tu-convnext_tiny",
+        "b2_adv": "b2", "b4_ce_dice": "b4", "b4_adv": "b4", "b5_ce_dice": "b5", "b5_adv": "b5",
+        "coco_b2": "b2", "b2_from_coco": "b2", "upernet_convnext": "tu-convnext_tiny",
         "deeplabv3plus_r50": "resnet50", "unet_r34": "resnet34", "dpt_vit": "tu-vit_small_patch16_224",
         "dpt_dinov2_s": "tu-vit_small_patch14_dinov2", "dpt_dinov2_b": "tu-vit_base_patch14_dinov2",
         "lite0_photos": "tu-tf_efficientnet_lite0", "lite0_voc": "tu-tf_efficientnet_lite0",
@@ -86,7 +90,10 @@ def test_the_reference_page_is_that_of_the_declarations() -> None:
     assert page == reference_page(recipe_schema()), "type: python -m engine.recipe reference > docs/recipe.md"
     assert "| `label_smoothing` | number from 0 to below 1 | `0.0` |" in page
     assert "| `thresh` | number from 0 to below 1 | `0.7` |" in page
-    assert "| `batch` | whole number >= 1 | `16` | images per update, over all processes |" in page
+    assert (
+        "| `batch` | `auto` or whole number >= 1 | `16` | images per update, over all processes; auto:"
+        in page
+    )
 
 
 def test_the_schema_has_what_editors_need() -> None:

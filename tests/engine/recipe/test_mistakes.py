@@ -26,7 +26,7 @@ def mistakes(tmp_path: Path) -> Any:
     return mistakes
 
 
-TERMS = "cross_entropy, dice, focal, lovasz, tversky, jaccard, boundary"
+TERMS = "cross_entropy, dice, focal, lovasz, tversky, jaccard, mcc, boundary"
 STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.steps"
 
 
@@ -34,13 +34,13 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
     ("override", "text"),
     [
         # wrong type
-        ("train.batch='16'", "expected a whole number, got '16' (text; write it without quotes)"),
-        ("train.batch=abc", "expected a whole number, got 'abc'"),
-        ("train.batch=16.0", "expected a whole number, got 16.0"),
-        ("train.batch=true", "expected a whole number, got true"),
-        ("train.batch=", "expected a whole number, got nothing (null); leave the key out for its default"),
-        ("train.batch=[1]", "expected a whole number, got [1]"),
-        ("train.batch={a: 1}", "expected a whole number, got a section"),
+        ("keep.top='16'", "expected a whole number, got '16' (text; write it without quotes)"),
+        ("keep.top=abc", "expected a whole number, got 'abc'"),
+        ("keep.top=16.0", "expected a whole number, got 16.0"),
+        ("keep.top=true", "expected a whole number, got true"),
+        ("keep.top=", "expected a whole number, got nothing (null); leave the key out for its default"),
+        ("keep.top=[1]", "expected a whole number, got [1]"),
+        ("keep.top={a: 1}", "expected a whole number, got a section"),
         ("optimizer.lr=yes", "expected a number, got 'yes'"),
         ("optimizer.lr=true", "expected a number, got true"),
         ("optimizer.lr=.nan", "expected a finite number, got nan"),
@@ -59,7 +59,9 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("loss.0=dice", "expected a section of `key: value` lines, got 'dice'"),
         ("eval.scales=1.0", "expected a list, got 1.0"),
         # out of range
-        ("train.batch=0", "expected at least 1, got 0"),
+        ("keep.top=0", "expected at least 1, got 0"),
+        ("train.batch=abc", "expected auto or a whole number, got 'abc'"),
+        ("train.batch=0", "expected auto or at least 1, got 0"),
         ("train.ema=1.0", "expected less than 1, got 1.0"),
         ("train.ema=0", "expected more than 0, got 0"),
         ("optimizer.lr=0", "expected more than 0, got 0"),
@@ -84,6 +86,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "median?",
         ),
         ("keep.top=0", "expected at least 1, got 0"),
+        ("train.batch=abc", "expected auto or a whole number, got 'abc'"),
+        ("train.batch=0", "expected auto or at least 1, got 0"),
         ("eval.scales=[]", "expected a list of at least 1, got []"),
         ("seed=-1", "expected at least 0, got -1"),
         # choices
@@ -161,18 +165,18 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         (
             "train.bacth=3",
             "unknown key; did you mean batch? Keys here: steps, batch, accumulate, precision, compile, "
-            "shard, save_every, timeout, patience, ema, on_nan, max_skipped, deterministic",
+            "shard, save_every, timeout, patience, ema, batch_norm, on_nan, max_skipped, deterministic",
         ),
         (
             "train.lr=1",
             "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, "
-            "accumulate, precision, compile, shard, save_every, timeout, patience, ema, on_nan, max_skipped, "
-            "deterministic",
+            "accumulate, precision, compile, shard, save_every, timeout, patience, ema, batch_norm, on_nan, "
+            "max_skipped, deterministic",
         ),
         ("train.timeout=10", "expected a time, such as '10 min', got 10"),
         ("train.timeout=0 min", "expected a time, such as '10 min', got '0 min'"),
         ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric, spacing"),
-        ("loss.1.class_weights=none", "unknown key; did you mean weight? Keys here: name, weight, per_image"),
+        ("loss.1.label_smoothing=0", "unknown key. Keys here: name, weight, per_image, class_weights"),
         ("output.path=x", "unknown key. Keys here: dir"),
     ],
 )

@@ -203,6 +203,21 @@ CASES = [
     Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-swin_tiny_patch4_window7_224 "
          "model.decoder_width=null"),
     Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
+    Case("model.auxiliary.layer: no layer of this", f"{RUN} 'model.auxiliary={{layer: encoder.stage.2}}'",
+         ignore=("model.auxiliary.layer: ",)),
+    Case("model.auxiliary needs crops whose",
+         f"{RUN} 'model.auxiliary={{layer: encoder.stages.2}}' augment.crop=40"),
+    Case("gives no map (B, C, h, w)", f"{RUN} 'model.auxiliary={{layer: encoder.stages.2.blocks}}'"),
+    Case("a model with this head is neither",
+         f"{RUN} 'model.auxiliary={{layer: encoder.stages.2}}' train.compile=true"),
+    Case("frozen keeps the statistics", f"{LOAD} train.batch_norm=frozen",
+         ignore=("model.from_scratch",)),
+    Case("the encoder of this model has no BatchNorm",
+         f"{RUN} model.weights=checkpoints/r model.from_scratch=false train.batch_norm=frozen", run),
+    Case("auto keeps the batch that", f"{LOAD} train.batch=auto train.accumulate=auto"),
+    Case("true, but the search of", f"{LOAD} train.batch=auto train.shard=true",
+         ignore=("train.batch=auto", "train.accumulate=auto")),
+    Case("auto chooses the batch when", "doctor r.yaml train.batch=auto"),
     # the place of the data
     Case("Add data.root=<the folder of your data>", f"{RUN} data.root=null"),
     Case("Add data.root=<your VOC2012 folder> to the command", f"{RUN} data.root=nowhere"),
@@ -381,6 +396,12 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     ),
     "tests/engine/test_board.py::test_a_port_that_is_taken": ("--port=0 takes a free one",),
     "tests/models/test_build_model.py": ("it takes no encoder, but",),
+    "tests/engine/comparison/test_grid.py::test_runs_that_would_choose_their_own_batch_are_refused": (
+        "each run would choose its",
+    ),
+    "tests/engine/training/test_batch_size.py::test_a_system_that_does_not_count_memory": (
+        "does not say how much memory",
+    ),
     "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
 }  # fmt: skip
 

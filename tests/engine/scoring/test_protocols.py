@@ -89,9 +89,37 @@ def test_each_box_is_seen_at_every_scale_and_mirrored(name: str) -> None:
 
 
 def test_a_protocol_follows_the_recipe() -> None:
-    section = Eval(protocol="slide", scales=[0.5], flip=True, average="logit", window=300, stride=200)
-    assert EvaluationProtocol.of(section) == EvaluationProtocol("slide", (0.5,), True, "logit", 300, 200)
+    section = Eval(
+        protocol="slide", scales=[0.5], flip=True, average="logit", window=300, stride=200, multiple=8
+    )
+    assert EvaluationProtocol.of(section) == EvaluationProtocol("slide", (0.5,), True, "logit", 300, 200, 8)
     assert EvaluationProtocol.of(Eval()) == EvaluationProtocol()
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "seen"),
+    [
+        ("native", (375, 500), (384, 512)),
+        ("native", (384, 512), (384, 512)),
+        ("mmseg", (375, 500), (512, 704)),  # 512 x 683 first
+        ("paddle", (375, 600), (512, 608)),
+        ("centercrop", (375, 500), (544, 544)),
+        ("slide", (375, 500), (320, 320)),
+    ],
+)
+def test_sides_are_rounded_up_to_multiples(name: str, size, seen) -> None:
+    views = EvaluationProtocol(name, window_px=300, stride_px=200, multiple=32).views(*size)
+    plain = EvaluationProtocol(name, window_px=300, stride_px=200).views(*size)
+    assert {view.size for view in views} == {seen}
+    assert {view.stops for view in views} == {(seen,) if name == "mmseg" else ()}
+    assert [(view.box, view.canvas) for view in views] == [(view.box, view.canvas) for view in plain]
+
+
+@given(st.integers(1, 3000), st.integers(1, 64), st.sampled_from([0.35, 0.5, 1.0, 1.75]))
+def test_a_multiple_adds_less_than_itself(side: int, multiple: int, scale: float) -> None:
+    size = only_view("native", side, 10, scales=(scale,)).size[0]
+    up = only_view("native", side, 10, scales=(scale,), multiple=multiple).size[0]
+    assert up % multiple == 0 and 0 <= up - size < multiple
 
 
 def test_the_card_names_the_settings_of_each_protocol() -> None:
@@ -100,6 +128,10 @@ def test_the_card_names_the_settings_of_each_protocol() -> None:
     assert "2048 x 512" in str(cards["mmseg"]["resize"])
     assert "512 x 512" in str(cards["paddle"]["pad"])
     assert "513 x 513" in str(cards["centercrop"]["resize"])
+    assert EvaluationProtocol(multiple=32).card()["resize"] == "up to multiples of 32 px"
+    assert "kept, then up to multiples of 8 px" in str(
+        EvaluationProtocol("mmseg", multiple=8).card()["resize"]
+    )
     assert len({str(sorted((k, str(v)) for k, v in card.items())) for card in cards.values()}) == len(
         PROTOCOLS
     )

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from engine.data.batches import Batch
 from engine.run_folder import RunFolder
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
+from engine.training.auxiliary import AuxiliaryBranch
 from engine.training.optim import build_optimizer, freeze
 from engine.training.options import Optimizer
 from engine.training.step import Precision, StepSettings, SupervisedStep
@@ -70,6 +71,7 @@ def _make_step(
     device: str = "cpu",
     optimizer: dict | None = None,
     frozen: str | list[str] | None = None,
+    auxiliary: AuxiliaryBranch | None = None,
     **settings,
 ) -> SupervisedStep:
     model = (model or Toy()).to(device)
@@ -79,8 +81,11 @@ def _make_step(
         "forward": model,
         "loss": build_loss([{"name": name} for name in losses], num_classes, VOID).to(device),
         "optimizer": build_optimizer(
-            model, Optimizer.model_construct(lr=lr, weight_decay=0.01, head_lr_mult=1.0, **(optimizer or {}))
+            model,
+            Optimizer.model_construct(lr=lr, weight_decay=0.01, head_lr_mult=1.0, **(optimizer or {})),
+            auxiliary.head if auxiliary else None,
         ),
+        "auxiliary": auxiliary,
         "lr_factor": lr_factor,
         "settings": StepSettings(seed, rank, VOID, Precision(precision, device), **settings),
         "ema": ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None,

@@ -12,7 +12,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from engine.training.distributed import Process, distribute, start_process
+from engine.training import distributed
+from engine.training.distributed import GlobalBatchNorm, Process, distribute, start_process
 
 ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("one_process.py")
@@ -168,6 +169,13 @@ def test_without_torchrun_there_is_one_process(monkeypatch: pytest.MonkeyPatch) 
 def test_in_one_process_the_model_is_not_wrapped() -> None:
     model = nn.Sequential(nn.BatchNorm2d(3))
     assert distribute(model, Process(0, 1, torch.device("cpu"))) is model
+
+
+@pytest.mark.parametrize("syncs", [True, False])
+def test_norms_may_be_left_to_each_process(syncs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distributed, "DistributedDataParallel", lambda model, device_ids: model)
+    model = distribute(nn.Sequential(nn.BatchNorm2d(3)), Process(0, 2, torch.device("cpu")), syncs)
+    assert isinstance(model[0], GlobalBatchNorm) == syncs
     assert type(model[0]) is nn.BatchNorm2d
 
 

@@ -149,7 +149,7 @@ def test_only_remedies_that_are_not_in_use_are_named(recipe_of):
         assert "data.sampler=rare" in output and "class_weights" not in output
 
 
-def test_class_weights_are_suggested_for_the_first_term_that_has_the_option(recipe_of):
+def test_class_weights_are_suggested_for_a_term_of_pixels(recipe_of):
     output = "\n".join(advice(recipe_of("loss=[{name: dice}, {name: cross_entropy}]"), RARE, NAMES))
     assert "loss.1.class_weights=median" in output
     output = "\n".join(advice(recipe_of("loss=[{name: dice}]"), RARE, NAMES))

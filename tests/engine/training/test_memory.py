@@ -1,6 +1,5 @@
 """Which setting needs less memory, and which errors are those of a full memory."""
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -12,12 +11,6 @@ from engine.training.memory import naming_out_of_memory, smaller_update, smaller
 from tests.engine.tiny_run import RECIPE
 
 NORM, FREE = nn.BatchNorm2d(2), nn.Conv2d(1, 1, 1)
-
-
-def session(model: nn.Module, num_processes: int, *overrides: str) -> Any:
-    recipe = load_recipe(RECIPE, overrides)
-    process = SimpleNamespace(world_size=num_processes)
-    return SimpleNamespace(recipe=recipe, process=process, step=SimpleNamespace(model=model))
 
 
 @pytest.mark.parametrize(
@@ -39,25 +32,26 @@ def test_more_parts_come_before_a_smaller_batch_and_that_before_a_smaller_crop(
     model: nn.Module, num_processes: int, batch: int, accumulate: int, expected: list[str]
 ) -> None:
     lines = [f"train.batch={batch}", f"train.accumulate={accumulate}", "augment.crop=480"]
-    found = smaller_update(session(model, num_processes, *lines))
+    found = smaller_update(load_recipe(RECIPE, lines), model, num_processes)
     assert found == expected
     train = load_recipe(RECIPE, [*lines, *found]).train
-    assert train.batch % (num_processes * train.accumulate) == 0
+    assert int(train.batch) % (num_processes * int(train.accumulate)) == 0
 
 
 def test_an_update_that_is_as_small_as_can_be_has_no_remedy() -> None:
-    assert smaller_update(session(FREE, 1, "train.batch=1", "augment.crop=32")) == []
+    assert smaller_update(load_recipe(RECIPE, ["train.batch=1", "augment.crop=32"]), FREE, 1) == []
     # Too large for a smaller crop:
     large_folds = [
         "train.batch=1",
         "augment.crop=480",
         "augment.elastic=20",
     ]
-    assert smaller_update(session(FREE, 1, *large_folds)) == []
+    assert smaller_update(load_recipe(RECIPE, large_folds), FREE, 1) == []
 
 
 def test_a_frozen_batchnorm_needs_no_two_images() -> None:
-    assert smaller_update(session(nn.BatchNorm2d(2).eval(), 1, "train.batch=2")) == ["train.accumulate=2"]
+    recipe = load_recipe(RECIPE, ["train.batch=2"])
+    assert smaller_update(recipe, nn.BatchNorm2d(2).eval(), 1) == ["train.accumulate=2"]
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,14 @@ from timm.layers import BatchNormAct2d
 from torch import nn
 
 from engine.recipe import RecipeError
-from engine.training.optim import build_optimizer, freeze, frozen_modules, matches, parameter_groups
+from engine.training.optim import (
+    build_optimizer,
+    freeze,
+    frozen_modules,
+    in_eval_mode,
+    matches,
+    parameter_groups,
+)
 from engine.training.options import Optimizer
 from models import ModelError
 from models.segformer import SegFormer
@@ -339,6 +346,20 @@ def test_parameters_that_share_memory_are_frozen_under_either_name() -> None:
     model.again, model.head = model.encoder, nn.Linear(2, 2)
     freeze(model, "again")
     assert not any(p.requires_grad for p in model.encoder.parameters())
+
+
+def test_frozen_norms_are_those_of_the_encoder_and_still_train() -> None:
+    model = nn.Module()
+    model.encoder = nn.Sequential(nn.Conv2d(3, 3, 1), nn.BatchNorm2d(3), BatchNormAct2d(3))
+    model.head = nn.BatchNorm2d(3)
+    assert in_eval_mode(model, "sync") == in_eval_mode(model, "local") == []
+    assert in_eval_mode(model, "frozen") == [model.encoder[1], model.encoder[2]]
+    freeze(model, "encoder.0")
+    assert in_eval_mode(model, "frozen") == [model.encoder[0], model.encoder[1], model.encoder[2]]
+    assert model.encoder[1].weight.requires_grad
+    for without in (new_model(), nn.Sequential(nn.BatchNorm2d(3))):
+        with pytest.raises(RecipeError, match=r"no BatchNorm\. Type train\.batch_norm=sync"):
+            in_eval_mode(without, "frozen")
 
 
 def test_modules_are_frozen_where_all_of_their_parameters_are() -> None:

@@ -54,6 +54,30 @@ def test_segformer_overfits_one_batch(make_step, draw_batch) -> None:
     assert metrics["acc_seg"] > 95
 
 
+class Normalised(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder = nn.Sequential(nn.Conv2d(3, 4, 3, padding=1), nn.BatchNorm2d(4))
+        self.head = nn.Sequential(nn.BatchNorm2d(4), nn.Conv2d(4, NUM_CLASSES, 1))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(self.encoder(images / 255))
+
+
+def test_frozen_norms_use_and_keep_their_statistics_and_train_scale_and_shift(make_step, draw_batch) -> None:
+    batch, found = draw_batch(), {}
+    for kind in ("sync", "frozen"):
+        torch.manual_seed(0)
+        model = Normalised()
+        model.encoder[1].running_mean.fill_(0.3)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        found[kind] = make_step(model, batch_norm=kind)(batch)["loss"]
+        same = {name for name, value in model.state_dict().items() if torch.equal(value, before[name])}
+        kept = {f"encoder.1.{name}" for name in ("running_mean", "running_var", "num_batches_tracked")}
+        assert same == (kept if kind == "frozen" else set())
+    assert found["sync"] != found["frozen"]
+
+
 def test_metrics_are_detached_scalars(make_step, draw_batch) -> None:
     metrics = make_step()(draw_batch())
     assert set(metrics) == {"loss", "loss_ce", "loss_dice", "acc_seg", "nan"}

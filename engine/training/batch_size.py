@@ -1,0 +1,195 @@
+"""`train.batch: auto` and `train.accumulate: auto`: how many images fit into the memory at once.
+
+The search makes updates of a network of its own, with random weights, and throws it away: the training that
+follows is bit for bit that with the number typed.
+"""
+
+import gc
+import os
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from engine.data.augment import Augment
+from engine.data.bands import model_inputs
+from engine.data.batches import TrainBatches
+from engine.data.order import SampleOrder
+from engine.data.resident import choose_residence, free_ram_bytes
+from engine.data.sample import Dataset
+from engine.recipe import Recipe, RecipeError
+from engine.training.build_step import build_step
+from engine.training.distributed import Process, smallest, wait_for_all
+from engine.training.imbalance import without_schemes
+from engine.training.memory import OutOfMemory, least_images, naming_out_of_memory, of_an_update
+from engine.training.optim import freeze
+from models import build_model
+
+MOST = 64  # images at once on one device
+KEPT_FREE = 0.1  # of a GPU, for evaluations and for memory that is free in pieces
+KEPT_FREE_RAM = 0.2  # of what is available, as updates of several sizes differ and other programs grow
+UPDATES = 2  # the optimiser's moments exist from the second on
+STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
+
+
+def with_batch(recipe: Recipe, splits: Sequence[Dataset], process: Process) -> tuple[Recipe, dict[str, int]]:
+    """The recipe with numbers in place of `auto`, and these numbers by key; the smallest over all processes.
+
+    Args:
+        recipe: with the range and the normalisation of its images.
+        splits: the training split, then the others that `data.resident` may keep in memory.
+        process: this process; each searches by itself, on its device.
+
+    Raises:
+        OutOfMemory: not even the fewest images fit.
+        RecipeError: this system does not say how much memory an update needs.
+    """
+    section, num_processes = recipe.train, process.world_size
+    if "auto" not in (section.batch, section.accumulate):
+        return recipe, {}
+    trial = Trial(recipe, splits, process)
+    if section.batch == "auto":
+        parts = int(section.accumulate)
+        most = min(MOST, len(splits[0]) // (num_processes * parts))
+    else:
+        most = int(section.batch) // num_processes
+    found, full = trial.search(max(most, trial.least)), trial.message()
+    del trial
+    _free_memory(process.device)
+    wait_for_all(process)  # one may have searched for longer
+    found = smallest(process, found)
+    if not found:
+        raise OutOfMemory(full)
+    if section.batch == "auto":
+        chosen = {"train.batch": found * num_processes * parts}
+    else:
+        share = int(section.batch) // num_processes
+        parts = next(parts for parts in range(1, share + 1) if share % parts == 0 and share // parts <= found)
+        chosen = {"train.accumulate": parts}
+    values = {key.removeprefix("train."): value for key, value in chosen.items()}
+    return recipe.model_copy(update={"train": section.model_copy(update=values)}), chosen
+
+
+class Trial:
+    """A network that makes updates of any number of images on one device, without other processes.
+
+    `least` is the fewest images that it can be trained on at once.
+    """
+
+    def __init__(self, recipe: Recipe, splits: Sequence[Dataset], process: Process):
+        self.train, self.process, device = splits[0], process, process.device
+        places = [
+            choose_residence(split, recipe.data.resident, device, process.world_size) for split in splits
+        ]
+        own = "gpu" if device.type == "cuda" else "ram"
+        self.resident_bytes = sum(num_bytes for where, num_bytes in places if where == own)
+        if own == "gpu":  # as if the images were there
+            self.held = torch.empty(self.resident_bytes, dtype=torch.uint8, device=device)
+        settings = {"batch": 1, "accumulate": 1, "compile": False, "shard": False}
+        small = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
+        self.recipe = without_schemes(small.in_steps(len(self.train)))
+        torch.manual_seed(recipe.seed)
+        self.model = build_model(recipe.model, self.train.class_names, **model_inputs(recipe.data))
+        freeze(self.model, recipe.model.freeze)
+        self.model.to(device)
+        alone = Process(0, 1, device)
+        self.step = build_step(self.recipe, self.model, len(self.train.class_names), alone)
+        self.step.begin()
+        self.least = least_images(self.model)
+        augment = Augment(recipe.augment, recipe.seed, self.train.ignore_index, self.train.bands)
+        self.batches = TrainBatches(self.train, self._order(1), augment, device, workers=0)
+
+    def search(self, most: int) -> int:
+        """The most images up to `most` that fit at once; 0 where the fewest do not."""
+        return self.by_trying(most) if self.process.device.type == "cuda" else self.by_memory(most)
+
+    def by_trying(self, most: int) -> int:
+        """Doubles the number until it does not fit, then halves the interval."""
+        fits, fails, number = 0, most + 1, self.least
+        while fits + 1 < fails and number < fails:
+            if self._fits(number):
+                fits = number
+            else:
+                fails = number
+            number = min(2 * fits, most) if fails > most else (fits + fails) // 2
+            number = max(number, self.least)
+        return fits
+
+    def by_memory(self, most: int) -> int:
+        """From the peaks of two updates, as if memory grew linearly with the number of images."""
+        few, before = self.least, _resident_set("VmRSS")
+        local = int(os.environ.get("LOCAL_WORLD_SIZE", self.process.world_size))
+        available = (1 - KEPT_FREE_RAM) * free_ram_bytes() / local
+        limit = before + available - self.resident_bytes
+        if (one := self._peak(few)) is None:
+            return 0
+        if most < 2 * few or 2 * one - before > limit or (two := self._peak(2 * few)) is None:
+            return few
+        of_an_image = max(1.0, (two - one) / few)
+        return max(few, min(most, 2 * few + int((limit - two) / of_an_image)))
+
+    def message(self) -> str:
+        """What is said where the fewest images do not fit."""
+        batch = self.least * self.process.world_size
+        train = self.recipe.train.model_copy(update={"batch": batch})
+        recipe = self.recipe.model_copy(update={"train": train})
+        return of_an_update(recipe, self.model, self.process)
+
+    def update(self, num_images: int) -> None:
+        """The last update of the training, where every loss and the discriminator take part; repeated."""
+        draws = self._order(num_images).update(0)
+        for _ in range(UPDATES):
+            self.step.count = int(self.recipe.train.steps) - 1
+            float(self.step(self.batches.of(draws))["loss"])  # waits for the device
+
+    def _order(self, num_images: int) -> SampleOrder:
+        return SampleOrder(len(self.train), num_images, self.recipe.seed)
+
+    def _runs(self, num_images: int) -> bool:
+        """Whether the memory is enough for an update; what it used is free afterwards."""
+        try:
+            with naming_out_of_memory(str):
+                self.update(num_images)
+        except OutOfMemory:
+            return False
+        finally:
+            for optimizer in self.step.optimizers.values():
+                optimizer.zero_grad()
+        return True
+
+    def _fits(self, num_images: int) -> bool:
+        """Of a GPU: whether an update runs, and leaves enough free."""
+        device = self.process.device
+        if device.type != "cuda":
+            return self._runs(num_images)
+        torch.cuda.reset_peak_memory_stats(device)
+        runs = self._runs(num_images)
+        free, total = torch.cuda.mem_get_info(device)
+        free += torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
+        _free_memory(device)
+        return runs and free >= KEPT_FREE * total
+
+    def _peak(self, num_images: int) -> int | None:
+        """The most memory of this process during an update, in bytes; None where it is not enough."""
+        try:
+            CLEAR_REFS.write_text("5")  # the peak begins anew
+        except OSError:
+            raise RecipeError(
+                "auto: this system does not say how much memory an update needs on its CPU. Type numbers: "
+                "train.batch=16 train.accumulate=1"
+            ) from None
+        return _resident_set("VmHWM") if self._runs(num_images) else None
+
+
+def _resident_set(key: str) -> int:
+    """VmRSS, the memory of this process in bytes, or VmHWM, its peak; 0 where the system has no such file."""
+    lines = STATUS.read_text().splitlines() if STATUS.is_file() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{key}:")), 0)
+
+
+def _free_memory(device: torch.device) -> None:
+    """Return what nothing refers to any more, so that the next peak is its own."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)

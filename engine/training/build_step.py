@@ -1,0 +1,108 @@
+"""What makes an update, from a recipe: the loss, the optimiser, the moving average, the discriminator."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any, cast
+
+import torch
+from timm.utils import ModelEmaV3
+from torch import nn
+
+from engine.data.bands import RGB, band_names, model_inputs
+from engine.recipe import Recipe
+from engine.recipe.sections import Adversarial
+from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
+from engine.training.auxiliary import AuxiliaryBranch, AuxiliaryHead, build_auxiliary
+from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
+from engine.training.optim import build_optimizer
+from engine.training.schedule import factor
+from engine.training.sharding import shard, without_values
+from engine.training.step import Precision, StepSettings, SupervisedStep
+from losses import build_loss
+from models.discriminator import PatchDiscriminator
+
+PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
+
+
+def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
+    """The step of a recipe with durations in steps; the model is compiled, distributed or sharded by it."""
+    train = recipe.train
+    shards = train.shard and not process.is_alone
+    ema = None
+    if train.ema is not None:
+        ema = ModelEmaV3(model, decay=train.ema, use_warmup=True, foreach=not shards)
+    align_corners = getattr(model, "align_corners", False)
+    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
+    loss.sum_over_processes = batch_sum(process)
+    loss.gradient_norms = recipe.log.loss_gradients
+    compiles = train.compile
+    if compiles == "auto":  # the hook of an auxiliary head is not compiled
+        compiles = process.device.type == "cuda" and not shards and not recipe.model.auxiliary
+    template = without_values(model) if shards else None
+    if shards:
+        _shard(recipe, model, ema, process)
+    compiled = cast(nn.Module, torch.compile(model)) if compiles else model
+    syncs = train.batch_norm == "sync"
+    forward = model if shards else distribute(compiled, process, syncs)
+    auxiliary = None
+    if recipe.model.auxiliary:
+        auxiliary = _build_branch(recipe, model, num_classes, process)
+    optimizer = build_optimizer(model, recipe.optimizer, auxiliary.head if auxiliary else None)
+    settings = StepSettings(
+        seed=recipe.seed,
+        rank=process.rank,
+        world_size=process.world_size,
+        ignore_index=recipe.data.ignore_index,
+        precision=Precision.choose(train.precision, process.device),
+        accumulate=int(train.accumulate),
+        clip_norm=recipe.optimizer.clip_norm,
+        batch_norm=train.batch_norm,
+    )
+    kind: Callable[..., SupervisedStep] = SupervisedStep
+    if recipe.adversarial:
+        opponent = _build_adversarial(recipe.adversarial, num_classes, process, model_inputs(recipe.data))
+        kind = partial(AdversarialStep, adversarial=opponent)
+    lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
+    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary)
+
+
+def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:
+    """The head of `model.auxiliary`; raises RecipeError where it cannot be built."""
+    num_bands = len(band_names(recipe.data.bands) or RGB)
+    return build_auxiliary(recipe.model.auxiliary, model, num_classes, num_bands, recipe.augment.crop)
+
+
+def _build_branch(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> AuxiliaryBranch:
+    section, head = recipe.model.auxiliary, new_auxiliary(recipe, model, num_classes)
+    forward = distribute(head, process, recipe.train.batch_norm == "sync")
+    return AuxiliaryBranch(head, forward, model.get_submodule(section.layer), section.weight)
+
+
+def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Process) -> None:
+    wait_for_all(process)  # one may have downloaded weights
+    num_bands, side = len(band_names(recipe.data.bands) or RGB), recipe.augment.crop
+    image = torch.zeros(1, num_bands, side, side, device=process.device)
+    shard(with_global_norms(model, process) if recipe.train.batch_norm == "sync" else model, image)
+    if ema:
+        shard(ema.module, image)
+
+
+def _build_adversarial(
+    section: Adversarial, num_classes: int, process: Process, inputs: dict[str, Any]
+) -> AdversarialSettings:
+    discriminator = PatchDiscriminator(
+        num_classes, section.channels, section.layers, section.sees_image, **inputs
+    )
+    discriminator.to(process.device)
+    return AdversarialSettings(
+        discriminator=discriminator,
+        forward=distribute(discriminator, process),
+        optimizer=torch.optim.Adam(discriminator.parameters(), section.lr, betas=PIX2PIX_BETAS, fused=True),
+        watchdog=Watchdog(section.watchdog).to(process.device),
+        objective=section.objective,
+        weight=section.weight,
+        start=int(section.start),
+        ramp=int(section.ramp),
+        batch_sum=batch_sum(process),
+        at_logits=section.resolution == "logits",
+    )
