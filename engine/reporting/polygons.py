@@ -27,7 +27,8 @@ def write_polygons(
 def polygon_features(
     labels: Any, class_names: Sequence[str], georeference: Mapping[str, Any] = MappingProxyType({})
 ) -> Iterator[dict[str, Any]]:
-    """The features of GeoJSON, one polygon for each connected part of a class; neighbours share their simplified edge.
+    """The features of GeoJSON, a polygon for each connected part of a class; neighbours share an edge.
+
 
     Args:
         labels: (h, w) uint8 class ids, or an open file of rasterio with them, which is read in parts.
