@@ -71,6 +71,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         _show_augment(recipe, out, counted(console, "counting labels"))
         console.print(f"written: {out}")
         return 0
+    if recipe.data.labels == "multi":
+        return _of_masks(recipe, arguments, console)
     examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
     print_data_report(console, examination.report)
     if out:
@@ -81,6 +83,24 @@ def doctor(arguments: argparse.Namespace) -> int:
     if command := command_to_fix(examination.report, arguments.recipe, arguments.overrides):
         console.print(f"For a repaired copy: {command}", markup=False, soft_wrap=True)
     return 2 if examination.report.spoils else 0
+
+
+def _of_masks(recipe: "Recipe", arguments: argparse.Namespace, console: "Console") -> int:
+    """Check masks of classes that may overlap, of which no repaired copy is written."""
+    from engine.data.doctor import list_samples_of, report_on
+    from engine.data.sample import require_one_class_a_pixel
+    from engine.reporting.console import counted
+    from engine.reporting.doctor import print_data_report
+    from engine.run_folder import write_json
+
+    if arguments.fix:
+        require_one_class_a_pixel(recipe.data, "--fix", "Leave it out: the findings name the files.")
+    report = report_on(list_samples_of(recipe.data), counted(console, "reading"))
+    print_data_report(console, report)
+    if arguments.out:
+        write_json(arguments.out, report.to_dict())
+        console.print(f"written: {arguments.out}")
+    return 2 if report.spoils else 0
 
 
 def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:

@@ -169,6 +169,7 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
 def _masks(arguments: argparse.Namespace) -> int:
     from engine.data import DataError, open_split
     from engine.data.options import Data
+    from engine.data.sample import require_one_class_a_pixel
     from engine.data.survey import survey
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
@@ -187,6 +188,7 @@ def _masks(arguments: argparse.Namespace) -> int:
         data = Data.model_validate(survey(folder.absolute(), counted(console, "reading")).section)
     else:
         data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
+    require_one_class_a_pixel(data, "A file of label ids", "Its masks are files of masks already.")
     names = dict.fromkeys(name for name in (data.train, data.val, data.select) if name)
     splits = {name: open_split(data, name) for name in names}
     num_masks = write_masks(splits, out, counted(console, "drawing"))
@@ -203,12 +205,14 @@ def _pack(arguments: argparse.Namespace) -> int:
     from engine.data.packs.pack import require_unused, write_pack
     from engine.data.packs.packed import read_shards
     from engine.data.ranges import with_range
+    from engine.data.sample import require_one_class_a_pixel
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
 
     out = arguments.out.expanduser()
     require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
+    require_one_class_a_pixel(data, "A pack", "Train on the files as they are.")
     splits = {data.train: open_split(data, data.train)}
     data = with_range(data, splits[data.train])
     splits |= {

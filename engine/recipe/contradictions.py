@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from engine.data.bands import band_names, colour_bands
 from engine.recipe.source import Document
 from engine.recipe.text import Path
+from losses.terms import LossError, require_multi
 from models.architectures import ARCHITECTURES, PRETRAINED_PACKAGES
 
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
@@ -34,6 +35,8 @@ LR, MIN_LR = ("optimizer", "lr"), ("schedule", "min_lr")
 def contradictions(recipe: Any) -> Iterator[Contradiction]:
     """Of a recipe whose durations are in steps; one whose training is given in epochs has fewer."""
     yield from _colours_without_bands(recipe)
+    if recipe.data.labels == "multi":
+        yield from _single_labels_only(recipe)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
     if schedule.min_lr > recipe.optimizer.lr:
         text = (
@@ -72,6 +75,23 @@ def _colours_without_bands(recipe: Any) -> Iterator[Contradiction]:
             f"red, green and blue, or grey, or type {off}"
         )
         yield Contradiction((("data", "bands"), *(("augment", name) for name in used)), text)
+
+
+def _single_labels_only(recipe: Any) -> Iterator[Contradiction]:
+    """What is defined only where a pixel has one class, in a recipe with data.labels: multi."""
+    labels = ("data", "labels")
+    if recipe.adversarial:
+        text = "a discriminator is for data.labels: single. Type adversarial=null"
+        yield Contradiction((("adversarial",), labels), text)
+    for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1)):
+        if (value := getattr(recipe.augment, name)) != off:
+            text = f"{value:g} is for data.labels: single. Type augment.{name}={off}"
+            yield Contradiction((("augment", name), labels), text)
+    for term in recipe.loss:
+        try:
+            require_multi(term)
+        except LossError as error:
+            yield Contradiction((("loss",), labels), str(error))
 
 
 def without_a_start(recipe: Any) -> Iterator[Contradiction]:

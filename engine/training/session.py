@@ -23,6 +23,7 @@ from engine.data.resident import Resident, choose_residence, require_device
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Adversarial
+from engine.scoring.label_kinds import label_kind
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -109,9 +110,9 @@ def build_session(
 
     notes = [frozen] if frozen else []
     notes += _notes_on_pixels(recipe.data)
-    train, note = _place(train, recipe.data.resident, process, counter)
+    train, note = _place(train, recipe.data, process, counter)
     notes.append(f"train: {quantity(len(train), 'image')}, {note}")
-    select, note = _place(select, recipe.data.resident, process, counter)
+    select, note = _place(select, recipe.data, process, counter)
     notes.append(f"{recipe.data.select or recipe.data.val}: {quantity(len(select), 'image')}, {note}")
 
     order, order_notes = training_order(recipe, counts)
@@ -123,10 +124,11 @@ def build_session(
     batches = TrainBatches(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
-    predictor = Predictor(EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast)
+    protocol, autocast = EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast
+    predictor = Predictor(protocol, autocast, label_kind(recipe.data))
     features = _build_features(recipe, model, select, predictor)
     validation = Validation(select, predictor, process, recipe.data.workers, recipe.log.images, features)
-    hints = advice(recipe, counts, train.class_names)
+    hints = [] if recipe.data.labels == "multi" else advice(recipe, counts, train.class_names)
     return Session(recipe, process, train, select, batches, step, validation, weights, notes, hints)
 
 
@@ -168,7 +170,7 @@ def _require_buildable_parts(
         for term in recipe.loss
     ]
     with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
-        build_loss(terms, num_classes, recipe.data.ignore_index)
+        build_loss(terms, num_classes, recipe.data.ignore_index, multi_label=recipe.data.labels == "multi")
     if recipe.log.features:
         num_bands = len(band_names(recipe.data.bands) or RGB)
         require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
@@ -191,7 +193,8 @@ def _build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Pro
     if train.ema is not None:
         ema = ModelEmaV3(model, decay=train.ema, use_warmup=True, foreach=not shards)
     align_corners = getattr(model, "align_corners", False)
-    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
+    multi_label, void = recipe.data.labels == "multi", recipe.data.ignore_index
+    loss = build_loss(recipe.loss, num_classes, void, align_corners, multi_label).to(process.device)
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
     compiles = process.device.type == "cuda" and not shards if train.compile == "auto" else train.compile
@@ -259,10 +262,11 @@ def _build_adversarial(
 
 
 def _place(
-    dataset: Dataset, wish: str, process: Process, counter: Callable[[str], Counter]
+    dataset: Dataset, data: Any, process: Process, counter: Callable[[str], Counter]
 ) -> tuple[Dataset, str]:
     """The data set on the disk, in RAM or on the GPU, and a note that says where it is."""
-    where, num_bytes = choose_residence(dataset, wish, process.device, process.world_size)
+    masks = len(dataset.class_names) if data.labels == "multi" else 1
+    where, num_bytes = choose_residence(dataset, data.resident, process.device, process.world_size, masks)
     note = f"{num_bytes / 1e6:,.0f} MB decoded"
     if where == "disk":
         return dataset, f"{note}, read from disk at each use"

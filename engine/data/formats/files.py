@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
@@ -45,6 +46,10 @@ class Pair:
     id: str
     image: Path
     mask: Path
+
+    @property
+    def mask_files(self) -> Sequence[Path]:
+        return [self.mask]
 
 
 def stored_in_file(pair: Pair) -> NDArray[Any]:
@@ -119,6 +124,9 @@ class FileDataset:
     def mask_path(self, index: int) -> Path:
         return self._pairs[index].mask
 
+    def mask_files(self, index: int) -> Sequence[Path]:
+        return self._pairs[index].mask_files
+
     @property
     def encoding(self) -> MaskEncoding:
         """How a stored mask becomes label ids."""
@@ -168,18 +176,21 @@ class FileDataset:
         return digest.hexdigest()
 
     def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:
-        """(h, w), the size of the displayed image.
+        """(h, w), the size of the displayed image; of masks of several classes (C, h, w).
 
         A mask of the displayed size was drawn on the photo as viewers display it. One that fits only the
         stored pixels was drawn on those, so it is rotated with the image. For a square image the two
         cannot be distinguished; annotation tools display photos upright, so the first is assumed.
         """
         labels = self._encoding(self._read_mask(pair), pair.mask)
-        if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:
-            labels = turn(labels, orientation)
-        if labels.shape != shown:
-            (h, w), (mask_h, mask_w) = shown, labels.shape
-            hint = " Width and height are swapped." if labels.shape[::-1] == shown else ""
+        size = labels.shape[-2:]
+        if size != shown and size[::-1] == shown and orientation >= 5:
+            bands = [turn(band, orientation) for band in labels.reshape(-1, *size)]
+            labels = np.stack(bands).reshape(*labels.shape[:-2], *shown)
+            size = shown
+        if size != shown:
+            (h, w), (mask_h, mask_w) = shown, size
+            hint = " Width and height are swapped." if size[::-1] == shown else ""
             raise DataError(
                 f"{pair.mask} is {mask_w}x{mask_h} px, but its image {pair.image} is {w}x{h}.{hint}"
             )

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.evaluation import ENSEMBLE
-from engine.scoring.metrics import METRICS, overlaps
+from engine.scoring.metrics import METRICS
 from engine.scoring.run import Run, read_ensemble
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 
@@ -115,19 +115,17 @@ def _interval(gain: Mapping[str, Any] | None) -> Interval | None:
 
 
 def with_intervals(
-    results: Sequence[PredictorScores], confusion: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
+    results: Sequence[PredictorScores], overlaps: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
 ) -> list[PredictorScores]:
     """The results with intervals of scores and gains, from the counts of each image."""
     judged = []
     best = best_member(results)
     for result in results:
-        if result.key in confusion:
-            known = overlaps(confusion[result.key])
+        if result.key in overlaps:
+            known = overlaps[result.key]
             result = replace(result, interval=mean_iou_interval(known, drawn))
-            if result.is_ensemble and not result.gain_interval and best and best.key in confusion:
-                result = replace(
-                    result, gain_interval=gain_interval(overlaps(confusion[best.key]), known, drawn)
-                )
+            if result.is_ensemble and not result.gain_interval and best and best.key in overlaps:
+                result = replace(result, gain_interval=gain_interval(overlaps[best.key], known, drawn))
         judged.append(result)
     return judged
 

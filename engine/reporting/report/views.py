@@ -13,14 +13,13 @@ from markupsafe import Markup
 
 from engine.recipe import Recipe, explain
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
-from engine.reporting.pictures import Picture, classes_in, share_right
+from engine.reporting.pictures import Picture, classes_in, share_right, with_sets_of
 from engine.reporting.plots import reliability_diagram, training_curves
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.results import PredictorScores
-from engine.scoring.baselines import Baselines
 from engine.scoring.statistics import Interval
 
 ABSENT = "absent"
@@ -104,7 +103,7 @@ def _point(step: int, value: float) -> tuple[int, float | None]:
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
     """Shares of the label's pixels; of many classes, those confused most, and the sum of the others."""
     analysis = content.analysis
-    if analysis is None:
+    if analysis is None or analysis.confusion is None:
         return None
     names = content.run.manifest.class_names
     shown = analysis.most_confused(MOST_CELLS)
@@ -153,8 +152,11 @@ class Shot:
 
 def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
     """The pictures as layers, worst and best, and the legend of their classes."""
-    analysis, palette = content.analysis, display_colours(content.run.manifest.palette)
-    pictures = [*gallery.worst, *gallery.best]
+    analysis, manifest = content.analysis, content.run.manifest
+    pictures, colours, names = with_sets_of(
+        [*gallery.worst, *gallery.best], tuple(manifest.palette), manifest.class_names, gallery.ignore_index
+    )
+    palette, num_worst = display_colours(colours), len(gallery.worst)
     scores = dict(zip(analysis.ids, analysis.image_mIoU.tolist(), strict=True)) if analysis else {}
 
     def shots(of_kind: Sequence[Picture]) -> list[Shot]:
@@ -168,11 +170,12 @@ def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
             for picture in of_kind
         ]
 
-    names = content.run.manifest.class_names
     classes = [(names[i], palette[i]) for i in classes_in(pictures, gallery.ignore_index)]
     errors: list[tuple[str, Colour]] = [("wrong", WRONG), ("void", UNSCORED)]
     return {
-        "kinds": [("Worst", shots(gallery.worst)), ("Best", shots(gallery.best))] if pictures else [],
+        "kinds": [("Worst", shots(pictures[:num_worst])), ("Best", shots(pictures[num_worst:]))]
+        if pictures
+        else [],
         "classes": [*classes, ("void", VOID)],
         "errors": errors,
         "why_empty": gallery.why_empty,
@@ -183,8 +186,7 @@ def baselines_of(group: Sequence[RunContent]) -> dict[str, float]:
     """mIoU on the images of a group without looking at them, by what is predicted."""
     for content in group:
         if content.analysis:
-            labelled = content.analysis.confusion.sum(axis=1)
-            return Baselines.of(labelled, tuple(content.run.manifest.class_names)).rows()
+            return content.analysis.baselines.rows()
     return {}
 
 
