@@ -18,7 +18,7 @@ from engine.data.bands import shown_bands
 from engine.data.sample import Dataset
 from engine.reporting.console import best_in_bold, in_words
 from engine.reporting.pictures import Picture, sheet
-from engine.reporting.plots import INK, SERIES, STYLE
+from engine.reporting.plots import INK, SERIES, STYLE, draw_precision_recall
 from engine.scoring.metrics import METRICS, mean_of_present
 from engine.scoring.multi_label import MultiLabelScores
 from engine.scoring.predictor import Predictor
@@ -64,10 +64,10 @@ def chosen_thresholds(trained: Trained) -> str:
         return ""
     data = trained.recipe.data
     each = (f"{name} {value:g}" for name, value in zip(trained.class_names, thresholds, strict=True))
-    return (
-        f"Thresholds of the probability: {', '.join(each)}. They have the highest IoU on "
-        f"{data.select or data.val}, the split on which the checkpoints were chosen."
-    )
+    split = data.select or data.val
+    which = f"Chosen on {split}, the split that selects checkpoints, for the highest IoU"
+    which += "; those of the ensemble are the means of its members'" * (len(trained.members) > 1)
+    return f"Thresholds of the probability: {', '.join(each)}. {which}."
 
 
 def means_of(
@@ -197,17 +197,8 @@ def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
 
 
 def recall_plot(result: EvaluationResult) -> Figure:
-    """Precision over recall of each class that may overlap others; a dot is at its threshold."""
-    scores = result.scores
-    assert isinstance(scores, MultiLabelScores), "counted where classes may overlap"
+    """Precision over recall of each class that may overlap others."""
     with mpl.rc_context(STYLE):
         figure = Figure(figsize=(4.4, 4.0), layout="constrained")
-        axes = figure.subplots()
-        for number, (name, curve) in enumerate(scores.curves.items()):
-            colour = SERIES[number % len(SERIES)]
-            label = f"{name}, AP {scores.AP[name]:.4f}"
-            axes.plot(curve["recall"], curve["precision"], color=colour, linewidth=1.4, label=label)
-            axes.plot(scores.recall[name], scores.precision[name], color=colour, marker="o")
-        axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
-        axes.legend(loc="lower left")
+        draw_precision_recall(figure, result.scores.of_masks())
     return figure

@@ -72,7 +72,7 @@ class MultiLabelMaps:
     def put(self, images: slice, rows: slice, probabilities: Tensor, labels: Tensor, void: Tensor) -> None:
         """Add a strip: all (images, C, rows, W)."""
         own = (labels == 1).long()
-        place = torch.bucketize(probabilities, edges(probabilities.device), right=True)  # 0..T-1
+        place = torch.bucketize(probabilities.contiguous(), edges(probabilities.device), right=True)  # 0..T-1
         self.histogram += _counted(own * T + place, void, 2 * T, dim=1).view_as(self.histogram)
         if self.thresholds is not None:
             cell = own * 2 + (probabilities >= self.thresholds)

@@ -20,6 +20,7 @@ class PredictorScores:
 
     key: its name in scores.h5. gain: over the best member of the run, of mIoU; honest_gain: where it was
     chosen on one half of the images and scored on the other. cost: passes through a network for each view.
+    of_masks: of classes that may overlap, as `MultiLabelScores.of_masks` gives it.
     """
 
     key: str
@@ -35,6 +36,7 @@ class PredictorScores:
     honest_interval: Interval | None = None
     images_per_second: float | None = None
     cost: int | None = None
+    of_masks: Mapping[str, Any] | None = None
 
     @property
     def mIoU(self) -> float | None:
@@ -106,6 +108,7 @@ def _result(
         honest_interval=_interval(honest),
         images_per_second=numbers.get("images_per_second"),
         cost=numbers.get("cost"),
+        of_masks=numbers if "threshold" in numbers else None,
     )
 
 

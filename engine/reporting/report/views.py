@@ -14,7 +14,7 @@ from markupsafe import Markup
 from engine.recipe import Recipe, explain
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
 from engine.reporting.pictures import Picture, classes_in, share_right, with_sets_of
-from engine.reporting.plots import reliability_diagram, training_curves
+from engine.reporting.plots import precision_recall_diagram, reliability_diagram, training_curves
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
@@ -138,6 +138,25 @@ def boundary_rows(content: RunContent) -> list[tuple[str, float]]:
         return []
     rows = zip(content.run.manifest.class_names, analysis.boundary_IoU.tolist(), strict=True)
     return sorted((row for row in rows if not math.isnan(row[1])), key=lambda row: row[1])
+
+
+def masks_view(content: RunContent) -> dict[str, Any] | None:
+    """Scores of each class at its threshold and the curves of the best member, where classes may overlap."""
+    best = content.best
+    if best is None or best.of_masks is None:
+        return None
+    columns = ("threshold", "precision", "recall", "Dice", "AP")
+    rows = [
+        (name, best.IoU.get(name), [best.of_masks[column][name] for column in columns])
+        for name in content.run.manifest.class_names
+    ]
+    data = content.run.recipe.data if content.run.recipe else None
+    return {
+        "columns": columns,
+        "rows": rows,
+        "svg": Markup(precision_recall_diagram(best.of_masks)),
+        "split": (data.select or data.val) if data else content.run.manifest.data.val,
+    }
 
 
 @dataclass(frozen=True)
