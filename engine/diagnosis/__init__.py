@@ -57,7 +57,7 @@ def diagnosis_of(run: Run, studies: Studies) -> RunDiagnosis:
     if run.scores and not run.scores.confusion:
         texts["classes"] = (
             "Not studied where classes may overlap (data.labels: multi): classes, confusions, places, "
-            "calibration. trident evaluate has the scores of each class."
+            "calibration. The report has the scores of each class."
         )
     elif s.classes is None or s.confusions is None:
         texts["classes"] = (

@@ -57,7 +57,7 @@ class LabelCheck:
         self.device = device
         self.trained = _open(path, device, overrides)
         recipe = self.trained.recipe
-        require_one_class_a_pixel(recipe.data, "A check of labels", "trident doctor checks the masks.")
+        require_one_class_a_pixel(recipe.data, "A check of labels", "The doctor checks their masks.")
         self.split = split or recipe.data.val
         self.dataset: Dataset = engine.data.open_split(recipe.data, self.split)
         self.is_trained_on = num_trained_on(self.trained, self.dataset) > 0

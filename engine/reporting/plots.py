@@ -126,7 +126,7 @@ def draw_precision_recall(figure: Figure, of_masks: Mapping[str, Any]) -> None:
     """Precision over recall of each class; a dot is at its threshold.
 
     Args:
-        of_masks: "curves", "AP", "precision" and "recall" by class, as `MultiLabelScores.of_masks` gives them.
+        of_masks: "curves", "AP", "precision" and "recall" by class, as of `MultiLabelScores.of_masks`.
     """
     axes = figure.subplots()
     for number, (name, curve) in enumerate(of_masks["curves"].items()):

@@ -16,6 +16,8 @@ from safetensors.torch import load_file
 import trident
 from engine.command import main as command_line
 from engine.data import open_split
+from engine.exporting import ExportError
+from engine.exporting.graph import Graph, largest_difference, metadata
 from engine.recipe import RecipeError, load_recipe
 from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
@@ -31,8 +33,8 @@ augment: {crop: 64, scale: [0.9, 1.1], hue: 0, saturation: 0, cutmix: 0.3, mosai
 loss: [{name: cross_entropy}, {name: dice}, {name: focal, weight: 0.5}]
 optimizer: {lr: 2.0e-3}
 schedule: {warmup: 2}
-train: {steps: 24, batch: 6, ema: 0.5}
-eval: {every: 12}
+train: {steps: 20, batch: 6, ema: 0.5}
+eval: {every: 10}
 log: {every: 4, images: 2, to: [tensorboard, csv]}
 output: {dir: runs}
 """
@@ -112,7 +114,7 @@ def test_the_model_learns_both_classes_at_one_pixel(finished: Path) -> None:
     shared = torch.from_numpy((masks["red"] == 1) & (masks["blue"] == 1))
     assert shared.sum() > 50
     assert labels[:, shared].float().mean() > 0.8
-    assert probabilities.sum(0).max() > 1.2, "they do not add up to 1"
+    assert probabilities.sum(0).max() > 1.05, "they do not add up to 1"
 
 
 def test_thresholds_are_kept_and_used(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -120,7 +122,7 @@ def test_thresholds_are_kept_and_used(finished: Path, capsys: pytest.CaptureFixt
     assert best.thresholds is not None
     assert all(0 < value < 1 for value in best.thresholds)
     with safe_open(finished / best.file, "np") as file:
-        assert list(best.thresholds) == json.loads(json.dumps(_header(file)))["thresholds"]
+        assert json.loads(file.metadata()["trident"])["thresholds"] == list(best.thresholds)
     assert trident_command("evaluate", finished, "--out", "scored") == 0
     assert "Chosen on val, the split that selects checkpoints" in capsys.readouterr().out
     scores = json.loads(Path("scored/evaluate.json").read_text())["protocols"]["native"]["scores"]
@@ -132,19 +134,13 @@ def test_thresholds_are_kept_and_used(finished: Path, capsys: pytest.CaptureFixt
     by_hand = scored_by_hand(Path("p/probabilities.h5"), threshold)
     assert scores["IoU"] == pytest.approx(by_hand, abs=2e-3)  # probabilities of 16 bits
     assert Path("scored/precision_recall.png").is_file()
-    of_images = Run(finished).scores
-    assert of_images is not None
-    [*rows] = read_log(finished / "log.jsonl")
+    counts = Run(finished).scores
+    assert counts is not None
+    of_best = counts.by_class[f"step {best.step}"].sum(axis=0)  # (C, 2, 2)
+    iou = of_best[:, 1, 1] / (of_best.sum((1, 2)) - of_best[:, 0, 0])
+    assert dict(zip(CLASSES, iou, strict=True)) == pytest.approx(scores["IoU"], abs=1e-12)
+    rows = read_log(finished / "log.jsonl")
     assert max(row["mIoU"] for row in rows if row["split"] == "val") == best.scores["mIoU"]
-
-
-def _header(file: object) -> dict[str, object]:
-    metadata = file.metadata()  # type: ignore[attr-defined]
-    return (
-        {key: json.loads(value) for key, value in metadata.items()}
-        if "thresholds" in metadata
-        else (json.loads(next(iter(metadata.values()))))
-    )
 
 
 def test_predicted_files(finished: Path) -> None:
@@ -168,8 +164,8 @@ def test_predicted_files(finished: Path) -> None:
 
 def test_the_ensemble_is_the_mean_of_the_sigmoids(finished: Path) -> None:
     together = trident.load("both")
-    steps = [member.step for member in RunFolder(finished).read_manifest().members]
-    singles = [trident.load(finished, step=step).predict("data/val/images/102.png") for step in steps]
+    files = [finished / member.file for member in RunFolder(finished).read_manifest().members]
+    singles = [trident.load(file).predict("data/val/images/102.png") for file in files]
     _, probabilities = together.predict("data/val/images/102.png")
     mean = torch.stack([single.probabilities for single in singles]).mean(0)
     torch.testing.assert_close(probabilities, mean)
@@ -188,20 +184,18 @@ def test_report_and_pictures(finished: Path) -> None:
     assert trident_command("diagnose", finished) == 0
 
 
-@pytest.mark.filterwarnings("ignore")
-def test_export(finished: Path) -> None:
-    pytest.importorskip("onnxruntime")
-    assert trident_command("export", "onnx", "both", "--out", "both.onnx") == 0
-    import onnxruntime
+def test_the_exported_graph_decides_by_the_thresholds(finished: Path) -> None:
+    segmenter = trident.load("both", device="cpu")
+    assert json.loads(metadata(segmenter)["thresholds"]) == list(segmenter.kind.thresholds)
+    graph = Graph(segmenter)
+    assert largest_difference(graph, segmenter, graph.min_size_px, 1e-5) <= 1e-5
 
-    session = onnxruntime.InferenceSession("both.onnx")
-    assert "thresholds" in session.get_modelmeta().custom_metadata_map
-    image = np.asarray(Image.open("data/val/images/101.png")).transpose(2, 0, 1)[None]
-    wide = np.concatenate([image, image], axis=3)  # at least as large as the graph takes
-    labels, probabilities = session.run(None, {session.get_inputs()[0].name: wide})
-    assert labels.shape == probabilities.shape == (1, 2, SIDE, 2 * SIDE)
-    expected = trident.load("both").predict(torch.from_numpy(wide[0].copy()))
-    np.testing.assert_allclose(probabilities[0], expected.probabilities, atol=1e-3)
+    def by_another_threshold(images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        probabilities = segmenter.probabilities(images)
+        return (probabilities >= 0.01).byte(), probabilities
+
+    with pytest.raises(ExportError, match="differs"):
+        largest_difference(by_another_threshold, segmenter, graph.min_size_px, 1e-5)
 
 
 class StopAfter(Callback):
@@ -219,32 +213,49 @@ def test_resume_is_bitwise(finished: Path) -> None:
         trident.train(load_recipe("discs.yaml", recipe), callbacks=[StopAfter()])
     assert trident_command("run", "discs.yaml", "name=again", "--resume") == 0
     again = Path("runs/again")
-    for one, other in zip(
-        *(RunFolder(run).read_manifest().members for run in (finished, again)), strict=True
-    ):
+    members = [RunFolder(run).read_manifest().members for run in (finished, again)]
+    for one, other in zip(*members, strict=True):
         assert (one.step, one.scores, one.thresholds) == (other.step, other.scores, other.thresholds)
         state, resumed = load_file(finished / one.file), load_file(again / other.file)
         assert all(torch.equal(state[key], resumed[key]) for key in state)
 
 
 @pytest.mark.parametrize(
-    ("lines", "named"),
+    ("lines", "named", "typed"),
     [
-        (["adversarial={}"], "a discriminator is for data.labels: single. Type adversarial=null"),
-        (["augment.classmix=0.5"], "Type augment.classmix=0"),
-        (["augment.copy_paste=0.5"], "Type augment.copy_paste=0"),
-        (["augment.category_max_ratio=0.75"], "Type augment.category_max_ratio=1"),
-        (["loss=[{name: lovasz}]"], "lovasz is for pixels of one class each"),
-        (["loss=[{name: dice, per_image: true}]"], "per_image is for pixels of one class each"),
-        (["data.sampler=rare"], "type data.sampler=uniform"),
-        (["data.ignore_index=0"], "type data.ignore_index=255"),
-        (["data.ids={0: 0, 85: 1}"], "this is for labels: single"),
-        (["data.classes=[{name: a, colour: [1, 2, 3]}]"], "colours are for labels: single"),
-        (["data.format=voc"], "type data.format=folder or data.labels=single"),
-        (["data.labels=single", "data.folder.missing_masks=empty"], "missing_masks is for labels: multi"),
+        (["adversarial={}"], "a discriminator is for data.labels: single", "adversarial=null"),
+        (["augment.classmix=0.5"], "0.5 is for data.labels: single", "augment.classmix=0"),
+        (["augment.copy_paste=0.5"], "0.5 is for data.labels: single", "augment.copy_paste=0"),
+        (["augment.category_max_ratio=0.75"], "0.75 is for", "augment.category_max_ratio=1"),
+        (["loss=[{name: lovasz}]"], "lovasz is for", "loss=[{name: cross_entropy}, {name: dice}]"),
+        (["loss=[{name: dice, per_image: true}]"], "dice: per_image is for", "loss=[{name: dice}]"),
+        (["data.sampler=rare"], "rare is for labels: single", "data.sampler=uniform"),
+        (["data.ignore_index=0"], "has 255 for void", "data.ignore_index=255"),
+        (["data.ids={0: 0, 85: 1}"], "this is for labels: single", "data.ids=null"),
+        (["data.format=voc"], "multi is for format: folder", "data.format=folder"),
     ],
 )
-def test_what_needs_one_class_a_pixel_is_refused(lines: list[str], named: str, tmp_path: Path) -> None:
+def test_what_needs_one_class_a_pixel_is_refused(
+    lines: list[str], named: str, typed: str, tmp_path: Path
+) -> None:
+    (tmp_path / "discs.yaml").write_text(RECIPE)
+    with pytest.raises(RecipeError) as error:
+        load_recipe(tmp_path / "discs.yaml", lines)
+    assert named in str(error.value)
+    assert typed in str(error.value)
+    load_recipe(tmp_path / "discs.yaml", [*lines, typed])
+
+
+@pytest.mark.parametrize(
+    ("lines", "named"),
+    [
+        (["data.classes=[{name: a, colour: [1, 2, 3]}]"], "colours are for labels: single"),
+        (["data.labels=single", "data.folder.missing_masks=empty"], "missing_masks is for labels: multi"),
+        (["data.labels=single", "data.classes=[a]"], "expected at least 2 names"),
+        (["data.classes=[]"], "expected the names"),
+    ],
+)
+def test_classes_and_folders_fit_the_labels(lines: list[str], named: str, tmp_path: Path) -> None:
     (tmp_path / "discs.yaml").write_text(RECIPE)
     with pytest.raises(RecipeError) as error:
         load_recipe(tmp_path / "discs.yaml", lines)

@@ -92,7 +92,7 @@ def _void(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
             SPOILS if len(empty) == (sums.size > 0).sum() else HURTS,
             f"{some_of(len(empty), len(sums.size), 'image has', 'only', 'only')} void in all masks",
             "there is nothing to learn from them",
-            "label them, or take them out; if 255 is where the class is, type data.folder.values=binary",
+            "label them, or take them out",
             [listing.samples[row].name for row in empty],
         )
 

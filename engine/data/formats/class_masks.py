@@ -23,7 +23,7 @@ from engine.data.formats.files import FileDataset, Pair, bytes_of_file
 from engine.data.formats.images import decode_mask
 from engine.data.formats.masks import Labels, single_channel, value_text
 from engine.data.formats.voc import voc_palette
-from engine.data.sample import DataError, UnreadableSample, first_few
+from engine.data.sample import DataError, first_few
 from engine.wording import quantity, some_of
 
 VOID = 255
@@ -209,7 +209,7 @@ def _refuse_white(dataset: FileDataset) -> None:
     for index in indices:
         try:
             values |= set(np.unique(dataset.stored_mask(int(index))).tolist())
-        except UnreadableSample:  # reported, or skipped, when it is read
+        except DataError:  # reported, or skipped, when it is read
             continue
     if values == {0, VOID}:
         raise DataError(
