@@ -163,7 +163,7 @@ class Data(Section):
     @classmethod
     def _has_a_mask_for_each_class(cls, value: str, info: ValidationInfo) -> str:
         if value == "multi" and info.data.get("format", "folder") != "folder":
-            raise mistake("multi is for format: folder; type data.format=folder or data.labels=single")
+            raise mistake("multi is for format: folder; for another type data.labels=single")
         return value
 
     @field_validator("ignore_index", "sampler", "ids")

@@ -232,7 +232,7 @@ def test_resume_is_bitwise(finished: Path) -> None:
         (["data.sampler=rare"], "rare is for labels: single", "data.sampler=uniform"),
         (["data.ignore_index=0"], "has 255 for void", "data.ignore_index=255"),
         (["data.ids={0: 0, 85: 1}"], "this is for labels: single", "data.ids=null"),
-        (["data.format=voc"], "multi is for format: folder", "data.format=folder"),
+        (["data.format=voc"], "multi is for format: folder", "data.labels=single"),
     ],
 )
 def test_what_needs_one_class_a_pixel_is_refused(
@@ -290,7 +290,7 @@ def test_the_doctor_names_what_is_wrong(finished: Path, capsys: pytest.CaptureFi
     printed = capsys.readouterr().out
     for text in (
         "the mask of red holds 9",
-        "1 of 18 images has only void",
+        "1 of 18 images has void alone in all masks",
         "1 class on no image of val: blue",
     ):
         assert text in printed, text

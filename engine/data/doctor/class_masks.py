@@ -90,7 +90,7 @@ def _void(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
         yield finding(
             "all_void",
             SPOILS if len(empty) == (sums.size > 0).sum() else HURTS,
-            f"{some_of(len(empty), len(sums.size), 'image has', 'only', 'only')} void in all masks",
+            f"{some_of(len(empty), len(sums.size), 'image', 'has', 'have')} void alone in all masks",
             "there is nothing to learn from them",
             "label them, or take them out",
             [listing.samples[row].name for row in empty],
