@@ -1,7 +1,7 @@
 """The two kinds of labels: a pixel has one class, or any number of them (data.labels).
 
 A kind says how logits become probabilities, what is predicted from these, and how that is counted. Everything
-that scores or predicts asks the predictor's kind, so there is no other place that tells the two apart.
+that scores or predicts asks the kind of its predictor.
 
 Shapes: B images, C classes.
 """
