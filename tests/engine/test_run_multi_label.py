@@ -271,6 +271,8 @@ def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.Ca
         (["predict", finished, images, "--out", "q", "--save", "labels,polygons"], "Type --save labels"),
         (["predict", finished, images, "--out", "q", "--tile", "64"], "--tile does not do"),
         (["doctor", "discs.yaml", "--fix", "fixed"], "--fix is for data.labels: single"),
+        (["evaluate", finished, "data.labels=single"], "a finished run cannot be changed"),
+        (["predict", finished, images, "--out", "q", "data.labels=single"], "a finished run cannot be"),
     ):
         assert trident_command(*words) == 2
         assert named in capsys.readouterr().err
