@@ -6,9 +6,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from losses import LossError, build_loss
+from losses.terms import TERMS
 
 VOID = 255
 C, H, W = 3, 24, 40
+MULTI = [name for name, term in TERMS.items() if term.takes_multi]
 
 
 def drawn(seed: int = 0) -> tuple[Tensor, Tensor]:
@@ -71,9 +73,22 @@ def test_one_class_without_its_rest() -> None:
     assert loss(-logits, labels)["loss"] > 20
 
 
+def test_boundary_weighs_the_pixels_around_the_outline_of_each_class() -> None:
+    """Of a class whose outline is far away, or on no pixel, nothing counts."""
+    labels = torch.zeros(1, 2, 8, 64, dtype=torch.int64)
+    labels[0, 0, :, :4] = 1
+    logits = torch.zeros(1, 2, 8, 64, requires_grad=True)
+    loss = build_loss([{"name": "boundary", "sigma_px": 2.0}], 2, VOID, multi_label=True)
+    loss(logits, labels)["loss"].backward()
+    assert logits.grad is not None
+    assert logits.grad[0, 0, :, 3:5].abs().min() > 0
+    assert logits.grad[0, 0, :, 30:].abs().max() == 0
+    assert logits.grad[0, 1].abs().max() == 0
+
+
 def test_all_void_is_zero() -> None:
     logits, labels = drawn()
-    loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}, {"name": "focal"}], C, multi_label=True)
+    loss = build_loss([{"name": name} for name in MULTI], C, multi_label=True)
     value = loss(logits, torch.full_like(labels, VOID))["loss"]
     assert value == 0
     assert torch.autograd.grad(value, logits)[0].abs().max() == 0

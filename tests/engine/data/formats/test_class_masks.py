@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
 import torch
 from PIL import Image
 
@@ -13,6 +14,7 @@ from engine.data.formats.folder import in_val
 from engine.data.options import Data
 from engine.data.sample import DataError
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 H, W = 12, 10
 CLASSES = ["cat", "wild cat"]
 IDS = ("one", "two")
@@ -43,6 +45,10 @@ def draw(root: Path, layout: str, factor: int = 1) -> Path:
             folder, stored = root / split / "masks", stored * np.uint8(factor)
             if layout == "npy":
                 np.save(folder / f"{id}.npy", np.moveaxis(stored, 0, 2))
+            elif layout == "tif":
+                shape = {"height": H, "width": W, "count": 2, "dtype": "uint8"}
+                with rasterio.open(folder / f"{id}.tif", "w", driver="GTiff", **shape) as file:
+                    file.write(stored)
             elif layout == "png":
                 Image.fromarray(np.ascontiguousarray(np.moveaxis(stored, 0, 2)), "LA").save(
                     folder / f"{id}.png"
@@ -54,7 +60,7 @@ def draw(root: Path, layout: str, factor: int = 1) -> Path:
     return root
 
 
-@pytest.mark.parametrize("layout", ["folders", "suffixes", "npy", "png"])
+@pytest.mark.parametrize("layout", ["folders", "suffixes", "npy", "tif", "png"])
 def test_every_layout_gives_the_same_masks(layout: str, tmp_path: Path) -> None:
     data = section(draw(tmp_path, layout))
     dataset = open_split(data, "train")
