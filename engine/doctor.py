@@ -71,8 +71,8 @@ def doctor(arguments: argparse.Namespace) -> int:
         _show_augment(recipe, out, counted(console, "counting labels"))
         console.print(f"written: {out}")
         return 0
-    if recipe.data.also:
-        return _of_sets(recipe, arguments, console)
+    if recipe.data.also or recipe.data.labels == "multi":
+        return _without_a_copy(recipe, arguments, console)
     examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
     print_data_report(console, examination.report)
     if "auto" in (recipe.train.batch, recipe.train.accumulate):
@@ -89,10 +89,11 @@ def doctor(arguments: argparse.Namespace) -> int:
     return 2 if examination.report.spoils else 0
 
 
-def _of_sets(recipe: "Recipe", arguments: argparse.Namespace, console: "Console") -> int:
-    """Check each of several sets, and what they share."""
-    from engine.data.doctor import examine
+def _without_a_copy(recipe: "Recipe", arguments: argparse.Namespace, console: "Console") -> int:
+    """Check several sets, or masks of classes that may overlap, of which no repaired copy is written."""
+    from engine.data.doctor import examine, list_samples_of, report_on
     from engine.data.doctor.several import list_sets, report_on_sets
+    from engine.data.sample import require_one_class_a_pixel
     from engine.data.sets import require_one_set
     from engine.reporting.console import counted
     from engine.reporting.doctor import print_data_report
@@ -100,11 +101,15 @@ def _of_sets(recipe: "Recipe", arguments: argparse.Namespace, console: "Console"
 
     if arguments.fix:
         require_one_set(recipe.data, "--fix")
-    reports = {
-        name: examine(listing, counted(console, f"reading {name}")).report
-        for name, listing in list_sets(recipe.data).items()
-    }
-    report = report_on_sets(recipe.data, reports)
+        require_one_class_a_pixel(recipe.data, "--fix", "Leave it out: the findings name the files.")
+    if recipe.data.also:
+        reports = {
+            name: examine(listing, counted(console, f"reading {name}")).report
+            for name, listing in list_sets(recipe.data).items()
+        }
+        report = report_on_sets(recipe.data, reports)
+    else:
+        report = report_on(list_samples_of(recipe.data), counted(console, "reading"))
     print_data_report(console, report)
     if arguments.out:
         write_json(arguments.out, report.to_dict())

@@ -71,7 +71,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     from rich.markup import escape
 
-    from engine.data.sample import skipped_ids
+    from engine.data.sample import require_one_class_a_pixel, skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
     from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
     from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
@@ -90,6 +90,9 @@ def ensemble(arguments: argparse.Namespace) -> int:
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
     if arguments.split_half and len(dataset) < 2:
         raise RunFolderError(f"--split-half: {recipe.data.val} has one image, which cannot be halved.")
+    if methods != ["mean"] or arguments.split_half:
+        how = "The mean is what there is: leave --method and --split-half out."
+        require_one_class_a_pixel(recipe.data, "A choice of ensembles", how)
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = EvaluationProtocol.of(recipe.eval)
     console = new_console()
@@ -213,7 +216,7 @@ def _open_members(
 
     from engine.recipe import load_recipe
     from engine.scoring.ensembles.members import Members
-    from engine.scoring.ensembling import distinct_names, load_member
+    from engine.scoring.ensembling import distinct_names, kind_of, load_member
     from engine.scoring.predictor import Predictor
     from engine.scoring.protocols import EvaluationProtocol
 
@@ -221,7 +224,7 @@ def _open_members(
     models = [load_member(candidate, device) for candidate in chosen]
     by_name = dict(zip(distinct_names(chosen), models, strict=True))
     recipes = [load_recipe(candidate.run.recipe, overrides, imports=False) for candidate in chosen]
-    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
+    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext, kind_of(chosen))
     return Members(by_name, recipes, predictor, device, recipe.data.workers, show)
 
 

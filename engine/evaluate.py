@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from engine.scoring.results import EvaluationResult
     from engine.scoring.trained import Trained
 
-OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "worst.png")
+OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "precision_recall.png", "worst.png")
 EXAMPLES = """
 protocols:
   native      each image at its original size
@@ -113,7 +113,7 @@ def _score(
     from engine.data.gdal import rasterio_module
     from engine.data.sample import skipped_ids
     from engine.reporting.console import counted, skipped_images
-    from engine.reporting.evaluation import card, classes_table, means_table
+    from engine.reporting.evaluation import card, chosen_thresholds, classes_table, means_table
     from engine.scoring.results import evaluate_trained
     from engine.scoring.scores_file import recorder
     from engine.scoring.statistics import few_images
@@ -129,6 +129,8 @@ def _score(
         note = f". {seen}"
     console.print(escape(f"{trained.name} on {split}, {quantity(len(dataset), 'image')}{note}"))
 
+    if said := chosen_thresholds(trained):
+        console.print(escape(said))
     own = EvaluationProtocol.of(trained.recipe.eval)
     protocols = [replace(own, name=name) for name in PROTOCOLS] if arguments.protocol == "all" else [own]
     if tiling:
@@ -140,7 +142,14 @@ def _score(
             out.mkdir(parents=True, exist_ok=True)
             names, path = [protocol.name for protocol in protocols], out / "scores.h5"
             record = stack.enter_context(
-                recorder(path, dataset.ids, dataset.class_names, names, lambda: skipped_ids(dataset))
+                recorder(
+                    path,
+                    dataset.ids,
+                    dataset.class_names,
+                    names,
+                    lambda: skipped_ids(dataset),
+                    trained.kind.is_multi,
+                )
             )
         for protocol in protocols:
             results[protocol.name] = evaluate_trained(
@@ -248,7 +257,7 @@ def _write(
     dataset: "Dataset",
     device: "torch.device",
 ) -> None:
-    from engine.reporting.evaluation import reliability_plot, worst_sheet
+    from engine.reporting.evaluation import recall_plot, reliability_plot, worst_sheet
 
     content = {
         "name": trained.name,
@@ -257,8 +266,12 @@ def _write(
         "protocols": {name: result.to_dict() for name, result in results.items()},
     }
     write_json(out / "evaluate.json", content)
-    with written_in_place(out / "reliability.png") as temporary:
-        reliability_plot(results).savefig(temporary, format="png", dpi=150)
+    if trained.kind.is_multi:
+        plot, figure = "precision_recall.png", recall_plot(results[protocol.name])
+    else:
+        plot, figure = "reliability.png", reliability_plot(results)
+    with written_in_place(out / plot) as temporary:
+        figure.savefig(temporary, format="png", dpi=150)
     worst = results[protocol.name].worst
     if worst:
         with written_in_place(out / "worst.png") as temporary:

@@ -13,7 +13,8 @@ from engine.wording import quantity, some_of
 if TYPE_CHECKING:
     from engine.scoring.tiles import Tiling
 
-KINDS = ("labels", "overlay", "confidence", "probabilities", "polygons")
+KINDS = ("labels", "overlay", "confidence", "probabilities", "polygons", "areas")
+OF_ALL = {"probabilities": ".h5", "areas": ".json"}  # kinds with one file for all images
 EXAMPLES = """
 examples:
   trident predict checkpoints/b2_adv photo.jpg holiday/ "more/**/*.png" --out predicted
@@ -27,6 +28,11 @@ confidence      DIR/confidence/<name>.png: the probability of the predicted clas
 probabilities   DIR/probabilities.h5: (classes, h, w) float16 of each image
 polygons        DIR/polygons/<name>.geojson: connected parts of each class, in longitude and latitude if the
                 image has a georeference, else in pixels
+
+areas           DIR/areas.json: pixels of each class on each image
+
+Where classes may overlap (data.labels: multi), labels are DIR/labels/<class>/<name>.png, 1 where the
+class is. There is no confidence, no polygons and no --tile.
 
 With --tile, images of any size are predicted by overlapping tiles, which are blended: labels and confidence
 are TIFF files with the georeference of the image, the overlay is reduced to 2,048 px, and there are no
@@ -77,12 +83,8 @@ def predict(arguments: argparse.Namespace) -> int:
 
     from engine.reporting.predictions import files_of, predict_tiles, prediction_writer
 
-    there = [path for path in files_of(images, out, kinds, tiling is not None) if path.exists()]
-    if there and not arguments.overwrite:
-        raise DataError(
-            f"{there[0]} exists already, and {len(there) - 1} more. "
-            "Name another folder with --out, or add --overwrite."
-        )
+    if not arguments.overwrite:
+        _require_new(files_of(images, out, kinds, tiling is not None))
     if tiling or "polygons" in kinds:
         require_geo()
 
@@ -95,6 +97,10 @@ def predict(arguments: argparse.Namespace) -> int:
     from engine.scoring.segmenter import open_segmenter
 
     segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
+    if segmenter.kind.is_multi:
+        _require_kinds_of_masks(arguments, kinds)
+        if not arguments.overwrite:
+            _require_new(files_of(images, out, kinds, masks_of=segmenter.class_names))
     console = new_console()
     protocol = segmenter.protocol
     console.print(
@@ -135,7 +141,7 @@ def predict(arguments: argparse.Namespace) -> int:
                 unreadable.append(f"{image.path} needs more memory than the GPU has. Type {by_tiles}")
             show(done, len(images))
     for kind in kinds if len(unreadable) < len(images) else ():
-        console.print(f"written: {out / kind}{'.h5' if kind == 'probabilities' else '/'}", markup=False)
+        console.print(f"written: {out / kind}{OF_ALL.get(kind, '/')}", markup=False)
     if unreadable:
         print(
             f"{some_of(len(unreadable), len(images), 'image', 'was', 'were')} left out:",
@@ -146,11 +152,38 @@ def predict(arguments: argparse.Namespace) -> int:
     return 1 if unreadable else 0
 
 
+def _require_new(files: list[Path]) -> None:
+    """Raises DataError where one of them exists."""
+    from engine.data.sample import DataError
+
+    if there := [path for path in files if path.exists()]:
+        raise DataError(
+            f"{there[0]} exists already, and {len(there) - 1} more. "
+            "Name another folder with --out, or add --overwrite."
+        )
+
+
+def _require_kinds_of_masks(arguments: argparse.Namespace, kinds: list[str]) -> None:
+    """Raises DataError for what is not written where classes may overlap."""
+    from engine.data.sample import DataError
+
+    if arguments.tile:
+        raise DataError(
+            f"{arguments.trained} predicts classes that may overlap, which --tile does not do. Leave it out."
+        )
+    left = [kind for kind in kinds if kind not in ("confidence", "polygons")]
+    if left != kinds:
+        raise DataError(
+            f"{arguments.trained} predicts classes that may overlap, of which there are no confidence and no "
+            f"polygons. Type --save {','.join(left or ['labels'])}"
+        )
+
+
 def _by_tiles(arguments: argparse.Namespace, image: Path, overrides: list[str], kinds: list[str]) -> str:
     """The command that predicts one image by tiles, into a folder of its own."""
     words = ["predict", str(arguments.trained), str(image), *overrides]
     words += ["--step", str(arguments.step)] if arguments.step is not None else []
-    save = ["labels", *(kind for kind in kinds if kind not in ("labels", "probabilities"))]
+    save = ["labels", *(kind for kind in kinds if kind != "labels" and kind not in OF_ALL)]
     words += ["--save", ",".join(save)] if save != ["labels", "overlay"] else []
     words += ["--out", f"{arguments.out}_tiles", "--tile", "1024"]
     return shlex.join(["trident", *words])
@@ -160,10 +193,10 @@ def _tiling(arguments: argparse.Namespace, kinds: list[str]) -> "Tiling | None":
     from engine.scoring.tiles import Tiling, TilingError
 
     tiling = Tiling.of(arguments.tile, arguments.overlap)
-    if tiling and ("probabilities" in kinds or "labels" not in kinds):
-        possible = ["labels", *(kind for kind in kinds if kind not in ("labels", "probabilities"))]
+    if tiling and (OF_ALL.keys() & kinds or "labels" not in kinds):
+        possible = ["labels", *(kind for kind in kinds if kind != "labels" and kind not in OF_ALL)]
         raise TilingError(
-            "With --tile labels are always written, and probabilities never. "
+            "With --tile labels are always written, and probabilities and areas never. "
             f"Type --save {','.join(possible)}, or leave --tile out."
         )
     return tiling

@@ -169,6 +169,7 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
 def _masks(arguments: argparse.Namespace) -> int:
     from engine.data import DataError, open_split
     from engine.data.options import Data
+    from engine.data.sample import require_one_class_a_pixel
     from engine.data.sets import require_one_set
     from engine.data.survey import survey
     from engine.recipe import load_recipe
@@ -189,6 +190,7 @@ def _masks(arguments: argparse.Namespace) -> int:
     else:
         data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     require_one_set(data, "prepare masks")
+    require_one_class_a_pixel(data, "A file of label ids", "Its masks are files of masks already.")
     names = dict.fromkeys(name for name in (data.train, data.val, data.select) if name)
     splits = {name: open_split(data, name) for name in names}
     num_masks = write_masks(splits, out, counted(console, "drawing"))
@@ -205,6 +207,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from engine.data.packs.pack import require_unused, write_pack
     from engine.data.packs.packed import read_shards
     from engine.data.ranges import with_range
+    from engine.data.sample import require_one_class_a_pixel
     from engine.data.sets import require_one_set
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
@@ -213,6 +216,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     require_one_set(data, "prepare pack")
+    require_one_class_a_pixel(data, "A pack", "Train on the files as they are.")
     splits = {data.train: open_split(data, data.train)}
     data = with_range(data, splits[data.train])
     splits |= {

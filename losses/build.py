@@ -3,6 +3,7 @@
 import pkgutil
 import re
 from collections.abc import Mapping, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -17,7 +18,8 @@ from engine.components import (
 )
 from engine.options import STRICT, NotNegative
 from losses.mixed import MixedLoss, Ramp
-from losses.terms import TERMS, LossError
+from losses.multi_label import PerClass
+from losses.terms import TERMS, LossError, require_multi
 
 WEIGHT: TypeAdapter[float | Ramp] = TypeAdapter(NotNegative | Ramp, config=STRICT)
 
@@ -27,6 +29,7 @@ def build_loss(
     num_classes: int = 21,
     ignore_index: int = 255,
     align_corners: bool = False,
+    multi_label: bool = False,
 ) -> MixedLoss:
     """The loss of a recipe: `loss(logits, labels)` gives `{"loss": total, "loss_ce": ...}`.
 
@@ -40,9 +43,12 @@ def build_loss(
         num_classes: C.
         ignore_index: the label of void pixels.
         align_corners: how logits are upsampled to the labels; the attribute of that name of a model.
+        multi_label: labels are masks (B, C, H, W) of classes that may overlap, 1 where the class is; a class
+            from outside gets them as they are.
 
     Raises:
-        LossError: an unknown name or option, a value out of range, a term given twice, no term.
+        LossError: an unknown name or option, a value out of range, a term given twice, no term; or one that
+            is for pixels of one class each.
     """
     if not terms:
         raise LossError(
@@ -57,13 +63,16 @@ def build_loss(
             log_name, module = build(name, options, num_classes, ignore_index)
         except ComponentError as error:
             raise LossError(f"loss term {name!r}: {error}") from error
+        if multi_label and not is_import_path(name):
+            require_multi(SimpleNamespace(name=name, **options))
+            module = module if getattr(module, "takes_sums", False) else PerClass(module)
         if log_name in built:
             raise LossError(
                 f"The loss term {name!r} is given twice, or is logged as another one: {log_name}. Keep one, "
                 "with the weight that you want."
             )
         built[log_name] = module, _checked_weight(name, weight)
-    return MixedLoss(built, num_classes, ignore_index, align_corners)
+    return MixedLoss(built, num_classes, ignore_index, align_corners, multi_label)
 
 
 def _checked_weight(name: str, weight: Any) -> float | Ramp:
@@ -79,7 +88,7 @@ def _checked_weight(name: str, weight: Any) -> float | Ramp:
 def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: int) -> tuple[str, nn.Module]:
     if not isinstance(name, str) or name not in TERMS:
         raise unknown("loss term", name, TERMS)
-    log_name, path, declaration = TERMS[name]
+    log_name, path, declaration, _ = TERMS[name]
     weights = options.get("class_weights")
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != num_classes:
         raise LossError(f"class_weights has {len(weights)} numbers, but there are {num_classes} classes.")

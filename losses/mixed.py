@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.options import Section
+from losses.multi_label import multi_label_sums
 from losses.pixel_sums import PixelSums, pixel_sums
 from losses.statistics import Reduce, full_precision, identity, num_labelled
 from losses.terms import LossError
@@ -51,6 +52,7 @@ class MixedLoss(nn.Module):
         num_classes: C.
         ignore_index: the label of void pixels.
         align_corners: how the logits are upsampled to the labels, as in `torch.nn.functional.interpolate`.
+        multi_label: labels are masks (B, C, H, W) of classes that may overlap.
 
     Attributes:
         step: the update, which the weights may depend on.
@@ -69,8 +71,10 @@ class MixedLoss(nn.Module):
         num_classes: int,
         ignore_index: int,
         align_corners: bool = False,
+        multi_label: bool = False,
     ):
         super().__init__()
+        self.multi_label = multi_label
         self.terms = nn.ModuleDict({name: term for name, (term, _) in terms.items()})
         self.weights = {name: weight for name, (_, weight) in terms.items()}
         self.reducing = {
@@ -89,7 +93,7 @@ class MixedLoss(nn.Module):
 
         Args:
             logits: (B, C, h, w), any float type; upsampled bilinearly to the labels.
-            labels: (B, H, W), int64.
+            labels: (B, H, W), int64; (B, C, H, W) of masks.
 
         Returns:
             "loss", the weighted sum, and under its log name each term: unweighted, detached. If asked for,
@@ -169,7 +173,8 @@ class MixedLoss(nn.Module):
         options: dict[str, Any] = {"align_corners": self.align_corners}
         for term in self.terms.values():
             options |= getattr(term, "sum_options", {})
-        return pixel_sums(logits, labels, self.ignore_index, **options)
+        sums = multi_label_sums if self.multi_label else pixel_sums
+        return sums(logits, labels, self.ignore_index, **options)
 
 
 def _require_scalar(value: object, term: nn.Module) -> None:

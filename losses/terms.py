@@ -106,20 +106,43 @@ class BoundaryOptions:
 
 
 class Term(NamedTuple):
-    """A loss term: its name in logs, `module:Class`, and the dataclass of its options."""
+    """A loss term: its name in logs, `module:Class`, the dataclass of its options, and the kinds of labels.
+
+    takes_multi: whether it is also defined where a pixel may have several classes (data.labels: multi).
+    """
 
     log_name: str
     implementation: str
     options: Any
+    takes_multi: bool = True
 
 
 TERMS = {
     "cross_entropy": Term("loss_ce", "losses.cross_entropy:CrossEntropy", CrossEntropyOptions),
     "dice": Term("loss_dice", "losses.overlap:Dice", DiceOptions),
     "focal": Term("loss_focal", "losses.focal:Focal", FocalOptions),
-    "lovasz": Term("loss_lovasz", "losses.lovasz:Lovasz", LovaszOptions),
+    "lovasz": Term("loss_lovasz", "losses.lovasz:Lovasz", LovaszOptions, takes_multi=False),
     "tversky": Term("loss_tversky", "losses.overlap:Tversky", TverskyOptions),
     "jaccard": Term("loss_jaccard", "losses.overlap:Jaccard", JaccardOptions),
     "mcc": Term("loss_mcc", "losses.mcc:MCC", MCCOptions),
     "boundary": Term("loss_boundary", "losses.boundary:Boundary", BoundaryOptions),
 }
+
+SINGLE_ONLY = {"class_weights": "none", "ohem": None, "per_image": False}  # option -> all that multi allows
+
+
+def require_multi(term: Any) -> None:
+    """Raises LossError where a term of a recipe is not defined for data.labels: multi."""
+    own = TERMS.get(term.name)
+    if own and not own.takes_multi:
+        names = ", ".join(name for name, other in TERMS.items() if other.takes_multi)
+        raise LossError(
+            f"{term.name} is for pixels of one class each (data.labels: single). For data.labels: multi "
+            f"there are {names}. Type 'loss=[{{name: cross_entropy}}, {{name: dice}}]'"
+        )
+    for option, value in SINGLE_ONLY.items() if own else ():
+        if getattr(term, option, value) != value:
+            raise LossError(
+                f"{term.name}: {option} is for pixels of one class each (data.labels: single). Leave it out, "
+                f"or type 'loss=[{{name: {term.name}}}]'"
+            )

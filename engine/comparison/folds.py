@@ -15,7 +15,7 @@ from engine.data.class_counts import count_classes
 from engine.data.folds import group_pattern, make_folds
 from engine.data.formats.folder import LIST_ENDINGS
 from engine.data.ranges import with_range
-from engine.data.sample import first_few
+from engine.data.sample import first_few, require_one_class_a_pixel
 from engine.data.sequences import group_name
 from engine.data.sets import require_one_set
 from engine.data.subset import listed_ids
@@ -117,6 +117,7 @@ def folds_of(
         raise CompareError(f"{fixed.name} has data.fold, which --folds sets. Leave it out of the recipe.")
     for recipe in recipes:
         require_one_set(recipe.data, "--folds")
+        require_one_class_a_pixel(recipe.data, "--folds", "Compare the recipes with --seeds.")
     trains = [open_split(recipe.data, recipe.data.train) for recipe in recipes]
     first, train = recipes[0], trains[0]
     for recipe, other in zip(recipes, trains, strict=True):

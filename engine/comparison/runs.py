@@ -17,7 +17,6 @@ from engine.data import open_split
 from engine.data.sample import DataError, first_few
 from engine.recipe import Recipe, changes
 from engine.run_folder import Manifest
-from engine.scoring.metrics import overlaps
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.run import Run
 from engine.wording import quantity
@@ -46,11 +45,11 @@ class ScoredRun:
             )
         if run.recipe is None:
             raise CompareError(f"{run.path} has no recipe.yaml. Leave it out.")
-        if run.best.name not in run.scores.confusion:
+        if run.best.name not in run.scores.overlaps:
             raise CompareError(
                 f"{run.folder.scores} has no counts of {run.best.name}, the best checkpoint of the run."
             )
-        return cls(run, run.recipe, run.scores.ids, overlaps(run.scores.confusion[run.best.name]))
+        return cls(run, run.recipe, run.scores.ids, run.scores.overlaps[run.best.name])
 
     @classmethod
     def pooled(cls, folds: Sequence["ScoredRun"]) -> "ScoredRun":

@@ -114,12 +114,12 @@ class Augment:
 
         Args:
             images: (B, n, H, W) uint8, each in the upper left of its padding; H and W multiples of 8.
-            labels: (B, H, W) uint8, padded with `ignore_index`.
+            labels: (B, H, W) uint8, or (B, C, H, W), padded with `ignore_index`.
             sizes: (h, w) of each image inside its padding.
             parameters: one per sample.
 
         Returns:
-            images (B, n, S, S) float32 in 0..255, labels (B, S, S) int64.
+            images (B, n, S, S) float32 in 0..255, labels (B, S, S) or (B, C, S, S) int64.
         """
         s = self.section
         images, labels = warp(

@@ -43,7 +43,10 @@ STOPPING_SIGNALS = tuple(
 
 @dataclass(frozen=True)
 class Batch:
-    """images (B, 3, h, w), uint8 or float in 0..255; labels (B, h, w), integer; ids: one per sample."""
+    """images (B, 3, h, w), uint8 or float in 0..255; labels (B, h, w), integer; ids: one per sample.
+
+    With data.labels: multi, labels are (B, C, h, w), here and in everything that is made from them.
+    """
 
     images: Tensor
     labels: Tensor
@@ -114,7 +117,7 @@ class TrainBatches:
         parameters = [
             self.augment.parameters(self.dataset.ids[draw.index], draw.epoch, draw.host) for draw in draws
         ]
-        sizes = [(s.labels.shape[0], s.labels.shape[1]) for s in samples]
+        sizes = [s.size for s in samples]
         images, labels = _to(self.device, images), _to(self.device, labels)
         images, labels = self.augment(images, labels, sizes, parameters)
         hosts = [draw for draw in draws if not draw.host]
@@ -274,8 +277,8 @@ def _readable(dataset: Dataset, results: list[Sample | DataError], draws: list[D
 def _pad(samples: list[Sample], ignore_index: int) -> tuple[Tensor, Tensor]:
     """(B, 3, H, W) and (B, H, W): each sample in the upper left, 0 and `ignore_index` around it."""
     multiple = 1 << MAX_LEVEL
-    H, W = (-(-max(s.labels.shape[axis] for s in samples) // multiple) * multiple for axis in (0, 1))
-    margins = [(0, W - s.labels.shape[1], 0, H - s.labels.shape[0]) for s in samples]
+    H, W = (-(-max(s.size[axis] for s in samples) // multiple) * multiple for axis in (0, 1))
+    margins = [(0, W - w, 0, H - h) for h, w in (s.size for s in samples)]
     images = [F.pad(s.image, margin) for s, margin in zip(samples, margins, strict=True)]
     labels = [F.pad(s.labels, margin, value=ignore_index) for s, margin in zip(samples, margins, strict=True)]
     return torch.stack(images), torch.stack(labels)

@@ -72,6 +72,8 @@ def count_classes(
         except UnreadableSample as error:
             note_or_raise(dataset, index, error)
             return np.zeros(NUM_IDS, np.int64)
+        if labels.dim() == 3:
+            return _of_masks(labels, dataset.ignore_index)
         counts: NDArray[np.int64] = torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
         return counts
 
@@ -81,6 +83,14 @@ def count_classes(
     void = by_id[:, dataset.ignore_index].copy()  # an id that is also a class counts as unlabelled
     by_id[:, dataset.ignore_index] = 0
     return ClassCounts(by_id[:, : len(dataset.class_names)].copy(), void)
+
+
+def _of_masks(labels: torch.Tensor, ignore_index: int) -> NDArray[np.int64]:
+    """(NUM_IDS,) from masks (C, h, w): the pixels of each class and, as void, those known of no class."""
+    counts = np.zeros(NUM_IDS, np.int64)
+    counts[: len(labels)] = (labels == 1).sum((1, 2)).cpu()
+    counts[ignore_index] = (labels == ignore_index).all(0).sum()
+    return counts
 
 
 def _stored_counts(dataset: CountedDataset, rank: int, world_size: int) -> ClassCounts:

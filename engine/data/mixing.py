@@ -37,12 +37,12 @@ class BoxLayer:
     bottom: float
 
     def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
-        """Onto `image` (3, S, S) and `labels` (S, S), in place."""
+        """Onto `image` (3, S, S) and `labels` (S, S) or (C, S, S), in place."""
         left, top, right, bottom = (
-            round(side * len(labels)) for side in (self.left, self.top, self.right, self.bottom)
+            round(side * labels.shape[-1]) for side in (self.left, self.top, self.right, self.bottom)
         )
         image[:, top:bottom, left:right] = guest_image[:, top:bottom, left:right]
-        labels[top:bottom, left:right] = guest_labels[top:bottom, left:right]
+        labels[..., top:bottom, left:right] = guest_labels[..., top:bottom, left:right]
 
 
 @dataclass(frozen=True)

@@ -71,6 +71,15 @@ class Data(ImageSet):
             raise mistake("data.val is the name of the fold here, and has to differ from data.train")
         return value
 
+    @field_validator("sampler")
+    @classmethod
+    def _fits_several_classes_a_pixel(cls, value: str, info: ValidationInfo) -> str:
+        if info.data.get("labels") != "multi":
+            return value
+        if value == "rare":
+            raise mistake("rare is for labels: single; type data.sampler=uniform")
+        return "uniform"
+
     @field_validator("also")
     @classmethod
     def _folds_are_of_one_set(cls, value: list[FurtherSet], info: ValidationInfo) -> list[FurtherSet]:

@@ -56,7 +56,7 @@ class Resident:
         return self[index].labels
 
     def sizes(self) -> list[tuple[int, int]]:
-        return [(0, 0) if s is None else (s.labels.shape[0], s.labels.shape[1]) for s in self._samples]
+        return [(0, 0) if s is None else s.size for s in self._samples]
 
     def fingerprint(self) -> str:
         return self._fingerprint
@@ -67,13 +67,16 @@ def kept_where(dataset: Dataset) -> str:
     return IN_MEMORY if isinstance(dataset, Resident) else ON_DISK
 
 
-def choose_residence(dataset: Dataset, wish: str, device: torch.device, sharers: int = 1) -> tuple[str, int]:
+def choose_residence(
+    dataset: Dataset, wish: str, device: torch.device, sharers: int = 1, masks: int = 1
+) -> tuple[str, int]:
     """Where to keep the decoded data set: ("gpu" | "ram" | "disk", its size in bytes).
 
-    `wish` "auto" decides by the free memory, where `sharers` processes each keep a copy in the same RAM.
+    `wish` "auto" decides by the free memory, where `sharers` processes each keep a copy in the same RAM. An
+    image has `masks` label maps.
     """
     require_device(wish, device)
-    bytes_per_px = len(dataset.bands or RGB) + 1  # one of the labels
+    bytes_per_px = len(dataset.bands or RGB) + masks
     num_bytes = bytes_per_px * sum(h * w for h, w in dataset.sizes())
     if wish != "auto":
         return wish, num_bytes

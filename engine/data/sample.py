@@ -50,12 +50,18 @@ class Sample:
     """One image with its labels.
 
     image: (n, h, w) uint8, the bands of data.bands, or RGB. labels: (h, w) uint8, class ids, and
-    `ignore_index` where unlabelled.
+    `ignore_index` where unlabelled. With data.labels: multi they are (C, h, w): 1 where a class is, 0
+    where it is not, `ignore_index` where that is unknown.
     """
 
     id: str
     image: Tensor
     labels: Tensor
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(h, w)"""
+        return self.labels.shape[-2], self.labels.shape[-1]
 
 
 class Dataset(Protocol):
@@ -165,3 +171,9 @@ def next_readable(dataset: Dataset, index: int, error: DataError) -> Sample:
             return result
         note_or_raise(dataset, place, result)
     raise DataError(f"None of the {quantity(len(dataset), 'image')} can be read. The first: {error}")
+
+
+def require_one_class_a_pixel(section: Any, what: str, remedy: str) -> None:
+    """Raises DataError where a `data` section has labels: multi, which `what` does not take."""
+    if section.labels == "multi":
+        raise DataError(f"{what} is for data.labels: single; here classes may overlap (multi). {remedy}")

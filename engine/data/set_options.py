@@ -24,6 +24,7 @@ from engine.data.formats import (
     format_of,
 )
 from engine.options import Positive, Section, Text, key, mistake
+from engine.wording import quantity
 
 
 def _one_of(names: Iterable[str], or_pattern: str | None = None) -> tuple[BeforeValidator, WithJsonSchema]:
@@ -80,6 +81,11 @@ class ImageSet(Section):
         "scored",
     )
     val: Text | None = key("val", "split to score on; null: the set is only trained on")
+    labels: Literal["single", "multi"] = key(
+        "single",
+        "single: a pixel has one class; multi: each class has a mask of its own, and they may overlap (one "
+        "class alone is binary segmentation); for format: folder",
+    )
     classes: TableName | list[Text | ClassColour] = key(
         "voc21", "name of a class table, or the names by label id, or {name, colour} by label id"
     )
@@ -136,6 +142,24 @@ class ImageSet(Section):
             raise mistake(f"this is for format: {name} only")
         return value
 
+    @field_validator("labels")
+    @classmethod
+    def _has_a_mask_for_each_class(cls, value: str, info: ValidationInfo) -> str:
+        if value == "multi" and info.data.get("format", "folder") != "folder":
+            raise mistake("multi is for format: folder; for another type data.labels=single")
+        return value
+
+    @field_validator("ignore_index", "ids")
+    @classmethod
+    def _fits_a_mask_of_each_class(cls, value: Any, info: ValidationInfo) -> Any:
+        if info.data.get("labels") != "multi":
+            return value
+        if info.field_name == "ids" and value is not None:
+            raise mistake("this is for labels: single; leave it out, or type data.ids=null")
+        if info.field_name == "ignore_index" and value != 255:
+            raise mistake("labels: multi has 255 for void in each mask; type data.ignore_index=255")
+        return value
+
     @field_validator("classes")
     @classmethod
     def _names_differ(cls, value: Any, info: ValidationInfo) -> Any:
@@ -144,8 +168,10 @@ class ImageSet(Section):
         if not value:
             raise mistake("expected the names by label id, such as [background, road]")
         names = [item if isinstance(item, str) else item.name for item in value]
-        if len(names) < 2 or len({*names}) < len(names):
-            raise mistake("expected at least 2 names, each different")
+        is_multi = info.data.get("labels") == "multi"
+        least = 1 if is_multi else 2
+        if len(names) < least or len({*names}) < len(names):
+            raise mistake(f"expected at least {quantity(least, 'name')}, each different")
         if len(names) > MAX_CLASSES:
             raise mistake(
                 f"{len(names)} classes are too many: label ids go from 0 to {MAX_CLASSES - 1}, as 255 is void"
@@ -153,6 +179,8 @@ class ImageSet(Section):
         colours = [tuple(item.colour) for item in value if isinstance(item, ClassColour)]
         if colours and not _takes_colours(info.data.get("format", "folder")):
             raise mistake("colours are for format: folder only; give the names alone")
+        if colours and is_multi:
+            raise mistake("colours are for labels: single; give the names alone")
         if colours and (len(colours) < len(value) or len({*colours}) < len(colours)):
             raise mistake("expected a colour for each class, each different, or names alone")
         return value
@@ -191,7 +219,10 @@ class ImageSet(Section):
             return value
         items = classes if isinstance(classes, list) else []
         colours = [item.colour for item in items if isinstance(item, ClassColour)]
-        if value.values == "binary" and (len(items) != 2 or colours):
+        is_multi = info.data.get("labels") == "multi"
+        if value.missing_masks == "empty" and not is_multi:
+            raise mistake("missing_masks is for labels: multi")
+        if value.values == "binary" and not is_multi and (len(items) != 2 or colours):
             raise mistake("values: binary needs the names of two classes in data.classes, without colours")
         if value.void_colours and not colours:
             raise mistake("void_colours is for classes with colours: data.classes: [{name, colour}, ...]")

@@ -43,7 +43,7 @@ def warp(
 
     Args:
         images: (B, 3, H, W) uint8, each in the upper left of its padding; H and W multiples of 8.
-        labels: (B, H, W) uint8, padded with `ignore_index`.
+        labels: (B, H, W) uint8, or (B, C, H, W), padded with `ignore_index`.
         sizes: (h, w) of each image inside its padding.
         parameters: one per sample.
         crop: S.
@@ -51,7 +51,7 @@ def warp(
         max_ratio: a crop in which one class has at least this share of the labelled pixels is drawn again.
 
     Returns:
-        images (B, 3, S, S) float32 in 0..255, labels (B, S, S) int64.
+        images (B, 3, S, S) float32 in 0..255, labels (B, S, S) or (B, C, S, S) int64.
     """
     steps = [crop_to_source(p) for p in parameters]
     levels = [_level(step) for step in steps]
@@ -60,20 +60,21 @@ def warp(
     frame = torch.from_numpy(np.stack([*frames])).to(images.device, torch.float32, non_blocking=True)
     sides, places = frame[:, :2], frame[:, 2:]  # (B, 2, 2), (B, K, 2)
     # grid_sample pads with 0, so `ignore_index` has to be 0 while it runs.
-    shifted = [labels[row, :h, :w].float().sub_(ignore_index) for row, (h, w) in enumerate(views)]
+    shifted = [labels[row, ..., :h, :w].float().sub_(ignore_index) for row, (h, w) in enumerate(views)]
     first = places[:, 0]
     if max_ratio < 1:
         first = _first_balanced(shifted, sides, places, crop, ignore_index, max_ratio)
     crops = torch.empty(len(views), images.shape[1], crop, crop, device=images.device)
-    crop_labels = torch.empty(len(views), 1, crop, crop, dtype=torch.int64, device=images.device)
+    num_maps = labels.shape[1:-2].numel()  # 1, or C
+    crop_labels = torch.empty(len(views), num_maps, crop, crop, dtype=torch.int64, device=images.device)
     for row, (p, (h, w)) in enumerate(zip(parameters, views, strict=True)):
         grid = _grid(sides[row], first[row], _centres(crop, images.device))  # (2, S, S)
         if p.bend_px.any():
             grid += _bend(p, (h, w), crop, images.device)
         source = _low_pass(images[row : row + 1, :, :h, :w].float(), steps[row], levels[row])
         _sample(source, grid, "bilinear", out=crops[row])
-        _sample(shifted[row][None, None], grid, "nearest", out=crop_labels[row])
-    return crops, crop_labels[:, 0].add_(ignore_index)
+        _sample(shifted[row].reshape(1, num_maps, h, w), grid, "nearest", out=crop_labels[row])
+    return crops, crop_labels.view(len(views), *labels.shape[1:-2], crop, crop).add_(ignore_index)
 
 
 def crop_to_source(p: Parameters) -> Array:

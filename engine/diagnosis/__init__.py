@@ -54,7 +54,12 @@ def diagnosis_of(run: Run, studies: Studies) -> RunDiagnosis:
         "mIoU curve": describe_growth(run, s.growth),
         "over-fitting": str(s.losses or "Too few evaluations with a loss to judge."),
     }
-    if s.classes is None or s.confusions is None:
+    if run.scores and not run.scores.confusion:
+        texts["classes"] = (
+            "Not studied where classes may overlap (data.labels: multi): classes, confusions, places, "
+            "calibration. The report has the scores of each class."
+        )
+    elif s.classes is None or s.confusions is None:
         texts["classes"] = (
             "Val was not scored image by image (no scores.h5): classes, confusions, places not counted."
         )

@@ -84,7 +84,7 @@ class Classes:
 
 def study_classes(run: Run) -> Classes | None:
     """None where val was not scored image by image."""
-    if run.scores is None:
+    if run.scores is None or not run.scores.confusion:
         return None
     confusion = run.scores.confusion[run.predictor]  # (N, C, C)
     labelled = confusion.sum(axis=2)  # (N, C)
@@ -157,7 +157,7 @@ def costs(confusion: NDArray[np.int64]) -> Array:
 
 def study_confusions(run: Run) -> list[Confusion] | None:
     """The costliest confusions, most costly first; None where val was not scored image by image."""
-    if run.scores is None:
+    if run.scores is None or not run.scores.confusion:
         return None
     by_image, names = run.scores.confusion[run.predictor], run.scores.class_names
     total = by_image.sum(axis=0)

@@ -13,6 +13,7 @@ from torch import nn
 import engine.data
 from engine.data import Dataset, Sample
 from engine.data.batches import scoring_batches
+from engine.data.sample import require_one_class_a_pixel
 from engine.diagnosis.classes import BACKGROUND
 from engine.diagnosis.suspects import Mask, Region, Suspect, Suspicion, find_regions
 from engine.run_folder import RunFolder, RunFolderError
@@ -56,6 +57,7 @@ class LabelCheck:
         self.device = device
         self.trained = _open(path, device, overrides)
         recipe = self.trained.recipe
+        require_one_class_a_pixel(recipe.data, "A check of labels", "The doctor checks their masks.")
         self.split = split or recipe.data.val
         self.dataset: Dataset = engine.data.open_split(recipe.data, self.split)
         self.is_trained_on = num_trained_on(self.trained, self.dataset) > 0

@@ -93,7 +93,7 @@ def study_edges(run: Run) -> Edges | None:
 
 def study_sizes(run: Run) -> Sizes | None:
     """None where val was not scored image by image, or has fewer than twelve objects."""
-    if run.scores is None:
+    if run.scores is None or not run.scores.confusion:
         return None
     names = run.scores.class_names
     confusion = run.scores.confusion[run.predictor].astype(float)  # (N, C, C)

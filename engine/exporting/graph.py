@@ -20,6 +20,7 @@ from engine import __version__
 from engine.data.bands import RGB
 from engine.exporting import ExportError
 from engine.run_folder import written_in_place
+from engine.scoring.label_kinds import MultiLabel
 from engine.scoring.segmenter import Segmenter
 from models.origin import licence_of_run
 
@@ -31,6 +32,8 @@ Outputs = tuple[Tensor, Tensor]
 
 class Graph(nn.Module):
     """(B, n, h, w) uint8 -> labels (B, h, w) uint8 and probabilities (B, C, h, w) float32.
+
+    With data.labels: multi, labels are (B, C, h, w): 1 where the probability reaches its threshold.
 
     Raises:
         ExportError: the protocol is not `native` (others crop or pad depending on the size of an image), or
@@ -52,6 +55,7 @@ class Graph(nn.Module):
         self.num_bands = len(segmenter.bands or RGB)
         self.members = nn.ModuleList(segmenter.trained.members.values())
         self.combination = segmenter.trained.combination
+        self.kind = segmenter.kind
         self.scales = [Fraction(repr(scale)) for scale in protocol.scales]
         self.multiple = protocol.multiple
         self.mirrored = (False, True)[: 1 + protocol.flip]
@@ -64,6 +68,8 @@ class Graph(nn.Module):
 
     def forward(self, images: Tensor) -> Outputs:
         probabilities = self.combination([self._member(model, images) for model in self.members])
+        if self.kind.is_multi:
+            return self.kind.decide(probabilities)[0], probabilities
         return probabilities.argmax(dim=1).to(torch.uint8), probabilities
 
     def _member(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -79,7 +85,8 @@ class Graph(nn.Module):
             x = F.interpolate(x.float(), size, mode="bilinear", align_corners=False, antialias=True)
         logits = model(x)  # (B, C, h', w')
         logits = logits.flip(-1) if mirrored else logits
-        return F.interpolate(logits.float(), [h, w], mode="bilinear", align_corners=False).softmax(dim=1)
+        whole = F.interpolate(logits.float(), [h, w], mode="bilinear", align_corners=False)
+        return self.kind.probabilities(whole)
 
 
 def _rounded(scale: Fraction, side: int) -> int:
@@ -142,6 +149,10 @@ def metadata(segmenter: Segmenter) -> dict[str, str]:
     trained, protocol = segmenter.trained, segmenter.protocol
     bands = segmenter.bands or RGB
     licences = list(dict.fromkeys(licence_of_run(weights) for weights in trained.weights))
+    shape, thresholds = "(batch, height, width)", {}
+    if isinstance(segmenter.kind, MultiLabel):
+        shape = "(batch, classes, height, width), 1 where the probability reaches the threshold of the class"
+        thresholds = {"thresholds": json.dumps(segmenter.kind.thresholds)}
     return {
         "name": trained.name,
         "class_names": json.dumps(trained.class_names),
@@ -149,7 +160,8 @@ def metadata(segmenter: Segmenter) -> dict[str, str]:
         "input": f"images (batch, {len(bands)}, height, width), uint8, "
         f"{'RGB' if bands == RGB else ', '.join(bands)}; they are normalised inside",
         "range": json.dumps(trained.recipe.data.range),
-        "output": "labels (batch, height, width), uint8; probabilities (batch, classes, height, width)",
+        "output": f"labels {shape}, uint8; probabilities (batch, classes, height, width)",
+        **thresholds,
         "members": json.dumps(list(trained.members)),
         "scales": json.dumps(protocol.scales),
         "flip": json.dumps(protocol.flip),
@@ -176,13 +188,18 @@ def largest_difference(
             raise ExportError(
                 f"The export fails on images {size}, so nothing was written: {error}"
             ) from error
-        if probabilities.shape != expected.shape or labels.shape != images[:, 0].shape:
+        decided = segmenter.kind.decide(expected)[0]
+        if probabilities.shape != expected.shape or labels.shape != decided.shape:
             raise ExportError(
                 f"The export gives {tuple(probabilities.shape)} for images {size}. Nothing was written."
             )
         difference = float((probabilities - expected).abs().max())
-        chosen = expected.gather(1, labels.long().unsqueeze(1)).squeeze(1)  # (B, h, w)
-        lost = float((expected.amax(dim=1) - chosen).max())
+        if isinstance(segmenter.kind, MultiLabel):
+            margins = segmenter.kind.margins(expected)  # (B, C, h, w)
+            lost = 2 * float(margins.abs().where(labels != decided, 0.0).max())
+        else:
+            chosen = expected.gather(1, labels.long().unsqueeze(1)).squeeze(1)  # (B, h, w)
+            lost = float((expected.amax(dim=1) - chosen).max())
         if not max(difference, lost / 2) <= tolerance:
             raise ExportError(
                 f"The export differs by {difference:.2g} from torch on images {size}; at most {tolerance:g} "

@@ -16,7 +16,7 @@ from PIL import Image
 
 from engine.data.formats.images import read_header
 from engine.data.formats.voc import voc_images, voc_palette
-from engine.data.sample import first_few
+from engine.data.sample import first_few, require_one_class_a_pixel
 from engine.exporting import ExportError
 from engine.reporting.predictions import palette_image
 from engine.run_folder import written_in_place
@@ -45,6 +45,9 @@ def export_voc(
             f"The server scores the 21 classes of VOC ({first_few(VOC, 3)}), and {segmenter.name} "
             f"predicts others: {first_few(segmenter.class_names, 3)}."
         )
+    require_one_class_a_pixel(
+        segmenter.trained.recipe.data, "The server of VOC", "Predict with a run of one class a pixel."
+    )
     root = segmenter.trained.recipe.data.root
     if root is None:
         raise ExportError("data.root is not set. Add data.root=<your VOC2012 folder> to the command.")

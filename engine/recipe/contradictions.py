@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from engine.data.bands import band_names, colour_bands
 from engine.recipe.source import Document, dotted
 from engine.recipe.text import Path
+from losses.terms import LossError, require_multi
 from models.architectures import ARCHITECTURES, PRETRAINED_PACKAGES
 
 AnyRecipe = TypeVar("AnyRecipe", bound=BaseModel)
@@ -42,6 +43,8 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "model.from_scratch=true. Type train.batch_norm=sync."
         )
         yield Contradiction((("train", "batch_norm"), ("model", "from_scratch")), text)
+    if recipe.data.labels == "multi":
+        yield from _single_labels_only(recipe)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
     if schedule.min_lr > recipe.optimizer.lr:
         text = (
@@ -119,6 +122,27 @@ def _sets_that_do_not_fit(data: Any) -> Iterator[Contradiction]:
             f"{lines}; or none of them, and each image is drawn equally often"
         )
         yield Contradiction((without[0], ("data", "also")), text)
+    kinds = {of_set.labels for of_set in places.values()}
+    if data.also and "multi" in kinds:
+        text = "several sets are for data.labels: single. Type data.also=[], or labels: single in each set"
+        yield Contradiction((("data", "also"), ("data", "labels")), text)
+
+
+def _single_labels_only(recipe: Any) -> Iterator[Contradiction]:
+    """What is defined only where a pixel has one class, in a recipe with data.labels: multi."""
+    labels = ("data", "labels")
+    if recipe.adversarial:
+        text = "a discriminator is for data.labels: single. Type adversarial=null"
+        yield Contradiction((("adversarial",), labels), text)
+    for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1)):
+        if (value := getattr(recipe.augment, name)) != off:
+            text = f"{value:g} is for data.labels: single. Type augment.{name}={off}"
+            yield Contradiction((("augment", name), labels), text)
+    for term in recipe.loss:
+        try:
+            require_multi(term)
+        except LossError as error:
+            yield Contradiction((("loss",), labels), str(error))
 
 
 def without_a_start(recipe: Any) -> Iterator[Contradiction]:

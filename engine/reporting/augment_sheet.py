@@ -13,8 +13,8 @@ from torch import Tensor
 from engine.data.bands import shown_bands
 from engine.data.batches import TrainBatches
 from engine.data.order import Draw
-from engine.data.sample import Dataset
 from engine.reporting.colours import VOID, Colour
+from engine.reporting.label_sets import with_sets
 from engine.reporting.pictures import (
     FAINT,
     GAP_PX,
@@ -49,33 +49,28 @@ def augment_sheet(
     """
     assert indices and num_epochs > 0, "a sheet needs at least one sample and one epoch"
     dataset = batches.dataset
-    rows: list[list[Pixels]] = []
-    seen: set[int] = set()
+    images: list[Tensor] = []
+    labels: list[Tensor] = []
     for index in indices:
         sample = dataset[index]
         crops = batches.of([Draw(index, epoch) for epoch in range(num_epochs)])
-        pictures = [(sample.image, sample.labels), *zip(_bytes(crops.images), crops.labels, strict=True)]
-        rows.append(
-            [
-                overlay(
-                    shown_bands(image, dataset.bands), labels, dataset.palette, dataset.ignore_index, OPACITY
-                )
-                for image, labels in pictures
-            ]
-        )
-        for _, labels in pictures:
-            seen.update(labels.unique().tolist())
+        images += [sample.image, *_bytes(crops.images)]
+        labels += [sample.labels, *crops.labels]
+    void = dataset.ignore_index
+    maps, palette, names = with_sets(labels, dataset.palette, dataset.class_names, void)
+    drawn = [
+        overlay(shown_bands(image, dataset.bands), map, palette, void, OPACITY)
+        for image, map in zip(images, maps, strict=True)
+    ]
+    rows = [drawn[start : start + 1 + num_epochs] for start in range(0, len(drawn), 1 + num_epochs)]
+    seen = {id for map in maps for id in np.unique(map.numpy()).tolist()}
+    entries = [(names[id], palette[id]) for id in sorted(seen - {void})] + [("void", VOID)] * (void in seen)
     headings = ["as stored", *(f"epoch {epoch}" for epoch in range(num_epochs))]
-    return _paste(rows, headings, [dataset.ids[index] for index in indices], side_px, _entries(dataset, seen))
+    return _paste(rows, headings, [dataset.ids[index] for index in indices], side_px, entries)
 
 
 def _bytes(images: Tensor) -> Tensor:
     return images.round().clamp(0, 255).to(torch.uint8)
-
-
-def _entries(dataset: Dataset, seen: set[int]) -> list[tuple[str, Colour]]:
-    entries = [(dataset.class_names[id], dataset.palette[id]) for id in sorted(seen - {dataset.ignore_index})]
-    return [*entries, ("void", VOID)] if dataset.ignore_index in seen else entries
 
 
 def _paste(

@@ -98,7 +98,7 @@ class ConsoleLog(Callback):
         self.console.print(
             f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  "
             f"{others}  val loss {evaluation.log_loss:.3f}  "
-            f"[dim](only {escape(scores.baselines.majority_class)}: mIoU {scores.baselines.majority:.4f})[/]"
+            f"[dim]({escape(scores.baselines.brief())})[/]"
         )
         for name, further in evaluation.further.items():
             values = "  ".join(f"{metric} {value:.4f}" for metric, value in further.scores.metrics.items())

@@ -2,8 +2,11 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
+from functools import partial
+from typing import Any
 
 import matplotlib as mpl
+import numpy as np
 import torch
 from matplotlib.figure import Figure
 from PIL import Image
@@ -15,8 +18,9 @@ from engine.data.bands import shown_bands
 from engine.data.sample import Dataset
 from engine.reporting.console import best_in_bold, in_words
 from engine.reporting.pictures import Picture, sheet
-from engine.reporting.plots import INK, SERIES, STYLE
-from engine.scoring.metrics import METRICS
+from engine.reporting.plots import INK, SERIES, STYLE, draw_precision_recall
+from engine.scoring.metrics import METRICS, mean_of_present
+from engine.scoring.multi_label import MultiLabelScores
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import EvaluationResult
@@ -43,6 +47,49 @@ BY_CLASS: dict[str, Callable[[EvaluationResult], Mapping[str, float]]] = {
 }
 
 
+OF_MASKS: dict[str, Callable[[Any], Mapping[str, float]]] = {  # of classes that may overlap
+    "threshold": lambda result: result.scores.thresholds,
+    "IoU": lambda result: result.scores.IoU,
+    "Dice": lambda result: result.scores.F1,
+    "precision": lambda result: result.scores.precision,
+    "recall": lambda result: result.scores.recall,
+    "AP": lambda result: result.scores.AP,
+}
+
+
+def chosen_thresholds(trained: Trained) -> str:
+    """Which thresholds the classes have and where they were chosen; empty where a pixel has one class."""
+    thresholds = getattr(trained.kind, "thresholds", None)
+    if not thresholds:
+        return ""
+    data = trained.recipe.data
+    each = (f"{name} {value:g}" for name, value in zip(trained.class_names, thresholds, strict=True))
+    split = data.select or data.val
+    which = f"Chosen on {split}, the split that selects checkpoints, for the highest IoU"
+    which += "; those of the ensemble are the means of its members'" * (len(trained.members) > 1)
+    return f"Thresholds of the probability: {', '.join(each)}. {which}."
+
+
+def means_of(
+    results: Mapping[str, EvaluationResult],
+) -> Mapping[str, Callable[[EvaluationResult], float]]:
+    """Means besides the metrics; of classes that may overlap others."""
+    first = next(iter(results.values()))
+    if not isinstance(first.scores, MultiLabelScores):
+        return MEANS
+    return {"mIoU by image": MEANS["mIoU by image"]} | {
+        f"mean {name}": partial(_mean_over_classes, of)
+        for name, of in OF_MASKS.items()
+        if name in ("Dice", "precision", "AP")
+    }
+
+
+def _mean_over_classes(
+    of: Callable[[EvaluationResult], Mapping[str, float]], result: EvaluationResult
+) -> float:
+    return mean_of_present(np.array([*of(result).values()]))
+
+
 def means_table(results: Mapping[str, EvaluationResult]) -> Table:
     """The metrics and other means, protocols side by side; the best of a row is bold."""
     table = Table(title="scores by protocol", title_justify="left")
@@ -51,11 +98,12 @@ def means_table(results: Mapping[str, EvaluationResult]) -> Table:
         table.add_column(name, justify="right")
     for metric in METRICS:
         table.add_row(metric, *best_in_bold([result.scores.metrics[metric] for result in results.values()]))
-    for name, of in MEANS.items():
+    for name, of in means_of(results).items():
         table.add_row(name, *best_in_bold([of(result) for result in results.values()]))
-    errors = [result.calibration.ece for result in results.values()]
-    least = best_in_bold([-error for error in errors])
-    table.add_row("ECE (0 is best)", *(text.replace("-", "", 1) for text in least))
+    errors = [result.calibration.ece for result in results.values() if result.calibration]
+    if errors:
+        least = best_in_bold([-error for error in errors])
+        table.add_row("ECE (0 is best)", *(text.replace("-", "", 1) for text in least))
     table.add_section()
     baselines = [result.scores.baselines.rows() for result in results.values()]
     for what in dict.fromkeys(what for rows in baselines for what in rows):
@@ -65,10 +113,11 @@ def means_table(results: Mapping[str, EvaluationResult]) -> Table:
 
 
 def classes_table(results: Mapping[str, EvaluationResult]) -> Table:
-    """Five scores of each class under one protocol; the IoU alone where there are several, side by side."""
+    """The scores of each class under one protocol; the IoU alone where there are several, side by side."""
     alone = next(iter(results.values())) if len(results) == 1 else None
     if alone:
-        columns = {name: of(alone) for name, of in BY_CLASS.items()}
+        of_masks = isinstance(alone.scores, MultiLabelScores)
+        columns = {name: of(alone) for name, of in (OF_MASKS if of_masks else BY_CLASS).items()}
     else:
         columns = {name: result.scores.IoU for name, result in results.items()}
     title = "by class" if alone else "IoU by class"
@@ -111,13 +160,13 @@ def worst_sheet(
     Args:
         worst: (mIoU, id) of each.
     """
-    predictor = Predictor(protocol, nullcontext)
+    predictor = Predictor(protocol, nullcontext, trained.kind)
     pictures = []
     for score, id in worst:
         sample = dataset[dataset.ids.index(id)]
         image = sample.image[None].to(device)
         together = trained.combination([predictor(model, image) for model in trained.members.values()])
-        prediction = together.argmax(dim=1)[0].cpu()  # (H, W)
+        prediction = trained.kind.decide(together)[0][0].cpu()  # (H, W) or (C, H, W)
         seen = predictor.scored(shown_bands(sample.image, dataset.bands)).cpu()
         labels = predictor.scored(sample.labels).cpu()
         pictures.append(Picture(f"{id}   mIoU {score:.3f}", seen, labels, prediction))
@@ -135,6 +184,7 @@ def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
         curve.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="calibrated")
         for number, (name, result) in enumerate(results.items()):
             found, colour = result.calibration, SERIES[number % len(SERIES)]
+            assert found is not None, "counted where a pixel has one class"
             label = f"{name}, ECE {found.ece:.4f}"
             curve.plot(found.confidence, found.accuracy, color=colour, marker=".", linewidth=1.4, label=label)
             edges = [place / len(found.share) for place in range(len(found.share) + 1)]
@@ -143,4 +193,12 @@ def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
         curve.legend(loc="upper left")
         shares.set(xlabel="confidence", ylabel="share of pixels")
         shares.set_ylim(bottom=0)
+    return figure
+
+
+def recall_plot(result: EvaluationResult) -> Figure:
+    """Precision over recall of each class that may overlap others."""
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=(4.4, 4.0), layout="constrained")
+        draw_precision_recall(figure, result.scores.of_masks())
     return figure

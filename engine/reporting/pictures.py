@@ -5,7 +5,7 @@ Shapes: every picture has its own h x w pixels, RGB, uint8.
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from engine.data.bands import shown_bands
 from engine.data.sample import DataError, Dataset, Palette, note_or_raise, read_or_error
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
+from engine.reporting.label_sets import with_sets
 from engine.scoring.predictor import Predictor
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
@@ -32,6 +33,7 @@ class Picture:
     """One image, its label and its prediction.
 
     image: (3, h, w) uint8, RGB. labels: (h, w) class ids and `ignore_index`. prediction: (h, w) class ids.
+    Both are masks (C, h, w) where classes may overlap, until `with_sets_of` makes them ids of sets.
     confidence: (h, w) float, the probability of the predicted class, if known.
     """
 
@@ -54,13 +56,24 @@ def predict_pictures(
         if isinstance(sample, DataError):
             note_or_raise(dataset, index, sample)
             continue
-        confidence, prediction = predictor(model, sample.image[None].to(device)).max(dim=1)  # (1, H, W)
+        probabilities = predictor(model, sample.image[None].to(device))  # (1, C, H, W)
+        prediction, confidence = predictor.kind.decide(probabilities)
         seen = shown_bands(sample.image, dataset.bands)
         image, labels = predictor.scored(seen), predictor.scored(sample.labels)
         parts = (image, labels, prediction[0], confidence[0])
         pictures.append(Picture(sample.id, *(part.cpu() for part in parts)))
     model.train(was_training)
     return pictures
+
+
+def with_sets_of(
+    pictures: Sequence[Picture], palette: Palette, class_names: Sequence[str], ignore_index: int
+) -> tuple[list[Picture], Palette, list[str]]:
+    """Pictures of masks as pictures of one id a pixel, and the colours and names of the ids; others as is."""
+    maps = [map for picture in pictures for map in (picture.labels, picture.prediction)]
+    shown, palette, names = with_sets(maps, palette, class_names, ignore_index)
+    pairs = zip(pictures, shown[::2], shown[1::2], strict=True)
+    return [replace(one, labels=own, prediction=found) for one, own, found in pairs], palette, names
 
 
 def colourise(labels: Tensor, palette: Palette, ignore_index: int) -> Pixels:
@@ -136,6 +149,7 @@ def sheet(
     The legend names the classes that occur. Pictures of different sizes are scaled to rows of one height.
     """
     assert pictures, "a sheet needs at least one picture"
+    pictures, palette, class_names = with_sets_of(pictures, palette, class_names, ignore_index)
     rows = [
         {
             name: fitted(pixels, MAX_ASPECT * row_height_px, row_height_px)

@@ -122,6 +122,31 @@ def reliability_diagram(counts: NDArray[np.float64]) -> str:
     return svg((WIDTH_IN, 3.6), draw)
 
 
+def draw_precision_recall(figure: Figure, of_masks: Mapping[str, Any]) -> None:
+    """Precision over recall of each class; a dot is at its threshold.
+
+    Args:
+        of_masks: "curves", "AP", "precision" and "recall" by class, as of `MultiLabelScores.of_masks`.
+    """
+    axes = figure.subplots()
+    for number, (name, curve) in enumerate(of_masks["curves"].items()):
+        colour, ap = SERIES[number % len(SERIES)], of_masks["AP"][name]
+        if ap is None:  # no label holds the class
+            continue
+        axes.plot(
+            curve["recall"], curve["precision"], color=colour, linewidth=1.4, label=f"{name}, AP {ap:.4f}"
+        )
+        axes.plot(of_masks["recall"][name], of_masks["precision"][name], color=colour, marker="o")
+    axes.set(xlim=(0, 1), ylim=(0, 1.02), xlabel="recall", ylabel="precision")
+    if len(of_masks["curves"]) <= len(SERIES):
+        axes.legend(loc="lower left")
+
+
+def precision_recall_diagram(of_masks: Mapping[str, Any]) -> str:
+    """`draw_precision_recall` as SVG."""
+    return svg((WIDTH_IN, 3.2), lambda figure: draw_precision_recall(figure, of_masks))
+
+
 def _quantities(logs: Sequence[Sequence[Row]]) -> dict[tuple[str, str], str]:
     """(split, key) of all that is drawn, in the order of the page, with its title."""
     keys = dict.fromkeys(key for rows in logs for row in rows for key in row if row["split"] == "train")

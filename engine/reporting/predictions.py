@@ -13,6 +13,7 @@ Shapes: an image of h x w pixels, C classes.
 
 import json
 import math
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -28,9 +29,10 @@ from engine.data.bands import Bands, shown_bands
 from engine.data.inputs import InputImage
 from engine.data.rasters import new_map, open_map, open_raster
 from engine.data.sample import Palette
+from engine.reporting.label_sets import with_sets
 from engine.reporting.pictures import legend, overlay
 from engine.reporting.polygons import write_polygons
-from engine.run_folder import written_in_place
+from engine.run_folder import write_json, written_in_place
 from engine.scoring.protocols import Rectangle
 from engine.scoring.segmenter import Segmenter
 from engine.scoring.tiles import Tiling
@@ -40,27 +42,41 @@ KINDS = {
     "overlay": ".jpg",
     "confidence": ".png",
     "polygons": ".geojson",
+    "areas": ".json",
     "probabilities": ".h5",
 }
+OF_ALL = ("probabilities", "areas")  # one file for all images
 MAPS = ("labels", "confidence")  # of tiles: TIFF
 REDUCED_PX = 2048  # longer side of an overlay made from tiles
 LEGEND_PX = 480
 JPEG_QUALITY = 92
+NOT_IN_A_FOLDER = re.compile(r"[/\\\0]")
 VOID_NEVER = -1  # a prediction has a class everywhere
 
 Writer = Callable[[InputImage, Tensor, Tensor, Tensor], None]
 
 
 def files_of(
-    images: Sequence[InputImage], out: Path, kinds: Sequence[str], tiled: bool = False
+    images: Sequence[InputImage],
+    out: Path,
+    kinds: Sequence[str],
+    tiled: bool = False,
+    masks_of: Sequence[str] = (),
 ) -> list[Path]:
-    """Every file that the writer will write."""
-    files = [_file(out, kind, image, tiled) for kind in kinds if kind != "probabilities" for image in images]
+    """Every file that the writer will write; `masks_of`: the classes, where each has its own label maps."""
+    files = [_file(out, kind, image, tiled) for kind in kinds if kind not in OF_ALL for image in images]
+    if masks_of and "labels" in kinds:
+        files += [mask_file(out, name, image) for name in masks_of for image in images]
     return (
         files
-        + [out / "probabilities.h5"] * ("probabilities" in kinds)
+        + [out / f"{kind}{KINDS[kind]}" for kind in kinds if kind in OF_ALL]
         + [_legend(out)] * ("overlay" in kinds)
     )
+
+
+def mask_file(out: Path, class_name: str, image: InputImage) -> Path:
+    """The label map of one class of an image, where classes may overlap."""
+    return out / "labels" / NOT_IN_A_FOLDER.sub("_", class_name) / f"{image.name}.png"
 
 
 @contextmanager
@@ -73,6 +89,8 @@ def prediction_writer(
     bands: Bands = None,
 ) -> Iterator[Writer]:
     """A function of (image, pixels (n, h, w), labels (h, w), probabilities (C, h, w)) that writes its files.
+
+    Labels may also be masks (C, h, w) of classes that overlap: each class then has a file of its own.
 
     Args:
         out: the folder; each file appears complete or not at all.
@@ -87,23 +105,32 @@ def prediction_writer(
             file.attrs["class_names"] = list(class_names)
             file.attrs["about"] = json.dumps(about)
 
+        areas: dict[str, object] = {}
+
         def write(image: InputImage, pixels: Tensor, labels: Tensor, probabilities: Tensor) -> None:
             def path(kind: str) -> Path:
                 return _file(out, kind, image)
 
-            if "labels" in kinds:
+            is_multi = labels.dim() == 3
+            if "labels" in kinds and is_multi:
+                for name, mask, colour in zip(class_names, labels, palette, strict=True):
+                    _save(palette_image(mask, ((0, 0, 0), colour)), mask_file(out, name, image))
+            elif "labels" in kinds:
                 _save(palette_image(labels, palette), path("labels"))
             if "overlay" in kinds:
-                mixed = Image.fromarray(overlay(shown_bands(pixels, bands), labels, palette, VOID_NEVER))
+                [shown], colours, _ = with_sets([labels], palette, class_names, VOID_NEVER)
+                mixed = Image.fromarray(overlay(shown_bands(pixels, bands), shown, colours, VOID_NEVER))
                 _save(mixed, path("overlay"), quality=JPEG_QUALITY)
             if "confidence" in kinds:
                 grey = (255 * probabilities.amax(dim=0)).round().byte().numpy()  # (h, w)
                 _save(Image.fromarray(grey), path("confidence"))
+            if "areas" in kinds:
+                areas[image.place] = areas_of(labels, class_names)
             if "polygons" in kinds:
                 with written_in_place(_with_folder(path("polygons"))) as temporary:
                     write_polygons(temporary, labels.numpy(), class_names, {})
             if "probabilities" in kinds:
-                h, w = labels.shape
+                h, w = labels.shape[-2:]
                 file.create_dataset(
                     image.place.encode(errors="surrogateescape"),  # names may be no UTF-8
                     data=probabilities.numpy().astype(np.float16),
@@ -113,6 +140,8 @@ def prediction_writer(
                 )
 
         yield write
+        if areas:
+            write_json(out / "areas.json", {**about, "images": areas})
         if _legend(out).parent.is_dir():  # else no image could be read, and the command can be repeated
             _save(legend(list(zip(class_names, palette, strict=True)), LEGEND_PX), _legend(out))
 
@@ -182,6 +211,16 @@ def _put_reduced(small: NDArray[np.uint8], pixels: NDArray[np.uint8], top: int, 
     part = pixels[:, first_row::step, first_column::step]
     y, x = (top + first_row) // step, (left + first_column) // step
     small[:, y : y + part.shape[1], x : x + part.shape[2]] = part
+
+
+def areas_of(labels: Tensor, class_names: Sequence[str]) -> dict[str, object]:
+    """Pixels of each class, and the size of the image: from (h, w) class ids, or from masks (C, h, w)."""
+    h, w = labels.shape[-2:]
+    if labels.dim() == 3:
+        pixels = labels.flatten(1).sum(dim=1, dtype=torch.int64)
+    else:
+        pixels = torch.bincount(labels.flatten(), minlength=len(class_names))
+    return {"height": h, "width": w, "pixels": dict(zip(class_names, pixels.tolist(), strict=True))}
 
 
 def palette_image(labels: Tensor, palette: Palette) -> Image.Image:

@@ -79,8 +79,11 @@ class TensorBoard(Callback):
 
     def _labels(self, step: int, batch: Batch) -> None:
         """A histogram of the labels of the batch: one bucket per class."""
-        labels = batch.labels[batch.labels != self._run.ignore_index]
-        counts = torch.bincount(labels.flatten(), minlength=len(self._run.class_names)).double().cpu()
+        if batch.labels.dim() == 4:  # masks of classes that may overlap
+            counts = (batch.labels == 1).sum((0, 2, 3)).double().cpu()
+        else:
+            labels = batch.labels[batch.labels != self._run.ignore_index]
+            counts = torch.bincount(labels.flatten(), minlength=len(self._run.class_names)).double().cpu()
         ids = torch.arange(len(counts)).double()
         self._writer.add_histogram_raw(
             "data/labels",

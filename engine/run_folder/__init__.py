@@ -327,7 +327,7 @@ def find_runs(folder: Path) -> list[RunFolder]:
 
 def require_trained_alike(overrides: Sequence[str]) -> None:
     """Raises RunFolderError where an override of a finished run is of a section that may not change."""
-    fixed = ("data.bands", "data.normalisation")  # of the images that the model was trained on
+    fixed = ("data.bands", "data.normalisation", "data.labels")  # of what the model was trained on
     refused = [
         text for text in overrides if not text.startswith(("data.", "eval.")) or text.startswith(fixed)
     ]

@@ -15,7 +15,11 @@ Kind = TypeVar("Kind", bound=BaseModel)
 
 
 class Member(BaseModel):
-    """One kept checkpoint; `file` is relative to the run folder, scores are shares of 1."""
+    """One kept checkpoint; `file` is relative to the run folder, scores are shares of 1.
+
+    thresholds: with data.labels: multi, the probability from which each class is predicted, in the order
+    of the classes, chosen on the images that select the checkpoints.
+    """
 
     model_config = ConfigDict(extra="forbid")
 
@@ -23,6 +27,7 @@ class Member(BaseModel):
     step: int
     scores: dict[str, float]
     sha256: str
+    thresholds: tuple[float, ...] | None = None
 
 
 class DataIdentity(BaseModel):
@@ -143,6 +148,7 @@ class EnsembleMember(BaseModel):
     sha256: str
     recipe_sha256: str | None = None
     weights: dict[str, object] | None = None
+    thresholds: tuple[float, ...] | None = None
 
 
 class CombinationValues(BaseModel):

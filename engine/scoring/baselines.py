@@ -42,11 +42,33 @@ class Baselines:
         first = {} if self.first_class == self.majority_class else {f"only {self.first_class}": self.first}
         return {**majority, **first, "classes at random": self.uniform}
 
+    def brief(self) -> str:
+        """The highest of them that a model has to exceed, for one line."""
+        return f"only {self.majority_class}: mIoU {self.majority:.4f}"
+
     def __str__(self) -> str:
         if math.isnan(self.majority):
             return "mIoU without looking at the image: not known, since no pixel is labelled."
         texts = (f"{what} {value:.4f}" for what, value in self.rows().items())
         return f"mIoU without looking at the image: {', '.join(texts)}."
+
+
+class Everywhere(Baselines):
+    """Of masks of classes that may overlap: predicting every class everywhere."""
+
+    @classmethod
+    def of(cls, counts: NDArray[np.int64], class_names: tuple[str, ...] = ()) -> "Everywhere":
+        """From (C, 2, 2) counts by label and prediction: the IoU of a class is its share of the pixels."""
+        labelled, total = counts[:, 1].sum(axis=1), counts.sum(axis=(1, 2))
+        known = total > 0
+        value = float((labelled[known] / total[known]).mean()) if known.any() else math.nan
+        return cls("", "", value, value, math.nan)
+
+    def rows(self) -> dict[str, float]:
+        return {"every class everywhere": self.first}
+
+    def brief(self) -> str:
+        return f"every class everywhere: mIoU {self.first:.4f}"
 
 
 def _one_class(labelled: NDArray[np.int64], predicted: int) -> float:

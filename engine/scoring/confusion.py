@@ -80,6 +80,10 @@ class Scores:
     def mIoU(self) -> float:
         return self.metrics["mIoU"]
 
+    def of_masks(self) -> dict[str, object]:
+        """What ensemble.json has of classes that may overlap besides; nothing where a pixel has one class."""
+        return {}
+
     def to_dict(self) -> dict[str, object]:
         """In the form of evaluate.json: the metrics are next to the other scores."""
         values = asdict(self)

@@ -13,6 +13,7 @@ from torch import Tensor
 from engine.scoring.boundary import boundary_matrices, edge_counts
 from engine.scoring.calibration import NUM_BINS, reliability_counts
 from engine.scoring.confusion import Scores, confusion_matrices, image_mean_iou
+from engine.scoring.metrics import overlaps
 
 LEAST = 1e-12  # lower bound of a probability, so that the log-loss is finite
 
@@ -35,6 +36,14 @@ class Counts:
         pairs = ((field.name, getattr(self, field.name)) for field in fields(self))
         return [(name, counts) for name, counts in pairs if counts is not None]
 
+    def overlaps(self) -> NDArray[np.int64]:
+        """(B, 2, C) intersection and union."""
+        return overlaps(self.confusion.cpu().numpy())
+
+    def image_iou(self) -> Tensor:
+        """(B,) mean IoU over the classes present in each image, NaN without labelled pixels."""
+        return image_mean_iou(self.confusion)
+
 
 class Maps:
     """Maps of one channel, filled strip by strip: the predicted class of each pixel and its probability.
@@ -49,7 +58,7 @@ class Maps:
         self.num_classes = C
         self.prediction = torch.empty(B, H, W, dtype=id_type(C), device=device)
         self.confidence = torch.empty(B, H, W, device=device) if with_confidence else None
-        self.log_loss = _exact_zeros((), device)  # of the labels, in nats, summed
+        self.log_loss = exact_zeros((), device)  # of the labels, in nats, summed
 
     def put(self, images: slice, rows: slice, probabilities: Tensor, labels: Tensor, void: Tensor) -> None:
         """Add a strip: probabilities (images, C, rows, W); labels and void (images, rows, W)."""
@@ -118,11 +127,11 @@ class Tally:
         return cls(
             confusion=zeros(C, C),
             num_void=zeros(),
-            log_loss=_exact_zeros((), device),
-            image_iou=_exact_zeros((2,), device),
+            log_loss=exact_zeros((), device),
+            image_iou=exact_zeros((2,), device),
             boundary=zeros(C + 1, C + 1),
             edges=zeros(2, 2),
-            reliability=_exact_zeros((3, NUM_BINS), device),
+            reliability=exact_zeros((3, NUM_BINS), device),
         )
 
     def add(self, counts: Counts, log_loss: Tensor, num_void: Tensor) -> None:
@@ -132,7 +141,7 @@ class Tally:
             total += rows.sum(dim=0)
         self.log_loss += log_loss
         self.num_void += num_void
-        iou = image_mean_iou(counts.confusion)
+        iou = counts.image_iou()
         self.image_iou += torch.stack([iou.nansum(), (~iou.isnan()).sum()])
 
     def tensors(self) -> list[Tensor]:
@@ -149,6 +158,6 @@ class Tally:
         return float(self.log_loss / self.confusion.sum().clamp(min=1))
 
 
-def _exact_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
+def exact_zeros(shape: tuple[int, ...], device: torch.device) -> Tensor:
     """float64, except on Apple's devices, which do not have it."""
     return torch.zeros(shape, dtype=torch.float64 if device.type != "mps" else torch.float32, device=device)

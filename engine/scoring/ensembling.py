@@ -20,6 +20,8 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
 from engine.scoring.evaluation import ENSEMBLE, evaluate
+from engine.scoring.label_kinds import LabelKind, label_kind
+from engine.scoring.multi_label import mean_thresholds
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -178,6 +180,7 @@ def score_together(
     members = zip(distinct_names(candidates), candidates, strict=True)
     models = {name: load_member(candidate, device) for name, candidate in members}
     combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
+    kind = kind_of(candidates)
     done = 0
     with ExitStack() as stack:
         record = None
@@ -189,6 +192,7 @@ def score_together(
                     dataset.class_names,
                     [*models, *combinations],
                     lambda: skipped_ids(dataset),
+                    kind.is_multi,
                 )
             )
 
@@ -202,7 +206,7 @@ def score_together(
         tallies = evaluate(
             models,
             scoring_batches(dataset, device, workers=workers),
-            Predictor(protocol, nullcontext),
+            Predictor(protocol, nullcontext, kind),
             len(dataset.class_names),
             dataset.ignore_index,
             device,
@@ -211,6 +215,15 @@ def score_together(
             detailed=record is not None,
         )
     return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
+
+
+def kind_of(candidates: Sequence[Candidate]) -> LabelKind:
+    """The kind of labels of candidates, with the thresholds of each by name, and those of their mean."""
+    data = load_recipe(candidates[0].run.recipe, imports=False).data
+    thresholds = [candidate.member.thresholds for candidate in candidates]
+    known = [of_member for of_member in thresholds if of_member]
+    by_name = dict(zip(distinct_names(candidates), thresholds, strict=True))
+    return label_kind(data, mean_thresholds(known) if known else None, by_name)
 
 
 def ensemble_report(
@@ -258,6 +271,6 @@ def ensemble_report(
 
 
 def scores_to_json(scores: Scores) -> dict[str, object]:
-    """The scores as ensemble.json has them; the IoU of an absent class is None."""
+    """The scores as ensemble.json has them; the IoU of an absent class is None, as is what is not defined."""
     iou = {name: None if name in scores.absent else value for name, value in scores.IoU.items()}
-    return {**scores.metrics, "IoU": iou}
+    return {**scores.metrics, "IoU": iou} | scores.of_masks()

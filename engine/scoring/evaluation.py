@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from engine.scoring.boundary import near_outline
 from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts, Maps, Tally
+from engine.scoring.label_kinds import LabelKind
 from engine.scoring.predictor import Predictor
 from engine.scoring.upsampling import Pieces, strips, weighted_logits
 
@@ -61,12 +62,14 @@ def evaluate(
         on_batch: called with the ids of a batch and, by name, its `Counts`.
         combinations: of all models, in their order; every model runs once.
         counted: the names to count; None is all. A model that none of these needs does not run.
-        detailed: also count boundaries, edges and reliability, besides the confusion.
+        detailed: also count boundaries, edges and reliability, besides the confusion; not of masks that may
+            overlap, which have none of these.
         on_pixels: called with the labels of a strip (B, rows, W) and, by name, its probabilities
             (B, C, rows, W).
     """
     names = [name for name in (*models, *combinations) if counted is None or name in counted]
-    tallies = {name: Tally.empty(num_classes, device) for name in names}
+    kind = predictor.kind
+    tallies = {name: kind.tally(name, num_classes, device) for name in names}
     wanted = {name: combination for name, combination in combinations.items() if name in tallies}
     members = list(models)
     needed = {name for name in names if name in models}
@@ -80,8 +83,8 @@ def evaluate(
         }
         labels = predictor.scored(batch.labels)  # (B, H, W)
         void = labels == ignore_index
-        maps = _maps(of_models, members, wanted, names, labels, void, detailed, on_pixels)
-        near_label = near_outline(labels, void) if detailed else None
+        maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_pixels)
+        near_label = near_outline(labels, void) if detailed and not kind.is_multi else None
         counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
         for name in names:
             tallies[name].add(counts[name], maps[name].log_loss, void.sum())
@@ -93,6 +96,7 @@ def evaluate(
 
 
 def _maps(
+    kind: LabelKind,
     of_models: dict[str, Pieces],
     members: list[str],
     combinations: Mapping[str, Combination],
@@ -117,14 +121,15 @@ def _maps(
     used = {name for name in names if name in sources}
     used |= {members[number] for combination in in_strip.values() for number in combination.used}
     first = next(iter(of_models.values()))
-    maps = {name: Maps(first.shape, first.device, detailed) for name in names}
+    maps = {name: kind.maps(name, first.shape, first.device, detailed) for name in names}
     for images, rows in strips(first.shape, first.device):
         outputs = {name: sources[name].probabilities(images, rows) for name in sources if name in used}
         placeholder = next(iter(outputs.values()))  # of a member without weight, which no combination reads
         for name, combination in in_strip.items():
             outputs[name] = combination([outputs.get(member, placeholder) for member in members])
+        strip, of_void = labels[images, ..., rows, :], void[images, ..., rows, :]
         for name in names:
-            maps[name].put(images, rows, outputs[name], labels[images, rows], void[images, rows])
+            maps[name].put(images, rows, outputs[name], strip, of_void)
         if on_pixels:
-            on_pixels(labels[images, rows], outputs)
+            on_pixels(strip, outputs)
     return maps

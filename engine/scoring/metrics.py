@@ -17,12 +17,12 @@ Confusion = NDArray[np.int64]  # (C, C) pixels by label and prediction
 
 def mean_iou(confusion: Confusion) -> float:
     """The mean IoU over the classes that a label or a prediction holds; NaN where there are none."""
-    return _mean_of_present(intersection_over_union(confusion))
+    return mean_of_present(intersection_over_union(confusion))
 
 
 def mean_accuracy(confusion: Confusion) -> float:
     """The mean recall over the classes that a label holds; NaN where there are none."""
-    return _mean_of_present(ratio(confusion.diagonal(), confusion.sum(axis=1)))
+    return mean_of_present(ratio(confusion.diagonal(), confusion.sum(axis=1)))
 
 
 def pixel_accuracy(confusion: Confusion) -> float:
@@ -56,9 +56,15 @@ def overlaps(confusion: NDArray[np.int64]) -> NDArray[np.int64]:
     return np.stack([intersection, union], axis=-2)
 
 
+def overlaps_of_masks(counts: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(..., 2, C) as `overlaps`, from (..., C, 2, 2) counts of classes that may overlap."""
+    right = counts[..., 1, 1]
+    return np.stack([right, right + counts[..., 0, 1] + counts[..., 1, 0]], axis=-2)
+
+
 def mean_iou_of_overlaps(found: NDArray[np.int64]) -> float:
     """As `mean_iou`, from (2, C) `overlaps`."""
-    return _mean_of_present(ratio(*found))
+    return mean_of_present(ratio(*found))
 
 
 def ratio(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -67,6 +73,6 @@ def ratio(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
     return quotient
 
 
-def _mean_of_present(values: NDArray[np.float64]) -> float:
+def mean_of_present(values: NDArray[np.float64]) -> float:
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")

@@ -25,15 +25,20 @@ class PrecisionRecall:
         self._generator = torch.Generator().manual_seed(0)  # the same pixels at every evaluation
 
     def add(self, labels: Tensor, probabilities: Tensor) -> None:
-        """One strip of a batch: labels (B, h, w) integer, probabilities (B, C, h, w)."""
+        """One strip of a batch: integer labels (B, h, w) or (B, C, h, w), probabilities (B, C, h, w)."""
         C = len(self.counts)
-        chosen = self._places(labels[0].numel()).to(labels.device)  # (n,)
-        labels = labels.flatten(1)[:, chosen].flatten().long()  # (B*n,)
+        chosen = self._places(labels.shape[-2:].numel()).to(labels.device)  # (n,)
+        classes = torch.arange(C, device=labels.device)
+        if labels.dim() == 3:
+            labels = labels.flatten(1)[:, chosen].flatten().long()[:, None]  # (B*n, 1)
+            own = labels == classes
+        else:
+            labels = labels.flatten(2)[:, :, chosen].movedim(1, -1).reshape(-1, C).long()  # (B*n, C)
+            own = labels == 1
         shares = probabilities.flatten(2)[:, :, chosen].movedim(1, -1).reshape(-1, C)  # (B*n, C)
         place = (shares * (NUM_THRESHOLDS - 1)).floor().long().clamp(0, NUM_THRESHOLDS - 1)
-        classes = torch.arange(C, device=labels.device)
-        cell = (classes * 2 + (labels[:, None] == classes)) * NUM_THRESHOLDS + place  # (B*n, C)
-        cell = torch.where(labels[:, None] == self.ignore_index, self.counts.numel(), cell)
+        cell = (classes * 2 + own) * NUM_THRESHOLDS + place  # (B*n, C)
+        cell = torch.where(labels == self.ignore_index, self.counts.numel(), cell)
         found = torch.bincount(cell.flatten(), minlength=self.counts.numel() + 1)[:-1]
         self.counts += found.view_as(self.counts)
 

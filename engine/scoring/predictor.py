@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.scoring.label_kinds import SINGLE, LabelKind
 from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
 from engine.scoring.upsampling import Piece, Pieces
 
@@ -28,11 +29,18 @@ class Predictor:
     Args:
         protocol: the views of an image.
         autocast: makes the context manager of a forward pass, such as `torch.autocast`.
+        kind: of the labels.
     """
 
-    def __init__(self, protocol: EvaluationProtocol, autocast: Callable[[], AbstractContextManager[object]]):
+    def __init__(
+        self,
+        protocol: EvaluationProtocol,
+        autocast: Callable[[], AbstractContextManager[object]],
+        kind: LabelKind = SINGLE,
+    ):
         self.protocol = protocol
         self.autocast = autocast
+        self.kind = kind
 
     @torch.no_grad()
     def __call__(self, model: nn.Module, images: Tensor) -> Tensor:
@@ -67,7 +75,8 @@ class Predictor:
                     Piece(view, of_view.flip(-1) if view.mirrored else of_view)
                     for view, of_view in zip(some, each, strict=True)
                 ]
-        return Pieces(pieces, self.protocol.region(h, w), self.protocol.average).merged()
+        region, average = self.protocol.region(h, w), self.protocol.average
+        return Pieces(pieces, region, average, self.kind.probabilities).merged()
 
     def _in_parts(self, model: nn.Module, seen: Tensor, at_once: int) -> Tensor:
         """(N, 3, h, w) -> logits (N, C, h', w') float32; with fewer at once where a GPU's memory is full."""

@@ -13,9 +13,10 @@ from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset, skipped_ids
 from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
-from engine.scoring.confusion import Scores, image_mean_iou
+from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts, Tally
 from engine.scoring.evaluation import OnBatch, evaluate
+from engine.scoring.multi_label import MultiLabelTally
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -32,6 +33,7 @@ class EvaluationResult:
     image_mIoU: the mean over images of the mean IoU over the classes present in each. image_range: the lowest
     and the highest of them.
     boundary_IoU: by class, of the bands along outlines; boundary_mIoU its mean over the classes present.
+    calibration, boundary_IoU: None and empty of classes that may overlap, of which neither is counted.
     log_loss: in nats per labelled pixel.
     card: the protocol, and what was counted.
     worst: (mIoU, id) of the images with the lowest mIoU, the lowest first.
@@ -42,7 +44,7 @@ class EvaluationResult:
     image_range: tuple[float, float]
     boundary_mIoU: float
     boundary_IoU: dict[str, float]
-    calibration: Calibration
+    calibration: Calibration | None
     log_loss: float
     card: dict[str, object]
     worst: list[tuple[float, str]]
@@ -81,7 +83,7 @@ def evaluate_trained(
     def count(ids: list[str], counts: dict[str, Counts]) -> None:
         nonlocal done, worst
         done += len(ids)
-        iou = image_mean_iou(counts[protocol.name].confusion).tolist()
+        iou = counts[protocol.name].image_iou().tolist()
         scored = [pair for pair in zip(iou, ids, strict=True) if not math.isnan(pair[0])]
         worst = heapq.nsmallest(num_worst, worst + scored)
         of_images.extend(value for value, _ in scored)
@@ -101,7 +103,7 @@ def evaluate_trained(
     [tally] = evaluate(
         trained.members,
         scoring_batches(dataset, device, workers=workers),
-        Predictor(protocol, nullcontext),
+        Predictor(protocol, nullcontext, trained.kind),
         len(dataset.class_names),
         dataset.ignore_index,
         device,
@@ -114,7 +116,7 @@ def evaluate_trained(
 
 
 def _result(
-    tally: Tally,
+    tally: Tally | MultiLabelTally,
     card: dict[str, object],
     dataset: Dataset,
     split: str,
@@ -122,7 +124,10 @@ def _result(
     of_images: list[float],
 ) -> EvaluationResult:
     scores = tally.scores(dataset.class_names)
-    bands = boundary_iou(tally.boundary.cpu().numpy())
+    bands, calibration = np.array([]), None
+    if isinstance(tally, Tally):
+        bands = boundary_iou(tally.boundary.cpu().numpy())
+        calibration = Calibration.of(tally.reliability.cpu().numpy())
     total, num_images = tally.image_iou.tolist()
     skipped = skipped_ids(dataset)
     facts: dict[str, object] = {
@@ -138,8 +143,8 @@ def _result(
         image_mIoU=total / num_images if num_images else math.nan,
         image_range=(min(of_images, default=math.nan), max(of_images, default=math.nan)),
         boundary_mIoU=float(np.nanmean(bands)) if not np.isnan(bands).all() else math.nan,
-        boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=True)),
-        calibration=Calibration.of(tally.reliability.cpu().numpy()),
+        boundary_IoU=dict(zip(dataset.class_names, bands.tolist(), strict=False)),  # of masks none
+        calibration=calibration,
         log_loss=tally.mean_log_loss() if scores.num_pixels else math.nan,
         card=card | facts,
         worst=worst,

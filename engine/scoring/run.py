@@ -145,12 +145,12 @@ class Run:
         path = self.folder.scores
         is_verified = self._require_final(path)
         scores = read_scores(path, is_verified) if path.is_file() else None
-        return scores if scores and scores.confusion else None
+        return scores if scores and scores.overlaps else None
 
     @property
     def predictor(self) -> str:
         """The predictor that represents the run: the ensemble, else the first member, else ""."""
-        names = list(self.scores.confusion) if self.scores else []
+        names = list(self.scores.overlaps) if self.scores else []
         return ENSEMBLE if ENSEMBLE in names else next(iter(names), "")
 
     @cached_property

@@ -32,7 +32,10 @@ class UseError(ValueError):
 
 
 class Prediction(NamedTuple):
-    """labels: (h, w) uint8, the most likely class. probabilities: (C, h, w) float32. Both on the CPU."""
+    """labels: (h, w) uint8, the most likely class. probabilities: (C, h, w) float32. Both on the CPU.
+
+    With data.labels: multi, labels are (C, h, w): 1 where the probability of a class reaches its threshold.
+    """
 
     labels: Tensor
     probabilities: Tensor
@@ -60,7 +63,8 @@ class Segmenter:
         self._device = next(next(iter(trained.members.values())).parameters()).device
         self.value_range = ranges_of(trained.recipe.data)
         self.bands = band_names(trained.recipe.data.bands)
-        self._predictor = Predictor(protocol, nullcontext)  # no autocast: as in scoring
+        self.kind = trained.kind
+        self._predictor = Predictor(protocol, nullcontext, self.kind)  # no autocast: as in scoring
 
     def predict(self, image: Picture) -> Prediction:
         """Labels and probabilities of one image, at its own size.
@@ -75,8 +79,9 @@ class Segmenter:
             UseError: the pixels have another type or shape.
         """
         pixels = self.pixels(image)  # (n, h, w)
-        probabilities = self.probabilities(pixels.unsqueeze(0))[0]  # (C, h, w)
-        return Prediction(probabilities.argmax(dim=0).to(torch.uint8).cpu(), probabilities.cpu())
+        probabilities = self.probabilities(pixels.unsqueeze(0))  # (1, C, h, w)
+        labels, _ = self.kind.decide(probabilities)
+        return Prediction(labels[0].to(torch.uint8).cpu(), probabilities[0].cpu())
 
     def pixels(self, image: Picture) -> Tensor:
         """(n, h, w) uint8, upright, of values in the run's data.range. Raises as `predict` does."""

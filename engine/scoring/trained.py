@@ -26,6 +26,8 @@ from engine.run_folder import (
     require_trained_alike,
 )
 from engine.scoring.combining import Combination
+from engine.scoring.label_kinds import SINGLE, LabelKind, label_kind
+from engine.scoring.multi_label import mean_thresholds
 from models import build_model
 from models.finite import broken_tensor
 
@@ -36,6 +38,7 @@ class Trained:
 
     members: by name, in eval mode, on their device; `combination` has a weight for each.
     recipe: of the run, or of the first member; it names the data and the evaluation protocol.
+    kind: of the labels, with the thresholds of the classes if it has any.
     weights: the pretrained weights of each member, for the licence; None where it started at random.
     training_data: the `data` section of each member, as it was trained.
     """
@@ -49,6 +52,7 @@ class Trained:
     data: DataIdentity
     weights: list[dict[str, object] | None]
     training_data: Sequence[Data] = ()
+    kind: LabelKind = SINGLE
 
 
 def trained_on(num: int, total: int) -> str:
@@ -109,6 +113,7 @@ def open_trained(
         data=manifest.data,
         weights=[manifest.weights],
         training_data=[load_recipe(run.recipe, imports=False).data],
+        kind=label_kind(recipe.data, member.thresholds),
     )
 
 
@@ -181,6 +186,7 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
     recipes = [
         load_recipe(folder.path / member.recipe, overrides, imports=False) for member in manifest.members
     ]
+    thresholds = [member.thresholds for member in manifest.members if member.thresholds]
     return Trained(
         name=manifest.name,
         members={
@@ -198,4 +204,5 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
         training_data=[
             load_recipe(folder.path / member.recipe, imports=False).data for member in manifest.members
         ],
+        kind=label_kind(recipes[0].data, mean_thresholds(thresholds) if thresholds else None),
     )

@@ -12,7 +12,7 @@ and the interpolation are linear: see `merged`.
 Shapes: B images, C classes; logits are h' x w', the region that they describe H x W pixels.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 
@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from engine.scoring.combining import Combination
+from engine.scoring.label_kinds import SINGLE
 from engine.scoring.protocols import Rectangle, Size, View
 
 STRIP_PROBABILITIES = {"cpu": 1 << 18}  # 1 MB: fits in the cache of a core
@@ -41,11 +42,13 @@ class Pieces:
 
     region: the part of the images that is described.
     average: over pieces, "probability" or "logit".
+    activation: from logits (B, C, ...) to probabilities.
     """
 
     pieces: list[Piece]
     region: Rectangle
     average: str
+    activation: Callable[[Tensor], Tensor] = SINGLE.probabilities
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -64,7 +67,7 @@ class Pieces:
     def probabilities(self, images: slice, rows: slice) -> Tensor:
         """(images, C, rows, W) of a strip."""
         if len(self.pieces) == 1:
-            return self._part(self.pieces[0], images, rows.start, rows.stop).softmax(dim=1)
+            return self.activation(self._part(self.pieces[0], images, rows.start, rows.stop))
         total: Tensor | None = None
         for piece in self.pieces:
             box = piece.view.box
@@ -73,7 +76,7 @@ class Pieces:
             if first >= last:
                 continue
             part = self._part(piece, images, first - top, last - top)
-            part = part.softmax(dim=1) if self.average == "probability" else part
+            part = self.activation(part) if self.average == "probability" else part
             if total is None:
                 shape = (*part.shape[:2], rows.stop - rows.start, self.region.width)
                 total, times = part.new_zeros(shape), part.new_zeros(shape[2:])
@@ -82,7 +85,7 @@ class Pieces:
             times[place] += 1
         assert total is not None, "the views cover the region"
         total /= times
-        return total if self.average == "probability" else total.softmax(dim=1)
+        return total if self.average == "probability" else self.activation(total)
 
     def all_probabilities(self) -> Tensor:
         """(B, C, H, W)"""

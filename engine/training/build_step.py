@@ -32,7 +32,8 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
     if train.ema is not None:
         ema = ModelEmaV3(model, decay=train.ema, use_warmup=True, foreach=not shards)
     align_corners = getattr(model, "align_corners", False)
-    loss = build_loss(recipe.loss, num_classes, recipe.data.ignore_index, align_corners).to(process.device)
+    multi_label, void = recipe.data.labels == "multi", recipe.data.ignore_index
+    loss = build_loss(recipe.loss, num_classes, void, align_corners, multi_label).to(process.device)
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
     compiles = train.compile

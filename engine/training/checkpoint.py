@@ -43,13 +43,20 @@ class TopKeeper:
         self.top = top
         self.spacing = spacing
 
-    def offer(self, step: int, scores: dict[str, float], state_dict: Callable[[], dict[str, Tensor]]) -> bool:
+    def offer(
+        self,
+        step: int,
+        scores: dict[str, float],
+        state_dict: Callable[[], dict[str, Tensor]],
+        thresholds: tuple[float, ...] | None = None,
+    ) -> bool:
         """Keep the checkpoint if it is among the best; True if it is.
 
         Args:
             step: updates done.
             scores: with the metric of the manifest.
             state_dict: gives the weights; called only for a checkpoint that is kept.
+            thresholds: of the classes, with data.labels: multi.
         """
         metric = self.manifest.metric
         others = [member for member in self.manifest.members if member.step != step]
@@ -58,10 +65,10 @@ class TopKeeper:
         if math.isnan(scores[metric]) or len(better) >= self.top or any(m in better for m in rivals):
             return False
         path = self.run.top / f"step-{step:07d}.safetensors"
-        _save(path, state_dict(), {"step": step, "scores": scores})
-        member = Member(
-            file=str(path.relative_to(self.run.path)), step=step, scores=scores, sha256=sha256_of(path)
-        )
+        about = {"thresholds": thresholds} if thresholds else {}
+        _save(path, state_dict(), {"step": step, "scores": scores, **about})
+        file = str(path.relative_to(self.run.path))
+        member = Member(file=file, step=step, scores=scores, sha256=sha256_of(path), thresholds=thresholds)
         candidates = [member, *(m for m in others if m not in rivals)]
         ranked = sorted(candidates, key=lambda m: (-m.scores[metric], m.step))
         self.manifest.members, dropped = ranked[: self.top], [*ranked[self.top :], *rivals]

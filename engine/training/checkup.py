@@ -8,7 +8,7 @@ from rich.console import Console
 
 from engine import __version__
 from engine.data import DataError
-from engine.data.doctor import DataReport, Listing, examine
+from engine.data.doctor import DataReport, Listing, report_on
 from engine.data.doctor.findings import NOTE, SPOILS
 from engine.data.doctor.several import list_sets, report_on_sets
 from engine.data.sets import sets_of
@@ -72,7 +72,7 @@ def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
         return DataReport.from_dict(json.loads(path.read_bytes()))
     except (OSError, ValueError, KeyError, TypeError):  # none yet, or written by another version
         pass
-    report = examine(listing, counted(console, "doctor")).report
+    report = report_on(listing, counted(console, "doctor"))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, report.to_dict())
     return report
@@ -89,7 +89,7 @@ def fingerprint(listing: Listing) -> str:
         digest.update(f"{split} {indices.tolist()}".encode())
     for sample in listing.samples:
         digest.update(f"{sample.id}\n".encode())
-        for file in filter(None, (sample.image, sample.mask)):
+        for file in filter(None, (sample.image, *sample.mask_files)):
             try:
                 state = file.stat()
                 digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())

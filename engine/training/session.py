@@ -21,6 +21,7 @@ from engine.data.resident import Resident, choose_residence, require_device
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
 from engine.recipe import Recipe, RecipeError
+from engine.scoring.label_kinds import label_kind
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -113,13 +114,13 @@ def build_session(
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
     notes += _notes_on_pixels(recipe.data)
-    train, note = _place(train, recipe.data.resident, process, counter)
+    train, note = _place(train, recipe.data, process, counter)
     notes.append(f"train: {quantity(len(train), 'image')}, {note}")
     notes += _notes_on_sets(recipe.data, sets)
-    select, note = _place(select, recipe.data.resident, process, counter)
+    select, note = _place(select, recipe.data, process, counter)
     notes.append(f"{recipe.data.select or recipe.data.val}: {quantity(len(select), 'image')}, {note}")
     for name, dataset in further.items():
-        further[name], note = _place(dataset, recipe.data.resident, process, counter)
+        further[name], note = _place(dataset, recipe.data, process, counter)
         notes.append(f"{scored_further(data)[name]}: {quantity(len(dataset), 'image')}, {note}")
 
     order, order_notes = training_order(recipe, counts, shares, [*sets.values()])
@@ -131,12 +132,13 @@ def build_session(
     batches = TrainBatches(
         train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
     )
-    predictor = Predictor(EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast)
+    protocol, autocast = EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast
+    predictor = Predictor(protocol, autocast, label_kind(recipe.data))
     features = _build_features(recipe, model, select, predictor)
     validation = Validation(
         select, predictor, process, recipe.data.workers, recipe.log.images, features, further
     )
-    hints = advice(recipe, counts, train.class_names)
+    hints = [] if recipe.data.labels == "multi" else advice(recipe, counts, train.class_names)
     return Session(
         recipe, process, train, select, further, batches, step, validation, weights, notes, hints, chosen
     )
@@ -206,7 +208,8 @@ def _require_buildable_parts(
     if recipe.train.shard:
         _require_shardable(recipe, optimizer)
     with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
-        build_loss(without_schemes(recipe).loss, num_classes, recipe.data.ignore_index)
+        terms, multi_label = without_schemes(recipe).loss, recipe.data.labels == "multi"
+        build_loss(terms, num_classes, recipe.data.ignore_index, multi_label=multi_label)
     if recipe.log.features:
         num_bands = len(band_names(recipe.data.bands) or RGB)
         require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
@@ -233,10 +236,11 @@ def _build_features(
 
 
 def _place(
-    dataset: Dataset, wish: str, process: Process, counter: Callable[[str], Counter]
+    dataset: Dataset, data: Any, process: Process, counter: Callable[[str], Counter]
 ) -> tuple[Dataset, str]:
     """The data set on the disk, in RAM or on the GPU, and a note that says where it is."""
-    where, num_bytes = choose_residence(dataset, wish, process.device, process.world_size)
+    masks = len(dataset.class_names) if data.labels == "multi" else 1
+    where, num_bytes = choose_residence(dataset, data.resident, process.device, process.world_size, masks)
     note = f"{num_bytes / 1e6:,.0f} MB decoded"
     if where == "disk":
         return dataset, f"{note}, read from disk at each use"

@@ -167,7 +167,7 @@ class SupervisedStep:
         """One update.
 
         Args:
-            batch: images (B, 3, S, S) in 0..255, labels (B, S, S) int64.
+            batch: images (B, 3, S, S) in 0..255, labels (B, S, S) or (B, C, S, S) int64.
 
         Returns:
             Detached scalars on the device: "loss", "loss_<term>", "acc_seg", what a subclass adds and, on the
@@ -318,20 +318,24 @@ class SupervisedStep:
         return (self.settings.accumulate * part / whole.clamp(min=1)).float()
 
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
-        """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits."""
+        """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits.
+
+        With data.labels: multi, of the labelled pixels of all masks, at a threshold of 0.5.
+        """
         seen = labels_at(logits, labels)
         valid = seen != self.settings.ignore_index
-        right = (logits.detach().argmax(dim=1) == seen) & valid
+        logits = logits.detach()
+        right = ((logits.argmax(dim=1) if seen.dim() == 3 else logits > 0) == seen) & valid
         return self.part_weight(labels, logits) * 100 * right.sum() / valid.sum().clamp(min=1)
 
 
 def labels_at(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, h, w) labels in the middle of each cell of the logits (B, C, h, w), from (B, S, S)."""
+    """(B, h, w) labels in the middle of each cell of the logits (B, C, h, w), from (B, S, S); or with C."""
     rows, columns = (
         torch.arange(n, device=labels.device) * size // n + size // (2 * n)
         for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)
     )
-    return labels[:, rows[:, None], columns]
+    return labels[..., rows[:, None], columns]
 
 
 def one_or_nan(loss: Tensor) -> Tensor:

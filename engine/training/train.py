@@ -42,6 +42,8 @@ from engine.scoring.ensembling import (
     open_val,
     score_together,
 )
+from engine.scoring.label_kinds import label_kind
+from engine.scoring.multi_label import thresholds_of
 from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
 from engine.training.checkpoint import TopKeeper, load_state
@@ -211,7 +213,8 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         with naming_out_of_memory(partial(in_an_evaluation, session, run)):
             evaluated = step.evaluated()
             scores = session.validation(evaluated, step.count, reporter)
-        if is_main and keeper.offer(step.count, scores.metrics, evaluated.state_dict):
+        thresholds = thresholds_of(scores)
+        if is_main and keeper.offer(step.count, scores.metrics, evaluated.state_dict, thresholds):
             [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
             reporter.checkpoint(step.count, run.path / file)
         step.evaluations.append((step.count, scores.metrics))
@@ -364,7 +367,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     run.write_final(manifest, run.recipe, run.log, run.scores, run.ensemble, run.doctor)
 
     best = load_member(candidates[0], device)
-    predictor = Predictor(protocol, nullcontext)
+    predictor = Predictor(protocol, nullcontext, label_kind(recipe.data, candidates[0].member.thresholds))
     pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
     if pictures:
         with written_in_place(run.predictions) as temporary:

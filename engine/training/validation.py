@@ -14,6 +14,8 @@ from engine.reporting.pictures import Picture, predict_pictures
 from engine.reporting.reporter import Reporter
 from engine.scoring.confusion import Scores
 from engine.scoring.evaluation import evaluate
+from engine.scoring.label_kinds import MultiLabel
+from engine.scoring.multi_label import Thresholds, thresholds_of
 from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place, wait_for_all
@@ -57,7 +59,7 @@ class Validation:
         further = {name: self._scored(data, model, step, reporter) for name, data in self.further.items()}
         if reporter.callbacks:
             features = self.features(model) if self.features else {}
-            pictures = self.pictures(model)
+            pictures = self.pictures(model, thresholds_of(evaluation.scores))
             reporter.evaluation(
                 step, replace(evaluation, pictures=pictures, features=features, further=further)
             )
@@ -99,11 +101,12 @@ class Validation:
             raise diverged(step)  # an update with a finite loss can still break the weights
         return Evaluation(scores, log_loss, curves=curves)
 
-    def pictures(self, model: nn.Module) -> list[Picture]:
-        """The chosen samples with the model's prediction."""
-        return predict_pictures(
-            model, self.dataset, self.picture_indices, self.predictor, self.process.device
-        )
+    def pictures(self, model: nn.Module, thresholds: Thresholds | None = None) -> list[Picture]:
+        """The chosen samples with the model's prediction, by the thresholds of its classes if it has any."""
+        predictor = self.predictor
+        if thresholds:
+            predictor = Predictor(predictor.protocol, predictor.autocast, MultiLabel(thresholds))
+        return predict_pictures(model, self.dataset, self.picture_indices, predictor, self.process.device)
 
 
 def spread(count: int, total: int) -> list[int]:

@@ -11,6 +11,7 @@ import numpy as np
 
 from engine.data import class_names_of, open_split
 from engine.data.doctor.class_checks import CountsBySplit, check_classes, jensen_shannon
+from engine.data.doctor.class_masks import masks_report
 from engine.data.doctor.copies import check_copies
 from engine.data.doctor.file_checks import check_files
 from engine.data.doctor.findings import SEVERITIES, SPOILS, DataFinding
@@ -22,7 +23,7 @@ from engine.data.doctor.range_checks import check_ranges
 from engine.data.doctor.scan import Facts, scan
 from engine.data.doctor.sequence_checks import check_sequences
 
-__all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of"]
+__all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of", "report_on"]
 
 BLENDS = np.finfo(np.float64).max  # stands for the values of interpolated borders; no mask holds it
 MAX_ROWS = 256  # the most frequent; photos used as masks have millions
@@ -75,6 +76,13 @@ class Examination:
 def list_samples_of(section: Any) -> Listing:
     """The samples of a recipe's `data` section; no image is opened."""
     return list_samples(section, lambda split: open_split(section, split), class_names_of(section))
+
+
+def report_on(listing: Listing, progress: Callable[[int, int], None]) -> DataReport:
+    """What `examine` finds; or what is wrong with masks of classes that may overlap."""
+    if listing.section.labels == "multi":
+        return DataReport(**masks_report(listing, progress))
+    return examine(listing, progress).report
 
 
 def examine(listing: Listing, progress: Callable[[int, int], None]) -> Examination:

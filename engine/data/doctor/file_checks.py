@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, finding
+from engine.data.doctor.listing import Listing
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
 from engine.data.formats.listing import ARRAY_ENDINGS, left_out
@@ -38,7 +39,7 @@ ODD_SIZES = {  # check -> what, why, remedy
 
 def check_files(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Every finding about files, the worst first."""
-    yield from refused(facts)
+    yield from refused(facts.listing)
     yield from damaged(facts)
     yield from unused_annotations(facts)
     yield from passed_over(facts)
@@ -48,9 +49,9 @@ def check_files(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     yield from odd_sizes(facts)
 
 
-def refused(facts: Facts) -> Iterator[DataFinding]:
+def refused(listing: Listing) -> Iterator[DataFinding]:
     """Splits that cannot be opened: missing files, duplicate ids, no such list."""
-    for split, message in facts.listing.refused.items():
+    for split, message in listing.refused.items():
         why = "Training stops before its first update."
         yield finding("split", SPOILS, f"split {split} cannot be opened: {message}", why, "see the message")
 

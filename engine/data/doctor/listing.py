@@ -1,6 +1,6 @@
 """The samples that the doctor checks: those of every split of the recipe, each once."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -28,6 +28,13 @@ class Listed:
     mask: Path | None
     dataset: Dataset
     index: int
+
+    @property
+    def mask_files(self) -> Sequence[Path]:
+        """All of its masks: where classes may overlap, each can have a file."""
+        if isinstance(self.dataset, FileDataset):
+            return self.dataset.mask_files(self.index)
+        return []
 
     @property
     def name(self) -> str:

@@ -46,6 +46,10 @@ class Folder(Section):
         "ids", "ids: label ids; binary: 0 and 255; colours: see data.classes"
     )
     void_colours: list[Colour] = key([], "colours of void pixels, where data.classes has colours")
+    missing_masks: Literal["error", "empty"] = key(
+        "error",
+        "with labels: multi, an image without a mask file of a class: an error, or the class is not on it",
+    )
     val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None,
         "share of the images used as data.val, by a hash of their ids; null: the folder has splits",

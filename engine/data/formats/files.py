@@ -50,6 +50,10 @@ class Pair:
     image: Path
     mask: Path
 
+    @property
+    def mask_files(self) -> Sequence[Path]:
+        return [self.mask]
+
 
 def stored_in_file(pair: Pair) -> NDArray[Any]:
     """The mask as stored in its image file: (h, w), or (h, w, channels)."""
@@ -130,6 +134,9 @@ class FileDataset:
     def mask_path(self, index: int) -> Path:
         return self._pairs[index].mask
 
+    def mask_files(self, index: int) -> Sequence[Path]:
+        return self._pairs[index].mask_files
+
     @property
     def encoding(self) -> MaskEncoding:
         """How a stored mask becomes label ids."""
@@ -202,16 +209,18 @@ class FileDataset:
             return hashlib.file_digest(file, "sha256").hexdigest()
 
     def _labels(self, pair: Pair, shown: tuple[int, int], orientation: int) -> Labels:
-        """(h, w), the size of the displayed image.
+        """(h, w), the size of the displayed image; of masks of several classes (C, h, w).
 
         A mask of the displayed size was drawn on the photo as viewers display it. One that fits only the
         stored pixels was drawn on those, so it is rotated with the image. For a square image the two
         cannot be distinguished; annotation tools display photos upright, so the first is assumed.
         """
         labels = self._encoding(self._read_mask(pair), pair.mask)
-        if labels.shape != shown and labels.shape[::-1] == shown and orientation >= 5:
-            labels = turn(labels, orientation)
-        _require_size(pair, labels.shape, shown)
+        size = labels.shape[-2:]
+        if size != shown and size[::-1] == shown and orientation >= 5:
+            bands = [turn(band, orientation) for band in labels.reshape(-1, *size)]
+            labels = np.stack(bands).reshape(*labels.shape[:-2], *shown)
+        _require_size(pair, labels.shape[-2:], shown)
         return labels
 
 

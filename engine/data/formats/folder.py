@@ -17,7 +17,9 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+from engine.data.bands import band_names
 from engine.data.formats import Folder
+from engine.data.formats.class_masks import class_files, class_mask_dataset
 from engine.data.formats.files import FileDataset, Pair, colours_in_file
 from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, folders_in, ids_in_list, images_below
 from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
@@ -57,6 +59,8 @@ def open_folder(
     train: str = "train",
     val: str = "val",
     ids: Mapping[str, int | str] | None = None,
+    labels: str = "single",
+    bands: int | Sequence[str] | None = None,
 ) -> FileDataset:
     """One split of a folder of images and masks.
 
@@ -69,6 +73,8 @@ def open_folder(
         folder: names of sub-folders and masks, and what the masks hold.
         train, val: the splits that `folder.val_share` makes.
         ids: label id, or "void", of each stored value, where those are no label ids.
+        labels: "multi" for a mask of each class, as `class_masks` reads them.
+        bands: of the images, as data.bands has them.
 
     Raises:
         DataError: no images and masks in the usual places, several such places, names that do not match in
@@ -77,7 +83,11 @@ def open_folder(
     root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}. It should hold images and masks.")
-    pairs = _pairs(_only_place(root, split, (train, val), folder), split, folder.mask_suffix)
+    place = _only_place(root, split, (train, val), folder)
+    if labels == "multi":
+        pairs = _class_pairs(place, split, class_names, folder)
+        return class_mask_dataset(pairs, class_names, folder.values == "binary", band_names(bands))
+    pairs = _pairs(place, split, folder.mask_suffix)
     if palette is not None:
         void = tuple((r, g, b) for r, g, b in folder.void_colours)
         encoding = Colours((*palette, *void), (*range(len(palette)), *[ignore_index] * len(void)))
@@ -218,6 +228,25 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
         return [Pair(id, chosen[id], files[mask]) for id, mask in zip(wanted, named, strict=True)]
     pairs = pair_up({path: name for name, path in chosen.items()}, masks, mask_suffix, all_masks=False)
     return sorted(pairs, key=lambda pair: wanted[pair.id])
+
+
+def _class_pairs(
+    place: SplitFolders, split: str, class_names: tuple[str, ...], options: Folder
+) -> Sequence[Pair]:
+    """The pairs of a split whose masks are named by their classes, or else have a band for each class."""
+    images, masks = _names(place.images), _names(place.masks)
+    wanted: Mapping[str, int] | None = None
+    if place.ids is not None:
+        wanted = listed(place.ids, [row[0] for row in rows_of(place.ids)], images, "images")
+    pairs = class_files(
+        images,
+        masks,
+        class_names,
+        options.mask_suffix,
+        options.missing_masks == "empty",
+        lambda id: (wanted is None or id in wanted) and (place.share is None or place.share(id)),
+    )
+    return _pairs(place, split, options.mask_suffix) if pairs is None else pairs
 
 
 def _names(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Path, str]:

@@ -86,7 +86,8 @@ def pair_up(
             "Images and masks cannot be paired by their names.\n"
             + "\n".join(problems)
             + "\nRename or remove those files, list the ids of the good ones in <split>.txt, or say how the "
-            "names of masks end, for example data.folder.mask_suffix=_mask."
+            "names of masks end, for example data.folder.mask_suffix=_mask. If each class has masks of its "
+            "own: docs/multi_label.md."
         )
     pairs = [Pair(images[path], path, candidates[core][0]) for core, [path] in found.items()]
     return sorted(pairs, key=lambda pair: pair.id)

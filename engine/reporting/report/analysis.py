@@ -6,28 +6,37 @@ Shapes: N images, C classes.
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
+from engine.scoring.baselines import Baselines
 from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
-from engine.scoring.confusion import image_mean_iou
-from engine.scoring.metrics import intersection_over_union, overlaps
+from engine.scoring.metrics import ratio
 from engine.scoring.scores_file import ImageScores
-from engine.scoring.statistics import Interval, drawn_iou, enough, few_images, interval, mean_of_present
+from engine.scoring.statistics import (
+    Interval,
+    drawn_iou,
+    enough,
+    few_images,
+    image_mean_iou,
+    interval,
+    mean_of_present,
+)
 
 
 @dataclass(frozen=True)
 class Analysis:
     """Sums over the images, bootstrap intervals, and the score of each image.
 
-    confusion: (C, C) int64, rows labels, columns predictions. IoU: (C,), NaN where absent.
+    confusion: (C, C) int64, rows labels, columns predictions; None of classes that may overlap.
+    IoU: (C,), NaN where absent.
     boundary_IoU: (C,). reliability: (3, bins), pixels, sum of confidence, right pixels. None: not counted.
     image_mIoU: (N,), the mean over the classes in the label or the prediction of an image.
     """
 
     ids: list[str]
-    confusion: NDArray[np.int64]
+    confusion: NDArray[np.int64] | None
+    baselines: Baselines
     IoU: NDArray[np.float64]
     mIoU_interval: Interval
     IoU_intervals: list[Interval]
@@ -38,17 +47,18 @@ class Analysis:
     @classmethod
     def of(cls, scores: ImageScores, predictor: str, drawn: NDArray[np.float64]) -> "Analysis":
         """From the counts of one predictor in scores.h5, and bootstrap `draws` of its images."""
-        matrices = scores.confusion[predictor]  # (N, C, C)
-        ious = drawn_iou(overlaps(matrices), enough(drawn))  # (S, C)
+        found = scores.overlaps[predictor]  # (N, 2, C)
+        ious = drawn_iou(found, enough(drawn))  # (S, C)
         boundary, reliability = scores.boundary.get(predictor), scores.reliability.get(predictor)
-        confusion = matrices.sum(axis=0)
+        matrices = scores.confusion.get(predictor)  # (N, C, C)
         return cls(
             ids=scores.ids,
-            confusion=confusion,
-            IoU=intersection_over_union(confusion),
+            confusion=None if matrices is None else matrices.sum(axis=0),
+            baselines=scores.baselines(predictor),
+            IoU=ratio(*found.sum(axis=0)),
             mIoU_interval=interval(mean_of_present(ious)),
             IoU_intervals=[interval(of_class) for of_class in ious.T],
-            image_mIoU=image_mean_iou(torch.from_numpy(matrices)).double().numpy(),
+            image_mIoU=image_mean_iou(found),
             boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),
             reliability=None if reliability is None else reliability.sum(axis=0),
         )
@@ -72,6 +82,7 @@ class Analysis:
 
     def confused(self, num_pairs: int) -> list[tuple[int, int, float, int]]:
         """(label, prediction, share of the label's pixels, pixels), the most pixels first."""
+        assert self.confusion is not None, "a pixel has one class"
         wrong = self.confusion * (1 - np.eye(len(self.confusion), dtype=np.int64))
         labels, predictions = np.unravel_index(np.argsort(-wrong, axis=None)[:num_pairs], wrong.shape)
         totals = self.confusion.sum(axis=1)
@@ -87,6 +98,7 @@ class Analysis:
         By shares of the labels: a class that takes half of each of ten rare classes comes before one that
         takes as many pixels of a single frequent one.
         """
+        assert self.confusion is not None, "a pixel has one class"
         totals = self.confusion.sum(axis=1, keepdims=True)
         shares = self.confusion * (1 - np.eye(len(self.confusion))) / np.maximum(1, totals)
         involved = shares.sum(axis=1) + shares.sum(axis=0)

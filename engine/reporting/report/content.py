@@ -104,14 +104,14 @@ def _read_run(run: Run, name: str) -> RunContent:
     drawn = draws(len(scores.ids))
 
     def analysis_of(result: PredictorScores | None) -> Analysis | None:
-        if result is None or result.key not in scores.confusion:
+        if result is None or result.key not in scores.overlaps:
             return None
         return Analysis.of(scores, result.key, drawn)
 
     return RunContent(
         name,
         run,
-        with_intervals(results, scores.confusion, drawn),
+        with_intervals(results, scores.overlaps, drawn),
         analysis_of(best_member(results)),
         analysis_of(main_ensemble(results)),
     )

@@ -11,6 +11,7 @@ from engine.reporting.report.analysis import extremes
 from engine.reporting.report.content import RunContent
 from engine.run_folder import RunFolderError
 from engine.scoring.ensembling import group_candidates, load_member, open_val
+from engine.scoring.label_kinds import label_kind
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 
@@ -53,7 +54,8 @@ def open_gallery(
         )
     recipe, val = open_val(member, overrides)
     model = load_member(member, device)
-    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext)
+    kind = label_kind(recipe.data, member.member.thresholds)
+    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext, kind)
     places = {id: place for place, id in enumerate(val.ids)}
     chosen = extremes(analysis.image_mIoU, num_each)
     done = 0

@@ -104,6 +104,7 @@ def _run(place: int, content: RunContent, gallery: Gallery, diagnosis: RunDiagno
         "diagnosis": diagnosis,
         **views.further_view(content),
         "confusion": views.confusion_view(content),
+        "masks": views.masks_view(content),
         "reliability": views.reliability_view(content),
         "boundary": views.boundary_rows(content),
         "gallery": views.gallery_view(content, gallery),

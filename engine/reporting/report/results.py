@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.evaluation import ENSEMBLE
-from engine.scoring.metrics import METRICS, overlaps
+from engine.scoring.metrics import METRICS
 from engine.scoring.run import Run, read_ensemble
 from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 
@@ -20,6 +20,7 @@ class PredictorScores:
 
     key: its name in scores.h5. gain: over the best member of the run, of mIoU; honest_gain: where it was
     chosen on one half of the images and scored on the other. cost: passes through a network for each view.
+    of_masks: of classes that may overlap, as `MultiLabelScores.of_masks` gives it.
     """
 
     key: str
@@ -35,6 +36,7 @@ class PredictorScores:
     honest_interval: Interval | None = None
     images_per_second: float | None = None
     cost: int | None = None
+    of_masks: Mapping[str, Any] | None = None
 
     @property
     def mIoU(self) -> float | None:
@@ -106,6 +108,7 @@ def _result(
         honest_interval=_interval(honest),
         images_per_second=numbers.get("images_per_second"),
         cost=numbers.get("cost"),
+        of_masks=numbers if "threshold" in numbers else None,
     )
 
 
@@ -115,19 +118,17 @@ def _interval(gain: Mapping[str, Any] | None) -> Interval | None:
 
 
 def with_intervals(
-    results: Sequence[PredictorScores], confusion: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
+    results: Sequence[PredictorScores], overlaps: Mapping[str, NDArray[np.int64]], drawn: NDArray[np.float64]
 ) -> list[PredictorScores]:
     """The results with intervals of scores and gains, from the counts of each image."""
     judged = []
     best = best_member(results)
     for result in results:
-        if result.key in confusion:
-            known = overlaps(confusion[result.key])
+        if result.key in overlaps:
+            known = overlaps[result.key]
             result = replace(result, interval=mean_iou_interval(known, drawn))
-            if result.is_ensemble and not result.gain_interval and best and best.key in confusion:
-                result = replace(
-                    result, gain_interval=gain_interval(overlaps(confusion[best.key]), known, drawn)
-                )
+            if result.is_ensemble and not result.gain_interval and best and best.key in overlaps:
+                result = replace(result, gain_interval=gain_interval(overlaps[best.key], known, drawn))
         judged.append(result)
     return judged
 

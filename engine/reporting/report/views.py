@@ -13,14 +13,13 @@ from markupsafe import Markup
 
 from engine.recipe import Recipe, explain
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
-from engine.reporting.pictures import Picture, classes_in, share_right
-from engine.reporting.plots import reliability_diagram, training_curves
+from engine.reporting.pictures import Picture, classes_in, share_right, with_sets_of
+from engine.reporting.plots import precision_recall_diagram, reliability_diagram, training_curves
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import Layers, layers_of
 from engine.reporting.report.results import PredictorScores
-from engine.scoring.baselines import Baselines
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.metrics import METRICS
 from engine.scoring.statistics import Interval
@@ -123,7 +122,7 @@ def further_view(content: RunContent) -> dict[str, Any]:
 def confusion_view(content: RunContent) -> dict[str, Any] | None:
     """Shares of the label's pixels; of many classes, those confused most, and the sum of the others."""
     analysis = content.analysis
-    if analysis is None:
+    if analysis is None or analysis.confusion is None:
         return None
     names = content.run.manifest.class_names
     shown = analysis.most_confused(MOST_CELLS)
@@ -160,6 +159,25 @@ def boundary_rows(content: RunContent) -> list[tuple[str, float]]:
     return sorted((row for row in rows if not math.isnan(row[1])), key=lambda row: row[1])
 
 
+def masks_view(content: RunContent) -> dict[str, Any] | None:
+    """Scores of each class at its threshold and the curves of the best member, where classes may overlap."""
+    best = content.best
+    if best is None or best.of_masks is None:
+        return None
+    columns = ("threshold", "precision", "recall", "Dice", "AP")
+    rows = [
+        (name, best.IoU.get(name), [best.of_masks[column][name] for column in columns])
+        for name in content.run.manifest.class_names
+    ]
+    data = content.run.recipe.data if content.run.recipe else None
+    return {
+        "columns": columns,
+        "rows": rows,
+        "svg": Markup(precision_recall_diagram(best.of_masks)),
+        "split": (data.select or data.val) if data else content.run.manifest.data.val,
+    }
+
+
 @dataclass(frozen=True)
 class Shot:
     """One picture of the gallery."""
@@ -172,8 +190,11 @@ class Shot:
 
 def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
     """The pictures as layers, worst and best, and the legend of their classes."""
-    analysis, palette = content.analysis, display_colours(content.run.manifest.palette)
-    pictures = [*gallery.worst, *gallery.best]
+    analysis, manifest = content.analysis, content.run.manifest
+    pictures, colours, names = with_sets_of(
+        [*gallery.worst, *gallery.best], tuple(manifest.palette), manifest.class_names, gallery.ignore_index
+    )
+    palette, num_worst = display_colours(colours), len(gallery.worst)
     scores = dict(zip(analysis.ids, analysis.image_mIoU.tolist(), strict=True)) if analysis else {}
 
     def shots(of_kind: Sequence[Picture]) -> list[Shot]:
@@ -187,11 +208,12 @@ def gallery_view(content: RunContent, gallery: Gallery) -> dict[str, Any]:
             for picture in of_kind
         ]
 
-    names = content.run.manifest.class_names
     classes = [(names[i], palette[i]) for i in classes_in(pictures, gallery.ignore_index)]
     errors: list[tuple[str, Colour]] = [("wrong", WRONG), ("void", UNSCORED)]
     return {
-        "kinds": [("Worst", shots(gallery.worst)), ("Best", shots(gallery.best))] if pictures else [],
+        "kinds": [("Worst", shots(pictures[:num_worst])), ("Best", shots(pictures[num_worst:]))]
+        if pictures
+        else [],
         "classes": [*classes, ("void", VOID)],
         "errors": errors,
         "why_empty": gallery.why_empty,
@@ -202,8 +224,7 @@ def baselines_of(group: Sequence[RunContent]) -> dict[str, float]:
     """mIoU on the images of a group without looking at them, by what is predicted."""
     for content in group:
         if content.analysis:
-            labelled = content.analysis.confusion.sum(axis=1)
-            return Baselines.of(labelled, tuple(content.run.manifest.class_names)).rows()
+            return content.analysis.baselines.rows()
     return {}
 
 

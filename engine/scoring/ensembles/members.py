@@ -28,7 +28,6 @@ from engine.scoring.ensembles.weight_averaging import (
     training_images,
 )
 from engine.scoring.evaluation import evaluate
-from engine.scoring.metrics import overlaps
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
 from engine.scoring.timing import interleaved
@@ -118,7 +117,7 @@ class Members:
         def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
             progress.add(len(ids))
             for name, of_batch in counts.items():
-                rows.setdefault(name, []).append(overlaps(of_batch.confusion.cpu().numpy()))
+                rows.setdefault(name, []).append(of_batch.overlaps())
 
         tallies = evaluate(
             self.models | {name: self.average_weights(soup) for soup, name in soups.items()},

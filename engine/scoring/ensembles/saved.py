@@ -135,6 +135,7 @@ def _member(
         sha256=sha256_of(file),
         recipe_sha256=sha256_of(recipe),
         weights=weights,
+        thresholds=candidate.member.thresholds,
     )
 
 

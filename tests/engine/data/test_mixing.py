@@ -104,3 +104,11 @@ def test_copy_paste_takes_rare_classes_from_samples_that_have_them():
     even = mixing(copy_paste=1, counts=np.array([[50, 0, 0], [0, 50, 0], [0, 0, 25], [0, 0, 25]]))
     pairs = {(g.index, g.layer.id) for n in range(200) for g in even.guests(f"{n}", 0)}
     assert pairs == {(0, 0), (1, 1), (2, 2), (3, 2)}
+
+
+def test_a_box_is_pasted_in_all_masks_of_classes_that_overlap():
+    labels = torch.zeros(2, 2, 4, 4, dtype=torch.int64)
+    labels[1] = torch.tensor([1, 255]).view(2, 1, 1)
+    _, [found] = paste_guests(torch.zeros(2, 3, 4, 4), labels, [[Guest(0, BoxLayer(0.5, 0, 1, 0.5))]])
+    assert found[0].tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [0, 0, 0, 0], [0, 0, 0, 0]]
+    assert torch.equal(found[1], 255 * found[0])

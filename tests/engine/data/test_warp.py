@@ -313,3 +313,22 @@ def test_an_elastic_deformation_varies_over_the_image():
     _, bent = one(augmentation, image, labels, bend_px=bend)
     moved = (bent != labels).float().mean()
     assert 0.02 < moved < 0.6
+
+
+def test_masks_of_several_classes_move_as_each_alone():
+    """(C, h, w) labels, void outside in every mask, through scale, rotation, flip and elastic deformation."""
+    image, first = scene(40, 56, ids=2)
+    second = scene(40, 56, seed=1, ids=2)[1]
+    second[:5] = 255
+    changes = {"scale": 0.8, "angle_rad": 0.4, "flip": True, "offset": (0.3, 0.6)}
+    changes["bend_px"] = np.random.default_rng(0).uniform(-2, 2, NEUTRAL.bend_px.shape)
+    augmentation = augment(32)
+    alone = [one(augmentation, image, mask, **changes)[1] for mask in (first, second)]
+    images, _, sizes = batch_of([(image, first)])
+    masks = torch.full((1, 2, *images.shape[2:]), 255, dtype=torch.uint8)
+    masks[0, :, :40, :56] = torch.stack([first, second])
+    _, together = augmentation(images, masks, sizes, [replace(NEUTRAL, **changes)])
+    assert together.shape == (1, 2, 32, 32)
+    assert torch.equal(together[0], torch.stack(alone))
+    assert (together == 255).any()
+    assert set(together.unique().tolist()) == {0, 1, 255}

@@ -30,6 +30,7 @@ COCO_DATA = "data.format=coco data.root=coco data.train=train2017 data.val=val20
 COCO = f"{RUN} {COCO_DATA}"
 PACKED = f"{RUN} data.format=packed data.root=p.h5"
 LABELME = f"{OWN} data.format=labelme data.ignore_index=255"
+MULTI = "run m.yaml --dry-run"
 UNET = "model.arch=unet model.encoder=resnet18"
 VIT = "model.arch=linear model.encoder=tu-test_vit"
 BLANKS = {
@@ -100,6 +101,19 @@ def annotated(label: str = "b", end: str = "") -> Callable[[], None]:
 
 def forty() -> None:
     own("images/{}.jpg", "masks/{}.png", count=40)
+
+
+def overlapping(value: int = 1, lacks: str = "") -> Callable[[], None]:
+    """A mask of each of two classes, and the recipe m.yaml; without the file that is named."""
+
+    def draw() -> None:
+        for name in ("a", "b"):
+            own("SPLIT/images/{}.jpg", f"SPLIT/masks/{name}/{{}}.png", draw_mask(value))
+        if lacks:
+            Path(lacks).unlink()
+        write("m.yaml", sandbox.FOLDER.replace("classes", "labels: multi, classes"))
+
+    return draw
 
 
 def two_places() -> None:
@@ -314,6 +328,13 @@ CASES = [
     Case("works on one set. Type data.also=[]",
          "prepare masks r.yaml 'data.also=[{root: voc, train: train, name: other}]' --out drawn"),
     Case("To train on them: trident new", "prepare masks own --out drawn", annotated()),
+    Case("no class would be anywhere", MULTI, overlapping(255)),
+    Case("If it is not on these images, type", MULTI, overlapping(lacks="own/train/masks/a/0.png")),
+    Case("a discriminator is for data.labels", f"{MULTI} adversarial={{}}", overlapping()),
+    Case("rare is for labels: single", f"{MULTI} data.sampler=rare", overlapping()),
+    Case("255 for void in each mask", f"{MULTI} data.ignore_index=0", overlapping()),
+    Case("this is for labels: single; leave", f"{MULTI} 'data.ids={{0: 0, 1: 1}}'", overlapping()),
+    Case("multi is for format: folder", f"{RUN} data.labels=multi"),
     Case("Of a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip
 

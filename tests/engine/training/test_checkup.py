@@ -81,7 +81,7 @@ def test_off_does_not_examine_the_data(voc_folder, values, monkeypatch) -> None:
 
 def test_unchanged_data_is_examined_once(values, monkeypatch) -> None:
     first, message = check(values)
-    monkeypatch.setattr(checkup, "examine", None)
+    monkeypatch.setattr(checkup, "report_on", None)
     again, said_again = check(values, "train.steps=3", "name=other")
     assert again == first and said_again == message
 
@@ -95,7 +95,7 @@ def test_data_with_a_changed_file_is_examined_again(voc_folder, values, monkeypa
     else:
         os.utime(path, ns=(1, 1))
     read = []
-    monkeypatch.setattr(checkup, "examine", lambda *arguments: read.append(arguments) or 1 / 0)
+    monkeypatch.setattr(checkup, "report_on", lambda *arguments: read.append(arguments) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         check(values)
     assert len(read) == 1

@@ -1,0 +1,53 @@
+"""Losses of pixels that may have several classes: each class against the rest, by a sigmoid.
+
+sigmoid(x) is the softmax over (0, x). So logits (B, C, h, w) are those of C tasks of two classes, not the
+class and the class, and the terms for one class a pixel are taken over: cross-entropy becomes the binary one.
+
+Shapes: B samples, C classes, h x w pixels of the logits, H x W of the labels.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from losses.pixel_sums import PixelSums, pixel_sums
+from losses.statistics import Reduce, identity
+
+
+def as_two_classes(logits: Tensor) -> Tensor:
+    """(..., h, w) logits of a class -> (N, 2, h, w) of the rest and the class, N the product of the rest."""
+    of_class = logits.reshape(-1, 1, *logits.shape[-2:])
+    return torch.cat([torch.zeros_like(of_class), of_class], dim=1)
+
+
+def multi_label_sums(logits: Tensor, labels: Tensor, ignore_index: int, **options: Any) -> PixelSums:
+    """As `pixel_sums`, over masks: cost and weight are summed over the classes, too.
+
+    Args:
+        logits: (B, C, h, w), float32 or float64.
+        labels: (B, C, H, W), int64: 1 where the class is, 0 where not, `ignore_index` where unknown.
+        options: of `pixel_sums`.
+    """
+    classes = zip(logits.unbind(1), labels.unbind(1), strict=True)
+    each = [pixel_sums(as_two_classes(x), y, ignore_index, **options) for x, y in classes]
+    cost, weight, *of_two = (torch.stack(sums) for sums in zip(*each, strict=True))  # (C,), then (C, 2)
+    return PixelSums(cost.sum(), weight.sum(), *(sums[:, 1] for sums in of_two))
+
+
+class PerClass(nn.Module):
+    """A term for one class a pixel, applied to each class against the rest; all count as one batch."""
+
+    def __init__(self, term: nn.Module):
+        super().__init__()
+        self.term = term
+
+    def denominator(self, labels: Tensor) -> Tensor:
+        """What the mean divides by."""
+        found: Tensor = self.term.denominator(labels.flatten(0, 1))  # type: ignore[operator]
+        return found
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) twice -> scalar"""
+        found: Tensor = self.term(as_two_classes(logits), labels.flatten(0, 1), reduce)
+        return found
