@@ -1,0 +1,103 @@
+"""Two splits of one folder: `val_share` of the images, by a hash of their ids, are for data.val."""
+
+import hashlib
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from engine.data.formats.files import Pair
+from engine.data.sample import DataError
+from engine.wording import quantity
+
+SHARES = (0.2, 0.3, 0.1, 0.5)  # to suggest, the first that leaves no split empty
+NUM_HASHES = 2**64
+
+
+class EmptyShare(DataError):
+    """A share leaves a split empty. share: one that does not; None where there is none."""
+
+    def __init__(self, message: str, share: float | None):
+        super().__init__(message)
+        self.share = share
+
+
+@dataclass(frozen=True)
+class Side:
+    """The images of one split.
+
+    is_val: whether it is data.val. group: a pattern with one group; ids that agree in it are in the same
+    split. section: of the recipe, for messages.
+    """
+
+    split: str
+    is_val: bool
+    share: float
+    group: str | None
+    section: str
+
+    def of(self, pairs: Sequence[Pair], where: Path) -> list[Pair]:
+        """Those of the split among all images in a folder.
+
+        Raises:
+            EmptyShare: none is.
+        """
+        found = [pair for pair in pairs if in_val(pair.id, self.share, self.group) == self.is_val]
+        if not found:
+            raise self._empty([pair.id for pair in pairs], where)
+        return found
+
+    def _empty(self, ids: Sequence[str], where: Path) -> EmptyShare:
+        share = share_of_both(ids, self.group)
+        if len(ids) == 1:
+            remedy = "Training takes one image at least, and scoring another one: add images."
+        elif share is None:
+            remedy = f"All of them are of the same group. Type {self.section}.group=null."
+        else:
+            remedy = f"Type {self.section}.val_share={share}."
+        return EmptyShare(
+            f"Split {self.split!r} is empty: the share took none of the "
+            f"{quantity(len(ids), 'image')} in {where}. {remedy}",
+            share,
+        )
+
+
+def side_of(split: str, shared: tuple[str, str], share: float, group: str | None, section: str) -> Side:
+    """The images of `split`, which is one of the two in `shared`, train and val.
+
+    Raises:
+        DataError: it is neither.
+    """
+    train, val = shared
+    if split not in shared:
+        raise DataError(f"{section}.val_share makes two splits, {train} and {val}; there is no {split!r}.")
+    if train == val:
+        raise DataError(
+            f"data.train and data.val are both {train!r}, and {section}.val_share makes two splits. "
+            "Type data.train=train data.val=val."
+        )
+    return Side(split, split == val, share, group, section)
+
+
+def in_val(id: str, share: float, group: str | None = None) -> bool:
+    """Whether an id is for val: a pure function, so that adding images never moves others."""
+    return _hash(id, group) < share * NUM_HASHES
+
+
+def share_of_both(ids: Sequence[str], group: str | None) -> float | None:
+    """A share that leaves no split empty, one of SHARES if possible; None where there is none."""
+    for share in SHARES:
+        if len({in_val(id, share, group) for id in ids}) == 2:
+            return share
+    hashes = sorted({_hash(id, group) for id in ids})
+    if len(hashes) < 2:
+        return None
+    low, high = hashes[0], hashes[1]
+    rounded = (round((low + high) / 2 / NUM_HASHES, digits) for digits in range(1, 16))
+    return next((share for share in rounded if low < share * NUM_HASHES <= high), None)
+
+
+def _hash(id: str, group: str | None) -> int:
+    match = re.search(group, id) if group else None
+    digest = hashlib.sha256((match[1] if match else id).encode(errors="surrogateescape")).digest()
+    return int.from_bytes(digest[:8], "big")
