@@ -242,6 +242,39 @@ def test_kinds_of_masks(kind: str, ending: str, change, expected: list[int]) -> 
         assert (dataset.labels(number).numpy() == np.array(expected)[labels_of(number)]).all(), kind
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_ids_of_64_bits(dtype: str) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png")
+    for path in Path("data").glob("*/masks/*.png"):
+        values = labels_of(int(path.stem[1:])).astype(dtype)
+        values[:5] = -9999
+        with rasterio.open(path.with_suffix(".tif"), "w", driver="GTiff", height=H, width=W, count=1,
+                           dtype=dtype, nodata=-9999) as file:  # fmt: skip
+            file.write(values, 1)
+        path.unlink()
+    dataset = open_split(new_recipe().data, "val")
+    expected = labels_of(3)
+    expected[:5] = 255
+    assert (dataset.labels(0).numpy() == expected).all()
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_a_few_images_are_divided(count: int) -> None:
+    draw("images/f{}.jpg", "masks/f{}.png", range(count))
+    data = new_recipe().data
+    ids = [open_split(data, split).ids for split in ("train", "val")]
+    assert sorted(ids[0] + ids[1]) == [f"f{n}" for n in range(count)] and ids[0] and ids[1]
+
+
+def test_a_single_image_is_no_data_set(capsys) -> None:
+    draw("images/f{}.jpg", "masks/f{}.png", range(1))
+    assert main(["data"]) == 2 and not Path("data.yaml").exists()
+    said = capsys.readouterr().err
+    assert "1 image in" in said and "add images" in said and "not understood" not in said
+
+
 def test_names_come_from_a_file_or_from_the_command() -> None:
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
     write("classes.txt", "ground\nroad\nsky\nnever drawn\n")
@@ -418,6 +451,25 @@ def test_probabilities_of_eight_bits_are_two_classes(channels: int, capsys) -> N
     dataset = open_split(load_recipe(recipe, overrides).data, "val")
     expected = probabilities(labels_of(3)) >= 128
     assert (dataset.labels(0).numpy() == expected).all() and 0.1 < expected.mean() < 0.3
+
+
+def test_probabilities_of_sixteen_bits_are_two_classes(capsys) -> None:
+    """Also where a mask has only values that are nearly black of 16 bits, and would be white of 8."""
+
+    def drawn(labels: np.ndarray) -> np.ndarray:
+        nearly_black = np.full(labels.shape, 200, np.uint16)
+        return nearly_black if (labels == labels_of(4)).all() else probabilities(labels).astype("u2") * 257
+
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.tif", change=drawn)
+    new_recipe(exit_code=2)
+    assert doctor(printed(capsys.readouterr().out, "trident doctor")) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    for split in ("train", "val"):
+        dataset = open_split(load_recipe(recipe, overrides).data, split)
+        for index, id in enumerate(dataset.ids):
+            expected = drawn(labels_of(int(id[1:]))) >= 32768
+            assert (dataset.labels(index).numpy() == expected).all()
+    assert not expected.any()  # of f4
 
 
 def test_probabilities_read_as_ids_are_named_with_the_threshold_as_remedy(capsys) -> None:
@@ -618,6 +670,13 @@ def test_annotations_without_splits_and_their_masks(format: str, draw_all) -> No
     assert of_masks.data.format == "folder"
     require_labels(of_masks, len(train), len(val))
     assert list(of_masks.data.classes) == ["background", "cat", "dog"]
+
+
+def test_two_annotated_images_are_divided() -> None:
+    write_labelme(".", range(2))
+    recipe = new_recipe()
+    assert recipe.data.classes == ["background", "cat", "dog"]
+    require_labels(recipe, 1, 1)
 
 
 def test_a_cut_annotation_is_named(capsys) -> None:
