@@ -1,13 +1,13 @@
 """Two splits of one folder: `val_share` of the images, by a hash of their ids, are for data.val."""
 
 import hashlib
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError
+from engine.data.sequences import group_name
 from engine.wording import quantity
 
 SHARES = (0.2, 0.3, 0.1, 0.5)  # to suggest, the first that leaves no split empty
@@ -98,6 +98,5 @@ def share_of_both(ids: Sequence[str], group: str | None) -> float | None:
 
 
 def _hash(id: str, group: str | None) -> int:
-    match = re.search(group, id) if group else None
-    digest = hashlib.sha256((match[1] if match else id).encode(errors="surrogateescape")).digest()
+    digest = hashlib.sha256(group_name(id, group).encode(errors="surrogateescape")).digest()
     return int.from_bytes(digest[:8], "big")

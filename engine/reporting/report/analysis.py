@@ -14,7 +14,15 @@ from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import image_mean_iou
 from engine.scoring.metrics import intersection_over_union, overlaps
 from engine.scoring.scores_file import ImageScores
-from engine.scoring.statistics import Interval, drawn_iou, enough, few_images, interval, mean_of_present
+from engine.scoring.statistics import (
+    Interval,
+    drawn_iou,
+    enough,
+    few_images,
+    interval,
+    mean_of_present,
+    range_of,
+)
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,7 @@ class Analysis:
 
     def few_images(self) -> str:
         """What can be said of few images; empty where they are enough."""
-        scored = self.image_mIoU[~np.isnan(self.image_mIoU)]
-        return few_images(len(scored), *(scored.min(), scored.max()) if len(scored) else ())
+        return few_images(int((~np.isnan(self.image_mIoU)).sum()), *range_of(self.image_mIoU))
 
     def calibration_error(self) -> float | None:
         """The expected calibration error; None where no confidence was counted."""
