@@ -133,12 +133,14 @@ def test_lists(name: str, line: str, encoding: str) -> None:
         ("f{}.jpg", "f{}.png"),
         ("images/a/f{}.jpg", "masks/a/f{}.png"),
         ("case{}/image.png", "case{}/mask.png"),
+        ("photos/f{}.jpg", "annotations/pixel-level/f{}.png"),
+        ("png_images/IMAGES/img_{}.png", "png_masks/MASKS/seg_{}.png"),
     ],
 )
 def test_a_folder_without_splits_gets_a_share_of_its_own(images: str, masks: str) -> None:
     draw(images, masks, range(12))
     recipe = new_recipe()
-    assert recipe.data.folder.val_share == 0.2
+    assert 0 < recipe.data.folder.val_share < 0.5
     ids = [set(open_split(recipe.data, split).ids) for split in ("train", "val")]
     assert len(ids[0] | ids[1]) == 12 and not ids[0] & ids[1] and min(map(len, ids)) > 0
 
@@ -260,12 +262,13 @@ def test_ids_of_64_bits(dtype: str) -> None:
     assert (dataset.labels(0).numpy() == expected).all()
 
 
-@pytest.mark.parametrize("count", [2, 3])
+@pytest.mark.parametrize("count", [2, 3, 24])
 def test_a_few_images_are_divided(count: int) -> None:
     draw("images/f{}.jpg", "masks/f{}.png", range(count))
     data = new_recipe().data
     ids = [open_split(data, split).ids for split in ("train", "val")]
-    assert sorted(ids[0] + ids[1]) == [f"f{n}" for n in range(count)] and ids[0] and ids[1]
+    assert sorted(ids[0] + ids[1]) == sorted(f"f{n}" for n in range(count)) and ids[0]
+    assert max(1, 0.1 * count) <= len(ids[1]) <= max(1, 0.3 * count)
 
 
 def test_a_single_image_is_no_data_set(capsys) -> None:
@@ -283,6 +286,55 @@ def test_names_come_from_a_file_or_from_the_command() -> None:
     assert main(["data", "--out", "named.yaml", "--classes", "a", "b", "c"]) == 0
     assert load_recipe("named.yaml").data.classes == ["a", "b", "c"]
     assert main(["data", "--out", "two.yaml", "--classes", "a", "b"]) == 2 and not Path("two.yaml").exists()
+
+
+def test_masks_that_are_arrays() -> None:
+    """As labelme2voc writes them, with negative ids as void, beside the same masks for viewing."""
+    draw("JPEGImages/f{}.jpg", "SegmentationClassVisualization/f{}.png", range(5))
+    Path("data/SegmentationClass").mkdir()
+    for number in range(5):
+        ids = labels_of(number).astype(np.int32)
+        ids[:5] = -1
+        np.save(f"data/SegmentationClass/f{number}.npy", ids)
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    expected = labels_of(3)
+    expected[:5] = 255
+    assert (open_split(new_recipe().data, "val").labels(0).numpy() == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "expected"),
+    [
+        (lambda m: m, ["a", "b", "void"], [0, 1, 255]),
+        (lambda m: m, ["Void", "a", "b"], [255, 0, 1]),
+        (lambda m: m, ["a", "unlabelled", "b"], [0, 255, 1]),
+        (lambda m: m * 85, ["a", "ignore", "b"], [0, 255, 1]),
+        (lambda m: COLOURS[m], ["void", "a", "b"], [255, 0, 1]),
+    ],
+    ids=["last", "first", "between", "gaps", "colours"],
+)
+def test_a_class_called_void_is_void(change, names: list[str], expected: list[int]) -> None:
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png", change=change)
+    recipe = new_recipe("--classes", *names)
+    dataset = open_split(recipe.data, "val")
+    assert dataset.class_names == ("a", "b")
+    assert (dataset.labels(0).numpy() == np.array(expected)[labels_of(3)]).all()
+
+
+def test_pixels_of_255_stay_void_beside_a_class_called_void() -> None:
+    def with_255(labels: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(W) < 5, 255, labels).astype(np.uint8)
+
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png", change=with_255)
+    labels = open_split(new_recipe("--classes", "void", "a", "b").data, "val").labels(0).numpy()
+    assert (labels == np.array([255, 0, 1] + [255] * 253)[with_255(labels_of(3))]).all()
+
+
+def test_void_leaves_two_classes_at_least(capsys) -> None:
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png")
+    assert main(["data", "--classes", "void", "a", "ignore"]) == 2 and not Path("data.yaml").exists()
+    assert "name two classes at least" in capsys.readouterr().err
 
 
 def test_colours_are_named_by_a_file() -> None:
@@ -552,12 +604,11 @@ def test_the_void_colour_of_voc_is_void(capsys) -> None:
 
 
 def test_masks_that_cannot_be_read_are_named_with_the_reason(capsys) -> None:
-    draw("images/f{}.png", "masks/f{}.png", range(3))
+    draw("images/f{}.png", "masks/f{}.tif", range(3))
     for mask in Path("data/masks").iterdir():
-        np.save(mask.with_suffix(".npy"), np.asarray(Image.open(mask)))
-        mask.unlink()
+        mask.write_bytes(b"no image")
     assert main(["data"]) == 2
-    assert re.search(r"masks/f\d\.npy cannot be read .*Save masks as PNG", capsys.readouterr().err)
+    assert re.search(r"masks/f\d\.tif cannot be read .*Save masks as PNG", capsys.readouterr().err)
 
 
 def test_the_doctor_takes_a_folder(capsys) -> None:
@@ -659,7 +710,7 @@ def test_annotated_splits(format: str, draw_all, capsys) -> None:
 def test_annotations_without_splits_and_their_masks(format: str, draw_all) -> None:
     draw_all()
     recipe = new_recipe()
-    assert recipe.data.format == format and recipe.data.polygons.val_share == 0.2
+    assert recipe.data.format == format and 0 < recipe.data.polygons.val_share < 0.5
     train, val = (open_split(recipe.data, split) for split in ("train", "val"))
     require_labels(recipe, len(train), len(val))
     assert len(train) + len(val) == 20

@@ -1,4 +1,7 @@
-"""Masks as their files hold them; a TIFF that Pillow does not know, such as of 64 bits, by rasterio."""
+"""Masks as their files hold them: images, arrays (.npy), and by rasterio TIFF that Pillow does not know.
+
+Those are TIFF of 64 bits, for example.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -6,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.formats.bands import Stored, read_bands
+from engine.data.formats.bands import ARRAY, Stored, read_bands
 from engine.data.formats.images import TIFF_ENDINGS, UnknownImage, decode_mask, nodata_of
 from engine.data.sample import DataError, UnreadableSample
 
@@ -18,10 +21,12 @@ def stored_values(path: Path) -> NDArray[Any]:
         UnreadableSample: not an image, damaged, or too large; or it needs rasterio, which is not installed.
     """
     try:
-        return decode_mask(path)
+        if path.suffix.lower() != ARRAY:
+            return decode_mask(path)
+        values = read_bands(path).values  # (n, h, w)
     except UnknownImage as error:
-        values = _by_rasterio(path, error).values  # (n, h, w)
-        return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
+        values = _by_rasterio(path, error).values
+    return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
 
 
 def declared_nodata(path: Path) -> float | None:

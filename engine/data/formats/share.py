@@ -10,7 +10,8 @@ from engine.data.sample import DataError
 from engine.data.sequences import group_name
 from engine.wording import quantity
 
-SHARES = (0.2, 0.3, 0.1, 0.5)  # to suggest, the first that leaves no split empty
+USUAL = 0.2
+MOST_OFF = 0.5  # of the usual number for val: where it is missed by more, another share is suggested
 NUM_HASHES = 2**64
 
 
@@ -48,7 +49,7 @@ class Side:
         return found
 
     def _empty(self, ids: Sequence[str], where: Path) -> EmptyShare:
-        share = share_of_both(ids, self.group)
+        share = fitting_share(ids, self.group)
         if len(ids) == 1:
             remedy = "Training takes one image at least, and scoring another one: add images."
         elif share is None:
@@ -84,17 +85,22 @@ def in_val(id: str, share: float, group: str | None = None) -> bool:
     return _hash(id, group) < share * NUM_HASHES
 
 
-def share_of_both(ids: Sequence[str], group: str | None) -> float | None:
-    """A share that leaves no split empty, one of SHARES if possible; None where there is none."""
-    for share in SHARES:
-        if len({in_val(id, share, group) for id in ids}) == 2:
-            return share
+def fitting_share(ids: Sequence[str], group: str | None) -> float | None:
+    """The usual share; another one where by chance it takes far too many or too few of the ids.
+
+    None where all ids are of one group, so that one of two splits is empty.
+    """
+    num_usual = USUAL * len(ids)
+    num_val = sum(in_val(id, USUAL, group) for id in ids)
+    if 0 < num_val < len(ids) and abs(num_val - num_usual) <= MOST_OFF * num_usual:
+        return USUAL
     hashes = sorted({_hash(id, group) for id in ids})
     if len(hashes) < 2:
         return None
-    low, high = hashes[0], hashes[1]
-    rounded = (round((low + high) / 2 / NUM_HASHES, digits) for digits in range(1, 16))
-    return next((share for share in rounded if low < share * NUM_HASHES <= high), None)
+    last = max(1, round(USUAL * len(hashes)))
+    low, high = hashes[last - 1], hashes[last]
+    rounded = (round((low + high) / 2 / NUM_HASHES, digits) for digits in range(1, 18))
+    return next(share for share in rounded if low < share * NUM_HASHES <= high)
 
 
 def _hash(id: str, group: str | None) -> int:

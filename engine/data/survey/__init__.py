@@ -111,7 +111,7 @@ def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:
     folder = section.get("folder") or section.get("polygons") or {}
     text = f"{quantity(num_train, 'image')} to train on and {num_val} to score on, in {section['root']}"
     if "val_share" in folder:
-        text += f"; {folder['val_share']:.0%} are for val, by a hash of their names"
+        text += "; divided by a hash of their names"
         if "group" in folder:
             text += ", with the frames of one sequence on the same side"
     return text

@@ -18,7 +18,7 @@ from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
 from engine.data.formats.outlines import Source
-from engine.data.formats.share import SHARES, EmptyShare
+from engine.data.formats.share import USUAL, EmptyShare, fitting_share
 from engine.data.options import Data
 from engine.data.sample import DataError, UnreadableSample
 from engine.data.sequences import group_of_frames
@@ -70,7 +70,7 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     here = [(".", ".")] if any(Path(name).suffix.lower() in IMAGE_ENDINGS for name in names_in(base)) else []
     per_sample = [(".", ".")] if not here and len(folders) > 1 else []  # a folder for each image
     for images, masks in [*usual, *_other_pairs(base, folders), *here, *per_sample]:
-        folder = {"images": images, "masks": masks, "val_share": SHARES[0]}
+        folder = {"images": images, "masks": masks, "val_share": USUAL}
         yield {"format": "folder", **SHARED, "folder": folder}
     yield from _annotated(base, splits)
 
@@ -88,7 +88,7 @@ def _coco(base: Path) -> Iterator[dict[str, Any]]:
     files = [*base.glob("annotations/instances_*.json")]
     if len(files) == len(sources) == 1:
         classes = _categories(files[0])
-        yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": SHARES[0]}}
+        yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": USUAL}}
 
 
 def _categories(source: Path) -> list[str]:
@@ -104,7 +104,7 @@ def _annotated(base: Path, splits: Sequence[dict[str, str]]) -> Iterator[dict[st
     """Outlines of annotation tools, split by what is there, or by a share."""
     own = [{"train": "train", "val": "val"}, {"train": "Train", "val": "Validation"}]
     for format in SOURCES:
-        for split, share in (*((split, None) for split in (*splits, *own)), (SHARED, SHARES[0])):
+        for split, share in (*((split, None) for split in (*splits, *own)), (SHARED, USUAL)):
             options = {"val_share": share} if share else {}
             try:
                 sources = _sources(format, base, split, options)
@@ -213,11 +213,14 @@ def opened(section: dict[str, Any], reasons: list[DataError]) -> tuple[FileDatas
         reasons.append(error)
         return None
     assert isinstance(train, FileDataset) and isinstance(val, FileDataset)
-    folder = section.get("folder") or section.get("polygons") or {}
-    group = group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
-    if group and "group" not in folder:
-        folder["group"] = group
-        return opened(section, reasons)
+    options = section.get("folder") or section.get("polygons") or {}
+    if "val_share" in options:
+        ids = [*train.ids, *val.ids]
+        group = group_of_frames(ids)
+        fitting = {"val_share": fitting_share(ids, group), **({"group": group} if group else {})}
+        if fitting != {key: options[key] for key in ("val_share", "group") if key in options}:
+            options.update(fitting)
+            return opened(section, reasons)
     return train, val
 
 

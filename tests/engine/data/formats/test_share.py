@@ -7,25 +7,32 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.data.formats.files import Pair
-from engine.data.formats.share import SHARES, EmptyShare, in_val, share_of_both, side_of
+from engine.data.formats.share import USUAL, EmptyShare, fitting_share, in_val, side_of
 
 IDS = st.lists(st.text("abc0123_", min_size=1, max_size=4), min_size=2, max_size=6, unique=True)
 
 
 @given(IDS)
 def test_two_images_are_on_different_sides(ids: list[str]) -> None:
-    share = share_of_both(ids, None)
+    share = fitting_share(ids, None)
     assert share is not None and {in_val(id, share) for id in ids} == {True, False}
 
 
-def test_the_usual_share_is_taken_where_it_leaves_no_split_empty() -> None:
-    assert share_of_both([str(number) for number in range(50)], None) == SHARES[0]
+@given(st.integers(5, 400), st.integers(0, 99))
+def test_val_has_about_a_fifth(count: int, start: int) -> None:
+    """Also where the hashes of few ids are far from even."""
+    ids = [f"{start}_{number}" for number in range(count)]
+    share = fitting_share(ids, None)
+    assert share is not None
+    num_val = sum(in_val(id, share) for id in ids)
+    assert 0.1 * count <= num_val <= 0.3 * count
+    assert share == USUAL or not 0.1 * count <= sum(in_val(id, USUAL) for id in ids) <= 0.3 * count
 
 
 def test_images_of_one_group_cannot_be_divided() -> None:
-    assert share_of_both(["a_1", "a_2"], r"(a)_\d") is None
-    assert share_of_both(["a_1", "a_2"], None) is not None
-    assert share_of_both(["a_1"], None) is None
+    assert fitting_share(["a_1", "a_2"], r"(a)_\d") is None
+    assert fitting_share(["a_1", "a_2"], None) is not None
+    assert fitting_share(["a_1"], None) is None
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
