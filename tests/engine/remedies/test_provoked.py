@@ -107,6 +107,13 @@ def two_places() -> None:
     own("SPLIT/images/{}.jpg", "SPLIT/labels/{}.png")
 
 
+def arrays() -> None:
+    own("SPLIT/images/{}.png", "SPLIT/masks/{}.png")
+    for path in Path("own").glob("*/images/*.png"):
+        np.save(path.with_suffix(".npy"), np.dstack([np.asarray(Image.open(path))] * 2)[..., :4])
+        path.unlink()
+
+
 def damaged() -> None:
     voc()
     path = Path("voc/JPEGImages/t0.jpg")
@@ -230,6 +237,10 @@ CASES = [
     Case("Type data.folder.val_share=null", f"{OWN} data.folder.val_share=0.2", masks_of(1)),
     Case("Name the right ones: data.folder.images=", OWN, two_places,
          blanks={"its sub-folder> data.folder.masks=<its sub-folder": "images data.folder.masks=labels"}),
+    Case("Type ….val_share=", f"{OWN} data.folder.val_share=0.0001",
+         lambda: own("images/{}.jpg", "masks/{}.png", count=2)),
+    Case("of the same group. Type ….group=null", f"{OWN} data.folder.val_share=0.2 data.folder.group=(a)",
+         lambda: own("images/a{}.jpg", "masks/a{}.png", count=40)),
     Case("data.folder.values=binary if 255 is the second class", OWN, masks_of(255)),
     Case("For other ids type data.folder.values=ids", f"{OWN} data.folder.values=binary", masks_of(3),
          more="data.classes=[a,b,c,d]", ignore=("doctor",)),
@@ -237,7 +248,8 @@ CASES = [
          lambda: coco(["cat", "dog"])),
     Case("for example data.folder.mask_suffix=_mask", OWN, a_mask_more, exit_code=0),
     # the doctor
-    Case("Replace them; or leave them out", "doctor r.yaml", damaged),
+    Case("; or leave them out: data.on_error=skip", "doctor r.yaml", damaged),
+    Case("Read their …: data.bands=", "doctor f.yaml", arrays),
     Case("trident doctor <recipe> --fix <new folder>", "doctor r.yaml", from_one),
     Case("values=binary; the doctor then offers", "doctor f.yaml", probabilities,
          then="doctor f.yaml --fix mended"),
@@ -268,9 +280,9 @@ CASES = [
          more="--dry-run"),
     Case("Next: …", "new voc", damaged),
     # packs
-    Case("images. To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
+    Case(". To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
     Case("or type --overwrite to replace it", "prepare pack r.yaml --out p.h5", pack(), ("--overwrite",)),
-    Case("classes that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
+    Case("that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
     Case("and has 8 bits per channel since. Type data.range=auto", f"{PACKED} data.range=[0,9]", pack()),
     Case("for void; type data.ignore_index=", f"{PACKED} data.ignore_index=254", pack()),
     Case("files of a pack; type data.root=", f"{RUN} data.format=packed data.root=p-00000-of-00006.h5",
