@@ -80,7 +80,7 @@ def predict(arguments: argparse.Namespace) -> int:
     there = [path for path in files_of(images, out, kinds, tiling is not None) if path.exists()]
     if there and not arguments.overwrite:
         raise DataError(
-            f"{there[0]} exists already, and {len(there) - 1} more. "
+            f"{there[0]} exists already{f', and {len(there) - 1} more' * (len(there) > 1)}. "
             "Name another folder with --out, or add --overwrite."
         )
     if tiling or "polygons" in kinds:

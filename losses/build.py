@@ -16,6 +16,7 @@ from engine.components import (
     unknown,
 )
 from engine.options import STRICT, NotNegative
+from engine.wording import quantity
 from losses.mixed import MixedLoss, Ramp
 from losses.terms import TERMS, LossError
 
@@ -82,7 +83,8 @@ def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: 
     log_name, path, declaration = TERMS[name]
     weights = options.get("class_weights")
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != num_classes:
-        raise LossError(f"class_weights has {len(weights)} numbers, but there are {num_classes} classes.")
+        numbers = quantity(len(weights), "number")
+        raise LossError(f"class_weights has {numbers}, but there are {num_classes} classes.")
     return log_name, build_component(
         pkgutil.resolve_name(path), declaration, options, {"ignore_index": ignore_index}
     )
