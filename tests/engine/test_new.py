@@ -536,6 +536,25 @@ def test_probabilities_read_as_ids_are_named_with_the_threshold_as_remedy(capsys
     assert doctor([*as_ids, "data.format=folder", "data.folder.values=binary", "--fix", "copy"]) == 0
 
 
+def test_jpeg_masks_of_two_classes_in_a_recipe_of_ids_need_one_copy(capsys) -> None:
+    def white(labels: np.ndarray) -> np.ndarray:
+        return (labels > 0).astype(np.uint8) * 255
+
+    draw("JPEGImages/f{}.JPG", "SegmentationClass/f{}.JPG", range(5), white)
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    Path("v.yaml").write_text(
+        "name: v\ndata: {format: voc, root: data, train: train, val: val, classes: [ground, cell]}\n"
+    )
+    assert doctor(["v.yaml"]) == 2
+    out = capsys.readouterr().out
+    assert "soft_masks" in out and "unknown_values" not in out and "rainbow" not in out
+    assert doctor(["v.yaml", *re.findall(r"data\.[a-z.]+=\w+", out)[:2], "--fix", "copy"]) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    labels = open_split(load_recipe(recipe, overrides).data, "val").labels(0).numpy()
+    assert (labels == (labels_of(3) > 0)).mean() > 0.99
+
+
 def test_photos_are_no_masks(capsys) -> None:
     coarse = Image.fromarray(np.random.default_rng(1).integers(0, 256, (6, 7), dtype=np.uint8))
     photo = np.asarray(coarse.resize((W, H), Image.Resampling.BICUBIC))

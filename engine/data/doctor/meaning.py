@@ -14,6 +14,7 @@ from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
 from engine.data.doctor.soft import GREY_DISTANCE, are_black_and_white, is_soft, white_of
 from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, MaskEncoding, SameIds
+from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
 
@@ -102,7 +103,9 @@ class Meaning:
         e, listing = self.facts.entries, self.facts.listing
         is_ids = isinstance(listing.encoding, SameIds) and {*self.facts.forms} <= {"uint8", ""}
         is_ids &= listing.takes_ids and len(listing.class_names) == 2
-        if not (is_ids and self.facts.num_values.max(initial=0) > MANY_LEVELS):
+        endings = {sample.mask.suffix.lower() for sample in listing.samples if sample.mask}
+        is_jpeg = endings <= {*PHOTO_ENDINGS} and len(np.unique(e["value"])) > MAX_IDS
+        if not (is_ids and (is_jpeg or self.facts.num_values.max(initial=0) > MANY_LEVELS)):
             return False
         return are_black_and_white(e["value"], e["count"])
 

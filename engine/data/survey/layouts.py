@@ -70,8 +70,8 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     here = [(".", ".")] if any(Path(name).suffix.lower() in IMAGE_ENDINGS for name in names_in(base)) else []
     per_sample = [(".", ".")] if not here and len(folders) > 1 else []  # a folder for each image
     for images, masks in [*usual, *_other_pairs(base, folders), *here, *per_sample]:
-        folder = {"images": images, "masks": masks, "val_share": USUAL}
-        yield {"format": "folder", **SHARED, "folder": folder}
+        shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": USUAL}
+        yield {"format": "folder", **SHARED, "folder": shared}
     yield from _annotated(base, splits)
 
 
