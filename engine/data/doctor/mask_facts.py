@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.data.doctor.listing import Listed
+from engine.data.formats.bands import declared_nodata
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import BROKEN
-from engine.data.formats.mask_files import declared_nodata
 from engine.data.formats.masks import value_text
 from engine.data.sample import DataError
 

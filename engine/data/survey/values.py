@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import pack
+from engine.data.formats.bands import declared_nodata
 from engine.data.formats.files import FileDataset
-from engine.data.formats.mask_files import declared_nodata
 from engine.data.formats.masks import single_channel
 from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.sample import DataError

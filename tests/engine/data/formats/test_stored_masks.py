@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engine.data.formats.mask_files import declared_nodata, stored_values
+from engine.data.formats.bands import declared_nodata, stored_values
 from engine.data.sample import UnreadableSample
 
 rasterio = pytest.importorskip("rasterio")
