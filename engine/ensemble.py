@@ -115,10 +115,13 @@ def ensemble(arguments: argparse.Namespace) -> int:
     )
     console.print(methods_table(comparison, selection))
     console.print(selection_facts(selection, recipe.data.val, methods))
-    shown = comparison.members | {comparison.winner: comparison.results[comparison.winner].scores}
+    won = comparison.results[comparison.winner]
+    shown = comparison.members | {comparison.winner: won.scores}
     console.print(scores_table(shown, dataset.class_names))
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
-    if few := few_images(len(dataset) - len(skipped_ids(dataset))):
+    gain = won.honest or won.flattering
+    num_images, what = len(dataset) - len(skipped_ids(dataset)), f"gains of {comparison.winner} in mIoU"
+    if few := few_images(num_images, gain.lowest, gain.highest, what):
         console.print(f"[bold]{few}[/]")
     num_seen = max(candidate.manifest.data.num_trained_on(len(dataset)) for candidate in chosen)
     if seen := trained_on(num_seen, len(dataset)):
@@ -182,7 +185,8 @@ def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, lis
 
     groups = group_candidates(runs)
     if not groups:
-        raise RunFolderError(f"The {len(runs)} runs found have kept no checkpoint yet.")
+        found = quantity(len(runs), "run was", "runs were")
+        raise RunFolderError(f"{found} found, without a checkpoint so far.")
     if len(groups) > 1 and all(load_recipe(run.recipe, imports=False).data.fold for run in runs):
         raise RunFolderError(
             "These runs are folds, each scored on other images. To score them together type trident compare "

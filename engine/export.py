@@ -90,7 +90,8 @@ def voc(argv: list[str]) -> int:
         segmenter = open_segmenter(arguments.trained.expanduser(), None, arguments.overrides, arguments.step)
         progress = counted(new_console(), "predicting")
         count = export_voc(segmenter, arguments.split, out, progress)
-        print(f"{segmenter.name}: {count} label maps of {arguments.split}, checked for number, sizes and ids")
+        maps = quantity(count, "label map")
+        print(f"{segmenter.name}: {maps} of {arguments.split}, checked for number, sizes and ids")
         print(f"written: {out}")
         return 0
 

@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, run_command
 
@@ -29,7 +29,9 @@ def main(argv: list[str] | None = None) -> int:
         "new", "Write a recipe for a folder of images and masks, and check its data.", EXAMPLES
     )
     parser.add_argument("folder", type=Path, nargs="?", help="the folder that holds the images and masks")
-    parser.add_argument("--classes", nargs="+", metavar="NAME", help="names of the classes by label id")
+    parser.add_argument(
+        "--classes", nargs="+", metavar="NAME", help="names of the classes by label id; void is no class"
+    )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the recipe; default: <folder>.yaml, here")
     parser.add_argument(
         "--from-mmseg",
@@ -90,6 +92,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
 
     from engine.data.doctor import examine, list_samples_of
     from engine.data.survey import survey
+    from engine.data.survey.names import with_names
     from engine.recipe import load_recipe
     from engine.recipe.starter import Start, starter_text
     from engine.reporting.console import counted
@@ -101,7 +104,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     found = survey(folder, counted(console, "reading masks"))
     for line in found.findings:
         console.print(line, markup=False)
-    section = _with_names(found, _names(found, arguments.classes, console))
+    section = with_names(found.section, _names(found, arguments.classes, console))
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = weights_within_reach("b2" if device == "cuda" else "b0")
     start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
@@ -140,14 +143,6 @@ def _names(found: "Survey", given: list[str] | None, console: "Console") -> list
             f"--classes: expected {len(names)} different names, one for each of {', '.join(names)}."
         )
     return given
-
-
-def _with_names(found: "Survey", names: list[str]) -> dict[str, Any]:
-    classes = found.section["classes"]
-    if not isinstance(classes[0], str):
-        named = [{**item, "name": name} for item, name in zip(classes, names, strict=True)]
-        return {**found.section, "classes": named}
-    return {**found.section, "classes": names}
 
 
 if __name__ == "__main__":

@@ -158,7 +158,7 @@ def _require_new(files: list[Path]) -> None:
 
     if there := [path for path in files if path.exists()]:
         raise DataError(
-            f"{there[0]} exists already, and {len(there) - 1} more. "
+            f"{there[0]} exists already{f', and {len(there) - 1} more' * (len(there) > 1)}. "
             "Name another folder with --out, or add --overwrite."
         )
 

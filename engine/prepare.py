@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.wording import quantity
 
 if TYPE_CHECKING:
     from engine.data.downloads.preparation import Preparation
@@ -195,7 +196,8 @@ def _masks(arguments: argparse.Namespace) -> int:
     splits = {name: open_split(data, name) for name in names}
     num_masks = write_masks(splits, out, counted(console, "drawing"))
     console.print(
-        f"written: {out}, {num_masks} masks. To train on them: trident new {shlex.quote(str(out))}",
+        f"written: {out}, {quantity(num_masks, 'mask')}. To train on them: trident new "
+        f"{shlex.quote(str(out))}",
         markup=False,
         soft_wrap=True,
     )
@@ -237,7 +239,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     counts = ", ".join(f"{name} {len(dataset)}" for name, dataset in splits.items())
     select = f" data.select={shlex.quote(data.select)}" if data.select else ""
     console.print(
-        f"{counts} images. To train on it: data.format=packed data.root={shlex.quote(str(out))} "
+        f"Images: {counts}. To train on it: data.format=packed data.root={shlex.quote(str(out))} "
         f"data.train={shlex.quote(data.train)} data.val={shlex.quote(data.val)}{select}",
         markup=False,
     )

@@ -17,6 +17,7 @@ from engine.components import (
     unknown,
 )
 from engine.options import STRICT, NotNegative
+from engine.wording import quantity
 from losses.mixed import MixedLoss, Ramp
 from losses.multi_label import PerClass
 from losses.terms import TERMS, LossError, require_multi
@@ -91,7 +92,8 @@ def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: 
     log_name, path, declaration, _ = TERMS[name]
     weights = options.get("class_weights")
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != num_classes:
-        raise LossError(f"class_weights has {len(weights)} numbers, but there are {num_classes} classes.")
+        numbers = quantity(len(weights), "number")
+        raise LossError(f"class_weights has {numbers}, but there are {num_classes} classes.")
     return log_name, build_component(
         pkgutil.resolve_name(path), declaration, options, {"ignore_index": ignore_index}
     )

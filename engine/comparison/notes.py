@@ -1,6 +1,5 @@
 """Notes on how to read the numbers of a comparison."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -8,7 +7,7 @@ from numpy.typing import NDArray
 
 from engine.comparison.runs import Method, ScoredRun
 from engine.scoring.seeds import Difference, SeedScores
-from engine.scoring.statistics import few_images
+from engine.scoring.statistics import few_images, range_of
 from engine.wording import quantity
 
 
@@ -39,7 +38,7 @@ def notes(
             f"Runs were evaluated between {min(evaluations)} and {max(evaluations)} times: those with more "
             "had more to choose from, which favours them."
         )
-    if runs[0].folds and (text := few_images(len(runs[0].ids), *_range(scored[0].of_images.mean(axis=0)))):
+    if runs[0].folds and (text := few_images(len(runs[0].ids), *range_of(scored[0].of_images.mean(axis=0)))):
         texts.append(f"{methods[0].name}: {text}")
     few = [text for method, gap in zip(methods, found, strict=True) if gap and (text := _few(method, gap))]
     texts += few
@@ -79,13 +78,8 @@ def notes(
 
 def _few(method: Method, gap: Difference) -> str:
     """What can be said of a difference on few images; empty where they are enough."""
-    text = few_images(len(gap.of_images), *_range(gap.of_images), what="differences in mIoU")
+    text = few_images(len(gap.of_images), *range_of(gap.of_images), what="differences in mIoU")
     return f"{method.name}: {text}" if text else ""
-
-
-def _range(values: NDArray[np.float64]) -> tuple[float, float]:
-    known = values[~np.isnan(values)]
-    return (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
 
 
 def _about_folds(runs: Sequence[ScoredRun]) -> list[str]:

@@ -125,7 +125,7 @@ def read_all(
                 values.append(result)
             progress(len(values) + len(problems), len(indices))
     if problems:
-        more = f"\n... and {len(problems) - 5} more samples." if len(problems) > 5 else ""
+        more = f"\n... and {quantity(len(problems) - 5, 'more sample')}." if len(problems) > 5 else ""
         raise DataError("\n".join(str(problem) for problem in problems[:5]) + more)
     return values
 

@@ -60,8 +60,8 @@ def export_weights(path: Path, step: int | None, layout_name: str, out: Path) ->
     ]
     if left_out:
         lines.append(
-            f"The encoder alone: {layout_name} has no head like this one, so its {len(left_out)} "
-            "tensors are left out."
+            f"The encoder alone: {layout_name} has no head like this one, so of its "
+            f"tensors {len(left_out)} {'is' if len(left_out) == 1 else 'are'} left out."
         )
     return lines + [f"written: {file}" for file in (*files, out / "README.md")]
 

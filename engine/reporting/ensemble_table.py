@@ -83,8 +83,8 @@ def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> s
     if selection.repeats:
         return (
             f"[bold red]Chosen and reported on the same {chosen_on}: flattering.[/] Honest: "
-            f"the images were halved at random {selection.repeats} times, each half scored by what was "
-            "chosen on the other one, and the counts added up."
+            f"the images were halved at random {quantity(selection.repeats, 'time')}, each half scored by "
+            "what was chosen on the other one, and the counts added up."
         )
     if not any(method in CHOOSING for method in methods):
         return (

@@ -7,6 +7,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import median
 
+from engine.wording import quantity
+
 LOOKS_IN_A_ROW = 2  # drop path can leave a block without a gradient once, and fp16 can overflow in one update
 EXPLODING_FACTOR = 1000.0  # times the median block; new networks have up to a hundred
 NUM_NAMED = 5
@@ -27,7 +29,7 @@ def exploding_blocks(looks: Sequence[Look]) -> list[str]:
 
 def named(blocks: Sequence[str]) -> str:
     """The first few names, and the number of the others."""
-    more = f" and {len(blocks) - NUM_NAMED} more blocks" if len(blocks) > NUM_NAMED else ""
+    more = f" and {quantity(len(blocks) - NUM_NAMED, 'more block')}" if len(blocks) > NUM_NAMED else ""
     return ", ".join(blocks[:NUM_NAMED]) + more
 
 

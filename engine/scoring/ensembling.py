@@ -27,6 +27,7 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import recorder
 from engine.scoring.trained import load_model, require_classes
+from engine.wording import quantity, some_of
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,8 @@ class Group:
     def title(self) -> str:
         manifest = self.candidates[0].manifest
         data = manifest.data
-        return f"{data.format} {data.val} ({data.val_fingerprint[:8]}), {len(manifest.class_names)} classes"
+        classes = quantity(len(manifest.class_names), "class", "classes")
+        return f"{data.format} {data.val} ({data.val_fingerprint[:8]}), {classes}"
 
     @property
     def runs(self) -> list[RunFolder]:
@@ -140,18 +142,19 @@ def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -
     select = engine.data.open_split(recipe.data, name)
     if not len(select):
         raise RunFolderError(f"data.select: split {name!r} holds no images.")
+    verbs = f"of split {name!r} is", f"of split {name!r} are"
     halve = "Name another split, or choose on halves of val with --split-half."
     for train in dict.fromkeys(candidate.manifest.data.train for candidate in candidates):
         seen = _num_shared(select, engine.data.open_split(recipe.data, train))
         if seen:
             raise RunFolderError(
-                f"{seen} of the {len(select)} images of split {name!r} are in {train!r}, which members were "
+                f"{some_of(seen, len(select), 'image', *verbs)} in {train!r}, which members were "
                 f"trained on: choosing there favours members that have memorised them. {halve}"
             )
     reported = _num_shared(select, val)
     if reported:
         raise RunFolderError(
-            f"{reported} of the {len(select)} images of split {name!r} are in {recipe.data.val!r}, which the "
+            f"{some_of(reported, len(select), 'image', *verbs)} in {recipe.data.val!r}, which the "
             f"members are scored on. {halve}"
         )
     return select

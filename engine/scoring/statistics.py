@@ -66,6 +66,12 @@ def few_images(
     )
 
 
+def range_of(of_images: NDArray[np.float64]) -> tuple[float, float]:
+    """The lowest and the highest of (N,) values, without NaN; NaN where there is none."""
+    known = of_images[~np.isnan(of_images)]
+    return (float(known.min()), float(known.max())) if len(known) else (math.nan, math.nan)
+
+
 def drawn_iou(found: Overlaps, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S, C): IoU of each class on each draw, NaN where neither label nor prediction holds it."""
     return _iou(drawn @ found[:, 0], drawn @ found[:, 1])

@@ -11,7 +11,7 @@ import base64
 import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncGenerator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -150,7 +150,7 @@ async def _content(request: Request, max_bytes: int) -> bytes:
     return content
 
 
-async def _bounded(request: Request, max_bytes: int) -> AsyncIterator[bytes]:
+async def _bounded(request: Request, max_bytes: int) -> AsyncGenerator[bytes, None]:
     received = int(request.headers.get("content-length", 0))
     refusal = HTTPException(
         413, f"The image is larger than the {max_bytes / 1e6:g} MB that this server takes."

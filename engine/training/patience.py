@@ -15,6 +15,7 @@ from engine.diagnosis.curve import ASSUMED_NOISE, LEAST_NOISE, MIN_FOR_PHASES, f
 from engine.recipe import Recipe
 from engine.reporting.advisor import Note
 from engine.training.schedule import end_of_rise, factor
+from engine.wording import quantity
 
 BEYOND = 2  # standard deviations of one evaluation
 Scores = Sequence[tuple[int, dict[str, float]]]  # of each evaluation: updates done, and the metrics
@@ -73,8 +74,8 @@ def stopped_early(recipe: Recipe, evaluations: Scores, lr_scale: float = 1.0) ->
     where = f"optimizer.lr was {lr_scale * now:.2g} at the end, {now / base:.0%} of {base:.2g}"
     left = f"; its schedule would have ended at {lr_scale * end:.2g}" if end < 0.9 * now else ""
     text = (
-        f"Stopped at update {step:,} of {num_steps:,}: {found.num_after} evaluations (train.patience="
-        f"{recipe.train.patience}) without a gain of {recipe.keep.metric} beyond noise "
+        f"Stopped at update {step:,} of {num_steps:,}: {quantity(found.num_after, 'evaluation')} "
+        f"(train.patience={recipe.train.patience}) without a gain of {recipe.keep.metric} beyond noise "
         f"({BEYOND * found.noise:.4f}) since {found.score:.4f} at update {found.step:,}. {where}{left}. "
         "The same command with --resume train.patience=null goes on to the end."
     )

@@ -272,10 +272,11 @@ def _go_back(run: RunFolder, session: Session, manifest: Manifest, reporter: Rep
     step, broken = session.step, session.step.count
     load_state(run, step, manifest.run_id)
     step.lr_scale *= GO_BACK_FACTOR
+    were = quantity(session.recipe.train.max_skipped, "update in a row was", "updates in a row were")
     text = (
-        f"{session.recipe.train.max_skipped} updates in a row were left out up to update {broken}, so the "
-        f"training goes on from the state of update {step.count}, with {step.lr_scale:g} times the learning "
-        "rate of the recipe. If it happens again, it stops."
+        f"{were} left out up to update {broken}, so the training goes on from the state of "
+        f"update {step.count}, with {step.lr_scale:g} times the learning rate of the recipe. If it happens "
+        "again, it stops."
     )
     reporter.note(step.count, Note("rollback", text, ()))
 

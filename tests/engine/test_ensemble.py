@@ -149,7 +149,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--method", "mean,"], "--method "),
         (["{runs}/other", "--top", "1", "--method", "all"], "nothing to combine"),
         (["{runs}/other", "--top", "1", "--save", "{runs}/saved"], "nothing to combine"),
-        (["{runs}/other", "--select-split", "train"], "8 of the 8 images of split 'train' are in 'train'"),
+        (["{runs}/other", "--select-split", "train"], "8 of 8 images of split 'train' are in 'train'"),
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),

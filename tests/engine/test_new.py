@@ -133,12 +133,14 @@ def test_lists(name: str, line: str, encoding: str) -> None:
         ("f{}.jpg", "f{}.png"),
         ("images/a/f{}.jpg", "masks/a/f{}.png"),
         ("case{}/image.png", "case{}/mask.png"),
+        ("photos/f{}.jpg", "annotations/pixel-level/f{}.png"),
+        ("png_images/IMAGES/img_{}.png", "png_masks/MASKS/seg_{}.png"),
     ],
 )
 def test_a_folder_without_splits_gets_a_share_of_its_own(images: str, masks: str) -> None:
     draw(images, masks, range(12))
     recipe = new_recipe()
-    assert recipe.data.folder.val_share == 0.2
+    assert 0 < recipe.data.folder.val_share < 0.5
     ids = [set(open_split(recipe.data, split).ids) for split in ("train", "val")]
     assert len(ids[0] | ids[1]) == 12 and not ids[0] & ids[1] and min(map(len, ids)) > 0
 
@@ -242,6 +244,40 @@ def test_kinds_of_masks(kind: str, ending: str, change, expected: list[int]) -> 
         assert (dataset.labels(number).numpy() == np.array(expected)[labels_of(number)]).all(), kind
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("dtype", ["float64", "int64"])
+def test_ids_of_64_bits(dtype: str) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png")
+    for path in Path("data").glob("*/masks/*.png"):
+        values = labels_of(int(path.stem[1:])).astype(dtype)
+        values[:5] = -9999
+        with rasterio.open(path.with_suffix(".tif"), "w", driver="GTiff", height=H, width=W, count=1,
+                           dtype=dtype, nodata=-9999) as file:  # fmt: skip
+            file.write(values, 1)
+        path.unlink()
+    dataset = open_split(new_recipe().data, "val")
+    expected = labels_of(3)
+    expected[:5] = 255
+    assert (dataset.labels(0).numpy() == expected).all()
+
+
+@pytest.mark.parametrize("count", [2, 3, 24])
+def test_a_few_images_are_divided(count: int) -> None:
+    draw("images/f{}.jpg", "masks/f{}.png", range(count))
+    data = new_recipe().data
+    ids = [open_split(data, split).ids for split in ("train", "val")]
+    assert sorted(ids[0] + ids[1]) == sorted(f"f{n}" for n in range(count)) and ids[0]
+    assert max(1, 0.1 * count) <= len(ids[1]) <= max(1, 0.3 * count)
+
+
+def test_a_single_image_is_no_data_set(capsys) -> None:
+    draw("images/f{}.jpg", "masks/f{}.png", range(1))
+    assert main(["data"]) == 2 and not Path("data.yaml").exists()
+    said = capsys.readouterr().err
+    assert "1 image in" in said and "add images" in said and "not understood" not in said
+
+
 def test_names_come_from_a_file_or_from_the_command() -> None:
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
     write("classes.txt", "ground\nroad\nsky\nnever drawn\n")
@@ -250,6 +286,55 @@ def test_names_come_from_a_file_or_from_the_command() -> None:
     assert main(["data", "--out", "named.yaml", "--classes", "a", "b", "c"]) == 0
     assert load_recipe("named.yaml").data.classes == ["a", "b", "c"]
     assert main(["data", "--out", "two.yaml", "--classes", "a", "b"]) == 2 and not Path("two.yaml").exists()
+
+
+def test_masks_that_are_arrays() -> None:
+    """As labelme2voc writes them, with negative ids as void, beside the same masks for viewing."""
+    draw("JPEGImages/f{}.jpg", "SegmentationClassVisualization/f{}.png", range(5))
+    Path("data/SegmentationClass").mkdir()
+    for number in range(5):
+        ids = labels_of(number).astype(np.int32)
+        ids[:5] = -1
+        np.save(f"data/SegmentationClass/f{number}.npy", ids)
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    expected = labels_of(3)
+    expected[:5] = 255
+    assert (open_split(new_recipe().data, "val").labels(0).numpy() == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "names", "expected"),
+    [
+        (lambda m: m, ["a", "b", "void"], [0, 1, 255]),
+        (lambda m: m, ["Void", "a", "b"], [255, 0, 1]),
+        (lambda m: m, ["a", "unlabelled", "b"], [0, 255, 1]),
+        (lambda m: m * 85, ["a", "ignore", "b"], [0, 255, 1]),
+        (lambda m: COLOURS[m], ["void", "a", "b"], [255, 0, 1]),
+    ],
+    ids=["last", "first", "between", "gaps", "colours"],
+)
+def test_a_class_called_void_is_void(change, names: list[str], expected: list[int]) -> None:
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png", change=change)
+    recipe = new_recipe("--classes", *names)
+    dataset = open_split(recipe.data, "val")
+    assert dataset.class_names == ("a", "b")
+    assert (dataset.labels(0).numpy() == np.array(expected)[labels_of(3)]).all()
+
+
+def test_pixels_of_255_stay_void_beside_a_class_called_void() -> None:
+    def with_255(labels: np.ndarray) -> np.ndarray:
+        return np.where(np.arange(W) < 5, 255, labels).astype(np.uint8)
+
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png", change=with_255)
+    labels = open_split(new_recipe("--classes", "void", "a", "b").data, "val").labels(0).numpy()
+    assert (labels == np.array([255, 0, 1] + [255] * 253)[with_255(labels_of(3))]).all()
+
+
+def test_void_leaves_two_classes_at_least(capsys) -> None:
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.png")
+    assert main(["data", "--classes", "void", "a", "ignore"]) == 2 and not Path("data.yaml").exists()
+    assert "name two classes at least" in capsys.readouterr().err
 
 
 def test_colours_are_named_by_a_file() -> None:
@@ -420,6 +505,25 @@ def test_probabilities_of_eight_bits_are_two_classes(channels: int, capsys) -> N
     assert (dataset.labels(0).numpy() == expected).all() and 0.1 < expected.mean() < 0.3
 
 
+def test_probabilities_of_sixteen_bits_are_two_classes(capsys) -> None:
+    """Also where a mask has only values that are nearly black of 16 bits, and would be white of 8."""
+
+    def drawn(labels: np.ndarray) -> np.ndarray:
+        nearly_black = np.full(labels.shape, 200, np.uint16)
+        return nearly_black if (labels == labels_of(4)).all() else probabilities(labels).astype("u2") * 257
+
+    two_splits("SPLIT/images/f{}.png", "SPLIT/masks/f{}.tif", change=drawn)
+    new_recipe(exit_code=2)
+    assert doctor(printed(capsys.readouterr().out, "trident doctor")) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    for split in ("train", "val"):
+        dataset = open_split(load_recipe(recipe, overrides).data, split)
+        for index, id in enumerate(dataset.ids):
+            expected = drawn(labels_of(int(id[1:]))) >= 32768
+            assert (dataset.labels(index).numpy() == expected).all()
+    assert not expected.any()  # of f4
+
+
 def test_probabilities_read_as_ids_are_named_with_the_threshold_as_remedy(capsys) -> None:
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", change=probabilities)
     new_recipe(exit_code=2)
@@ -430,6 +534,25 @@ def test_probabilities_read_as_ids_are_named_with_the_threshold_as_remedy(capsys
     assert doctor([*as_ids, "--fix", "copy"]) == 2 and not Path("copy").exists()
     assert "data.folder.values=binary" in capsys.readouterr().err
     assert doctor([*as_ids, "data.format=folder", "data.folder.values=binary", "--fix", "copy"]) == 0
+
+
+def test_jpeg_masks_of_two_classes_in_a_recipe_of_ids_need_one_copy(capsys) -> None:
+    def white(labels: np.ndarray) -> np.ndarray:
+        return (labels > 0).astype(np.uint8) * 255
+
+    draw("JPEGImages/f{}.JPG", "SegmentationClass/f{}.JPG", range(5), white)
+    write("ImageSets/Segmentation/train.txt", "f0\nf1\nf2\n")
+    write("ImageSets/Segmentation/val.txt", "f3\nf4\n")
+    Path("v.yaml").write_text(
+        "name: v\ndata: {format: voc, root: data, train: train, val: val, classes: [ground, cell]}\n"
+    )
+    assert doctor(["v.yaml"]) == 2
+    out = capsys.readouterr().out
+    assert "soft_masks" in out and "unknown_values" not in out and "rainbow" not in out
+    assert doctor(["v.yaml", *re.findall(r"data\.[a-z.]+=\w+", out)[:2], "--fix", "copy"]) == 0
+    recipe, *overrides = printed(capsys.readouterr().out, "trident run")
+    labels = open_split(load_recipe(recipe, overrides).data, "val").labels(0).numpy()
+    assert (labels == (labels_of(3) > 0)).mean() > 0.99
 
 
 def test_photos_are_no_masks(capsys) -> None:
@@ -500,12 +623,11 @@ def test_the_void_colour_of_voc_is_void(capsys) -> None:
 
 
 def test_masks_that_cannot_be_read_are_named_with_the_reason(capsys) -> None:
-    draw("images/f{}.png", "masks/f{}.png", range(3))
+    draw("images/f{}.png", "masks/f{}.tif", range(3))
     for mask in Path("data/masks").iterdir():
-        np.save(mask.with_suffix(".npy"), np.asarray(Image.open(mask)))
-        mask.unlink()
+        mask.write_bytes(b"no image")
     assert main(["data"]) == 2
-    assert re.search(r"masks/f\d\.npy cannot be read .*Save masks as PNG", capsys.readouterr().err)
+    assert re.search(r"masks/f\d\.tif cannot be read .*Save masks as PNG", capsys.readouterr().err)
 
 
 def test_the_doctor_takes_a_folder(capsys) -> None:
@@ -607,7 +729,7 @@ def test_annotated_splits(format: str, draw_all, capsys) -> None:
 def test_annotations_without_splits_and_their_masks(format: str, draw_all) -> None:
     draw_all()
     recipe = new_recipe()
-    assert recipe.data.format == format and recipe.data.polygons.val_share == 0.2
+    assert recipe.data.format == format and 0 < recipe.data.polygons.val_share < 0.5
     train, val = (open_split(recipe.data, split) for split in ("train", "val"))
     require_labels(recipe, len(train), len(val))
     assert len(train) + len(val) == 20
@@ -618,6 +740,13 @@ def test_annotations_without_splits_and_their_masks(format: str, draw_all) -> No
     assert of_masks.data.format == "folder"
     require_labels(of_masks, len(train), len(val))
     assert list(of_masks.data.classes) == ["background", "cat", "dog"]
+
+
+def test_two_annotated_images_are_divided() -> None:
+    write_labelme(".", range(2))
+    recipe = new_recipe()
+    assert recipe.data.classes == ["background", "cat", "dog"]
+    require_labels(recipe, 1, 1)
 
 
 def test_a_cut_annotation_is_named(capsys) -> None:

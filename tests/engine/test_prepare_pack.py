@@ -35,7 +35,7 @@ def test_the_splits_of_a_recipe_are_packed_and_the_training_command_printed(voc_
     assert pack(voc_folder, out) == 0
     printed = capsys.readouterr().out
     assert f"written: {out}" in printed and f"data.format=packed data.root={out}" in printed
-    assert "train 6, val 4 images" in printed
+    assert "Images: train 6, val 4." in printed
     assert PackedDataset(out, "val").fingerprint() == open_voc(voc_folder, "val").fingerprint()
     assert pack(voc_folder, out) == 2
     assert "--overwrite" in capsys.readouterr().err

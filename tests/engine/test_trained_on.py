@@ -3,6 +3,7 @@
 import contextlib
 import io
 import json
+import re
 import shlex
 import shutil
 from collections.abc import Callable
@@ -106,3 +107,5 @@ def test_baselines_few_images_and_those_trained_on_are_in_every_output(
     scores = json.loads(Path("checkpoints/r/ensemble.json").read_text())
     gain = scores["ensembles"]["mean"]["mIoU"] - max(member["mIoU"] for member in scores["members"])
     assert f"{gain:+.4f}" in outputs["ensemble"]
+    of_images = re.search(r"gains of mean in mIoU range from (\S+) to (\S+)\. ", outputs["ensemble"])
+    assert of_images and float(of_images[1]) <= float(of_images[2]) and "least 75 %" in outputs["ensemble"]

@@ -10,11 +10,13 @@ from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, f
 from engine.data.doctor.listing import Listing
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
+from engine.data.formats.bands import read_bands
 from engine.data.formats.listing import ARRAY_ENDINGS, left_out
-from engine.data.sample import first_few
+from engine.data.sample import DataError, first_few
 from engine.wording import quantity, some_of
 
 TINY_PX, HUGE_PX, LONG_RATIO = 32, 25_000_000, 4.0
+NUM_PROBED = 8  # images whose bands are counted
 GREY_MODES = ("1", "L", "I", "I;16", "I;16B", "F")
 ALPHA_MODES = ("LA", "La", "PA", "RGBA", "RGBa")
 
@@ -60,19 +62,38 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
     """Files that are truncated, damaged, empty or not images."""
     for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
         if found:
-            first = found[min(found)]
+            first, may_skip = found[min(found)], facts.listing.may_skip
             yield finding(
                 "damaged",
-                HURTS if facts.listing.may_skip else SPOILS,
+                HURTS if may_skip else SPOILS,
                 f"{quantity(len(found), f'{what} file')} cannot be read. {first}",
                 "Training leaves them out."
-                if facts.listing.may_skip
+                if may_skip
                 else "Training stops at the first one, perhaps after hours.",
-                f"Replace them{_or_fix(facts)}"
-                if facts.listing.may_skip
-                else f"Replace them; or leave them out: data.on_error=skip{_or_fix(facts)}",
+                _remedy_for_damaged(facts, are_all_images=len(found) == len(facts.modes) and what == "image"),
                 _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
+
+
+def _remedy_for_damaged(facts: Facts, are_all_images: bool) -> str:
+    if are_all_images and (number := _number_of_bands(facts)):
+        return f"Read their {quantity(number, 'band')}: data.bands={number}"
+    if not _can_be_copied(facts):
+        return "Replace them."
+    or_skip = "" if facts.listing.may_skip else "; or leave them out: data.on_error=skip"
+    return f"Replace them{or_skip}{_or_fix(facts)}"
+
+
+def _number_of_bands(facts: Facts) -> int | None:
+    """That of the first images, where none can be read as RGB; None where they are no images, or differ."""
+    if facts.listing.bands is not None:
+        return None
+    try:
+        images = [sample.image for sample in facts.listing.samples[:NUM_PROBED] if sample.image]
+        numbers = {len(read_bands(image).values) for image in images}
+    except DataError:
+        return None
+    return numbers.pop() if len(numbers) == 1 else None
 
 
 def unused_annotations(facts: Facts) -> Iterator[DataFinding]:
@@ -208,7 +229,12 @@ def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
 
 
 def _or_fix(facts: Facts) -> str:
-    return f"; or {FIX}" if facts.listing.has_a_mask_file_each else ""
+    return f"; or {FIX}" if facts.listing.has_a_mask_file_each and _can_be_copied(facts) else ""
+
+
+def _can_be_copied(facts: Facts) -> bool:
+    """Whether a repaired copy would hold a sample."""
+    return any(not broken or facts.size_for_mask(i) for i, broken in enumerate(facts.is_broken))
 
 
 def _images(facts: Facts, found: Iterable[int]) -> list[str]:

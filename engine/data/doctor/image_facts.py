@@ -14,6 +14,7 @@ from engine.data.formats.bands import as_bytes, image_header, read_bands
 from engine.data.formats.images import BROKEN, ValueRange, decode_image
 from engine.data.ranges import range_of, value_spans
 from engine.data.sample import DataError
+from engine.wording import quantity
 
 THUMB_PX = 32
 DHASH_PX = (9, 8)  # width, height: eight differences a row make 64 bits
@@ -80,4 +81,5 @@ def _grey_of_bands(path: Path, bands: tuple[str, ...]) -> tuple[str, Image.Image
     seen = shown_bands(values, bands)
     low, high = np.nanmin(seen), np.nanmax(seen)
     pixels = as_bytes(seen, (float(low), float(high)) if high > low else (0.0, 1.0), path)
-    return f"{len(values)} bands of {values.dtype}", Image.fromarray(np.moveaxis(pixels, 0, 2)).convert("L")
+    kind = f"{quantity(len(values), 'band')} of {values.dtype}"
+    return kind, Image.fromarray(np.moveaxis(pixels, 0, 2)).convert("L")

@@ -16,6 +16,7 @@ from engine.data.suggested_ids import ids_text, suggested_ids
 from engine.wording import quantity, some_of
 
 MAX_SUGGESTED = 64  # values in a suggestion
+OF_ONE = {"have": "has", "are": "is", "do": "does"}  # the verbs of READINGS
 
 READINGS = {
     "grey": (
@@ -80,7 +81,9 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
                 "<the folder of the data>"
             )
         files = [facts.listing.samples[i].name for i in found]
-        yield finding(check, SPOILS, f"{len(found)} of {meaning.num_masks} masks {what}", why, remedy, files)
+        verb, _, rest = what.partition(" ")
+        masks = some_of(len(found), meaning.num_masks, "mask", OF_ONE[verb], verb)
+        yield finding(check, SPOILS, f"{masks} {rest}", why, remedy, files)
 
 
 def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
@@ -140,7 +143,8 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "soft_masks",
             SPOILS,
-            f"{meaning.num_masks} masks are gray, with most pixels near 0 and 255 and the others in between",
+            f"{quantity(meaning.num_masks, 'mask is', 'masks are')} gray, with most pixels near 0 and 255 "
+            "and the others in between",
             "They are soft masks of two classes, such as probabilities; read as ids, each gray is a class.",
             "data.format=folder data.folder.values=binary; the doctor then offers a copy in which half of "
             "the range is the threshold.",
@@ -197,7 +201,9 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     values, first, place = np.unique(e["value"][bad], return_index=True, return_inverse=True)
     pixels = np.bincount(place, e["count"][bad])
     forms = [facts.forms[file] for file in e["file"][bad][first]]
-    each = [f"{shown(values[i], forms[i])} ({pixels[i]:,.0f} pixels)" for i in np.argsort(-pixels)]
+    each = [
+        f"{shown(values[i], forms[i])} ({quantity(int(pixels[i]), 'pixel')})" for i in np.argsort(-pixels)
+    ]
     yield finding(
         "unknown_values",
         SPOILS,
@@ -221,8 +227,9 @@ def nodata(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "nodata",
             SPOILS,
-            f"{len(np.unique(e['file'][bad]))} of {meaning.num_masks} masks declare {first_few(values)} as "
-            f'"no data", which is a class in the recipe ({e["count"][bad].sum():,} pixels)',
+            f"{some_of(len(np.unique(e['file'][bad])), meaning.num_masks, 'mask', 'declares', 'declare')} "
+            f'{first_few(values)} as "no data", which is a class in the recipe '
+            f"({quantity(int(e['count'][bad].sum()), 'pixel')})",
             "Pixels without data would be trained and scored as that class.",
             f"If it is no class: {_ids(meaning)}. If it is one, name it there with its label id.",
             [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],

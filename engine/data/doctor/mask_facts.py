@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from engine.data.doctor.listing import Listed
+from engine.data.formats.bands import declared_nodata
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import BROKEN, TIFF_ENDINGS, nodata_of
+from engine.data.formats.images import BROKEN
 from engine.data.formats.masks import value_text
 from engine.data.sample import DataError
 
@@ -53,9 +54,7 @@ def read_mask(sample: Listed) -> MaskFacts:
             return measure(sample.dataset.labels(sample.index).numpy())
         stored = sample.dataset.stored_mask(sample.index)
         facts = measure(stored, _palette(sample) if stored.ndim == 2 else b"")
-        if sample.mask is not None and sample.mask.suffix.lower() in TIFF_ENDINGS:
-            return replace(facts, nodata=nodata_of(sample.mask))
-        return facts
+        return replace(facts, nodata=declared_nodata(sample.mask)) if sample.mask else facts
     except DataError as error:
         return MaskFacts(problem=str(error))
 

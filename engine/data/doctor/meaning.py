@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import has_colours, pack
 from engine.data.doctor.scan import Facts
-from engine.data.doctor.soft import GREY_DISTANCE, are_black_and_white, is_soft
+from engine.data.doctor.soft import GREY_DISTANCE, are_black_and_white, is_soft, white_of
 from engine.data.formats.masks import BlackAndWhite, Colours, MappedValues, MaskEncoding, SameIds
+from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError
 
@@ -80,11 +81,21 @@ class Meaning:
         few = np.unique(others["value"])
         if isinstance(encoding, BlackAndWhite) and 0 < len(few) <= MAX_IDS and 1 < few[-1] < GREY_DISTANCE:
             return soft  # likewise: ids; probabilities end at 1
-        for i in np.unique(others["file"]):
+        wide = np.array([self.white_of_forms[form] > 255 for form in self.facts.forms], bool)
+        # In masks of 16 bits 1 and 255 are nearly black.
+        is_other = (self.labels == OUTSIDE) | (wide[entries["file"]] & (entries["value"] > 0))
+        for i in np.unique(entries["file"][is_other]):
             own = entries[slice(*np.searchsorted(entries["file"], [i, i + 1]))]
             form = self.facts.forms[i]
-            soft[i] = self.is_rainbow[i] or is_soft(encoding, own["value"], own["count"], form)
+            white = self.white_of_forms[form]
+            soft[i] = self.is_rainbow[i] or is_soft(encoding, own["value"], own["count"], form, white)
         return soft
+
+    @cached_property
+    def white_of_forms(self) -> dict[str, float]:
+        """By pixel type, the value of white in soft masks of black and white."""
+        forms, e = np.array(self.facts.forms), self.facts.entries
+        return {form: white_of(form, e["value"][forms[e["file"]] == form]) for form in {*forms.tolist()}}
 
     @cached_property
     def is_gray_scale(self) -> bool:
@@ -92,7 +103,9 @@ class Meaning:
         e, listing = self.facts.entries, self.facts.listing
         is_ids = isinstance(listing.encoding, SameIds) and {*self.facts.forms} <= {"uint8", ""}
         is_ids &= listing.takes_ids and len(listing.class_names) == 2
-        if not (is_ids and self.facts.num_values.max(initial=0) > MANY_LEVELS):
+        endings = {sample.mask.suffix.lower() for sample in listing.samples if sample.mask}
+        is_jpeg = endings <= {*PHOTO_ENDINGS} and len(np.unique(e["value"])) > MAX_IDS
+        if not (is_ids and (is_jpeg or self.facts.num_values.max(initial=0) > MANY_LEVELS)):
             return False
         return are_black_and_white(e["value"], e["count"])
 

@@ -68,10 +68,13 @@ def _label_ids(stored: NDArray[Any], i: int, facts: Facts, meaning: Meaning) -> 
     if not meaning.is_soft[i]:
         return encoding(stored, facts.listing.samples[i].mask or Path())
     assert isinstance(encoding, Colours | BlackAndWhite)
-    pixels = single_channel(stored) if facts.forms[i][-2:] not in ("x3", "x4") else pack(stored[..., :3])
+    pixels = single_channel(stored) if not has_colours(facts.forms[i]) else pack(stored[..., :3])
     assert pixels is not None
     values, place = np.unique(pixels, return_inverse=True)
-    labels, _ = nearest_labels(encoding, values, facts.forms[i], facts.listing.ignore_index)
+    form = facts.forms[i]
+    labels, _ = nearest_labels(
+        encoding, values, form, facts.listing.ignore_index, meaning.white_of_forms[form]
+    )
     return labels[place].reshape(pixels.shape)
 
 

@@ -39,10 +39,22 @@ def are_black_and_white(levels: NDArray[Any], counts: NDArray[Any]) -> bool:
     return bool(ends.sum() >= MIN_SURE_ENDS or (ends.sum() >= MIN_ENDS and ends.min() > between.mean()))
 
 
+def white_of(form: str, values: NDArray[Any]) -> float:
+    """The value of white in soft masks of black and white, from (k,) values of all masks of a pixel type."""
+    known = values[~np.isnan(values)]
+    if form.startswith("float") and known.min(initial=0) >= 0 and known.max(initial=0) <= 1:
+        return 1.0
+    return 65535.0 if form == "uint16" and known.max(initial=0) > 255 else 255.0
+
+
 def nearest_labels(
-    encoding: Colours | BlackAndWhite, values: NDArray[Any], form: str, void: int
+    encoding: Colours | BlackAndWhite, values: NDArray[Any], form: str, void: int, white: float = 255.0
 ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
-    """Label ids of (k,) stored values of one mask, and which of them are far from those of all classes."""
+    """Label ids of (k,) stored values of one mask, and which of them are far from those of all classes.
+
+    Args:
+        white: of `white_of`.
+    """
     if isinstance(encoding, Colours):
         known = np.array(encoding.colours, np.float64)  # (n, 3)
         between = np.linalg.norm(known[:, None] - known[None], axis=2)  # (n, n)
@@ -56,16 +68,21 @@ def nearest_labels(
         level, far = channels.mean(axis=1), np.ptp(channels, axis=1) > CHANNEL_SPREAD
     else:
         level, far = values.astype(np.float64), np.zeros(len(values), bool)
-    if form.startswith("float") and np.nanmin(level, initial=0) >= 0 and np.nanmax(level, initial=0) <= 1:
-        level = 255 * level  # probabilities: none is far
-    else:
+    level = level * (255 / white)
+    if white != 1:  # of probabilities from 0 to 1 none is far
         far |= (np.minimum(abs(level), abs(255 - level)) > GREY_DISTANCE) & ~np.isnan(level)
     return np.where(np.isnan(level), void, level >= 127.5).astype(np.uint8), far
 
 
-def is_soft(encoding: Colours | BlackAndWhite, values: NDArray[Any], counts: NDArray[Any], form: str) -> bool:
+def is_soft(
+    encoding: Colours | BlackAndWhite,
+    values: NDArray[Any],
+    counts: NDArray[Any],
+    form: str,
+    white: float = 255.0,
+) -> bool:
     """Whether nearly all pixels of a mask are close to a class, given its values and their pixels."""
-    far_counts = counts[nearest_labels(encoding, values, form, 0)[1]]
+    far_counts = counts[nearest_labels(encoding, values, form, 0, white)[1]]
     total = counts.sum()
     return bool(far_counts.sum() <= MAX_FAR * total and far_counts.max(initial=0) <= MAX_FAR_OF_ONE * total)
 

@@ -4,6 +4,7 @@
 - NPY holds (h, w, n), (n, h, w) or (h, w).
 - Of other files transparency is a band. A PNG of more than 8 bits per channel is read by rasterio, too.
 
+Masks are read here too: those of Pillow, arrays, and TIFF that Pillow does not know, such as of 64 bits.
 Without data.bands an image is RGB, and `images.py` reads it. Shapes: n bands of h x w pixels.
 """
 
@@ -19,9 +20,12 @@ from engine.data.bands import RGB, Bands, require_bands
 from engine.data.formats.images import (
     REMEDY,
     TIFF_ENDINGS,
+    UnknownImage,
     ValueRange,
     decode_image,
+    decode_mask,
     mode_of,
+    nodata_of,
     opened_upright,
     read_header,
     refuse_bomb,
@@ -30,7 +34,7 @@ from engine.data.formats.images import (
     unknown_range,
 )
 from engine.data.gdal import quiet_rasterio
-from engine.data.sample import UnreadableSample, require_regular
+from engine.data.sample import DataError, UnreadableSample, require_regular
 
 ValueRanges = ValueRange | tuple[ValueRange, ...]  # of all bands, or of each
 ARRAY = ".npy"
@@ -162,6 +166,42 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
             yield pages if pages and are_bands else [first]
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
+
+
+def stored_values(path: Path) -> NDArray[Any]:
+    """(h, w) of one channel, (h, w, channels) of others; of any pixel type.
+
+    Raises:
+        UnreadableSample: not an image, damaged, or too large; or it needs rasterio, which is not installed.
+    """
+    try:
+        if path.suffix.lower() != ARRAY:
+            return decode_mask(path)
+        values = read_bands(path).values  # (n, h, w)
+    except UnknownImage as error:
+        values = _by_rasterio(path, error).values
+    return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
+
+
+def declared_nodata(path: Path) -> float | None:
+    """The value that a GeoTIFF declares as "no data", if it does; None for other files."""
+    if path.suffix.lower() not in TIFF_ENDINGS:
+        return None
+    try:
+        return nodata_of(path)
+    except UnknownImage as error:
+        return _by_rasterio(path, error).nodata
+
+
+def _by_rasterio(path: Path, error: UnknownImage) -> Stored:
+    if path.suffix.lower() not in TIFF_ENDINGS:
+        raise error
+    try:
+        return read_bands(path)
+    except UnreadableSample:
+        raise error from None
+    except DataError as missing:
+        raise UnreadableSample(f"{error} If it is a TIFF of 64 bits: {missing}") from None
 
 
 def _are_bands_last(shape: tuple[int, ...], expected: int | None) -> bool:

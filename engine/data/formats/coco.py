@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from engine.data.formats import Polygons
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.folder import share_of
 from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.shapes import area_of
+from engine.data.formats.share import side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
 from engine.wording import quantity
@@ -99,11 +99,11 @@ def open_coco(
         DataError: no such split, no instances file, a class without category, no object with an outline, or
             images missing.
     """
-    options, is_chosen = polygons or Polygons(), None
+    options, side = polygons or Polygons(), None
     where = Path(root).expanduser()
     stored = split
     if options.val_share is not None:
-        is_chosen = share_of(split, (train, val), options.val_share, options.group, "data.polygons")
+        side = side_of(split, (train, val), options.val_share, options.group, "data.polygons")
         stored = _only_split(where)
     source, images = _find(where, stored)
     try:
@@ -126,13 +126,8 @@ def open_coco(
     require_different_ids(pairs, str(source))
     require_files(pairs)
     by_id = {pair.id: drawing for pair, drawing in zip(pairs, drawings, strict=True)}
-    if is_chosen is not None:
-        pairs = [pair for pair in pairs if is_chosen(pair.id)]
-        if not pairs:
-            raise DataError(
-                f"Split {split!r} is empty: the share took none of the {len(files)} images in {source}. "
-                "Change data.polygons.val_share."
-            )
+    if side is not None:
+        pairs = side.of(pairs, source)
     masks = Drawings(by_id, ignore_index, options.overlap != "order")
     palette = voc_palette(len(class_names))
     encoding = SameIds(len(class_names), ignore_index)

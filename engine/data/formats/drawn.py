@@ -17,16 +17,18 @@ from engine.data.formats import Polygons
 from engine.data.formats.coco import is_background
 from engine.data.formats.cvat import cvat
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.folder import list_of, listed, rows_of, share_of
+from engine.data.formats.folder import list_of, listed, rows_of
 from engine.data.formats.images import read_header
 from engine.data.formats.label_studio import label_studio
 from engine.data.formats.labelme import labelme
 from engine.data.formats.listing import folders_in, require_different_ids, require_files, require_present
 from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import NOT_READABLE, Source, damaged
+from engine.data.formats.share import side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.formats.yolo import yolo
 from engine.data.sample import DataError, UnreadableSample, first_few
+from engine.wording import quantity
 
 VOID_NAMES = ("void", "ignore", "__ignore__", "unlabelled", "unlabeled")
 SOURCES: dict[str, Callable[[Path, str], Source | None]] = {
@@ -142,9 +144,9 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
         raise DataError(f"data.root: no folder {root}. It should hold the images and their annotations.")
     read = SOURCES[format]
     if options.val_share is not None:
-        is_chosen = share_of(split, shared, options.val_share, options.group, "data.polygons")
+        side = side_of(split, shared, options.val_share, options.group, "data.polygons")
         source = read(root, "") or read(root, shared[0])
-        pairs = [pair for pair in source.pairs if is_chosen(pair.id)] if source else []
+        pairs = side.of(source.pairs, root) if source and source.pairs else []
     else:
         source = _own_split(read, root, split)
         pairs = source.pairs if source else []
@@ -157,7 +159,8 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
         )
     if not pairs:
         raise DataError(
-            f"Split {split!r} is empty: {root} has {len(source.pairs)} annotated images, none in it."
+            f"Split {split!r} is empty: {root} has {quantity(len(source.pairs), 'annotated image')}, none in "
+            "it."
         )
     if format == "yolo":
         require_present("image", [pair.image for pair in pairs])
@@ -179,7 +182,7 @@ def _own_split(read: Callable[[Path, str], Source | None], root: Path, split: st
     if ids is None:
         return None
     names = {pair.image: pair.id for pair in source.pairs}
-    wanted = listed(ids, [row[0] for row in rows_of(ids)], names, "images")
+    wanted = listed(ids, [row[0] for row in rows_of(ids)], names, "image")
     return replace(source, pairs=[pair for pair in source.pairs if pair.id in wanted])
 
 

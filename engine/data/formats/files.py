@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.bands import Bands
-from engine.data.formats.bands import ValueRanges, image_header, image_pixels
+from engine.data.formats.bands import ValueRanges, image_header, image_pixels, stored_values
 from engine.data.formats.images import decode_mask, turn
 from engine.data.formats.masks import Labels, MaskEncoding
 from engine.data.rasters import Raster, Span, open_mask
@@ -57,7 +57,7 @@ class Pair:
 
 def stored_in_file(pair: Pair) -> NDArray[Any]:
     """The mask as stored in its image file: (h, w), or (h, w, channels)."""
-    return decode_mask(pair.mask)
+    return stored_values(pair.mask)
 
 
 def colours_in_file(pair: Pair) -> NDArray[Any]:

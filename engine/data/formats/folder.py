@@ -8,10 +8,9 @@ Masks hold ids (grey or palette), colours (where data.classes has them), or blac
 """
 
 import csv
-import hashlib
 import re
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -24,9 +23,10 @@ from engine.data.formats.files import FileDataset, Pair, colours_in_file
 from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, folders_in, ids_in_list, images_below
 from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
 from engine.data.formats.pairing import pair_up
+from engine.data.formats.share import Side, side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette, UnreadableSample, first_few
-from engine.data.sequences import group_name
+from engine.wording import some_of
 
 IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
 MASKS = (
@@ -46,7 +46,7 @@ class SplitFolders:
     images: Path
     masks: Path
     ids: Path | None = None
-    share: Callable[[str], bool] | None = None
+    share: Side | None = None
 
 
 def open_folder(
@@ -102,16 +102,6 @@ def open_folder(
     return dataset
 
 
-def in_val(id: str, share: float, group: str | None = None) -> bool:
-    """Whether an id is for val: a pure function, so that adding images never moves others.
-
-    Args:
-        group: a pattern with one group; ids that agree in it are on the same side.
-    """
-    digest = hashlib.sha256(group_name(id, group).encode(errors="surrogateescape")).digest()
-    return int.from_bytes(digest[:8], "big") < share * 2**64
-
-
 def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder) -> SplitFolders:
     places = [*_split_by_folders(root, split, options), *_split_of_one(root, split, shared, options)]
     if len(places) > 1:
@@ -161,28 +151,9 @@ def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Fold
         if not (images / split).is_dir()
     ]
     if share is not None:
-        chosen = share_of(split, shared, share, options.group, "data.folder")
-        return [SplitFolders(i, m, share=chosen) for i, m in both]
+        side = side_of(split, shared, share, options.group, "data.folder")
+        return [SplitFolders(i, m, share=side) for i, m in both]
     return [SplitFolders(i, m, ids) for i, m in both] if ids else []
-
-
-def share_of(
-    split: str, shared: tuple[str, str], share: float, group: str | None, section: str
-) -> Callable[[str], bool]:
-    """Whether an id belongs to `split`, which is one of the two in `shared`, train and val.
-
-    Raises:
-        DataError: it is neither; `section` is for the message.
-    """
-    train, val = shared
-    if split not in shared:
-        raise DataError(f"{section}.val_share makes two splits, {train} and {val}; there is no {split!r}.")
-    if train == val:
-        raise DataError(
-            f"data.train and data.val are both {train!r}, and {section}.val_share makes two splits. "
-            "Type data.train=train data.val=val."
-        )
-    return lambda id: in_val(id, share, group) == (split == val)
 
 
 def list_of(root: Path, split: str) -> Path | None:
@@ -212,18 +183,12 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
         raise DataError(f"Split {split!r} is empty: {place.images} holds no image.")
     if place.ids is None:
         pairs = pair_up(images, masks, mask_suffix)
-        pairs = [pair for pair in pairs if place.share is None or place.share(pair.id)]
-        if not pairs:
-            raise DataError(
-                f"Split {split!r} is empty: the share took none of the {len(images)} images in "
-                f"{place.images}. Change data.folder.val_share."
-            )
-        return pairs
+        return place.share.of(pairs, place.images) if place.share else pairs
     rows = rows_of(place.ids)
-    wanted = listed(place.ids, [row[0] for row in rows], images, "images")
+    wanted = listed(place.ids, [row[0] for row in rows], images, "image")
     chosen = {name: path for path, name in images.items() if name in wanted}
     if all(len(row) == 2 for row in rows):
-        named = listed(place.ids, [row[1] for row in rows], masks, "masks")
+        named = listed(place.ids, [row[1] for row in rows], masks, "mask")
         files = {name: path for path, name in masks.items()}
         return [Pair(id, chosen[id], files[mask]) for id, mask in zip(wanted, named, strict=True)]
     pairs = pair_up({path: name for name, path in chosen.items()}, masks, mask_suffix, all_masks=False)
@@ -280,7 +245,8 @@ def listed(path: Path, entries: list[str], files: dict[Path, str], what: str) ->
     missing = [entry for entry, name in zip(entries, found, strict=True) if name is None]
     if missing:
         raise DataError(
-            f"{len(missing)} of {len(entries)} {what} of {path} are missing: {first_few(missing)}."
+            f"{some_of(len(missing), len(entries), what, 'is', 'are')} missing that {path} names: "
+            f"{first_few(missing)}."
         )
     if len(set(names)) < len(names):
         twice = sorted({name for name in names if names.count(name) > 1})

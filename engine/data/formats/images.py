@@ -34,12 +34,16 @@ GDAL_NODATA = 42113  # the number of the tag
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
-MASK_HINT = "Save masks as PNG, or as TIFF of 8, 16 or 32 bits per pixel. "
+MASK_HINT = "Save masks as PNG or TIFF. "
 # What Pillow raises for broken headers and streams, decompression bombs included.
 BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, TypeError, OverflowError, struct.error,
     zlib.error, Image.DecompressionBombError, Image.DecompressionBombWarning,
 )  # fmt: skip
+
+
+class UnknownImage(UnreadableSample):
+    """A file that Pillow does not take for an image, or of a kind that it does not read."""
 
 
 class TooLarge(UnreadableSample):
@@ -242,7 +246,7 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
     except BROKEN as error:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
         hint = hint if may_have_bands else ""
-        raise UnreadableSample(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
+        raise UnknownImage(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
     try:
         refuse_bomb(path, image.height, image.width)
     except UnreadableSample:

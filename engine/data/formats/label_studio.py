@@ -17,6 +17,7 @@ from engine.data.formats.listing import IMAGE_ENDINGS, FileFinder
 from engine.data.formats.outlines import Annotation, Shape, Source, damaged, ellipse, polygon
 from engine.data.formats.shapes import Area
 from engine.data.sample import DataError, UnreadableSample, first_few
+from engine.wording import quantity
 
 UPLOADED = re.compile(r"^[0-9a-f]{6,8}-")  # what Label Studio puts before the name of an uploaded file
 CHANNELS = 4  # of a brush: red, green, blue, alpha
@@ -169,7 +170,7 @@ def brush_area(packed: list[int], h: int, w: int) -> Area:
     widths = [read(4) + 1 for _ in range(4)]
     if num_values != CHANNELS * h * w:
         raise UnreadableSample(
-            f"a brush has {num_values} values, and an image of {w}x{h} px {CHANNELS * h * w}"
+            f"a brush has {quantity(num_values, 'value')}, and an image of {w}x{h} px {CHANNELS * h * w}"
         )
     values = np.zeros(num_values, bool)
     done = 0

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few, require_regular
-from engine.wording import quantity
+from engine.wording import quantity, some_of
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -170,7 +170,8 @@ def require_present(what: str, paths: Sequence[Path]) -> None:
     there = {folder: names_in(folder) for folder in {path.parent for path in paths}}
     missing = [str(path) for path in paths if path.name not in there[path.parent]]
     if missing:
-        raise DataError(f"{len(missing)} of {len(paths)} {what} files are missing: {first_few(missing)}.")
+        are_missing = some_of(len(missing), len(paths), f"{what} file", "is", "are")
+        raise DataError(f"{are_missing} missing: {first_few(missing)}.")
 
 
 def ids_in_list(path: Path) -> list[str]:

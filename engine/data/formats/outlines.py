@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from engine.data.formats.files import Pair, bytes_of_file
 from engine.data.formats.shapes import Area, area_of
 from engine.data.sample import DataError, UnreadableSample
+from engine.wording import quantity
 
 BEYOND = 0.1  # of a side: an outline may leave the image by this much, and is cut at its edge
 LEAST_POINTS = 3
@@ -101,7 +102,8 @@ def polygon(label: str, points: ArrayLike, layer: int = 0) -> Shape:
     """
     corners = np.asarray(points, np.float64)
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < LEAST_POINTS:
-        raise UnreadableSample(f"a polygon of {label!r} has {len(corners)} points, and needs three")
+        points_there = quantity(len(corners), "point")
+        raise UnreadableSample(f"a polygon of {label!r} has {points_there}, and needs three")
     if not np.isfinite(corners).all():
         raise UnreadableSample(f"a polygon of {label!r} has a point that is no number")
     return Shape(label, partial(_polygon, label, corners), layer)

@@ -2,7 +2,8 @@
 
 Three rules are tried on the whole data set, and the one that pairs most images is used: the names are equal;
 the mask's name has a suffix or prefix (`a.jpg`, `a_mask.png`); or both have one (`a_leftImg8bit.png`,
-`a_gtFine_labelIds.png`). Files that remain without a partner are an error, never dropped.
+`a_gtFine_labelIds.png`). A folder in which all images or all masks lie does not count.
+Files that remain without a partner are an error, never dropped.
 """
 
 import re
@@ -12,7 +13,7 @@ from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few
-from engine.wording import some_of
+from engine.wording import quantity, some_of
 
 _MASK = "(?:gtFine_)?(?:mask|label|labelId|labelTrainId|gt|seg|segmentation|annot|annotation|target|matte)s?"
 _IMAGE = "(?:image|img|im|photo|rgb|leftImg8bit|sat)"
@@ -71,7 +72,11 @@ def pair_up(
         masks = {path: name for path, name in masks.items() if of_mask(name) != name}
         images = {path: name for path, name in images.items() if path not in masks}
     rules = RULES if mask_suffix is None else ((_same, of_mask), (_without(_IMAGE), of_mask))
-    groups = [(_grouped(images, rule[0]), _grouped(masks, rule[1])) for rule in rules]
+    groups = [
+        (_grouped(ours, rule[0]), _grouped(theirs, rule[1]))
+        for ours, theirs in ((images, masks), (_without_folder(images), _without_folder(masks)))
+        for rule in rules
+    ]
     found, candidates = max(groups, key=lambda group: len(group[0].keys() & group[1].keys()))
     if not all_masks:
         candidates = {core: paths for core, paths in candidates.items() if core in found}
@@ -102,6 +107,12 @@ def _are_side_by_side(files: Names) -> bool:
     )
 
 
+def _without_folder(files: Names) -> Names:
+    """Without the folder that all files are in, such as `pixel-level` of annotations/pixel-level/*.png."""
+    folders = {name.rpartition("/")[0] for name in files.values()}
+    return {path: name.rpartition("/")[2] for path, name in files.items()} if len(folders) == 1 else files
+
+
 def _grouped(files: Names, core: Callable[[str], str]) -> dict[str, list[Path]]:
     groups = defaultdict(list)
     for path, name in files.items():
@@ -111,9 +122,9 @@ def _grouped(files: Names, core: Callable[[str], str]) -> dict[str, list[Path]]:
 
 def _several(what: str, groups: dict[str, list[Path]]) -> list[str]:
     several = [" and ".join(map(str, paths)) for paths in groups.values() if len(paths) > 1]
-    return (
-        [f"{len(several)} times several {what} have the same name: {first_few(several)}."] if several else []
-    )
+    if not several:
+        return []
+    return [f"{quantity(len(several), 'time')}, several {what} have the same name: {first_few(several)}."]
 
 
 def _alone(what: str, other: str, ours: dict[str, list[Path]], theirs: dict[str, list[Path]]) -> list[str]:

@@ -26,6 +26,7 @@ from engine.data.bands import RGB, Bands, band_names
 from engine.data.formats.images import decode_image, decode_mask
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
 from engine.data.sample import DataError, Sample, Skipped, first_few
+from engine.wording import quantity
 
 # Linux reserves memory for a private map, as it may be written to, unless this flag is set.
 MOST_SHARDS = 99_999  # their names have five digits
@@ -154,9 +155,9 @@ class PackedDataset:
             raise DataError(f"{root} has no split {self.split!r}. Splits there: {', '.join(there)}.{hint}")
         if class_names is not None and tuple(class_names) != self.class_names:
             raise DataError(
-                f"{root} holds {len(self.class_names)} classes that are not those of data.classes "
-                f"({', '.join(class_names)}). Type the data.classes of the recipe that was packed, or "
-                f"'data.classes=[{', '.join(self.class_names)}]'"
+                f"{root} holds {quantity(len(self.class_names), 'class', 'classes')} that are not those of "
+                f"data.classes ({', '.join(class_names)}). Type the data.classes of the recipe that was "
+                f"packed, or 'data.classes=[{', '.join(self.class_names)}]'"
             )
         if ignore_index is not None and ignore_index != self.ignore_index:
             raise DataError(

@@ -47,7 +47,7 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
     root = root.expanduser()
     if not root.is_dir():
         raise DataError(f"No folder {root}. Type the folder that holds your images and masks.")
-    reasons: list[str] = []
+    reasons: list[DataError] = []
     for section in candidates(root):
         datasets = opened(section, reasons)
         if datasets:
@@ -72,7 +72,8 @@ def _of_layout(
     if section["format"] in OF_POLYGONS:
         names = list(section["classes"])
         findings.append(
-            f"{section['format']}: outlines of {len(names) - 1} classes, {first_few(names[1:], 12)}"
+            f"{section['format']}: outlines of {quantity(len(names) - 1, 'class', 'classes')}, "
+            f"{first_few(names[1:], 12)}"
         )
     else:
         meant, line = meaning(read_values(datasets, progress), Path(section["root"]), root)
@@ -92,7 +93,7 @@ def _of_layout(
     return Survey(section, findings, num_train, num_val, (h, w), names)
 
 
-def _unused_lists(section: dict[str, Any], reasons: list[str]) -> list[str]:
+def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str]:
     """Why the lists that are there were not used, where the split is a share instead."""
     if "val_share" not in section.get("folder", {}):
         return []
@@ -100,7 +101,9 @@ def _unused_lists(section: dict[str, Any], reasons: list[str]) -> list[str]:
     lists = [
         str(path) for place in LIST_FOLDERS for end in LIST_ENDINGS for path in (root / place).glob(f"*{end}")
     ]
-    of_lists = [reason for reason in dict.fromkeys(reasons) if any(path in reason for path in lists)]
+    of_lists = [
+        reason for reason in dict.fromkeys(map(str, reasons)) if any(path in reason for path in lists)
+    ]
     return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]]
 
 
@@ -108,7 +111,7 @@ def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:
     folder = section.get("folder") or section.get("polygons") or {}
     text = f"{quantity(num_train, 'image')} to train on and {num_val} to score on, in {section['root']}"
     if "val_share" in folder:
-        text += f"; {folder['val_share']:.0%} are for val, by a hash of their names"
+        text += "; divided by a hash of their names"
         if "group" in folder:
             text += ", with the frames of one sequence on the same side"
     return text

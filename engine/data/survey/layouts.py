@@ -18,6 +18,7 @@ from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
 from engine.data.formats.outlines import Source
+from engine.data.formats.share import USUAL, EmptyShare, fitting_share
 from engine.data.options import Data
 from engine.data.sample import DataError, UnreadableSample
 from engine.data.sequences import group_of_frames
@@ -28,7 +29,6 @@ TRAIN = ("train", "training", "trainaug", "trn")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
 DEPTH = 2  # folders below the given one that are looked into
 SHARED = {"train": "train", "val": "val"}
-SHARES = (0.2, 0.3, 0.1, 0.5)  # of a folder without splits, for val; the first that leaves no side empty
 MASK_WORDS = re.compile(r"mask|label|annot|gt|ground|seg|target|matte|^y_|_y$", re.I)
 
 
@@ -70,9 +70,8 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     here = [(".", ".")] if any(Path(name).suffix.lower() in IMAGE_ENDINGS for name in names_in(base)) else []
     per_sample = [(".", ".")] if not here and len(folders) > 1 else []  # a folder for each image
     for images, masks in [*usual, *_other_pairs(base, folders), *here, *per_sample]:
-        for share in SHARES:
-            shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": share}
-            yield {"format": "folder", "train": "train", "val": "val", "folder": shared}
+        shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": USUAL}
+        yield {"format": "folder", **SHARED, "folder": shared}
     yield from _annotated(base, splits)
 
 
@@ -87,9 +86,9 @@ def _coco(base: Path) -> Iterator[dict[str, Any]]:
         }
         yield {"format": "coco", **named, "classes": _categories(sources[named["train"]])}
     files = [*base.glob("annotations/instances_*.json")]
-    for share in SHARES if len(files) == len(sources) == 1 else ():
+    if len(files) == len(sources) == 1:
         classes = _categories(files[0])
-        yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": share}}
+        yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": USUAL}}
 
 
 def _categories(source: Path) -> list[str]:
@@ -104,19 +103,30 @@ def _categories(source: Path) -> list[str]:
 def _annotated(base: Path, splits: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:
     """Outlines of annotation tools, split by what is there, or by a share."""
     own = [{"train": "train", "val": "val"}, {"train": "Train", "val": "Validation"}]
-    tried: list[tuple[dict[str, str], dict[str, Any]]] = [(split, {}) for split in (*splits, *own)]
-    tried += [(SHARED, {"polygons": {"val_share": share}}) for share in SHARES]
     for format in SOURCES:
-        for split, options in tried:
-            names = list(split.values())
+        for split, share in (*((split, None) for split in (*splits, *own)), (SHARED, USUAL)):
+            options = {"val_share": share} if share else {}
             try:
-                polygons = Polygons(**options.get("polygons", {}))
-                sources = [source_of(format, base, name, polygons, (names[0], names[1])) for name in names]
+                sources = _sources(format, base, split, options)
             except NoAnnotations:
                 continue
             except DataError:  # the format itself says what is wrong
                 sources = []
-            yield {"format": format, **split, "classes": _classes(_labels(sources)), **options}
+            section = {"format": format, **split, "classes": _classes(_labels(sources))}
+            yield {**section, "polygons": options} if options else section
+
+
+def _sources(format: str, base: Path, split: dict[str, str], options: dict[str, float]) -> list[Source]:
+    """The annotations of both splits; a share that leaves one of them empty is replaced."""
+    shared = split["train"], split["val"]
+    try:
+        polygons = Polygons.model_validate(options)
+        return [source_of(format, base, name, polygons, shared) for name in shared]
+    except EmptyShare as error:
+        if error.share is None:
+            raise
+        options["val_share"] = error.share
+        return _sources(format, base, split, options)
 
 
 def _labels(sources: Sequence[Source]) -> list[str]:
@@ -174,7 +184,7 @@ def _is_usual(images: str, masks: str) -> bool:
     return all(name.lower() in {usual.lower() for usual in known} for name, known in names)
 
 
-def opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, FileDataset] | None:
+def opened(section: dict[str, Any], reasons: list[DataError]) -> tuple[FileDataset, FileDataset] | None:
     """Both splits, if the section opens; else the reason is noted."""
     if section["format"] == "folder":  # binary: so that no value of a mask is refused yet
         folder = {**section.get("folder", {}), "values": "binary"}
@@ -188,30 +198,44 @@ def opened(section: dict[str, Any], reasons: list[str]) -> tuple[FileDataset, Fi
     except ValidationError as error:
         first = error.errors()[0]
         odd = "the name of a folder has bytes that are no UTF-8. Rename it."
-        reasons.append(f"{section['root']!a}: {odd if first['type'] == 'string_unicode' else first['msg']}")
+        why = odd if first["type"] == "string_unicode" else first["msg"]
+        reasons.append(DataError(f"{section['root']!a}: {why}"))
         return None
     except UnprintableNames:  # the layout fits
         raise
+    except EmptyShare as error:
+        if error.share is None:
+            reasons.append(error)
+            return None
+        (section.get("folder") or section["polygons"])["val_share"] = error.share
+        return opened(section, reasons)
     except DataError as error:
-        reasons.append(str(error))
+        reasons.append(error)
         return None
     assert isinstance(train, FileDataset) and isinstance(val, FileDataset)
-    folder = section.get("folder") or section.get("polygons") or {}
-    group = group_of_frames([*train.ids, *val.ids]) if "val_share" in folder else None
-    if group and "group" not in folder:
-        folder["group"] = group
-        return opened(section, reasons)
+    options = section.get("folder") or section.get("polygons") or {}
+    if "val_share" in options:
+        ids = [*train.ids, *val.ids]
+        group = group_of_frames(ids)
+        fitting = {"val_share": fitting_share(ids, group), **({"group": group} if group else {})}
+        if fitting != {key: options[key] for key in ("val_share", "group") if key in options}:
+            options.update(fitting)
+            return opened(section, reasons)
     return train, val
 
 
-def not_understood(root: Path, reasons: list[str]) -> str:
+def not_understood(root: Path, reasons: list[DataError]) -> str:
+    """What was looked for, and what is there."""
     seen = []
     for folder in [root, *(root / name for name in folders_in(root))][:12]:
         endings = Counter(path.suffix.lower() for path in folder.iterdir() if path.is_file())
         files = ", ".join(f"{number} {ending or 'files'}" for ending, number in endings.most_common(4))
         seen.append(f"  {folder}: {files or 'no files'}")
+    there = ["There are:", *seen, *annotations_below(root)]
+    if single := [reason for reason in reasons if isinstance(reason, EmptyShare)]:
+        return "\n".join([str(single[0]), *there])
     num_images = len(images_below(root))
-    near = [reason for reason in dict.fromkeys(reasons) if "no images and masks" not in reason][:2]
+    near = [text for text in dict.fromkeys(map(str, reasons)) if "no images and masks" not in text][:2]
     return "\n".join(
         [
             f"{root} is not understood: no images with masks were found "
@@ -219,9 +243,7 @@ def not_understood(root: Path, reasons: list[str]) -> str:
             "Looked for VOC, COCO, LabelMe, YOLO, CVAT and Label Studio, train/images with train/masks, "
             "images/train with masks/train, train with trainannot, images and masks with train.txt and "
             "val.txt, images with masks next to them or in a folder of their own.",
-            "There are:",
-            *seen,
-            *annotations_below(root),
+            *there,
             *(f"The nearest attempt said: {reason}" for reason in near),
             "If the folders have other names, write a recipe with data.format: folder and "
             "data.folder: {images: <folder>, masks: <folder>, val_share: 0.2} (docs/data.md).",

@@ -81,7 +81,7 @@ def _fractions(pixels: Counter[float], names: list[str], base: Path) -> Meant:
         share = sum(n for _, n in odd) / pixels.total()
         line = f"masks of probabilities, {share:.1%} of the pixels between 0 and 1: two classes"
         return _binary(names, f"{line}; 0.5 is the threshold of --fix")
-    shown = first_few([f"{value_text(value)} ({n:,} pixels)" for value, n in odd])
+    shown = first_few([f"{value_text(value)} ({quantity(n, 'pixel')})" for value, n in odd])
     raise DataError(
         f"The masks in {base} hold {shown}: values between whole numbers are no classes. Save masks of whole "
         "ids, or of probabilities from 0 to 1."
@@ -95,7 +95,8 @@ def _soft(values: Values, pixels: Counter[float], names: list[str], base: Path) 
     if not (values.are_jpeg or len(levels) > MANY_LEVELS or num_rare > MAX_COLOURS / 2):
         return None
     if are_black_and_white(levels, counts):
-        line = f"masks of black and white with {len(levels) - 2} values in between: two classes. {SOFT}"
+        between = quantity(len(levels) - 2, "value")
+        line = f"masks of black and white with {between} in between: two classes. {SOFT}"
         return _binary(names, f"{line}, or are probabilities; half of the range is the threshold of --fix")
     if values.are_jpeg:
         return _colours(values, {})
@@ -115,10 +116,14 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
     void = [value_text(value) for value in there if not is_id(value) or value in nodata]
     line = f"masks of {quantity(len(ids), 'id')}" + (f", void is {', '.join(void)}" if void else "")
     if len(ids) > MAX_CLASSES:
+        counts = np.array([pixels[value] for value in ids])
+        if set(values.forms) == {"uint16"} and are_black_and_white(np.array(ids) // 257, counts):
+            line = "masks of black and white, or of probabilities, of 16 bits: two classes"
+            return _binary(names, f"{line}; half of the range is the threshold of --fix")
         raise DataError(
             f"The masks in {base} hold {len(ids):,} values, and label ids go from 0 to {MAX_CLASSES - 1}. "
             "Do they number objects instead of classes? If they are probabilities of one class, save them "
-            "with 8 bits, or as floats from 0 to 1."
+            "with 8 or 16 bits over the whole range, or as floats from 0 to 1."
         )
     is_plain = set(values.forms) == {"uint8"} and void in ([], ["255"]) and not values.nodata & {*ids}
     if is_plain and ids and (ids == [*range(len(ids))] or (names and max(ids) < len(names))):
@@ -173,7 +178,7 @@ def _colours(values: Values, table: dict[int, str]) -> Meant:
         named = dict(zip(ordered, _numbered(len(ordered)), strict=True))
     classes = [{"name": name, "colour": _rgb(colour)} for colour, name in named.items()]
     if is_soft:
-        line += f"; besides, {len(pixels) - len(classes):,} others. {SOFT}"
+        line += f"; besides, {quantity(len(pixels) - len(classes), 'other')}. {SOFT}"
     folder = {"folder": {"void_colours": [_rgb(c) for c in void]}} if void else {}
     return {"classes": classes, **folder}, line
 

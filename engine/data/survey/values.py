@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.doctor.mask_facts import pack
+from engine.data.formats.bands import declared_nodata
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import TIFF_ENDINGS, nodata_of
 from engine.data.formats.masks import single_channel
 from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.sample import DataError
@@ -57,7 +57,7 @@ def read_values(datasets: Sequence[FileDataset], progress: Callable[[int, int], 
 
 def _count(dataset: FileDataset, index: int, values: Values) -> None:
     stored, path = dataset.stored_mask(index), dataset.mask_path(index)
-    if path.suffix.lower() in TIFF_ENDINGS and (nodata := nodata_of(path)) is not None:
+    if (nodata := declared_nodata(path)) is not None:
         values.nodata.add(nodata)
     is_jpeg = path.suffix.lower() in PHOTO_ENDINGS
     values.are_jpeg |= is_jpeg

@@ -13,6 +13,7 @@ from engine.recipe.mmseg.model import decode_head, loss_section, model_section
 from engine.recipe.mmseg.reading import Config, Notes, NotRead, read_config, short
 from engine.recipe.mmseg.training import training_sections
 from engine.recipe.text import RecipeError, dump_yaml
+from engine.wording import quantity
 
 LOGS_AND_TESTS = """
 default_scope env_cfg vis_backends visualizer log_processor log_level log_config dist_params workflow
@@ -91,7 +92,7 @@ def _left(config: Config) -> Iterator[str]:
 
 
 def _text(path: Path, name: str, what: str, sections: dict[str, Any], not_carried: list[str]) -> str:
-    rest = f"{len(not_carried)} settings, at the end" if not_carried else "nothing"
+    rest = f"{quantity(len(not_carried), 'setting')}, at the end" if not_carried else "nothing"
     lines = [
         f"# Written by trident new --from-mmseg {path}. Every key and its default: docs/recipe.md.",
         f"# Not carried over: {rest}.\n",

@@ -153,11 +153,12 @@ def _usual_spacing_s(rows: Sequence[LogRow]) -> float:
 
 
 def _read_recipe(path: Path) -> tuple[int | None, int | None]:
-    """(updates, images of each)"""
+    """(updates, images of each); None where not known, as before `auto` has chosen the batch."""
     if not path.is_file():
         return None, None
     train = load_recipe(path, imports=False).train
-    return train.steps if isinstance(train.steps, int) else None, train.batch
+    steps, batch = (value if isinstance(value, int) else None for value in (train.steps, train.batch))
+    return steps, batch
 
 
 def _values(rows: Sequence[LogRow], split: str, key: str) -> list[tuple[int, float]]:

@@ -21,6 +21,7 @@ from engine.scoring.statistics import (
     image_mean_iou,
     interval,
     mean_of_present,
+    range_of,
 )
 
 
@@ -71,8 +72,7 @@ class Analysis:
 
     def few_images(self) -> str:
         """What can be said of few images; empty where they are enough."""
-        scored = self.image_mIoU[~np.isnan(self.image_mIoU)]
-        return few_images(len(scored), *(scored.min(), scored.max()) if len(scored) else ())
+        return few_images(int((~np.isnan(self.image_mIoU)).sum()), *range_of(self.image_mIoU))
 
     def calibration_error(self) -> float | None:
         """The expected calibration error; None where no confidence was counted."""

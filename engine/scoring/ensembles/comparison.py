@@ -16,16 +16,21 @@ from engine.scoring.ensembles.methods import CHOOSING, Ensemble, SelectionData, 
 from engine.scoring.ensembling import scores_to_json
 from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.numerics import full_float32
-from engine.scoring.statistics import Overlaps, draws, gain_interval
+from engine.scoring.statistics import Overlaps, draws, gain_interval, image_mean_iou, range_of
 
 
 class Estimate(NamedTuple):
-    """mIoU, its gain over the best member, and the ends of that gain's interval."""
+    """mIoU, its gain over the best member, and the ends of that gain's interval.
+
+    lowest, highest: gain in mIoU of an image; NaN where no image has a class.
+    """
 
     mIoU: float
     gain: float
     low: float
     high: float
+    lowest: float
+    highest: float
 
     def to_dict(self) -> dict[str, object]:
         return {"mIoU": self.mIoU, "gain": {"value": self.gain, "low": self.low, "high": self.high}}
@@ -197,4 +202,5 @@ def _estimates(
 def _estimate(before: Overlaps, after: Overlaps) -> Estimate:
     mIoU, of_best = (mean_iou_of_overlaps(found.sum(axis=0)) for found in (after, before))
     interval = gain_interval(before, after, draws(len(after)))
-    return Estimate(mIoU, mIoU - of_best, interval.low, interval.high)
+    of_images = image_mean_iou(after) - image_mean_iou(before)
+    return Estimate(mIoU, mIoU - of_best, interval.low, interval.high, *range_of(of_images))

@@ -51,7 +51,7 @@ def test_a_missing_split_or_image_is_named(voc_run, voc_folder: Path, tmp_path: 
     with pytest.raises(DataError, match="No split 'test': .* Splits there: train, val"):
         export_voc(segmenter, "test", tmp_path / "out.tar.gz")
     (voc_folder / "JPEGImages/val_000002.jpg").unlink()
-    with pytest.raises(DataError, match="1 of 4 image files are missing: .*val_000002.jpg"):
+    with pytest.raises(DataError, match="1 of 4 image files is missing: .*val_000002.jpg"):
         export_voc(segmenter, "val", tmp_path / "out.tar.gz")
     assert not (tmp_path / "out.tar.gz").exists()
 

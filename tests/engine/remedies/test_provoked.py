@@ -19,6 +19,7 @@ import pytest
 from PIL import Image
 
 from engine.command import main
+from engine.diagnosis.remedies import CHECK_DATA, FIND_LR, PACK_DATA
 from tests.engine.remedies import sandbox
 from tests.engine.remedies.collecting import FILLED_IN, GAP, OVERRIDE, ROOT, messages, overrides_in
 from tests.engine.remedies.sandbox import coco, draw_mask, own, photo, save, voc, write
@@ -119,6 +120,23 @@ def overlapping(value: int = 1, lacks: str = "") -> Callable[[], None]:
 def two_places() -> None:
     own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png")
     own("SPLIT/images/{}.jpg", "SPLIT/labels/{}.png")
+
+
+def arrays() -> None:
+    own("SPLIT/images/{}.png", "SPLIT/masks/{}.png")
+    for path in Path("own").glob("*/images/*.png"):
+        np.save(path.with_suffix(".npy"), np.dstack([np.asarray(Image.open(path))] * 2)[..., :4])
+        path.unlink()
+
+
+def coco_of_other_sizes() -> None:
+    coco(["cat"])
+    for path in Path("coco/annotations").iterdir():
+        sizes = {f'"height": {sandbox.H}': '"height": 10', f'"width": {sandbox.W}': '"width": 99'}
+        text = path.read_text()
+        for old, new in sizes.items():
+            text = text.replace(old, new)
+        path.write_text(text)
 
 
 def damaged() -> None:
@@ -244,6 +262,10 @@ CASES = [
     Case("Type data.folder.val_share=null", f"{OWN} data.folder.val_share=0.2", masks_of(1)),
     Case("Name the right ones: data.folder.images=", OWN, two_places,
          blanks={"its sub-folder> data.folder.masks=<its sub-folder": "images data.folder.masks=labels"}),
+    Case("Type ….val_share=", f"{OWN} data.folder.val_share=0.0001",
+         lambda: own("images/{}.jpg", "masks/{}.png", count=2)),
+    Case("of the same group. Type ….group=null", f"{OWN} data.folder.val_share=0.2 data.folder.group=(a)",
+         lambda: own("images/a{}.jpg", "masks/a{}.png", count=40)),
     Case("data.folder.values=binary if 255 is the second class", OWN, masks_of(255)),
     Case("For other ids type data.folder.values=ids", f"{OWN} data.folder.values=binary", masks_of(3),
          more="data.classes=[a,b,c,d]", ignore=("doctor",)),
@@ -251,7 +273,12 @@ CASES = [
          lambda: coco(["cat", "dog"])),
     Case("for example data.folder.mask_suffix=_mask", OWN, a_mask_more, exit_code=0),
     # the doctor
-    Case("Replace them; or leave them out", "doctor r.yaml", damaged),
+    Case("; or leave them out: data.on_error=skip", "doctor r.yaml", damaged),
+    Case("with a recipe from: trident new", "doctor r.yaml",
+         lambda: voc(mask=draw_mask((10, 200, 30), (0, 0, 0))), blanks={"the folder of the data": "voc"}),
+    Case("Correct what the doctor found, then: trident doctor", "new coco", coco_of_other_sizes,
+         exit_code=2),  # nothing was corrected
+    Case("Read their …: data.bands=", "doctor f.yaml", arrays),
     Case("trident doctor <recipe> --fix <new folder>", "doctor r.yaml", from_one),
     Case("values=binary; the doctor then offers", "doctor f.yaml", probabilities,
          then="doctor f.yaml --fix mended"),
@@ -281,10 +308,15 @@ CASES = [
     Case("What is left does not stop a training: …", "doctor r.yaml --fix mended", from_one,
          more="--dry-run"),
     Case("Next: …", "new voc", damaged),
+    Case("For those there is data.format=folder",
+         f"{RUN} data.format=camvid data.root=own data.doctor=off data.train=train data.val=val",
+         lambda: own("SPLIT/{}.png", "SPLITannot/{}.png", draw_mask(40)),
+         more=f"data.classes=[{','.join(f'c{n}' for n in range(41))}] "
+              "'data.folder.images=\"{split}\"' 'data.folder.masks=\"{split}annot\"'"),
     # packs
-    Case("images. To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
+    Case(". To train on it:", "prepare pack r.yaml --out p.h5", then=RUN),
     Case("or type --overwrite to replace it", "prepare pack r.yaml --out p.h5", pack(), ("--overwrite",)),
-    Case("classes that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
+    Case("that are not those of data.classes", f"{PACKED} data.classes=[a,b]", pack()),
     Case("and has 8 bits per channel since. Type data.range=auto", f"{PACKED} data.range=[0,9]", pack()),
     Case("for void; type data.ignore_index=", f"{PACKED} data.ignore_index=254", pack()),
     Case("files of a pack; type data.root=", f"{RUN} data.format=packed data.root=p-00000-of-00006.h5",
@@ -367,12 +399,20 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "these weights are for encoders", "was altered or truncated",
         "Choose one of …: model.weights=", 'python -c "', "as its first update fails",
     ),
-    "tests/engine/diagnosis/test_remedies.py, tests/engine/reporting/test_advisor.py": (
-        "augment.scale=[", "eval.scales=[…", "trident doctor <recipe>",
-        "trident lr_find <recipe>", "trident prepare pack <recipe> --out data.h5",
-        "trident benchmark augment",
-        "adversarial.watchdog=false turns", "   trident run …",
+    "test_the_commands_of_the_notes_run": (
+        "trident doctor <recipe>", "trident lr_find <recipe>",
+        "trident prepare pack <recipe> --out data.h5",
     ),
+    "tests/engine/diagnosis/test_recommendations.py::test_no_recommendation_is_so_already": (
+        "augment.scale=[", "eval.scales=[…",
+    ),
+    "tests/engine/test_benchmark.py::test_augmentation_is_compared_with_kornias_chain": (
+        "trident benchmark augment",
+    ),
+    "tests/engine/remedies/test_commands.py::test_every_recipe_line_in_a_message_is_accepted": (
+        "adversarial.watchdog=false turns",
+    ),
+    "tests/engine/test_diagnose.py::test_out_takes_the_findings_and_the_picture": ("   trident run …",),
     "tests/engine/data/doctor/test_class_checks.py::test_the_remedies_of_a_rare_class_are_keys_of_a_recipe": (
         "data.sampler=rare draws", "data.classes=[those",
     ),
@@ -405,25 +445,23 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/data/formats/test_drawn.py::test_the_coco_export_of_cvat": (
         "divides one file annotations",
     ),
-    "tests/engine/reporting/report/test_page.py": ("Score those that are: trident ensemble",),
+    "tests/engine/test_trained_on.py::test_baselines_few_images_and_those_trained_on_are_in_every_output": (
+        "Score those that are: trident ensemble",
+    ),
     "tests/engine/data/test_ranges.py::test_the_doctor_names_the_range_and_images_that_do_not_fit": (
         "'data.range=…'",
     ),
-    "tests/engine/test_new.py": (
-        "Correct what the doctor found, then: trident doctor", "with a recipe from: trident new",
-    ),
-    "tests/engine/recipe/test_mmseg.py": (
+    "tests/engine/recipe/test_mmseg.py::test_a_data_set_of_ones_own_opens": (
         " data.root=<the folder of the data>", "Not carried over: ", "Written by trident new --from-mmseg",
     ),
     "tests/engine/test_board.py::test_a_port_that_is_taken": ("--port=0 takes a free one",),
-    "tests/models/test_build_model.py": ("it takes no encoder, but",),
     "tests/engine/comparison/test_grid.py::test_runs_that_would_choose_their_own_batch_are_refused": (
         "each run would choose its",
     ),
     "tests/engine/training/test_batch_size.py::test_a_system_that_does_not_count_memory": (
         "does not say how much memory",
     ),
-    "tests/engine/data/formats/test_tables.py": ("For those there is data.format=folder",),
+    "tests/models/test_build_model.py::test_a_network_by_its_import_path": ("it takes no encoder, but",),
 }  # fmt: skip
 
 
@@ -450,6 +488,12 @@ def test_what_is_typed_next_works(case: Case, folder: Path, capsys: pytest.Captu
         exit_code = main(words)
         printed = "".join(capsys.readouterr())
         assert exit_code == case.exit_code, f"trident {shlex.join(words)}\n{printed[-1000:]}"
+
+
+@pytest.mark.parametrize("remedy", [CHECK_DATA, FIND_LR, PACK_DATA])
+def test_the_commands_of_the_notes_run(remedy: str, folder: Path) -> None:
+    voc()
+    assert main(shlex.split(remedy.replace("<recipe>", "r.yaml"))[1:]) == 0
 
 
 def is_for_typing(text: str) -> bool:

@@ -12,7 +12,7 @@ from engine.scoring.ensembles.methods import Ensemble
 SAME = Selection("val", 9, same_images=True, repeats=0)
 HALVED = Selection("val", 9, same_images=True, repeats=5)
 ELSEWHERE = Selection("held", 7, same_images=False, repeats=0)
-FLATTERING, HONEST = Estimate(0.75, 0.05, 0.01, 0.08), Estimate(0.72, 0.03, -0.01, 0.06)
+FLATTERING, HONEST = Estimate(0.75, 0.05, 0.01, 0.08, 0.0, 0.1), Estimate(0.72, 0.03, -0.01, 0.06, -0.02, 0.1)
 
 
 def comparison(honest: Estimate | None, accepted: bool = True) -> MethodComparison:

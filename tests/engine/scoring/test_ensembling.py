@@ -171,10 +171,10 @@ def test_a_selection_split_that_overlaps_train_or_val_is_refused(make_run, voc_f
 
     assert select_of("mine").ids == ids[:2]
     assert select_of(None) is None and select_of("val") is None
-    with pytest.raises(RunFolderError, match="2 of the 3 images of split 'leaks' are in 'train'"):
+    with pytest.raises(RunFolderError, match="2 of 3 images of split 'leaks' are in 'train'"):
         select_of("leaks")
     (lists / "val.txt").write_text("".join(f"{id}\n" for id in ids[1:]))
-    with pytest.raises(RunFolderError, match="1 of the 2 images of split 'mine' are in 'val'"):
+    with pytest.raises(RunFolderError, match="1 of 2 images of split 'mine' is in 'val'"):
         select_of("mine")
 
 

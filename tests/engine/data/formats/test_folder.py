@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from engine.data import open_split
-from engine.data.formats.folder import in_val
+from engine.data.formats.share import in_val
 from engine.data.options import Data
 from engine.data.sample import DataError
 

@@ -109,7 +109,7 @@ def test_unknown_ids_missing_masks_and_splits_of_cityscapes_are_named(tmp_path: 
     with pytest.raises(DataError, match="ids 34, which Cityscapes masks do not have"):
         open_split(data, "train")[0]
     write_photo(tmp_path / "leftImg8bit/train/bonn/bonn_0_leftImg8bit.png", 1)
-    assert "1 of 2 mask files are missing" in message_of(data, "train")
+    assert "1 of 2 mask files is missing" in message_of(data, "train")
     assert "bonn_0_gtFine_labelIds.png" in message_of(data, "train")
     (tmp_path / "leftImg8bit/val").mkdir()
     assert "empty" in message_of(data, "val")

@@ -57,6 +57,13 @@ def counted(members: Members, dataset: Dataset, combination: Combination) -> dic
     return {name: torch.cat(parts).numpy() for name, parts in rows.items()}
 
 
+def mIoU_of_images(confusion: np.ndarray) -> np.ndarray:
+    """(N,) of each image over its classes, from (N, C, C)."""
+    right = np.diagonal(confusion, axis1=1, axis2=2)
+    either = confusion.sum(axis=1) + confusion.sum(axis=2) - right
+    return np.array([(r[e > 0] / e[e > 0]).mean() for r, e in zip(right, either, strict=True)])
+
+
 def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(members_and_val) -> None:
     members, val = members_and_val
     comparison = compare_methods(members, list(METHODS), val)
@@ -68,7 +75,9 @@ def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(members_a
     assert mean.honest is None
     assert mean.ranking_mIoU == mean.scores.mIoU == mean.flattering.mIoU
     assert mean.flattering.gain == pytest.approx(mean.scores.mIoU - comparison.members[best].mIoU)
-    assert mean.flattering[2:] == gain_interval(overlaps(by_hand[best]), overlaps(by_hand["it"]), draws(5))
+    assert mean.flattering[2:4] == gain_interval(overlaps(by_hand[best]), overlaps(by_hand["it"]), draws(5))
+    gains = mIoU_of_images(by_hand["it"]) - mIoU_of_images(by_hand[best])
+    assert (mean.flattering.lowest, mean.flattering.highest) == pytest.approx((gains.min(), gains.max()))
     fitted = comparison.results["class_weighted"]
     again = counted(members, val, fitted.ensemble.combination)["it"].sum(axis=0)
     assert fitted.scores.metrics["aAcc"] == pytest.approx(np.trace(again) / again.sum())
