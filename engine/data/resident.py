@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import torch
@@ -10,6 +11,11 @@ from engine.data.bands import RGB
 from engine.data.sample import DataError, Dataset, Sample, UnreadableSample, note_or_raise, read_all
 
 IMAGES, IN_MEMORY, ON_DISK = "images", "in memory", "on disk"  # as a run's manifest says where they were
+# By version of Linux's control groups: the limit, what is used, and in memory.stat the cache that can go.
+CONTROL_GROUP_FILES = {
+    1: ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    2: ("memory.max", "memory.current", "inactive_file"),
+}
 SHARE_OF_FREE = 0.4  # the rest is left to the model, the page cache and other programs
 
 
@@ -92,9 +98,36 @@ def require_device(wish: str, device: torch.device) -> None:
 
 
 def free_ram_bytes() -> int:
-    """On Linux the available memory, page cache included; elsewhere half of the installed memory."""
+    """On Linux what the machine and the limits of a container leave, page cache included.
+
+    Elsewhere half of the installed memory.
+    """
     meminfo = Path("/proc/meminfo")
     if meminfo.is_file():
         [line] = [line for line in meminfo.read_text().splitlines() if line.startswith("MemAvailable:")]
-        return int(line.split()[1]) * 1024
+        return min([int(line.split()[1]) * 1024, *free_in_control_groups()])
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def free_in_control_groups(
+    groups: Path = Path("/proc/self/cgroup"), mount: Path = Path("/sys/fs/cgroup")
+) -> list[int]:
+    """What the limit of each control group of this process leaves, in bytes; of version 1 or 2.
+
+    In a container the path of the group may be that of the host, which is not there; the limit is then in the
+    root of the mount.
+    """
+    free = []
+    for line in groups.read_text().splitlines() if groups.is_file() else []:
+        _, controllers, path = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        root = mount / "memory" if controllers else mount
+        limit, usage, cache = CONTROL_GROUP_FILES[1 if controllers else 2]
+        group = root / path.lstrip("/")
+        for folder in (group, *group.parents[: len(group.relative_to(root).parts)]):
+            with suppress(OSError, ValueError, KeyError):  # no such group, or "max": no limit
+                most, used = (int((folder / name).read_text()) for name in (limit, usage))
+                stat = dict(row.split() for row in (folder / "memory.stat").read_text().splitlines())
+                free.append(max(0, most - used + int(stat[cache])))
+    return free

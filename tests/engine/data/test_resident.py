@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from engine.data.formats.voc import open_voc
-from engine.data.resident import Resident, choose_residence
+from engine.data.resident import Resident, choose_residence, free_in_control_groups
 from engine.data.sample import DataError, read_or_error
 
 CPU = torch.device("cpu")
@@ -81,3 +81,30 @@ def test_auto_prefers_the_gpu_where_the_data_set_fits(train, monkeypatch):
         free = times * num_bytes
         monkeypatch.setattr("torch.cuda.mem_get_info", lambda device, free=free: (free, 10 * free))
         assert choose_residence(train, "auto", torch.device("cuda"))[0] == answer
+
+
+@pytest.mark.parametrize("line", ["0::/outer/inner", "0::/"])
+def test_the_limits_of_a_container_count(tmp_path, line):
+    groups, mount = tmp_path / "groups", tmp_path / "mount"
+    groups.write_text(f"{line}\n")
+    for folder, limit, used, cache in (
+        ("", "1000", 800, 50),
+        ("outer", "700", 400, 0),
+        ("outer/inner", "max", 300, 9),
+    ):
+        (mount / folder).mkdir(exist_ok=True)
+        (mount / folder / "memory.max").write_text(f"{limit}\n")
+        (mount / folder / "memory.current").write_text(f"{used}\n")
+        (mount / folder / "memory.stat").write_text(f"anon 1\ninactive_file {cache}\n")
+    assert free_in_control_groups(groups, mount) == ([300, 250] if "outer" in line else [250])
+
+
+def test_version_1_of_control_groups_whose_path_is_that_of_the_host(tmp_path):
+    groups, memory = tmp_path / "groups", tmp_path / "mount" / "memory"
+    groups.write_text("5:cpu:/\n4:memory,hugetlb:/docker/1f\n")
+    memory.mkdir(parents=True)
+    (memory / "memory.limit_in_bytes").write_text("1000\n")
+    (memory / "memory.usage_in_bytes").write_text("900\n")
+    (memory / "memory.stat").write_text("inactive_file 1\ntotal_inactive_file 30\n")
+    assert free_in_control_groups(groups, tmp_path / "mount") == [130]
+    assert free_in_control_groups(tmp_path / "none", tmp_path / "mount") == []
