@@ -124,7 +124,7 @@ def _sets_that_do_not_fit(data: Any) -> Iterator[Contradiction]:
         yield Contradiction((without[0], ("data", "also")), text)
     kinds = {of_set.labels for of_set in places.values()}
     if data.also and "multi" in kinds:
-        text = "several sets are for data.labels: single. Type data.also=[], or labels: single in each set"
+        text = "several sets are for data.labels: single. Type data.also=[] for the first one alone"
         yield Contradiction((("data", "also"), ("data", "labels")), text)
 
 

@@ -194,7 +194,7 @@ def test_by_tiles_all_files_but_the_picture_are_written(trained: Path, tmp_path:
     out = tmp_path / "scored"
     assert main([str(trained / "run"), "--tile", "16", "--overlap", "4", "--out", str(out)]) == 0
     assert "16 px, which overlap by 4 px" in capsys.readouterr().out
-    assert {path.name for path in out.iterdir()} == {*OUTPUTS} - {"worst.png"}
+    assert {path.name for path in out.iterdir()} == {*OUTPUTS} - {"worst.png", "precision_recall.png"}
     scores = read_scores(out / "scores.h5")
     [confusion] = scores.confusion.values()
     [result] = json.loads((out / "evaluate.json").read_text())["protocols"].values()

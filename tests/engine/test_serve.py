@@ -1,14 +1,14 @@
 """`trident serve` from its command line to a signal that ends it."""
 
+import io
 import json
-import os
 import signal
 import socket
+import subprocess
 import sys
-import threading
 import time
+import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -22,57 +22,37 @@ import engine
 from engine.serve import main
 
 
-@pytest.fixture
-def free_port() -> int:
-    with closing(socket.create_server(("127.0.0.1", 0))) as listener:
-        return int(listener.getsockname()[1])
-
-
-@pytest.fixture
-def harmless() -> Iterator[None]:
-    """A signal that the server does not catch fails the test, and does not end all tests."""
-
-    def caught(number: int, _: object) -> None:
-        raise AssertionError(f"signal {number} was not caught")
-
-    before = {number: signal.signal(number, caught) for number in (signal.SIGINT, signal.SIGTERM)}
-    yield
-    for number, handler in before.items():
-        assert signal.getsignal(number) is caught  # the command has put back what was there
-        signal.signal(number, handler)
-
-
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_real_server_answers_until_a_signal(
-    number: signal.Signals, voc_run, voc_folder: Path, free_port: int, harmless, capsys
-) -> None:
+def test_a_real_server_answers_until_a_signal(number: signal.Signals, voc_run, voc_folder: Path) -> None:
     run, photo = voc_run(), voc_folder / "JPEGImages/val_000001.jpg"
-    url, found = f"http://127.0.0.1:{free_port}", {}
-
-    def visit() -> None:
+    command = [sys.executable, "-u", "-m", "engine.serve", str(run), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as server:
         try:
-            for _ in range(200):
-                try:
-                    found["health"] = json.load(urllib.request.urlopen(f"{url}/health", timeout=5))
-                    break
-                except OSError:
-                    time.sleep(0.05)
-            request = urllib.request.Request(f"{url}/predict", photo.read_bytes())
-            with urllib.request.urlopen(request, timeout=30) as reply:
-                found["labels"] = np.asarray(Image.open(reply))
+            assert server.stdout is not None
+            line = next(line for line in server.stdout if "(Ctrl-C ends it)" in line)
+            url = line.split()[0]
+            labels = _answer(f"{url}/predict", photo.read_bytes())
+            health = json.loads(_answer(f"{url}/health"))
         finally:
-            os.kill(os.getpid(), number)
+            server.send_signal(number)
+            printed, errors = server.communicate(timeout=60)
+    assert (server.returncode, errors, printed) == (0, "", "ended\n")
+    assert health == {"status": "ok", "model": "run step 1"}
+    predicted = engine.load(run, "cpu").predict(photo).labels.numpy()
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(labels))), predicted)
 
-    visitor = threading.Thread(target=visit)
-    visitor.start()
-    assert main([str(run), "--port", str(free_port)]) == 0
-    visitor.join()
-    assert found["health"] == {"status": "ok", "model": "run step 1"}
-    assert np.array_equal(found["labels"], engine.load(run, "cpu").predict(photo).labels.numpy())
-    printed = capsys.readouterr()
-    assert f"{url}  (Ctrl-C ends it)" in printed.out and "Traceback" not in printed.err
-    with pytest.raises(OSError):
-        urllib.request.urlopen(f"{url}/health", timeout=5)
+
+def _answer(url: str, content: bytes | None = None) -> bytes:
+    """Once the server listens, which it does shortly after it has printed its address."""
+    for _ in range(200):
+        try:
+            with urllib.request.urlopen(urllib.request.Request(url, content), timeout=30) as reply:
+                return bytes(reply.read())
+        except urllib.error.URLError as error:
+            if not isinstance(error.reason, ConnectionRefusedError):
+                raise
+            time.sleep(0.05)
+    raise AssertionError(f"{url} does not answer")
 
 
 @pytest.mark.parametrize(

@@ -44,7 +44,7 @@ class Lines:
     def __init__(self, file: str = "lines.txt", every: Annotated[int, Field(ge=1)] = 1):
         pass
 
-def open_pairs(root, split, class_names, ignore_index, fold: int = 0):
+def open_pairs(root, split, class_names, ignore_index, part: int = 0):
     pass
 
 NUMBER = 3
@@ -110,9 +110,9 @@ def test_the_other_sections_take_options_beside_the_name(load: Load) -> None:
     recipe = load(
         "model={arch: 'outside_parts:Tiny', width: 16}",
         "optimizer={name: 'outside_parts:Signs', decay: 0.5}",
-        "data={format: 'outside_parts:open_pairs', root: x, classes: [a, b], fold: 2}",
+        "data={format: 'outside_parts:open_pairs', root: x, classes: [a, b], part: 2}",
     )
-    assert (recipe.model.width, recipe.optimizer.decay, recipe.data.fold) == (16, 0.5, 2)
+    assert (recipe.model.width, recipe.optimizer.decay, recipe.data.part) == (16, 0.5, 2)
     assert recipe.optimizer.lr == 6e-5  # a key that the section has anyway
     assert (recipe.model.dropout, recipe.model.head) == (0.0, "x")  # options of this model, not of SegFormer
     assert load("model={arch: 'outside_parts:Tiny', head: wide}").model.head == "wide"
@@ -260,7 +260,7 @@ def test_a_finished_run_is_read_without_its_components(tmp_path: Path) -> None:
         "loss": {"name": "gone:Loss", "weight": 0.5, "power": [1, 2]},
         "model": {"arch": "gone:Net", "width": 8},
         "optimizer": {"name": "gone:Signs", "decay": 0.5},
-        "data": {"format": "gone:open_pairs", "fold": 2, "train": "a", "val": "b", "classes": ["x", "y"]},
+        "data": {"format": "gone:open_pairs", "part": 2, "train": "a", "val": "b", "classes": ["x", "y"]},
     }
     file = tmp_path / "recipe.yaml"
     loggers = ["gone:Logger", {"name": "gone:Other", "rate": 1}]

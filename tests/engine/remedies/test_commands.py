@@ -154,6 +154,7 @@ def test_every_recipe_line_in_a_message_is_accepted(line: str) -> None:
         return
     is_open = GAP in value or "<" in value or "[those" in value or value in ("", "...")
     given = ["data.format=folder", "data.classes=[a, b]"] if key.startswith("data.folder") else []
+    given += ["data.labels=multi", "adversarial=null"] if key == "data.folder.missing_masks" else []
     given += ["data.format=labelme", "data.classes=[a, b]"] if key.startswith("data.polygons") else []
     given += ["model.weights=null"] if key == "model.from_scratch" else []
     try:

@@ -366,6 +366,9 @@ CASES = [
     Case("rare is for labels: single", f"{MULTI} data.sampler=rare", overlapping()),
     Case("255 for void in each mask", f"{MULTI} data.ignore_index=0", overlapping()),
     Case("this is for labels: single; leave", f"{MULTI} 'data.ids={{0: 0, 1: 1}}'", overlapping()),
+    Case("several sets are for data.labels: single",
+         f"{MULTI} 'data.also=[{{format: folder, root: own, train: train, classes: [a, b], name: other}}]'",
+         overlapping()),
     Case("multi is for format: folder", f"{RUN} data.labels=multi"),
     Case("Of a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip

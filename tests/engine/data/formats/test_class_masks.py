@@ -10,7 +10,7 @@ from PIL import Image
 
 from engine.data import open_split
 from engine.data.class_counts import count_classes
-from engine.data.formats.folder import in_val
+from engine.data.formats.share import in_val
 from engine.data.options import Data
 from engine.data.sample import DataError
 

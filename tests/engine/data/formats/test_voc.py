@@ -200,6 +200,8 @@ def test_open_split_follows_the_data_section(voc_folder):
         on_error="raise",
         range="auto",
         bands=None,
+        also=[],
+        fold=None,
     )
     dataset = open_split(section, "val")
     assert len(dataset) == 4 and dataset.class_names == tuple(names)

@@ -48,7 +48,7 @@ def test_a_missing_root_says_what_to_type(tmp_path):
 
 
 def test_a_root_that_is_not_set_says_what_to_type():
-    section = SimpleNamespace(format="voc", root=None, classes="voc21", ignore_index=255)
+    section = SimpleNamespace(format="voc", root=None, classes="voc21", ignore_index=255, also=[], fold=None)
     assert "data.root=" in message_of(lambda: open_split(section, "train"))
 
 

@@ -118,6 +118,8 @@ def test_open_split_opens_a_pack(pack, voc_folder):
         on_error="raise",
         range="auto",
         bands=None,
+        also=[],
+        fold=None,
     )
     assert_same_samples(open_split(section, "val"), open_voc(voc_folder, "val"))
 
