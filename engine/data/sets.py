@@ -43,6 +43,10 @@ class Part:
     dataset: Dataset
     table: Tensor | None
 
+    def of_model(self, labels: Tensor) -> Tensor:
+        """Labels of the set with the label ids of the model."""
+        return labels if self.table is None else self.table[labels.long()]
+
 
 class SeveralSets:
     """The images of several sets, one set after the other; a `Dataset`.
@@ -65,7 +69,7 @@ class SeveralSets:
         part, place = self.at(index)
         with naming_set(part.name, part.place):
             sample = part.dataset[place]
-        return Sample(self.ids[index], sample.image, _mapped(sample.labels, part.table))
+        return Sample(self.ids[index], sample.image, part.of_model(sample.labels))
 
     def at(self, index: int) -> tuple[Part, int]:
         """The set of an image, and its place there."""
@@ -75,7 +79,7 @@ class SeveralSets:
     def labels(self, index: int) -> Tensor:
         part, place = self.at(index)
         with naming_set(part.name, part.place):
-            return _mapped(part.dataset.labels(place), part.table)
+            return part.of_model(part.dataset.labels(place))
 
     def sizes(self) -> list[tuple[int, int]]:
         return [size for part in self.parts for size in part.dataset.sizes()]
@@ -86,10 +90,6 @@ class SeveralSets:
             table = "" if part.table is None else part.table.tolist()
             digest.update(f"{part.prefix} {part.dataset.fingerprint()} {table}\n".encode())
         return digest.hexdigest()
-
-
-def _mapped(labels: Tensor, table: Tensor | None) -> Tensor:
-    return labels if table is None else table[labels.long()]
 
 
 def in_set(text: str, name: str, place: int | None) -> str:

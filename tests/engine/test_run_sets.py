@@ -97,6 +97,18 @@ def test_evaluate_scores_each_set_or_the_one_that_is_asked_for(finished: Path, c
     assert "15 images. The model was trained on these images" in capsys.readouterr().out
 
 
+def test_tiles_as_large_as_the_images_score_each_set_as_whole_images(finished: Path) -> None:
+    pytest.importorskip("rasterio")
+    assert command("evaluate", finished, "--out", "whole") == 0
+    assert command("evaluate", finished, "--tile", 64, "--out", "tiled") == 0
+    for name in ("", "coco", "lorries"):
+        scores = []
+        for out in ("whole", "tiled"):
+            content = json.loads(Path(out, name, "evaluate.json").read_text())
+            scores.append(content["protocols"]["native"]["scores"])
+        assert scores[0]["IoU"] == scores[1]["IoU"] and scores[0]["num_void"] == scores[1]["num_void"]
+
+
 def test_every_command_works_on_several_sets(finished: Path, capsys) -> None:
     for line in (
         ["ensemble", finished, "--save", "together"],

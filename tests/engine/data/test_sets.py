@@ -13,7 +13,9 @@ from engine.data.mixing import Mixing
 from engine.data.options import Augment, Data
 from engine.data.overlap import shared_images
 from engine.data.ranges import with_range
+from engine.data.sample import UnreadableSample
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
+from engine.data.windows import open_sample
 from engine.recipe import Recipe, load_recipe
 from engine.training.imbalance import training_order
 from models.class_names import VOC
@@ -179,6 +181,24 @@ def test_a_mistake_of_a_further_set_names_its_own_keys(recipe: Path, tmp_path: P
     train = opened(recipe)
     with pytest.raises(DataError, match=r"set lorries: .*2001"):
         train.labels(train.ids.index("lorries/2001"))
+
+
+def test_an_image_of_any_set_is_read_in_parts(recipe: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    train = opened(recipe)
+    samples = [train[index] for index in range(len(train))]
+    monkeypatch.delattr(SeveralSets, "__getitem__")  # which reads whole images
+    rows, columns = (3, 30), (0, 25)
+    for index, sample in enumerate(samples):
+        with open_sample(train, index) as (image, labels):
+            assert np.array_equal(image.read(rows, columns), sample.image[:, 3:30, :25])
+            assert np.array_equal(labels(rows, columns), sample.labels[3:30, :25])
+            assert np.array_equal(labels((0, SIDE), (0, SIDE)), sample.labels)
+    (recipe.parent / "coco/train/1001.png").write_bytes(b"no image")
+    with (
+        pytest.raises(UnreadableSample, match=r"set coco: .*1001\.png"),
+        open_sample(train, train.ids.index("coco/1001")),
+    ):
+        pass
 
 
 def test_workers_get_all_sets(recipe: Path) -> None:
