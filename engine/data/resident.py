@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -89,6 +90,11 @@ def choose_residence(
     if device.type == "cuda" and num_bytes < SHARE_OF_FREE * torch.cuda.mem_get_info(device)[0]:
         return "gpu", num_bytes
     return ("ram" if num_bytes < SHARE_OF_FREE * free_ram_bytes() / sharers else "disk"), num_bytes
+
+
+def label_maps(section: Any, dataset: Dataset) -> int:
+    """How many label maps an image has, by the `data` section of a recipe."""
+    return len(dataset.class_names) if section.labels == "multi" else 1
 
 
 def require_device(wish: str, device: torch.device) -> None:

@@ -15,7 +15,7 @@ from engine.data.augment import Augment
 from engine.data.bands import model_inputs
 from engine.data.batches import TrainBatches
 from engine.data.order import SampleOrder
-from engine.data.resident import choose_residence, free_ram_bytes
+from engine.data.resident import choose_residence, free_ram_bytes, label_maps
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
 from engine.training.build_step import build_step
@@ -78,8 +78,10 @@ class Trial:
 
     def __init__(self, recipe: Recipe, splits: Sequence[Dataset], process: Process):
         self.train, self.process, device = splits[0], process, process.device
+        data, sharers = recipe.data, process.world_size
         places = [
-            choose_residence(split, recipe.data.resident, device, process.world_size) for split in splits
+            choose_residence(split, data.resident, device, sharers, label_maps(data, split))
+            for split in splits
         ]
         own = "gpu" if device.type == "cuda" else "ram"
         self.resident_bytes = sum(num_bytes for where, num_bytes in places if where == own)

@@ -17,7 +17,7 @@ from engine.data.batches import TrainBatches
 from engine.data.mixing import MIXING_KEYS, Mixing
 from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
-from engine.data.resident import Resident, choose_residence, require_device
+from engine.data.resident import Resident, choose_residence, label_maps, require_device
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
 from engine.recipe import Recipe, RecipeError
@@ -197,11 +197,6 @@ def _require_buildable_parts(
     in_eval_mode(model, recipe.train.batch_norm)
     auxiliary = None
     if recipe.model.auxiliary:
-        if recipe.train.compile is True or recipe.train.shard:
-            raise RecipeError(
-                "model.auxiliary: a model with this head is neither compiled nor sharded. Type "
-                "train.compile=auto train.shard=false"
-            )
         with torch.random.fork_rng(devices=[]):
             auxiliary = new_auxiliary(recipe, model, num_classes)
     optimizer = build_optimizer(model, recipe.optimizer, auxiliary)
@@ -239,7 +234,7 @@ def _place(
     dataset: Dataset, data: Any, process: Process, counter: Callable[[str], Counter]
 ) -> tuple[Dataset, str]:
     """The data set on the disk, in RAM or on the GPU, and a note that says where it is."""
-    masks = len(dataset.class_names) if data.labels == "multi" else 1
+    masks = label_maps(data, dataset)
     where, num_bytes = choose_residence(dataset, data.resident, process.device, process.world_size, masks)
     note = f"{num_bytes / 1e6:,.0f} MB decoded"
     if where == "disk":
