@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from engine.comparison.grid import CompareError
 from engine.data import open_split
 from engine.data.sample import DataError, first_few
-from engine.recipe import Recipe, changes
+from engine.recipe import MADE_FROM_IMAGES, Recipe, changes
 from engine.run_folder import Manifest
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.run import Run
@@ -144,10 +144,10 @@ def _by_seed(group: Sequence[ScoredRun]) -> list[ScoredRun]:
 
 
 def _distinct_names(groups: Sequence[list[ScoredRun]]) -> list[str]:
-    """The shortest that are distinct: names without the seed, whole names, or paths of the first runs."""
+    """The shortest that are distinct: names of recipes, names of runs, or paths of the first runs."""
     firsts = [group[0] for group in groups]
     choices = (
-        [_name_without_seed(run) for run in firsts],
+        [_name_of_recipe(run, bool(run.folds)) for run in firsts],
         [run.manifest.name for run in firsts],
         [str(run.path) for run in firsts],
     )
@@ -158,6 +158,8 @@ def _is_same_method(one: ScoredRun, other: ScoredRun) -> bool:
     changed = {change.key for change in changes(one.recipe, other.recipe)} - {"name", "seed"}
     if bool(one.recipe.data.fold) != bool(other.recipe.data.fold):
         return False
+    if one.recipe.data.fold and _name_of_recipe(one, True) == _name_of_recipe(other, True):
+        changed = {key for key in changed if not MADE_FROM_IMAGES.search(key)}
     return not changed or (changed <= {"data.train", "data.val"} and _are_folds(one, other))
 
 
@@ -175,9 +177,9 @@ def _are_folds(one: ScoredRun, other: ScoredRun) -> bool:
         return False
 
 
-def _name_without_seed(run: ScoredRun) -> str:
-    """b0_ce_s1, b0_ce-1 and b0_ce-seed1 of seed 1 are b0_ce; so is b0_ce-s1-f0 of several folds."""
-    name = re.sub(r"[-_.](f|fold)[-_]?\d+$", "", run.manifest.name) if run.folds else run.manifest.name
+def _name_of_recipe(run: ScoredRun, is_fold: bool) -> str:
+    """b0_ce_s1, b0_ce-1 and b0_ce-seed1 of seed 1 are b0_ce; so is b0_ce-s1-f0 of a fold."""
+    name = re.sub(r"[-_.](f|fold)[-_]?\d+$", "", run.manifest.name) if is_fold else run.manifest.name
     return re.sub(rf"[-_.](s|seed)?{run.seed}$", "", name)
 
 

@@ -74,6 +74,8 @@ MAY_CHANGE = (
     "train.timeout",
     "model.checkpointing",
 )
+# What a training makes from its images where the recipe says auto, or the name of a scheme.
+MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(also\.\d+\.)?(range|normalisation|sampler)\b")
 OF_A_FURTHER_SET = re.compile(r"^data\.also\.\d+\.")
 SEVERAL_SETS = {"type": "array", "items": {"type": "object"}, "minItems": 1}
 BASE = {

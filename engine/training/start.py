@@ -2,7 +2,6 @@
 
 import os
 import platform
-import re
 import shlex
 import shutil
 import uuid
@@ -18,7 +17,7 @@ from engine import __version__
 from engine.data.doctor import DataReport
 from engine.data.overlap import shared_images
 from engine.data.resident import IMAGES, kept_where
-from engine.recipe import Recipe, changes, load_recipe
+from engine.recipe import MADE_FROM_IMAGES, Recipe, changes, load_recipe
 from engine.run_folder import (
     Changed,
     DataIdentity,
@@ -41,9 +40,6 @@ from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
 from engine.wording import quantity
 
-MADE_FROM_IMAGES = re.compile(
-    r"\.class_weights$|^data\.(also\.\d+\.)?(range|normalisation)\b"
-)  # values of a recipe
 CPU_INFO = Path("/proc/cpuinfo")
 
 

@@ -1,5 +1,7 @@
 """Reading finished runs: cost from a log, methods from recipes, and runs that cannot be compared."""
 
+from dataclasses import replace
+
 import pytest
 
 from engine.comparison.grid import CompareError
@@ -50,6 +52,23 @@ def test_runs_that_differ_in_their_seed_are_one_method(
     [method] = grouped(*(make_run(name, seed=seed) for seed, name in enumerate(names)))
     assert method.name == expected
     assert [run.seed for run in method.runs] == [0, 1]
+
+
+def fold(make_run: MakeRun, name: str, number: int, weights: str) -> ScoredRun:
+    """The run of a fold, whose class weights were counted on its own training images."""
+    run = make_run(name)
+    of_fold = run.recipe.read_text().replace("synthetic}", f"synthetic, fold: {number}.txt}}")
+    run.recipe.write_text(f"{of_fold}loss: [{{name: cross_entropy, class_weights: {weights}}}]\n")
+    return replace(ScoredRun.of(Run(run)), ids=[f"{number} {id}" for id in IDS])
+
+
+def test_folds_may_differ_in_what_their_images_decide(make_run: MakeRun) -> None:
+    folds = [fold(make_run, f"a-s0-f{n}", n, w) for n, w in enumerate(("[1, 2.5, 3]", "[1, 2, 3]"))]
+    [method] = group_by_recipe(folds)
+    assert method.name == "a"
+    assert [part.path for part in method.runs[0].folds] == [one.path for one in folds]
+    other = [fold(make_run, f"b-s0-f{n}", n, "none") for n in range(2)]
+    assert [method.name for method in group_by_recipe([*folds, *other])] == ["a", "b"]
 
 
 def test_other_recipes_are_other_methods_with_distinct_names(make_run: MakeRun) -> None:
