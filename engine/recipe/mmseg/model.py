@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.recipe.mmseg.reading import NUMBER, Notes, Settings
+from losses.terms import TERMS
 from models.architectures import VARIANTS
 
 ARCHITECTURES = {  # decode head -> architecture of SMP
@@ -180,7 +181,8 @@ def _loss_options(kind: str, loss: Settings, notes: Notes) -> dict[str, Any]:
         }
     else:
         options = {}
-    if LOSSES[kind] in ("cross_entropy", "focal") and (weights := loss.numbers("class_weight", [])):
+    own = TERMS[LOSSES[kind]].options.__annotations__
+    if "class_weights" in own and (weights := loss.numbers("class_weight", [])):
         options["class_weights"] = weights
     if loss.get("use_sigmoid") is True:
         notes.add(loss, "use_sigmoid", "the loss is that of a softmax over all classes")

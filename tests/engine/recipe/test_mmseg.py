@@ -242,6 +242,10 @@ def test_upernet_with_swin_on_cityscapes(capsys) -> None:
         ),
         ("dict(type='DiceLoss', loss_weight=3.0)", {"name": "dice", "weight": 3.0}),
         ("dict(type='LovaszLoss', per_image=True)", {"name": "lovasz", "per_image": True}),
+        (
+            "dict(type='TverskyLoss', class_weight=[1.0, 2.5])",
+            {"name": "tversky", "class_weights": [1.0, 2.5]},
+        ),
         ("dict(type='FocalLoss', gamma=1.5)", {"name": "focal", "gamma": 1.5}),
         ("dict(type='TverskyLoss', alpha=0.4, beta=0.6)", {"name": "tversky", "alpha": 0.4, "beta": 0.6}),
         ("dict(type='OhemCrossEntropy', thres=0.9)", {"ohem": {"thresh": 0.9, "min_kept": 100_000}}),
