@@ -43,6 +43,12 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "model.from_scratch=true. Type train.batch_norm=sync."
         )
         yield Contradiction((("train", "batch_norm"), ("model", "from_scratch")), text)
+    if recipe.model.auxiliary and (recipe.train.compile is True or recipe.train.shard):
+        text = (
+            "a model with this head is neither compiled nor sharded. Type "
+            "train.compile=auto train.shard=false"
+        )
+        yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
     if recipe.data.labels == "multi":
         yield from _single_labels_only(recipe)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial

@@ -9,7 +9,7 @@ from engine.recipe import RecipeError
 from engine.recipe.sections import Auxiliary
 from engine.training.features import TRIAL_PX, outputs_of
 
-MULTIPLE_PX = 32  # a crop with such sides is padded by no model, so that the layer's map covers just the crop
+MULTIPLE_PX = 32  # of a model that does not say to which sides it pads
 
 
 class AuxiliaryHead(nn.Module):
@@ -84,10 +84,12 @@ def build_auxiliary(
             f"model.auxiliary.layer: no layer of this model is called {section.layer!r}. Type for example "
             f"model.auxiliary.layer={near[0]}"
         )
-    if crop_px % MULTIPLE_PX:
+    multiple = getattr(model, "multiple_px", MULTIPLE_PX)
+    least = max(multiple, getattr(model, "min_size_px", multiple))
+    if crop_px % multiple or crop_px < least:  # it would be padded, and the layer's map cover more than it
         raise RecipeError(
-            f"model.auxiliary needs crops whose side divides by {MULTIPLE_PX}, not of {crop_px} px. Type "
-            f"augment.crop={max(1, crop_px // MULTIPLE_PX) * MULTIPLE_PX}"
+            f"model.auxiliary needs crops whose side divides by {multiple}, not of {crop_px} px. Type "
+            f"augment.crop={max(least, crop_px // multiple * multiple)}"
         )
     device, was_training = next(model.parameters()).device, model.training
     image = torch.zeros(1, num_bands, 2 * TRIAL_PX, 2 * TRIAL_PX, device=device)

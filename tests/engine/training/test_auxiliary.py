@@ -12,6 +12,7 @@ from engine.recipe.sections import Auxiliary
 from engine.run import main
 from engine.run_folder import RunFolder
 from engine.training.auxiliary import AuxiliaryBranch, AuxiliaryHead, build_auxiliary
+from models import build_model
 from models.segformer import SegFormer
 from tests.engine.tiny_run import ADVERSARIAL, tiny
 
@@ -111,6 +112,21 @@ def test_what_cannot_be_built_is_refused(layer: str, crop_px: int, said: str) ->
     model = SegFormer("b0", NUM_CLASSES, decoder_width=16)
     with pytest.raises(RecipeError, match=said):
         build_auxiliary(Auxiliary(layer=layer), model, NUM_CLASSES, 3, crop_px)
+
+
+def test_the_crop_fits_the_patches_of_a_vision_transformer() -> None:
+    model = build_model("linear", num_classes=NUM_CLASSES, encoder="tu-eva02_tiny_patch14_224")
+    head = build_auxiliary(Auxiliary(layer="decoder"), model, NUM_CLASSES, 3, 70)
+    assert head.convolution.in_channels == 192
+    with pytest.raises(RecipeError, match=r"divides by 14.*augment\.crop=56"):  # of 64 px it would pad 6
+        build_auxiliary(Auxiliary(layer="decoder"), model, NUM_CLASSES, 3, 64)
+
+
+@pytest.mark.parametrize("line", ["train.compile=true", "train.shard=true"])
+def test_it_is_neither_compiled_nor_sharded(line: str) -> None:
+    with pytest.raises(RecipeError, match=r"model\.auxiliary .*train\.compile=auto train\.shard=false"):
+        load_recipe(tiny(Path(), "a")[0], [BRANCH, line])
+    load_recipe(tiny(Path(), "a")[0], [BRANCH, line, "train.compile=auto", "train.shard=false"])
 
 
 def test_a_recipe_names_the_layer() -> None:
