@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import signal
 import socket
 from collections.abc import Iterator
@@ -17,7 +18,6 @@ from engine.wording import quantity
 if TYPE_CHECKING:
     import uvicorn
 
-LARGEST_MEGAPIXELS = 89  # Pillow refuses more
 SHUTDOWN_S = 10  # for the images that are being predicted when the server is told to end
 EXAMPLES = """
 examples:
@@ -47,7 +47,7 @@ def main(argv: list[str] | None = None) -> int:
     add("--max-mb", type=float, default=20, metavar="MB", help="largest image file (default 20)")
     add(
         "--max-megapixels", type=float, default=12, metavar="MP",
-        help=f"largest image, in million pixels (default 12, at most {LARGEST_MEGAPIXELS})",
+        help="largest image, in million pixels (default 12); above 89 with --max-pixels, too",
     )  # fmt: skip
     add("--rate", type=int, default=60, metavar="N", help="images a minute of one address (default 60)")
     add("--queue", type=int, default=8, metavar="N", help="images at a time; one is predicted, others wait")
@@ -93,18 +93,21 @@ def serve(arguments: argparse.Namespace) -> int:
 
 def _limits(arguments: argparse.Namespace) -> Limits:
     """Raises ServeError where a number is out of range."""
+    from engine.data.formats.images import max_pixels
+
     for flag in ("max_mb", "max_megapixels", "rate", "queue"):
         value = getattr(arguments, flag)
-        if not value > 0:
+        if not 0 < value < math.inf:
             raise ServeError(f"--{flag.replace('_', '-')} {value:g}: expected a number above 0.")
-    if arguments.max_megapixels > LARGEST_MEGAPIXELS:
+    largest, readable = int(arguments.max_megapixels * 1e6), max_pixels()
+    if readable is not None and largest > readable:
         raise ServeError(
-            f"--max-megapixels {arguments.max_megapixels:g}: at most {LARGEST_MEGAPIXELS} are read at once; "
-            "predict --tile takes larger images."
+            f"--max-megapixels {arguments.max_megapixels:g}: no image of more than {readable:,} pixels is "
+            f"read. Add --max-pixels={largest}, or predict larger images with predict --tile."
         )
     return Limits(
         max_bytes=int(arguments.max_mb * 1e6),
-        max_pixels=int(arguments.max_megapixels * 1e6),
+        max_pixels=largest,
         rate=arguments.rate,
         queue=arguments.queue,
     )

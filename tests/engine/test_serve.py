@@ -67,7 +67,8 @@ def _answer(url: str, content: bytes | None = None) -> bytes:
         (["{run}", "--host", "203.0.113.7"], "--host 203.0.113.7"),
         (["{run}", "--rate", "0"], "--rate 0: expected a number above 0"),
         (["{run}", "--max-mb", "nan"], "--max-mb nan: expected a number above 0"),
-        (["{run}", "--max-megapixels", "90"], "predict --tile takes larger images"),
+        (["{run}", "--max-megapixels", "inf"], "--max-megapixels inf: expected a number above 0"),
+        (["{run}", "--max-megapixels", "90"], "Add --max-pixels=90000000, or"),
     ],
 )
 def test_wrong_input_is_exit_2(arguments: list[str], message: str, voc_run, capsys) -> None:
@@ -76,6 +77,13 @@ def test_wrong_input_is_exit_2(arguments: list[str], message: str, voc_run, caps
     assert main(["--port", "0", *texts] if "--port" not in texts else texts) == 2
     printed = capsys.readouterr()
     assert message in printed.err and "Traceback" not in printed.err and "http" not in printed.out
+
+
+def test_larger_images_are_taken_where_all_commands_take_them(voc_run, capsys) -> None:
+    """What the refusal says is accepted: the next thing that is wrong is the port."""
+    larger = ["--max-megapixels", "90", "--max-pixels=90000000", "--port", "70000"]
+    assert main([str(voc_run()), *larger]) == 2
+    assert "--port 70000" in capsys.readouterr().err
 
 
 def test_a_port_that_is_in_use_is_named(voc_run, capsys) -> None:
