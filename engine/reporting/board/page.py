@@ -1,7 +1,5 @@
 """The board as a page, and the server that shows it on this machine. The server only reads."""
 
-import base64
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from datetime import datetime
@@ -14,6 +12,7 @@ from markupsafe import Markup
 from engine import __version__
 from engine.reporting.board import table
 from engine.reporting.board.status import RunStatus
+from engine.reporting.content_policy import script_digest
 
 TEMPLATES = Path(__file__).parent / "templates"
 HOST = "127.0.0.1"
@@ -43,7 +42,7 @@ def render(runs: Sequence[RunStatus], folders: Sequence[Path], every_s: float, n
         read_at=datetime.now().strftime("%H:%M:%S"),
         style=Markup((TEMPLATES / "board.css").read_text(encoding="utf-8")),
         script=Markup(script),
-        digest=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+        digest=script_digest(script),
         version=__version__,
     )
 
@@ -74,10 +73,7 @@ def new_server(port: int, page: Callable[[], str]) -> ThreadingHTTPServer:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            if self.headers.get("Host") not in (
-                f"{HOST}:{server.server_port}",
-                f"localhost:{server.server_port}",
-            ):
+            if self.headers.get("Host") not in [f"{name}:{server.server_port}" for name in NAMES]:
                 self.send_error(403, "The board answers to this machine only")  # a page of another site asks
             elif self.path != "/":
                 self.send_error(404)

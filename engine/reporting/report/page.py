@@ -1,7 +1,5 @@
 """The page as text: styles, script and pictures are inside, so that it can be mailed."""
 
-import base64
-import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -14,6 +12,7 @@ from markupsafe import Markup
 from engine import __version__
 from engine.diagnosis import RunDiagnosis
 from engine.reporting.colours import Colour
+from engine.reporting.content_policy import script_digest
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
 from engine.reporting.report.content import RunContent, cautions
@@ -49,7 +48,7 @@ def render(
     environment.filters |= {"score": _score, "gain": _gain, "percent": _percent, "css": _css, "plain": _plain,
                             "duration": _duration, "thousands": _thousands}  # fmt: skip
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    digest = script_digest(script)
     return environment.get_template("report.html").render(
         title=title,
         groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
