@@ -84,7 +84,7 @@ class Data(ImageSet):
     @classmethod
     def _folds_are_of_one_set(cls, value: list[FurtherSet], info: ValidationInfo) -> list[FurtherSet]:
         if value and info.data.get("fold") is not None:
-            raise mistake("data.fold works on one set; leave one of the two out")
+            raise mistake("data.fold works on one set. Type data.fold=null or data.also=[]")
         return value
 
     @field_validator("bands")
