@@ -16,6 +16,7 @@ from engine.diagnosis.places import Confidence, Edges, Sizes
 from engine.diagnosis.remedies import (
     PACK_DATA,
     average_weights,
+    can_be_packed,
     changing,
     cheaper_augmentation,
     help_rare_classes,
@@ -188,7 +189,7 @@ def _data(s: Studies, recipe: Recipe) -> Recommendation | None:
         return Recommendation(title, list(cheaper_augmentation(recipe)), str(s.speed))
     if lines := keep_images_in_memory(recipe):
         return Recommendation("Keep the decoded images in memory, where they fit.", [*lines], str(s.speed))
-    if s.speed.images is None or recipe.data.format == "packed":
+    if s.speed.images is None or not can_be_packed(recipe):
         return None
     title = f"Pack the decoded images into one file, with {PACK_DATA}, and train on it."
     return Recommendation(title, ["data.format=packed", "data.root=data.h5"], str(s.speed))

@@ -101,6 +101,12 @@ def keep_images_in_memory(recipe: Recipe) -> tuple[str, ...]:
     return ("data.resident=auto",) if recipe.data.resident == "disk" else ()
 
 
+def can_be_packed(recipe: Recipe) -> bool:
+    """Whether PACK_DATA works: a pack holds one set, of one class a pixel."""
+    data = recipe.data
+    return not (data.format == "packed" or data.also or data.labels == "multi")
+
+
 def average_weights(recipe: Recipe) -> tuple[str, ...]:
     """A moving average of the weights; empty where the recipe has one."""
     return () if recipe.train.ema else (AVERAGE_WEIGHTS,)

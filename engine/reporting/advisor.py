@@ -16,6 +16,7 @@ from engine.diagnosis.remedies import (
     FIND_LR,
     PACK_DATA,
     average_weights,
+    can_be_packed,
     cheaper_augmentation,
     help_rare_classes,
     keep_images_in_memory,
@@ -114,11 +115,10 @@ class Advisor:
             return Note("data", text, (*cheaper_augmentation(self.recipe), "trident benchmark augment"))
         workers = self.recipe.data.workers
         few = isinstance(workers, int) and workers < auto_workers(1)
-        packed = self.recipe.data.format == "packed"
         remedies = (
             *keep_images_in_memory(self.recipe),
             *(("data.workers=auto",) if few else ()),
-            *(() if packed else (PACK_DATA,)),
+            *((PACK_DATA,) if can_be_packed(self.recipe) else ()),
         )
         text = "The images are read from disk, and decoded, in each epoch."
         return Note("data", spent + text, remedies or cheaper_augmentation(self.recipe))
@@ -128,7 +128,9 @@ class Advisor:
         if not (self.judges_start and places and "decode.loss_ce" in first):
             return None
         term, loss = self.recipe.loss[places[0]], first["decode.loss_ce"]
-        expected = math.log(self.num_classes)
+        # Of classes that may overlap each is a choice of two: the class, and the rest.
+        choices = 2 if self.recipe.data.labels == "multi" else self.num_classes
+        expected = math.log(choices)
         # With OHEM the loss is that of the hardest pixels, which is above ln(C).
         if term.ohem is not None or not math.isfinite(loss):
             return None
@@ -139,7 +141,7 @@ class Advisor:
         return Note(
             "start",
             f"The first cross-entropy was {loss:.2f}; a new head that has learnt nothing has "
-            f"ln({self.num_classes}) = {expected:.2f}. Check the labels (ids that are shifted, all void or "
+            f"ln({choices}) = {expected:.2f}. Check the labels (ids that are shifted, all void or "
             "all one class), the class weights, or pixel values on the wrong scale.",
             (CHECK_DATA, *weighted),
         )
