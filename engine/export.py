@@ -27,9 +27,10 @@ LISTING = """
 ABOUT_GRAPHS = """
 It takes images (batch, 3, height, width), uint8, RGB, or the bands of data.bands, and gives labels (batch,
 height, width) and probabilities (batch, classes, height, width) of the same size. A side has 64 px or more,
-or 64 px divided by the smallest scale. Normalisation, all members of an ensemble, and eval.scales and
-eval.flip of the recipe are inside; eval.protocol has to be native, eval.average probability. What was written
-is run on images of several sizes and compared with torch before it gets its name.
+or 64 px divided by the smallest scale. Where classes may overlap, labels are (batch, classes, height, width).
+Normalisation, all members of an ensemble, and eval.scales, eval.flip and eval.multiple of the recipe are
+inside; eval.protocol has to be native, eval.average probability. What was written is run on images of several
+sizes and compared with torch before it gets its name.
 """
 ABOUT_INT8 = """
 examples:

@@ -32,7 +32,7 @@ polygons        DIR/polygons/<name>.geojson: connected parts of each class, in l
 areas           DIR/areas.json: pixels of each class on each image
 
 Where classes may overlap (data.labels: multi), labels are DIR/labels/<class>/<name>.png, 1 where the
-class is. There is no confidence, no polygons and no --tile.
+class is. There is no confidence and no --tile.
 
 With --tile, images of any size are predicted by overlapping tiles, which are blended: labels and confidence
 are TIFF files with the georeference of the image, the overlay is reduced to 2,048 px, and there are no
@@ -131,14 +131,21 @@ def predict(arguments: argparse.Namespace) -> int:
             except TooLarge as error:
                 by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
                 unreadable.append(
-                    f"{image.path} is too large to be predicted as a whole. Type {by_tiles}, "
+                    f"{image.path} is too large to be predicted. Add {error.remedy} to this command."
+                    if segmenter.kind.is_multi
+                    else f"{image.path} is too large to be predicted as a whole. Type {by_tiles}, "
                     f"or add {error.remedy} to this command."
                 )
             except UnreadableSample as error:
                 unreadable.append(str(error).removesuffix(f" {REMEDY}"))
             except torch.OutOfMemoryError:
                 by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
-                unreadable.append(f"{image.path} needs more memory than the GPU has. Type {by_tiles}")
+                unreadable.append(
+                    f"{image.path} needs more memory than the GPU has. Add eval.protocol=slide to this "
+                    "command."
+                    if segmenter.kind.is_multi
+                    else f"{image.path} needs more memory than the GPU has. Type {by_tiles}"
+                )
             show(done, len(images))
     for kind in kinds if len(unreadable) < len(images) else ():
         console.print(f"written: {out / kind}{OF_ALL.get(kind, '/')}", markup=False)
@@ -171,11 +178,11 @@ def _require_kinds_of_masks(arguments: argparse.Namespace, kinds: list[str]) -> 
         raise DataError(
             f"{arguments.trained} predicts classes that may overlap, which --tile does not do. Leave it out."
         )
-    left = [kind for kind in kinds if kind not in ("confidence", "polygons")]
+    left = [kind for kind in kinds if kind != "confidence"]
     if left != kinds:
         raise DataError(
-            f"{arguments.trained} predicts classes that may overlap, of which there are no confidence and no "
-            f"polygons. Type --save {','.join(left or ['labels'])}"
+            f"{arguments.trained} predicts classes that may overlap, of which there is no map of the "
+            f"confidence. Type --save {','.join(left or ['labels'])}"
         )
 
 

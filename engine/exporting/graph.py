@@ -165,6 +165,7 @@ def metadata(segmenter: Segmenter) -> dict[str, str]:
         "members": json.dumps(list(trained.members)),
         "scales": json.dumps(protocol.scales),
         "flip": json.dumps(protocol.flip),
+        "multiple": json.dumps(protocol.multiple),
         "licence": "; ".join(licences),
         "trident": __version__,
     }

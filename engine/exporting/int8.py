@@ -23,12 +23,14 @@ from engine.exporting import ExportError
 from engine.exporting.graph import Graph, Outputs, largest_difference, metadata
 from engine.exporting.onnx_graph import TOLERANCE, onnx_runner, write_onnx
 from engine.run_folder import write_json
-from engine.scoring.confusion import Scores, confusion_matrices
+from engine.scoring.confusion import Scores
+from engine.scoring.label_kinds import LabelKind
 from engine.scoring.segmenter import Segmenter
 from engine.scoring.trained import require_classes
 from engine.wording import quantity
 
 Progress = Callable[[str], Callable[[int, int], None]]
+CPU = torch.device("cpu")
 QUANTISED = ("Conv", "MatMul", "Gemm")  # nearly all of the time; the rest stays in float32
 
 
@@ -100,7 +102,7 @@ def export_int8(segmenter: Segmenter, out: Path, num_images: int, progress: Prog
         difference = largest_difference(onnx_runner(fp32), segmenter, graph.min_size_px, TOLERANCE)
         _quantise(fp32, int8, _samples(train, [usable[place] for place in evenly], progress("calibrating")))
         runs = {"fp32": onnx_runner(fp32), "int8": onnx_runner(int8)}
-        counted = _count(runs, val, scored, progress("scoring"))
+        counted = _count(runs, val, scored, segmenter.kind, progress("scoring"))
         cost = Cost(
             split=section.val,
             num_images=len(scored),
@@ -168,26 +170,27 @@ def _count(
     runs: Mapping[str, Callable[[Tensor], Outputs]],
     dataset: Dataset,
     indices: Sequence[int],
+    kind: LabelKind,
     show: Callable[[int, int], None],
 ) -> dict[str, Any]:
     """Scores of both files, how often they agree, and their mean time."""
-    C = len(dataset.class_names)
-    confusions = {name: torch.zeros(C, C, dtype=torch.int64) for name in runs}
+    tallies = {name: kind.tally(name, len(dataset.class_names), CPU) for name in runs}
     seconds, num_images, same, num_pixels = dict.fromkeys(runs, 0.0), 0, 0, 0
     for sample in _samples(dataset, indices, show):
-        found = {}
+        found, labels, every = {}, sample.labels[None], slice(None)
+        void = labels == dataset.ignore_index
         for name, run in runs.items():
             start = time.perf_counter()
-            found[name] = run(sample.image[None])[0]  # (1, h, w)
+            found[name], probabilities = run(sample.image[None])  # (1, h, w) or (1, C, h, w); (1, C, h, w)
             seconds[name] += time.perf_counter() - start
-            confusions[name] += confusion_matrices(found[name], sample.labels[None], C, dataset.ignore_index)[
-                0
-            ]
+            maps = kind.maps(name, tuple(probabilities.shape), CPU, detailed=False)
+            maps.put(every, every, probabilities, labels, void)
+            counts = maps.counts(labels, dataset.ignore_index, None)
+            tallies[name].add(counts, maps.log_loss, void.sum())
         same += int((found["fp32"] == found["int8"]).sum())
-        num_images, num_pixels = num_images + 1, num_pixels + sample.labels.numel()
-    scores = {name: Scores.of(counts.numpy(), dataset.class_names) for name, counts in confusions.items()}
+        num_images, num_pixels = num_images + 1, num_pixels + labels.numel()
     return {
-        **scores,
+        **{name: tally.scores(dataset.class_names) for name, tally in tallies.items()},
         "agreement": same / num_pixels,
         "seconds": {name: total / num_images for name, total in seconds.items()},
     }

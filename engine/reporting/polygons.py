@@ -29,15 +29,19 @@ def polygon_features(
 ) -> Iterator[dict[str, Any]]:
     """The features of GeoJSON, a polygon for each connected part of a class; neighbours share an edge.
 
-
     Args:
-        labels: (h, w) uint8 class ids, or an open file of rasterio with them, which is read in parts.
+        labels: (h, w) uint8 class ids, or an open file of rasterio with them, which is read in parts; or
+            masks (C, h, w) of classes that may overlap.
         georeference: `crs` and `transform`; coordinates are then longitude and latitude, else pixels from the
             top left corner, x to the right, y down.
     """
     import shapely
 
-    found = parts_of(labels)
+    if isinstance(labels, np.ndarray) and labels.ndim == 3:
+        parts = ((polygon, id, value) for id, mask in enumerate(labels) for polygon, value in parts_of(mask))
+        found = [(polygon, id) for polygon, id, value in parts if value]
+    else:
+        found = parts_of(labels)
     simple: Any = [polygon for polygon, _ in found]
     if georeference:
         simple = shapely.transform(simple, lambda xy: _longitude_and_latitude(xy, georeference))
@@ -53,7 +57,7 @@ def parts_of(labels: Any, tolerance_px: float = TOLERANCE_PX) -> list[tuple[Any,
     """A polygon of shapely and the label of each connected part; neighbours share their simplified edge.
 
     Args:
-        labels: as in `polygon_features`.
+        labels: (h, w), or an open file, as in `polygon_features`.
         tolerance_px: see TOLERANCE_PX.
     """
     import rasterio.features

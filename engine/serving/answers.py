@@ -7,6 +7,7 @@ import io
 import json
 from pathlib import Path
 from tempfile import NamedTemporaryFile
+from typing import Any
 
 import torch
 from PIL import Image
@@ -16,9 +17,10 @@ from engine.data.bands import shown_bands
 from engine.data.formats.bands import ARRAY, image_header
 from engine.data.formats.images import BANDS_HINT, REMEDY, TooLarge
 from engine.data.sample import DataError
+from engine.reporting.label_sets import with_sets
 from engine.reporting.pictures import overlay
 from engine.reporting.polygons import polygon_features
-from engine.reporting.predictions import VOID_NEVER, palette_image
+from engine.reporting.predictions import VOID_NEVER, areas_of, palette_image
 from engine.scoring.segmenter import Prediction, Segmenter
 
 KINDS = {"mask": "image/png", "overlay": "image/png", "json": "application/json"}
@@ -37,8 +39,16 @@ class Refused(ValueError):
         self.status = status
 
 
+def kinds_of(segmenter: Segmenter) -> dict[str, str]:
+    """The media type of each answer, the usual one first; classes that overlap have no single label map."""
+    return {kind: of for kind, of in KINDS.items() if kind != "mask" or not segmenter.kind.is_multi}
+
+
 def answer(segmenter: Segmenter, content: bytes, kind: str, max_pixels: int) -> bytes:
     """The answer of one of KINDS to the content of an image file, as `trident predict` predicts it.
+
+    Args:
+        kind: of `kinds_of`.
 
     Raises:
         Refused: 400, it is no image; 413, it is too large; 422, it is damaged or has other bands.
@@ -53,7 +63,8 @@ def answer(segmenter: Segmenter, content: bytes, kind: str, max_pixels: int) -> 
     if kind == "mask":
         return _png(palette_image(prediction.labels, segmenter.palette))
     seen = shown_bands(pixels, segmenter.bands)
-    return _png(Image.fromarray(overlay(seen, prediction.labels, segmenter.palette, VOID_NEVER)))
+    [shown], colours, _ = with_sets([prediction.labels], segmenter.palette, segmenter.class_names, VOID_NEVER)
+    return _png(Image.fromarray(overlay(seen, shown, colours, VOID_NEVER)))
 
 
 def _pixels(segmenter: Segmenter, content: bytes, max_pixels: int) -> Tensor:
@@ -87,9 +98,14 @@ def _without_path(message: str, path: Path) -> str:
 def _contents(segmenter: Segmenter, prediction: Prediction) -> dict[str, object]:
     """The classes that occur, with their areas, and their connected parts as polygons in pixels."""
     labels = prediction.labels
-    h, w = labels.shape
-    confidence = prediction.probabilities.amax(dim=0)  # (h, w)
-    counts = labels.flatten().bincount(minlength=len(segmenter.class_names)).tolist()
+    h, w = labels.shape[-2:]
+    areas: Any = areas_of(labels, segmenter.class_names)["pixels"]
+
+    def confidence(id: int) -> float:
+        """The mean probability of a class where it is predicted."""
+        where = labels[id] == 1 if segmenter.kind.is_multi else labels == id
+        return float(prediction.probabilities[id][where].mean())
+
     return {
         "model": segmenter.name,
         "width": w,
@@ -99,12 +115,12 @@ def _contents(segmenter: Segmenter, prediction: Prediction) -> dict[str, object]
                 "id": id,
                 "name": name,
                 "colour": segmenter.palette[id],
-                "pixels": counts[id],
-                "share": round(counts[id] / (h * w), SHARE_DECIMALS),
-                "confidence": round(float(confidence[labels == id].mean()), SHARE_DECIMALS),
+                "pixels": areas[name],
+                "share": round(areas[name] / (h * w), SHARE_DECIMALS),
+                "confidence": round(confidence(id), SHARE_DECIMALS),
             }
             for id, name in enumerate(segmenter.class_names)
-            if counts[id]
+            if areas[name]
         ],
         "shapes": {
             "type": "FeatureCollection",

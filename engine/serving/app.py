@@ -7,11 +7,9 @@ POST /predict   an image as the body, or as a file of a form; ?format= or Accept
 """
 
 import asyncio
-import base64
-import hashlib
 import time
 from collections import Counter
-from collections.abc import AsyncGenerator, Iterator
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,17 +20,15 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from engine import __version__
+from engine.reporting.content_policy import script_digest
 from engine.scoring.segmenter import Segmenter
 from engine.serving import Limits
-from engine.serving.answers import KINDS, Refused, answer
+from engine.serving.answers import Refused, answer, kinds_of
 
 PAGE = Path(__file__).parent / "page.html"
 UPLOAD_S = 60.0  # in which an image has to arrive
 WINDOW_S = 60.0  # over which the images of an address are counted
-OF_MEDIA_TYPE = {
-    "application/json": "json", "application/*": "json",
-    "image/png": "mask", "image/*": "mask", "*/*": "mask",
-}  # fmt: skip
+OF_JSON, OF_PICTURES = ("application/json", "application/*"), ("image/png", "image/*", "*/*")
 
 
 def make_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
@@ -40,7 +36,7 @@ def make_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
     # Its usual pages of documentation load scripts from elsewhere.
     app = FastAPI(title=segmenter.name, version=__version__, docs_url=None, redoc_url=None)
     page, policy = _page()
-    gate, worker = Gate(limits), ThreadPoolExecutor(1)
+    gate, worker, kinds = Gate(limits), ThreadPoolExecutor(1), kinds_of(segmenter)
 
     @app.get("/")
     async def show_page() -> HTMLResponse:
@@ -56,7 +52,7 @@ def make_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
 
     @app.post("/predict")
     async def predict(request: Request, format: str | None = None) -> Response:
-        kind = _kind(format, request.headers.get("accept", "*/*"))
+        kind = _kind(format, request.headers.get("accept", "*/*"), kinds)
         with gate.entered(request.client.host if request.client else ""):
             content = await _content(request, limits.max_bytes)
             loop = asyncio.get_running_loop()
@@ -66,7 +62,7 @@ def make_app(segmenter: Segmenter, limits: Limits) -> FastAPI:
                 )
             except Refused as error:
                 raise HTTPException(error.status, str(error)) from error
-        return Response(found, media_type=KINDS[kind])
+        return Response(found, media_type=kinds[kind])
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> JSONResponse:
@@ -108,20 +104,21 @@ def _try_later(sentence: str, seconds: float) -> None:
     raise HTTPException(429, f"{sentence} Try again in {after} s.", headers={"Retry-After": after})
 
 
-def _kind(format: str | None, accept: str) -> str:
-    """Which of KINDS is asked for: by `format`, else by the Accept header, of which the best liked counts."""
+def _kind(format: str | None, accept: str, kinds: Mapping[str, str]) -> str:
+    """Which kind is asked for: by `format`, else by the Accept header, of which the best liked counts."""
     if format is not None:
-        if format not in KINDS:
-            raise HTTPException(400, f"format={format[:40]!r} is not one of {', '.join(KINDS)}.")
+        if format not in kinds:
+            raise HTTPException(400, f"format={format[:40]!r} is not one of {', '.join(kinds)}.")
         return format
+    of_media_type = dict.fromkeys(OF_JSON, "json") | dict.fromkeys(OF_PICTURES, next(iter(kinds)))
     liked: list[tuple[float, str]] = []
     for text in accept.split(","):
         media_type, *parameters = (part.strip().lower() for part in text.split(";"))
         quality = next((part[2:] for part in parameters if part.startswith("q=")), "1")
-        if media_type in OF_MEDIA_TYPE and quality.replace(".", "", 1).isdigit():
-            liked.append((float(quality), OF_MEDIA_TYPE[media_type]))
+        if media_type in of_media_type and quality.replace(".", "", 1).isdigit():
+            liked.append((float(quality), of_media_type[media_type]))
     if not liked:
-        raise HTTPException(406, f"Accept is to name {' or '.join(dict.fromkeys(KINDS.values()))}.")
+        raise HTTPException(406, f"Accept is to name {' or '.join(dict.fromkeys(kinds.values()))}.")
     return max(liked, key=lambda pair: pair[0])[1]
 
 
@@ -174,7 +171,7 @@ def _about(segmenter: Segmenter, limits: Limits) -> dict[str, object]:
         ],
         "bands": segmenter.bands,
         "protocol": segmenter.protocol.card(),
-        "formats": list(KINDS),
+        "formats": list(kinds_of(segmenter)),
         "max_bytes": limits.max_bytes,
         "max_pixels": limits.max_pixels,
     }
@@ -184,7 +181,7 @@ def _page() -> tuple[str, str]:
     """The page, and a policy: only its own script runs, and nothing is loaded from elsewhere."""
     page = PAGE.read_text(encoding="utf-8")
     script = page.partition("<script>")[2].partition("</script>")[0]
-    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    digest = script_digest(script)
     return page, (
         "default-src 'none'; style-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'; "
         f"script-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

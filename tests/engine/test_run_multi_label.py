@@ -1,6 +1,7 @@
 """A run on overlapping discs (data.labels: multi), and every command after it."""
 
 import json
+import math
 import shutil
 from contextlib import chdir
 from pathlib import Path
@@ -8,6 +9,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+import shapely
 import torch
 from PIL import Image
 from safetensors import safe_open
@@ -16,11 +18,15 @@ from safetensors.torch import load_file
 import trident
 from engine.command import main as command_line
 from engine.data import open_split
+from engine.diagnosis.remedies import can_be_packed
 from engine.exporting import ExportError
 from engine.exporting.graph import Graph, largest_difference, metadata
 from engine.recipe import RecipeError, load_recipe
+from engine.reporting.advisor import Advisor
 from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
+from engine.training.batch_size import Trial
+from engine.training.distributed import Process
 from engine.training.interrupt import RunStopped
 from trident import Callback
 
@@ -144,7 +150,7 @@ def test_thresholds_are_kept_and_used(finished: Path, capsys: pytest.CaptureFixt
 
 
 def test_predicted_files(finished: Path) -> None:
-    saved = "labels,overlay,areas"
+    saved = "labels,overlay,areas,polygons"
     assert trident_command("predict", finished, "data/val/images", "--out", "p", "--save", saved) == 0
     labels, _ = trident.load(finished).predict("data/val/images/101.png")
     for name, mask in zip(CLASSES, labels, strict=True):
@@ -154,6 +160,11 @@ def test_predicted_files(finished: Path) -> None:
     assert areas["pixels"] == dict(zip(CLASSES, labels.sum((1, 2)).tolist(), strict=True))
     assert (areas["height"], areas["width"]) == (SIDE, SIDE)
     assert Path("p/overlay/101.jpg").is_file()
+    features = json.loads(Path("p/polygons/101.geojson").read_text())["features"]
+    for id, name in enumerate(CLASSES):
+        of_class = [shapely.geometry.shape(f["geometry"]) for f in features if f["properties"]["id"] == id]
+        area = sum(shape.area for shape in of_class)
+        assert area == pytest.approx(float(labels[id].sum()), rel=0.05), name  # outlines are simplified
     assert trident_command("predict", finished, "data/val/images", "--out", "p") == 2
     # They are masks that a training reads.
     shutil.copytree("data/val/images", "again/val/images")
@@ -196,6 +207,64 @@ def test_the_exported_graph_decides_by_the_thresholds(finished: Path) -> None:
 
     with pytest.raises(ExportError, match="differs"):
         largest_difference(by_another_threshold, segmenter, graph.min_size_px, 1e-5)
+
+
+def test_8_bits_are_scored_by_the_thresholds(finished: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    out = Path("small.onnx")
+    assert trident_command("export", "int8", finished, "--out", out, "--images", "2") == 0
+    cost = json.loads(Path("small.onnx.json").read_text())
+    best = RunFolder(finished).read_manifest().members[0]
+    assert cost["fp32"]["thresholds"] == dict(zip(CLASSES, best.thresholds, strict=True))
+    assert cost["fp32"]["mIoU"] == pytest.approx(best.scores["mIoU"], abs=1e-3)
+    assert cost["int8"]["thresholds"] == cost["fp32"]["thresholds"] and 0 < cost["int8"]["mIoU"] <= 1
+    assert 0.5 < cost["agreement"] <= 1
+
+
+def test_a_server_answers_with_each_class(finished: Path) -> None:
+    pytest.importorskip("fastapi")
+    pytest.importorskip("httpx")
+    from fastapi.testclient import TestClient
+
+    from engine.serving import Limits
+    from engine.serving.app import make_app
+
+    segmenter = trident.load(finished, device="cpu")
+    client = TestClient(make_app(segmenter, Limits(10**6, 10**6, 100, 2)))
+    photo = Path("data/val/images/101.png").read_bytes()
+    labels, probabilities = segmenter.predict("data/val/images/101.png")
+    found = client.post("/predict?format=json", content=photo).json()
+    assert (found["height"], found["width"]) == (SIDE, SIDE)
+    assert [one["pixels"] for one in found["classes"]] == labels.sum((1, 2)).tolist()
+    of_red = float(probabilities[0][labels[0] == 1].mean())
+    assert found["classes"][0]["confidence"] == pytest.approx(of_red, abs=1e-6)
+    assert {shape["properties"]["class"] for shape in found["shapes"]["features"]} == {*CLASSES}
+    assert client.get("/model").json()["formats"] == ["overlay", "json"]
+    usual = client.post("/predict", content=photo)
+    assert (usual.status_code, usual.headers["content-type"]) == (200, "image/png")
+    assert client.post("/predict?format=overlay", content=photo).content == usual.content
+    refused = client.post("/predict?format=mask", content=photo)
+    assert (refused.status_code, refused.json()["detail"]) == (
+        400,
+        "format='mask' is not one of overlay, json.",
+    )
+
+
+def test_the_search_for_the_batch_counts_all_masks(finished: Path) -> None:
+    recipe = load_recipe("discs.yaml", ["train.batch=auto"])
+    train = open_split(recipe.data, "train")
+    trial = Trial(recipe, [train], Process(0, 1, torch.device("cpu")))
+    assert trial.resident_bytes == len(train) * (3 + len(CLASSES)) * SIDE * SIDE
+    trial.update(2)  # the shapes of the masks are those of the training
+
+
+def test_no_remedy_is_for_one_class_a_pixel(finished: Path) -> None:
+    recipe = load_recipe("discs.yaml")
+    assert not can_be_packed(recipe)
+    advisor = Advisor(recipe, 20, 0, True, False, lambda: {"RAM": 0.5})
+    row = {"step": 1, "loss": 1.0, "time": 1.0, "data_time": 0.0}
+    assert advisor.update(row, {"decode.loss_ce": math.log(2)}) == []
+    assert [note.topic for note in advisor.update(row, {"decode.loss_ce": 5.0})] == ["start"]
 
 
 class StopAfter(Callback):
@@ -268,8 +337,9 @@ def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.Ca
         (["diagnose", finished, "--labels"], "A check of labels is for data.labels: single"),
         (["prepare", "pack", "discs.yaml", "--out", "p.h5"], "A pack is for data.labels: single"),
         (["prepare", "masks", "discs.yaml", "--out", "m"], "is for data.labels: single"),
-        (["predict", finished, images, "--out", "q", "--save", "labels,polygons"], "Type --save labels"),
+        (["predict", finished, images, "--out", "q", "--save", "labels,confidence"], "Type --save labels"),
         (["predict", finished, images, "--out", "q", "--tile", "64"], "--tile does not do"),
+        (["evaluate", finished, "--tile", "64", "--out", "q"], "--tile is for data.labels: single"),
         (["doctor", "discs.yaml", "--fix", "fixed"], "--fix is for data.labels: single"),
         (["evaluate", finished, "data.labels=single"], "a finished run cannot be changed"),
         (["predict", finished, images, "--out", "q", "data.labels=single"], "a finished run cannot be"),
