@@ -117,6 +117,11 @@ def overlapping(value: int = 1, lacks: str = "") -> Callable[[], None]:
     return draw
 
 
+def folded() -> None:
+    voc()
+    write("f.txt", Path("voc/ImageSets/Segmentation/train.txt").read_text().split()[0])
+
+
 def two_places() -> None:
     own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png")
     own("SPLIT/images/{}.jpg", "SPLIT/labels/{}.png")
@@ -370,6 +375,10 @@ CASES = [
          f"{MULTI} 'data.also=[{{format: folder, root: own, train: train, classes: [a, b], name: other}}]'",
          overlapping()),
     Case("multi is for format: folder", f"{RUN} data.labels=multi"),
+    Case("several sets are for data.labels",
+         f"{MULTI} 'data.also=[{{format: folder, root: own, classes: [a, b], name: other}}]'", overlapping()),
+    Case("data.fold works on one set",
+         f"{RUN} data.fold=f.txt 'data.also=[{{root: voc, train: train, name: other}}]'", folded),
     Case("Of a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip
 
