@@ -183,7 +183,7 @@ def _count(
             start = time.perf_counter()
             found[name], probabilities = run(sample.image[None])  # (1, h, w) or (1, C, h, w); (1, C, h, w)
             seconds[name] += time.perf_counter() - start
-            maps = kind.maps(name, tuple(probabilities.shape), CPU, detailed=False)
+            maps = kind.maps(name, (1, len(dataset.class_names), *sample.size), CPU, detailed=False)
             maps.put(every, every, probabilities, labels, void)
             counts = maps.counts(labels, dataset.ignore_index, None)
             tallies[name].add(counts, maps.log_loss, void.sum())
