@@ -258,7 +258,8 @@ def test_inside_a_component_is_one_file_and_an_entry_in_its_listing(tmp_path: Pa
         shutil.copytree(ROOT / name, sources / name, ignore=shutil.ignore_patterns("__pycache__"))
     for file, (example, listing, line, entry) in INSIDE.items():
         text = body_of(example).replace("digits: int = 3", "digits: int = 2")
-        text = text.replace("power:", "per_image: bool = False, power:")  # as DiceOptions has it
+        options = 'per_image: bool = False, class_weights: str = "none", power:'  # as DiceOptions has them
+        text = text.replace("power:", options)
         (sources / file).write_text(text)
         listed = (sources / listing).read_text()
         assert listed.count(line) == 1, f"{listing} has no line {line!r}"

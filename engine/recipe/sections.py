@@ -24,7 +24,7 @@ from engine.options import (
 from engine.recipe.components import section_with_options
 from engine.reporting.loggers import LOGGERS
 from engine.scoring.options import MetricName
-from models.architectures import SegFormerOptions, ViTOptions
+from models.architectures import ARCHITECTURES, ViTOptions
 
 if TYPE_CHECKING:
     LoggerName = str
@@ -80,7 +80,7 @@ class ModelSection(Section):
 
 
 Model: Any = ModelSection
-for _options in (SegFormerOptions, ViTOptions):
+for _options in (*(architecture.options for architecture in ARCHITECTURES.values()), ViTOptions):
     Model = section_with_options(Model, _options)
 
 

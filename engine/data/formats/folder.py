@@ -209,9 +209,13 @@ def _class_pairs(
         class_names,
         options.mask_suffix,
         options.missing_masks == "empty",
-        lambda id: (wanted is None or id in wanted) and (place.share is None or place.share(id)),
+        lambda id: (wanted is None or id in wanted) and (place.share is None or place.share.has(id)),
     )
-    return _pairs(place, split, options.mask_suffix) if pairs is None else pairs
+    if pairs is None:
+        return _pairs(place, split, options.mask_suffix)
+    if not pairs and place.share:
+        raise place.share.empty([*images.values()], place.images)
+    return pairs
 
 
 def _names(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Path, str]:

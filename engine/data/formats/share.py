@@ -37,18 +37,22 @@ class Side:
     group: str | None
     section: str
 
+    def has(self, id: str) -> bool:
+        return in_val(id, self.share, self.group) == self.is_val
+
     def of(self, pairs: Sequence[Pair], where: Path) -> list[Pair]:
         """Those of the split among all images in a folder.
 
         Raises:
             EmptyShare: none is.
         """
-        found = [pair for pair in pairs if in_val(pair.id, self.share, self.group) == self.is_val]
+        found = [pair for pair in pairs if self.has(pair.id)]
         if not found:
-            raise self._empty([pair.id for pair in pairs], where)
+            raise self.empty([pair.id for pair in pairs], where)
         return found
 
-    def _empty(self, ids: Sequence[str], where: Path) -> EmptyShare:
+    def empty(self, ids: Sequence[str], where: Path) -> EmptyShare:
+        """What is raised where none of these ids of a folder is of the split."""
         share = fitting_share(ids, self.group)
         if len(ids) == 1:
             remedy = "Training takes one image at least, and scoring another one: add images."

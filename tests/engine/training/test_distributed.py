@@ -175,8 +175,7 @@ def test_in_one_process_the_model_is_not_wrapped() -> None:
 def test_norms_may_be_left_to_each_process(syncs: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(distributed, "DistributedDataParallel", lambda model, device_ids: model)
     model = distribute(nn.Sequential(nn.BatchNorm2d(3)), Process(0, 2, torch.device("cpu")), syncs)
-    assert isinstance(model[0], GlobalBatchNorm) == syncs
-    assert type(model[0]) is nn.BatchNorm2d
+    assert type(model[0]) is (GlobalBatchNorm if syncs else nn.BatchNorm2d)
 
 
 def test_processes_share_the_scan_of_the_labels_and_get_the_sum(found):
