@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import spearmanr
 
 from engine.scoring.metrics import intersection_over_union
 from engine.scoring.run import Array, Run
@@ -107,6 +106,8 @@ def correlation(x: Array, y: Array) -> Correlation | None:
     """Of two (n,) arrays without NaN; None for fewer than six values, or where either is constant."""
     if len(x) < MIN_CLASSES or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
+    from scipy.stats import spearmanr  # here, as scipy.stats takes long to load and few runs come here
+
     found = spearmanr(x, y)
     return Correlation(float(found.statistic), float(found.pvalue))
 

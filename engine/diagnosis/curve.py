@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats has them too, but loads slowly
 
 from engine.scoring.run import Array
 
@@ -150,9 +150,9 @@ def _named(knots: Array, heights: Array, noise: float | None, steps: Array) -> l
     speeds = np.diff(heights) / np.diff(knots)
     num_left = len(steps) - 2 * len(speeds)
     if noise is None:
-        beyond = student.ppf(ALMOST_SURE, np.inf) * ASSUMED_NOISE
+        beyond = stdtrit(np.inf, ALMOST_SURE) * ASSUMED_NOISE
     else:
-        beyond = student.ppf(ALMOST_SURE, num_left) * max(noise, LEAST_NOISE)
+        beyond = stdtrit(num_left, ALMOST_SURE) * max(noise, LEAST_NOISE)
     mean_speed = np.ptp(heights) / (knots[-1] - knots[0])
     phases = []
     for i, speed in enumerate(speeds):

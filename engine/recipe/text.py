@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import yaml
@@ -83,6 +84,12 @@ class Parsed:
     problems: list[str] = field(default_factory=list)
 
 
+@lru_cache(maxsize=32)  # a command reads the same recipe several times
+def _composed(text: str) -> yaml.Node | None:
+    node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    return node
+
+
 def parse_yaml(text: str, origin: str, with_lines: bool = True) -> Parsed:
     """Read one YAML document.
 
@@ -95,7 +102,7 @@ def parse_yaml(text: str, origin: str, with_lines: bool = True) -> Parsed:
         RecipeError: not YAML, with line and column.
     """
     try:
-        node = yaml.compose(text, Loader=_Loader)
+        node = _composed(text)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"{origin}:{mark.line + 1}:{mark.column + 1}" if mark and with_lines else origin

@@ -120,7 +120,9 @@ def write_graph(writer: SummaryWriter, model: nn.Module) -> str | None:
     try:
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of sizes that become constants
-            writer.add_graph(model, image)
+            # traced here, as add_graph traces a second time to compare the outputs
+            traced = torch.jit.trace(model, image, check_trace=False)  # type: ignore[no-untyped-call]
+            writer.add_graph(traced, image)
     except Exception as error:  # tracing may raise anything
         return f"{type(error).__name__}: {error}".splitlines()[0]
     finally:

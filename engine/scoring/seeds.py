@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy.special import stdtrit  # quantiles of Student's t; scipy.stats has them too, but loads slowly
 
 from engine.scoring.statistics import (
     CONFIDENCE,
@@ -86,7 +86,7 @@ def difference(ours: SeedScores, first: SeedScores, confidence: float = CONFIDEN
     value = sum((scores.mean(axis=0) for scores, _ in parts), np.zeros(ours.scores.shape[1]))
     of_images = _variance(sum((drawn.mean(axis=0) for _, drawn in parts), np.zeros(ours.drawn.shape[1:])))
     outside = 1 - (1 - confidence) / 2
-    square = stats.t.ppf(outside, ours.num_images - 1) ** 2 * of_images
+    square = stdtrit(ours.num_images - 1, outside) ** 2 * of_images
     counts_seeds = all(len(scores) > 1 for scores, _ in parts)
     if counts_seeds:
         square = square + _seed_square(parts, outside)
@@ -108,7 +108,7 @@ def _seed_square(parts: list[tuple[Floats, Floats]], outside: float) -> Floats:
         where=of_runs.sum(axis=0) > 0,
     )
     of_seeds = np.maximum(0.0, (of_runs - explained).sum(axis=0))
-    square: Floats = stats.t.ppf(outside, welch) ** 2 * of_seeds
+    square: Floats = stdtrit(welch, outside) ** 2 * of_seeds
     return square
 
 

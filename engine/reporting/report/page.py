@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,29 @@ def render(
         groups: runs that may be compared, together.
         galleries, suggestions: by the path of the run; either may lack some.
     """
+    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
+    digest = script_digest(script)
+    return (
+        _environment()
+        .get_template("report.html")
+        .render(
+            title=title,
+            groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
+            views=VIEWS,
+            metrics=[metric for metric in METRICS if metric != "mIoU"],  # which has columns of its own
+            num_series=len(SERIES),
+            confidence=confidence_colours(),
+            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+            script=Markup(script),
+            digest=digest,
+            written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+            version=__version__,
+        )
+    )
+
+
+@cache  # a process that writes several reports compiles the templates once
+def _environment() -> Environment:
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -47,21 +71,7 @@ def render(
     )
     environment.filters |= {"score": _score, "gain": _gain, "percent": _percent, "css": _css, "plain": _plain,
                             "duration": _duration, "thousands": _thousands}  # fmt: skip
-    script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = script_digest(script)
-    return environment.get_template("report.html").render(
-        title=title,
-        groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
-        views=VIEWS,
-        metrics=[metric for metric in METRICS if metric != "mIoU"],  # which has columns of its own
-        num_series=len(SERIES),
-        confidence=confidence_colours(),
-        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-        script=Markup(script),
-        digest=digest,
-        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
-        version=__version__,
-    )
+    return environment
 
 
 def _group(
