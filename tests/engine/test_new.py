@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import unicodedata
 from pathlib import Path
 
@@ -89,10 +90,48 @@ def two_splits(
         ("SPLIT/f{}.png", "SPLIT/f{}_mask.png"),
         ("deep/er/SPLIT/img/f{}.jpg", "deep/er/SPLIT/gt/f{}.png"),
         ("photos_v2/SPLIT/f{}.jpg", "drawn_labels/SPLIT/f{}.png"),
+        ("SPLIT/left/f{}.jpg", "SPLIT/sem/f{}.png"),  # from here on only the files tell which are masks
+        ("b/SPLIT/f{}.png", "a/SPLIT/f{}.png"),
+        ("SPLIT_raw/f{}.jpg", "SPLIT_manual/f{}.png"),
     ],
 )
 def test_folders_of_splits(images: str, masks: str) -> None:
     two_splits(images, masks)
+    require_labels(new_recipe(), 3, 2)
+
+
+@pytest.mark.parametrize("names", ["img lab", "x y", "B A", "orig out"])
+def test_masks_are_found_by_what_the_files_hold(capsys, names: str) -> None:
+    images, masks = names.split()
+    draw(f"{images}/f{{}}.png", f"{masks}/f{{}}.png", range(6))
+    recipe = new_recipe()
+    assert (recipe.data.folder.images, recipe.data.folder.masks) == (images, masks)
+    assert f"images in {images}, masks in {masks}" in capsys.readouterr().out
+
+
+def test_the_content_of_folders_that_does_not_tell(capsys) -> None:
+    """Two folders of masks for the same photos; photos of two kinds; masks of two kinds."""
+    draw("x/f{}.jpg", "y/f{}.png", range(3))
+    draw("x/f{}.jpg", "z/f{}.png", range(3), lambda labels: labels + 1)
+    assert main(["data"]) == 2
+    said = capsys.readouterr().err
+    assert "x with masks in y or x with masks in z" in said
+    assert "data.folder: {images: x, masks: y, val_share: 0.2}" in said
+    for kept in ("x", "y"):
+        shutil.rmtree("data")
+        draw("x/f{}.jpg", "y/f{}.png", range(3))
+        shutil.rmtree(Path("data", "y" if kept == "x" else "x"))
+        shutil.copytree(Path("data", kept), "data/other")
+        assert main(["data"]) == 2 and "not understood" in capsys.readouterr().err
+    assert not Path("data.yaml").exists()
+
+
+def test_lists_of_paths_from_the_folder_above(capsys) -> None:
+    """With semicolons, as spreadsheets of some countries write them."""
+    draw("a/pics/f{}.jpg", "a/ann/m{}.png", range(5))
+    for split, numbers in (("train", range(3)), ("val", range(3, 5))):
+        rows = [f"a/pics/f{number}.jpg;a/ann/m{number}.png" for number in numbers]
+        write(f"{split}.csv", "\n".join(["image;mask", *rows]))
     require_labels(new_recipe(), 3, 2)
 
 

@@ -175,9 +175,9 @@ def _image_and_mask_folders(base: Path, options: Folder) -> list[tuple[Path, Pat
 
 
 def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pair]:
-    images, masks = _names(place.images), _names(place.masks)
+    images, masks = names_below(place.images), names_below(place.masks)
     if place.images == place.masks:  # arrays for data.bands, each with its mask next to it
-        arrays = _names(place.images, ARRAY_ENDINGS)
+        arrays = names_below(place.images, ARRAY_ENDINGS)
         images = arrays if len(arrays) == len(masks) else images
     if not images:
         raise DataError(f"Split {split!r} is empty: {place.images} holds no image.")
@@ -199,7 +199,7 @@ def _class_pairs(
     place: SplitFolders, split: str, class_names: tuple[str, ...], options: Folder
 ) -> Sequence[Pair]:
     """The pairs of a split whose masks are named by their classes, or else have a band for each class."""
-    images, masks = _names(place.images), _names(place.masks)
+    images, masks = names_below(place.images), names_below(place.masks)
     wanted: Mapping[str, int] | None = None
     if place.ids is not None:
         wanted = listed(place.ids, [row[0] for row in rows_of(place.ids)], images, "images")
@@ -218,7 +218,7 @@ def _class_pairs(
     return pairs
 
 
-def _names(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Path, str]:
+def names_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Path, str]:
     """Images in a folder and below, with their relative paths, without extension."""
     return {
         path: unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
@@ -234,7 +234,8 @@ def rows_of(path: Path) -> list[list[str]]:
     """
     lines = ids_in_list(path)
     if path.suffix == ".csv":
-        rows = [row[:2] for row in csv.reader(lines)]
+        delimiter = max(",;\t", key=lines[0].count)
+        rows = [[entry.strip() for entry in row[:2]] for row in csv.reader(lines, delimiter=delimiter)]
         return rows if Path(rows[0][0]).suffix.lower() in LISTED else rows[1:]
     ending = "|".join(map(re.escape, LISTED))
     both = re.compile(rf"(\S.*?(?:{ending}))[\s,;]+(\S.*(?:{ending}))", re.I)

@@ -110,6 +110,8 @@ def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str
 def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:
     folder = section.get("folder") or section.get("polygons") or {}
     text = f"{quantity(num_train, 'image')} to train on and {num_val} to score on, in {section['root']}"
+    if "images" in folder and folder["images"] != folder["masks"]:
+        text += f": images in {folder['images']}, masks in {folder['masks']}"
     if "val_share" in folder:
         text += "; divided by a hash of their names"
         if "group" in folder:

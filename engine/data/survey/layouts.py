@@ -4,7 +4,7 @@ import json
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from itertools import permutations
+from itertools import permutations, product
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from engine.data.formats.share import USUAL, EmptyShare, fitting_share
 from engine.data.options import Data
 from engine.data.sample import DataError, UnreadableSample
 from engine.data.sequences import group_of_frames
+from engine.data.survey.contents import pairs_by_content
 from engine.data.survey.polygons import annotations_below
 from engine.wording import quantity
 
@@ -61,6 +62,8 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
         for images, masks in _other_pairs(base, folders):
             yield {"format": "folder", **split, "folder": {"images": images, "masks": masks}}
         yield {"format": "folder", **split, "folder": {"images": "{split}", "masks": "{split}"}}
+        if {*split.values()} <= lists:  # of paths from here
+            yield {"format": "folder", **split, "folder": {"images": ".", "masks": "."}}
     for train, images, masks in _named_by_split(folders):  # train with trainannot, train_images, x_train ...
         for val in VAL:
             if {images.replace("{split}", val).lower(), masks.replace("{split}", val).lower()} <= {*lowered}:
@@ -73,6 +76,27 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
         shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": USUAL}
         yield {"format": "folder", **SHARED, "folder": shared}
     yield from _annotated(base, splits)
+    yield from _by_content(base, folders, splits)
+
+
+def _by_content(
+    base: Path, folders: Sequence[str], splits: Sequence[dict[str, str]]
+) -> Iterator[dict[str, Any]]:
+    """Folders whose names say nothing, such as x and y."""
+    for split in splits:  # x/<split>, x with <split>.txt, and <split>/x
+        for place in (base, base / split["train"]):
+            for images, masks in pairs_by_content(place, folders_in(place)):
+                yield {"format": "folder", **split, "folder": {"images": images, "masks": masks}}
+    for train, val in product(TRAIN, VAL):  # train_x
+        of_train = [name for name in folders if train in name.lower()]
+        for pair in pairs_by_content(base, of_train):
+            images, masks = (re.sub(train, "{split}", name, count=1, flags=re.I) for name in pair)
+            if all(name.replace("{split}", val) in folders for name in (images, masks)):
+                folder = {"images": images, "masks": masks}
+                yield {"format": "folder", "train": train, "val": val, "folder": folder}
+    for images, masks in pairs_by_content(base, folders):
+        shared = {"images": images, "masks": masks, "val_share": USUAL}
+        yield {"format": "folder", **SHARED, "folder": shared}
 
 
 def _coco(base: Path) -> Iterator[dict[str, Any]]:
