@@ -30,6 +30,7 @@ seg_pad_val size to_rgb interpolate_mode c1_in_channels c1_channels palette
 """
 # Not listed: at the top, what does not change a training; anywhere, what follows from architecture and data.
 SILENT_AT_TOP, SILENT = frozenset(LOGS_AND_TESTS.split()), frozenset(IMPLIED.split())
+CROP_MULTIPLE = 32  # px, with an auxiliary head
 ENTRIES = {"model", "data", "train_dataloader", "optim_wrapper", "param_scheduler", "lr_config"}
 
 
@@ -60,6 +61,10 @@ def carry_over(path: Path, name: str) -> Carried:
         "loss": loss_section(values, notes),
         **training_sections(values, path, notes),
     }
+    crop = sections["augment"].get("crop", 0)
+    if "auxiliary" in sections["model"] and crop % CROP_MULTIPLE:
+        sections["augment"]["crop"] = crop = max(1, crop // CROP_MULTIPLE) * CROP_MULTIPLE
+        notes.append(f"crop_size: {crop} px, as model.auxiliary takes sides that divide by {CROP_MULTIPLE}")
     if "seed" in sections["train"]:
         sections = {"seed": sections["train"].pop("seed"), **sections}
     not_carried = list(dict.fromkeys([*notes, *_left(config)]))

@@ -46,7 +46,7 @@ def model_section(values: Settings, notes: Notes) -> dict[str, Any]:
     else:
         encoder = f"mit_{variant}" if variant else _encoder(backbone_kind, backbone, notes)
         section = {"arch": arch, "encoder": encoder}
-    return section | _weights(values, section, notes)
+    return section | _auxiliary(values, section, notes) | _weights(values, section, notes)
 
 
 def decode_head(values: Settings) -> Settings:
@@ -122,6 +122,59 @@ def _encoder(kind: str, backbone: Settings, notes: Notes) -> str:
     return "resnet34"
 
 
+def _auxiliary(values: Settings, section: dict[str, Any], notes: Notes) -> dict[str, Any]:
+    """`auxiliary`: an FCNHead on a stage of the encoder."""
+    model = values.section("model")
+    head = model.take("auxiliary_head", Settings)
+    if not head:  # none, or several, which are listed
+        return {}
+    layer = _layer(model.section("backbone"), section, head.take("in_index", int, -1))
+    if head.take("type", str, "FCNHead").rpartition(".")[2] != "FCNHead" or layer is None:
+        notes.add(
+            model, "auxiliary_head", "model.auxiliary is an FCNHead on a stage of a ResNet, ConvNeXt or MiT"
+        )
+        return {}
+    if head.get("num_convs", 2) != 1 or head.get("concat_input", True):
+        notes.append(
+            f"{head.places['type']}: auxiliary_head: model.auxiliary has one convolution, and no other input"
+        )
+    (kinds, weight), (own_kinds, own_weight) = map(_kinds_and_weight, (decode_head(values), head))
+    if kinds != own_kinds:
+        notes.append(f"{head.places['type']}: auxiliary_head.loss_decode: its terms are those of `loss`")
+    channels = head.take("channels", int, 256)
+    model.pop("auxiliary_head")  # what is inside it needs no lines of its own
+    return {
+        "auxiliary": {
+            "layer": layer,
+            "weight": round(own_weight / weight, 4) if weight and own_weight else 0.4,
+            "channels": channels,
+        }
+    }
+
+
+def _layer(backbone: Settings, section: dict[str, Any], index: int) -> str | None:
+    """The module that gives output `index` of a backbone with stages."""
+    stages = [int(stage) for stage in backbone.numbers("out_indices", [0, 1, 2, 3])]
+    kind = backbone.take("type", str, "").rpartition(".")[2]
+    if kind in ("TIMMBackbone", "UNet") or not -len(stages) <= index < len(stages):
+        return None
+    stage, encoder = stages[index], section.get("encoder", "")
+    if "variant" in section:
+        return f"encoder.stages.{stage}"
+    place = "encoder.model" if encoder.startswith("tu-") else "encoder"
+    if encoder.removeprefix("tu-").startswith(("resnet", "resnext", "resnest")):
+        return f"{place}.layer{stage + 1}"
+    return f"{place}.stages_{stage}" if encoder.startswith("tu-convnext") else None
+
+
+def _kinds_and_weight(head: Settings) -> tuple[list[Any], float]:
+    """What the losses of a head are, and their summed weight."""
+    given = head.take("loss_decode", list) or [head.section("loss_decode")]
+    losses = [loss for loss in given if isinstance(loss, Settings)]
+    kinds = [(loss.get("type", "CrossEntropyLoss"), loss.get("class_weight")) for loss in losses]
+    return kinds, sum(float(loss.take("loss_weight", NUMBER, 1.0)) for loss in losses)
+
+
 def _weights(values: Settings, section: dict[str, Any], notes: Notes) -> dict[str, Any]:
     """`weights` or `from_scratch`."""
     model = values.section("model")
@@ -143,11 +196,7 @@ def _weights(values: Settings, section: dict[str, Any], notes: Notes) -> dict[st
 
 def loss_section(values: Settings, notes: Notes) -> list[dict[str, Any]]:
     """`loss`: the terms of the decode head."""
-    head, auxiliary = decode_head(values), values.section("model")
-    if auxiliary.get("auxiliary_head"):
-        notes.add(
-            auxiliary, "auxiliary_head", "such a head is model.auxiliary, which names a layer of the encoder"
-        )
+    head = decode_head(values)
     given = head.take("loss_decode", list) or [head.section("loss_decode")]
     terms: dict[str, dict[str, Any]] = {}
     for loss in given:

@@ -1,6 +1,8 @@
 """Optimiser, schedule, length and scoring of a configuration of MMSegmentation, as sections of a recipe."""
 
+import math
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +167,23 @@ def _evaluation(values: Settings) -> dict[str, Any]:
         for key, name in (("crop_size", "window"), ("stride", "stride")):
             if sides := test.numbers(key, []):
                 section[name] = int(min(sides))
+    loaders = [values.get("val_dataloader"), *map(values.section("data").get, ("val", "test"))]
+    for step in _steps(loaders):
+        if step.get("type") in ("ResizeToMultiple", "AlignedResize"):
+            divisor = step.get("size_divisor", 32)
+            sides = divisor if isinstance(divisor, list) else [divisor]
+            if all(isinstance(side, int) and side > 0 for side in sides):
+                section["multiple"] = math.lcm(*sides)
     return section
+
+
+def _steps(value: Any) -> Iterator[Settings]:
+    """Every section inside a value."""
+    if isinstance(value, Settings):
+        yield value
+    children = value.values() if isinstance(value, Settings) else value if isinstance(value, list) else []
+    for child in children:
+        yield from _steps(child)
 
 
 def _log(values: Settings) -> dict[str, Any]:

@@ -9,6 +9,8 @@ from PIL import Image
 from engine.data import open_split
 from engine.new import main
 from engine.recipe import Recipe, load_recipe
+from engine.training.auxiliary import build_auxiliary
+from models.build import build_model
 
 SCHEDULE = """
 optim_wrapper = dict(
@@ -79,7 +81,7 @@ model = dict(
     decode_head=dict(
         type='DepthwiseSeparableASPPHead', num_classes=21,
         loss_decode=dict(type='CrossEntropyLoss', loss_weight=1.0)),
-    auxiliary_head=dict(type='FCNHead', channels=256))
+    auxiliary_head=dict(type='FCNHead', in_index=2, channels=256))
 data_root = 'data/VOCdevkit/VOC2012'
 data = dict(
     samples_per_gpu=4, workers_per_gpu=4,
@@ -202,10 +204,12 @@ def test_deeplab_on_voc_of_0x(capsys) -> None:
     )
     assert (recipe.schedule.power, recipe.schedule.min_lr, recipe.schedule.warmup) == (0.9, 1e-4, 500)
     assert (recipe.train.steps, recipe.train.batch, recipe.eval.every) == (20_000, 4, 2000)
+    auxiliary = recipe.model.auxiliary
+    assert (auxiliary.layer, auxiliary.weight, auxiliary.channels) == ("encoder.model.layer3", 1.0, 256)
     assert recipe.augment.brightness == recipe.augment.hue == 0  # no PhotoMetricDistortion
     listed = capsys.readouterr().out
     for line, setting in (
-        (8, "auxiliary_head=dict(type='FCNHead'"),
+        (8, "auxiliary_head: model.auxiliary has one convolution"),
         (4, "model.backbone.dilations="),
         (20, "dict(type='RandomCutOut', prob=0.5, n_holes=1)"),
         (26, "warmup_ratio=0.5"),
@@ -349,3 +353,77 @@ def test_wrong_arguments(capsys) -> None:
     assert main(["--from-mmseg", "nowhere.py"]) == 2 and "no file nowhere.py" in capsys.readouterr().err
     assert main(["--from-mmseg", "config.py"]) == 2 and Path("config.yaml").read_text() == "mine"
     assert main(["--from-mmseg", "config.yaml", "--out", "new.yaml"]) == 2 and not Path("new.yaml").exists()
+
+
+AUXILIARY = """
+model = dict(
+    backbone=BACKBONE,
+    decode_head=dict(
+        type='FPNHead', num_classes=3, loss_decode=dict(type='CrossEntropyLoss', loss_weight=2.0)),
+    auxiliary_head=dict(
+        type='FCNHead', in_channels=256, in_index=2, channels=64, num_convs=1, concat_input=False,
+        dropout_ratio=0.1, num_classes=3, norm_cfg=dict(type='SyncBN'), align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss', use_sigmoid=False, loss_weight=0.8)))
+train_pipeline = [dict(type='RandomCrop', crop_size=(769, 769))]
+train_dataloader = dict(dataset=dict(type='BaseSegDataset', data_root='mine', pipeline=train_pipeline))
+"""
+
+
+@pytest.mark.parametrize(
+    ("backbone", "num_channels"),  # of the third stage
+    [
+        ("dict(type='ResNet', depth=18)", 256),
+        ("dict(type='ResNetV1c', depth=50, out_indices=(0, 1, 2, 3))", 1024),
+        ("dict(type='mmpretrain.ConvNeXt', arch='tiny')", 384),
+        ("dict(type='MixVisionTransformer', embed_dims=32, num_layers=[2, 2, 2, 2])", 160),
+    ],
+)
+def test_an_auxiliary_head_takes_the_stage_that_it_names(capsys, backbone: str, num_channels: int) -> None:
+    text = AUXILIARY.replace("BACKBONE", backbone)
+    recipe = carried(text.replace("FPNHead", "SegformerHead") if "Mix" in backbone else text)
+    assert (recipe.model.auxiliary.weight, recipe.model.auxiliary.channels) == (0.4, 64)  # 0.8 of 2.0
+    assert recipe.augment.crop == 768
+    listed = capsys.readouterr().out
+    assert "auxiliary_head" not in listed and "crop_size: 768 px, as model.auxiliary" in listed
+    model = build_model(recipe.model, num_classes=3)
+    head = build_auxiliary(recipe.model.auxiliary, model, 3, 3, recipe.augment.crop)
+    assert head.convolution.in_channels == num_channels
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("FCNHead", "PSPHead", "model.auxiliary is an FCNHead"),
+        ("ResNet', depth=18", "HRNet'", "model.auxiliary is an FCNHead"),
+        ("in_index=2", "in_index=7", "model.auxiliary is an FCNHead"),
+        ("num_convs=1", "num_convs=2", "one convolution"),
+        ("type='CrossEntropyLoss', use_sigmoid", "type='DiceLoss', use_sigmoid", "those of `loss`"),
+    ],
+)
+def test_what_of_an_auxiliary_head_is_listed(capsys, old: str, new: str, said: str) -> None:
+    text = AUXILIARY.replace("BACKBONE", "dict(type='ResNet', depth=18)")
+    assert old in text
+    recipe = carried(text.replace(old, new))
+    assert said in capsys.readouterr().out
+    assert (recipe.model.auxiliary is None) == said.startswith("model.auxiliary")
+
+
+@pytest.mark.parametrize(
+    ("step", "expected"),
+    [
+        ("dict(type='ResizeToMultiple', size_divisor=32)", 32),
+        ("dict(type='ResizeToMultiple', size_divisor=(16, 16))", 16),
+        ("dict(type='AlignedResize', keep_ratio=True)", 32),
+        ("dict(type='Resize', keep_ratio=True)", 1),
+    ],
+)
+def test_the_multiple_of_the_validation(step: str, expected: int) -> None:
+    pipeline = f"test_pipeline = [dict(type='LoadImageFromFile'), {step}, dict(type='PackSegInputs')]\n"
+    old = f"test_pipeline = [dict(type='MultiScaleFlipAug', img_scale=(2048, 512), transforms=[{step}])]\n"
+    new = CUSTOM.replace("LOSS", "dict(type='DiceLoss')")
+    for text in (
+        pipeline + new + "val_dataloader['dataset']['pipeline'] = test_pipeline\n",
+        old + VOC_0X + "data['val']['pipeline'] = test_pipeline\n",
+    ):
+        assert carried(text).eval.multiple == expected
+        Path("out.yaml").unlink()
