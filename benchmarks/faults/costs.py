@@ -55,7 +55,10 @@ class Memory:
 
 
 class SaveTime:
-    """The time of updates during which a state is written, next to that of the others, in one run."""
+    """The time of updates during which a state is written, next to that of the others, in one run.
+
+    On Linux also without the time in which the update could have run, but waited for a core.
+    """
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -72,33 +75,38 @@ class SaveTime:
                 busy[0] -= 1
 
             def timed(step: SupervisedStep, batch: Any) -> Any:
-                during, started = bool(busy[0]), time.perf_counter()
+                during, started, queued = bool(busy[0]), time.perf_counter(), _seconds_in_queue()
                 metrics = update(step, batch)
-                _append(samples, [during or bool(busy[0]), time.perf_counter() - started])
+                seconds, queued = time.perf_counter() - started, _seconds_in_queue() - queued
+                _append(samples, [during or bool(busy[0]), seconds, seconds - queued])
                 return metrics
 
             SupervisedStep.__call__ = timed  # type: ignore[method-assign]
             saving.write_state = write_state
 
         command = [
-            "run", DEMO, "train.steps=600", "train.save_every=10", "eval.every=600", "log.to=[]", "name=run",
-            f"output.dir={self._folder}",
+            "run", DEMO, "train.steps=1000", "train.save_every=200", "eval.every=1000", "log.to=[]",
+            "name=run", f"output.dir={self._folder}",
         ]  # fmt: skip
         ended = Command(command, self._folder / "output", before).end(3600)
         rows = [json.loads(line) for line in samples.read_text().splitlines()][20:]
-        during, others = ([seconds for is_busy, seconds in rows if is_busy == want] for want in (True, False))
-        return {
-            "updates_during_a_save": len(during),
-            "other_updates": len(others),
-            "median_s_during_a_save": statistics.median(during),
-            "median_s": statistics.median(others),
-            "slower_percent": round(100 * (statistics.median(during) / statistics.median(others) - 1), 2),
-            "faults": [] if ended.code == 0 else [ended.output[-400:]],
-        }
+        during, others = ([row[1:] for row in rows if row[0] == want] for want in (True, False))
+        found: Case = {"updates_during_a_save": len(during), "other_updates": len(others)}
+        for column, kind in enumerate(("", "_without_queue")):
+            medians = [statistics.median(row[column] for row in some) for some in (during, others)]
+            found[f"median_s_during_a_save{kind}"], found[f"median_s{kind}"] = medians
+            found[f"slower_percent{kind}"] = round(100 * (medians[0] / medians[1] - 1), 2)
+        return found | {"faults": [] if ended.code == 0 else [ended.output[-400:]]}
 
     @staticmethod
     def summary(cases: list[Case]) -> Case:
         return {key: value for case in cases for key, value in case.items() if key != "faults"}
+
+
+def _seconds_in_queue() -> float:
+    """Of this thread: how long it could have run, but waited for a core; 0 where the system does not say."""
+    queue = Path("/proc/thread-self/schedstat")
+    return int(queue.read_text().split()[1]) / 1e9 if queue.exists() else 0.0
 
 
 def _append(samples: Path, row: list[Any]) -> None:

@@ -25,6 +25,7 @@ from models.finite import broken_tensor
 
 # Of a parameter group, as a recipe has them; others, such as a count of updates, belong to the state.
 SETTINGS = ("lr", "initial_lr", "weight_decay", "betas", "eps", "momentum")
+HASHED_AT_ONCE = 2**20  # bytes, in about a millisecond
 
 
 class TopKeeper:
@@ -82,13 +83,20 @@ class TopKeeper:
         return (step - 1) // max(1, self.spacing)
 
 
-def _digest(tensors: dict[str, Tensor], header: str) -> str:
-    """The SHA-256, as hex, of a header and of the names, types, shapes and bytes of tensors."""
+def _digest(tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = lambda: None) -> str:
+    """The SHA-256, as hex, of a header and of the names, types, shapes and bytes of tensors.
+
+    Args:
+        rest: called after each piece of the work.
+    """
     sha256 = hashlib.sha256(header.encode())
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()
         sha256.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        sha256.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
+        data = tensor.reshape(-1).view(torch.uint8).numpy().data
+        for start in range(0, len(data), HASHED_AT_ONCE):
+            sha256.update(data[start : start + HASHED_AT_ONCE])
+            rest()
     return sha256.hexdigest()
 
 
@@ -149,9 +157,15 @@ def _broken(step: SupervisedStep, tensors: dict[str, Tensor]) -> str | None:
     return None
 
 
-def write_state(run: RunFolder, tensors: dict[str, Tensor], header: str) -> None:
-    """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors."""
-    metadata = {"trident": header, "sha256": _digest(tensors, header)}
+def write_state(
+    run: RunFolder, tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = lambda: None
+) -> None:
+    """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors.
+
+    Args:
+        rest: called again and again while the tensors are hashed.
+    """
+    metadata = {"trident": header, "sha256": _digest(tensors, header, rest)}
     with written_in_place(run.last_state) as temporary:
         _save_file(tensors, temporary, metadata)
         if run.last_state.exists():

@@ -3,13 +3,21 @@
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from threading import Event
 from typing import Self
+
+from torch import Tensor
 
 from engine.options import MINUTES, seconds_of
 from engine.run_folder import RunFolder
 from engine.training.checkpoint import copied_state, write_state
 from engine.training.distributed import Process, any_process
 from engine.training.step import SupervisedStep
+
+# Hashing takes a core, memory and the interpreter from the updates: it has this share of the time, ...
+WORKING_SHARE = 0.02
+# ... but a state is not written later than this share of the time between two savings, as a kill loses it.
+LATE_SHARE = 0.1
 
 
 class SaveSchedule:
@@ -55,6 +63,8 @@ class SaveSchedule:
 class StateWriter:
     """A context that writes states in a thread; `save` waits for the copy only, and for an earlier writing.
 
+    The thread rests most of the time, so that the updates are not slower; not while it is waited for.
+
     Raises:
         DiskError: at the next `save` or at the end of the block, where a state could not be written.
     """
@@ -64,23 +74,43 @@ class StateWriter:
         self._run_id = run_id
         self._thread = ThreadPoolExecutor(1)
         self._writing: Future[None] | None = None
+        self._is_waited_for = Event()
+        self._last = time.monotonic()
 
     def save(self, step: SupervisedStep) -> None:
         self.wait()
         tensors, header = copied_state(self._run, step, self._run_id)
+        before, self._last = self._last, time.monotonic()
         if step.settings.rank == 0:
-            self._writing = self._thread.submit(write_state, self._run, tensors, header)
+            rest_until = self._last + LATE_SHARE * (self._last - before)
+            self._writing = self._thread.submit(self._write, tensors, header, rest_until)
+
+    def _write(self, tensors: dict[str, Tensor], header: str, rest_until: float) -> None:
+        since = time.thread_time()
+
+        def rest() -> None:
+            nonlocal since
+            worked = time.thread_time() - since
+            if worked > 1e-3:
+                pause = min(worked * (1 / WORKING_SHARE - 1), rest_until - time.monotonic())
+                self._is_waited_for.wait(max(0, pause))
+                since = time.thread_time()
+
+        write_state(self._run, tensors, header, rest)
 
     def wait(self) -> None:
         """Until the last state is written."""
+        self._is_waited_for.set()
         writing, self._writing = self._writing, None
         if writing:
             writing.result()
+        self._is_waited_for.clear()
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *details: object) -> None:
+        self._is_waited_for.set()
         self._thread.shutdown()  # waits
         if kind is None:
             self.wait()

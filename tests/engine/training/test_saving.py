@@ -2,6 +2,8 @@
 
 import errno
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -96,3 +98,42 @@ def test_another_error_is_not_hidden_by_that_of_the_writer(run: RunFolder, make_
     with pytest.raises(KeyboardInterrupt), StateWriter(run, "id") as writer:
         writer.save(make_step())
         raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(("late_share", "least"), [(1e9, 49 * 2e-3), (0.0, 0.0)])
+def test_the_thread_rests_after_work_but_not_longer_than_a_state_may_be_late(
+    run: RunFolder, make_step, monkeypatch, late_share: float, least: float
+) -> None:
+    pauses = []
+
+    class NoWaiting(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            pauses.append(timeout)
+            return False
+
+    monkeypatch.setattr(saving, "Event", NoWaiting)
+    monkeypatch.setattr(saving, "LATE_SHARE", late_share)
+    monkeypatch.setattr(saving, "write_state", work_and_rest)
+    with StateWriter(run, "id") as writer:
+        writer.save(make_step())
+    assert len(pauses) == 3 and min(pauses) >= least
+    assert late_share or max(pauses) == 0
+
+
+def test_a_thread_that_is_waited_for_does_not_rest(run: RunFolder, make_step, monkeypatch) -> None:
+    monkeypatch.setattr(saving, "LATE_SHARE", 1e9)
+    monkeypatch.setattr(saving, "WORKING_SHARE", 1e-9)  # otherwise it would rest for weeks
+    monkeypatch.setattr("engine.training.checkpoint.HASHED_AT_ONCE", 1)
+    with StateWriter(run, "id") as writer:
+        writer.save(make_step())
+        writer.save(make_step())
+    load_state(run, make_step(), "id")
+    assert len(run.states) == 2
+
+
+def work_and_rest(run: RunFolder, tensors: object, header: str, rest: Callable[[], None]) -> None:
+    for _ in range(3):
+        since = time.thread_time()
+        while time.thread_time() - since < 2e-3:
+            pass
+        rest()
