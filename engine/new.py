@@ -30,7 +30,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("folder", type=Path, nargs="?", help="the folder that holds the images and masks")
     parser.add_argument(
-        "--classes", nargs="+", metavar="NAME", help="names of the classes by label id; void is no class"
+        "--classes",
+        nargs="+",
+        metavar="NAME",
+        help="names of the classes by label id, or by band; void is no class",
     )
     parser.add_argument("--out", type=Path, metavar="FILE", help="the recipe; default: <folder>.yaml, here")
     parser.add_argument(
@@ -90,7 +93,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     """Look at the folder, write the recipe, and run the doctor."""
     import torch
 
-    from engine.data.doctor import examine, list_samples_of
+    from engine.data.doctor import list_samples_of, report_on
     from engine.data.survey import survey
     from engine.data.survey.names import with_names
     from engine.recipe import load_recipe
@@ -110,7 +113,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
     out.write_text(starter_text(start), encoding="utf-8")
     recipe = load_recipe(out)
-    report = examine(list_samples_of(recipe.data), counted(console, "checking")).report
+    report = report_on(list_samples_of(recipe.data), counted(console, "checking"))
     print_data_report(console, report)
     if report.spoils:
         command = command_to_fix(report, str(out))
@@ -128,16 +131,19 @@ def _plain(name: str) -> str:
 
 def _names(found: "Survey", given: list[str] | None, console: "Console") -> list[str]:
     """The names of the classes: as typed with the command, as asked for in a terminal, or numbered."""
-    from engine.data.formats import OF_POLYGONS
     from engine.recipe import RecipeError
 
     names = found.class_names
-    has_names = found.section["format"] in OF_POLYGONS
-    if given is None and not has_names and sys.stdin.isatty() and "class_1" in names:
+    if given is None and not found.are_named and sys.stdin.isatty() and "class_1" in names:
         console.print(f"Names of the {len(names)} classes by id, with commas; Enter for {', '.join(names)}:")
         given = [name.strip() for name in input().split(",") if name.strip()] or None
     if given is None:
         return names
+    if found.are_named and sorted(given) != sorted(names):
+        raise RecipeError(
+            f"--classes: the data names its classes itself: {', '.join(names)}. Leave the option out, or "
+            "type these names in another order."
+        )
     if len(given) != len(names) or len({*given}) < len(given):
         raise RecipeError(
             f"--classes: expected {len(names)} different names, one for each of {', '.join(names)}."

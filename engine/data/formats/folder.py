@@ -83,7 +83,7 @@ def open_folder(
     root = Path(root).expanduser()
     if not root.is_dir():
         raise DataError(f"data.root: no folder {root}. It should hold images and masks.")
-    place = _only_place(root, split, (train, val), folder)
+    place = place_of_split(root, split, (train, val), folder)
     if labels == "multi":
         pairs = _class_pairs(place, split, class_names, folder)
         return class_mask_dataset(pairs, class_names, folder.values == "binary", band_names(bands))
@@ -102,7 +102,8 @@ def open_folder(
     return dataset
 
 
-def _only_place(root: Path, split: str, shared: tuple[str, str], options: Folder) -> SplitFolders:
+def place_of_split(root: Path, split: str, shared: tuple[str, str], options: Folder) -> SplitFolders:
+    """Where the images and masks of a split lie, as `open_folder` finds them; raises DataError as it does."""
     places = [*_split_by_folders(root, split, options), *_split_of_one(root, split, shared, options)]
     if len(places) > 1:
         listed = " or ".join(f"{place.images} with {place.masks}" for place in places)

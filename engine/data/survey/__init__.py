@@ -16,17 +16,20 @@ from engine.data.formats.files import FileDataset
 from engine.data.formats.folder import LIST_ENDINGS, LIST_FOLDERS
 from engine.data.sample import DataError, first_few
 from engine.data.survey.bands import bands_of
+from engine.data.survey.class_masks import with_bands_of_classes, with_named_classes, with_values
 from engine.data.survey.layouts import candidates, not_understood, opened
 from engine.data.survey.meaning import meaning
 from engine.data.survey.values import read_values
 from engine.wording import quantity
+
+Splits = tuple[FileDataset, FileDataset]  # train and val
 
 
 @dataclass(frozen=True)
 class Survey:
     """section: of a recipe's `data` that opens. findings: one line each. num_train, num_val: images.
 
-    size: (h, w), the medians over the images.
+    size: (h, w), the medians over the images. are_named: the data itself names the classes.
     """
 
     section: dict[str, Any]
@@ -35,6 +38,7 @@ class Survey:
     num_val: int
     size: tuple[int, int]
     class_names: list[str]
+    are_named: bool
 
 
 def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
@@ -48,40 +52,31 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
     if not root.is_dir():
         raise DataError(f"No folder {root}. Type the folder that holds your images and masks.")
     reasons: list[DataError] = []
-    for section in candidates(root):
-        datasets = opened(section, reasons)
-        if datasets:
-            found = _of_layout(section, datasets, root, progress)
-            return replace(found, findings=[*found.findings, *_unused_lists(section, reasons)])
+    for found in candidates(root):
+        for section in (with_named_classes(found), found):
+            datasets = opened(section, reasons) if section else None
+            if section and datasets:
+                result = _of_layout(section, datasets, root, progress)
+                return replace(result, findings=[*result.findings, *_unused_lists(section, reasons)])
     raise DataError(not_understood(root, reasons))
 
 
 def _of_layout(
-    section: dict[str, Any],
-    datasets: tuple[FileDataset, FileDataset],
-    root: Path,
-    progress: Callable[[int, int], None],
+    section: dict[str, Any], datasets: Splits, root: Path, progress: Callable[[int, int], None]
 ) -> Survey:
     num_train, num_val = map(len, datasets)
     findings = [_where(section, num_train, num_val)]
+    section, datasets = _with_class_bands(section, datasets)
     if bands := bands_of(datasets[0]):
         section = {**section, "bands": bands.number}
         findings.append(bands.finding)
         for dataset in datasets:
             dataset.bands = band_names(bands.number)
-    if section["format"] in OF_POLYGONS:
-        names = list(section["classes"])
-        findings.append(
-            f"{section['format']}: outlines of {quantity(len(names) - 1, 'class', 'classes')}, "
-            f"{first_few(names[1:], 12)}"
-        )
-    else:
-        meant, line = meaning(read_values(datasets, progress), Path(section["root"]), root)
-        names = [item if isinstance(item, str) else item["name"] for item in meant["classes"]]
-        folder = {**section.get("folder", {}), **meant.pop("folder", {})}
-        section = {**section, **meant, **({"folder": folder} if folder else {})}
-        findings.append(line)
+    are_named = section["format"] in OF_POLYGONS or "missing_masks" in section.get("folder", {})
+    section, lines = _with_classes(section, datasets, root, progress)
+    names = [item if isinstance(item, str) else item["name"] for item in section["classes"]]
     sizes = np.array([size for dataset in datasets for size in dataset.sizes() if all(size)])
+    findings += lines
     if not len(sizes):
         raise DataError(f"None of the images in {section['root']} can be read.")
     h, w = (int(n) for n in np.median(sizes, axis=0))
@@ -90,7 +85,29 @@ def _of_layout(
         findings.append(f"every image has {w}x{h} px")
     else:
         findings.append(f"images of {low[1]}x{low[0]} to {high[1]}x{high[0]} px, median {w}x{h}")
-    return Survey(section, findings, num_train, num_val, (h, w), names)
+    return Survey(section, findings, num_train, num_val, (h, w), names, are_named)
+
+
+def _with_class_bands(section: dict[str, Any], datasets: Splits) -> tuple[dict[str, Any], Splits]:
+    """The section and its data sets, opened again where each mask has a band for each class."""
+    of_bands = with_bands_of_classes(section, datasets)
+    reopened = opened(of_bands, []) if of_bands else None
+    return (of_bands, reopened) if of_bands and reopened else (section, datasets)
+
+
+def _with_classes(
+    section: dict[str, Any], datasets: Splits, root: Path, progress: Callable[[int, int], None]
+) -> tuple[dict[str, Any], list[str]]:
+    """The section with its classes and what the values of its masks mean, and lines about both."""
+    if section["format"] in OF_POLYGONS:
+        names = section["classes"][1:]
+        number = quantity(len(names), "class", "classes")
+        return section, [f"{section['format']}: outlines of {number}, {first_few(names, 12)}"]
+    if section.get("labels") == "multi":
+        return with_values(section, datasets, progress)
+    meant, line = meaning(read_values(datasets, progress), Path(section["root"]), root)
+    folder = {**section.get("folder", {}), **meant.pop("folder", {})}
+    return {**section, **meant, **({"folder": folder} if folder else {})}, [line]
 
 
 def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str]:

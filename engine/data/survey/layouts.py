@@ -212,7 +212,7 @@ def opened(section: dict[str, Any], reasons: list[DataError]) -> tuple[FileDatas
     """Both splits, if the section opens; else the reason is noted."""
     if section["format"] == "folder":  # binary: so that no value of a mask is refused yet
         folder = {**section.get("folder", {}), "values": "binary"}
-        trial = {**section, "classes": ["no", "yes"], "folder": folder}
+        trial = {"classes": ["no", "yes"], **section, "folder": folder}
     else:
         trial = section
     trial = {**trial, "on_error": "skip"}  # the doctor names what is damaged
@@ -266,7 +266,8 @@ def not_understood(root: Path, reasons: list[DataError]) -> str:
             f"({quantity(num_images, 'image')} below it).",
             "Looked for VOC, COCO, LabelMe, YOLO, CVAT and Label Studio, train/images with train/masks, "
             "images/train with masks/train, train with trainannot, images and masks with train.txt and "
-            "val.txt, images with masks next to them or in a folder of their own.",
+            "val.txt, images with masks next to them or in a folder of their own, a folder of masks for "
+            "each class in masks.",
             *there,
             *(f"The nearest attempt said: {reason}" for reason in near),
             "If the folders have other names, write a recipe with data.format: folder and "

@@ -14,7 +14,8 @@ def with_names(section: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
         DataError: fewer than two names besides void.
     """
     kept = [id for id, name in enumerate(names) if name.lower() not in VOID_NAMES]
-    if len(kept) == len(names) or section.get("folder", {}).get("values") == "binary":
+    has_no_void = section.get("labels") == "multi" or section.get("folder", {}).get("values") == "binary"
+    if len(kept) == len(names) or has_no_void:
         return {**section, "classes": _renamed(section["classes"], names, range(len(names)))}
     if len(kept) < 2:
         raise DataError("--classes: name two classes at least, besides void.")
