@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -30,6 +31,7 @@ def export_openvino(segmenter: Segmenter, out: Path, half: bool = False) -> floa
         plain, description = Path(folder) / "plain.onnx", Path(folder) / out.name
         write_onnx(graph, about, plain)  # OpenVINO's own reader of torch lacks operations on sizes
         model = openvino.convert_model(plain)
+        _antialias(model)
         for key, value in about.items():
             model.set_rt_info(value, ["trident", key])
         openvino.save_model(model, description, compress_to_fp16=half)
@@ -38,6 +40,24 @@ def export_openvino(segmenter: Segmenter, out: Path, half: bool = False) -> floa
         weights_of(description).replace(weights_of(out))
         description.replace(out)
     return difference
+
+
+def _antialias(model: Any) -> None:
+    """Resize as torch does where it filters: OpenVINO's reader of ONNX takes modes that ignore `antialias`."""
+    import numpy as np
+    from openvino import opset11, opset13
+    from openvino.utils import replace_node
+
+    for node in [node for node in model.get_ops() if node.get_type_name() == "Interpolate"]:
+        settings = node.get_attributes()
+        if settings["antialias"]:
+            mode = "bicubic_pillow" if settings["mode"] == "cubic" else "bilinear_pillow"
+            images, size = (node.input_value(place) for place in (0, 1))  # (B, n, h, w), and its new shape
+            side = opset13.gather(size, np.array([2, 3]), np.array(0))
+            same = {"axes": np.array([2, 3]), "cube_coeff": settings["cube_coeff"]}
+            filtered = opset11.interpolate(images, side, mode, "sizes", [0] * 4, [0] * 4, **same)
+            filtered.set_friendly_name(node.get_friendly_name())
+            replace_node(node, filtered)
 
 
 def weights_of(description: Path) -> Path:

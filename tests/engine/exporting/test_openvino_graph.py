@@ -6,9 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
 
 from engine.exporting import ExportError
 from engine.exporting.openvino_graph import export_openvino
+from engine.scoring.protocols import EvaluationProtocol
 
 openvino = pytest.importorskip("openvino", reason="the extra `openvino` is not installed: it is unchecked")
 
@@ -34,6 +37,26 @@ def test_a_segformer_at_every_size(
     assert export_openvino(small_segformer, half, half=True) < 0.05
     weights = [path.with_suffix(".bin").stat().st_size for path in (half, out)]
     assert weights[0] < 0.6 * weights[1]
+
+
+class WithPositionCodes(nn.Module):
+    """As vision transformers have them: a grid that is resized to that of the image, with a filter."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.codes = nn.Parameter(torch.randn(1, 3, 7, 9))
+
+    def forward(self, image: Tensor) -> Tensor:
+        size = [image.shape[-2] // 16, image.shape[-1] // 16]
+        codes = F.interpolate(self.codes, size, mode="bicubic", antialias=True, align_corners=False)
+        return codes + F.interpolate(image / 255, size, mode="bilinear", antialias=True)
+
+
+def test_resizing_with_a_filter_is_that_of_torch(segmenter_of, tmp_path: Path) -> None:
+    """Images, at a scale of the evaluation, and position codes: to grids of 2 to 20 cells a side from 7 and 9."""
+    protocol = EvaluationProtocol("native", (0.5,), multiple=32)
+    assert export_openvino(segmenter_of([WithPositionCodes()], protocol=protocol), tmp_path / "a.xml") < 1e-4
 
 
 def test_a_model_that_differs_from_torch_is_not_written(
