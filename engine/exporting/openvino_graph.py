@@ -43,7 +43,7 @@ def export_openvino(segmenter: Segmenter, out: Path, half: bool = False) -> floa
 
 
 def _antialias(model: Any) -> None:
-    """Resize as torch does where it filters: OpenVINO's reader of ONNX takes modes that ignore `antialias`."""
+    """Resize as torch does where it filters: OpenVINO's reader of ONNX takes modes without a filter."""
     import numpy as np
     from openvino import opset11, opset13
     from openvino.utils import replace_node
