@@ -23,18 +23,17 @@ SCORE_COLUMNS: dict[str, Callable[[MethodSummary], str]] = {  # heading -> cell
     "difference": lambda method: str(method.gap or ""),
     "verdict": lambda method: method.verdict,
 }
-FOLD_COLUMNS = {
-    **dict(list(SCORE_COLUMNS.items())[:3]),
-    "95 %, images": lambda method: _ends(*method.interval) if method.interval else "",
-    **dict(list(SCORE_COLUMNS.items())[3:]),
-}
 CSV_HEADINGS = ("method", "quantity", "seeds", "mean", "sd", "lowest", "highest", "difference", "low", "high")
 CLASSES_ON_CONSOLE = 5
 
 
 def score_table(comparison: Comparison) -> tuple[list[str], Rows]:
     """Headings and a row for each method: scores and the difference to the first method."""
-    columns = FOLD_COLUMNS if comparison.has_folds else SCORE_COLUMNS
+    columns = dict(SCORE_COLUMNS)
+    if comparison.has_folds:
+        after = {heading: columns.pop(heading) for heading in ("range", "difference", "verdict")}
+        columns[f"95 %, {comparison.unit}s"] = lambda method: _ends(*method.interval or (None, None))
+        columns |= after
     return list(columns), [[cell(method) for cell in columns.values()] for method in comparison.methods]
 
 
@@ -107,7 +106,7 @@ def gap_text(gap: Gap | None) -> str:
 
 def _ends(low: float | None, high: float | None) -> str:
     if low is None or high is None or math.isnan(low):
-        return "[too few images]"
+        return "[no interval]"
     return f"[{low:.4f}, {high:.4f}]"
 
 

@@ -9,6 +9,7 @@ import torch
 
 from engine.comparison.folds import open_held_out
 from engine.comparison.grid import Cell, CompareError
+from engine.comparison.groups import groups_of
 from engine.comparison.table import FoldEnsemble
 from engine.data import open_split
 from engine.data.overlap import shared_images
@@ -58,7 +59,9 @@ def ensemble_of(cells: Sequence[Cell], progress: Callable[[int, int], None]) -> 
         scores = None if isinstance(held, str) else _score(candidates, held, recipe, counts, progress)
         _save(path, candidates, recipe, held, scores)
     found = FoldEnsemble(cells[0].method, str(path), len(cells), recipe.data.val)
-    return found if isinstance(held, str) else _with_scores(found, counts)  # read from the files, also later
+    return (
+        found if isinstance(held, str) else _with_scores(found, counts, cells[0].recipe)
+    )  # read from the files, also later
 
 
 def _is_saved(path: Path, candidates: Sequence[Candidate], counts: Path, is_scored: bool) -> bool:
@@ -101,10 +104,11 @@ def _save(
     save_ensemble(path, "mean", mean, scores.metrics if scores else {}, candidates, [WHOLE], data=identity)
 
 
-def _with_scores(found: FoldEnsemble, counts: Path) -> FoldEnsemble:
+def _with_scores(found: FoldEnsemble, counts: Path, recipe: Recipe) -> FoldEnsemble:
     scores = read_scores(counts)
     by_name = {name: overlaps(confusion) for name, confusion in scores.confusion.items()}
-    interval = mean_iou_interval(by_name[ENSEMBLE], draws(len(scores.ids)))
+    groups = groups_of(recipe, scores.ids)
+    interval = mean_iou_interval(groups.summed(by_name[ENSEMBLE]), draws(groups.number))
     means = {name: mean_iou_of_overlaps(counted.sum(axis=0)) for name, counted in by_name.items()}
     mIoU = means.pop(ENSEMBLE)
     return replace(

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engine.comparison.grid import CompareError
+from engine.comparison.groups import GROUP_FILE, recipe_pattern
 from engine.comparison.notes import scarce_classes
 from engine.data import DataError, Dataset, open_split
 from engine.data.class_counts import count_classes
@@ -37,11 +38,12 @@ class Wish:
 
 @dataclass(frozen=True)
 class Folds:
-    """ids: of each fold. notes: how they came about."""
+    """ids: of each fold. notes: how they came about. group: the pattern of --group."""
 
     ids: list[list[str]]
     out: Path
     notes: list[str]
+    group: str | None = None
 
     @property
     def paths(self) -> list[Path]:
@@ -52,6 +54,8 @@ class Folds:
         _folder(self.out).mkdir(parents=True, exist_ok=True)
         for path, ids in zip(self.paths, self.ids, strict=True):
             write_text(path, "".join(f"{id}\n" for id in ids))
+        if self.group:
+            write_text(_folder(self.out) / GROUP_FILE, f"{self.group}\n")
 
 
 def _folder(out: Path) -> Path:
@@ -128,20 +132,14 @@ def folds_of(
             )
     folds = _earlier(wish, train, first.data.train, out)
     if folds is None and wish.number:
-        pattern = wish.group or _group_of(first) or group_pattern(train.ids)
+        pattern = wish.group or recipe_pattern(first) or group_pattern(train.ids)
         folds = _new(wish.number, train, first.data.train, out, pattern, progress)
     elif folds is None:
         folds = _listed(wish.lists, train, first.data.train, out)
     held = [_about_held_out(recipe) for recipe in recipes]
     notes = [*folds.notes, *dict.fromkeys(held)]
     shared = [_for_folds(recipe, other) for recipe, other in zip(recipes, trains, strict=True)]
-    return shared, Folds(folds.ids, out, notes)
-
-
-def _group_of(recipe: Recipe) -> str | None:
-    """The pattern of groups in the recipe."""
-    sections = (recipe.data.folder, recipe.data.polygons)
-    return next((section.group for section in sections if section and section.group), None)
+    return shared, Folds(folds.ids, out, notes, wish.group)
 
 
 def open_held_out(recipe: Recipe) -> Dataset | str:

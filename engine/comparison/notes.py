@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.comparison.groups import Groups
 from engine.comparison.runs import Method, ScoredRun
 from engine.scoring.seeds import Difference, SeedScores
 from engine.scoring.statistics import few_images, range_of
@@ -16,18 +17,25 @@ def notes(
     scored: Sequence[SeedScores],
     found: Sequence[Difference | None],
     confidence: float,
+    groups: Groups,
 ) -> list[str]:
     """One or two sentences each.
 
     Args:
         methods, scored, found: one each; the first method has no difference.
         confidence: of each interval.
+        groups: which images are drawn together.
     """
     runs = [run for method in methods for run in method.runs]
     gaps = [gap for gap in found if gap]
     texts = ["The score of a run is that of its best checkpoint, at original resolution, void left out."]
     if runs[0].folds:
-        texts += _about_folds(runs)
+        texts += _about_folds(runs, groups.unit)
+    if groups.unit == "group":
+        texts.append(
+            f"Intervals are over {groups.number} groups of images by the pattern {groups.pattern}, each "
+            "drawn as a whole, since images of one group are alike."
+        )
     if any(not run.recipe.data.select for run in runs):
         texts.append(
             "The best checkpoint was chosen on the images that score it, which raises every score a little."
@@ -38,9 +46,11 @@ def notes(
             f"Runs were evaluated between {min(evaluations)} and {max(evaluations)} times: those with more "
             "had more to choose from, which favours them."
         )
-    if runs[0].folds and (text := few_images(len(runs[0].ids), *range_of(scored[0].of_images.mean(axis=0)))):
+    of_groups = scored[0].of_images.mean(axis=0)
+    if runs[0].folds and (text := few_images(groups.number, *range_of(of_groups), unit=groups.unit)):
         texts.append(f"{methods[0].name}: {text}")
-    few = [text for method, gap in zip(methods, found, strict=True) if gap and (text := _few(method, gap))]
+    differences = [(method, gap) for method, gap in zip(methods, found, strict=True) if gap]
+    few = [text for method, gap in differences if (text := _few(method, gap, groups.unit))]
     texts += few
     if few:
         gaps = []  # they have no interval
@@ -52,15 +62,15 @@ def notes(
     elif gaps:
         texts.append("Intervals are at 95 %. Those of classes are not corrected for their number.")
     if any(gap.counts_seeds for gap in gaps):
-        texts.append("Intervals cover the choice of images and of seeds (docs/comparison.md).")
+        texts.append(f"Intervals cover the choice of {groups.unit}s and of seeds (docs/comparison.md).")
     if any(gap.counts_seeds for gap in gaps) and any(len(method.runs) == 2 for method in methods):
         texts.append("Two seeds say little about training noise: three give much more reliable intervals.")
     if any(not gap.is_paired and gap.counts_seeds for gap in gaps):
         texts.append("Some methods have other seeds than the first, so they are not compared seed by seed.")
     if any(not gap.counts_seeds for gap in gaps):
         texts.append(
-            "A method with one seed is compared by images only: another seed may move it by more than the "
-            "interval says."
+            f"A method with one seed is compared by {groups.unit}s only: another seed may move it by more "
+            "than the interval says."
         )
     present = np.concatenate([~np.isnan(scores.scores[:, 1:]) for scores in scored])
     partly = np.flatnonzero(present.any(axis=0) & ~present.all(axis=0))
@@ -76,19 +86,20 @@ def notes(
     return texts
 
 
-def _few(method: Method, gap: Difference) -> str:
+def _few(method: Method, gap: Difference, unit: str) -> str:
     """What can be said of a difference on few images; empty where they are enough."""
-    text = few_images(len(gap.of_images), *range_of(gap.of_images), what="differences in mIoU")
+    text = few_images(len(gap.of_images), *range_of(gap.of_images), "differences in mIoU", unit)
     return f"{method.name}: {text}" if text else ""
 
 
-def _about_folds(runs: Sequence[ScoredRun]) -> list[str]:
+def _about_folds(runs: Sequence[ScoredRun], unit: str) -> list[str]:
     """How scores out of fold came about, and which classes are in too few images for them."""
     first = runs[0]
     texts = [
         "The runs of a method are folds: each was scored on images that it was not trained on and the others "
         f"were, so their own scores are of different images. Together they score {len(first.ids)} images, "
-        "each once, and the pixels of all are counted together. The interval of that mIoU is over the images."
+        "each once, and the pixels of all are counted together. The interval of that mIoU is over the "
+        f"{unit}s."
     ]
     class_names = first.manifest.class_names
     labelled = np.sum([_num_labelled(fold) for fold in first.folds], axis=0)

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.comparison.columns import COLUMNS, Column
+from engine.comparison.groups import groups_of
 from engine.comparison.notes import notes
 from engine.comparison.runs import Method, ScoredRun
 from engine.recipe import Recipe, changes
@@ -41,7 +42,7 @@ class Gap:
 
     def __str__(self) -> str:
         if math.isnan(self.low):
-            return f"{self.value:+.4f} [too few images]"
+            return f"{self.value:+.4f} [no interval]"
         return f"{self.value:+.4f} [{self.low:+.4f}, {self.high:+.4f}]"
 
 
@@ -124,6 +125,7 @@ class Comparison:
     methods: list[MethodSummary]
     class_names: list[str]
     num_images: int
+    unit: str  # what intervals draw: "image", or "group" of images that belong together
     data: str
     protocol: dict[str, object]
     confidence: float  # of each interval, so that all of the mIoU together have 95 %
@@ -152,25 +154,30 @@ class Comparison:
 def compare(methods: Sequence[Method], ensembles: Sequence[FoldEnsemble] = ()) -> Comparison:
     """Compare methods with the first of them; they have to be comparable (`require_comparable`)."""
     one = methods[0].runs[0]
-    drawn = draws(len(one.ids))
+    groups = groups_of(one.recipe, one.ids)
+    drawn = draws(groups.number)
     num_gaps = max(1, len(methods) - 1)
     confidence = 1 - (1 - CONFIDENCE) / num_gaps  # Bonferroni
-    scored = [SeedScores.of({run.seed: run.overlaps for run in method.runs}, drawn) for method in methods]
+    scored = [
+        SeedScores.of({run.seed: groups.summed(run.overlaps) for run in method.runs}, drawn)
+        for method in methods
+    ]
     found = [None, *(difference(scores, scored[0], confidence) for scores in scored[1:])]
     class_names = one.manifest.class_names
     data = one.manifest.data
     what = f"{data.train} by {len(one.folds)} folds" if one.folds else data.val
     return Comparison(
         methods=[
-            _result(method, scores, gaps, class_names, methods[0].runs[0].recipe)
+            _result(method, scores, gaps, class_names, one.recipe, groups.unit)
             for method, scores, gaps in zip(methods, scored, found, strict=True)
         ],
         class_names=class_names,
         num_images=len(one.ids),
+        unit=groups.unit,
         data=f"{data.format} {what} ({one.val_fingerprint[:8]})",
         protocol=one.protocol,
         confidence=confidence,
-        notes=[*notes(methods, scored, found, confidence), *_about_ensembles(ensembles)],
+        notes=[*notes(methods, scored, found, confidence, groups), *_about_ensembles(ensembles)],
         ensembles=list(ensembles),
     )
 
@@ -181,6 +188,7 @@ def _result(
     found: Difference | None,
     class_names: Sequence[str],
     first: Recipe,
+    unit: str,
 ) -> MethodSummary:
     gaps = (
         [Gap(*map(float, of)) for of in zip(found.value, found.low, found.high, strict=True)] if found else []
@@ -200,7 +208,7 @@ def _result(
             name: None if math.isnan(gap.value) else gap
             for name, gap in zip(class_names, gaps[1:], strict=False)
         },
-        verdict=_verdict(gaps[0], found) if found else "reference",
+        verdict=_verdict(gaps[0], found, unit) if found else "reference",
         figures={name: _mean(column, parts) for name, column in COLUMNS.items()},
         curves=[[(row["step"], row["mIoU"]) for row in part.val_rows] for part in parts],
         changed=[
@@ -232,14 +240,14 @@ def _fold_score(fold: ScoredRun) -> FoldScore:
     return FoldScore(str(fold.path), fold.seed, len(fold.ids), mean, fold.run.best.step)
 
 
-def _verdict(gap: Gap, found: Difference) -> str:
+def _verdict(gap: Gap, found: Difference, unit: str) -> str:
     if gap.is_shown:
         verdict = f"{'better' if gap.value > 0 else 'worse'} by {abs(gap.value):.4f}"
     else:
         verdict = "no difference shown at this n"
     if found.counts_seeds:
         return verdict
-    return f"{verdict} (images only: one seed says nothing about training noise)"
+    return f"{verdict} ({unit}s only: one seed says nothing about training noise)"
 
 
 def _mean(column: Column, runs: Sequence[Run]) -> float | None:

@@ -40,7 +40,11 @@ def enough(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def few_images(
-    num_images: int, lowest: float = math.nan, highest: float = math.nan, what: str = "mIoU"
+    num_images: int,
+    lowest: float = math.nan,
+    highest: float = math.nan,
+    what: str = "mIoU",
+    unit: str = "image",
 ) -> str:
     """What can be said of fewer than FEW_IMAGES scored images; empty for more.
 
@@ -50,18 +54,19 @@ def few_images(
     Args:
         lowest, highest: mIoU of the images; NaN where they are not known.
         what: these are of each image.
+        unit: what is counted, "image" or "group" (of images that belong together).
     """
     if num_images >= FEW_IMAGES or num_images == 0:
         return ""
     if num_images == 1:
-        return "Only 1 image was scored: the result may be quite different on others."
-    text = f"Only {num_images} images were scored, which are too few for a 95 % interval."
+        return f"Only 1 {unit} was scored: the result may be quite different on others."
+    text = f"Only {num_images} {unit}s were scored, which are too few for a 95 % interval."
     if math.isnan(lowest):
         return text
     percent = math.floor(1000 * (1 - 2.0 ** (1 - num_images))) / 10
     return (
         f"{text} Their own {what} range from {lowest:.4f} to {highest:.4f}. If they were drawn "
-        f"independently, the median of all such images is in that range with a probability of at least "
+        f"independently, the median of all such {unit}s is in that range with a probability of at least "
         f"{percent:g} %."
     )
 

@@ -194,9 +194,9 @@ def test_few_images_have_no_interval_but_an_exact_statement(make_run: MakeRun) -
     found = compare(methods)
     gap = found.methods[1].gap
     assert found.num_images == 7 and gap.value > 0.2 and not gap.is_shown
-    assert str(gap).endswith("[too few images]")
+    assert str(gap).endswith("[no interval]")
     [note] = [note for note in found.notes if note.startswith("b: ")]
     assert "Only 7 images" in note and "differences in mIoU range from" in note and "98.4 %" in note
     assert not any("Intervals are at" in note or "Intervals cover" in note for note in found.notes)
     json.dumps(without_nan(found.to_dict()), allow_nan=False)
-    assert "too few images" in to_markdown(found) and "too few images" in to_html(found)
+    assert "[no interval]" in to_markdown(found) and "[no interval]" in to_html(found)
