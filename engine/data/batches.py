@@ -91,6 +91,11 @@ class TrainBatches:
         for results, draws in _load(self.dataset, plan, self.workers):
             yield self._batch(results, draws)
 
+    def num_pixels(self, draws: list[Draw], sizes: list[tuple[int, int]]) -> int:
+        """Of the padded images that the batch of these samples is made from, their guests included."""
+        read = [sizes[draw.index] for draw in self._with_guests(draws)]
+        return len(read) * max(h for h, _ in read) * max(w for _, w in read)
+
     def of(self, draws: list[Draw]) -> Batch:
         """The batch of these samples, read by this process."""
         draws = self._with_guests(draws)

@@ -9,12 +9,15 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from engine.data.augment import Augment
 from engine.data.bands import model_inputs
 from engine.data.batches import TrainBatches
-from engine.data.order import SampleOrder
+from engine.data.class_counts import ClassCounts
+from engine.data.mixing import Mixing
+from engine.data.order import Draw, SampleOrder
 from engine.data.resident import choose_residence, free_ram_bytes, label_maps
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
@@ -28,6 +31,7 @@ from models import build_model
 MOST = 64  # images at once on one device
 KEPT_FREE = 0.1  # of a GPU, for evaluations and for memory that is free in pieces
 KEPT_FREE_RAM = 0.2  # of what is available, as updates of several sizes differ and other programs grow
+NUM_SEEN = 200  # first updates of a training, of which the one with the most pixels is tried
 UPDATES = 2  # the optimiser's moments exist from the second on
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
@@ -99,7 +103,11 @@ class Trial:
         self.step.begin()
         self.least = least_images(self.model)
         augment = Augment(recipe.augment, recipe.seed, self.train.ignore_index, self.train.bands)
-        self.batches = TrainBatches(self.train, self._order(1), augment, device, workers=0)
+        # The labels are not counted yet: any image may be pasted by copy_paste, which needs as much memory.
+        counts = ClassCounts(np.ones((len(self.train), 1), np.int64), np.zeros(len(self.train), np.int64))
+        mixing = Mixing(recipe.augment, recipe.seed, len(self.train), self.train.ignore_index, counts)
+        self.batches = TrainBatches(self.train, self._order(1), augment, device, workers=0, mixing=mixing)
+        self.sizes = self.train.sizes()
 
     def search(self, most: int) -> int:
         """The most images up to `most` that fit at once; 0 where the fewest do not."""
@@ -139,10 +147,16 @@ class Trial:
 
     def update(self, num_images: int) -> None:
         """The last update of the training, where every loss and the discriminator take part; repeated."""
-        draws = self._order(num_images).update(0)
+        draws = self._largest(num_images)
         for _ in range(UPDATES):
             self.step.count = int(self.recipe.train.steps) - 1
             float(self.step(self.batches.of(draws))["loss"])  # waits for the device
+
+    def _largest(self, num_images: int) -> list[Draw]:
+        """Of the first updates of this many images that with the most pixels, pasted images included."""
+        order = self._order(num_images)
+        updates = map(order.update, range(min(NUM_SEEN, int(self.recipe.train.steps))))
+        return max(updates, key=lambda draws: self.batches.num_pixels(draws, self.sizes))
 
     def _order(self, num_images: int) -> SampleOrder:
         return SampleOrder(len(self.train), num_images, self.recipe.seed)

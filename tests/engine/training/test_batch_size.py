@@ -10,14 +10,18 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.data import batches, open_split
+from engine.data.batches import TrainBatches
+from engine.data.order import SampleOrder
 from engine.lr_find import main as lr_find
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
 from engine.training import batch_size
 from engine.training.batch_size import Trial
+from engine.training.distributed import Process
 from engine.training.step import SupervisedStep
-from tests.engine.tiny_run import ADVERSARIAL, RECIPE, tiny
+from tests.engine.tiny_run import ADVERSARIAL, RECIPE, TINY, tiny
 
 QUICK = [*ADVERSARIAL, "train.ema=0.9", "train.steps=3", "eval.every=3", "log.to=[]", "log.images=0"]
 QUICK += ["data.doctor=off", "keep.top=1"]
@@ -88,6 +92,39 @@ def test_memory_grows_with_the_images(
         assert Trial.by_memory(trial, most) == 14
     trial._peak = lambda n: None
     assert Trial.by_memory(trial, most) == 0
+
+
+def test_an_update_is_tried_with_the_images_that_are_pasted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each image with three of a mosaic and one each of copy-paste and CutMix: six are read and augmented."""
+    mixed = ["augment.mosaic=1", "augment.copy_paste=1", "augment.cutmix=1", "train.batch=auto"]
+    recipe = load_recipe(RECIPE, [*TINY, *mixed])
+    trial = Trial(recipe, [open_split(recipe.data, "train")], Process(0, 1, torch.device("cpu")))
+    read, pad = list[int](), batches._pad
+    monkeypatch.setattr(
+        batches, "_pad", lambda samples, void: read.append(len(samples)) or pad(samples, void)
+    )
+    trial.update(2)
+    assert read == [12, 12]
+
+
+def test_of_the_first_updates_that_with_the_most_pixels_is_tried() -> None:
+    """A wide image is in one of 25 updates of 4, whose images are all padded to its size."""
+    sizes = [(10, 10)] * 100
+    sizes[77] = (10, 30)
+    reader = TrainBatches(Sized(sizes), SampleOrder(100, 1, 0), Any, torch.device("cpu"), workers=0)  # type: ignore[arg-type]
+    trial: Any = SimpleNamespace(
+        batches=reader, sizes=sizes, recipe=SimpleNamespace(train=SimpleNamespace(steps=25)),
+        _order=lambda n: SampleOrder(100, n, 0),
+    )  # fmt: skip
+    assert 77 in [draw.index for draw in Trial._largest(trial, 4)]
+    assert reader.num_pixels(Trial._largest(trial, 4), sizes) == 4 * 10 * 30
+
+
+class Sized:
+    """As much of a data set as is asked for without reading an image."""
+
+    def __init__(self, sizes: list[tuple[int, int]]):
+        self.ids = [str(number) for number in range(len(sizes))]
 
 
 @pytest.mark.skipif(not batch_size.CLEAR_REFS.exists(), reason="Linux says how much memory a process had")
