@@ -78,7 +78,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
     import torch
 
     from engine.data import open_split
-    from engine.data.sample import require_one_class_a_pixel
     from engine.data.sets import scored_further
 
     console = new_console()
@@ -87,8 +86,6 @@ def evaluate(arguments: argparse.Namespace) -> int:
         overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
     path = Path(named[0]).expanduser()
     trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
-    if arguments.tile:
-        require_one_class_a_pixel(trained.recipe.data, "--tile", "Leave it out.")
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
     datasets = {"": (split, dataset)}
     datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}

@@ -11,7 +11,7 @@ from engine.data.rasters import Raster, Span, in_memory, open_raster
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, naming_set
 
-LabelReader = Callable[[Span, Span], Labels]  # rows and columns -> (height, width)
+LabelReader = Callable[[Span, Span], Labels]  # rows and columns -> (height, width), or (C, height, width)
 
 
 @contextmanager
@@ -35,7 +35,7 @@ def open_sample(dataset: Dataset, index: int) -> Iterator[tuple[Raster, LabelRea
         labels = sample.labels.cpu().numpy()
         yield (
             in_memory(sample.image.cpu().numpy()),
-            lambda rows, columns: labels[slice(*rows), slice(*columns)],
+            lambda rows, columns: labels[..., slice(*rows), slice(*columns)],
         )
         return
     with (

@@ -22,6 +22,7 @@ from engine.scoring.boundary import band_px, boundary_matrices, edge_counts, nea
 from engine.scoring.calibration import reliability_counts
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.counting import Counts, Maps, Tally
+from engine.scoring.multi_label import MultiLabelCounts, MultiLabelTally
 from engine.scoring.protocols import Rectangle
 from engine.scoring.segmenter import Segmenter
 from engine.scoring.tiles import Tiling
@@ -35,9 +36,9 @@ def evaluate_tiles(
     segmenter: Segmenter,
     dataset: Dataset,
     tiling: Tiling,
-    on_image: Callable[[str, Counts], None],
+    on_image: Callable[[str, Counts | MultiLabelCounts], None],
     on_tile: Callable[[str, int, int], None] = lambda id, done, total: None,
-) -> Tally:
+) -> Tally | MultiLabelTally:
     """The tally of a split, with the counts of `evaluate(..., detailed=True)`.
 
     Args:
@@ -47,11 +48,12 @@ def evaluate_tiles(
     Raises:
         DataError: as reading a sample does; rasterio is not installed.
     """
-    tally = Tally.empty(len(dataset.class_names), CPU)
+    tally = segmenter.kind.tally(segmenter.protocol.name, len(dataset.class_names), CPU)
+    counts_of = _MaskCounts if segmenter.kind.is_multi else _ImageCounts
     for index, id in enumerate(dataset.ids):
         try:
             with open_sample(dataset, index) as (image, labels), TemporaryDirectory() as folder:
-                found = _ImageCounts(segmenter, image, labels, dataset.ignore_index, Path(folder) / "map.tif")
+                found = counts_of(segmenter, image, labels, dataset.ignore_index, Path(folder) / "map.tif")
                 for done in found.predict(tiling):
                     on_tile(id, done, tiling.number(image.size))
                 found.count_outlines()
@@ -63,14 +65,63 @@ def evaluate_tiles(
     return tally
 
 
-class _ImageCounts:
-    """Counts of one image, in two passes over it."""
+class _Parts:
+    """An image and its labels, read in parts; `path` is that of a temporary file."""
 
     def __init__(
         self, segmenter: Segmenter, image: Raster, labels: LabelReader, ignore_index: int, path: Path
     ):
         self.segmenter, self.image, self.labels, self.path = segmenter, image, labels, path
         self.ignore_index, self.num_classes = ignore_index, len(segmenter.class_names)
+
+    def blended(self, tiling: Tiling) -> Iterator[tuple[Rectangle, Tensor, Tensor]]:
+        """Parts of the image with their probabilities (1, C, height, width) and their labels."""
+        for box, part in tiling.blended(self.image.size, self._pixels, self.segmenter.probabilities):
+            yield box, part[None], self.labels_in(box)
+
+    def labels_in(self, box: Rectangle) -> Tensor:
+        """(1, height, width) uint8, or (1, C, height, width)"""
+        return torch.tensor(self.labels(box.rows, box.columns))[None]
+
+    def _pixels(self, box: Rectangle) -> Tensor:
+        return torch.tensor(self.image.read(box.rows, box.columns))
+
+
+class _MaskCounts(_Parts):
+    """Counts of one image whose classes may overlap."""
+
+    def predict(self, tiling: Tiling) -> Iterator[int]:
+        """Count each part; yields the number of tiles after each."""
+        shape, name = (1, self.num_classes, *self.image.size), self.segmenter.protocol.name
+        self.maps = self.segmenter.kind.maps(name, shape, CPU, detailed=True)
+        self.num_void, every = torch.zeros((), dtype=torch.int64), slice(None)
+        for done, (_, part, labels) in enumerate(self.blended(tiling), start=1):
+            void = labels == self.ignore_index
+            self.maps.put(every, every, part, labels, void)
+            self.num_void += void.sum()
+            yield done
+
+    def count_outlines(self) -> None:
+        """Bands along outlines need one class a pixel."""
+
+    @property
+    def counts(self) -> MultiLabelCounts:
+        counts: MultiLabelCounts = self.maps.counts(torch.empty(0), self.ignore_index, None)
+        return counts
+
+    @property
+    def log_loss(self) -> Tensor:
+        total: Tensor = self.maps.log_loss
+        return total
+
+
+class _ImageCounts(_Parts):
+    """Counts of one image, in two passes over it."""
+
+    def __init__(
+        self, segmenter: Segmenter, image: Raster, labels: LabelReader, ignore_index: int, path: Path
+    ):
+        super().__init__(segmenter, image, labels, ignore_index, path)
         empty = Tally.empty(self.num_classes, CPU)
         self.log_loss, self.num_void = empty.log_loss, empty.num_void
         self.counts = Counts(
@@ -81,13 +132,11 @@ class _ImageCounts:
         """Predict the labels into the file; yields the number of tiles after each."""
         assert self.counts.reliability is not None
         with new_map(self.path, self.image) as file:
-            parts = tiling.blended(self.image.size, self._pixels, self.segmenter.probabilities)
-            for done, (box, part) in enumerate(parts, start=1):
-                labels = self._labels(box)
+            for done, (box, part, labels) in enumerate(self.blended(tiling), start=1):
                 void = labels == self.ignore_index
-                maps = Maps((1, *part.shape), CPU, with_confidence=True)
-                every = slice(None)
-                maps.put(every, every, part[None], labels, void)
+                b, c, h, w = part.shape
+                maps, every = Maps((b, c, h, w), CPU, with_confidence=True), slice(None)
+                maps.put(every, every, part, labels, void)
                 assert maps.confidence is not None
                 self.log_loss += maps.log_loss
                 self.num_void += void.sum()
@@ -106,7 +155,7 @@ class _ImageCounts:
         reach = band_px(*self.image.size)
         with open_map(self.path) as file:
             for box, seen in _with_margins(self.image.size, reach):
-                labels, predicted = self._labels(seen), _read(file, seen)
+                labels, predicted = self.labels_in(seen), _read(file, seen)
                 void = labels == self.ignore_index
                 inner = (
                     slice(None),
@@ -123,13 +172,6 @@ class _ImageCounts:
                     )
                 )
                 self.counts.edges.add_(edge_counts(predicted, labels, self.ignore_index, near_label))
-
-    def _pixels(self, box: Rectangle) -> Tensor:
-        return torch.tensor(self.image.read(box.rows, box.columns))
-
-    def _labels(self, box: Rectangle) -> Tensor:
-        """(1, height, width) uint8"""
-        return torch.tensor(self.labels(box.rows, box.columns))[None]
 
 
 def _read(file: Any, box: Rectangle) -> Tensor:

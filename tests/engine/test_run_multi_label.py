@@ -25,6 +25,7 @@ from engine.recipe import RecipeError, load_recipe
 from engine.reporting.advisor import Advisor
 from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
+from engine.scoring.scores_file import read_scores
 from engine.training.batch_size import Trial
 from engine.training.distributed import Process
 from engine.training.interrupt import RunStopped
@@ -331,6 +332,23 @@ def test_classes_and_folders_fit_the_labels(lines: list[str], named: str, tmp_pa
     assert named in str(error.value)
 
 
+def test_tiles_are_scored_as_whole_images(finished: Path) -> None:
+    """A tile of the size of the images gives the same; four without an overlap count the same pixels."""
+    pytest.importorskip("rasterio")
+    scores = {}
+    for out, options in (("whole", []), ("tiled", ["--tile", 64]), ("small", ["--tile", 32, "--overlap", 0])):
+        assert trident_command("evaluate", finished, "--out", out, *options) == 0
+        scores[out] = json.loads(Path(out, "evaluate.json").read_text())["protocols"]["native"]["scores"]
+    for key in ("IoU", "num_pixels", "num_void"):
+        assert scores["tiled"][key] == pytest.approx(scores["whole"][key], abs=1e-4), key
+    assert scores["small"]["num_pixels"] == scores["whole"]["num_pixels"]
+    assert scores["small"]["num_void"] == scores["whole"]["num_void"] > 0
+    of_tiles, of_images = (
+        read_scores(Path(out, "scores.h5")).by_class["native"] for out in ("tiled", "whole")
+    )
+    assert abs(of_tiles - of_images).sum() <= 4  # two pixels whose probability is at the threshold
+
+
 def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
     images = "data/val/images"
     for words, named in (
@@ -339,7 +357,6 @@ def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.Ca
         (["prepare", "masks", "discs.yaml", "--out", "m"], "is for data.labels: single"),
         (["predict", finished, images, "--out", "q", "--save", "labels,confidence"], "Type --save labels"),
         (["predict", finished, images, "--out", "q", "--tile", "64"], "--tile does not do"),
-        (["evaluate", finished, "--tile", "64", "--out", "q"], "--tile is for data.labels: single"),
         (["doctor", "discs.yaml", "--fix", "fixed"], "--fix is for data.labels: single"),
         (["evaluate", finished, "data.labels=single"], "a finished run cannot be changed"),
         (["predict", finished, images, "--out", "q", "data.labels=single"], "a finished run cannot be"),

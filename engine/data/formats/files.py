@@ -199,7 +199,7 @@ class FileDataset:
                     yield lambda rows, columns: self._encoding(_stored(mask.read(rows, columns)), pair.mask)
                     return
         labels = self._labels(pair, image.size, image.orientation)
-        yield lambda rows, columns: labels[slice(*rows), slice(*columns)]
+        yield lambda rows, columns: labels[..., slice(*rows), slice(*columns)]
 
     def _mask_digest(self, pair: Pair) -> str:
         if self._mask_bytes is not None:
