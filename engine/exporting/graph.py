@@ -204,7 +204,7 @@ def largest_difference(
         if not max(difference, lost / 2) <= tolerance:
             raise ExportError(
                 f"The export differs by {difference:.2g} from torch on images {size}; at most {tolerance:g} "
-                "is allowed. Nothing was written."
+                "is allowed. Nothing was written. Try another of trident export onnx, openvino and torch."
             )
         largest = max(largest, difference)
     return largest
