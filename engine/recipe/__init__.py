@@ -165,7 +165,9 @@ class Recipe(Section):
 
         milestones = [steps(milestone) for milestone in self.schedule.milestones]
         warmup = steps(self.schedule.warmup)
-        schedule = {"warmup": warmup, "milestones": milestones}
+        schedule: dict[str, Any] = {"warmup": warmup, "milestones": milestones}
+        if self.schedule.name == "wsd":
+            schedule["decay"] = steps(self.schedule.decay)
         sections: dict[str, Section] = {
             "train": self.train.model_copy(
                 update={"steps": total, "save_every": steps(self.train.save_every, least=1)}

@@ -70,6 +70,14 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "share of it."
         )
         yield Contradiction((WARMUP, STEPS), text)
+    elif schedule.name == "wsd" and steps < sum(
+        duration for duration in (schedule.warmup, schedule.decay) if isinstance(duration, int)
+    ):
+        text = (
+            f"{schedule.decay} steps after a warm-up of {schedule.warmup}, but the whole training has "
+            f"{steps}. Type schedule.decay=20% schedule.warmup=5% for shares of it."
+        )
+        yield Contradiction((("schedule", "decay"), WARMUP, STEPS), text)
     if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
         text = (
             f"step {adversarial.start}, but the training ends at {steps}: the discriminator would never be "

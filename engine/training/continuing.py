@@ -7,6 +7,7 @@ from engine.recipe import Recipe, changes, load_recipe
 from engine.run_folder import Changed, Manifest, Origin, RunFolder, RunFolderError
 from engine.training.checkpoint import load_state
 from engine.training.optim import parameter_groups
+from engine.training.schedule import start_of_decay
 from engine.training.session import Session
 from models import build_model
 
@@ -54,6 +55,11 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
         raise RunFolderError(
             f"{what}: its state is that of update {count}, and this training ends at {num_steps}. Type a "
             f"larger train.steps, such as train.steps={2 * count}."
+        )
+    if before.schedule.name == "wsd" and count > start_of_decay(before.schedule, int(before.train.steps)):
+        session.notes.append(
+            f"{what}: its state was saved in the decay of its schedule, so the rate rises again. A stable "
+            "phase is prolonged from a run with schedule.decay=0, or from one that was stopped in it."
         )
     if session.train.fingerprint() != manifest.data.train_fingerprint:
         changed.append(

@@ -14,17 +14,24 @@ from engine.options import Duration, NotNegative, Positive, Section, key, mistak
 
 ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 ONECYCLE_RISE = 0.3  # of the training
+OWNERS = {"power": "poly", "milestones": "step", "gamma": "step", "decay": "wsd", "shape": "wsd"}
 
 
 class Schedule(Section):
-    name: Literal["poly", "cosine", "onecycle", "step", "constant"] = key(
-        "poly", "how the learning rate falls"
+    name: Literal["poly", "cosine", "onecycle", "wsd", "step", "constant"] = key(
+        "poly", "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395)"
     )
     power: Positive = key(1.0, "exponent of poly")
     warmup: Duration = key(
         "5%", "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
     )
-    min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine and onecycle")
+    min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine, onecycle and wsd")
+    decay: Duration = key(
+        "20%", "length of the fall at the end of wsd; 0 is a stable phase alone, for --continue-from"
+    )
+    shape: Literal["linear", "cosine", "sqrt"] = key(
+        "linear", "how wsd falls over its progress x: 1 - x, half a cosine, or 1 - sqrt(x) (arXiv 2405.18392)"
+    )
     milestones: list[Duration] = key([], "updates at which step lowers the learning rate")
     gamma: float = key(0.1, "factor by which step multiplies the learning rate at each milestone", gt=0, le=1)
 
@@ -35,10 +42,10 @@ class Schedule(Section):
             raise mistake("schedule: step needs milestones, for example [60%, 90%]")
         return value
 
-    @field_validator("power", "milestones", "gamma")
+    @field_validator(*OWNERS)
     @classmethod
     def _belongs_to_name(cls, value: Any, info: ValidationInfo) -> Any:
-        owner = "poly" if info.field_name == "power" else "step"
+        owner = OWNERS[info.field_name or ""]
         default = cls.model_fields[info.field_name or ""].default
         if info.data.get("name", owner) != owner and value != default:
             raise mistake(f"only name: {owner} uses this; here it must be absent or {default}")
@@ -58,7 +65,8 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
     assert isinstance(warmup, int)
     if step < warmup:
         return (step + 1) / warmup
-    progress = (step - warmup) / max(1, num_steps - warmup)  # 0..1
+    start = start_of_decay(section, num_steps) if section.name == "wsd" else warmup
+    progress = max(0, step - start) / max(1, num_steps - start)  # 0..1
     floor = section.min_lr / base_lr
     return floor + (1 - floor) * CURVES[section.name](section, progress, step)
 
@@ -69,6 +77,12 @@ def end_of_rise(section: Schedule, num_steps: int) -> int:
         return math.ceil(ONECYCLE_RISE * num_steps)
     assert isinstance(section.warmup, int)
     return section.warmup
+
+
+def start_of_decay(section: Schedule, num_steps: int) -> int:
+    """The first update of wsd whose rate may be below the peak; `num_steps` where it never falls."""
+    assert isinstance(section.decay, int)
+    return num_steps - section.decay
 
 
 def _poly(section: Schedule, progress: float, step: int) -> float:
@@ -86,6 +100,13 @@ def _onecycle(section: Schedule, progress: float, step: int) -> float:
     return (1 + math.cos(math.pi * (progress - ONECYCLE_RISE) / (1 - ONECYCLE_RISE))) / 2
 
 
+def _wsd(section: Schedule, progress: float, step: int) -> float:
+    """At the peak until the progress of the decay is above 0."""
+    if section.shape == "cosine":
+        return _cosine(section, progress, step)
+    return 1 - (math.sqrt(progress) if section.shape == "sqrt" else progress)
+
+
 def _step(section: Schedule, progress: float, step: int) -> float:
     return section.gamma ** bisect_right(section.milestones, step)
 
@@ -94,4 +115,11 @@ def _constant(section: Schedule, progress: float, step: int) -> float:
     return 1.0
 
 
-CURVES = {"poly": _poly, "cosine": _cosine, "onecycle": _onecycle, "step": _step, "constant": _constant}
+CURVES = {
+    "poly": _poly,
+    "cosine": _cosine,
+    "onecycle": _onecycle,
+    "wsd": _wsd,
+    "step": _step,
+    "constant": _constant,
+}

@@ -16,7 +16,7 @@ from engine.run import main
 from engine.run_folder import RunFolder
 from tests.engine.tiny_run import ADVERSARIAL, run_printed, tiny
 
-OPTIONS = ["schedule.name=constant", "train.ema=0.9", "log.to=[]", "log.images=0"]
+OPTIONS = ["schedule.name=wsd", "schedule.decay=0", "train.ema=0.9", "log.to=[]", "log.images=0"]
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +29,10 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_a_longer_run_from_a_state_is_bitwise_the_one_that_was_that_long_from_its_start(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(tiny(tmp_path, "whole", *OPTIONS, "train.steps=10")) == 0
+    options = [*OPTIONS, "train.steps=10", "schedule.decay=3"]  # a stable phase that is prolonged, and decays
+    assert main(tiny(tmp_path, "whole", *options)) == 0
     capsys.readouterr()
-    command = tiny(tmp_path, "longer", *OPTIONS, "train.steps=10", "keep.top=2")
+    command = tiny(tmp_path, "longer", *options, "keep.top=2")
     command += ["--continue-from", str(run.path), "--resume"]
     assert main(command) == 0
     said = capsys.readouterr().out
@@ -49,6 +50,10 @@ def test_a_longer_run_from_a_state_is_bitwise_the_one_that_was_that_long_from_it
     assert main(command) == 0  # the same command goes on from its own state
     said = capsys.readouterr().out
     assert "going on from its saved state" in said and "lacks" not in said
+
+    late = tiny(tmp_path, "late", *OPTIONS, "train.steps=11", "--continue-from", str(longer.path))
+    assert main(late) == 0
+    assert "saved in the decay of its schedule, so the rate rises again" in capsys.readouterr().out
 
 
 def test_settings_are_those_of_the_new_recipe_and_new_parts_start_anew(

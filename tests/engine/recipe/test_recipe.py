@@ -265,6 +265,10 @@ def test_epochs_are_kept_through_yaml(load: Any) -> None:
             "schedule.warmup .*: 1500 steps, but the whole training has 1500",
         ),
         (
+            "train: {steps: 100}\nschedule: {name: wsd, warmup: 40, decay: 61}\n",
+            "schedule.decay .*: 61 steps after a warm-up of 40, but the whole training has 100",
+        ),
+        (
             "train: {steps: 2000}\nadversarial: {start: 2000}\n",
             "adversarial.start .*: step 2000, but the training ends at 2000",
         ),

@@ -14,6 +14,7 @@ curves = st.sampled_from(sorted(CURVES))
 
 def section(name: str, **changes) -> SimpleNamespace:
     defaults = {"power": 1.0, "warmup": 0, "min_lr": 0.0, "milestones": [], "gamma": 0.1}
+    defaults |= {"decay": 20, "shape": "linear"}
     return SimpleNamespace(name=name, **defaults | changes)
 
 
@@ -44,6 +45,14 @@ def test_warm_up_rises_linearly_to_the_full_rate(name: str) -> None:
         (59, "step", {"milestones": [30, 60]}, 0.1),
         (60, "step", {"milestones": [30, 60], "gamma": 0.5}, 0.25),
         (99, "constant", {}, 1.0),
+        (80, "wsd", {}, 1.0),  # the last of the stable phase: 20 updates are left
+        (90, "wsd", {}, 0.5),
+        (99, "wsd", {}, 0.05),
+        (90, "wsd", {"warmup": 60}, 0.5),  # the decay is counted from the end
+        (90, "wsd", {"shape": "cosine"}, 0.5),
+        (85, "wsd", {"shape": "sqrt"}, 0.5),
+        (95, "wsd", {"decay": 10, "min_lr": 1e-4}, 0.55),
+        (99, "wsd", {"decay": 0}, 1.0),
         (0, "onecycle", {}, 1 / 25),
         (15, "onecycle", {}, (1 / 25 + 1) / 2),
         (30, "onecycle", {}, 1.0),
