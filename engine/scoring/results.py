@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from engine.data.sample import Dataset, skipped_ids
 from engine.scoring.boundary import boundary_iou
 from engine.scoring.calibration import Calibration
 from engine.scoring.confusion import Scores
-from engine.scoring.counting import Counts, Tally
+from engine.scoring.counting import Tally
 from engine.scoring.evaluation import OnBatch, evaluate
 from engine.scoring.multi_label import MultiLabelTally
 from engine.scoring.numerics import full_float32
@@ -80,7 +81,7 @@ def evaluate_trained(
     """
     done, worst, of_images = 0, list[tuple[float, str]](), list[float]()
 
-    def count(ids: list[str], counts: dict[str, Counts]) -> None:
+    def count(ids: list[str], counts: dict[str, Any]) -> None:
         nonlocal done, worst
         done += len(ids)
         iou = counts[protocol.name].image_iou().tolist()

@@ -48,12 +48,16 @@ def evaluate_tiles(
     Raises:
         DataError: as reading a sample does; rasterio is not installed.
     """
-    tally = segmenter.kind.tally(segmenter.protocol.name, len(dataset.class_names), CPU)
+    tally: Tally | MultiLabelTally = segmenter.kind.tally(
+        segmenter.protocol.name, len(dataset.class_names), CPU
+    )
     counts_of = _MaskCounts if segmenter.kind.is_multi else _ImageCounts
     for index, id in enumerate(dataset.ids):
         try:
             with open_sample(dataset, index) as (image, labels), TemporaryDirectory() as folder:
-                found = counts_of(segmenter, image, labels, dataset.ignore_index, Path(folder) / "map.tif")
+                path = Path(folder) / "map.tif"
+                # Its counts are of the tally's kind.
+                found: Any = counts_of(segmenter, image, labels, dataset.ignore_index, path)
                 for done in found.predict(tiling):
                     on_tile(id, done, tiling.number(image.size))
                 found.count_outlines()

@@ -173,7 +173,7 @@ def _evaluation(values: Settings) -> dict[str, Any]:
             divisor = step.get("size_divisor", 32)
             sides = divisor if isinstance(divisor, list) else [divisor]
             if all(isinstance(side, int) and side > 0 for side in sides):
-                section["multiple"] = math.lcm(*sides)
+                section["multiple"] = math.lcm(*map(int, sides))
     return section
 
 
