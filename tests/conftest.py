@@ -1,5 +1,9 @@
-"""Settings of all tests: one thread, so workers do not compete for cores; a wide console; no deadlines."""
+"""Settings of all tests: one thread, so workers do not compete for cores; a wide console; no deadlines.
 
+Garbage is not collected while pytest imports and collects: nearly all of those objects stay.
+"""
+
+import gc
 import os
 from pathlib import Path
 
@@ -13,6 +17,13 @@ from PIL import Image
 
 settings.register_profile("trident", deadline=None, derandomize=True)
 settings.load_profile("trident")
+gc.disable()
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # later collections do not look at the objects of the collected tests and imported modules
+    gc.enable()
+
 
 VOC_SIZES = {  # (h, w) px
     "train": [(40, 56), (64, 48), (48, 48), (40, 56), (72, 41), (53, 64)],
