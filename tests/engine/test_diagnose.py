@@ -27,6 +27,7 @@ TINY = [
     "eval.every=2",
     "log.every=2",
     "log.images=0",
+    "log.to=[]",
 ]
 
 

@@ -23,6 +23,7 @@ TINY = [
     "eval.every=2",
     "log.every=1",
     "log.images=0",
+    "log.to=[]",
 ]
 
 

@@ -27,7 +27,7 @@ from tests.engine.tiny_run import ADVERSARIAL, RECIPE, ROOT, TINY, tiny
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     """A finished adversarial run with a moving average."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    watched = ["log.features=1", "log.gradients=2"]
+    watched = ["log.features=1", "log.gradients=2", "log.to=[tensorboard]"]
     assert main(tiny(folder, "whole", *ADVERSARIAL, "train.ema=0.9", *watched)) == 0
     return RunFolder(folder / "whole")
 
@@ -320,7 +320,7 @@ def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
     """Without dropout, the first evaluation of two processes is that of one up to rounding."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d"]
     command += ["--rdzv-endpoint=127.0.0.1:0", "-m", "engine.run"]
-    plain = ["model.drop_path=0", "model.dropout=0", "train.steps=2"]
+    plain = ["model.drop_path=0", "model.dropout=0", "train.steps=2", "log.to=[tensorboard]"]
     done = subprocess.run(
         [*command, *tiny(tmp_path, "two", *plain)],
         cwd=ROOT,

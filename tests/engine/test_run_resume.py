@@ -30,14 +30,15 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 
 
 def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
-    """Stopped by a signal after some update and resumed: the same weights as without a stop."""
-    command = [sys.executable, "-c", STOPS_ITSELF, *tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9")]
+    """Stopped by a signal and resumed, with TensorBoard: the same weights as without both."""
+    arguments = tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", "log.to=[tensorboard]")
+    command = [sys.executable, "-c", STOPS_ITSELF, *arguments]
     stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert stopped.returncode == 1, stopped.stderr
     assert "--resume" in stopped.stderr
     again = RunFolder(tmp_path / "whole")
     assert not again.report.exists()
-    assert main([*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]) == 0
+    assert main([*arguments, "--resume"]) == 0
     for name in ("last/state.safetensors", "top/step-0000006.safetensors"):
         one, two = load_file(run.path / name), load_file(again.path / name)
         assert one.keys() == two.keys()
@@ -202,7 +203,7 @@ def test_an_error_of_the_disk_is_one_message_and_the_run_goes_on(
     run: RunFolder, tmp_path: Path, case: str
 ) -> None:
     limit, number, where = DISK_ERRORS[case]
-    command = tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", "log.to=[]")
+    command = tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9")
     code = FAILS_TO_WRITE.format(limit=limit, number=number, where=where)
     failed = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False, text=True

@@ -33,6 +33,7 @@ def arguments(voc_folder: Path, tmp_path: Path) -> list[str]:
         "eval.every": 3,
         "log.every": 1,
         "log.images": 4,
+        "log.to": "[]",
     }
     return [str(RECIPES / "b0_ce_dice.yaml"), *(f"{key}={value}" for key, value in settings.items())]
 

@@ -19,6 +19,7 @@ TINY = [
     "eval.every=2",
     "log.every=2",
     "log.images=2",
+    "log.to=[]",  # TensorBoard traces the model, which takes longer than these updates
 ]
 ADVERSARIAL = ["adversarial.start=2", "adversarial.ramp=2", "adversarial.channels=8", "adversarial.layers=2"]
 

@@ -40,6 +40,7 @@ def values(voc_folder, tmp_path) -> list[str]:
         "eval.every=2",
         "log.every=1",
         "log.images=1",
+        "log.to=[]",
     ]
 
 
