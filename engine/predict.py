@@ -91,7 +91,6 @@ def predict(arguments: argparse.Namespace) -> int:
     import torch
 
     from engine.data.formats.bands import image_header
-    from engine.data.formats.images import REMEDY, TooLarge
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
     from engine.scoring.segmenter import open_segmenter
@@ -103,11 +102,10 @@ def predict(arguments: argparse.Namespace) -> int:
             _require_new(files_of(images, out, kinds, masks_of=segmenter.class_names))
     console = new_console()
     protocol = segmenter.protocol
+    of_tiles = f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""
     console.print(
         f"{segmenter.name}: {quantity(len(images), 'image')}, protocol {protocol.name}, scales "
-        f"{list(protocol.scales)}"
-        + ", flipped too" * protocol.flip
-        + (f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""),
+        f"{list(protocol.scales)}{', flipped too' * protocol.flip}{of_tiles}",
         markup=False,
     )
     for image in images if segmenter.bands else ():
@@ -115,7 +113,7 @@ def predict(arguments: argparse.Namespace) -> int:
             image_header(image.path, segmenter.bands)
     out.mkdir(parents=True, exist_ok=True)
     about = {"model": segmenter.name, "protocol": protocol.card()}
-    unreadable: list[str] = []
+    left_out: list[str] = []
     show = counted(console, "predicting")
     with prediction_writer(
         out, kinds, segmenter.class_names, segmenter.palette, about, segmenter.bands
@@ -128,35 +126,37 @@ def predict(arguments: argparse.Namespace) -> int:
                     continue
                 pixels = segmenter.pixels(image.path)  # (n, h, w)
                 write(image, pixels, *segmenter.predict(pixels))
-            except TooLarge as error:
+            except (UnreadableSample, torch.OutOfMemoryError) as error:
                 by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
-                unreadable.append(
-                    f"{image.path} is too large to be predicted. Add {error.remedy} to this command."
-                    if segmenter.kind.is_multi
-                    else f"{image.path} is too large to be predicted as a whole. Type {by_tiles}, "
-                    f"or add {error.remedy} to this command."
-                )
-            except UnreadableSample as error:
-                unreadable.append(str(error).removesuffix(f" {REMEDY}"))
-            except torch.OutOfMemoryError:
-                by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
-                unreadable.append(
-                    f"{image.path} needs more memory than the GPU has. Add eval.protocol=slide to this "
-                    "command."
-                    if segmenter.kind.is_multi
-                    else f"{image.path} needs more memory than the GPU has. Type {by_tiles}"
-                )
+                left_out.append(_reason(error, image.path, None if segmenter.kind.is_multi else by_tiles))
             show(done, len(images))
-    for kind in kinds if len(unreadable) < len(images) else ():
+    for kind in kinds if len(left_out) < len(images) else ():
         console.print(f"written: {out / kind}{OF_ALL.get(kind, '/')}", markup=False)
-    if unreadable:
-        print(
-            f"{some_of(len(unreadable), len(images), 'image', 'was', 'were')} left out:",
-            *unreadable,
-            sep="\n  ",
-            file=sys.stderr,
-        )
-    return 1 if unreadable else 0
+    if left_out:
+        of_all = some_of(len(left_out), len(images), "image", "was", "were")
+        print(f"{of_all} left out:", *left_out, sep="\n  ", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _reason(error: Exception, image: Path, by_tiles: str | None) -> str:
+    """Why an image was left out, and what to type.
+
+    Args:
+        error: UnreadableSample, TooLarge, which is one, or torch.OutOfMemoryError.
+        by_tiles: the command that predicts it by tiles; None where classes may overlap, which has no tiles.
+    """
+    from engine.data.formats.images import REMEDY, TooLarge
+    from engine.data.sample import UnreadableSample
+
+    if isinstance(error, TooLarge):
+        if by_tiles is None:
+            return f"{image} is too large to be predicted. Add {error.remedy} to this command."
+        typed = f"{by_tiles}, or add {error.remedy} to this command."
+        return f"{image} is too large to be predicted as a whole. Type {typed}"
+    if isinstance(error, UnreadableSample):
+        return str(error).removesuffix(f" {REMEDY}")
+    remedy = f"Type {by_tiles}" if by_tiles else "Add eval.protocol=slide to this command."
+    return f"{image} needs more memory than the GPU has. {remedy}"
 
 
 def _require_new(files: list[Path]) -> None:
