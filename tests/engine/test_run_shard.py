@@ -1,23 +1,26 @@
 """`train.shard`: two sharded processes against two that hold the whole model, and each state in the other."""
 
-import os
+import json
+import re
 import shutil
-import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 
 from engine.run import main
-from engine.run_folder import RunFolder
-from tests.engine.tiny_run import ADVERSARIAL, ROOT, tiny
+from engine.run_folder import RunFolder, read_log
+from tests.engine.tiny_run import ADVERSARIAL, tiny
+from tests.engine.two_processes import BROKEN, run_two
 
 VARIANT = [*ADVERSARIAL, "train.ema=0.9", "optimizer.clip_norm=1", "train.accumulate=2", "log.gradients=2"]
 VARIANT += ["train.save_every=4", "eval.every=6", "keep.top=1", "log.to=[]", "log.images=0"]
+QUICK = ["train.shard=true", "train.steps=4", "eval.every=4", "keep.top=1", "log.to=[]", "log.images=0"]
+SMP = ["model.arch=linknet", "model.encoder=tu-test_efficientnet", "model.variant=b2"]
+VIT = ["model.arch=dpt", "model.encoder=tu-test_vit"]
 MOMENTS, WEIGHTS = 1e-5, 3e-3  # largest differences; 2e-7 and 5e-4 were measured, by the order of sums
 
 
@@ -25,34 +28,18 @@ def arguments(folder: Path, name: str, shard: bool) -> list[str]:
     return tiny(folder, name, *VARIANT, f"train.shard={str(shard).lower()}")
 
 
-def run_two(folder: Path, name: str, shard: bool, *more: str) -> None:
-    """Two processes, with the environment that torchrun sets."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": "2"}
-    command = [sys.executable, "-m", "engine.run", *arguments(folder, name, shard), *more]
-    processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank, "CUDA_VISIBLE_DEVICES": ""},
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
-    try:
-        outputs = [process.communicate(timeout=240)[0] for process in processes]
-    finally:
-        for process in processes:
-            process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
-
-
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The runs "sharded" and "whole" of two processes each; in after_4/, each as it was after update 4."""
+    """Runs of two processes each; in after_4/, "sharded" and "whole" as they were after update 4."""
     folder = tmp_path_factory.mktemp("checkpoints")
+    longer = [*arguments(folder, "longer", True), "train.steps=8"]
+    run_two(
+        *(arguments(folder, name, name == "sharded") for name in ("sharded", "whole")),
+        [*longer, "--continue-from", str(folder / "sharded")],
+        [BROKEN, *tiny(folder, "broken", *QUICK, *SMP)],
+        tiny(folder, "half", *QUICK, *VIT, "train.precision=fp16"),
+    )
     for name in ("sharded", "whole"):
-        run_two(folder, name, name == "sharded")
         earlier = RunFolder(shutil.copytree(folder / name, folder / "after_4" / name))
         earlier.previous_state.replace(earlier.last_state)
     return folder
@@ -85,8 +72,39 @@ def test_one_process_goes_on_from_the_state_of_a_sharded_training(folder: Path) 
 
 
 def test_a_sharded_training_goes_on_from_a_state_that_is_whole(folder: Path) -> None:
-    run_two(folder / "after_4", "whole", True, "--resume")
+    run_two([*arguments(folder / "after_4", "whole", True), "--resume"])
     require_equal_ends(folder / "after_4/whole", folder / "whole")
+
+
+def test_a_sharded_training_goes_on_from_another_run(folder: Path) -> None:
+    origin = json.loads((folder / "longer/manifest.json").read_text())["continued_from"]
+    assert origin["step"] == 6 and [change["key"] for change in origin["changes"]] == ["train.steps"]
+    assert num_updates(folder / "longer") == {8}
+
+
+def test_an_update_with_an_infinite_gradient_in_one_shard_is_left_out_by_all_processes(folder: Path) -> None:
+    rows = read_log(RunFolder(folder / "broken").log)
+    assert [row["step"] for row in rows if row["split"] == "skipped"] == [3]
+    assert num_updates(folder / "broken") == {3}  # of 4
+    assert all(
+        value.isfinite().all() for value in load_file(RunFolder(folder / "broken").last_state).values()
+    )
+
+
+def test_a_vision_transformer_is_sharded_in_half_precision(folder: Path) -> None:
+    rows = read_log(RunFolder(folder / "half").log)
+    assert [row["step"] for row in rows if row["split"] == "train"] == [2, 4]
+    assert not [row for row in rows if row["split"] == "skipped"]
+    with safe_open(RunFolder(folder / "half").last_state, framework="pt") as file:
+        header = json.loads(file.metadata()["trident"])
+    [made] = num_updates(folder / "half")
+    assert header["scalers"]["optimizer"]["scale"] == 2.0 ** (16 - (4 - made))  # half after each left out
+
+
+def num_updates(path: Path) -> set[int]:
+    """That the optimiser of the model has made, as it counts them by parameter."""
+    state = load_file(RunFolder(path).last_state)
+    return {int(value) for key, value in state.items() if re.fullmatch("optimizers/optimizer/.*/step", key)}
 
 
 def test_a_model_of_other_bands_is_sharded(tmp_path: Path) -> None:
@@ -98,7 +116,7 @@ def test_a_model_of_other_bands_is_sharded(tmp_path: Path) -> None:
                 pixels = noise.integers(0, 2 if kind == "masks" else 255, shape).astype(np.uint8)
                 Image.fromarray(pixels).save(tmp_path / "data" / split / kind / f"{number}.png")
     data = ["data.synthetic=null", "data.format=folder", f"data.root={tmp_path}/data", "data.classes=[a,b]"]
-    run_two(tmp_path, "bands", True, *data, "data.bands=4", "--dry-run")
+    run_two([*arguments(tmp_path, "bands", True), *data, "data.bands=4", "--dry-run"])
 
 
 @pytest.mark.parametrize(
