@@ -156,8 +156,8 @@ class RunFolder:
 
     @property
     def states(self) -> list[Path]:
-        """The saved states that are there, newest first."""
-        return [path for path in (self.last_state, self.previous_state) if path.is_file()]
+        """The saved states that are there, newest first; damaged ones too, such as a folder or a pipe."""
+        return [path for path in (self.last_state, self.previous_state) if path.exists()]
 
     @property
     def is_new(self) -> bool:

@@ -133,6 +133,7 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     """
     if not path.exists():
         return None
+    require_regular(path)
     try:
         content = parse_json(path.read_text(encoding="utf-8"))
         lacking = [key for key in keys if key not in content]
@@ -141,6 +142,12 @@ def read_json(path: Path, keys: Sequence[str] = ()) -> Any:
     if lacking:
         raise RunFolderError(f"{path} lacks {', '.join(lacking)}. Move it away and create it again.")
     return content
+
+
+def require_regular(path: Path) -> None:
+    """Raises RunFolderError where `path` is a folder, a pipe or a device, which can be endless."""
+    if path.exists() and not path.is_file():
+        raise RunFolderError(f"{path} is a folder, a pipe or a device. Move it away and put the file back.")
 
 
 def require_intact(path: Path, sha256: str) -> None:

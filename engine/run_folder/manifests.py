@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, TypeVar
 from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.options import PlainPath
-from engine.run_folder.files import RunFolderError, parse_json, without_nan, write_json
+from engine.run_folder.files import RunFolderError, parse_json, require_regular, without_nan, write_json
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
@@ -128,7 +128,8 @@ class Manifest(_Sealed):
     members: list[Member] = []
 
     @model_validator(mode="after")
-    def _members_are_scored(self) -> Self:
+    def _fit_together(self) -> Self:
+        _require_colours(self.class_names, self.palette)
         if any(self.metric not in member.scores for member in self.members):
             raise ValueError(f"each member needs the score {self.metric}, by which they are in order")
         return self
@@ -178,6 +179,7 @@ class EnsembleManifest(_Sealed):
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
+        _require_colours(self.class_names, self.palette)
         rows, temperatures = self.combination.weights, self.combination.temperatures
         num_members = len({member.name for member in self.members})
         if not num_members == len(self.members) == len(rows) == len(temperatures):
@@ -187,8 +189,14 @@ class EnsembleManifest(_Sealed):
         return self
 
 
+def _require_colours(class_names: list[str], palette: list[tuple[int, int, int]]) -> None:
+    if not len(class_names) == len(palette) > 0:
+        raise ValueError(f"it has {len(class_names)} class_names and a palette of {len(palette)} colours")
+
+
 def read_manifest(path: Path, kind: type[Kind]) -> Kind:
     """Raises RunFolderError where it is missing or damaged; `require_unaltered` does the rest."""
+    require_regular(path)
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
@@ -236,6 +244,8 @@ def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
 
     A safetensors file starts with the length of its header, 8 bytes little-endian, and the header, JSON.
     """
+    if not path.is_file():  # a pipe would be waited for
+        return None
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

@@ -145,6 +145,10 @@ class Run:
         path = self.folder.scores
         is_verified = self._require_final(path)
         scores = read_scores(path, is_verified) if path.is_file() else None
+        if scores and self.folder.manifest.is_file() and scores.class_names != self.manifest.class_names:
+            raise RunFolderError(
+                f"{path} has scores of other classes than {self.folder.manifest}. Put the intact files back."
+            )
         return scores if scores and scores.overlaps else None
 
     @property

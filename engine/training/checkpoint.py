@@ -214,6 +214,8 @@ def load_state(
 
 
 def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise ValueError("it is a folder, a pipe or a device")
     with safe_open(path, framework="pt") as file:
         metadata = file.metadata() or {}
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not iterable
@@ -223,6 +225,8 @@ def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[st
     if saved != _digest(tensors, text) and (saved or run_id):
         raise ValueError("its SHA-256 is not the stored one")
     header: dict[str, Any] = json.loads(text)
+    if not isinstance(header, dict):
+        raise ValueError("what is beside its tensors is no JSON object")
     if header.get("run") != run_id:
         raise ValueError("it is the state of another run")
     return header, tensors
@@ -253,7 +257,7 @@ def _put_into(
         for name, scaler in step.scalers.items():
             if not onto_another or header["scalers"].get(name):
                 scaler.load_state_dict(header["scalers"][name])
-    except (RuntimeError, ValueError, KeyError) as error:
+    except (RuntimeError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise RunFolderError(
             f"{path} does not fit the model of this recipe: {str(error).splitlines()[0]} "
             + (

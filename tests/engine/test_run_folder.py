@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -21,6 +22,7 @@ from engine.run_folder import (
     common_folder,
     find_runs,
     naming_disk_errors,
+    read_json,
     read_log,
     sha256_of,
     write_json,
@@ -128,6 +130,7 @@ def test_a_manifest_is_read_as_it_was_written(run: RunFolder) -> None:
         (b'{"name": "demo"}', "manifest.json is damaged at code_version: Field required"),
         (a_manifest().model_dump_json().replace("10,", '"x",').encode(), r"damaged at members\.0\.step: "),
         (a_manifest().model_dump_json().replace('"metric"', '"meter"').encode(), "damaged at metric: Field"),
+        (a_manifest().model_dump_json().replace('"grün",', "").encode(), "1 class_names and a palette of 2"),
     ],
 )
 def test_the_error_for_a_damaged_manifest_names_the_place(
@@ -137,6 +140,17 @@ def test_the_error_for_a_damaged_manifest_names_the_place(
     run.manifest.write_bytes(content)
     with pytest.raises(RunFolderError, match=message):
         run.read_manifest()
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_something_else_under_the_name_of_a_file_is_refused_at_once(
+    run: RunFolder, make: Callable[[Path], None]
+) -> None:
+    run.create()
+    for path, read in ((run.manifest, run.read_manifest), (run.ensemble, lambda: read_json(run.ensemble))):
+        make(path)
+        with pytest.raises(RunFolderError, match=f"{path} is a folder, a pipe or a device"):
+            read()
 
 
 OUTSIDE = [

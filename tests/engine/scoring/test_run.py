@@ -9,6 +9,7 @@ import pytest
 
 from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.run import Run
+from engine.scoring.scores_file import ImageScores
 from tests.engine.scoring.conftest import MakeRun
 
 
@@ -49,6 +50,15 @@ def test_scores_that_are_no_shares_of_1_are_refused(make_run: MakeRun) -> None:
     folder.ensemble.write_text(json.dumps(content))
     with pytest.raises(RunFolderError, match="ensemble.json is damaged .*cat is 6.0, not a share of 1"):
         _ = Run(folder.path).ensemble
+
+
+def test_scores_of_other_classes_are_refused(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = make_run("demo", {10: 0.4})
+    folder.scores.write_text("")
+    found = ImageScores(["a"], ["cat"], [], {}, {}, {}, {})
+    monkeypatch.setattr("engine.scoring.run.read_scores", lambda *arguments: found)
+    with pytest.raises(RunFolderError, match="scores.h5 has scores of other classes than .*manifest.json"):
+        _ = Run(folder.path).scores
 
 
 @pytest.mark.parametrize("name", ["log.jsonl", "scores.h5", "ensemble.json", "doctor.json"])

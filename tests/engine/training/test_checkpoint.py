@@ -2,7 +2,9 @@
 
 import errno
 import json
+import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from engine.data.order import SampleOrder
 from engine.data.synthetic import SyntheticScenes
 from engine.reporting.reporter import Reporter
 from engine.run_folder import DiskError, RunFolder, RunFolderError
+from engine.run_folder.manifests import saved_beside_tensors
 from engine.training.checkpoint import (
     load_state,
     save_state,
@@ -218,6 +221,27 @@ def test_another_safetensors_file_is_refused_as_state(run: RunFolder, make_step)
     checkpoint.save_file({"x": torch.zeros(1)}, run.last_state)
     with pytest.raises(RunFolderError, match="is damaged: it is not a state of Trident"):
         load_state(run, make_step())
+
+
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo, lambda path: path.symlink_to("/dev/zero")])
+def test_something_else_under_the_name_of_a_state_is_said_and_not_waited_for(
+    run: RunFolder, make_step, make: Callable[[Path], None]
+) -> None:
+    save_state(run, make_step(), "id")
+    run.last_state.replace(run.previous_state)
+    make(run.last_state)
+    assert load_state(run, make_step(), "id") == {run.last_state: "it is a folder, a pipe or a device"}
+    assert saved_beside_tensors(run.last_state, "log") is None
+
+
+@pytest.mark.parametrize("header", ["[]", "3", '{"run": null, "step": 1, "optimizers": [], "scalers": []}'])
+def test_a_header_of_another_form_is_a_clear_error(run: RunFolder, make_step, header: str) -> None:
+    new_keeper(run)
+    step = make_step()
+    tensors, _ = checkpoint.copied_state(run, step, None)
+    checkpoint.write_state(run, tensors, header)
+    with pytest.raises(RunFolderError, match="is damaged: .* no JSON object|does not fit the model"):
+        load_state(run, step)
 
 
 def test_two_states_are_kept_and_the_newest_intact_one_is_loaded(
