@@ -12,6 +12,7 @@ from engine.data.class_counts import ClassCounts, count_classes
 from engine.data.mixing import Mixing
 from engine.data.options import Augment, Data
 from engine.data.overlap import shared_images
+from engine.data.packs.pack import write_pack
 from engine.data.ranges import with_range
 from engine.data.sample import UnreadableSample
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
@@ -159,6 +160,41 @@ def test_each_set_has_its_own_range(recipe: Path, tmp_path: Path) -> None:
     found = with_range(data, open_split(data, data.train))
     assert [found.range, *(further.range for further in found.also)] == ["auto", "auto", [0.0, 4095.0]]
     assert int(open_split(found, "lorries/val")[0].image.max()) > 240
+
+
+def test_packs_of_several_sets_keep_their_classes_and_ranges(tmp_path: Path) -> None:
+    """Of 12 and 16 bits: pixels and labels are those of the folders, in a fold of one pack, too."""
+    sections = {}
+    for name, top in (("dim", 4095), ("bright", 65535)):
+        folder_set(tmp_path / name)
+        for path in (tmp_path / name).glob("*/images/*"):
+            pixels = np.random.default_rng(int(path.stem)).integers(0, top + 1, (SIDE, SIDE))
+            save(path, pixels.astype(np.uint16))
+        own = {
+            "format": "folder",
+            "root": str(tmp_path / name),
+            "ignore_index": 7,
+            "classes": ["bg", "lorry"],
+        }
+        files = Data.model_validate(own)
+        files = with_range(files, open_split(files, "train"))
+        splits = {split: open_split(files, split) for split in ("train", "val")}
+        write_pack(splits, tmp_path / f"{name}.h5", "decoded")
+        packed = {**own, "format": "packed", "root": str(tmp_path / f"{name}.h5"), "train": "train"}
+        sections[name] = files, packed
+    (of_dim, dim), (of_bright, bright) = sections.values()
+    bright = {**bright, "map": {"lorry": "void"}}
+    data = Data.model_validate({**dim, "also": [bright]})
+    train = open_split(data, data.train)
+    found = with_range(data, train)
+    assert [found.range, found.also[0].range] == [[0, 4095], [0, 65535]]
+    expected = [sample for files in (of_dim, of_bright) for sample in open_split(files, "train")]
+    assert all(torch.equal(train[i].image, sample.image) for i, sample in enumerate(expected))
+    assert 7 in train.labels(len(train) - 1) and 1 not in train.labels(len(train) - 1)
+    (tmp_path / "fold.txt").write_text(train.ids[1] + "\n")
+    fold = Data.model_validate({**dim, "fold": str(tmp_path / "fold.txt")})
+    assert open_split(fold, "val").ids == [train.ids[1]]
+    assert torch.equal(open_split(fold, "train")[0].image, expected[0].image)
 
 
 def test_an_unreadable_image_of_any_set_is_left_out(recipe: Path, tmp_path: Path) -> None:
