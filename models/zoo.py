@@ -17,7 +17,7 @@ from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
 from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
-from timm.layers import BatchNormAct2d, DropPath
+from timm.layers import BatchNormAct2d, Conv2dSame, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -98,6 +98,9 @@ class ZooModel(nn.Module):
         for module in self.decoder.modules():
             if type(module) is nn.AdaptiveAvgPool2d and isinstance(module.output_size, int):
                 module.__class__ = ExportedPool  # the same attributes
+        for module in self.encoder.modules():
+            if type(module) is Conv2dSame:
+                module.__class__ = ExportedConv
         if isinstance(self.encoder, EfficientNetEncoder):
             _use_drop_path(self.encoder)
 
@@ -167,6 +170,26 @@ class ExportedPool(nn.AdaptiveAvgPool2d):
         bins: Any = self.output_size  # of both sides
         rows, columns = (_bin_means(side, bins).to(x) for side in x.shape[2:])
         return rows @ x @ columns.mT
+
+
+class ExportedConv(Conv2dSame):  # type: ignore[misc]  # timm is not typed
+    """In an export, padded by constants, where timm divides each side by the stride and rounds up.
+
+    Tracing these divisions, one inside the other, took most of the time of an export. Here sides are whole
+    multiples of the stride, as images are padded to `multiple_px`, so the padding is the same for all.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            same: Tensor = super().forward(x)
+            return same
+        needed = [
+            max(dilation * (kernel - 1) + 1 - stride, 0)
+            for kernel, stride, dilation in zip(self.kernel_size, self.stride, self.dilation, strict=True)
+        ]
+        (top, left), (bottom, right) = [n // 2 for n in needed], [n - n // 2 for n in needed]
+        x = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
 
 
 def _bin_means(size: int, bins: int) -> Tensor:

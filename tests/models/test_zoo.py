@@ -1,15 +1,18 @@
 """A model of the zoo computes what segmentation_models_pytorch (SMP) computes, logits and gradients."""
 
+import sys
+
 import pytest
 import segmentation_models_pytorch as smp
 import torch
 from safetensors.torch import save_file
-from timm.layers import DropPath
+from timm.layers import Conv2dSame, DropPath
 from torch import nn
 from torch.nn import functional as F
 
 from losses import build_loss
 from models import build_model
+from models.zoo import ExportedConv
 
 NUM_CLASSES, VOID = 5, 255
 PAIRS = [
@@ -101,3 +104,26 @@ def test_the_stochastic_depth_of_efficientnet_is_made_of_layers_and_changes_noth
     with torch.no_grad():
         found, expected = ours.eval()(images), theirs.eval()(normalised(ours, images))
     torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("kernel", "stride", "dilation"), [(3, 2, 1), (5, 2, 1), (6, 2, 1), (3, 1, 2), (1, 2, 1), (4, 4, 1)]
+)
+def test_constant_padding_in_an_export_is_that_of_timm(
+    kernel: int, stride: int, dilation: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.manual_seed(0)
+    conv = Conv2dSame(2, 3, kernel, stride=stride, dilation=dilation)
+    images = torch.randn(1, 2, 32, 64)
+    expected = conv(images)
+    conv.__class__ = ExportedConv
+    assert torch.equal(conv(images), expected)
+    monkeypatch.setattr("torch.compiler.is_exporting", lambda: True)
+    monkeypatch.setattr(sys.modules["timm.layers.conv2d_same"], "pad_same", None)  # not called
+    assert torch.equal(conv(images), expected)
+
+
+def test_encoders_that_pad_as_tensorflow_are_padded_by_constants_in_an_export() -> None:
+    model = build_model("segformer", num_classes=2, encoder="tu-tf_efficientnet_lite0")
+    kinds = [type(module) for module in model.encoder.modules() if isinstance(module, Conv2dSame)]
+    assert kinds and {*kinds} == {ExportedConv}
