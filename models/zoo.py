@@ -172,7 +172,7 @@ class ExportedPool(nn.AdaptiveAvgPool2d):
         return rows @ x @ columns.mT
 
 
-class ExportedConv(Conv2dSame):  # type: ignore[misc]  # timm is not typed
+class ExportedConv(Conv2dSame):
     """In an export, padded by constants, where timm divides each side by the stride and rounds up.
 
     Tracing these divisions, one inside the other, took most of the time of an export. Here sides are whole
@@ -181,8 +181,7 @@ class ExportedConv(Conv2dSame):  # type: ignore[misc]  # timm is not typed
 
     def forward(self, x: Tensor) -> Tensor:
         if not torch.compiler.is_exporting():
-            same: Tensor = super().forward(x)
-            return same
+            return super().forward(x)  # type: ignore[no-untyped-call]
         needed = [
             max(dilation * (kernel - 1) + 1 - stride, 0)
             for kernel, stride, dilation in zip(self.kernel_size, self.stride, self.dilation, strict=True)
