@@ -42,15 +42,30 @@ STOPPING_SIGNALS = tuple(
 
 
 @dataclass(frozen=True)
+class UnlabelledViews:
+    """Views of U unlabelled images, (U, n, S, S) in 0..255.
+
+    weak: for the teacher. inside: (U, S, S) bool, where they show the image and not what is around it.
+    strong: for the student: images, and (U, S, S) bool, where they are those of image (i + U / 2) modulo U.
+    """
+
+    weak: Tensor
+    inside: Tensor
+    strong: list[tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
 class Batch:
     """images (B, 3, h, w), uint8 or float in 0..255; labels (B, h, w), integer; ids: one per sample.
 
     With data.labels: multi, labels are (B, C, h, w), here and in everything that is made from them.
+    unlabelled: of data.unlabelled, or None.
     """
 
     images: Tensor
     labels: Tensor
     ids: list[str]
+    unlabelled: UnlabelledViews | None = None
 
 
 class TrainBatches:

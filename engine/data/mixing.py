@@ -36,13 +36,25 @@ class BoxLayer:
     right: float
     bottom: float
 
+    @classmethod
+    def of_cutmix(cls, rng: np.random.Generator) -> "BoxLayer":
+        """A box of uniformly drawn area, then clipped at the border, arXiv 1905.04899."""
+        half = np.sqrt(rng.uniform()) / 2
+        x, y = rng.uniform(size=2)
+        return cls(*np.clip([x - half, y - half, x + half, y + half], 0, 1).tolist())
+
+    def within(self, side_px: int) -> tuple[slice, slice]:
+        """Its rows and columns in a crop."""
+        left, top, right, bottom = (
+            round(side * side_px) for side in (self.left, self.top, self.right, self.bottom)
+        )
+        return slice(top, bottom), slice(left, right)
+
     def paste(self, image: Tensor, labels: Tensor, guest_image: Tensor, guest_labels: Tensor) -> None:
         """Onto `image` (3, S, S) and `labels` (S, S) or (C, S, S), in place."""
-        left, top, right, bottom = (
-            round(side * labels.shape[-1]) for side in (self.left, self.top, self.right, self.bottom)
-        )
-        image[:, top:bottom, left:right] = guest_image[:, top:bottom, left:right]
-        labels[..., top:bottom, left:right] = guest_labels[..., top:bottom, left:right]
+        rows, columns = self.within(labels.shape[-1])
+        image[:, rows, columns] = guest_image[:, rows, columns]
+        labels[..., rows, columns] = guest_labels[..., rows, columns]
 
 
 @dataclass(frozen=True)
@@ -149,11 +161,9 @@ class Mixing:
         return [Guest(self._any(rng), HalfClassesLayer(tuple(rng.permutation(self.classes).tolist())))]
 
     def _cutmix(self, rng: np.random.Generator) -> list[Guest]:
-        """A box of another sample, arXiv 1905.04899: of uniformly drawn area, then clipped at the border."""
-        half = np.sqrt(rng.uniform()) / 2
-        x, y = rng.uniform(size=2)
-        left, top, right, bottom = np.clip([x - half, y - half, x + half, y + half], 0, 1).tolist()
-        return [Guest(self._any(rng), BoxLayer(left, top, right, bottom))]
+        """A box of another sample."""
+        box = BoxLayer.of_cutmix(rng)
+        return [Guest(self._any(rng), box)]
 
     def _any(self, rng: np.random.Generator) -> int:
         if self.shares is None:

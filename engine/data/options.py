@@ -5,18 +5,59 @@ those that it imports do not import torch.
 """
 
 import math
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from engine.data.bands import MAX_BANDS, RGB, band_names
 from engine.data.set_options import FurtherSet, ImageSet, with_a_name
-from engine.options import Count, NotNegative, Positive, Section, Share, Text, key, mistake
+from engine.options import Count, Duration, NotNegative, Positive, Section, Share, Text, key, mistake
 
 
 class Normalisation(Section):
     mean: list[float] = key([], "mean of each band, of pixels in 0..255")
     std: list[Positive] = key([], "standard deviation of each band, of pixels in 0..255")
+
+
+class Unlabelled(Section):
+    """Images without masks, from which the model learns what its moving average predicts on them."""
+
+    root: Text | None = key(None, "folder of the images, with its sub-folders; give this or split")
+    split: Text | None = key(
+        None, "split of this data set whose images are used; for format: voc it needs no masks"
+    )
+    ratio: Positive = key(1.0, "unlabelled images for each labelled one in an update")
+    weight: Positive = key(1.0, "factor of the loss on unlabelled images")
+    ramp: Duration = key("10%", "how long the weight takes to rise from 0")
+    threshold: Share = key(
+        0.95, "least probability of the teacher's class with which a pixel is learnt from, arXiv 2208.09910"
+    )
+    discriminator: Share | None = key(
+        None,
+        "least probability, by the discriminator of `adversarial`, that the teacher's prediction is a label, "
+        "such as 0.2, arXiv 1802.07934; null is off",
+    )
+    views: Count = key(2, "strongly changed views of each image that the student sees")
+    feature_dropout: float = key(
+        0.0,
+        "share of the channels of the encoder's features that one more view lacks, such as 0.5, "
+        "arXiv 2208.09910; 0: there is no such view",
+        ge=0,
+        lt=1,
+    )
+    cutmix: Share = key(0.5, "share of the strong views with a box of another image, arXiv 1905.04899")
+    brightness: Share = key(0.25, "of the strong views; as in augment")
+    contrast: Share = key(0.5, "of the strong views; as in augment")
+    saturation: Share = key(0.5, "of the strong views; as in augment")
+    hue: float = key(0.25, "of the strong views; as in augment", ge=0, le=0.5)
+    grayscale: Share = key(0.2, "share of the strong views that lose their colour")
+    blur: NotNegative = key(1.0, "of the strong views; as in augment")
+
+    @model_validator(mode="after")
+    def _is_in_one_place(self) -> Self:
+        if (self.root is None) == (self.split is None):
+            raise mistake("expected one of root, a folder of images, and split, a split of this data set")
+        return self
 
 
 class Data(ImageSet):
@@ -54,6 +95,9 @@ class Data(ImageSet):
         "auto",
         "{mean, std} by band, of pixels in 0..255; auto: of RGB those of the pretrained weights, of other "
         "bands counted in images of the training split",
+    )
+    unlabelled: Unlabelled | None = key(
+        None, "images without masks that are learnt from too; see docs/unlabelled.md; null is off"
     )
     also: list[FurtherSet] = key(
         [], "further sets that are trained on and scored with this one; see docs/several_sets.md"

@@ -113,9 +113,10 @@ def sets_of(section: Any) -> dict[str, Any]:
     """By name, a `data` section for each set of a recipe's alone, the first one first."""
     alone = {section.name: section.model_copy(update={"also": []})}
     shared = {name: getattr(section, name) for name in Data.model_fields if name not in ImageSet.model_fields}
+    first_only: dict[str, Any] = {"also": [], "select": None, "unlabelled": None}
     for further in section.also:
         own = {name: getattr(further, name) for name in ImageSet.model_fields}
-        alone[further.name] = Data.model_construct(**{**shared, **own, "also": [], "select": None})
+        alone[further.name] = Data.model_construct(**{**shared, **own, **first_only})
     return alone
 
 

@@ -56,6 +56,7 @@ FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAY_CHANGE = (
     "data.format",  # the fingerprint says that the images are the same
     "data.root",
+    "data.unlabelled.root",
     "data.fold",
     "data.resident",
     "data.workers",
@@ -77,6 +78,7 @@ MAY_CHANGE = (
 # What a training makes from its images where the recipe says auto, or the name of a scheme.
 MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(also\.\d+\.)?(range|normalisation|sampler)\b")
 OF_A_FURTHER_SET = re.compile(r"^data\.also\.\d+\.")
+TEACHER_EMA = 0.996  # decay of the moving average that teaches; of UniMatch V2, arXiv 2410.10777
 SEVERAL_SETS = {"type": "array", "items": {"type": "object"}, "minItems": 1}
 BASE = {
     "type": "string",
@@ -134,6 +136,20 @@ class Recipe(Section):
             return value
         return value.model_copy(update={"head_lr_mult": 1.0})
 
+    @field_validator("train")
+    @classmethod
+    def _has_a_teacher(cls, value: Train, info: ValidationInfo) -> Train:
+        """The moving average teaches unlabelled images, so there is one."""
+        data = info.data.get("data")
+        if value.ema is not None or data is None or data.unlabelled is None:
+            return value
+        if "ema" in value.model_fields_set:
+            raise mistake(
+                "ema is null, but the moving average of the weights is the teacher of data.unlabelled. Leave "
+                f"the key out for {TEACHER_EMA}, or type train.ema={TEACHER_EMA}"
+            )
+        return value.model_copy(update={"ema": TEACHER_EMA})
+
     @field_validator("loss")
     @classmethod
     def _each_once(cls, value: list[Loss]) -> list[Loss]:
@@ -184,6 +200,9 @@ class Recipe(Section):
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss
         ]
+        if unlabelled := self.data.unlabelled:
+            unlabelled = unlabelled.model_copy(update={"ramp": steps(unlabelled.ramp)})
+            sections["data"] = self.data.model_copy(update={"unlabelled": unlabelled})
         if self.adversarial:
             times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
             sections["adversarial"] = self.adversarial.model_copy(update=times)

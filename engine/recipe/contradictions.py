@@ -43,6 +43,7 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "model.from_scratch=true. Type train.batch_norm=sync."
         )
         yield Contradiction((("train", "batch_norm"), ("model", "from_scratch")), text)
+    yield from _unlabelled_images(recipe)
     if recipe.model.auxiliary and (recipe.train.compile is True or recipe.train.shard):
         text = (
             "a model with this head is neither compiled nor sharded. Type "
@@ -88,15 +89,47 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
 
 def _colours_without_bands(recipe: Any) -> Iterator[Contradiction]:
     """Operators of colour need bands that are colours."""
-    used = [name for name in COLOUR_OPERATORS if getattr(recipe.augment, name) > 0]
     bands = band_names(recipe.data.bands)
-    if used and not colour_bands(bands):
-        off = " ".join(f"augment.{name}=0" for name in used)
+    sections: dict[Path, Any] = {("augment",): recipe.augment}
+    if recipe.data.unlabelled:
+        sections["data", "unlabelled"] = recipe.data.unlabelled
+    for path, section in sections.items():
+        used = [(*path, name) for name in COLOUR_OPERATORS if getattr(section, name, 0) > 0]
+        if used and not colour_bands(bands):
+            off = " ".join(f"{dotted(key)}=0" for key in used)
+            text = (
+                f"none of {', '.join(bands or ())} is a colour, and {dotted(path)} changes the colours of "
+                f"images. Name red, green and blue, or grey, or type {off}"
+            )
+            yield Contradiction((("data", "bands"), *used), text)
+
+
+def _unlabelled_images(recipe: Any) -> Iterator[Contradiction]:
+    """What images without masks do not go together with."""
+    section, path = recipe.data.unlabelled, ("data", "unlabelled")
+    if section is None:
+        return
+    if recipe.data.labels == "multi":
+        text = "unlabelled images are for data.labels: single. Type data.unlabelled=null"
+        yield Contradiction((path, ("data", "labels")), text)
+    if section.split is not None and recipe.data.format in ("packed", "synthetic"):
         text = (
-            f"none of {', '.join(bands or ())} is a colour, and augment changes the colours of images. Name "
-            f"red, green and blue, or grey, or type {off}"
+            f"format {recipe.data.format} has no image files. Name a folder of images instead: "
+            "data.unlabelled.split=null data.unlabelled.root=<its folder>"
         )
-        yield Contradiction((("data", "bands"), *(("augment", name) for name in used)), text)
+        yield Contradiction(((*path, "split"), ("data", "format")), text)
+    if recipe.train.shard:
+        text = "the teacher of unlabelled images is not sharded. Type train.shard=false"
+        yield Contradiction((("train", "shard"), path), text)
+    if section.feature_dropout and recipe.train.compile is True:
+        text = "a model whose features are dropped is not compiled. Type train.compile=auto"
+        yield Contradiction((("train", "compile"), (*path, "feature_dropout")), text)
+    if section.discriminator is not None and getattr(recipe.adversarial, "objective", None) != "bce":
+        text = (
+            "the filter needs a discriminator whose output is a probability. Type adversarial.objective=bce, "
+            "or data.unlabelled.discriminator=null"
+        )
+        yield Contradiction(((*path, "discriminator"), ("adversarial",)), text)
 
 
 def _range_of_other_bands(data: Any) -> Iterator[Contradiction]:

@@ -106,6 +106,22 @@ class AdversarialSettings:
     batch_sum: Callable[[Tensor], Tensor]
     at_logits: bool = False
 
+    @torch.no_grad()
+    def realness(self, images: Tensor, probabilities: Tensor, inside: Tensor) -> Tensor:
+        """(B, h, w): with what probability the discriminator of objective `bce` takes predictions for labels.
+
+        Args:
+            images: (B, n, S, S); inside: (B, S, S) bool.
+            probabilities: (B, C, h, w), at the resolution of the logits.
+        """
+        size, valid = probabilities.shape[-2:], inside
+        if self.at_logits:
+            images, valid = _resized(images, probabilities), labels_at(probabilities, inside)
+        else:
+            probabilities = F.interpolate(probabilities, images.shape[-2:], mode="bilinear")
+        scores, _ = self.discriminator(images, probabilities, valid[:, None])  # (B, 1, cells)
+        return F.interpolate(scores.float().sigmoid(), size, mode="bilinear")[:, 0]
+
     def weight_at(self, step: int) -> float:
         """Rises linearly from 0 at `start` to the full weight `ramp` steps later."""
         if step < self.start:

@@ -9,7 +9,7 @@ from timm.utils import ModelEmaV3
 from torch import nn
 
 from engine.data.bands import RGB, band_names, model_inputs
-from engine.recipe import Recipe
+from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Adversarial
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.auxiliary import AuxiliaryBranch, AuxiliaryHead, build_auxiliary
@@ -18,6 +18,7 @@ from engine.training.optim import build_optimizer
 from engine.training.schedule import factor
 from engine.training.sharding import shard, without_values
 from engine.training.step import Precision, StepSettings, SupervisedStep
+from engine.training.unlabelled import MeanTeacher
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
 
@@ -37,8 +38,8 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
     compiles = train.compile
-    if compiles == "auto":  # the hook of an auxiliary head is not compiled
-        compiles = process.device.type == "cuda" and not shards and not recipe.model.auxiliary
+    if compiles == "auto":
+        compiles = process.device.type == "cuda" and not shards and not _has_hooks(recipe)
     template = without_values(model) if shards else None
     if shards:
         _shard(recipe, model, ema, process)
@@ -60,11 +61,37 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
         batch_norm=train.batch_norm,
     )
     kind: Callable[..., SupervisedStep] = SupervisedStep
+    opponent = None
     if recipe.adversarial:
         opponent = _build_adversarial(recipe.adversarial, num_classes, process, model_inputs(recipe.data))
         kind = partial(AdversarialStep, adversarial=opponent)
     lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
-    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary)
+    mean_teacher = _build_mean_teacher(recipe, model, ema, opponent) if ema else None
+    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary, mean_teacher)
+
+
+def _build_mean_teacher(
+    recipe: Recipe, model: nn.Module, ema: ModelEmaV3, opponent: AdversarialSettings | None
+) -> MeanTeacher | None:
+    section = recipe.data.unlabelled
+    if section is None:
+        return None
+    filters = opponent is not None and section.discriminator is not None
+    encoder = getattr(model, "encoder", None) if section.feature_dropout else None
+    if section.feature_dropout and not isinstance(encoder, nn.Module):
+        raise RecipeError(
+            f"data.unlabelled.feature_dropout: a model of {recipe.model.arch} has no module called encoder. "
+            "Type data.unlabelled.feature_dropout=0"
+        )
+    if opponent is None or not filters:
+        return MeanTeacher(ema.module, section, encoder=encoder)
+    return MeanTeacher(ema.module, section, opponent.start, opponent.realness, encoder)
+
+
+def _has_hooks(recipe: Recipe) -> bool:
+    """Whether something listens to layers of the model, which is not compiled then."""
+    unlabelled = recipe.data.unlabelled
+    return bool(recipe.model.auxiliary or (unlabelled and unlabelled.feature_dropout))
 
 
 def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:

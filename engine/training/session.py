@@ -11,21 +11,21 @@ import torch
 from torch import nn
 
 import engine.data
-from engine.data.augment import Augment
 from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.batches import TrainBatches
-from engine.data.mixing import MIXING_KEYS, Mixing
 from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
-from engine.data.resident import Resident, choose_residence, label_maps, require_device
+from engine.data.resident import require_device
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
+from engine.data.unlabelled import num_unlabelled, open_unlabelled
 from engine.recipe import Recipe, RecipeError
 from engine.scoring.label_kinds import label_kind
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.training.batch_size import with_batch
+from engine.training.build_batches import Counter, build_batches, place
 from engine.training.build_step import build_step, new_auxiliary
 from engine.training.distributed import Process
 from engine.training.features import FeatureMaps, matching_layers, require_maps
@@ -41,7 +41,6 @@ from models import build_model
 from models.load_report import LoadReport
 from models.weights import initialise
 
-Counter = Callable[[int, int], None]
 CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 
 
@@ -59,6 +58,7 @@ class Session:
     train: Dataset
     val: Dataset
     further: dict[str, Dataset]
+    unlabelled: Dataset | None
     batches: TrainBatches
     step: SupervisedStep
     validation: Validation
@@ -94,13 +94,14 @@ def build_session(
     val = engine.data.open_split(recipe.data, recipe.data.val)
     select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
     further = {name: engine.data.open_split(data, split) for name, split in scored_further(data).items()}
+    unlabelled: Dataset | None = open_unlabelled(data) if data.unlabelled else None
     recipe, chosen = with_batch(recipe, [train, select, *further.values()], process)
     torch.manual_seed(recipe.seed)  # whatever the search for the batch has drawn
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names, **model_inputs(data))
     frozen = freeze(model, recipe.model.freeze)
     _require_statistics(recipe, model, process)
-    _require_buildable_parts(recipe, model, len(train.class_names), process.device)
+    _require_buildable_parts(recipe, model, len(train.class_names), process)
     weights = None if resume else initialise(model, recipe.model, train.class_names, train.bands or RGB)
     model.to(process.device)
     counts, count_notes = count_labels(
@@ -114,24 +115,21 @@ def build_session(
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
     notes += _notes_on_pixels(recipe.data)
-    train, note = _place(train, recipe.data, process, counter)
-    notes.append(f"train: {quantity(len(train), 'image')}, {note}")
-    notes += _notes_on_sets(recipe.data, sets)
-    select, note = _place(select, recipe.data, process, counter)
-    notes.append(f"{recipe.data.select or recipe.data.val}: {quantity(len(select), 'image')}, {note}")
+    train, note = place(train, data, process, counter)
+    notes.append(f"train: {note}")
+    if unlabelled is not None:
+        unlabelled, note = place(unlabelled, data, process, counter)
+        notes.append(f"unlabelled: {note}; {_on_the_teacher(recipe)}")
+    notes += _notes_on_sets(data, sets)
+    select, note = place(select, data, process, counter)
+    notes.append(f"{data.select or data.val}: {note}")
     for name, dataset in further.items():
-        further[name], note = _place(dataset, recipe.data, process, counter)
-        notes.append(f"{scored_further(data)[name]}: {quantity(len(dataset), 'image')}, {note}")
+        further[name], note = place(dataset, data, process, counter)
+        notes.append(f"{scored_further(data)[name]}: {note}")
 
     order, order_notes = training_order(recipe, counts, shares, [*sets.values()])
     notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
-    augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
-    mixing = None
-    if any(getattr(recipe.augment, name) for name in MIXING_KEYS):
-        mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts, shares)
-    batches = TrainBatches(
-        train, order, augment, process.device, process.rank, process.world_size, recipe.data.workers, mixing
-    )
+    batches = build_batches(recipe, train, unlabelled, order, process, counts, shares)
     protocol, autocast = EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast
     predictor = Predictor(protocol, autocast, label_kind(recipe.data))
     features = _build_features(recipe, model, select, predictor)
@@ -139,9 +137,8 @@ def build_session(
         select, predictor, process, recipe.data.workers, recipe.log.images, features, further
     )
     hints = [] if recipe.data.labels == "multi" else advice(recipe, counts, train.class_names)
-    return Session(
-        recipe, process, train, select, further, batches, step, validation, weights, notes, hints, chosen
-    )
+    parts = recipe, process, train, select, further, unlabelled, batches, step, validation
+    return Session(*parts, weights, notes, hints, chosen)
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:
@@ -181,6 +178,12 @@ def _on_the_batch(recipe: Recipe, chosen: dict[str, int], process: Process) -> s
     return f"{key} auto: {value}, {at_once} at once on {process.device}; {rate}"
 
 
+def _on_the_teacher(recipe: Recipe) -> str:
+    assert recipe.data.unlabelled
+    ratio, decay = recipe.data.unlabelled.ratio, recipe.train.ema
+    return f"{ratio:g} for each labelled one, taught by the moving average of weights (train.ema={decay:g})"
+
+
 def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
     groups = step.learning_rates()
     if not any(name.startswith("head") for name in groups):
@@ -189,11 +192,11 @@ def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
     return [f"learning rate {section.lr:g}, of the head {factor:g} times that (optimizer.head_lr_mult)"]
 
 
-def _require_buildable_parts(
-    recipe: Recipe, model: nn.Module, num_classes: int, device: torch.device
-) -> None:
+def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> None:
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
-    require_device(recipe.data.resident, device)
+    require_device(recipe.data.resident, process.device)
+    if recipe.data.unlabelled:
+        num_unlabelled(recipe.data.unlabelled, int(recipe.train.batch), process.world_size)
     in_eval_mode(model, recipe.train.batch_norm)
     auxiliary = None
     if recipe.model.auxiliary:
@@ -228,19 +231,6 @@ def _build_features(
     layers = matching_layers(model, recipe.log.feature_layers)
     require_maps(model, layers, len(select.bands or RGB))
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
-
-
-def _place(
-    dataset: Dataset, data: Any, process: Process, counter: Callable[[str], Counter]
-) -> tuple[Dataset, str]:
-    """The data set on the disk, in RAM or on the GPU, and a note that says where it is."""
-    masks = label_maps(data, dataset)
-    where, num_bytes = choose_residence(dataset, data.resident, process.device, process.world_size, masks)
-    note = f"{num_bytes / 1e6:,.0f} MB decoded"
-    if where == "disk":
-        return dataset, f"{note}, read from disk at each use"
-    device = process.device if where == "gpu" else torch.device("cpu")
-    return Resident(dataset, device, counter("decoding")), f"{note}, in {where}"
 
 
 def _require_even_shares(recipe: Recipe, process: Process) -> None:

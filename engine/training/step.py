@@ -6,7 +6,7 @@ Shapes: B samples, C classes, S the side of the crop.
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from timm.utils import ModelEmaV3
@@ -22,6 +22,9 @@ from engine.training.probe import GradientProbe
 from engine.training.sharding import gathered
 from losses.mixed import MixedLoss
 from losses.statistics import num_labelled
+
+if TYPE_CHECKING:
+    from engine.training.unlabelled import MeanTeacher
 
 Metrics = dict[str, Tensor]
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -113,6 +116,7 @@ class SupervisedStep:
         ema: timm's moving average of the weights, or None.
         template: the model without values (`sharding.without_values`) where it is sharded, or None.
         auxiliary: a second head on a layer of the model, whose loss is added, or None.
+        mean_teacher: what learns from the unlabelled images of a batch, or None.
     """
 
     def __init__(
@@ -126,6 +130,7 @@ class SupervisedStep:
         ema: ModelEmaV3 | None = None,
         template: nn.Module | None = None,
         auxiliary: AuxiliaryBranch | None = None,
+        mean_teacher: "MeanTeacher | None" = None,
     ):
         self.model = model
         self.forward = forward
@@ -135,6 +140,7 @@ class SupervisedStep:
         self.ema = ema
         self.template = template
         self.auxiliary = auxiliary
+        self.mean_teacher = mean_teacher
         self.in_eval_mode = in_eval_mode(model, settings.batch_norm)
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
@@ -177,6 +183,9 @@ class SupervisedStep:
         self.begin()
         metrics: Metrics = {}
         statistics = _flat(self._statistics) if self._statistics else None
+        if self.mean_teacher and batch.unlabelled:
+            at_once = -(-len(batch.images) // self.settings.accumulate)
+            metrics |= self.mean_teacher.backward(self, batch.unlabelled, at_once)
         for images, labels, context in self.chunks(batch):
             with context:
                 for name, value in self.backward(images, labels).items():
@@ -289,14 +298,17 @@ class SupervisedStep:
         weights = self.loss.weights_of_parts(of_labels) if pieces > 1 else [{}]
         triples = zip(batch.images.chunk(pieces), of_labels, weights, strict=True)
         for number, (images, labels, self.loss.part_weights) in enumerate(triples, start=1):
-            torch.manual_seed(_update_seed(self.settings.seed, self.count))
+            seed_update(self.settings.seed, self.count)
             self.places.take(start, len(images), share, images.device)
             start += len(images)
-            if number < pieces and isinstance(self.forward, DistributedDataParallel):
-                yield images, labels, self.forward.no_sync()
-            else:
-                yield images, labels, nullcontext()
+            yield images, labels, self.unsynchronised() if number < pieces else nullcontext()
         self.loss.part_weights, self.all_labels = {}, None
+
+    def unsynchronised(self) -> AbstractContextManager[object]:
+        """The context of a forward and backward pass whose gradients the processes do not exchange yet."""
+        if isinstance(self.forward, DistributedDataParallel):
+            return self.forward.no_sync()
+        return nullcontext()
 
     def part_weight(
         self, labels: Tensor, logits: Tensor | None = None, per_image: bool = False
@@ -356,9 +368,9 @@ def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
     torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
 
 
-def _update_seed(seed: int, count: int) -> int:
+def seed_update(seed: int, count: int, stream: int = 0) -> None:
     """Dropout and stochastic depth depend on (seed, update, place) alone: a resumed run draws the same.
 
-    The 0 is the process that version 0.1.0 had here, so that a training of one process stays the same.
+    `stream` is 0 for the labelled images, and another number for each view of the unlabelled ones.
     """
-    return hash((seed, count, 0)) & 0x7FFF_FFFF_FFFF_FFFF
+    torch.manual_seed(hash((seed, count, stream)) & 0x7FFF_FFFF_FFFF_FFFF)

@@ -1,0 +1,190 @@
+"""Learning from images without masks: the moving average of the weights teaches the model, its student.
+
+The teacher predicts a weak view (mean teacher, arXiv 1703.01780). Where it is confident, its class is the
+label of strong views of the same pixels, on which the student is trained (FixMatch, arXiv 2001.07685;
+UniMatch, arXiv 2208.09910). The discriminator of `adversarial`, if the recipe says so, leaves out predictions
+that it recognises as such (arXiv 1802.07934). Losses are taken at the resolution of the student's logits.
+
+Shapes: U unlabelled images of this process, C classes, S the side of the crop, h and w of the teacher's
+logits, which may be finer than the student's.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from engine.data.batches import UnlabelledViews
+from engine.data.options import Unlabelled
+from engine.data.unlabelled import with_partners
+from engine.training.dropout import Places
+from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan, seed_update
+
+Realness = Callable[[Tensor, Tensor, Tensor], Tensor]
+Student = tuple[Tensor, "PseudoLabels", AbstractContextManager[None]]  # images, targets
+
+
+class PseudoLabels(NamedTuple):
+    """(U, h, w), of each cell of the teacher's logits: its class, and whether it is learnt from, or of
+    the image at all."""
+
+    classes: Tensor
+    kept: Tensor
+    inside: Tensor
+
+    def mixed(self, pasted: Tensor) -> "PseudoLabels":
+        """Those of a strong view, which shows the partner where `pasted`, (U, S, S), is true."""
+        where = labels_at(self.classes, pasted)
+        return PseudoLabels(*(with_partners(values, where) for values in self))
+
+
+class MeanTeacher:
+    """Adds the gradients of the unlabelled images of an update to those of the labelled ones.
+
+    Args:
+        teacher: the moving average of the model, in eval mode.
+        section: `data.unlabelled`, its `ramp` in steps.
+        start: the update from which they are learnt from.
+        realness: AdversarialSettings.realness, where the discriminator leaves out pixels; else None.
+        encoder: of the model, where a view lacks channels of its features; else None.
+    """
+
+    def __init__(
+        self,
+        teacher: nn.Module,
+        section: Unlabelled,
+        start: int = 0,
+        realness: Realness | None = None,
+        encoder: nn.Module | None = None,
+    ):
+        self.teacher, self.section, self.start, self.realness = teacher, section, start, realness
+        self.dropout = FeatureDropout(encoder, section.feature_dropout) if encoder else None
+
+    def weight_at(self, step: int) -> float:
+        """Rises linearly from 0 at `start` to the full weight `ramp` steps later."""
+        if step < self.start:
+            return 0.0
+        return self.section.weight * min(1.0, (step - self.start + 1) / max(1, int(self.section.ramp)))
+
+    def backward(self, step: SupervisedStep, views: UnlabelledViews, at_once: int) -> Metrics:
+        """Add the gradients of an update, without exchanging them between processes.
+
+        Args:
+            step: after its `begin`.
+            views: the unlabelled images of the update.
+            at_once: images that fit into the memory, as those of a chunk of the labelled ones.
+
+        Returns:
+            Detached scalars, the same on all processes: the loss, its weight, and the percentage of pixels
+            that are learnt from; nothing before `start`.
+        """
+        weight = self.weight_at(step.count)
+        if weight == 0:
+            return {}
+        pieces = -(-len(views.weak) // at_once)
+        found = self._pseudo_labels(step, views, pieces)
+        students: list[Student] = [
+            (images, found.mixed(pasted), nullcontext()) for images, pasted in views.strong
+        ]
+        if self.dropout:
+            students.append((views.weak, found, self.dropout.active(step.places)))
+        losses = []
+        for number, (images, targets, context) in enumerate(students, start=1):
+            with context:
+                losses.append(self._student(step, number, images, targets, weight / len(students), pieces))
+        counts = torch.stack([found.kept.sum(), found.inside.sum()]).float()
+        num_kept, num_inside = step.loss.sum_over_processes(counts)
+        return {
+            "unlabelled/loss": torch.stack(losses).mean(),
+            "unlabelled/weight": counts.new_tensor(weight),
+            "unlabelled/kept": 100 * num_kept / num_inside.clamp(min=1),
+        }
+
+    @torch.no_grad()
+    def _pseudo_labels(self, step: SupervisedStep, views: UnlabelledViews, pieces: int) -> PseudoLabels:
+        found = []
+        for images, inside in zip(views.weak.chunk(pieces), views.inside.chunk(pieces), strict=True):
+            with step.settings.precision.autocast():
+                logits = self.teacher(images)
+            probabilities = logits.float().softmax(dim=1)
+            confidence, classes = probabilities.max(dim=1)
+            shown = labels_at(logits, inside)
+            kept = shown & (confidence >= self.section.threshold)
+            if self.realness:
+                assert self.section.discriminator is not None
+                kept &= self.realness(images, probabilities, inside) >= self.section.discriminator
+            found.append((classes, kept, shown))
+        return PseudoLabels(*map(torch.cat, zip(*found, strict=True)))
+
+    def _student(
+        self,
+        step: SupervisedStep,
+        number: int,
+        images: Tensor,
+        targets: PseudoLabels,
+        weight: float,
+        pieces: int,
+    ) -> Tensor:
+        """Forward and backward pass of one view; returns its loss.
+
+        That is the mean over all pixels of the image, as in UniMatch, where pixels that are not kept have 0:
+        few confident pixels make a small loss.
+        """
+        found, start = torch.zeros((), device=images.device), 0
+        for part, classes, kept in zip(
+            *(values.chunk(pieces) for values in (images, targets.classes, targets.kept)), strict=True
+        ):
+            seed_update(step.settings.seed, step.count, stream=number)
+            step.places.take(start, len(part), len(images), part.device)
+            start += len(part)
+            with step.unsynchronised():
+                with step.settings.precision.autocast():
+                    logits = step.forward(part)  # (u, C, h, w)
+                classes, kept, inside = (labels_at(logits, x) for x in (classes, kept, targets.inside))
+                per_pixel = F.cross_entropy(logits.float(), classes, reduction="none")
+                sums = torch.stack([(per_pixel * kept).sum(), inside.sum()])
+                total, num_inside = step.loss.sum_over_processes(
+                    sums
+                )  # of these images, of all of the update
+                loss = total / num_inside.clamp(min=1)
+                scaled = step.scalers["optimizer"].scale(weight * loss)
+                torch.autograd.backward(scaled, one_or_nan(scaled))
+            found += loss.detach()
+        return found
+
+
+class FeatureDropout:
+    """Channel dropout of what the encoder gives, while it is active: the third stream of UniMatch.
+
+    Args:
+        encoder: gives a map (B, C, h, w), or several.
+        share: of the channels.
+    """
+
+    def __init__(self, encoder: nn.Module, share: float):
+        self.share = share
+        self._places: Places | None = None
+        encoder.register_forward_hook(self._drop)
+
+    @contextmanager
+    def active(self, places: Places) -> Iterator[None]:
+        self._places = places
+        try:
+            yield
+        finally:
+            self._places = None
+
+    def _drop(self, encoder: nn.Module, inputs: object, output: object) -> object:
+        if self._places is None:
+            return None  # the output stays as it is
+        if isinstance(output, Tensor):
+            return self._dropped(output, self._places)
+        assert isinstance(output, list | tuple)
+        return type(output)(self._dropped(features, self._places) for features in output)
+
+    def _dropped(self, x: Tensor, places: Places) -> Tensor:
+        kept = 1 - self.share
+        return x * places.kept(x, [x.shape[1], *[1] * (x.ndim - 2)], kept) / kept
