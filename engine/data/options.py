@@ -56,7 +56,9 @@ class Unlabelled(Section):
     @model_validator(mode="after")
     def _is_in_one_place(self) -> Self:
         if (self.root is None) == (self.split is None):
-            raise mistake("expected one of root, a folder of images, and split, a split of this data set")
+            raise mistake(
+                "expected one of root, a folder, and split, a split of this data set; the other is null"
+            )
         return self
 
 

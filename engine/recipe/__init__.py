@@ -19,6 +19,7 @@ from engine.recipe.contradictions import contradictions, of_the_rest, without_a_
 from engine.recipe.errors import describe, paths_of
 from engine.recipe.sections import (
     Adversarial,
+    Distill,
     ImportPath,
     Keep,
     Log,
@@ -105,6 +106,7 @@ class Recipe(Section):
         min_length=1,
     )
     adversarial: Adversarial | None = key(None, "training against a discriminator; null is off")
+    distill: Distill | None = key(None, "learning from a trained teacher; null is off")
     optimizer: Optimizer = key(Optimizer(), "the optimiser")
     schedule: Schedule = key(Schedule(), "the learning rate schedule")
     train: Train = key(Train(), "length, batch size and precision of the training")

@@ -181,6 +181,9 @@ def _single_labels_only(recipe: Any) -> Iterator[Contradiction]:
     if recipe.adversarial:
         text = "a discriminator is for data.labels: single. Type adversarial=null"
         yield Contradiction((("adversarial",), labels), text)
+    if recipe.distill:
+        text = "a teacher is for data.labels: single. Type distill=null"
+        yield Contradiction((("distill",), labels), text)
     for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1)):
         if (value := getattr(recipe.augment, name)) != off:
             text = f"{value:g} is for data.labels: single. Type augment.{name}={off}"

@@ -105,6 +105,18 @@ class Adversarial(Section):
     )
 
 
+class Distill(Section):
+    teacher: Text = Field(
+        description="folder of a run, whose best checkpoint teaches, a file of its top/, or the folder of a "
+        "saved ensemble; with the classes of this recipe"
+    )
+    weight: Positive = key(1.0, "factor of the divergence from the teacher in the loss")
+    temperature: Positive = key(
+        1.0,
+        "by which the logits of both are divided, arXiv 1503.02531; above 1 small probabilities count more",
+    )
+
+
 class Train(Section):
     steps: Length = key(40000, "number of updates")
     batch: Literal["auto"] | Count = key(

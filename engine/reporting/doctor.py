@@ -113,7 +113,10 @@ def verdict(diagnosis: DataReport) -> str:
         "note": "for information",
     }
     counts = ", ".join(f"{severities.count(s)} {text}" for s, text in meanings.items() if s in severities)
-    return f"{quantity(sum(diagnosis.num_samples.values()), 'sample')}. Findings: {counts or 'none'}."
+    samples = quantity(sum(diagnosis.num_samples.values()), "sample")
+    if diagnosis.num_unlabelled:
+        samples += f", {quantity(diagnosis.num_unlabelled, 'unlabelled image')}"
+    return f"{samples}. Findings: {counts or 'none'}."
 
 
 def command_to_fix(report: "DataReport", recipe: str, overrides: Sequence[str] = ()) -> str | None:

@@ -34,6 +34,7 @@ class DataIdentity(BaseModel):
     """Which images were scored: equal fingerprints mean equal images and labels.
 
     num_val_trained_on: images of val that are in train too; None in runs of 0.1.0, which did not count them.
+    num_unlabelled, unlabelled_fingerprint: of the images of data.unlabelled.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -44,6 +45,8 @@ class DataIdentity(BaseModel):
     train_fingerprint: str
     val_fingerprint: str
     num_val_trained_on: int | None = None
+    num_unlabelled: int = 0
+    unlabelled_fingerprint: str | None = None
 
     def num_trained_on(self, num_val: int) -> int:
         """How many of the `num_val` images of val were trained on, as far as it is known."""

@@ -21,6 +21,7 @@ from engine.data.order import Draw, SampleOrder
 from engine.data.resident import choose_residence, free_ram_bytes, label_maps
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
+from engine.scoring.trained import Trained
 from engine.training.build_step import build_step
 from engine.training.distributed import Process, smallest, wait_for_all
 from engine.training.imbalance import without_schemes
@@ -36,13 +37,16 @@ UPDATES = 2  # the optimiser's moments exist from the second on
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
 
-def with_batch(recipe: Recipe, splits: Sequence[Dataset], process: Process) -> tuple[Recipe, dict[str, int]]:
+def with_batch(
+    recipe: Recipe, splits: Sequence[Dataset], process: Process, teacher: Trained | None = None
+) -> tuple[Recipe, dict[str, int]]:
     """The recipe with numbers in place of `auto`, and these numbers by key; the smallest over all processes.
 
     Args:
         recipe: with the range and the normalisation of its images.
         splits: the training split, then the others that `data.resident` may keep in memory.
         process: this process; each searches by itself, on its device.
+        teacher: of `distill`.
 
     Raises:
         OutOfMemory: not even the fewest images fit.
@@ -51,7 +55,7 @@ def with_batch(recipe: Recipe, splits: Sequence[Dataset], process: Process) -> t
     section, num_processes = recipe.train, process.world_size
     if "auto" not in (section.batch, section.accumulate):
         return recipe, {}
-    trial = Trial(recipe, splits, process)
+    trial = Trial(recipe, splits, process, teacher)
     if section.batch == "auto":
         parts = int(section.accumulate)
         most = min(MOST, len(splits[0]) // (num_processes * parts))
@@ -80,7 +84,9 @@ class Trial:
     `least` is the fewest images that it can be trained on at once.
     """
 
-    def __init__(self, recipe: Recipe, splits: Sequence[Dataset], process: Process):
+    def __init__(
+        self, recipe: Recipe, splits: Sequence[Dataset], process: Process, teacher: Trained | None = None
+    ):
         self.train, self.process, device = splits[0], process, process.device
         data, sharers = recipe.data, process.world_size
         places = [
@@ -99,7 +105,7 @@ class Trial:
         freeze(self.model, recipe.model.freeze)
         self.model.to(device)
         alone = Process(0, 1, device)
-        self.step = build_step(self.recipe, self.model, len(self.train.class_names), alone)
+        self.step = build_step(self.recipe, self.model, len(self.train.class_names), alone, teacher)
         self.step.begin()
         self.least = least_images(self.model)
         augment = Augment(recipe.augment, recipe.seed, self.train.ignore_index, self.train.bands)

@@ -11,8 +11,10 @@ from torch import nn
 from engine.data.bands import RGB, band_names, model_inputs
 from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Adversarial
+from engine.scoring.trained import Trained
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.auxiliary import AuxiliaryBranch, AuxiliaryHead, build_auxiliary
+from engine.training.distillation import Distillation
 from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
 from engine.training.optim import build_optimizer
 from engine.training.schedule import factor
@@ -25,8 +27,13 @@ from models.discriminator import PatchDiscriminator
 PIX2PIX_BETAS = (0.5, 0.999)  # of Adam, arXiv 1611.07004
 
 
-def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> SupervisedStep:
-    """The step of a recipe with durations in steps; the model is compiled, distributed or sharded by it."""
+def build_step(
+    recipe: Recipe, model: nn.Module, num_classes: int, process: Process, teacher: Trained | None = None
+) -> SupervisedStep:
+    """The step of a recipe with durations in steps; the model is compiled, distributed or sharded by it.
+
+    `teacher` is that of `distill`.
+    """
     train = recipe.train
     shards = train.shard and not process.is_alone
     ema = None
@@ -67,7 +74,11 @@ def build_step(recipe: Recipe, model: nn.Module, num_classes: int, process: Proc
         kind = partial(AdversarialStep, adversarial=opponent)
     lr_factor = partial(factor, recipe.schedule, recipe.optimizer.lr, num_steps=int(recipe.train.steps))
     mean_teacher = _build_mean_teacher(recipe, model, ema, opponent) if ema else None
-    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary, mean_teacher)
+    distillation = None
+    if recipe.distill and teacher:
+        distillation = Distillation(teacher, recipe.distill, settings.precision.autocast, batch_sum(process))
+    teachers = mean_teacher, distillation
+    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary, *teachers)
 
 
 def _build_mean_teacher(

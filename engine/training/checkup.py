@@ -95,4 +95,8 @@ def fingerprint(listing: Listing) -> str:
                 digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
             except OSError as error:  # a broken link, which the doctor reports
                 digest.update(f"{file} {error.errno}\n".encode())
+    if listing.unlabelled:
+        digest.update(listing.unlabelled.fingerprint().encode())
+        for path in map(listing.unlabelled.image_path, range(len(listing.unlabelled))):
+            digest.update(f"{path} {path.stat().st_mtime_ns}\n".encode())
     return digest.hexdigest()

@@ -24,9 +24,11 @@ from engine.scoring.label_kinds import label_kind
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.trained import Trained
 from engine.training.batch_size import with_batch
 from engine.training.build_batches import Counter, build_batches, place
 from engine.training.build_step import build_step, new_auxiliary
+from engine.training.distillation import open_teacher
 from engine.training.distributed import Process
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.freed_memory import freed_memory_kept
@@ -95,7 +97,8 @@ def build_session(
     select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
     further = {name: engine.data.open_split(data, split) for name, split in scored_further(data).items()}
     unlabelled: Dataset | None = open_unlabelled(data) if data.unlabelled else None
-    recipe, chosen = with_batch(recipe, [train, select, *further.values()], process)
+    teacher = open_teacher(recipe.distill, train, process.device) if recipe.distill else None
+    recipe, chosen = with_batch(recipe, [train, select, *further.values()], process, teacher)
     torch.manual_seed(recipe.seed)  # whatever the search for the batch has drawn
     recipe = recipe.in_steps(len(train))
     model = build_model(recipe.model, train.class_names, **model_inputs(data))
@@ -110,10 +113,11 @@ def build_session(
     recipe, decisions = decided(recipe, counts, train.class_names)
     shares = shares_of_images(data, train)
     sets = {part.name: len(part.dataset) for part in train.parts} if isinstance(train, SeveralSets) else {}
-    step = build_step(recipe, model, len(train.class_names), process)
+    step = build_step(recipe, model, len(train.class_names), process, teacher)
 
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
+    notes += [_on_the_trained_teacher(teacher)] if teacher else []
     notes += _notes_on_pixels(recipe.data)
     train, note = place(train, data, process, counter)
     notes.append(f"train: {note}")
@@ -182,6 +186,13 @@ def _on_the_teacher(recipe: Recipe) -> str:
     assert recipe.data.unlabelled
     ratio, decay = recipe.data.unlabelled.ratio, recipe.train.ema
     return f"{ratio:g} for each labelled one, taught by the moving average of weights (train.ema={decay:g})"
+
+
+def _on_the_trained_teacher(teacher: Trained) -> str:
+    sizes = sum(map(num_parameters, teacher.members.values()))
+    return (
+        f"teacher: {teacher.name}, {quantity(len(teacher.members), 'model')} of {sizes:,} parameters in all"
+    )
 
 
 def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:

@@ -259,6 +259,8 @@ def _new_manifest(session: Session) -> Manifest:
             train_fingerprint=session.train.fingerprint(),
             val_fingerprint=val.fingerprint(),
             num_val_trained_on=len(shared_images(val, session.train)),
+            num_unlabelled=len(session.unlabelled or ()),
+            unlabelled_fingerprint=session.unlabelled.fingerprint() if session.unlabelled else None,
         ),
         metric=session.recipe.keep.metric,
         bands=list(session.train.bands) if session.train.bands else None,
@@ -290,6 +292,12 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
     if other_images:
         raise RunFolderError(
             f"--resume: the images of split {manifest.data.train!r} are not those that the run started with."
+        )
+    unlabelled = session.unlabelled.fingerprint() if session.unlabelled else None
+    if unlabelled != manifest.data.unlabelled_fingerprint:
+        raise RunFolderError(
+            "--resume: the images of data.unlabelled are not those that the run started with. Put them back, "
+            f"or start a new run from the best checkpoint of this one: {run.command_of_another()}"
         )
 
 

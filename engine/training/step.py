@@ -16,6 +16,7 @@ from torch.nn.utils import clip_grad_norm_
 
 from engine.data.batches import Batch
 from engine.training.auxiliary import AuxiliaryBranch
+from engine.training.distillation import Distillation
 from engine.training.dropout import Places, draw_by_place
 from engine.training.optim import in_eval_mode
 from engine.training.probe import GradientProbe
@@ -117,6 +118,7 @@ class SupervisedStep:
         template: the model without values (`sharding.without_values`) where it is sharded, or None.
         auxiliary: a second head on a layer of the model, whose loss is added, or None.
         mean_teacher: what learns from the unlabelled images of a batch, or None.
+        distillation: a trained teacher, or None.
     """
 
     def __init__(
@@ -131,6 +133,7 @@ class SupervisedStep:
         template: nn.Module | None = None,
         auxiliary: AuxiliaryBranch | None = None,
         mean_teacher: "MeanTeacher | None" = None,
+        distillation: Distillation | None = None,
     ):
         self.model = model
         self.forward = forward
@@ -141,6 +144,7 @@ class SupervisedStep:
         self.template = template
         self.auxiliary = auxiliary
         self.mean_teacher = mean_teacher
+        self.distillation = distillation
         self.in_eval_mode = in_eval_mode(model, settings.batch_norm)
         self.places = Places(settings.rank, settings.world_size)
         draw_by_place(model, self.places)
@@ -230,6 +234,10 @@ class SupervisedStep:
         if self.is_sharded:  # so that a gradient at the logits does not begin the backward pass of the shards
             logits = logits.view_as(logits)
         terms = self.loss(logits, labels)
+        if self.distillation:
+            valid = labels_at(logits, labels) != self.settings.ignore_index
+            loss = self.part_weight(labels, logits) * self.distillation(images, logits, valid)
+            terms |= {"loss": terms["loss"] + self.distillation.weight * loss, "loss_distill": loss.detach()}
         if self.auxiliary:
             with self.settings.precision.autocast():
                 beside = self.auxiliary.logits()  # (B, C, h, w)

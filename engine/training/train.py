@@ -15,7 +15,7 @@ from engine.data.sets import scored_further
 from engine.recipe import Recipe
 from engine.reporting.advisor import Advisor, Note
 from engine.reporting.callbacks import Callback, RunContext
-from engine.reporting.console import counted, facts_below, scores_table, skipped_images
+from engine.reporting.console import counted, facts_below, scores_table
 from engine.reporting.console_log import ConsoleLog
 from engine.reporting.log_files import JsonLog
 from engine.reporting.loggers import build_loggers, require_callbacks
@@ -63,6 +63,7 @@ from engine.training.patience import is_out_of_patience, stopped_early
 from engine.training.probe import GradientProbe
 from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
+from engine.training.skipped import report_skipped_images
 from engine.training.start import opened_run, with_batch_of
 from engine.training.validation import spread
 from engine.wording import quantity
@@ -145,7 +146,7 @@ def _train(
             reporter.start(context)
             with settings():
                 finished = _fit(run, session, keeper, reporter, goes_on)
-            _report_skipped(session, console)
+            report_skipped_images(session, console)
             if not finished:
                 reporter.end("stopped")
                 _report_failures(reporter, console)
@@ -308,31 +309,6 @@ def _report_failures(reporter: Reporter, console: Console) -> None:
     """Repeat which callbacks failed, as those messages may be far above."""
     for failure in reporter.failures:
         console.print(f"[bold yellow]{escape(failure)}[/]")
-
-
-def _report_skipped(session: Session, console: Console) -> None:
-    """Print which images some process could not read, and what was done instead."""
-    for what, dataset, done in (
-        (session.recipe.data.train, session.train, "The next image of the split was used in its place."),
-        (
-            session.recipe.data.select or session.recipe.data.val,
-            session.val,
-            "It was left out of the scores.",
-        ),
-        *(
-            (scored_further(session.recipe.data)[name], dataset, "It was left out of the scores.")
-            for name, dataset in session.further.items()
-        ),
-    ):
-        if dataset.skipped is None:
-            continue
-        here = set(skipped_ids(dataset))
-        flags = torch.tensor([id in here for id in dataset.ids], dtype=torch.int64)
-        flags = flags.to(session.process.device)
-        sum_in_place(session.process, [flags])
-        ids = [id for id, flag in zip(dataset.ids, flags.tolist(), strict=True) if flag]
-        if ids:
-            console.print(f"{what}: {skipped_images(ids)} {done}")
 
 
 def _scores_on_further_sets(

@@ -22,6 +22,7 @@ from engine.data.options import Unlabelled
 from engine.data.unlabelled import with_partners
 from engine.training.dropout import Places
 from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan, seed_update
+from losses.statistics import full_precision
 
 Realness = Callable[[Tensor, Tensor, Tensor], Tensor]
 Student = tuple[Tensor, "PseudoLabels", AbstractContextManager[None]]  # images, targets
@@ -109,7 +110,7 @@ class MeanTeacher:
         for images, inside in zip(views.weak.chunk(pieces), views.inside.chunk(pieces), strict=True):
             with step.settings.precision.autocast():
                 logits = self.teacher(images)
-            probabilities = logits.float().softmax(dim=1)
+            probabilities = full_precision(logits).softmax(dim=1)
             confidence, classes = probabilities.max(dim=1)
             shown = labels_at(logits, inside)
             kept = shown & (confidence >= self.section.threshold)
@@ -133,7 +134,7 @@ class MeanTeacher:
         That is the mean over all pixels of the image, as in UniMatch, where pixels that are not kept have 0:
         few confident pixels make a small loss.
         """
-        found, start = torch.zeros((), device=images.device), 0
+        losses, start = [], 0
         for part, classes, kept in zip(
             *(values.chunk(pieces) for values in (images, targets.classes, targets.kept)), strict=True
         ):
@@ -144,16 +145,16 @@ class MeanTeacher:
                 with step.settings.precision.autocast():
                     logits = step.forward(part)  # (u, C, h, w)
                 classes, kept, inside = (labels_at(logits, x) for x in (classes, kept, targets.inside))
-                per_pixel = F.cross_entropy(logits.float(), classes, reduction="none")
-                sums = torch.stack([(per_pixel * kept).sum(), inside.sum()])
+                per_pixel = F.cross_entropy(full_precision(logits), classes, reduction="none")
+                sums = torch.stack([(per_pixel * kept).sum(), inside.sum().to(per_pixel)])
                 total, num_inside = step.loss.sum_over_processes(
                     sums
                 )  # of these images, of all of the update
                 loss = total / num_inside.clamp(min=1)
                 scaled = step.scalers["optimizer"].scale(weight * loss)
                 torch.autograd.backward(scaled, one_or_nan(scaled))
-            found += loss.detach()
-        return found
+            losses.append(loss.detach())
+        return torch.stack(losses).sum()
 
 
 class FeatureDropout:

@@ -22,6 +22,7 @@ from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.range_checks import check_ranges
 from engine.data.doctor.scan import Facts, scan
 from engine.data.doctor.sequence_checks import check_sequences
+from engine.data.doctor.unlabelled import check_unlabelled
 
 __all__ = ["DataFinding", "DataReport", "Examination", "Listing", "examine", "list_samples_of", "report_on"]
 
@@ -34,7 +35,8 @@ class DataReport:
     """findings: the worst first. values: one row per mask value. skipped: checks that were not made, and why.
 
     readable: whether a training would read all of it, right or wrong, without stopping at a file.
-    num_samples: of each split. divergence: between the class shares of each scored split and train, in bits.
+    num_samples: of each split. num_unlabelled: images of data.unlabelled. divergence: between the class
+    shares of each scored split and train, in bits.
     """
 
     findings: list[DataFinding]
@@ -43,6 +45,7 @@ class DataReport:
     num_samples: dict[str, int]
     divergence: dict[str, float]
     readable: bool = True
+    num_unlabelled: int = 0
 
     @property
     def spoils(self) -> bool:
@@ -96,7 +99,7 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     listing = facts.listing
     of_masks = list(check_masks(facts, meaning))
     findings = [*check_files(facts, meaning), *check_ranges(facts), *of_masks, *check_copies(facts)]
-    findings += check_sequences(facts)
+    findings += [*check_sequences(facts), *check_unlabelled(listing)]
     skipped, divergence = [], {}
     counts = CountsBySplit(facts, meaning)
     if of_masks:
@@ -114,7 +117,9 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     num_samples = {split: len(indices) for split, indices in listing.splits.items()}
     readable = _is_readable(facts, meaning)
-    return DataReport(findings, _value_rows(facts, meaning), skipped, num_samples, divergence, readable)
+    num_unlabelled = len(listing.unlabelled) if listing.unlabelled else 0
+    rows = _value_rows(facts, meaning)
+    return DataReport(findings, rows, skipped, num_samples, divergence, readable, num_unlabelled)
 
 
 def _is_readable(facts: Facts, meaning: Meaning) -> bool:

@@ -15,6 +15,7 @@ from engine.data.formats.images import ValueRange
 from engine.data.formats.listing import IMAGE_ENDINGS
 from engine.data.formats.masks import MaskEncoding, SameIds
 from engine.data.sample import DataError, Dataset, Palette
+from engine.data.unlabelled import open_unlabelled
 
 Opener = Callable[[str], Dataset]
 
@@ -52,7 +53,7 @@ class Listing:
     the data, and is not a default of Trident.
     may_skip: an unreadable file does not end a run. takes_ids: the recipe may have data.ids. value_range:
     data.range of RGB images, or None for auto. bands: of data.bands. notes: on annotations that could not be
-    used. section: the recipe's `data`.
+    used. section: the recipe's `data`. opened: the splits that could be. unlabelled: of data.unlabelled.
     """
 
     samples: list[Listed]
@@ -71,6 +72,8 @@ class Listing:
     bands: Bands
     notes: list[str]
     section: Any
+    opened: dict[str, Dataset]
+    unlabelled: FileDataset | None
 
     @property
     def has_files(self) -> bool:
@@ -97,7 +100,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
     place: dict[object, int] = {}
     splits: dict[str, NDArray[np.int64]] = {}
     refused: dict[str, str] = {}
-    opened: Dataset | None = None
+    datasets: dict[str, Dataset] = {}
     notes: dict[str, None] = {}
     for split in dict.fromkeys(split for split in (section.train, *scored) if split is not None):
         try:
@@ -105,7 +108,7 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         except DataError as error:
             refused[split] = str(error)
             continue
-        opened = opened or dataset
+        datasets[split] = dataset
         if isinstance(dataset, FileDataset) and dataset.note:
             notes[dataset.note] = None
         indices = []
@@ -116,6 +119,13 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
                 samples.append(sample)
             indices.append(place[key])
         splits[split] = np.array(indices, np.int64)
+    unlabelled = None
+    if section.unlabelled:
+        try:
+            unlabelled = open_unlabelled(section)
+        except DataError as error:
+            refused["data.unlabelled"] = str(error)
+    opened = next(iter(datasets.values()), None)
     ignore_index = opened.ignore_index if opened else section.ignore_index
     same_ids = SameIds(len(class_names), ignore_index)
     return Listing(
@@ -135,6 +145,8 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         bands=band_names(section.bands),
         notes=[*notes],
         section=section,
+        opened=datasets,
+        unlabelled=unlabelled,
     )
 
 

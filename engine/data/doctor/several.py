@@ -71,6 +71,7 @@ def report_on_sets(section: Any, reports: Mapping[str, DataReport]) -> DataRepor
         num_samples,
         {f"{name}/{split}": d for name, report in reports.items() for split, d in report.divergence.items()},
         all(report.readable for report in reports.values()),
+        sum(report.num_unlabelled for report in reports.values()),
     )
 
 

@@ -17,14 +17,17 @@ from pathlib import Path
 import torch
 from safetensors.torch import save_file
 from timm.layers import BatchNormAct2d
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from engine.data.augment import Augment
-from engine.data.batches import Batch, TrainBatches
+from engine.data.batches import Batch
 from engine.data.options import Augment as AugmentSection
+from engine.data.options import Unlabelled as UnlabelledSection
 from engine.data.order import SampleOrder
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
+from engine.data.unlabelled import SemiSupervisedBatches, UnlabelledBatches
 from engine.reporting.reporter import Reporter
 from engine.run_folder import RunFolder
 from engine.scoring.predictor import Predictor
@@ -45,6 +48,7 @@ from engine.training.interrupt import StopSignal
 from engine.training.optim import build_optimizer, freeze
 from engine.training.options import Optimizer
 from engine.training.step import Precision, StepSettings
+from engine.training.unlabelled import MeanTeacher
 from engine.training.validation import Validation
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
@@ -55,6 +59,7 @@ AUGMENT = AugmentSection(
     crop=64, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
     hue=0.05, blur=0.0, elastic=0.0,
 )  # fmt: skip
+UNLABELLED = UnlabelledSection(root="drawn", threshold=0.2, ramp=0, cutmix=1.0, feature_dropout=0.5)
 FROZEN = ["encoder.stages.[012]", "head.norm"]
 Found = dict[str, Tensor]
 
@@ -123,11 +128,16 @@ def make_step(
     frozen: list[str] | None = None,
     dropout: float = 0.0,
     objective: str = "hinge",
+    unlabelled: UnlabelledSection | None = None,
 ) -> AdversarialStep:
     """A float64 B0, its loss, and a discriminator from update 0 on, if `adversarial`."""
     torch.manual_seed(0)
     model = SegFormer("b0", 6, decoder_width=16, drop_path=dropout, dropout=dropout).double()
     freeze(model, frozen)
+    ema = mean_teacher = None
+    if unlabelled:
+        ema = ModelEmaV3(model, decay=0.9)
+        mean_teacher = MeanTeacher(ema.module, unlabelled, encoder=model.encoder)
     discriminator = PatchDiscriminator(6, channels=4, layers=3).double()
     loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}], 6, VOID)
     loss.sum_over_processes = batch_sum(process)
@@ -137,6 +147,8 @@ def make_step(
         loss=loss,
         optimizer=build_optimizer(model, Optimizer(lr=1e-4)),
         lr_factor=lambda step: 1.0,
+        ema=ema,
+        mean_teacher=mean_teacher,
         settings=StepSettings(
             0, process.rank, VOID, Precision("fp32", "cpu"), process.world_size, accumulate
         ),
@@ -155,10 +167,12 @@ def make_step(
 
 
 def batches_from(process: Process, update: int) -> Iterator[Batch]:
-    """Of four samples."""
+    """Of four samples, and four unlabelled images."""
     scenes = SyntheticScenes("train", 7, size_px=48)
+    share = process.device, process.rank, process.world_size, 0
     order, augment = SampleOrder(len(scenes), 4, seed=0), Augment(AUGMENT, 0, VOID)
-    batches = TrainBatches(scenes, order, augment, process.device, process.rank, process.world_size, 0)
+    unlabelled = UnlabelledBatches(SyntheticScenes("val", 9, size_px=48), UNLABELLED, AUGMENT, 0, 4, *share)
+    batches = SemiSupervisedBatches(scenes, order, augment, *share, unlabelled=unlabelled)
     return batches.starting_at(update)
 
 
@@ -195,6 +209,7 @@ def first_gradients(process: Process) -> tuple[Found, list[list[str]]]:
         | one_update("frozen", make_step(process, adversarial=True, frozen=FROZEN), first)
         | one_update("dropout", make_step(process, adversarial=False, dropout=0.3), first)
         | one_update("penalty", make_step(process, adversarial=True, objective="wgan_gp"), first)
+        | one_update("unlabelled", make_step(process, False, 2, dropout=0.3, unlabelled=UNLABELLED), first)
     )
     return found, [first.ids, second.ids]
 
@@ -212,7 +227,8 @@ def one_update(name: str, step: AdversarialStep, batch: Batch) -> Found:
     for optimizer in step.optimizers.values():
         optimizer.register_step_pre_hook(look)
     metrics = step(batch)
-    found |= {f"{name}/{key}": metrics[key] for key in ("loss", "loss_ce", "loss_dice")}
+    kinds = "loss", "loss_ce", "loss_dice", *(key for key in metrics if key.startswith("unlabelled"))
+    found |= {f"{name}/{key}": metrics[key] for key in kinds}
     return found | {f"{name}/buffer/{key}": value for key, value in step.model.named_buffers()}
 
 

@@ -74,13 +74,14 @@ def pairs(found: dict[str, Found], prefix: str, rank: int) -> list[tuple[str, Te
         ("penalty", 1e-4, 1e-8),
         ("accumulated", 1e-4, 1e-8),
         ("frozen", 1e-4, 1e-8),
+        ("unlabelled", 1e-9, 1e-12),
     ],
 )
 def test_losses_gradients_and_statistics_equal_those_of_one_process(found, name, rtol, atol, rank) -> None:
     compared = pairs(found, f"{name}/", rank)
     kinds = {key.split("/")[1] for key, _, _ in compared}
     assert {"model", "buffer", "loss", "loss_dice"} <= kinds
-    assert ("discriminator" in kinds) == (name not in ("supervised", "dropout"))
+    assert ("discriminator" in kinds) == (name not in ("supervised", "dropout", "unlabelled"))
     for key, mine, alone in compared:
         torch.testing.assert_close(
             mine, alone, rtol=rtol, atol=atol, msg=lambda text, key=key: f"{key}: {text}"

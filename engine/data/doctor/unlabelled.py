@@ -1,0 +1,42 @@
+"""Checks of images without masks (`data.unlabelled`): can each be read, and is it an image that is scored?"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+from engine.data.doctor.findings import HURTS, SPOILS, DataFinding, finding
+from engine.data.doctor.image_facts import read_image
+from engine.data.doctor.listing import Listing
+from engine.data.overlap import shared_images
+from engine.wording import quantity, some_of
+
+
+def check_unlabelled(listing: Listing) -> Iterator[DataFinding]:
+    """What is wrong with the unlabelled images of a recipe."""
+    dataset = listing.unlabelled
+    if dataset is None:
+        return
+    paths = [dataset.image_path(index) for index in range(len(dataset))]
+    with ThreadPoolExecutor() as pool:
+        facts = pool.map(lambda path: read_image(path, listing.bands).problem, paths)
+        problems = {path: problem for path, problem in zip(paths, facts, strict=True) if problem}
+    if problems:
+        may_skip = listing.may_skip
+        yield finding(
+            "damaged",
+            HURTS if may_skip else SPOILS,
+            f"{quantity(len(problems), 'unlabelled image')} cannot be read. {next(iter(problems.values()))}",
+            "Training leaves them out." if may_skip else "Training stops at the first one.",
+            "Replace or remove them." if may_skip else "Replace or remove them; or data.on_error=skip",
+            [*problems],
+        )
+    for split in filter(listing.opened.__contains__, listing.scored):
+        if ids := shared_images(dataset, listing.opened[split]):
+            yield finding(
+                "leak",
+                HURTS,
+                f"{some_of(len(ids), len(dataset), 'unlabelled image', 'is', 'are')} also in {split}",
+                "The model learns from these pixels, although not from their labels: the score on "
+                f"{split} is too high for images that it has not seen.",
+                "Take them out of the folder or the list of data.unlabelled.",
+                sorted(ids),
+            )
