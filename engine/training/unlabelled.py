@@ -11,7 +11,7 @@ logits, which may be finer than the student's.
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -29,8 +29,8 @@ Student = tuple[Tensor, "PseudoLabels", AbstractContextManager[None]]  # images,
 
 
 class PseudoLabels(NamedTuple):
-    """(U, h, w), of each cell of the teacher's logits: its class, and whether it is learnt from, or of
-    the image at all."""
+    """(U, h, w), of each cell of the teacher's logits: its class, whether it is learnt from, whether it shows
+    the image and not what is around it."""
 
     classes: Tensor
     kept: Tensor
@@ -107,7 +107,8 @@ class MeanTeacher:
     @torch.no_grad()
     def _pseudo_labels(self, step: SupervisedStep, views: UnlabelledViews, pieces: int) -> PseudoLabels:
         found = []
-        for images, inside in zip(views.weak.chunk(pieces), views.inside.chunk(pieces), strict=True):
+        parts = views.weak.tensor_split(pieces), views.inside.tensor_split(pieces)
+        for images, inside in zip(*parts, strict=True):
             with step.settings.precision.autocast():
                 logits = self.teacher(images)
             probabilities = full_precision(logits).softmax(dim=1)
@@ -135,9 +136,8 @@ class MeanTeacher:
         few confident pixels make a small loss.
         """
         losses, start = [], 0
-        for part, classes, kept in zip(
-            *(values.chunk(pieces) for values in (images, targets.classes, targets.kept)), strict=True
-        ):
+        parts = (x.tensor_split(pieces) for x in (images, targets.classes, targets.kept))
+        for part, classes, kept in zip(*parts, strict=True):
             seed_update(step.settings.seed, step.count, stream=number)
             step.places.take(start, len(part), len(images), part.device)
             start += len(part)
@@ -147,10 +147,8 @@ class MeanTeacher:
                 classes, kept, inside = (labels_at(logits, x) for x in (classes, kept, targets.inside))
                 per_pixel = F.cross_entropy(full_precision(logits), classes, reduction="none")
                 sums = torch.stack([(per_pixel * kept).sum(), inside.sum().to(per_pixel)])
-                total, num_inside = step.loss.sum_over_processes(
-                    sums
-                )  # of these images, of all of the update
-                loss = total / num_inside.clamp(min=1)
+                of_part, num_inside = step.loss.sum_over_processes(sums)  # the number is of all parts
+                loss = of_part / num_inside.clamp(min=1)
                 scaled = step.scalers["optimizer"].scale(weight * loss)
                 torch.autograd.backward(scaled, one_or_nan(scaled))
             losses.append(loss.detach())
@@ -161,7 +159,7 @@ class FeatureDropout:
     """Channel dropout of what the encoder gives, while it is active: the third stream of UniMatch.
 
     Args:
-        encoder: gives a map (B, C, h, w), or several.
+        encoder: gives a map (B, C, h, w), or several, perhaps with tokens (B, N, C), which stay as they are.
         share: of the channels.
     """
 
@@ -179,13 +177,12 @@ class FeatureDropout:
             self._places = None
 
     def _drop(self, encoder: nn.Module, inputs: object, output: object) -> object:
-        if self._places is None:
-            return None  # the output stays as it is
-        if isinstance(output, Tensor):
-            return self._dropped(output, self._places)
-        assert isinstance(output, list | tuple)
-        return type(output)(self._dropped(features, self._places) for features in output)
+        return None if self._places is None else self._dropped(output, self._places)
 
-    def _dropped(self, x: Tensor, places: Places) -> Tensor:
+    def _dropped(self, output: Any, places: Places) -> Any:
+        if isinstance(output, list | tuple):
+            return type(output)(self._dropped(each, places) for each in output)
+        if not isinstance(output, Tensor) or output.ndim != 4:
+            return output
         kept = 1 - self.share
-        return x * places.kept(x, [x.shape[1], *[1] * (x.ndim - 2)], kept) / kept
+        return output * places.kept(output, [output.shape[1], 1, 1], kept) / kept

@@ -59,7 +59,7 @@ AUGMENT = AugmentSection(
     crop=64, scale=[0.5, 2.0], rotate_deg=10.0, flip=0.5, brightness=0.1, contrast=0.2, saturation=0.2,
     hue=0.05, blur=0.0, elastic=0.0,
 )  # fmt: skip
-UNLABELLED = UnlabelledSection(root="drawn", threshold=0.2, ramp=0, views=1, cutmix=1.0, feature_dropout=0.5)
+UNLABELLED = UnlabelledSection(root="drawn", threshold=0.0, ramp=0, views=1, cutmix=1.0, feature_dropout=0.5)
 FROZEN = ["encoder.stages.[012]", "head.norm"]
 Found = dict[str, Tensor]
 

@@ -116,6 +116,11 @@ def test_the_compared_gradients_are_not_zero(found) -> None:
     assert all(gradient.abs().max() > 1e-9 for gradient in gradients)
 
 
+def test_the_compared_update_learns_from_unlabelled_images(found) -> None:
+    alone = found["0_of_1"][0]
+    assert alone["unlabelled/unlabelled/loss"] > 0 and alone["unlabelled/unlabelled/kept"] == 100
+
+
 @pytest.mark.parametrize("kind", ["BatchNorm2d", "BatchNormAct2d"])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float64", 1e-10), ("float32", 2e-4), ("bfloat16", 0.02)])
 def test_batch_norm_uses_the_whole_batch(found, kind: str, dtype: str, tolerance: float) -> None:
