@@ -43,7 +43,9 @@ def open_unlabelled(section: Any) -> FileDataset:
     Raises:
         DataError: the folder is missing or has no image; the split is missing, or is not one of image files.
     """
-    files = _files_below(section.unlabelled.root) if section.unlabelled.root else _files_of_split(section)
+    files = (
+        _files_below(section.unlabelled.root) if section.unlabelled.root else _files_of_named_split(section)
+    )
     bands, void = band_names(section.bands), section.ignore_index
     pairs = [Pair(id, file, file) for id, file in files.items()]
     names = class_names_of(section)
@@ -70,17 +72,24 @@ def _files_below(root: str) -> dict[str, Path]:
     return {path.relative_to(folder).as_posix(): path for path in paths}
 
 
+def _files_of_named_split(section: Any) -> dict[str, Path]:
+    try:
+        return _files_of_split(section)
+    except DataError as error:
+        raise DataError(f"data.unlabelled.split={section.unlabelled.split}: {error}") from error
+
+
 def _files_of_split(section: Any) -> dict[str, Path]:
     split = section.unlabelled.split
     if section.format == "voc" and section.root is not None:
         found = voc_images(Path(section.root).expanduser(), split)
         if not found:
-            raise DataError(f"data.unlabelled.split: {split!r} is empty. Type data.unlabelled=null.")
+            raise DataError("The split is empty. Type data.unlabelled=null.")
         return found
     dataset = open_split(section, split)
     if not isinstance(dataset, FileDataset):
         raise DataError(
-            f"data.unlabelled.split: format {section.format} has no image files. Name a folder of images "
+            f"Format {section.format} has no image files. Name a folder of images "
             "instead: data.unlabelled.split=null data.unlabelled.root=<its folder>."
         )
     return {id: dataset.image_path(index) for index, id in enumerate(dataset.ids)}
