@@ -64,9 +64,10 @@ def ensemble(arguments: argparse.Namespace) -> int:
     named, overrides = paths_and_overrides(arguments.folders)
     folders = [Path(text) for text in named]
 
-    from engine.run_folder import RunFolder, RunFolderError, common_folder, find_runs, write_json
+    from engine.run_folder import RunFolder, RunFolderError, common_folder, find_runs, last_stage, write_json
 
     _check(arguments, overrides, folders)
+    folders = [last_stage(folder) for folder in folders]
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
 
     from rich.markup import escape

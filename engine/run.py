@@ -18,6 +18,7 @@ examples:
   trident run b2_adv data.root=data/VOCdevkit/VOC2012 train.batch=8
   trident run b2_adv data.root=... --resume       go on, or start: for a job that is queued again and again
   trident run b2_adv data.root=... train.steps=60000 name=longer --continue-from checkpoints/b2_adv
+  trident run b2_full data.root=... stages.coco.data.root=...    its stages in turn
   trident run b2_adv data.root=... --dry-run      what will it cost?
   trident run b2_adv --explain                    where does each value come from?
   torchrun --nproc-per-node=8 -m engine.run b2_adv data.root=...
@@ -57,29 +58,38 @@ def main(argv: list[str] | None = None) -> int:
 
 def run(arguments: argparse.Namespace) -> int:
     """Load the recipe and do what the flags say."""
-    from engine.recipe import load_recipe
+    from engine.recipe import load_stages
 
     console = new_console()
     trains = not arguments.explain and arguments.continue_from is None
-    recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides, trains=trains)
+    recipes = load_stages(recipe_file(arguments.recipe), arguments.overrides, trains=trains)
     if arguments.explain:
         from engine.reporting.console import explain_table
 
-        console.print(explain_table(recipe))
-        console.print(_optimizer_table(recipe))
+        for recipe in recipes:
+            console.print(explain_table(recipe))
+            console.print(_optimizer_table(recipe))
         return 0
 
     from engine.training.distributed import process_group
 
-    with process_group(seconds_of(recipe.train.timeout)) as process:
-        if arguments.dry_run:
+    with process_group(seconds_of(recipes[0].train.timeout)) as process:
+        if len(recipes) > 1:
+            from engine.training.stages import dry_run_stages, require_possible, train_stages
+
+            require_possible(process, arguments.continue_from)
+            if arguments.dry_run:
+                dry_run_stages(recipes, process, console)
+            else:
+                train_stages(recipes, process, console, arguments.resume)
+        elif arguments.dry_run:
             from engine.training.dry_run import dry_run
 
-            dry_run(recipe, process, console)
-            return 0
-        from engine.training.train import train
+            dry_run(recipes[0], process, console)
+        else:
+            from engine.training.train import train
 
-        train(recipe, process, console, arguments.resume, continue_from=arguments.continue_from)
+            train(recipes[0], process, console, arguments.resume, continue_from=arguments.continue_from)
     return 0
 
 

@@ -21,7 +21,14 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from engine.options import plain_path
-from engine.run_folder import RunFolderError, parse_json, require_unaltered, sha256_of, similar_run
+from engine.run_folder import (
+    RunFolderError,
+    last_stage,
+    parse_json,
+    require_unaltered,
+    sha256_of,
+    similar_run,
+)
 from models.architectures import PRETRAINED_PACKAGES
 from models.errors import ModelError
 from models.pickles import PICKLED, read_pickled
@@ -152,7 +159,7 @@ def _local_file(path: Path) -> Path:
         if run := similar_run(path):
             hint = f" Did you mean {run}?"
         raise ModelError(f"No such file or folder of weights: {path}.{hint}")
-    manifest = path / "manifest.json"
+    manifest = last_stage(path) / "manifest.json"
     if manifest.is_file():
         return _best_member(manifest)
     for name in FILE_NAMES:

@@ -9,6 +9,7 @@ from torch import nn
 
 from engine.recipe import load_recipe
 from engine.recipe.components import LOSS_SECTIONS
+from engine.recipe.source import stage_names
 from engine.training.distributed import Process, start_process
 from engine.training.session import build_session
 from losses import TERMS, build_loss
@@ -22,11 +23,18 @@ def process() -> Process:
     return start_process()
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
-def test_the_recipe_builds_and_makes_an_update(path: Path, voc_folder: Path, process: Process) -> None:
-    overrides = list(SMALL)
-    if load_recipe(path).data.format != "synthetic":
+STAGES = [(path, stage) for path in RECIPES for stage in stage_names(path, [], {}) or [""]]
+
+
+@pytest.mark.parametrize(("path", "stage"), STAGES, ids=[f"{path.stem} {stage}" for path, stage in STAGES])
+def test_the_recipe_builds_and_makes_an_update(
+    path: Path, stage: str, voc_folder: Path, process: Process
+) -> None:
+    overrides, chosen = list(SMALL), [f"stage={stage}"] if stage else []
+    if load_recipe(path, chosen).data.format != "synthetic":
         overrides += ["data.format=voc", f"data.root={voc_folder}", "data.train=train", "data.val=val"]
+    if stage:  # whose own values win over those of the whole recipe
+        overrides = [*(f"stages.{stage}.{text}" for text in overrides), *chosen]
     session = build_session(load_recipe(path, overrides), process, lambda what: lambda done, total: None)
     session.step.count = session.recipe.train.steps - 1  # where the discriminator takes part
     batch = next(session.batches.starting_at(0))

@@ -31,7 +31,15 @@ from engine.recipe.sections import (
     Train,
     log_steps,
 )
-from engine.recipe.source import Document, dotted, find_recipe, read_recipe, shipped_recipes
+from engine.recipe.source import (
+    Document,
+    dotted,
+    find_recipe,
+    read_recipe,
+    shipped_recipes,
+    stage_names,
+)
+from engine.recipe.stages import CHOICE, SCHEMA
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
 from engine.scoring.options import Eval
 from engine.training.options import Optimizer
@@ -49,10 +57,13 @@ __all__ = [
     "explain",
     "find_recipe",
     "load_recipe",
+    "load_stages",
     "recipe_schema",
     "shipped_recipes",
+    "values_of",
 ]
 
+Values = dict[str, Any]  # by key path
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 MAY_CHANGE = (
     "data.format",  # the fingerprint says that the images are the same
@@ -271,6 +282,20 @@ def load_recipe(
     return recipe
 
 
+def load_stages(
+    path: str | os.PathLike[str], overrides: Iterable[str] = (), *, trains: bool = False
+) -> list[Recipe]:
+    """The recipe of each stage in `stages:`, in their order; the recipe alone where it has none.
+
+    `load_recipe` says what is read and raised.
+    """
+    overrides = list(overrides)
+    choices = [
+        [f"{CHOICE}{name}"] for name in stage_names(path, overrides, Recipe(name="default").model_dump())
+    ]
+    return [load_recipe(path, [*overrides, *choice], trains=trains) for choice in choices or [[]]]
+
+
 def _kind_for(document: Document, imports: bool) -> type[Recipe]:
     """Recipe, or a subclass with the options of the components from outside that a document names."""
     fields: dict[str, Any] = {}
@@ -313,6 +338,11 @@ def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
     ]
 
 
+def values_of(recipe: Recipe) -> Values:
+    """Every value by its key path, as JSON holds it."""
+    return {key: value for key, value, _ in explain(recipe)}
+
+
 class Change(NamedTuple):
     """A value of one recipe and of another; "absent" where one has no such key."""
 
@@ -321,13 +351,13 @@ class Change(NamedTuple):
     now: Any
 
 
-def changes(before: Recipe, now: Recipe, *, all_keys: bool = False) -> list[Change]:
+def changes(before: Recipe | Values, now: Recipe | Values, *, all_keys: bool = False) -> list[Change]:
     """What differs between two recipes and changes the training, its name and its seed included.
 
     Args:
         all_keys: also what never changes an update, such as where the run is written; without the name.
     """
-    old, new = ({key: value for key, value, _ in explain(recipe)} for recipe in (before, now))
+    old, new = (values_of(recipe) if isinstance(recipe, Recipe) else recipe for recipe in (before, now))
     return [
         Change(key, old.get(key, "absent"), new.get(key, "absent"))
         for key in dict.fromkeys([*old, *new])
@@ -351,7 +381,7 @@ def recipe_schema(kind: type[Recipe] = Recipe) -> dict[str, Any]:
     """The JSON schema of a recipe file, by which editors complete and check."""
     schema = kind.model_json_schema()
     del schema["required"]  # a file without a name takes its own
-    schema["properties"] = {"base": BASE, **schema["properties"]}
+    schema["properties"] = {"base": BASE, "stages": SCHEMA, **schema["properties"]}
     data = schema["properties"]["data"]
     data["anyOf"] = [{"$ref": data.pop("$ref")}, SEVERAL_SETS]
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}

@@ -11,9 +11,18 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from engine.recipe.stages import CHOICE, Stage, by_place, chosen_stage, folder_of_stages, stages_in, unused
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
 
-__all__ = ["Document", "RecipeError", "dotted", "find_recipe", "read_recipe", "shipped_recipes"]
+__all__ = [
+    "Document",
+    "RecipeError",
+    "dotted",
+    "find_recipe",
+    "read_recipe",
+    "shipped_recipes",
+    "stage_names",
+]
 
 OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
 
@@ -74,6 +83,19 @@ class Document:
             parsed = _one_section_of_sets(parsed)
         self._set(keys, parsed, origin, defaults)
 
+    def take_stage(self, stage: Stage, defaults: Mapping[str, Any]) -> None:
+        """Put in the values of a stage, its folder, and its start from the stage before."""
+        for key, parsed in stage.values.items():
+            self._set(key.split("."), parsed, stage.place, defaults)
+        folder = folder_of_stages(self.values, defaults)
+        own: dict[str, Any] = {"output.dir": folder, "name": stage.name}
+        if stage.before and "model.from_scratch" not in stage.keys:
+            own["model.from_scratch"] = False
+            if "model.weights" not in stage.keys:
+                own["model.weights"] = f"{folder}/{stage.before}"
+        for key, value in own.items():
+            self._set(key.split("."), Parsed(value, {(): stage.place}), stage.place, defaults)
+
     def _set(self, keys: list[str], parsed: Parsed, origin: str, defaults: Any) -> None:
         node: Any = self.values
         path: Path = ()
@@ -124,14 +146,45 @@ def read_recipe(
         RecipeError: a file is missing, is not YAML, or `base` goes in a circle. Other mistakes are collected
             in the document, so that they can be reported together with those in the values.
     """
+    document, stages, rest = _read_stages(path, overrides, defaults)
+    stage = chosen_stage(stages, rest, os.fspath(path))
+    for text in rest:
+        if not text.startswith(CHOICE):
+            document.override(text, defaults)
+    if stage:
+        document.problems += unused(rest, stages)
+        document.take_stage(stage, defaults)
+    return document
+
+
+def stage_names(
+    path: str | os.PathLike[str], overrides: Iterable[str], defaults: Mapping[str, Any]
+) -> list[str]:
+    """The names of a recipe's stages, in their order; none where it has no stages, or one was chosen.
+
+    Raises:
+        RecipeError: as `read_recipe`.
+    """
+    _, stages, rest = _read_stages(path, overrides, defaults)
+    return [] if any(text.startswith(CHOICE) for text in rest) else [stage.name for stage in stages]
+
+
+def _read_stages(
+    path: str | os.PathLike[str], overrides: Iterable[str], defaults: Mapping[str, Any]
+) -> tuple[Document, list[Stage], list[str]]:
+    """The common part of a recipe, its stages, and the overrides that are not of `stages`."""
     file = find_recipe(path)
     document = _read_chain(file, "", [])
     if "name" not in document.values:
         document.values["name"] = file.stem
         document.sources["name",] = "file name"
+    rest = []
     for text in overrides:
-        document.override(text, defaults)
-    return document
+        if text.startswith(("stages.", "stages=")):
+            document.override(by_place(text, document.values.get("stages")), defaults)
+        else:
+            rest.append(text)
+    return document, stages_in(document.values, document.sources), rest
 
 
 def shipped_recipes() -> dict[str, FilePath]:

@@ -40,6 +40,7 @@ from engine.run_folder.files import (
     write_text,
     written_in_place,
 )
+from engine.run_folder.last_stage import STAGES, last_stage
 from engine.run_folder.lock import is_in_use, locked, require_unused
 from engine.run_folder.manifests import (
     Changed,
@@ -60,6 +61,7 @@ from engine.run_folder.manifests import (
 )
 
 __all__ = [
+    "STAGES",
     "Changed",
     "CombinationValues",
     "DataIdentity",
@@ -77,6 +79,7 @@ __all__ = [
     "common_folder",
     "find_runs",
     "is_in_use",
+    "last_stage",
     "locked",
     "naming_disk_errors",
     "near_runs",

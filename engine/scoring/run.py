@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import LogRow, Manifest, RunFolder, RunFolderError, read_json, read_log
+from engine.run_folder import LogRow, Manifest, RunFolder, RunFolderError, last_stage, read_json, read_log
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.metrics import METRICS
 from engine.scoring.scores_file import ImageScores, read_scores
@@ -89,7 +89,7 @@ class Run:
     """
 
     def __init__(self, path: str | Path | RunFolder):
-        self.folder = path if isinstance(path, RunFolder) else RunFolder(Path(path))
+        self.folder = path if isinstance(path, RunFolder) else RunFolder(last_stage(Path(path)))
 
     def __repr__(self) -> str:
         text = f"Run({str(self.path)!r})"

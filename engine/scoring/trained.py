@@ -22,6 +22,7 @@ from engine.run_folder import (
     Member,
     RunFolder,
     RunFolderError,
+    last_stage,
     require_intact,
     require_trained_alike,
 )
@@ -120,6 +121,8 @@ def open_trained(
 def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Manifest, Member]:
     """A file in top/, or the checkpoint of a run folder: that of `step`, or else the best one.
 
+    Of the folder of a recipe with stages, the last stage counts that has kept a checkpoint.
+
     The one place that decides which checkpoint is the best: a manifest lists them best first, by its metric.
 
     Raises:
@@ -128,7 +131,7 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     if EnsembleFolder(path).manifest.is_file():
         raise RunFolderError(f"{path} is an ensemble. Name a run, or a file of its top/.")
     file = path if path.is_file() else None
-    run = RunFolder(path.parent.parent if file else path)
+    run = RunFolder(path.parent.parent if file else last_stage(path))
     manifest = run.read_manifest()
     kept = manifest.members
     if file is not None and step is not None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import load_recipe, shipped_recipes
+from engine.recipe import load_stages, shipped_recipes
 from engine.recipes import main
 
 
@@ -24,7 +24,7 @@ def test_a_copy_is_the_same_recipe_anywhere(
     assert main([name]) == 0
     copy = tmp_path / "my.yaml"
     copy.write_text(capsys.readouterr().out)
-    assert load_recipe(copy) == load_recipe(name)
+    assert load_stages(copy, ["name=x"]) == load_stages(name, ["name=x"])
     schema = copy.read_text().splitlines()[0].partition("$schema=")[2]
     assert Path(schema).is_file()
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from engine.data import class_names_of, open_split
+from engine.data.doctor.border_checks import void_borders
 from engine.data.doctor.class_checks import CountsBySplit, check_classes, jensen_shannon
 from engine.data.doctor.class_masks import masks_report
 from engine.data.doctor.copies import check_copies
@@ -105,7 +106,7 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     if of_masks:
         skipped.append("classes and their shares: the values of the masks have to be corrected first")
     else:
-        findings += check_classes(facts, meaning)
+        findings += [*check_classes(facts, meaning), *void_borders(facts, meaning)]
         if listing.train in listing.splits:
             train = counts.share(listing.train)
             scored = [split for split in listing.scored if split in listing.splits and split != listing.train]

@@ -66,3 +66,32 @@ def test_the_remedies_of_a_rare_class_are_keys_of_a_recipe(tree) -> None:
     remedies = re.findall(r"[a-z0-9_.]+=[a-z]+", found.remedy)
     assert remedies == ["data.sampler=rare", "loss.0.class_weights=median"]
     load_recipe(Path(__file__).parents[4] / "recipes/b2_ce_dice.yaml", remedies)  # raises for an unknown key
+
+
+def test_masks_without_void_borders_are_named_beside_those_with_them(tree) -> None:
+    def of_sbd(labels: np.ndarray) -> np.ndarray:
+        """No border, and no aeroplane."""
+        return np.where((labels == 255) | (labels == 1), 0, labels).astype(np.uint8)
+
+    ids = tree.ids("train")
+    tree.change_masks(of_sbd, [*ids[:2], *tree.ids("val")])
+    (found,) = [f for f in tree.findings() if f.check == "void_borders"]
+    assert found.severity == "hurts" and found.num_files == 2
+    assert found.what.startswith("2 of 8 masks have no void around the objects, 6 have a void border")
+    assert "background 25%, bicycle 25%" in found.what  # and aeroplane, of which it is 0 %, last
+    assert [Path(file).stem for file in found.where] == ids[:2]
+
+
+@pytest.mark.parametrize("changed", ["none", "all", "filled"])
+def test_masks_of_one_kind_or_with_areas_of_void_are_no_finding(tree, changed: str) -> None:
+    def change(labels: np.ndarray) -> np.ndarray:
+        labels = np.where(labels == 255, 0, labels).astype(np.uint8)
+        if changed == "filled":
+            labels[:64] = 255
+        return labels
+
+    ids = tree.ids("train")
+    tree.change_masks(change, {"none": [], "all": ids, "filled": ids[:4]}[changed])
+    if changed == "filled":
+        tree.change_masks(lambda labels: np.where(labels == 255, 0, labels).astype(np.uint8), ids[4:])
+    assert "void_borders" not in {f.check for f in tree.findings()}

@@ -1,0 +1,130 @@
+"""The stages of one recipe as one run: a folder each below one parent, and one report over all."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from engine.data import open_split
+from engine.recipe import Recipe, changes, values_of
+from engine.reporting.report import read_runs, write_report
+from engine.run_folder import (
+    STAGES,
+    Changed,
+    RunFolder,
+    RunFolderError,
+    read_json,
+    require_reachable,
+    write_json,
+)
+from engine.scoring.run import Run
+from engine.training.checkup import check_data
+from engine.training.distributed import Process
+from engine.training.dry_run import dry_run
+from engine.training.train import train
+
+
+def require_possible(process: Process, continue_from: Path | None) -> None:
+    """Raises RunFolderError where stages are to be trained in a way that they cannot."""
+    if not process.is_alone:
+        raise RunFolderError(
+            "One process trains the stages in turn. With torchrun, train one at a time: add stage=<name> of "
+            "the first, and of the next when that has ended."
+        )
+    if continue_from:
+        raise RunFolderError(
+            f"--continue-from {continue_from} starts one run, but the recipe has stages: add stage=<name>."
+        )
+
+
+def dry_run_stages(stages: Sequence[Recipe], process: Process, console: Console) -> None:
+    """Print what each stage would cost. A later one is timed with the initial weights of the first."""
+    start = {key: getattr(stages[0].model, key) for key in ("weights", "from_scratch")}
+    for stage in stages:
+        weights = Path(stage.model.weights or "").expanduser()
+        if weights.parent == RunFolder.of(stage).path.parent:  # the stage before, which has not run yet
+            stage = stage.model_copy(update={"model": stage.model.model_copy(update=start)})
+        dry_run(stage, process, console)
+
+
+def train_stages(stages: Sequence[Recipe], process: Process, console: Console, resume: bool = False) -> Run:
+    """Train the stages in turn, each from the best checkpoint of the one before.
+
+    Args:
+        stages: from `engine.recipe.load_stages`.
+        resume: leave out the stages that are finished, and go on in the one that was stopped.
+
+    Returns:
+        The run of the last stage.
+
+    Raises:
+        RunFolderError: a folder of a stage exists (without `resume`), or the recipe of a finished stage was
+            another one.
+        Others: as `engine.training.train.train`; the stages before are finished then.
+    """
+    runs = [RunFolder.of(stage) for stage in stages]
+    parent = runs[0].path.parent
+    require_reachable(parent)
+    if (parent / "manifest.json").exists():
+        raise RunFolderError(f"{parent} is the folder of a run. Train the stages with name=<another name>.")
+    for run in () if resume else runs:
+        run.require_new()
+    num_finished = _num_finished(stages, runs)
+    for stage in stages[num_finished:]:  # before anything is trained
+        stage.in_steps(len(open_split(stage.data, stage.data.train)))
+        check_data(stage, process, console)
+    parent.mkdir(parents=True, exist_ok=True)
+    names = [{"name": stage.name, "values": values_of(stage)} for stage in stages]
+    write_json(parent / STAGES, {"stages": names})
+    for number, (stage, run) in enumerate(zip(stages, runs, strict=True), 1):
+        title = f"stage {number} of {len(stages)}: {stage.name}"
+        if number <= num_finished:
+            console.print(f"{title} is finished: {escape(str(run.path))}")
+            continue
+        console.print(f"\n[bold]{title}[/]")
+        train(stage, process, console, resume)
+    write_report(read_runs(runs), parent / "report.html", {})
+    console.print(_table(runs, stages[-1].keep.metric))
+    console.print(f"{'all stages':<12} {escape(str(parent / 'report.html'))}")
+    return Run(runs[-1])
+
+
+def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
+    """How many stages are finished, from the first on.
+
+    Raises:
+        RunFolderError: one of them was trained with other values, or another stage was there in its place.
+    """
+    parent = runs[0].path.parent
+    saved = read_json(parent / STAGES, keys=("stages",)) or {"stages": []}
+    for number, (stage, run) in enumerate(zip(stages, runs, strict=True)):
+        if not (run.manifest.is_file() and run.read_manifest().finished):
+            return number
+        before = saved["stages"][number] if number < len(saved["stages"]) else {}
+        if before.get("name") != stage.name:
+            raise RunFolderError(
+                f"{run.path} is finished, but was not stage {number + 1} of {parent}. Train all stages again "
+                "with name=<another name>."
+            )
+        if found := changes(before["values"], values_of(stage)):
+            lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
+            raise RunFolderError(
+                f"Stage {stage.name} is finished, and its recipe was another one:\n"
+                + "\n".join(lines)
+                + "\nUndo these changes, or train all stages again with name=<another name>."
+            )
+    return len(stages)
+
+
+def _table(runs: Sequence[RunFolder], metric: str) -> Table:
+    table = Table(title="stages", title_justify="left")
+    table.add_column("stage")
+    for heading in ("best update", metric):
+        table.add_column(heading, justify="right")
+    table.add_column("folder", overflow="fold")
+    for run in map(Run, runs):
+        best = run.best
+        table.add_row(run.path.name, f"{best.step:,}", f"{best.scores[metric]:.4f}", escape(str(run.path)))
+    return table

@@ -1,0 +1,155 @@
+"""A recipe of two stages as one run: its folders, its resume, what reads its parent, and mistakes in it."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from engine import load
+from engine.evaluate import main as evaluate
+from engine.recipe import RecipeError, load_recipe, load_stages
+from engine.run import main
+from engine.run_folder import RunFolder
+from engine.scoring.run import Run
+from tests.engine.tiny_run import RECIPE, TINY
+
+COMMON = [text for text in TINY if not text.startswith("train.steps")]
+STAGES = """
+stages:
+  - name: first
+    train.steps: 2
+  - {name: second, train: {steps: 4}, adversarial: {start: 2, ramp: 1, channels: 8, layers: 2}}
+"""
+
+
+def write(folder: Path, text: str = STAGES) -> str:
+    path = folder / "two.yaml"
+    path.write_text(f"base: {RECIPE}\n{text}")
+    return str(path)
+
+
+def command(folder: Path, *more: str, text: str = STAGES) -> list[str]:
+    return [write(folder, text), *COMMON, "log.to=[]", "log.images=0", f"output.dir={folder / 'runs'}", *more]
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder with the recipe and, in runs/two, its stages."""
+    folder = tmp_path_factory.mktemp("stages")
+    assert main(command(folder)) == 0
+    return folder
+
+
+def test_each_stage_starts_from_the_best_checkpoint_of_the_one_before(trained: Path) -> None:
+    parent = trained / "runs/two"
+    first, second = (RunFolder(parent / name).read_manifest() for name in ("first", "second"))
+    assert first.finished and second.finished
+    assert second.weights and second.weights["file"] == str(parent / "first" / first.members[0].file)
+    assert load_recipe(parent / "first/recipe.yaml").adversarial is None
+    assert load_recipe(parent / "second/recipe.yaml").adversarial is not None
+    page = (parent / "report.html").read_text()
+    assert "first" in page and "second" in page
+
+
+def test_the_parent_stands_for_its_last_stage(trained: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parent = trained / "runs/two"
+    assert evaluate([str(parent)]) == 0
+    assert "second step" in capsys.readouterr().out
+    assert load(parent, "cpu").name.startswith("second step")
+    assert Run(parent).path == parent / "second"
+
+
+def test_after_a_stage_that_failed_the_command_with_resume_goes_on_with_it(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = RunFolder(trained / "runs/two/second")
+    assert main(command(tmp_path, f"stages.second.model.weights={tmp_path / 'none'}")) == 2
+    assert "No such file or folder of weights" in capsys.readouterr().err
+    before = (tmp_path / "runs/two/first/manifest.json").read_bytes()
+    assert not (tmp_path / "runs/two/second").exists()
+    for said in ("first is finished", "second is finished"):
+        assert main(command(tmp_path, "--resume")) == 0
+        assert said in capsys.readouterr().out
+    assert (tmp_path / "runs/two/first/manifest.json").read_bytes() == before
+    one, two = load_file(RunFolder(tmp_path / "runs/two/second").last_state), load_file(whole.last_state)
+    assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+
+def test_another_recipe_of_a_finished_stage_is_refused(
+    trained: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(trained, "stages.first.train.steps=3", "--resume")) == 2
+    assert "train.steps: 2 in the run, 3 now" in capsys.readouterr().err
+    swapped = STAGES.replace("first", "x").replace("second", "first").replace("x", "second")
+    assert main(command(trained, "--resume", text=swapped)) == 2
+    assert "is finished, but was not stage 1" in capsys.readouterr().err
+    assert main(command(trained)) == 2
+    assert "Add --resume" in capsys.readouterr().err
+
+
+def test_a_dry_run_covers_all_stages_and_writes_nothing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(command(tmp_path, "--dry-run")) == 0
+    said = capsys.readouterr().out
+    assert "first: what it would cost" in said and "second: what it would cost" in said
+    assert not (tmp_path / "runs").exists()
+
+
+def test_data_that_a_later_stage_lacks_stops_the_run_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = ["stages.second.data.format=folder", f"stages.second.data.root={tmp_path / 'none'}"]
+    assert (
+        main(
+            command(
+                tmp_path, *lacking, "stages.second.data.synthetic=null", "stages.second.data.classes=[a,b]"
+            )
+        )
+        == 2
+    )
+    assert "none" in capsys.readouterr().err
+    assert not (tmp_path / "runs/two").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("stages: 3", [], "expected a list of sections"),
+        ("stages: []", [], "expected a list of sections"),
+        ("stages: [{train.steps: 3}]", [], r"stages.0 .*two.yaml:2.*expected a section with a name"),
+        ("stages: [{name: a}, {name: a}]", [], r"stages.1.name .*a is the name of another stage"),
+        ("stages: [{name: ../a}]", [], "name .*expected a folder name"),
+        ("stages: [{name: a, base: demo}]", [], "stages.0.base .*a stage cannot change this"),
+        ("stages: [{name: a, train.stepps: 3}]", [], r"train.stepps .*two.yaml:2.*did you mean.*steps"),
+        ("stages: [{name: a, tran: {steps: 3}}]", [], "tran .*two.yaml:2"),
+        (STAGES, ["stage=third"], "no such stage. Its stages: first, second"),
+        (STAGES, ["train.steps=3"], "every stage sets train.steps itself; type stages.first.train.steps=3"),
+        (STAGES, ["stages.third.train.steps=3"], "stages is a list; its places are: 0, 1"),
+        ("", ["stage=first"], "has no stages; leave this out"),
+    ],
+)
+def test_mistakes(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
+    with pytest.raises(RecipeError, match=f"(?is){message}"):
+        load_stages(write(tmp_path, text), overrides)
+
+
+def test_a_command_for_one_recipe_asks_for_a_stage_and_takes_it(tmp_path: Path) -> None:
+    with pytest.raises(RecipeError, match="has the stages first, second. For one of them add stage=first"):
+        load_recipe(write(tmp_path))
+    recipe = load_recipe(write(tmp_path), ["stage=second", "name=mine"])
+    assert (recipe.name, recipe.output.dir, recipe.train.steps) == ("second", "checkpoints/mine", 4)
+    assert recipe.model.weights == "checkpoints/mine/first"
+
+
+def test_one_run_is_not_continued_by_stages(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(command(tmp_path, "--continue-from", str(tmp_path / "x"), "stages.first.train.steps=2")) == 2
+    assert "add stage=<name>" in capsys.readouterr().err
+
+
+def test_names_in_a_damaged_list_leave_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "stages.json").write_text(json.dumps({"stages": [{"name": "../x"}]}))
+    with pytest.raises(ValueError, match="is damaged. Name the folder of one stage"):
+        load(tmp_path)
