@@ -212,6 +212,9 @@ def _imported(section: Optimizer) -> Created:
     closure = signature(optimizer_class.step).parameters.get("closure")
     if closure is not None and closure.default is Parameter.empty:
         raise _unusable(name, "its step() needs a closure that computes the loss several times per update")
+    if all(callable(getattr(optimizer_class, mode, None)) for mode in ("train", "eval")):
+        reason = "it exchanges the weights between training and scoring (schedule-free, arXiv 2405.15682)"
+        raise _unusable(name, f"{reason}; schedule.name=wsd needs no length planned ahead either")
     taken = signature(optimizer_class).parameters
     if absent := [key for key in ("lr", "weight_decay") if key not in taken]:
         raise _unusable(name, f"its constructor does not take {' and '.join(absent)}")

@@ -124,6 +124,14 @@ def rates(model: nn.Module, **keys: Any) -> dict[str, tuple[float, float]]:
     return {name: found[id(p)] for name, p in model.named_parameters() if id(p) in found}
 
 
+class ScheduleFree(torch.optim.AdamW):
+    """Has the two modes of those in the package `schedulefree`."""
+
+    def train(self) -> None: ...
+
+    def eval(self) -> None: ...
+
+
 @pytest.mark.parametrize(
     ("pattern", "name", "expected"),
     [
@@ -235,6 +243,7 @@ def test_keys_reach_the_optimiser_and_null_is_its_default(model: nn.Module) -> N
         ({"name": "adahessian"}, ["adahessian", "second derivatives", "optimizer.name=adamw"]),
         ({"name": "lookahead_adam"}, ["lookahead_adam", "train.ema", "optimizer.name=adamw"]),
         ({"name": "torch.optim:LBFGS"}, ["LBFGS", "closure"]),
+        ({"name": f"{__name__}:ScheduleFree"}, ["ScheduleFree", "2405.15682", "schedule.name=wsd"]),
         ({"name": "torch.optim:Rprop"}, ["Rprop", "does not take weight_decay"]),
         ({"name": "torch.optim:Adamm"}, ["optimizer.name", "torch.optim:Adamm"]),
         ({"name": "no_such_package:Adam"}, ["optimizer.name", "no_such_package"]),
