@@ -1,6 +1,6 @@
 """How often the 95 % interval of a mIoU holds the true value, for three kinds of draws of the images.
 
-    python benchmarks/intervals.py --trials 1000 > benchmarks/intervals-coverage.json
+    python benchmarks/intervals.py --trials 200 > benchmarks/intervals-coverage.json
 
 Each trial draws N images of six classes: two on every image, four on a share of the images. The true mIoU is
 that of 200,000 images. Pixels and hits vary by image, and the last class is predicted badly. Trials that
@@ -101,7 +101,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--trials", type=int, default=1000)
+    parser.add_argument("--trials", type=int, default=200)
     parser.add_argument("--images", type=int, nargs="+", default=[2, 5, 20, 40, 100])
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
