@@ -5,9 +5,12 @@
 Of each run: what its recipe changes against that of the first, and mIoU in percent over the labelled and the
 frequent classes of val, for the best member, the mean of the members and the ensemble. Checkpoints have to be
 selected on another split (data.select), whose last three evaluations are shown as well.
+
+Settings with several seeds are compared with those of the first run, over images and seeds.
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,8 @@ from engine.run_folder import write_json
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.metrics import overlaps
 from engine.scoring.run import Run
+from engine.scoring.seeds import SeedScores, difference
+from engine.scoring.statistics import draws
 from models.class_names import VOC
 
 
@@ -52,8 +57,14 @@ def main() -> None:
             for name in ("best", "members", "ensemble", "select")
         ]
         print("| " + " | ".join([row["run"], str(row["updates"]), *cells, ", ".join(row["changed"])]) + " |")
-    classes = {"labelled": [VOC[c] for c in labelled], "frequent": [VOC[c] for c in frequent]}
-    write_json(arguments.out, {"environment": environment(1), "classes": classes, "rows": rows})
+    ids = {"labelled": labelled, "frequent": frequent}
+    compared = differences(runs, rows, ids)
+    for row in compared:
+        ends = f"[{row['low']:+.1f}, {row['high']:+.1f}]"
+        print(f"{row['what']}: {row['difference']:+.1f} {ends}  {', '.join(row['runs'])}")
+    classes = {name: [VOC[c] for c in of] for name, of in ids.items()}
+    found = {"environment": environment(1), "classes": classes, "rows": rows, "differences": compared}
+    write_json(arguments.out, found)
 
 
 def figures(run: Run, labelled: list[int], frequent: list[int]) -> dict[str, Any]:
@@ -89,6 +100,35 @@ def figures(run: Run, labelled: list[int], frequent: list[int]) -> dict[str, Any
         "select": select,
         "update_s": run.cost.update_s,
     }
+
+
+def differences(
+    runs: Sequence[Run], rows: Sequence[dict[str, Any]], classes: Mapping[str, list[int]]
+) -> list[dict[str, Any]]:
+    """Of the ensembles of each setting with several seeds less those of the first, in points."""
+    settings: dict[tuple[str, ...], list[Run]] = {}
+    for run, row in zip(runs, rows, strict=True):
+        changed = tuple(key for key in row["changed"] if not key.startswith("seed="))
+        settings.setdefault(changed, []).append(run)
+    first, *others = [of for of in settings.values() if len(of) > 1] or [[]]
+    found = []
+    for other in others:
+        for counted, what in (("confusion", "mIoU"), ("boundary", "boundary IoU")):
+            for name, ids in classes.items():
+                gap = difference(*(seed_scores(of, counted, ids) for of in (other, first)))
+                ends = {"difference": gap.value[0], "low": gap.low[0], "high": gap.high[0]}
+                points = {key: round(100 * float(value), 2) for key, value in ends.items()}
+                found.append({"what": f"{what}, {name}", **points, "runs": [run.path.name for run in other]})
+    return found
+
+
+def seed_scores(runs: Sequence[Run], counted: str, ids: list[int]) -> SeedScores:
+    """Of the ensembles, with these classes alone."""
+    by_seed = {}
+    for run in runs:
+        assert run.scores is not None and run.recipe is not None
+        by_seed[run.recipe.seed] = overlaps(getattr(run.scores, counted)[ENSEMBLE])[..., ids]
+    return SeedScores.of(by_seed, draws(len(next(iter(by_seed.values())))))
 
 
 def mean_iou(found: np.ndarray) -> float:
