@@ -59,9 +59,9 @@ def ensemble_of(cells: Sequence[Cell], progress: Callable[[int, int], None]) -> 
         scores = None if isinstance(held, str) else _score(candidates, held, recipe, counts, progress)
         _save(path, candidates, recipe, held, scores)
     found = FoldEnsemble(cells[0].method, str(path), len(cells), recipe.data.val)
-    return (
-        found if isinstance(held, str) else _with_scores(found, counts, cells[0].recipe)
-    )  # read from the files, also later
+    if isinstance(held, str):
+        return found
+    return _with_scores(found, counts, cells[0].recipe)  # read from the files, also later
 
 
 def _is_saved(path: Path, candidates: Sequence[Candidate], counts: Path, is_scored: bool) -> bool:

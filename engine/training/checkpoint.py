@@ -18,13 +18,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
-from engine.training.fit import RunError, diverged
+from engine.training.fit import diverged
+from engine.training.optimizer_state import from_json, load_optimizer, state_of, state_of_0_1_0, to_json
 from engine.training.sharding import full, sharded_like
 from engine.training.step import SupervisedStep
 from models.finite import broken_tensor
 
-# Of a parameter group, as a recipe has them; others, such as a count of updates, belong to the state.
-SETTINGS = ("lr", "initial_lr", "weight_decay", "betas", "eps", "momentum")
 HASHED_AT_ONCE = 2**20  # bytes, in about a millisecond
 
 
@@ -123,7 +122,7 @@ def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tu
         f"{name}/{key}": t for name, module in step.modules.items() for key, t in module.state_dict().items()
     }
     optimizers = {
-        name: _to_json(_state_of(optimizer), f"optimizers/{name}", tensors)
+        name: to_json(state_of(optimizer), f"optimizers/{name}", tensors)
         for name, optimizer in step.optimizers.items()
     }
     scalers = {name: scaler.state_dict() for name, scaler in step.scalers.items()}
@@ -250,10 +249,10 @@ def _put_into(
             module.load_state_dict({key: sharded_like(value, own.get(key)) for key, value in state.items()})
         for name, optimizer in step.optimizers.items():
             if "optimizers" not in header:
-                _load_optimizer(optimizer, _state_of_0_1_0(optimizer, _below(f"{name}.state/", tensors)))
+                load_optimizer(optimizer, state_of_0_1_0(optimizer, _below(f"{name}.state/", tensors)))
             elif not onto_another or name in header["optimizers"]:
-                saved = _from_json(header["optimizers"][name], tensors)
-                _load_optimizer(optimizer, saved, keep_settings=onto_another)
+                saved = from_json(header["optimizers"][name], tensors)
+                load_optimizer(optimizer, saved, keep_settings=onto_another)
         for name, scaler in step.scalers.items():
             if not onto_another or header["scalers"].get(name):
                 scaler.load_state_dict(header["scalers"][name])
@@ -269,93 +268,6 @@ def _put_into(
     step.count, step.lr_scale = header["step"], header.get("lr_scale", 1.0)
     scored = [] if onto_another else header.get("evaluations", [])  # another recipe may score otherwise
     step.evaluations = [(count, metrics) for count, metrics in scored]
-
-
-def _state_of(optimizer: torch.optim.Optimizer) -> dict[str, Any]:
-    """Its state dict; of the groups, only numbers and tensors, as some optimisers keep counters there.
-
-    The other values of a group are options, which come from the recipe.
-    """
-    state = optimizer.state_dict()
-    groups = [
-        {key: value for key, value in group.items() if isinstance(value, bool | int | float | Tensor)}
-        for group in state["param_groups"]
-    ]
-    return state | {"param_groups": groups}
-
-
-def _to_json(value: Any, path: str, tensors: dict[str, Tensor]) -> Any:
-    """A state dict as JSON holds it; its tensors are put into `tensors` under their paths.
-
-    Raises:
-        RunError: an optimiser holds something other than numbers, tensors, and lists and dicts of them.
-    """
-    if isinstance(value, Tensor):
-        tensors[path] = value
-        return {"tensor": path}
-    if isinstance(value, dict):
-        pairs = [[key, _to_json(inner, f"{path}/{key}", tensors)] for key, inner in value.items()]
-        return {"dict": pairs}  # as JSON would make text of keys that are numbers
-    if isinstance(value, list | tuple):
-        kind = "list" if isinstance(value, list) else "tuple"
-        return {kind: [_to_json(inner, f"{path}/{i}", tensors) for i, inner in enumerate(value)]}
-    if value is None or isinstance(value, bool | int | float | str):
-        return value
-    raise RunError(
-        f"The state of the optimiser cannot be saved: {path} is a {type(value).__name__}. The values in its "
-        "state_dict() returns may hold tensors, numbers, None, and lists, tuples and dicts of them."
-    )
-
-
-def _from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
-    if not isinstance(value, dict):
-        return value
-    [(kind, content)] = value.items()
-    if kind == "tensor":
-        return tensors[content]
-    if kind == "dict":
-        return {key: _from_json(inner, tensors) for key, inner in content}
-    return (list if kind == "list" else tuple)(_from_json(inner, tensors) for inner in content)
-
-
-def _load_optimizer(
-    optimizer: torch.optim.Optimizer, saved: dict[str, Any], keep_settings: bool = False
-) -> None:
-    groups = optimizer.state_dict()["param_groups"]
-    kept = SETTINGS if keep_settings else ()
-    merged = [
-        group | own | {key: group[key] for key in kept if key in group}
-        for group, own in zip(groups, saved["param_groups"], strict=True)
-    ]
-    parameters = dict(enumerate(_parameters(optimizer)))
-    state: dict[Any, Any] = dict(saved["state"])
-    for index, parameter in parameters.items():
-        if index in state:
-            state[index] = {slot: sharded_like(value, parameter) for slot, value in state[index].items()}
-    optimizer.load_state_dict(saved | {"param_groups": merged, "state": state})
-    for index, parameter in parameters.items():
-        for slot, value in state.get(index, {}).items():
-            loaded = optimizer.state[parameter].get(slot)
-            if isinstance(loaded, Tensor) and loaded.dtype != value.dtype:  # torch casts to the parameter's
-                optimizer.state[parameter][slot] = value.to(loaded.device)
-
-
-def _state_of_0_1_0(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """From a file of version 0.1.0, which held tensors by number of the parameter and name only.
-
-    It counted parameters that no model uses, which have no state and are no longer part of the optimiser.
-    """
-    state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
-        index, slot = key.split("/")
-        state.setdefault(int(index), {})[slot] = value
-    if len(state) == len(_parameters(optimizer)):
-        state = {number: state[index] for number, index in enumerate(sorted(state))}
-    return optimizer.state_dict() | {"state": state}
-
-
-def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:
-    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
 
 
 def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
