@@ -90,7 +90,8 @@ def build_model(
                 f"its constructor has no parameter in_channels, so it takes RGB; the images have "
                 f"{in_channels} bands. Add the parameter, or type data.bands=null."
             )
-        _require_unset(name, [key for key in DEFAULTS if key not in known], values)
+        on = f" on {values['encoder']}" if values.get("encoder") else ""
+        _require_unset(f"{name}{on}", [key for key in DEFAULTS if key not in known], values)
         if is_name:
             values = {key: value for key, value in values.items() if (key, value) != ("encoder", None)}
         else:  # a section has options of other architectures, too
@@ -113,9 +114,12 @@ def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
     if name in ARCHITECTURES and values.get("encoder") is None:
         path, declaration = ARCHITECTURES[name]
         return import_component(path), declaration
-    from models.vit import vit_model  # here, because segmentation_models_pytorch takes seconds to import
-    from models.zoo import ZooModel, is_vit
+    from models.encoders import is_vit  # here: segmentation_models_pytorch takes seconds to import
+    from models.vit import vit_model
+    from models.zoo import ZooModel, segformer_on
 
+    if name == "segformer":
+        return segformer_on, segformer_on
     on_vit = name in ("linear", "dpt") or (name == "upernet" and is_vit(str(values.get("encoder"))))
     component = partial(vit_model if on_vit else ZooModel, name)
     return component, component

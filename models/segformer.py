@@ -3,16 +3,7 @@
 Tokens stay channels-last, (B, H, W, C), from the first patch embedding to the head: linear layers and layer
 norms need no transpose, and a convolution sees the same memory as a channels-last (B, C, H, W) view.
 
-The head of the paper is linear up to its BatchNorm, and a 1x1 convolution commutes with bilinear upsampling,
-so
-
-    fuse(concat_i(up(mlp_i(x_i))))  =  sum_i up((F_i M_i) x_i)
-
-holds exactly. The right side is what runs: each scale is projected once, at its own resolution, and the
-concatenated feature map of the paper is never built. The weights are composed at each call, so gradients
-reach both factors.
-
-Shapes: B batch, H x W input pixels, C channels of a stage, D decoder width, K classes.
+Shapes: B batch, H x W input pixels, C channels of a stage, K classes.
 """
 
 from collections.abc import Sequence
@@ -26,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from models.architectures import VARIANTS, HeadName, SegFormerOptions, VariantName
 from models.channels import statistics_of
+from models.segformer_heads import HEAD_TYPES, channels_first, channels_last
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of pixels in 0..1
 PIXEL_MEAN, PIXEL_STD = ([255 * x for x in values] for values in (IMAGENET_MEAN, IMAGENET_STD))
@@ -47,7 +39,7 @@ class PatchEmbedding(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C_in, H, W) -> (B, ceil(H / stride), ceil(W / stride), C)"""
-        return self.norm(_channels_last(self.proj(x)))
+        return self.norm(channels_last(self.proj(x)))
 
 
 class Attention(nn.Module):
@@ -69,7 +61,7 @@ class Attention(nn.Module):
         B, H, W, C = x.shape
         context = x
         if self.reduction > 1:
-            context = self.reduce_norm(_channels_last(self.reduce(_channels_first(x))))
+            context = self.reduce_norm(channels_last(self.reduce(channels_first(x))))
         q = self.q(x).view(B, H * W, self.heads, -1).transpose(1, 2)  # (B, heads, H*W, C/heads)
         kv = self.kv(context).view(B, -1, 2, self.heads, C // self.heads)
         k, v = kv.permute(2, 0, 3, 1, 4).unbind(0)  # (B, heads, h*w, C/heads) each
@@ -89,7 +81,7 @@ class MixFFN(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)"""
-        x = _channels_last(self.dwconv(_channels_first(self.fc1(x))))  # (B, H, W, 4C)
+        x = channels_last(self.dwconv(channels_first(self.fc1(x))))  # (B, H, W, 4C)
         return self.fc2(F.gelu(x))
 
 
@@ -125,7 +117,7 @@ class Stage(nn.Module):
         x = self.embed(x)  # (B, h, w, C)
         for block in self.blocks:
             x = checkpoint(block, x, use_reentrant=False) if self.checkpointing else block(x)
-        return _channels_first(self.norm(x))
+        return channels_first(self.norm(x))
 
 
 class MixTransformer(nn.Module):
@@ -159,80 +151,6 @@ class MixTransformer(nn.Module):
             blocks[-1] += stage.norm.parameters()
             layers += blocks
         return layers
-
-
-class PaperHead(nn.Module):
-    """The all-MLP decoder of the paper, folded: one projection per scale, summed at stride 4."""
-
-    def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
-        super().__init__()
-        self.mlps: Any = nn.ModuleList(nn.Linear(c, width) for c in channels)
-        self.fuse = nn.Conv2d(len(channels) * width, width, 1, bias=False)  # its input: coarsest scale first
-        self.norm = nn.BatchNorm2d(width)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(width, num_classes, 1)
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Four maps -> logits (B, K, H/4, W/4)"""
-        fused = folded_sum(maps, self.mlps, self.fuse.weight, maps[0].shape[2:])  # (B, D, H/4, W/4)
-        return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
-
-
-def folded_sum(
-    maps: Sequence[Tensor], linears: Sequence[nn.Linear], fuse: Tensor, size: Sequence[int]
-) -> Tensor:
-    """fuse(concat_i(up(linear_i(x_i)))) as a sum of one projection per scale.
-
-    Args:
-        maps: (B, C_i, h_i, w_i), finest first.
-        linears: from C_i to D channels, in the same order.
-        fuse: (D, n D, 1, 1), the weight of a convolution whose input has the coarsest scale first.
-        size: (h, w) of the result. A finer map is resized before its projection, a coarser one after it:
-            bilinear interpolation commutes with both.
-
-    Returns:
-        (B, D, h, w)
-    """
-    factors = fuse.flatten(1).chunk(len(linears), dim=1)[::-1]  # F_i: (D, D), finest scale first
-    bias: Any = sum(F_i @ linear.bias for F_i, linear in zip(factors, linears, strict=True))  # (D,)
-    fused: Tensor | None = None
-    for x, F_i, linear in zip(maps, factors, linears, strict=True):
-        weight = (F_i @ linear.weight)[:, :, None, None]  # (D, C_i, 1, 1)
-        x = _resize(x, size) if x.shape[2] > size[0] else x
-        projected = _resize(F.conv2d(x, weight, bias if fused is None else None), size)
-        # In place: no operation before needs its output again, and these are the largest maps.
-        fused = projected if fused is None else fused.add_(projected)
-    assert fused is not None
-    return fused
-
-
-class MMSegHead(nn.Module):
-    """MMSegmentation's SegformerHead: each scale has BatchNorm and ReLU, so only the fuse layer folds."""
-
-    def __init__(self, channels: tuple[int, ...], width: int, num_classes: int, dropout: float):
-        super().__init__()
-        self.convs = nn.ModuleList(
-            nn.Sequential(nn.Conv2d(c, width, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU())
-            for c in channels
-        )
-        self.fuse = nn.Conv2d(len(channels) * width, width, 1, bias=False)  # its input: finest scale first
-        self.norm = nn.BatchNorm2d(width)
-        self.dropout = nn.Dropout2d(dropout)
-        self.classifier = nn.Conv2d(width, num_classes, 1)
-
-    def forward(self, maps: list[Tensor]) -> Tensor:
-        """Four maps -> logits (B, K, H/4, W/4)"""
-        fused: Tensor | None = None
-        for x, conv, weight in zip(maps, self.convs, self.fuse.weight.chunk(len(maps), dim=1), strict=True):
-            projected = F.conv2d(conv(x), weight)
-            # In place: no operation before needs its output again, and these are the largest maps.
-            fused = (
-                projected if fused is None else fused.add_(_resize(projected, fused.shape[2:]))
-            )  # (B, D, H/4, W/4)
-        return _classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
-
-
-HEAD_TYPES: dict[HeadName, type[PaperHead] | type[MMSegHead]] = {"paper": PaperHead, "mmseg": MMSegHead}
 
 
 class SegFormer(nn.Module):
@@ -294,38 +212,6 @@ class SegFormer(nn.Module):
         # Channels-first memory from here: upsampling and softmax over few classes are faster in it. The sizes
         # are sums and not -(-H // 4), since ONNX divides negative numbers towards zero.
         return logits[..., : (H + 3) // 4, : (W + 3) // 4].contiguous()
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.permute(0, 2, 3, 1)  # (B, C, H, W) -> (B, H, W, C)
-
-
-def _channels_first(x: Tensor) -> Tensor:
-    return x.permute(0, 3, 1, 2)  # (B, H, W, C) -> (B, C, H, W)
-
-
-def _classify(x: Tensor, dropout: nn.Dropout2d, classifier: nn.Conv2d) -> Tensor:
-    """classifier(dropout(x)), (B, D, h, w) -> (B, K, h, w), without a dropped copy of the largest map.
-
-    Dropping whole channels of a sample is dropping columns of the classifier for that sample.
-    """
-    if not dropout.training or dropout.p == 0:
-        return classifier(x)
-    B, D, h, w = x.shape
-    kept = dropout(x.new_ones(B, D, 1, 1)).view(B, 1, D)
-    weight = kept * classifier.weight.flatten(1)  # (B, K, D)
-    tokens = _channels_last(x).reshape(B, h * w, D)
-    assert classifier.bias is not None
-    logits = torch.baddbmm(classifier.bias, tokens, weight.mT)  # (B, h*w, K)
-    return _channels_first(logits.view(B, h, w, -1))
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return (
-        x
-        if x.shape[2:] == tuple(size)
-        else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-    )
 
 
 def _initialise(module: nn.Module) -> None:

@@ -16,9 +16,10 @@ from segmentation_models_pytorch.encoders.timm_vit import TimmViTEncoder
 from torch import Tensor, nn
 
 from models.architectures import Readout, ViTOptions
+from models.encoders import check_encoder, is_vit
 from models.errors import ModelError
 from models.vit_heads import DPTDecoder, LinearDecoder, PyramidUPerNetDecoder
-from models.zoo import Net, ZooModel, check_encoder, is_vit
+from models.zoo import Net, ZooModel
 
 SMP_WIDTH = 256  # of the decoders of DPT and UPerNet in segmentation_models_pytorch
 NUM_MAPS = {"linear": 1, "dpt": 4, "upernet": 1}

@@ -8,6 +8,7 @@ computes, faster in three ways: memory is channels-last, SegFormer's decoder is 
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import segmentation_models_pytorch as smp
@@ -16,21 +17,18 @@ import torch
 from segmentation_models_pytorch.decoders.dpt.decoder import DPTSegmentationHead
 from segmentation_models_pytorch.decoders.segformer.decoder import SegformerDecoder
 from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
-from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
-from timm.layers import BatchNormAct2d, Conv2dSame, DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from models.architectures import SegFormerOptions
 from models.channels import statistics_of
+from models.encoders import adapt, check_encoder, is_vit, normalisation, sizes_of
 from models.errors import ModelError, unknown_choice
 from models.origin import NVIDIA, UNKNOWN
-from models.segformer import IMAGENET_MEAN, IMAGENET_STD, folded_sum
+from models.segformer_heads import classify, folded_sum
 
 SMP_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
-HALF = (0.5, 0.5, 0.5)  # mean and std of the Inception family
-INCEPTION_FAMILY = ("inceptionv4", "inceptionresnetv2", "xception")
-MULTIPLE_PX = 32  # of the sides: every stage then halves evenly
-VIT_MODULES = ("deit", "eva", "vision_transformer", "vision_transformer_hybrid", "vitamin")  # of timm.models
+SMP_WIDTH = 256  # of SegFormer's decoder there
 MIN_SIZE_PX = {"pan": 128}  # it pools its last grid three times
 
 
@@ -90,7 +88,7 @@ class ZooModel(nn.Module):
         self.multiple_px, self.min_size_px = net.multiple_px, net.min_size_px
         self.align_corners, self.is_upsampled = net.align_corners, net.is_upsampled
         self.in_channels = in_channels
-        usual = _normalisation(encoder)
+        usual = normalisation(encoder)
         for name, given, own in zip(("mean", "std"), (mean, std), usual, strict=True):
             values = statistics_of(in_channels, given) if given else 255 * statistics_of(in_channels, own)
             self.register_buffer(name, values, persistent=False)
@@ -98,11 +96,7 @@ class ZooModel(nn.Module):
         for module in self.decoder.modules():
             if type(module) is nn.AdaptiveAvgPool2d and isinstance(module.output_size, int):
                 module.__class__ = ExportedPool  # the same attributes
-        for module in self.encoder.modules():
-            if type(module) is Conv2dSame:
-                module.__class__ = ExportedConv
-        if isinstance(self.encoder, EfficientNetEncoder):
-            _use_drop_path(self.encoder)
+        adapt(self.encoder)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at full resolution; in training mode before the last upsampling of the head, if it has one.
@@ -120,12 +114,13 @@ class ZooModel(nn.Module):
         right, below = self._missing(W), self._missing(H)
         x = F.pad(x, (0, right, 0, below))  # (B, 3, H', W')
         features = self.encoder(x.contiguous(memory_format=torch.channels_last))
-        if isinstance(self.decoder, SegformerDecoder):
-            x = _folded_segformer(self.decoder, features)
-        else:  # a vision transformer gives (features, prefix tokens), the others a list of maps
-            x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
         head: Any = self.segmentation_head
-        logits = head.head(x) if isinstance(head, DPTSegmentationHead) else head[0](x)
+        # A vision transformer gives (features, prefix tokens), the others a list of maps.
+        x = self.decoder(*features) if isinstance(features, tuple) else self.decoder(features)
+        if isinstance(self.decoder, FoldedDecoder):
+            logits = classify(x, self.decoder.dropout, head[0])
+        else:
+            logits = head.head(x) if isinstance(head, DPTSegmentationHead) else head[0](x)
         if self.training and right == below == 0:
             return logits.contiguous()
         if not self.is_upsampled:
@@ -172,25 +167,6 @@ class ExportedPool(nn.AdaptiveAvgPool2d):
         return rows @ x @ columns.mT
 
 
-class ExportedConv(Conv2dSame):
-    """In an export, padded by constants, where timm divides each side by the stride and rounds up.
-
-    Tracing these divisions, one inside the other, took most of the time of an export. Here sides are whole
-    multiples of the stride, as images are padded to `multiple_px`, so the padding is the same for all.
-    """
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not torch.compiler.is_exporting():
-            return super().forward(x)  # type: ignore[no-untyped-call]
-        needed = [
-            max(dilation * (kernel - 1) + 1 - stride, 0)
-            for kernel, stride, dilation in zip(self.kernel_size, self.stride, self.dilation, strict=True)
-        ]
-        (top, left), (bottom, right) = [n // 2 for n in needed], [n - n // 2 for n in needed]
-        x = F.pad(x, (left, right, top, bottom))
-        return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
-
-
 def _bin_means(size: int, bins: int) -> Tensor:
     """(bins, size): each row takes the mean over its bin, whose ends are rounded outwards."""
     number = torch.arange(bins)[:, None]
@@ -199,31 +175,64 @@ def _bin_means(size: int, bins: int) -> Tensor:
     return ((place >= start) & (place < end)).double() / (end - start)
 
 
-def _folded_segformer(decoder: SegformerDecoder, features: list[Tensor]) -> Tensor:
-    """What SMP's decoder computes, without its concatenated map: (B, D, H'/4, W'/4)."""
-    size = tuple(side // 4 for side in features[0].shape[2:])
-    maps = features[2:] if features[1].shape[1] == 0 else features[1:]  # a ViT has an empty map at stride 2
-    linears = [stage.linear for stage in decoder.mlp_stage][::-1]  # finest first, as the maps
-    convolution, norm, activation = decoder.fuse_stage
-    return activation(norm(folded_sum(maps, linears, convolution.weight, size)))
+class FoldedDecoder(SegformerDecoder):  # type: ignore[misc]  # SMP is not typed
+    """SegFormer's decoder under SMP's names, computed as in `models.segformer_heads`.
+
+    Attributes:
+        dropout: of whole channels, which the model does together with the classifier.
+    """
+
+    dropout: nn.Dropout2d
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        """The encoder's maps, the image first -> (B, D, H'/4, W'/4), without SMP's concatenated map"""
+        size = tuple(side // 4 for side in features[0].shape[2:])
+        maps = features[2:] if features[1].shape[1] == 0 else features[1:]  # an empty one at stride 2
+        linears = [stage.linear for stage in self.mlp_stage][::-1]  # finest first, as the maps
+        convolution, norm, activation = self.fuse_stage
+        fused: Tensor = activation(norm(folded_sum(maps, linears, convolution.weight, size)))
+        return fused
 
 
-def _use_drop_path(encoder: EfficientNetEncoder) -> None:
-    """The stochastic depth of SMP's EfficientNet as layers, where SMP calls a function."""
-    rate, blocks = encoder._drop_connect_rate, encoder._blocks
-    for number, block in enumerate(blocks):
-        if block._has_drop_connect and rate * number > 0:
-            norm = block._bn2
-            block._bn2 = BatchNormAct2d(norm.num_features, norm.eps, norm.momentum, apply_act=False)
-            block._bn2.drop = DropPath(rate * number / len(blocks))
-            block._bn2.load_state_dict(norm.state_dict())
-    encoder._drop_connect_rate = 0.0
+def segformer_on(
+    encoder: str,
+    num_classes: int = 21,
+    decoder_width: int | None = None,
+    dropout: float = SegFormerOptions.dropout,
+    in_channels: int = 3,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> ZooModel:
+    """SegFormer's decoder on an encoder of SMP or timm.
+
+    Args:
+        encoder, num_classes, in_channels, mean, std: as in `ZooModel`.
+        decoder_width: D; None: 256, as in SMP.
+        dropout: of whole channels before the classifier.
+
+    Raises:
+        ModelError: as `ZooModel`.
+    """
+    create = partial(_create_segformer, width=decoder_width or SMP_WIDTH, dropout=dropout)
+    return ZooModel("segformer", encoder, num_classes, in_channels, mean, std, create)
+
+
+def _create_segformer(*args: Any, width: int, dropout: float, **kwargs: Any) -> Net:
+    net = create_smp(*args, **kwargs, decoder_segmentation_channels=width)
+    net.decoder.__class__ = FoldedDecoder  # the same attributes
+    net.decoder.dropout = nn.Dropout2d(dropout)
+    return net
 
 
 def create_smp(
-    arch: str, encoder: str | None, num_classes: int, weights: str | bool | None = None, in_channels: int = 3
+    arch: str,
+    encoder: str | None,
+    num_classes: int,
+    weights: str | bool | None = None,
+    in_channels: int = 3,
+    **options: int,
 ) -> Net:
-    """The net of SMP; `weights` downloads those of the encoder."""
+    """The net of SMP; `weights` downloads those of the encoder, `options` are of SMP's constructor."""
     if arch not in SMP_ARCHITECTURES:
         raise unknown_choice("model.arch", arch, ["linear", *SMP_ARCHITECTURES])
     encoder = check_encoder(arch, encoder)
@@ -232,48 +241,28 @@ def create_smp(
             f"model.arch={arch} needs maps at several strides, and model.encoder={encoder} gives all at one. "
             "Type model.arch=dpt, or model.arch=linear or upernet."
         )
-    config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
-    if config and config.fixed_input_size:
-        raise ModelError(
-            f"model.encoder={encoder} takes images of one size only. Type model.encoder=tu-convnext_tiny, or "
-            "the name of another encoder."
-        )
+    sizes = sizes_of(encoder)
     try:
-        net: Any = smp.create_model(arch, encoder, weights, in_channels, num_classes)
-    except (ValueError, KeyError, TypeError, RuntimeError) as error:
-        raise ModelError(f"model.arch={arch} cannot be built on model.encoder={encoder}: {error}") from error
-    multiple = math.lcm(MULTIPLE_PX, net.encoder.output_stride)
+        net: Any = smp.create_model(
+            arch, encoder, weights, in_channels, num_classes, **sizes.options, **options
+        )
+    except (ValueError, KeyError, TypeError, RuntimeError, AssertionError) as error:
+        raise ModelError(_refusal(arch, encoder, error)) from error
+    multiple = math.lcm(sizes.multiple_px, net.encoder.output_stride)
     least = max(multiple, MIN_SIZE_PX.get(arch, 0))
     is_upsampled = isinstance(net.segmentation_head[1], nn.Identity)
     return Net(net.encoder, net.decoder, net.segmentation_head, multiple, least, True, is_upsampled)
 
 
-def is_vit(encoder: str) -> bool:
-    """Whether it is one of timm's plain vision transformers that take images of any size."""
-    name = encoder.removeprefix("tu-")
-    is_of_timm = encoder.startswith("tu-") and timm.is_model(name)
-    return is_of_timm and timm.model_entrypoint(name).__module__.split(".")[-1] in VIT_MODULES
-
-
-def check_encoder(arch: str, encoder: str | None) -> str:
-    """`encoder`, if it exists.
-
-    Raises:
-        ModelError: it is not given, or there is none of this name.
-    """
-    if encoder is None:
-        raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
-    if encoder not in SMP_ENCODERS and not (
-        encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
-    ):
-        every = [*SMP_ENCODERS, *(f"tu-{name}" for name in timm.list_models())]
-        raise unknown_choice("model.encoder", encoder, every, [*SMP_ENCODERS, "tu-<any timm model>"])
-    return encoder
-
-
-def _normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std of 0..1 pixels. SMP keeps its own in files on the hub; nearly all are ImageNet's."""
-    if encoder.startswith("tu-"):
-        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-        return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
-    return (HALF, HALF) if encoder in INCEPTION_FAMILY else (IMAGENET_MEAN, IMAGENET_STD)
+def _refusal(arch: str, encoder: str, error: Exception) -> str:
+    """Why SMP or timm cannot build a pair, and what can be built."""
+    reason = str(error)
+    remedy = "Type model.encoder=tu-convnext_tiny, or the name of another encoder."
+    if "output_stride" in reason:  # as the name of an argument that is not known, or in an assertion
+        reason = (
+            "it needs dilated convolutions instead of the last strides, which this encoder does not have."
+        )
+        remedy = "Type model.arch=segformer, or model.arch=upernet or fpn."
+    elif "downsampling pattern" in reason:
+        reason = "its maps are not at strides 4, 8, 16 and 32, with or without 2."
+    return f"model.arch={arch} cannot be built on model.encoder={encoder}: {reason} {remedy}"

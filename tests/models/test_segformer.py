@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from models import segformer
-from models.segformer import VARIANTS, Attention, MMSegHead, PaperHead, SegFormer
+from models import segformer_heads
+from models.segformer import VARIANTS, Attention, SegFormer
+from models.segformer_heads import MMSegHead, PaperHead
 from tests.models import golden
 
 # Millions of parameters with the ADE20K head of 150 classes: table 1 of arXiv 2105.15203, rounded to 0.1.
@@ -207,7 +208,10 @@ def test_dropped_columns_are_dropped_channels() -> None:
     x = torch.randn(3, 16, 5, 4, dtype=torch.float64, requires_grad=True)
     dropout, classifier = nn.Dropout2d(0.5), nn.Conv2d(16, 7, 1).double()
     results = []
-    for classify in (lambda: segformer._classify(x, dropout, classifier), lambda: classifier(dropout(x))):
+    for classify in (
+        lambda: segformer_heads.classify(x, dropout, classifier),
+        lambda: classifier(dropout(x)),
+    ):
         torch.manual_seed(1)
         logits = classify()
         gradients = torch.autograd.grad(logits.square().sum(), [x, *classifier.parameters()])

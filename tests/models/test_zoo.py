@@ -12,7 +12,8 @@ from torch.nn import functional as F
 
 from losses import build_loss
 from models import build_model
-from models.zoo import ExportedConv
+from models.encoders import ExportedConv
+from models.weights import load_weights
 
 NUM_CLASSES, VOID = 5, 255
 PAIRS = [
@@ -127,3 +128,50 @@ def test_encoders_that_pad_as_tensorflow_are_padded_by_constants_in_an_export() 
     model = build_model("segformer", num_classes=2, encoder="tu-tf_efficientnet_lite0")
     kinds = [type(module) for module in model.encoder.modules() if isinstance(module, Conv2dSame)]
     assert kinds and {*kinds} == {ExportedConv}
+
+
+# SegFormer's decoder, as Trident computes it
+
+
+def test_its_tensors_have_the_names_and_order_of_smp():
+    """So that checkpoints of SMP, and runs with their optimisers' states, fit."""
+    ours = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18", decoder_width=48)
+    theirs = smp.create_model(
+        "segformer", "resnet18", None, classes=NUM_CLASSES, decoder_segmentation_channels=48
+    )
+    shapes = [(name, tensor.shape) for name, tensor in theirs.state_dict().items()]
+    assert [(name, tensor.shape) for name, tensor in ours.state_dict().items()] == shapes
+    assert [name for name, _ in ours.named_parameters()] == [name for name, _ in theirs.named_parameters()]
+
+
+def test_its_dropout_is_of_whole_channels_before_the_classifier_and_only_in_training():
+    ours, _ = both("segformer", "tu-test_convnext")
+    images = torch.rand(2, 3, 64, 64, dtype=torch.float64) * 255
+    head = ours.segmentation_head[0]
+    seen = []
+    ours.decoder.register_forward_hook(lambda module, args, fused: seen.append(fused.detach()))
+    ours.train()
+    ours.decoder.dropout.p = 0.5
+    torch.manual_seed(1)
+    found = ours(images)
+    torch.manual_seed(1)
+    dropped = F.dropout2d(seen[0], 0.5)
+    assert ((dropped == 0).flatten(2).all(2) & (seen[0] != 0).flatten(2).any(2)).any()
+    torch.testing.assert_close(found, head(dropped), rtol=1e-9, atol=1e-9)
+    ours.eval()
+    assert torch.equal(ours(images), ours(images))
+
+
+def test_its_options_are_those_of_the_recipe():
+    model = build_model("segformer", num_classes=2, encoder="tu-test_convnext", decoder_width=24, dropout=0.3)
+    assert (model.decoder.dropout.p, model.segmentation_head[0].in_channels) == (0.3, 24)
+    default = build_model("segformer", num_classes=2, encoder="tu-test_convnext")
+    assert (default.decoder.dropout.p, default.segmentation_head[0].in_channels) == (0.1, 256)
+
+
+def test_a_checkpoint_of_smp_fills_all_of_it(tmp_path):
+    theirs = smp.create_model("segformer", "resnet18", encoder_weights=None, classes=NUM_CLASSES)
+    save_file(theirs.state_dict(), tmp_path / "model.safetensors")
+    model = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18")
+    report = load_weights(model, str(tmp_path / "model.safetensors"))
+    assert [report.parts[name].share for name in ("encoder", "head")] == [1.0, 1.0]

@@ -95,7 +95,8 @@ def traced_segformer(small_segformer: Segmenter) -> ExportedProgram:
 @pytest.fixture(scope="session")
 def small_segformer(segmenter_of) -> Segmenter:
     """SegFormer with one block in each of its first two stages: every operation of the real one."""
-    from models.segformer import PaperHead, SegFormer
+    from models.segformer import SegFormer
+    from models.segformer_heads import PaperHead
 
     torch.manual_seed(0)
     model = SegFormer("b0", num_classes=len(NAMES))

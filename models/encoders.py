@@ -1,0 +1,211 @@
+"""Encoders of segmentation_models_pytorch (SMP) and timm: which there are, and the sizes of images they take.
+
+Some encoders of timm are made for one size. Those that compute the same at that size, and something
+meaningful at others, are fitted to any size here; the rest are refused.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import timm
+import torch
+from segmentation_models_pytorch.encoders import encoders as SMP_ENCODERS
+from segmentation_models_pytorch.encoders.efficientnet import EfficientNetEncoder
+from segmentation_models_pytorch.encoders.timm_universal import TimmUniversalEncoder
+from timm.layers import BatchNormAct2d, Conv2dSame, DropPath
+from timm.models import group_parameters
+from timm.models.hiera import Hiera, Reroll
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from models.errors import ModelError, unknown_choice
+from models.segformer import IMAGENET_MEAN, IMAGENET_STD
+
+HALF = (0.5, 0.5, 0.5)  # mean and std of the Inception family
+INCEPTION_FAMILY = ("inceptionv4", "inceptionresnetv2", "xception")
+MULTIPLE_PX = 32  # of the sides: every stage then halves evenly
+VIT_MODULES = ("deit", "eva", "vision_transformer", "vision_transformer_hybrid", "vitamin")  # of timm.models
+SWIN_MODULES = ("swin_transformer", "swin_transformer_v2", "swin_transformer_v2_cr")
+ONEDNN_CHANNELS = 16  # of a block of its kernels
+
+
+class Sizes(NamedTuple):
+    """What sizes of images an encoder takes.
+
+    multiple_px: of both sides.
+    options: of timm's constructor, so that it takes them.
+    """
+
+    multiple_px: int = MULTIPLE_PX
+    options: Mapping[str, bool] = MappingProxyType({})
+
+
+def sizes_of(encoder: str) -> Sizes:
+    """The sizes that an encoder takes.
+
+    Raises:
+        ModelError: only one.
+    """
+    config = timm.get_pretrained_cfg(encoder.removeprefix("tu-")) if encoder.startswith("tu-") else None
+    if config is None or not config.fixed_input_size:
+        return Sizes()
+    module = _module_of(encoder)
+    if module in SWIN_MODULES:  # the masks of their windows are computed for each image
+        return Sizes(options={"dynamic_img_size": True})
+    if module == "hiera":  # by `AnySizeHiera`
+        return Sizes()
+    if module == "maxxvit" and "max" in encoder:  # windows of 1/32 of the size that divide all its maps
+        return Sizes(max(config.input_size[1:]))
+    raise ModelError(
+        f"model.encoder={encoder} takes images of one size only. Type model.encoder=tu-convnext_tiny, or "
+        "the name of another encoder."
+    )
+
+
+def is_vit(encoder: str) -> bool:
+    """Whether it is one of timm's plain vision transformers that take images of any size."""
+    is_of_timm = encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
+    return is_of_timm and _module_of(encoder) in VIT_MODULES
+
+
+def _module_of(encoder: str) -> str:
+    """The module of timm.models that defines it."""
+    return timm.model_entrypoint(encoder.removeprefix("tu-")).__module__.split(".")[-1]
+
+
+def check_encoder(arch: str, encoder: str | None) -> str:
+    """`encoder`, if it exists.
+
+    Raises:
+        ModelError: it is not given, or there is none of this name.
+    """
+    if encoder is None:
+        raise ModelError(f"model.arch={arch} needs model.encoder, for example model.encoder=resnet34.")
+    if encoder not in SMP_ENCODERS and not (
+        encoder.startswith("tu-") and timm.is_model(encoder.removeprefix("tu-"))
+    ):
+        every = [*SMP_ENCODERS, *(f"tu-{name}" for name in timm.list_models())]
+        raise unknown_choice("model.encoder", encoder, every, [*SMP_ENCODERS, "tu-<any timm model>"])
+    return encoder
+
+
+def normalisation(encoder: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std of 0..1 pixels. SMP keeps its own in files on the hub; nearly all are ImageNet's."""
+    if encoder.startswith("tu-"):
+        config = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
+        return (config.mean, config.std) if config else (IMAGENET_MEAN, IMAGENET_STD)
+    return (HALF, HALF) if encoder in INCEPTION_FAMILY else (IMAGENET_MEAN, IMAGENET_STD)
+
+
+def adapt(encoder: nn.Module) -> None:
+    """Makes an encoder of SMP one of ours, in place: the same tensors, the same maps."""
+    for module in encoder.modules():
+        if type(module) is nn.Conv2d and _breaks_onednn(module):
+            module.__class__ = SubsampledConv2d  # the same attributes, here and below
+        elif type(module) is Conv2dSame:
+            module.__class__ = ExportedConv
+        elif type(module) is Hiera:
+            module.__class__ = AnySizeHiera
+    if isinstance(encoder, TimmUniversalEncoder):
+        encoder.__class__ = TimmEncoder
+    elif isinstance(encoder, EfficientNetEncoder):
+        _use_drop_path(encoder)
+
+
+class TimmEncoder(TimmUniversalEncoder):  # type: ignore[misc]  # SMP is not typed
+    """SMP's encoder of maps of a model of timm, with the order of its layers."""
+
+    def layers(self) -> list[list[nn.Parameter]]:
+        """The parameters by layer as timm groups them, first layer first.
+
+        Raises:
+            ModelError: timm does not group the layers of this model.
+        """
+        with torch.device("meta"):
+            whole: Any = timm.create_model(self.name)
+        if not hasattr(whole, "group_matcher"):
+            raise ModelError(
+                f"optimizer.layer_decay: timm does not say the order of the layers of tu-{self.name}. Type "
+                "optimizer.layer_decay=1.0, or take another encoder."
+            )
+        groups = group_parameters(whole, whole.group_matcher(coarse=False), reverse=True)
+        layer_of = {name.replace("_", "."): layer for name, layer in groups.items()}
+        layers: dict[int, list[nn.Parameter]] = {}
+        for name, parameter in self.model.named_parameters():
+            name = name.removeprefix("model.").removeprefix("body.")  # timm takes the maps by a wrapper
+            layers.setdefault(layer_of[name.replace("_", ".")], []).append(parameter)
+        return [layers[number] for number in sorted(layers)]
+
+
+class AnySizeHiera(Hiera):  # type: ignore[misc]  # timm types it partly
+    """Hiera (arXiv 2306.00989) for images whose sides divide by 32, its position codes interpolated."""
+
+    def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+        """As timm's; (B, n, H, W)."""
+        image = x.shape[2:]
+        grid = [side // stride for side, stride in zip(image, self.patch_stride, strict=True)]
+        self.tokens_spatial_shape = self.unroll.size = grid
+        self.mask_spatial_shape = [n // unit for n, unit in zip(grid, self.mask_unit_size, strict=True)]
+        strides = self.unroll.schedule
+        self.reroll.schedule = Reroll(
+            image, self.patch_stride, strides, self.stage_ends, self.q_pool
+        ).schedule
+        return super().forward_intermediates(x, *args, **kwargs)
+
+    def _pos_embed(self, x: Tensor) -> Tensor:
+        codes = self.pos_embed
+        if self.pos_embed_win is not None or codes.shape[1] == x.shape[1]:  # with codes by window: any size
+            return super()._pos_embed(x)  # type: ignore[no-any-return]
+        side = round(codes.shape[1] ** 0.5)  # of the size that it was made for, which is a square
+        codes = codes.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, C, side, side)
+        codes = F.interpolate(codes, self.tokens_spatial_shape, mode="bicubic", antialias=True)
+        return x + codes.flatten(2).transpose(1, 2)
+
+
+class ExportedConv(Conv2dSame):
+    """In an export, padded by constants, where timm divides each side by the stride and rounds up.
+
+    Tracing these divisions, one inside the other, took most of the time of an export. Here sides are whole
+    multiples of the stride, as images are padded to `multiple_px`, so the padding is the same for all.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not torch.compiler.is_exporting():
+            return super().forward(x)  # type: ignore[no-untyped-call]
+        needed = [
+            max(dilation * (kernel - 1) + 1 - stride, 0)
+            for kernel, stride, dilation in zip(self.kernel_size, self.stride, self.dilation, strict=True)
+        ]
+        (top, left), (bottom, right) = [n // 2 for n in needed], [n - n // 2 for n in needed]
+        x = F.pad(x, (left, right, top, bottom))
+        return F.conv2d(x, self.weight, self.bias, self.stride, (0, 0), self.dilation, self.groups)
+
+
+class SubsampledConv2d(nn.Conv2d):
+    """A strided 1x1 convolution as one of the pixels that it sees.
+
+    Of few channels in channels-last memory, oneDNN's backward pass would write beyond its buffer, which ends
+    the process with a segmentation fault (oneDNN's issue 6035, torch 2.14.1).
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        rows, columns = self.stride
+        return F.conv2d(x[..., ::rows, ::columns], self.weight, self.bias)
+
+
+def _breaks_onednn(layer: nn.Conv2d) -> bool:
+    is_strided_1x1 = layer.kernel_size == (1, 1) and max(layer.stride) > 1 and layer.padding in (0, (0, 0))
+    return is_strided_1x1 and layer.groups == 1 and layer.in_channels < ONEDNN_CHANNELS
+
+
+def _use_drop_path(encoder: EfficientNetEncoder) -> None:
+    """The stochastic depth of SMP's EfficientNet as layers, where SMP calls a function."""
+    rate, blocks = encoder._drop_connect_rate, encoder._blocks
+    for number, block in enumerate(blocks):
+        if block._has_drop_connect and rate * number > 0:
+            norm = block._bn2
+            block._bn2 = BatchNormAct2d(norm.num_features, norm.eps, norm.momentum, apply_act=False)
+            block._bn2.drop = DropPath(rate * number / len(blocks))
+            block._bn2.load_state_dict(norm.state_dict())
+    encoder._drop_connect_rate = 0.0
