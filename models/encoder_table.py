@@ -3,6 +3,8 @@
 A cell is found by building the pair on torch's meta device, which makes no weights.
 """
 
+from typing import Any
+
 import torch
 
 from models import ModelError, build_model
@@ -60,7 +62,7 @@ padding costs time: 256 for a MaxViT of 256 px.
 
 def row_of(family: str) -> str:
     """The row of the table for a family."""
-    cells, parameters, sides = [], 0, ""
+    cells, parameters, sides = list[str](), 0, ""
     for head in HEADS:
         try:
             with torch.device("meta"):
@@ -69,9 +71,10 @@ def row_of(family: str) -> str:
             cells.append(_word_for(str(error)))
             continue
         cells.append("yes")
+        encoder: Any = model.encoder
         parameters = max(
-            parameters, sum(p.numel() for p in model.encoder.parameters())
-        )  # some leave out stages
+            parameters, sum(p.numel() for p in encoder.parameters())
+        )  # some heads leave out stages
         sides = f"{model.multiple_px} px"
     size = f"{parameters / 1e6:.1f} M" if parameters else ""
     return f"| {family} | `{FAMILIES[family]}` | {' | '.join([size, sides, *cells])} |"

@@ -138,7 +138,7 @@ class TimmEncoder(TimmUniversalEncoder):  # type: ignore[misc]  # SMP is not typ
         return [layers[number] for number in sorted(layers)]
 
 
-class AnySizeHiera(Hiera):  # type: ignore[misc]  # timm types it partly
+class AnySizeHiera(Hiera):
     """Hiera (arXiv 2306.00989) for images whose sides divide by 32, its position codes interpolated."""
 
     def forward_intermediates(self, x: Tensor, *args: Any, **kwargs: Any) -> Any:
@@ -154,13 +154,14 @@ class AnySizeHiera(Hiera):  # type: ignore[misc]  # timm types it partly
         return super().forward_intermediates(x, *args, **kwargs)
 
     def _pos_embed(self, x: Tensor) -> Tensor:
-        codes = self.pos_embed
+        codes: Any = self.pos_embed  # (1, tokens, C)
         if self.pos_embed_win is not None or codes.shape[1] == x.shape[1]:  # with codes by window: any size
-            return super()._pos_embed(x)  # type: ignore[no-any-return]
+            return super()._pos_embed(x)
         side = round(codes.shape[1] ** 0.5)  # of the size that it was made for, which is a square
         codes = codes.unflatten(1, (side, side)).permute(0, 3, 1, 2)  # (1, C, side, side)
         codes = F.interpolate(codes, self.tokens_spatial_shape, mode="bicubic", antialias=True)
-        return x + codes.flatten(2).transpose(1, 2)
+        interpolated: Tensor = x + codes.flatten(2).transpose(1, 2)
+        return interpolated
 
 
 class ExportedConv(Conv2dSame):

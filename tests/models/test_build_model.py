@@ -101,7 +101,7 @@ def test_timm_encoders_have_their_own_normalisation():
         ({"arch": "linear", "encoder": "tu-test_vit", "readout": "add"}, ["model.readout", "model.arch=dpt"]),
         ({"arch": "linear", "encoder": "tu-test_vit", "decoder_width": 8}, ["model.decoder_width"]),
         ({"arch": "unet", "encoder": "resnet18", "feature_norm": True}, ["model.feature_norm=false", "DPT"]),
-        ({"arch": "unet", "encoder": "tu-swin_tiny_patch4_window7_224"}, ["one size only"]),
+        ({"arch": "unet", "encoder": "tu-coatnet_pico_rw_224"}, ["one size only"]),
         ({"arch": "unet", "encoder": "resnet18", "decoder_width": 64}, ["model.decoder_width"]),
         ({"arch": "unet", "encoder": "resnet18", "head": "mmseg"}, ["model.head"]),
         ({"arch": "unet", "encoder": "resnet18", "checkpointing": True}, ["model.checkpointing"]),

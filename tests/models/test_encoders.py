@@ -77,12 +77,26 @@ def test_the_table_is_what_can_be_built() -> None:
     assert PAGE.read_text() == page(), "type: python -m models.encoder_table > docs/encoders.md"
 
 
+@pytest.mark.slow
+def test_an_encoder_of_each_module_of_timm_can_be_built_or_is_refused_with_a_remedy() -> None:
+    names = {timm.model_entrypoint(name).__module__: name for name in reversed(timm.list_models())}
+    built = []
+    for name in names.values():
+        try:
+            with torch.device("meta"):
+                build_model("unet", num_classes=NUM_CLASSES, encoder=f"tu-{name}")
+            built.append(name)
+        except ModelError as error:
+            assert "Type model." in str(error), name
+    assert len(built) > len(names) / 3
+
+
 @pytest.mark.parametrize(
     ("head", "encoder", "words"),
     [
         ("deeplabv3plus", "tu-pvt_v2_b0", ["dilated convolutions", "model.arch=upernet"]),
         ("unet", "tu-coatnet_pico_rw_224", ["one size only", "model.encoder=tu-convnext_tiny"]),
-        ("unet", "tu-levit_128", ["model.arch=unet", "model.encoder=tu-levit_128"]),
+        ("unet", "tu-shvit_s1", ["model.arch=unet", "strides 4, 8, 16 and 32"]),
     ],
 )
 def test_a_pair_that_cannot_be_built_is_refused_with_the_reason(head, encoder, words):

@@ -113,8 +113,8 @@ def _encoder(kind: str, backbone: Settings, notes: Notes) -> str:
     if kind == "SwinTransformer":
         depths = backbone.take("depths", list, [2, 2, 6, 2])
         size = SWIN.get((backbone.take("embed_dims", int, 96), depths[2] if len(depths) > 2 else 6), "tiny")
-        notes.add(backbone, "type", f"Swin takes images of one size; convnext_{size} is as large")
-        return f"tu-convnext_{size}"
+        is_wide = size in ("base", "large") and backbone.take("window_size", int, 7) == 12
+        return f"tu-swin_{size}_patch4_window{'12_384' if is_wide else '7_224'}"
     if kind == "VisionTransformer":
         return "tu-vit_base_patch16_224"
     if "type" in backbone:
