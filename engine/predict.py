@@ -155,8 +155,9 @@ def _reason(error: Exception, image: Path, by_tiles: str | None) -> str:
         return f"{image} is too large to be predicted as a whole. Type {typed}"
     if isinstance(error, UnreadableSample):
         return str(error).removesuffix(f" {REMEDY}")
-    remedy = f"Type {by_tiles}" if by_tiles else "Add eval.protocol=slide to this command."
-    return f"{image} needs more memory than the GPU has. {remedy}"
+    if by_tiles is None:
+        return f"{image} needs more memory than the GPU has. Add eval.protocol=slide to this command."
+    return f"{image} needs more memory than the GPU has. Type {by_tiles}"
 
 
 def _require_new(files: list[Path]) -> None:

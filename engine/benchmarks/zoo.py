@@ -45,7 +45,8 @@ def measure(
 def ours(arch: str, encoder: str, device: torch.device) -> Callable[[Tensor, Tensor], None]:
     """A step as `trident run` makes it."""
     torch.manual_seed(0)
-    model = build_model(arch, num_classes=NUM_CLASSES, encoder=encoder).to(device).train()
+    without = {"dropout": 0.0} if arch == "segformer" else {}  # SMP's decoder has none
+    model = build_model(arch, num_classes=NUM_CLASSES, encoder=encoder, **without).to(device).train()
     align_corners = bool(model.align_corners)
     loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}], NUM_CLASSES, VOID, align_corners)
     return partial(_step, model, lambda logits, labels: loss(logits, labels)["loss"], _fused(model))

@@ -82,10 +82,7 @@ def _files_of_named_split(section: Any) -> dict[str, Path]:
 def _files_of_split(section: Any) -> dict[str, Path]:
     split = section.unlabelled.split
     if section.format == "voc" and section.root is not None:
-        found = voc_images(Path(section.root).expanduser(), split)
-        if not found:
-            raise DataError("The split is empty. Type data.unlabelled=null.")
-        return found
+        return voc_images(Path(section.root).expanduser(), split)
     dataset = open_split(section, split)
     if not isinstance(dataset, FileDataset):
         raise DataError(

@@ -186,6 +186,7 @@ def test_an_altered_checkpoint_is_refused(runs: Path, capsys: pytest.CaptureFixt
 def test_a_checkpoint_of_other_classes_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = RunFolder(runs / "other/more")
     manifest = run.read_manifest()
-    run.write_manifest(manifest.model_copy(update={"class_names": [*manifest.class_names, "whale"]}))
+    names, palette = [*manifest.class_names, "whale"], [*manifest.palette, (1, 2, 3)]
+    run.write_manifest(manifest.model_copy(update={"class_names": names, "palette": palette}))
     assert main([str(runs / "other")]) == 2
     assert "whale" in capsys.readouterr().err

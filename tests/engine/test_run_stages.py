@@ -1,6 +1,7 @@
 """A recipe of two stages as one run: its folders, its resume, what reads its parent, and mistakes in it."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -87,6 +88,15 @@ def test_another_recipe_of_a_finished_stage_is_refused(
     assert "is finished, but was not stage 1" in capsys.readouterr().err
     assert main(command(trained)) == 2
     assert "Add --resume" in capsys.readouterr().err
+
+
+def test_the_folder_of_a_run_is_not_that_of_stages(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "runs/two").mkdir(parents=True)
+    shutil.copy(trained / "runs/two/first/manifest.json", tmp_path / "runs/two/manifest.json")
+    assert main(command(tmp_path)) == 2
+    assert "two is the folder of a run. Train the stages with name=<another name>." in capsys.readouterr().err
 
 
 def test_a_dry_run_covers_all_stages_and_writes_nothing(

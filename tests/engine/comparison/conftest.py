@@ -57,7 +57,9 @@ def make_run(tmp_path: Path) -> MakeRun:
         recipe = RECIPE.format(name=run.path.name, seed=seed, steps=steps, flip=flip, parent=run.path.parent)
         run.recipe.write_text(recipe)
         found = counts(right, seed) if confusion is None else confusion
-        with recorder(run.scores, IDS, CLASSES, ["step 10", "step 5"], lambda: skipped) as record:
+        with recorder(
+            run.scores, IDS, changes.get("class_names", CLASSES), ["step 10", "step 5"], lambda: skipped
+        ) as record:
             for id, matrix in zip(IDS, found, strict=True):
                 both = {"step 10": matrix, "step 5": matrix.T}
                 record([id], {name: Counts(torch.from_numpy(m[None])) for name, m in both.items()})

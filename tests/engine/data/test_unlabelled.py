@@ -73,10 +73,12 @@ def test_a_split_of_voc_needs_no_masks(voc_folder: Path) -> None:
     ("unlabelled", "said"),
     [
         ({"root": "nowhere"}, r"data\.unlabelled\.root: no folder nowhere"),
-        ({"split": "rest"}, r"rest\.txt"),
+        ({"split": "rest"}, r"split=rest: .*rest\.txt"),
+        ({"split": "empty"}, "split=empty: Split 'empty' is empty"),
     ],
 )
 def test_what_is_not_there_is_named(voc_folder: Path, unlabelled: dict[str, str], said: str) -> None:
+    (voc_folder / "ImageSets/Segmentation/empty.txt").write_text("")
     with pytest.raises(DataError, match=said):
         open_unlabelled(Data(root=str(voc_folder), unlabelled=Unlabelled(**unlabelled)))
 

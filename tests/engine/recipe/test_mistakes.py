@@ -244,7 +244,7 @@ def test_unknown_section_and_misplaced_key_at_the_top(mistakes: Any) -> None:
         "lr (r.yaml:2): unknown key; did you mean adversarial.lr or optimizer.lr?",
         "zzz (r.yaml:3): unknown key.",
     ]
-    assert all("Keys here: base, name, seed, data, augment, model, loss" in line for line in lines)
+    assert all("Keys here: base, stages, name, seed, data, augment, model, loss" in line for line in lines)
 
 
 def test_synthetic_data_refuses_keys_of_photos(mistakes: Any) -> None:

@@ -13,7 +13,7 @@ import pytest
 
 from engine.command import COMMANDS, main
 from engine.export import SUBCOMMANDS
-from engine.recipe import RecipeError, load_recipe, shipped_recipes
+from engine.recipe import RecipeError, load_stages, shipped_recipes
 from engine.run_folder import require_trained_alike
 from tests.engine.remedies.collecting import FLAG, GAP, ROOT, messages, overrides_in, texts_of
 
@@ -93,7 +93,7 @@ def test_every_command_in_help_and_docs_is_accepted(line: str, parse, capsys) ->
     overrides = [word for word in words if re.match(r"[a-z_]+(\.\w+)*=", word)]
     recipe = getattr(arguments, "recipe", None)
     if recipe in shipped_recipes() or recipe is None:
-        load_recipe(recipe or PLAIN, [filled(text) for text in overrides])
+        load_stages(recipe or PLAIN, [filled(text) for text in overrides])
     else:
         assert (
             recipe.endswith(".yaml") or argv[0] in ("doctor", "benchmark") or argv[:2] == ["prepare", "masks"]
@@ -157,8 +157,11 @@ def test_every_recipe_line_in_a_message_is_accepted(line: str) -> None:
     given += ["data.labels=multi", "adversarial=null"] if key == "data.folder.missing_masks" else []
     given += ["data.format=labelme", "data.classes=[a, b]"] if key.startswith("data.polygons") else []
     given += ["model.weights=null"] if key == "model.from_scratch" else []
+    given += ["data.unlabelled.root=photos"] if key.startswith("data.unlabelled.") else []
+    given += ["schedule.name=wsd"] if key == "schedule.decay" else []
     try:
-        load_recipe(PLAIN, [*given, f"{key}=null" if is_open else line])
+        recipe = "b2_full" if key.startswith("stages.") else PLAIN
+        load_stages(recipe, [*given, f"{key}=null" if is_open else line])
     except RecipeError as error:
         problem = str(error).split("\n  ")[1]
         assert is_open and "unknown key" not in problem, problem

@@ -237,7 +237,7 @@ CASES = [
     Case("is an option of another head", f"{RUN} {VIT} model.decoder_width=null model.readout=add"),
     Case("needs maps at several strides", f"{RUN} {VIT} model.decoder_width=null model.arch=unet"),
     Case("needs a plain vision transformer", f"{RUN} {VIT} model.encoder=resnet18 model.decoder_width=null"),
-    Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-swin_tiny_patch4_window7_224 "
+    Case("takes images of one size only", f"{RUN} {UNET} model.encoder=tu-coatnet_pico_rw_224 "
          "model.decoder_width=null"),
     Case("needs model.encoder, for example", f"{RUN} model.arch=unet model.decoder_width=null"),
     Case("model.auxiliary.layer: no layer of this", f"{RUN} 'model.auxiliary={{layer: encoder.stage.2}}'",
@@ -355,7 +355,7 @@ CASES = [
     Case("Type another one, such as optimizer.name=adamw", f"{RUN} optimizer.name=adahessian"),
     Case("return no map (B, C, h, w)", f"{RUN} log.features=1 log.feature_layers=[head.mlps.0]"),
     Case("or, if all images have", f"{RUN} data.bands=4"),
-    Case("is a colour, and augment changes", f"{RUN} 'data.bands=[a, b, c]' data.normalisation=auto"),
+    Case("is a colour, and", f"{RUN} 'data.bands=[a, b, c]' data.normalisation=auto"),
     Case("data.bands=4, if the fourth", "doctor f.yaml", transparent, then=OWN),
     Case("and data.bands says", f"{PACKED} data.bands=4", pack()),
     Case("for all such labels, data.polygons.other", f"{LABELME} data.polygons.val_share=0.3",
@@ -391,6 +391,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "is not a class or function but of type",
         "trident less its", "COCO 2017 is complete", "VOC2012 is complete", "that trident prepare pack",
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
+        "# Encoders and heads", "taught by the moving average of weights",
         "was not scored by it", "is no longer among the best; the file", "model.arch=…: ",
         "cannot be built on", "  train.batch=… linear",
         "Only the place of their data can be set", "Name another one with data.train",
@@ -478,6 +479,48 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "Nothing was written. Try another of trident export",
     ),
     "tests/models/test_build_model.py::test_a_network_by_its_import_path": ("it takes no encoder, but",),
+    "tests/models/test_encoders.py::test_layer_decay_for_an_encoder_whose_layers_are_not_known_is_refused": (
+        "timm does not say the order",
+    ),
+    "tests/models/test_encoders.py::test_a_pair_that_cannot_be_built_is_refused_with_the_reason": (
+        "Type model.encoder=tu-convnext_tiny, or", "Type model.arch=segformer, or model.arch=upernet",
+    ),
+    "tests/engine/training/test_unlabelled.py::test_what_makes_no_sense_is_refused_with_what_to_type": (
+        "ema is null, but the moving", "teacher of unlabelled images is not sharded",
+        "features are dropped is not compiled", "discriminator whose output is a probability",
+    ),
+    "tests/engine/training/test_unlabelled.py::test_classes_that_overlap_and_bands_without_colours_are_"
+    "refused": ("unlabelled images are for data.labels: single",),
+    "tests/engine/training/test_unlabelled.py::test_drawn_scenes_are_no_unlabelled_images": (
+        "ormat … has no image files. Name a folder of images instead",
+    ),
+    "tests/engine/training/test_unlabelled.py::test_features_are_dropped_where_there_is_an_encoder": (
+        "has no module called encoder",
+    ),
+    "tests/engine/data/test_unlabelled.py::test_what_is_not_there_is_named": (
+        "data.unlabelled.root: no folder", "data.unlabelled.split=…: …",
+    ),
+    "tests/engine/data/test_unlabelled.py::test_a_folder_without_images_is_named": (
+        "data.unlabelled.root: no image in",
+    ),
+    "tests/engine/data/test_unlabelled.py::test_images_are_paired_within_each_process": (
+        "unlabelled images an update, which has to be",
+    ),
+    "tests/engine/data/test_unlabelled.py::test_the_doctor_reads_each_and_names_those_that_are_scored": (
+        "Replace or remove them; or data.on_error",
+    ),
+    "tests/engine/data/doctor/test_class_checks.py::test_masks_without_void_borders_are_named_beside_those_"
+    "with_them": ("Train on the masks with borders last",),
+    "tests/engine/training/test_optim.py::test_optimisers_and_keys_that_cannot_work_are_refused_with_a_"
+    "reason": ("needs no length planned ahead",),
+    "tests/engine/test_run_continue.py::test_a_longer_run_from_a_state_is_bitwise_the_one_that_was_that_long_from_"
+    "its_start": ("so the rate rises again",),
+    "tests/engine/test_run_stages.py::test_another_recipe_of_a_finished_stage_is_refused": (
+        "is finished, but was not stage", "is finished, and its recipe was another one",
+    ),
+    "tests/engine/test_run_stages.py::test_the_folder_of_a_run_is_not_that_of_stages": (
+        "is the folder of a run. Train the stages",
+    ),
 }  # fmt: skip
 
 

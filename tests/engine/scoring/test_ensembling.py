@@ -116,7 +116,8 @@ def test_a_missing_checkpoint_is_named(make_run: MakeRun) -> None:
 
 def test_a_checkpoint_of_other_classes_is_a_clear_error(make_run: MakeRun) -> None:
     run = make_run("a", {7: 0.5})
-    rewrite_manifest(run, class_names=run.read_manifest().class_names[:-1])
+    manifest = run.read_manifest()
+    rewrite_manifest(run, class_names=manifest.class_names[:-1], palette=manifest.palette[:-1])
     with pytest.raises(
         RunFolderError, match="does not fit the model.* with 5 classes.*size mismatch"
     ) as caught:
@@ -136,7 +137,7 @@ def test_a_file_that_is_not_a_checkpoint_is_a_clear_error(make_run: MakeRun) -> 
 
 def test_data_with_other_classes_is_a_clear_error(make_run: MakeRun) -> None:
     run = make_run("a", {7: 0.5})
-    rewrite_manifest(run, class_names=["background", "whale"])
+    rewrite_manifest(run, class_names=["background", "whale"], palette=[(0, 0, 0), (0, 0, 255)])
     with pytest.raises(RunFolderError, match=r"trained on 2 classes \(background, whale\).*the data has 6"):
         open_val(candidates_of(run)[0], ())
 

@@ -17,6 +17,7 @@ from engine.evaluate import open_for_scoring
 from engine.scoring import tiled_evaluation
 from engine.scoring.counting import Counts
 from engine.scoring.evaluation import evaluate
+from engine.scoring.label_kinds import SINGLE
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import evaluate_trained
@@ -34,6 +35,8 @@ class ByPixel:
 
     model: nn.Module
     class_names: tuple[str, ...] = NAMES
+    kind = SINGLE
+    protocol = EvaluationProtocol()
 
     @torch.no_grad()
     def probabilities(self, images: Tensor) -> Tensor:

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from engine.data.batches import UnlabelledViews
 from engine.data.options import Unlabelled
 from engine.recipe import RecipeError, load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
+from engine.training.build_step import _build_mean_teacher
 from engine.training.checkpoint import load_state, save_state
 from engine.training.distributed import Process
 from engine.training.session import Session, build_session
@@ -256,6 +257,12 @@ def test_what_makes_no_sense_is_refused_with_what_to_type(lines: list[str], said
     with pytest.raises(RecipeError, match=said):
         load_recipe(recipe, lines)
     load_recipe(recipe, [*lines, remedy])
+
+
+def test_features_are_dropped_where_there_is_an_encoder() -> None:
+    recipe = load_recipe(tiny(Path(), "a")[0], ["data.unlabelled={root: a, feature_dropout: 0.5}"])
+    with pytest.raises(RecipeError, match=r"no module called encoder.*feature_dropout=0"):
+        _build_mean_teacher(recipe, nn.Linear(1, 1), None, None)
 
 
 def test_drawn_scenes_are_no_unlabelled_images() -> None:
