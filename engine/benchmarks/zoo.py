@@ -5,6 +5,7 @@ Both have the same weights, cross-entropy + Dice at the size of the labels, back
 
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import segmentation_models_pytorch as smp
 import torch
@@ -45,7 +46,7 @@ def measure(
 def ours(arch: str, encoder: str, device: torch.device) -> Callable[[Tensor, Tensor], None]:
     """A step as `trident run` makes it."""
     torch.manual_seed(0)
-    without = {"dropout": 0.0} if arch == "segformer" else {}  # SMP's decoder has none
+    without: dict[str, Any] = {"dropout": 0.0} if arch == "segformer" else {}  # SMP's decoder has none
     model = build_model(arch, num_classes=NUM_CLASSES, encoder=encoder, **without).to(device).train()
     align_corners = bool(model.align_corners)
     loss = build_loss([{"name": "cross_entropy"}, {"name": "dice"}], NUM_CLASSES, VOID, align_corners)

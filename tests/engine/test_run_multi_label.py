@@ -210,6 +210,7 @@ def test_the_exported_graph_decides_by_the_thresholds(finished: Path) -> None:
         largest_difference(by_another_threshold, segmenter, graph.min_size_px, 1e-5)
 
 
+@pytest.mark.slow  # half a minute of tracing; test_int8.py and the test of the exported graph are fast
 def test_8_bits_are_scored_by_the_thresholds(finished: Path) -> None:
     pytest.importorskip("onnxruntime")
     out = Path("small.onnx")
