@@ -61,7 +61,7 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
         if any(other[: len(path)] == path and other != path for other in found):
             continue  # of a choice between types, report the one that fits further
         if own[0]["type"] == "extra_forbidden":
-            text = _unknown_key(str(path[-1]), keys_around[path], schema)
+            text = _unknown_key(str(path[-1]), document.value(path), keys_around[path], schema)
         else:
             text = _wrong_value(own, document.value(path), path[-1])
         lines.append(f"{dotted(path)} ({document.place(path)}): {text}")
@@ -108,17 +108,20 @@ def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
             return node
 
 
-def _unknown_key(key: str, keys: list[str], schema: Schema) -> str:
-    close = difflib.get_close_matches(key, keys, n=1)
-    if not close:
-        places: dict[str, list[str]] = {}
-        for section, node in schema["properties"].items():
-            for name in _resolve(node, None, schema).get("properties", {}):
-                places.setdefault(name, []).append(f"{section}.{name}")
+def _unknown_key(key: str, value: Any, keys: list[str], schema: Schema) -> str:
+    places: dict[str, list[str]] = {}
+    for section, node in schema["properties"].items():
+        for name in _resolve(node, None, schema).get("properties", {}):
+            places.setdefault(name, []).append(f"{section}.{name}")
+    if key in places:
+        close = places[key]
+    elif isinstance(value, int | float | str) and (line := recipe_line(key, str(value))):
+        close = [line]
+    elif key in schema["properties"]:
+        close = [key]
+    elif not (close := difflib.get_close_matches(key, keys, n=1)):
         names = difflib.get_close_matches(key, places, n=1, cutoff=0.8)
-        close = [key] if key in schema["properties"] else [place for name in names for place in places[name]]
-    if not close and (line := recipe_line(key, None)):
-        close = [line.partition("=")[0]]
+        close = [place for name in names for place in places[name]]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
     return f"unknown key{hint} Keys here: {', '.join(keys)}"
 

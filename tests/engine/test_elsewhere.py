@@ -28,17 +28,31 @@ def test_each_recipe_line_is_accepted(word: str, line: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("override", "key"),
     [
-        ("epochs=50", "train.steps"),
-        ("train.max_epochs=50", "train.steps"),
-        ("batch_size=4", "train.batch"),
-        ("imgsz=512", "augment.crop"),
-        ("model.backbone=resnet34", "model.encoder"),
+        ("epochs=50", "train.steps='50 epochs'"),
+        ("train.epochs=3", "train.steps='3 epochs'"),
+        ("train.max_epochs=50", "train.steps='50 epochs'"),
+        ("batch_size=4", "train.batch=4"),
+        ("imgsz=512", "augment.crop=512"),
+        ("model.backbone=resnet34", "model.encoder=resnet34"),
         ("lr=1e-3", "optimizer.lr"),
     ],
 )
 def test_recipe_keys_are_answered(override: str, key: str) -> None:
-    with pytest.raises(RecipeError, match=rf"unknown key; did you mean .*{re.escape(key)}\b"):
+    with pytest.raises(RecipeError, match=rf"unknown key; did you mean .*{re.escape(key)}\?"):
         load_recipe(RECIPE, [override])
+
+
+@pytest.mark.parametrize("section", ["", "train."])
+def test_a_known_word_is_not_taken_for_a_misspelt_key(section: str) -> None:
+    answered = 0
+    for word, (line, _) in elsewhere.LINES.items():
+        try:
+            load_recipe(RECIPE, [f"{section}{word}=7"])
+        except RecipeError as error:
+            if "unknown key" in str(error):
+                assert line.partition("=")[0] in str(error).partition("Keys here")[0], word
+                answered += 1
+    assert answered > len(elsewhere.LINES) / 2
 
 
 @pytest.mark.parametrize(

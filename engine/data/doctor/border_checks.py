@@ -10,7 +10,7 @@ from engine.data.doctor.scan import Facts
 from engine.data.sample import first_few
 from engine.wording import some_of
 
-BORDER_RIM = 0.2  # of the void pixels at a border: a line of 5 px has 0.4, a filled area little
+MOST_RIM = 1.5  # outline pixels of classes for each of void; 222 masks of VOC's val have at most 1.14
 LEAST = 0.05  # of the masks with objects, of each kind
 
 
@@ -23,11 +23,12 @@ def void_borders(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     in_train = np.isin(e["file"], listing.splits[listing.train])
     is_void = in_train & (meaning.labels == listing.ignore_index)
     is_class = in_train & (meaning.labels >= 0) & ~is_void
-    void, rim = (np.bincount(e["file"][is_void], e[key][is_void], num_masks) for key in ("count", "rim"))
+    void = np.bincount(e["file"][is_void], e["count"][is_void], num_masks)
+    rim, rim_of_void = (np.bincount(e["file"][of], e["rim"][of], num_masks) for of in (is_class, is_void))
     has = np.zeros((num_masks, num_classes), bool)
     has[e["file"][is_class], meaning.labels[is_class]] = True
     has_objects = has.sum(1) > 1
-    bordered = has_objects & (void > 0) & (rim >= BORDER_RIM * void)
+    bordered = has_objects & (void > 0) & (rim <= MOST_RIM * rim_of_void)  # no two classes touch
     without = has_objects & (void == 0)
     if min(bordered.sum(), without.sum()) < max(1, LEAST * has_objects.sum()):
         return

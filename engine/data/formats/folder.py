@@ -20,7 +20,14 @@ from engine.data.bands import band_names
 from engine.data.formats import Folder
 from engine.data.formats.class_masks import class_files, class_mask_dataset
 from engine.data.formats.files import FileDataset, Pair, colours_in_file
-from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, folders_in, ids_in_list, images_below
+from engine.data.formats.listing import (
+    ARRAY_ENDINGS,
+    IMAGE_ENDINGS,
+    folders_in,
+    ids_in_list,
+    images_below,
+    require_named_once,
+)
 from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
 from engine.data.formats.pairing import pair_up
 from engine.data.formats.share import Side, side_of
@@ -254,9 +261,7 @@ def listed(path: Path, entries: list[str], files: dict[Path, str], what: str) ->
             f"{some_of(len(missing), len(entries), what, 'is', 'are')} missing that {path} names: "
             f"{first_few(missing)}."
         )
-    if len(set(names)) < len(names):
-        twice = sorted({name for name in names if names.count(name) > 1})
-        raise DataError(f"{path} names {first_few(twice)} more than once; keep one line per image.")
+    require_named_once(path, names)
     return {name: place for place, name in enumerate(names)}
 
 

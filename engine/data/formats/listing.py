@@ -190,10 +190,15 @@ def ids_in_list(path: Path) -> list[str]:
     ids = [line.strip() for line in lines if line.strip()]
     if not ids:
         raise DataError(f"Split {path.stem!r} is empty: {path} names no image.")
+    require_named_once(path, ids)
+    return ids
+
+
+def require_named_once(path: Path, ids: Sequence[str]) -> None:
+    """Raises DataError where the list at `path` has an id twice."""
     twice = sorted(id for id, uses in Counter(ids).items() if uses > 1)
     if twice:
         raise DataError(f"{path} names {first_few(twice)} more than once; keep one line per image.")
-    return ids
 
 
 def no_split(split: str, missing: Path, there: Sequence[str]) -> DataError:

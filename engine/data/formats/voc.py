@@ -1,15 +1,24 @@
 """PASCAL VOC layout: JPEGImages/*.jpg, SegmentationClass/*.png of ids, ImageSets/Segmentation/*.txt.
 
-Images and masks may have other endings, in capitals too, as annotation tools write them.
+Images and masks may have other endings, in capitals too, as annotation tools write them, and lists may name
+images with their endings.
 """
 
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
 
 from engine.data.formats.files import FileDataset, Pair
-from engine.data.formats.listing import IMAGE_ENDINGS, FileFinder, ids_in_list, no_split, require_present
+from engine.data.formats.listing import (
+    IMAGE_ENDINGS,
+    FileFinder,
+    ids_in_list,
+    no_split,
+    require_named_once,
+    require_present,
+)
 from engine.data.formats.masks import encoding_of_ids
 from engine.data.sample import DataError, Palette
 from models.class_names import VOC
@@ -60,9 +69,23 @@ def voc_images(root: Path, split: str) -> dict[str, Path]:
     Raises:
         DataError: no such folder or split, or images missing: all of them counted, the first few named.
     """
-    ids = ids_in_list(_split_list(root, split))
-    images = _files(root / "JPEGImages", ids, ".jpg")
-    require_present("image", images)
+    path, folder, finder = _split_list(root, split), root / "JPEGImages", FileFinder()
+    ids = ids_in_list(path)
+    for place, id in enumerate(ids):
+        ending = Path(id).suffix
+        if ending.lower() in IMAGE_ENDINGS and finder.find(folder / id):
+            ids[place] = id.removesuffix(ending)
+    require_named_once(path, ids)
+    images = _files(folder, ids, ".jpg")
+    try:
+        require_present("image", images)
+    except DataError as error:
+        if any("/" in id for id in ids):
+            raise DataError(
+                f"{error} {path} names paths, and in the layout of VOC ids, one a line. For a recipe that "
+                f"reads these lines: trident new {shlex.quote(str(root))}"
+            ) from None
+        raise
     return dict(zip(ids, images, strict=True))
 
 

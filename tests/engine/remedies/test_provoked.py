@@ -122,6 +122,13 @@ def folded() -> None:
     write("f.txt", Path("voc/ImageSets/Segmentation/train.txt").read_text().split()[0])
 
 
+def listed_pairs() -> None:
+    voc()
+    for split, ids in (("train", "t0 t1"), ("val", "v0 v1")):
+        rows = [f"JPEGImages/{id}.jpg SegmentationClass/{id}.png\n" for id in ids.split()]
+        write(f"voc/ImageSets/Segmentation/{split}.txt", "".join(rows))
+
+
 def two_places() -> None:
     own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png")
     own("SPLIT/images/{}.jpg", "SPLIT/labels/{}.png")
@@ -260,6 +267,7 @@ CASES = [
     Case("Add data.root=<your VOC2012 folder> to the command", f"{RUN} data.root=nowhere"),
     Case("Did you mean data.root=", f"{RUN} data.root=."),
     Case("Type data.root=<its folder>", f"{RUN} data.root=empty", lambda: (voc(), Path("empty").mkdir())),
+    Case("recipe that reads these lines: trident new", RUN, listed_pairs),
     Case("data.folder.val_share=0.1 to take a tenth", OWN, forty,
          ignore=("data.folder.images=", "data.folder.masks=")),
     Case("val_share makes two splits. Type",

@@ -82,16 +82,18 @@ def test_masks_without_void_borders_are_named_beside_those_with_them(tree) -> No
     assert [Path(file).stem for file in found.where] == ids[:2]
 
 
-@pytest.mark.parametrize("changed", ["none", "all", "filled"])
+@pytest.mark.parametrize("changed", ["none", "all", "filled", "boxes"])
 def test_masks_of_one_kind_or_with_areas_of_void_are_no_finding(tree, changed: str) -> None:
     def change(labels: np.ndarray) -> np.ndarray:
         labels = np.where(labels == 255, 0, labels).astype(np.uint8)
         if changed == "filled":
             labels[:64] = 255
+        if changed == "boxes":
+            labels[40:50, 40:50] = 255
         return labels
 
     ids = tree.ids("train")
-    tree.change_masks(change, {"none": [], "all": ids, "filled": ids[:4]}[changed])
-    if changed == "filled":
+    tree.change_masks(change, {"none": [], "all": ids}.get(changed, ids[:4]))
+    if changed in ("filled", "boxes"):
         tree.change_masks(lambda labels: np.where(labels == 255, 0, labels).astype(np.uint8), ids[4:])
     assert "void_borders" not in {f.check for f in tree.findings()}

@@ -77,6 +77,16 @@ def test_a_split_has_the_order_of_its_list_and_the_image_sizes(voc_folder):
     assert [tuple(dataset[i].labels.shape) for i in range(2)] == dataset.sizes()
 
 
+def test_a_list_may_name_images_with_their_endings(voc_folder):
+    image_path(voc_folder, "train_000001").rename(image_path(voc_folder, "train_000001").with_suffix(".JPG"))
+    image_path(voc_folder, "train_000002").rename(image_path(voc_folder, "a.b"))
+    mask_path(voc_folder, "train_000002").rename(mask_path(voc_folder, "a.b"))
+    split_path(voc_folder, "mine").write_text("train_000000.jpg\ntrain_000001.JPG\na.b\n")
+    assert open_voc(voc_folder, "mine").ids == ["train_000000", "train_000001", "a.b"]
+    split_path(voc_folder, "mine").write_text("train_000000.jpg\ntrain_000000\n")
+    assert "names train_000000 more than once" in message_of(lambda: open_voc(voc_folder, "mine"))
+
+
 def test_void_borders_stay_void(voc_folder):
     labels = open_voc(voc_folder, "train")[0].labels
     assert labels.unique().tolist() == [0, 15, 255]
