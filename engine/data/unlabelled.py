@@ -107,7 +107,7 @@ def num_unlabelled(section: Any, batch: int, world_size: int) -> int:
     Raises:
         DataError: they cannot be paired within each process, as CutMix needs.
     """
-    number, pairs = section.ratio * batch, 2 * world_size
+    number, pairs = round(section.ratio * batch, 2), 2 * world_size  # a ratio of 1.33333 is four thirds
     if number % pairs:
         nearest = max(1, round(number / pairs)) * pairs / batch
         raise DataError(

@@ -82,7 +82,9 @@ def test_another_recipe_of_a_finished_stage_is_refused(
     trained: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(command(trained, "stages.first.train.steps=3", "--resume")) == 2
-    assert "train.steps: 2 in the run, 3 now" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "train.steps: 2 in the run, 3 now" in said and "with name=<another name>" in said
+    assert main(command(trained, "stages.first.train.steps=3", "name=again", "--dry-run")) == 0
     swapped = STAGES.replace("first", "x").replace("second", "first").replace("x", "second")
     assert main(command(trained, "--resume", text=swapped)) == 2
     assert "is finished, but was not stage 1" in capsys.readouterr().err

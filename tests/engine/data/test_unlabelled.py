@@ -139,6 +139,15 @@ def test_images_are_paired_within_each_process(ratio: float, world: int, nearest
     assert num_unlabelled(Unlabelled(root="x", ratio=float(nearest)), 8, world)
 
 
+@pytest.mark.parametrize("batch", [3, 6, 7, 12])
+def test_the_ratio_that_is_suggested_is_taken(batch: int) -> None:
+    """Although it is rounded: two thirds are shown as 0.666667."""
+    with pytest.raises(DataError) as error:
+        num_unlabelled(Unlabelled(root="x", ratio=0.3), batch, 1)
+    suggested = float(str(error.value).rpartition("=")[2])
+    assert num_unlabelled(Unlabelled(root="x", ratio=suggested), batch, 1) % 2 == 0
+
+
 def test_the_doctor_reads_each_and_names_those_that_are_scored(voc_folder: Path, photos: Path) -> None:
     (photos / "broken.jpg").write_bytes(b"no image")
     copied = photos / "copy.jpg"
