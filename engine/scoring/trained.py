@@ -68,18 +68,19 @@ def num_trained_on(trained: Trained, dataset: Dataset) -> int:
     """How many images of a data set a member was trained on, as far as the training images can be found."""
     data = trained.data
     fingerprint = dataset.fingerprint()
-    if fingerprint == data.train_fingerprint:
-        return len(dataset)
-    if fingerprint == data.val_fingerprint and data.num_val_trained_on is not None:
+    is_val, is_train = fingerprint == data.val_fingerprint, fingerprint == data.train_fingerprint
+    if is_val and not is_train and data.num_val_trained_on is not None:
         return data.num_val_trained_on
-    found: set[str] = set()
+    found: set[str] | None = None
     for section in (*trained.training_data, trained.recipe.data):
         try:
             train = open_split(section, section.train)
             if section in trained.training_data or train.fingerprint() == data.train_fingerprint:
-                found |= shared_images(dataset, train)
+                found = (found or set()) | shared_images(dataset, train)
         except DataError:  # moved since
             continue
+    if found is None:  # of two splits with the same names and masks the fingerprint is the same
+        return len(dataset) if is_train else 0
     return len(found)
 
 

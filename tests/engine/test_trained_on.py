@@ -80,6 +80,18 @@ def test_evaluate_compares_the_images(say: Say, arguments: str, says: str | None
     assert says in printed if says else "was trained on" not in printed
 
 
+def test_splits_of_the_same_names_and_masks_are_told_apart_by_their_images(say: Say) -> None:
+    """As train/images/0.png and val/images/0.png of parts that are all alike: no image was trained on."""
+    for split, first in (("train", 800), ("val", 900)):
+        for number in range(3):
+            photo(f"parts/{split}/images/{number}.jpg", first + number)
+            save(f"parts/{split}/masks/{number}.png", draw_mask(1))
+    write("f.yaml", sandbox.FOLDER.replace("own", "parts").replace("name: r", "name: parts"))
+    assert "was trained on" not in say("run f.yaml data.doctor=off log.images=0")
+    assert "was trained on" not in say("evaluate checkpoints/parts")
+    assert "was trained on these images" in say("evaluate checkpoints/parts --split train")
+
+
 def test_a_run_whose_data_moved_still_knows_its_val_images(say: Say) -> None:
     Path("voc").rename("moved")
     try:
