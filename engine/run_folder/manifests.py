@@ -284,5 +284,7 @@ def _around(path: Path, manifest: str) -> list[Path]:
     if path.suffix == ".safetensors":
         return sorted(path.parent.glob("*.safetensors"))
     folders = dict.fromkeys((path, path.parent, path.parent / "checkpoints"))  # the default of output.dir
+    if not path.parent.exists():  # misspelt too
+        folders |= dict.fromkeys(sorted(path.parent.parent.glob("*")))
     found = [file.parent for folder in folders for file in sorted(folder.glob(f"*/{manifest}"))]
     return list(dict.fromkeys(found))

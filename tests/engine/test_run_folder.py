@@ -272,7 +272,9 @@ def test_a_wrong_folder_is_answered_with_the_runs_there(run: RunFolder, name: st
         RunFolder(run.path.parent / name).read_manifest()
 
 
-@pytest.mark.parametrize("typed", ["checkpoints/dmeo", "demo", "checkpoints/demo2"])
+@pytest.mark.parametrize(
+    "typed", ["checkpoints/dmeo", "demo", "checkpoints/demo2", "checkpoint/demo", "runs/dmeo"]
+)
 def test_a_misspelt_run_is_answered_with_the_nearest(run: RunFolder, typed: str, monkeypatch) -> None:
     monkeypatch.chdir(run.path.parents[1])
     other = RunFolder(run.path.with_name("b2_adv"))

@@ -8,6 +8,7 @@ Masks hold ids (grey or palette), colours (where data.classes has them), or blac
 """
 
 import csv
+import difflib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -119,12 +120,18 @@ def place_of_split(root: Path, split: str, shared: tuple[str, str], options: Fol
             "data.folder.images=<its sub-folder> data.folder.masks=<its sub-folder>."
         )
     if not places:
-        there = first_few(folders_in(root), 12) or "none"
+        folders = folders_in(root)
+        lists = (
+            path.stem for at in LIST_FOLDERS for end in LIST_ENDINGS for path in (root / at).glob(f"*{end}")
+        )
+        close = difflib.get_close_matches(split, [*folders, *lists], n=1)
+        hint = f" Did you mean {close[0]}?" if close else ""
         raise DataError(
             f"data.root: no images and masks of split {split!r} in {root}. Looked for {split}/images with "
             f"{split}/masks, images/{split} with masks/{split}, and images with masks next to {split}.txt. "
-            f"Folders there: {there}. Name the sub-folders with data.folder.images= and data.folder.masks=, "
-            "or type data.folder.val_share=0.1 to take a tenth of one folder for val."
+            f"Folders there: {first_few(folders, 12) or 'none'}.{hint} Name the sub-folders with "
+            "data.folder.images= and data.folder.masks=, or type data.folder.val_share=0.1 to take a tenth "
+            "of one folder for val."
         )
     return places[0]
 

@@ -105,6 +105,14 @@ def test_a_share_of_a_folder_that_has_splits_is_refused(tmp_path: Path) -> None:
     assert "data.folder.val_share=null" in message_of(section(tmp_path, folder={"val_share": 0.5}))
 
 
+def test_a_misspelt_split_is_answered_with_the_nearest(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "images", tmp_path / "masks", "a")
+    (tmp_path / "valid.txt").write_text("a")
+    assert "Did you mean valid?" in message_of(section(tmp_path), "vaild")
+    write_pairs(tmp_path / "train/images", tmp_path / "train/masks", "a")
+    assert "Did you mean train?" in message_of(section(tmp_path), "trian")
+
+
 def test_other_folder_names_are_given_and_ambiguous_ones_are_an_error(tmp_path: Path) -> None:
     write_pairs(tmp_path / "fotos", tmp_path / "masken", "a")
     (tmp_path / "train.txt").write_text("a")
