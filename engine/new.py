@@ -136,7 +136,7 @@ def _names(found: "Survey", given: list[str] | None, console: "Console") -> list
     names = found.class_names
     if given is None and not found.are_named and sys.stdin.isatty() and "class_1" in names:
         console.print(f"Names of the {len(names)} classes by id, with commas; Enter for {', '.join(names)}:")
-        given = [name.strip() for name in input().split(",") if name.strip()] or None
+        given = [name.strip() for name in sys.stdin.readline().split(",") if name.strip()] or None
     if given is None:
         return names
     if found.are_named and sorted(given) != sorted(names):

@@ -1,5 +1,6 @@
 """`trident new` from a folder as people have it to a recipe that opens and trains."""
 
+import io
 import json
 import os
 import re
@@ -325,6 +326,24 @@ def test_names_come_from_a_file_or_from_the_command() -> None:
     assert main(["data", "--out", "named.yaml", "--classes", "a", "b", "c"]) == 0
     assert load_recipe("named.yaml").data.classes == ["a", "b", "c"]
     assert main(["data", "--out", "two.yaml", "--classes", "a", "b"]) == 2 and not Path("two.yaml").exists()
+
+
+@pytest.mark.parametrize(
+    ("typed", "names"),
+    [
+        ("ground, c+ road,sky\n", ["ground", "c+ road", "sky"]),
+        ("\n", ["background", "class_1", "class_2"]),
+        ("", ["background", "class_1", "class_2"]),  # the end of the input
+        ("ground, road\n", None),
+    ],
+)
+def test_in_a_terminal_names_are_asked_for(typed: str, names: list[str] | None, monkeypatch) -> None:
+    terminal = io.StringIO(typed)
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr("sys.stdin", terminal)
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    assert main(["data", "--out", "named.yaml"]) == (0 if names else 2)
+    assert not names or load_recipe("named.yaml").data.classes == names
 
 
 def test_masks_that_are_arrays() -> None:
