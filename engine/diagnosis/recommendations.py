@@ -91,19 +91,28 @@ def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
 
 
 def _longer(s: Studies, recipe: Recipe) -> Recommendation | None:
-    """Where the curve still rises; and before a larger encoder where only the learning rate has ended it."""
-    if s.growth is None or (s.losses and s.losses.is_overfitting):
+    """Where the curve still rises."""
+    if s.growth is None or not s.growth.still_rises:
         return None
-    may_go_on = s.schedule_ended and s.growth.rises and _look_alikes(s, recipe)
-    if not s.growth.still_rises and not may_go_on:
-        return None
-    steps = recipe.train.steps  # text while it is in epochs; that of a run is in updates
-    if isinstance(steps, int) and s.last_step < steps:
-        return None  # the run has not ended yet
     evidence = longer(s.growth) or "It was still rising at its last evaluation."
-    if not s.growth.still_rises:
-        evidence = f"{evidence} {s.schedule_ended}"
-    return Recommendation("Train longer.", [f"train.steps={2 * s.last_step}"], evidence)
+    return _twice_as_long("Train longer.", evidence, s, recipe)
+
+
+def _longer_schedule(s: Studies, recipe: Recipe) -> Recommendation | None:
+    """Where the fall of the learning rate has ended the curve, and a larger encoder is the next to try."""
+    if s.growth is None or s.growth.still_rises or not s.growth.rises:
+        return None
+    if not s.schedule_ended or not _look_alikes(s, recipe):
+        return None
+    return _twice_as_long("Train longer, before a larger encoder.", s.schedule_ended, s, recipe)
+
+
+def _twice_as_long(title: str, evidence: str, s: Studies, recipe: Recipe) -> Recommendation | None:
+    """None for a run that has not ended yet, or that over-fits."""
+    steps = recipe.train.steps  # text while it is in epochs; that of a run is in updates
+    if (s.losses and s.losses.is_overfitting) or (isinstance(steps, int) and s.last_step < steps):
+        return None
+    return Recommendation(title, [f"train.steps={2 * s.last_step}"], evidence)
 
 
 def _regularise(s: Studies, recipe: Recipe) -> Recommendation | None:
@@ -208,6 +217,7 @@ RULES: list[Callable[[Studies, Recipe], Recommendation | None]] = [
     _weights,
     _regularise,
     _imbalance,
+    _longer_schedule,
     _larger_encoder,
     _outlines,
     _small_objects,

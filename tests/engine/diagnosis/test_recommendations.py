@@ -33,7 +33,7 @@ LOOK_ALIKE = np.array([[[100, 0, 0], [0, 60, 40], [0, 0, 100]]] * 4)
     [
         (10 + 0.02 * STEPS, False, ["Train longer."]),
         (10 + 0.02 * STEPS, True, ["Train longer."]),
-        (60 - 50 * np.exp(-STEPS / 150), True, ["Train longer.", "Try a larger encoder"]),
+        (60 - 50 * np.exp(-STEPS / 150), True, ["Train longer, before", "Try a larger encoder"]),
         (60 - 50 * np.exp(-STEPS / 150), False, ["Try a larger encoder"]),
         ([20, 30, 40], False, ["Train longer."]),
         ([20, 40, 40.5], False, []),  # too few to know
@@ -72,6 +72,21 @@ def test_longer_training_comes_before_weights_where_the_curve_rises(make_run: Ma
     assert first == "Train longer." and second.startswith("Start from pretrained weights")
 
 
+def test_a_saturated_run_is_not_told_to_train_longer_first(make_run: MakeRun) -> None:
+    """A longer schedule comes after what gains more, and its evidence is the schedule."""
+    recipe = RECIPE + "train: {steps: 2000}\nmodel: {variant: b0, from_scratch: true}\n"
+    rates = [
+        row | {"lr": lr} for row, lr in zip(train_rows([0.5] * 40), np.linspace(1e-4, 1e-6, 40), strict=True)
+    ]
+    curve = evaluations(STEPS, 60 - 50 * np.exp(-STEPS / 150))
+    names = ["background", "chair", "sofa"]
+    run = make_run(curve, rates, {"confusion": LOOK_ALIKE}, names, weights=None, recipe=recipe)
+    found = diagnose(Run(run)).recommendations
+    schedule = next(one for one in found if one.title.startswith("Train longer"))
+    assert found[0].title.startswith("Start from pretrained weights")
+    assert "learning rate" in schedule.evidence and "at most" not in schedule.evidence
+
+
 def all_wrong(make_run: MakeRun, recipe: str) -> RunFolder:
     """Everything at once: weights, imbalance, look-alikes, outlines, sizes, confidence, noise."""
     rng = np.random.default_rng(0)
@@ -96,6 +111,7 @@ def all_wrong(make_run: MakeRun, recipe: str) -> RunFolder:
 
 SHAPES = {
     "rising": shape_of(STEPS, 10 + 0.02 * STEPS),
+    "saturated": shape_of(STEPS, 60 - 50 * np.exp(-STEPS / 150)),
     "noisy": shape_of(STEPS, 40 + np.random.default_rng(0).normal(0, 3, 20)),
 }
 OVERFITTING = Losses(800.0, (0.6, 0.9), "loss", (1.0, 0.1), (50.0, 44.0), True)
