@@ -40,7 +40,7 @@ def test_a_segformer_at_sizes_that_4_does_not_divide(
     assert compare(out, small_segformer, [(1, 65, 66), (2, 67, 96), (1, 333, 257)]) < 1e-4
 
 
-@pytest.mark.parametrize("arch", ["dpt", "upernet"])
+@pytest.mark.parametrize("arch", ["dpt", pytest.param("upernet", marks=pytest.mark.slow)])
 def test_a_vision_transformer_at_sizes_that_its_patches_do_not_divide(
     segmenter_of, tmp_path: Path, arch: str
 ) -> None:
