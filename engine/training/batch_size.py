@@ -24,6 +24,7 @@ from engine.recipe import Recipe, RecipeError
 from engine.scoring.trained import Trained
 from engine.training.build_step import build_step
 from engine.training.distributed import Process, smallest, wait_for_all
+from engine.training.freed_memory import give_freed_memory_back
 from engine.training.imbalance import without_schemes
 from engine.training.memory import OutOfMemory, least_images, naming_out_of_memory, of_an_update
 from engine.training.optim import freeze
@@ -194,6 +195,7 @@ class Trial:
     def _peak(self, num_images: int) -> int | None:
         """The most memory of this process during an update, in bytes; None where it is not enough."""
         try:
+            give_freed_memory_back()
             CLEAR_REFS.write_text("5")  # the peak begins anew
         except OSError:
             raise RecipeError(

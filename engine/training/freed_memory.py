@@ -4,10 +4,22 @@ import ctypes
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 # The parameters of glibc's mallopt, and what they are by default.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
+
+
+def _of_glibc(name: str) -> Any:
+    """A function of the C library, or None where it has none of this name."""
+    return getattr(ctypes.CDLL(None), name, None) if sys.platform == "linux" else None
+
+
+def give_freed_memory_back() -> None:
+    """Return what the C library keeps to the system, so that a peak of the process counts what is in use."""
+    if malloc_trim := _of_glibc("malloc_trim"):
+        malloc_trim(0)
 
 
 @contextmanager
@@ -17,9 +29,8 @@ def freed_memory_kept() -> Iterator[None]:
     An update allocates and frees the same large blocks as the one before it. By default glibc gives each back
     to the system, which has to map it and fill it with zeros again. Nothing happens with another C library.
     """
-    library = ctypes.CDLL(None) if sys.platform == "linux" else None
-    mallopt, malloc_trim = (getattr(library, name, None) for name in ("mallopt", "malloc_trim"))
-    if not (mallopt and malloc_trim):
+    mallopt = _of_glibc("mallopt")
+    if not mallopt:
         yield
         return
     mallopt(M_TRIM_THRESHOLD, -1)  # never
@@ -29,4 +40,4 @@ def freed_memory_kept() -> Iterator[None]:
     finally:
         mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
         mallopt(M_MMAP_MAX, MMAP_MAX)
-        malloc_trim(0)
+        give_freed_memory_back()
