@@ -19,7 +19,7 @@ import numpy as np
 from engine.benchmarks.job import VOID, frequent_classes, labelled_classes
 from engine.benchmarks.measuring import environment
 from engine.data.formats.voc import open_voc
-from engine.recipe import changes
+from engine.recipe.differences import changes
 from engine.run_folder import write_json
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.metrics import overlaps

@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from engine import diagnose, ensemble, evaluate, report, run
-from engine.recipe import explain, load_recipe
+from engine.recipe import load_recipe
+from engine.recipe.differences import explain
 from engine.run_folder import read_log
 
 DATA = Path(__file__).parent / "data"

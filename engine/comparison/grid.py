@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import engine
-from engine.recipe import Recipe, changes, load_recipe
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.differences import changes
 from engine.run_folder import RunFolder, write_text
 
 OWN_KEYS = ("name", "seed", "output.dir")

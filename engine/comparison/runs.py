@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from engine.comparison.grid import CompareError
 from engine.data import open_split
 from engine.data.sample import DataError, first_few
-from engine.recipe import MADE_FROM_IMAGES, Recipe, changes
+from engine.recipe import Recipe
+from engine.recipe.differences import MADE_FROM_IMAGES, changes
 from engine.run_folder import Manifest
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.run import Run

@@ -12,7 +12,8 @@ from engine.comparison.columns import COLUMNS, Column
 from engine.comparison.groups import groups_of
 from engine.comparison.notes import notes
 from engine.comparison.runs import Method, ScoredRun
-from engine.recipe import Recipe, changes
+from engine.recipe import Recipe
+from engine.recipe.differences import changes
 from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.run import Run
 from engine.scoring.seeds import Difference, SeedScores, difference

@@ -6,9 +6,9 @@ next to the code that they configure; this package puts them together.
 
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from copy import copy
-from typing import TYPE_CHECKING, Any, NamedTuple, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import Field, PrivateAttr, ValidationError, ValidationInfo, create_model, field_validator
 
@@ -53,43 +53,14 @@ else:
 __all__ = [
     "Recipe",
     "RecipeError",
-    "changes",
-    "explain",
     "find_recipe",
     "load_recipe",
     "load_stages",
     "recipe_schema",
     "shipped_recipes",
-    "values_of",
 ]
 
-Values = dict[str, Any]  # by key path
 FOLDER_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
-MAY_CHANGE = (
-    "data.format",  # the fingerprint says that the images are the same
-    "data.root",
-    "data.unlabelled.root",
-    "data.fold",
-    "data.resident",
-    "data.workers",
-    "data.doctor",
-    "data.on_error",
-    "eval.every",
-    "keep.",
-    "log.",
-    "output.",
-    "train.compile",
-    "train.max_skipped",
-    "train.on_nan",
-    "train.patience",
-    "train.save_every",
-    "train.shard",
-    "train.timeout",
-    "model.checkpointing",
-)
-# What a training makes from its images where the recipe says auto, or the name of a scheme.
-MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(also\.\d+\.)?(range|normalisation|sampler)\b")
-OF_A_FURTHER_SET = re.compile(r"^data\.also\.\d+\.")
 TEACHER_EMA = 0.996  # decay of the moving average that teaches; of UniMatch V2, arXiv 2410.10777
 SEVERAL_SETS = {"type": "array", "items": {"type": "object"}, "minItems": 1}
 BASE = {
@@ -328,53 +299,6 @@ def _outside_loggers(document: Document, imports: bool) -> list[type[Section]]:
     named = (("log", "to", place, "name") for place in places)
     sections = [outside_section(document, path, LoggerSection, imports) for path in named]
     return [section for section in sections if section]
-
-
-def explain(recipe: Recipe) -> list[tuple[str, Any, str]]:
-    """(key path, value, where it came from) of every value; a list of plain values counts as one."""
-    return [
-        (dotted(path), value, recipe._sources.get(path, "default"))
-        for path, value in _leaves(recipe.to_dict(), ())
-    ]
-
-
-def values_of(recipe: Recipe) -> Values:
-    """Every value by its key path, as JSON holds it."""
-    return {key: value for key, value, _ in explain(recipe)}
-
-
-class Change(NamedTuple):
-    """A value of one recipe and of another; "absent" where one has no such key."""
-
-    key: str
-    before: Any
-    now: Any
-
-
-def changes(before: Recipe | Values, now: Recipe | Values, *, all_keys: bool = False) -> list[Change]:
-    """What differs between two recipes and changes the training, its name and its seed included.
-
-    Args:
-        all_keys: also what never changes an update, such as where the run is written; without the name.
-    """
-    old, new = (values_of(recipe) if isinstance(recipe, Recipe) else recipe for recipe in (before, now))
-    return [
-        Change(key, old.get(key, "absent"), new.get(key, "absent"))
-        for key in dict.fromkeys([*old, *new])
-        if old.get(key) != new.get(key)
-        and (key != "name" if all_keys else not OF_A_FURTHER_SET.sub("data.", key).startswith(MAY_CHANGE))
-    ]
-
-
-def _leaves(value: Any, path: Path) -> Iterator[tuple[Path, Any]]:
-    if isinstance(value, dict) and value:
-        for name, child in value.items():
-            yield from _leaves(child, (*path, name))
-    elif isinstance(value, list) and any(isinstance(child, dict) for child in value):
-        for index, child in enumerate(value):
-            yield from _leaves(child, (*path, index))
-    else:
-        yield path, value
 
 
 def recipe_schema(kind: type[Recipe] = Recipe) -> dict[str, Any]:

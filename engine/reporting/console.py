@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn
 from rich.table import Table
 
-from engine.recipe import Recipe, explain, shipped_recipes
+from engine.recipe import Recipe, shipped_recipes
+from engine.recipe.differences import explain
 from engine.recipe.text import dump_value
 from engine.scoring.confusion import Scores
 from engine.scoring.metrics import METRICS

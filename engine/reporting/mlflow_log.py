@@ -8,7 +8,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Metric, Param
 
 from engine.data.batches import Batch
-from engine.recipe import explain
+from engine.recipe.differences import explain
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
 from engine.reporting.log_files import evaluation_values

@@ -14,7 +14,8 @@ from torch.utils.tensorboard import SummaryWriter
 from torch.utils.tensorboard.summary import hparams
 
 from engine.data.batches import Batch
-from engine.recipe import Recipe, explain
+from engine.recipe import Recipe
+from engine.recipe.differences import explain
 from engine.reporting.advisor import Note
 from engine.reporting.callbacks import Callback, Evaluation, RunContext, RunEnd
 from engine.reporting.feature_sheet import feature_sheet

@@ -3,7 +3,8 @@
 import shlex
 
 from engine.data.bands import model_inputs
-from engine.recipe import Recipe, changes, load_recipe
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.differences import changes
 from engine.run_folder import Changed, Manifest, Origin, RunFolder, RunFolderError
 from engine.training.checkpoint import load_state
 from engine.training.optim import parameter_groups

@@ -8,7 +8,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.data import open_split
-from engine.recipe import Recipe, changes, values_of
+from engine.recipe import Recipe
+from engine.recipe.differences import changes, values_of
 from engine.reporting.report import read_runs, write_report
 from engine.run_folder import (
     STAGES,

@@ -17,7 +17,8 @@ from engine import __version__
 from engine.data.doctor import DataReport
 from engine.data.overlap import shared_images
 from engine.data.resident import IMAGES, kept_where
-from engine.recipe import MADE_FROM_IMAGES, Recipe, changes, load_recipe
+from engine.recipe import Recipe, load_recipe
+from engine.recipe.differences import MADE_FROM_IMAGES, changes
 from engine.run_folder import (
     Changed,
     DataIdentity,

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from markupsafe import Markup
 
-from engine.recipe import Recipe, explain
+from engine.recipe import Recipe
+from engine.recipe.differences import explain
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
 from engine.reporting.pictures import Picture, classes_in, share_right, with_sets_of
 from engine.reporting.plots import precision_recall_diagram, reliability_diagram, training_curves

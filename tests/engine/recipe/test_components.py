@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import Recipe, RecipeError, explain, load_recipe
+from engine.recipe import Recipe, RecipeError, load_recipe
+from engine.recipe.differences import explain
 
 MODULE = '''
 from typing import Annotated

@@ -2,7 +2,8 @@
 
 import pytest
 
-from engine.recipe import RecipeError, explain, load_recipe
+from engine.recipe import RecipeError, load_recipe
+from engine.recipe.differences import explain
 
 RED, BLUE = "{name: red, colour: [255, 0, 0]}", "{name: blue, colour: [0, 0, 255]}"
 COLOURS = f"format: folder, classes: [{RED}, {BLUE}]"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from engine.recipe import Recipe, changes, load_recipe, load_stages, recipe_schema
+from engine.recipe import Recipe, load_recipe, load_stages, recipe_schema
+from engine.recipe.differences import changes
 from engine.recipe.reference import reference_page
 
 ROOT = Path(__file__).parents[3]

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from engine.options import in_steps
-from engine.recipe import Recipe, RecipeError, explain, load_recipe
+from engine.recipe import Recipe, RecipeError, load_recipe
+from engine.recipe.differences import explain
 
 # A recipe with all defaults written out.
 DESIGN = """

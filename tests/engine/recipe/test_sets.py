@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from engine.recipe import Recipe, RecipeError, changes, explain, load_recipe
+from engine.recipe import Recipe, RecipeError, load_recipe
+from engine.recipe.differences import changes, explain
 
 TWO = """\
 data:
