@@ -58,6 +58,7 @@ from engine.training.interrupt import (
     after_the_training,
     stopped_at_once,
 )
+from engine.training.freed_memory import give_freed_memory_back
 from engine.training.memory import in_an_evaluation, in_an_update, in_the_final_scoring, naming_out_of_memory
 from engine.training.patience import is_out_of_patience, stopped_early
 from engine.training.probe import GradientProbe
@@ -213,6 +214,7 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
     def evaluate_and_keep() -> None:
         with naming_out_of_memory(partial(in_an_evaluation, session, run)):
             evaluated = step.evaluated()
+            give_freed_memory_back()  # its blocks have other sizes, so they would come on top
             scores = session.validation(evaluated, step.count, reporter)
         thresholds = thresholds_of(scores)
         if is_main and keeper.offer(step.count, scores.metrics, evaluated.state_dict, thresholds):
@@ -336,6 +338,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
     recipe, val = open_val(candidates[0], ())
     protocol = session.validation.predictor.protocol
     bar = counted(console, "scoring")
+    give_freed_memory_back()
     scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
     further = _scores_on_further_sets(candidates, session, console)
     report = ensemble_report(candidates, scores, protocol, val, run.path, further)
