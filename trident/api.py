@@ -10,13 +10,14 @@ import torch
 from engine.command import new_console
 from engine.evaluate import open_for_scoring
 from engine.options import seconds_of
-from engine.recipe import Recipe, find_recipe, load_recipe
+from engine.recipe import Recipe, find_recipe, load_recipe, load_stages
 from engine.reporting.callbacks import Callback
 from engine.scoring.confusion import Scores
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import evaluate_trained
 from engine.scoring.run import Run
 from engine.training.distributed import process_group
+from engine.training.stages import require_possible, train_stages
 from engine.training.train import train as train_recipe
 
 RecipeOrPath = Recipe | str | os.PathLike[str]
@@ -45,7 +46,7 @@ def train(
         quiet: print nothing.
 
     Returns:
-        The finished run: `run.best`, `run.scores`, `run.load()`.
+        The finished run, of a recipe with stages that of the last: `run.best`, `run.scores`, `run.load()`.
 
     Raises:
         ValueError: the recipe, the data or another input is wrong; no folder is left behind.
@@ -53,10 +54,13 @@ def train(
         KeyboardInterrupt: one of them came before the first update or while the end was scored.
         RunError: it failed, or one of several processes ended; the files that it saved are intact.
     """
-    loaded = _loaded(recipe, overrides, trains=continue_from is None)
-    with process_group(seconds_of(loaded.train.timeout)) as process:
-        source = Path(continue_from) if continue_from is not None else None
-        return train_recipe(loaded, process, new_console(quiet), resume, callbacks, source)
+    stages = _loaded(recipe, overrides, trains=continue_from is None)
+    source, console = Path(continue_from) if continue_from is not None else None, new_console(quiet)
+    with process_group(seconds_of(stages[0].train.timeout)) as process:
+        if len(stages) == 1:
+            return train_recipe(stages[0], process, console, resume, callbacks, source)
+        require_possible(process, source)
+        return train_stages(stages, process, console, resume, callbacks)
 
 
 def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split: str | None = None) -> Scores:
@@ -76,12 +80,13 @@ def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split:
     return evaluate_trained(protocol, trained, dataset, split, device, trained.recipe.data.workers).scores
 
 
-def _loaded(recipe: RecipeOrPath, overrides: Sequence[str], trains: bool) -> Recipe:
+def _loaded(recipe: RecipeOrPath, overrides: Sequence[str], trains: bool) -> list[Recipe]:
+    """The recipe of each stage, or the only one."""
     if not isinstance(recipe, Recipe):
-        return load_recipe(find_recipe(recipe), overrides, trains=trains)
+        return load_stages(find_recipe(recipe), overrides, trains=trains)
     if not overrides:
-        return recipe
+        return [recipe]
     with tempfile.TemporaryDirectory() as folder:  # overrides change a file
         path = Path(folder) / f"{recipe.name}.yaml"
         path.write_text(recipe.to_yaml())
-        return load_recipe(path, overrides, trains=trains)
+        return [load_recipe(path, overrides, trains=trains)]

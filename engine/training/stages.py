@@ -10,6 +10,7 @@ from rich.table import Table
 from engine.data import open_split
 from engine.recipe import Recipe
 from engine.recipe.differences import changes, values_of
+from engine.reporting.callbacks import Callback
 from engine.reporting.report import read_runs, write_report
 from engine.run_folder import (
     STAGES,
@@ -50,12 +51,19 @@ def dry_run_stages(stages: Sequence[Recipe], process: Process, console: Console)
         dry_run(stage, process, console)
 
 
-def train_stages(stages: Sequence[Recipe], process: Process, console: Console, resume: bool = False) -> Run:
+def train_stages(
+    stages: Sequence[Recipe],
+    process: Process,
+    console: Console,
+    resume: bool = False,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
     """Train the stages in turn, each from the best checkpoint of the one before.
 
     Args:
         stages: from `engine.recipe.load_stages`.
         resume: leave out the stages that are finished, and go on in the one that was stopped.
+        callbacks: called in each stage.
 
     Returns:
         The run of the last stage.
@@ -85,7 +93,7 @@ def train_stages(stages: Sequence[Recipe], process: Process, console: Console, r
             console.print(f"{title} is finished: {escape(str(run.path))}")
             continue
         console.print(f"\n[bold]{title}[/]")
-        train(stage, process, console, resume)
+        train(stage, process, console, resume, callbacks)
     write_report(read_runs(runs), parent / "report.html", {})
     console.print(_table(runs, stages[-1].keep.metric))
     console.print(f"{'all stages':<12} {escape(str(parent / 'report.html'))}")

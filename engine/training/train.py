@@ -50,6 +50,7 @@ from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
 from engine.training.fit import GoBack, RunError, SkipGuard, fit
+from engine.training.freed_memory import give_freed_memory_back
 from engine.training.interrupt import (
     RESUME,
     RunStopped,
@@ -58,7 +59,6 @@ from engine.training.interrupt import (
     after_the_training,
     stopped_at_once,
 )
-from engine.training.freed_memory import give_freed_memory_back
 from engine.training.memory import in_an_evaluation, in_an_update, in_the_final_scoring, naming_out_of_memory
 from engine.training.patience import is_out_of_patience, stopped_early
 from engine.training.probe import GradientProbe

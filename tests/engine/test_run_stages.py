@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+import trident
 from engine import load
 from engine.evaluate import main as evaluate
 from engine.recipe import RecipeError, load_recipe, load_stages
@@ -35,11 +36,25 @@ def command(folder: Path, *more: str, text: str = STAGES) -> list[str]:
     return [write(folder, text), *COMMON, "log.to=[]", "log.images=0", f"output.dir={folder / 'runs'}", *more]
 
 
+class Seen(trident.Callback):
+    def __init__(self) -> None:
+        self.ended: list[str] = []
+
+    def on_start(self, run: trident.RunContext) -> None:
+        self.name = run.recipe.name
+
+    def on_end(self, end: trident.RunEnd) -> None:
+        self.ended.append(self.name)
+
+
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder with the recipe and, in runs/two, its stages."""
-    folder = tmp_path_factory.mktemp("stages")
-    assert main(command(folder)) == 0
+    """The folder with the recipe and, in runs/two, its stages, trained from Python."""
+    folder, seen = tmp_path_factory.mktemp("stages"), Seen()
+    recipe, *overrides = command(folder)
+    run = trident.train(recipe, overrides, [seen], quiet=True)
+    assert run.path == folder / "runs/two/second"
+    assert seen.ended == ["first", "second"]
     return folder
 
 
