@@ -156,7 +156,7 @@ def _distinct_names(groups: Sequence[list[ScoredRun]]) -> list[str]:
 
 
 def _is_same_method(one: ScoredRun, other: ScoredRun) -> bool:
-    changed = {change.key for change in changes(one.recipe, other.recipe)} - {"name", "seed"}
+    changed = {change.key for change in changes(one.recipe, other.recipe)} - {"seed"}
     if bool(one.recipe.data.fold) != bool(other.recipe.data.fold):
         return False
     if one.recipe.data.fold and _name_of_recipe(one, True) == _name_of_recipe(other, True):

@@ -215,7 +215,7 @@ def _result(
         changed=[
             f"{change.key}: {change.now} instead of {change.before}"
             for change in changes(first, method.runs[0].recipe)
-            if change.key not in ("name", "seed")
+            if change.key != "seed"
         ],
         folds=[_fold_score(fold) for fold in folds],
         interval=interval(of_draws) if folds else None,

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
 
 Values = dict[str, Any]  # by key path
 MAY_CHANGE = (
+    "name",  # of a folder that was renamed or copied
     "data.format",  # the fingerprint says that the images are the same
     "data.root",
     "data.unlabelled.root",
@@ -60,17 +61,17 @@ class Change(NamedTuple):
 
 
 def changes(before: "Recipe | Values", now: "Recipe | Values", *, all_keys: bool = False) -> list[Change]:
-    """What differs between two recipes and changes the training, its name and its seed included.
+    """What differs between two recipes and changes the training, its seed included.
 
     Args:
-        all_keys: also what never changes an update, such as where the run is written; without the name.
+        all_keys: also what never changes an update, such as the name and where the run is written.
     """
     old, new = (recipe if isinstance(recipe, dict) else values_of(recipe) for recipe in (before, now))
     return [
         Change(key, old.get(key, "absent"), new.get(key, "absent"))
         for key in dict.fromkeys([*old, *new])
         if old.get(key) != new.get(key)
-        and (key != "name" if all_keys else not OF_A_FURTHER_SET.sub("data.", key).startswith(MAY_CHANGE))
+        and (all_keys or not OF_A_FURTHER_SET.sub("data.", key).startswith(MAY_CHANGE))
     ]
 
 

@@ -29,7 +29,8 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
     if not source.states:
         raise RunFolderError(f"{what}: it has no state, {source.last_state}. {_instead(source, manifest)}")
     before, now = load_recipe(source.recipe), session.recipe
-    changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
+    different = [change for change in changes(before, now, all_keys=True) if change.key != "name"]
+    changed = [Changed(key=change.key, before=change.before, now=change.now) for change in different]
     other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
     if other_model and _is_same_network(session, before):
         other_model = []  # dropout, say

@@ -201,6 +201,7 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         manifest.finished, manifest.files = False, {}
     if changed:
         resumption = Resumption(step=step, changes=changed)
+        manifest.name = now.name
         manifest.resumed.append(resumption)
         session.notes.append(_told("goes on", resumption))
         if session.process.is_main:

@@ -16,6 +16,7 @@ import torch
 from safetensors.torch import load_file
 
 from engine.command import main as command_line
+from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
 from tests.engine.tiny_run import ADVERSARIAL, ROOT, run_printed, tiny
@@ -245,7 +246,8 @@ def test_a_damaged_checkpoint_is_named_at_the_start_of_a_resume_and_the_remedy_w
 def test_a_file_of_a_finished_run_that_was_altered_is_made_again_by_the_command_of_the_message(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
+    """Also where the folder has another name than its run."""
+    again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "renamed")))
     scored = json.loads(again.ensemble.read_text())
     scored["members"][0]["mIoU"] = 0.999
     again.ensemble.write_text(json.dumps(scored))
@@ -255,7 +257,9 @@ def test_a_file_of_a_finished_run_that_was_altered_is_made_again_by_the_command_
         message = capsys.readouterr().err
         assert "was altered or truncated" in message
     assert run_printed(message) == 0
-    assert json.loads(again.ensemble.read_text()) == json.loads(run.ensemble.read_text())
+    of_members, before = (json.loads(folder.ensemble.read_text())["members"] for folder in (again, run))
+    assert [member["mIoU"] for member in of_members] == [member["mIoU"] for member in before]
+    assert again.read_manifest().name == load_recipe(again.recipe).name == "renamed"
     assert command_line(["report", str(again.path)]) == 0
 
 
