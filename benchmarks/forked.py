@@ -60,6 +60,7 @@ class Command:
         self.pid = os.fork()
         if self.pid == 0:
             _run(arguments, output, before, environment or {})
+        os.setpgid(self.pid, self.pid)  # here too, as it may be killed before it has done so
 
     def is_running(self) -> bool:
         return os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None

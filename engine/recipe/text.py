@@ -21,6 +21,7 @@ Sources = dict[Path, str]  # where each value came from: "recipes/demo.yaml:12" 
 
 NUMBER = r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?"
 MOST_VALUES = 100_000  # of one recipe
+MOST_BRACKETS = 100  # open at once
 TAG = "tag:yaml.org,2002:"
 SCALARS = {
     "null": (r"^(?:~|null|Null|NULL|)$", ["~", "n", "N", ""]),
@@ -45,6 +46,16 @@ class RecipeError(ValueError):
 
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012  (PyYAML's own way to start from no rule)
+
+    def fetch_flow_collection_start(self, token: type[yaml.Token]) -> None:
+        """Refuse deep nesting at once: the time that PyYAML takes is quadratic in its depth.
+
+        Raises:
+            RecursionError: more than `MOST_BRACKETS` are open.
+        """
+        if self.flow_level >= MOST_BRACKETS:
+            raise RecursionError
+        super().fetch_flow_collection_start(token)  # type: ignore[no-untyped-call]
 
 
 class _Dumper(yaml.SafeDumper):

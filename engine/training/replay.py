@@ -137,8 +137,9 @@ def _examine(step: SupervisedStep, images: Tensor, labels: Tensor, ids: list[str
         result.terms = [name for name, value in terms.items() if name != "loss" and not value.isfinite()]
         if not terms["loss"].isfinite():
             result.terms = result.terms or ["loss"]
-            losses = [step.loss(logits[[i]], labels[[i]])["loss"] for i in range(len(ids))]
-            result.term_samples = [id for id, loss in zip(ids, losses, strict=True) if not loss.isfinite()]
+            if not result.layer:  # else BatchNorm has spread it to the logits of all samples
+                losses = [step.loss(logits[[i]], labels[[i]])["loss"] for i in range(len(ids))]
+                result.term_samples = [id for id, loss in zip(ids, losses, strict=True) if not loss.isfinite()]
         elif not result.layer:
             torch.autograd.backward(step.scaled(terms["loss"]))
 

@@ -77,6 +77,7 @@ def test_a_run_that_stops_prints_the_command_that_finds_the_sample_with_the_weig
     assert "those of the run: its state of update 2, and 1 update after it" in said
     assert f"The pixels are NaN or infinite in {row['ids'][2]}." in said
     assert f"output is NaN or infinite: encoder.stages.0.embed.proj, in {row['ids'][2]}." in said
+    assert "alone" not in said  # the BatchNorm of the head has spread it to all samples
     assert sha256_of(run.last_state) == before
     assert main([*tiny(tmp_path, "one", *QUICK, "train.on_nan=skip"), "--resume"]) == 0
     assert "train.on_nan: stop in the run, skip now" in capsys.readouterr().out
