@@ -81,9 +81,14 @@ class CrossEntropy(nn.Module):
         """What the mean divides by; with OHEM, which does not depend on labels alone, as without."""
         return pixel_weights(labels, self.ignore_index, self.class_weights, torch.float64).sum()
 
-    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums that were taken with `sum_options`; scalar."""
-        return ratio_of_sums(sums.cost, sums.weight, reduce)
+    def of_sums(
+        self, sums: PixelSums, reduce: Reduce = identity, denominator: Tensor | None = None
+    ) -> Tensor:
+        """The same loss from sums that were taken with `sum_options`; scalar.
+
+        In a part of a batch it is divided by `denominator` instead of the weight of the part's own pixels.
+        """
+        return ratio_of_sums(sums.cost, sums.weight, reduce, denominator)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""

@@ -6,7 +6,7 @@ the logits are upsampled once.
 
 from collections.abc import Mapping, Sequence
 from inspect import signature
-from typing import Any, Protocol, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 import torch
 from pydantic import Field
@@ -35,9 +35,26 @@ class Ramp(Section, from_attributes=True):
 
 
 class FromSums(Protocol):
-    """A term with a true attribute `takes_sums`; its `sum_options`, if any, go to `pixel_sums`."""
+    """A term with a true attribute `takes_sums`; its `sum_options`, if any, go to `pixel_sums`.
 
-    def of_sums(self, sums: PixelSums, reduce: Reduce) -> Tensor: ...
+    A parameter `denominator` of `of_sums`, if any, is what it divides by in a part of a batch.
+    """
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce, **denominator: Tensor) -> Tensor: ...
+
+
+class Part(NamedTuple):
+    """How the terms of a part of a batch are to be computed, by their log names; see `MixedLoss.parts_of`.
+
+    weights: of the value of a term.
+    denominators: what a term divides by instead of its own denominator.
+    """
+
+    weights: Mapping[str, Tensor]
+    denominators: Mapping[str, Tensor]
+
+
+WHOLE = Part({}, {})
 
 
 class MixedLoss(nn.Module):
@@ -58,7 +75,7 @@ class MixedLoss(nn.Module):
         step: the update, which the weights may depend on.
         gradient_norms: whether the norm of each weighted term's gradient is returned, too; it costs a
             backward pass of the loss per term.
-        part_weights: of each term's value, where the batch is a part of a larger one; see `weights_of_parts`.
+        part: which part of a larger batch the labels are; see `parts_of`.
         sum_over_processes: takes every sum over the batch before a ratio is formed. Replace it by an
             all-reduce whose backward is an all-reduce too: each process then returns the loss of the whole
             batch, and the mean of their parameter gradients (what DDP computes) is that of one process with
@@ -80,12 +97,18 @@ class MixedLoss(nn.Module):
         self.reducing = {
             name for name, t in self.terms.items() if "reduce" in signature(t.forward).parameters
         }
+        self.dividing = {
+            name
+            for name, t in self.terms.items()
+            if getattr(t, "takes_sums", False)
+            and "denominator" in signature(cast(FromSums, t).of_sums).parameters
+        }
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.align_corners = align_corners
         self.step = 0
         self.gradient_norms = False
-        self.part_weights: Mapping[str, Tensor] = {}
+        self.part = WHOLE
         self.sum_over_processes: Reduce = identity
 
     def forward(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
@@ -110,7 +133,7 @@ class MixedLoss(nn.Module):
         with torch.autocast(logits.device.type, enabled=False):
             logits = full_precision(logits)
             values = self._values(logits, labels)
-            for name, part_weight in self.part_weights.items():
+            for name, part_weight in self.part.weights.items():
                 values[name] = part_weight.to(values[name]) * values[name]
             weighted = {name: self.weight(name) * value for name, value in values.items()}
             found = {"loss": torch.stack([*weighted.values()]).sum()}
@@ -125,25 +148,37 @@ class MixedLoss(nn.Module):
         return weight.at(self.step) if isinstance(weight, Ramp) else weight
 
     @torch.no_grad()
-    def weights_of_parts(self, parts: Sequence[Tensor]) -> list[dict[str, Tensor]]:
-        """For each part of a batch the weight of each term's value, 1 on average over the parts.
+    def parts_of(self, labels: Sequence[Tensor]) -> list[Part]:
+        """For each part of a batch, what `part` has to be while its loss is computed.
 
-        The mean of the weighted values is the value of the whole batch, on all processes, for terms that are
-        a mean over pixels or images. Dice, Jaccard, Tversky and Lovasz over the batch, OHEM and terms without
+        The mean of the losses is then the loss of the whole batch, on all processes, for terms that are a
+        mean over pixels or images. Dice, Jaccard, Tversky and Lovasz over the batch, OHEM and terms without
         `denominator` become a mean of those of the parts, by labelled pixels.
 
+        A term that takes a denominator gets that of the whole batch, over the number of parts. The value of
+        any other is multiplied by its own denominator over that one. The product is not the same where its
+        own is 0 and its costs are not: smoothed cross-entropy of classes that have the weight 0.
+
         Args:
-            parts: labels (b, H, W) of each, on this process.
+            labels: (b, H, W) of each part, on this process.
         """
         sums = torch.stack(
             [
-                torch.stack([self._denominator(term, labels).double() for labels in parts])
+                torch.stack([self._denominator(term, of_part).double() for of_part in labels])
                 for term in self.terms.values()
             ]
         )  # (terms, parts)
         sums = self.sum_over_processes(sums)
-        weights = sums / sums.mean(1, keepdim=True).clamp(min=torch.finfo(sums.dtype).tiny)
-        return [dict(zip(self.terms, of_part, strict=True)) for of_part in weights.unbind(1)]
+        means = sums.mean(1)
+        weights = sums / means[:, None].clamp(min=torch.finfo(sums.dtype).tiny)
+        denominators = {n: mean for n, mean in zip(self.terms, means, strict=True) if n in self.dividing}
+        return [
+            Part(
+                {n: w for n, w in zip(self.terms, of_part, strict=True) if n not in self.dividing},
+                denominators,
+            )
+            for of_part in weights.unbind(1)
+        ]
 
     def _denominator(self, term: nn.Module, labels: Tensor) -> Tensor:
         found = getattr(term, "denominator", None)
@@ -157,12 +192,13 @@ class MixedLoss(nn.Module):
         return F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
 
     def _values(self, logits: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        reduce = self.sum_over_processes
+        reduce, divisors = self.sum_over_processes, self.part.denominators
         sums, whole, values = None, None, {}
         for name, term in self.terms.items():
             if getattr(term, "takes_sums", False):
                 sums = sums or self._sums(logits, labels)
-                values[name] = cast(FromSums, term).of_sums(sums, reduce)
+                divisor = {"denominator": divisors[name]} if name in divisors else {}
+                values[name] = cast(FromSums, term).of_sums(sums, reduce, **divisor)
             else:
                 whole = self.upsampled(logits, labels) if whole is None else whole
                 values[name] = term(whole, labels, **{"reduce": reduce} if name in self.reducing else {})

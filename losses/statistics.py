@@ -25,9 +25,15 @@ def full_precision(x: Tensor) -> Tensor:
     return x if x.dtype == torch.float64 else x.float()
 
 
-def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce) -> Tensor:
-    """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where the weight is 0."""
+def ratio_of_sums(total: Tensor, weight: Tensor, reduce: Reduce, denominator: Tensor | None = None) -> Tensor:
+    """Scalar `total` over scalar `weight`, both summed by `reduce` first; 0 where the weight is 0.
+
+    Args:
+        denominator: what to divide by instead of the sum of `weight`, in a part of a batch.
+    """
     total, weight = reduce(torch.stack([total, weight])).unbind()
+    if denominator is not None:
+        weight = denominator.to(weight)
     return torch.where(weight > 0, total, 0.0) / torch.where(weight > 0, weight, 1.0)
 
 

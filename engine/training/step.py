@@ -21,7 +21,7 @@ from engine.training.dropout import Places, draw_by_place
 from engine.training.optim import in_eval_mode
 from engine.training.probe import GradientProbe
 from engine.training.sharding import gathered
-from losses.mixed import MixedLoss
+from losses.mixed import WHOLE, MixedLoss
 from losses.statistics import num_labelled
 
 if TYPE_CHECKING:
@@ -83,7 +83,7 @@ class StepSettings:
 
     rank, world_size: of this process.
     accumulate: chunks of a batch that are run one after the other, to save memory; see
-        `MixedLoss.weights_of_parts`.
+        `MixedLoss.parts_of`.
     clip_norm: of the gradient of all parameters together; None clips nothing.
     batch_norm: `train.batch_norm` of the recipe.
     """
@@ -303,14 +303,14 @@ class SupervisedStep:
         pieces, share, start = self.settings.accumulate, len(batch.images), 0
         of_labels = batch.labels.chunk(pieces)
         self.all_labels = batch.labels if pieces > 1 else None
-        weights = self.loss.weights_of_parts(of_labels) if pieces > 1 else [{}]
-        triples = zip(batch.images.chunk(pieces), of_labels, weights, strict=True)
-        for number, (images, labels, self.loss.part_weights) in enumerate(triples, start=1):
+        parts = self.loss.parts_of(of_labels) if pieces > 1 else [WHOLE]
+        triples = zip(batch.images.chunk(pieces), of_labels, parts, strict=True)
+        for number, (images, labels, self.loss.part) in enumerate(triples, start=1):
             seed_update(self.settings.seed, self.count)
             self.places.take(start, len(images), share, images.device)
             start += len(images)
             yield images, labels, self.unsynchronised() if number < pieces else nullcontext()
-        self.loss.part_weights, self.all_labels = {}, None
+        self.loss.part, self.all_labels = WHOLE, None
 
     def unsynchronised(self) -> AbstractContextManager[object]:
         """The context of a forward and backward pass whose gradients the processes do not exchange yet."""

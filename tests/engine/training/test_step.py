@@ -131,6 +131,39 @@ def test_accumulated_chunks_give_the_gradient_of_the_whole_batch(
             torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
 
 
+@pytest.mark.parametrize("void", [(), (0, 5)], ids=["labelled", "two images void"])
+@pytest.mark.parametrize("ids", [(0,), (0, 1, 2, 5)])
+def test_a_chunk_whose_classes_have_the_weight_0_keeps_its_label_smoothing(
+    make_step, draw_batch, toy, ids, void
+) -> None:
+    """Against PyTorch's costs of the whole batch, whose weighted mean is written out here."""
+    batch = draw_batch(8)
+    batch.labels[list(ids)] = 0  # the class with the weight 0
+    batch.labels[list(void)] = VOID
+    weights = torch.tensor([0.0, 3.0, 1.0], dtype=torch.float64)
+    term = CrossEntropy(VOID, class_weights=weights.tolist(), label_smoothing=0.3)
+    found = []
+    for pieces in (1, 2, 4, 8):
+        model = toy(dropout=0.0).double()
+        model.norm = nn.Identity()
+        step = make_step(model, accumulate=pieces)
+        step.loss = MixedLoss({"loss_ce": (term, 1.0)}, 3, VOID)
+        if pieces == 1:
+            logits = step.loss.upsampled(model(batch.images.double()), batch.labels)
+            costs = nn.functional.cross_entropy(
+                logits, batch.labels, weights, ignore_index=VOID, label_smoothing=0.3, reduction="none"
+            )
+            expected = costs.sum() / weights[batch.labels[batch.labels != VOID]].sum()
+            gradients = torch.autograd.grad(expected, list(model.parameters()))
+            found.append([expected.detach(), *gradients])
+        metrics, gradients = updated_with(step, batch)
+        found.append([metrics["loss"], *gradients])
+    assert found[0][1].abs().max() > 1e-3
+    for other in found[1:]:
+        for mine, theirs in zip(found[0], other, strict=True):
+            torch.testing.assert_close(mine, theirs, rtol=1e-10, atol=1e-14)
+
+
 @pytest.mark.parametrize("name", ["dice", "jaccard", "tversky", "lovasz"])
 def test_a_chunk_without_labels_does_not_halve_the_others(make_step, draw_batch, toy, name) -> None:
     """Losses over the batch, which is not a mean over pixels."""
