@@ -104,7 +104,7 @@ def unused_annotations(facts: Facts) -> Iterator[DataFinding]:
 
 
 def passed_over(facts: Facts) -> Iterator[DataFinding]:
-    """Images in folders of tools, hidden ones, and arrays next to images of other kinds."""
+    """Images in folders of tools, files of tools, and arrays next to images of other kinds."""
     samples = facts.listing.samples
     folders = {path.parent for sample in samples for path in (sample.image, sample.mask) if path}
     if not folders:
@@ -119,9 +119,9 @@ def passed_over(facts: Facts) -> Iterator[DataFinding]:
         yield finding(
             "passed_over",
             NOTE,
-            "images left out, in folders of tools, with a dot in front of the name, or as .npy next to other "
-            f"images: {sum(found.values())}",
-            "Tools keep copies and thumbnails there; a split has images or arrays, not both.",
+            "files left out: images in folders of tools, files of tools such as Thumbs.db or with a dot in "
+            f"front of the name, and .npy next to other images: {sum(found.values())}",
+            "Tools keep copies, thumbnails and settings there; a split has images or arrays, not both.",
             "Nothing.",
             [*found],
         )

@@ -21,6 +21,8 @@ TOOL_FOLDERS = (
     "__pycache__", "lost+found",
 )  # fmt: skip
 
+TOOL_FILES = ("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r", "zbthumbnail.info")  # in lower case
+
 
 def root_with(root: str | Path, inside: str, layout: str) -> Path:
     """The root, after checking that it holds the folder `inside`.
@@ -57,8 +59,8 @@ def folders_in(folder: Path) -> list[str]:
 
 
 def is_of_a_tool(name: str) -> bool:
-    """Whether a folder belongs to a tool, such as .ipynb_checkpoints, and not to the data."""
-    return name.startswith(".") or name in TOOL_FOLDERS
+    """Whether a folder or file belongs to a tool, as .ipynb_checkpoints or Thumbs.db, and not to the data."""
+    return name.startswith(".") or name in TOOL_FOLDERS or name.lower() in TOOL_FILES
 
 
 def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[Path]:
@@ -85,19 +87,14 @@ def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[P
 
 
 def left_out(folders: Iterable[Path]) -> dict[Path, int]:
-    """Images that are passed over: their number in each folder of a tool in `folders`, and hidden ones."""
+    """What is passed over: files of tools in `folders`, and folders of tools with their number of images."""
 
     def num_images(folder: Path) -> int:
         files = (path for path in folder.rglob("*") if path.suffix.lower() in IMAGE_ENDINGS)
         return sum(path.is_file() for path in files)
 
-    found = {}
-    for path in (folder / name for folder in folders for name in sorted(names_in(folder))):
-        is_image = path.suffix.lower() in IMAGE_ENDINGS
-        if is_of_a_tool(path.name) and path.is_dir():
-            found[path] = num_images(path)
-        elif is_image and path.name.startswith("."):
-            found[path] = 1
+    paths = (folder / name for folder in folders for name in sorted(names_in(folder)) if is_of_a_tool(name))
+    found = {path: num_images(path) if path.is_dir() else 1 for path in paths}
     return {path: count for path, count in found.items() if count}
 
 

@@ -31,9 +31,14 @@ def findings(data: Data) -> dict:
         "train/masks/__MACOSX/0.png",
         "train/.Trash-1000/files/0.png",
         "@Recycle/0.png",
+        "train/images/Thumbs.db",
+        "val/masks/thumbs.db",
+        "val/images/desktop.ini",
+        "train/masks/.DS_Store",
+        "train/Desktop.ini",
     ],
 )
-def test_images_of_tools_are_left_out_and_counted(tmp_path: Path, extra: str) -> None:
+def test_what_tools_leave_is_left_out_and_counted(tmp_path: Path, extra: str) -> None:
     rng = np.random.default_rng(0)
     for split in ("train", "val"):
         for number in range(2):
@@ -41,9 +46,14 @@ def test_images_of_tools_are_left_out_and_counted(tmp_path: Path, extra: str) ->
             save(tmp_path / split / f"images/{number}.png", photo)
             save(tmp_path / split / f"masks/{number}.png", (photo[..., 0] > 99).astype(np.uint8))
     data = Data.model_validate({"format": "folder", "root": str(tmp_path), "classes": ["a", "b"]})
-    (tmp_path / "train/images/Thumbs.db").write_bytes(b"no image")
+    (tmp_path / "train/images/notes.txt").write_bytes(b"of the user")
+    (tmp_path / "train/images/.vscode").mkdir()
     assert "passed_over" not in findings(data)
-    save(tmp_path / extra, np.zeros((8, 8, 3), np.uint8))
+    path = tmp_path / extra
+    if path.suffix in (".png", ".jpg"):
+        save(path, np.zeros((8, 8, 3), np.uint8))
+    else:
+        path.write_bytes(b"no image")
     assert len(open_split(data, "train")) == 2
     found = findings(data)["passed_over"]
     assert found.severity == "note" and found.what.endswith(": 1")
