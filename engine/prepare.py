@@ -209,7 +209,6 @@ def _pack(arguments: argparse.Namespace) -> int:
     from engine.data.packs.pack import require_unused, write_pack
     from engine.data.packs.packed import read_shards
     from engine.data.ranges import with_range
-    from engine.data.sample import require_one_class_a_pixel
     from engine.data.sets import require_one_set
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
@@ -218,7 +217,6 @@ def _pack(arguments: argparse.Namespace) -> int:
     require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     require_one_set(data, "prepare pack")
-    require_one_class_a_pixel(data, "A pack", "Train on the files as they are.")
     splits = {data.train: open_split(data, data.train)}
     data = with_range(data, splits[data.train])
     splits |= {

@@ -42,7 +42,10 @@ class CountedDataset(Dataset, Protocol):
     """A data set that knows the counts of its labels without reading them, as a pack does."""
 
     def label_counts(self) -> NDArray[np.integer]:
-        """(N, C) pixels of each class in each sample, `ignore_index` included if it is below C."""
+        """(N, C) pixels of each class in each sample, `ignore_index` included if it is below C.
+
+        Where classes may overlap, (N, C + 1): the last column counts pixels that are void in all masks.
+        """
         ...
 
 
@@ -72,10 +75,7 @@ def count_classes(
         except UnreadableSample as error:
             note_or_raise(dataset, index, error)
             return np.zeros(NUM_IDS, np.int64)
-        if labels.dim() == 3:
-            return _of_masks(labels, dataset.ignore_index)
-        counts: NDArray[np.int64] = torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
-        return counts
+        return counts_of(labels, dataset.ignore_index)
 
     by_id = np.zeros((len(dataset), NUM_IDS), np.int64)
     if share:
@@ -85,8 +85,15 @@ def count_classes(
     return ClassCounts(by_id[:, : len(dataset.class_names)].copy(), void)
 
 
-def _of_masks(labels: torch.Tensor, ignore_index: int) -> NDArray[np.int64]:
-    """(NUM_IDS,) from masks (C, h, w): the pixels of each class and, as void, those known of no class."""
+def counts_of(labels: torch.Tensor, ignore_index: int) -> NDArray[np.int64]:
+    """(NUM_IDS,) pixels by label id, from (h, w).
+
+    From masks (C, h, w): the pixels of each class and, as void, those known of no class.
+    """
+    counts: NDArray[np.int64]
+    if labels.dim() == 2:
+        counts = torch.bincount(labels.flatten().cpu(), minlength=NUM_IDS).numpy()
+        return counts
     counts = np.zeros(NUM_IDS, np.int64)
     counts[: len(labels)] = (labels == 1).sum((1, 2)).cpu()
     counts[ignore_index] = (labels == ignore_index).all(0).sum()
@@ -94,9 +101,12 @@ def _of_masks(labels: torch.Tensor, ignore_index: int) -> NDArray[np.int64]:
 
 
 def _stored_counts(dataset: CountedDataset, rank: int, world_size: int) -> ClassCounts:
-    pixels = dataset.label_counts().astype(np.int64)
-    void = np.array(dataset.sizes()).prod(axis=1) - pixels.sum(axis=1)
-    if dataset.ignore_index < pixels.shape[1]:
+    pixels, num_classes = dataset.label_counts().astype(np.int64), len(dataset.class_names)
+    if pixels.shape[1] > num_classes:  # of classes that may overlap
+        pixels, void = pixels[:, :num_classes], pixels[:, num_classes]
+    else:
+        void = np.array(dataset.sizes()).prod(axis=1) - pixels.sum(axis=1)
+    if dataset.ignore_index < num_classes:
         void += pixels[:, dataset.ignore_index]
         pixels[:, dataset.ignore_index] = 0
     of_others = np.arange(len(dataset)) % world_size != rank

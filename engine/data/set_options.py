@@ -84,7 +84,7 @@ class ImageSet(Section):
     labels: Literal["single", "multi"] = key(
         "single",
         "single: a pixel has one class; multi: each class has a mask of its own, and they may overlap (one "
-        "class alone is binary segmentation); for format: folder",
+        "class alone is binary segmentation); for format: folder, and packs of such folders",
     )
     classes: TableName | list[Text | ClassColour] = key(
         "voc21", "name of a class table, or the names by label id, or {name, colour} by label id"
@@ -145,8 +145,10 @@ class ImageSet(Section):
     @field_validator("labels")
     @classmethod
     def _has_a_mask_for_each_class(cls, value: str, info: ValidationInfo) -> str:
-        if value == "multi" and info.data.get("format", "folder") != "folder":
-            raise mistake("multi is for format: folder; for another type data.labels=single")
+        if value == "multi" and info.data.get("format", "folder") not in ("folder", "packed"):
+            raise mistake(
+                "multi is for format: folder, or a pack of such a folder; for another type data.labels=single"
+            )
         return value
 
     @field_validator("ignore_index", "ids")

@@ -102,9 +102,9 @@ def keep_images_in_memory(recipe: Recipe) -> tuple[str, ...]:
 
 
 def can_be_packed(recipe: Recipe) -> bool:
-    """Whether PACK_DATA works: a pack holds one set, of one class a pixel."""
+    """Whether PACK_DATA works: a pack holds one set."""
     data = recipe.data
-    return not (data.format == "packed" or data.also or data.labels == "multi")
+    return not (data.format == "packed" or data.also)
 
 
 def average_weights(recipe: Recipe) -> tuple[str, ...]:

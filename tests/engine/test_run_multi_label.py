@@ -18,6 +18,7 @@ from safetensors.torch import load_file
 import trident
 from engine.command import main as command_line
 from engine.data import open_split
+from engine.data.class_counts import count_classes
 from engine.diagnosis.remedies import can_be_packed
 from engine.exporting import ExportError
 from engine.exporting.graph import Graph, largest_difference, metadata
@@ -262,7 +263,7 @@ def test_the_search_for_the_batch_counts_all_masks(finished: Path) -> None:
 
 def test_no_remedy_is_for_one_class_a_pixel(finished: Path) -> None:
     recipe = load_recipe("discs.yaml")
-    assert not can_be_packed(recipe)
+    assert can_be_packed(recipe)
     advisor = Advisor(recipe, 20, 0, True, False, lambda: {"RAM": 0.5})
     row = {"step": 1, "loss": 1.0, "time": 1.0, "data_time": 0.0}
     assert advisor.update(row, {"decode.loss_ce": math.log(2)}) == []
@@ -289,6 +290,37 @@ def test_resume_is_bitwise(finished: Path) -> None:
         assert (one.step, one.scores, one.thresholds) == (other.step, other.scores, other.thresholds)
         state, resumed = load_file(finished / one.file), load_file(again / other.file)
         assert all(torch.equal(state[key], resumed[key]) for key in state)
+
+
+@pytest.mark.parametrize("layout", ["encoded", "decoded"])
+def test_a_run_on_a_pack_is_the_same_run(layout: str, finished: Path) -> None:
+    files = {split: open_split(load_recipe("discs.yaml").data, split) for split in ("train", "val")}
+    assert trident_command("prepare", "pack", "discs.yaml", "--out", "discs.h5", "--layout", layout) == 0
+    of_pack = ["data.format=packed", "data.root=discs.h5", "data.train=train"]
+    for split, expected in files.items():
+        packed = open_split(load_recipe("discs.yaml", of_pack).data, split)
+        assert packed.fingerprint() == expected.fingerprint()
+        for index in range(len(expected)):
+            assert torch.equal(packed[index].image, expected[index].image)
+            assert torch.equal(packed[index].labels, expected[index].labels)
+        found, counted = (count_classes(data, lambda done, total: None) for data in (packed, expected))
+        np.testing.assert_array_equal(found.pixels, counted.pixels)
+        np.testing.assert_array_equal(found.void, counted.void)
+        assert found.void.sum() > 0
+    short = ["train.steps=2", "eval.every=2", "schedule.warmup=1"]
+    assert trident_command("run", "discs.yaml", "name=packed", *short, *of_pack) == 0
+    assert trident_command("run", "discs.yaml", "name=files", *short) == 0
+    one, other = (RunFolder(Path("runs", name)).read_manifest().members[0] for name in ("packed", "files"))
+    assert (one.scores, one.thresholds, one.sha256) == (other.scores, other.thresholds, other.sha256)
+
+
+def test_a_pack_says_which_labels_it_holds(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert trident_command("prepare", "pack", "discs.yaml", "--out", "discs.h5") == 0
+    of_pack = ["data.format=packed", "data.root=discs.h5", "data.train=train"]
+    assert trident_command("doctor", "discs.yaml", *of_pack) == 0
+    capsys.readouterr()
+    assert trident_command("run", "discs.yaml", "name=x", "data.labels=single", *of_pack) == 2
+    assert "Type data.labels=multi" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
@@ -354,7 +386,6 @@ def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.Ca
     images = "data/val/images"
     for words, named in (
         (["diagnose", finished, "--labels"], "A check of labels is for data.labels: single"),
-        (["prepare", "pack", "discs.yaml", "--out", "p.h5"], "A pack is for data.labels: single"),
         (["prepare", "masks", "discs.yaml", "--out", "m"], "is for data.labels: single"),
         (["predict", finished, images, "--out", "q", "--save", "labels,confidence"], "Type --save labels"),
         (["predict", finished, images, "--out", "q", "--tile", "64"], "--tile does not do"),

@@ -20,7 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.packs.pack_header import Header, SplitEntry, write_header
-from engine.data.packs.pack_records import LAYOUTS, Decoded, Encoded, Record, SamplePlan
+from engine.data.packs.pack_records import (
+    LAYOUTS,
+    Decoded,
+    Encoded,
+    Record,
+    SamplePlan,
+    has_masks_of_classes,
+)
 from engine.data.packs.packed import shard_names, shard_paths
 from engine.data.sample import DataError, Dataset
 
@@ -150,6 +157,7 @@ def _headers(splits: Mapping[str, Dataset], layout: str, parts: list[Part]) -> l
             num_shards=len(parts),
             value_range=getattr(first, "value_range", None),
             bands=first.bands,
+            labels="multi" if has_masks_of_classes(first) else "single",
             splits={name: SplitEntry(fingerprints[name], len(splits[name]), {}) for name in part},
         )
         for number, part in enumerate(parts)
@@ -165,7 +173,7 @@ def _write_split(
     tick: Callable[[], None],
 ) -> dict[str, NDArray[Any]]:
     """Write the bytes of the samples and return their tables."""
-    num, num_classes = len(plans), len(dataset.class_names)
+    num, num_counts = len(plans), len(dataset.class_names) + has_masks_of_classes(dataset)
     tables = {
         "ids": np.array([dataset.ids[plan.index].encode() for plan in plans]),
         "sizes": np.empty((num, 2), int),
@@ -173,7 +181,7 @@ def _write_split(
         "label_offsets": np.cumsum([0, *(plan.num_label_bytes for plan in plans)]),
         "image_sha256": np.empty((num, 32), np.uint8),
         "label_sha256": np.empty((num, 32), np.uint8),
-        "label_counts": np.empty((num, num_classes), int),
+        "label_counts": np.empty((num, num_counts), int),
     }
     images = file.create_dataset(f"{name}/images", (tables["image_offsets"][-1],), np.uint8)
     labels = file.create_dataset(f"{name}/labels", (tables["label_offsets"][-1],), np.uint8)

@@ -5,7 +5,8 @@ classes in each split that it holds:
 
     attribute header         JSON: version, layout, class_names, palette, ignore_index, pack, shard,
                              num_shards, value_range (data.range, of images of more than 8 bits per
-                             channel; the records hold 8), bands (of data.bands); by split:
+                             channel; the records hold 8), bands (of data.bands), labels (multi, of
+                             classes that may overlap); by split:
                              fingerprint, num_samples (over all shards), and the SHA-256 of each table
     attribute sha256         of `header`, and so of everything: the tables hold the SHA-256 of each record
     <split>/ids              (n,) bytes, UTF-8
@@ -14,7 +15,8 @@ classes in each split that it holds:
     <split>/label_offsets    (n + 1,) of `labels` likewise
     <split>/image_sha256     (n, 32)
     <split>/label_sha256     (n, 32)
-    <split>/label_counts     (n, C) pixels of each class; the other pixels are unlabelled
+    <split>/label_counts     (n, C) pixels of each class; the other pixels are unlabelled. Of classes that may
+                             overlap (n, C + 1): the last column is that of pixels that are void in all masks
     <split>/images, labels   (bytes,) uint8, contiguous, so that they can be mapped into memory
 
 `pack` is the same in all shards of one pack.
@@ -78,11 +80,13 @@ class Header:
     splits: dict[str, SplitEntry]
     value_range: Any = None  # as data.range, in tuples
     bands: tuple[str, ...] | None = None
+    labels: str = "single"
 
     def to_json(self) -> bytes:
         values = {"version": VERSION, **asdict(self)}
-        for name in ("value_range", "bands"):  # so that earlier versions of Trident read the file
-            if values[name] is None:
+        # So that earlier versions of Trident read the file.
+        for name, usual in (("value_range", None), ("bands", None), ("labels", "single")):
+            if values[name] == usual:
                 del values[name]
         return json.dumps(values).encode()
 

@@ -2,7 +2,8 @@
 
 "encoded": copies of the image and mask files, if decoding them gives exactly the sample of the data set;
 otherwise (colour-coded masks, synthetic scenes) a PNG of the pixels. The bands of data.bands are one PNG, one
-below the other. "decoded": the pixels themselves, (n, h, w) and (h, w) uint8. A layout first plans each
+below the other, and so are the masks of classes that may overlap. "decoded": the pixels themselves, (n, h, w)
+and (h, w) uint8, or masks (C, h, w). A layout first plans each
 sample, which gives the length of its records, and later makes the records; it keeps no bytes in between.
 """
 
@@ -19,6 +20,7 @@ from PIL import Image
 from torch import Tensor
 
 from engine.data.bands import RGB
+from engine.data.class_counts import counts_of
 from engine.data.formats.files import FileDataset
 from engine.data.packs.packed import decoded_image, decoded_labels
 from engine.data.sample import DataError, Dataset, Sample
@@ -42,7 +44,10 @@ class SamplePlan:
 
 @dataclass(frozen=True)
 class Record:
-    """What is written of one sample; size (h, w), counts (C,) pixels of each class."""
+    """What is written of one sample; size (h, w), counts (C,) pixels of each class.
+
+    Of masks (C, h, w), counts are (C + 1,): the last is that of pixels that are void in all of them.
+    """
 
     image: bytes
     labels: bytes
@@ -56,17 +61,18 @@ class Decoded:
     def __init__(self, dataset: Dataset):
         self.dataset = dataset
         self._sizes, self._num_bands = dataset.sizes(), len(dataset.bands or RGB)
+        self._num_masks = len(dataset.class_names) if has_masks_of_classes(dataset) else 1
 
     def plan(self, index: int) -> SamplePlan:
         h, w = self._sizes[index]
-        return SamplePlan(index, self._num_bands * h * w, h * w)
+        return SamplePlan(index, self._num_bands * h * w, self._num_masks * h * w)
 
     def record(self, plan: SamplePlan) -> Record:
         sample = self.dataset[plan.index]
         image, labels = (pixels.numpy().tobytes() for pixels in (sample.image, sample.labels))
         if (len(image), len(labels)) != (plan.num_image_bytes, plan.num_label_bytes):
             raise _changed(self.dataset, plan.index)
-        return _record(image, labels, sample.labels, len(self.dataset.class_names))
+        return _record(image, labels, sample.labels, self.dataset)
 
 
 class Encoded:
@@ -96,10 +102,16 @@ class Encoded:
         image, labels = _encoded(plan.image_file, plan.mask_file, sample, self.dataset.bands is not None)
         if _sha256(image, labels) != plan.sha256:
             raise _changed(self.dataset, plan.index)
-        return _record(image, labels, decoded_labels(labels), len(self.dataset.class_names))
+        ids = decoded_labels(labels)  # (h, w), or of masks (C h, w)
+        return _record(image, labels, ids if sample is None else ids.view_as(sample.labels), self.dataset)
 
 
 LAYOUTS: dict[str, type[Encoded] | type[Decoded]] = {"encoded": Encoded, "decoded": Decoded}
+
+
+def has_masks_of_classes(dataset: Dataset) -> bool:
+    """Whether its labels are masks (C, h, w) of classes that may overlap."""
+    return dataset.labels(0).dim() == 3
 
 
 def _holds(file: Path, decoded: Callable[[bytes], Tensor], pixels: Tensor) -> bool:
@@ -120,7 +132,7 @@ def _encoded(
     assert sample is not None
     pixels = sample.image.flatten(0, 1) if has_bands else sample.image.permute(1, 2, 0)  # (n h, w), (h, w, 3)
     image = image_file.read_bytes() if image_file else _png(pixels)
-    return image, mask_file.read_bytes() if mask_file else _png(sample.labels)
+    return image, mask_file.read_bytes() if mask_file else _png(sample.labels.flatten(0, -2))  # (C h, w)
 
 
 def _png(pixels: Tensor) -> bytes:
@@ -129,9 +141,10 @@ def _png(pixels: Tensor) -> bytes:
     return buffer.getvalue()
 
 
-def _record(image: bytes, labels: bytes, ids: Tensor, num_classes: int) -> Record:
-    counts = np.bincount(ids.numpy().ravel(), minlength=256)[:num_classes]
-    return Record(image, labels, (ids.shape[0], ids.shape[1]), counts)
+def _record(image: bytes, labels: bytes, ids: Tensor, dataset: Dataset) -> Record:
+    of_ids = [*range(len(dataset.class_names)), *[dataset.ignore_index] * (ids.dim() == 3)]
+    counts = counts_of(ids, dataset.ignore_index)[of_ids]
+    return Record(image, labels, (ids.shape[-2], ids.shape[-1]), counts)
 
 
 def _sha256(image: bytes, labels: bytes) -> bytes:

@@ -43,6 +43,7 @@ class PackedDataset:
         ignore_index: likewise.
         range: data.range; a pack holds 8 bits per channel, made with its own.
         bands: data.bands, those of the pack.
+        labels: data.labels; None takes that of the pack.
 
     Raises:
         DataError: no such pack or split; other classes; files truncated, altered or missing. Reading a
@@ -59,8 +60,9 @@ class PackedDataset:
         ignore_index: int | None = None,
         range: str | list[Any] = "auto",
         bands: int | list[str] | None = None,
+        labels: str | None = None,
     ):
-        self._arguments = (root, split, class_names, ignore_index, range, bands)
+        self._arguments = (root, split, class_names, ignore_index, range, bands, labels)
         self._shards = read_shards(Path(root).expanduser())
         header = self._shards[0].header
         self.class_names, self.palette = header.class_names, header.palette
@@ -68,6 +70,12 @@ class PackedDataset:
         self.layout = header.layout
         self.split = split
         self.value_range, self.bands = header.value_range, header.bands
+        self._masks = (len(self.class_names),) if header.labels == "multi" else ()  # shape before (h, w)
+        if labels not in (None, header.labels):
+            raise DataError(
+                f"{root} was packed with labels: {header.labels}, and data.labels is {labels}. Type "
+                f"data.labels={header.labels}"
+            )
         self._require(root, class_names, ignore_index, range)
         self._require_bands(root, band_names(bands))
         self._shards = [shard for shard in self._shards if split in shard.header.splits]
@@ -104,15 +112,14 @@ class PackedDataset:
         return Sample(self.ids[index], image, self.labels(index))
 
     def labels(self, index: int) -> Tensor:
-        """(h, w) uint8 of one sample, without its image."""
+        """(h, w) uint8 of one sample, without its image; of classes that may overlap (C, h, w)."""
         index = range(len(self))[index]
         record = self._record("label", index)
-        if self.layout == "decoded":
-            return record.view(self._sizes[index])
-        return decoded_labels(record.numpy().data)
+        shape = (*self._masks, *self._sizes[index])
+        return (record if self.layout == "decoded" else decoded_labels(record.numpy().data)).view(shape)
 
     def label_counts(self) -> NDArray[np.integer]:
-        """(N, C) pixels of each class in each sample, from the pack's table."""
+        """From the pack's table, see `CountedDataset`."""
         return np.concatenate([read_label_counts(shard, self.split) for shard in self._shards])
 
     def sizes(self) -> list[tuple[int, int]]:
