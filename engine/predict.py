@@ -32,7 +32,7 @@ polygons        DIR/polygons/<name>.geojson: connected parts of each class, in l
 areas           DIR/areas.json: pixels of each class on each image
 
 Where classes may overlap (data.labels: multi), labels are DIR/labels/<class>/<name>.png, 1 where the
-class is. There is no confidence and no --tile.
+class is. There is no confidence.
 
 With --tile, images of any size are predicted by overlapping tiles, which are blended: labels and confidence
 are TIFF files with the georeference of the image, the overlay is reduced to 2,048 px, and there are no
@@ -81,7 +81,7 @@ def predict(arguments: argparse.Namespace) -> int:
     tiling = _tiling(arguments, kinds)
     images = input_images(inputs, out)
 
-    from engine.reporting.predictions import files_of, predict_tiles, prediction_writer
+    from engine.reporting.predictions import files_of, prediction_writer
 
     if not arguments.overwrite:
         _require_new(files_of(images, out, kinds, tiling is not None))
@@ -93,13 +93,14 @@ def predict(arguments: argparse.Namespace) -> int:
     from engine.data.formats.bands import image_header
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
+    from engine.reporting.tiled_predictions import predict_tiles
     from engine.scoring.segmenter import open_segmenter
 
     segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
     if segmenter.kind.is_multi:
         _require_kinds_of_masks(arguments, kinds)
         if not arguments.overwrite:
-            _require_new(files_of(images, out, kinds, masks_of=segmenter.class_names))
+            _require_new(files_of(images, out, kinds, tiling is not None, segmenter.class_names))
     console = new_console()
     protocol = segmenter.protocol
     of_tiles = f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""
@@ -128,7 +129,7 @@ def predict(arguments: argparse.Namespace) -> int:
                 write(image, pixels, *segmenter.predict(pixels))
             except (UnreadableSample, torch.OutOfMemoryError) as error:
                 by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
-                left_out.append(_reason(error, image.path, None if segmenter.kind.is_multi else by_tiles))
+                left_out.append(_reason(error, image.path, by_tiles))
             show(done, len(images))
     for kind in kinds if len(left_out) < len(images) else ():
         console.print(f"written: {out / kind}{OF_ALL.get(kind, '/')}", markup=False)
@@ -138,25 +139,21 @@ def predict(arguments: argparse.Namespace) -> int:
     return 1 if left_out else 0
 
 
-def _reason(error: Exception, image: Path, by_tiles: str | None) -> str:
+def _reason(error: Exception, image: Path, by_tiles: str) -> str:
     """Why an image was left out, and what to type.
 
     Args:
         error: UnreadableSample, TooLarge, which is one, or torch.OutOfMemoryError.
-        by_tiles: the command that predicts it by tiles; None where classes may overlap, which has no tiles.
+        by_tiles: the command that predicts it by tiles.
     """
     from engine.data.formats.images import REMEDY, TooLarge
     from engine.data.sample import UnreadableSample
 
     if isinstance(error, TooLarge):
-        if by_tiles is None:
-            return f"{image} is too large to be predicted. Add {error.remedy} to this command."
         typed = f"{by_tiles}, or add {error.remedy} to this command."
         return f"{image} is too large to be predicted as a whole. Type {typed}"
     if isinstance(error, UnreadableSample):
         return str(error).removesuffix(f" {REMEDY}")
-    if by_tiles is None:
-        return f"{image} needs more memory than the GPU has. Add eval.protocol=slide to this command."
     return f"{image} needs more memory than the GPU has. Type {by_tiles}"
 
 
@@ -175,10 +172,6 @@ def _require_kinds_of_masks(arguments: argparse.Namespace, kinds: list[str]) -> 
     """Raises DataError for what is not written where classes may overlap."""
     from engine.data.sample import DataError
 
-    if arguments.tile:
-        raise DataError(
-            f"{arguments.trained} predicts classes that may overlap, which --tile does not do. Leave it out."
-        )
     left = [kind for kind in kinds if kind != "confidence"]
     if left != kinds:
         raise DataError(

@@ -188,8 +188,8 @@ def new_map(path: Path, raster: Raster, colours: Sequence[Sequence[int]] = ()) -
 
 @contextmanager
 def open_map(path: Path) -> Iterator[Any]:
-    """A file of `new_map`, to be read."""
-    with quiet_rasterio() as rasterio, rasterio.open(path) as file:
+    """A file of `new_map`, to be read by pixels: with a georeference, GDAL gives outlines in map units."""
+    with quiet_rasterio() as rasterio, rasterio.open(path, GEOREF_SOURCES="NONE") as file:
         yield file
 
 

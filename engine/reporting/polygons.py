@@ -31,13 +31,13 @@ def polygon_features(
 
     Args:
         labels: (h, w) uint8 class ids, or an open file of rasterio with them, which is read in parts; or
-            masks (C, h, w) of classes that may overlap.
+            masks (C, h, w) of classes that may overlap, or a list of files of them.
         georeference: `crs` and `transform`; coordinates are then longitude and latitude, else pixels from the
             top left corner, x to the right, y down.
     """
     import shapely
 
-    if isinstance(labels, np.ndarray) and labels.ndim == 3:
+    if isinstance(labels, list) or (isinstance(labels, np.ndarray) and labels.ndim == 3):
         parts = ((polygon, id, value) for id, mask in enumerate(labels) for polygon, value in parts_of(mask))
         found = [(polygon, id) for polygon, id, value in parts if value]
     else:

@@ -6,13 +6,13 @@
     DIR/polygons/<name>.geojson  connected parts of each class as polygons
     DIR/probabilities.h5         (C, h, w) float16 of each image, under its path; a chunk is one class
 
-From tiles, maps are TIFF files with the georeference of the image, and an overlay is reduced.
+Of classes that may overlap, each has its own label maps: DIR/labels/<class>/<name>.png. Those of tiles are
+written by `tiled_predictions.py`.
 
 Shapes: an image of h x w pixels, C classes.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,21 +21,16 @@ from pathlib import Path
 import h5py
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
 from engine.data.bands import Bands, shown_bands
 from engine.data.inputs import InputImage
-from engine.data.rasters import new_map, open_map, open_raster
 from engine.data.sample import Palette
 from engine.reporting.label_sets import with_sets
 from engine.reporting.pictures import legend, overlay
 from engine.reporting.polygons import write_polygons
 from engine.run_folder import write_json, written_in_place
-from engine.scoring.protocols import Rectangle
-from engine.scoring.segmenter import Segmenter
-from engine.scoring.tiles import Tiling
 
 KINDS = {
     "labels": ".png",
@@ -47,7 +42,6 @@ KINDS = {
 }
 OF_ALL = ("probabilities", "areas")  # one file for all images
 MAPS = ("labels", "confidence")  # of tiles: TIFF
-REDUCED_PX = 2048  # longer side of an overlay made from tiles
 LEGEND_PX = 480
 JPEG_QUALITY = 92
 NOT_IN_A_FOLDER = re.compile(r"[/\\\0]")
@@ -64,9 +58,11 @@ def files_of(
     masks_of: Sequence[str] = (),
 ) -> list[Path]:
     """Every file that the writer will write; `masks_of`: the classes, where each has its own label maps."""
-    files = [_file(out, kind, image, tiled) for kind in kinds if kind not in OF_ALL for image in images]
+    files = [
+        prediction_file(out, kind, image, tiled) for kind in kinds if kind not in OF_ALL for image in images
+    ]
     if masks_of and "labels" in kinds:
-        files += [mask_file(out, name, image) for name in masks_of for image in images]
+        files += [mask_file(out, name, image, tiled) for name in masks_of for image in images]
     return (
         files
         + [out / f"{kind}{KINDS[kind]}" for kind in kinds if kind in OF_ALL]
@@ -74,9 +70,15 @@ def files_of(
     )
 
 
-def mask_file(out: Path, class_name: str, image: InputImage) -> Path:
+def prediction_file(out: Path, kind: str, image: InputImage, tiled: bool = False) -> Path:
+    """Of one image; `kind` may name a folder below that of the kind, too."""
+    of_kind = kind.partition("/")[0]
+    return out / kind / (image.name + (".tif" if tiled and of_kind in MAPS else KINDS[of_kind]))
+
+
+def mask_file(out: Path, class_name: str, image: InputImage, tiled: bool = False) -> Path:
     """The label map of one class of an image, where classes may overlap."""
-    return out / "labels" / NOT_IN_A_FOLDER.sub("_", class_name) / f"{image.name}.png"
+    return prediction_file(out, f"labels/{NOT_IN_A_FOLDER.sub('_', class_name)}", image, tiled)
 
 
 @contextmanager
@@ -109,7 +111,7 @@ def prediction_writer(
 
         def write(image: InputImage, pixels: Tensor, labels: Tensor, probabilities: Tensor) -> None:
             def path(kind: str) -> Path:
-                return _file(out, kind, image)
+                return prediction_file(out, kind, image)
 
             is_multi = labels.dim() == 3
             if "labels" in kinds and is_multi:
@@ -127,7 +129,7 @@ def prediction_writer(
             if "areas" in kinds:
                 areas[image.place] = areas_of(labels, class_names)
             if "polygons" in kinds:
-                with written_in_place(_with_folder(path("polygons"))) as temporary:
+                with written_in_place(with_folder(path("polygons"))) as temporary:
                     write_polygons(temporary, labels.numpy(), class_names, {})
             if "probabilities" in kinds:
                 h, w = labels.shape[-2:]
@@ -144,73 +146,6 @@ def prediction_writer(
             write_json(out / "areas.json", {**about, "images": areas})
         if _legend(out).parent.is_dir():  # else no image could be read, and the command can be repeated
             _save(legend(list(zip(class_names, palette, strict=True)), LEGEND_PX), _legend(out))
-
-
-def predict_tiles(
-    segmenter: Segmenter,
-    image: InputImage,
-    tiling: Tiling,
-    out: Path,
-    kinds: Sequence[str],
-    show: Callable[[int, int], None],
-) -> None:
-    """Predict an image of any size tile by tile, and write its files; `labels` is always one of them.
-
-    Args:
-        show: is told how many tiles are done, and of how many.
-
-    Raises:
-        DataError: rasterio is not installed.
-        UnreadableSample: the file is not an image, or damaged.
-    """
-    with (
-        ExitStack() as files,
-        open_raster(image.path, segmenter.value_range, segmenter.bands) as raster,
-    ):
-        path = {
-            kind: files.enter_context(written_in_place(_with_folder(_file(out, kind, image, True))))
-            for kind in kinds
-        }
-        with ExitStack() as stack:
-            maps = {
-                kind: stack.enter_context(
-                    new_map(path[kind], raster, segmenter.palette if kind == "labels" else ())
-                )
-                for kind in MAPS
-                if kind in kinds
-            }
-            step = math.ceil(max(raster.size) / REDUCED_PX)
-            small = np.zeros([4, *(math.ceil(side / step) for side in raster.size)], np.uint8)  # RGB, label
-
-            def read(box: Rectangle) -> Tensor:
-                pixels = raster.read(box.rows, box.columns)
-                _put_reduced(small[:3], shown_bands(pixels, segmenter.bands), box.top, box.left, step)
-                return torch.tensor(pixels)
-
-            parts = tiling.blended(raster.size, read, segmenter.probabilities)
-            for done, (box, part) in enumerate(parts, start=1):
-                confidence, labels = part.max(dim=0)  # (height, width)
-                window = box.rows, box.columns
-                maps["labels"].write(labels.byte().numpy(), 1, window=window)
-                if "confidence" in maps:
-                    maps["confidence"].write((255 * confidence).round().byte().numpy(), 1, window=window)
-                _put_reduced(small[3:], labels.byte().numpy()[None], box.top, box.left, step)
-                show(done, tiling.number(raster.size))
-        if "overlay" in kinds:
-            pixels, reduced = torch.from_numpy(small[:3]), torch.from_numpy(small[3])
-            mixed = Image.fromarray(overlay(pixels, reduced, segmenter.palette, VOID_NEVER))
-            mixed.save(path["overlay"], format="JPEG", quality=JPEG_QUALITY)
-        if "polygons" in kinds:
-            with open_map(path["labels"]) as file:
-                write_polygons(path["polygons"], file, segmenter.class_names, raster.georeference)
-
-
-def _put_reduced(small: NDArray[np.uint8], pixels: NDArray[np.uint8], top: int, left: int, step: int) -> None:
-    """Every `step`-th pixel of a part (channels, height, width) at its place in the reduced image."""
-    first_row, first_column = -top % step, -left % step
-    part = pixels[:, first_row::step, first_column::step]
-    y, x = (top + first_row) // step, (left + first_column) // step
-    small[:, y : y + part.shape[1], x : x + part.shape[2]] = part
 
 
 def areas_of(labels: Tensor, class_names: Sequence[str]) -> dict[str, object]:
@@ -234,11 +169,8 @@ def palette_image(labels: Tensor, palette: Palette) -> Image.Image:
     return image
 
 
-def _file(out: Path, kind: str, image: InputImage, tiled: bool = False) -> Path:
-    return out / kind / (image.name + (".tif" if tiled and kind in MAPS else KINDS[kind]))
-
-
-def _with_folder(path: Path) -> Path:
+def with_folder(path: Path) -> Path:
+    """The path, whose folder is made."""
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
@@ -248,5 +180,5 @@ def _legend(out: Path) -> Path:
 
 
 def _save(image: Image.Image, path: Path, **options: int) -> None:
-    with written_in_place(_with_folder(path)) as temporary:
+    with written_in_place(with_folder(path)) as temporary:
         image.save(temporary, format={".png": "PNG", ".jpg": "JPEG"}[path.suffix], **options)

@@ -13,7 +13,7 @@ from PIL import Image
 
 import engine
 from engine.predict import main
-from engine.reporting import predictions
+from engine.reporting import tiled_predictions
 
 
 @pytest.fixture
@@ -196,9 +196,9 @@ def test_one_tile_of_the_size_of_an_image_predicts_as_without_tiles(
 @pytest.mark.parametrize("longest", [2048, 64, 29])
 def test_an_overlay_of_tiles_is_reduced(voc_run, tmp_path: Path, monkeypatch, longest: int) -> None:
     """Every n-th pixel of image and labels, at its place."""
-    monkeypatch.setattr(predictions, "REDUCED_PX", longest)
+    monkeypatch.setattr(tiled_predictions, "REDUCED_PX", longest)
     monkeypatch.setattr(
-        predictions, "overlay", lambda pixels, labels, *_: (got.extend([pixels, labels]), PAPER)[1]
+        tiled_predictions, "overlay", lambda pixels, labels, *_: (got.extend([pixels, labels]), PAPER)[1]
     )
     got: list[torch.Tensor] = []
     photo, step = photo_with_place(tmp_path / "city.tif", 70, 100), -(-100 // longest)

@@ -175,6 +175,36 @@ def test_predicted_files(finished: Path) -> None:
     assert torch.equal(open_split(data, "val")[1].labels, labels)
 
 
+def test_files_of_tiles(finished: Path) -> None:
+    """One tile of the size of the image gives what is predicted without tiles."""
+    rasterio = pytest.importorskip("rasterio")
+    with Image.open("data/val/images/101.png") as image:
+        photo = np.moveaxis(np.asarray(image), 2, 0)
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    shape = {"count": 3, "height": SIDE, "width": SIDE, "dtype": "uint8"}
+    with rasterio.open("field.tif", "w", driver="GTiff", **shape, **place) as file:
+        file.write(photo)
+    for out, options in (("whole", []), ("tiles", ["--tile", 64]), ("small", ["--tile", 48])):
+        saved = ["--save", "labels,overlay,polygons"]
+        assert trident_command("predict", finished, "field.tif", "--out", out, *saved, *options) == 0
+    for name in CLASSES:
+        with rasterio.open(f"tiles/labels/{name}/field.tif") as of_tiles:
+            mask = of_tiles.read(1)
+            assert (of_tiles.crs, of_tiles.transform) == (place["crs"], place["transform"])
+        with Image.open(f"whole/labels/{name}/field.png") as of_image:
+            np.testing.assert_array_equal(mask, np.asarray(of_image))
+        with rasterio.open(f"small/labels/{name}/field.tif") as file:
+            assert (file.read(1) != mask).mean() < 0.1, "another context alone"
+    overlays = [np.asarray(Image.open(f"{out}/overlay/field.jpg")) for out in ("whole", "tiles")]
+    np.testing.assert_array_equal(*overlays)
+    whole, tiles = (
+        json.loads(Path(out, "polygons/field.geojson").read_text())["features"] for out in ("whole", "tiles")
+    )
+    assert [one["properties"] for one in tiles] == [one["properties"] for one in whole] != []
+    assert 14 < tiles[0]["geometry"]["coordinates"][0][0][0] < 16, "degrees, of UTM zone 33"
+    assert trident_command("predict", finished, "field.tif", "--out", "tiles", "--tile", 64) == 2
+
+
 def test_the_ensemble_is_the_mean_of_the_sigmoids(finished: Path) -> None:
     together = trident.load("both")
     files = [finished / member.file for member in RunFolder(finished).read_manifest().members]
@@ -388,7 +418,6 @@ def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.Ca
         (["diagnose", finished, "--labels"], "A check of labels is for data.labels: single"),
         (["prepare", "masks", "discs.yaml", "--out", "m"], "is for data.labels: single"),
         (["predict", finished, images, "--out", "q", "--save", "labels,confidence"], "Type --save labels"),
-        (["predict", finished, images, "--out", "q", "--tile", "64"], "--tile does not do"),
         (["doctor", "discs.yaml", "--fix", "fixed"], "--fix is for data.labels: single"),
         (["evaluate", finished, "data.labels=single"], "a finished run cannot be changed"),
         (["predict", finished, images, "--out", "q", "data.labels=single"], "a finished run cannot be"),

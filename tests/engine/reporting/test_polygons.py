@@ -8,6 +8,7 @@ import pytest
 import rasterio
 from shapely.geometry import shape
 
+from engine.data.rasters import Raster, new_map, open_map
 from engine.reporting.polygons import write_polygons
 
 NAMES = ["field", "lake", "island"]
@@ -55,3 +56,18 @@ def test_coordinates_are_longitude_and_latitude_where_the_place_is_known(tmp_pat
     assert north == pytest.approx(45.15, abs=0.01)
     assert (north - south) * 111 == pytest.approx(10, rel=0.02)
     assert (east - west) * 111 * np.cos(np.radians(45)) == pytest.approx(20, rel=0.02)
+
+
+def test_a_file_with_a_georeference_gives_the_polygons_of_its_pixels(tmp_path: Path) -> None:
+    """GDAL outlines a file in map units, where its georeference is not left out."""
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000)}
+    labels = np.zeros((300, 280), np.uint8)
+    labels[100:260, 20:50] = 1
+    labels[np.tri(300, 280, -200, bool)] = 2  # slanted, so that edges are simplified
+    expected = written(tmp_path / "pixels.geojson", labels, place)
+    with new_map(tmp_path / "map.tif", Raster(labels.shape, lambda *_: labels[None], place)) as file:
+        file.write(labels, 1)
+    with open_map(tmp_path / "map.tif") as file:
+        found = written(tmp_path / "file.geojson", file, place)
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    assert all(one.equals(other) for (_, one), (_, other) in zip(found, expected, strict=True))
