@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, cast
+from typing import Any
 
 import torch
 from timm.utils import ModelEmaV3
@@ -15,7 +15,14 @@ from engine.scoring.trained import Trained
 from engine.training.adversarial import AdversarialSettings, AdversarialStep, Watchdog
 from engine.training.auxiliary import AuxiliaryBranch, AuxiliaryHead, build_auxiliary
 from engine.training.distillation import Distillation
-from engine.training.distributed import Process, batch_sum, distribute, wait_for_all, with_global_norms
+from engine.training.distributed import (
+    Process,
+    batch_sum,
+    compiled,
+    distribute,
+    wait_for_all,
+    with_global_norms,
+)
 from engine.training.optim import build_optimizer
 from engine.training.schedule import factor
 from engine.training.sharding import shard, without_values
@@ -50,9 +57,9 @@ def build_step(
     template = without_values(model) if shards else None
     if shards:
         _shard(recipe, model, ema, process)
-    compiled = cast(nn.Module, torch.compile(model)) if compiles else model
     syncs = train.batch_norm == "sync"
-    forward = model if shards else distribute(compiled, process, syncs)
+    whole = compiled(model, process) if compiles else model
+    forward = model if shards else distribute(whole, process, syncs)
     auxiliary = None
     if recipe.model.auxiliary:
         auxiliary = _build_branch(recipe, model, num_classes, process)

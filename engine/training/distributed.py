@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -216,6 +216,18 @@ def distribute(model: nn.Module, process: Process, sync_norms: bool = True) -> n
     device_ids = [process.device.index] if process.device.type == "cuda" else None
     synced = with_global_norms(model, process) if sync_norms else model
     return DistributedDataParallel(synced, device_ids=device_ids)
+
+
+def compiled(model: nn.Module, process: Process, backend: str = "inductor") -> nn.Module:
+    """The model compiled as one graph; call it before `distribute`.
+
+    By default torch splits the graph of a distributed model by the buckets of its gradients, so that their
+    sums overlap with the backward pass. With torch 2.14 such a B2 returns the number of its updates, from a
+    BatchNorm, in place of the logits; so of several processes the graph stays whole.
+    """
+    if not process.is_alone:
+        torch._dynamo.config.optimize_ddp = False  # read at each compilation, so also later
+    return cast(nn.Module, torch.compile(model, backend=backend))
 
 
 def with_global_norms(model: nn.Module, process: Process) -> nn.Module:
