@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.architectures import HeadName
+from models.interpolation import resize
 
 
 class PaperHead(nn.Module):
@@ -59,8 +60,8 @@ def folded_sum(
     fused: Tensor | None = None
     for x, F_i, linear in zip(maps, factors, linears, strict=True):
         weight = (F_i @ linear.weight)[:, :, None, None]  # (D, C_i, 1, 1)
-        x = _resize(x, size) if x.shape[2] > size[0] else x
-        projected = _resize(F.conv2d(x, weight, bias if fused is None else None), size)
+        x = resize(x, size) if x.shape[2] > size[0] else x
+        projected = resize(F.conv2d(x, weight, bias if fused is None else None), size)
         # In place: no operation before needs its output again, and these are the largest maps.
         fused = projected if fused is None else fused.add_(projected)
     assert fused is not None
@@ -88,7 +89,7 @@ class MMSegHead(nn.Module):
             projected = F.conv2d(conv(x), weight)
             # In place: no operation before needs its output again, and these are the largest maps.
             fused = (
-                projected if fused is None else fused.add_(_resize(projected, fused.shape[2:]))
+                projected if fused is None else fused.add_(resize(projected, fused.shape[2:]))
             )  # (B, D, H/4, W/4)
         return classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
 
@@ -118,11 +119,3 @@ def classify(x: Tensor, dropout: nn.Dropout2d, classifier: nn.Conv2d) -> Tensor:
     assert classifier.bias is not None
     logits = torch.baddbmm(classifier.bias, tokens, weight.mT)  # (B, h*w, K)
     return channels_first(logits.view(B, h, w, -1))
-
-
-def _resize(x: Tensor, size: Sequence[int]) -> Tensor:
-    return (
-        x
-        if x.shape[2:] == tuple(size)
-        else F.interpolate(x, size=tuple(size), mode="bilinear", align_corners=False)
-    )
