@@ -1,4 +1,4 @@
-"""The precision of float32 matrix products, set for a while and then restored."""
+"""Global settings of torch's kernels, set for a while and then restored."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,3 +20,17 @@ def float32_products(precision: Literal["highest", "high"]) -> Iterator[None]:
 
 
 full_float32 = partial(float32_products, "highest")  # scores are the same, whichever command computes them
+
+
+@contextmanager
+def convolutions_as_they_come() -> Iterator[None]:
+    """cuDNN chooses its kernels without trying them. Also a decorator.
+
+    A training has one shape, for which the trials pay; images to score have many, and each would be tried.
+    """
+    before = torch.backends.cudnn.benchmark
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.benchmark = before

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.scoring.label_kinds import SINGLE, LabelKind
+from engine.scoring.numerics import convolutions_as_they_come
 from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
 from engine.scoring.upsampling import Piece, Pieces
 
@@ -51,6 +52,7 @@ class Predictor:
         return self.pieces(model, images).all_probabilities()
 
     @torch.no_grad()
+    @convolutions_as_they_come()
     def pieces(self, model: nn.Module, images: Tensor) -> Pieces:
         """(B, 3, h, w) uint8 -> the logits of all views at the model's own resolution.
 

@@ -231,3 +231,20 @@ def test_where_the_memory_is_full_fewer_images_run_at_once(images: Tensor) -> No
     limited.fits = 0
     with pytest.raises(torch.OutOfMemoryError):
         predict(limited, images)
+
+
+@pytest.mark.parametrize("tunes", [True, False])
+def test_convolutions_are_not_tuned_for_each_size(
+    images: Tensor, tunes: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A training tunes them for its one size; scores are of images of many sizes."""
+    monkeypatch.setattr(torch.backends.cudnn, "benchmark", tunes)
+    seen = []
+
+    class Looking(Pointwise):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.backends.cudnn.benchmark)
+            return super().forward(x)
+
+    predict(Looking(), images)
+    assert seen == [False] and torch.backends.cudnn.benchmark == tunes
