@@ -131,7 +131,8 @@ class MixedLoss(nn.Module):
                 f"The model must return logits (B, {self.num_classes}, h, w), one a class; got {got}."
             )
         with torch.autocast(logits.device.type, enabled=False):
-            logits = full_precision(logits)
+            if self.gradient_norms:
+                logits = full_precision(logits)  # so that the norms are of gradients in it
             values = self._values(logits, labels)
             for name, part_weight in self.part.weights.items():
                 values[name] = part_weight.to(values[name]) * values[name]
@@ -200,7 +201,7 @@ class MixedLoss(nn.Module):
                 divisor = {"denominator": divisors[name]} if name in divisors else {}
                 values[name] = cast(FromSums, term).of_sums(sums, reduce, **divisor)
             else:
-                whole = self.upsampled(logits, labels) if whole is None else whole
+                whole = self.upsampled(full_precision(logits), labels) if whole is None else whole
                 values[name] = term(whole, labels, **{"reduce": reduce} if name in self.reducing else {})
                 _require_scalar(values[name], term)
         return values

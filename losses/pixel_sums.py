@@ -56,7 +56,7 @@ def pixel_sums(
     """Of logits that are upsampled bilinearly to the labels.
 
     Args:
-        logits: (B, C, h, w), float32 or float64.
+        logits: (B, C, h, w); bf16 and fp16 are read as float32, in which the sums are.
         labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
             CPU, makes the cost NaN in the Triton kernel, and trips a device assertion elsewhere.
         class_weights: (C,), not negative.
@@ -66,27 +66,22 @@ def pixel_sums(
     Returns:
         Sums whose first, third and fourth carry a gradient (once: they cannot be differentiated twice).
     """
-    num_classes = logits.shape[1]
-    weights = logits.new_ones(num_classes) if class_weights is None else class_weights.to(logits)
+    num_classes, full = logits.shape[1], torch.promote_types(logits.dtype, torch.float32)
+    weights = logits.new_ones(num_classes) if class_weights is None else class_weights
+    weights = weights.to(logits.device, full)
     sharp, smooth = weights * (1 - label_smoothing), weights * (label_smoothing / num_classes)
-    if logits.device.type == "cpu":
-        cost, intersection, predicted, labelled = _Strips.apply(
-            logits, labels, sharp, smooth, ignore_index, align_corners
-        )
-    elif logits.device.type == "cuda" and _has_triton():
+    if logits.device.type == "cuda" and _has_triton():
         from losses.triton_sums import TritonSums
 
         down, across = (
-            taps(size, source_size, align_corners, logits.device, logits.dtype)
+            taps(size, source_size, align_corners, logits.device, full)
             for size, source_size in zip(labels.shape[1:], logits.shape[2:], strict=True)
         )
-        cost, intersection, predicted, labelled = TritonSums.apply(
-            logits, labels, sharp, smooth, ignore_index, down, across
-        )
+        found = TritonSums.apply(logits, labels, sharp, smooth, ignore_index, down, across)
     else:
-        cost, intersection, predicted, labelled = _whole(
-            logits, labels, sharp, smooth, ignore_index, align_corners
-        )
+        sums = _Strips.apply if logits.device.type == "cpu" else _whole
+        found = sums(logits.to(full), labels, sharp, smooth, ignore_index, align_corners)
+    cost, intersection, predicted, labelled = found
     return PixelSums(cost, labelled @ weights, intersection, predicted, labelled)
 
 
