@@ -39,7 +39,8 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
     try:
         fit(
             session.step, session.batches, reporter, num_steps=1, eval_every=100, log_every=100,
-            evaluate_and_keep=lambda: None, save_state=lambda: None, save_due=lambda step: False,
+            evaluate_and_keep=lambda: None, tail_due=lambda step: False, keep_latest=lambda: None,
+            save_state=lambda: None, save_due=lambda step: False,
             stop_requested=lambda step: False,
             is_out_of_patience=lambda: False,
             guard=guard,

@@ -30,6 +30,7 @@ from engine.recipe.sections import (
     Output,
     Train,
     log_steps,
+    tail_steps,
 )
 from engine.recipe.source import (
     Document,
@@ -181,6 +182,12 @@ class Recipe(Section):
         elif total_steps is not None:
             every = log_steps(self.log, total_steps)
         sections["log"] = self.log.model_copy(update={"every": every})
+        keep: dict[str, Any] = {"spacing": steps(self.keep.spacing)}
+        if self.keep.tail_every != "auto":
+            keep["tail_every"] = steps(self.keep.tail_every, least=1)
+        elif total_steps is not None and self.keep.tail:
+            keep["tail_every"] = tail_steps(self.keep, total_steps)
+        sections["keep"] = self.keep.model_copy(update=keep)
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss
         ]

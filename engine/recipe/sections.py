@@ -193,6 +193,17 @@ class Keep(Section):
         0,
         "of each span of this length keep only the best checkpoint, so that members differ; 0: no such limit",
     )
+    tail: int = key(
+        0,
+        "number of latest states that are kept beside the best, whatever their scores, for the mean of their "
+        "weights (the methods lawa and swa of trident ensemble)",
+        ge=0,
+    )
+    tail_every: LogInterval = key(
+        "auto",
+        "updates between two of these, of which the last is that after the last update; auto: so that they "
+        "are spread over the last quarter of the training",
+    )
 
 
 class LoggerSection(Section):
@@ -247,6 +258,11 @@ class Log(Section):
                     f"{name} is given {names.count(name)} times, and would write over itself; keep one"
                 )
         return value
+
+
+def tail_steps(section: Keep, total_steps: int) -> int:
+    """What `keep.tail_every: auto` is: the last quarter is what arXiv 1803.05407 averages over."""
+    return max(1, total_steps // (4 * max(1, section.tail)))
 
 
 def log_steps(section: Log, total_steps: int) -> int:

@@ -5,6 +5,7 @@ checkpoints/<name>/
     log.jsonl          one JSON object per line: step, split, metrics
     manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
     top/*.safetensors  the best checkpoints
+    tail/*.safetensors the latest states, with keep.tail
     last/              everything for an exact resume: state.safetensors, and the one before
     scores.h5          confusion, boundary and calibration counts of each val image
     doctor.json        what is wrong with the data
@@ -106,8 +107,8 @@ __all__ = [
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(
     r"(recipe\.yaml|log\.jsonl|log_(train|val)\.csv|(manifest|doctor|ensemble)\.json|scores\.h5"
-    r"|report\.html|predictions\.png|top/step-\d{7}\.safetensors|last/state\.safetensors)\.part"
-    r"|(top|last)/\.tmp[A-Za-z0-9]{6}"
+    r"|report\.html|predictions\.png|(top|tail)/step-\d{7}\.safetensors|last/state\.safetensors)\.part"
+    r"|(top|tail|last)/\.tmp[A-Za-z0-9]{6}"
 )
 
 
@@ -144,6 +145,7 @@ class RunFolder:
         self.log = path / "log.jsonl"
         self.manifest = path / "manifest.json"
         self.top = path / "top"
+        self.tail = path / "tail"
         self.last_state = path / "last" / "state.safetensors"
         self.previous_state = path / "last" / "previous.safetensors"
         self.scores = path / "scores.h5"
@@ -173,7 +175,7 @@ class RunFolder:
         Raises:
             RunFolderError: its manifest is damaged.
         """
-        if self.states or any(self.top.glob("*.safetensors")):
+        if self.states or any(self.top.glob("*.safetensors")) or any(self.tail.glob("*.safetensors")):
             return False
         if self.manifest.exists():
             manifest = self.read_manifest()
@@ -208,7 +210,8 @@ class RunFolder:
 
     def sweep(self) -> None:
         """Delete what a process that was killed while it wrote has left; call it under the lock only."""
-        for path in (*self.path.iterdir(), *self.top.glob("*"), *self.last_state.parent.glob("*")):
+        folders = (self.path, self.top, self.tail, self.last_state.parent)
+        for path in [path for folder in folders for path in folder.glob("*")]:
             if LEFTOVER.fullmatch(path.relative_to(self.path).as_posix()) and not path.is_dir():
                 path.unlink(missing_ok=True)
 

@@ -105,6 +105,8 @@ class _Sealed(BaseModel):
 class Manifest(_Sealed):
     """manifest.json. `members` are in order, best first by `metric`; `palette` is RGB by label id.
 
+    `tail` has the latest states (keep.tail), which no score chose, in the order of their updates.
+
     `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
     is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0. `files` is the
     SHA-256 of the files that commands read, by name, once they are final. `bands` has the names of
@@ -129,6 +131,7 @@ class Manifest(_Sealed):
     finished: bool = False
     files: dict[str, str] = {}
     members: list[Member] = []
+    tail: list[Member] = []
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

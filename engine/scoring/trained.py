@@ -87,7 +87,7 @@ def num_trained_on(trained: Trained, dataset: Dataset) -> int:
 def open_trained(
     path: Path, device: torch.device, step: int | None = None, overrides: Sequence[str] = ()
 ) -> Trained:
-    """A run folder (its best checkpoint, or that of `step`), a file of its top/, or an ensemble's folder.
+    """A run folder (its best checkpoint, or that of `step`), a file of its top/ or tail/, or an ensemble's.
 
     Args:
         overrides: of the recipe's `data` and `eval` sections, `key.path=value` each.
@@ -120,7 +120,7 @@ def open_trained(
 
 
 def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Manifest, Member]:
-    """A file in top/, or the checkpoint of a run folder: that of `step`, or else the best one.
+    """A file in top/ or tail/, or the checkpoint of a run folder: that of `step`, or else the best one.
 
     Of the folder of a recipe with stages, the last stage counts that has kept a checkpoint.
 
@@ -134,7 +134,7 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     file = path if path.is_file() else None
     run = RunFolder(path.parent.parent if file else last_stage(path))
     manifest = run.read_manifest()
-    kept = manifest.members
+    kept = [*manifest.members, *manifest.tail]
     if file is not None and step is not None:
         raise RunFolderError(f"{file} is a single checkpoint: leave the step {step} out, or name the run.")
     if file is not None:
@@ -142,9 +142,9 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
         if not found:
             raise RunFolderError(f"{file} is not one of the checkpoints that {run.manifest} lists.")
     else:
-        found = [member for member in kept if step in (None, member.step)]
+        found = manifest.members if step is None else [member for member in kept if member.step == step]
     if not found:
-        steps = ", ".join(str(member.step) for member in kept) or "none yet"
+        steps = ", ".join(dict.fromkeys(str(member.step) for member in kept)) or "none yet"
         raise RunFolderError(f"{run.path} has not kept this checkpoint. Steps kept: {steps}.")
     return run, manifest, found[0]
 

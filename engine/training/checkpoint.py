@@ -66,7 +66,7 @@ class TopKeeper:
             return False
         path = self.run.top / f"step-{step:07d}.safetensors"
         about = {"thresholds": thresholds} if thresholds else {}
-        _save(path, state_dict(), {"step": step, "scores": scores, **about})
+        save_weights(path, state_dict(), {"step": step, "scores": scores, **about})
         file = str(path.relative_to(self.run.path))
         member = Member(file=file, step=step, scores=scores, sha256=sha256_of(path), thresholds=thresholds)
         candidates = [member, *(m for m in others if m not in rivals)]
@@ -274,7 +274,8 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
     return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
 
 
-def _save(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
+    """Write a checkpoint; `header` is kept beside the tensors, as JSON. Raises DiskError."""
     with written_in_place(path) as temporary:
         _save_file(_separate(tensors), temporary, {"trident": json.dumps(header)})
 

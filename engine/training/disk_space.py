@@ -13,12 +13,12 @@ from engine.run_folder import RunFolder, RunFolderError
 from engine.training.step import SupervisedStep
 
 
-def disk_bytes(step: SupervisedStep, top: int) -> int:
-    """The most that the run needs: `top` checkpoints, two states, and one of each while it is written."""
+def disk_bytes(step: SupervisedStep, kept: int) -> int:
+    """The most that the run needs: `kept` checkpoints, two states, and one of each while it is written."""
     weights = _num_bytes(step.model.state_dict())
     modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
     optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
-    return (top + 1) * weights + 3 * (modules + optimizers)
+    return (kept + 1) * weights + 3 * (modules + optimizers)
 
 
 def _num_bytes(value: Any) -> int:
@@ -62,13 +62,14 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(count * _num_bytes(trial.state[parameter]) for parameter, count in counts.items())
 
 
-def require_room(run: RunFolder, step: SupervisedStep, top: int) -> None:
+def require_room(run: RunFolder, step: SupervisedStep, top: int, tail: int = 0) -> None:
     """Raises RunFolderError where the disk cannot hold the run, before any time is spent on it."""
     parent = next(path for path in run.path.absolute().parents if path.exists())
-    needed, free = disk_bytes(step, top), shutil.disk_usage(parent).free
+    needed, free = disk_bytes(step, top + tail), shutil.disk_usage(parent).free
     if free < needed:
         raise RunFolderError(
             f"{parent} has {free / 1e6:,.0f} MB free; the run needs up to {needed / 1e6:,.0f} MB for "
-            f"its best {top} checkpoints and its state. Free some space, put the run elsewhere with "
-            "output.dir=<folder>, or keep fewer with keep.top=1."
+            f"its best {top} checkpoints, {f'the latest {tail}, ' * (tail > 0)}and its state. Free some "
+            "space, put the run elsewhere with output.dir=<folder>, or keep fewer with keep.top=1"
+            f"{' keep.tail=0' * (tail > 0)}."
         )

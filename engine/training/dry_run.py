@@ -52,7 +52,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     least, whole, most = (
         _duration(steps * seconds + scoring) for seconds in (min(updates), update_seconds, max(updates))
     )
-    needed = disk_bytes(session.step, recipe.keep.top)
+    needed = disk_bytes(session.step, recipe.keep.top + recipe.keep.tail)
     free = shutil.disk_usage(_existing_parent(RunFolder.of(recipe).path)).free
     table = Table(
         title=f"{recipe.name}: what it would cost on {process.device}",

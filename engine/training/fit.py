@@ -28,6 +28,8 @@ def fit(
     eval_every: int,
     log_every: int,
     evaluate_and_keep: Callable[[], None],
+    tail_due: Callable[[int], bool],
+    keep_latest: Callable[[], None],
     save_state: Callable[[], None],
     save_due: Callable[[int], bool],
     stop_requested: Callable[[int], bool],
@@ -42,6 +44,8 @@ def fit(
         step: called with a batch, makes one update; `count` is the number of updates done.
         eval_every, log_every: in updates; the last one is logged too, so that a short training has figures.
         evaluate_and_keep: scores the model and offers it to the best checkpoints.
+        tail_due: whether the state after this many updates is one of the tail.
+        keep_latest: adds it to the tail; before the state is saved, so that a resume lacks none.
         save_state: keeps what a resume needs; called after each evaluation, and at a stop.
         save_due: whether to save after this many updates too; the same on every process.
         stop_requested: whether to stop after this many updates; the same on every process.
@@ -60,30 +64,34 @@ def fit(
     save_seconds = 0.0
     ends_early = is_out_of_patience()  # a run that ended early, and is resumed
 
-    def save() -> float:
-        """The seconds that it took."""
+    def seconds_of(work: Callable[[], None]) -> float:
         started = time.perf_counter()
-        save_state()
+        work()
         return time.perf_counter() - started
 
     while True:
         done = step.count == num_steps
+        if step.count > first and tail_due(step.count):
+            guard.check()
+            waited = seconds_of(keep_latest)
+            save_seconds += waited
+            since += waited
         if step.count > first and (done or step.count % eval_every == 0):
             guard.check()
             evaluate_and_keep()
-            save_seconds += save()
+            save_seconds += seconds_of(save_state)
             ends_early = is_out_of_patience()
             data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
         elif step.count > first and save_due(step.count):
             guard.check()
-            waited = save()
+            waited = seconds_of(save_state)
             save_seconds += waited
             since += waited
         if done or ends_early:
             return True
         if stop_requested(step.count):
             guard.check()
-            save()
+            save_state()
             return False
 
         asked = time.perf_counter()

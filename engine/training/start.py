@@ -23,6 +23,7 @@ from engine.run_folder import (
     Changed,
     DataIdentity,
     Manifest,
+    Member,
     Origin,
     Resumption,
     RunFolder,
@@ -102,7 +103,8 @@ def opened_run(
         manifest.weights = old.weights
         session.notes.append(_told(f"goes on from {source.path}", manifest.continued_from))
     first = session.step.count
-    require_room(run, session.step, session.recipe.keep.top)
+    keep = session.recipe.keep
+    require_room(run, session.step, keep.top, keep.tail)
     was_new = run.is_new
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
     with _held(run, session.process):
@@ -147,9 +149,11 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
     Raises:
         RunFolderError: a kept checkpoint is damaged; no state is intact.
     """
-    lost = [member for member in manifest.members if not (run.path / member.file).is_file()]
-    manifest.members = [member for member in manifest.members if member not in lost]
-    for member in manifest.members:
+    best, kept = manifest.members, [*manifest.members, *manifest.tail]
+    lost = [member for member in kept if not (run.path / member.file).is_file()]
+    manifest.members = [member for member in best if member not in lost]
+    manifest.tail = [member for member in manifest.tail if member not in lost]
+    for member in (*manifest.members, *manifest.tail):
         checkpoint = run.path / member.file
         try:
             require_intact(checkpoint, member.sha256)
@@ -162,7 +166,8 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
     if lost and session.process.is_main:
         run.write_manifest(manifest)
     session.notes += [
-        f"{run.path / member.file} is missing, so step {member.step} is no longer among the best checkpoints."
+        f"{run.path / member.file} is missing, so step {member.step} is no longer among the "
+        f"{'best checkpoints' if member in best else 'latest states'}."
         for member in lost
     ]
     faults = load_state(run, session.step, manifest.run_id)
@@ -180,7 +185,7 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
 def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: Recipe) -> None:
     """Record values that never change an update, and choose the kept checkpoints by them.
 
-    No file is deleted: of a smaller `keep.top`, the others stay in top/.
+    No file is deleted: of a smaller `keep.top` or `keep.tail`, the others stay in their folder.
 
     Raises:
         RunFolderError: kept checkpoints have no score of another `keep.metric`.
@@ -197,6 +202,11 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         f"keep.top={now.keep.top}: {run.path / member.file} is no longer among the best; the file stays."
         for member in left
     ]
+    early, manifest.tail = _split(manifest.tail, now.keep.tail)
+    session.notes += [
+        f"keep.tail={now.keep.tail}: {run.path / member.file} is no longer listed; the file stays."
+        for member in early
+    ]
     if any(change.key == "train.patience" for change in changed):  # one that ended early may go on
         manifest.finished, manifest.files = False, {}
     if changed:
@@ -207,6 +217,12 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
         if session.process.is_main:
             write_text(run.recipe, now.to_yaml())
             run.write_final(manifest, run.recipe)
+
+
+def _split(tail: list[Member], length: int) -> tuple[list[Member], list[Member]]:
+    """What is before the last `length` states, and these."""
+    first = max(0, len(tail) - length)
+    return tail[:first], tail[first:]
 
 
 def _told(what: str, point: Origin | Resumption) -> str:

@@ -66,6 +66,7 @@ from engine.training.saving import SaveSchedule, StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.skipped import report_skipped_images
 from engine.training.start import opened_run, with_batch_of
+from engine.training.tail import TailKeeper
 from engine.training.validation import spread
 from engine.wording import quantity
 
@@ -141,12 +142,13 @@ def _train(
     with naming_disk_errors(run.path, GO_ON), opened as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))
+        tail = TailKeeper(run, manifest, session.recipe)
         console.print(_introduction(run, session))
         context = _context(run, session, console)
         with _reporter(session, [JsonLog(), ConsoleLog(console), *others]) as reporter:
             reporter.start(context)
             with settings():
-                finished = _fit(run, session, keeper, reporter, goes_on)
+                finished = _fit(run, session, keeper, tail, reporter, goes_on)
             report_skipped_images(session, console)
             if not finished:
                 reporter.end("stopped")
@@ -199,7 +201,14 @@ def _context(run: RunFolder, session: Session, console: Console) -> RunContext:
     )
 
 
-def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter, goes_on: bool) -> bool:
+def _fit(
+    run: RunFolder,
+    session: Session,
+    keeper: TopKeeper,
+    tail: TailKeeper,
+    reporter: Reporter,
+    goes_on: bool,
+) -> bool:
     """True at the end, False where a signal stopped it."""
     step, recipe, is_main = session.step, session.recipe, session.process.is_main
     first = step.count
@@ -223,6 +232,11 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
         step.evaluations.append((step.count, scores.metrics))
         if step.count < int(recipe.train.steps) and is_out_of_patience(recipe, step.evaluations):
             reporter.note(step.count, stopped_early(recipe, step.evaluations, step.lr_scale))
+
+    def keep_latest() -> None:
+        state = step.evaluated().state_dict()  # by all processes together
+        if is_main:
+            tail.keep(step.count, state)
 
     schedule = SaveSchedule(session.process, recipe.train.save_every, log_every)
 
@@ -258,6 +272,8 @@ def _fit(run: RunFolder, session: Session, keeper: TopKeeper, reporter: Reporter
                     eval_every=int(recipe.eval.every),
                     log_every=log_every,
                     evaluate_and_keep=evaluate_and_keep,
+                    tail_due=tail.is_due,
+                    keep_latest=keep_latest,
                     save_state=save,
                     save_due=schedule.is_due,
                     stop_requested=stop.requested,
@@ -368,6 +384,8 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
         )
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")
+    if manifest.tail:
+        console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method lawa,swa")
     if any(run.path.glob("events.out.tfevents.*")):
         console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
     return scores

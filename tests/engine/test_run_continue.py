@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
+from engine.scoring.trained import find_checkpoint
 from tests.engine.tiny_run import ADVERSARIAL, run_printed, tiny
 
 OPTIONS = ["schedule.name=wsd", "schedule.decay=0", "train.ema=0.9", "log.to=[]", "log.images=0"]
@@ -174,6 +175,42 @@ def test_a_resume_may_change_what_never_changes_an_update_and_deletes_nothing(
     assert "changed in its recipe" not in capsys.readouterr().out
     one, two = load_file(run.last_state), load_file(again.last_state)
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+
+def test_a_resumed_run_keeps_the_same_tail_verifies_it_and_deletes_nothing(
+    run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tail = ["keep.tail=3", "keep.tail_every=1"]
+    command = tiny(tmp_path, "tail", *OPTIONS, *tail)
+    assert main(command) == 0
+    again = RunFolder(tmp_path / "tail")
+    assert [member.step for member in again.read_manifest().tail] == [4, 5, 6]
+    state = load_file(run.last_state)  # of a run without a tail
+    latest = load_file(again.tail / "step-0000006.safetensors")
+    assert [key for key, value in latest.items() if not torch.equal(value, state[f"ema/{key}"])] == []
+    assert "latest: 4, 5, 6" in again.report.read_text()
+    assert f"trident ensemble {again.path} --method lawa,swa" in capsys.readouterr().out
+    found, _, member = find_checkpoint(again.path, step=5)
+    assert (found.path / member.file) == again.tail / "step-0000005.safetensors"
+    assert find_checkpoint(again.tail / "step-0000004.safetensors")[2].step == 4
+
+    files = {path: path.read_bytes() for path in again.tail.iterdir()}
+    again.last_state.unlink()  # so that it goes on from the state before, of update 4
+    assert main([*command, "--resume"]) == 0
+    assert {path: path.read_bytes() for path in again.tail.iterdir()} == files
+    capsys.readouterr()
+    assert main([*tiny(tmp_path, "tail", *OPTIONS, *tail, "keep.tail=1"), "--resume"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert said.count("is no longer listed; the file stays") == 2
+    assert {path: path.read_bytes() for path in again.tail.iterdir()} == files
+
+    (again.tail / "step-0000006.safetensors").write_bytes(b"")
+    assert main([*command, "--resume"]) == 2
+    message = capsys.readouterr().err
+    assert "step-0000006.safetensors" in message and "mv " in message
+    (again.tail / "step-0000006.safetensors").unlink()
+    assert main([*command, "--resume"]) == 0
+    assert "step 6 is no longer among the latest states" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_commands_of_a_refused_resume_work(

@@ -27,6 +27,7 @@ def mistakes(tmp_path: Path) -> Any:
 
 
 TERMS = "cross_entropy, dice, focal, lovasz, tversky, jaccard, mcc, boundary"
+KEYS_OF_KEEP = "Keys here: top, metric, spacing, tail, tail_every"
 STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.steps"
 
 
@@ -175,7 +176,10 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ),
         ("train.timeout=10", "expected a time, such as '10 min', got 10"),
         ("train.timeout=0 min", "expected a time, such as '10 min', got '0 min'"),
-        ("keep.adversarial={}", "unknown key; did you mean adversarial? Keys here: top, metric, spacing"),
+        (
+            "keep.adversarial={}",
+            "unknown key; did you mean adversarial? Keys here: top, metric, spacing, tail, tail_every",
+        ),
         ("loss.1.label_smoothing=0", "unknown key. Keys here: name, weight, per_image, class_weights"),
         ("output.path=x", "unknown key. Keys here: dir"),
     ],
@@ -270,7 +274,7 @@ def test_all_mistakes_are_in_one_message(mistakes: Any, tmp_path: Path) -> None:
         "augment.flip (r.yaml:4): expected at most 1, got 2",
         "train.steps (root.yaml:2): expected steps (a whole number, at least 1) or '12 epochs', got 'soon'",
         f"eval.every (override eval.every=never): expected {STEPS.format(1)}, got 'never'",
-        "keep.topp (r.yaml:5): unknown key; did you mean top? Keys here: top, metric, spacing",
+        f"keep.topp (r.yaml:5): unknown key; did you mean top? {KEYS_OF_KEEP}",
     ]
 
 

@@ -83,6 +83,8 @@ def train(step: SupervisedStep, num_steps: int) -> None:
         eval_every=100,
         log_every=100,
         evaluate_and_keep=lambda: None,
+        tail_due=lambda step: False,
+        keep_latest=lambda: None,
         save_state=lambda: None,
         save_due=lambda step: False,
         stop_requested=lambda step: False,

@@ -28,24 +28,24 @@ def test_the_disk_space_required_is_enough(run: RunFolder, make_step, draw_batch
     one = (run.top / "step-0000002.safetensors").stat().st_size
     headers = 3 * 2 + 3 * 20  # kB: the names of the tensors, which are not counted
     needed = 3 * one + 3 * run.last_state.stat().st_size
-    assert needed - 1000 * headers < disk_bytes(step, top=2) <= needed
+    assert needed - 1000 * headers < disk_bytes(step, kept=2) <= needed
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_the_disk_space_is_known_before_the_first_update(make_step, draw_batch, name: str) -> None:
     step = make_step(optimizer={"name": name}, frozen="norm.bias")
     weights = {name: value.clone() for name, value in step.model.state_dict().items()}
-    before = disk_bytes(step, top=1)
+    before = disk_bytes(step, kept=1)
     assert_same(step.model.state_dict(), weights)
     step(draw_batch())
-    assert before == disk_bytes(step, top=1)
+    assert before == disk_bytes(step, kept=1)
 
 
 def test_an_optimiser_that_cannot_make_an_update_is_refused_at_the_start(make_step) -> None:
     step = make_step()
     step.optimizers["optimizer"] = torch.optim.AdamW(step.model.parameters(), capturable=True)  # a GPU's
     with pytest.raises(RecipeError, match=r"optimizer.name: AdamW .*capturable.*optimizer.name=adamw"):
-        disk_bytes(step, top=1)
+        disk_bytes(step, kept=1)
 
 
 def test_a_full_disk_is_refused_before_training(tmp_path: Path, make_step, monkeypatch) -> None:

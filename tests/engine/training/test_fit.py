@@ -41,7 +41,7 @@ class Bench:
         self, step: int, batch: int, metrics: dict, seconds: float, data_seconds: float, save_seconds: float
     ) -> None:
         assert 0 <= data_seconds <= seconds
-        saved = [place for place, (event, _) in enumerate(self.events) if event == "save"]
+        saved = [place for place, (event, _) in enumerate(self.events) if event in ("save", "tail")]
         logged = [place for place, (event, _) in enumerate(self.events) if event == "log"]
         last_told = max([self.begun - 1, *logged])
         assert (save_seconds > 0) == (max(saved, default=-1) > last_told)
@@ -56,6 +56,7 @@ class Bench:
         stop_at: int | None = None,
         save_every: int | None = None,
         ends_at: int | None = None,
+        tail_at: Collection[int] = (),
     ) -> bool:
         self.begun = len(self.events)
         return fit(
@@ -66,6 +67,8 @@ class Bench:
             eval_every=eval_every,
             log_every=log_every,
             evaluate_and_keep=lambda: self.events.append(("evaluate", self.count)),
+            tail_due=lambda step: step in tail_at,
+            keep_latest=lambda: self.events.append(("tail", self.count)),
             save_state=lambda: self.events.append(("save", self.count)),
             save_due=lambda step: save_every is not None and step % save_every == 0,
             stop_requested=lambda step: step == stop_at,
@@ -175,3 +178,17 @@ def test_it_ends_early_after_an_evaluation_and_at_once_when_started_again() -> N
     again = Bench(count=6)
     assert again.run(num_steps=20, eval_every=3, ends_at=5)
     assert again.events == []
+
+
+def test_a_state_of_the_tail_is_kept_before_the_state_of_a_resume() -> None:
+    bench = Bench()
+    bench.run(num_steps=3, eval_every=3, tail_at=(2, 3))
+    kept = [event for event in bench.events if event[0] not in ("step", "log")]
+    assert kept == [("tail", 2), ("tail", 3), ("evaluate", 3), ("save", 3)]
+
+
+def test_no_state_with_nan_is_added_to_the_tail() -> None:
+    bench = Bench(bad=(2,), on_nan="stop")
+    with pytest.raises(RunError):
+        bench.run(num_steps=3, eval_every=3, tail_at=(2, 3))
+    assert bench.steps_of("tail") == []

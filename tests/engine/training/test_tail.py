@@ -1,0 +1,107 @@
+"""The latest states of a training: which are due, kept, listed and deleted."""
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from safetensors.torch import load_file
+
+from engine.recipe import Recipe, load_recipe
+from engine.run_folder import Manifest, RunFolder, sha256_of
+from engine.training.tail import TailKeeper
+from tests.engine.tiny_run import RECIPE
+from tests.engine.training.checkpoints import new_keeper
+
+
+def recipe_of(*overrides: str) -> Recipe:
+    return load_recipe(RECIPE, ["schedule.warmup=0", *overrides]).in_steps(16)
+
+
+def new_tail(
+    run: RunFolder, length: int, every: int, num_steps: int, manifest: Manifest | None = None
+) -> TailKeeper:
+    recipe = recipe_of(f"keep.tail={length}", f"keep.tail_every={every}", f"train.steps={num_steps}")
+    return TailKeeper(run, manifest or new_keeper(run).manifest, recipe)
+
+
+def keep_from(tail: TailKeeper, first: int, last: int) -> None:
+    for step in range(first + 1, last + 1):
+        if tail.is_due(step):
+            tail.keep(step, {"step": torch.tensor(step)})
+
+
+def kept(run: RunFolder) -> list[int]:
+    """Steps of the tail, after checking that manifest and files agree."""
+    tail = run.read_manifest().tail
+    assert {f"tail/{path.name}" for path in run.tail.glob("*")} == {member.file for member in tail}
+    for member in tail:
+        assert sha256_of(run.path / member.file) == member.sha256
+        assert load_file(run.path / member.file)["step"] == member.step
+        assert member.scores == {}
+    return [member.step for member in tail]
+
+
+def test_the_latest_states_are_kept_and_the_last_update_is_one_of_them(run: RunFolder) -> None:
+    tail = new_tail(run, length=3, every=4, num_steps=22)
+    assert [step for step in range(1, 23) if tail.is_due(step)] == [2, 6, 10, 14, 18, 22]
+    keep_from(tail, 0, 13)
+    assert kept(run) == [2, 6, 10]
+    keep_from(tail, 13, 22)
+    assert kept(run) == [14, 18, 22]
+
+
+def test_without_a_tail_nothing_is_due(run: RunFolder) -> None:
+    tail = TailKeeper(run, new_keeper(run).manifest, recipe_of("train.steps=9"))
+    assert not any(map(tail.is_due, range(10)))
+    assert not run.tail.exists()
+
+
+@given(length=st.integers(1, 4), every=st.integers(1, 6), data=st.data())
+def test_wherever_a_run_was_killed_the_end_is_the_same(
+    tmp_path_factory: pytest.TempPathFactory, length: int, every: int, data: st.DataObject
+) -> None:
+    """It goes on from a state that was saved before, so later states of the tail are written again."""
+    num_steps = 24
+    run = RunFolder(tmp_path_factory.mktemp("run"))
+    run.create()
+    tail = new_tail(run, length, every, num_steps)
+    killed = data.draw(st.integers(0, num_steps))
+    keep_from(tail, 0, killed)
+    goes_on = TailKeeper(
+        run,
+        run.read_manifest(),
+        recipe_of(f"keep.tail={length}", f"keep.tail_every={every}", "train.steps=24"),
+    )
+    keep_from(goes_on, data.draw(st.integers(0, killed)), num_steps)
+    due = [step for step in range(1, num_steps + 1) if (num_steps - step) % every == 0]
+    assert kept(run) == due[-length:]
+
+
+def test_the_manifest_never_names_a_deleted_state(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    tail = new_tail(run, length=1, every=1, num_steps=2)
+    keep_from(tail, 0, 1)
+
+    def look(path: Path, missing_ok: bool = False, unlink=Path.unlink) -> None:
+        assert all((run.path / member.file).is_file() for member in run.read_manifest().tail)
+        if path.suffix == ".safetensors":
+            assert path.name == "step-0000001.safetensors"
+            assert [member.step for member in run.read_manifest().tail] == [2]
+        unlink(path, missing_ok)
+
+    monkeypatch.setattr(Path, "unlink", look)
+    keep_from(tail, 1, 2)
+    assert kept(run) == [2]
+
+
+@pytest.mark.parametrize(("length", "steps"), [(8, 1200), (3, 1000), (8, 10), (1, 3)])
+def test_auto_spreads_the_states_over_the_last_quarter(length: int, steps: int) -> None:
+    every = recipe_of(f"keep.tail={length}", f"train.steps={steps}", "eval.every=1").keep.tail_every
+    assert every == max(1, math.floor(steps / 4 / length))
+
+
+def test_the_distances_of_checkpoints_become_updates() -> None:
+    recipe = recipe_of("keep={tail: 2, tail_every: 5%, spacing: 20%}", "train.steps=200")
+    assert (recipe.keep.tail_every, recipe.keep.spacing) == (10, 40)
