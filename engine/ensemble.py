@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 EXAMPLES = """
 methods: mean (of probabilities), mean_logit, weighted, class_weighted, greedy (members in order of gain),
-  temperature, soup_uniform, soup_greedy (means of weights), all
+  greedy_diverse (of those with a gain, what disagrees most), temperature, soup_uniform, soup_greedy (means of
+  weights), lawa, swa (means of weights of the latest states: keep.tail), all
 
 examples:
   trident ensemble checkpoints/
@@ -77,15 +78,17 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
     from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
     from engine.scoring.ensembles.saved import require_unused
-    from engine.scoring.ensembling import ensemble_report, open_select, open_val
+    from engine.scoring.ensembling import ensemble_report, latest_states, open_select, open_val
     from engine.scoring.protocols import EvaluationProtocol
     from engine.scoring.statistics import few_images
     from engine.scoring.trained import trained_on
 
-    methods = _methods(arguments.method or ["mean"])
+    asked = _methods(arguments.method or ["mean"])
     if arguments.save:
         require_unused(arguments.save)
     title, chosen = _best_of_the_only_group(runs, arguments.top)
+    states = latest_states(chosen)
+    methods = _possible(asked, chosen, "all" in str(arguments.method))
     _require_several(chosen, methods, arguments.save)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
@@ -103,7 +106,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     )
     for candidate in chosen:
         console.print(f"  {escape(str(candidate.path))}")
-    members = _open_members(chosen, overrides, recipe, lambda task: counted(console, task))
+    members = _open_members(chosen, states, overrides, recipe, lambda task: counted(console, task))
     repeats = arguments.repeats if arguments.split_half else 0
     comparison = compare_methods(members, methods, dataset, select, repeats)
 
@@ -140,7 +143,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         run.write_final(manifest, out)
     console.print(f"written: {out}")
     if arguments.save:
-        _save(arguments.save, comparison, members, chosen, overrides)
+        _save(arguments.save, comparison, members, [*chosen, *states], overrides)
         console.print(saved_fact(arguments.save, comparison, selection, recipe.data.val))
     return 0
 
@@ -203,9 +206,32 @@ def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, lis
     return groups[0].title, groups[0].candidates[:top]
 
 
+def _possible(methods: list[str], chosen: list["Candidate"], is_all: bool) -> list[str]:
+    """The methods, without those that need latest states where no run kept two of them.
+
+    Raises:
+        RunFolderError: such a method was named.
+    """
+    from engine.run_folder import RunFolderError
+    from engine.scoring.ensembles.methods import OF_TAILS
+
+    needing = [method for method in methods if method in OF_TAILS]
+    if not needing or any(len(candidate.manifest.tail) > 1 for candidate in chosen):
+        return methods
+    if not is_all:
+        raise RunFolderError(
+            f"--method {needing[0]} averages the latest states of a run, and none of these runs kept two. "
+            "Train with keep.tail=8, or take one of the other methods, such as --method soup_greedy"
+        )
+    return [method for method in methods if method not in needing]
+
+
 def _require_several(chosen: list["Candidate"], methods: list[str], save: Path | None) -> None:
     from engine.run_folder import RunFolderError
+    from engine.scoring.ensembles.methods import OF_TAILS
 
+    if set(methods) <= set(OF_TAILS):
+        return
     if len(chosen) == 1 and (methods != ["mean"] or save):
         raise RunFolderError(
             f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise --top."
@@ -213,24 +239,42 @@ def _require_several(chosen: list["Candidate"], methods: list[str], save: Path |
 
 
 def _open_members(
-    chosen: list["Candidate"], overrides: list[str], recipe: "Recipe", show: "Show"
+    chosen: list["Candidate"],
+    states: list["Candidate"],
+    overrides: list[str],
+    recipe: "Recipe",
+    show: "Show",
 ) -> "Members":
     from contextlib import nullcontext
+    from functools import partial
 
     import torch
 
     from engine.recipe import load_recipe
     from engine.scoring.ensembles.members import Members
-    from engine.scoring.ensembling import distinct_names, kind_of, load_member
+    from engine.scoring.ensembles.weight_averaging import start_of
+    from engine.scoring.ensembling import distinct_names, kind_of, load_member, tails_of
     from engine.scoring.predictor import Predictor
     from engine.scoring.protocols import EvaluationProtocol
 
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     models = [load_member(candidate, device) for candidate in chosen]
     by_name = dict(zip(distinct_names(chosen), models, strict=True))
-    recipes = [load_recipe(candidate.run.recipe, overrides, imports=False) for candidate in chosen]
-    predictor = Predictor(EvaluationProtocol.of(recipe.eval), nullcontext, kind_of(chosen))
-    return Members(by_name, recipes, predictor, device, recipe.data.workers, show)
+    both = [*chosen, *states]
+    recipes = [load_recipe(candidate.run.recipe, overrides, imports=False) for candidate in both]
+    weights = [candidate.manifest.weights for candidate in both]
+    names = distinct_names(both)[len(chosen) :]
+    return Members(
+        models=by_name,
+        recipes=recipes,
+        starts=list(map(start_of, recipes, weights)),
+        predictor=Predictor(EvaluationProtocol.of(recipe.eval), nullcontext, kind_of(chosen)),
+        device=device,
+        workers=recipe.data.workers,
+        show=show,
+        states={name: partial(load_member, one, device) for name, one in zip(names, states, strict=True)},
+        tails=tails_of(both),
+    )
 
 
 def _kept_on_val(candidate: "Candidate") -> bool:
@@ -245,15 +289,17 @@ def _save(
     path: Path,
     comparison: "MethodComparison",
     members: "Members",
-    chosen: list["Candidate"],
+    candidates: list["Candidate"],
     overrides: list[str],
 ) -> None:
-    """Write the ensemble of the best method."""
+    """Write the ensemble of the best method; `candidates` are the members, then the latest states."""
     from engine.scoring.ensembles.saved import save_ensemble
 
     result = comparison.results[comparison.winner]
     soup = members.average_weights(result.ensemble.soup) if result.ensemble.soup else None
-    save_ensemble(path, comparison.winner, result.ensemble, result.scores.metrics, chosen, overrides, soup)
+    save_ensemble(
+        path, comparison.winner, result.ensemble, result.scores.metrics, candidates, overrides, soup
+    )
 
 
 if __name__ == "__main__":

@@ -18,8 +18,8 @@ from engine.recipe import Recipe, load_recipe
 from engine.run_folder import DataIdentity, EnsembleFolder
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
-from engine.scoring.ensembles.methods import Ensemble
 from engine.scoring.ensembles.saved import save_ensemble
+from engine.scoring.ensembles.selection import Ensemble
 from engine.scoring.ensembling import Candidate, group_candidates, score_together
 from engine.scoring.evaluation import ENSEMBLE
 from engine.scoring.metrics import mean_iou_of_overlaps, overlaps

@@ -92,6 +92,29 @@ def _ranked(candidates: list[Candidate]) -> list[Candidate]:
     return sorted(candidates, key=lambda c: (-c.member.scores[metric], c.member.step))
 
 
+def latest_states(candidates: Sequence[Candidate]) -> list[Candidate]:
+    """The states of keep.tail of the runs of some candidates, the oldest of each run first, without these."""
+    manifests = {candidate.run.path: candidate for candidate in candidates}
+    taken = {(candidate.run.path, candidate.member.step) for candidate in candidates}
+    return [
+        Candidate(one.run, one.manifest, state)
+        for one in manifests.values()
+        for state in one.manifest.tail
+        if (one.run.path, state.step) not in taken
+    ]
+
+
+def tails_of(candidates: Sequence[Candidate]) -> list[tuple[int, ...]]:
+    """Of each run that kept its latest states, their numbers among the candidates, the oldest first."""
+    numbers = {(one.run.path, one.member.step): number for number, one in enumerate(candidates)}
+    manifests = {candidate.run.path: candidate.manifest for candidate in candidates}
+    return [
+        tuple(numbers[path, state.step] for state in manifest.tail)
+        for path, manifest in manifests.items()
+        if manifest.tail
+    ]
+
+
 def distinct_names(candidates: Sequence[Candidate]) -> list[str]:
     """The shortest distinct name of each candidate, for tables and scores.
 

@@ -35,7 +35,7 @@ def train(folder: Path, name: str, *more: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs on one data set, one of them an SMP architecture, and one run on other scenes."""
     folder = tmp_path_factory.mktemp("runs")
-    train(folder / "same", "segformer")
+    train(folder / "same", "segformer", "keep.tail=2", "keep.tail_every=1")
     train(folder / "same", "unet", "model.arch=unet", "model.encoder=resnet18", "seed=1")
     train(folder / "other", "more", "data.synthetic.val_samples=5")
     return folder
@@ -72,8 +72,8 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     asked = ["--method", "all", "--split-half", "--repeats", "2", "--top", "4", "--save", str(saved)]
     assert main([str(runs / "same"), *asked]) == 0
     printed = json.loads((runs / "same/ensemble.json").read_text())
-    methods = ["mean", "mean_logit", "weighted", "class_weighted", "greedy", "temperature"]
-    assert list(printed["ensembles"]) == [*methods, "soup_uniform", "soup_greedy"]
+    methods = ["mean", "mean_logit", "weighted", "class_weighted", "greedy", "greedy_diverse", "temperature"]
+    assert list(printed["ensembles"]) == [*methods, "soup_uniform", "soup_greedy", "lawa", "swa"]
     for entry in printed["ensembles"].values():
         assert entry["gain"]["low"] is entry["gain"]["high"] is None  # of few images
         assert entry["images_per_second"] > 0
@@ -91,7 +91,7 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     assert len(open_trained(saved, torch.device("cpu")).members) == printed["ensembles"][winner]["cost"]
     out = capsys.readouterr().out
     assert "honest mIoU" in out and "flattering mIoU" in out
-    assert f"saved: {saved} ({winner}: the best of 8 methods" in out
+    assert f"saved: {saved} ({winner}: the best of 11 methods" in out
 
 
 def test_choosing_on_the_reported_images_gives_a_clear_warning(
@@ -102,6 +102,18 @@ def test_choosing_on_the_reported_images_gives_a_clear_warning(
     printed = json.loads((runs / "same/ensemble.json").read_text())
     assert printed["selection"]["same_images"] and printed["selection"]["honest"] is None
     assert list(printed["ensembles"]) == ["mean", "greedy"]
+
+
+def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, saved = runs / "same/segformer", tmp_path / "saved"
+    assert main([str(run), "--top", "1", "--method", "swa", "--save", str(saved)]) == 0
+    written = json.loads((run / "ensemble.json").read_text())
+    entry = written["ensembles"]["swa"]
+    assert len(written["members"]) == entry["cost"] == 1
+    assert ("weights of step 3, step 4" in entry["note"]) == entry["accepted"] == (len(entry["soup"]) == 2)
+    assert len(open_trained(saved, torch.device("cpu")).members) == 1
 
 
 def test_three_members_by_default(runs: Path) -> None:
@@ -148,6 +160,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--method", "gredy"], "Did you mean greedy?"),
         (["{runs}/other", "--method", "mean,"], "--method "),
         (["{runs}/other", "--top", "1", "--method", "all"], "nothing to combine"),
+        (["{runs}/other", "--method", "lawa"], "Train with keep.tail=8"),
         (["{runs}/other", "--top", "1", "--save", "{runs}/saved"], "nothing to combine"),
         (["{runs}/other", "--select-split", "train"], "8 of 8 images of split 'train' are in 'train'"),
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),

@@ -12,7 +12,8 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
 from engine.scoring.ensembles.members import Counted, Members
-from engine.scoring.ensembles.methods import CHOOSING, Ensemble, SelectionData, Soup, choose_ensemble
+from engine.scoring.ensembles.methods import CHOOSING, choose_ensemble
+from engine.scoring.ensembles.selection import Ensemble, SelectionData, Soup
 from engine.scoring.ensembling import scores_to_json
 from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.numerics import full_float32

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.scoring.combining import Combination
-from engine.scoring.ensembles.methods import Ensemble, SelectionData, choose_ensemble, one_hot
+from engine.scoring.ensembles.methods import choose_ensemble
+from engine.scoring.ensembles.selection import Ensemble, SelectionData, one_hot
 from engine.scoring.statistics import Overlaps
 
 BEST_MEMBER = "best member"
@@ -71,7 +72,7 @@ def _counts_of(
 
 
 def _choose_on_halves(methods: Sequence[str], data: SelectionData, repeat: int) -> list[Fold]:
-    num_images, num_members = len(data.ids), len(data.names)
+    num_images, num_members = len(data.ids), data.num_members
     order = np.random.default_rng([1, repeat]).permutation(num_images)
     first = np.zeros(num_images, dtype=np.bool_)
     first[order[: num_images // 2]] = True

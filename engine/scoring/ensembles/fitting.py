@@ -81,6 +81,30 @@ def greedy_order(samples: PixelSamples) -> list[Added]:
     return order
 
 
+def diverse_order(samples: PixelSamples) -> list[Added]:
+    """The best member; then, each time, of those that raise the mIoU the one that disagrees most.
+
+    A member disagrees where its class is not that of the mean probability of those taken before.
+    """
+    each = samples.probabilities.argmax(dim=2)  # (P, M)
+    singly = [
+        Added(m, _sampled_iou(samples.probabilities[:, m], samples.labels))
+        for m in range(samples.num_members)
+    ]
+    order = [max(singly, key=lambda added: added.mIoU)]
+    total = samples.probabilities[:, order[0].member].clone()  # (P, C)
+    while True:
+        left = set(range(samples.num_members)) - {added.member for added in order}
+        tried = [Added(m, _sampled_iou(total + samples.probabilities[:, m], samples.labels)) for m in left]
+        better = [added for added in tried if added.mIoU > order[-1].mIoU]
+        if not better:
+            return order
+        taken = total.argmax(dim=1)  # (P,)
+        best = max(better, key=lambda added: int((each[:, added.member] != taken).sum()))
+        total += samples.probabilities[:, best.member]
+        order.append(best)
+
+
 def _at_labels(samples: PixelSamples) -> Tensor:
     """(P, M): the probability that each member gives to the label."""
     index = samples.labels.view(-1, 1, 1).expand(-1, samples.num_members, 1)

@@ -4,9 +4,10 @@ Shapes: N images, C classes.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache, partial
 from statistics import median
+from typing import NoReturn
 
 import numpy as np
 import torch
@@ -19,8 +20,15 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
 from engine.scoring.ensembles.cross_validation import OnRow, Wanted
-from engine.scoring.ensembles.methods import SAMPLED, SOUPS, Ensemble, SelectionData, Soup, one_hot
-from engine.scoring.ensembles.observations import Observations, count_by_image, num_sampled_pixels, observe
+from engine.scoring.ensembles.methods import SAMPLED
+from engine.scoring.ensembles.observations import (
+    Losses,
+    Observations,
+    count_by_image,
+    num_sampled_pixels,
+    observe,
+)
+from engine.scoring.ensembles.selection import Ensemble, SelectionData, Soup, one_hot
 from engine.scoring.ensembles.weight_averaging import (
     average_weights,
     averageable,
@@ -46,14 +54,25 @@ class Counted:
 
 @dataclass(frozen=True)
 class Members:
-    """models: by name, in eval mode on `device`. recipes: of each model. show: makes progress bars."""
+    """The models, by name, in eval mode on `device`, and latest states of their runs, for soups.
+
+    Numbers count the models, then the states.
+
+    recipes, starts: of each model and state; `start_of` says what a start is.
+    show: makes progress bars.
+    states: a function by name that loads one, as a model.
+    tails: the numbers of the states of each run, the oldest first.
+    """
 
     models: dict[str, nn.Module]
     recipes: Sequence[Recipe]
+    starts: Sequence[str]
     predictor: Predictor
     device: torch.device
     workers: int | str
     show: Show
+    states: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
+    tails: Sequence[Soup] = ()
 
     @property
     def names(self) -> list[str]:
@@ -63,23 +82,27 @@ class Members:
         return one_hot(member, len(self.models))
 
     def average_weights(self, soup: Sequence[int]) -> nn.Module:
-        """The mean of these members' weights, in eval mode; the same each time.
+        """The mean of the weights of these members and states, in eval mode; the same each time.
 
         Raises:
             DataError: the training images of the first of them, for BatchNorm statistics, are missing.
         """
-        models = list(self.models.values())
-        model = average_weights([models[member] for member in soup])
+        models, states = list(self.models.values()), list(self.states.values())
+        chosen = [models[n] if n < len(models) else states[n - len(models)]() for n in soup]
+        if len(chosen) == 1:
+            return chosen[0]
+        model = average_weights(chosen)
         recalibrate(model, training_images(self.recipes[soup[0]], self.device))
         return model
 
     def without_images(self) -> SelectionData:
         """Only the members' names: enough for methods that do not look at images."""
 
-        def no_soup(soup: Soup) -> Overlaps:
+        def no_soup(soup: Soup) -> NoReturn:
             raise AssertionError("a soup is chosen by its scores on images")
 
-        return SelectionData(self.names, [], [], None, (), no_soup)
+        nothing = [np.zeros((0, 2, 1), np.int64)] * len(self.models)
+        return SelectionData(self.names, [], nothing, None, (), no_soup, no_soup)
 
     def observe(self, methods: Sequence[str], dataset: Dataset, task: str) -> SelectionData:
         """What the methods may use of one split; soups are made when a method asks for them."""
@@ -88,14 +111,25 @@ class Members:
             num_pixels = num_sampled_pixels(len(dataset), len(self.models), len(dataset.class_names))
         seen = self._observe(list(self.models.values()), dataset, num_pixels, task)
 
-        @cache
-        def overlaps_of_soup(soup: Soup) -> Overlaps:
-            task = f"soup of {', '.join(self.names[member] for member in soup)}"
-            return self._observe([self.average_weights(soup)], dataset, 0, task).overlaps[0]
+        names = [*self.names, *self.states]
 
-        same_architecture = averageable(self.recipes) if any(method in SOUPS for method in methods) else ()
+        @cache
+        def seen_of_soup(soup: Soup) -> tuple[Overlaps, Losses]:
+            if len(soup) == 1 and soup[0] < len(self.models):
+                return seen.overlaps[soup[0]], seen.losses[soup[0]]
+            task = f"{'soup of ' * (len(soup) > 1)}{', '.join(names[number] for number in soup)}"
+            found = self._observe([self.average_weights(soup)], dataset, 0, task)
+            return found.overlaps[0], found.losses[0]
+
         return SelectionData(
-            self.names, seen.ids, seen.overlaps, seen.samples, same_architecture, overlaps_of_soup
+            names,
+            seen.ids,
+            seen.overlaps,
+            seen.samples,
+            averageable(self.starts[: len(self.models)]),
+            lambda soup: seen_of_soup(soup)[0],
+            lambda soup: seen_of_soup(soup)[1],
+            self.tails,
         )
 
     def count(
@@ -160,7 +194,7 @@ class Members:
     ) -> dict[str, float]:
         """Median over a few rounds of scoring images in memory, without the decoding.
 
-        A soup is as fast as its first member, which is timed in its place.
+        A soup is as fast as a member of its start, which is timed in its place.
         """
         skipped = set(skipped_ids(dataset))
         readable = [index for index, id in enumerate(dataset.ids) if id not in skipped]
@@ -170,7 +204,9 @@ class Members:
             Batch(s.image[None].to(self.device), s.labels[None].to(self.device), [s.id]) for s in samples
         ]
         runs = {
-            name: self.one_hot(ensemble.soup[0]) if ensemble.soup else ensemble.combination
+            name: self.one_hot(self.starts.index(self.starts[ensemble.soup[0]]))
+            if ensemble.soup
+            else ensemble.combination
             for name, ensemble in ensembles.items()
         }
         calls = {

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from engine.scoring.combining import Combination
+from engine.scoring.combining import LEAST, Combination
 from engine.scoring.confusion import confusion_matrices
 from engine.scoring.counting import id_type, most_likely
 from engine.scoring.evaluation import ScoringBatch
@@ -26,6 +26,9 @@ from engine.scoring.upsampling import strips
 
 MAX_PIXELS_PER_IMAGE = 1024  # neighbouring pixels are alike: more images help more than more pixels
 MAX_PROBABILITIES = 1 << 25  # held at once, 128 MiB
+Losses = NDArray[
+    np.float64
+]  # (N, 2): the log-loss summed over the labelled pixels of an image, and their number
 Progress = Callable[[int], None]  # called with the number of images that were just processed
 
 
@@ -58,10 +61,11 @@ class PixelSamples:
 
 @dataclass(frozen=True)
 class Observations:
-    """ids: of the N images that could be read; overlaps: (N, 2, C) of each model; samples: their pixels."""
+    """ids: of the N readable images; overlaps (N, 2, C) and losses: of each model; samples: their pixels."""
 
     ids: list[str]
     overlaps: list[Overlaps]
+    losses: list[Losses]
     samples: PixelSamples | None
 
 
@@ -77,6 +81,7 @@ def observe(
     """Counts of every image; with `pixels_per_image` above 0 also that many of its pixels."""
     ids: list[str] = []
     found: list[Overlaps] = []
+    losses: list[Losses] = []
     samples: list[PixelSamples] = []
     for batch in batches:
         logits = [predictor.pieces(model, batch.images) for model in models]
@@ -87,8 +92,11 @@ def observe(
         ]
         num_classes = logits[0].shape[1]
         predicted = labels.new_empty(len(models), *labels.shape, dtype=id_type(num_classes))
+        is_labelled = labels != ignore_index
+        log_loss = torch.zeros(len(models), len(labels), dtype=torch.float64)  # (M, B)
         for images, rows in strips(logits[0].shape, labels.device):
             outputs = torch.stack([pieces.probabilities(images, rows) for pieces in logits])
+            log_loss[:, images] += _log_loss(outputs, labels[images, rows], is_labelled[images, rows]).cpu()
             predicted[:, images, rows] = torch.stack([most_likely(output)[0] for output in outputs])
             for place, image in enumerate(range(images.start, images.stop)):
                 here = _within(places[image], rows, labels.shape[2])
@@ -103,10 +111,13 @@ def observe(
             confusion_matrices(of_model, labels, num_classes, ignore_index) for of_model in predicted
         ]
         found.append(overlaps(torch.stack(confusions).cpu().numpy()))  # (M, B, 2, C)
+        num_labelled = is_labelled.sum(dim=(1, 2)).cpu().double().expand_as(log_loss)
+        losses.append(torch.stack([log_loss, num_labelled], dim=2).numpy())  # (M, B, 2)
         ids += batch.ids
         progress(len(batch.ids))
     by_model = list(np.concatenate(found, axis=1))
-    return Observations(ids, by_model, PixelSamples.join(samples) if pixels_per_image else None)
+    of_models = list(np.concatenate(losses, axis=1))
+    return Observations(ids, by_model, of_models, PixelSamples.join(samples) if pixels_per_image else None)
 
 
 @torch.no_grad()
@@ -140,6 +151,14 @@ def count_by_image(
                 [confusion] = confusion_matrices(classes, labels[here], C, ignore_index)
                 counted[combination] = overlaps(confusion.cpu().numpy())
             on_image(id, counted)
+
+
+def _log_loss(outputs: Tensor, labels: Tensor, is_labelled: Tensor) -> Tensor:
+    """(M, B), summed over labelled pixels, from probabilities (M, B, C, h, w) and labels (B, h, w)."""
+    index = torch.where(is_labelled, labels, 0).expand(len(outputs), 1, *labels.shape).transpose(1, 2)
+    of_label = outputs.gather(2, index)[:, :, 0]  # (M, B, h, w)
+    log_loss = of_label.clamp(min=LEAST).log().neg() * is_labelled
+    return log_loss.sum(dim=(2, 3), dtype=torch.float64)
 
 
 def num_sampled_pixels(num_images: int, num_members: int, num_classes: int) -> int:

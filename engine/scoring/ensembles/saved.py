@@ -24,7 +24,7 @@ from engine.run_folder import (
     write_text,
 )
 from engine.scoring.combining import Combination
-from engine.scoring.ensembles.methods import Ensemble
+from engine.scoring.ensembles.selection import Ensemble
 from engine.scoring.ensembling import Candidate, distinct_names
 
 

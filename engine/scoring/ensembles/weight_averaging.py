@@ -4,8 +4,10 @@ It costs what one member costs. BatchNorm statistics are computed again on train
 """
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -22,13 +24,26 @@ NOT_IN_WEIGHTS = {"from_scratch", "weights", "freeze", "drop_path", "dropout", "
 NUM_CALIBRATION_IMAGES = 128  # of the training split, augmented as in training
 
 
-def averageable(recipes: Sequence[Recipe]) -> tuple[int, ...]:
-    """The largest group of members of one architecture; among equals, that of the first member."""
+def averageable(starts: Sequence[str]) -> tuple[int, ...]:
+    """The largest group of members of one start; among equals, that of the first member."""
     groups: dict[str, list[int]] = {}
-    for number, recipe in enumerate(recipes):
-        groups.setdefault(architecture(recipe), []).append(number)
+    for number, start in enumerate(starts):
+        groups.setdefault(start, []).append(number)
     largest = max(groups.values(), key=len)
     return tuple(largest)
+
+
+def start_of(recipe: Recipe, weights: Mapping[str, Any] | None) -> str:
+    """Equal for models of one architecture that started from the same values; others have no useful mean.
+
+    The seed decides all values that pretrained weights do not fill.
+
+    Args:
+        weights: those of the manifest; None where it started at random.
+    """
+    parts = (weights or {}).get("parts", {}).values()
+    is_whole = bool(parts) and all(part["num_matched_values"] == part["num_values"] for part in parts)
+    return json.dumps([architecture(recipe), weights, None if is_whole else recipe.seed], sort_keys=True)
 
 
 def architecture(recipe: Recipe) -> str:

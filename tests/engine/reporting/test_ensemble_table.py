@@ -7,7 +7,7 @@ from rich.console import Console
 from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.comparison import Estimate, MethodComparison, MethodResult, Selection
-from engine.scoring.ensembles.methods import Ensemble
+from engine.scoring.ensembles.selection import Ensemble
 
 SAME = Selection("val", 9, same_images=True, repeats=0)
 HALVED = Selection("val", 9, same_images=True, repeats=5)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from contextlib import nullcontext
+from functools import partial
 
 import numpy as np
 import pytest
@@ -40,9 +41,14 @@ def members_and_val(make_run: Callable) -> tuple[Members, Dataset]:
     [group] = group_candidates([make_run("a", {1: 0.3, 2: 0.4})])
     _, val = open_val(group.candidates[0], ())
     models = [load_member(candidate, CPU) for candidate in group.candidates]
-    recipes = [load_recipe(candidate.run.recipe) for candidate in group.candidates]
+    recipes = [load_recipe(candidate.run.recipe) for candidate in (*group.candidates, group.candidates[0])]
     by_name = dict(zip(distinct_names(group.candidates), models, strict=True))
-    return Members(by_name, recipes, PREDICTOR, CPU, 0, lambda task: lambda done, total: None), val
+    starts = ["same"] * 3
+    state = partial(load_member, group.candidates[0], CPU)  # that of the first one, kept once more
+    show = lambda task: lambda done, total: None  # noqa: E731
+    return Members(
+        by_name, recipes, starts, PREDICTOR, CPU, 0, show, states={"latest": state}, tails=[(2, 1)]
+    ), val
 
 
 def counted(members: Members, dataset: Dataset, combination: Combination) -> dict[str, np.ndarray]:
@@ -143,3 +149,11 @@ def test_a_soup_is_the_same_each_time(members_and_val) -> None:
     first, second = (members.average_weights((0, 1)).state_dict() for _ in range(2))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     assert set(first) == set(build_model(members.recipes[0].model, ["c"] * 6).state_dict())
+
+
+def test_a_soup_may_have_states_that_are_no_members(members_and_val) -> None:
+    """The state is the first member's own, so the mean is that of both members, except for BatchNorm's."""
+    members, _ = members_and_val
+    of_state, of_members = (members.average_weights(soup).state_dict() for soup in ((2, 1), (0, 1)))
+    assert all(torch.equal(value, of_members[key]) for key, value in of_state.items())
+    assert members.average_weights((1,)) is members.models[members.names[1]]

@@ -6,7 +6,7 @@ import pytest
 import engine.scoring.ensembles.cross_validation as cross_validation
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
-from engine.scoring.ensembles.methods import Ensemble, SelectionData, one_hot
+from engine.scoring.ensembles.selection import Ensemble, SelectionData, one_hot
 
 N, REPEATS = 7, 4
 
@@ -19,7 +19,9 @@ def evidence() -> SelectionData:
     def of_soup(soup):
         return np.tile(np.array(right), (N, 1, 1))
 
-    return SelectionData(["even", "odd"], [f"{row}" for row in range(N)], rows, None, (0, 1), of_soup)
+    return SelectionData(
+        ["even", "odd"], [f"{row}" for row in range(N)], rows, None, (0, 1), of_soup, of_soup
+    )
 
 
 def run(monkeypatch: pytest.MonkeyPatch, method) -> tuple[dict, list[tuple[int, Combination]]]:

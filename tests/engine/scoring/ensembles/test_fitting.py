@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from engine.scoring.combining import Combination
-from engine.scoring.ensembles.fitting import fit_temperatures, fit_weights, greedy_order
+from engine.scoring.ensembles.fitting import diverse_order, fit_temperatures, fit_weights, greedy_order
 from engine.scoring.ensembles.observations import PixelSamples
 
 
@@ -80,3 +80,20 @@ def test_the_greedy_order_starts_with_the_best_and_adds_the_one_that_gains_most(
     order = greedy_order(samples)
     assert [added.member for added in order] == [0, 2, 1]
     assert [added.mIoU for added in order] == pytest.approx([(4 / 5 + 1 / 2) / 2, 1, (4 / 5 + 1 / 2) / 2])
+
+
+def test_the_diverse_order_prefers_disagreement_among_members_with_a_gain() -> None:
+    """Pixels 1 1 1 0 0 0. Member 0 errs at pixels 0 and 3 (IoU 2/4, 2/4), and is the best alone.
+
+    With 1, which disagrees with it at four pixels, all is right; with 2, which does at five, only pixel 3 is
+    wrong (3/4, 2/3). A fourth one gains nothing.
+    """
+    first = [0.4, 0.9, 0.9, 0.6, 0.1, 0.1]
+    second = [0.9, 0.9, 0.9, 0.1, 0.55, 0.55]
+    third = [0.9, 0.4, 0.4, 0.6, 0.55, 0.55]
+    none = [0.0] * 6
+    samples = samples_of(two_classes(first, second, third, none), [1, 1, 1, 0, 0, 0])
+    order = diverse_order(samples)
+    assert [added.member for added in order] == [0, 2, 1]
+    assert [added.mIoU for added in order] == pytest.approx([1 / 2, (3 / 4 + 2 / 3) / 2, 1])
+    assert [added.member for added in greedy_order(samples)][:2] == [0, 1]

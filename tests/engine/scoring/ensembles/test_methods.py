@@ -4,14 +4,8 @@ import numpy as np
 import pytest
 
 from engine.scoring.combining import Combination
-from engine.scoring.ensembles.methods import (
-    METHODS,
-    Ensemble,
-    SelectionData,
-    choose_ensemble,
-    mean_of,
-    one_hot,
-)
+from engine.scoring.ensembles.methods import METHODS, choose_ensemble
+from engine.scoring.ensembles.selection import Ensemble, SelectionData, mean_of, one_hot
 
 
 def counts(right: int, wrong: int, images: int = 2) -> np.ndarray:
@@ -20,15 +14,30 @@ def counts(right: int, wrong: int, images: int = 2) -> np.ndarray:
     return np.tile(np.array([[right, right], [union, union]]), (images, 1, 1))
 
 
-def evidence(members: list[int], soups: dict[tuple[int, ...], int], averageable=(0, 1, 2)) -> SelectionData:
-    """`members` and `soups` by the number of right pixels of ten; a soup not listed may not be asked for."""
+def evidence(
+    members: list[int],
+    soups: dict[tuple[int, ...], int],
+    averageable=(0, 1, 2),
+    tails=(),
+    losses: dict[tuple[int, ...], float] | None = None,
+) -> SelectionData:
+    """`members` and `soups` by the number of right pixels of ten; a soup not listed may not be asked for.
+
+    losses: of a pixel, of each of the members and means that are not 1.
+    """
+
+    def losses_of_soup(soup: tuple[int, ...]) -> np.ndarray:
+        return np.array([[10 * (losses or {}).get(soup, 1.0), 10]] * 2)
+
     return SelectionData(
-        names=[f"m{number}" for number in range(len(members))],
+        names=[f"m{number}" for number in range(9)],
         ids=["a", "b"],
         overlaps=[counts(right, 10 - right) for right in members],
         samples=None,
         averageable=averageable,
         overlaps_of_soup=lambda soup: counts(soups[soup], 10 - soups[soup]),
+        losses_of_soup=losses_of_soup,
+        tails=tails,
     )
 
 
@@ -72,8 +81,42 @@ def test_a_soup_is_compared_with_the_best_member_of_any_architecture() -> None:
 
 def test_without_two_of_one_architecture_there_is_no_soup() -> None:
     chosen = choose_ensemble("soup_uniform", evidence([5, 6], {}, averageable=(0,)))
-    assert "no two members share an architecture" in chosen.note
+    assert "m1 left out: another initialisation or architecture" in chosen.note
     assert chosen.single_member == 1
+
+
+@pytest.mark.parametrize("method", ["soup_uniform", "soup_greedy"])
+def test_a_soup_leaves_out_what_is_behind_a_barrier_and_says_so(method: str) -> None:
+    """The best is 2; halfway to 0 the loss is 1.5, and the mean of the two ends is (1 + 1.4) / 2 = 1.2."""
+    losses = {(0,): 1.4, (0, 2): 1.5}
+    chosen = choose_ensemble(method, evidence([5, 6, 7], {(1, 2): 8}, losses=losses))
+    assert chosen.soup == (1, 2)
+    assert "m0 left out: halfway to m2 the loss is 25% above that of the two" in chosen.note
+    without = choose_ensemble(method, evidence([5, 6, 7], {(0, 2): 7, (1, 2): 8, (0, 1, 2): 9}))
+    assert without.soup == (0, 1, 2)
+
+
+def test_lawa_takes_as_many_of_the_latest_states_as_are_best() -> None:
+    soups = {(4, 5): 6, (3, 4, 5): 8, (2, 3, 4, 5): 7}
+    chosen = choose_ensemble("lawa", evidence([5, 6], soups, tails=[(2, 3, 4, 5)]))
+    assert (chosen.soup, chosen.cost, chosen.accepted) == ((3, 4, 5), 1, True)
+    assert choose_ensemble("swa", evidence([5, 6], soups, tails=[(2, 3, 4, 5)])).soup == (2, 3, 4, 5)
+
+
+def test_states_from_before_a_barrier_are_in_no_mean() -> None:
+    losses = {(2, 5): 2.0}
+    seen = evidence([5, 6], {(4, 5): 7, (3, 4, 5): 7}, tails=[(2, 3, 4, 5)], losses=losses)
+    chosen = choose_ensemble("swa", seen)
+    assert chosen.soup == (3, 4, 5) and "m2 left out: halfway to m5" in chosen.note
+    assert choose_ensemble("lawa", seen).soup == (4, 5)
+
+
+def test_of_several_runs_the_best_tail_is_taken_and_states_are_of_one_run() -> None:
+    seen = evidence([5, 6], {(2, 3): 7, (4, 5): 8}, tails=[(2, 3), (4, 5)])
+    assert choose_ensemble("swa", seen).soup == choose_ensemble("lawa", seen).soup == (4, 5)
+    worse = evidence([5, 9], {(2, 3): 7, (4, 5): 8}, tails=[(2, 3), (4, 5)])
+    rejected = choose_ensemble("swa", worse)
+    assert rejected.single_member == 1 and not rejected.accepted
 
 
 def test_evidence_can_be_restricted_to_some_images() -> None:

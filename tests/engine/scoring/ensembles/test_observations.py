@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.nn import functional as F
 
 import engine.scoring.upsampling as upsampling
 from engine.data.batches import scoring_batches
@@ -64,6 +65,10 @@ def test_counts_and_pixels_equal_those_of_whole_images() -> None:
         for output, counted in zip(outputs, found.overlaps, strict=True):
             [expected] = confusion_matrices(output.argmax(dim=0)[None], labels[None], 6, VOID)
             assert np.array_equal(counted[row], overlaps(expected.numpy()))
+        for output, losses in zip(outputs, found.losses, strict=True):
+            logarithms = output.clamp(min=1e-12).log()[None]
+            expected = F.nll_loss(logarithms, labels[None], ignore_index=VOID, reduction="sum")
+            assert losses[row] == pytest.approx([float(expected), float((labels != VOID).sum())], rel=1e-5)
         here = found.samples.rows == row
         places = draw_places(labels, sample.id, PIXELS, VOID)
         assert torch.equal(found.samples.labels[here], labels.flatten()[places])

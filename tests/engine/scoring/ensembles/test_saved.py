@@ -13,8 +13,8 @@ from engine.data import open_split
 from engine.run_folder import RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
-from engine.scoring.ensembles.methods import Ensemble, one_hot
 from engine.scoring.ensembles.saved import save_ensemble
+from engine.scoring.ensembles.selection import Ensemble, one_hot
 from engine.scoring.ensembling import Candidate, group_candidates, load_member
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol

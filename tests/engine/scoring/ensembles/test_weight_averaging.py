@@ -4,7 +4,13 @@ import torch
 from torch import nn
 
 from engine.recipe import load_recipe
-from engine.scoring.ensembles.weight_averaging import architecture, average_weights, averageable, recalibrate
+from engine.scoring.ensembles.weight_averaging import (
+    architecture,
+    average_weights,
+    averageable,
+    recalibrate,
+    start_of,
+)
 
 
 def small(seed: int) -> nn.Module:
@@ -67,12 +73,18 @@ def test_architectures_differ_where_weights_have_another_meaning(tmp_path) -> No
     assert of(f"{outside}: 8") != of(f"{outside}: 16")
 
 
-def test_only_members_of_one_architecture_are_averaged(tmp_path) -> None:
-    def recipe(model: str):
+def test_only_members_of_one_architecture_and_initialisation_are_averaged(tmp_path) -> None:
+    def start(model: str, seed: int = 0, weights=None) -> str:
         path = tmp_path / "recipe.yaml"
-        path.write_text(f"name: a\ndata: {{format: synthetic}}\nmodel: {{from_scratch: true, {model}}}\n")
-        return load_recipe(path)
+        path.write_text(f"name: a\nseed: {seed}\ndata: {{format: synthetic}}\nmodel: {{{model}}}\n")
+        return start_of(load_recipe(path), weights)
 
-    b0, unet = recipe("variant: b0"), recipe("arch: unet, encoder: resnet18")
-    assert averageable([unet, b0, b0]) == (1, 2)
-    assert averageable([unet, b0]) == (0,)
+    b0, unet = "from_scratch: true, variant: b0", "from_scratch: true, arch: unet, encoder: resnet18"
+    assert averageable([start(unet), start(b0), start(b0)]) == (1, 2)
+    assert averageable([start(unet), start(b0)]) == (0,)
+    assert averageable([start(b0, seed=0), start(b0, seed=1), start(b0, seed=1)]) == (1, 2)
+    encoder = {"num_matched_values": 9, "num_values": 9}
+    of_encoder = {"source": "a", "parts": {"encoder": encoder, "head": {**encoder, "num_matched_values": 0}}}
+    of_all = {"source": "a", "parts": {"encoder": encoder, "head": encoder}}
+    assert start(b0, 0, of_encoder) != start(b0, 1, of_encoder)
+    assert start(b0, 0, of_all) == start(b0, 1, of_all) != start(b0, 1, {**of_all, "source": "b"})
