@@ -1,4 +1,4 @@
-"""trident diagnose RUN: what its curve and scores show; --labels: suspicious labels; --replay: NaN."""
+"""trident diagnose RUN: its curve; --labels: suspicious ones; --next: images to label; --replay: NaN."""
 
 import argparse
 from pathlib import Path
@@ -13,6 +13,7 @@ examples:
   trident diagnose checkpoints/b2_adv --labels            suspicious labels of val
   trident diagnose checkpoints/b2_adv --labels --export labelme    and predictions to correct by hand
   trident diagnose checkpoints/b2_adv --labels --split trainaug data.root=/elsewhere/VOC2012
+  trident diagnose checkpoints/b2_adv --next 100 --pool photos     which of these images to label next
   trident diagnose checkpoints/b2_adv --replay 1203       where did this update become NaN?
 
 docs/diagnose.md explains each figure.
@@ -24,19 +25,19 @@ NUM_PRINTED = 10
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
     parser = new_parser("diagnose", "Report what the files of a run show, and what to try next.", EXAMPLES)
-    parser.add_argument("run", type=Path, help="a run folder; with --labels also a saved ensemble")
+    parser.add_argument("run", type=Path, help="a run folder; with --labels and --next also a saved ensemble")
     parser.add_argument(
         "overrides",
         nargs="*",
         default=[],
         metavar="key.path=value",
-        help="with --labels and --replay: recipe values, such as data.root",
+        help="with --labels, --next and --replay: recipe values, such as data.root",
     )
     parser.add_argument(
         "--out",
         type=Path,
         metavar="DIR",
-        help="a new folder to write to (default with --labels: RUN/labels-<split>)",
+        help="a new folder to write to (default with --labels: RUN/labels-<split>; with --next: RUN/next)",
     )
     parser.add_argument(
         "--labels", action="store_true", help="rank images by how suspicious their labels are instead"
@@ -47,6 +48,13 @@ def main(argv: list[str] | None = None) -> int:
         help="with --labels: also write the predictions of the images on the page, to be corrected by hand",
     )
     parser.add_argument("--split", help="with --labels: the split (default: the recipe's data.val)")
+    parser.add_argument(
+        "--next",
+        type=int,
+        metavar="N",
+        help="choose N images of --pool to label next: unsure, and no two alike",
+    )
+    parser.add_argument("--pool", type=Path, metavar="FOLDER", help="with --next: images without labels")
     parser.add_argument(
         "--replay",
         type=int,
@@ -60,6 +68,8 @@ def diagnose(arguments: argparse.Namespace) -> int:
     """Read, print, and write to --out if it is given."""
     if arguments.replay is not None:
         return _replay(arguments)
+    if arguments.next is not None or arguments.pool:
+        return _next(arguments)
     return _labels(arguments) if arguments.labels else _run(arguments)
 
 
@@ -73,9 +83,10 @@ def _replay(arguments: argparse.Namespace) -> int:
     from engine.training.distributed import process_group
     from engine.training.replay import replay
 
-    if arguments.labels or arguments.split or arguments.out or arguments.export:
+    given = [arguments.labels, arguments.split, arguments.out, arguments.export, arguments.pool]
+    if any(given) or arguments.next is not None:
         raise RunFolderError(
-            "--replay prints what it finds: leave --labels, --split, --export and --out out."
+            "--replay prints what it finds: leave --labels, --split, --export, --next, --pool and --out out."
         )
     require_trained_alike(arguments.overrides)
     console = new_console()
@@ -176,6 +187,53 @@ def _labels(arguments: argparse.Namespace) -> int:
     )
     if arguments.export:
         console.print(f"written: {out / arguments.export}, predictions to correct, the most suspicious first")
+    return 0
+
+
+def _next(arguments: argparse.Namespace) -> int:
+    import numpy as np
+    import torch
+    from rich.markup import escape
+
+    from engine.data.sample import DataError
+    from engine.diagnosis.next_labels import Pool, choose
+    from engine.reporting.console import counted
+    from engine.reporting.next_labels import NUM_SHOWN, write_next
+    from engine.run_folder import RunFolderError
+
+    if arguments.next is None or not arguments.pool:
+        raise RunFolderError("--next and --pool belong together: type --next 100 --pool <folder of images>")
+    if arguments.labels or arguments.split or arguments.export:
+        raise RunFolderError(
+            "--next looks at images without labels: leave --labels, --split and --export out."
+        )
+    folder = arguments.run.parent.parent if arguments.run.is_file() else arguments.run
+    out = arguments.out or folder / "next"
+    _require_new(out)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    pool = Pool(arguments.run, arguments.overrides, arguments.pool, arguments.next, out, device)
+    console = new_console()
+    if pool.num_members == 1:
+        console.print(
+            "[bold]One model[/]: images are ranked by the entropy of its prediction, which is high at "
+            "outlines too. Members of an ensemble disagree about what they have not learnt."
+        )
+    measured = pool.measured(counted(console, "predicting"))
+    for reason in pool.left_out:
+        console.print(f"left out: {escape(reason)}")
+    if not measured:
+        raise DataError(f"No image of {arguments.pool} could be read.")
+    bits = np.array([one.bits for one in measured])
+    features = np.stack([one.features for one in measured])
+    chosen = [measured[number] for number in choose(bits, features, min(arguments.next, len(measured)))]
+    out.mkdir(parents=True)
+    write_next(out, chosen, pool)
+    for rank, one in enumerate(chosen[:NUM_PRINTED], 1):
+        console.print(f"{rank:>3}  {one.bits:.4f} bits  {escape(one.image.place)}")
+    console.print(
+        f"written: {escape(str(out))}: next.txt ({quantity(len(chosen), 'image')} of {len(measured)}), "
+        f"next.csv, next.jpg (the first {min(NUM_SHOWN, len(chosen))})"
+    )
     return 0
 
 

@@ -3,7 +3,7 @@
 import argparse
 import shlex
 import sys
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -31,6 +31,9 @@ polygons        DIR/polygons/<name>.geojson: connected parts of each class, in l
 
 areas           DIR/areas.json: pixels of each class on each image
 
+With --uncertainty, where the members of an ensemble disagree: DIR/uncertainty/<name>.png (mutual information,
+its colours in scale.png), DIR/votes/<name>.png (the share of members with that label) and DIR/uncertainty.h5.
+
 Where classes may overlap (data.labels: multi), labels are DIR/labels/<class>/<name>.png, 1 where the
 class is. There is no confidence.
 
@@ -57,6 +60,9 @@ def main(argv: list[str] | None = None) -> int:
     )  # fmt: skip
     add_tiling(parser)
     parser.add_argument("--polygons", action="store_true", help="write polygons too")
+    parser.add_argument(
+        "--uncertainty", action="store_true", help="write where the members of an ensemble disagree too"
+    )
     parser.add_argument("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     parser.add_argument("--overwrite", action="store_true", help="replace files of an earlier prediction")
     return run_command(parser, predict, argv)
@@ -79,12 +85,16 @@ def predict(arguments: argparse.Namespace) -> int:
         arguments.polygons and "polygons" not in arguments.save
     )
     tiling = _tiling(arguments, kinds)
+    if tiling and arguments.uncertainty:
+        raise DataError("--uncertainty needs whole images: leave --tile out.")
     images = input_images(inputs, out)
 
     from engine.reporting.predictions import files_of, prediction_writer
+    from engine.reporting.uncertainty import uncertainty_files, uncertainty_writer
 
     if not arguments.overwrite:
-        _require_new(files_of(images, out, kinds, tiling is not None))
+        maps = uncertainty_files(images, out) if arguments.uncertainty else []
+        _require_new(files_of(images, out, kinds, tiling is not None) + maps)
     if tiling or "polygons" in kinds:
         require_geo()
 
@@ -94,9 +104,13 @@ def predict(arguments: argparse.Namespace) -> int:
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
     from engine.reporting.tiled_predictions import predict_tiles
+    from engine.scoring.disagreement import most_bits
     from engine.scoring.segmenter import open_segmenter
 
     segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
+    members = list(segmenter.trained.members)
+    if arguments.uncertainty:
+        _require_members(arguments.trained, len(members), segmenter.kind.is_multi)
     if segmenter.kind.is_multi:
         _require_kinds_of_masks(arguments, kinds)
         if not arguments.overwrite:
@@ -116,9 +130,13 @@ def predict(arguments: argparse.Namespace) -> int:
     about = {"model": segmenter.name, "protocol": protocol.card()}
     left_out: list[str] = []
     show = counted(console, "predicting")
-    with prediction_writer(
-        out, kinds, segmenter.class_names, segmenter.palette, about, segmenter.bands
-    ) as write:
+    most = most_bits(len(members), len(segmenter.class_names))
+    with (
+        prediction_writer(
+            out, kinds, segmenter.class_names, segmenter.palette, about, segmenter.bands
+        ) as write,
+        uncertainty_writer(out, members, most, about) if arguments.uncertainty else nullcontext() as compare,
+    ):
         for done, image in enumerate(images, start=1):
             try:
                 if tiling:
@@ -126,13 +144,20 @@ def predict(arguments: argparse.Namespace) -> int:
                     predict_tiles(segmenter, image, tiling, out, kinds, show_tiles)
                     continue
                 pixels = segmenter.pixels(image.path)  # (n, h, w)
-                write(image, pixels, *segmenter.predict(pixels))
+                if compare:
+                    prediction, found = segmenter.predict_and_compare(pixels)
+                    compare(image, found)
+                else:
+                    prediction = segmenter.predict(pixels)
+                write(image, pixels, *prediction)
             except (UnreadableSample, torch.OutOfMemoryError) as error:
                 by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
                 left_out.append(_reason(error, image.path, by_tiles))
             show(done, len(images))
     for kind in kinds if len(left_out) < len(images) else ():
         console.print(f"written: {out / kind}{OF_ALL.get(kind, '/')}", markup=False)
+    if arguments.uncertainty and len(left_out) < len(images):
+        console.print(f"written: {out / 'uncertainty'}/, {out / 'votes'}/, uncertainty.h5", markup=False)
     if left_out:
         of_all = some_of(len(left_out), len(images), "image", "was", "were")
         print(f"{of_all} left out:", *left_out, sep="\n  ", file=sys.stderr)
@@ -177,6 +202,29 @@ def _require_kinds_of_masks(arguments: argparse.Namespace, kinds: list[str]) -> 
         raise DataError(
             f"{arguments.trained} predicts classes that may overlap, of which there is no map of the "
             f"confidence. Type --save {','.join(left or ['labels'])}"
+        )
+
+
+def _require_members(trained: Path, num_members: int, is_multi: bool) -> None:
+    """Raises DataError where there are no members that could disagree about the class of a pixel."""
+    from engine.data.sample import DataError
+
+    if is_multi:
+        raise DataError(
+            f"--uncertainty: {trained} predicts classes that may overlap, where no pixel has one class that "
+            "members could vote for. Leave it out."
+        )
+    if (trained / "combination.json").is_file() and num_members < 2:
+        raise DataError(
+            f"--uncertainty: {trained} is one model, such as a mean of weights, and one cannot disagree. "
+            "Save an ensemble of several, such as with --method mean."
+        )
+    if num_members < 2:
+        folder = trained.parent.parent if trained.is_file() else trained
+        save = shlex.join(["trident", "ensemble", str(folder), "--save", f"{folder}_ensemble"])
+        raise DataError(
+            f"--uncertainty: {trained} predicts with one model, and one cannot disagree. Save an ensemble "
+            f"and predict with its folder: {save}"
         )
 
 

@@ -55,7 +55,7 @@ class LabelCheck:
 
     def __init__(self, path: Path, overrides: Sequence[str], split: str | None, device: torch.device):
         self.device = device
-        self.trained = _open(path, device, overrides)
+        self.trained = open_with_all_checkpoints(path, device, overrides)
         recipe = self.trained.recipe
         require_one_class_a_pixel(recipe.data, "A check of labels", "The doctor checks their masks.")
         self.split = split or recipe.data.val
@@ -119,7 +119,7 @@ class LabelCheck:
         return self.trained.combination(outputs).float().cpu().numpy()
 
 
-def _open(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:
+def open_with_all_checkpoints(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:
     """As `open_trained`, but of a run, all kept checkpoints with their mean probability."""
     best = open_trained(path, device, overrides=overrides)  # raises where no checkpoint was kept
     if (path / "combination.json").is_file() or path.is_file():

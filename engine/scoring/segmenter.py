@@ -17,10 +17,11 @@ from torch import Tensor
 from engine.data.bands import RGB, Bands, band_names, ranges_of
 from engine.data.formats.bands import ValueRanges, image_pixels, single_range
 from engine.data.formats.images import upright_rgb
+from engine.scoring.disagreement import Disagreement, disagreement
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
-from engine.scoring.upsampling import weighted_logits
+from engine.scoring.upsampling import Pieces, weighted_logits
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -79,7 +80,21 @@ class Segmenter:
             UseError: the pixels have another type or shape.
         """
         pixels = self.pixels(image)  # (n, h, w)
-        probabilities = self.probabilities(pixels.unsqueeze(0))  # (1, C, h, w)
+        return self._decided(self.probabilities(pixels.unsqueeze(0)))
+
+    def predict_and_compare(self, image: Picture) -> tuple[Prediction, Disagreement]:
+        """What `predict` gives, and where the members disagree; both on the CPU. Raises as `predict` does.
+
+        Not of classes that may overlap.
+        """
+        assert not self.kind.is_multi, "votes are for one class a pixel"
+        members = self._pieces(self.pixels(image).unsqueeze(0))
+        prediction = self._decided(self._combined(members))
+        each = (member.all_probabilities()[0].cpu() for member in members)
+        return prediction, disagreement(each, prediction.labels)
+
+    def _decided(self, probabilities: Tensor) -> Prediction:
+        """From (1, C, h, w)."""
         labels, _ = self.kind.decide(probabilities)
         return Prediction(labels[0].to(torch.uint8).cpu(), probabilities[0].cpu())
 
@@ -89,8 +104,16 @@ class Segmenter:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
-        images, combination = images.to(self._device), self.trained.combination
-        members = [self._predictor.pieces(model, images) for model in self.trained.members.values()]
+        return self._combined(self._pieces(images))
+
+    def _pieces(self, images: Tensor) -> list[Pieces]:
+        """The logits of each member for (B, n, h, w)."""
+        images = images.to(self._device)
+        return [self._predictor.pieces(model, images) for model in self.trained.members.values()]
+
+    def _combined(self, members: Sequence[Pieces]) -> Tensor:
+        """(B, C, h, w)"""
+        combination = self.trained.combination
         merged = weighted_logits(members, combination)  # as in scoring
         return (
             merged.all_probabilities()

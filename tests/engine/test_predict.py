@@ -1,6 +1,7 @@
 """`trident predict` from its command line to its files."""
 
 import os
+import shlex
 import sys
 from pathlib import Path
 
@@ -252,3 +253,63 @@ def test_what_is_not_installed_is_named(
     output = capsys.readouterr().err
     assert f"{missing} is not installed. Type pip install 'trident-seg[geo]'" in output
     assert not (tmp_path / "out").exists()
+
+
+def test_an_ensemble_shows_where_its_members_disagree(
+    voc_ensemble: Path, photos: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    command = [str(voc_ensemble), str(photos / "a"), "--out", str(out), "--save", "labels", "--uncertainty"]
+    assert main(command) == 0
+    files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
+    kinds = ("labels", "uncertainty", "votes")
+    names = {f"{kind}/{name}.png" for kind in kinds for name in ("1", "side")}
+    assert files == {*names, "uncertainty/scale.png", "uncertainty.h5"}
+    segmenter = engine.load(voc_ensemble, "cpu")
+    labels = segmenter.predict(photos / "a/1.jpg").labels
+    assert np.array_equal(np.asarray(Image.open(out / "labels/1.png")), labels)
+    members = [segmenter._predictor(model, segmenter.pixels(photos / "a/1.jpg")[None])[0]
+               for model in segmenter.trained.members.values()]  # fmt: skip
+    agreeing = sum((member.argmax(dim=0) == labels).int() for member in members)
+    with h5py.File(out / "uncertainty.h5") as file:
+        assert sorted(file) == ["1.jpg", "side.jpg"]
+        assert list(file.attrs["members"]) == ["step 1", "step 2"]
+        information, votes = file["1.jpg/mutual_information"][:], file["1.jpg/votes"][:]
+    assert np.array_equal(votes, agreeing)
+    assert np.array_equal(np.asarray(Image.open(out / "votes/1.png")), np.rint(127.5 * votes))
+    assert information.shape == (40, 60) and 0 < information.max() <= 1
+    assert main(command) == 2  # the files are there
+    assert main([*command, "--overwrite"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--tile", "64"], "--uncertainty needs whole images: leave --tile out"),
+        ([], "one cannot disagree. Save an ensemble and predict with its folder: trident ensemble"),
+    ],
+)
+def test_what_has_no_members_is_refused_before_anything_is_written(
+    voc_run, photos: Path, tmp_path: Path, more: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out"
+    assert main([str(voc_run()), str(photos), "--out", str(out), "--uncertainty", *more]) == 2
+    assert message in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_command_for_an_ensemble_with_members_works(
+    voc_run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = voc_run("run", 1, 2)
+    command = [str(photos), "--out", str(tmp_path / "out"), "--save", "labels", "--uncertainty"]
+    assert main([str(run), *command]) == 2
+    printed = capsys.readouterr().err.rpartition("trident ensemble ")[2]
+    from engine.ensemble import main as ensemble
+
+    manifest = engine.run_folder.RunFolder(run).read_manifest()
+    val = engine.data.open_split(engine.recipe.load_recipe(run / "recipe.yaml").data, "val")
+    known = manifest.data.model_copy(update={"val_fingerprint": val.fingerprint()})
+    engine.run_folder.RunFolder(run).write_manifest(manifest.model_copy(update={"data": known}))
+    assert ensemble(shlex.split(printed)) == 0
+    assert main([shlex.split(printed)[-1], *command]) == 0
