@@ -75,7 +75,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     from engine.data.sample import require_one_class_a_pixel, skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
-    from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
+    from engine.reporting.ensemble_table import methods_table, optimism_fact, saved_fact, selection_facts
     from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
     from engine.scoring.ensembles.saved import require_unused
     from engine.scoring.ensembling import ensemble_report, latest_states, open_select, open_val
@@ -119,6 +119,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     )
     console.print(methods_table(comparison, selection))
     console.print(selection_facts(selection, recipe.data.val, methods))
+    if optimism := optimism_fact(comparison, selection, recipe.data.val):
+        console.print(optimism)
     won = comparison.results[comparison.winner]
     shown = comparison.members | {comparison.winner: won.scores}
     console.print(scores_table(shown, dataset.class_names))

@@ -9,6 +9,7 @@ Shapes: N images, C classes, S draws.
 """
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -115,6 +116,27 @@ def gain_interval(before: Overlaps, after: Overlaps, drawn: NDArray[np.float64])
     drawn = enough(drawn)
     of_both = (mean_of_present(drawn_iou(found, drawn)) for found in (after, before))
     return interval(np.subtract(*of_both))
+
+
+def optimism_of_the_best(found: Sequence[Overlaps], drawn: NDArray[np.float64]) -> float:
+    """The optimism of the best of several mIoU: how much of its lead over their mean comes from its choice.
+
+    On each draw the best is chosen on the drawn images, and its lead is taken on the others, which it was not
+    chosen on (Tsamardinos et al. 2018, arXiv 1708.07180). NaN for few images.
+    """
+    drawn = enough(drawn)
+    inside, outside = (
+        np.stack([mean_of_present(drawn_iou(of_one, rows)) for of_one in found])  # (several, S)
+        for rows in (drawn, (drawn == 0).astype(np.float64))
+    )
+    known = ~(np.isnan(inside) | np.isnan(outside)).any(axis=0)
+    if not known.any():
+        return math.nan
+    inside, outside = inside[:, known], outside[:, known]
+    of_best = np.take_along_axis(outside, inside.argmax(axis=0)[None], axis=0)[0]
+    every = np.ones((1, drawn.shape[1]))
+    whole = np.array([mean_of_present(drawn_iou(of_one, every))[0] for of_one in found])
+    return float(whole.max() - whole.mean() - (of_best - outside.mean(axis=0)).mean())
 
 
 def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:

@@ -4,20 +4,26 @@ Shapes: N images, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 from engine.data.sample import Dataset
-from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
-from engine.scoring.ensembles.members import Counted, Members
+from engine.scoring.ensembles.members import Members
 from engine.scoring.ensembles.methods import CHOOSING, choose_ensemble
-from engine.scoring.ensembles.selection import Ensemble, SelectionData, Soup
+from engine.scoring.ensembles.selection import Ensemble, SelectionData
 from engine.scoring.ensembling import scores_to_json
 from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.numerics import full_float32
-from engine.scoring.statistics import Overlaps, draws, gain_interval, image_mean_iou, range_of
+from engine.scoring.statistics import (
+    Overlaps,
+    draws,
+    gain_interval,
+    image_mean_iou,
+    optimism_of_the_best,
+    range_of,
+)
 
 
 class Estimate(NamedTuple):
@@ -57,12 +63,19 @@ class MethodResult:
 
 @dataclass(frozen=True)
 class MethodComparison:
-    """Scores of the members, the name and speed of the best one, and a result by method."""
+    """Scores of the members, the name and speed of the best one, and a result by method.
+
+    to_winner: the mIoU of each other method less that of the winner, on the same images.
+    optimism: by how much the choice of the winner flatters its mIoU, where the methods were compared on the
+    images that they are scored on; None for one method, or where they were chosen on others.
+    """
 
     members: dict[str, Scores]
     best: str
     images_per_second: float
     results: dict[str, MethodResult]
+    to_winner: dict[str, Estimate] = field(default_factory=dict)
+    optimism: float | None = None
 
     @property
     def winner(self) -> str:
@@ -117,19 +130,24 @@ def compare_methods(
     single = [counted[members.one_hot(number)] for number in range(len(members.models))]
     best = max(range(len(single)), key=lambda number: single[number].scores.mIoU)
 
-    flattering = _estimates(counted, chosen_on_report, single[best])
+    reported = {method: counted[one.key].overlaps for method, one in chosen_on_report.items()}
+    flattering = _estimates(reported, single[best].overlaps)
     honest: dict[str, Estimate] = {}
     ranking = flattering
     if on_select and select:
         best = on_select.best_member
-        honest = _estimates(counted, chosen, single[best])
-        counted_there = members.count(select, list(chosen.values()), "scoring the selection split")
-        ranking = _estimates(counted_there, chosen, counted_there[members.one_hot(best)])
+        reported = {method: counted[one.key].overlaps for method, one in chosen.items()}
+        honest = _estimates(reported, single[best].overlaps)
+        there = members.count(select, list(chosen.values()), "scoring the selection split")
+        on_selection = {method: there[one.key].overlaps for method, one in chosen.items()}
+        ranking = _estimates(on_selection, there[members.one_hot(best)].overlaps)
     if repeats:
-        honest = ranking = _cross_validated(members, methods, report, on_report, repeats)
+        reported = _cross_validated(members, methods, report, on_report, repeats)
+        before = reported.pop(BEST_MEMBER)
+        honest = ranking = _estimates(reported, before)
     timed = {**chosen, BEST_MEMBER: Ensemble(members.one_hot(best))}
     speeds = members.images_per_second(report, timed, "timing")
-    return MethodComparison(
+    comparison = MethodComparison(
         members={name: counts.scores for name, counts in zip(members.names, single, strict=True)},
         best=members.names[best],
         images_per_second=speeds[BEST_MEMBER],
@@ -145,6 +163,14 @@ def compare_methods(
             for method, ensemble in chosen.items()
         },
     )
+    of_winner, several = reported[comparison.winner], len(methods) > 1 and not select
+    return replace(
+        comparison,
+        to_winner=_estimates(
+            {method: found for method, found in reported.items() if method != comparison.winner}, of_winner
+        ),
+        optimism=optimism_of_the_best(list(reported.values()), draws(len(of_winner))) if several else None,
+    )
 
 
 def comparison_report(comparison: MethodComparison, selection: Selection) -> dict[str, object]:
@@ -156,10 +182,13 @@ def comparison_report(comparison: MethodComparison, selection: Selection) -> dic
     results = comparison.results
     honest = {method: result.honest.to_dict() for method, result in results.items() if result.honest}
     flattering = {method: result.flattering.to_dict() for method, result in results.items()}
+    to_winner = {method: found.to_dict()["gain"] for method, found in comparison.to_winner.items()}
     return {
         "best_member": {"name": comparison.best, "images_per_second": comparison.images_per_second},
         "ensembles": {method: _entry(result, selection.same_images) for method, result in results.items()},
-        "selection": asdict(selection) | {"honest": honest or None, "flattering": flattering},
+        "selection": asdict(selection)
+        | {"honest": honest or None, "flattering": flattering, "winner": comparison.winner}
+        | {"optimism_of_the_winner": comparison.optimism, "to_winner": to_winner},
     }
 
 
@@ -180,24 +209,19 @@ def _entry(result: MethodResult, same_images: bool) -> dict[str, object]:
 
 def _cross_validated(
     members: Members, methods: Sequence[str], dataset: Dataset, data: SelectionData, repeats: int
-) -> dict[str, Estimate]:
-    totals = cross_validate(
+) -> dict[str, Overlaps]:
+    return cross_validate(
         methods,
         data,
         repeats,
         lambda wanted, on_row: members.count_rows(dataset, data.ids, wanted, on_row, "scoring other halves"),
         members.show("choosing by halves"),
     )
-    return {method: _estimate(totals[BEST_MEMBER], totals[method]) for method in methods}
 
 
-def _estimates(
-    counted: Mapping[Combination | Soup, Counted], ensembles: Mapping[str, Ensemble], best: Counted
-) -> dict[str, Estimate]:
-    return {
-        method: _estimate(best.overlaps, counted[ensemble.key].overlaps)
-        for method, ensemble in ensembles.items()
-    }
+def _estimates(found: Mapping[str, Overlaps], before: Overlaps) -> dict[str, Estimate]:
+    """What each method gains over `before`, on the same images."""
+    return {method: _estimate(before, after) for method, after in found.items()}
 
 
 def _estimate(before: Overlaps, after: Overlaps) -> Estimate:

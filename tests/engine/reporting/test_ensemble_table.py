@@ -1,10 +1,12 @@
 """The table of methods on the console, from made-up results."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 from rich.console import Console
 
-from engine.reporting.ensemble_table import methods_table, saved_fact, selection_facts
+from engine.reporting.ensemble_table import methods_table, optimism_fact, saved_fact, selection_facts
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles.comparison import Estimate, MethodComparison, MethodResult, Selection
 from engine.scoring.ensembles.selection import Ensemble
@@ -22,10 +24,14 @@ def comparison(honest: Estimate | None, accepted: bool = True) -> MethodComparis
 
 
 def table_of(honest: Estimate | None, selection: Selection) -> list[list[str]]:
+    return cells_of(comparison(honest), selection)
+
+
+def cells_of(compared: MethodComparison, selection: Selection) -> list[list[str]]:
     """The cells of each row."""
     console = Console(width=200)
     with console.capture() as capture:
-        console.print(methods_table(comparison(honest), selection))
+        console.print(methods_table(compared, selection))
     lines = [line for line in capture.get().splitlines() if line.startswith(("│", "┃"))]
     return [[cell.strip() for cell in line.strip("│┃").replace("┃", "│").split("│")] for line in lines]
 
@@ -63,3 +69,25 @@ def test_the_saved_method_is_named_with_its_score() -> None:
     assert "other halves of val" in saved_fact(path, comparison(HONEST), HALVED, "val")
     assert "on held, where it was chosen" in saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
     assert "(step 8 alone: " in saved_fact(path, comparison(None, accepted=False), SAME, "val")
+
+
+def test_several_methods_are_compared_with_the_best_and_its_luck_is_named() -> None:
+    one = comparison(HONEST)
+    result = one.results["weighted"]
+    behind = Estimate(0.7, -0.02, -0.03, -0.01, 0.0, 0.0)
+    both = replace(
+        one,
+        results={"weighted": result, "mean": replace(result, ranking_mIoU=0.7)},
+        to_winner={"mean": behind},
+        optimism=0.004,
+    )
+    heading, best, first, second = cells_of(both, HALVED)
+    place = heading.index("to the best method [95 %]")
+    cells = ["", "the best", "-0.0200 [-0.0300, -0.0100]"]
+    assert [row[place] for row in (best, first, second)] == cells
+    said = optimism_fact(both, HALVED, "val")
+    assert "weighted is the best of 2 methods" in said and "by about 0.0040 (" in said and "0.7360" in said
+    assert "besides what fits" in optimism_fact(both, SAME, "val")
+    assert (
+        optimism_fact(one, SAME, "val") == optimism_fact(replace(both, optimism=math.nan), SAME, "val") == ""
+    )

@@ -4,7 +4,15 @@ import numpy as np
 import pytest
 
 from engine.scoring.metrics import intersection_over_union, overlaps
-from engine.scoring.statistics import drawn_iou, draws, few_images, gain_interval, interval, mean_iou_interval
+from engine.scoring.statistics import (
+    drawn_iou,
+    draws,
+    few_images,
+    gain_interval,
+    interval,
+    mean_iou_interval,
+    optimism_of_the_best,
+)
 
 RNG = np.random.default_rng(3)
 CONFUSION = RNG.integers(0, 50, (40, 3, 3))
@@ -77,3 +85,34 @@ def test_the_statement_about_few_images_is_that_of_the_binomial() -> None:
     assert "at least 87.5 %" in few_images(4, 0.2, 0.6)
     assert "Only 1 image " in few_images(1, 0.2, 0.2)
     assert "100 %" not in few_images(19, 0.2, 0.6)
+
+
+def of_rates(rates: np.ndarray) -> np.ndarray:
+    """(N, 2, 1) overlaps of one class: of 1000 pixels of each image, this share is right."""
+    right = np.rint(1000 * rates).astype(np.int64)
+    return np.stack([right, np.full_like(right, 1000)], axis=1)[..., None]
+
+
+def test_of_equal_methods_the_lead_of_the_best_is_luck_alone() -> None:
+    """Nine methods of one expectation on 40 images, whose rates vary by 0.05.
+
+    The highest mean is expected 1.485 standard errors above the others, the expected maximum of nine normal
+    numbers: 0.0117.
+    """
+    rng = np.random.default_rng(5)
+    drawn = draws(40, 200)
+    found = [
+        optimism_of_the_best([of_rates(rng.normal(0.7, 0.05, 40)) for _ in range(9)], drawn)
+        for _ in range(60)
+    ]
+    assert np.mean(found) == pytest.approx(1.485 * 0.05 / np.sqrt(40), abs=0.0015)
+
+
+def test_a_method_that_is_better_on_every_image_owes_its_lead_to_no_luck() -> None:
+    rates = np.random.default_rng(0).uniform(0.4, 0.6, 30)
+    methods = [of_rates(rates), of_rates(rates), of_rates(rates + 0.2)]
+    assert optimism_of_the_best(methods, draws(30, 300)) == pytest.approx(0, abs=1e-3)
+
+
+def test_of_few_images_nothing_is_said_about_luck() -> None:
+    assert np.isnan(optimism_of_the_best([OVERLAPS[:10], OVERLAPS[10:20]], draws(10, 50)))

@@ -88,6 +88,11 @@ def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(members_a
     again = counted(members, val, fitted.ensemble.combination)["it"].sum(axis=0)
     assert fitted.scores.metrics["aAcc"] == pytest.approx(np.trace(again) / again.sum())
     assert all(outcome.images_per_second > 0 for outcome in comparison.results.values())
+    winner = comparison.results[comparison.winner].scores.mIoU
+    assert comparison.to_winner.keys() == comparison.results.keys() - {comparison.winner}
+    for method, behind in comparison.to_winner.items():
+        assert behind.gain == pytest.approx(comparison.results[method].scores.mIoU - winner)
+    assert comparison.optimism is not None
     for outcome in comparison.results.values():  # a rejected soup is the best member, whose gain is none
         assert outcome.ensemble.accepted or outcome.flattering.gain == 0
 
@@ -99,6 +104,7 @@ def test_a_choice_on_other_images_gives_an_honest_and_a_flattering_score(members
     elsewhere = compare_methods(members, ["greedy", "weighted"], select)
     here = compare_methods(members, ["greedy", "weighted"], val)
     assert comparison.best == elsewhere.best
+    assert comparison.optimism is None  # the best method was chosen on other images
     for method, outcome in comparison.results.items():
         assert outcome.ensemble == elsewhere.results[method].ensemble
         assert outcome.honest.mIoU == outcome.scores.mIoU
