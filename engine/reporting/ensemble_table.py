@@ -59,10 +59,10 @@ def optimism_fact(comparison: MethodComparison, selection: Selection, val: str) 
     score, optimism = comparison.results[comparison.winner].ranking_mIoU, max(0.0, optimism)
     fits = "" if selection.repeats else ", besides what fits to these images flatter"
     return escape(
-        f"{comparison.winner} is the best of {len(comparison.results)} methods on the images of {val} that they "
-        f"are scored on. That choice alone flatters its mIoU by about {optimism:.4f}{fits} (images drawn again, "
-        f"arXiv 1708.07180); without that it is {score - optimism:.4f}. A choice on another split, with "
-        "--select-split, does not flatter."
+        f"{comparison.winner} is the best of {len(comparison.results)} methods on the images of {val} that "
+        f"they are scored on. That choice alone flatters its mIoU by about {optimism:.4f}{fits} (images "
+        f"drawn again, arXiv 1708.07180); without that it is {score - optimism:.4f}. A choice on another "
+        "split, with --select-split, does not flatter."
     )
 
 

@@ -384,7 +384,7 @@ def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Con
         )
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")
-    if manifest.tail:
+    if len(manifest.tail) > 1:
         console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method lawa,swa")
     if any(run.path.glob("events.out.tfevents.*")):
         console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")

@@ -104,6 +104,16 @@ def test_choosing_on_the_reported_images_gives_a_clear_warning(
     assert list(printed["ensembles"]) == ["mean", "greedy"]
 
 
+def test_without_latest_states_their_methods_are_refused_with_a_remedy(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(runs / "other"), "--method"]
+    assert main([*command, "lawa,swa"]) == 2
+    said = capsys.readouterr().err
+    assert "Train with keep.tail=8" in said
+    assert main([*command, said.split("--method ")[-1].strip()]) == 0
+
+
 def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -160,7 +170,6 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--method", "gredy"], "Did you mean greedy?"),
         (["{runs}/other", "--method", "mean,"], "--method "),
         (["{runs}/other", "--top", "1", "--method", "all"], "nothing to combine"),
-        (["{runs}/other", "--method", "lawa"], "Train with keep.tail=8"),
         (["{runs}/other", "--top", "1", "--save", "{runs}/saved"], "nothing to combine"),
         (["{runs}/other", "--select-split", "train"], "8 of 8 images of split 'train' are in 'train'"),
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),

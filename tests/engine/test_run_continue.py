@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 from safetensors.torch import load_file
 
+from engine.command import main as command_line
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
@@ -177,7 +178,7 @@ def test_a_resume_may_change_what_never_changes_an_update_and_deletes_nothing(
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
 
 
-def test_a_resumed_run_keeps_the_same_tail_verifies_it_and_deletes_nothing(
+def test_a_resumed_run_keeps_and_verifies_the_same_tail(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tail = ["keep.tail=3", "keep.tail_every=1"]
@@ -189,7 +190,8 @@ def test_a_resumed_run_keeps_the_same_tail_verifies_it_and_deletes_nothing(
     latest = load_file(again.tail / "step-0000006.safetensors")
     assert [key for key, value in latest.items() if not torch.equal(value, state[f"ema/{key}"])] == []
     assert "latest: 4, 5, 6" in again.report.read_text()
-    assert f"trident ensemble {again.path} --method lawa,swa" in capsys.readouterr().out
+    printed = capsys.readouterr().out.partition(f"latest       {again.tail}: trident ")[2].splitlines()[0]
+    assert command_line(shlex.split(printed)) == 0
     found, _, member = find_checkpoint(again.path, step=5)
     assert (found.path / member.file) == again.tail / "step-0000005.safetensors"
     assert find_checkpoint(again.tail / "step-0000004.safetensors")[2].step == 4

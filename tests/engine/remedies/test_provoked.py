@@ -400,7 +400,8 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "trident less its", "COCO 2017 is complete", "VOC2012 is complete", "that trident prepare pack",
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
         "# Encoders and heads", "taught by the moving average of weights",
-        "was not scored by it", "is no longer among the best; the file", "model.arch=…: ",
+        "was not scored by it", "is no longer among the best; the file", "is no longer listed; the file",
+        "model.arch=…: ",
         "cannot be built on", "  train.batch=… linear",
         "Only the place of their data can be set", "Name another one with data.train",
         "Suggested: optimizer.lr=",
@@ -444,6 +445,12 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     ),
     "tests/engine/test_ensemble.py::test_several_groups_are_listed_with_a_command_each": (
         "  …:\n    trident ensemble",
+    ),
+    "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
+        "averages the latest states of a run",
+    ),
+    "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
+        "… …: trident ensemble … --method lawa,swa",
     ),
     "tests/engine/test_compare_folds.py::test_ensemble_names_the_command_for_folds": (
         "To score them together type trident compare",
