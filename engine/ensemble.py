@@ -2,6 +2,7 @@
 
 import argparse
 import difflib
+import os
 import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -88,7 +89,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         require_unused(arguments.save)
     title, chosen = _best_of_the_only_group(runs, arguments.top)
     states = latest_states(chosen)
-    methods = _possible(asked, chosen, "all" in str(arguments.method))
+    methods = _possible(asked, chosen, any("all" in text.split(",") for text in arguments.method or ()))
     _require_several(chosen, methods, arguments.save)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
@@ -139,6 +140,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     folder = common_folder(folders)
     out = folder / "ensemble.json"
     report = ensemble_report(chosen, shown, protocol, dataset, folder)
+    report["latest_states"] = [os.path.relpath(state.path, folder) for state in states]
     write_json(out, report | comparison_report(comparison, selection))
     run = RunFolder(folder)
     if run.manifest.is_file() and (manifest := run.read_manifest()).finished:

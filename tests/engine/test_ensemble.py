@@ -122,6 +122,7 @@ def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
     written = json.loads((run / "ensemble.json").read_text())
     entry = written["ensembles"]["swa"]
     assert len(written["members"]) == entry["cost"] == 1
+    assert "tail/step-0000003.safetensors" in written["latest_states"]
     assert ("weights of step 3, step 4" in entry["note"]) == entry["accepted"] == (len(entry["soup"]) == 2)
     assert len(open_trained(saved, torch.device("cpu")).members) == 1
 
