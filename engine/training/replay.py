@@ -138,8 +138,9 @@ def _examine(step: SupervisedStep, images: Tensor, labels: Tensor, ids: list[str
         if not terms["loss"].isfinite():
             result.terms = result.terms or ["loss"]
             if not result.layer:  # else BatchNorm has spread it to the logits of all samples
-                losses = [step.loss(logits[[i]], labels[[i]])["loss"] for i in range(len(ids))]
-                result.term_samples = [id for id, loss in zip(ids, losses, strict=True) if not loss.isfinite()]
+                for i, id in enumerate(ids):
+                    if not step.loss(logits[[i]], labels[[i]])["loss"].isfinite():
+                        result.term_samples.append(id)
         elif not result.layer:
             torch.autograd.backward(step.scaled(terms["loss"]))
 

@@ -51,9 +51,7 @@ def test_on_a_gpu_the_gradient_is_the_same_twice(factor: int) -> None:
     gradient = torch.randn(2, 64, 16 * factor, 16 * factor, device="cuda", dtype=torch.bfloat16)
     torch.use_deterministic_algorithms(True)
     try:
-        first, second = (
-            torch.autograd.grad(resize(x, gradient.shape[2:]), x, gradient)[0] for _ in range(2)
-        )
+        first, second = (torch.autograd.grad(resize(x, gradient.shape[2:]), x, gradient)[0] for _ in range(2))
     finally:
         torch.use_deterministic_algorithms(False)
     assert first.equal(second)

@@ -66,7 +66,7 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
             yield finding(
                 "damaged",
                 HURTS if may_skip else SPOILS,
-                f"{quantity(len(found), f'{what} file')} cannot be read. {first.removesuffix(".")}",
+                f"{quantity(len(found), f'{what} file')} cannot be read. {first.removesuffix('.')}",
                 "Training leaves them out."
                 if may_skip
                 else "Training stops at the first one, perhaps after hours.",
