@@ -55,7 +55,7 @@ class _Loader(yaml.SafeLoader):
         """
         if self.flow_level >= MOST_BRACKETS:
             raise RecursionError
-        super().fetch_flow_collection_start(token)  # type: ignore[no-untyped-call]
+        super().fetch_flow_collection_start(token)
 
 
 class _Dumper(yaml.SafeDumper):
