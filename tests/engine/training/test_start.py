@@ -40,7 +40,7 @@ def test_a_failure_before_the_first_update_removes_a_new_folder_only(
     monkeypatch.setattr(start, "_new_manifest", lambda session: SimpleNamespace(run_id="id"))
     for name in ("write_manifest", "write_final"):
         monkeypatch.setattr(RunFolder, name, lambda *arguments: None)
-    recipe = SimpleNamespace(keep=SimpleNamespace(top=1), to_yaml=str)
+    recipe = SimpleNamespace(keep=SimpleNamespace(top=1, tail=0), to_yaml=str)
     session = SimpleNamespace(
         process=Process(rank, 2, torch.device("cpu")),
         recipe=recipe,
