@@ -8,6 +8,7 @@ computes, faster in three ways: memory is channels-last, SegFormer's decoder is 
 
 import math
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -29,6 +30,7 @@ from models.segformer_heads import classify, folded_sum
 
 SMP_ARCHITECTURES = smp.MODEL_ARCHITECTURES_MAPPING
 SMP_WIDTH = 256  # of SegFormer's decoder there
+SHALLOW = ("pspnet",)  # heads that leave out the last stages of the encoder, whose parameters SMP keeps
 MIN_SIZE_PX = {"pan": 128}  # it pools its last grid three times
 
 
@@ -97,6 +99,16 @@ class ZooModel(nn.Module):
             if type(module) is nn.AdaptiveAvgPool2d and isinstance(module.output_size, int):
                 module.__class__ = ExportedPool  # the same attributes
         adapt(self.encoder)
+        if arch in SHALLOW:
+            self._freeze_what_is_not_called()
+
+    def _freeze_what_is_not_called(self) -> None:
+        """With several processes, DDP would wait for the gradients of stages that the head does not use."""
+        copy = deepcopy(self).to("meta").train()  # computes nothing
+        side = max(self.min_size_px, 2 * self.multiple_px)
+        copy(torch.empty(2, self.in_channels, side, side, device="meta")).sum().backward()
+        for parameter, tried in zip(self.parameters(), copy.parameters(), strict=True):
+            parameter.requires_grad_(tried.grad is not None)
 
     def forward(self, image: Tensor) -> Tensor:
         """Logits at full resolution; in training mode before the last upsampling of the head, if it has one.

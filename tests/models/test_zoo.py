@@ -175,3 +175,13 @@ def test_a_checkpoint_of_smp_fills_all_of_it(tmp_path):
     model = build_model("segformer", num_classes=NUM_CLASSES, encoder="resnet18")
     report = load_weights(model, str(tmp_path / "model.safetensors"))
     assert [report.parts[name].share for name in ("encoder", "head")] == [1.0, 1.0]
+
+
+@pytest.mark.parametrize(("arch", "encoder"), PAIRS)
+def test_each_parameter_that_is_trained_gets_a_gradient(arch: str, encoder: str) -> None:
+    """DDP ends a training of several processes otherwise."""
+    model = build_model(arch, num_classes=NUM_CLASSES, encoder=encoder).train()
+    side = max(model.min_size_px, 64)
+    model(torch.zeros(2, 3, side, side)).sum().backward()
+    trained = [(name, p.grad) for name, p in model.named_parameters() if p.requires_grad]
+    assert trained and [name for name, gradient in trained if gradient is None] == []
