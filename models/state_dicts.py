@@ -5,8 +5,9 @@ sometimes a moving average (EMA) of the weights, and wrappers such as DataParall
 key.
 """
 
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from torch import Tensor
@@ -17,6 +18,9 @@ from models.errors import ModelError
 USUAL_KEYS = ("state_dict", "model_state_dict", "model", "net", "network", "module", "params", "weights")
 DEPTH = 3  # of dicts in dicts
 SHARED = 0.25  # a prefix counts if this share of the keys has it
+# What torch puts into names of modules that it compiles, shards, or computes again in the backward pass.
+WRAPPERS = ("_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module")
+NUMBERED = re.compile(r"(?:denselayer)?\d+")  # names of repeated blocks
 
 Translation = tuple[str | None, dict[str, Tensor], list[str]]  # layout, tensors by our names, unknown keys
 
@@ -48,22 +52,41 @@ def state_dict_in(content: Any, key: str, file: str) -> StateDict:
     if not any(found.values()):
         raise ModelError(f"{file} holds no dict of tensors, up to {DEPTH} levels deep.")
     if key:
-        if "" in found:  # one flat dict, in which wrappers with two models leave two prefixes
-            found = _by_prefix(found[""])
-        chosen = [path for path in found if path == key or path.endswith(f".{key}")]
-        chosen = chosen or [path for path in found if key == "ema" and key in path.lower()]
+        chosen = _called(key, found)
+        if not chosen and len(found) == 1:  # a flat dict, in which two models have a prefix each
+            found = _by_prefix(next(iter(found.values())))
+            chosen = _called(key, found)
     else:
         last = {path: path.rpartition(".")[2] for path in found}
         chosen = [path for path in found if "ema" not in path.lower()] or [*found]
         chosen = [path for usual in USUAL_KEYS for path in chosen if last[path] == usual][:1] or chosen
     if len(chosen) == 1:
-        return StateDict(found[chosen[0]], [path for path in found if path != chosen[0]])
+        tensors = {_unwrapped(name): tensor for name, tensor in found[chosen[0]].items()}
+        return StateDict(tensors, [path for path in found if path != chosen[0]])
     names = ", ".join(f"{path} ({quantity(len(tensors), 'tensor')})" for path, tensors in found.items())
     wanted = f"nothing called {key}" if key else "several dicts of tensors"
     leave = f", or leave #{key} out" if key else ""
     raise ModelError(
         f"{file} holds {wanted}. Choose one of {names}: model.weights={file}#{next(iter(found))}{leave}."
     )
+
+
+def blocks_beyond(used: Sequence[str], others: Sequence[str]) -> list[str]:
+    """The names of `others` in further blocks of a series, such as a stage, of which `used` has the first.
+
+    A deeper network of a family often begins each stage with the blocks of a shallower one, as ResNet-34 does
+    with those of ResNet-18, and would fill it. Of the last series nothing is said: timm leaves out blocks at
+    the end that give no feature maps.
+
+    Args:
+        used: in the order of the network.
+    """
+    blocks = {place for key in used for place in _blocks(key)}
+    last = {place[:-1] for place in next(filter(None, map(_blocks, reversed(used))), ())}
+    series = {place[:-1] for place in blocks} - last
+    return [
+        key for key in others if any(place[:-1] in series and place not in blocks for place in _blocks(key))
+    ]
 
 
 def translate_without_prefix(
@@ -90,6 +113,21 @@ def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple
         return
     for key, value in content.items():
         yield from _state_dicts(value, f"{path}.{key}" if path else key, depth + 1)
+
+
+def _called(key: str, paths: Iterable[str]) -> list[str]:
+    exact = [path for path in paths if path == key or path.endswith(f".{key}")]
+    return exact or [path for path in paths if key == "ema" and key in path.lower()]
+
+
+def _unwrapped(name: str) -> str:
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def _blocks(key: str) -> list[tuple[str, ...]]:
+    """The paths of the numbered modules that a tensor is in."""
+    parts = tuple(key.split(".")[:-1])
+    return [parts[: end + 1] for end, part in enumerate(parts) if NUMBERED.fullmatch(part)]
 
 
 def _by_prefix(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:

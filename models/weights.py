@@ -25,7 +25,7 @@ from models.load_report import ClassReport, LoadReport, PartReport, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
 from models.sources import read_source, unreachable
-from models.state_dicts import StateDict, Translation, translate_without_prefix
+from models.state_dicts import StateDict, Translation, blocks_beyond, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
 RGB = ("red", "green", "blue")
@@ -98,9 +98,13 @@ def load_weights(
         source, file, layout, origin.licence, num_parameters, parts, others=state.others, bands=adapted
     )
     required = parts["encoder" if parts["encoder"].num_values else "head"]
-    if required.share < min_encoder_share or parts["encoder"].reshaped:
+    in_file = {id(tensor): key for key, tensor in state.tensors.items()}
+    used = [in_file.get(id(tensor), "") for key, tensor in renamed.items() if _part(key) == "encoder"]
+    beyond = blocks_beyond(used, unknown)
+    if required.share < min_encoder_share or parts["encoder"].reshaped or beyond:
         known = encoder_layouts.LAYOUTS if hasattr(model, "pretrained_state") else [x.name for x in LAYOUTS]
-        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model), known, [*state.tensors]))
+        keys = [*state.tensors]
+        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model), known, keys, beyond))
     rows: dict[str, Tensor] = {}
     if parts["head"].matched:
         rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
@@ -233,12 +237,19 @@ def _check_encoder_shape(source: str, there: EncoderShape | None, here: EncoderS
 
 
 def _refusal(
-    report: LoadReport, min_share: float, suggestion: str, layouts: Iterable[str], keys: list[str]
+    report: LoadReport,
+    min_share: float,
+    suggestion: str,
+    layouts: Iterable[str],
+    keys: list[str],
+    beyond: list[str],
 ) -> str:
     name = "encoder" if report.parts["encoder"].num_values else "head"
     part = report.parts[name]
     reason = f"a run needs {min_share:.0%}, or it would silently train from random values"
-    if part.share >= min_share:
+    if part.share >= min_share and beyond:
+        reason = "but it has further blocks, so it is of a deeper network"
+    elif part.share >= min_share:
         reason = "but some of its tensors have another shape, so they are of another network"
     pvt = " Of timm's pvt_v2, only pvt_v2_b5 is such an encoder." if report.layout == TIMM_PVT.name else ""
     return (
@@ -248,7 +259,7 @@ def _refusal(
         f"  nearest layout:   {report.layout or 'none'} (known: {', '.join(layouts)})\n"
         f"  missing here:     {few(part.missing)}\n"
         f"  another shape:    {few(part.reshaped)}\n"
-        f"  unexpected there: {few(part.unexpected + report.parts['other'].unexpected)}\n"
+        f"  unexpected there: {few(beyond or part.unexpected + report.parts['other'].unexpected)}\n"
         f"Take weights of exactly this network, for example model.weights={suggestion}, or train without "
         f"any: model.weights=null model.from_scratch=true.{pvt}"
     )

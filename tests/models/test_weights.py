@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from models import ModelError
 from models import layouts as layouts_module
 from models import weights as weights_module
+from models.build import build_model
 from models.layouts import LAYOUTS
 from models.segformer import SegFormer
 from models.state_dicts import StateDict
@@ -260,3 +261,67 @@ def test_a_network_without_an_encoder_is_filled_as_a_whole(tmp_path):
         load_weights(network(7, 3), path)
     with pytest.raises(ModelError, match="smp:imagenet.*Sequential"):
         load_weights(network(8, 3), "smp:imagenet")
+
+
+@pytest.mark.parametrize(
+    ("encoder", "deeper", "first"),
+    [
+        ("resnet18", "resnet34", "layer1.2.conv1.weight"),
+        ("tu-tf_efficientnet_lite0", "tf_efficientnet_lite1", "blocks.1.2.conv_pw.weight"),
+    ],
+)
+def test_a_deeper_network_does_not_fill_a_shallower_one(tmp_path, encoder, deeper, first):
+    """Each stage of the deeper one begins with blocks of the same names and shapes."""
+    model = build_model("fpn", num_classes=2, encoder=encoder)
+    torch.save(timm.create_model(deeper).state_dict(), tmp_path / "deeper.pth")
+    with pytest.raises(ModelError, match="of a deeper network") as error:
+        load_weights(model, str(tmp_path / "deeper.pth"))
+    assert first in str(error.value)
+    name = encoder.removeprefix("tu-")
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "own.pth")
+    assert load_weights(model, str(tmp_path / "own.pth")).parts["encoder"].share == 1
+
+
+@pytest.mark.parametrize("name", ["rexnet_100", "hiera_tiny_224"])
+def test_timms_own_file_fills_an_encoder_of_which_timm_keeps_a_part(tmp_path, name):
+    """Of ReXNet it leaves out the last block; of Hiera it takes the maps by hooks."""
+    torch.save(timm.create_model(name).state_dict(), tmp_path / "own.pth")
+    model = build_model("fpn", num_classes=2, encoder=f"tu-{name}")
+    assert load_weights(model, str(tmp_path / "own.pth")).parts["encoder"].share == 1
+
+
+def test_names_within_wrapped_modules_and_models_side_by_side(b0_state, tmp_path):
+    """As activation checkpointing and torch.compile of a part leave them, in a checkpoint of Lightning."""
+    wrapped = {key.replace("encoder.", "encoder._orig_mod.", 1): tensor for key, tensor in b0_state.items()}
+    other = {key: tensor + 1 if tensor.is_floating_point() else tensor for key, tensor in wrapped.items()}
+    both = {
+        f"{who}.{key}": t
+        for who, state in (("student", wrapped), ("teacher", other))
+        for key, t in state.items()
+    }
+    torch.save({"state_dict": both, "epoch": 1}, tmp_path / "last.ckpt")
+    model = build_model("segformer", num_classes=21, variant="b0")
+    key = next(key for key in b0_state if key.startswith("encoder."))
+    for who, more in (("student", 0), ("teacher", 1)):
+        load_weights(model, f"{tmp_path / 'last.ckpt'}#{who}")
+        assert torch.equal(model.state_dict()[key], b0_state[key] + more)
+
+
+def test_a_text_in_place_of_weights_is_shown(tmp_path):
+    (tmp_path / "model.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
+    with pytest.raises(ModelError, match="is a text, not weights: 'version https://git-lfs"):
+        load_weights(build_model("segformer", num_classes=3, variant="b0"), str(tmp_path / "model.pth"))
+
+
+def test_weights_in_several_files_are_put_together_by_the_command_that_is_shown(b0_state, tmp_path):
+    keys = [*b0_state]
+    for number, part in enumerate((keys[::2], keys[1::2]), start=1):
+        tensors = {key: b0_state[key].contiguous() for key in part}
+        save_file(tensors, tmp_path / f"model-0000{number}-of-00002.safetensors")
+    (tmp_path / "model.safetensors.index.json").write_text("{}")
+    model = build_model("segformer", num_classes=21, variant="b0")
+    with pytest.raises(ModelError, match="in several files") as error:
+        load_weights(model, str(tmp_path))
+    [command] = [line.strip() for line in str(error.value).splitlines() if "python -c" in line]
+    exec(command.split('"')[1])
+    assert load_weights(model, str(tmp_path)).parts["encoder"].share == 1
