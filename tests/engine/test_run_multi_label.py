@@ -351,6 +351,8 @@ def test_a_pack_says_which_labels_it_holds(finished: Path, capsys: pytest.Captur
     capsys.readouterr()
     assert trident_command("run", "discs.yaml", "name=x", "data.labels=single", *of_pack) == 2
     assert "Type data.labels=multi" in capsys.readouterr().err
+    typed = load_recipe("discs.yaml", [*of_pack, "data.labels=single", "data.labels=multi"]).data
+    assert open_split(typed, "val")[0].labels.shape == (2, SIDE, SIDE)
 
 
 @pytest.mark.parametrize(

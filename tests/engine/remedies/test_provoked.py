@@ -425,6 +425,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "trident doctor <recipe>", "trident lr_find <recipe>",
         "trident prepare pack <recipe> --out data.h5",
     ),
+    "tests/engine/test_run_multi_label.py::test_a_pack_says_which_labels_it_holds": (
+        "was packed with labels",
+    ),
     "tests/engine/diagnosis/test_recommendations.py::test_no_recommendation_is_so_already": (
         "augment.scale=[", "eval.scales=[…",
     ),
