@@ -9,10 +9,13 @@ import torch
 
 from models import ModelError, build_model
 
-HEADS = (
-    *("segformer", "unet", "unetplusplus", "manet", "linknet", "fpn", "upernet"),
-    *("pspnet", "pan", "deeplabv3", "deeplabv3plus", "linear", "dpt"),
-)
+COLUMNS = {  # the heads of a column can be built on the same encoders
+    "most": ("segformer", "unet", "unetplusplus", "manet", "linknet", "fpn", "pspnet"),
+    "`upernet`": ("upernet",),
+    "dilated": ("pan", "deeplabv3", "deeplabv3plus"),
+    "ViT": ("linear", "dpt"),
+}
+HEADS = tuple(head for column in COLUMNS.values() for head in column)
 FAMILIES = {  # the smallest encoder of each
     "ResNet": "resnet18",
     "EfficientNet-Lite": "tu-tf_efficientnet_lite0",
@@ -48,8 +51,11 @@ is built here as its smallest member, with each `model.arch`. Other members of a
 of timm, are built in the same way, and a pair that cannot be built is refused before a run creates anything.
 The slow tests train each pair with "yes" for a step.
 
+Heads with the same answers share a column.
+
 {table}
 
+{columns}
 {legend}
 
 "Sides" is what both sides of an image are padded to; images of any size are taken. Swin and Swin-V2 compute
@@ -61,31 +67,40 @@ padding costs time: 256 for a MaxViT of 256 px.
 
 
 def row_of(family: str) -> str:
-    """The row of the table for a family."""
-    cells, parameters, sides = list[str](), 0, ""
+    """The row of the table for a family.
+
+    Raises:
+        ValueError: the heads of a column differ; then `COLUMNS` has to be divided.
+    """
+    words, parameters, sides = dict[str, str](), 0, ""
     for head in HEADS:
         try:
             with torch.device("meta"):
                 model = build_model(head, num_classes=2, encoder=FAMILIES[family])
         except ModelError as error:
-            cells.append(_word_for(str(error)))
+            words[head] = _word_for(str(error))
             continue
-        cells.append("yes")
+        words[head] = "yes"
         encoder: Any = model.encoder
-        parameters = max(
-            parameters, sum(p.numel() for p in encoder.parameters())
-        )  # some heads leave out stages
+        # some heads leave out stages
+        parameters = max(parameters, sum(p.numel() for p in encoder.parameters()))
         sides = f"{model.multiple_px} px"
+    cells = []
+    for column in COLUMNS.values():
+        [word] = {words[head] for head in column}
+        cells.append(word)
     size = f"{parameters / 1e6:.1f} M" if parameters else ""
     return f"| {family} | `{FAMILIES[family]}` | {' | '.join([size, sides, *cells])} |"
 
 
 def page() -> str:
-    names = ["family", "`model.encoder`", "parameters", "sides", *(f"`{head}`" for head in HEADS)]
+    names = ["family", "`model.encoder`", "parameters", "sides", *COLUMNS]
     head = f"| {' | '.join(names)} |\n|{'---|' * len(names)}"
     table = "\n".join([head, *map(row_of, FAMILIES)])
     legend = "\n".join(f"- {word}: {text}." for word, (_, text) in REASONS.items())
-    return PAGE.format(table=table, legend=legend)
+    listed = ((name, ", ".join(f"`{head}`" for head in heads)) for name, heads in COLUMNS.items())
+    columns = "\n".join(f"- {name}: {heads}." for name, heads in listed if name != heads)
+    return PAGE.format(table=table, columns=columns, legend=legend)
 
 
 def _word_for(error: str) -> str:

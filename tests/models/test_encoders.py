@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from models import ModelError, build_model
 from models.blocks import depth_from_head
-from models.encoder_table import FAMILIES, HEADS, page, row_of
+from models.encoder_table import COLUMNS, FAMILIES, HEADS, page, row_of
 from models.encoders import AnySizeHiera, SubsampledConv2d, adapt
 
 PAGE = Path(__file__).parents[2] / "docs" / "encoders.md"
@@ -34,7 +34,8 @@ DIAGONAL = [  # each head and each family once at least; the smallest members, w
 
 
 def cell(family: str, head: str) -> str:
-    return ROWS[family][3 + HEADS.index(head)]
+    [column] = [i for i, heads in enumerate(COLUMNS.values()) if head in heads]
+    return ROWS[family][3 + column]
 
 
 def require_step(head: str, encoder: str) -> None:
