@@ -1,8 +1,9 @@
 """Which mask belongs to which image, by their names.
 
-Three rules are tried on the whole data set, and the one that pairs most images is used: the names are equal;
-the mask's name has a suffix or prefix (`a.jpg`, `a_mask.png`); or both have one (`a_leftImg8bit.png`,
-`a_gtFine_labelIds.png`). A folder in which all images or all masks lie does not count.
+Four rules are tried on the whole data set, and the one that pairs most images is used: the names are equal;
+the mask's name has a suffix or prefix (`a.jpg`, `a_mask.png`); both have one (`a_leftImg8bit.png`,
+`a_gtFine_labelIds.png`); or the mask is named after the whole file (`a.jpg.png`, `a.jpg_mask.png`).
+A folder in which all images or all masks lie does not count.
 Files that remain without a partner are an error, never dropped.
 """
 
@@ -42,10 +43,18 @@ def _same(name: str) -> str:
     return name
 
 
+def _without_ending(name: str) -> str:
+    """Without the ending of the image that a mask is named after, and what follows it."""
+    ending = re.compile(r"(?<=[^/])\.(?:jpe?g|png|bmp|tiff?|webp|gif)$", re.I)
+    shorter = ending.sub("", name)
+    return shorter if shorter != name else ending.sub("", _without(_MASK)(name))
+
+
 RULES = (
     (_same, _same),
     (_same, _without(_MASK)),
     (_without(_IMAGE), _without(_MASK)),
+    (_same, _without_ending),
 )
 
 

@@ -40,6 +40,8 @@ def message_of(images: list[str], masks: list[str], **options) -> str:
         ("{}", "{}_L"),
         ("{}_leftImg8bit", "{}_gtFine_labelTrainIds"),
         ("image_{}", "mask_{}"),
+        ("{}", "{}.jpg"),  # Supervisely
+        ("{}", "{}.PNG_mask"),
         ("image_{}", "image_{}_mask"),
         ("{}.rgb", "{}.label"),
         ("street_label_{}", "street_label_{}_label"),
