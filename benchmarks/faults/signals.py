@@ -58,7 +58,8 @@ class Signals:
         if stopped.failed_badly or stopped.code not in (0, 1):
             found["faults"].append(f"stopped with {stopped.code}: {stopped.output[-400:]}")
         is_stopped = "the state is saved" in stopped.output
-        return {"variant": variant, "signal": sent.name, "after": after, "stopped": is_stopped, **found}
+        told = {"exit_code": stopped.code, "stopped": is_stopped}
+        return {"variant": variant, "signal": sent.name, "after": after, **told, **found}
 
     def _run(
         self,
