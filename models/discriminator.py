@@ -75,10 +75,12 @@ class PatchDiscriminator(nn.Module):
         if self.sees_image:
             x = torch.cat([(image.to(self.mean.dtype) - self.mean) / self.std, x], dim=1)  # (B, n+K, H, W)
         x = x.masked_fill(~valid, 0.0)
+        weight = valid.to(x.dtype)
         padding = (0, self._missing(valid.shape[-1]), 0, self._missing(valid.shape[-2]))
-        logits = self.body(F.pad(x, padding))  # (B, 1, h, w)
-        weight = F.adaptive_avg_pool2d(F.pad(valid.to(x.dtype), padding), logits.shape[-2:])
-        return logits, weight
+        if any(padding):  # a padding of 0 would be a copy
+            x, weight = F.pad(x, padding), F.pad(weight, padding)
+        logits = self.body(x)  # (B, 1, h, w)
+        return logits, F.adaptive_avg_pool2d(weight, logits.shape[-2:])
 
     def _missing(self, size_px: int) -> int:
         """Rounded up to whole cells, at least two: instance normalisation of one value is undefined."""

@@ -5,6 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from models.discriminator import PatchDiscriminator
 
@@ -111,3 +112,25 @@ def test_without_the_image_it_scores_the_probabilities_alone():
     logits, _ = alone(image, probabilities, valid)
     assert torch.equal(logits, alone(other_image, probabilities, valid)[0])
     assert not torch.equal(logits, alone(image, other_probabilities, valid)[0])
+
+
+@pytest.mark.parametrize(("width", "pads"), [(56, 0), (50, 2)])
+def test_whole_cells_are_not_copied_to_be_padded(discriminator, width: int, pads: int) -> None:
+    """`F.pad` by nothing is a copy; by something it is needed for the input and for the weight."""
+    image, probabilities = batch(40, width)
+    counted = Operations()
+    with counted:
+        discriminator(image, probabilities, torch.ones(2, 1, 40, width, dtype=torch.bool))
+    assert counted.names.count("aten::constant_pad_nd") == pads
+
+
+class Operations(TorchDispatchMode):
+    """The names of the operations that run in the block."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.names.append(function.name().partition(".")[0])
+        return function(*args, **(kwargs or {}))
