@@ -1,0 +1,160 @@
+"""The first measurements on a GPU, in nine minutes: tests, updates, loss, augmentation, model, scoring.
+
+    python benchmarks/gpu.py OUT              all parts, each with a limit; OUT gets gpu.json, gpu.md and logs
+    python benchmarks/gpu.py OUT --parts loss updates-b2
+
+What is measured is written after each part, so a machine that is taken away leaves what it did. Rows for
+docs/gpu-log.md are in gpu.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from engine.benchmarks.measuring import environment
+from engine.recipe import load_recipe
+from engine.scoring.timing import interleaved
+from engine.training.distributed import Process
+from engine.training.session import build_session, torch_settings
+
+ROOT = Path(__file__).parents[1]
+PEAK_TFLOPS = 989.0  # bf16 without sparsity, of an H100 and an H200 (SXM) by NVIDIA's data sheets
+ARMS = {
+    "supervised": "adversarial=null",
+    "discriminator at the logits": "adversarial={start: 0, ramp: 0, resolution: logits, layers: 2}",
+    "discriminator at full size": "adversarial={start: 0, ramp: 0}",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """A command with its limit."""
+
+    command: list[str]
+    limit_s: int
+
+
+def parts(out: Path) -> dict[str, Part]:
+    """By name, the most important first."""
+    benchmark = ["-m", "engine.benchmark"]
+
+    def measured(subject: str, *options: str) -> list[str]:
+        return [*benchmark, subject, *options, "--out", str(out / f"{subject}.json")]
+
+    return {
+        "tests": Part(["-m", "pytest", "-q", "-m", "gpu", "tests"], 120),
+        **{
+            f"updates-{variant}": Part([__file__, str(out), "--updates", variant], limit)
+            for variant, limit in (("b2", 110), ("b0", 80), ("b5", 80))
+        },
+        "loss": Part(measured("loss", "--rounds", "20"), 40),
+        "augment": Part(measured("augment", "--batch", "32", "--rounds", "20"), 30),
+        "model": Part(measured("model", "--variants", "b0", "b2"), 60),
+        "score": Part(measured("score"), 20),
+    }
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit code 1 where a part failed or ran past its limit."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("out", type=Path, help="a folder")
+    parser.add_argument("--parts", nargs="+", help="default: all")
+    parser.add_argument(
+        "--updates", metavar="VARIANT", help="measure the updates of one variant, in this process"
+    )
+    parser.add_argument("--size", type=int, default=512, metavar="PX")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=20)
+    arguments = parser.parse_args(argv)
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.updates:
+        rows = updates(arguments.updates, arguments.size, arguments.batch, arguments.rounds)
+        (arguments.out / f"updates-{arguments.updates}.json").write_text(json.dumps({"rows": rows}, indent=1))
+        return 0
+    known = parts(arguments.out)
+    results = {}
+    for name in arguments.parts or known:
+        results[name] = run(name, known[name], arguments.out)
+        print(f"{name}: {results[name]}", flush=True)
+        found = {"environment": environment(torch.get_num_threads()), "parts": results}
+        (arguments.out / "gpu.json").write_text(json.dumps(found, indent=1))
+        (arguments.out / "gpu.md").write_text(markdown(arguments.out, found))
+    return int(any(result != "done" for result in results.values()))
+
+
+def run(name: str, part: Part, out: Path) -> str:
+    """What came of a part; its output is in <name>.log."""
+    with (out / f"{name}.log").open("w") as log:
+        try:
+            command = [sys.executable, *part.command]
+            done = subprocess.run(
+                command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, timeout=part.limit_s, check=False
+            )
+        except subprocess.TimeoutExpired:
+            return f"stopped after {part.limit_s} s"
+    return "done" if done.returncode == 0 else f"exit code {done.returncode}"
+
+
+def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[str, object]]:
+    """Rows of {variant, batch, size_px, arm, seconds, images_per_s, peak_mb, mfu} of whole updates, in turn.
+
+    As the recipe says, so compiled and in bf16 on a GPU, on one batch of drawn scenes that is there already.
+    `mfu` counts the model's matrix products and convolutions, forward and backward, against PEAK_TFLOPS;
+    `mfu` and `peak_mb` are None on a CPU.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    on_gpu = device.type == "cuda"
+    lines = [f"model.variant={variant}", f"train.batch={batch}", f"augment.crop={size_px}", "data.workers=0"]
+    lines += [f"data.synthetic={{size: {size_px}, train_samples: {batch}, val_samples: 1}}"]
+    calls, peaks, flops = {}, {}, 0
+    with torch_settings(False, device):
+        for arm, switch in ARMS.items():
+            recipe = load_recipe(ROOT / "recipes/demo.yaml", [*lines, switch])
+            session = build_session(recipe, Process(0, 1, device), lambda what: lambda done, total: None)
+            drawn = next(session.batches.starting_at(0))
+            if not flops:
+                with FlopCounterMode(display=False) as counter:
+                    session.step.model(drawn.images[:1]).sum().backward()
+                session.step.model.zero_grad()
+                flops = counter.get_total_flops() * batch
+            step = session.step
+            step(drawn)  # compiles
+            if on_gpu:
+                torch.cuda.reset_peak_memory_stats()
+                step(drawn)
+                peaks[arm] = torch.cuda.max_memory_allocated() / 2**20
+            calls[arm] = lambda step=step, drawn=drawn: step(drawn)
+        seconds = interleaved(calls, rounds, lambda done, total: None)
+    return [
+        {"variant": variant, "batch": batch, "size_px": size_px, "arm": arm, "seconds": times}
+        | {"images_per_s": batch / median(times), "peak_mb": peaks.get(arm)}
+        | {"mfu": flops / median(times) / (PEAK_TFLOPS * 1e12) if on_gpu else None}
+        for arm, times in seconds.items()
+    ]
+
+
+def markdown(out: Path, found: dict[str, dict[str, object]]) -> str:
+    """The parts, and the updates as rows of docs/gpu-log.md."""
+    facts = found["environment"]
+    lines = [f"{facts['date']}, {facts['device']}, torch {torch.__version__}", ""]
+    lines += [f"- {name}: {result}" for name, result in found["parts"].items()]
+    lines += ["", "| date | what | ms | images/s | peak MB | MFU |", "|---|---|---:|---:|---:|---:|"]
+    for path in sorted(out.glob("updates-*.json")):
+        for row in json.loads(path.read_text())["rows"]:
+            what = f"{row['variant'].upper()}, {row['size_px']} px, batch {row['batch']}, {row['arm']}"
+            peak = f"{row['peak_mb']:,.0f}" if row["peak_mb"] else "-"
+            mfu = f"{row['mfu']:.1%}" if row["mfu"] else "-"
+            ms = f"{1000 * median(row['seconds']):.1f}"
+            lines += [f"| {facts['date']} | {what} | {ms} | {row['images_per_s']:,.0f} | {peak} | {mfu} |"]
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

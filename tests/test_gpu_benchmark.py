@@ -1,0 +1,43 @@
+"""`benchmarks/gpu.py` on a CPU, small: updates are measured, and what a part did is written."""
+
+import importlib.util
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SPEC = importlib.util.spec_from_file_location("gpu_benchmark", ROOT / "benchmarks/gpu.py")
+assert SPEC and SPEC.loader
+gpu = importlib.util.module_from_spec(SPEC)
+SPEC.loader.exec_module(gpu)
+
+
+def test_all_parts_fit_into_nine_minutes(tmp_path: Path) -> None:
+    assert sum(part.limit_s for part in gpu.parts(tmp_path).values()) <= 540
+
+
+def test_updates_are_measured_and_become_rows_of_the_log(tmp_path: Path) -> None:
+    assert gpu.main([str(tmp_path), "--updates", "b0", "--size", "64", "--batch", "2", "--rounds", "1"]) == 0
+    rows = json.loads((tmp_path / "updates-b0.json").read_text())["rows"]
+    assert [row["arm"] for row in rows] == list(gpu.ARMS)
+    assert all(row["images_per_s"] == pytest.approx(2 / row["seconds"][0]) for row in rows)
+    facts = {"environment": {"date": "2026-01-02", "device": "a GPU"}, "parts": {"tests": "done"}}
+    lines = gpu.markdown(tmp_path, facts).splitlines()
+    assert "- tests: done" in lines
+    assert [line.count("|") for line in lines if "B0, 64 px" in line] == [7, 7, 7]
+
+
+def test_a_part_that_fails_or_takes_too_long_is_named_and_the_rest_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = {
+        "fails": gpu.Part(["-c", "print('why'); raise SystemExit(3)"], 60),
+        "waits": gpu.Part(["-c", "import time; time.sleep(60)"], 1),
+        "works": gpu.Part(["-c", "pass"], 60),
+    }
+    monkeypatch.setattr(gpu, "parts", lambda out: known)
+    assert gpu.main([str(tmp_path)]) == 1
+    found = json.loads((tmp_path / "gpu.json").read_text())["parts"]
+    assert found == {"fails": "exit code 3", "waits": "stopped after 1 s", "works": "done"}
+    assert (tmp_path / "fails.log").read_text() == "why\n"
