@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from models.interpolation import by_products, resize
+from models.segformer_heads import by_products, resize
 
 SIZES = [((4, 5), (8, 10)), ((3, 4), (24, 32)), ((7, 9), (28, 31)), ((6, 6), (4, 5)), ((1, 2), (5, 2))]
 
