@@ -44,6 +44,11 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--top", type=int, default=3, help="number of members (default 3)")
     parser.add_argument(
+        "--latest",
+        action="store_true",
+        help="the latest states of their runs (keep.tail) are members too, beside the best checkpoints",
+    )
+    parser.add_argument(
         "--method", action="append", metavar="NAME[,NAME]", help="how they are combined (default mean)"
     )
     parser.add_argument(
@@ -90,6 +95,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     title, chosen = _best_of_the_only_group(runs, arguments.top)
     states = latest_states(chosen)
     methods = _possible(asked, chosen, any("all" in text.split(",") for text in arguments.method or ()))
+    if arguments.latest:
+        chosen, states = _with_latest(chosen, states), []
     _require_several(chosen, methods, arguments.save)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
@@ -208,6 +215,17 @@ def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, lis
             "These runs differ in their val images or classes. Take one group:\n" + "\n".join(lines)
         )
     return groups[0].title, groups[0].candidates[:top]
+
+
+def _with_latest(chosen: list["Candidate"], states: list["Candidate"]) -> list["Candidate"]:
+    """Raises RunFolderError where there is no state that is not a member already."""
+    from engine.run_folder import RunFolderError
+
+    if not states:
+        raise RunFolderError(
+            "--latest: these runs kept no latest states. Train with keep.tail=8, or leave it out."
+        )
+    return [*chosen, *states]
 
 
 def _possible(methods: list[str], chosen: list["Candidate"], is_all: bool) -> list[str]:

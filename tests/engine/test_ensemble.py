@@ -104,6 +104,16 @@ def test_choosing_on_the_reported_images_gives_a_clear_warning(
     assert list(printed["ensembles"]) == ["mean", "greedy"]
 
 
+def test_the_latest_states_can_be_members_of_any_method(runs: Path) -> None:
+    run = runs / "same/segformer"
+    assert main([str(run), "--latest", "--method", "mean,greedy_diverse,swa"]) == 0
+    written = json.loads((run / "ensemble.json").read_text())
+    assert sorted(member["step"] for member in written["members"]) == [2, 3, 4]
+    assert written["ensembles"]["mean"]["cost"] == 3 and written["latest_states"] == []
+    steps = [written["members"][number]["step"] for number in written["ensembles"]["swa"]["soup"]]
+    assert steps in ([], [3, 4])
+
+
 def test_without_latest_states_their_methods_are_refused_with_a_remedy(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -111,6 +121,8 @@ def test_without_latest_states_their_methods_are_refused_with_a_remedy(
     assert main([*command, "lawa,swa"]) == 2
     said = capsys.readouterr().err
     assert "Train with keep.tail=8" in said
+    assert main([str(runs / "other"), "--latest"]) == 2
+    assert "keep.tail=8, or leave it out" in capsys.readouterr().err
     assert main([*command, said.split("--method ")[-1].strip()]) == 0
 
 

@@ -450,7 +450,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "  …:\n    trident ensemble",
     ),
     "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
-        "averages the latest states of a run",
+        "averages the latest states of a run", "these runs kept no latest states",
     ),
     "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
         "… …: trident ensemble … --method lawa,swa",
