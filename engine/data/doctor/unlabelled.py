@@ -21,10 +21,11 @@ def check_unlabelled(listing: Listing) -> Iterator[DataFinding]:
         problems = {path: problem for path, problem in zip(paths, facts, strict=True) if problem}
     if problems:
         may_skip = listing.may_skip
+        first = next(iter(problems.values())).removesuffix(".")
         yield finding(
             "damaged",
             HURTS if may_skip else SPOILS,
-            f"{quantity(len(problems), 'unlabelled image')} cannot be read. {next(iter(problems.values()))}",
+            f"{quantity(len(problems), 'unlabelled image')} cannot be read. {first}",
             "Training leaves them out." if may_skip else "Training stops at the first one.",
             "Replace or remove them." if may_skip else "Replace or remove them; or data.on_error=skip",
             [*problems],
