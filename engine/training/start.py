@@ -306,8 +306,8 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
             f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
             + "\n".join(changed)
             + "\nUndo these changes, or start a new run: with them, from the state of this one, type "
-            + f"--continue-from {shlex.quote(str(run.path))} name=<another name>{longer} instead of --resume. "
-            + f"From the best checkpoint, with the recipe of this run: {run.command_of_another()}"
+            + f"--continue-from {shlex.quote(str(run.path))} name=<another name>{longer} instead of "
+            + f"--resume. From the best checkpoint, with the recipe of this run: {run.command_of_another()}"
         )
     if other_images:
         raise RunFolderError(

@@ -220,7 +220,7 @@ def test_the_commands_of_a_refused_resume_work(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Its recipe says from_scratch: true, which excludes weights."""
-    old = RunFolder(Path(shutil.copytree(run.path, tmp_path / "old")))
+    shutil.copytree(run.path, tmp_path / "old")
     changed = tiny(tmp_path, "old", *OPTIONS, "optimizer.lr=0.01")
     assert main([*changed, "--resume"]) == 2
     message = capsys.readouterr().err
