@@ -103,6 +103,7 @@ class MixedLoss(nn.Module):
             if getattr(t, "takes_sums", False)
             and "denominator" in signature(cast(FromSums, t).of_sums).parameters
         }
+        self.all_take_sums = all(getattr(term, "takes_sums", False) for term in self.terms.values())
         self.num_classes = num_classes
         self.ignore_index = ignore_index
         self.align_corners = align_corners
@@ -131,8 +132,8 @@ class MixedLoss(nn.Module):
                 f"The model must return logits (B, {self.num_classes}, h, w), one a class; got {got}."
             )
         with torch.autocast(logits.device.type, enabled=False):
-            if self.gradient_norms:
-                logits = full_precision(logits)  # so that the norms are of gradients in it
+            if self.gradient_norms or not self.all_take_sums:
+                logits = full_precision(logits)  # before the gradients of several terms are added
             values = self._values(logits, labels)
             for name, part_weight in self.part.weights.items():
                 values[name] = part_weight.to(values[name]) * values[name]
@@ -201,7 +202,7 @@ class MixedLoss(nn.Module):
                 divisor = {"denominator": divisors[name]} if name in divisors else {}
                 values[name] = cast(FromSums, term).of_sums(sums, reduce, **divisor)
             else:
-                whole = self.upsampled(full_precision(logits), labels) if whole is None else whole
+                whole = self.upsampled(logits, labels) if whole is None else whole
                 values[name] = term(whole, labels, **{"reduce": reduce} if name in self.reducing else {})
                 _require_scalar(values[name], term)
         return values

@@ -8,6 +8,7 @@ from torch import Tensor
 from engine.training.fit import RunError
 from engine.training.sharding import sharded_like
 
+MOMENTS = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # of the shape of their parameter
 # Of a parameter group, as a recipe has them; others, such as a count of updates, belong to the state.
 SETTINGS = ("lr", "initial_lr", "weight_decay", "betas", "eps", "momentum")
 
@@ -63,7 +64,11 @@ def from_json(value: Any, tensors: dict[str, Tensor]) -> Any:
 def load_optimizer(
     optimizer: torch.optim.Optimizer, saved: dict[str, Any], keep_settings: bool = False
 ) -> None:
-    """Put a saved state into an optimiser; `keep_settings`: with its own rate, decay and the like."""
+    """Put a saved state into an optimiser; `keep_settings`: with its own rate, decay and the like.
+
+    Raises:
+        ValueError: it is of other parameters.
+    """
     groups = optimizer.state_dict()["param_groups"]
     kept = SETTINGS if keep_settings else ()
     merged = [
@@ -71,7 +76,7 @@ def load_optimizer(
         for group, own in zip(groups, saved["param_groups"], strict=True)
     ]
     parameters = dict(enumerate(_parameters(optimizer)))
-    state: dict[Any, Any] = dict(saved["state"])
+    state: dict[Any, Any] = _of_parameters(parameters, saved["state"])
     for index, parameter in parameters.items():
         if index in state:
             state[index] = {slot: sharded_like(value, parameter) for slot, value in state[index].items()}
@@ -84,17 +89,29 @@ def load_optimizer(
 
 
 def state_of_0_1_0(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor]) -> dict[str, Any]:
-    """From a file of version 0.1.0, which held tensors by number of the parameter and name only.
-
-    It counted parameters that no model uses, which have no state and are no longer part of the optimiser.
-    """
+    """From a file of version 0.1.0, which held tensors by number of the parameter and name only."""
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, slot = key.split("/")
         state.setdefault(int(index), {})[slot] = value
-    if len(state) == len(_parameters(optimizer)):
-        state = {number: state[index] for number, index in enumerate(sorted(state))}
     return optimizer.state_dict() | {"state": state}
+
+
+def _of_parameters(parameters: dict[int, Tensor], state: dict[int, Any]) -> dict[int, Any]:
+    """The state by the present numbers of the parameters.
+
+    Earlier versions counted parameters that a model does not call, too; these never have a state.
+
+    Raises:
+        ValueError: a state without a parameter, or of another shape.
+    """
+    if len(state) == len(parameters):
+        state = {number: state[index] for number, index in enumerate(sorted(state))}
+    for number, slots in state.items():
+        moments = [slots[name] for name in MOMENTS if isinstance(slots.get(name), Tensor)]
+        if number not in parameters or any(each.shape != parameters[number].shape for each in moments):
+            raise ValueError(f"The state of the optimiser is of other parameters (number {number}).")
+    return dict(state)
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[Tensor]:

@@ -359,3 +359,15 @@ def test_constructors_can_be_called_with_keywords_alone() -> None:
 def test_what_is_no_logits_of_these_classes(output: Any, got: str) -> None:
     with pytest.raises(LossError, match=rf"\(B, 3, h, w\).*got .*{got}"):
         build_loss([{"name": "dice"}], 3)(output, LABELS)
+
+
+def test_gradients_in_bf16_are_the_same_with_their_norms() -> None:
+    """`log.loss_gradients` is a value of the log: it must not change the training."""
+    found = []
+    for norms in (False, True):
+        loss = build_loss([{"name": "cross_entropy"}, {"name": "focal"}], 3)
+        loss.gradient_norms = norms
+        logits = LOGITS.bfloat16().requires_grad_()
+        loss(logits, LABELS)["loss"].backward()
+        found.append(logits.grad)
+    assert torch.equal(*found)

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
-from torch import Tensor
+from torch import Tensor, nn
 
 import engine.training.checkpoint as checkpoint
 from engine.data.augment import Augment
@@ -28,6 +28,7 @@ from engine.training.checkpoint import (
     save_state,
 )
 from engine.training.fit import RunError, SkipGuard, fit
+from engine.training.optimizer_state import load_optimizer, state_of
 from engine.training.step import SupervisedStep
 from models import build_model
 from models.segformer import SegFormer
@@ -168,6 +169,29 @@ def test_a_state_of_0_1_0_counts_unused_parameters_too(run: RunFolder, make_step
     checkpoint.save_file(tensors, run.last_state, metadata={"trident": json.dumps(header)})
     load_state(run, other)
     assert_same(everything(other), everything(step))
+
+
+def test_a_state_that_counts_unused_parameters_fits_an_optimiser_without_them() -> None:
+    """As of a model whose unused parameters were part of the optimiser once."""
+    first, unused, last = (nn.Parameter(torch.full((size,), 1.0)) for size in (2, 3, 4))
+    before, now = torch.optim.AdamW([first, unused, last]), torch.optim.AdamW([first, last])
+    (first.sum() + 2 * last.sum()).backward()
+    before.step()
+    load_optimizer(now, state_of(before))
+    for parameter in (first, last):
+        for slot, value in before.state[parameter].items():
+            assert torch.equal(now.state[parameter][slot], value)
+
+
+@pytest.mark.parametrize("shape", [(3, 2), (2, 3)])  # the same number of parameters, and of other shapes
+def test_a_state_of_other_parameters_is_refused(shape: tuple[int, int]) -> None:
+    """Fused kernels would read beyond its end."""
+    layers = nn.Linear(2, 3), nn.Linear(*shape, bias=shape == (3, 2))
+    saved, other = (torch.optim.AdamW(layer.parameters()) for layer in layers)
+    layers[0](torch.ones(1, 2)).sum().backward()
+    saved.step()
+    with pytest.raises(ValueError, match="The state of the optimiser is of other parameters"):
+        load_optimizer(other, state_of(saved))
 
 
 def test_frozen_parameters_resume(run: RunFolder, make_step, draw_batch) -> None:
