@@ -1,7 +1,6 @@
 """A run from its recipe to its report: set up, fit, ensemble the best, write the report."""
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -10,17 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from engine.data.resident import Resident
-from engine.data.sample import skipped_ids
-from engine.data.sets import scored_further
 from engine.recipe import Recipe
 from engine.reporting.advisor import Advisor, Note
 from engine.reporting.callbacks import Callback, RunContext
-from engine.reporting.console import counted, facts_below, scores_table
+from engine.reporting.console import counted
 from engine.reporting.console_log import ConsoleLog
 from engine.reporting.log_files import JsonLog
 from engine.reporting.loggers import build_loggers, require_callbacks
-from engine.reporting.pictures import predict_pictures, sheet
-from engine.reporting.report import cautions, open_gallery, read_runs, write_report
 from engine.reporting.reporter import Reporter
 from engine.reporting.resources import memory_shares
 from engine.run_folder import (
@@ -30,26 +25,14 @@ from engine.run_folder import (
     naming_disk_errors,
     read_log,
     require_unused,
-    write_json,
-    written_in_place,
 )
-from engine.scoring.confusion import Scores
-from engine.scoring.ensembling import (
-    Candidate,
-    ensemble_report,
-    group_candidates,
-    load_member,
-    open_val,
-    score_together,
-)
-from engine.scoring.label_kinds import label_kind
 from engine.scoring.multi_label import thresholds_of
-from engine.scoring.predictor import Predictor
 from engine.scoring.run import Run
 from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.checkup import check_data
+from engine.training.conclusion import conclude
 from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
-from engine.training.fit import GoBack, RunError, SkipGuard, fit
+from engine.training.fit import GoBack, SkipGuard, fit
 from engine.training.freed_memory import give_freed_memory_back
 from engine.training.interrupt import (
     RESUME,
@@ -67,7 +50,6 @@ from engine.training.session import Session, build_session, num_parameters, torc
 from engine.training.skipped import report_skipped_images
 from engine.training.start import opened_run, with_batch_of
 from engine.training.tail import TailKeeper
-from engine.training.validation import spread
 from engine.wording import quantity
 
 GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes back
@@ -161,7 +143,7 @@ def _train(
             if process.is_main:
                 full = partial(in_the_final_scoring, session, run, len(keeper.manifest.members))
                 with stopped_at_once(partial(after_the_training, run)), naming_out_of_memory(full):
-                    reporter.end("finished", _conclude(run, session, keeper.manifest, console))
+                    reporter.end("finished", conclude(run, session, keeper.manifest, console))
                     run.write_final(keeper.manifest, run.log)
                 _report_failures(reporter, console)
     return Run(run)
@@ -327,65 +309,3 @@ def _report_failures(reporter: Reporter, console: Console) -> None:
     """Repeat which callbacks failed, as those messages may be far above."""
     for failure in reporter.failures:
         console.print(f"[bold yellow]{escape(failure)}[/]")
-
-
-def _scores_on_further_sets(
-    candidates: Sequence[Candidate], session: Session, console: Console
-) -> dict[str, dict[str, Scores]]:
-    """By split, as `open_split` knows it, the scores of the kept checkpoints and their ensemble."""
-    protocol, device = session.validation.predictor.protocol, session.process.device
-    workers, bar = session.recipe.data.workers, partial(counted, console)
-    return {
-        split: score_together(
-            candidates, session.further[name], protocol, device, workers, progress=bar(f"scoring {split}")
-        )
-        for name, split in scored_further(session.recipe.data).items()
-    }
-
-
-def _conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> dict[str, Scores]:
-    """Score the kept checkpoints and their ensemble on val, write the report, print where the files are."""
-    groups = group_candidates([run])
-    if not groups:
-        raise RunError(
-            f"No checkpoint was kept: the {manifest.metric} of split {manifest.data.val!r} had no score."
-        )
-    candidates, device = groups[0].candidates, session.process.device
-    recipe, val = open_val(candidates[0], ())
-    protocol = session.validation.predictor.protocol
-    bar = counted(console, "scoring")
-    give_freed_memory_back()
-    scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
-    further = _scores_on_further_sets(candidates, session, console)
-    report = ensemble_report(candidates, scores, protocol, val, run.path, further)
-    write_json(run.ensemble, report)
-    manifest.finished, manifest.files = True, {}
-    run.write_final(manifest, run.recipe, run.log, run.scores, run.ensemble, run.doctor)
-
-    best = load_member(candidates[0], device)
-    predictor = Predictor(protocol, nullcontext, label_kind(recipe.data, candidates[0].member.thresholds))
-    pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
-    if pictures:
-        with written_in_place(run.predictions) as temporary:
-            drawn = sheet(pictures, val.palette, val.class_names, val.ignore_index)
-            drawn.save(temporary, format="PNG")
-    contents = read_runs([run])
-    gallery = open_gallery(contents[0], recipe.log.images // 2, device)
-    write_report(contents, run.report, {run.path: gallery})
-    console.print(scores_table(scores, val.class_names))
-    console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
-    for split, on_split in further.items():
-        console.print(scores_table(on_split, val.class_names, f"IoU by class on {split}"))
-    for line in cautions(contents[0]):
-        console.print(escape(line))
-    if not recipe.data.select:
-        console.print(
-            f"The members were chosen on {recipe.data.val} too, so their scores are slightly optimistic."
-        )
-    for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
-        console.print(f"{what:<12} {where}")
-    if len(manifest.tail) > 1:
-        console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method lawa,swa")
-    if any(run.path.glob("events.out.tfevents.*")):
-        console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
-    return scores

@@ -13,7 +13,7 @@ from engine.command import main as command_line
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder, sha256_of
-from engine.training import train
+from engine.training import conclusion
 from engine.training.step import SupervisedStep
 from models.segformer import SegFormer
 from tests.engine.tiny_run import run_printed, tiny
@@ -153,14 +153,14 @@ def test_a_dry_run_and_a_range_test_name_the_same_settings(
 def test_the_final_scoring_is_repeated_with_fewer_members(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    score_together, most = train.score_together, 1
+    score_together, most = conclusion.score_together, 1
 
     def limited(candidates: list, *rest: object) -> dict:
         if len(candidates) > most:
             raise OF_TORCH
         return score_together(candidates, *rest)
 
-    monkeypatch.setattr(train, "score_together", limited)
+    monkeypatch.setattr(conclusion, "score_together", limited)
     command = tiny(tmp_path, "one", *QUICK)
     assert main(command) == 1
     message = capsys.readouterr().err

@@ -107,7 +107,7 @@ def test_a_signal_while_the_end_is_scored_loses_no_update(
     run, arguments = RunFolder(tmp_path / "run"), tiny(tmp_path, "run", "log.to=[]", "train.steps=2")
     with monkeypatch.context() as patched:
         patched.setattr(
-            "engine.training.train.score_together", lambda *_: signal.raise_signal(signal.SIGTERM)
+            "engine.training.conclusion.score_together", lambda *_: signal.raise_signal(signal.SIGTERM)
         )
         assert main(arguments) == 1
         assert "The training is done" in (said := capsys.readouterr().err) and "--resume" in said

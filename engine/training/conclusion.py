@@ -1,0 +1,92 @@
+"""After the last update: the kept checkpoints and their ensemble are scored, and the report is written."""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from functools import partial
+
+from rich.console import Console
+from rich.markup import escape
+
+from engine.data.sample import skipped_ids
+from engine.data.sets import scored_further
+from engine.reporting.console import counted, facts_below, scores_table
+from engine.reporting.pictures import predict_pictures, sheet
+from engine.reporting.report import cautions, open_gallery, read_runs, write_report
+from engine.run_folder import Manifest, RunFolder, write_json, written_in_place
+from engine.scoring.confusion import Scores
+from engine.scoring.ensembling import (
+    Candidate,
+    ensemble_report,
+    group_candidates,
+    load_member,
+    open_val,
+    score_together,
+)
+from engine.scoring.label_kinds import label_kind
+from engine.scoring.predictor import Predictor
+from engine.training.fit import RunError
+from engine.training.freed_memory import give_freed_memory_back
+from engine.training.session import Session
+from engine.training.validation import spread
+
+
+def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> dict[str, Scores]:
+    """Score the kept checkpoints and their ensemble on val, write the report, print where the files are."""
+    groups = group_candidates([run])
+    if not groups:
+        raise RunError(
+            f"No checkpoint was kept: the {manifest.metric} of split {manifest.data.val!r} had no score."
+        )
+    candidates, device = groups[0].candidates, session.process.device
+    recipe, val = open_val(candidates[0], ())
+    protocol = session.validation.predictor.protocol
+    bar = counted(console, "scoring")
+    give_freed_memory_back()
+    scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
+    further = _scores_on_further_sets(candidates, session, console)
+    report = ensemble_report(candidates, scores, protocol, val, run.path, further)
+    write_json(run.ensemble, report)
+    manifest.finished, manifest.files = True, {}
+    run.write_final(manifest, run.recipe, run.log, run.scores, run.ensemble, run.doctor)
+
+    best = load_member(candidates[0], device)
+    predictor = Predictor(protocol, nullcontext, label_kind(recipe.data, candidates[0].member.thresholds))
+    pictures = predict_pictures(best, val, spread(recipe.log.images, len(val)), predictor, device)
+    if pictures:
+        with written_in_place(run.predictions) as temporary:
+            drawn = sheet(pictures, val.palette, val.class_names, val.ignore_index)
+            drawn.save(temporary, format="PNG")
+    contents = read_runs([run])
+    gallery = open_gallery(contents[0], recipe.log.images // 2, device)
+    write_report(contents, run.report, {run.path: gallery})
+    console.print(scores_table(scores, val.class_names))
+    console.print(facts_below(next(iter(scores.values())), skipped_ids(val), protocol.card()))
+    for split, on_split in further.items():
+        console.print(scores_table(on_split, val.class_names, f"IoU by class on {split}"))
+    for line in cautions(contents[0]):
+        console.print(escape(line))
+    if not recipe.data.select:
+        console.print(
+            f"The members were chosen on {recipe.data.val} too, so their scores are slightly optimistic."
+        )
+    for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
+        console.print(f"{what:<12} {where}")
+    if len(manifest.tail) > 1:
+        console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method lawa,swa")
+    if any(run.path.glob("events.out.tfevents.*")):
+        console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
+    return scores
+
+
+def _scores_on_further_sets(
+    candidates: Sequence[Candidate], session: Session, console: Console
+) -> dict[str, dict[str, Scores]]:
+    """By split, as `open_split` knows it, the scores of the kept checkpoints and their ensemble."""
+    protocol, device = session.validation.predictor.protocol, session.process.device
+    workers, bar = session.recipe.data.workers, partial(counted, console)
+    return {
+        split: score_together(
+            candidates, session.further[name], protocol, device, workers, progress=bar(f"scoring {split}")
+        )
+        for name, split in scored_further(session.recipe.data).items()
+    }
