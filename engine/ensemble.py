@@ -1,9 +1,7 @@
 """trident ensemble FOLDER ...: score the best checkpoints of finished runs, each and combined."""
 
 import argparse
-import difflib
 import os
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,10 +9,8 @@ from engine.command import new_console, new_parser, paths_and_overrides, run_com
 from engine.wording import quantity
 
 if TYPE_CHECKING:
-    from engine.recipe import Recipe
-    from engine.run_folder import RunFolder
     from engine.scoring.ensembles.comparison import MethodComparison
-    from engine.scoring.ensembles.members import Members, Show
+    from engine.scoring.ensembles.members import Members
     from engine.scoring.ensembling import Candidate
 
 EXAMPLES = """
@@ -83,21 +79,31 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.reporting.console import counted, facts_below, scores_table
     from engine.reporting.ensemble_table import methods_table, optimism_fact, saved_fact, selection_facts
     from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
+    from engine.scoring.ensembles.opening import open_members
+    from engine.scoring.ensembles.request import (
+        best_of_the_only_group,
+        methods_named,
+        possible_methods,
+        require_several,
+        was_kept_on_val,
+        with_latest,
+    )
     from engine.scoring.ensembles.saved import require_unused
     from engine.scoring.ensembling import ensemble_report, latest_states, open_select, open_val
     from engine.scoring.protocols import EvaluationProtocol
     from engine.scoring.statistics import few_images
     from engine.scoring.trained import trained_on
 
-    asked = _methods(arguments.method or ["mean"])
+    texts = arguments.method or ["mean"]
+    asked, is_all = methods_named(texts), any("all" in text.split(",") for text in texts)
     if arguments.save:
         require_unused(arguments.save)
-    title, chosen = _best_of_the_only_group(runs, arguments.top)
+    title, chosen = best_of_the_only_group(runs, arguments.top)
     states = latest_states(chosen)
-    methods = _possible(asked, chosen, any("all" in text.split(",") for text in arguments.method or ()))
+    methods = possible_methods(asked, chosen, is_all)
     if arguments.latest:
-        chosen, states = _with_latest(chosen, states), []
-    _require_several(chosen, methods, arguments.save)
+        chosen, states = with_latest(chosen, states), []
+    require_several(chosen, methods, bool(arguments.save))
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
     if arguments.split_half and len(dataset) < 2:
@@ -114,7 +120,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     )
     for candidate in chosen:
         console.print(f"  {escape(str(candidate.path))}")
-    members = _open_members(chosen, states, overrides, recipe, lambda task: counted(console, task))
+    members = open_members(chosen, states, overrides, recipe, lambda task: counted(console, task))
     repeats = arguments.repeats if arguments.split_half else 0
     comparison = compare_methods(members, methods, dataset, select, repeats)
 
@@ -140,7 +146,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     num_seen = max(candidate.manifest.data.num_trained_on(len(dataset)) for candidate in chosen)
     if seen := trained_on(num_seen, len(dataset)):
         console.print(f"[bold]{seen}[/]")
-    if any(_kept_on_val(candidate) for candidate in chosen):
+    if any(was_kept_on_val(candidate) for candidate in chosen):
         console.print(
             f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters all of them."
         )
@@ -172,139 +178,6 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
     require_trained_alike(overrides)
     if not folders:
         raise RunFolderError("No folder was named; type trident ensemble checkpoints/")
-
-
-def _methods(texts: list[str]) -> list[str]:
-    """The methods that --method names, each once, in the order of the table."""
-    from engine.run_folder import RunFolderError
-    from engine.scoring.ensembles.methods import METHODS
-
-    wanted = [name.strip() for text in texts for name in text.split(",")]
-    for name in wanted:
-        if name not in (*METHODS, "all"):
-            close = difflib.get_close_matches(name, METHODS, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
-            raise RunFolderError(f"--method {name} is unknown.{hint} Expected {', '.join(METHODS)} or all.")
-    return [name for name in METHODS if name in wanted or "all" in wanted]
-
-
-def _best_of_the_only_group(runs: list["RunFolder"], top: int) -> tuple[str, list["Candidate"]]:
-    """The title of the only group of runs, and its best checkpoints.
-
-    Raises:
-        RunFolderError: they kept no checkpoint, or differ in their images or classes.
-    """
-    from engine.recipe import load_recipe
-    from engine.run_folder import RunFolderError
-    from engine.scoring.ensembling import group_candidates
-
-    groups = group_candidates(runs)
-    if not groups:
-        found = quantity(len(runs), "run was", "runs were")
-        raise RunFolderError(f"{found} found, without a checkpoint so far.")
-    if len(groups) > 1 and all(load_recipe(run.recipe, imports=False).data.fold for run in runs):
-        raise RunFolderError(
-            "These runs are folds, each scored on other images. To score them together type trident compare "
-            + shlex.join(str(run.path) for run in runs)
-        )
-    if len(groups) > 1:
-        lines = [
-            f"  {g.title}:\n    trident ensemble {shlex.join(str(r.path) for r in g.runs)}" for g in groups
-        ]
-        raise RunFolderError(
-            "These runs differ in their val images or classes. Take one group:\n" + "\n".join(lines)
-        )
-    return groups[0].title, groups[0].candidates[:top]
-
-
-def _with_latest(chosen: list["Candidate"], states: list["Candidate"]) -> list["Candidate"]:
-    """Raises RunFolderError where there is no state that is not a member already."""
-    from engine.run_folder import RunFolderError
-
-    if not states:
-        raise RunFolderError(
-            "--latest: these runs kept no latest states. Train with keep.tail=8, or leave it out."
-        )
-    return [*chosen, *states]
-
-
-def _possible(methods: list[str], chosen: list["Candidate"], is_all: bool) -> list[str]:
-    """The methods, without those that need latest states where no run kept two of them.
-
-    Raises:
-        RunFolderError: such a method was named.
-    """
-    from engine.run_folder import RunFolderError
-    from engine.scoring.ensembles.methods import OF_TAILS
-
-    needing = [method for method in methods if method in OF_TAILS]
-    if not needing or any(len(candidate.manifest.tail) > 1 for candidate in chosen):
-        return methods
-    if not is_all:
-        raise RunFolderError(
-            f"--method {needing[0]} averages the latest states of a run, and none of these runs kept two. "
-            "Train with keep.tail=8, or take one of the other methods, such as --method soup_greedy"
-        )
-    return [method for method in methods if method not in needing]
-
-
-def _require_several(chosen: list["Candidate"], methods: list[str], save: Path | None) -> None:
-    from engine.run_folder import RunFolderError
-    from engine.scoring.ensembles.methods import OF_TAILS
-
-    if set(methods) <= set(OF_TAILS):
-        return
-    if len(chosen) == 1 and (methods != ["mean"] or save):
-        raise RunFolderError(
-            f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise --top."
-        )
-
-
-def _open_members(
-    chosen: list["Candidate"],
-    states: list["Candidate"],
-    overrides: list[str],
-    recipe: "Recipe",
-    show: "Show",
-) -> "Members":
-    from contextlib import nullcontext
-    from functools import partial
-
-    import torch
-
-    from engine.recipe import load_recipe
-    from engine.scoring.ensembles.members import Members
-    from engine.scoring.ensembles.weight_averaging import start_of
-    from engine.scoring.ensembling import distinct_names, kind_of, load_member, tails_of
-    from engine.scoring.predictor import Predictor
-    from engine.scoring.protocols import EvaluationProtocol
-
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = [load_member(candidate, device) for candidate in chosen]
-    by_name = dict(zip(distinct_names(chosen), models, strict=True))
-    both = [*chosen, *states]
-    recipes = [load_recipe(candidate.run.recipe, overrides, imports=False) for candidate in both]
-    weights = [candidate.manifest.weights for candidate in both]
-    names = distinct_names(both)[len(chosen) :]
-    return Members(
-        models=by_name,
-        recipes=recipes,
-        starts=list(map(start_of, recipes, weights)),
-        predictor=Predictor(EvaluationProtocol.of(recipe.eval), nullcontext, kind_of(chosen)),
-        device=device,
-        workers=recipe.data.workers,
-        show=show,
-        states={name: partial(load_member, one, device) for name, one in zip(names, states, strict=True)},
-        tails=tails_of(both),
-    )
-
-
-def _kept_on_val(candidate: "Candidate") -> bool:
-    """Whether the checkpoint was chosen by its scores on val, without a selection split."""
-    from engine.recipe import load_recipe
-
-    data = load_recipe(candidate.run.recipe, imports=False).data
-    return data.select in (None, data.val)
 
 
 def _save(
