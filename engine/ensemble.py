@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from engine.scoring.ensembles.comparison import MethodComparison
     from engine.scoring.ensembles.members import Members
     from engine.scoring.ensembling import Candidate
+    from engine.training.student import Student
 
 EXAMPLES = """
 methods: mean (of probabilities), mean_logit, weighted, class_weighted, greedy (members in order of gain),
@@ -23,6 +24,7 @@ examples:
   trident ensemble checkpoints/ --method all --split-half
   trident ensemble checkpoints/ --method mean,greedy --select-split trainval_rest
   trident ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5 --method all --save checkpoints/best
+  trident ensemble checkpoints/ --distill checkpoints/small model.variant=b0     one model out of many
   trident ensemble checkpoints/ data.root=/elsewhere/VOC2012 eval.flip=true
 """
 
@@ -59,12 +61,21 @@ def main(argv: list[str] | None = None) -> int:
         "--repeats", type=int, default=10, help="number of random splits of --split-half (default 10)"
     )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the ensemble of the best method here")
+    parser.add_argument(
+        "--distill",
+        type=Path,
+        metavar="OUT",
+        help="save the ensemble there, train one model on its predictions, and compare both; the recipe is "
+        "that of the best member's run with the given values; the same command again goes on",
+    )
+    parser.add_argument("--resume", action="store_true", help="with --distill: go on, as it does anyway")
     return run_command(parser, ensemble, argv)
 
 
 def ensemble(arguments: argparse.Namespace) -> int:
     """Find, group, choose, score, print, write."""
-    named, overrides = paths_and_overrides(arguments.folders)
+    named, given = paths_and_overrides(arguments.folders)
+    overrides = [text for text in given if not arguments.distill or text.startswith(("data.", "eval."))]
     folders = [Path(text) for text in named]
 
     from engine.run_folder import RunFolder, RunFolderError, common_folder, find_runs, last_stage, write_json
@@ -72,12 +83,16 @@ def ensemble(arguments: argparse.Namespace) -> int:
     _check(arguments, overrides, folders)
     folders = [last_stage(folder) for folder in folders]
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
+    if arguments.distill:  # without the student of the same command before
+        own = (arguments.distill.expanduser() / "student").resolve()
+        runs = [run for run in runs if run.path.resolve() != own]
 
     from rich.markup import escape
 
     from engine.data.sample import require_one_class_a_pixel, skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
     from engine.reporting.ensemble_table import methods_table, optimism_fact, saved_fact, selection_facts
+    from engine.reporting.student_table import BEST, STUDENT, TEACHER, compare_student
     from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
     from engine.scoring.ensembles.opening import open_members
     from engine.scoring.ensembles.request import (
@@ -103,7 +118,12 @@ def ensemble(arguments: argparse.Namespace) -> int:
     methods = possible_methods(asked, chosen, is_all)
     if arguments.latest:
         chosen, states = with_latest(chosen, states), []
-    require_several(chosen, methods, bool(arguments.save))
+    require_several(chosen, methods, bool(arguments.save or arguments.distill))
+    student = None
+    if arguments.distill:
+        from engine.training.student import Student
+
+        student = Student.planned(arguments.distill.expanduser(), chosen[0], given)
     select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
     recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
     if arguments.split_half and len(dataset) < 2:
@@ -162,6 +182,14 @@ def ensemble(arguments: argparse.Namespace) -> int:
     if arguments.save:
         _save(arguments.save, comparison, members, [*chosen, *states], overrides)
         console.print(saved_fact(arguments.save, comparison, selection, recipe.data.val))
+    if student:
+        _save_teacher(student, comparison, members, [*chosen, *states], overrides)
+        console.print(saved_fact(student.teacher.path, comparison, selection, recipe.data.val))
+        del members  # their memory is for the training
+        student.train(console)
+        best = chosen[list(comparison.members).index(comparison.best)]
+        paths = {TEACHER: student.teacher.path, STUDENT: student.run.path, BEST: best.path}
+        compare_student(paths, recipe, dataset, overrides, student.table, console)
     return 0
 
 
@@ -173,6 +201,8 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
     if arguments.repeats < 1:
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
+    if arguments.resume and not arguments.distill:
+        raise RunFolderError("--resume goes on with the student of --distill: leave it out.")
     if arguments.select_split and arguments.split_half:
         raise RunFolderError("--select-split and --split-half exclude each other: leave one out.")
     require_trained_alike(overrides)
@@ -195,6 +225,28 @@ def _save(
     save_ensemble(
         path, comparison.winner, result.ensemble, result.scores.metrics, candidates, overrides, soup
     )
+
+
+def _save_teacher(
+    student: "Student",
+    comparison: "MethodComparison",
+    members: "Members",
+    candidates: list["Candidate"],
+    overrides: list[str],
+) -> None:
+    """Write the student's recipe and its teacher, or see that these are there.
+
+    Raises:
+        RunFolderError: the ensemble that is there is another one.
+    """
+    from engine.scoring.ensembles.saved import is_saved
+
+    ensemble = comparison.results[comparison.winner].ensemble
+    if not student.teacher.manifest.is_file():
+        _save(student.teacher.path, comparison, members, candidates, overrides)
+    elif not is_saved(student.teacher.path, comparison.winner, ensemble, candidates):
+        raise student.of_another_teacher()
+    student.write_recipe()
 
 
 if __name__ == "__main__":

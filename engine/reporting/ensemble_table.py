@@ -42,10 +42,14 @@ def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
     table.add_section()
     for method, result in results.items():
         estimates = (result.honest, result.flattering) if result.honest else (result.flattering,)
-        cells = [f"{estimates[0].mIoU:.4f}", _gain(estimates[0]), *(f"{f.mIoU:.4f}" for f in estimates[1:])]
+        cells = [
+            f"{estimates[0].mIoU:.4f}",
+            gain_text(estimates[0]),
+            *(f"{f.mIoU:.4f}" for f in estimates[1:]),
+        ]
         if several:
             behind = comparison.to_winner.get(method)
-            cells.append(_gain(behind) if behind else "the best")
+            cells.append(gain_text(behind) if behind else "the best")
         speed, cost = f"{result.images_per_second:.2f}", str(result.ensemble.cost)
         table.add_row(method, *cells, speed, cost, escape(result.ensemble.note))
     return table
@@ -88,7 +92,8 @@ def _cells_of_best(comparison: MethodComparison, is_honest: bool) -> list[str]:
     return [flattering, ""]
 
 
-def _gain(estimate: Estimate) -> str:
+def gain_text(estimate: Estimate) -> str:
+    """A gain with its interval."""
     if math.isnan(estimate.low):  # of few images
         return f"{estimate.gain:+.4f} [too few images]"
     return f"{estimate.gain:+.4f} [{estimate.low:+.4f}, {estimate.high:+.4f}]"

@@ -4,8 +4,13 @@ import time
 from collections.abc import Callable, Hashable, Mapping
 from typing import TypeVar
 
+import numpy as np
 import torch
 
+from engine.data.batches import Batch
+from engine.data.sample import Dataset, skipped_ids
+
+NUM_TIMED_IMAGES, TIMED_ROUNDS = 2, 3
 Name = TypeVar("Name", bound=Hashable)
 
 
@@ -26,6 +31,15 @@ def interleaved(
             done += 1
             progress(done, total)
     return seconds
+
+
+def timed_batches(dataset: Dataset, device: torch.device) -> list[Batch]:
+    """A few images of a split, spread over it, each a batch on the device: decoding them is not timed."""
+    skipped = set(skipped_ids(dataset))
+    readable = [index for index, id in enumerate(dataset.ids) if id not in skipped]
+    spread = np.linspace(0, len(readable) - 1, min(NUM_TIMED_IMAGES, len(readable))).round().astype(int)
+    samples = [dataset[readable[place]] for place in spread]
+    return [Batch(s.image[None].to(device), s.labels[None].to(device), [s.id]) for s in samples]
 
 
 def _wait_for_device() -> None:

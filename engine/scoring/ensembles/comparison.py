@@ -223,10 +223,11 @@ def _cross_validated(
 
 def _estimates(found: Mapping[str, Overlaps], before: Overlaps) -> dict[str, Estimate]:
     """What each method gains over `before`, on the same images."""
-    return {method: _estimate(before, after) for method, after in found.items()}
+    return {method: estimate(before, after) for method, after in found.items()}
 
 
-def _estimate(before: Overlaps, after: Overlaps) -> Estimate:
+def estimate(before: Overlaps, after: Overlaps) -> Estimate:
+    """What one predictor gains over another, from the (N, 2, C) overlaps of the same images."""
     mIoU, of_best = (mean_iou_of_overlaps(found.sum(axis=0)) for found in (after, before))
     interval = gain_interval(before, after, draws(len(after)))
     of_images = image_mean_iou(after) - image_mean_iou(before)

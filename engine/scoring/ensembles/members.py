@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from engine.data.batches import Batch, scoring_batches
-from engine.data.sample import Dataset, skipped_ids
+from engine.data.sample import Dataset
 from engine.recipe import Recipe
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
@@ -38,9 +38,8 @@ from engine.scoring.ensembles.weight_averaging import (
 from engine.scoring.evaluation import evaluate
 from engine.scoring.predictor import Predictor
 from engine.scoring.statistics import Overlaps
-from engine.scoring.timing import interleaved
+from engine.scoring.timing import TIMED_ROUNDS, interleaved, timed_batches
 
-NUM_TIMED_IMAGES, TIMED_ROUNDS = 2, 3
 Show = Callable[[str], Callable[[int, int], None]]  # from a task's name to a callback (done, total)
 
 
@@ -196,13 +195,7 @@ class Members:
 
         A soup is as fast as a member of its start, which is timed in its place.
         """
-        skipped = set(skipped_ids(dataset))
-        readable = [index for index, id in enumerate(dataset.ids) if id not in skipped]
-        spread = np.linspace(0, len(readable) - 1, min(NUM_TIMED_IMAGES, len(readable))).round().astype(int)
-        samples = [dataset[readable[place]] for place in spread]
-        batches = [
-            Batch(s.image[None].to(self.device), s.labels[None].to(self.device), [s.id]) for s in samples
-        ]
+        batches = timed_batches(dataset, self.device)
         runs = {
             name: self.one_hot(self.starts.index(self.starts[ensemble.soup[0]]))
             if ensemble.soup

@@ -44,6 +44,26 @@ def _part(path: Path) -> Path:
     return path.resolve().with_name(path.resolve().name + ".part")
 
 
+def is_saved(path: Path, method: str, ensemble: Ensemble, candidates: Sequence[Candidate]) -> bool:
+    """Whether the folder holds this ensemble; what was fitted for it is not compared.
+
+    Raises:
+        RunFolderError: there is no ensemble, or its files are altered.
+    """
+    manifest = EnsembleFolder(path).read_manifest()
+    if ensemble.soup:
+        same = [member.name for member in manifest.members] == [_soup_name(ensemble, candidates)]
+    else:
+        used = [candidates[number].member.sha256 for number in ensemble.combination.used]
+        same = [member.sha256 for member in manifest.members] == used
+    return same and manifest.method == method
+
+
+def _soup_name(ensemble: Ensemble, candidates: Sequence[Candidate]) -> str:
+    names = distinct_names(candidates)
+    return f"soup of {', '.join(names[number] for number in ensemble.soup)}"
+
+
 def save_ensemble(
     path: Path,
     method: str,
@@ -103,7 +123,7 @@ def _write_members(
     names = distinct_names(candidates)
     if soup is not None:
         averaged = [candidates[number] for number in ensemble.soup]
-        name = f"soup of {', '.join(names[number] for number in ensemble.soup)}"
+        name = _soup_name(ensemble, candidates)
         file = folder.members / "soup.safetensors"
         save_file({key: value.cpu().contiguous() for key, value in soup.state_dict().items()}, file)
         origins = [candidate.manifest.weights for candidate in averaged]

@@ -158,6 +158,7 @@ def test_every_recipe_line_in_a_message_is_accepted(line: str) -> None:
     given += ["data.format=labelme", "data.classes=[a, b]"] if key.startswith("data.polygons") else []
     given += ["model.weights=null"] if key == "model.from_scratch" else []
     given += ["data.unlabelled.root=photos"] if key.startswith("data.unlabelled.") else []
+    given += ["distill.teacher=checkpoints/r"] if key.startswith("distill.") else []
     given += ["schedule.name=wsd"] if key == "schedule.decay" else []
     try:
         recipe = "b2_full" if key.startswith("stages.") else PLAIN

@@ -399,7 +399,8 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "is not a class or function but of type",
         "trident less its", "COCO 2017 is complete", "VOC2012 is complete", "that trident prepare pack",
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
-        "# Encoders and heads", "taught by the moving average of weights",
+        "# Encoders and heads", "in teacher/, written by trident ensemble",
+        "taught by the moving average of weights",
         "was not scored by it", "is no longer among the best; the file", "is no longer listed; the file",
         "model.arch=…: ",
         "cannot be built on", "  train.batch=… linear",
@@ -452,6 +453,12 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
         "averages the latest states of a run", "these runs kept no latest states",
     ),
+    "tests/engine/test_ensemble_distill.py::test_the_same_command_goes_on_with_a_student_that_was_stopped": (
+        "is another ensemble than these runs and methods give now",
+        "trident run … --resume",
+    ),
+    "tests/engine/test_ensemble_distill.py::test_the_student_has_the_recipe_of_the_best_members_run_and_the_"
+    "values": ("--distill sets the student's name",),
     "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
         "… …: trident ensemble … --method lawa,swa",
     ),
