@@ -91,7 +91,13 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     from engine.data.sample import require_one_class_a_pixel, skipped_ids
     from engine.reporting.console import counted, facts_below, scores_table
-    from engine.reporting.ensemble_table import methods_table, optimism_fact, saved_fact, selection_facts
+    from engine.reporting.ensemble_table import (
+        agreement_table,
+        methods_table,
+        optimism_fact,
+        saved_fact,
+        selection_facts,
+    )
     from engine.reporting.student_table import BEST, STUDENT, TEACHER, compare_student
     from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
     from engine.scoring.ensembles.opening import open_members
@@ -104,7 +110,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         with_latest,
     )
     from engine.scoring.ensembles.saved import require_unused
-    from engine.scoring.ensembling import ensemble_report, latest_states, open_select, open_val
+    from engine.scoring.ensembling import agreement_of, ensemble_report, latest_states, open_select, open_val
     from engine.scoring.protocols import EvaluationProtocol
     from engine.scoring.statistics import few_images
     from engine.scoring.trained import trained_on
@@ -142,7 +148,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
         console.print(f"  {escape(str(candidate.path))}")
     members = open_members(chosen, states, overrides, recipe, lambda task: counted(console, task))
     repeats = arguments.repeats if arguments.split_half else 0
-    comparison = compare_methods(members, methods, dataset, select, repeats)
+    agreement = agreement_of(chosen, dataset)
+    comparison = compare_methods(members, methods, dataset, select, repeats, agreement)
 
     chosen_on = dataset if select is None else select
     selection = Selection(
@@ -158,6 +165,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
     won = comparison.results[comparison.winner]
     shown = comparison.members | {comparison.winner: won.scores}
     console.print(scores_table(shown, dataset.class_names))
+    if agreement:
+        console.print(agreement_table(agreement.shares(dataset.class_names)))
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
     gain = won.honest or won.flattering
     num_images, what = len(dataset) - len(skipped_ids(dataset)), f"gains of {comparison.winner} in mIoU"
@@ -172,7 +181,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         )
     folder = common_folder(folders)
     out = folder / "ensemble.json"
-    report = ensemble_report(chosen, shown, protocol, dataset, folder)
+    report = ensemble_report(chosen, shown, protocol, dataset, folder, agreement=agreement)
     report["latest_states"] = [os.path.relpath(state.path, folder) for state in states]
     write_json(out, report | comparison_report(comparison, selection))
     run = RunFolder(folder)

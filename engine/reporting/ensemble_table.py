@@ -1,7 +1,7 @@
 """Methods of an ensemble side by side, for the console, and how reliable their scores are."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from rich.markup import escape
@@ -52,6 +52,18 @@ def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
             cells.append(gain_text(behind) if behind else "the best")
         speed, cost = f"{result.images_per_second:.2f}", str(result.ensemble.cost)
         table.add_row(method, *cells, speed, cost, escape(result.ensemble.note))
+    return table
+
+
+def agreement_table(shares: Mapping[str, Mapping[str, float | None]]) -> Table:
+    """`Agreement.shares` as rows; a class without a labelled pixel has none."""
+    table = Table(title="where all members predict the same class", title_justify="left")
+    table.add_column("pixels of the label")
+    table.add_column("all agree", justify="right")
+    table.add_column("and are right", justify="right")
+    for name, share in shares.items():
+        if share["agree"] is not None and share["right"] is not None:
+            table.add_row(escape(name), f"{share['agree']:.4f}", f"{share['right']:.4f}")
     return table
 
 

@@ -16,10 +16,11 @@ from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset, skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import Manifest, Member, RunFolder, RunFolderError
+from engine.scoring.agreement import Agreement
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
-from engine.scoring.evaluation import ENSEMBLE, evaluate
+from engine.scoring.evaluation import ENSEMBLE, OnMaps, evaluate
 from engine.scoring.label_kinds import LabelKind, label_kind
 from engine.scoring.multi_label import mean_thresholds
 from engine.scoring.numerics import full_float32
@@ -196,12 +197,14 @@ def score_together(
     workers: int | str = "auto",
     scores_path: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    on_maps: OnMaps | None = None,
 ) -> dict[str, Scores]:
     """Scores by `distinct_names` and, for several candidates, those of their mean probability as "mean".
 
     Args:
         scores_path: where the counts of each image are written (scores.h5); None: nowhere.
         progress: called with (images done, all images).
+        on_maps: as `evaluate` calls it.
     """
     members = zip(distinct_names(candidates), candidates, strict=True)
     models = {name: load_member(candidate, device) for name, candidate in members}
@@ -239,8 +242,16 @@ def score_together(
             on_batch,
             combinations,
             detailed=record is not None,
+            on_maps=on_maps,
         )
     return {name: tally.scores(dataset.class_names) for name, tally in tallies.items()}
+
+
+def agreement_of(candidates: Sequence[Candidate], dataset: Dataset) -> Agreement | None:
+    """What counts where the candidates agree; None for one alone, and for classes that may overlap."""
+    if len(candidates) < 2 or kind_of(candidates).is_multi:
+        return None
+    return Agreement(distinct_names(candidates), len(dataset.class_names), dataset.ignore_index)
 
 
 def kind_of(candidates: Sequence[Candidate]) -> LabelKind:
@@ -259,11 +270,13 @@ def ensemble_report(
     dataset: Dataset,
     relative_to: Path,
     further: Mapping[str, Mapping[str, Scores]] = MappingProxyType({}),
+    agreement: Agreement | None = None,
 ) -> dict[str, object]:
     """The content of ensemble.json. A single candidate is its own ensemble.
 
     Args:
         further: scores on the splits of other sets, by their names.
+        agreement: of the candidates, after a pass over the images.
     """
     names = distinct_names(candidates)
     sets = {
@@ -293,6 +306,7 @@ def ensemble_report(
             "class_names": manifest.class_names,
         },
         **({"further": sets} if sets else {}),
+        **({"agreement": agreement.shares(dataset.class_names)} if agreement else {}),
     }
 
 

@@ -8,7 +8,7 @@ Shapes: B images, C classes; the scored region of an image is H x W pixels.
 
 from collections.abc import Callable, Collection, Iterable, Mapping
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -24,6 +24,7 @@ __all__ = ["ENSEMBLE", "Tally", "evaluate"]
 
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
+OnMaps = Callable[[Tensor, Mapping[str, Any]], None]
 OnPixels = Callable[[Tensor, dict[str, Tensor]], None]
 
 
@@ -53,6 +54,7 @@ def evaluate(
     counted: Collection[str] | None = None,
     detailed: bool = False,
     on_pixels: OnPixels | None = None,
+    on_maps: OnMaps | None = None,
 ) -> dict[str, Tally]:
     """Tallies by name: of each model, then of each combination.
 
@@ -66,6 +68,7 @@ def evaluate(
             overlap, which have none of these.
         on_pixels: called with the labels of a strip (B, rows, W) and, by name, its probabilities
             (B, C, rows, W).
+        on_maps: called with the labels of a batch (B, H, W) and, by name, the maps of its predictions.
     """
     names = [name for name in (*models, *combinations) if counted is None or name in counted]
     kind = predictor.kind
@@ -88,6 +91,8 @@ def evaluate(
         counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
         for name in names:
             tallies[name].add(counts[name], maps[name].log_loss, void.sum())
+        if on_maps:
+            on_maps(labels, maps)
         if on_batch:
             on_batch(batch.ids, counts)
     for name, model in models.items():

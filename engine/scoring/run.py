@@ -211,7 +211,11 @@ def read_ensemble(path: Path) -> dict[str, Any] | None:
             for name, value in named.items():
                 if not (value is None or 0 <= value <= 1):
                     raise ValueError(f"{name} is {value}, not a share of 1")
-    except (TypeError, AttributeError, ValueError) as error:
+        for name, shares in content.get("agreement", {}).items():
+            for value in (shares["agree"], shares["right"]):
+                if not (value is None or 0 <= value <= 1):
+                    raise ValueError(f"the agreement on {name} is {value}, not a share of 1")
+    except (TypeError, AttributeError, ValueError, KeyError) as error:
         raise RunFolderError(f"{path} is damaged ({error}). Move it away and create it again.") from None
     return content
 

@@ -16,6 +16,7 @@ from engine.run_folder import Manifest, RunFolder, write_json, written_in_place
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembling import (
     Candidate,
+    agreement_of,
     ensemble_report,
     group_candidates,
     load_member,
@@ -42,9 +43,11 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
     protocol = session.validation.predictor.protocol
     bar = counted(console, "scoring")
     give_freed_memory_back()
-    scores = score_together(candidates, val, protocol, device, recipe.data.workers, run.scores, bar)
+    agreement, workers = agreement_of(candidates, val), recipe.data.workers
+    on_maps = agreement.add if agreement else None
+    scores = score_together(candidates, val, protocol, device, workers, run.scores, bar, on_maps)
     further = _scores_on_further_sets(candidates, session, console)
-    report = ensemble_report(candidates, scores, protocol, val, run.path, further)
+    report = ensemble_report(candidates, scores, protocol, val, run.path, further, agreement)
     write_json(run.ensemble, report)
     manifest.finished, manifest.files = True, {}
     run.write_final(manifest, run.recipe, run.log, run.scores, run.ensemble, run.doctor)

@@ -63,6 +63,10 @@ def test_the_best_of_all_runs_are_ensembled_across_architectures(runs: Path) -> 
     assert {"mIoU", "mAcc", "aAcc", "IoU"} <= printed["ensembles"]["mean"].keys()
     assert printed["dataset"]["num_images"] == 4
     assert printed["protocol"]["name"] == "native"
+    agreement = printed["agreement"]
+    assert agreement.keys() == printed["ensembles"]["mean"]["IoU"].keys()
+    shares = [one for one in agreement.values() if one["agree"] is not None]
+    assert shares and all(0 <= one["right"] <= one["agree"] <= 1 for one in shares)
 
 
 def test_all_methods_of_two_architectures_and_the_best_is_saved(

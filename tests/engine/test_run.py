@@ -147,6 +147,11 @@ def test_scores_h5_adds_up_to_ensemble_json(run: RunFolder) -> None:
         assert Scores.of(np.asarray(matrix), tuple(manifest.class_names)).mIoU == pytest.approx(
             numbers["mIoU"]
         )
+    # where all members are right: within the bounds of Fréchet for the recall of each
+    recalls = [np.diag(m) / m.sum(axis=1) for name, m in summed.items() if name != "mean"]
+    for recall, shares in zip(np.transpose(recalls), printed["agreement"].values(), strict=True):
+        least = max(0.0, sum(recall) - len(recall) + 1)
+        assert least - 1e-9 <= shares["right"] <= min(recall) + 1e-9 and shares["right"] <= shares["agree"]
 
 
 def test_a_members_final_score_equals_the_score_that_kept_it(run: RunFolder) -> None:

@@ -45,11 +45,15 @@ class PredictorScores:
 
 @dataclass(frozen=True)
 class Joint:
-    """Ensembles whose members come from several runs. selection: the images they were chosen on."""
+    """Ensembles whose members come from several runs.
+
+    selection: the images they were chosen on. agreement: of the members, as `Agreement.shares` has it.
+    """
 
     folder: Path
     results: Sequence[PredictorScores]
     selection: Mapping[str, Any] | None
+    agreement: Mapping[str, Any] | None
 
 
 def best_member(results: Sequence[PredictorScores]) -> PredictorScores | None:
@@ -153,7 +157,8 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
     for folder in folders:
         scored = read_ensemble(folder / "ensemble.json")
         if scored and scored["dataset"]["fingerprint"] == val_fingerprint:
-            found.append(Joint(folder, results_of(scored), scored.get("selection")))
+            further = scored.get("selection"), scored.get("agreement")
+            found.append(Joint(folder, results_of(scored), *further))
     return found
 
 

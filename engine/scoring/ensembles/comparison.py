@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import NamedTuple
 
 from engine.data.sample import Dataset
+from engine.scoring.agreement import Agreement
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
 from engine.scoring.ensembles.members import Members
@@ -104,7 +105,12 @@ class Selection:
 
 @full_float32()
 def compare_methods(
-    members: Members, methods: Sequence[str], report: Dataset, select: Dataset | None = None, repeats: int = 0
+    members: Members,
+    methods: Sequence[str],
+    report: Dataset,
+    select: Dataset | None = None,
+    repeats: int = 0,
+    agreement: Agreement | None = None,
 ) -> MethodComparison:
     """Choose an ensemble by each method, score it, and measure its gain and speed.
 
@@ -113,6 +119,7 @@ def compare_methods(
         report: the split whose scores are given.
         select: the split that ensembles are chosen on; None takes `report`.
         repeats: of the cross-validation on `report` for an honest estimate; only without `select`.
+        agreement: counts where the members agree on `report`.
     """
     assert not (select and repeats), "two ways to an honest estimate"
     needs_images = repeats or any(method in CHOOSING for method in methods)
@@ -126,7 +133,7 @@ def compare_methods(
     if select:
         on_select = members.observe(methods, select, "predicting the selection split")
         chosen = {method: choose_ensemble(method, on_select) for method in methods}
-    counted = members.count(report, [*chosen.values(), *chosen_on_report.values()], "scoring")
+    counted = members.count(report, [*chosen.values(), *chosen_on_report.values()], "scoring", agreement)
     single = [counted[members.one_hot(number)] for number in range(len(members.models))]
     best = max(range(len(single)), key=lambda number: single[number].scores.mIoU)
 

@@ -16,6 +16,7 @@ from torch import nn
 from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
 from engine.recipe import Recipe
+from engine.scoring.agreement import Agreement
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
@@ -132,9 +133,17 @@ class Members:
         )
 
     def count(
-        self, dataset: Dataset, ensembles: Sequence[Ensemble], task: str
+        self,
+        dataset: Dataset,
+        ensembles: Sequence[Ensemble],
+        task: str,
+        agreement: Agreement | None = None,
     ) -> dict[Combination | Soup, Counted]:
-        """Of every single member and every ensemble, by `Ensemble.key`; each model runs once per image."""
+        """Of every single member and every ensemble, by `Ensemble.key`; each model runs once per image.
+
+        Args:
+            agreement: counts where the members agree.
+        """
         members: dict[Combination | Soup, str] = {
             self.one_hot(number): name for number, name in enumerate(self.models)
         }
@@ -161,6 +170,7 @@ class Members:
             self.device,
             on_batch,
             {name: _with_soups(combination, len(soups)) for combination, name in combinations.items()},
+            on_maps=agreement.add if agreement else None,
         )
         progress.end()
         return {

@@ -312,6 +312,26 @@ def test_ensembles_are_shown_with_their_gain_and_speed(run: RunFolder) -> None:
     assert "+0.0100 \N{MINUS SIGN}0.0200 to +0.0300" in report(run).text
 
 
+def test_agreement_is_shown_by_class_of_a_run_and_of_an_ensemble_above_it(run: RunFolder) -> None:
+    scored = json.loads(run.ensemble.read_text())
+    title = "Where all members predict the same class"
+    assert title not in report(run).text  # of a file of an older version
+    scored["agreement"] = {
+        "<b>sky</b>": {"agree": 0.9125, "right": 0.8875},
+        "bus": {"agree": None, "right": None},
+    }
+    write_json(run.ensemble, scored)
+    text = report(run).text
+    assert text.count(title) == 1 and "<b>sky</b> 0.9125 0.8875" in text and "bus \N{EN DASH}" not in text
+    scored["dataset"]["fingerprint"] = run.read_manifest().data.val_fingerprint
+    write_json(run.path.parent / "ensemble.json", scored)
+    assert report(run).text.count(title) == 2
+    scored["agreement"]["bus"]["agree"] = 1.5
+    write_json(run.ensemble, scored)
+    with pytest.raises(RunFolderError, match="agreement on bus is 1.5"):
+        report(run)
+
+
 def test_without_the_mean_the_best_ensemble_is_the_headline(run: RunFolder) -> None:
     scored = json.loads(run.ensemble.read_text())
     mean = scored["ensembles"]["mean"]
