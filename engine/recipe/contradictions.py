@@ -184,6 +184,9 @@ def _single_labels_only(recipe: Any) -> Iterator[Contradiction]:
     if recipe.distill:
         text = "a teacher is for data.labels: single. Type distill=null"
         yield Contradiction((("distill",), labels), text)
+    if recipe.keep.tail:
+        text = "the latest states are for data.labels: single. Type keep.tail=0"
+        yield Contradiction((("keep", "tail"), labels), text)
     for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1)):
         if (value := getattr(recipe.augment, name)) != off:
             text = f"{value:g} is for data.labels: single. Type augment.{name}={off}"

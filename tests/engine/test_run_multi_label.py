@@ -359,6 +359,7 @@ def test_a_pack_says_which_labels_it_holds(finished: Path, capsys: pytest.Captur
     ("lines", "named", "typed"),
     [
         (["adversarial={}"], "a discriminator is for data.labels: single", "adversarial=null"),
+        (["keep.tail=4"], "the latest states are for data.labels: single", "keep.tail=0"),
         (["augment.classmix=0.5"], "0.5 is for data.labels: single", "augment.classmix=0"),
         (["augment.copy_paste=0.5"], "0.5 is for data.labels: single", "augment.copy_paste=0"),
         (["augment.category_max_ratio=0.75"], "0.75 is for", "augment.category_max_ratio=1"),

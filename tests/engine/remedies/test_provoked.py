@@ -376,6 +376,7 @@ CASES = [
     Case("no class would be anywhere", MULTI, overlapping(255)),
     Case("If it is not on these images, type", MULTI, overlapping(lacks="own/train/masks/a/0.png")),
     Case("a discriminator is for data.labels", f"{MULTI} adversarial={{}}", overlapping()),
+    Case("the latest states are for data.labels", f"{MULTI} keep.tail=4", overlapping()),
     Case("rare is for labels: single", f"{MULTI} data.sampler=rare", overlapping()),
     Case("255 for void in each mask", f"{MULTI} data.ignore_index=0", overlapping()),
     Case("this is for labels: single; leave", f"{MULTI} 'data.ids={{0: 0, 1: 1}}'", overlapping()),
