@@ -32,7 +32,8 @@ polygons        DIR/polygons/<name>.geojson: connected parts of each class, in l
 areas           DIR/areas.json: pixels of each class on each image
 
 With --uncertainty, where the members of an ensemble disagree: DIR/uncertainty/<name>.png (mutual information,
-its colours in scale.png), DIR/votes/<name>.png (the share of members with that label) and DIR/uncertainty.h5.
+its colours in DIR/uncertainty_scale.png), DIR/votes/<name>.png (the share of members with that label) and
+DIR/uncertainty.h5.
 
 Where classes may overlap (data.labels: multi), labels are DIR/labels/<class>/<name>.png, 1 where the
 class is. There is no confidence.

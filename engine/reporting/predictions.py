@@ -40,6 +40,7 @@ KINDS = {
     "areas": ".json",
     "probabilities": ".h5",
 }
+ENDINGS = KINDS | {"uncertainty": ".png", "votes": ".png"}  # those are written by `uncertainty.py`
 OF_ALL = ("probabilities", "areas")  # one file for all images
 MAPS = ("labels", "confidence")  # of tiles: TIFF
 LEGEND_PX = 480
@@ -73,7 +74,7 @@ def files_of(
 def prediction_file(out: Path, kind: str, image: InputImage, tiled: bool = False) -> Path:
     """Of one image; `kind` may name a folder below that of the kind, too."""
     of_kind = kind.partition("/")[0]
-    return out / kind / (image.name + (".tif" if tiled and of_kind in MAPS else KINDS[of_kind]))
+    return out / kind / (image.name + (".tif" if tiled and of_kind in MAPS else ENDINGS[of_kind]))
 
 
 def mask_file(out: Path, class_name: str, image: InputImage, tiled: bool = False) -> Path:
@@ -116,16 +117,16 @@ def prediction_writer(
             is_multi = labels.dim() == 3
             if "labels" in kinds and is_multi:
                 for name, mask, colour in zip(class_names, labels, palette, strict=True):
-                    _save(palette_image(mask, ((0, 0, 0), colour)), mask_file(out, name, image))
+                    save_image(palette_image(mask, ((0, 0, 0), colour)), mask_file(out, name, image))
             elif "labels" in kinds:
-                _save(palette_image(labels, palette), path("labels"))
+                save_image(palette_image(labels, palette), path("labels"))
             if "overlay" in kinds:
                 [shown], colours, _ = with_sets([labels], palette, class_names, VOID_NEVER)
                 mixed = Image.fromarray(overlay(shown_bands(pixels, bands), shown, colours, VOID_NEVER))
-                _save(mixed, path("overlay"), quality=JPEG_QUALITY)
+                save_image(mixed, path("overlay"), quality=JPEG_QUALITY)
             if "confidence" in kinds:
                 grey = (255 * probabilities.amax(dim=0)).round().byte().numpy()  # (h, w)
-                _save(Image.fromarray(grey), path("confidence"))
+                save_image(Image.fromarray(grey), path("confidence"))
             if "areas" in kinds:
                 areas[image.place] = areas_of(labels, class_names)
             if "polygons" in kinds:
@@ -145,7 +146,7 @@ def prediction_writer(
         if areas:
             write_json(out / "areas.json", {**about, "images": areas})
         if _legend(out).parent.is_dir():  # else no image could be read, and the command can be repeated
-            _save(legend(list(zip(class_names, palette, strict=True)), LEGEND_PX), _legend(out))
+            save_image(legend(list(zip(class_names, palette, strict=True)), LEGEND_PX), _legend(out))
 
 
 def areas_of(labels: Tensor, class_names: Sequence[str]) -> dict[str, object]:
@@ -175,10 +176,11 @@ def with_folder(path: Path) -> Path:
     return path
 
 
-def _legend(out: Path) -> Path:
-    return out / "overlay" / "legend.png"
-
-
-def _save(image: Image.Image, path: Path, **options: int) -> None:
+def save_image(image: Image.Image, path: Path, **options: int) -> None:
+    """Write a PNG or JPEG, and the folder that it is in; the file appears complete or not at all."""
     with written_in_place(with_folder(path)) as temporary:
         image.save(temporary, format={".png": "PNG", ".jpg": "JPEG"}[path.suffix], **options)
+
+
+def _legend(out: Path) -> Path:
+    return out / "overlay" / "legend.png"

@@ -1,6 +1,7 @@
 """Where the members of an ensemble disagree, as pictures and arrays next to their predictions.
 
-DIR/uncertainty/<name>.png  mutual information of the members; scale.png there has the colours in bits
+DIR/uncertainty/<name>.png  mutual information of the members
+DIR/uncertainty_scale.png   its colours in bits
 DIR/votes/<name>.png        grey: the share of the members that predict the label, white is all
 DIR/uncertainty.h5          of each image, under its path: mutual_information (h, w) float16 in bits, and
                             votes (h, w) uint8, a number of members
@@ -19,6 +20,7 @@ from torch import Tensor
 
 from engine.data.inputs import InputImage
 from engine.reporting.pictures import GAP_PX, INK, PAPER, TEXT_PX, Pixels, font
+from engine.reporting.predictions import prediction_file, save_image
 from engine.run_folder import written_in_place
 from engine.scoring.disagreement import Disagreement
 
@@ -29,7 +31,7 @@ Writer = Callable[[InputImage, Disagreement], None]
 
 def uncertainty_files(images: Sequence[InputImage], out: Path) -> list[Path]:
     """Every file that the writer will write."""
-    maps = [_file(out, kind, image) for kind in ("uncertainty", "votes") for image in images]
+    maps = [prediction_file(out, kind, image) for kind in ("uncertainty", "votes") for image in images]
     return [*maps, out / "uncertainty.h5", _scale(out)]
 
 
@@ -50,16 +52,17 @@ def uncertainty_writer(
         def write(image: InputImage, found: Disagreement) -> None:
             coloured = coloured_bits(found.mutual_information, most_bits)
             share = found.votes.float() / len(member_names)
-            _save(Image.fromarray(coloured), _file(out, "uncertainty", image))
-            _save(Image.fromarray((255 * share).round().byte().numpy()), _file(out, "votes", image))
+            save_image(Image.fromarray(coloured), prediction_file(out, "uncertainty", image))
+            grey = (255 * share).round().byte().numpy()  # (h, w)
+            save_image(Image.fromarray(grey), prediction_file(out, "votes", image))
             group = arrays.create_group(image.place.encode(errors="surrogateescape"))
             information = found.mutual_information.numpy().astype(np.float16)
             for name, values in (("mutual_information", information), ("votes", found.votes.numpy())):
                 group.create_dataset(name, data=values, compression=1, shuffle=True)
 
         yield write
-        if _scale(out).parent.is_dir():
-            _save(_drawn_scale(most_bits), _scale(out))
+        if len(arrays):  # else no image could be read, and the command can be repeated
+            save_image(_drawn_scale(most_bits), _scale(out))
 
 
 def coloured_bits(bits: Tensor, most_bits: float) -> Pixels:
@@ -83,15 +86,5 @@ def _drawn_scale(most_bits: float) -> Image.Image:
     return canvas
 
 
-def _file(out: Path, kind: str, image: InputImage) -> Path:
-    return out / kind / f"{image.name}.png"
-
-
 def _scale(out: Path) -> Path:
-    return out / "uncertainty" / "scale.png"
-
-
-def _save(image: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with written_in_place(path) as temporary:
-        image.save(temporary, format="PNG")
+    return out / "uncertainty_scale.png"  # not in uncertainty/, where an image may have any name

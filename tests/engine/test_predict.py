@@ -264,7 +264,7 @@ def test_an_ensemble_shows_where_its_members_disagree(
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     kinds = ("labels", "uncertainty", "votes")
     names = {f"{kind}/{name}.png" for kind in kinds for name in ("1", "side")}
-    assert files == {*names, "uncertainty/scale.png", "uncertainty.h5"}
+    assert files == {*names, "uncertainty_scale.png", "uncertainty.h5"}
     segmenter = engine.load(voc_ensemble, "cpu")
     labels = segmenter.predict(photos / "a/1.jpg").labels
     assert np.array_equal(np.asarray(Image.open(out / "labels/1.png")), labels)
@@ -280,6 +280,21 @@ def test_an_ensemble_shows_where_its_members_disagree(
     assert information.shape == (40, 60) and 0 < information.max() <= 1
     assert main(command) == 2  # the files are there
     assert main([*command, "--overwrite"]) == 0
+
+
+def test_pictures_of_images_that_are_called_like_a_scale_or_legend_stay(
+    voc_ensemble: Path, photos: Path, tmp_path: Path
+) -> None:
+    out, names = tmp_path / "out", ("scale", "legend", "uncertainty_scale")
+    for name, old in zip(names, ("a/1", "a/side", "b/1"), strict=True):
+        (photos / f"{old}.jpg").rename(photos / f"{name}.png")
+    save = "labels,overlay,confidence"
+    command = [str(voc_ensemble), *map(str, photos.glob("*.png")), "--out", str(out), "--save", save]
+    assert main([*command, "--uncertainty"]) == 0
+    for kind, ending in {"overlay": "jpg", "uncertainty": "png", "votes": "png", "confidence": "png"}.items():
+        for name in names:
+            of_image = Image.open(out / kind / f"{name}.{ending}").size
+            assert of_image == Image.open(out / f"labels/{name}.png").size, (kind, name)
 
 
 @pytest.mark.parametrize(
