@@ -226,7 +226,6 @@ def _next(arguments: argparse.Namespace) -> int:
     bits = np.array([one.bits for one in measured])
     features = np.stack([one.features for one in measured])
     chosen = [measured[number] for number in choose(bits, features, min(arguments.next, len(measured)))]
-    out.mkdir(parents=True)
     write_next(out, chosen, pool)
     for rank, one in enumerate(chosen[:NUM_PRINTED], 1):
         console.print(f"{rank:>3}  {one.bits:.4f} bits  {escape(one.image.place)}")

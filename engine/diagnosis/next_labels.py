@@ -17,9 +17,10 @@ from engine.data.inputs import InputImage, input_images
 from engine.data.sample import UnreadableSample, require_one_class_a_pixel
 from engine.diagnosis.label_check import open_with_all_checkpoints
 from engine.run_folder import RunFolderError
-from engine.scoring.disagreement import Disagreement, entropy_bits
+from engine.scoring.disagreement import entropy_bits
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.segmenter import Prediction, Segmenter
+from engine.wording import quantity
 
 LEAST_DISTANCE = 1e-6  # so that of images that are all alike the most uncertain ones are taken
 
@@ -53,10 +54,13 @@ class Pool:
         if count < 1:
             raise RunFolderError(f"--next {count}: at least 1.")
         self.images = input_images([str(folder)], out)
-        if count >= len(self.images):
+        if count >= (num_images := len(self.images)):
+            remedy = (
+                f"Type a smaller number, such as --next {num_images // 2}" if num_images > 1 else "Label it."
+            )
             raise RunFolderError(
-                f"--next {count}: {folder} has {len(self.images)} images, so there is nothing to choose. "
-                f"Type a smaller number, such as --next {max(1, len(self.images) // 2)}"
+                f"--next {count}: {folder} has {quantity(num_images, 'image')}, so there is nothing to "
+                f"choose. {remedy}"
             )
         trained = open_with_all_checkpoints(path, device, overrides)
         require_one_class_a_pixel(trained.recipe.data, "A choice of images", "Label those at random.")
@@ -78,7 +82,9 @@ class Pool:
                 except UnreadableSample as error:
                     self.left_out.append(str(error))
                 else:
-                    features = seen[0] if seen else prediction.probabilities.mean(dim=(1, 2))
+                    features = (
+                        torch.cat(seen).mean(dim=0) if seen else prediction.probabilities.mean(dim=(1, 2))
+                    )
                     found.append(PoolImage(image, float(bits.mean()), features.double().numpy()))
                 seen.clear()
                 progress(done, len(self.images))
@@ -90,11 +96,9 @@ class Pool:
         It is the mutual information of the members; of a single one, the entropy of its prediction.
         """
         prediction, found = self.segmenter.predict_and_compare(image.path)
-        return prediction, _bits(prediction, found, self.num_members)
-
-
-def _bits(prediction: Prediction, found: Disagreement, num_members: int) -> Tensor:
-    return found.mutual_information if num_members > 1 else entropy_bits(prediction.probabilities)
+        if self.num_members > 1:
+            return prediction, found.mutual_information
+        return prediction, entropy_bits(prediction.probabilities)
 
 
 def choose(bits: NDArray[np.float64], features: NDArray[np.float64], count: int) -> list[int]:
@@ -120,13 +124,16 @@ def choose(bits: NDArray[np.float64], features: NDArray[np.float64], count: int)
 
 @contextmanager
 def _pooled_features(model: nn.Module) -> Iterator[list[Tensor]]:
-    """Collects the mean (F,) of the encoder's last map at each pass; nothing of a model without one."""
+    """Collects the means (B, F) of the encoder's last map at each pass; nothing of a model without one.
+
+    An image has several: of each window, scale and mirrored view.
+    """
     seen: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: object, output: object) -> None:
         last = output[-1] if isinstance(output, list | tuple) else output
         if isinstance(last, Tensor) and last.dim() == 4:  # (B, F, h', w')
-            seen.append(last[0].float().mean(dim=(1, 2)).cpu())
+            seen.append(last.float().mean(dim=(2, 3)).cpu())
 
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):

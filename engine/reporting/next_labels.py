@@ -23,7 +23,9 @@ JPEG_QUALITY = 90
 
 
 def write_next(folder: Path, chosen: Sequence[PoolImage], pool: Pool) -> None:
-    """Write the list, the table and the sheet into a folder that is there."""
+    """Write the list, the table and the sheet into a new folder, which is made when the sheet is drawn."""
+    sheet = _sheet(chosen[:NUM_SHOWN], pool)
+    folder.mkdir(parents=True)
     write_text(folder / "next.txt", "".join(f"{one.image.place}\n" for one in chosen))
     table = io.StringIO(newline="")
     writer = csv.writer(table)
@@ -31,7 +33,7 @@ def write_next(folder: Path, chosen: Sequence[PoolImage], pool: Pool) -> None:
     writer.writerows([rank, one.image.place, f"{one.bits:.6f}"] for rank, one in enumerate(chosen, 1))
     write_text(folder / "next.csv", table.getvalue())
     with written_in_place(folder / "next.jpg") as temporary:
-        _sheet(chosen[:NUM_SHOWN], pool).save(temporary, format="JPEG", quality=JPEG_QUALITY)
+        sheet.save(temporary, format="JPEG", quality=JPEG_QUALITY)
 
 
 def _sheet(shown: Sequence[PoolImage], pool: Pool) -> Image.Image:
@@ -57,7 +59,8 @@ def _sheet(shown: Sequence[PoolImage], pool: Pool) -> Image.Image:
         )
         left = MARGIN_PX + place % PAIRS * pair_px
         top = MARGIN_PX + line_px + place // PAIRS * row_px
-        text = f"{place + 1}  {one.image.place}  {one.bits:.4f} bits"
+        name = one.image.place.encode(errors="replace").decode()  # it may be no UTF-8
+        text = f"{place + 1}  {name}  {one.bits:.4f} bits"
         draw.text((left, top), text, FAINT, font(TEXT_PX - 3), anchor="la")
         for column, panel in enumerate(panels):
             corner = (left + column * (CELL_PX + GAP_PX), top + TEXT_PX + 2)

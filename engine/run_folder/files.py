@@ -192,9 +192,9 @@ def written_in_place(path: Path) -> Iterator[Path]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Replace a text file as a whole."""
+    """Replace a text file as a whole; names of files that are no UTF-8 keep their bytes."""
     with written_in_place(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def write_json(path: Path, content: object) -> None:

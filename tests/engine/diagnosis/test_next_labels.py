@@ -1,6 +1,7 @@
 """What to label next: a choice by hand, and a drawn scene that is unlike all others."""
 
 import csv
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +12,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import engine.diagnosis.next_labels as next_labels
+import engine.reporting.next_labels as sheets
 from engine.diagnose import main
-from engine.diagnosis.next_labels import choose
+from engine.diagnosis.next_labels import Pool, choose
+from engine.scoring import predictor
 from engine.scoring.combining import Combination
 from engine.scoring.trained import Trained, open_trained
 
@@ -54,18 +57,25 @@ def draw(folder: Path, **of_grey: list[int]) -> None:
         Image.fromarray(pixels).convert("RGB").save(folder / f"{name}.png")
 
 
+@pytest.fixture
+def two_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Any run has these two."""
+
+    def opened(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:
+        members = {"a": Learnt(2).eval(), "b": Learnt(3).eval()}
+        trained = open_trained(path, device, None, overrides)
+        return replace(trained, members=members, combination=Combination.mean(2))
+
+    monkeypatch.setattr(next_labels, "open_with_all_checkpoints", opened)
+
+
 def test_a_scene_unlike_those_of_the_training_is_first(
-    voc_run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    voc_run, two_members, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pool, out = tmp_path / "pool", tmp_path / "out"
     draw(pool, dark=[0, 20], bright=[240, 250], both=[10, 250], strange=[120, 130], partly=[0, 0, 0, 120])
     (pool / "broken.png").write_text("no picture")
 
-    def two_members(path: Path, device: torch.device, overrides: object) -> Trained:
-        members = {"a": Learnt(2).eval(), "b": Learnt(3).eval()}
-        return replace(open_trained(path, device), members=members, combination=Combination.mean(2))
-
-    monkeypatch.setattr(next_labels, "open_with_all_checkpoints", two_members)
     assert main([str(voc_run()), "--next", "2", "--pool", str(pool), "--out", str(out)]) == 0
     # Both members are sure, of different classes: 1 bit in each pixel, and in a quarter of the other image.
     with (out / "next.csv").open() as file:
@@ -76,6 +86,60 @@ def test_a_scene_unlike_those_of_the_training_is_first(
     assert Image.open(out / "next.jpg").width > 900
     printed = capsys.readouterr().out
     assert "left out: " in printed and "broken.png" in printed
+
+
+@pytest.mark.parametrize(
+    "views",
+    [
+        ["eval.protocol=slide", "eval.window=32", "eval.stride=32"],
+        ["eval.scales=[0.5,1]", "eval.flip=true"],
+        ["eval.protocol=slide", "eval.window=32", "eval.stride=32", "eval.flip=true"],
+    ],
+)
+def test_features_are_of_the_whole_image(
+    voc_run, two_members, tmp_path: Path, views: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of Learnt are the mean of each channel: 125 of 0 and 250, whatever is seen at once."""
+    monkeypatch.setattr(predictor, "FORWARD_PX", {"cpu": 1})  # a pass for each view
+    draw(tmp_path / "pool", both=[0, 250], dark=[0, 0])
+    pool = Pool(voc_run(), views, tmp_path / "pool", 1, tmp_path / "out", torch.device("cpu"))
+    both, dark = pool.measured(lambda done, total: None)
+    assert both.features == pytest.approx([125] * 3, abs=1)
+    assert dark.features == pytest.approx([0] * 3)
+
+
+def test_names_that_are_no_utf_8_keep_their_bytes(
+    voc_run, two_members, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pool, out = tmp_path / "pool", tmp_path / "o\udce9"
+    draw(pool, **{"caf\udce9": [120, 130], "dark": [0, 20]})
+    assert main([str(voc_run()), "--next", "1", "--pool", str(pool), "--out", str(out)]) == 0
+    assert (out / "next.txt").read_bytes() == b"caf\xe9.png\n"
+    assert b",caf\xe9.png," in (out / "next.csv").read_bytes()
+    assert (out / "next.jpg").is_file()
+    assert "caf\\udce9.png" in capsys.readouterr().out
+
+
+def test_a_sheet_that_cannot_be_drawn_leaves_no_folder(
+    voc_run, two_members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    draw(tmp_path / "pool", one=[0, 250], two=[100, 30])
+    monkeypatch.setattr(sheets, "_sheet", no_memory)
+    command = [str(voc_run()), "--next", "1", "--pool", str(tmp_path / "pool")]
+    assert main([*command, "--out", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out").exists()
+
+
+def test_of_one_image_there_is_nothing_to_choose(
+    voc_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw(tmp_path / "pool", one=[0, 250])
+    assert main([str(voc_run()), "--next", "1", "--pool", str(tmp_path / "pool")]) == 2
+    printed = capsys.readouterr().err
+    assert "has 1 image, so there is nothing to choose" in printed and "Type" not in printed
 
 
 def test_checkpoints_of_a_run_choose_and_nothing_is_overwritten(
