@@ -79,9 +79,8 @@ def _without_barrier(data: SelectionData, tail: Soup) -> tuple[Soup, list[str]]:
 
 def _behind(data: SelectionData, member: int, anchor: int, rise: float) -> str:
     names = data.names
-    return (
-        f"{names[member]} left out: halfway to {names[anchor]} the loss is {rise:.0%} above that of the two"
-    )
+    percent = f"{100 * rise:.1f} %"
+    return f"{names[member]} left out: halfway to {names[anchor]} the loss is {percent} above that of the two"
 
 
 def _best_of(data: SelectionData, tried: Sequence[tuple[Soup, list[str]]], notes: list[str]) -> Ensemble:

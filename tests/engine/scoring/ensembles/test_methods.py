@@ -91,7 +91,7 @@ def test_a_soup_leaves_out_what_is_behind_a_barrier_and_says_so(method: str) -> 
     losses = {(0,): 1.4, (0, 2): 1.5}
     chosen = choose_ensemble(method, evidence([5, 6, 7], {(1, 2): 8}, losses=losses))
     assert chosen.soup == (1, 2)
-    assert "m0 left out: halfway to m2 the loss is 25% above that of the two" in chosen.note
+    assert "m0 left out: halfway to m2 the loss is 25.0 % above that of the two" in chosen.note
     without = choose_ensemble(method, evidence([5, 6, 7], {(0, 2): 7, (1, 2): 8, (0, 1, 2): 9}))
     assert without.soup == (0, 1, 2)
 
