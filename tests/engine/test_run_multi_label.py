@@ -419,7 +419,9 @@ def test_commands_for_one_class_a_pixel_refuse(finished: Path, capsys: pytest.Ca
     images = "data/val/images"
     for words, named in (
         (["diagnose", finished, "--labels"], "A check of labels is for data.labels: single"),
+        (["diagnose", finished, "--next", "1", "--pool", images], "A choice of images is for data.labels"),
         (["prepare", "masks", "discs.yaml", "--out", "m"], "is for data.labels: single"),
+        (["predict", finished, images, "--out", "q", "--uncertainty"], "classes that may overlap"),
         (["predict", finished, images, "--out", "q", "--save", "labels,confidence"], "Type --save labels"),
         (["doctor", "discs.yaml", "--fix", "fixed"], "--fix is for data.labels: single"),
         (["evaluate", finished, "data.labels=single"], "a finished run cannot be changed"),
