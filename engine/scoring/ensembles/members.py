@@ -21,7 +21,7 @@ from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.counting import Counts
 from engine.scoring.ensembles.cross_validation import OnRow, Wanted
-from engine.scoring.ensembles.methods import SAMPLED
+from engine.scoring.ensembles.methods import SAMPLED, SOUPS
 from engine.scoring.ensembles.observations import (
     Losses,
     Observations,
@@ -109,16 +109,19 @@ class Members:
         num_pixels = 0
         if any(method in SAMPLED for method in methods):
             num_pixels = num_sampled_pixels(len(dataset), len(self.models), len(dataset.class_names))
-        seen = self._observe(list(self.models.values()), dataset, num_pixels, task)
+        has_soup = any(method in SOUPS for method in methods)
+        seen = self._observe(list(self.models.values()), dataset, num_pixels, task, with_losses=has_soup)
 
         names = [*self.names, *self.states]
 
         @cache
         def seen_of_soup(soup: Soup) -> tuple[Overlaps, Losses]:
             if len(soup) == 1 and soup[0] < len(self.models):
+                assert seen.losses is not None, "no method with a soup was asked for"
                 return seen.overlaps[soup[0]], seen.losses[soup[0]]
             task = f"{'soup of ' * (len(soup) > 1)}{', '.join(names[number] for number in soup)}"
-            found = self._observe([self.average_weights(soup)], dataset, 0, task)
+            found = self._observe([self.average_weights(soup)], dataset, 0, task, with_losses=True)
+            assert found.losses is not None
             return found.overlaps[0], found.losses[0]
 
         return SelectionData(
@@ -232,11 +235,12 @@ class Members:
     def _batches(self, dataset: Dataset) -> Iterator[Batch]:
         return scoring_batches(dataset, self.device, workers=self.workers)
 
-    def _observe(self, models: list[nn.Module], dataset: Dataset, num_pixels: int, task: str) -> Observations:
+    def _observe(
+        self, models: list[nn.Module], dataset: Dataset, num_pixels: int, task: str, with_losses: bool
+    ) -> Observations:
         progress = _Progress(len(dataset), self.show(task))
-        found = observe(
-            models, self._batches(dataset), self.predictor, dataset.ignore_index, num_pixels, progress.add
-        )
+        batches, ignore_index = self._batches(dataset), dataset.ignore_index
+        found = observe(models, batches, self.predictor, ignore_index, num_pixels, progress.add, with_losses)
         progress.end()
         return found
 

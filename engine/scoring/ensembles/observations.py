@@ -26,9 +26,8 @@ from engine.scoring.upsampling import strips
 
 MAX_PIXELS_PER_IMAGE = 1024  # neighbouring pixels are alike: more images help more than more pixels
 MAX_PROBABILITIES = 1 << 25  # held at once, 128 MiB
-Losses = NDArray[
-    np.float64
-]  # (N, 2): the log-loss summed over the labelled pixels of an image, and their number
+# (N, 2): the log-loss summed over the labelled pixels of an image, and their number
+Losses = NDArray[np.float64]
 Progress = Callable[[int], None]  # called with the number of images that were just processed
 
 
@@ -61,11 +60,14 @@ class PixelSamples:
 
 @dataclass(frozen=True)
 class Observations:
-    """ids: of the N readable images; overlaps (N, 2, C) and losses: of each model; samples: their pixels."""
+    """ids: of the N readable images; overlaps (N, 2, C) and losses: of each model; samples: their pixels.
+
+    There are losses and samples only where they were asked for.
+    """
 
     ids: list[str]
     overlaps: list[Overlaps]
-    losses: list[Losses]
+    losses: list[Losses] | None
     samples: PixelSamples | None
 
 
@@ -77,8 +79,13 @@ def observe(
     ignore_index: int,
     pixels_per_image: int,
     progress: Progress,
+    with_losses: bool,
 ) -> Observations:
-    """Counts of every image; with `pixels_per_image` above 0 also that many of its pixels."""
+    """Counts of every image; with `pixels_per_image` above 0 also that many of its pixels.
+
+    Args:
+        with_losses: also the log-loss, which takes another look at every probability.
+    """
     ids: list[str] = []
     found: list[Overlaps] = []
     losses: list[Losses] = []
@@ -96,7 +103,9 @@ def observe(
         log_loss = torch.zeros(len(models), len(labels), dtype=torch.float64)  # (M, B)
         for images, rows in strips(logits[0].shape, labels.device):
             outputs = torch.stack([pieces.probabilities(images, rows) for pieces in logits])
-            log_loss[:, images] += _log_loss(outputs, labels[images, rows], is_labelled[images, rows]).cpu()
+            if with_losses:
+                of_strip = _log_loss(outputs, labels[images, rows], is_labelled[images, rows])
+                log_loss[:, images] += of_strip.cpu()
             predicted[:, images, rows] = torch.stack([most_likely(output)[0] for output in outputs])
             for place, image in enumerate(range(images.start, images.stop)):
                 here = _within(places[image], rows, labels.shape[2])
@@ -116,8 +125,12 @@ def observe(
         ids += batch.ids
         progress(len(batch.ids))
     by_model = list(np.concatenate(found, axis=1))
-    of_models = list(np.concatenate(losses, axis=1))
-    return Observations(ids, by_model, of_models, PixelSamples.join(samples) if pixels_per_image else None)
+    return Observations(
+        ids,
+        by_model,
+        list(np.concatenate(losses, axis=1)) if with_losses else None,
+        PixelSamples.join(samples) if pixels_per_image else None,
+    )
 
 
 @torch.no_grad()

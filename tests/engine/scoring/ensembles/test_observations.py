@@ -54,7 +54,13 @@ def test_counts_and_pixels_equal_those_of_whole_images() -> None:
     members = models()
     printed = []
     found = observe(
-        members, floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, PIXELS, printed.append
+        members,
+        floats(scoring_batches(SCENES, CPU, workers=0)),
+        PREDICTOR,
+        VOID,
+        PIXELS,
+        printed.append,
+        with_losses=True,
     )
     assert found.ids == SCENES.ids
     assert sum(printed) == 3
@@ -76,11 +82,10 @@ def test_counts_and_pixels_equal_those_of_whole_images() -> None:
         torch.testing.assert_close(found.samples.probabilities[here], expected)
 
 
-def test_no_pixels_are_sampled_unless_requested() -> None:
-    found = observe(
-        models(), floats(scoring_batches(SCENES, CPU, workers=0)), PREDICTOR, VOID, 0, lambda n: None
-    )
-    assert found.samples is None
+def test_there_are_no_pixels_and_losses_unless_requested() -> None:
+    batches = floats(scoring_batches(SCENES, CPU, workers=0))
+    found = observe(models(), batches, PREDICTOR, VOID, 0, lambda n: None, with_losses=False)
+    assert found.samples is None and found.losses is None
 
 
 def test_each_image_is_counted_with_its_own_combinations() -> None:
