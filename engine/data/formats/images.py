@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin
 
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
@@ -138,6 +138,23 @@ def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
         if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
             return np.array(image.convert("L")) > 0
         return np.array(image.convert(mode) if mode else image)
+
+
+def decode_stacked(content: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """(n, h, w) of a PNG of n bands or masks, one below the other, as a pack holds them.
+
+    The limit of pixels applies to one of them, as to an image file; all n together may have more.
+
+    Args:
+        shape: n, h, w. Nothing is decoded where the PNG has another size.
+    """
+    n, h, w = shape
+    refuse_bomb("An image of a pack", h, w)
+    with _file_named("An image of a pack"):
+        image = PngImagePlugin.PngImageFile(content)  # unlike Image.open, has no limit
+        if (image.mode, image.width, image.height) != ("L", w, n * h):
+            raise ValueError(f"it is {image.mode}, {image.width} x {image.height} px, not {n} x {h} x {w}")
+        return np.array(image).reshape(shape)
 
 
 def nodata_of(path: Path) -> float | None:
@@ -272,14 +289,14 @@ def max_pixels() -> int | None:
     return int(text)
 
 
-def refuse_bomb(path: Source, h: int, w: int) -> None:
+def refuse_bomb(path: Source | str, h: int, w: int) -> None:
     """Raises TooLarge for an image of more pixels than `max_pixels`."""
     limit = max_pixels()
     if limit is not None and w * h > limit:
         raise _too_large(path, f"{w}x{h} px", w * h)
 
 
-def _too_large(path: Source, size: str, num_pixels: int) -> TooLarge:
+def _too_large(path: Source | str, size: str, num_pixels: int) -> TooLarge:
     return TooLarge(
         f"{path} is refused as a decompression bomb: {size}, more than the {max_pixels():,} pixels allowed. "
         f"If you trust it, add --max-pixels={num_pixels} to the command. {REMEDY}"

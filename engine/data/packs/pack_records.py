@@ -22,7 +22,7 @@ from torch import Tensor
 from engine.data.bands import RGB
 from engine.data.class_counts import counts_of
 from engine.data.formats.files import FileDataset
-from engine.data.packs.packed import decoded_image, decoded_labels
+from engine.data.packs.packed import decoded_image, decoded_labels, decoded_stack
 from engine.data.sample import DataError, Dataset, Sample
 
 
@@ -102,8 +102,9 @@ class Encoded:
         image, labels = _encoded(plan.image_file, plan.mask_file, sample, self.dataset.bands is not None)
         if _sha256(image, labels) != plan.sha256:
             raise _changed(self.dataset, plan.index)
-        ids = decoded_labels(labels)  # (h, w), or of masks (C h, w)
-        return _record(image, labels, ids if sample is None else ids.view_as(sample.labels), self.dataset)
+        is_multi = sample is not None and sample.labels.dim() == 3
+        ids = decoded_stack(labels, sample.labels.shape) if is_multi else decoded_labels(labels)
+        return _record(image, labels, ids, self.dataset)
 
 
 LAYOUTS: dict[str, type[Encoded] | type[Decoded]] = {"encoded": Encoded, "decoded": Decoded}

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.bands import RGB, Bands, band_names
-from engine.data.formats.images import decode_image, decode_mask
+from engine.data.formats.images import decode_image, decode_mask, decode_stacked
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
 from engine.data.sample import DataError, Sample, Skipped, first_few
 from engine.wording import quantity
@@ -108,15 +108,18 @@ class PackedDataset:
         if self.layout == "decoded":
             return Sample(self.ids[index], record.view(shape), self.labels(index))
         content = record.numpy().data
-        image = decoded_image(content) if self.bands is None else decoded_labels(content).view(shape)
+        image = decoded_image(content) if self.bands is None else decoded_stack(content, shape)
         return Sample(self.ids[index], image, self.labels(index))
 
     def labels(self, index: int) -> Tensor:
         """(h, w) uint8 of one sample, without its image; of classes that may overlap (C, h, w)."""
         index = range(len(self))[index]
         record = self._record("label", index)
-        shape = (*self._masks, *self._sizes[index])
-        return (record if self.layout == "decoded" else decoded_labels(record.numpy().data)).view(shape)
+        h, w = self._sizes[index]
+        if self.layout == "decoded":
+            return record.view(*self._masks, h, w)
+        content = record.numpy().data
+        return decoded_stack(content, (*self._masks, h, w)) if self._masks else decoded_labels(content)
 
     def label_counts(self) -> NDArray[np.integer]:
         """From the pack's table, see `CountedDataset`."""
@@ -196,6 +199,11 @@ def decoded_image(content: bytes | memoryview) -> Tensor:
 def decoded_labels(content: bytes | memoryview) -> Tensor:
     """(h, w) uint8 of an encoded mask of label ids; other types or shapes for other masks."""
     return torch.from_numpy(decode_mask(io.BytesIO(content)))
+
+
+def decoded_stack(content: bytes | memoryview, shape: tuple[int, ...]) -> Tensor:
+    """(n, h, w) uint8 of an encoded PNG of n bands or masks, one below the other."""
+    return torch.from_numpy(decode_stacked(io.BytesIO(content), shape))
 
 
 def shard_paths(root: Path) -> list[Path]:

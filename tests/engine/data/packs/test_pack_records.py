@@ -12,6 +12,7 @@ from engine.data.formats.masks import SameIds
 from engine.data.packs.pack import write_pack
 from engine.data.packs.pack_records import Encoded
 from engine.data.packs.packed import PackedDataset
+from engine.data.sample import DataError, Sample
 from engine.data.synthetic import SyntheticScenes
 
 RNG = np.random.default_rng(0)
@@ -84,3 +85,38 @@ def test_drawn_scenes_have_no_files_and_are_the_same_from_a_pack(tmp_path):
     for index in range(2):
         assert torch.equal(packed[index].image, scenes[index].image)
         assert torch.equal(packed[index].labels, scenes[index].labels)
+
+
+class Planes(SyntheticScenes):
+    """Scenes of five bands, with a mask of each class."""
+
+    bands = ("red", "green", "blue", "nir", "swir")
+
+    def __getitem__(self, index: int) -> Sample:
+        scene = super().__getitem__(index)
+        image = torch.cat([scene.image, 255 - scene.image[:2]])  # (5, h, w)
+        masks = [(scene.labels == number).byte() for number in range(len(self.class_names))]
+        return Sample(scene.id, image, torch.stack(masks))  # (C, h, w)
+
+
+def test_the_limit_of_pixels_is_that_of_one_band_or_mask(tmp_path, monkeypatch):
+    planes = Planes("val", 2, 32)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32)
+    write_pack({"val": planes}, tmp_path / "pack.h5")
+    packed = PackedDataset(tmp_path / "pack.h5", "val", bands=list(Planes.bands))
+    for index in range(2):
+        assert torch.equal(packed[index].image, planes[index].image)
+        assert torch.equal(packed[index].labels, planes[index].labels)
+        assert torch.equal(packed.labels(index), planes.labels(index))
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32 - 1)
+    with pytest.raises(DataError, match="--max-pixels=1024"):
+        packed.labels(0)
+
+
+def test_planes_of_another_size_than_the_table_says_are_not_decoded(tmp_path):
+    planes = Planes("val", 1, 32)
+    write_pack({"val": planes}, tmp_path / "pack.h5")
+    packed = PackedDataset(tmp_path / "pack.h5", "val", bands=list(Planes.bands))
+    packed._sizes = [(31, 32)]
+    with pytest.raises(DataError, match="not 5 x 31 x 32"):
+        packed[0]
