@@ -1,9 +1,14 @@
 """The result of loading weights, part by part, for the console, the log and the manifest."""
 
+import hashlib
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+import torch
+from torch import Tensor
 
 from engine.wording import quantity
 
@@ -71,6 +76,7 @@ class LoadReport:
     classes: ClassReport | None = None  # None: the classifier was loaded unchanged, or not at all
     others: list[str] = field(default_factory=list)  # keys of further state dicts in the file
     bands: str = ""  # how the first layer was made to take other bands
+    sha256: str = ""  # of the tensors that were loaded, by `digest`
 
     def summary(self) -> str:
         """A line for the source, each part, classes that moved, and what else the file holds."""
@@ -105,6 +111,16 @@ class LoadReport:
         for part in report["parts"].values():
             part["matched"] = len(part["matched"])
         return report
+
+
+def digest(tensors: Mapping[str, Tensor]) -> str:
+    """SHA-256 of names, shapes and values, as hex: equal wherever the file was and whatever its layout."""
+    sha256 = hashlib.sha256()
+    for key, tensor in sorted(tensors.items()):
+        sha256.update(f"{key} {tensor.dtype} {tuple(tensor.shape)} ".encode())
+        if not tensor.is_meta:
+            sha256.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return sha256.hexdigest()
 
 
 def few(keys: list[str]) -> str:

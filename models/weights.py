@@ -21,7 +21,7 @@ from models.class_names import known_set, matching_rows
 from models.errors import ModelError
 from models.finite import broken_tensor
 from models.layouts import LAYOUTS, TIMM_PVT
-from models.load_report import ClassReport, LoadReport, PartReport, few
+from models.load_report import ClassReport, LoadReport, PartReport, digest, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
 from models.sources import read_source, unreachable
@@ -119,6 +119,7 @@ def load_weights(
             f"another file or checkpoint of that run, for example model.weights={_suggestion(model)}."
         )
     model.load_state_dict(matched | rows, strict=False)
+    report.sha256 = digest({key: own[key] for key in matched | rows})  # `own` shares the model's memory
     return report
 
 

@@ -21,6 +21,7 @@ from engine.options import Section
 from engine.recipe import Recipe
 
 NOT_IN_WEIGHTS = {"from_scratch", "weights", "freeze", "drop_path", "dropout", "checkpointing"}
+DESCRIPTION = {"file", "licence", "others"}  # of weights; they say nothing of the values that were loaded
 NUM_CALIBRATION_IMAGES = 128  # of the training split, augmented as in training
 
 
@@ -39,11 +40,13 @@ def start_of(recipe: Recipe, weights: Mapping[str, Any] | None) -> str:
     The seed decides all values that pretrained weights do not fill.
 
     Args:
-        weights: those of the manifest; None where it started at random.
+        weights: those of the manifest; None where it started at random. Without `sha256`, as earlier
+            versions wrote them, they are compared by their source and by what they filled.
     """
     parts = (weights or {}).get("parts", {}).values()
     is_whole = bool(parts) and all(part["num_matched_values"] == part["num_values"] for part in parts)
-    return json.dumps([architecture(recipe), weights, None if is_whole else recipe.seed], sort_keys=True)
+    loaded = weights and (weights.get("sha256") or {k: weights[k] for k in weights if k not in DESCRIPTION})
+    return json.dumps([architecture(recipe), loaded, None if is_whole else recipe.seed], sort_keys=True)
 
 
 def architecture(recipe: Recipe) -> str:

@@ -1,6 +1,9 @@
 """Means of weights, and BatchNorm after them."""
 
+from pathlib import Path
+
 import torch
+from safetensors.torch import save_file
 from torch import nn
 
 from engine.recipe import load_recipe
@@ -11,6 +14,10 @@ from engine.scoring.ensembles.weight_averaging import (
     recalibrate,
     start_of,
 )
+from models.build import build_model
+from models.weights import load_weights
+
+ROOT = Path(__file__).parents[4]
 
 
 def small(seed: int) -> nn.Module:
@@ -88,3 +95,26 @@ def test_only_members_of_one_architecture_and_initialisation_are_averaged(tmp_pa
     of_all = {"source": "a", "parts": {"encoder": encoder, "head": encoder}}
     assert start(b0, 0, of_encoder) != start(b0, 1, of_encoder)
     assert start(b0, 0, of_all) == start(b0, 1, of_all) != start(b0, 1, {**of_all, "source": "b"})
+    moved = {**of_all, "file": "b/x.pth", "licence": "MIT", "others": ["ema"]}
+    assert start(b0, 0, of_all) == start(b0, 0, moved)  # as earlier versions wrote them
+
+
+def test_a_start_is_the_values_that_were_loaded_not_the_place_of_their_file(tmp_path) -> None:
+    recipe = load_recipe(ROOT / "recipes/demo.yaml", ["model.variant=b0"])
+
+    def start(file: str, seed: int, name: str = "") -> str:
+        torch.manual_seed(seed)
+        path = tmp_path / file
+        path.parent.mkdir(exist_ok=True)
+        source = build_model(recipe.model, ("a", "b")).state_dict()
+        if path.suffix == ".safetensors":
+            save_file(source, path)
+        else:
+            torch.save({"ema": source, "model": {k: 0 * v for k, v in source.items()}}, path)
+        model = build_model(recipe.model, ("a", "b"))
+        return start_of(recipe, load_weights(model, f"{path}{name}").to_dict())
+
+    first = start("a/w.safetensors", 0)
+    assert first == start("b/w.safetensors", 0) == start("c/w.pth", 0, "#ema")
+    assert first != start("c/w.pth", 0, "#model")
+    assert first != start("a/w.safetensors", 1)  # another file at the same place
