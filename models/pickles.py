@@ -39,13 +39,6 @@ def read_pickled(path: Path) -> Any:
     Raises:
         ModelError: damaged, or with other objects; the text says how to save the tensors alone.
     """
-    with path.open("rb") as file:
-        start = file.read(200)
-    if start.isascii() and start.decode().replace("\n", " ").isprintable() and start.strip():
-        raise ModelError(
-            f"{path} is a text, not weights: {start.decode().strip().splitlines()[0][:60]!r}. A server or "
-            "Git LFS may have given it in place of the file: download that again."
-        )
     try:
         with torch.serialization.safe_globals(HARMLESS):
             return torch.load(path, map_location="cpu", weights_only=True)

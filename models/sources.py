@@ -4,6 +4,7 @@ It is a file, a folder, a repository on the hub, or an installed package that ho
 that could run code is ever unpickled, and no code of a package is run.
 """
 
+import codecs
 import re
 from importlib.machinery import PathFinder
 from pathlib import Path
@@ -72,6 +73,7 @@ def read_source(source: str) -> tuple[Path, StateDict]:
     else:
         path = _local_file(Path(source).expanduser())
         _require_intact(path)
+    _refuse_text(path)
     if path.suffix == ".safetensors":
         return path, state_dict_in(_read_safetensors(path), key, str(path))
     if path.name.endswith(PICKLED):
@@ -213,6 +215,22 @@ def _require_intact(path: Path) -> None:
             f"{path} was altered or truncated: its SHA-256 is not that of {manifest}. Put the intact file "
             "back, or name another checkpoint of that run with model.weights=<file>."
         )
+
+
+def _refuse_text(path: Path) -> None:
+    """Raises ModelError for a page of a server or a pointer of Git LFS, which has no control characters."""
+    with path.open("rb") as file:
+        start = file.read(200)
+    try:
+        text = codecs.getincrementaldecoder("utf-8-sig")().decode(start).strip()  # its end may be cut off
+    except UnicodeDecodeError:
+        return
+    if not text or any(ord(character) < 32 and character not in "\t\r\n" for character in text):
+        return
+    way = "A server may have given it in place of the file: download that again."
+    if text.startswith("version https://git-lfs"):
+        way = "It is the pointer that Git LFS keeps in place of the file: fetch that with `git lfs pull`."
+    raise ModelError(f"{path} is a text, not weights: {text.splitlines()[0][:60]!r}. {way}")
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -14,6 +14,7 @@ from models import weights as weights_module
 from models.build import build_model
 from models.layouts import LAYOUTS
 from models.segformer import SegFormer
+from models.sources import read_source
 from models.state_dicts import StateDict
 from models.weights import initialise, load_weights
 from models.zoo import ZooModel
@@ -307,10 +308,30 @@ def test_names_within_wrapped_modules_and_models_side_by_side(b0_state, tmp_path
         assert torch.equal(model.state_dict()[key], b0_state[key] + more)
 
 
-def test_a_text_in_place_of_weights_is_shown(tmp_path):
-    (tmp_path / "model.pth").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:1\n")
-    with pytest.raises(ModelError, match="is a text, not weights: 'version https://git-lfs"):
-        load_weights(build_model("segformer", num_classes=3, variant="b0"), str(tmp_path / "model.pth"))
+TEXTS = {  # first line, what is typed or done next
+    "pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n",
+        "version https://git-lfs",
+        "lfs pull",
+    ),
+    "page": (b"<!DOCTYPE html>\r\n<html>\r\n\t<head>", "<!DOCTYPE html>", "download that again"),
+    "mark": (b"\xef\xbb\xbf\n\n<html lang='fr'>\n", "<html lang='fr'>", "download that again"),
+    "letters": (
+        "Accès refusé: ".encode() + b" " + 99 * "é".encode(),
+        "Accès refusé",
+        "download that again",
+    ),  # cut
+}
+
+
+@pytest.mark.parametrize("name", ["model.pth", "model.safetensors"])
+@pytest.mark.parametrize("text", TEXTS)
+def test_a_text_in_place_of_weights_is_shown(tmp_path, text, name):
+    content, first_line, remedy = TEXTS[text]
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(ModelError, match="is a text, not weights") as error:
+        read_source(str(tmp_path / name))
+    assert first_line in str(error.value) and remedy in str(error.value)
 
 
 def test_weights_in_several_files_are_put_together_by_the_command_that_is_shown(b0_state, tmp_path):

@@ -126,7 +126,7 @@ def test_nor_under_another_suffix(tmp_path: Path, canary: Path, suffix: str) -> 
 def test_nor_under_the_suffix_of_safetensors(tmp_path: Path, canary: Path, form: str, name: str) -> None:
     (tmp_path / name).write_bytes(FORMS[form](PAYLOADS["open"](canary)))
     for source in (tmp_path, tmp_path / name) if name.startswith("model") else (tmp_path / name,):
-        with pytest.raises(ModelError, match=f"{name} is damaged"):
+        with pytest.raises(ModelError, match=f"{name} is (damaged|a text)"):
             read_source(str(source))
 
 
