@@ -63,7 +63,7 @@ def files_of(
         prediction_file(out, kind, image, tiled) for kind in kinds if kind not in OF_ALL for image in images
     ]
     if masks_of and "labels" in kinds:
-        files += [mask_file(out, name, image, tiled) for name in masks_of for image in images]
+        files += [file for image in images for file in mask_files(out, masks_of, image, tiled)]
     return (
         files
         + [out / f"{kind}{KINDS[kind]}" for kind in kinds if kind in OF_ALL]
@@ -77,9 +77,17 @@ def prediction_file(out: Path, kind: str, image: InputImage, tiled: bool = False
     return out / kind / (image.name + (".tif" if tiled and of_kind in MAPS else ENDINGS[of_kind]))
 
 
-def mask_file(out: Path, class_name: str, image: InputImage, tiled: bool = False) -> Path:
-    """The label map of one class of an image, where classes may overlap."""
-    return prediction_file(out, f"labels/{NOT_IN_A_FOLDER.sub('_', class_name)}", image, tiled)
+def mask_files(out: Path, class_names: Sequence[str], image: InputImage, tiled: bool = False) -> list[Path]:
+    """The label map of each class of an image, where classes may overlap.
+
+    Their folders have the names of the classes, with `_` for what no folder may have in its name; where two
+    would be the same, such as those of a/b and a_b, or of Cat and cat on some disks, each begins with the
+    number of its class.
+    """
+    folders = [NOT_IN_A_FOLDER.sub("_", name) for name in class_names]
+    if len({name.lower() for name in folders}) < len(folders):
+        folders = [f"{number}_{name}" for number, name in enumerate(folders)]
+    return [prediction_file(out, f"labels/{folder}", image, tiled) for folder in folders]
 
 
 @contextmanager
@@ -116,8 +124,9 @@ def prediction_writer(
 
             is_multi = labels.dim() == 3
             if "labels" in kinds and is_multi:
-                for name, mask, colour in zip(class_names, labels, palette, strict=True):
-                    save_image(palette_image(mask, ((0, 0, 0), colour)), mask_file(out, name, image))
+                files = mask_files(out, class_names, image)
+                for file_of_class, mask, colour in zip(files, labels, palette, strict=True):
+                    save_image(palette_image(mask, ((0, 0, 0), colour)), file_of_class)
             elif "labels" in kinds:
                 save_image(palette_image(labels, palette), path("labels"))
             if "overlay" in kinds:

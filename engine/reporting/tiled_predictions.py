@@ -24,7 +24,7 @@ from engine.reporting.polygons import write_polygons
 from engine.reporting.predictions import (
     JPEG_QUALITY,
     VOID_NEVER,
-    mask_file,
+    mask_files,
     prediction_file,
     with_folder,
 )
@@ -55,7 +55,7 @@ def predict_tiles(
     """
     colours = dict.fromkeys([prediction_file(out, "labels", image, True)], segmenter.palette)
     if segmenter.kind.is_multi:
-        files = [mask_file(out, name, image, True) for name in segmenter.class_names]
+        files = mask_files(out, segmenter.class_names, image, True)
         colours = {file: ((0, 0, 0), colour) for file, colour in zip(files, segmenter.palette, strict=True)}
     with (
         ExitStack() as written,

@@ -11,7 +11,14 @@ from PIL import Image
 
 from engine.data.inputs import InputImage
 from engine.reporting.pictures import overlay
-from engine.reporting.predictions import KINDS, VOID_NEVER, files_of, palette_image, prediction_writer
+from engine.reporting.predictions import (
+    KINDS,
+    VOID_NEVER,
+    files_of,
+    mask_files,
+    palette_image,
+    prediction_writer,
+)
 
 NAMES = ("ground", "cat", "dog")
 PALETTE = ((0, 0, 0), (64, 0, 0), (10, 200, 30))
@@ -77,3 +84,17 @@ def test_ids_beyond_the_palette_are_kept(tmp_path: Path) -> None:
     palette_image(labels, PALETTE).save(tmp_path / "all.png")
     with Image.open(tmp_path / "all.png") as stored:
         assert np.array_equal(np.asarray(stored), labels.numpy())
+
+
+@pytest.mark.parametrize("names", [("a/b", "a_b", "c"), ("Cat", "cat", "0_cat")])
+def test_classes_whose_folders_would_be_the_same_have_their_own(tmp_path: Path, names) -> None:
+    masks = torch.eye(3, dtype=torch.uint8).view(3, 1, 3)  # (C, h, w): one pixel each
+    kinds, palette = ["labels"], ((1, 1, 1), (2, 2, 2), (3, 3, 3))
+    with prediction_writer(tmp_path, kinds, names, palette, {}) as write:
+        write(IMAGES[0], torch.zeros(3, 1, 3), masks, masks.float())
+    for tiled in (False, True):
+        files = mask_files(tmp_path, names, IMAGES[0], tiled)
+        assert len({str(file).lower() for file in files}) == 3
+        assert set(files) <= set(files_of(IMAGES, tmp_path, kinds, tiled, names))
+    found = [np.array(Image.open(file)).tolist() for file in mask_files(tmp_path, names, IMAGES[0])]
+    assert found == masks.tolist()
