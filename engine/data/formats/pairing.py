@@ -65,7 +65,7 @@ def pair_up(
 
     Args:
         images, masks: files and their names; if both are the same files, masks are those with a mask's
-            suffix, or those next to a JPEG of the same name.
+            suffix, or those next to a JPEG of the same name, or those named after another whole file.
         mask_suffix: the suffix of masks; files without it are not masks.
         all_masks: whether each mask must have an image, too.
 
@@ -77,6 +77,8 @@ def pair_up(
     if images == masks and mask_suffix is None and _are_side_by_side(images):
         masks = {path: name for path, name in images.items() if path.suffix.lower() not in PHOTO_ENDINGS}
         images = {path: name for path, name in images.items() if path not in masks}
+    elif images == masks and mask_suffix is None and (named := _named_after_files(images)):
+        masks, images = named, {path: name for path, name in images.items() if path not in named}
     elif images == masks or mask_suffix is not None:
         masks = {path: name for path, name in masks.items() if of_mask(name) != name}
         images = {path: name for path, name in images.items() if path not in masks}
@@ -114,6 +116,12 @@ def _are_side_by_side(files: Names) -> bool:
         len(paths) == 2 and sum(path.suffix.lower() in PHOTO_ENDINGS for path in paths) == 1
         for paths in groups
     )
+
+
+def _named_after_files(files: Names) -> Names:
+    """Those that are named after another whole file, such as a.jpg.png next to a.jpg."""
+    whole = {f"{name}{path.suffix}" for path, name in files.items()}
+    return {path: name for path, name in files.items() if name in whole}
 
 
 def _without_folder(files: Names) -> Names:

@@ -92,6 +92,20 @@ def test_a_given_suffix_is_used() -> None:
     assert "2 of 2 images have no mask" in message_of(["a", "b"], masks, mask_suffix="_x")
 
 
+def named(*names: str) -> dict[Path, str]:
+    return {Path("i", name): name.rpartition(".")[0] for name in names}
+
+
+@pytest.mark.parametrize("ending", ["jpg", "JPG", "png", "tif"])
+def test_masks_named_after_the_whole_file_may_be_in_the_folder_of_the_images(ending: str) -> None:
+    both = named(*[f"{name}.{ending}{more}" for name in ("a", "x/b") for more in ("", ".png")])
+    pairs = [(pair.id, pair.image.name, pair.mask.name) for pair in pair_up(both, both)]
+    assert pairs == [(n, f"{n[-1]}.{ending}", f"{n[-1]}.{ending}.png") for n in ("a", "x/b")]
+    more = both | named(f"c.{ending}")
+    with pytest.raises(DataError, match=f"1 of 3 images has no mask: i/c.{ending}"):
+        pair_up(more, more)
+
+
 def test_images_and_masks_in_one_folder_are_distinguished_by_suffix() -> None:
     both = files("i", ["a", "a_mask", "b", "b_mask"])
     assert [(pair.id, pair.mask.name) for pair in pair_up(both, both)] == [
