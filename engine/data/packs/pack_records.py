@@ -102,8 +102,10 @@ class Encoded:
         image, labels = _encoded(plan.image_file, plan.mask_file, sample, self.dataset.bands is not None)
         if _sha256(image, labels) != plan.sha256:
             raise _changed(self.dataset, plan.index)
-        is_multi = sample is not None and sample.labels.dim() == 3
-        ids = decoded_stack(labels, sample.labels.shape) if is_multi else decoded_labels(labels)
+        if sample is not None and sample.labels.dim() == 3:
+            ids = decoded_stack(labels, sample.labels.shape)
+        else:
+            ids = decoded_labels(labels)
         return _record(image, labels, ids, self.dataset)
 
 
