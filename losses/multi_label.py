@@ -25,7 +25,7 @@ def multi_label_sums(logits: Tensor, labels: Tensor, ignore_index: int, **option
     """As `pixel_sums`, over masks: cost and weight are summed over the classes, too.
 
     Args:
-        logits: (B, C, h, w), float32 or float64.
+        logits: (B, C, h, w); as there, bf16 and fp16 are read as float32.
         labels: (B, C, H, W), int64: 1 where the class is, 0 where not, `ignore_index` where unknown.
         options: of `pixel_sums`.
     """

@@ -84,8 +84,8 @@ def load_weights(
         bands: names of its input channels; its first layer takes over the filters of those that both know.
 
     Raises:
-        ModelError: the source cannot be read, is of another variant, fills less of the encoder, or has NaN.
-            The model is unchanged then.
+        ModelError: the source cannot be read, is of another variant or of a deeper network, fills less of
+            the encoder, or has NaN. The model is unchanged then.
     """
     file, state, origin = _read(model, source)
     own = model.state_dict()

@@ -152,7 +152,7 @@ def read_shard(path: Path) -> Shard:
 
 
 def read_label_counts(shard: Shard, split: str) -> Table:
-    """(n, C) pixels of each class in each sample of one file."""
+    """(n, C) pixels of each class in each sample of one file; (n, C + 1) of classes that may overlap."""
     with _opened(shard.path) as file:
         return _read_table(file, split, "label_counts", shard.header.splits[split])
 
