@@ -65,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit code 1 where a part failed or ran past its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path, help="a folder")
-    parser.add_argument("--parts", nargs="+", help="default: all")
+    parser.add_argument("--parts", nargs="+", choices=[*parts(Path())], help="default: all")
     parser.add_argument(
         "--updates", metavar="VARIANT", help="measure the updates of one variant, in this process"
     )
@@ -107,7 +107,7 @@ def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[st
 
     As the recipe says, so compiled and in bf16 on a GPU, on one batch of drawn scenes that is there already.
     `mfu` counts the model's matrix products and convolutions, forward and backward, against PEAK_TFLOPS;
-    `mfu` and `peak_mb` are None on a CPU.
+    `peak_mb` is what one arm allocates, without the others; both are None on a CPU.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
@@ -116,6 +116,7 @@ def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[st
     calls, peaks, flops = {}, {}, 0
     with torch_settings(False, device):
         for arm, switch in ARMS.items():
+            of_others = torch.cuda.memory_allocated()  # the arms before stay, as all are timed in turn
             recipe = load_recipe(ROOT / "recipes/demo.yaml", [*lines, switch])
             session = build_session(recipe, Process(0, 1, device), lambda what: lambda done, total: None)
             drawn = next(session.batches.starting_at(0))
@@ -129,7 +130,7 @@ def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[st
             if on_gpu:
                 torch.cuda.reset_peak_memory_stats()
                 step(drawn)
-                peaks[arm] = torch.cuda.max_memory_allocated() / 2**20
+                peaks[arm] = (torch.cuda.max_memory_allocated() - of_others) / 2**20
             calls[arm] = lambda step=step, drawn=drawn: step(drawn)
         seconds = interleaved(calls, rounds, lambda done, total: None)
     return [

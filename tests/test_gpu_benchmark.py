@@ -41,3 +41,12 @@ def test_a_part_that_fails_or_takes_too_long_is_named_and_the_rest_goes_on(
     found = json.loads((tmp_path / "gpu.json").read_text())["parts"]
     assert found == {"fails": "exit code 3", "waits": "stopped after 1 s", "works": "done"}
     assert (tmp_path / "fails.log").read_text() == "why\n"
+
+
+def test_an_unknown_part_is_refused_with_the_names_of_all(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stopped:
+        gpu.main([str(tmp_path / "new"), "--parts", "updates-b9"])
+    assert stopped.value.code == 2 and "updates-b5" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
