@@ -110,8 +110,9 @@ def ensemble(arguments: argparse.Namespace) -> int:
         with_latest,
     )
     from engine.scoring.ensembles.saved import require_unused
-    from engine.scoring.ensembling import agreement_of, ensemble_report, latest_states, open_select, open_val
+    from engine.scoring.ensembling import agreement_of, ensemble_report, latest_states, open_val
     from engine.scoring.protocols import EvaluationProtocol
+    from engine.scoring.selection_split import open_select
     from engine.scoring.statistics import few_images
     from engine.scoring.trained import trained_on
 

@@ -3,7 +3,7 @@
 import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from engine.data.sample import Dataset
     from engine.scoring.results import EvaluationResult
+    from engine.scoring.tempered import Tempered
     from engine.scoring.trained import Trained
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "precision_recall.png", "worst.png")
@@ -112,6 +113,7 @@ def _score(
 
     from engine.data.gdal import rasterio_module
     from engine.data.sample import skipped_ids
+    from engine.reporting.calibration import calibration_table, tempering_of
     from engine.reporting.console import counted, skipped_images
     from engine.reporting.evaluation import card, chosen_thresholds, classes_table, means_table
     from engine.scoring.results import evaluate_trained
@@ -136,6 +138,10 @@ def _score(
     if tiling:
         _require_whole(protocols)
         rasterio_module()
+    tempering = None
+    if len(trained.members) > 1 and not trained.kind.is_multi and not tiling and len(protocols) == 1:
+        is_typed = any(text.startswith("data.select=") for text in arguments.trained)
+        tempering = tempering_of(trained, (split, dataset), protocols[0], device, is_typed, console)
     results, record = {}, None
     with ExitStack() as stack:
         if out:
@@ -164,15 +170,19 @@ def _score(
                 counted(console, protocol.name),
                 tiling,
                 _shown_tiles(console),
+                tempering,
             )
     console.print(classes_table(results), means_table(results), card(results))
     result = next(iter(results.values()))
+    after = tempering.result() if tempering else None
+    if after:
+        console.print(calibration_table(result, after))
     if few := few_images(len(dataset) - len(skipped_ids(dataset)), *result.image_range):
         console.print(f"[bold]{few}[/]")
     if skipped_ids(dataset):
         console.print(f"[bold]Not scored:[/] {skipped_images(skipped_ids(dataset))}")
     if out:
-        _write(out, results, trained, protocols[0], dataset, device)
+        _write(out, results, after, trained, protocols[0], dataset, device)
         console.print(f"written: {out}")
 
 
@@ -252,6 +262,7 @@ def open_for_scoring(
 def _write(
     out: Path,
     results: dict[str, "EvaluationResult"],
+    after: "Tempered | None",
     trained: "Trained",
     protocol: EvaluationProtocol,
     dataset: "Dataset",
@@ -265,6 +276,8 @@ def _write(
         "class_names": list(dataset.class_names),
         "protocols": {name: result.to_dict() for name, result in results.items()},
     }
+    if after:
+        content["tempered"] = asdict(after)
     write_json(out / "evaluate.json", content)
     if trained.kind.is_multi:
         plot, figure = "precision_recall.png", recall_plot(results[protocol.name])

@@ -28,7 +28,7 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import recorder
 from engine.scoring.trained import load_model, require_classes
-from engine.wording import quantity, some_of
+from engine.wording import quantity
 
 
 @dataclass(frozen=True)
@@ -152,40 +152,6 @@ def open_val(candidate: Candidate, overrides: Sequence[str]) -> tuple[Recipe, Da
             "Point data.root=<folder> at the same data."
         )
     return recipe, dataset
-
-
-def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -> Dataset | None:
-    """The split that `data.select` names, on which ensembles are chosen; None where that is val.
-
-    Raises:
-        RunFolderError: it is empty, or shares images with what members were trained on or are scored on.
-    """
-    name = recipe.data.select
-    if name in (None, recipe.data.val):
-        return None
-    select = engine.data.open_split(recipe.data, name)
-    if not len(select):
-        raise RunFolderError(f"data.select: split {name!r} holds no images.")
-    verbs = f"of split {name!r} is", f"of split {name!r} are"
-    halve = "Name another split, or choose on halves of val with --split-half."
-    for train in dict.fromkeys(candidate.manifest.data.train for candidate in candidates):
-        seen = _num_shared(select, engine.data.open_split(recipe.data, train))
-        if seen:
-            raise RunFolderError(
-                f"{some_of(seen, len(select), 'image', *verbs)} in {train!r}, which members were "
-                f"trained on: choosing there favours members that have memorised them. {halve}"
-            )
-    reported = _num_shared(select, val)
-    if reported:
-        raise RunFolderError(
-            f"{some_of(reported, len(select), 'image', *verbs)} in {recipe.data.val!r}, which the "
-            f"members are scored on. {halve}"
-        )
-    return select
-
-
-def _num_shared(one: Dataset, other: Dataset) -> int:
-    return len(set(one.ids) & set(other.ids))
 
 
 @full_float32()

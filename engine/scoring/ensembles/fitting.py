@@ -58,7 +58,7 @@ def fit_temperatures(samples: PixelSamples) -> tuple[float, ...]:
     The log-loss is convex in 1 / temperature, so there is one minimum.
     """
     return tuple(
-        _temperature(samples.probabilities[:, member].clamp(min=LEAST).log(), samples.labels)
+        best_temperature(samples.probabilities[:, member].clamp(min=LEAST).log(), samples.labels)
         for member in range(samples.num_members)
     )
 
@@ -124,8 +124,8 @@ def _minimise(loss: Callable[[], Tensor], parameter: Tensor) -> None:
         optimizer.step(closure)  # type: ignore[no-untyped-call]
 
 
-def _temperature(logits: Tensor, labels: Tensor) -> float:
-    """Of logits (P, C)."""
+def best_temperature(logits: Tensor, labels: Tensor) -> float:
+    """The temperature with the least log-loss, of logits (P, C) and labels (P,)."""
 
     def log_loss(log_temperature: float) -> float:
         return float(F.cross_entropy(logits / math.exp(log_temperature), labels))

@@ -454,6 +454,8 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
         "averages the latest states of a run", "these runs kept no latest states",
     ),
+    "tests/engine/scoring/test_tempered.py::test_without_such_a_split_the_scores_are_given_and_the_remedy_"
+    "works": ("Name one that was neither trained on nor is scored",),
     "tests/engine/test_ensemble_distill.py::test_the_same_command_goes_on_with_a_student_that_was_stopped": (
         "is another ensemble than these runs and methods give now",
         "trident run … --resume",

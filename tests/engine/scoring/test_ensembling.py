@@ -20,11 +20,11 @@ from engine.scoring.ensembling import (
     ensemble_report,
     group_candidates,
     load_member,
-    open_select,
     open_val,
     score_together,
 )
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.selection_split import open_select
 from engine.scoring.trained import find_checkpoint
 
 CPU = torch.device("cpu")
