@@ -116,13 +116,12 @@ def ensemble(arguments: argparse.Namespace) -> int:
     from engine.scoring.statistics import few_images
     from engine.scoring.trained import trained_on
 
-    texts = arguments.method or ["mean"]
-    asked, is_all = methods_named(texts), any("all" in text.split(",") for text in texts)
+    asked = methods_named(arguments.method or ["mean"])
     if arguments.save:
         require_unused(arguments.save)
     title, chosen = best_of_the_only_group(runs, arguments.top)
     states = latest_states(chosen)
-    methods = possible_methods(asked, chosen, is_all)
+    methods = possible_methods(asked, chosen)
     if arguments.latest:
         chosen, states = with_latest(chosen, states), []
     require_several(chosen, methods, bool(arguments.save or arguments.distill))

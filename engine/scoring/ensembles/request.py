@@ -55,21 +55,22 @@ def with_latest(chosen: list[Candidate], states: list[Candidate]) -> list[Candid
     """Raises RunFolderError where there is no state that is not a member already."""
     if not states:
         raise RunFolderError(
-            "--latest: these runs kept no latest states. Train with keep.tail=8, or leave it out."
+            "--latest: these runs kept no latest state that is not a member already. Train with keep.tail=8, or "
+            "leave it out."
         )
     return [*chosen, *states]
 
 
-def possible_methods(methods: list[str], chosen: list[Candidate], is_all: bool) -> list[str]:
+def possible_methods(methods: list[str], chosen: list[Candidate]) -> list[str]:
     """The methods, without those that need latest states where no run kept two of them.
 
     Raises:
-        RunFolderError: such a method was named.
+        RunFolderError: such a method was named, and not all are asked for.
     """
     needing = [method for method in methods if method in OF_TAILS]
     if not needing or any(len(candidate.manifest.tail) > 1 for candidate in chosen):
         return methods
-    if not is_all:
+    if len(methods) < len(METHODS):
         raise RunFolderError(
             f"--method {needing[0]} averages the latest states of a run, and none of these runs kept two. "
             "Train with keep.tail=8, or take one of the other methods, such as --method soup_greedy"

@@ -452,7 +452,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "  …:\n    trident ensemble",
     ),
     "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
-        "averages the latest states of a run", "these runs kept no latest states",
+        "averages the latest states of a run", "these runs kept no latest state that",
     ),
     "tests/engine/scoring/test_tempered.py::test_without_such_a_split_the_scores_are_given_and_the_remedy_"
     "works": ("Name one that was neither trained on nor is scored",),
