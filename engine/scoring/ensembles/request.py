@@ -55,8 +55,8 @@ def with_latest(chosen: list[Candidate], states: list[Candidate]) -> list[Candid
     """Raises RunFolderError where there is no state that is not a member already."""
     if not states:
         raise RunFolderError(
-            "--latest: these runs kept no latest state that is not a member already. Train with keep.tail=8, or "
-            "leave it out."
+            "--latest: these runs kept no latest state that is not a member already. Train with "
+            "keep.tail=8, or leave it out."
         )
     return [*chosen, *states]
 
