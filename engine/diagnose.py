@@ -107,7 +107,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from engine.diagnosis import diagnosis_of, study
     from engine.reporting.diagnosis import draw_curve, print_diagnosis
-    from engine.run_folder import RunFolderError, write_json
+    from engine.run_folder import RunFolderError, new_folder, write_json
     from engine.scoring.run import Run
 
     given = [
@@ -128,10 +128,10 @@ def _run(arguments: argparse.Namespace) -> int:
     console = new_console()
     print_diagnosis(console, diagnosis, arguments.run)
     if arguments.out:
-        arguments.out.mkdir(parents=True)
-        write_json(arguments.out / "diagnosis.json", diagnosis.to_dict())
-        if studies.growth:
-            draw_curve(studies.growth, arguments.out / "curve.png")
+        with new_folder(arguments.out):
+            write_json(arguments.out / "diagnosis.json", diagnosis.to_dict())
+            if studies.growth:
+                draw_curve(studies.growth, arguments.out / "curve.png")
         console.print(f"written: {arguments.out}")
     return 0
 
@@ -146,6 +146,7 @@ def _labels(arguments: argparse.Namespace) -> int:
     from engine.reporting.annotations import Export
     from engine.reporting.console import counted
     from engine.reporting.suspects import write_page, write_ranking
+    from engine.run_folder import new_folder
 
     if arguments.export:
         require_geo()
@@ -175,13 +176,13 @@ def _labels(arguments: argparse.Namespace) -> int:
     for rank, suspect in enumerate(ranking[:NUM_PRINTED], 1):
         reason = suspect.reason(check.background)
         console.print(f"{rank:>3}  {100 * suspect.score:5.1f}  {escape(suspect.id)}  {reason}")
-    out.mkdir(parents=True)
-    write_ranking(out, ranking, check, suspicion)
-    shown = check.show(ranking[:NUM_SHOWN])
-    if arguments.export:
-        names, background = check.trained.class_names, check.background
-        shown = Export(out / arguments.export, arguments.export, names, background).passing(shown)
-    page = write_page(out, shown, len(ranking), check, suspicion.trust)
+    with new_folder(out):
+        write_ranking(out, ranking, check, suspicion)
+        shown = check.show(ranking[:NUM_SHOWN])
+        if arguments.export:
+            names, background = check.trained.class_names, check.background
+            shown = Export(out / arguments.export, arguments.export, names, background).passing(shown)
+        page = write_page(out, shown, len(ranking), check, suspicion.trust)
     console.print(
         f"written: {page} (the first {min(NUM_SHOWN, len(ranking))} to look at), ranking.csv, ranking.json"
     )
@@ -199,7 +200,7 @@ def _next(arguments: argparse.Namespace) -> int:
     from engine.diagnosis.next_labels import Pool, choose
     from engine.reporting.console import counted
     from engine.reporting.next_labels import NUM_SHOWN, write_next
-    from engine.run_folder import RunFolderError
+    from engine.run_folder import RunFolderError, new_folder
 
     if arguments.next is None or not arguments.pool:
         raise RunFolderError("--next and --pool belong together: type --next 100 --pool <folder of images>")
@@ -226,7 +227,8 @@ def _next(arguments: argparse.Namespace) -> int:
     bits = np.array([one.bits for one in measured])
     features = np.stack([one.features for one in measured])
     chosen = [measured[number] for number in choose(bits, features, min(arguments.next, len(measured)))]
-    write_next(out, chosen, pool)
+    with new_folder(out):
+        write_next(out, chosen, pool)
     for rank, one in enumerate(chosen[:NUM_PRINTED], 1):
         console.print(f"{rank:>3}  {one.bits:.4f} bits  {escape(one.image.place)}")
     console.print(

@@ -23,9 +23,7 @@ JPEG_QUALITY = 90
 
 
 def write_next(folder: Path, chosen: Sequence[PoolImage], pool: Pool) -> None:
-    """Write the list, the table and the sheet into a new folder, which is made when the sheet is drawn."""
-    sheet = _sheet(chosen[:NUM_SHOWN], pool)
-    folder.mkdir(parents=True)
+    """Write the list, the table and the sheet into a folder that is there."""
     write_text(folder / "next.txt", "".join(f"{one.image.place}\n" for one in chosen))
     table = io.StringIO(newline="")
     writer = csv.writer(table)
@@ -33,7 +31,7 @@ def write_next(folder: Path, chosen: Sequence[PoolImage], pool: Pool) -> None:
     writer.writerows([rank, one.image.place, f"{one.bits:.6f}"] for rank, one in enumerate(chosen, 1))
     write_text(folder / "next.csv", table.getvalue())
     with written_in_place(folder / "next.jpg") as temporary:
-        sheet.save(temporary, format="JPEG", quality=JPEG_QUALITY)
+        _sheet(chosen[:NUM_SHOWN], pool).save(temporary, format="JPEG", quality=JPEG_QUALITY)
 
 
 def _sheet(shown: Sequence[PoolImage], pool: Pool) -> Image.Image:

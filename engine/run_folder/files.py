@@ -9,6 +9,7 @@ import json
 import math
 import operator
 import os
+import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -170,6 +171,17 @@ def require_folder(path: Path) -> None:
     require_reachable(path)
     if path.exists() and not path.is_dir():
         raise RunFolderError(f"{path} is a file. Name a folder.")
+
+
+@contextmanager
+def new_folder(path: Path) -> Iterator[None]:
+    """A folder that is made, and removed where the block fails, so that the command can be repeated."""
+    path.mkdir(parents=True)
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
 
 
 @contextmanager

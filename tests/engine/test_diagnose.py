@@ -171,6 +171,29 @@ def test_a_second_label_check_does_not_overwrite_the_first(
     assert (labels / "index.html").stat().st_mtime_ns == before
 
 
+@pytest.mark.parametrize(
+    ("arguments", "last"),
+    [
+        ([], "engine.reporting.diagnosis.draw_curve"),
+        (["--labels"], "engine.reporting.suspects.write_page"),
+        (["--next", "1", "--pool", "{pool}"], "engine.reporting.next_labels._sheet"),
+    ],
+)
+def test_what_fails_leaves_no_folder_that_would_refuse_the_same_command(
+    run: Path, tmp_path: Path, arguments: list[str], last: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def no_memory(*arguments: object) -> None:
+        raise MemoryError
+
+    (tmp_path / "pool").mkdir()
+    for name in "ab":
+        Image.new("RGB", (48, 48)).save(tmp_path / f"pool/{name}.png")
+    monkeypatch.setattr(last, no_memory)
+    words = [text.format(pool=tmp_path / "pool") for text in arguments]
+    assert main([str(run), *words, "--out", str(tmp_path / "out")]) == 1
+    assert not (tmp_path / "out").exists()
+
+
 def test_predictions_are_exported_for_correction_in_the_order_of_the_ranking(
     run: Path, tmp_path: Path, capsys: pytest.CaptureFixture
 ) -> None:

@@ -22,6 +22,7 @@ from engine.run_folder import (
     common_folder,
     find_runs,
     naming_disk_errors,
+    new_folder,
     read_json,
     read_log,
     sha256_of,
@@ -332,6 +333,24 @@ def test_a_file_is_unchanged_when_the_block_fails(tmp_path: Path, error: type[Ba
         raise error
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
+def test_a_new_folder_is_removed_when_the_block_fails(tmp_path: Path, error: type[BaseException]) -> None:
+    with pytest.raises(error), new_folder(tmp_path / "out"):
+        (tmp_path / "out/file").write_text("half")
+        raise error
+    assert not (tmp_path / "out").exists()
+    with new_folder(tmp_path / "out"):
+        (tmp_path / "out/file").write_text("theirs")
+    with pytest.raises(FileExistsError), new_folder(tmp_path / "out"):
+        pass
+    assert (tmp_path / "out/file").read_text() == "theirs"
+
+
+def test_a_text_keeps_the_bytes_of_names_that_are_no_utf_8(tmp_path: Path) -> None:
+    write_text(tmp_path / "file", os.fsdecode(b"gr\xc3\xbcn caf\xe9"))
+    assert (tmp_path / "file").read_bytes() == b"gr\xc3\xbcn caf\xe9"
 
 
 @pytest.mark.parametrize("number", sorted(REMEDIES))

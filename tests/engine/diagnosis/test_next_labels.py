@@ -12,7 +12,6 @@ from PIL import Image
 from torch import Tensor, nn
 
 import engine.diagnosis.next_labels as next_labels
-import engine.reporting.next_labels as sheets
 from engine.diagnose import main
 from engine.diagnosis.next_labels import Pool, choose
 from engine.scoring import predictor
@@ -118,19 +117,6 @@ def test_names_that_are_no_utf_8_keep_their_bytes(
     assert b",caf\xe9.png," in (out / "next.csv").read_bytes()
     assert (out / "next.jpg").is_file()
     assert "caf\\udce9.png" in capsys.readouterr().out
-
-
-def test_a_sheet_that_cannot_be_drawn_leaves_no_folder(
-    voc_run, two_members, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def no_memory(*arguments: object) -> None:
-        raise MemoryError
-
-    draw(tmp_path / "pool", one=[0, 250], two=[100, 30])
-    monkeypatch.setattr(sheets, "_sheet", no_memory)
-    command = [str(voc_run()), "--next", "1", "--pool", str(tmp_path / "pool")]
-    assert main([*command, "--out", str(tmp_path / "out")]) == 1
-    assert not (tmp_path / "out").exists()
 
 
 def test_of_one_image_there_is_nothing_to_choose(
