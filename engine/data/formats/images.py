@@ -149,8 +149,8 @@ def decode_stacked(content: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.uin
         shape: n, h, w. Nothing is decoded where the PNG has another size.
     """
     n, h, w = shape
-    refuse_bomb("An image of a pack", h, w)
-    with _file_named("An image of a pack"):
+    refuse_bomb(content, h, w)
+    with _file_named(content):
         image = PngImagePlugin.PngImageFile(content)  # unlike Image.open, has no limit
         if (image.mode, image.width, image.height) != ("L", w, n * h):
             raise ValueError(f"it is {image.mode}, {image.width} x {image.height} px, not {n} x {h} x {w}")
@@ -289,14 +289,14 @@ def max_pixels() -> int | None:
     return int(text)
 
 
-def refuse_bomb(path: Source | str, h: int, w: int) -> None:
+def refuse_bomb(path: Source, h: int, w: int) -> None:
     """Raises TooLarge for an image of more pixels than `max_pixels`."""
     limit = max_pixels()
     if limit is not None and w * h > limit:
         raise _too_large(path, f"{w}x{h} px", w * h)
 
 
-def _too_large(path: Source | str, size: str, num_pixels: int) -> TooLarge:
+def _too_large(path: Source, size: str, num_pixels: int) -> TooLarge:
     return TooLarge(
         f"{path} is refused as a decompression bomb: {size}, more than the {max_pixels():,} pixels allowed. "
         f"If you trust it, add --max-pixels={num_pixels} to the command. {REMEDY}"

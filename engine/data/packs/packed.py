@@ -108,7 +108,8 @@ class PackedDataset:
         if self.layout == "decoded":
             return Sample(self.ids[index], record.view(shape), self.labels(index))
         content = record.numpy().data
-        image = decoded_image(content) if self.bands is None else decoded_stack(content, shape)
+        name = self._name("image", index)
+        image = decoded_image(content, name) if self.bands is None else decoded_stack(content, shape, name)
         return Sample(self.ids[index], image, self.labels(index))
 
     def labels(self, index: int) -> Tensor:
@@ -118,8 +119,10 @@ class PackedDataset:
         h, w = self._sizes[index]
         if self.layout == "decoded":
             return record.view(*self._masks, h, w)
-        content = record.numpy().data
-        return decoded_stack(content, (*self._masks, h, w)) if self._masks else decoded_labels(content)
+        content, name = record.numpy().data, self._name("label", index)
+        if self._masks:
+            return decoded_stack(content, (*self._masks, h, w), name)
+        return decoded_labels(content, name)
 
     def label_counts(self) -> NDArray[np.integer]:
         """From the pack's table, see `CountedDataset`."""
@@ -144,12 +147,15 @@ class PackedDataset:
         record = torch.frombuffer(self._maps[shard], dtype=torch.uint8, count=num_bytes, offset=start)
         if not self._is_checked[what][index]:
             if hashlib.sha256(record.numpy().data).digest() != self._sha256[what][index].tobytes():
-                raise DataError(
-                    f"{self._shards[shard].path}: the {what} of {self.ids[index]!r}, sample {index} of split "
-                    f"{self.split!r}, is altered: its SHA-256 is not the stored one. {PACK_AGAIN}"
-                )
+                name = self._name(what, index)
+                raise DataError(f"{name} is altered: its SHA-256 is not the stored one. {PACK_AGAIN}")
             self._is_checked[what][index] = True
         return record
+
+    def _name(self, what: str, index: int) -> str:
+        """Of a record, for messages."""
+        path = self._shards[self._shard_of[index]].path
+        return f"{path}: the {what} of {self.ids[index]!r}, sample {index} of split {self.split!r},"
 
     def _require(
         self,
@@ -190,20 +196,31 @@ class PackedDataset:
             )
 
 
-def decoded_image(content: bytes | memoryview) -> Tensor:
-    """(3, h, w) uint8 of an encoded image."""
-    image, _ = decode_image(io.BytesIO(content))  # (h, w, 3)
+class _Named(io.BytesIO):
+    """Bytes that messages call by a name."""
+
+    def __init__(self, content: bytes | memoryview, name: str):
+        super().__init__(content)
+        self._name = name
+
+    def __str__(self) -> str:
+        return self._name
+
+
+def decoded_image(content: bytes | memoryview, name: str = "The image") -> Tensor:
+    """(3, h, w) uint8 of an encoded image; `name` is for messages."""
+    image, _ = decode_image(_Named(content, name))  # (h, w, 3)
     return torch.from_numpy(image).permute(2, 0, 1).contiguous()  # (3, h, w)
 
 
-def decoded_labels(content: bytes | memoryview) -> Tensor:
+def decoded_labels(content: bytes | memoryview, name: str = "The mask") -> Tensor:
     """(h, w) uint8 of an encoded mask of label ids; other types or shapes for other masks."""
-    return torch.from_numpy(decode_mask(io.BytesIO(content)))
+    return torch.from_numpy(decode_mask(_Named(content, name)))
 
 
-def decoded_stack(content: bytes | memoryview, shape: tuple[int, ...]) -> Tensor:
+def decoded_stack(content: bytes | memoryview, shape: tuple[int, ...], name: str = "The PNG") -> Tensor:
     """(n, h, w) uint8 of an encoded PNG of n bands or masks, one below the other."""
-    return torch.from_numpy(decode_stacked(io.BytesIO(content), shape))
+    return torch.from_numpy(decode_stacked(_Named(content, name), shape))
 
 
 def shard_paths(root: Path) -> list[Path]:

@@ -109,8 +109,23 @@ def test_the_limit_of_pixels_is_that_of_one_band_or_mask(tmp_path, monkeypatch):
         assert torch.equal(packed[index].labels, planes[index].labels)
         assert torch.equal(packed.labels(index), planes.labels(index))
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32 - 1)
-    with pytest.raises(DataError, match="--max-pixels=1024"):
-        packed.labels(0)
+    for read, what in ((packed.labels, "label"), (packed.__getitem__, "image")):
+        with pytest.raises(DataError, match="--max-pixels=1024") as error:
+            read(1)
+        assert f"{tmp_path / 'pack.h5'}: the {what} of {planes.ids[1]!r}" in str(error.value)
+
+
+def test_an_image_above_the_limit_of_pixels_is_named_by_pack_and_id(tmp_path, monkeypatch):
+    scenes = SyntheticScenes("val", 1, 32)
+    write_pack({"val": scenes}, tmp_path / "pack.h5")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 32 * 32 - 1)
+    packed = PackedDataset(tmp_path / "pack.h5", "val")
+    for read in (packed.labels, packed.__getitem__):
+        with pytest.raises(DataError, match="decompression bomb") as error:
+            read(0)
+        assert str(error.value).startswith(f"{tmp_path / 'pack.h5'}: the ") and scenes.ids[0] in str(
+            error.value
+        )
 
 
 def test_planes_of_another_size_than_the_table_says_are_not_decoded(tmp_path):
