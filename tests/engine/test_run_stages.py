@@ -17,6 +17,7 @@ from engine.run_folder import RunFolder
 from engine.scoring.run import Run
 from tests.engine.tiny_run import RECIPE, TINY
 
+pytestmark = pytest.mark.xdist_group("stages")  # whose fixture is made once
 COMMON = [text for text in TINY if not text.startswith("train.steps")]
 STAGES = """
 stages:

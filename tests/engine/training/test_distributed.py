@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from engine.training import distributed
 from engine.training.distributed import GlobalBatchNorm, Process, distribute, start_process
 
+pytestmark = pytest.mark.xdist_group("distributed")  # whose fixture is made once
 ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("one_process.py")
 Found = tuple[dict[str, Tensor], dict]
