@@ -123,7 +123,7 @@ def test_the_ensemble_is_scored_on_val_which_no_fold_saw(
     path = str(trained / "out/plain-s0-ensemble")
     assert evaluate_main([path, "--out", str(tmp_path / "scored")]) == 0
     printed = capsys.readouterr().out
-    assert "on val, 4 images" in printed and "trained on" not in printed
+    assert "on val, 4 images" in printed and "The model was trained on" not in printed
     scored = json.loads((tmp_path / "scored/evaluate.json").read_text())
     assert scored["protocols"]["native"]["scores"]["mIoU"] == pytest.approx(ours["mIoU"], abs=1e-9)
     assert evaluate_main([path, "--split", "train"]) == 0
