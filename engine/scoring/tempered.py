@@ -127,6 +127,7 @@ def fitted_tempering(
         select.ignore_index,
         num_sampled_pixels(len(select), num_members, num_classes),
         add,
+        with_losses=False,
     ).samples
     assert samples is not None, "they were asked for"
     together = trained.combination([samples.probabilities[:, member] for member in range(num_members)])
