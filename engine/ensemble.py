@@ -140,9 +140,9 @@ def ensemble(arguments: argparse.Namespace) -> int:
     select = None if arguments.split_half else open_select(recipe, chosen, dataset)
     protocol = EvaluationProtocol.of(recipe.eval)
     console = new_console()
+    what = "best checkpoints and latest states" if arguments.latest else "best checkpoints"
     console.print(
-        f"found {quantity(len(runs), 'run')} on {title}, {quantity(len(dataset), 'image')}; the "
-        "best checkpoints:"
+        f"found {quantity(len(runs), 'run')} on {title}, {quantity(len(dataset), 'image')}; the {what}:"
     )
     for candidate in chosen:
         console.print(f"  {escape(str(candidate.path))}")
@@ -169,8 +169,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
         console.print(agreement_table(agreement.shares(dataset.class_names)))
     console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
     gain = won.honest or won.flattering
-    num_images, what = len(dataset) - len(skipped_ids(dataset)), f"gains of {comparison.winner} in mIoU"
-    if few := few_images(num_images, gain.lowest, gain.highest, what):
+    num_images, gains = len(dataset) - len(skipped_ids(dataset)), f"gains of {comparison.winner} in mIoU"
+    if few := few_images(num_images, gain.lowest, gain.highest, gains):
         console.print(f"[bold]{few}[/]")
     num_seen = max(candidate.manifest.data.num_trained_on(len(dataset)) for candidate in chosen)
     if seen := trained_on(num_seen, len(dataset)):
