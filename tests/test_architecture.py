@@ -9,7 +9,7 @@ from engine.recipe import load_recipe
 from engine.reporting.reporter import Reporter
 from engine.run_folder import RunFolder
 from engine.training.distributed import start_process
-from engine.training.fit import SkipGuard, fit
+from engine.training.fit import Hooks, SkipGuard, fit
 from engine.training.session import build_session
 from losses.interpolation import interpolation_matrix
 
@@ -37,14 +37,8 @@ def files_of_one_update(voc_folder: Path) -> list[str]:
     interpolation_matrix.cache_clear()  # or its file does not run, where another test has filled the cache
     sys.setprofile(record)
     try:
-        fit(
-            session.step, session.batches, reporter, num_steps=1, eval_every=100, log_every=100,
-            evaluate_and_keep=lambda: None, tail_due=lambda step: False, keep_latest=lambda: None,
-            save_state=lambda: None, save_due=lambda step: False,
-            stop_requested=lambda step: False,
-            is_out_of_patience=lambda: False,
-            guard=guard,
-        )  # fmt: skip
+        hooks = Hooks(guard)
+        fit(session.step, session.batches, reporter, hooks, num_steps=1, eval_every=100, log_every=100)
     finally:
         sys.setprofile(None)
     ours = ("engine/", "models/", "losses/")

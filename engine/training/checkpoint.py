@@ -49,8 +49,8 @@ class TopKeeper:
         scores: dict[str, float],
         state_dict: Callable[[], dict[str, Tensor]],
         thresholds: tuple[float, ...] | None = None,
-    ) -> bool:
-        """Keep the checkpoint if it is among the best; True if it is.
+    ) -> Member | None:
+        """Keep the checkpoint if it is among the best; None if it is not.
 
         Args:
             step: updates done.
@@ -63,7 +63,7 @@ class TopKeeper:
         better = [m for m in others if m.scores[metric] >= scores[metric]]
         rivals = [m for m in others if self._span(m.step) == self._span(step)]
         if math.isnan(scores[metric]) or len(better) >= self.top or any(m in better for m in rivals):
-            return False
+            return None
         path = self.run.top / f"step-{step:07d}.safetensors"
         about = {"thresholds": thresholds} if thresholds else {}
         save_weights(path, state_dict(), {"step": step, "scores": scores, **about})
@@ -75,7 +75,7 @@ class TopKeeper:
         self.run.write_manifest(self.manifest)
         for old in dropped:  # after the manifest, which must never name a deleted file
             (self.run.path / old.file).unlink(missing_ok=True)
-        return True
+        return member
 
     def _span(self, step: int) -> int:
         """The number of the span that holds a step; without a spacing, of the step itself."""

@@ -2,7 +2,8 @@
 
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -19,22 +20,53 @@ class RunError(RuntimeError):
     exit_code = 1
 
 
+class Hooks:
+    """What `fit` calls between updates. Here, nothing is evaluated or saved, and nothing ends it.
+
+    Each decision has to be the same on every process.
+
+    Args:
+        guard: asked at log steps, and before anything is evaluated or saved.
+    """
+
+    def __init__(self, guard: "SkipGuard"):
+        self.guard = guard
+
+    def evaluate(self) -> None:
+        """Score the model, and offer it to the best checkpoints."""
+
+    def tail_is_due(self, step: int) -> bool:
+        """Whether the model after this many updates is one of the tail."""
+        return False
+
+    def keep_tail(self) -> None:
+        """Add the model to the tail; before the state is saved, so that a resume lacks none."""
+
+    def save_is_due(self, step: int) -> bool:
+        """Whether to save after this many updates, as after each evaluation."""
+        return False
+
+    def save(self) -> None:
+        """Keep what a resume needs."""
+
+    def is_out_of_patience(self) -> bool:
+        """Whether the evaluations so far end the training."""
+        return False
+
+    def stop_is_requested(self, step: int) -> bool:
+        """Whether to save and stop after this many updates."""
+        return False
+
+
 def fit(
     step: SupervisedStep,
     batches: TrainBatches,
     reporter: Reporter,
+    hooks: Hooks,
     *,
     num_steps: int,
     eval_every: int,
     log_every: int,
-    evaluate_and_keep: Callable[[], None],
-    tail_due: Callable[[int], bool],
-    keep_latest: Callable[[], None],
-    save_state: Callable[[], None],
-    save_due: Callable[[int], bool],
-    stop_requested: Callable[[int], bool],
-    is_out_of_patience: Callable[[], bool],
-    guard: "SkipGuard",
 ) -> bool:
     """Train from `step.count` to `num_steps` updates.
 
@@ -43,14 +75,6 @@ def fit(
     Args:
         step: called with a batch, makes one update; `count` is the number of updates done.
         eval_every, log_every: in updates; the last one is logged too, so that a short training has figures.
-        evaluate_and_keep: scores the model and offers it to the best checkpoints.
-        tail_due: whether the state after this many updates is one of the tail.
-        keep_latest: adds it to the tail; before the state is saved, so that a resume lacks none.
-        save_state: keeps what a resume needs; called after each evaluation, and at a stop.
-        save_due: whether to save after this many updates too; the same on every process.
-        stop_requested: whether to stop after this many updates; the same on every process.
-        is_out_of_patience: whether the evaluations so far end the training; the same on every process.
-        guard: asked at log steps, and before anything is scored or saved.
 
     Returns:
         True at the end, an early one too, False if it was asked to stop; the state is saved either way.
@@ -60,54 +84,77 @@ def fit(
     """
     first = step.count
     stream = batches.starting_at(first)
-    data_seconds, since, logged_at = 0.0, time.perf_counter(), first
-    save_seconds = 0.0
-    ends_early = is_out_of_patience()  # a run that ended early, and is resumed
-
-    def seconds_of(work: Callable[[], None]) -> float:
-        started = time.perf_counter()
-        work()
-        return time.perf_counter() - started
-
+    times = _Times(first)
+    ends_early = hooks.is_out_of_patience()  # a run that ended early, and is resumed
     while True:
         done = step.count == num_steps
-        if step.count > first and tail_due(step.count):
-            guard.check()
-            waited = seconds_of(keep_latest)
-            save_seconds += waited
-            since += waited
+        if step.count > first and hooks.tail_is_due(step.count):
+            hooks.guard.check()
+            with times.saving():
+                hooks.keep_tail()
         if step.count > first and (done or step.count % eval_every == 0):
-            guard.check()
-            evaluate_and_keep()
-            save_seconds += seconds_of(save_state)
-            ends_early = is_out_of_patience()
-            data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
-        elif step.count > first and save_due(step.count):
-            guard.check()
-            waited = seconds_of(save_state)
-            save_seconds += waited
-            since += waited
+            hooks.guard.check()
+            hooks.evaluate()
+            with times.saving():
+                hooks.save()
+            ends_early = hooks.is_out_of_patience()
+            times.restart(step.count)
+        elif step.count > first and hooks.save_is_due(step.count):
+            hooks.guard.check()
+            with times.saving():
+                hooks.save()
         if done or ends_early:
             return True
-        if stop_requested(step.count):
-            guard.check()
-            save_state()
+        if hooks.stop_is_requested(step.count):
+            hooks.guard.check()
+            hooks.save()
             return False
 
-        asked = time.perf_counter()
-        batch = next(stream)
-        data_seconds += time.perf_counter() - asked
+        with times.loading():
+            batch = next(stream)
         metrics = step(batch)
-        guard.watch(step.count, metrics.pop("nan"))
+        hooks.guard.watch(step.count, metrics.pop("nan"))
         reporter.step(step.count, metrics)
 
         if step.count % log_every == 0 or step.count == num_steps:
-            guard.check()  # waits for the device, so that the seconds below are right
-            updates = step.count - logged_at
-            seconds = (time.perf_counter() - since) / updates
-            reporter.log(step.count, batch, metrics, seconds, data_seconds / updates, save_seconds)
-            save_seconds = 0.0
-            data_seconds, since, logged_at = 0.0, time.perf_counter(), step.count
+            hooks.guard.check()  # waits for the device, so that the times are right
+            reporter.log(step.count, batch, metrics, *times.taken(step.count))
+
+
+class _Times:
+    """Seconds of an update since the last log step or evaluation, and of saving since the last log step."""
+
+    def __init__(self, step: int):
+        self._saving_s = 0.0
+        self.restart(step)
+
+    def restart(self, step: int) -> None:
+        """Count the seconds of an update from now, after this many updates."""
+        self._loading_s, self._since, self._first = 0.0, time.perf_counter(), step
+
+    @contextmanager
+    def saving(self) -> Iterator[None]:
+        """What is done here is no part of an update."""
+        started = time.perf_counter()
+        yield
+        waited = time.perf_counter() - started
+        self._saving_s += waited
+        self._since += waited
+
+    @contextmanager
+    def loading(self) -> Iterator[None]:
+        started = time.perf_counter()
+        yield
+        self._loading_s += time.perf_counter() - started
+
+    def taken(self, step: int) -> tuple[float, float, float]:
+        """Of an update, of it for its data, and of saving; the counts begin anew."""
+        updates = step - self._first
+        seconds = (time.perf_counter() - self._since) / updates
+        found = seconds, self._loading_s / updates, self._saving_s
+        self._saving_s = 0.0
+        self.restart(step)
+        return found
 
 
 class GoBack(Exception):

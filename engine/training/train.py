@@ -4,13 +4,12 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.markup import escape
 
 from engine.data.resident import Resident
 from engine.recipe import Recipe
-from engine.reporting.advisor import Advisor, Note
+from engine.reporting.advisor import Advisor
 from engine.reporting.callbacks import Callback, RunContext
 from engine.reporting.console import counted
 from engine.reporting.console_log import ConsoleLog
@@ -19,21 +18,19 @@ from engine.reporting.loggers import build_loggers, require_callbacks
 from engine.reporting.reporter import Reporter
 from engine.reporting.resources import memory_shares
 from engine.run_folder import (
-    Manifest,
     RunFolder,
     RunFolderError,
     naming_disk_errors,
     read_log,
     require_unused,
 )
-from engine.scoring.multi_label import thresholds_of
 from engine.scoring.run import Run
-from engine.training.checkpoint import TopKeeper, load_state
+from engine.training.checkpoint import TopKeeper
 from engine.training.checkup import check_data
 from engine.training.conclusion import conclude
-from engine.training.distributed import Process, any_process, stop_process, sum_in_place, wait_for_all
-from engine.training.fit import GoBack, SkipGuard, fit
-from engine.training.freed_memory import give_freed_memory_back
+from engine.training.distributed import Process, any_process, stop_process, wait_for_all
+from engine.training.fit import GoBack, fit
+from engine.training.hooks import RunHooks
 from engine.training.interrupt import (
     RESUME,
     RunStopped,
@@ -42,17 +39,15 @@ from engine.training.interrupt import (
     after_the_training,
     stopped_at_once,
 )
-from engine.training.memory import in_an_evaluation, in_an_update, in_the_final_scoring, naming_out_of_memory
-from engine.training.patience import is_out_of_patience, stopped_early
+from engine.training.memory import in_an_update, in_the_final_scoring, naming_out_of_memory
 from engine.training.probe import GradientProbe
-from engine.training.saving import SaveSchedule, StateWriter
+from engine.training.saving import StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.skipped import report_skipped_images
 from engine.training.start import opened_run, with_batch_of
 from engine.training.tail import TailKeeper
 from engine.wording import quantity
 
-GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes back
 GO_ON = "What was saved before is intact: go on with the same command and --resume (in Python: resume=True)."
 
 
@@ -192,9 +187,8 @@ def _fit(
     goes_on: bool,
 ) -> bool:
     """True at the end, False where a signal stopped it."""
-    step, recipe, is_main = session.step, session.recipe, session.process.is_main
-    first = step.count
-    log_every = int(recipe.log.every)
+    step, recipe = session.step, session.recipe
+    first, log_every = step.count, int(recipe.log.every)
     wait_for_all(session.process)  # loggers may be slow to start
     step.probe = GradientProbe(step.model, recipe.log.gradients, log_every, step.count)
 
@@ -202,84 +196,25 @@ def _fit(
         is_removed = step.count == first and not goes_on  # the new folder, as nothing was trained
         return in_an_update(session, None if is_removed else run)
 
-    def evaluate_and_keep() -> None:
-        with naming_out_of_memory(partial(in_an_evaluation, session, run)):
-            evaluated = step.evaluated()
-            give_freed_memory_back()  # its blocks have other sizes, so they would come on top
-            scores = session.validation(evaluated, step.count, reporter)
-        thresholds = thresholds_of(scores)
-        if is_main and keeper.offer(step.count, scores.metrics, evaluated.state_dict, thresholds):
-            [file] = [member.file for member in keeper.manifest.members if member.step == step.count]
-            reporter.checkpoint(step.count, run.path / file)
-        step.evaluations.append((step.count, scores.metrics))
-        if step.count < int(recipe.train.steps) and is_out_of_patience(recipe, step.evaluations):
-            reporter.note(step.count, stopped_early(recipe, step.evaluations, step.lr_scale))
-
-    def keep_latest() -> None:
-        state = step.evaluated().state_dict()  # by all processes together
-        if is_main:
-            tail.keep(step.count, state)
-
-    schedule = SaveSchedule(session.process, recipe.train.save_every, log_every)
-
-    def save() -> None:
-        if step.is_sharded:
-            wait_for_all(session.process)  # the main process may have kept a checkpoint
-        if is_main or step.is_sharded:
-            writer.save(step)
-        wait_for_all(session.process)  # the main process has also kept a checkpoint, and drawn pictures
-        schedule.saved()
-
-    def agree(flags: torch.Tensor) -> None:
-        sum_in_place(session.process, [flags])
-
-    def report_skipped(count: int) -> None:
-        draws = session.batches.order.update(count - 1)
-        reporter.skipped(count, [(session.train.ids[draw.index], draw.epoch) for draw in draws])
-
     with (
         naming_out_of_memory(out_of_memory),
         StopSignal(session.process, log_every) as stop,
         StateWriter(run, keeper.manifest.run_id) as writer,  # inside: a signal must not end the last writing
     ):
+        hooks = RunHooks(run, session, keeper, tail, reporter, stop, writer)
         while True:
-            section, went_back = recipe.train, step.lr_scale < 1
-            guard = SkipGuard(run, agree, section.on_nan, section.max_skipped, report_skipped, went_back)
             try:
                 return fit(
                     step,
                     session.batches,
                     reporter,
-                    num_steps=int(section.steps),
+                    hooks,
+                    num_steps=int(recipe.train.steps),
                     eval_every=int(recipe.eval.every),
                     log_every=log_every,
-                    evaluate_and_keep=evaluate_and_keep,
-                    tail_due=tail.is_due,
-                    keep_latest=keep_latest,
-                    save_state=save,
-                    save_due=schedule.is_due,
-                    stop_requested=stop.requested,
-                    is_out_of_patience=lambda: is_out_of_patience(recipe, step.evaluations),
-                    guard=guard,
                 )
             except GoBack:
-                writer.wait()
-                wait_for_all(session.process)  # until the main process has written the state
-                _go_back(run, session, keeper.manifest, reporter)
-
-
-def _go_back(run: RunFolder, session: Session, manifest: Manifest, reporter: Reporter) -> None:
-    """Load the last state, and halve the learning rate from there to the end of the training."""
-    step, broken = session.step, session.step.count
-    load_state(run, step, manifest.run_id)
-    step.lr_scale *= GO_BACK_FACTOR
-    were = quantity(session.recipe.train.max_skipped, "update in a row was", "updates in a row were")
-    text = (
-        f"{were} left out up to update {broken}, so the training goes on from the state of "
-        f"update {step.count}, with {step.lr_scale:g} times the learning rate of the recipe. If it happens "
-        "again, it stops."
-    )
-    reporter.note(step.count, Note("rollback", text, ()))
+                hooks.go_back()
 
 
 def _introduction(run: RunFolder, session: Session) -> str:

@@ -28,7 +28,9 @@ def resumed(keeper: TopKeeper) -> TopKeeper:
 
 
 def offer(keeper: TopKeeper, step: int, score: float) -> bool:
-    return keeper.offer(step, {keeper.manifest.metric: score}, lambda: {"step": torch.tensor(step)})
+    """Whether it was kept."""
+    state = {"step": torch.tensor(step)}
+    return keeper.offer(step, {keeper.manifest.metric: score}, lambda: state) is not None
 
 
 def kept(keeper: TopKeeper) -> list[int]:

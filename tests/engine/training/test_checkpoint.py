@@ -27,7 +27,7 @@ from engine.training.checkpoint import (
     load_state,
     save_state,
 )
-from engine.training.fit import RunError, SkipGuard, fit
+from engine.training.fit import Hooks, RunError, SkipGuard, fit
 from engine.training.optimizer_state import load_optimizer, state_of
 from engine.training.step import SupervisedStep
 from models import build_model
@@ -76,22 +76,9 @@ def vit_step(make_step) -> SupervisedStep:
 def train(step: SupervisedStep, num_steps: int) -> None:
     scenes = SyntheticScenes("train", 5, size_px=40)
     batches = TrainBatches(scenes, SampleOrder(5, 4, seed=0), Augment(AUGMENT, 0, 255), CPU, workers=0)
-    fit(
-        step,
-        batches,
-        Reporter([], step.learning_rates, CPU),
-        num_steps=num_steps,
-        eval_every=100,
-        log_every=100,
-        evaluate_and_keep=lambda: None,
-        tail_due=lambda step: False,
-        keep_latest=lambda: None,
-        save_state=lambda: None,
-        save_due=lambda step: False,
-        stop_requested=lambda step: False,
-        is_out_of_patience=lambda: False,
-        guard=SkipGuard(RunFolder(Path("run")), lambda flags: None, "stop", 1, lambda step: None),
-    )
+    guard = SkipGuard(RunFolder(Path("run")), lambda flags: None, "stop", 1, lambda step: None)
+    reporter = Reporter([], step.learning_rates, CPU)
+    fit(step, batches, reporter, Hooks(guard), num_steps=num_steps, eval_every=100, log_every=100)
 
 
 @pytest.mark.parametrize("build", [scenes_step, vit_step])

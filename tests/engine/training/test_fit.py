@@ -9,18 +9,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from engine.run_folder import RunFolder
-from engine.training.fit import RunError, SkipGuard, fit
+from engine.training.fit import Hooks, RunError, SkipGuard, fit
 
 
-class Bench:
-    """A step, its batches, and a reporter; `events` is what happened."""
+class Bench(Hooks):
+    """A step, its batches, a reporter and what is done between updates; `events` is what happened."""
 
     def __init__(self, count: int = 0, bad: Collection[int] = (), on_nan: str = "skip", max_skipped: int = 2):
         self.count = count
         self.bad = bad  # updates with NaN
         self.events: list[tuple[str, int]] = []
         run = RunFolder(Path("run"))
-        self.guard = SkipGuard(run, lambda flags: None, on_nan, max_skipped, self.skipped)
+        super().__init__(SkipGuard(run, lambda flags: None, on_nan, max_skipped, self.skipped))
         self.trained_on: list[int] = []
         self.begun = 0  # events before this run of the loop
 
@@ -59,22 +59,29 @@ class Bench:
         tail_at: Collection[int] = (),
     ) -> bool:
         self.begun = len(self.events)
-        return fit(
-            self,
-            self,
-            self,
-            num_steps=num_steps,
-            eval_every=eval_every,
-            log_every=log_every,
-            evaluate_and_keep=lambda: self.events.append(("evaluate", self.count)),
-            tail_due=lambda step: step in tail_at,
-            keep_latest=lambda: self.events.append(("tail", self.count)),
-            save_state=lambda: self.events.append(("save", self.count)),
-            save_due=lambda step: save_every is not None and step % save_every == 0,
-            stop_requested=lambda step: step == stop_at,
-            is_out_of_patience=lambda: ends_at is not None and self.count >= ends_at,
-            guard=self.guard,
-        )
+        self.stop_at, self.save_every, self.ends_at, self.tail_at = stop_at, save_every, ends_at, tail_at
+        return fit(self, self, self, self, num_steps=num_steps, eval_every=eval_every, log_every=log_every)
+
+    def evaluate(self) -> None:
+        self.events.append(("evaluate", self.count))
+
+    def tail_is_due(self, step: int) -> bool:
+        return step in self.tail_at
+
+    def keep_tail(self) -> None:
+        self.events.append(("tail", self.count))
+
+    def save_is_due(self, step: int) -> bool:
+        return self.save_every is not None and step % self.save_every == 0
+
+    def save(self) -> None:
+        self.events.append(("save", self.count))
+
+    def is_out_of_patience(self) -> bool:
+        return self.ends_at is not None and self.count >= self.ends_at
+
+    def stop_is_requested(self, step: int) -> bool:
+        return step == self.stop_at
 
     def skipped(self, step: int) -> None:
         self.events.append(("skipped", step))
