@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
 
     from engine.data.sample import Dataset
     from engine.scoring.results import EvaluationResult
-    from engine.scoring.tempered import Tempered
+    from engine.scoring.tempered import Tempered, Tempering
+    from engine.scoring.tiles import Tiling
     from engine.scoring.trained import Trained
 
 OUTPUTS = ("evaluate.json", "scores.h5", "reliability.png", "precision_recall.png", "worst.png")
@@ -114,23 +116,16 @@ def _score(
     from engine.data.gdal import rasterio_module
     from engine.data.sample import skipped_ids
     from engine.reporting.calibration import calibration_table, tempering_of
-    from engine.reporting.console import counted, skipped_images
+    from engine.reporting.console import skipped_images
     from engine.reporting.evaluation import card, chosen_thresholds, classes_table, means_table
-    from engine.scoring.results import evaluate_trained
-    from engine.scoring.scores_file import recorder
     from engine.scoring.statistics import few_images
     from engine.scoring.tiles import Tiling
-    from engine.scoring.trained import num_trained_on, trained_on
 
     tiling = Tiling.of(arguments.tile, arguments.overlap)
-    is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
-    note = "" if is_its_val else "; not the images on which its checkpoints were chosen"
-    if split == trained.recipe.data.select:
-        note = "; its checkpoints were chosen on them"
-    if seen := trained_on(num_trained_on(trained, dataset), len(dataset)):
-        note = f". {seen}"
-    console.print(escape(f"{trained.name} on {split}, {quantity(len(dataset), 'image')}{note}"))
-
+    what = (
+        f"{trained.name} on {split}, {quantity(len(dataset), 'image')}{_earlier_use(trained, dataset, split)}"
+    )
+    console.print(escape(what))
     if said := chosen_thresholds(trained):
         console.print(escape(said))
     own = EvaluationProtocol.of(trained.recipe.eval)
@@ -141,37 +136,10 @@ def _score(
     tempering = None
     if len(trained.members) > 1 and not trained.kind.is_multi and not tiling and len(protocols) == 1:
         is_typed = any(text.startswith("data.select=") for text in arguments.trained)
-        tempering = tempering_of(trained, (split, dataset), protocols[0], device, is_typed, console)
-    results, record = {}, None
-    with ExitStack() as stack:
-        if out:
-            out.mkdir(parents=True, exist_ok=True)
-            names, path = [protocol.name for protocol in protocols], out / "scores.h5"
-            record = stack.enter_context(
-                recorder(
-                    path,
-                    dataset.ids,
-                    dataset.class_names,
-                    names,
-                    lambda: skipped_ids(dataset),
-                    trained.kind.is_multi,
-                )
-            )
-        for protocol in protocols:
-            results[protocol.name] = evaluate_trained(
-                protocol,
-                trained,
-                dataset,
-                split,
-                device,
-                trained.recipe.data.workers,
-                arguments.worst if protocol is protocols[0] else 0,
-                record,
-                counted(console, protocol.name),
-                tiling,
-                _shown_tiles(console),
-                tempering,
-            )
+        tempering = tempering_of(trained, (split, dataset), own, device, is_typed, console)
+    results = _results(
+        trained, dataset, split, protocols, tiling, arguments.worst, out, device, console, tempering
+    )
     console.print(classes_table(results), means_table(results), card(results))
     result = next(iter(results.values()))
     after = tempering.result() if tempering else None
@@ -184,6 +152,63 @@ def _score(
     if out:
         _write(out, results, after, trained, protocols[0], dataset, device)
         console.print(f"written: {out}")
+
+
+def _earlier_use(trained: "Trained", dataset: "Dataset", split: str) -> str:
+    """What the images were used for before, to go after their number."""
+    from engine.scoring.trained import num_trained_on, trained_on
+
+    if seen := trained_on(num_trained_on(trained, dataset), len(dataset)):
+        return f". {seen}"
+    if split == trained.recipe.data.select:
+        return "; its checkpoints were chosen on them"
+    is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
+    return "" if is_its_val else "; not the images on which its checkpoints were chosen"
+
+
+def _results(
+    trained: "Trained",
+    dataset: "Dataset",
+    split: str,
+    protocols: Sequence[EvaluationProtocol],
+    tiling: "Tiling | None",
+    num_worst: int,
+    out: Path | None,
+    device: "torch.device",
+    console: "Console",
+    tempering: "Tempering | None",
+) -> dict[str, "EvaluationResult"]:
+    """By protocol; the counts of each image are written to `out`, and the worst ones listed for the first."""
+    from engine.data.sample import skipped_ids
+    from engine.reporting.console import counted
+    from engine.scoring.results import evaluate_trained
+    from engine.scoring.scores_file import recorder
+
+    with ExitStack() as stack:
+        record = None
+        if out:
+            out.mkdir(parents=True, exist_ok=True)
+            names, is_multi = [protocol.name for protocol in protocols], trained.kind.is_multi
+            skipped = partial(skipped_ids, dataset)
+            file = recorder(out / "scores.h5", dataset.ids, dataset.class_names, names, skipped, is_multi)
+            record = stack.enter_context(file)
+        return {
+            protocol.name: evaluate_trained(
+                protocol,
+                trained,
+                dataset,
+                split,
+                device,
+                trained.recipe.data.workers,
+                num_worst if protocol is protocols[0] else 0,
+                record,
+                counted(console, protocol.name),
+                tiling,
+                _shown_tiles(console),
+                tempering,
+            )
+            for protocol in protocols
+        }
 
 
 def _require_whole(protocols: Sequence[EvaluationProtocol]) -> None:
