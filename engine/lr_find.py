@@ -75,8 +75,6 @@ def lr_find(arguments: argparse.Namespace) -> int:
 
     from engine.options import seconds_of
     from engine.reporting.console import counted
-    from engine.reporting.lr_curve import draw_lr_curve
-    from engine.run_folder import write_json
     from engine.training.distributed import process_group
     from engine.training.lr_range import RULE, range_test
     from engine.training.memory import in_an_update, naming_out_of_memory
@@ -95,8 +93,31 @@ def lr_find(arguments: argparse.Namespace) -> int:
     if not process.is_main:
         return 0
 
-    batch = int(session.recipe.train.batch)
-    scaling = _scaling(found.suggestion, batch)
+    scaling = _scaling(found.suggestion, int(session.recipe.train.batch))
+    _write(folder, found, session.recipe, scaling, low, high)
+    chosen = [f"{key}: {value}, chosen as the recipe says auto" for key, value in session.chosen.items()]
+    for line in [*chosen, *_summary(found, session.recipe, RULE), *_scaling_lines(scaling)]:
+        console.print(escape(line))
+    if not found.suggestion:
+        console.print(escape(f"Next: {_next(arguments, found, folder)}"), soft_wrap=True)
+    console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}")
+    return 0 if found.suggestion else 1
+
+
+def _write(
+    folder: Path,
+    found: "RangeTest",
+    recipe: "Recipe",
+    scaling: list[dict[str, float]],
+    low: float,
+    high: float,
+) -> None:
+    """The picture of the curve, and its numbers; `low` and `high` are the ends of what was to be tried."""
+    from engine.reporting.lr_curve import draw_lr_curve
+    from engine.run_folder import write_json
+    from engine.training.lr_range import RULE
+
+    batch = int(recipe.train.batch)
     report = {
         "recipe": recipe.name,
         "suggestion": found.suggestion,
@@ -117,13 +138,6 @@ def lr_find(arguments: argparse.Namespace) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / JSON, report)
     draw_lr_curve(folder / PNG, title, found.rates, found.losses, found.smoothed, shown)
-    chosen = [f"{key}: {value}, chosen as the recipe says auto" for key, value in session.chosen.items()]
-    for line in [*chosen, *_summary(found, session.recipe, RULE), *_scaling_lines(scaling)]:
-        console.print(escape(line))
-    if not found.suggestion:
-        console.print(escape(f"Next: {_next(arguments, found, folder)}"), soft_wrap=True)
-    console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}")
-    return 0 if found.suggestion else 1
 
 
 def _require_room(folder: Path) -> None:
