@@ -173,7 +173,9 @@ def _shrink(fine: Array) -> Array:
 
 def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """The mask dilated by one pixel in all eight directions."""
-    return np.asarray(np.lib.stride_tricks.sliding_window_view(np.pad(mask, 1), (3, 3)).any((-1, -2)))
+    padded = np.pad(mask, 1)
+    rows = padded[:-2] | padded[1:-1] | padded[2:]
+    return np.asarray(rows[:, :-2] | rows[:, 1:-1] | rows[:, 2:])
 
 
 def _light(rng: Generator, size_px: int) -> Array:

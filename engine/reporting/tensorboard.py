@@ -41,8 +41,7 @@ class TensorBoard(Callback):
     def on_start(self, run: RunContext) -> None:
         self._run = run
         self._writer = SummaryWriter(str(run.path), purge_step=run.first_step + 1 if run.first_step else None)
-        if run.first_step == 0 and (reason := write_graph(self._writer, run.model)):
-            run.console.print(f"TensorBoard gets no graph of this model: {escape(reason)}")
+        self._graph_is_due = run.first_step == 0
 
     def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
         for name, value in values.items():
@@ -53,8 +52,12 @@ class TensorBoard(Callback):
         for name, value in evaluation_values(evaluation).items():
             if not math.isnan(value):
                 self._writer.add_scalar(f"val/{name}", value, step)
+        run = self._run
+        if self._graph_is_due:  # tracing takes a second, which nobody waits for here
+            self._graph_is_due = False
+            if reason := write_graph(self._writer, run.model):
+                run.console.print(f"TensorBoard gets no graph of this model: {escape(reason)}")
         if evaluation.pictures:
-            run = self._run
             self._image(
                 "val/predictions",
                 sheet(evaluation.pictures, run.palette, run.class_names, run.ignore_index),

@@ -12,7 +12,7 @@ from torch import nn
 
 from engine.recipe import load_recipe
 from engine.reporting.advisor import Note
-from engine.reporting.callbacks import RunContext, RunEnd
+from engine.reporting.callbacks import Evaluation, RunContext, RunEnd
 from engine.reporting.tensorboard import TensorBoard, write_hparams
 from engine.scoring.baselines import Baselines
 from engine.scoring.confusion import Scores
@@ -30,13 +30,15 @@ def read(folder: Path) -> EventAccumulator:
     return events
 
 
-def started(folder: Path, model: nn.Module) -> tuple[TensorBoard, str]:
-    """After the start of a run, with what it printed."""
+def evaluated(folder: Path, model: nn.Module) -> tuple[TensorBoard, str]:
+    """After the first two evaluations of a run, with what it printed."""
     console = Console(file=io.StringIO(), width=200)
     board = TensorBoard()
     board.on_start(
         RunContext(folder, None, model, ("ground", "cat"), ((0, 0, 0), (9, 9, 9)), 255, console=console)
     )
+    for step in (10, 20):
+        board.on_evaluation(step, Evaluation(Scores({"mIoU": 0.5}, BASELINES, {}, {}, {}, {}, [], 1, 0), 1.0))
     return board, console.file.getvalue()
 
 
@@ -44,7 +46,7 @@ def test_writing_the_graph_does_not_change_the_model(tmp_path: Path) -> None:
     model = SegFormer("b0", 2, decoder_width=16)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     random_state = torch.get_rng_state()
-    board, printed = started(tmp_path, model)
+    board, printed = evaluated(tmp_path, model)
     board.on_end(END)
     assert printed == ""
     assert model.training
@@ -65,14 +67,14 @@ def test_a_model_that_cannot_be_traced_gives_a_reason_and_is_unchanged(tmp_path:
             raise KeyError("no such thing\nin two lines")
 
     model = Untraceable()
-    board, printed = started(tmp_path, model)
+    board, printed = evaluated(tmp_path, model)
     board.on_end(END)
     assert "KeyError" in printed and len(printed.splitlines()) == 1
     assert model.training
 
 
 def test_a_note_is_text_with_its_recipe_lines(tmp_path: Path) -> None:
-    board, _ = started(tmp_path, nn.Conv2d(3, 2, 1))
+    board, _ = evaluated(tmp_path, nn.Conv2d(3, 2, 1))
     board.on_note(50, Note("no gradient", "Nothing reaches it.", ("optimizer.lr=1e-4", "log.gradients=50")))
     board.on_end(END)
     [event] = read(tmp_path).Tensors("notes/no_gradient/text_summary")
