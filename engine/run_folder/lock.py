@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TextIO
 
-from engine.run_folder.files import RunFolderError
+from engine.run_folder.files import RunFolderError, naming_disk_errors
 
 HELD = (errno.EACCES, errno.EAGAIN)
 HOLDER = re.compile(r"process \d+ on (.*), since ")  # what `locked` writes
@@ -35,9 +35,10 @@ def locked(folder: Path) -> Iterator[None]:
 
     Raises:
         RunFolderError: another process holds the folder; the error says which.
+        DiskError: the lock file cannot be written.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with _lock_file(folder).open("a+", encoding="utf-8") as file:
+    with _opened(folder) as file:
         if _is_taken(file, folder):
             file.truncate(0)
             now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
@@ -47,9 +48,9 @@ def locked(folder: Path) -> Iterator[None]:
 
 
 def require_unused(folder: Path) -> None:
-    """Raises RunFolderError where another process holds the folder."""
+    """Raises RunFolderError where another process holds the folder, DiskError where it cannot be written."""
     if _lock_file(folder).is_file():
-        with _lock_file(folder).open("a+", encoding="utf-8") as file:
+        with _opened(folder) as file:
             _is_taken(file, folder)
 
 
@@ -73,6 +74,11 @@ def is_in_use(folder: Path) -> bool | None:
 
 def _lock_file(folder: Path) -> Path:
     return folder / ".lock"
+
+
+def _opened(folder: Path) -> TextIO:
+    with naming_disk_errors(_lock_file(folder)):
+        return _lock_file(folder).open("a+", encoding="utf-8")
 
 
 def _is_taken(file: TextIO, folder: Path) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from engine.run import main
-from engine.run_folder import RunFolderError, locked, require_unused
+from engine.run_folder import DiskError, RunFolderError, locked, require_unused
 
 ROOT = Path(__file__).parents[2]
 HOLDS = """
@@ -75,3 +75,17 @@ def test_a_file_system_without_locks_is_used_without_one(
     monkeypatch.setattr(fcntl, "lockf", refuse)
     with locked(tmp_path):
         assert (tmp_path / ".lock").read_text() == ""
+
+
+def test_a_run_on_a_disk_that_is_read_only_is_refused_with_a_remedy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".lock").touch()
+
+    def refuse(path: Path, *arguments: object, **more: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    for take in (require_unused, lambda folder: locked(folder).__enter__()):
+        with pytest.raises(DiskError, match=r"\.lock: Read-only file system\. Mount that file system"):
+            take(tmp_path)
