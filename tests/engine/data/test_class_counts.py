@@ -129,6 +129,19 @@ def test_a_damaged_cache_is_ignored_and_replaced(train, voc_folder, damage):
     assert same(file.read(), counts)
 
 
+def test_each_altered_byte_of_the_cache_is_noticed_or_changes_nothing(train, voc_folder):
+    file, counts = CountsFile(voc_folder, train), count_classes(train, quiet)
+    file.write(counts)
+    content = file.path.read_bytes()
+    num_ignored = 0
+    for place in range(len(content)):
+        file.path.write_bytes(content[:place] + bytes([content[place] ^ 0xFF]) + content[place + 1 :])
+        found = file.read()
+        num_ignored += found is None
+        assert found is None or same(found, counts)
+    assert num_ignored > len(content) / 2
+
+
 def test_a_folder_that_cannot_be_written_is_an_os_error_and_unchanged(train, voc_folder):
     (voc_folder / ".trident").write_text("a file where the folder should be")
     before = sorted(voc_folder.rglob("*"))
