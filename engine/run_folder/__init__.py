@@ -42,7 +42,7 @@ from engine.run_folder.files import (
     write_text,
     written_in_place,
 )
-from engine.run_folder.last_stage import STAGES, last_stage
+from engine.run_folder.last_stage import STAGES, last_stage, read_stages
 from engine.run_folder.lock import is_in_use, locked, require_unused
 from engine.run_folder.manifests import (
     Changed,
@@ -56,10 +56,12 @@ from engine.run_folder.manifests import (
     Resumption,
     near_runs,
     read_manifest,
+    read_sealed,
     require_unaltered,
     saved_beside_tensors,
     similar_run,
     write_manifest,
+    write_sealed,
 )
 
 __all__ = [
@@ -91,6 +93,8 @@ __all__ = [
     "read_json",
     "read_log",
     "read_manifest",
+    "read_sealed",
+    "read_stages",
     "require_folder",
     "require_intact",
     "require_reachable",
@@ -102,6 +106,7 @@ __all__ = [
     "similar_run",
     "without_nan",
     "write_json",
+    "write_sealed",
     "write_text",
     "written_in_place",
 ]

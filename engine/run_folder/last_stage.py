@@ -1,6 +1,7 @@
 """The folder around the runs of a recipe with stages."""
 
 from pathlib import Path
+from typing import Any
 
 from engine.run_folder.files import RunFolderError, read_json
 
@@ -15,21 +16,30 @@ def last_stage(path: Path) -> Path:
     """
     if not (path / STAGES).is_file() or (path / "manifest.json").exists():
         return path
-    names = stage_names(path)
+    names = [stage["name"] for stage in read_stages(path)]
     kept = [path / name for name in names if any((path / name / "top").glob("*.safetensors"))]
     return kept[-1] if kept else path / names[0]
 
 
-def stage_names(path: Path) -> list[str]:
-    """The names in the stages.json of a folder, in their order.
+def read_stages(path: Path) -> list[dict[str, Any]]:
+    """The stages in the stages.json of a folder, in their order: `name`, and `values` of the recipe by key.
 
     Raises:
         RunFolderError: it is damaged, or a name leaves the folder.
     """
     try:
-        names = [stage["name"] for stage in read_json(path / STAGES, keys=("stages",))["stages"]]
-        if names and all(name == Path(name).name and name not in ("", "..") for name in names):
-            return names
-    except (KeyError, TypeError):
+        stages = read_json(path / STAGES, keys=("stages",))["stages"]
+        if stages and all(_is_stage(stage) for stage in stages):
+            return list(stages)
+    except (RunFolderError, KeyError, TypeError):
         pass
-    raise RunFolderError(f"{path / STAGES} is damaged. Name the folder of one stage, below {path}.")
+    raise RunFolderError(
+        f"{path / STAGES} is damaged. Put the intact file back, or name one stage: stage=<its name> where it "
+        f"is trained, elsewhere its folder below {path}."
+    )
+
+
+def _is_stage(stage: Any) -> bool:
+    """Raises KeyError or TypeError where it is something else."""
+    name = stage["name"]
+    return name == Path(name).name and name not in ("", "..") and isinstance(stage["values"], dict)

@@ -235,8 +235,23 @@ def require_unaltered(path: Path) -> None:
 
 def write_manifest(path: Path, manifest: Manifest | EnsembleManifest) -> None:
     """Replace a manifest as a whole; raises DiskError."""
-    content = manifest.model_dump(mode="json")
-    write_json(path, content | {"sha256": _digest(content)})
+    write_sealed(path, manifest.model_dump(mode="json"))
+
+
+def write_sealed(path: Path, content: dict[str, Any]) -> None:
+    """Replace a JSON file as a whole, with the SHA-256 of its content; raises DiskError."""
+    as_read = parse_json(json.dumps(without_nan(content)))
+    write_json(path, as_read | {"sha256": _digest(as_read)})
+
+
+def read_sealed(path: Path) -> dict[str, Any] | None:
+    """What `write_sealed` wrote; None where there is no such file, or it was altered."""
+    try:
+        content = parse_json(path.read_bytes())
+        is_intact = content.pop("sha256") == _digest(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+    return content if is_intact else None
 
 
 def _digest(content: dict[str, Any]) -> str:

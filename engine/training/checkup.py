@@ -1,7 +1,7 @@
 """The doctor at the start of a run: bad data stops it, and unchanged data is examined only once."""
 
 import hashlib
-import json
+from contextlib import suppress
 from pathlib import Path
 
 from rich.console import Console
@@ -15,7 +15,7 @@ from engine.data.sets import sets_of
 from engine.recipe import Recipe
 from engine.reporting.console import counted
 from engine.reporting.doctor import print_findings, verdict
-from engine.run_folder import write_json
+from engine.run_folder import read_sealed, write_sealed
 from engine.training.distributed import Process, any_process, wait_for_all
 
 CACHE = ".doctor"  # in output.dir: one JSON file for each state of a data set
@@ -68,13 +68,12 @@ def _report(report: DataReport, console: Console) -> str:
 
 def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
     path = Path(recipe.output.dir).expanduser() / CACHE / f"{fingerprint(listing)}.json"
-    try:
-        return DataReport.from_dict(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError):  # none yet, or written by another version
-        pass
+    if saved := read_sealed(path):
+        with suppress(KeyError, TypeError):  # written by another version
+            return DataReport.from_dict(saved)
     report = report_on(listing, counted(console, "doctor"))
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, report.to_dict())
+    write_sealed(path, report.to_dict())
     return report
 
 

@@ -17,7 +17,7 @@ from engine.run_folder import (
     Changed,
     RunFolder,
     RunFolderError,
-    read_json,
+    read_stages,
     require_reachable,
     write_json,
 )
@@ -70,7 +70,7 @@ def train_stages(
 
     Raises:
         RunFolderError: a folder of a stage exists (without `resume`), or the recipe of a finished stage was
-            another one.
+            another one; stages.json is damaged.
         Others: as `engine.training.train.train`; the stages before are finished then.
     """
     runs = [RunFolder.of(stage) for stage in stages]
@@ -107,11 +107,11 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
         RunFolderError: one of them was trained with other values, or another stage was there in its place.
     """
     parent = runs[0].path.parent
-    saved = read_json(parent / STAGES, keys=("stages",)) or {"stages": []}
+    saved = read_stages(parent) if (parent / STAGES).exists() else []
     for number, (stage, run) in enumerate(zip(stages, runs, strict=True)):
         if not (run.manifest.is_file() and run.read_manifest().finished):
             return number
-        before = saved["stages"][number] if number < len(saved["stages"]) else {}
+        before = saved[number] if number < len(saved) else {}
         if before.get("name") != stage.name:
             raise RunFolderError(
                 f"{run.path} is finished, but was not stage {number + 1} of {parent}. Train all stages again "

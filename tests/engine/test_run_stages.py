@@ -177,7 +177,16 @@ def test_one_run_is_not_continued_by_stages(tmp_path: Path, capsys: pytest.Captu
     assert "add stage=<name>" in capsys.readouterr().err
 
 
-def test_names_in_a_damaged_list_leave_no_folder(tmp_path: Path) -> None:
-    (tmp_path / "stages.json").write_text(json.dumps({"stages": [{"name": "../x"}]}))
-    with pytest.raises(ValueError, match="is damaged. Name the folder of one stage"):
-        load(tmp_path)
+@pytest.mark.parametrize(
+    "stages",
+    [[{"name": "../x", "values": {}}], [{"name": "first"}], [[]], [{"name": "first", "values": 1}], 1],
+)
+def test_a_damaged_list_is_named_and_names_in_it_leave_no_folder(
+    trained: Path, tmp_path: Path, stages: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parent = shutil.copytree(trained / "runs/two", tmp_path / "runs/two")
+    (parent / "stages.json").write_text(json.dumps({"stages": stages}))
+    with pytest.raises(ValueError, match="is damaged. Put the intact file back, or name one stage"):
+        load(parent)
+    assert main(command(tmp_path, "--resume")) == 2
+    assert f"{parent / 'stages.json'} is damaged" in capsys.readouterr().err

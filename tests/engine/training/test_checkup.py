@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -109,10 +110,16 @@ def test_other_classes_are_examined_again(values) -> None:
     assert first.findings != other.findings
 
 
-def test_a_damaged_cache_is_replaced(values, tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [("(?s).*", '{"findings": [{}]}'), ('"readable": true', '"readable": false'), ("(?s)^.", "[")],
+)
+def test_a_damaged_cache_is_replaced(values, tmp_path, old: str, new: str) -> None:
     first, _ = check(values)
     (path,) = (tmp_path / "runs/.doctor").iterdir()
-    path.write_text('{"findings": [{}]}')
+    altered = re.sub(old, new, path.read_text(), count=1)
+    assert altered != path.read_text()
+    path.write_text(altered)
     assert check(values)[0] == first
     assert json.loads(path.read_text())["num_samples"] == {"train": 6, "val": 4}
 
