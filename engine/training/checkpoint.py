@@ -8,7 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -89,14 +89,32 @@ def _digest(tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = 
         rest: called after each piece of the work.
     """
     sha256 = hashlib.sha256(header.encode())
+    for piece in _pieces(tensors):
+        sha256.update(piece)
+        rest()
+    return sha256.hexdigest()
+
+
+def _pieces(tensors: dict[str, Tensor]) -> Iterator[bytes]:
+    """Names, types, shapes and bytes of tensors in the order of their names; in pieces of a similar size.
+
+    Small tensors are joined, as the hash gives the interpreter's lock back after each piece, and a training
+    that needs it at that moment has to wait.
+    """
+    parts: list[memoryview | bytes] = []
+    size = 0
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()
-        sha256.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        data = tensor.reshape(-1).view(torch.uint8).numpy().data
-        for start in range(0, len(data), HASHED_AT_ONCE):
-            sha256.update(data[start : start + HASHED_AT_ONCE])
-            rest()
-    return sha256.hexdigest()
+        content = tensor.reshape(-1).view(torch.uint8).numpy().data
+        starts = range(0, len(content), HASHED_AT_ONCE)
+        about = f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
+        for part in (about, *(content[start : start + HASHED_AT_ONCE] for start in starts)):
+            parts.append(part)
+            size += len(part)
+            if size >= HASHED_AT_ONCE:
+                yield b"".join(parts)
+                parts, size = [], 0
+    yield b"".join(parts)
 
 
 def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> None:

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import random
+import struct
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -320,6 +322,20 @@ def test_a_state_without_sha256_is_loaded_in_a_run_of_0_1_0_only(run: RunFolder,
     assert load_state(run, make_step()) == {}
     with pytest.raises(RunFolderError, match="SHA-256 is not the stored one"):
         load_state(run, make_step(), "id")
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 64, 2**20])
+def test_the_sha256_is_of_header_names_types_shapes_and_bytes(monkeypatch, at_once: int) -> None:
+    monkeypatch.setattr(checkpoint, "HASHED_AT_ONCE", at_once)
+    tensors = {"b": torch.tensor([1.0, -2.0]), "a": torch.tensor(3), "c": torch.zeros(0, 2).bool()}
+    expected = (
+        b"header\na torch.int64 ()\n" + struct.pack("<q", 3)
+        + b"\nb torch.float32 (2,)\n" + struct.pack("<ff", 1, -2)
+        + b"\nc torch.bool (0, 2)\n"
+    )  # fmt: skip
+    rests: list[None] = []
+    assert checkpoint._digest(tensors, "header", lambda: rests.append(None)) == sha256(expected).hexdigest()
+    assert len(rests) <= 1 + (len(expected) - len("header")) / at_once
 
 
 def test_the_state_of_another_model_is_a_clear_error(run: RunFolder, make_step, toy) -> None:
