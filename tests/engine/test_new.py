@@ -94,6 +94,8 @@ def two_splits(
         ("SPLIT/left/f{}.jpg", "SPLIT/sem/f{}.png"),  # from here on only the files tell which are masks
         ("b/SPLIT/f{}.png", "a/SPLIT/f{}.png"),
         ("SPLIT_raw/f{}.jpg", "SPLIT_manual/f{}.png"),
+        ("set_SPLIT/clip/Images/f{}.png", "set_SPLIT/clip/Labels/f{}.png"),
+        ("SPLIT/images/f{}_photo.jpg", "SPLIT/drawn/f{}_by_me.png"),
     ],
 )
 def test_folders_of_splits(images: str, masks: str) -> None:
@@ -108,6 +110,46 @@ def test_masks_are_found_by_what_the_files_hold(capsys, names: str) -> None:
     recipe = new_recipe()
     assert (recipe.data.folder.images, recipe.data.folder.masks) == (images, masks)
     assert f"images in {images}, masks in {masks}" in capsys.readouterr().out
+
+
+def test_images_and_masks_in_several_folders_are_one_set(capsys) -> None:
+    """Tiles, or clips of a video, each with folders of its own; photos of another place are named."""
+    for number in range(4):
+        draw(f"tile {number}/photos/f{{}}.jpg", f"tile {number}/labels/f{{}}.png", range(3))
+    save(Path("data/.hidden/f0.png"), labels_of(0))
+    require_labels(new_recipe(), 9, 3)
+    assert "not used" not in capsys.readouterr().out
+    Path("data.yaml").unlink()
+    save(Path("data/more/deep/f9.png"), labels_of(0))
+    save(Path("data/more/deep/f8.png"), labels_of(0))
+    require_labels(new_recipe(), 2, 1)
+    assert re.search(
+        r"20 images below \S+data not used: 3 in \S+data/tile \d/labels", capsys.readouterr().out
+    )
+
+
+def test_the_largest_of_several_folders_is_taken(capsys) -> None:
+    draw("few/a/f{}.jpg", "few/a_mask/f{}.png", range(2))
+    draw("many/b/f{}.jpg", "many/b_mask/f{}.png", range(5))
+    require_labels(new_recipe(), 4, 1)
+    assert "4 images below" in capsys.readouterr().out
+
+
+def test_masks_with_a_single_value_are_passed_over(capsys) -> None:
+    """Of a field of view, as sets of retinas have them; alone they are no masks of classes."""
+    for split, numbers in (("training", range(3)), ("test", range(3, 5))):
+        draw(f"{split}/images/{{}}_{split}.png", f"{split}/mask/{{}}_{split}_mask.png", numbers, np.ones_like)
+    assert main(["data"]) == 2 and not Path("data.yaml").exists()
+    assert "hold the same single value" in capsys.readouterr().err
+    for split, numbers in (("training", range(3)), ("test", range(3, 5))):
+        draw(f"{split}/images/{{}}_{split}.png", f"{split}/1st_manual/{{}}_manual1.png", numbers)
+    require_labels(new_recipe(), 3, 2)
+
+
+def test_masks_as_png_are_taken_before_the_same_as_jpeg() -> None:
+    draw("a_images/f{}.jpg", "a_masks/f{}.jpg", range(5))
+    draw("b_images/f{}.png", "b_masks/f{}.png", range(5))
+    require_labels(new_recipe(), 4, 1)
 
 
 def test_the_content_of_folders_that_does_not_tell(capsys) -> None:

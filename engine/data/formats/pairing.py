@@ -3,13 +3,15 @@
 Four rules are tried on the whole data set, and the one that pairs most images is used: the names are equal;
 the mask's name has a suffix or prefix (`a.jpg`, `a_mask.png`); both have one (`a_leftImg8bit.png`,
 `a_gtFine_labelIds.png`); or the mask is named after the whole file (`a.jpg.png`, `a.jpg_mask.png`).
-A folder in which all images or all masks lie does not count.
+A folder in which all images or all masks lie does not count (`masks` in `tile 1/masks/a.png`), nor does a
+word that all names of one kind begin or end with (`21_training.tif` and `21_manual1.gif`).
 Files that remain without a partner are an error, never dropped.
 """
 
 import re
 from collections import defaultdict
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 
 from engine.data.formats.files import Pair
@@ -20,6 +22,7 @@ _MASK = "(?:gtFine_)?(?:mask|label|labelId|labelTrainId|gt|seg|segmentation|anno
 _IMAGE = "(?:image|img|im|photo|rgb|leftImg8bit|sat)"
 
 PHOTO_ENDINGS = (".jpg", ".jpeg")
+_MASK_FOLDER = re.compile(rf"(?:{_MASK}|ground_?truth|SegmentationClass)", re.I)
 Names = dict[Path, str]  # file -> its path below its folder, without extension
 
 
@@ -79,6 +82,8 @@ def pair_up(
         images = {path: name for path, name in images.items() if path not in masks}
     elif images == masks and mask_suffix is None and (named := _named_after_files(images)):
         masks, images = named, {path: name for path, name in images.items() if path not in named}
+    elif images == masks and mask_suffix is None and (inside := _in_folders_of_masks(images)):
+        masks, images = inside, {path: name for path, name in images.items() if path not in inside}
     elif images == masks or mask_suffix is not None:
         masks = {path: name for path, name in masks.items() if of_mask(name) != name}
         images = {path: name for path, name in images.items() if path not in masks}
@@ -88,6 +93,8 @@ def pair_up(
         for ours, theirs in ((images, masks), (_without_folder(images), _without_folder(masks)))
         for rule in rules
     ]
+    if mask_suffix is None:
+        groups.append((_grouped(images, _without_shared(images)), _grouped(masks, _without_shared(masks))))
     found, candidates = max(groups, key=lambda group: len(group[0].keys() & group[1].keys()))
     if not all_masks:
         candidates = {core: paths for core, paths in candidates.items() if core in found}
@@ -124,10 +131,47 @@ def _named_after_files(files: Names) -> Names:
     return {path: name for path, name in files.items() if name in whole}
 
 
+def _in_folders_of_masks(files: Names) -> Names:
+    """Those in a folder called masks, labels or alike, such as tile 1/masks/a.png next to tile 1/images."""
+    return {
+        path: name for path, name in files.items() if "/" in name and _MASK_FOLDER.fullmatch(path.parent.name)
+    }
+
+
 def _without_folder(files: Names) -> Names:
-    """Without the folder that all files are in, such as `pixel-level` of annotations/pixel-level/*.png."""
-    folders = {name.rpartition("/")[0] for name in files.values()}
-    return {path: name.rpartition("/")[2] for path, name in files.items()} if len(folders) == 1 else files
+    """Without the folder that all files are in, such as `pixel-level` of annotations/pixel-level/*.png, or
+    `masks` of tile 1/masks/*.png and tile 2/masks/*.png."""
+    if len({*map(_folder, files.values())}) == 1:
+        return {path: name.rpartition("/")[2] for path, name in files.items()}
+    if len({_folder(name).rpartition("/")[2] for name in files.values()}) > 1:
+        return files
+    return {
+        path: f"{_folder(name).rpartition('/')[0]}/{name.rpartition('/')[2]}" for path, name in files.items()
+    }
+
+
+def _folder(name: str) -> str:
+    return name.rpartition("/")[0]
+
+
+def _without_shared(files: Names) -> Callable[[str], str]:
+    """Removes the words that all names begin or end with."""
+    words = [re.split(r"[-_. ]", name.rpartition("/")[2]) for name in files.values()]
+    first, last = _num_shared(words), _num_shared([each[::-1] for each in words])
+    if not words or first + last >= min(map(len, words)):
+        return _same
+
+    def without(name: str) -> str:
+        folder, _, file = name.rpartition("/")
+        own = re.split(r"[-_. ]", file)
+        return f"{folder}/{'_'.join(own[first : len(own) - last])}"
+
+    return without
+
+
+def _num_shared(words: list[list[str]]) -> int:
+    """The number of words at the beginning that are the same in all lists."""
+    return sum(1 for _ in takewhile(lambda place: len({*place}) == 1, zip(*words, strict=False)))
 
 
 def _grouped(files: Names, core: Callable[[str], str]) -> dict[str, list[Path]]:

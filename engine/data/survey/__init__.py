@@ -3,6 +3,7 @@
 The layouts are tried in turn with the formats' own code, so a section that is returned can be opened.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from engine.data.bands import band_names
 from engine.data.formats import OF_POLYGONS
 from engine.data.formats.files import FileDataset
 from engine.data.formats.folder import LIST_ENDINGS, LIST_FOLDERS
+from engine.data.formats.listing import images_below
 from engine.data.sample import DataError, first_few
 from engine.data.survey.bands import bands_of
 from engine.data.survey.class_masks import with_bands_of_classes, with_named_classes, with_values
@@ -23,6 +25,10 @@ from engine.data.survey.values import read_values
 from engine.wording import quantity
 
 Splits = tuple[FileDataset, FileDataset]  # train and val
+
+
+class OneValue(DataError):
+    """All masks hold the same single value."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +58,19 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
     if not root.is_dir():
         raise DataError(f"No folder {root}. Type the folder that holds your images and masks.")
     reasons: list[DataError] = []
+    alike: list[DataError] = []
     for found in candidates(root):
         for section in (with_named_classes(found), found):
             datasets = opened(section, reasons) if section else None
             if section and datasets:
-                result = _of_layout(section, datasets, root, progress)
-                return replace(result, findings=[*result.findings, *_unused_lists(section, reasons)])
-    raise DataError(not_understood(root, reasons))
+                try:
+                    result = _of_layout(section, datasets, root, progress)
+                except OneValue as error:  # of the field of view, say: the classes may lie elsewhere
+                    alike.append(error)
+                    continue
+                unused = [*_unused_lists(section, reasons), *_unused_images(datasets, root)]
+                return replace(result, findings=[*result.findings, *unused])
+    raise alike[0] if alike else DataError(not_understood(root, reasons))
 
 
 def _of_layout(
@@ -105,7 +117,14 @@ def _with_classes(
         return section, [f"{section['format']}: outlines of {number}, {first_few(names, 12)}"]
     if section.get("labels") == "multi":
         return with_values(section, datasets, progress)
-    meant, line = meaning(read_values(datasets, progress), Path(section["root"]), root)
+    values = read_values(datasets, progress)
+    if len(values.pixels) == 1 and np.isfinite([*values.pixels]).all():
+        raise OneValue(
+            f"All masks, such as {datasets[0].mask_path(0)}, hold the same single value, so there is nothing "
+            f"to learn. If the classes are in other files, move {datasets[0].mask_path(0).parent} away, or "
+            "write a recipe with data.format: folder and data.folder.masks (docs/data.md)."
+        )
+    meant, line = meaning(values, Path(section["root"]), root)
     folder = {**section.get("folder", {}), **meant.pop("folder", {})}
     return {**section, **meant, **({"folder": folder} if folder else {})}, [line]
 
@@ -122,6 +141,21 @@ def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str
         reason for reason in dict.fromkeys(map(str, reasons)) if any(path in reason for path in lists)
     ]
     return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]]
+
+
+def _unused_images(datasets: Splits, root: Path) -> list[str]:
+    """How many images below the folder are in neither split, and where."""
+    used = {
+        file
+        for dataset in datasets
+        for index in range(len(dataset))
+        for file in (dataset.image_path(index), *dataset.mask_files(index))
+    }
+    others = Counter(path.parent for path in images_below(root) if path not in used)
+    if not others:
+        return []
+    where = first_few([f"{number} in {folder}" for folder, number in others.most_common()])
+    return [f"{quantity(others.total(), 'image')} below {root} not used: {where}"]
 
 
 def _where(section: dict[str, Any], num_train: int, num_val: int) -> str:

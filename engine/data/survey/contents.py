@@ -46,12 +46,13 @@ def pairs_by_content(base: Path, names: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _hold_few_values(folder: Path) -> bool | None:
-    """Whether the files hold no more values than masks do; None where they differ, or cannot be read.
+    """Whether the files hold no more values than masks do; None where they differ, hold one value each (the
+    field of view of a camera, say), or cannot be read.
 
     The first, the middle and the last are read.
     """
     paths = images_below(folder)
-    found = set()
+    found, most = set(), 0
     for path in {*paths[:1], *paths[len(paths) // 2 :][:1], *paths[-1:]}:
         try:
             values = stored_values(path)
@@ -59,8 +60,10 @@ def _hold_few_values(folder: Path) -> bool | None:
             continue
         if values.dtype == np.uint8 and values.ndim == 3 and values.shape[2] >= 3:
             values = pack(values[..., :3])
-        found.add(len(np.unique(values)) <= MAX_COLOURS)
-    return found.pop() if len(found) == 1 else None
+        num_values = len(np.unique(values))
+        found.add(num_values <= MAX_COLOURS)
+        most = max(most, num_values)
+    return found.pop() if len(found) == 1 and most > 1 else None
 
 
 def _are_pairs(images: Path, masks: Path) -> bool:

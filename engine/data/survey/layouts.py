@@ -18,6 +18,7 @@ from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
 from engine.data.formats.outlines import Source
+from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.formats.share import USUAL, EmptyShare, fitting_share
 from engine.data.options import Data
 from engine.data.sample import DataError, UnreadableSample
@@ -26,7 +27,7 @@ from engine.data.survey.contents import pairs_by_content
 from engine.data.survey.polygons import annotations_below
 from engine.wording import quantity
 
-TRAIN = ("train", "training", "trainaug", "trn")
+TRAIN = ("train", "training", "trainaug", "trn", "train_val", "trainval")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
 DEPTH = 2  # folders below the given one that are looked into
 SHARED = {"train": "train", "val": "val"}
@@ -41,6 +42,7 @@ def candidates(root: Path) -> Iterator[dict[str, Any]]:
             for section in _in_folder(base):
                 yield {"root": str(base), **section}
         bases = [folder for base in bases for folder in _folders_to_search(base)]
+        bases.sort(key=lambda folder: -len(images_below(folder)))
 
 
 def _folders_to_search(base: Path) -> list[Path]:
@@ -64,7 +66,9 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
         yield {"format": "folder", **split, "folder": {"images": "{split}", "masks": "{split}"}}
         if {*split.values()} <= lists:  # of paths from here
             yield {"format": "folder", **split, "folder": {"images": ".", "masks": "."}}
-    for train, images, masks in _named_by_split(folders):  # train with trainannot, train_images, x_train ...
+    for train, images, masks in _named_by_split(
+        folders
+    ):  # train with trainannot, train_images, set_train ...
         for val in VAL:
             if {images.replace("{split}", val).lower(), masks.replace("{split}", val).lower()} <= {*lowered}:
                 folder = {"images": images, "masks": masks}
@@ -191,7 +195,7 @@ def _named_by_split(folders: Sequence[str]) -> Iterator[tuple[str, str, str]]:
         patterns = [pattern for pattern in patterns if "{split}" in pattern]
         masks = [pattern for pattern in patterns if MASK_WORDS.search(pattern)]
         images = [pattern for pattern in patterns if pattern not in masks]
-        yield from ((train, image, mask) for image in images for mask in masks)
+        yield from ((train, image, mask) for image in images for mask in [*masks, image])
 
 
 def _other_pairs(base: Path, folders: Sequence[str]) -> list[tuple[str, str]]:
@@ -199,7 +203,14 @@ def _other_pairs(base: Path, folders: Sequence[str]) -> list[tuple[str, str]]:
     holding = [name for name in folders if not is_of_a_tool(name)]
     masks = [name for name in holding if MASK_WORDS.search(name)]
     pairs = [(a, b) for a, b in permutations(holding, 2) if b in masks and a not in masks]
-    return [(a, b) for a, b in pairs if not _is_usual(a, b)]
+    return sorted(
+        [(a, b) for a, b in pairs if not _is_usual(a, b)], key=lambda pair: _is_jpeg(base / pair[1])
+    )
+
+
+def _is_jpeg(folder: Path) -> bool:
+    """Whether masks are stored with a loss: the same ones as PNG in another folder are better."""
+    return any(path.suffix.lower() in PHOTO_ENDINGS for path in images_below(folder)[:1])
 
 
 def _is_usual(images: str, masks: str) -> bool:
