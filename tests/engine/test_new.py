@@ -842,6 +842,35 @@ def test_annotations_without_splits_and_their_masks(format: str, draw_all) -> No
     assert list(of_masks.data.classes) == ["background", "cat", "dog"]
 
 
+@pytest.mark.parametrize(
+    "file", ["annotations/instances_default.json", "annotations/all.json", "result.json"]
+)
+def test_a_single_file_of_coco_is_divided(file: str, capsys) -> None:
+    outline = {"segmentation": [[10, 10, 60, 10, 60, 40, 10, 40]], "category_id": 3, "iscrowd": 0}
+    for number in range(4):
+        draw(f"images/f{number}.png", "unused/{}.png", range(1))
+    sizes = {"width": W, "height": H}
+    content = {
+        "images": [{"id": n, "file_name": f"f{n}.png", **sizes} for n in range(4)],
+        "annotations": [{"id": n, "image_id": n, **outline} for n in range(4)],
+        "categories": [{"id": 3, "name": "tooth"}],
+    }
+    write(file, json.dumps(content))
+    write("setup.json", '{"images": "none"}')
+    recipe = new_recipe()
+    train, val = (open_split(recipe.data, split) for split in ("train", "val"))
+    assert (len(train), len(val)) == (3, 1) and list(recipe.data.classes) == ["background", "tooth"]
+    assert int((train.labels(0) == 1).sum()) == 50 * 30
+    Path("data.yaml").unlink()
+    for image in content["images"]:
+        image |= {"width": H, "height": W}
+    write(file, json.dumps(content))
+    new_recipe(exit_code=2)
+    said = " ".join(capsys.readouterr().out.split())
+    assert "width and height are swapped" in said and "Correct width and height of these images in" in said
+    assert file in said and "Export these masks" not in said
+
+
 def test_two_annotated_images_are_divided() -> None:
     write_labelme(".", range(2))
     recipe = new_recipe()

@@ -138,6 +138,11 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
         if facts.listing.has_a_mask_file_each:
             remedy += ", which resizes those of the same aspect ratio with nearest neighbour"
             remedy += f" and leaves out the other {len(wrong) - scaled}" * (scaled < len(wrong))
+        else:
+            source = facts.listing.samples[wrong[0]].mask
+            remedy = (
+                f"Correct width and height of these images in {source}, or annotate those that are there."
+            )
         yield finding(
             "size_mismatch",
             SPOILS,

@@ -9,6 +9,7 @@ all objects. An object without an outline is void in its box.
 import difflib
 import json
 import os
+import re
 import shlex
 import unicodedata
 from collections import defaultdict
@@ -37,6 +38,10 @@ AS_VOC = {
     "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor",
     "bg": "background",
 }  # fmt: skip
+
+
+BESIDE = "_annotations.coco.json"  # in the folder of the photos, as Roboflow writes it
+MOST_BYTES = 1 << 16  # of a file, which are looked at
 
 
 @dataclass(frozen=True)
@@ -91,7 +96,7 @@ def open_coco(
     """One split, such as "train2017": annotations/instances_<split>.json and the photos in <split>.
 
     Args:
-        root: the folder that holds both; images/<split> and <split>/_annotations.coco.json are accepted too.
+        root: the folder that holds both; images/<split> is accepted too, and what `instance_files` finds.
         class_names: by label id; all but the first are names of categories, in COCO's or VOC's spelling.
         polygons: what is on top; with `val_share` the only instances file is divided into `train` and `val`.
 
@@ -142,30 +147,44 @@ def _find(root: Path, split: str) -> tuple[Path, Path]:
         raise DataError(
             f"data.root: no folder {root}. It should hold annotations/instances_{split}.json and {split}."
         )
-    beside = root / split / "_annotations.coco.json"
-    if beside.is_file():
-        return beside, beside.parent
-    source = root / "annotations" / f"instances_{split}.json"
-    if not source.is_file():
-        there = sorted(
-            path.stem.removeprefix("instances_") for path in root.glob("annotations/instances_*.json")
-        )
-        there += sorted(path.parent.name for path in root.glob(f"*/{beside.name}"))
-        raise no_split(split, source, there)
+    there = instance_files(root)
+    if split not in there:
+        raise no_split(split, root / "annotations" / f"instances_{split}.json", [*there])
+    source = there[split]
+    if source.name == BESIDE:
+        return source, source.parent
     images = root / "images" / split
     places = (images, root / split, root / "images")  # the last is CVAT's, without subsets
     return source, next((place for place in places if place.is_dir()), root / split)
 
 
+def instance_files(root: Path) -> dict[str, Path]:
+    """By split: annotations/instances_<split>.json and <split>/_annotations.coco.json; where there are none,
+    annotations/<split>.json, or else <split>.json."""
+    found = {path.stem.removeprefix("instances_"): path for path in root.glob("annotations/instances_*.json")}
+    found |= {path.parent.name: path for path in root.glob(f"*/{BESIDE}")}
+    for folder in (root / "annotations", root):
+        if not found:
+            found = {path.stem: path for path in folder.glob("*.json") if _is_of_coco(path)}
+    return dict(sorted(found.items()))
+
+
+def _is_of_coco(path: Path) -> bool:
+    with path.open("rb") as file:
+        start = file.read(MOST_BYTES)
+    is_object = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{")
+    return is_object and bool(re.search(rb'"(images|categories)"\s*:\s*\[', start))
+
+
 def _only_split(root: Path) -> str:
     """The split of the only instances file."""
-    files = sorted(root.glob("annotations/instances_*.json"))
-    if len(files) != 1:
+    there = instance_files(root)
+    if len(there) != 1:
         raise DataError(
             f"data.polygons.val_share divides one file annotations/instances_<name>.json, and {root} has "
-            f"{len(files)}. Type data.polygons=null and name the splits in data.train and data.val."
+            f"{len(there)}. Type data.polygons=null and name the splits in data.train and data.val."
         )
-    return files[0].stem.removeprefix("instances_")
+    return next(iter(there))
 
 
 def _files(content: dict[str, Any], images: Path, root: Path) -> list[tuple[str, Path]]:

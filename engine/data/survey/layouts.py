@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from engine.data import open_split
 from engine.data.formats import Polygons
-from engine.data.formats.coco import is_background
+from engine.data.formats.coco import instance_files, is_background
 from engine.data.formats.drawn import SOURCES, VOID_NAMES, NoAnnotations, source_of
 from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
@@ -104,18 +104,14 @@ def _by_content(
 
 
 def _coco(base: Path) -> Iterator[dict[str, Any]]:
-    sources = {
-        path.stem.removeprefix("instances_"): path for path in base.glob("annotations/instances_*.json")
-    }
-    sources |= {path.parent.name: path for path in base.glob("*/_annotations.coco.json")}
+    sources = instance_files(base)
     for split in _train_and_val({*sources, *(re.sub(r"\d+$", "", name) for name in sources)}):
         named = {
             use: next(name for name in sources if name.startswith(split[use])) for use in ("train", "val")
         }
         yield {"format": "coco", **named, "classes": _categories(sources[named["train"]])}
-    files = [*base.glob("annotations/instances_*.json")]
-    if len(files) == len(sources) == 1:
-        classes = _categories(files[0])
+    if len(sources) == 1:
+        classes = _categories(*sources.values())
         yield {"format": "coco", **SHARED, "classes": classes, "polygons": {"val_share": USUAL}}
 
 

@@ -17,8 +17,8 @@ KINDS = {  # ending -> (pattern in the file, what it is, what to do)
         (r'"_via_|"regions"\s*:', "polygons of the VGG Image Annotator", f"{AS_MASKS}, or COCO."),
         (r'"exterior"\s*:|"classTitle"\s*:', "polygons of Supervisely", f"{AS_MASKS}."),
         (r'"(images|annotations|categories)"\s*:\s*\[', "COCO",
-         "Trident reads annotations/instances_<split>.json with the photos in <split>, of two splits such as "
-         "train and val: move or divide it so."),
+         "Trident reads annotations/instances_<split>.json with the photos in <split>, or a single file next "
+         "to the folder images: move them so."),
     ),
     ".xml": (
         (r"<polygon", "polygons of CVAT",

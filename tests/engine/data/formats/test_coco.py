@@ -127,6 +127,8 @@ def test_classes_of_the_recipe_are_found_by_name_and_the_first_is_the_background
     [
         ("images/train2017", "annotations/instances_train2017.json"),
         ("train2017", "train2017/_annotations.coco.json"),
+        ("train2017", "annotations/train2017.json"),
+        ("images", "train2017.json"),
     ],
 )
 def test_other_layouts_are_found(tree, images: str, annotations: str) -> None:
