@@ -256,8 +256,8 @@ def main(argv: list[str] | None = None) -> int:
             typed = shlex.join(["trident", meant, *(words or ["--help"])]).replace("'<recipe>'", "<recipe>")
             print(f"trident: {argv[0]} is called {meant} here; type: {typed}", file=sys.stderr)
             return 2
-        close = difflib.get_close_matches(argv[0], COMMANDS, n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        close = difflib.get_close_matches(argv[0], [*COMMANDS, *elsewhere.COMMANDS], n=1)
+        hint = f" Did you mean {elsewhere.COMMANDS.get(close[0], close[0])}?" if close else ""
         print(f"trident: no command {argv[0]!r}.{hint} There are:\n{listing}", file=sys.stderr)
         return 2
     exit_code: int = importlib.import_module(f"engine.{argv[0]}").main(argv[1:])

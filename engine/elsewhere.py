@@ -45,7 +45,11 @@ LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a 
     "weight_decay": ("optimizer.weight_decay={}", "0.01"),
     "optimizer": ("optimizer.name={}", "adamw"),
     "optim": ("optimizer.name={}", "adamw"),
+    "optimizer_type": ("optimizer.name={}", "adamw"),
     "scheduler": ("schedule.name={}", "poly"),
+    "lr_scheduler": ("schedule.name={}", "poly"),
+    "schedule": ("schedule.name={}", "poly"),
+    "schedule_type": ("schedule.name={}", "poly"),
     "warmup": ("schedule.warmup={}", "5%"),
     "warmup_steps": ("schedule.warmup={}", "5%"),
     "warmup_epochs": ("schedule.warmup='{} epochs'", "3"),
@@ -63,12 +67,16 @@ LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a 
     "data_dir": ("data.root={}", "<its folder>"),
     "data_root": ("data.root={}", "<its folder>"),
     "data_path": ("data.root={}", "<its folder>"),
+    "data_names": ("data.classes={}", "[background, object]"),
+    "class_names": ("data.classes={}", "[background, object]"),
     "dataset": ("data.root={}", "<its folder>"),
     "root": ("data.root={}", "<its folder>"),
     "workers": ("data.workers={}", "8"),
     "num_workers": ("data.workers={}", "8"),
     "model": ("model.arch={}", "segformer"),
     "arch": ("model.arch={}", "segformer"),
+    "model_name": ("model.arch={}", "segformer"),
+    "model_type": ("model.arch={}", "segformer"),
     "encoder": ("model.encoder={}", "resnet34"),
     "backbone": ("model.encoder={}", "resnet34"),
     "weights": ("model.weights={}", "<a file>"),
@@ -97,8 +105,14 @@ DEVICES = (
     "Trident takes the GPU, or the CPU where there is none: CUDA_VISIBLE_DEVICES=0 before the command "
     "chooses one, and torchrun --nproc-per-node=2 -m engine.run instead of trident run takes two."
 )
-NOTES = {  # flags for which there is no recipe line
+NOTES_ON_KEYS = {  # words for which there is no recipe line
     **dict.fromkeys(("device", "devices", "gpu", "gpus", "gpu_ids", "cuda", "ngpu", "num_gpus"), DEVICES),
+    **dict.fromkeys(
+        ("num_classes", "n_classes", "nc"), "The number of classes is that of the names in data.classes."
+    ),
+}
+NOTES = {  # flags, besides
+    **NOTES_ON_KEYS,
     **dict.fromkeys(("config", "cfg"), "The recipe is typed without a flag: trident run <recipe>."),
     **dict.fromkeys(("resume_from", "auto_resume"), "To go on with a run: --resume and the same recipe."),
 }

@@ -11,9 +11,9 @@ from typing import Any
 from pydantic_core import ErrorDetails
 
 from engine.components import IMPORT_PATH
-from engine.elsewhere import recipe_line
+from engine.elsewhere import NOTES_ON_KEYS, plain, recipe_line
 from engine.recipe.source import Document, dotted
-from engine.recipe.text import Path, RecipeError, parse_yaml
+from engine.recipe.text import Path, RecipeError, dump_value, parse_yaml
 
 SECTION = "a section of `key: value` lines"
 EXPECTED = {
@@ -61,7 +61,7 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
         if any(other[: len(path)] == path and other != path for other in found):
             continue  # of a choice between types, report the one that fits further
         if own[0]["type"] == "extra_forbidden":
-            text = _unknown_key(str(path[-1]), document.value(path), keys_around[path], schema)
+            text = _unknown_key(path, document.value(path), keys_around[path], schema)
         else:
             text = _wrong_value(own, document.value(path), path[-1])
         lines.append(f"{dotted(path)} ({document.place(path)}): {text}")
@@ -108,22 +108,39 @@ def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
             return node
 
 
-def _unknown_key(key: str, value: Any, keys: list[str], schema: Schema) -> str:
+def _unknown_key(path: Path, value: Any, keys: list[str], schema: Schema) -> str:
+    *sections, key = map(str, path)
     places: dict[str, list[str]] = {}
     for section, node in schema["properties"].items():
         for name in _resolve(node, None, schema).get("properties", {}):
             places.setdefault(name, []).append(f"{section}.{name}")
-    if key in places:
-        close = places[key]
-    elif isinstance(value, int | float | str) and (line := recipe_line(key, str(value))):
+    if line := _known_line(sections, key, value, keys):
         close = [line]
+    elif key in places:
+        close = places[key]
     elif key in schema["properties"]:
         close = [key]
     elif not (close := difflib.get_close_matches(key, keys, n=1)):
         names = difflib.get_close_matches(key, places, n=1, cutoff=0.8)
         close = [place for name in names for place in places[name]]
     hint = f"; did you mean {' or '.join(close)}?" if close else "."
-    return f"unknown key{hint} Keys here: {', '.join(keys)}"
+    note = f" {NOTES_ON_KEYS[plain(key)]}" if plain(key) in NOTES_ON_KEYS and not close else ""
+    return f"unknown key{hint}{note} Keys here: {', '.join(keys)}"
+
+
+def _known_line(sections: list[str], key: str, value: Any, keys: list[str]) -> str | None:
+    """The recipe line for a key of another program, such as train.batch=8; of this section if it has it."""
+    if value is None or value is False or isinstance(value, dict):
+        return None
+    text = (
+        None if value is True else str(value) if isinstance(value, int | float | str) else dump_value(value)
+    )
+    line = recipe_line("_".join([*sections[-1:], key]), text) or recipe_line(key, text)
+    if line is None:
+        return None
+    place, _, typed = line.partition("=")
+    own = place.rpartition(".")[2]
+    return f"{'.'.join([*sections, own])}={typed}" if sections and own in keys else line
 
 
 def _wrong_value(errors: list[ErrorDetails], value: Any, key: str | int) -> str:
@@ -154,6 +171,8 @@ def _wrong_value(errors: list[ErrorDetails], value: Any, key: str | int) -> str:
         hint = "; leave the key out for its default"
     elif takes_text and not isinstance(value, dict | list):
         hint = " (put it in quotes)"
+    elif SECTION in expectations and isinstance(value, str) and (line := recipe_line(str(key), value)):
+        hint = f"; did you mean {line}?"
     return f"expected {' or '.join(dict.fromkeys(expectations))}, got {_shown(value)}{hint}"
 
 

@@ -34,12 +34,39 @@ def test_each_recipe_line_is_accepted(word: str, line: tuple[str, str]) -> None:
         ("batch_size=4", "train.batch=4"),
         ("imgsz=512", "augment.crop=512"),
         ("model.backbone=resnet34", "model.encoder=resnet34"),
-        ("lr=1e-3", "optimizer.lr"),
+        ("lr=1e-3", "optimizer.lr=0.001"),
+        ("train.lr=1", "optimizer.lr=1"),
+        ("adversarial.learning_rate=1", "adversarial.lr=1"),
+        ("data.path=photos", "data.root=photos"),
+        ("data.names=[a, b]", "data.classes=[a, b]"),
+        ("optimizer.type=sgd", "optimizer.name=sgd"),
+        ("eval.interval=5", "eval.every=5"),
+        ("model.pretrained=true", "model.weights=<a file>"),
     ],
 )
 def test_recipe_keys_are_answered(override: str, key: str) -> None:
     with pytest.raises(RecipeError, match=rf"unknown key; did you mean .*{re.escape(key)}\?"):
         load_recipe(RECIPE, [override])
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("device=cuda", "CUDA_VISIBLE_DEVICES"),
+        ("model.num_classes=3", "that of the names in data.classes"),
+        ("model=unet", "did you mean model.arch=unet?"),
+        ("data=photos", "did you mean data.root=photos?"),
+        ("schedule=poly", "did you mean schedule.name=poly?"),
+    ],
+)
+def test_keys_without_a_line_and_sections_are_answered(override: str, said: str) -> None:
+    with pytest.raises(RecipeError) as error:
+        load_recipe(RECIPE, [override])
+    assert said in str(error.value)
+
+
+def test_a_misspelt_command_of_another_program_is_answered(capsys) -> None:
+    assert main(["trian"]) == 2 and "Did you mean run?" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("section", ["", "train."])

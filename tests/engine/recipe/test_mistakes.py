@@ -170,7 +170,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ),
         (
             "train.lr=1",
-            "unknown key; did you mean adversarial.lr or optimizer.lr? Keys here: steps, batch, "
+            "unknown key; did you mean optimizer.lr=1? Keys here: steps, batch, "
             "accumulate, precision, compile, shard, save_every, timeout, patience, ema, batch_norm, on_nan, "
             "max_skipped, deterministic",
         ),
@@ -245,7 +245,7 @@ def test_unknown_section_and_misplaced_key_at_the_top(mistakes: Any) -> None:
     lines = mistakes("optimiser: {lr: 1}\nlr: 1e-3\nzzz: 1\n")
     assert [line.split(" Keys here")[0] for line in lines] == [
         "optimiser (r.yaml:1): unknown key; did you mean optimizer?",
-        "lr (r.yaml:2): unknown key; did you mean adversarial.lr or optimizer.lr?",
+        "lr (r.yaml:2): unknown key; did you mean optimizer.lr=0.001?",
         "zzz (r.yaml:3): unknown key.",
     ]
     assert all("Keys here: base, stages, name, seed, data, augment, model, loss" in line for line in lines)
