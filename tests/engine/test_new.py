@@ -344,6 +344,22 @@ def test_ids_of_64_bits(dtype: str) -> None:
     assert (dataset.labels(0).numpy() == expected).all()
 
 
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_a_mostly_dark_fourth_band_of_16_bits_is_no_transparency(capsys) -> None:
+    """Files that only rasterio reads, whose fourth band is 0 on most pixels."""
+    rasterio = pytest.importorskip("rasterio")
+    draw("images/f{}.png", "masks/f{}.png", range(3))
+    for number in range(3):
+        path = Path(f"data/images/f{number}.png")
+        with Image.open(path) as image:
+            bands = np.dstack([np.asarray(image), labels_of(number)]).astype(np.uint16) * 16
+        path.unlink()
+        with rasterio.open(path.with_suffix(".tif"), "w", driver="GTiff", height=H, width=W, count=4,
+                           dtype="uint16") as file:  # fmt: skip
+            file.write(np.moveaxis(bands, 2, 0))
+    assert new_recipe().data.bands == 4 and "4 bands of uint16" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("count", [2, 3, 24])
 def test_a_few_images_are_divided(count: int) -> None:
     draw("images/f{}.jpg", "masks/f{}.png", range(count))

@@ -32,9 +32,8 @@ def bands_of(train: FileDataset) -> FoundBands | None:
     if len(numbers) != 1:
         return None
     [number] = numbers
-    if number in (2, 4) and all(_is_transparency(image) for image in found):
-        return None
-    if number in (1, 3) and _is_read_as_rgb(train):
+    is_usual = number in (1, 3) or (number in (2, 4) and all(map(_is_transparency, found)))
+    if is_usual and _is_read_as_rgb(train):
         return None
     return FoundBands(number, f"images of {quantity(number, 'band')} of {found[0].values.dtype}")
 
