@@ -1,8 +1,10 @@
 """rasterio, which reads TIFF of any kind and need not be installed."""
 
+import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from engine.data.sample import DataError
@@ -11,6 +13,7 @@ NOT_INSTALLED = (
     "{} is not installed. Type pip install 'trident-seg[geo]', or in a checkout pip install -e '.[geo]'."
 )
 CACHE_BYTES = 64_000_000  # of decoded blocks; GDAL takes 5 % of the machine's memory by default
+_OPENING = threading.Lock()
 
 
 def rasterio_module() -> Any:
@@ -24,10 +27,20 @@ def rasterio_module() -> Any:
 
 
 @contextmanager
-def quiet_rasterio() -> Iterator[Any]:
-    """The module, with a small cache; an image without georeference is nothing to warn of."""
+def small_cache() -> Iterator[Any]:
+    """The module, with a small cache."""
     rasterio = rasterio_module()
     cache = {} if rasterio.env.hasenv() else {"GDAL_CACHEMAX": CACHE_BYTES}  # that of a block around stays
-    with warnings.catch_warnings(), rasterio.Env(**cache):
-        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+    with rasterio.Env(**cache):
         yield rasterio
+
+
+def open_quietly(path: Path | str, mode: str = "r", **options: Any) -> Any:
+    """A file of rasterio; one without a georeference is nothing to warn of.
+
+    One thread at a time: `catch_warnings` changes the filters of all threads.
+    """
+    rasterio = rasterio_module()
+    with _OPENING, warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        return rasterio.open(path, mode, **options)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from engine.data.bands import Bands, require_bands
 from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
 from engine.data.formats.images import TIFF_ENDINGS, is_plain_tiff
-from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, quiet_rasterio, rasterio_module
+from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, open_quietly, rasterio_module, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Pixels = NDArray[np.uint8]
@@ -143,9 +143,9 @@ def _opened(path: Path) -> Iterator[Any]:
     """A file of rasterio, whose cache is large enough for one that is stored by whole rows."""
     require_regular(path)
     # Not any driver of GDAL: some open further files, or addresses, that a file names.
-    with quiet_rasterio() as rasterio:
+    with small_cache() as rasterio:
         try:
-            file = rasterio.open(path, driver=DRIVERS.get(path.suffix.lower()))
+            file = open_quietly(path, driver=DRIVERS.get(path.suffix.lower()))
         except rasterio.errors.RasterioError as error:
             raise UnreadableSample(f"{path} cannot be read as an image: {error}.") from error
         with file:
@@ -175,8 +175,8 @@ def new_map(path: Path, raster: Raster, colours: Sequence[Sequence[int]] = ()) -
     h, w = raster.size
     layout = {"tiled": True, "blockxsize": BLOCK_PX, "blockysize": BLOCK_PX} if min(h, w) > BLOCK_PX else {}
     with (
-        quiet_rasterio() as rasterio,
-        rasterio.open(
+        small_cache(),
+        open_quietly(
             path, "w", driver="GTiff", height=h, width=w, count=1, dtype="uint8", compress="deflate",
             bigtiff="if_safer", **layout, **raster.georeference,
         ) as file,
@@ -189,7 +189,7 @@ def new_map(path: Path, raster: Raster, colours: Sequence[Sequence[int]] = ()) -
 @contextmanager
 def open_map(path: Path) -> Iterator[Any]:
     """A file of `new_map`, to be read by pixels: with a georeference, GDAL gives outlines in map units."""
-    with quiet_rasterio() as rasterio, rasterio.open(path, GEOREF_SOURCES="NONE") as file:
+    with small_cache(), open_quietly(path, GEOREF_SOURCES="NONE") as file:
         yield file
 
 

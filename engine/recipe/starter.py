@@ -3,6 +3,9 @@
 from dataclasses import dataclass
 from typing import Any
 
+from engine.data.bands import band_names, colour_bands
+from engine.data.options import Augment
+from engine.recipe.contradictions import COLOUR_OPERATORS
 from engine.recipe.text import dump_yaml
 
 EPOCHS = 60
@@ -65,6 +68,11 @@ def starter_text(start: Start) -> str:
     models = {"package": PACKAGE, "hub": HUB, "none": SCRATCH}
     model = models[start.weights].replace("{variant}", "b0" if start.device == "cpu" else "b2")
     about = "\n".join(f"# {line}" for line in start.findings)
+    has_colours = colour_bands(band_names(start.section.get("bands")))
+    operators = (
+        [] if has_colours else [name for name in COLOUR_OPERATORS if Augment.model_fields[name].default]
+    )
+    off = "".join(f"  {name}: 0 # none of the bands is a colour\n" for name in operators)
     return f"""\
 # Written by trident new. Every key and its default: docs/recipe.md.
 #
@@ -74,7 +82,7 @@ name: {start.name}
 {dump_yaml({"data": start.section}).rstrip()}
 augment:
   crop: {crop} # px; the images have {start.size[1]}x{start.size[0]}
-{model}schedule:
+{off}{model}schedule:
   warmup: 5%
 loss:
   - {{name: cross_entropy, weight: 1.0}}

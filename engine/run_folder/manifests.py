@@ -110,7 +110,7 @@ class Manifest(_Sealed):
     `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
     is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0. `files` is the
     SHA-256 of the files that commands read, by name, once they are final. `bands` has the names of
-    data.bands, None for RGB; their normalisation is in the recipe.
+    data.bands, None for RGB; `normalisation` their mean and std in 0..255, None for those of the weights.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -122,6 +122,7 @@ class Manifest(_Sealed):
     data: DataIdentity
     metric: str
     bands: list[str] | None = None
+    normalisation: dict[str, list[float]] | None = None
     weights: dict[str, Any] | None = None
     num_parameters: int
     environment: dict[str, str] = {}

@@ -282,6 +282,7 @@ def _new_manifest(session: Session) -> Manifest:
         ),
         metric=session.recipe.keep.metric,
         bands=list(session.train.bands) if session.train.bands else None,
+        normalisation=None if data.normalisation == "auto" else data.normalisation.model_dump(),
         weights=session.weights.to_dict() if session.weights else None,
         num_parameters=num_parameters(session.step.model),
         environment=environment(session.process)

@@ -96,7 +96,12 @@ def test_every_command_reads_the_bands_as_the_training_did(finished: Path, capsy
     shades = np.stack([pixels[:, 0] >> 4, *(pixels[:, band] >> 2 for band in (1, 2, 3))])  # (4, 2, h, w)
     assert np.allclose(data.normalisation.mean, shades.mean((1, 2, 3)), atol=1e-3)
     assert np.allclose(data.normalisation.std, shades.std((1, 2, 3)), atol=1e-3)
-    assert RunFolder(finished).read_manifest().bands == ["nir", "red", "green", "blue"]
+    manifest = RunFolder(finished).read_manifest()
+    assert manifest.bands == ["nir", "red", "green", "blue"]
+    assert (
+        manifest.normalisation
+        == yaml.safe_load((finished / "recipe.yaml").read_text())["data"]["normalisation"]
+    )
 
     segmenter = open_segmenter(finished, "cpu")
     model = next(iter(segmenter.trained.members.values()))
@@ -215,17 +220,17 @@ def test_one_image_of_other_bands_among_many_is_named(finished: Path, capsys) ->
     assert trident_command("evaluate", finished, "data.bands=3") == 2
 
 
-@pytest.mark.parametrize("ending", ["npy", "png"])
-def test_new_finds_the_number_of_bands(folder: Path, ending: str, capsys) -> None:
+@pytest.mark.parametrize(("ending", "number"), [("npy", 5), ("npy", 2), ("png", 4), ("png", 2)])
+def test_new_finds_the_number_of_bands(folder: Path, ending: str, number: int, capsys) -> None:
+    """And writes a recipe that is valid: of two bands, which are no colours, without operators of colour."""
     for path in Path("data").rglob("*.tif"):
         pixels = np.moveaxis(stored(path) >> 4, 0, 2).astype(np.uint8)  # (h, w, 4)
         path.unlink()
         if ending == "npy":
-            np.save(path.with_suffix(".npy"), pixels[..., [0, 1, 2, 3, 3]])
+            np.save(path.with_suffix(".npy"), pixels[..., [0, 1, 2, 3, 3][:number]])
         else:
-            Image.fromarray(pixels[..., [1, 2, 3, 0]]).save(path.with_suffix(".png"))
+            Image.fromarray(pixels[..., [1, 2, 3, 0][-number:]]).save(path.with_suffix(".png"))
     assert trident_command("new", "data", "--classes", "dark", "bright") == 0
-    number = 5 if ending == "npy" else 4
     assert yaml.safe_load(Path("data.yaml").read_text())["data"]["bands"] == number
     assert f"images of {number} bands of uint8" in capsys.readouterr().out
 

@@ -33,7 +33,7 @@ from engine.data.formats.images import (
     turn,
     unknown_range,
 )
-from engine.data.gdal import quiet_rasterio
+from engine.data.gdal import open_quietly, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 ValueRanges = ValueRange | tuple[ValueRange, ...]  # of all bands, or of each
@@ -101,7 +101,7 @@ def read_bands(path: Path, expected: int | None = None) -> Stored:
         with opened_upright(path) as (image, orientation, is_wide):
             if not is_wide:
                 mode = image.mode if image.mode in NUM_BANDS else "RGB"
-                pixels = turn(np.atleast_3d(np.asarray(image.convert(mode))), orientation)  # (h, w, n)
+                pixels = turn(np.atleast_3d(np.array(image.convert(mode))), orientation)  # (h, w, n)
                 return Stored(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), orientation)
     with open_pages(path) as pages:
         return Stored(np.concatenate([page.read() for page in pages]), nodata=pages[0].nodata)
@@ -155,12 +155,12 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
     require_regular(path)
     # Not any driver of GDAL: some open further files, or addresses, that the file names.
     driver = "GTiff" if path.suffix.lower() in TIFF_ENDINGS else "PNG"
-    with quiet_rasterio() as rasterio, ExitStack() as files:
+    with small_cache() as rasterio, ExitStack() as files:
         try:
-            first = files.enter_context(rasterio.open(path, driver=driver))
+            first = files.enter_context(open_quietly(path, driver=driver))
             names = first.subdatasets if first.count == 1 else []  # GTIFF_DIR:<number of the page>:<path>
             names = sorted(names, key=lambda name: int(name.split(":")[1]))
-            pages = [files.enter_context(rasterio.open(name, driver=driver)) for name in names]
+            pages = [files.enter_context(open_quietly(name, driver=driver)) for name in names]
             refuse_bomb(path, first.height, first.width)
             are_bands = all(page.count == 1 and page.shape == first.shape for page in pages)
             yield pages if pages and are_bands else [first]
