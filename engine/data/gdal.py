@@ -35,6 +35,11 @@ def small_cache() -> Iterator[Any]:
         yield rasterio
 
 
+def reason(error: Exception) -> str:
+    """Why rasterio could not read a file: GDAL's words are those of the error behind, if there is one."""
+    return str(error.__cause__ or error).rstrip(".")
+
+
 def open_quietly(path: Path | str, mode: str = "r", **options: Any) -> Any:
     """A file of rasterio; one without a georeference is nothing to warn of.
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
 from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
-from engine.data.formats.images import TIFF_ENDINGS, is_plain_tiff
-from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, open_quietly, rasterio_module, small_cache
+from engine.data.formats.images import REMEDY, TIFF_ENDINGS, is_plain_tiff
+from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, open_quietly, rasterio_module, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 Pixels = NDArray[np.uint8]
@@ -147,7 +147,7 @@ def _opened(path: Path) -> Iterator[Any]:
         try:
             file = open_quietly(path, driver=DRIVERS.get(path.suffix.lower()))
         except rasterio.errors.RasterioError as error:
-            raise UnreadableSample(f"{path} cannot be read as an image: {error}.") from error
+            raise UnreadableSample(f"{path} cannot be read as an image: {reason(error)}. {REMEDY}") from error
         with file:
             is_stored_by_rows = file.block_shapes[0][1] == file.width
             row = file.width * sum(np.dtype(kind).itemsize for kind in file.dtypes)
@@ -161,7 +161,7 @@ def _values(file: Any, path: Path, window: Any, chosen: Sequence[int] | None = N
     try:
         values: NDArray[Any] = file.read(chosen, window=window)
     except RasterioError as error:
-        raise UnreadableSample(f"{path} is damaged: {error}.") from error
+        raise UnreadableSample(f"{path} is damaged: {reason(error)}. {REMEDY}") from error
     return values
 
 

@@ -33,7 +33,7 @@ from engine.data.formats.images import (
     turn,
     unknown_range,
 )
-from engine.data.gdal import open_quietly, small_cache
+from engine.data.gdal import open_quietly, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
 ValueRanges = ValueRange | tuple[ValueRange, ...]  # of all bands, or of each
@@ -165,7 +165,7 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
             are_bands = all(page.count == 1 and page.shape == first.shape for page in pages)
             yield pages if pages and are_bands else [first]
         except rasterio.errors.RasterioError as error:
-            raise UnreadableSample(f"{path} cannot be read as an image: {error}. {REMEDY}") from error
+            raise UnreadableSample(f"{path} cannot be read as an image: {reason(error)}. {REMEDY}") from error
 
 
 def stored_values(path: Path) -> NDArray[Any]:

@@ -24,7 +24,8 @@ from engine.data.formats import Polygons
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
-from engine.data.formats.shapes import area_of
+from engine.data.formats.outlines import damaged, told
+from engine.data.formats.shapes import Area, area_of, require_inside
 from engine.data.formats.share import side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
@@ -74,9 +75,9 @@ class Drawings:
         """(h, w): class 0, over it void, over that the objects from large to small, or in their order."""
         drawing = self.by_id[pair.id]
         try:
-            areas = [(label, area_of(outline, *drawing.size)) for label, outline in drawing.objects]
+            areas = [(label, _area(outline, *drawing.size)) for label, outline in drawing.objects]
         except DataError as error:
-            raise DataError(f"{pair.mask} is damaged: image {pair.image.name} has {error}.") from error
+            raise damaged(pair, error) from error
         areas.sort(key=lambda area: (area[0] != self.ignore_index, -np.count_nonzero(area[1]) * self.by_area))
         mask = np.zeros(drawing.size, np.uint8)
         for label, area in areas:
@@ -124,7 +125,10 @@ def open_coco(
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         if isinstance(error, DataError):
             raise
-        raise DataError(f"{source} is not a COCO instances file: {type(error).__name__}: {error}.") from error
+        raise DataError(
+            f"{source} is not a COCO instances file: {told(error)}. Export it again, with images, "
+            "annotations and categories."
+        ) from error
     if not files:
         raise DataError(f"Split {split!r} is empty: {source} lists no image.")
     pairs = [Pair(_id(name), file, source) for name, file in files]
@@ -287,6 +291,13 @@ def _outline(segmentation: Any) -> Outline | None:
         return segmentation or None
     polygons = segmentation if isinstance(segmentation[0], list) else [segmentation]  # one, not in a list
     return [np.asarray(polygon, np.float64) for polygon in polygons if len(polygon) not in (0, 2, 4)] or None
+
+
+def _area(outline: Outline, h: int, w: int) -> Area:
+    area = area_of(outline, h, w)
+    for polygon in () if isinstance(outline, dict) else outline:
+        require_inside(polygon.reshape(-1, 2), h, w)
+    return area
 
 
 def _box(box: Any) -> Outline:

@@ -14,15 +14,13 @@ from engine.data.formats.outlines import (
     Annotation,
     Shape,
     Source,
-    damaged,
     ellipse,
     mask_of_rows,
+    part_of,
     polygon,
     rectangle,
 )
 from engine.data.sample import DataError, UnreadableSample
-
-WITHOUT_AREA = ("polyline", "points", "cuboid", "skeleton")
 
 
 class _WithoutEntities(ET.TreeBuilder):
@@ -52,6 +50,8 @@ def cvat(folder: Path, split: str) -> Source | None:
             if split in subsets and image.get("subset") != split:
                 continue
             name = (image.get("name") or "").replace("\\", "/")
+            if not PurePosixPath(name).name:
+                raise DataError(f"{path}: image {image.get('id')} has no name. Export it from CVAT again.")
             id = PurePosixPath(name).with_suffix("").as_posix().lstrip("/")
             pairs.append(Pair(id, _image(name, image.get("subset") or "", folder, finder), path))
             content[id] = content.get(id, b"") + ET.tostring(image)
@@ -84,15 +84,13 @@ def parse(content: bytes, pair: Pair) -> Annotation:
     image = ET.fromstring(content)
     shapes = []
     for number, shape in enumerate(image):
-        try:
-            if drawn := _shape(shape):
-                shapes.append(drawn)
-        except UnreadableSample as error:
-            raise damaged(pair, f"shape {number}: {error}") from error
+        with part_of(pair, f"shape {number}"):
+            if shape.tag != "tag":  # a class of the whole image
+                shapes.append(_shape(shape))
     return Annotation((int(image.attrib["height"]), int(image.attrib["width"])), shapes)
 
 
-def _shape(shape: ET.Element) -> Shape | None:
+def _shape(shape: ET.Element) -> Shape:
     values, kind = shape.attrib, shape.tag
     layer = int(values.get("z_order", 0))
     if kind == "polygon":
@@ -108,7 +106,6 @@ def _shape(shape: ET.Element) -> Shape | None:
         runs = [int(number) for number in values["rle"].split(",")]
         left, top, rows, columns = (int(float(values[name])) for name in ("left", "top", "height", "width"))
         return Shape(values["label"], partial(mask_of_rows, runs, left, top, rows, columns), layer)
-    if kind in WITHOUT_AREA:
-        label = values.get("label")
-        raise UnreadableSample(f"a {kind} of {label!r} has no area; delete it, or draw it as a polygon")
-    return None  # a tag
+    raise UnreadableSample(
+        f"a {kind} of {values.get('label')!r} has no area; delete it, or draw it as a polygon"
+    )

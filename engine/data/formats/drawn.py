@@ -21,7 +21,12 @@ from engine.data.formats.folder import list_of, listed, rows_of
 from engine.data.formats.images import read_header
 from engine.data.formats.label_studio import label_studio
 from engine.data.formats.labelme import labelme
-from engine.data.formats.listing import folders_in, require_different_ids, require_files, require_present
+from engine.data.formats.listing import (
+    names_in,
+    require_different_ids,
+    require_files,
+    require_present,
+)
 from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import NOT_READABLE, Source, damaged
 from engine.data.formats.share import side_of
@@ -36,6 +41,12 @@ SOURCES: dict[str, Callable[[Path, str], Source | None]] = {
     "yolo": yolo,
     "cvat": cvat,
     "label_studio": label_studio,
+}
+LOOKED_FOR = {
+    "labelme": "images with a .json file of shapes each",
+    "yolo": "images/ and labels/, with data.yaml",
+    "cvat": "annotations.xml, of CVAT for images 1.1",
+    "label_studio": "a .json file of annotated tasks, exported as JSON, not as JSON-MIN",
 }
 
 
@@ -151,12 +162,7 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
         source = _own_split(read, root, split)
         pairs = source.pairs if source else []
     if source is None:
-        raise NoAnnotations(
-            f"data.root: no annotations of {format} of split {split!r} in {root}. Looked for a folder "
-            f"{split}, a list {split}.txt, and a split that the format itself names. Folders there: "
-            f"{first_few(folders_in(root), 12) or 'none'}. Type data.polygons.val_share=0.2 to take a fifth "
-            "of one folder for val."
-        )
+        raise NoAnnotations(_nothing_found(format, root, split, options))
     if not pairs:
         raise DataError(
             f"Split {split!r} is empty: {root} has {quantity(len(source.pairs), 'annotated image')}, none in "
@@ -169,6 +175,17 @@ def source_of(format: str, root: Path, split: str, options: Polygons, shared: tu
     _require_one_each(pairs)
     require_different_ids(pairs, str(root))
     return replace(source, pairs=pairs)
+
+
+def _nothing_found(format: str, root: Path, split: str, options: Polygons) -> str:
+    there = f"There: {first_few(sorted(names_in(root)), 12) or 'nothing'}."
+    if options.val_share is not None:
+        return f"data.root: no annotations of {format} in {root}. Looked for {LOOKED_FOR[format]}. {there}"
+    return (
+        f"data.root: no annotations of {format} of split {split!r} in {root}. Looked for a folder {split}, "
+        f"a list {split}.txt, and a split that the format itself names, with {LOOKED_FOR[format]}. {there} "
+        "Type data.polygons.val_share=0.2 to take a fifth of one folder for val."
+    )
 
 
 def _own_split(read: Callable[[Path, str], Source | None], root: Path, split: str) -> Source | None:

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.data.formats.files import Pair
 from engine.data.formats.listing import IMAGE_ENDINGS, FileFinder
-from engine.data.formats.outlines import Annotation, Shape, Source, damaged, ellipse, polygon
+from engine.data.formats.outlines import Annotation, Shape, Source, ellipse, part_of, polygon
 from engine.data.formats.shapes import Area
 from engine.data.sample import DataError, UnreadableSample, first_few
 from engine.wording import quantity
@@ -49,13 +49,12 @@ def _content(content: dict[str, bytes], pair: Pair) -> bytes:
 
 def _tasks(path: Path) -> list[dict[str, Any]] | None:
     """The tasks of an export; None where the file is something else."""
-    text = path.read_bytes()
-    if not text.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"[") or not (
-        b'"result"' in text or b'"data"' in text
-    ):
+    content = path.read_bytes()
+    text = content.decode(json.detect_encoding(content), "replace").lstrip()
+    if not text.startswith("[") or not ('"result"' in text or '"data"' in text):
         return None
     try:
-        tasks = json.loads(text.decode("utf-8-sig"))
+        tasks = json.loads(content)
     except (ValueError, RecursionError) as error:
         raise DataError(
             f"{path} is not complete JSON: {error}. Export it from Label Studio again."
@@ -110,13 +109,14 @@ def parse(content: bytes, pair: Pair) -> Annotation:
     shapes, size = [], None
     for number, region in enumerate(json.loads(content)):
         kind, value = region.get("type"), region.get("value", {})
-        if kind not in DRAWN or not value.get(kind):
+        if not value.get(kind) or not kind.endswith("labels"):
             continue  # a choice, a text, or a region without a label
-        size = int(region["original_height"]), int(region["original_width"])
-        try:
-            shapes.append(DRAWN[kind](str(value[kind][0]), value, *size))
-        except UnreadableSample as error:
-            raise damaged(pair, f"region {number}: {error}") from error
+        with part_of(pair, f"region {number}"):
+            label = str(value[kind][0])
+            if kind not in DRAWN:
+                raise UnreadableSample(f"{kind} of {label!r} cannot be drawn; delete it, or draw a polygon")
+            size = int(region["original_height"]), int(region["original_width"])
+            shapes.append(DRAWN[kind](label, value, *size))
     return Annotation(size, shapes)
 
 

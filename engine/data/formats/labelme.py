@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from engine.data.formats.files import Pair
 from engine.data.formats.images import BROKEN
@@ -21,8 +21,8 @@ from engine.data.formats.outlines import (
     Annotation,
     Shape,
     Source,
-    damaged,
     ellipse,
+    part_of,
     placed,
     polygon,
     read_json,
@@ -84,14 +84,14 @@ def parse(content: bytes, pair: Pair) -> Annotation:
     h, w = found.get("imageHeight"), found.get("imageWidth")
     shapes = []
     for number, shape in enumerate(found["shapes"]):
-        try:
+        with part_of(pair, f"shape {number}"):
             shapes.append(_shape(shape))
-        except UnreadableSample as error:
-            raise damaged(pair, f"shape {number}: {error}") from error
     return Annotation((int(h), int(w)) if h and w else None, shapes)
 
 
 def _shape(shape: dict[str, Any]) -> Shape:
+    if not shape.get("label"):
+        raise UnreadableSample("it has no label")
     label, kind, points = str(shape["label"]), shape.get("shape_type") or "polygon", shape["points"]
     if kind == "polygon":
         return polygon(label, points)
@@ -112,6 +112,8 @@ def _mask(text: str, left: int, top: int, h: int, w: int) -> Area:
             if image.width * image.height > h * w:
                 raise ValueError(f"its {image.width}x{image.height} px are more than the image's")
             pixels = np.asarray(image.convert("L"))
+    except UnidentifiedImageError as error:
+        raise UnreadableSample("a mask that is no PNG in base64") from error
     except BROKEN as error:
         raise UnreadableSample(f"a mask that cannot be read: {error}") from error
     return placed(pixels > 0, left, top, h, w)

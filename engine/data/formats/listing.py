@@ -168,7 +168,10 @@ def require_present(what: str, paths: Sequence[Path]) -> None:
     missing = [str(path) for path in paths if path.name not in there[path.parent]]
     if missing:
         are_missing = some_of(len(missing), len(paths), f"{what} file", "is", "are")
-        raise DataError(f"{are_missing} missing: {first_few(missing)}.")
+        raise DataError(
+            f"{are_missing} missing: {first_few(missing)}. Put them there, or take them out of the split or "
+            "the annotations."
+        )
 
 
 def ids_in_list(path: Path) -> list[str]:

@@ -5,7 +5,8 @@ set of it.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -15,11 +16,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from engine.data.formats.files import Pair, bytes_of_file
-from engine.data.formats.shapes import Area, area_of
+from engine.data.formats.shapes import Area, area_of, require_inside
 from engine.data.sample import DataError, UnreadableSample
 from engine.wording import quantity
 
-BEYOND = 0.1  # of a side: an outline may leave the image by this much, and is cut at its edge
 LEAST_POINTS = 3
 NOT_READABLE = (KeyError, TypeError, AttributeError, IndexError, ValueError, OverflowError, RecursionError)
 
@@ -73,21 +73,46 @@ class Source:
 
 def damaged(pair: Pair, error: Exception | str) -> UnreadableSample:
     """The error for an annotation that cannot be understood; `data.on_error: skip` leaves the image out."""
-    what = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
     return UnreadableSample(
-        f"{pair.mask} is damaged: of image {pair.image.name}, {what}. Correct it in the annotation tool and "
-        "export again, or type data.on_error=skip to leave such images out."
+        f"{pair.mask} is damaged: of image {pair.image.name}, {told(error)}. Correct it in the annotation "
+        "tool and export again, or type data.on_error=skip to leave such images out."
     )
 
 
+def told(error: Exception | str) -> str:
+    """What is wrong with a file, from an error of Python that reading it gave."""
+    if isinstance(error, KeyError):
+        return f"{error} is missing"
+    if isinstance(error, json.JSONDecodeError):
+        return f"it is not complete JSON ({error})"
+    if isinstance(error, UnicodeDecodeError):
+        return f"its text is not {error.encoding}"
+    if isinstance(error, (str, OSError, DataError)):
+        return str(error)
+    return f"a value is of another kind than there should be ({error})"
+
+
+@contextmanager
+def part_of(pair: Pair, what: str) -> Iterator[None]:
+    """Errors of one part of an annotation, such as "shape 3", as that of a damaged file that names it."""
+    try:
+        yield
+    except UnreadableSample as error:
+        raise damaged(pair, f"{what}: {error}") from error
+    except DataError:
+        raise
+    except NOT_READABLE as error:
+        raise damaged(pair, f"{what}: {told(error)}") from error
+
+
 def read_json(content: bytes, path: Path) -> Any:
-    """The content of a JSON file, with or without a byte order mark.
+    """The content of a JSON file in UTF-8, 16 or 32, with or without a byte order mark.
 
     Raises:
         UnreadableSample: it is cut or no JSON.
     """
     try:
-        return json.loads(content.decode("utf-8-sig"))
+        return json.loads(content)
     except (ValueError, RecursionError) as error:
         raise UnreadableSample(
             f"{path} is not complete JSON: {error}. Save or export it again, or type data.on_error=skip."
@@ -100,7 +125,10 @@ def polygon(label: str, points: ArrayLike, layer: int = 0) -> Shape:
     Raises:
         UnreadableSample: fewer than three points, or one that is no number.
     """
-    corners = np.asarray(points, np.float64)
+    try:
+        corners = np.asarray(points, np.float64)
+    except (TypeError, ValueError) as error:
+        raise UnreadableSample(f"a polygon of {label!r} has a point that is not two numbers") from error
     if corners.ndim != 2 or corners.shape[1] != 2 or len(corners) < LEAST_POINTS:
         points_there = quantity(len(corners), "point")
         raise UnreadableSample(f"a polygon of {label!r} has {points_there}, and needs three")
@@ -127,14 +155,11 @@ def ellipse(
 
 
 def _polygon(label: str, points: NDArray[np.float64], h: int, w: int) -> Area:
-    beyond = BEYOND * np.array([w, h])
-    outside = ((points < -beyond) | (points > np.array([w, h]) + beyond)).any(axis=1)
-    if outside.any():
-        x, y = points[outside][0]
-        raise UnreadableSample(
-            f"a polygon of {label!r} has a point at ({x:g}, {y:g}), outside the image of {w}x{h} px"
-        )
-    return area_of([points.ravel()], h, w)
+    try:
+        require_inside(points, h, w)
+        return area_of([points.ravel()], h, w)
+    except DataError as error:
+        raise UnreadableSample(f"{error}; its label is {label!r}") from error
 
 
 def placed(mask: Area, left: int, top: int, h: int, w: int) -> Area:

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from engine.data.sample import DataError
 
 Area = NDArray[np.bool_]
+BEYOND = 0.1  # of a side: an outline may leave the image by this much, and is cut at its edge
 
 
 def area_of(segmentation: Sequence[ArrayLike] | dict[str, Any], h: int, w: int) -> Area:
@@ -33,6 +34,15 @@ def area_of(segmentation: Sequence[ArrayLike] | dict[str, Any], h: int, w: int) 
             raise DataError("a polygon that is not a list of x, y, x, y, ...")
         _fill(area, points.reshape(-1, 2))
     return area
+
+
+def require_inside(points: NDArray[np.float64], h: int, w: int) -> None:
+    """Raises DataError where one of (k, 2) points is far outside the image."""
+    beyond = BEYOND * np.array([w, h])
+    outside = ((points < -beyond) | (points > np.array([w, h]) + beyond)).any(axis=1)
+    if outside.any():
+        x, y = points[outside][0]
+        raise DataError(f"a polygon with a point at ({x:g}, {y:g}), outside the image of {w}x{h} px")
 
 
 def _fill(area: Area, points: NDArray[np.float64]) -> None:

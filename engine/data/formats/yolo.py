@@ -14,8 +14,8 @@ import yaml
 from engine.data.formats.files import Pair, bytes_of_file
 from engine.data.formats.images import read_header
 from engine.data.formats.listing import folders_in, ids_in_list, images_below, names_in
-from engine.data.formats.outlines import Annotation, Source, damaged, polygon
-from engine.data.sample import DataError, UnreadableSample
+from engine.data.formats.outlines import Annotation, Source, damaged, part_of, polygon
+from engine.data.sample import DataError, first_few
 
 MOST = 1.01  # of a side; a corner just beyond the edge is a rounding
 NUM_OF_BOX = 5  # class x y width height
@@ -36,7 +36,8 @@ def yolo(root: Path, split: str) -> Source | None:
     if not any(pair.mask.parent.is_dir() for pair in pairs):
         return None
     labels = [names[id] for id in sorted(names)]
-    return Source(pairs, _Parser(names), _content, labels, is_split=bool(split))
+    note = _without_image(pairs)
+    return Source(pairs, _Parser(names), _content, labels, note, is_split=bool(split))
 
 
 def _description(path: Path) -> dict[str, Any]:
@@ -107,6 +108,15 @@ def _text_file(image: Path) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
+def _without_image(pairs: list[Pair]) -> str:
+    """A note on text files beside which no image of the same name is."""
+    lost = []
+    for texts, images in sorted({(pair.mask.parent, pair.image.parent) for pair in pairs}):
+        there = {Path(name).stem for name in names_in(images)} | {"classes"}
+        lost += [texts / name for name in sorted(names_in(texts)) if Path(name).stem not in there]
+    return f"text files of YOLO without an image, not used: {len(lost)} ({first_few(lost)})" if lost else ""
+
+
 def _content(pair: Pair) -> bytes:
     return bytes_of_file(pair) if pair.mask.name in names_in(pair.mask.parent) else b""
 
@@ -146,8 +156,6 @@ class _Parser:
                 )
             if len(shares) % 2:
                 raise damaged(pair, f"line {number} has an odd number of coordinates")
-            try:
+            with part_of(pair, f"line {number}"):
                 shapes.append(polygon(self.names.get(id, f"class_{id}"), shares.reshape(-1, 2) * (w, h)))
-            except UnreadableSample as error:
-                raise damaged(pair, f"line {number}: {error}") from error
         return Annotation(None, shapes)

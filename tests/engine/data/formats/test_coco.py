@@ -251,6 +251,12 @@ def test_the_error_for_a_damaged_segmentation_names_file_and_image(tree) -> None
     assert "instances_train2017.json" in message and "000000000000.jpg" in message and "polygon" in message
 
 
+def test_a_point_far_outside_the_image_is_damage(tree) -> None:
+    root = tree(content_of({"category": "cat", "segmentation": [[1, 1, 9000, 1, 9, 9]]}))
+    message = message_of(lambda: open_coco(root, "train2017")[0])
+    assert "(9000, 1), outside the image" in message and "data.on_error=skip" in message
+
+
 @pytest.mark.parametrize(
     "text", ["", "[]", "{}", '{"images": 1}', '{"images": [], "annotations": []}', "\xff"]
 )

@@ -3,6 +3,7 @@
 import base64
 import io
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -448,3 +449,75 @@ def test_paths_of_another_machine_and_lists_of_yolo(tmp_path: Path) -> None:
     )
     assert opened(tmp_path, "yolo").ids == ["a", "b"]
     assert opened(tmp_path, "yolo", "val").ids == ["train/images/b"]
+
+
+def without(key: str, of: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in of.items() if name != key}
+
+
+CAT_OF_LABELME = labelme_shape("cat", CAT)
+MASK_OF_LABELME = labelme_shape("cat", [[1, 1], [5, 5]], "mask", mask="AAAA")
+CAT_OF_LABEL_STUDIO = region("polygonlabels", "cat", points=[[1, 1], [9, 1], [9, 9]])
+KEYPOINT = region("keypointlabels", "cat", x=1, y=1, width=1)
+CAT_OF_CVAT = '<polygon label="cat" points="1,1;9,1;9,9" z_order="0"/>'
+
+
+@pytest.mark.parametrize(
+    ("shape", "words"),
+    [
+        (without("points", CAT_OF_LABELME), "shape 0: 'points' is missing"),
+        (without("label", CAT_OF_LABELME), "shape 0: it has no label"),
+        (CAT_OF_LABELME | {"label": None}, "shape 0: it has no label"),
+        (CAT_OF_LABELME | {"points": [["a", 1], [2, 2], [3, 1]]}, "shape 0: .*'cat'.*not two numbers"),
+        (MASK_OF_LABELME, "a mask that is no PNG"),
+        (without("mask", MASK_OF_LABELME), "shape 0: 'mask' is missing"),
+        ("cat", "shape 0: a value is of another kind"),
+        ('<blob label="cat"/>', "shape 0: a blob of 'cat' has no area"),
+        (CAT_OF_CVAT.replace('label="cat" ', ""), "shape 0: 'label' is missing"),
+        (CAT_OF_CVAT.replace("1,1;", "1;"), "shape 0: .*'cat'.*not two numbers"),
+        (without("original_width", CAT_OF_LABEL_STUDIO), "region 0: 'original_width' is missing"),
+        (region("brushlabels", "cat", format="rle"), "region 0: 'rle' is missing"),
+        (KEYPOINT, "region 0: keypointlabels of 'cat' cannot be drawn"),
+    ],
+)
+def test_a_shape_that_is_not_as_its_format_has_it_is_named(shape: Any, words: str, tmp_path: Path) -> None:
+    """And `data.on_error: skip` leaves its image out: the error is an UnreadableSample."""
+    if isinstance(shape, str) and shape.startswith("<"):
+        format = "cvat"
+        write_cvat(tmp_path, shape)
+    elif "original_height" in shape:
+        format = "label_studio"
+        write_label_studio(tmp_path, task_of(shape))
+    else:
+        format = "labelme"
+        write_labelme(tmp_path, "a", [shape])
+    assert re.search(words, message_of(lambda: opened(tmp_path, format)[0], UnreadableSample))
+
+
+def test_an_image_of_cvat_without_a_name(tmp_path: Path) -> None:
+    path = write_cvat(tmp_path, CAT_OF_CVAT)
+    path.write_text(path.read_text().replace('name="a.png" ', ""))
+    assert "image 0 has no name" in message_of(lambda: opened(tmp_path, "cvat"))
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-8-sig"])
+@pytest.mark.parametrize("format", ["labelme", "label_studio"])
+def test_json_of_any_unicode(format: str, encoding: str, tmp_path: Path) -> None:
+    WRITERS[format](tmp_path, [("cat", CAT)])
+    [path] = (tmp_path / "train").glob("*.json")
+    path.write_text(path.read_text(), encoding=encoding)
+    assert (opened(tmp_path, format).labels(0).numpy() == inside(CAT)).all()
+
+
+def test_text_files_of_yolo_without_an_image_are_noted(tmp_path: Path) -> None:
+    path = write_yolo(tmp_path, "0 .1 .1 .5 .1 .5 .5")
+    path.with_name("b.txt").write_text("")
+    path.with_name("classes.txt").write_text("cat")
+    assert re.search(r"not used: 1 \(.*b\.txt\)", opened(tmp_path, "yolo").note)
+
+
+@pytest.mark.parametrize("format", WRITERS)
+def test_where_a_share_finds_nothing_it_says_what_it_looked_for(format: str, tmp_path: Path) -> None:
+    photo(tmp_path / "pictures/a.png")
+    message = message_of(lambda: opened(tmp_path, format, polygons={"val_share": 0.2}))
+    assert "There: pictures" in message and "val_share" not in message
