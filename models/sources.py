@@ -6,9 +6,12 @@ that could run code is ever unpickled, and no code of a package is run.
 
 import codecs
 import re
+import zipfile
 from importlib.machinery import PathFinder
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
@@ -78,7 +81,12 @@ def read_source(source: str) -> tuple[Path, StateDict]:
         return path, state_dict_in(_read_safetensors(path), key, str(path))
     if path.name.endswith(PICKLED):
         return path, state_dict_in(read_pickled(path), key, str(path))
-    raise ModelError(f"{path}: weights are read from .safetensors, {', '.join(PICKLED)} or a folder.")
+    if path.suffix == ".npz":
+        return path, state_dict_in(_read_arrays(path), key, str(path))
+    raise ModelError(
+        f"{path}: weights are read from .safetensors, .npz, {', '.join(PICKLED)} or a folder. Save the "
+        "tensors by their names as one of these, such as with torch.save."
+    )
 
 
 def beside(source: str, path: Path, name: str) -> Path | None:
@@ -231,6 +239,16 @@ def _refuse_text(path: Path) -> None:
     if text.startswith("version https://git-lfs"):
         way = "It is the pointer that Git LFS keeps in place of the file: fetch that with `git lfs pull`."
     raise ModelError(f"{path} is a text, not weights: {text.splitlines()[0][:60]!r}. {way}")
+
+
+def _read_arrays(path: Path) -> dict[str, Any]:
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return dict(arrays)
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        raise ModelError(
+            f"{path} is damaged, or holds pickled Python objects: {error}. Save it again."
+        ) from error
 
 
 def _read_safetensors(path: Path) -> dict[str, Tensor]:

@@ -10,6 +10,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
+import torch
 from torch import Tensor
 
 from engine.wording import quantity
@@ -107,12 +109,16 @@ def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple
     """(path, tensors) of each dict that looks like a model's: names as keys, some of its tensors matrices."""
     if not isinstance(content, dict) or depth > DEPTH or not all(isinstance(key, str) for key in content):
         return
-    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    tensors = {key: torch.as_tensor(value) for key, value in content.items() if _is_tensor(value)}
     if any(value.is_floating_point() and value.ndim > 1 for value in tensors.values()):
         yield path, tensors
         return
     for key, value in content.items():
         yield from _state_dicts(value, f"{path}.{key}" if path else key, depth + 1)
+
+
+def _is_tensor(value: Any) -> bool:
+    return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
 
 
 def _called(key: str, paths: Iterable[str]) -> list[str]:

@@ -7,6 +7,7 @@ from there looks like training from pretrained weights. A classifier of other cl
 whose class names match.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -28,6 +29,7 @@ from models.sources import read_source, unreachable
 from models.state_dicts import StateDict, Translation, blocks_beyond, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
+OF_OTHER_BANDS = re.compile(r"\S+ \((\d+)x(\d+)(x\d+x\d+) -> \1x\d+\3\)")  # one convolution
 RGB = ("red", "green", "blue")
 # Their first dimension is the class; of DPT's head only the last layer.
 CLASSIFIERS = ("head.classifier.", "segmentation_head.0.", "segmentation_head.head.4.")
@@ -252,6 +254,12 @@ def _refusal(
         reason = "but it has further blocks, so it is of a deeper network"
     elif part.share >= min_share:
         reason = "but some of its tensors have another shape, so they are of another network"
+    first_layer = OF_OTHER_BANDS.fullmatch(", ".join(part.reshaped))
+    if first_layer and not part.missing:
+        reason = (
+            f"but its first layer is for images of {first_layer[2]} bands. If yours have them, type "
+            f"data.bands={first_layer[2]}"
+        )
     pvt = " Of timm's pvt_v2, only pvt_v2_b5 is such an encoder." if report.layout == TIMM_PVT.name else ""
     return (
         f"{report.source} fills {part.share:.1%} of the {name}; {reason}.\n"

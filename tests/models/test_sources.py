@@ -4,6 +4,7 @@ import argparse
 import datetime
 import hashlib
 import json
+import pickle
 import re
 import shlex
 import subprocess
@@ -139,6 +140,46 @@ def test_pickled_objects_are_refused_and_never_run(tmp_path):
     ):
         read_source(str(path))
     assert not touched.exists()
+
+
+ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.steps": np.array(7)}
+
+
+@pytest.mark.parametrize(
+    ("name", "save"),
+    [
+        ("w.npz", lambda path: np.savez(path, **ARRAYS)),
+        ("w.pth", lambda path: torch.save({"epoch": 3, "model": ARRAYS}, path)),
+    ],
+)
+def test_arrays_of_numpy_are_taken(name, save, tmp_path):
+    save(tmp_path / name)
+    found = read_source(str(tmp_path / name))[1].tensors
+    assert {key: value.tolist() for key, value in found.items()} == {
+        key: value.tolist() for key, value in ARRAYS.items()
+    }
+
+
+def test_arrays_of_objects_and_a_cut_archive_are_refused(tmp_path):
+    np.savez(tmp_path / "o.npz", a=np.array([{}], dtype=object))
+    np.savez(tmp_path / "cut.npz", **ARRAYS)
+    (tmp_path / "cut.npz").write_bytes((tmp_path / "cut.npz").read_bytes()[:100])
+    for name in ("o.npz", "cut.npz"):
+        with pytest.raises(ModelError, match=name):
+            read_source(str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    "content", [ARRAYS, {"net": {"a.weight": torch.ones(2, 3)}}], ids=["arrays", "nested"]
+)
+def test_the_command_for_what_pickle_wrote_saves_its_tensors(content, tmp_path):
+    path = tmp_path / "w.pkl"
+    path.write_bytes(pickle.dumps(content))
+    with pytest.raises(ModelError) as caught:
+        read_source(str(path))
+    exec(re.search(r'python -c "(.*)"', str(caught.value))[1], {})
+    found = read_source(str(path.with_suffix(".tensors.pth")))[1].tensors
+    assert found["a.weight"].tolist() == (content.get("net") or content)["a.weight"].tolist()
 
 
 class _Touch:

@@ -125,6 +125,14 @@ def test_one_tensor_of_another_shape_is_an_error(b0_state, tmp_path):
         load_weights(SegFormer("b0"), path)
 
 
+def test_a_first_layer_of_other_bands_is_named_with_their_number(b0_state, tmp_path):
+    key = "encoder.stages.0.embed.proj.weight"
+    wider = torch.zeros(32, 5, *b0_state[key].shape[2:])
+    path = saved(b0_state | {key: wider}, tmp_path / "weights.safetensors")
+    with pytest.raises(ModelError, match=r"for images of 5 bands\. .*data\.bands=5"):
+        load_weights(SegFormer("b0"), path)
+
+
 def test_below_95_percent_is_an_error_and_the_model_is_unchanged(b0_state, tmp_path):
     partial = {key: v for key, v in b0_state.items() if "stages.3.blocks.1" not in key}
     model = SegFormer("b0", num_classes=21)
