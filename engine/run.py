@@ -77,7 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         if len(recipes) > 1:
             from engine.training.stages import dry_run_stages, require_possible, train_stages
 
-            require_possible(process, arguments.continue_from)
+            require_possible(arguments.continue_from)
             if arguments.dry_run:
                 dry_run_stages(recipes, process, console)
             else:

@@ -59,7 +59,7 @@ def train(
     with process_group(seconds_of(stages[0].train.timeout)) as process:
         if len(stages) == 1:
             return train_recipe(stages[0], process, console, resume, callbacks, source)
-        require_possible(process, source)
+        require_possible(source)
         return train_stages(stages, process, console, resume, callbacks)
 
 

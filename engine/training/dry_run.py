@@ -38,6 +38,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     The updates are timed as the last of the run, where the discriminator takes part if there is one.
     """
     build_loggers(recipe.log.to)  # so that its mistakes are reported
+    console = console if process.is_main else Console(quiet=True)
     with torch_settings(recipe.train.deterministic, process.device):
         session = build_session(recipe, process, lambda what: counted(console, what), keep_counts=False)
         with naming_out_of_memory(partial(in_an_update, session)):

@@ -23,18 +23,13 @@ from engine.run_folder import (
 )
 from engine.scoring.run import Run
 from engine.training.checkup import check_data
-from engine.training.distributed import Process
+from engine.training.distributed import Process, wait_for_all
 from engine.training.dry_run import dry_run
 from engine.training.train import train
 
 
-def require_possible(process: Process, continue_from: Path | None) -> None:
-    """Raises RunFolderError where stages are to be trained in a way that they cannot."""
-    if not process.is_alone:
-        raise RunFolderError(
-            "One process trains the stages in turn. With torchrun, train one at a time: add stage=<name> of "
-            "the first, and of the next when that has ended."
-        )
+def require_possible(continue_from: Path | None) -> None:
+    """Raises RunFolderError where stages are to go on from the state of one run."""
     if continue_from:
         raise RunFolderError(
             f"--continue-from {continue_from} starts one run, but the recipe has stages: add stage=<name>."
@@ -84,19 +79,26 @@ def train_stages(
     for stage in stages[num_finished:]:  # before anything is trained
         stage.in_steps(len(open_split(stage.data, stage.data.train)))
         check_data(stage, process, console)
-    parent.mkdir(parents=True, exist_ok=True)
-    names = [{"name": stage.name, "values": values_of(stage)} for stage in stages]
-    write_json(parent / STAGES, {"stages": names})
+    wait_for_all(process)  # so that none writes before all have looked
+    console = console if process.is_main else Console(quiet=True)
+    if process.is_main:
+        parent.mkdir(parents=True, exist_ok=True)
+        names = [{"name": stage.name, "values": values_of(stage)} for stage in stages]
+        write_json(parent / STAGES, {"stages": names})
     for number, (stage, run) in enumerate(zip(stages, runs, strict=True), 1):
         title = f"stage {number} of {len(stages)}: {stage.name}"
         if number <= num_finished:
             console.print(f"{title} is finished: {escape(str(run.path))}")
             continue
         console.print(f"\n[bold]{title}[/]")
-        train(stage, process, console, resume, callbacks)
-    write_report(read_runs(runs), parent / "report.html", {})
-    console.print(_table(runs, stages[-1].keep.metric))
-    console.print(f"{'all stages':<12} {escape(str(parent / 'report.html'))}")
+        is_last = number == len(stages)
+        train(stage, process, console, resume, callbacks, leaves_group=is_last)
+        if not is_last:
+            wait_for_all(process)  # until the main process has scored this stage
+    if process.is_main:
+        write_report(read_runs(runs), parent / "report.html", {})
+        console.print(_table(runs, stages[-1].keep.metric))
+        console.print(f"{'all stages':<12} {escape(str(parent / 'report.html'))}")
     return Run(runs[-1])
 
 

@@ -58,6 +58,7 @@ def train(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
     continue_from: Path | None = None,
+    leaves_group: bool = True,
 ) -> Run:
     """Train, keep the best, ensemble them, write the report.
 
@@ -65,6 +66,7 @@ def train(
         resume: go on from the saved state; start where nothing was saved.
         callbacks: called after the recipe's loggers.
         continue_from: the folder of another run, from whose state a new run goes on.
+        leaves_group: whether the processes part after the last update, and all but the main one may end.
 
     Raises:
         RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
@@ -98,7 +100,7 @@ def train(
     if goes_on:
         recipe = with_batch_of(run, recipe)
     with stopped_at_once(partial(after_a_stop, run)):
-        return _train(recipe, process, console, run, source, goes_on, callbacks)
+        return _train(recipe, process, console, run, source, goes_on, callbacks, leaves_group)
 
 
 def _train(
@@ -109,6 +111,7 @@ def _train(
     source: RunFolder | None,
     goes_on: bool,
     callbacks: Sequence[Callback],
+    leaves_group: bool,
 ) -> Run:
     others = [*build_loggers(recipe.log.to), *callbacks]
     data_report = check_data(recipe, process, console)
@@ -134,7 +137,8 @@ def _train(
                     f"Stopped after step {session.step.count}; the state is saved in {run.path}. {RESUME}"
                 )
             wait_for_all(process)
-            stop_process(process)  # the rest needs one process, and may take longer than train.timeout
+            if leaves_group:  # the rest needs one process, and may take longer than train.timeout
+                stop_process(process)
             if process.is_main:
                 full = partial(in_the_final_scoring, session, run, len(keeper.manifest.members))
                 with stopped_at_once(partial(after_the_training, run)), naming_out_of_memory(full):

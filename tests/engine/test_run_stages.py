@@ -13,9 +13,10 @@ from engine import load
 from engine.evaluate import main as evaluate
 from engine.recipe import RecipeError, load_recipe, load_stages
 from engine.run import main
-from engine.run_folder import RunFolder
+from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
 from tests.engine.tiny_run import RECIPE, TINY
+from tests.engine.two_processes import run_two
 
 pytestmark = pytest.mark.xdist_group("stages")  # whose fixture is made once
 COMMON = [text for text in TINY if not text.startswith("train.steps")]
@@ -92,6 +93,21 @@ def test_after_a_stage_that_failed_the_command_with_resume_goes_on_with_it(
     assert (tmp_path / "runs/two/first/manifest.json").read_bytes() == before
     one, two = load_file(RunFolder(tmp_path / "runs/two/second").last_state), load_file(whole.last_state)
     assert [key for key in one if not torch.equal(one[key], two[key])] == []
+
+
+def test_two_processes_train_the_stages_like_one(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_two(command(tmp_path))
+    assert main(command(tmp_path, "--resume")) == 0
+    assert "second is finished" in capsys.readouterr().out
+    parents = [folder / "runs/two" for folder in (trained, tmp_path)]
+    files = [sorted(path.name for path in parent.iterdir()) for parent in parents]
+    assert files[0] == files[1]
+    for stage in ("first", "second"):
+        rows = [read_log(RunFolder(parent / stage).log) for parent in parents]
+        one, two = ([row["loss"] for row in log if row["split"] == "train"] for log in rows)
+        assert one == pytest.approx(two, rel=3e-3)
 
 
 def test_another_recipe_of_a_finished_stage_is_refused(
