@@ -150,7 +150,8 @@ def _wrong_value(errors: list[ErrorDetails], value: Any, key: str | int) -> str:
     for error in errors:
         context = error.get("ctx", {})
         if error["type"] == "mistake":
-            return context["text"] if value is None else f"{context['text']}, got {_shown(value)}"
+            is_shown = value is not None and not isinstance(value, dict)
+            return f"{context['text']}, got {_shown(value)}" if is_shown else context["text"]
         choices = re.findall(r"'([^']*)'", context.get("expected_tags") or context.get("expected") or "")
         all_choices += choices
         form = EXPECTED.get(error["type"])

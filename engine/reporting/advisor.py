@@ -35,6 +35,7 @@ D_WINS, D_WINDOW = 0.9, 5  # smoothed accuracy over patches; over so many log st
 MEMORY_SHARE = 0.9
 PLATEAU_EVALUATIONS, PLATEAU_GAIN = 5, 0.002
 PLATEAU_RATE = 0.2  # ... while lr is above this share of its peak
+LEAST_KEPT, KEPT_WINDOW = 1.0, 5  # percent of the pixels of unlabelled images; over so many log steps
 EARLY_SHARE = 0.1  # of the updates, in which predicting only one class is normal
 
 
@@ -90,6 +91,7 @@ class Advisor:
             self._exploding(),
             self._discriminator_won(),
             self._discriminator_idle(),
+            self._nothing_kept(),
             self._memory_full(),
         )
         return self._new(rules)
@@ -221,6 +223,24 @@ class Advisor:
                 *self._full_precision(),
                 "adversarial=null",
             ),
+        )
+
+    def _nothing_kept(self) -> Note | None:
+        """Not while the weight of the unlabelled images rises, when the teacher knows little."""
+        section = self.recipe.data.unlabelled
+        if section is None:
+            return None
+        rows = [row for row in self._log if row.get("unlabelled/weight", 0) >= section.weight]
+        window = [row["unlabelled/kept"] for row in rows][-KEPT_WINDOW:]
+        if len(window) < KEPT_WINDOW or max(window) >= LEAST_KEPT:
+            return None
+        by_teacher = section.threshold > 0
+        filters = ["threshold"] * by_teacher + ["discriminator"] * (section.discriminator is not None)
+        return Note(
+            "unlabelled",
+            f"At the last {KEPT_WINDOW} log steps less than {LEAST_KEPT:g} % of the pixels of the unlabelled "
+            f"images passed the {' and the '.join(filters)}, so hardly anything is learnt from them.",
+            tuple(f"data.unlabelled.{name}={getattr(section, name) * 0.8:.2g}" for name in filters),
         )
 
     def _full_precision(self) -> tuple[str, ...]:

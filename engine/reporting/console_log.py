@@ -61,6 +61,9 @@ class ConsoleLog(Callback):
         terms = {name: value for name, value in values.items() if name.startswith("decode.loss_")}
         each = ", ".join(f"{name.removeprefix('decode.loss_')} {value:.3f}" for name, value in terms.items())
         facts = [(0, f"loss {values['loss']:.3f}"), (5, f"({each})")][: 1 + (len(terms) > 1)]
+        if "unlabelled/kept" in values:
+            kept = f"{values['unlabelled/kept']:.0f}% of their pixels"
+            facts.append((5, f"unlabelled {values['unlabelled/loss']:.3f} ({kept})"))
         facts += [(3, f"lr {values['lr']:.1e}"), (4, f"{self.batch / values['time']:.1f} images/s")]
         facts += [(6, f"data {values['data_time'] / values['time']:.0%}"), (7, f"{values['memory']:,.0f} MB")]
         return facts

@@ -18,6 +18,7 @@ from engine.data.bands import RGB, band_names
 from engine.data.sample import Dataset
 from engine.recipe import RecipeError
 from engine.recipe.sections import Distill
+from engine.run_folder import RunFolderError
 from engine.scoring.trained import Trained, open_trained
 from losses.distillation import distillation_loss, softened
 from losses.statistics import Reduce, identity
@@ -73,10 +74,15 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
     """The teacher of a recipe.
 
     Raises:
-        RunFolderError: there is no run or ensemble, or its files are damaged.
-        RecipeError: it has other classes or bands than the training data, or classes that overlap.
+        RecipeError: there is no run or ensemble, its files are damaged, it has other classes or bands than
+            the training data, or its classes overlap.
     """
-    teacher = open_trained(Path(section.teacher).expanduser(), device)
+    try:
+        teacher = open_trained(Path(section.teacher).expanduser(), device)
+    except RunFolderError as error:
+        raise RecipeError(
+            f"distill.teacher: {error} A teacher is a run, a file of its top/ or a saved ensemble."
+        ) from error
     own, theirs = list(train.class_names), list(teacher.class_names)
     if own != theirs:
         lacking, further = ([n for n in a if n not in b] for a, b in ((own, theirs), (theirs, own)))

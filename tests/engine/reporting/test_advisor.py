@@ -169,6 +169,24 @@ def test_a_discriminator_whose_updates_are_all_left_out_is_noted() -> None:
     assert notes_after(advisor(*adversarial), rarely) == []
 
 
+def test_unlabelled_images_of_which_nothing_is_kept_are_noted_after_the_ramp() -> None:
+    unlabelled = ["data.unlabelled={root: photos, ramp: 2, weight: 0.5}"]
+    rising = [{"unlabelled/weight": 0.25, "unlabelled/kept": 0.0}] * 5
+    nothing = [{"unlabelled/weight": 0.5, "unlabelled/kept": 0.2}] * 5
+    [note] = notes_after(advisor(*unlabelled), [*rising, *nothing])
+    assert note.topic == "unlabelled" and "less than 1 % of the pixels" in note.text
+    assert note.remedies == ("data.unlabelled.threshold=0.76",)
+    assert recipe_with(*unlabelled, *note.remedies).data.unlabelled.threshold == 0.76
+    assert notes_after(advisor(*unlabelled), [*rising, *nothing[1:]]) == []
+    some = {"unlabelled/weight": 0.5, "unlabelled/kept": 1.0}
+    assert notes_after(advisor(*unlabelled), [*nothing[1:], some, *nothing[1:]]) == []
+    by_discriminator = "data.unlabelled={root: photos, threshold: 0, discriminator: 0.2}"
+    filtered = advisor("adversarial.objective=bce", by_discriminator)
+    [note] = notes_after(filtered, [row | {"unlabelled/weight": 1.0} for row in nothing])
+    assert "passed the discriminator," in note.text
+    assert note.remedies == ("data.unlabelled.discriminator=0.16",)
+
+
 def test_full_memory_is_noted_with_its_place() -> None:
     [note] = notes_after(advisor(memory_shares=lambda: {"RAM": 0.3, "GPU": 0.93}), [{}] * 3)
     assert "GPU is 93% full" in note.text

@@ -82,6 +82,13 @@ def test_without_a_terminal_there_is_one_line_per_log_step() -> None:
     assert lines[-3:] == ["step 40: It waits [for data].", "    data.resident=ram", "    data.workers=8"]
 
 
+def test_a_line_says_how_many_pixels_of_unlabelled_images_are_learnt_from() -> None:
+    file = io.StringIO()
+    log = started(Console(file=file, width=200, highlight=False))
+    log.on_log(20, VALUES | {"unlabelled/loss": 0.25, "unlabelled/kept": 14.2}, BATCH)
+    assert "unlabelled 0.250 (14% of their pixels)" in file.getvalue()
+
+
 def test_on_a_terminal_there_is_a_table_with_changes() -> None:
     plain = CONTROL.sub("", printed(120, terminal=True))
     assert re.search(r"class +IoU +change", plain)

@@ -103,7 +103,9 @@ def test_a_teacher_of_other_classes_or_bands_is_refused(voc_run, data: Classes, 
 def test_a_missing_teacher_ends_the_command_before_a_folder_is_made(tmp_path: Path, capsys) -> None:
     line = f"distill={{teacher: {tmp_path / 'nowhere'}}}"
     assert main(tiny(tmp_path / "runs", "student", *QUICK, line)) == 2
-    assert "nowhere" in capsys.readouterr().err and not (tmp_path / "runs").exists()
+    said = capsys.readouterr().err
+    assert "distill.teacher: " in said and "nowhere does not exist" in said and "saved ensemble" in said
+    assert not (tmp_path / "runs").exists()
 
 
 def test_a_teacher_is_for_one_class_a_pixel(tmp_path: Path) -> None:
