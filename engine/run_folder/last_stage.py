@@ -16,7 +16,7 @@ def last_stage(path: Path) -> Path:
     """
     if not (path / STAGES).is_file() or (path / "manifest.json").exists():
         return path
-    names = [stage["name"] for stage in read_stages(path)]
+    names: list[str] = [stage["name"] for stage in read_stages(path)]
     kept = [path / name for name in names if any((path / name / "top").glob("*.safetensors"))]
     return kept[-1] if kept else path / names[0]
 

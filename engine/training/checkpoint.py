@@ -107,8 +107,8 @@ def _pieces(tensors: dict[str, Tensor]) -> Iterator[bytes]:
         tensor = tensors[key].detach().cpu().contiguous()
         content = tensor.reshape(-1).view(torch.uint8).numpy().data
         starts = range(0, len(content), HASHED_AT_ONCE)
-        about = f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode()
-        for part in (about, *(content[start : start + HASHED_AT_ONCE] for start in starts)):
+        about: list[memoryview | bytes] = [f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode()]
+        for part in [*about, *(content[start : start + HASHED_AT_ONCE] for start in starts)]:
             parts.append(part)
             size += len(part)
             if size >= HASHED_AT_ONCE:
