@@ -132,9 +132,7 @@ class CountsFile:
         try:
             with np.load(self.path, allow_pickle=False) as arrays:
                 counts = ClassCounts(arrays["pixels"], arrays["void"])
-        except (
-            Exception
-        ):  # what a damaged zip file raises is not listed anywhere: zlib.error, RuntimeError, ...
+        except Exception:  # a damaged zip file raises zlib.error, RuntimeError and others
             return None
         return counts if counts.pixels.shape == self.shape and len(counts.void) == self.shape[0] else None
 
