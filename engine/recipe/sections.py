@@ -23,7 +23,7 @@ from engine.options import (
 )
 from engine.recipe.components import section_with_options
 from engine.reporting.loggers import LOGGERS
-from engine.scoring.options import MetricName
+from engine.scoring.options import MEAN_OF, MetricName
 from models.architectures import ARCHITECTURES, ViTOptions
 
 if TYPE_CHECKING:
@@ -189,6 +189,11 @@ class Train(Section):
 class Keep(Section):
     top: Count = key(3, "number of checkpoints that are kept")
     metric: MetricName = key("mIoU", "score by which the best are chosen")
+    smooth: Count = key(
+        1,
+        "a checkpoint is chosen by its mean score over this many evaluations, its own and those before it; "
+        "more than 1 where few images choose and the score rises to the end",
+    )
     spacing: Duration = key(
         0,
         "of each span of this length keep only the best checkpoint, so that members differ; 0: no such limit",
@@ -204,6 +209,11 @@ class Keep(Section):
         "updates between two of these, of which the last is that after the last update; auto: so that they "
         "are spread over the last quarter of the training",
     )
+
+    @property
+    def score(self) -> str:
+        """The name of the score that chooses."""
+        return self.metric if self.smooth == 1 else f"{self.metric}{MEAN_OF}{self.smooth}"
 
 
 class LoggerSection(Section):

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     MetricName = str
 else:
     MetricName = Literal[tuple(METRICS)]  # of keep.metric
+MEAN_OF = "_mean_of_"  # between a metric and keep.smooth, the number of evaluations: the name of that score
 
 
 class Eval(Section):

@@ -1,6 +1,7 @@
 """What a run does between its updates: evaluate, keep checkpoints, save its state, stop, go back."""
 
 from functools import partial
+from statistics import fmean
 
 from torch import Tensor
 
@@ -53,11 +54,13 @@ class RunHooks(Hooks):
             evaluated = step.evaluated()
             give_freed_memory_back()  # its blocks have other sizes, so they would come on top
             scores = session.validation(evaluated, step.count, self._reporter)
+        step.evaluations.append((step.count, scores.metrics))
         if session.process.is_main:
-            metrics, thresholds = scores.metrics, thresholds_of(scores)
+            keep = session.recipe.keep
+            latest = [earlier[keep.metric] for _, earlier in step.evaluations[-keep.smooth :]]
+            metrics, thresholds = scores.metrics | {keep.score: fmean(latest)}, thresholds_of(scores)
             if member := self._keeper.offer(step.count, metrics, evaluated.state_dict, thresholds):
                 self._reporter.checkpoint(step.count, self._run.path / member.file)
-        step.evaluations.append((step.count, scores.metrics))
         if step.count < int(session.recipe.train.steps) and self.is_out_of_patience():
             note = stopped_early(session.recipe, step.evaluations, step.lr_scale)
             self._reporter.note(step.count, note)

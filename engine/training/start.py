@@ -192,9 +192,12 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
     """
     now, step = session.recipe, session.step.count
     changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
-    metric = now.keep.metric
+    metric = now.keep.score
     if lacking := [member.file for member in manifest.members if metric not in member.scores]:
-        raise RunFolderError(f"keep.metric={metric}: {lacking[0]} was not scored by it. Leave it as it was.")
+        raise RunFolderError(
+            f"keep.metric={now.keep.metric} keep.smooth={now.keep.smooth}: {lacking[0]} has no such score. "
+            f"Leave them as they were: keep.metric={before.keep.metric} keep.smooth={before.keep.smooth}"
+        )
     manifest.metric = metric
     ranked = sorted(manifest.members, key=lambda member: (-member.scores[metric], member.step))
     manifest.members, left = ranked[: now.keep.top], ranked[now.keep.top :]
@@ -280,7 +283,7 @@ def _new_manifest(session: Session) -> Manifest:
             num_unlabelled=len(session.unlabelled or ()),
             unlabelled_fingerprint=session.unlabelled.fingerprint() if session.unlabelled else None,
         ),
-        metric=session.recipe.keep.metric,
+        metric=session.recipe.keep.score,
         bands=list(session.train.bands) if session.train.bands else None,
         normalisation=None if data.normalisation == "auto" else data.normalisation.model_dump(),
         weights=session.weights.to_dict() if session.weights else None,

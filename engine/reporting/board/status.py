@@ -24,6 +24,7 @@ from engine.run_folder import (
     read_manifest,
     saved_beside_tensors,
 )
+from engine.scoring.options import MEAN_OF
 from engine.wording import quantity
 
 State = Literal["running", "stopped", "finished", "failed"]
@@ -92,7 +93,7 @@ class Board:
         changed_at = _changed_at(run.log) or _changed_at(run.manifest)
         state, message = _state(run, manifest, rows, changed_at)
         step = max((row["step"] for row in rows), default=0)
-        metric = manifest.metric if manifest else "mIoU"
+        metric = manifest.metric.partition(MEAN_OF)[0] if manifest else "mIoU"
         scores = _values(rows, "val", metric)
         notes = [str(row.get("text", "")) for row in rows if row["split"] == "note"]
         left_s = (num_steps - step) * update_s if num_steps and update_s else None
