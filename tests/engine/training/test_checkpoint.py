@@ -6,6 +6,7 @@ import os
 import random
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -253,8 +254,8 @@ def test_something_else_under_the_name_of_a_state_is_said_and_not_waited_for(
 def test_a_header_of_another_form_is_a_clear_error(run: RunFolder, make_step, header: str) -> None:
     new_keeper(run)
     step = make_step()
-    tensors, _ = checkpoint.copied_state(run, step, None)
-    checkpoint.write_state(run, tensors, header)
+    state = replace(checkpoint.copied_state(run, step, None), header=header)
+    checkpoint.write_state(run, state)
     with pytest.raises(RunFolderError, match="is damaged: .* no JSON object|does not fit the model"):
         load_state(run, step)
 
@@ -334,7 +335,10 @@ def test_the_sha256_is_of_header_names_types_shapes_and_bytes(monkeypatch, at_on
         + b"\nc torch.bool (0, 2)\n"
     )  # fmt: skip
     rests: list[None] = []
-    assert checkpoint._digest(tensors, "header", lambda: rests.append(None)) == sha256(expected).hexdigest()
+    assert (
+        checkpoint.digest("header", checkpoint.hashed(tensors), lambda: rests.append(None))
+        == sha256(expected).hexdigest()
+    )
     assert len(rests) <= 1 + (len(expected) - len("header")) / at_once
 
 
