@@ -887,6 +887,24 @@ def test_a_single_file_of_coco_is_divided(file: str, capsys) -> None:
     assert file in said and "Export these masks" not in said
 
 
+def test_run_lengths_in_a_csv_file(capsys) -> None:
+    draw("train_images/f{}.jpg", "drawn/f{}.png", range(5))
+    shutil.rmtree("data/drawn")
+    rows = [f"f{number}.jpg,{id},{(id - 1) * 240 + 1} 80" for number in range(5) for id in (1, 2)]
+    write("train.csv", "\n".join(["ImageId,ClassId,EncodedPixels", *rows]))
+    recipe = new_recipe()
+    assert recipe.data.format == "rle_csv" and list(recipe.data.classes) == [
+        "background",
+        "class_1",
+        "class_2",
+    ]
+    train = open_split(recipe.data, "train")
+    expected = np.zeros((H, W), np.uint8)
+    expected[:, 0], expected[:, 3] = 1, 2
+    assert len(train) == 4 and (train.labels(0).numpy() == expected).all()
+    assert prepare(["masks", "data.yaml", "--out", "masks"]) == 0
+
+
 def test_two_annotated_images_are_divided() -> None:
     write_labelme(".", range(2))
     recipe = new_recipe()

@@ -127,6 +127,7 @@ FORMATS = {
             ("yolo", "YOLO segmentation: data.yaml, images and labels"),
             ("cvat", "CVAT for images 1.1: annotations.xml"),
             ("label_studio", "Label Studio's JSON export"),
+            ("rle_csv", "a CSV file of run lengths, as competitions publish masks"),
         )
     },
     "coco_stuff": Format(
@@ -162,7 +163,7 @@ FORMATS = {
     ),
 }
 
-OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio")  # formats that data.polygons is for
+OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio", "rle_csv")  # that data.polygons is for
 
 CLASS_TABLES = {  # name in data.classes -> import path of the class names by label id
     "voc21": "models.class_names:VOC",

@@ -29,6 +29,7 @@ from engine.data.formats.listing import (
 )
 from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import NOT_READABLE, Source, damaged
+from engine.data.formats.rle_csv import rle_csv
 from engine.data.formats.share import side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.formats.yolo import yolo
@@ -41,6 +42,7 @@ SOURCES: dict[str, Callable[[Path, str], Source | None]] = {
     "yolo": yolo,
     "cvat": cvat,
     "label_studio": label_studio,
+    "rle_csv": rle_csv,
 }
 LOOKED_FOR = {
     "labelme": "images with a .json file of shapes each",
@@ -122,7 +124,7 @@ def open_drawn(
     train: str = "train",
     val: str = "val",
 ) -> FileDataset:
-    """One split of LabelMe, YOLO, CVAT or Label Studio.
+    """One split of LabelMe, YOLO, CVAT, Label Studio or a CSV file of run lengths.
 
     Args:
         format: a key of `SOURCES`.

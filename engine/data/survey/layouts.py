@@ -271,10 +271,10 @@ def not_understood(root: Path, reasons: list[DataError]) -> str:
         [
             f"{root} is not understood: no images with masks were found "
             f"({quantity(num_images, 'image')} below it).",
-            "Looked for VOC, COCO, LabelMe, YOLO, CVAT and Label Studio, train/images with train/masks, "
-            "images/train with masks/train, train with trainannot, images and masks with train.txt and "
-            "val.txt, images with masks next to them or in a folder of their own, a folder of masks for "
-            "each class in masks.",
+            "Looked for VOC, COCO, LabelMe, YOLO, CVAT, Label Studio, run lengths in CSV files, train/images "
+            "with train/masks, images/train with masks/train, train with trainannot, images and masks with "
+            "train.txt and val.txt, images with masks next to them or in a folder of their own, a folder of "
+            "masks for each class in masks.",
             *there,
             *(f"The nearest attempt said: {reason}" for reason in near),
             "If the folders have other names, write a recipe with data.format: folder and "

@@ -104,7 +104,9 @@ def test_each_mistake_names_its_key(data_of, text: str, key: str, message: str) 
 
 def test_polygons_are_for_formats_of_outlines(data_of) -> None:
     given = "classes: [background, cat], polygons: {val_share: 0.2}"
-    for format in ("coco", "labelme", "yolo", "cvat", "label_studio"):
+    for format in ("coco", "labelme", "yolo", "cvat", "label_studio", "rle_csv"):
         assert data_of(f"format: {format}, {given}").polygons.val_share == 0.2
-    with pytest.raises(RecipeError, match="this is for format: coco, labelme, yolo, cvat, label_studio"):
+    with pytest.raises(
+        RecipeError, match="this is for format: coco, labelme, yolo, cvat, label_studio, rle_csv"
+    ):
         data_of(f"format: folder, {given}")

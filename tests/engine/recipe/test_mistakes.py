@@ -94,8 +94,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         # choices
         (
             "data.format=vocc",
-            "expected one of voc, folder, coco, labelme, yolo, cvat, label_studio, coco_stuff, ade20k, "
-            "cityscapes, camvid, packed, synthetic, got 'vocc'; did you mean voc?",
+            "expected one of voc, folder, coco, labelme, yolo, cvat, label_studio, rle_csv, coco_stuff, "
+            "ade20k, cityscapes, camvid, packed, synthetic, got 'vocc'; did you mean voc?",
         ),
         ("data.resident=disc", "expected one of auto, gpu, ram, disk, got 'disc'; did you mean disk?"),
         (
