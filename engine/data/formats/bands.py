@@ -130,7 +130,9 @@ def open_array(path: Path, expected: int | None = None, any_size: bool = False) 
     try:
         found: NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError, EOFError, TypeError) as error:
-        raise UnreadableSample(f"{path} cannot be read as an array: {error}. {REMEDY}") from error
+        raise UnreadableSample(
+            f"{path} cannot be read as an array: {str(error).rstrip('.')}. {REMEDY}"
+        ) from error
     if found.ndim == 2:
         found = found[None]
     elif found.ndim == 3 and _are_bands_last(found.shape, expected):

@@ -6,6 +6,7 @@ no hole: that is a shape of the background, or of another class, which comes lat
 
 import base64
 import io
+import json
 import math
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -57,11 +58,13 @@ def labelme(folder: Path, split: str) -> Source | None:
 def _is_labelme(path: Path) -> bool:
     """Whether it is LabelMe's: it names shapes or the path of an image, or is empty."""
     with path.open("rb") as file:
-        start = file.read(1 << 16)
-        if b'"shapes"' in start or not start.strip():
+        content = file.read(1 << 16)
+        encoding = json.detect_encoding(content)
+        start = content.decode(encoding, "ignore").lstrip()
+        if '"shapes"' in start or not start:
             return True
-        rest = file.read() if start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{") else b""
-    return b'"shapes"' in rest or (b'"imagePath"' in start + rest)
+        rest = file.read().decode(encoding, "ignore") if start.startswith("{") else ""
+    return '"shapes"' in rest or '"imagePath"' in start + rest
 
 
 def _image(path: Path, finder: FileFinder, by_stem: dict[str, list[Path]]) -> Path:
@@ -113,7 +116,7 @@ def _mask(text: str, left: int, top: int, h: int, w: int) -> Area:
                 raise ValueError(f"its {image.width}x{image.height} px are more than the image's")
             pixels = np.asarray(image.convert("L"))
     except UnidentifiedImageError as error:
-        raise UnreadableSample("a mask that is no PNG in base64") from error
+        raise UnreadableSample("a mask that cannot be read: it is no PNG in base64") from error
     except BROKEN as error:
         raise UnreadableSample(f"a mask that cannot be read: {error}") from error
     return placed(pixels > 0, left, top, h, w)

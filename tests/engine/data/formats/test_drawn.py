@@ -469,7 +469,7 @@ CAT_OF_CVAT = '<polygon label="cat" points="1,1;9,1;9,9" z_order="0"/>'
         (without("label", CAT_OF_LABELME), "shape 0: it has no label"),
         (CAT_OF_LABELME | {"label": None}, "shape 0: it has no label"),
         (CAT_OF_LABELME | {"points": [["a", 1], [2, 2], [3, 1]]}, "shape 0: .*'cat'.*not two numbers"),
-        (MASK_OF_LABELME, "a mask that is no PNG"),
+        (MASK_OF_LABELME, "a mask that cannot be read"),
         (without("mask", MASK_OF_LABELME), "shape 0: 'mask' is missing"),
         ("cat", "shape 0: a value is of another kind"),
         ('<blob label="cat"/>', "shape 0: a blob of 'cat' has no area"),
