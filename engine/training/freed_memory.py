@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+
 # The parameters of glibc's mallopt, and what they are by default.
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 TRIM_THRESHOLD, MMAP_MAX = 128 * 1024, 65536
@@ -29,15 +31,37 @@ def freed_memory_kept() -> Iterator[None]:
     An update allocates and frees the same large blocks as the one before it. By default glibc gives each back
     to the system, which has to map it and fill it with zeros again. Nothing happens with another C library.
     """
-    mallopt = _of_glibc("mallopt")
-    if not mallopt:
-        yield
-        return
-    mallopt(M_TRIM_THRESHOLD, -1)  # never
-    mallopt(M_MMAP_MAX, 0)  # no block has a mapping of its own, which would end with it
+    _keep_freed_memory()
     try:
         yield
     finally:
+        _return_freed_memory()
+
+
+@contextmanager
+def freed_memory_returned(device: torch.device) -> Iterator[None]:
+    """A block of scoring within `freed_memory_kept`: on a CPU, memory that is freed is not kept meanwhile.
+
+    Images of many sizes would leave ever more gaps between the blocks that are kept.
+    """
+    if device.type == "cuda":
+        yield
+        return
+    _return_freed_memory()
+    try:
+        yield
+    finally:
+        _keep_freed_memory()
+
+
+def _keep_freed_memory() -> None:
+    if mallopt := _of_glibc("mallopt"):
+        mallopt(M_TRIM_THRESHOLD, -1)  # never
+        mallopt(M_MMAP_MAX, 0)  # no block has a mapping of its own, which would end with it
+
+
+def _return_freed_memory() -> None:
+    if mallopt := _of_glibc("mallopt"):
         mallopt(M_TRIM_THRESHOLD, TRIM_THRESHOLD)
         mallopt(M_MMAP_MAX, MMAP_MAX)
-        give_freed_memory_back()
+    give_freed_memory_back()

@@ -12,7 +12,7 @@ from engine.scoring.multi_label import thresholds_of
 from engine.training.checkpoint import TopKeeper, load_state
 from engine.training.distributed import sum_in_place, wait_for_all
 from engine.training.fit import Hooks, SkipGuard
-from engine.training.freed_memory import give_freed_memory_back
+from engine.training.freed_memory import freed_memory_returned
 from engine.training.interrupt import StopSignal
 from engine.training.memory import in_an_evaluation, naming_out_of_memory
 from engine.training.patience import is_out_of_patience, stopped_early
@@ -52,8 +52,8 @@ class RunHooks(Hooks):
         session, step = self._session, self._session.step
         with naming_out_of_memory(partial(in_an_evaluation, session, self._run)):
             evaluated = step.evaluated()
-            give_freed_memory_back()  # its blocks have other sizes, so they would come on top
-            scores = session.validation(evaluated, step.count, self._reporter)
+            with freed_memory_returned(session.process.device):
+                scores = session.validation(evaluated, step.count, self._reporter)
         step.evaluations.append((step.count, scores.metrics))
         if session.process.is_main:
             keep = session.recipe.keep
