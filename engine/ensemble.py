@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,8 +10,16 @@ from engine.command import new_console, new_parser, paths_and_overrides, run_com
 from engine.wording import quantity
 
 if TYPE_CHECKING:
+    from rich.console import Console
+    from torch import nn
+
+    from engine.run_folder import RunFolder
+    from engine.scoring.agreement import Agreement
+    from engine.scoring.confusion import Scores
     from engine.scoring.ensembles.comparison import MethodComparison
-    from engine.scoring.ensembles.members import Members
+    from engine.scoring.ensembles.early_exit import Exiting
+    from engine.scoring.ensembles.request import Request
+    from engine.scoring.ensembles.selection import Ensemble
     from engine.scoring.ensembling import Candidate
     from engine.training.student import Student
 
@@ -24,6 +33,7 @@ examples:
   trident ensemble checkpoints/ --method all --split-half
   trident ensemble checkpoints/ --method mean,greedy --select-split trainval_rest
   trident ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5 --method all --save checkpoints/best
+  trident ensemble checkpoints/ --early-exit 0.001 --save checkpoints/quick      fewer forward passes
   trident ensemble checkpoints/ --distill checkpoints/small model.variant=b0     one model out of many
   trident ensemble checkpoints/ data.root=/elsewhere/VOC2012 eval.flip=true
 """
@@ -60,6 +70,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--repeats", type=int, default=10, help="number of random splits of --split-half (default 10)"
     )
+    parser.add_argument(
+        "--early-exit",
+        type=float,
+        metavar="LOSS",
+        help="images that one member is sure of are not shown to the others; how sure it has to be is chosen "
+        "so that at most this much mIoU is lost, such as 0.001",
+    )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the ensemble of the best method here")
     parser.add_argument(
         "--distill",
@@ -77,129 +94,148 @@ def ensemble(arguments: argparse.Namespace) -> int:
     named, given = paths_and_overrides(arguments.folders)
     overrides = [text for text in given if not arguments.distill or text.startswith(("data.", "eval."))]
     folders = [Path(text) for text in named]
-
-    from engine.run_folder import RunFolder, RunFolderError, common_folder, find_runs, last_stage, write_json
-
     _check(arguments, overrides, folders)
-    folders = [last_stage(folder) for folder in folders]
-    runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
-    if arguments.distill:  # without the student of the same command before
-        own = (arguments.distill.expanduser() / "student").resolve()
-        runs = [run for run in runs if run.path.resolve() != own]
 
-    from rich.markup import escape
-
-    from engine.data.sample import require_one_class_a_pixel, skipped_ids
-    from engine.reporting.console import counted, facts_below, scores_table
-    from engine.reporting.ensemble_table import (
-        agreement_table,
-        methods_table,
-        optimism_fact,
-        saved_fact,
-        selection_facts,
-    )
-    from engine.reporting.student_table import BEST, STUDENT, TEACHER, compare_student
-    from engine.scoring.ensembles.comparison import Selection, compare_methods, comparison_report
+    from engine.reporting.console import counted
+    from engine.reporting.ensemble_table import print_comparison, print_exit, saved_fact
+    from engine.run_folder import common_folder, last_stage
+    from engine.scoring.ensembles.comparison import compare_methods
+    from engine.scoring.ensembles.early_exit import choose_early_exit
     from engine.scoring.ensembles.opening import open_members
-    from engine.scoring.ensembles.request import (
-        best_of_the_only_group,
-        methods_named,
-        possible_methods,
-        require_several,
-        was_kept_on_val,
-        with_latest,
-    )
-    from engine.scoring.ensembles.saved import require_unused
-    from engine.scoring.ensembling import agreement_of, ensemble_report, latest_states, open_val
-    from engine.scoring.protocols import EvaluationProtocol
-    from engine.scoring.selection_split import open_select
-    from engine.scoring.statistics import few_images
-    from engine.scoring.trained import trained_on
+    from engine.scoring.ensembling import agreement_of
 
-    asked = methods_named(arguments.method or ["mean"])
-    if arguments.save:
-        require_unused(arguments.save)
-    title, chosen = best_of_the_only_group(runs, arguments.top)
-    states = latest_states(chosen)
-    methods = possible_methods(asked, chosen)
-    if arguments.latest:
-        chosen, states = with_latest(chosen, states), []
-    require_several(chosen, methods, bool(arguments.save or arguments.distill))
+    folders = [last_stage(folder) for folder in folders]
+    runs = _runs(folders, arguments.distill)
+    request = _request(arguments, runs, overrides)
     student = None
     if arguments.distill:
         from engine.training.student import Student
 
-        student = Student.planned(arguments.distill.expanduser(), chosen[0], given)
-    select_too = [f"data.select={arguments.select_split}"] if arguments.select_split else []
-    recipe, dataset = open_val(chosen[0], [*overrides, *select_too])
-    if arguments.split_half and len(dataset) < 2:
-        raise RunFolderError(f"--split-half: {recipe.data.val} has one image, which cannot be halved.")
-    if methods != ["mean"] or arguments.split_half:
-        how = "The mean is what there is: leave --method and --split-half out."
-        require_one_class_a_pixel(recipe.data, "A choice of ensembles", how)
-    select = None if arguments.split_half else open_select(recipe, chosen, dataset)
-    protocol = EvaluationProtocol.of(recipe.eval)
+        student = Student.planned(arguments.distill.expanduser(), request.chosen[0], given)
     console = new_console()
-    what = "best checkpoints and latest states" if arguments.latest else "best checkpoints"
-    console.print(
-        f"found {quantity(len(runs), 'run')} on {title}, {quantity(len(dataset), 'image')}; the {what}:"
+    _print_members(console, len(runs), request, arguments.latest)
+    members = open_members(
+        request.chosen, request.states, overrides, request.recipe, lambda task: counted(console, task)
     )
-    for candidate in chosen:
-        console.print(f"  {escape(str(candidate.path))}")
-    members = open_members(chosen, states, overrides, recipe, lambda task: counted(console, task))
-    repeats = arguments.repeats if arguments.split_half else 0
-    agreement = agreement_of(chosen, dataset)
-    comparison = compare_methods(members, methods, dataset, select, repeats, agreement)
-
-    chosen_on = dataset if select is None else select
-    selection = Selection(
-        split=recipe.data.select if select and recipe.data.select else recipe.data.val,
-        num_images=len(chosen_on) - len(skipped_ids(chosen_on)),
-        same_images=select is None,
-        repeats=repeats,
+    agreement = agreement_of(request.chosen, request.dataset)
+    comparison = compare_methods(
+        members, request.methods, request.dataset, request.select, request.repeats, agreement
     )
-    console.print(methods_table(comparison, selection))
-    console.print(selection_facts(selection, recipe.data.val, methods))
-    if optimism := optimism_fact(comparison, selection, recipe.data.val):
-        console.print(optimism)
-    won = comparison.results[comparison.winner]
-    shown = comparison.members | {comparison.winner: won.scores}
-    console.print(scores_table(shown, dataset.class_names))
-    if agreement:
-        console.print(agreement_table(agreement.shares(dataset.class_names)))
-    console.print(facts_below(next(iter(shown.values())), skipped_ids(dataset), protocol.card()))
-    gain = won.honest or won.flattering
-    num_images, gains = len(dataset) - len(skipped_ids(dataset)), f"gains of {comparison.winner} in mIoU"
-    if few := few_images(num_images, gain.lowest, gain.highest, gains):
-        console.print(f"[bold]{few}[/]")
-    num_seen = max(candidate.manifest.data.num_trained_on(len(dataset)) for candidate in chosen)
-    if seen := trained_on(num_seen, len(dataset)):
-        console.print(f"[bold]{seen}[/]")
-    if any(was_kept_on_val(candidate) for candidate in chosen):
-        console.print(
-            f"The checkpoints were kept by their scores on {recipe.data.val}, which flatters all of them."
+    print_comparison(console, comparison, request, agreement)
+    exiting = None
+    if arguments.early_exit is not None:
+        exiting = choose_early_exit(
+            members, comparison, request.dataset, request.select, arguments.early_exit
         )
-    folder = common_folder(folders)
-    out = folder / "ensemble.json"
-    report = ensemble_report(chosen, shown, protocol, dataset, folder, agreement=agreement)
-    report["latest_states"] = [os.path.relpath(state.path, folder) for state in states]
-    write_json(out, report | comparison_report(comparison, selection))
+        print_exit(console, exiting, comparison.winner)
+    _write(console, common_folder(folders), request, comparison, agreement, exiting)
+    if arguments.save or student:
+        result, soup = exiting or comparison.results[comparison.winner], None
+        if result.ensemble.soup:
+            soup = members.average_weights(result.ensemble.soup)
+        candidates, val = [*request.chosen, *request.states], request.recipe.data.val
+        best = _Best(comparison.winner, result.ensemble, result.scores, candidates, overrides, soup)
+        if arguments.save:
+            best.save(arguments.save)
+            console.print(saved_fact(arguments.save, comparison, request.selection, val))
+        if student:
+            best.teach(student)
+            console.print(saved_fact(student.teacher.path, comparison, request.selection, val))
+            member = request.chosen[list(comparison.members).index(comparison.best)]
+            del members, best, soup  # their memory is for the training
+            _distill(student, member, request, overrides, console)
+    return 0
+
+
+def _runs(folders: list[Path], distill: Path | None) -> "list[RunFolder]":
+    """Each run below the folders once, without the student of an earlier --distill into the same folder."""
+    from engine.run_folder import find_runs
+
+    runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
+    if distill:
+        runs.pop((distill.expanduser() / "student").resolve(), None)
+    return list(runs.values())
+
+
+def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: list[str]) -> "Request":
+    """What the arguments ask for.
+
+    Raises:
+        RunFolderError: that is not possible with these runs, or --save names a folder that is there.
+    """
+    from engine.data.sample import require_one_class_a_pixel
+    from engine.scoring.ensembles.request import Request, methods_named
+    from engine.scoring.ensembles.saved import require_unused
+
+    methods = methods_named(arguments.method or ["mean"])
+    if arguments.save:
+        require_unused(arguments.save)
+    request = Request.of(
+        runs,
+        [*overrides, *([f"data.select={arguments.select_split}"] if arguments.select_split else [])],
+        methods,
+        arguments.top,
+        arguments.latest,
+        arguments.repeats if arguments.split_half else 0,
+        bool(arguments.save or arguments.distill),
+    )
+    if arguments.early_exit is not None:
+        require_one_class_a_pixel(request.recipe.data, "--early-exit", "Leave it out.")
+    return request
+
+
+def _print_members(console: "Console", num_runs: int, request: "Request", with_latest: bool) -> None:
+    from rich.markup import escape
+
+    what = "best checkpoints and latest states" if with_latest else "best checkpoints"
+    images = quantity(len(request.dataset), "image")
+    console.print(f"found {quantity(num_runs, 'run')} on {request.title}, {images}; the {what}:")
+    for candidate in request.chosen:
+        console.print(f"  {escape(str(candidate.path))}")
+
+
+def _write(
+    console: "Console",
+    folder: Path,
+    request: "Request",
+    comparison: "MethodComparison",
+    agreement: "Agreement | None",
+    exiting: "Exiting | None",
+) -> None:
+    """ensemble.json, and ensemble.png where there are several costs to compare."""
+    from engine.reporting.ensemble_plot import draw_costs
+    from engine.run_folder import RunFolder, write_json
+    from engine.scoring.ensembles.comparison import comparison_report
+    from engine.scoring.ensembling import ensemble_report
+    from engine.scoring.protocols import EvaluationProtocol
+
+    out, protocol = folder / "ensemble.json", EvaluationProtocol.of(request.recipe.eval)
+    report = ensemble_report(
+        request.chosen, comparison.shown, protocol, request.dataset, folder, agreement=agreement
+    )
+    report["latest_states"] = [os.path.relpath(state.path, folder) for state in request.states]
+    report |= comparison_report(comparison, request.selection)
+    if exiting:
+        report["early_exit"] = exiting.to_dict()
+    write_json(out, report)
     run = RunFolder(folder)
     if run.manifest.is_file() and (manifest := run.read_manifest()).finished:
         run.write_final(manifest, out)
     console.print(f"written: {out}")
-    if arguments.save:
-        _save(arguments.save, comparison, members, [*chosen, *states], overrides)
-        console.print(saved_fact(arguments.save, comparison, selection, recipe.data.val))
-    if student:
-        _save_teacher(student, comparison, members, [*chosen, *states], overrides)
-        console.print(saved_fact(student.teacher.path, comparison, selection, recipe.data.val))
-        del members  # their memory is for the training
-        student.train(console)
-        best = chosen[list(comparison.members).index(comparison.best)]
-        paths = {TEACHER: student.teacher.path, STUDENT: student.run.path, BEST: best.path}
-        compare_student(paths, recipe, dataset, overrides, student.table, console)
-    return 0
+    if exiting or len(request.methods) > 1:
+        draw_costs(folder / "ensemble.png", report)
+        console.print(f"written: {folder / 'ensemble.png'}")
+
+
+def _distill(
+    student: "Student", best: "Candidate", request: "Request", overrides: list[str], console: "Console"
+) -> None:
+    """Train the student, and compare it with the ensemble and the best member."""
+    from engine.reporting.student_table import BEST, STUDENT, TEACHER, compare_student
+
+    student.train(console)
+    paths = {TEACHER: student.teacher.path, STUDENT: student.run.path, BEST: best.path}
+    compare_student(paths, request.recipe, request.dataset, overrides, student.table, console)
 
 
 def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Path]) -> None:
@@ -212,6 +248,13 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
     if arguments.resume and not arguments.distill:
         raise RunFolderError("--resume goes on with the student of --distill: leave it out.")
+    if arguments.early_exit is not None and not 0 <= arguments.early_exit < 1:
+        raise RunFolderError(f"--early-exit {arguments.early_exit:g}: a loss of mIoU, such as 0.001.")
+    if arguments.early_exit is not None and arguments.split_half:
+        raise RunFolderError(
+            "--early-exit is chosen on a split, not on halves of val: leave --split-half out, and name a "
+            "split with --select-split if there is one."
+        )
     if arguments.select_split and arguments.split_half:
         raise RunFolderError("--select-split and --split-half exclude each other: leave one out.")
     require_trained_alike(overrides)
@@ -219,43 +262,40 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError("No folder was named; type trident ensemble checkpoints/")
 
 
-def _save(
-    path: Path,
-    comparison: "MethodComparison",
-    members: "Members",
-    candidates: list["Candidate"],
-    overrides: list[str],
-) -> None:
-    """Write the ensemble of the best method; `candidates` are the members, then the latest states."""
-    from engine.scoring.ensembles.saved import save_ensemble
+@dataclass(frozen=True)
+class _Best:
+    """The ensemble of the best method with its scores.
 
-    result = comparison.results[comparison.winner]
-    soup = members.average_weights(result.ensemble.soup) if result.ensemble.soup else None
-    save_ensemble(
-        path, comparison.winner, result.ensemble, result.scores.metrics, candidates, overrides, soup
-    )
-
-
-def _save_teacher(
-    student: "Student",
-    comparison: "MethodComparison",
-    members: "Members",
-    candidates: list["Candidate"],
-    overrides: list[str],
-) -> None:
-    """Write the student's recipe and its teacher, or see that these are there.
-
-    Raises:
-        RunFolderError: the ensemble that is there is another one.
+    candidates: the members, then the latest states. soup: the model, where it is a mean of weights.
     """
-    from engine.scoring.ensembles.saved import is_saved
 
-    ensemble = comparison.results[comparison.winner].ensemble
-    if not student.teacher.manifest.is_file():
-        _save(student.teacher.path, comparison, members, candidates, overrides)
-    elif not is_saved(student.teacher.path, comparison.winner, ensemble, candidates):
-        raise student.of_another_teacher()
-    student.write_recipe()
+    method: str
+    ensemble: "Ensemble"
+    scores: "Scores"
+    candidates: "list[Candidate]"
+    overrides: list[str]
+    soup: "nn.Module | None"
+
+    def save(self, path: Path) -> None:
+        from engine.scoring.ensembles.saved import save_ensemble
+
+        metrics, soup = self.scores.metrics, self.soup
+        save_ensemble(path, self.method, self.ensemble, metrics, self.candidates, self.overrides, soup)
+
+    def teach(self, student: "Student") -> None:
+        """Write the student's recipe and its teacher, or see that these are there.
+
+        Raises:
+            RunFolderError: the ensemble that is there is another one.
+        """
+        from engine.scoring.ensembles.saved import is_saved
+
+        teacher = student.teacher
+        if not teacher.manifest.is_file():
+            self.save(teacher.path)
+        elif not is_saved(teacher.path, self.method, self.ensemble, self.candidates):
+            raise student.of_another_teacher()
+        student.write_recipe()
 
 
 if __name__ == "__main__":

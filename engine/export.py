@@ -181,7 +181,8 @@ def int8(argv: list[str]) -> int:
         from engine.scoring.segmenter import open_segmenter
 
         require_new_file(cost_file(out))
-        segmenter = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+        opened = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+        segmenter = opened.of_all_members()
         console = new_console()
         show = partial(counted, console)
         difference, cost = export_int8(segmenter, out, arguments.images, show)
@@ -272,7 +273,8 @@ def _export_graph(
 ) -> int:
     from engine.scoring.segmenter import open_segmenter
 
-    segmenter = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+    opened = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+    segmenter = opened.of_all_members()
     with new_console().status(f"tracing {segmenter.name}, translating it, and running it to compare"):
         difference = export(segmenter, out)
     protocol = segmenter.protocol

@@ -114,9 +114,8 @@ class LabelCheck:
 
     def predict(self, images: torch.Tensor) -> NDArray[np.float32]:
         """(B, 3, h, w) uint8 -> (B, C, h, w)"""
-        models = self.trained.members.values()
-        outputs = [self._predictor(model, images) for model in models]
-        return self.trained.combination(outputs).float().cpu().numpy()
+        together = self._predictor.together(self.trained.members, self.trained.combination, images)
+        return together.float().cpu().numpy()
 
 
 def open_with_all_checkpoints(path: Path, device: torch.device, overrides: Sequence[str]) -> Trained:

@@ -4,12 +4,76 @@ import math
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from engine.data.sample import skipped_ids
+from engine.reporting.console import facts_below, scores_table
+from engine.scoring.agreement import Agreement
 from engine.scoring.ensembles.comparison import Estimate, MethodComparison, Selection
+from engine.scoring.ensembles.early_exit import Exiting, ExitPoint
 from engine.scoring.ensembles.methods import CHOOSING
+from engine.scoring.ensembles.request import Request, was_kept_on_val
+from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.statistics import few_images
+from engine.scoring.trained import trained_on
 from engine.wording import quantity
+
+
+def print_comparison(
+    console: Console, comparison: MethodComparison, request: Request, agreement: Agreement | None
+) -> None:
+    """All tables of the methods and members, and what has to be known of their scores."""
+    selection, dataset, val = request.selection, request.dataset, request.recipe.data.val
+    skipped, shown = skipped_ids(dataset), comparison.shown
+    console.print(methods_table(comparison, selection))
+    console.print(selection_facts(selection, val, request.methods))
+    if optimism := optimism_fact(comparison, selection, val):
+        console.print(optimism)
+    console.print(scores_table(shown, dataset.class_names))
+    if agreement:
+        console.print(agreement_table(agreement.shares(dataset.class_names)))
+    card = EvaluationProtocol.of(request.recipe.eval).card()
+    console.print(facts_below(next(iter(shown.values())), skipped, card))
+    won = comparison.results[comparison.winner]
+    gain, gains = won.honest or won.flattering, f"gains of {comparison.winner} in mIoU"
+    if few := few_images(len(dataset) - len(skipped), gain.lowest, gain.highest, gains):
+        console.print(f"[bold]{few}[/]")
+    data = [candidate.manifest.data for candidate in request.chosen]
+    num_seen = max(of_member.num_trained_on(len(dataset)) for of_member in data)
+    if seen := trained_on(num_seen, len(dataset)):
+        console.print(f"[bold]{seen}[/]")
+    if any(was_kept_on_val(candidate) for candidate in request.chosen):
+        console.print(f"The checkpoints were kept by their scores on {val}, which flatters all of them.")
+
+
+def print_exit(console: Console, exiting: Exiting | None, winner: str) -> None:
+    """What an early exit costs and gains."""
+    if exiting is None:
+        console.print(f"--early-exit: {winner} runs one model, so there is none to leave out.")
+        return
+    title = f"early exit: images that {exiting.member} is sure of, predicted by it alone"
+    table = Table(title=escape(title), title_justify="left")
+    for heading in ("certainty from", "images", "forward passes", "mIoU"):
+        table.add_column(heading, justify="right")
+    for point in exiting.curve:
+        table.add_row(*_exit_cells(point))
+    table.add_section()
+    table.add_row(*_exit_cells(exiting.chosen), style="bold")
+    console.print(table)
+    if exiting.early_exit is None:
+        console.print(f"No early exit loses at most {exiting.tolerance:g} of mIoU, so there is none.")
+        return
+    where = "the same images: flattering" if exiting.same_images else "the selection split"
+    console.print(
+        f"In bold what was chosen, on {where}: to the whole ensemble {gain_text(exiting.to_whole)} here."
+    )
+
+
+def _exit_cells(point: ExitPoint) -> tuple[str, ...]:
+    level = f"{point.certainty:.4f}" if point.share else "none"
+    return level, f"{100 * point.share:.0f} %", f"{point.cost:.2f}", f"{point.mIoU:.4f}"
 
 
 def methods_table(comparison: MethodComparison, selection: Selection) -> Table:

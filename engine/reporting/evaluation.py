@@ -165,7 +165,7 @@ def worst_sheet(
     for score, id in worst:
         sample = dataset[dataset.ids.index(id)]
         image = sample.image[None].to(device)
-        together = trained.combination([predictor(model, image) for model in trained.members.values()])
+        together = predictor.together(trained.members, trained.combination, image)
         prediction = trained.kind.decide(together)[0][0].cpu()  # (H, W) or (C, H, W)
         seen = predictor.scored(shown_bands(sample.image, dataset.bands)).cpu()
         labels = predictor.scored(sample.labels).cpu()

@@ -159,6 +159,15 @@ class EnsembleMember(BaseModel):
     thresholds: tuple[float, ...] | None = None
 
 
+class EarlyExitValues(BaseModel):
+    """The values of an `EarlyExit` (engine/scoring/combining.py)."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    member: int
+    certainty: float
+
+
 class CombinationValues(BaseModel):
     """The values of a `Combination` (engine/scoring/combining.py)."""
 
@@ -167,6 +176,7 @@ class CombinationValues(BaseModel):
     space: Literal["probability", "logit"]
     weights: tuple[tuple[float, ...], ...]
     temperatures: tuple[float, ...]
+    early_exit: EarlyExitValues | None = None
 
 
 class EnsembleManifest(_Sealed):
@@ -193,6 +203,9 @@ class EnsembleManifest(_Sealed):
             raise ValueError("each member needs a name of its own, its weights and a temperature")
         if {len(row) for row in rows} not in ({1}, {len(self.class_names)}):
             raise ValueError("each member needs one weight, or one for each class")
+        early = self.combination.early_exit
+        if early and not (0 <= early.member < num_members and any(rows[early.member])):
+            raise ValueError(f"the early exit names member {early.member}, which has no weight")
         return self
 
 

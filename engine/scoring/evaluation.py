@@ -18,7 +18,7 @@ from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts, Maps, Tally
 from engine.scoring.label_kinds import LabelKind
 from engine.scoring.predictor import Predictor
-from engine.scoring.upsampling import Pieces, strips, weighted_logits
+from engine.scoring.upsampling import Pieces, strips, sure_images, weighted_logits
 
 __all__ = ["ENSEMBLE", "Tally", "evaluate"]
 
@@ -74,16 +74,12 @@ def evaluate(
     kind = predictor.kind
     tallies = {name: kind.tally(name, num_classes, device) for name in names}
     wanted = {name: combination for name, combination in combinations.items() if name in tallies}
-    members = list(models)
-    needed = {name for name in names if name in models}
-    needed |= {members[number] for combination in wanted.values() for number in combination.used}
+    members, alone = list(models), [name for name in names if name in models]
     were_training = {name: model.training for name, model in models.items()}
     for model in models.values():
         model.eval()
     for batch in batches:
-        of_models = {
-            name: predictor.pieces(model, batch.images) for name, model in models.items() if name in needed
-        }
+        of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
         labels = predictor.scored(batch.labels)  # (B, H, W)
         void = labels == ignore_index
         maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_pixels)
@@ -117,21 +113,22 @@ def _maps(
     are wanted, no member is upsampled.
     """
     sources, in_strip = dict(of_models), {}
+    pieces = [of_models.get(member) for member in members]
     for name, combination in combinations.items():
-        merged = weighted_logits([of_models.get(member) for member in members], combination)
+        merged = weighted_logits(pieces, combination)
         if merged is None:
-            in_strip[name] = combination
+            in_strip[name] = combination, sure_images(pieces, combination)
         else:
             sources[name] = merged
     used = {name for name in names if name in sources}
-    used |= {members[number] for combination in in_strip.values() for number in combination.used}
+    used |= {members[number] for combination, _ in in_strip.values() for number in combination.used}
     first = next(iter(of_models.values()))
     maps = {name: kind.maps(name, first.shape, first.device, detailed) for name in names}
     for images, rows in strips(first.shape, first.device):
         outputs = {name: sources[name].probabilities(images, rows) for name in sources if name in used}
-        placeholder = next(iter(outputs.values()))  # of a member without weight, which no combination reads
-        for name, combination in in_strip.items():
-            outputs[name] = combination([outputs.get(member, placeholder) for member in members])
+        each = [outputs.get(member) for member in members]
+        for name, (combination, sure) in in_strip.items():
+            outputs[name] = combination(each, None if sure is None else sure[images])
         strip, of_void = labels[images, ..., rows, :], void[images, ..., rows, :]
         for name in names:
             maps[name].put(images, rows, outputs[name], strip, of_void)

@@ -6,17 +6,18 @@ computed in the same way.
 Shapes: B images of h x w pixels, C classes; the region that the protocol scores is H x W.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.scoring.combining import Combination
 from engine.scoring.label_kinds import SINGLE, LabelKind
 from engine.scoring.numerics import convolutions_as_they_come
 from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
-from engine.scoring.upsampling import Piece, Pieces
+from engine.scoring.upsampling import Piece, Pieces, combined, sure_images
 
 # Pixels of one forward pass, unless a single view is larger. The activations should stay in the cache: eight
 # windows of 512 px at once take a SegFormer-B0 on a CPU nearly twice as long as one after another.
@@ -79,6 +80,39 @@ class Predictor:
                 ]
         region, average = self.protocol.region(h, w), self.protocol.average
         return Pieces(pieces, region, average, self.kind.probabilities).merged()
+
+    def together(self, models: Mapping[str, nn.Module], combination: Combination, images: Tensor) -> Tensor:
+        """(B, C, H, W) probabilities of a combination of models for (B, n, h, w), all at once."""
+        found = self.of_members(models, images, [combination])
+        return combined([found.get(name) for name in models], combination)
+
+    def of_members(
+        self,
+        models: Mapping[str, nn.Module],
+        images: Tensor,
+        combinations: Iterable[Combination],
+        alone: Iterable[str] = (),
+    ) -> dict[str, Pieces]:
+        """The logits of those models that some combinations need for these images, and of those in `alone`.
+
+        Where an early exit leaves out all other members for all of the images, these do not run.
+        """
+        names = list(models)
+        found = {name: self.pieces(models[name], images) for name in alone}
+
+        def run(numbers: Sequence[int]) -> list[Pieces | None]:
+            for name in (names[number] for number in numbers):
+                if name not in found:
+                    found[name] = self.pieces(models[name], images)
+            return [found.get(name) for name in names]
+
+        for combination in combinations:
+            if early_exit := combination.early_exit:
+                sure = sure_images(run([early_exit.member]), combination)
+                if sure is not None and sure.all():
+                    continue
+            run(combination.used)
+        return found
 
     def _in_parts(self, model: nn.Module, seen: Tensor, at_once: int) -> Tensor:
         """(N, 3, h, w) -> logits (N, C, h', w') float32; with fewer at once where a GPU's memory is full."""

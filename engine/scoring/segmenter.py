@@ -5,6 +5,7 @@ Shapes: an image of h x w pixels, C classes.
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -21,7 +22,7 @@ from engine.scoring.disagreement import Disagreement, disagreement
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
-from engine.scoring.upsampling import Pieces, weighted_logits
+from engine.scoring.upsampling import combined
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -88,10 +89,16 @@ class Segmenter:
         Not of classes that may overlap.
         """
         assert not self.kind.is_multi, "votes are for one class a pixel"
-        members = self._pieces(self.pixels(image).unsqueeze(0))
-        prediction = self._decided(self._combined(members))
+        pixels, models = self.pixels(image).unsqueeze(0).to(self._device), self.trained.members.values()
+        members = [self._predictor.pieces(model, pixels) for model in models]
+        prediction = self._decided(combined(members, self.trained.combination))
         each = (member.all_probabilities()[0].cpu() for member in members)
         return prediction, disagreement(each, prediction.labels)
+
+    def of_all_members(self) -> "Segmenter":
+        """The same without an early exit, as a graph computes it."""
+        combination = replace(self.trained.combination, early_exit=None)
+        return Segmenter(replace(self.trained, combination=combination), self.protocol)
 
     def _decided(self, probabilities: Tensor) -> Prediction:
         """From (1, C, h, w)."""
@@ -104,21 +111,8 @@ class Segmenter:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
-        return self._combined(self._pieces(images))
-
-    def _pieces(self, images: Tensor) -> list[Pieces]:
-        """The logits of each member for (B, n, h, w)."""
-        images = images.to(self._device)
-        return [self._predictor.pieces(model, images) for model in self.trained.members.values()]
-
-    def _combined(self, members: Sequence[Pieces]) -> Tensor:
-        """(B, C, h, w)"""
-        combination = self.trained.combination
-        merged = weighted_logits(members, combination)  # as in scoring
-        return (
-            merged.all_probabilities()
-            if merged
-            else combination([member.all_probabilities() for member in members])
+        return self._predictor.together(
+            self.trained.members, self.trained.combination, images.to(self._device)
         )
 
 

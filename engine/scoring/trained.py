@@ -199,7 +199,7 @@ def _open_ensemble(folder: EnsembleFolder, device: torch.device, overrides: Sequ
             )
             for member, recipe in zip(manifest.members, recipes, strict=True)
         },
-        combination=Combination(**manifest.combination.model_dump()),
+        combination=Combination.from_dict(manifest.combination.model_dump()),
         class_names=tuple(manifest.class_names),
         palette=tuple(manifest.palette),
         recipe=recipes[0],

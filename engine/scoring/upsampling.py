@@ -64,6 +64,11 @@ class Pieces:
         """Equal for two models whose logits describe the same places."""
         return [(piece.view.geometry, piece.logits.shape) for piece in self.pieces]
 
+    def certainty(self) -> Tensor:
+        """(B,): the mean probability of the most likely class over all places of the logits and all views."""
+        of_views = [self.activation(piece.logits).amax(dim=1).mean(dim=(1, 2)) for piece in self.pieces]
+        return torch.stack(of_views).mean(dim=0)
+
     def probabilities(self, images: slice, rows: slice) -> Tensor:
         """(images, C, rows, W) of a strip."""
         if len(self.pieces) == 1:
@@ -130,6 +135,7 @@ def weighted_logits(members: Sequence[Pieces | None], combination: Combination) 
     used = [(number, pieces) for number in combination.used if (pieces := members[number]) is not None]
     first = used[0][1]
     commutes = combination.space == "logit" and len(combination.weights[0]) == 1
+    commutes &= combination.early_exit is None
     commutes &= len(first.pieces) == 1 or first.average == "logit"
     if not commutes or any(pieces.layout != first.layout for _, pieces in used):
         return None
@@ -141,6 +147,27 @@ def weighted_logits(members: Sequence[Pieces | None], combination: Combination) 
             logits.add_(piece.logits, alpha=weight)
         means.append(Piece(views[0].view, logits))
     return replace(first, pieces=means)
+
+
+def combined(members: Sequence[Pieces | None], combination: Combination) -> Tensor:
+    """(B, C, H, W) probabilities of several models together.
+
+    Args:
+        members: as of `weighted_logits`; also None for those that an early exit leaves out.
+    """
+    if merged := weighted_logits(members, combination):
+        return merged.all_probabilities()
+    outputs = [pieces.all_probabilities() if pieces else None for pieces in members]
+    return combination(outputs, sure_images(members, combination))
+
+
+def sure_images(members: Sequence[Pieces | None], combination: Combination) -> Tensor | None:
+    """(B,) bool: those that one member predicts alone; None without an early exit."""
+    if combination.early_exit is None:
+        return None
+    first = members[combination.early_exit.member]
+    assert first is not None, "the member that decides runs on each image"
+    return combination.early_exit.is_sure(first.certainty())
 
 
 def strips(shape: tuple[int, int, int, int], device: torch.device) -> Iterator[tuple[slice, slice]]:

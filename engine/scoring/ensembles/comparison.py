@@ -9,11 +9,12 @@ from typing import NamedTuple
 
 from engine.data.sample import Dataset
 from engine.scoring.agreement import Agreement
+from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
 from engine.scoring.ensembles.members import Members
 from engine.scoring.ensembles.methods import CHOOSING, choose_ensemble
-from engine.scoring.ensembles.selection import Ensemble, SelectionData
+from engine.scoring.ensembles.selection import Ensemble, SelectionData, Soup
 from engine.scoring.ensembling import scores_to_json
 from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.numerics import full_float32
@@ -66,6 +67,8 @@ class MethodResult:
 class MethodComparison:
     """Scores of the members, the name and speed of the best one, and a result by method.
 
+    overlaps, overlaps_chosen_on: (N, 2, C) by `Ensemble.key`, of the members too, on the images that are
+    reported, and on those that the methods were chosen on.
     to_winner: the mIoU of each other method less that of the winner, on the same images.
     optimism: by how much the choice of the winner flatters its mIoU, where the methods were compared on the
     images that they are scored on; None for one method, or where they were chosen on others.
@@ -75,6 +78,8 @@ class MethodComparison:
     best: str
     images_per_second: float
     results: dict[str, MethodResult]
+    overlaps: Mapping[Combination | Soup, Overlaps] = field(default_factory=dict)
+    overlaps_chosen_on: Mapping[Combination | Soup, Overlaps] = field(default_factory=dict)
     to_winner: dict[str, Estimate] = field(default_factory=dict)
     optimism: float | None = None
 
@@ -87,6 +92,11 @@ class MethodComparison:
             return result.ensemble.accepted, result.ranking_mIoU
 
         return max(self.results, key=rank)
+
+    @property
+    def shown(self) -> dict[str, Scores]:
+        """The scores of all members, and of the winner."""
+        return self.members | {self.winner: self.results[self.winner].scores}
 
 
 @dataclass(frozen=True)
@@ -140,7 +150,7 @@ def compare_methods(
     reported = {method: counted[one.key].overlaps for method, one in chosen_on_report.items()}
     flattering = _estimates(reported, single[best].overlaps)
     honest: dict[str, Estimate] = {}
-    ranking = flattering
+    ranking, there = flattering, counted
     if on_select and select:
         best = on_select.best_member
         reported = {method: counted[one.key].overlaps for method, one in chosen.items()}
@@ -158,6 +168,8 @@ def compare_methods(
         members={name: counts.scores for name, counts in zip(members.names, single, strict=True)},
         best=members.names[best],
         images_per_second=speeds[BEST_MEMBER],
+        overlaps={key: counts.overlaps for key, counts in counted.items()},
+        overlaps_chosen_on={key: counts.overlaps for key, counts in there.items()},
         results={
             method: MethodResult(
                 ensemble=ensemble,

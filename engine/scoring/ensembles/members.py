@@ -11,6 +11,7 @@ from typing import NoReturn
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from engine.data.batches import Batch, scoring_batches
@@ -180,6 +181,16 @@ class Members:
             key: Counted(tallies[name].scores(dataset.class_names), np.concatenate(rows[name]))
             for key, name in (members | soups | combinations).items()
         }
+
+    def certainties(self, member: int, dataset: Dataset, task: str) -> NDArray[np.float64]:
+        """(N,): how sure a member is of each image, in the order in which `count` counts them."""
+        model = self.models[self.names[member]]
+        progress, found = _Progress(len(dataset), self.show(task)), []
+        for batch in self._batches(dataset):
+            found.append(self.predictor.pieces(model, batch.images).certainty().double().cpu().numpy())
+            progress.add(len(batch.ids))
+        progress.end()
+        return np.concatenate(found)
 
     def count_rows(
         self, dataset: Dataset, ids: Sequence[str], wanted: Wanted, on_row: OnRow, task: str

@@ -3,12 +3,82 @@
 import difflib
 import shlex
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from engine.recipe import load_recipe
+from engine.data.sample import Dataset, require_one_class_a_pixel, skipped_ids
+from engine.recipe import Recipe, load_recipe
 from engine.run_folder import RunFolder, RunFolderError
+from engine.scoring.ensembles.comparison import Selection
 from engine.scoring.ensembles.methods import METHODS, OF_TAILS
-from engine.scoring.ensembling import Candidate, group_candidates
+from engine.scoring.ensembling import Candidate, group_candidates, latest_states, open_val
+from engine.scoring.selection_split import open_select
 from engine.wording import quantity
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is combined, how, and on which images it is chosen and scored.
+
+    title: of the data. chosen: the members. states: latest states of their runs, for means of weights.
+    methods: of METHODS. recipe: of the first member's run, with its overrides. dataset: its val split.
+    select: the split that is chosen on; None: `dataset`. repeats: of halving `dataset` for honest scores.
+    """
+
+    title: str
+    chosen: list[Candidate]
+    states: list[Candidate]
+    methods: list[str]
+    recipe: Recipe
+    dataset: Dataset
+    select: Dataset | None
+    repeats: int
+
+    @classmethod
+    def of(
+        cls,
+        runs: Sequence[RunFolder],
+        overrides: Sequence[str],
+        methods: list[str],
+        top: int,
+        with_latest_states: bool,
+        repeats: int,
+        is_kept: bool,
+    ) -> "Request":
+        """The best checkpoints of runs, and the methods that are possible for them.
+
+        Args:
+            is_kept: whether the ensemble is saved, or taught to a student.
+
+        Raises:
+            RunFolderError: there is nothing to combine, or another split than that of the runs is scored.
+            RecipeError, DataError: an override is wrong, or images are missing.
+        """
+        title, chosen = best_of_the_only_group(runs, top)
+        states = latest_states(chosen)
+        methods = possible_methods(methods, chosen)
+        if with_latest_states:
+            chosen, states = with_latest(chosen, states), []
+        require_several(chosen, methods, is_kept)
+        recipe, dataset = open_val(chosen[0], overrides)
+        if repeats and len(dataset) < 2:
+            raise RunFolderError(f"--split-half: {recipe.data.val} has one image, which cannot be halved.")
+        if methods != ["mean"] or repeats:
+            how = "The mean is what there is: leave --method and --split-half out."
+            require_one_class_a_pixel(recipe.data, "A choice of ensembles", how)
+        select = None if repeats else open_select(recipe, chosen, dataset)
+        return cls(title, chosen, states, methods, recipe, dataset, select, repeats)
+
+    @property
+    def selection(self) -> Selection:
+        """The images that are chosen on; to be asked after they have been read, as some may be skipped."""
+        chosen_on = self.select or self.dataset
+        data = self.recipe.data
+        return Selection(
+            split=data.select if self.select and data.select else data.val,
+            num_images=len(chosen_on) - len(skipped_ids(chosen_on)),
+            same_images=self.select is None,
+            repeats=self.repeats,
+        )
 
 
 def methods_named(texts: Sequence[str]) -> list[str]:

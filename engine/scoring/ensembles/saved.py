@@ -101,9 +101,7 @@ def save_ensemble(
             palette=first.palette,
             data=data or first.data,
             members=members,
-            combination=CombinationValues(
-                space=combination.space, weights=combination.weights, temperatures=combination.temperatures
-            ),
+            combination=CombinationValues.model_validate(combination.to_dict()),
             scores=scores,
         )
         part.write_manifest(manifest)

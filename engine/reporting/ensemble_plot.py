@@ -1,0 +1,50 @@
+"""What ensembles gain for what they cost, as a picture: mIoU over forward passes of an image."""
+
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from engine.reporting.plots import INK, SERIES, STYLE
+from engine.run_folder import written_in_place
+
+SIZE_IN, DPI = (6.4, 4.2), 130
+
+
+def draw_costs(path: Path, report: dict[str, Any]) -> None:
+    """Write a PNG from the content of ensemble.json: each method, the best member, and an early exit.
+
+    The bars are the 95 % intervals of the gain over the best member.
+    """
+    with mpl.rc_context(STYLE):
+        figure = Figure(figsize=SIZE_IN, layout="constrained")
+        axes = figure.subplots()
+        some = next(iter(report["ensembles"].values()))
+        of_best = some["mIoU"] - some["gain"]["value"]
+        axes.axhline(of_best, color=INK, linewidth=0.8, linestyle=":")
+        axes.plot([1], [of_best], "o", color=INK, label="best member")
+        for place, (method, entry) in enumerate(report["ensembles"].items()):
+            _draw_method(axes, method, entry, place, of_best)
+        if early_exit := report.get("early_exit"):
+            points = [(point["cost"], point["mIoU"]) for point in early_exit["curve"]]
+            axes.plot(*zip(*points, strict=True), color=INK, linewidth=1.2, label="early exit")
+            chosen = early_exit["chosen"]
+            axes.plot([chosen["cost"]], [chosen["mIoU"]], "D", color=INK, label="its chosen certainty")
+        if report["selection"]["same_images"]:
+            axes.set_title("chosen and scored on the same images: flattering")
+        axes.set_xlabel("forward passes of an image, for each view")
+        axes.set_ylabel(f"mIoU on {report['dataset']['split']}")
+        figure.legend(loc="outside right upper")
+        with written_in_place(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+
+
+def _draw_method(axes: Axes, method: str, entry: dict[str, Any], place: int, of_best: float) -> None:
+    """A point with its interval, a little beside the others of the same cost."""
+    cost, gain = entry["cost"] + 0.05 * (place % 4 - 1.5), entry["gain"]
+    colour, marker = SERIES[place % len(SERIES)], "os"[place // len(SERIES) % 2]
+    axes.plot([cost], [entry["mIoU"]], marker, color=colour, label=method)
+    if gain["low"] is not None:
+        axes.vlines(cost, of_best + gain["low"], of_best + gain["high"], color=colour, linewidth=1)
