@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
+import trident
 from engine.ensemble import main
 from engine.run import main as run_main
 from engine.run_folder import EnsembleFolder, RunFolder
@@ -143,6 +145,32 @@ def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
     assert len(open_trained(saved, torch.device("cpu")).members) == 1
 
 
+def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(runs: Path, tmp_path: Path) -> None:
+    saved = tmp_path / "saved"
+    asked = ["--early-exit", "0.9", "--save", str(saved)]  # so much may be lost: all images exit
+    assert main([str(runs / "same"), *asked]) == 0
+    written = json.loads((runs / "same/ensemble.json").read_text())
+    found = written["early_exit"]
+    [decides] = [one for one in written["members"] if f"{one['run']} step {one['step']}" == found["member"]]
+    assert found["same_images"] and found["chosen"]["share"] == found["chosen"]["cost"] == 1
+    assert found["chosen"]["mIoU"] == pytest.approx(decides["mIoU"], abs=1e-12)
+    curve = found["curve"]
+    assert curve[0]["mIoU"] == pytest.approx(written["ensembles"]["mean"]["mIoU"], abs=1e-12)
+    assert (curve[0]["cost"], curve[-1]["cost"]) == (3, 1)
+    assert curve[-1]["mIoU"] == found["chosen"]["mIoU"]
+    again = trident.evaluate(saved)
+    assert again.mIoU == pytest.approx(found["chosen"]["mIoU"], abs=1e-12)
+    assert EnsembleFolder(saved).read_manifest().scores["mIoU"] == again.mIoU
+    assert Image.open(runs / "same/ensemble.png").format == "PNG"
+
+
+def test_an_early_exit_needs_several_members(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    command = [str(runs / "same/segformer"), "--method", "swa", "--early-exit", "0.001"]
+    assert main(command) == 0
+    assert "swa runs one model, so there is none to leave out" in capsys.readouterr().out
+    assert "early_exit" not in json.loads((runs / "same/segformer/ensemble.json").read_text())
+
+
 def test_three_members_by_default(runs: Path) -> None:
     assert main([str(runs / "same")]) == 0
     assert len(json.loads((runs / "same/ensemble.json").read_text())["members"]) == 3
@@ -192,6 +220,8 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
+        (["{runs}/other", "--early-exit", "2"], "--early-exit 2: a loss of mIoU, such as 0.001"),
+        (["{runs}/other", "--early-exit", "0.1", "--split-half"], "leave --split-half out"),
         (["{runs}/other", "--save", "{runs}/other"], "is there already and is not empty"),
         (["{runs}/other", "--save", "{runs}/other/more/recipe.yaml/saved"], "recipe.yaml is a file"),
     ],

@@ -1,10 +1,12 @@
 """Combinations of members' probabilities, against values computed by hand."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import Tensor
 
-from engine.scoring.combining import Combination
+from engine.scoring.combining import Combination, EarlyExit
 
 
 def pixel(*probabilities: float) -> Tensor:
@@ -56,4 +58,20 @@ def test_a_class_with_probability_zero_gives_finite_values(space) -> None:
 
 def test_a_combination_is_restored_from_its_dictionary() -> None:
     combination = Combination("logit", ((0.25, 0.5), (0.75, 0.5)), (1.0, 1.5))
-    assert Combination(**combination.to_dict()) == combination
+    assert Combination.from_dict(combination.to_dict()) == combination
+    early = replace(combination, early_exit=EarlyExit(1, 0.9))
+    assert Combination.from_dict(early.to_dict()) == early
+
+
+def test_one_member_alone_predicts_the_images_that_it_is_sure_of() -> None:
+    combination = replace(Combination.mean(2), early_exit=EarlyExit(1, 0.9))
+    members = [torch.cat([pixel(0.9, 0.1)] * 2), torch.cat([pixel(0.3, 0.7)] * 2)]
+    mixed = combination(members, torch.tensor([False, True]))  # (2, 2, 1, 1)
+    assert values(mixed) == pytest.approx([0.6, 0.4, 0.3, 0.7])
+    assert values(combination([None, members[1]], torch.tensor([True, True]))) == values(members[1])
+    assert values(combination(members)) == pytest.approx([0.6, 0.4] * 2)
+
+
+def test_the_member_that_decides_keeps_its_place_among_those_that_are_used() -> None:
+    combination = Combination("probability", ((0.5,), (0.0,), (0.5,)), (1.0,) * 3, EarlyExit(2, 0.9))
+    assert combination.of_used().early_exit == EarlyExit(1, 0.9)

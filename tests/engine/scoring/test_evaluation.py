@@ -2,6 +2,7 @@
 
 import math
 from contextlib import nullcontext
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 from engine.data.batches import scoring_batches
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
-from engine.scoring.combining import Combination
+from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.evaluation import ENSEMBLE, Tally, evaluate
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -60,6 +61,29 @@ def tallies_of(models: dict[str, nn.Module], groups: list[list[int]], on_batch=N
 
 def two_models() -> dict[str, nn.Module]:
     return {"timid": Written(TIMID), "bold": Written(BOLD)}
+
+
+@pytest.mark.parametrize(("groups", "runs"), [([[0], [1]], 1), ([[0, 1]], 1), ([[1]], 0)])
+def test_an_image_that_one_member_is_sure_of_is_not_shown_to_the_others(groups, runs: int) -> None:
+    """timid's mean probability of its classes is 0.675 on image 0 and 0.8 on image 1."""
+    models, seen, found = two_models(), [], []
+    models["bold"].register_forward_hook(lambda *_: seen.append(1))
+    early = replace(Combination.mean(2), early_exit=EarlyExit(0, 0.7))
+    evaluate(
+        models,
+        batches(*groups),
+        Predictor(EvaluationProtocol(), nullcontext),
+        2,
+        VOID,
+        CPU,
+        combinations={"early": early},
+        counted=["early"],
+        on_maps=lambda labels, maps: found.append(maps["early"].prediction),
+    )
+    predicted = torch.cat(found)[:, 0].tolist()
+    alone, together = [1, 1, 0, 0], [0, 1, 1]  # the last pixel of image 0 is void, and a tie
+    assert predicted[-1] == alone and [row[:3] for row in predicted[:-1]] == [together] * runs
+    assert len(seen) == runs
 
 
 def test_the_ensemble_is_the_argmax_of_the_mean_probability() -> None:

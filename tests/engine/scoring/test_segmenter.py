@@ -1,5 +1,6 @@
 """A trained model for inference: every form of image, and the errors for wrong ones."""
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -61,6 +62,24 @@ def test_an_ensemble_predicts_by_its_combination(voc_ensemble: Path, photo: Path
     mixed = first**0.25 * softened**0.75
     probabilities = engine.load(voc_ensemble, "cpu").predict(photo).probabilities
     torch.testing.assert_close(probabilities, mixed / mixed.sum(dim=0))
+
+
+def test_with_an_early_exit_one_member_predicts_what_it_is_sure_of(voc_ensemble: Path, photo: Path) -> None:
+    whole = engine.load(voc_ensemble, "cpu").predict(photo).probabilities
+    _, second = by_hand(voc_ensemble, torch.tensor(np.asarray(Image.open(photo))).permute(2, 0, 1))
+    manifest = voc_ensemble / "combination.json"
+    content = json.loads(manifest.read_text())
+    for certainty, expected in ((0.0, second), (1.1, whole)):
+        content["combination"]["early_exit"] = {"member": 1, "certainty": certainty}
+        manifest.write_text(json.dumps(content))
+        segmenter = engine.load(voc_ensemble, "cpu")
+        torch.testing.assert_close(segmenter.predict(photo).probabilities, expected)
+        torch.testing.assert_close(segmenter.predict_and_compare(photo)[0].probabilities, expected)
+        torch.testing.assert_close(segmenter.of_all_members().predict(photo).probabilities, whole)
+    content["combination"]["early_exit"]["member"] = 2
+    manifest.write_text(json.dumps(content))
+    with pytest.raises(RunFolderError, match=r"combination\.json is damaged.*member 2, which has no weight"):
+        engine.load(voc_ensemble, "cpu")
 
 
 @pytest.mark.parametrize(("orientation", "turns"), [(1, 0), (6, -1), (3, 2), (8, 1)])
