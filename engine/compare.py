@@ -1,6 +1,7 @@
 """trident compare RECIPE ... --seeds 3: train each with several seeds, report which is better."""
 
 import argparse
+import shlex
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +27,7 @@ examples:
   trident compare mine.yaml --folds 5               by cross-validation
   trident compare a.yaml b.yaml --folds 'lists/fold_*.txt'
   trident compare checkpoints/a_s0 checkpoints/a_s1 checkpoints/b_s0          what is trained already
+  trident compare checkpoints/a_s0 checkpoints/together eval.flip=true        with a saved ensemble
 """
 
 
@@ -89,6 +91,8 @@ def compare(arguments: argparse.Namespace) -> int:
     if arguments.out:
         require_folder(Path(arguments.out))
     console = new_console()
+    if any((Path(text) / "combination.json").is_file() for text in arguments.what):
+        return _with_ensembles(arguments, console)
     are_folders = {Path(text).is_dir() for text in arguments.what}
     if len(are_folders) > 1:
         raise CompareError(
@@ -123,6 +127,37 @@ class _Found:
     out: Path
     failures: "list[Failure]" = field(default_factory=list)
     ensembles: "list[FoldEnsemble]" = field(default_factory=list)
+
+
+def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
+    """Runs, checkpoints and saved ensembles, scored here on the val images of the first."""
+    import torch
+
+    from engine.comparison.grid import CompareError
+    from engine.data import open_split
+    from engine.reporting.contestants_table import compare_contestants
+    from engine.run_folder import common_folder
+    from engine.scoring.trained import open_trained
+
+    if arguments.cluster or arguments.folds or arguments.group or arguments.seeds is not None:
+        raise CompareError(
+            "--seeds, --cluster, --folds and --group are for recipes: leave them out beside a saved ensemble."
+        )
+    paths = {text: Path(text) for text in dict.fromkeys(arguments.what)}
+    if len(paths) < 2:
+        raise CompareError(
+            f"{arguments.what[0]} is one ensemble: name a run, or another ensemble, to compare it with. For "
+            f"its own scores type trident evaluate {shlex.quote(arguments.what[0])}"
+        )
+    recipe = open_trained(next(iter(paths.values())), torch.device("cpu"), overrides=arguments.set).recipe
+    dataset = open_split(recipe.data, recipe.data.val)
+    out = Path(arguments.out) if arguments.out else common_folder([path.parent for path in paths.values()])
+    out.mkdir(parents=True, exist_ok=True)
+    title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"
+    compare_contestants(
+        paths, title, "first", recipe, dataset, arguments.set, out / "contestants.json", console
+    )
+    return 0
 
 
 def _without_lists(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:

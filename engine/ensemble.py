@@ -231,11 +231,20 @@ def _distill(
     student: "Student", best: "Candidate", request: "Request", overrides: list[str], console: "Console"
 ) -> None:
     """Train the student, and compare it with the ensemble and the best member."""
-    from engine.reporting.student_table import BEST, STUDENT, TEACHER, compare_student
+    from engine.reporting.contestants_table import compare_contestants
 
     student.train(console)
-    paths = {TEACHER: student.teacher.path, STUDENT: student.run.path, BEST: best.path}
-    compare_student(paths, request.recipe, request.dataset, overrides, student.table, console)
+    paths = {"ensemble": student.teacher.path, "student": student.run.path, "best member": best.path}
+    compare_contestants(
+        paths,
+        "the student, beside the ensemble that taught it",
+        "ensemble",
+        request.recipe,
+        request.dataset,
+        overrides,
+        student.table,
+        console,
+    )
 
 
 def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Path]) -> None:

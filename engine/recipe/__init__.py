@@ -44,7 +44,7 @@ from engine.recipe.stages import CHOICE, SCHEMA
 from engine.recipe.text import Path, RecipeError, Sources, dump_yaml
 from engine.scoring.options import Eval
 from engine.training.options import Optimizer
-from engine.training.schedule import Schedule
+from engine.training.schedule import Schedule, cycle_steps
 
 if TYPE_CHECKING:  # type checkers do not accept a union that is made from a listing
     Loss = LossTerm
@@ -186,7 +186,12 @@ class Recipe(Section):
         if self.keep.tail_every != "auto":
             keep["tail_every"] = steps(self.keep.tail_every, least=1)
         elif total_steps is not None and self.keep.tail:
-            keep["tail_every"] = tail_steps(self.keep, total_steps)
+            is_cyclic = self.schedule.name == "cyclic" and isinstance(warmup, int)
+            keep["tail_every"] = (
+                cycle_steps(sections["schedule"], total_steps)
+                if is_cyclic
+                else tail_steps(self.keep, total_steps)
+            )
         sections["keep"] = self.keep.model_copy(update=keep)
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss

@@ -207,7 +207,7 @@ class Keep(Section):
     tail_every: LogInterval = key(
         "auto",
         "updates between two of these, of which the last is that after the last update; auto: so that they "
-        "are spread over the last quarter of the training",
+        "are spread over the last quarter of the training, or of schedule: cyclic at the ends of the cycles",
     )
 
     @property

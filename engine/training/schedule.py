@@ -10,28 +10,35 @@ from typing import Any, Literal
 
 from pydantic import ValidationInfo, field_validator
 
-from engine.options import Duration, NotNegative, Positive, Section, key, mistake
+from engine.options import Count, Duration, NotNegative, Positive, Section, key, mistake
 
 ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 ONECYCLE_RISE = 0.3  # of the training
-OWNERS = {"power": "poly", "milestones": "step", "gamma": "step", "decay": "wsd", "shape": "wsd"}
+OWNERS = {
+    "power": "poly", "milestones": "step", "gamma": "step", "decay": "wsd", "shape": "wsd", "cycles": "cyclic",
+}  # fmt: skip
 
 
 class Schedule(Section):
-    name: Literal["poly", "cosine", "onecycle", "wsd", "step", "constant"] = key(
-        "poly", "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395)"
+    name: Literal["poly", "cosine", "onecycle", "wsd", "cyclic", "step", "constant"] = key(
+        "poly",
+        "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395); cyclic: a cosine, again "
+        "and again from the peak, whose ends are the members of a snapshot ensemble (arXiv 1704.00109)",
     )
     power: Positive = key(1.0, "exponent of poly")
     warmup: Duration = key(
         "5%", "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
     )
-    min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine, onecycle and wsd")
+    min_lr: NotNegative = key(
+        0.0, "learning rate at the end of poly, cosine, onecycle and wsd, and of each cycle"
+    )
     decay: Duration = key(
         "20%", "length of the fall at the end of wsd; 0 is a stable phase alone, for --continue-from"
     )
     shape: Literal["linear", "cosine", "sqrt"] = key(
         "linear", "how wsd falls over its progress x: 1 - x, half a cosine, or 1 - sqrt(x) (arXiv 2405.18392)"
     )
+    cycles: Count = key(5, "number of falls of cyclic; keep.tail as many keeps the state at the end of each")
     milestones: list[Duration] = key([], "updates at which step lowers the learning rate")
     gamma: float = key(0.1, "factor by which step multiplies the learning rate at each milestone", gt=0, le=1)
 
@@ -72,11 +79,19 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
 
 
 def end_of_rise(section: Schedule, num_steps: int) -> int:
-    """The update at which the rate is at its peak for the first time."""
+    """The update at which the rate is at its peak, and from which on it does not rise."""
     if section.name == "onecycle":
         return math.ceil(ONECYCLE_RISE * num_steps)
     assert isinstance(section.warmup, int)
+    if section.name == "cyclic":
+        return num_steps - (num_steps - section.warmup) // section.cycles
     return section.warmup
+
+
+def cycle_steps(section: Schedule, num_steps: int) -> int:
+    """Updates of a cycle of cyclic, rounded up: so far before the end of the last, the one before ends."""
+    assert isinstance(section.warmup, int)
+    return max(1, -(-(num_steps - section.warmup) // section.cycles))
 
 
 def start_of_decay(section: Schedule, num_steps: int) -> int:
@@ -91,6 +106,11 @@ def _poly(section: Schedule, progress: float, step: int) -> float:
 
 def _cosine(section: Schedule, progress: float, step: int) -> float:
     return (1 + math.cos(math.pi * progress)) / 2
+
+
+def _cyclic(section: Schedule, progress: float, step: int) -> float:
+    of_cycle = round(section.cycles * progress, 9) % 1  # a cycle that ends begins anew, whatever the rounding
+    return _cosine(section, of_cycle, step)
 
 
 def _onecycle(section: Schedule, progress: float, step: int) -> float:
@@ -120,6 +140,7 @@ CURVES = {
     "cosine": _cosine,
     "onecycle": _onecycle,
     "wsd": _wsd,
+    "cyclic": _cyclic,
     "step": _step,
     "constant": _constant,
 }

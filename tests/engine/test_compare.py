@@ -10,7 +10,10 @@ import pytest
 
 from engine.compare import main
 from engine.comparison.grid import Cell, cells_of, load_recipes, prepare
+from engine.ensemble import main as ensemble_main
+from engine.evaluate import main as evaluate_main
 from engine.run import main as run_main
+from engine.run_folder import RunFolder
 
 ROOT = Path(__file__).parents[2]
 TINY = [
@@ -87,6 +90,33 @@ def test_run_folders_give_the_same_comparison_as_their_grid(folder: Path) -> Non
     assert main([*runs, "--out", "files"]) == 0
     of_runs = json.loads((folder / "files/compare.json").read_text())
     assert of_runs == of_grid
+
+
+def test_a_saved_ensemble_is_compared_with_runs_on_the_same_images(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = folder / "out/plain-s0"
+    assert ensemble_main([str(run), "--save", "together"]) == 0
+    of_ensemble = json.loads((run / "ensemble.json").read_text())
+    capsys.readouterr()
+    assert main(["out/plain-s0", "together", "out/dice-s0", "--out", "found"]) == 0
+    assert "to the first [95 %]" in capsys.readouterr().out
+    written = json.loads((folder / "found/contestants.json").read_text())
+    found = written["contestants"]
+    assert list(found) == ["out/plain-s0", "together", "out/dice-s0"]
+    assert [one["forward_passes"] for one in found.values()] == [1, 2, 1]
+    best = RunFolder(run).read_manifest().members[0].scores["mIoU"]
+    assert found["out/plain-s0"]["mIoU"] == pytest.approx(best, abs=1e-12)
+    assert found["together"]["mIoU"] == pytest.approx(of_ensemble["ensembles"]["mean"]["mIoU"], abs=1e-12)
+    gain = found["together"]["mIoU"] - found["out/plain-s0"]["mIoU"]
+    assert found["together"]["to_first"]["value"] == pytest.approx(gain, abs=1e-12)
+    assert written["dataset"] == {"split": "val", "num_images": 6}
+
+    assert main(["together"]) == 2
+    said = capsys.readouterr().err
+    assert evaluate_main(said.split("type trident evaluate ")[1].split()) == 0
+    assert main(["together", "out/plain-s0", "--seeds", "2"]) == 2
+    assert "leave them out beside a saved ensemble" in capsys.readouterr().err
 
 
 def test_missing_cells_are_trained_with_equal_results(

@@ -146,7 +146,7 @@ def test_another_recipe_in_the_same_folder_is_refused_and_a_new_folder_or_its_re
     trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("engine.training.student.Student.train", lambda *_: None)
-    monkeypatch.setattr("engine.reporting.student_table.compare_student", lambda *_: None)
+    monkeypatch.setattr("engine.reporting.contestants_table.compare_contestants", lambda *_: None)
     out, new = tmp_path / "out", tmp_path / "new"
     assert main([str(trained), "--distill", str(out), "train.steps=3"]) == 0
     assert main([str(trained), "--distill", str(out), "train.steps=5"]) == 2

@@ -14,11 +14,11 @@ curves = st.sampled_from(sorted(CURVES))
 
 def section(name: str, **changes) -> SimpleNamespace:
     defaults = {"power": 1.0, "warmup": 0, "min_lr": 0.0, "milestones": [], "gamma": 0.1}
-    defaults |= {"decay": 20, "shape": "linear"}
+    defaults |= {"decay": 20, "shape": "linear", "cycles": 4}
     return SimpleNamespace(name=name, **defaults | changes)
 
 
-def at(step: int, name: str, num_steps: int = 100, base_lr: float = 1e-3, **changes) -> float:
+def at(step: float, name: str, num_steps: int = 100, base_lr: float = 1e-3, **changes) -> float:
     return factor(section(name, **changes), base_lr, step, num_steps)
 
 
@@ -53,13 +53,20 @@ def test_warm_up_rises_linearly_to_the_full_rate(name: str) -> None:
         (85, "wsd", {"shape": "sqrt"}, 0.5),
         (95, "wsd", {"decay": 10, "min_lr": 1e-4}, 0.55),
         (99, "wsd", {"decay": 0}, 1.0),
+        (0, "cyclic", {}, 1.0),
+        (12.5, "cyclic", {}, 0.5),  # half of the first of four cycles
+        (25, "cyclic", {}, 1.0),
+        (87.5, "cyclic", {}, 0.5),
+        (60, "cyclic", {"warmup": 20, "cycles": 2}, 1.0),
+        (40, "cyclic", {"warmup": 20, "cycles": 2}, 0.5),
+        (40, "cyclic", {"warmup": 20, "cycles": 2, "min_lr": 1e-4}, 0.55),
         (0, "onecycle", {}, 1 / 25),
         (15, "onecycle", {}, (1 / 25 + 1) / 2),
         (30, "onecycle", {}, 1.0),
         (65, "onecycle", {}, 0.5),
     ],
 )
-def test_hand_computed(step: int, name: str, changes: dict, expected: float) -> None:
+def test_hand_computed(step: float, name: str, changes: dict, expected: float) -> None:
     assert at(step, name, **changes) == pytest.approx(expected, abs=1e-12)
 
 

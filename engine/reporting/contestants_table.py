@@ -1,0 +1,87 @@
+"""Trained predictors side by side on the same images: scores and cost, as table and as JSON."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+
+import torch
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from engine.data.sample import Dataset
+from engine.recipe import Recipe
+from engine.reporting.console import counted
+from engine.reporting.ensemble_table import gain_text
+from engine.run_folder import write_json
+from engine.scoring.contestants import Contestant, score_side_by_side
+from engine.scoring.ensembles.comparison import Estimate, estimate
+from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.trained import num_trained_on, open_trained, require_classes, trained_on
+
+
+def compare_contestants(
+    paths: Mapping[str, Path],
+    title: str,
+    reference: str,
+    recipe: Recipe,
+    dataset: Dataset,
+    overrides: Sequence[str],
+    out: Path,
+    console: Console,
+) -> None:
+    """Score runs, checkpoints and saved ensembles on the same images, print the table, write `out`.
+
+    Args:
+        paths: by name; differences are to the first of them.
+        reference: what the first is called in the heading, and in the JSON: "to_<reference>".
+        recipe: by whose protocol they are scored on `dataset`, its val split.
+        overrides: of the data and the evaluation, for the recipe of each.
+
+    Raises:
+        RunFolderError: one of them is missing, altered, or of other classes than the data.
+    """
+    protocol = EvaluationProtocol.of(recipe.eval)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    contestants = {name: open_trained(path, device, overrides=overrides) for name, path in paths.items()}
+    for name, one in contestants.items():
+        require_classes(dataset, one.class_names, paths[name])
+    show = partial(counted, console)
+    found = score_side_by_side(contestants, dataset, protocol, device, recipe.data.workers, show)
+    first = next(iter(found.values()))
+    to_first = {name: estimate(first.overlaps, one.overlaps) for name, one in found.items()}
+    console.print(_table(found, to_first, title, reference))
+    for name, one in contestants.items():
+        if seen := trained_on(num_trained_on(one, dataset), len(dataset)):
+            console.print(f"[bold]{escape(name)}: {seen}[/]")
+    of_images = {"split": recipe.data.val, "num_images": len(first.overlaps)}
+    of_each = {name: _entry(one, to_first[name], reference) for name, one in found.items()}
+    write_json(out, {"contestants": of_each, "dataset": of_images, "protocol": protocol.card()})
+    console.print(f"written: {escape(str(out))}")
+
+
+def _table(
+    found: Mapping[str, Contestant], to_first: Mapping[str, Estimate], title: str, reference: str
+) -> Table:
+    """One row for each; differences to the first are paired by image."""
+    table = Table(title=title, title_justify="left")
+    table.add_column("", overflow="fold")
+    for heading in ("mIoU", f"to the {reference} [95 %]", "forward passes", "images/s", "parameters"):
+        table.add_column(heading, justify="right")
+    table.add_column("what", overflow="fold")
+    for place, (name, one) in enumerate(found.items()):
+        difference = gain_text(to_first[name]) if place else ""
+        cost = (f"{one.forward_passes}", f"{one.images_per_second:.2f}", f"{one.num_parameters:,}")
+        table.add_row(escape(name), f"{to_first[name].mIoU:.4f}", difference, *cost, escape(one.name))
+    return table
+
+
+def _entry(one: Contestant, to_first: Estimate, reference: str) -> dict[str, object]:
+    return {
+        "name": one.name,
+        "mIoU": to_first.mIoU,
+        f"to_{reference}": to_first.to_dict()["gain"],
+        "forward_passes": one.forward_passes,
+        "images_per_second": one.images_per_second,
+        "num_parameters": one.num_parameters,
+    }
