@@ -15,23 +15,26 @@ from engine.options import Count, Duration, NotNegative, Positive, Section, key,
 ONECYCLE_START = 1 / 25  # of the peak, as in torch's OneCycleLR
 ONECYCLE_RISE = 0.3  # of the training
 OWNERS = {
-    "power": "poly", "milestones": "step", "gamma": "step", "decay": "wsd", "shape": "wsd", "cycles": "cyclic",
-}  # fmt: skip
+    "power": "poly",
+    "cycles": "cyclic",
+    "milestones": "step",
+    "gamma": "step",
+    "decay": "wsd",
+    "shape": "wsd",
+}
 
 
 class Schedule(Section):
     name: Literal["poly", "cosine", "onecycle", "wsd", "cyclic", "step", "constant"] = key(
         "poly",
-        "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395); cyclic: a cosine, again "
-        "and again from the peak, whose ends are the members of a snapshot ensemble (arXiv 1704.00109)",
+        "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395); cyclic: a cosine, "
+        "again and again from the peak, whose ends are the members of a snapshot ensemble (arXiv 1704.00109)",
     )
     power: Positive = key(1.0, "exponent of poly")
     warmup: Duration = key(
         "5%", "length of the linear rise from 0 to the peak; not used by onecycle, which has its own"
     )
-    min_lr: NotNegative = key(
-        0.0, "learning rate at the end of poly, cosine, onecycle and wsd, and of each cycle"
-    )
+    min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine, onecycle, wsd and each cycle")
     decay: Duration = key(
         "20%", "length of the fall at the end of wsd; 0 is a stable phase alone, for --continue-from"
     )
