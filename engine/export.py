@@ -178,11 +178,9 @@ def int8(argv: list[str]) -> int:
 
         from engine.exporting.int8 import cost_file, export_int8
         from engine.reporting.console import counted
-        from engine.scoring.segmenter import open_segmenter
 
         require_new_file(cost_file(out))
-        opened = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
-        segmenter = opened.of_all_members()
+        segmenter = _of_all_members(arguments)
         console = new_console()
         show = partial(counted, console)
         difference, cost = export_int8(segmenter, out, arguments.images, show)
@@ -268,13 +266,20 @@ def _new_file(arguments: argparse.Namespace, ending: str = "") -> Path:
     return out
 
 
-def _export_graph(
-    arguments: argparse.Namespace, out: Path, export: Callable[["Segmenter", Path], float], runner: str
-) -> int:
+def _of_all_members(arguments: argparse.Namespace) -> "Segmenter":
+    """What is to be exported, on the CPU; a graph runs the same operations on every image."""
     from engine.scoring.segmenter import open_segmenter
 
     opened = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
-    segmenter = opened.of_all_members()
+    if opened.trained.combination.early_exit:
+        print(f"{opened.name}: without its early exit, as a graph runs all members on every image")
+    return opened.of_all_members()
+
+
+def _export_graph(
+    arguments: argparse.Namespace, out: Path, export: Callable[["Segmenter", Path], float], runner: str
+) -> int:
+    segmenter = _of_all_members(arguments)
     with new_console().status(f"tracing {segmenter.name}, translating it, and running it to compare"):
         difference = export(segmenter, out)
     protocol = segmenter.protocol

@@ -4,6 +4,7 @@ import argparse
 import shlex
 import sys
 from contextlib import nullcontext, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,10 @@ from engine.command import add_tiling, new_console, new_parser, paths_and_overri
 from engine.wording import quantity, some_of
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
+    from engine.data.inputs import InputImage
+    from engine.scoring.segmenter import Segmenter
     from engine.scoring.tiles import Tiling
 
 KINDS = ("labels", "overlay", "confidence", "probabilities", "polygons", "areas")
@@ -69,8 +74,46 @@ def main(argv: list[str] | None = None) -> int:
     return run_command(parser, predict, argv)
 
 
+@dataclass(frozen=True)
+class _Job:
+    """What is predicted, and what is written of it."""
+
+    images: "list[InputImage]"
+    out: Path
+    kinds: list[str]
+    tiling: "Tiling | None"
+    overrides: list[str]
+
+
 def predict(arguments: argparse.Namespace) -> int:
     """Find the images, predict one after another, write."""
+    job = _job(arguments)
+    segmenter = _segmenter(arguments, job)
+    console, protocol, tiling = new_console(), segmenter.protocol, job.tiling
+    of_tiles = f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""
+    console.print(
+        f"{segmenter.name}: {quantity(len(job.images), 'image')}, protocol {protocol.name}, scales "
+        f"{list(protocol.scales)}{', flipped too' * protocol.flip}{of_tiles}",
+        markup=False,
+    )
+    left_out = _write(arguments, job, segmenter, console)
+    for kind in job.kinds if len(left_out) < len(job.images) else ():
+        console.print(f"written: {job.out / kind}{OF_ALL.get(kind, '/')}", markup=False)
+    if arguments.uncertainty and len(left_out) < len(job.images):
+        maps = f"{job.out / 'uncertainty'}/, {job.out / 'votes'}/, uncertainty.h5"
+        console.print(f"written: {maps}", markup=False)
+    if left_out:
+        of_all = some_of(len(left_out), len(job.images), "image", "was", "were")
+        print(f"{of_all} left out:", *left_out, sep="\n  ", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def _job(arguments: argparse.Namespace) -> _Job:
+    """What the arguments ask for, before a model is opened.
+
+    Raises:
+        DataError, TilingError: no image is there, files would be replaced, or kinds exclude each other.
+    """
     inputs, overrides = paths_and_overrides(arguments.images)
     out: Path = arguments.out.expanduser()
 
@@ -82,67 +125,73 @@ def predict(arguments: argparse.Namespace) -> int:
     require_folder(out)
     if not inputs:
         raise DataError("No image was named. Add files, folders or globs after the run.")
-    kinds: list[str] = arguments.save + ["polygons"] * (
-        arguments.polygons and "polygons" not in arguments.save
-    )
+    polygons = ["polygons"] * (arguments.polygons and "polygons" not in arguments.save)
+    kinds = [*arguments.save, *polygons]
     tiling = _tiling(arguments, kinds)
     if tiling and arguments.uncertainty:
         raise DataError("--uncertainty needs whole images: leave --tile out.")
     images = input_images(inputs, out)
 
-    from engine.reporting.predictions import files_of, prediction_writer
-    from engine.reporting.uncertainty import uncertainty_files, uncertainty_writer
+    from engine.reporting.predictions import files_of
+    from engine.reporting.uncertainty import uncertainty_files
 
     if not arguments.overwrite:
         maps = uncertainty_files(images, out) if arguments.uncertainty else []
         _require_new(files_of(images, out, kinds, tiling is not None) + maps)
     if tiling or "polygons" in kinds:
         require_geo()
+    return _Job(images, out, kinds, tiling, overrides)
 
-    import torch
 
+def _segmenter(arguments: argparse.Namespace, job: _Job) -> "Segmenter":
+    """The model.
+
+    Raises:
+        DataError: it has not what is to be written, or the images have other bands.
+    """
     from engine.data.formats.bands import image_header
     from engine.data.sample import UnreadableSample
-    from engine.reporting.console import counted
-    from engine.reporting.tiled_predictions import predict_tiles
-    from engine.scoring.disagreement import most_bits
+    from engine.reporting.predictions import files_of
     from engine.scoring.segmenter import open_segmenter
 
-    segmenter = open_segmenter(arguments.trained.expanduser(), None, overrides, arguments.step)
-    members = list(segmenter.trained.members)
+    segmenter = open_segmenter(arguments.trained.expanduser(), None, job.overrides, arguments.step)
     if arguments.uncertainty:
-        _require_members(arguments.trained, len(members), segmenter.kind.is_multi)
+        _require_members(arguments.trained, len(segmenter.trained.members), segmenter.kind.is_multi)
     if segmenter.kind.is_multi:
-        _require_kinds_of_masks(arguments, kinds)
+        _require_kinds_of_masks(arguments, job.kinds)
         if not arguments.overwrite:
-            _require_new(files_of(images, out, kinds, tiling is not None, segmenter.class_names))
-    console = new_console()
-    protocol = segmenter.protocol
-    of_tiles = f", tiles of {tiling.side} px that overlap by {tiling.overlap} px" if tiling else ""
-    console.print(
-        f"{segmenter.name}: {quantity(len(images), 'image')}, protocol {protocol.name}, scales "
-        f"{list(protocol.scales)}{', flipped too' * protocol.flip}{of_tiles}",
-        markup=False,
-    )
-    for image in images if segmenter.bands else ():
-        with suppress(UnreadableSample):  # reported below
+            by_tiles = job.tiling is not None
+            _require_new(files_of(job.images, job.out, job.kinds, by_tiles, segmenter.class_names))
+    for image in job.images if segmenter.bands else ():
+        with suppress(UnreadableSample):  # reported later
             image_header(image.path, segmenter.bands)
+    return segmenter
+
+
+def _write(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", console: "Console") -> list[str]:
+    """Predict and write each image; why some are left out."""
+    import torch
+
+    from engine.data.sample import UnreadableSample
+    from engine.reporting.console import counted
+    from engine.reporting.predictions import prediction_writer
+    from engine.reporting.tiled_predictions import predict_tiles
+    from engine.reporting.uncertainty import uncertainty_writer
+    from engine.scoring.disagreement import most_bits
+
+    out, kinds, names = job.out, job.kinds, segmenter.class_names
     out.mkdir(parents=True, exist_ok=True)
-    about = {"model": segmenter.name, "protocol": protocol.card()}
-    left_out: list[str] = []
-    show = counted(console, "predicting")
-    most = most_bits(len(members), len(segmenter.class_names))
-    with (
-        prediction_writer(
-            out, kinds, segmenter.class_names, segmenter.palette, about, segmenter.bands
-        ) as write,
-        uncertainty_writer(out, members, most, about) if arguments.uncertainty else nullcontext() as compare,
-    ):
-        for done, image in enumerate(images, start=1):
+    about = {"model": segmenter.name, "protocol": segmenter.protocol.card()}
+    members, show, left_out = list(segmenter.trained.members), counted(console, "predicting"), list[str]()
+    most = most_bits(len(members), len(names))
+    maps = uncertainty_writer(out, members, most, about) if arguments.uncertainty else nullcontext()
+    writer = prediction_writer(out, kinds, names, segmenter.palette, about, segmenter.bands)
+    with writer as write, maps as compare:
+        for done, image in enumerate(job.images, start=1):
             try:
-                if tiling:
+                if job.tiling:
                     show_tiles = counted(console, f"tiles of {image.place}")
-                    predict_tiles(segmenter, image, tiling, out, kinds, show_tiles)
+                    predict_tiles(segmenter, image, job.tiling, out, kinds, show_tiles)
                     continue
                 pixels = segmenter.pixels(image.path)  # (n, h, w)
                 if compare:
@@ -152,17 +201,10 @@ def predict(arguments: argparse.Namespace) -> int:
                     prediction = segmenter.predict(pixels)
                 write(image, pixels, *prediction)
             except (UnreadableSample, torch.OutOfMemoryError) as error:
-                by_tiles = _by_tiles(arguments, image.path, overrides, kinds)
+                by_tiles = _by_tiles(arguments, image.path, job.overrides, kinds)
                 left_out.append(_reason(error, image.path, by_tiles))
-            show(done, len(images))
-    for kind in kinds if len(left_out) < len(images) else ():
-        console.print(f"written: {out / kind}{OF_ALL.get(kind, '/')}", markup=False)
-    if arguments.uncertainty and len(left_out) < len(images):
-        console.print(f"written: {out / 'uncertainty'}/, {out / 'votes'}/, uncertainty.h5", markup=False)
-    if left_out:
-        of_all = some_of(len(left_out), len(images), "image", "was", "were")
-        print(f"{of_all} left out:", *left_out, sep="\n  ", file=sys.stderr)
-    return 1 if left_out else 0
+            show(done, len(job.images))
+    return left_out
 
 
 def _reason(error: Exception, image: Path, by_tiles: str) -> str:
