@@ -169,12 +169,13 @@ class Recipe(Section):
         schedule: dict[str, Any] = {"warmup": warmup, "milestones": milestones}
         if self.schedule.name == "wsd":
             schedule["decay"] = steps(self.schedule.decay)
+        resolved = self.schedule.model_copy(update=schedule)
         sections: dict[str, Section] = {
             "train": self.train.model_copy(
                 update={"steps": total, "save_every": steps(self.train.save_every, least=1)}
             ),
             "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
-            "schedule": self.schedule.model_copy(update=schedule),
+            "schedule": resolved,
         }
         every = self.log.every
         if every != "auto":
@@ -188,9 +189,7 @@ class Recipe(Section):
         elif total_steps is not None and self.keep.tail:
             is_cyclic = self.schedule.name == "cyclic" and isinstance(warmup, int)
             keep["tail_every"] = (
-                cycle_steps(sections["schedule"], total_steps)
-                if is_cyclic
-                else tail_steps(self.keep, total_steps)
+                cycle_steps(resolved, total_steps) if is_cyclic else tail_steps(self.keep, total_steps)
             )
         sections["keep"] = self.keep.model_copy(update=keep)
         losses = [

@@ -465,6 +465,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
         "… …: trident ensemble … --method lawa,swa",
     ),
+    "tests/engine/test_compare.py::test_a_saved_ensemble_is_compared_with_runs_on_the_same_images": (
+        "own scores type trident evaluate",
+    ),
     "tests/engine/test_compare_folds.py::test_ensemble_names_the_command_for_folds": (
         "To score them together type trident compare",
     ),
