@@ -187,10 +187,10 @@ class Recipe(Section):
         if self.keep.tail_every != "auto":
             keep["tail_every"] = steps(self.keep.tail_every, least=1)
         elif total_steps is not None and self.keep.tail:
-            is_cyclic = self.schedule.name == "cyclic" and isinstance(warmup, int)
-            keep["tail_every"] = (
-                cycle_steps(resolved, total_steps) if is_cyclic else tail_steps(self.keep, total_steps)
-            )
+            if self.schedule.name != "cyclic":
+                keep["tail_every"] = tail_steps(self.keep, total_steps)
+            elif isinstance(warmup, int):
+                keep["tail_every"] = cycle_steps(resolved, total_steps)
         sections["keep"] = self.keep.model_copy(update=keep)
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss

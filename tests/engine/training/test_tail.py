@@ -105,6 +105,8 @@ def test_auto_spreads_the_states_over_the_last_quarter(length: int, steps: int) 
 def test_the_distances_of_checkpoints_become_updates() -> None:
     cyclic = recipe_of("schedule={name: cyclic, cycles: 3, warmup: 4}", "keep.tail=3", "train.steps=34")
     assert cyclic.keep.tail_every == 10  # cycles of ten updates after the warm-up
+    epochs = recipe_of("schedule={name: cyclic, cycles: 3, warmup: 1 epoch}", "keep.tail=3", "train.steps=34")
+    assert epochs.keep.tail_every == math.ceil((34 - epochs.schedule.warmup) / 3)
     uneven = recipe_of("schedule={name: cyclic, cycles: 3, warmup: 4}", "keep.tail=3", "train.steps=33")
     assert uneven.keep.tail_every == 10  # not after the end of a cycle, when the rate is high again
     recipe = recipe_of("keep={tail: 2, tail_every: 5%, spacing: 20%}", "train.steps=200")
