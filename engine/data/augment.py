@@ -19,10 +19,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.bands import RGB, Bands, colour_bands
-from engine.data.warp import warp
+from engine.data.warp import one_by_one, warp
 
 ELASTIC_CELLS = 6  # control points per side of the elastic field
 REDRAWS = 10  # of a crop that one class fills, as in MMSegmentation
+TURNS = (3 / 6, 2 / 6, 4 / 6)  # on the circle of hues, from where red, green and blue depend on the distance
 JPEG_QUALITY = (30, 95)  # above, nothing is visible; below, small objects disappear
 NO_BEND = (2, ELASTIC_CELLS, ELASTIC_CELLS)
 
@@ -145,12 +146,13 @@ def recolour(
         colours: the bands that are red, green and blue, or the one that is grey; None: the images are RGB.
             Blur and noise change all bands, all else these alone.
     """
-    # One sample fits into the cache of a CPU; a GPU is faster with few large launches.
-    rows = 1 if images.device.type == "cpu" else len(images)
-    for start in range(0, len(images), rows):
-        _change(images[start : start + rows], parameters[start : start + rows], section, colours)
-    for image, p in zip(images, parameters, strict=True):
-        _degrade(image, p, colours)
+    if one_by_one(images):
+        for row, p in enumerate(parameters):
+            _change(images[row : row + 1], [p], section, colours)
+    else:
+        _change(images, parameters, section, colours)
+    for row, p in enumerate(parameters):
+        _degrade(images, row, p, colours)
     return images
 
 
@@ -168,52 +170,58 @@ def _photo(images: Tensor, colours: list[int] | None) -> Iterator[Tensor]:
 def _change(
     images: Tensor, parameters: Sequence[Parameters], section: Any, colours: list[int] | None
 ) -> None:
-    def column(name: str) -> Tensor:
-        values = torch.tensor([getattr(p, name) for p in parameters], dtype=torch.float32)
-        return values.to(images.device, non_blocking=True)[:, None, None]  # (B, 1, 1)
-
+    added, factor, hue, saturation, grey, turns = _columns(parameters, images.device)
     with _photo(images, colours) as photo:  # (B, 3, S, S)
         if section.brightness or section.contrast:
-            brightness, contrast = column("brightness")[:, None], column("contrast")[:, None]  # (B, 1, 1, 1)
-            photo.add_(255 * brightness).clamp_(0, 255).mul_(contrast).clamp_(max=255)
+            photo.add_(added).clamp_(0, 255).mul_(factor).clamp_(max=255)
         if section.saturation or section.hue:
-            shift_hue_and_saturation(photo, column("hue"), column("saturation"))
+            shift_hue_and_saturation(photo, hue, saturation, turns)
     if section.blur > 0:
         sigma = torch.tensor([[max(p.blur_px, 1e-3)] * 2 for p in parameters])  # (B, 2)
         images.copy_(gaussian_blur2d(images, 2 * math.ceil(3 * section.blur) + 1, sigma))
+    if any(p.grayscale for p in parameters):
+        with _photo(images, colours) as photo:
+            photo.lerp_(rgb_to_grayscale(photo), grey)
 
 
-def _degrade(image: Tensor, p: Parameters, colours: list[int] | None) -> None:
-    """Grayscale, noise and JPEG of one image (n, S, S), in place."""
-    if p.grayscale:
-        with _photo(image[None], colours) as photo:
-            photo.copy_(rgb_to_grayscale(photo).expand_as(photo))
+def _columns(parameters: Sequence[Parameters], device: torch.device) -> tuple[Tensor, ...]:
+    """What is added, the factor, hue, saturation and share of grey, (B, 1, 1, 1), and TURNS, (B, 3, 1, 1)."""
+    rows = [
+        [255 * p.brightness, p.contrast, np.float32(p.hue) % 1 + 1, p.saturation, p.grayscale, *TURNS]
+        for p in parameters
+    ]  # fmt: skip
+    table = torch.from_numpy(np.array(rows, np.float32)[:, :, None, None])
+    return table.to(device, non_blocking=True).split([1, 1, 1, 1, 1, 3], dim=1)
+
+
+def _degrade(images: Tensor, row: int, p: Parameters, colours: list[int] | None) -> None:
+    """Noise and JPEG of one of the images (B, n, S, S), in place."""
     if p.noise > 0:
-        generator = torch.Generator(image.device).manual_seed(p.noise_seed)
-        noise = torch.randn(image.shape, generator=generator, device=image.device)
-        image.add_(noise, alpha=255 * p.noise).clamp_(0, 255)
+        generator = torch.Generator(images.device).manual_seed(p.noise_seed)
+        noise = torch.randn(images.shape[1:], generator=generator, device=images.device)
+        images[row].add_(noise, alpha=255 * p.noise).clamp_(0, 255)
     if p.jpeg_quality is not None:
         quality = torch.tensor([p.jpeg_quality])  # kornia reads the value on the host, as it does sigma above
-        with _photo(image[None], colours) as photo:
+        with _photo(images[row : row + 1], colours) as photo:
             photo.copy_(255 * jpeg_codec_differentiable(photo / 255, quality))
 
 
-def shift_hue_and_saturation(images: Tensor, hue: Tensor, saturation: Tensor) -> None:
+def shift_hue_and_saturation(images: Tensor, hue: Tensor, saturation: Tensor, turns: Tensor) -> None:
     """kornia's adjust_saturation followed by adjust_hue, in place and without the HSV planes in between.
 
     Args:
         images: (B, 3, S, S), not negative.
-        hue: (B, 1, 1), added, in turns, -1..1.
-        saturation: (B, 1, 1), factor, not negative.
+        hue: (B, 1, 1, 1), added, in turns, 0..2.
+        saturation: (B, 1, 1, 1), factor, not negative.
+        turns: (B, 3, 1, 1), TURNS.
 
     With the largest channel v, the spread s v between the channels, and the hue on a circle of six, red is
     v - s v (2 - |hue - 3|), green v - s v (|hue - 2| - 1), blue v - s v (|hue - 4| - 1), where each factor is
     clamped to 0..1. So saturation scales the spread, up to v, and hue is added.
     """
-    red, green, blue = images.unbind(1)  # views
-    value, lowest = torch.maximum(red, green), torch.minimum(red, green)
-    torch.maximum(value, blue, out=value)
-    spread = value - torch.minimum(lowest, blue, out=lowest)
+    red, green, blue = images.split(1, dim=1)  # (B, 1, S, S) each, views
+    value, lowest = images.amax(1, keepdim=True), images.amin(1, keepdim=True)  # faster than aminmax
+    spread = value - lowest
 
     # The hue, times the spread, from the largest channel. lerp with weight 0 or 1 selects; torch.where is
     # 20 times slower.
@@ -224,15 +232,11 @@ def shift_hue_and_saturation(images: Tensor, hue: Tensor, saturation: Tensor) ->
     torch.eq(blue, value, out=leads)
     h.lerp_(torch.sub(red, green, out=other).add_(spread, alpha=4), leads)
     h.div_(spread.clamp_(min=1e-6))  # -1..5; 0 for grey
-    torch.add(hue % 1 + 1, h, alpha=1 / 6, out=h).frac_()  # in turns; frac is cheaper than remainder
+    torch.add(hue, h, alpha=1 / 6, out=h).frac_()  # in turns; frac is cheaper than remainder
     torch.minimum(spread.mul_(saturation), value, out=spread)
 
     largest = torch.add(value, spread, out=lowest)
     smallest = value.sub_(spread, alpha=2)
-    for channel, turn, start, sign in (
-        (red, 3, smallest, 6),
-        (green, 2, largest, -6),
-        (blue, 4, largest, -6),
-    ):
-        near = torch.sub(h, turn / 6, out=channel).abs_().clamp_(1 / 6, 2 / 6)
-        torch.addcmul(start, spread, near, value=sign, out=channel)
+    torch.sub(h, turns, out=images).abs_().clamp_(1 / 6, 2 / 6)
+    for channel, start, sign in ((red, smallest, 6), (green, largest, -6), (blue, largest, -6)):
+        torch.addcmul(start, spread, channel, value=sign, out=channel)

@@ -28,6 +28,7 @@ Array = NDArray[np.float64]
 MAX_LEVEL = 3  # of the image pyramid: 1/8; the padding of a batch is a multiple of 2**MAX_LEVEL
 PROBES = 64  # per side: pixels of a crop in which the classes are counted before it is accepted
 NUM_IDS = 256  # of uint8 labels
+PARTS_OF_A_PX = 8192  # places are multiples of 1 / this, so that they are exact in -1..1 of a shared canvas
 
 
 def warp(
@@ -41,6 +42,8 @@ def warp(
 ) -> tuple[Tensor, Tensor]:
     """Crops of a batch. Nothing here synchronises with the device.
 
+    A sample has the same bits in every batch; on other devices than a CPU, where H and W are at most 4096.
+
     Args:
         images: (B, 3, H, W) uint8, each in the upper left of its padding; H and W multiples of 8.
         labels: (B, H, W) uint8, or (B, C, H, W), padded with `ignore_index`.
@@ -53,28 +56,59 @@ def warp(
     Returns:
         images (B, 3, S, S) float32 in 0..255, labels (B, S, S) or (B, C, S, S) int64.
     """
-    steps = [crop_to_source(p) for p in parameters]
-    levels = [_level(step) for step in steps]
-    views = [(_up_to(h, 2**level), _up_to(w, 2**level)) for (h, w), level in zip(sizes, levels, strict=True)]
-    frames = map(_frame, parameters, steps, sizes, views, [crop] * len(steps))
-    frame = torch.from_numpy(np.stack([*frames])).to(images.device, torch.float32, non_blocking=True)
-    sides, places = frame[:, :2], frame[:, 2:]  # (B, 2, 2), (B, K, 2)
-    # grid_sample pads with 0, so `ignore_index` has to be 0 while it runs.
-    shifted = [labels[row, ..., :h, :w].float().sub_(ignore_index) for row, (h, w) in enumerate(views)]
-    first = places[:, 0]
-    if max_ratio < 1:
-        first = _first_balanced(shifted, sides, places, crop, ignore_index, max_ratio)
-    crops = torch.empty(len(views), images.shape[1], crop, crop, device=images.device)
-    num_maps = labels.shape[1:-2].numel()  # 1, or C
-    crop_labels = torch.empty(len(views), num_maps, crop, crop, dtype=torch.int64, device=images.device)
-    for row, (p, (h, w)) in enumerate(zip(parameters, views, strict=True)):
-        grid = _grid(sides[row], first[row], _centres(crop, images.device))  # (2, S, S)
-        if p.bend_px.any():
-            grid += _bend(p, (h, w), crop, images.device)
-        source = _low_pass(images[row : row + 1, :, :h, :w].float(), steps[row], levels[row])
-        _sample(source, grid, "bilinear", out=crops[row])
-        _sample(shifted[row].reshape(1, num_maps, h, w), grid, "nearest", out=crop_labels[row])
-    return crops, crop_labels.view(len(views), *labels.shape[1:-2], crop, crop).add_(ignore_index)
+    views = [View(p, size) for p, size in zip(parameters, sizes, strict=True)]
+    void = float(ignore_index)
+    if not one_by_one(images):
+        # Padded to powers of two, a place in pixels is exact in -1..1, however large the other samples are.
+        height, width = ((1 << (length - 1).bit_length()) - length for length in images.shape[2:])
+        canvas, shifted = F.pad(images, (0, width, 0, height)), F.pad(labels - void, (0, width, 0, height))
+        crops, crop_labels = _crops(canvas.float(), shifted, views, crop, void, max_ratio)
+        return crops, crop_labels.long()
+    crops = torch.empty(len(views), images.shape[1], crop, crop)
+    crop_labels = torch.empty(*labels.shape[:-2], crop, crop, dtype=torch.int64)
+    for row, view in enumerate(views):
+        h, w = view.size
+        image, shifted = images[row : row + 1, :, :h, :w].float(), labels[row : row + 1, ..., :h, :w] - void
+        crops[row], crop_labels[row] = _crops(image, shifted, [view], crop, void, max_ratio)
+    return crops, crop_labels
+
+
+def one_by_one(images: Tensor) -> bool:
+    """Whether samples are changed one after the other: one fits into the cache of a CPU.
+
+    Other devices are faster with few large operations.
+    """
+    return images.device.type == "cpu"
+
+
+class View:
+    """What one sample shows of its image.
+
+    Attributes:
+        step: (2, 2): from a step in the crop, px, to the step in the source, px.
+        level: of the image pyramid, from which the image is read.
+        size: (h, w) of the image, rounded up to pixels of that level.
+        parameters, image_size: as given.
+    """
+
+    def __init__(self, parameters: Parameters, image_size: tuple[int, int]):
+        self.parameters, self.image_size = parameters, image_size
+        self.step = crop_to_source(parameters)
+        self.level = _level(self.step)
+        self.size = tuple(-(-length >> self.level) << self.level for length in image_size)
+
+    def outer_tap(self, axis: int) -> float:
+        """The weight of either neighbour in the low-pass filter along x (0) or y (1), at the level.
+
+        It approximates the triangle filter of `F.interpolate(antialias=True)`, whose half-width is one step,
+        by three taps: their variance, plus those of the pyramid and of the bilinear interpolation, is that
+        of the triangle, step^2 / 6. At half size they are the triangle.
+        """
+        step_px = _step_px(self.step)[axis] / 2**self.level
+        pooled = (1 - 4.0**-self.level) / 12  # variance of the mean over one pyramid pixel
+        outer = (step_px**2 - 1) / 12 - pooled / 2
+        alone = self.image_size[1 - axis] <= 2**self.level  # one pixel has no neighbours
+        return 0.0 if outer <= 1e-4 or alone else float(min(outer, 1 / 3))
 
 
 def crop_to_source(p: Parameters) -> Array:
@@ -101,57 +135,6 @@ def crop_centres(p: Parameters, size: tuple[int, int], crop: int) -> Array:
     return np.asarray((offsets * free + crop * (0.5 + np.array(p.shift))) / scale)
 
 
-def _frame(p: Parameters, step: Array, size: tuple[int, int], view: tuple[int, int], crop: int) -> Array:
-    """(2 + K, 2), in -1..1 of the view: from the crop's centre to its right and its lower side; K centres."""
-    to_unit = np.array([2 / view[1], 2 / view[0]])
-    sides = step.T * (crop / 2)
-    return np.vstack([sides * to_unit, crop_centres(p, size, crop) * to_unit - 1])
-
-
-def _centres(crop: int, device: torch.device) -> Tensor:
-    centres: Tensor = (2 * torch.arange(crop, device=device) + 1) / crop - 1  # (S,), in -1..1
-    return centres
-
-
-def _grid(sides: Tensor, place: Tensor, centres: Tensor) -> Tensor:
-    """(2, n, n): x and y, in -1..1 of the source, of each of n x n points of the crop."""
-    # Not F.affine_grid: that is a matrix product, which TF32 rounds by a visible fraction of a pixel. x and y
-    # are separate planes, which is faster to fill and to read.
-    along_x, along_y = (side[:, None] * centres for side in sides)  # (2, n)
-    grid: Tensor = (along_x + place[:, None])[:, None] + along_y[:, :, None]
-    return grid
-
-
-def _bend(p: Parameters, view: tuple[int, int], crop: int, device: torch.device) -> Tensor:
-    """(2, S, S): the elastic part of the grid; the control points move by pixels of the crop."""
-    to_unit = np.array([2 / view[1], 2 / view[0]])[:, None, None]
-    field = torch.from_numpy(p.bend_px / p.scale * to_unit).to(device, torch.float32, non_blocking=True)
-    bend: Tensor = F.interpolate(field[None], (crop, crop), mode="bicubic", align_corners=True)[0]
-    return bend
-
-
-def _first_balanced(
-    shifted: list[Tensor], sides: Tensor, places: Tensor, crop: int, ignore_index: int, max_ratio: float
-) -> Tensor:
-    """(B, 2): the first position at which every class is below `max_ratio`; the first one if there is none.
-
-    As `cat_max_ratio` of MMSegmentation, which redraws up to ten times. Counted on at most 64 x 64 pixels of
-    the crop, before the elastic deformation.
-    """
-    centres = _centres(crop, places.device)[:: -(-crop // PROBES)]  # (n,)
-    found = places.new_empty(*places.shape[:2], len(centres), len(centres))  # (B, K, n, n)
-    for row, labels in enumerate(shifted):
-        grid = torch.cat([_grid(sides[row], place, centres) for place in places[row]], dim=1)  # (2, K n, n)
-        _sample(labels[None, None], grid, "nearest", out=found[row].flatten(0, 1)[None])
-    ids = found.flatten(2).add_(ignore_index).long()  # (B, K, n n)
-    counts = torch.zeros(*ids.shape[:2], NUM_IDS, device=ids.device)
-    counts.scatter_add_(2, ids, torch.ones_like(ids, dtype=counts.dtype))
-    counts[..., ignore_index] = 0
-    balanced = counts.amax(-1) < max_ratio * counts.sum(-1)  # (B, K)
-    choice = balanced.byte().argmax(1)  # of equal values the first
-    return places.gather(1, choice[:, None, None].expand(-1, 1, 2))[:, 0]
-
-
 def _level(step: Array) -> int:
     """The coarsest level of the image pyramid with pixels smaller than a step; each level halves the size."""
     smallest_px = _step_px(step).min()
@@ -164,22 +147,151 @@ def _step_px(step: Array) -> Array:
     return distance
 
 
-def _low_pass(source: Tensor, step: Array, level: int) -> Tensor:
-    """The image (1, 3, h, w) at its pyramid level, low-passed so that reading it bilinearly does not alias.
+def _crops(
+    images: Tensor, shifted: Tensor, views: list[View], crop: int, void: float, max_ratio: float
+) -> tuple[Tensor, Tensor]:
+    """The crops, as float, of images (B, n, H, W) and of labels (B, H, W) or (B, C, H, W) minus `void`.
 
-    It approximates the triangle filter of `F.interpolate(antialias=True)`, whose half-width is one step, by
-    three taps: their variance, plus those of the pyramid and of the bilinear interpolation, is that of the
-    triangle, step^2 / 6. At half size they are the triangle.
+    grid_sample pads with 0, so void has to be 0 while it runs. `images` may be overwritten.
     """
-    if level:
-        source = F.avg_pool2d(source, 2**level)  # (1, 3, h / 2^level, w / 2^level)
-    x_px, y_px = _step_px(step) / 2**level
-    pooled = (1 - 4.0**-level) / 12  # variance of the mean over one pyramid pixel
-    for dim, step_px in ((3, x_px), (2, y_px)):
-        outer = (step_px**2 - 1) / 12 - pooled / 2
-        if outer > 1e-4 and source.shape[dim] > 1:
-            source = _three_taps(source, min(outer, 1 / 3), dim)
-    return source
+    maps = shifted if shifted.ndim == 4 else shifted[:, None]  # (B, C, H, W)
+    choice = _first_balanced(maps, views, crop, int(void), max_ratio) if max_ratio < 1 else None
+    grid = _grid(views, crop, maps, [0] * len(views), choice)
+    found = _sample(maps, grid, "nearest").add_(void)  # (B, C, S, S)
+    levels = [view.level for view in views]
+    if any(levels):
+        images = _pyramid(images, levels)
+    if any(levels) and not one_by_one(images):
+        grid = _grid(views, crop, images, levels, choice)
+    crops = _sample(_low_pass(images, views), grid, "bilinear")
+    return crops, found if shifted.ndim == 4 else found[:, 0]
+
+
+def _grid(views: list[View], crop: int, canvas: Tensor, levels: list[int], choice: Tensor | None) -> Tensor:
+    """(B, S, S, 2): x and y, in -1..1 of a canvas (B, n, H, W) with images at these levels, of each pixel.
+
+    `choice` (B,) is which position of the crop is taken; None: the first.
+    """
+    # Not F.affine_grid: that is a matrix product, which TF32 rounds by a visible fraction of a pixel. x and y
+    # are separate planes, which is faster to fill and to read.
+    columns, rows = _lines(views, crop, canvas, levels, all_places=choice is not None)
+    if choice is not None:
+        columns, rows = columns[torch.arange(len(choice), device=choice.device), choice], rows[:, 0]
+    grid = columns + rows
+    bend = None
+    if any(view.parameters.bend_px.any() for view in views):
+        bend = _bend(views, crop, canvas, levels)
+    if one_by_one(canvas):
+        return (grid if bend is None else grid.add_(bend)).permute(0, 2, 3, 1)
+    if bend is not None:
+        part = _on_device(_per_px(canvas)[:, 0, 0] / PARTS_OF_A_PX, canvas)
+        grid.add_(bend.permute(0, 2, 3, 1)).div_(part).round_().mul_(part)
+    return grid.sub_(1)
+
+
+def _lines(
+    views: list[View], crop: int, canvas: Tensor, levels: list[int], all_places: bool
+) -> tuple[Tensor, Tensor]:
+    """x and y of the columns, along the middle row of the crop, and what the rows add; with all places for K.
+
+    On a CPU in -1..1 of the canvas, (B, K, 2, 1, S) and (B, 1, 2, S, 1), planes of x and y, which are faster
+    to fill and to read. Elsewhere in 0..2, and whole parts of a pixel, (B, K, 1, S, 2) and (B, 1, S, 1, 2).
+    Without all places there is no K.
+    """
+    places = [crop_centres(view.parameters, view.image_size, crop) for view in views]
+    middles = np.stack(places if all_places else [place[0] for place in places])  # (B, K, 2) or (B, 2)
+    sides = np.stack([view.step for view in views]) * (crop / 2)  # (B, 2, 2)
+    if all_places:
+        sides = sides[:, None]
+    if one_by_one(canvas):
+        unit, origin, precision = _per_px(canvas), 1, np.float32
+    else:
+        parts = PARTS_OF_A_PX / 2.0 ** np.array(levels)
+        unit, origin, precision = parts.reshape(-1, *[1] * (middles.ndim + 1)), 0, np.float64
+    middle = (middles[..., None, None] * unit - origin).astype(precision)
+    right, down = ((sides[..., axis, None, None] * unit).astype(precision) for axis in (0, 1))
+    steps = (2 * np.arange(crop, dtype=precision) + 1) / crop - 1  # (S,), in -1..1 of the crop
+    columns, rows = middle + right * steps, down * steps[:, None]
+    if not one_by_one(canvas):
+        to_canvas = _per_px(canvas) / PARTS_OF_A_PX
+        columns, rows = (np.moveaxis(np.rint(line) * to_canvas, -3, -1) for line in (columns, rows))
+    return _on_device(columns, canvas), _on_device(rows, canvas)
+
+
+def _per_px(canvas: Tensor) -> Array:
+    """(2, 1, 1): the length of a pixel of the canvas (B, n, H, W) in x and y, where the canvas has 2."""
+    return 2 / np.array([canvas.shape[3], canvas.shape[2]])[:, None, None]
+
+
+def _on_device(values: Array, like: Tensor) -> Tensor:
+    return torch.from_numpy(values.astype(np.float32)).to(like.device, non_blocking=True)
+
+
+def _bend(views: list[View], crop: int, canvas: Tensor, levels: list[int]) -> Tensor:
+    """(B, 2, S, S): the elastic part of the grid; the control points move by pixels of the crop."""
+    fields = [
+        v.parameters.bend_px / v.parameters.scale / 2**level for v, level in zip(views, levels, strict=True)
+    ]
+    field = _on_device(np.stack(fields) * _per_px(canvas), canvas)  # (B, 2, cells, cells)
+    return F.interpolate(field, (crop, crop), mode="bicubic", align_corners=True)
+
+
+def _first_balanced(
+    maps: Tensor, views: list[View], crop: int, ignore_index: int, max_ratio: float
+) -> Tensor:
+    """(B,): the first position at which every class is below `max_ratio`; the first one if there is none.
+
+    As `cat_max_ratio` of MMSegmentation, which redraws up to ten times. Counted on at most 64 x 64 pixels of
+    the crop, before the elastic deformation.
+    """
+    columns, rows = _lines(views, crop, maps, [0] * len(views), all_places=True)
+    every = -(-crop // PROBES)
+    if one_by_one(maps):
+        grid = (columns[..., ::every] + rows[..., ::every, :]).movedim(2, -1)  # (B, K, n, n, 2)
+    else:
+        grid = (columns[..., ::every, :] + rows[:, :, ::every]).sub_(1)
+    grid = grid.flatten(1, 2)  # (B, K n, n, 2)
+    ids = _sample(maps, grid, "nearest").view(*columns.shape[:2], -1).add_(ignore_index).long()  # (B, K, n n)
+    counts = torch.zeros(*ids.shape[:2], NUM_IDS, device=ids.device)
+    counts.scatter_add_(2, ids, torch.ones_like(ids, dtype=counts.dtype))
+    counts[..., ignore_index] = 0
+    balanced = counts.amax(-1) < max_ratio * counts.sum(-1)  # (B, K)
+    return balanced.byte().argmax(1)  # of equal values the first
+
+
+def _pyramid(images: Tensor, levels: list[int]) -> Tensor:
+    """Each of the images (B, n, H, W) at its level, in the upper left of what is returned."""
+    if len(set(levels)) == 1:
+        return F.avg_pool2d(images, 2 ** levels[0])  # (B, n, H / 2^level, W / 2^level)
+    found = images
+    for level in {*levels} - {0}:
+        pooled = F.avg_pool2d(images, 2**level)
+        height, width = (whole - part for whole, part in zip(images.shape[2:], pooled.shape[2:], strict=True))
+        chosen = torch.tensor([own == level for own in levels]).to(images.device, non_blocking=True)
+        found = torch.where(chosen[:, None, None, None], F.pad(pooled, (0, width, 0, height)), found)
+    return found
+
+
+def _low_pass(images: Tensor, views: list[View]) -> Tensor:
+    """The images (B, n, H, W), at their levels, low-passed so that reading them bilinearly does not alias.
+
+    Three taps along x, then y, with the border pixels replicated. In a batch, where borders differ, as what
+    flows from each pixel to the next, if both are of the image; in place.
+    """
+    for axis, dim in ((0, 3), (1, 2)):
+        taps = np.array([view.outer_tap(axis) for view in views])
+        if taps.any() and one_by_one(images):
+            images = _three_taps(images, taps[0], dim)
+        elif taps.any():
+            num = images.shape[dim] - 1
+            left, right = images.narrow(dim, 0, num), images.narrow(dim, 1, num)
+            lasts = np.array([(view.size[dim - 2] >> view.level) - 1 for view in views])
+            weights = np.where(np.arange(num) < lasts[:, None], taps[:, None], 0)  # (B, num)
+            shares = _on_device(np.expand_dims(weights, (1, 5 - dim)), images)  # along `dim` of (B, n, H, W)
+            flow = right - left
+            left.addcmul_(flow, shares)
+            right.addcmul_(flow, shares, value=-1)
+    return images
 
 
 def _three_taps(source: Tensor, outer: float, dim: int) -> Tensor:
@@ -193,19 +305,12 @@ def _three_taps(source: Tensor, outer: float, dim: int) -> Tensor:
     return smooth
 
 
-def _sample(source: Tensor, grid: Tensor, mode: str, out: Tensor) -> None:
-    """Sample (1, C, h, w) at (2, rows, columns), into `out` (C, rows, columns)."""
+def _sample(source: Tensor, grid: Tensor, mode: str) -> Tensor:
+    """(B, C, h, w) at the places (B, rows, columns, 2): (B, C, rows, columns)."""
     # On a CPU, grid_sample runs one thread per image, so the crop is divided into as many strips as threads.
-    strips = math.gcd(out.shape[1], torch.get_num_threads()) if grid.device.type == "cpu" else 1
-    found = F.grid_sample(
-        source.expand(strips, -1, -1, -1),
-        grid.view(2, strips, -1, grid.shape[2]).permute(1, 2, 3, 0),  # (strips, rows / strips, columns, 2)
-        mode=mode,
-        padding_mode="zeros",
-        align_corners=False,
-    )  # (strips, C, rows / strips, columns)
-    out.view(len(out), strips, -1, out.shape[2]).copy_(found.transpose(0, 1))
-
-
-def _up_to(length: int, multiple: int) -> int:
-    return -(-length // multiple) * multiple
+    strips = math.gcd(grid.shape[1], torch.get_num_threads()) if one_by_one(source) else 1
+    if strips > 1:
+        source = source.expand(strips, -1, -1, -1)
+        grid = grid.view(strips, -1, *grid.shape[2:])  # (strips, rows / strips, columns, 2)
+    found = F.grid_sample(source, grid, mode=mode, padding_mode="zeros", align_corners=False)
+    return found.transpose(0, 1).flatten(1, 2)[None] if strips > 1 else found

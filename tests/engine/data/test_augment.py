@@ -151,6 +151,68 @@ def test_the_guard_detects_each_kind_of_synchronisation(wait):
         wait(torch.ones(3))
 
 
+class Operations(TorchDispatchMode):
+    """Counts them, views and copies to the device too, but not lift_fresh, a mark of host tensors."""
+
+    num = 0
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        self.num += operator is not torch.ops.aten.lift_fresh.default
+        return operator(*args, **(kwargs or {}))
+
+
+def num_operations(batch, **section):
+    """Of a batch of photos of different sizes, on a device; meta has no generator, so noise is left out."""
+    augmentation = Augment(Section.model_construct(crop=64, **section), 0, 255)
+    images = torch.zeros(batch, 3, 104, 136, dtype=torch.uint8, device="meta")
+    labels = torch.zeros(batch, 104, 136, dtype=torch.uint8, device="meta")
+    parameters = [augmentation.parameters(f"{n}", 0) for n in range(batch)]
+    with Operations() as operations:
+        augmentation(images, labels, [(100 - n, 130 - n) for n in range(batch)], parameters)
+    return operations.num
+
+
+def test_a_batch_takes_60_operations_on_a_device_whatever_its_size():
+    assert num_operations(4) == num_operations(16) <= 60
+
+
+def test_no_operator_but_noise_and_jpeg_takes_operations_for_each_sample():
+    every = EVERYTHING | {"noise": 0}
+    assert num_operations(8, **every) == num_operations(16, **every)
+
+
+@pytest.fixture(params=[True, False], ids=["one by one", "together"])
+def one_by_one(request, monkeypatch):
+    """Samples one after the other, as on a CPU, or together, as on other devices."""
+    set_one_by_one(monkeypatch, request.param)
+
+
+def set_one_by_one(monkeypatch, value):
+    for module in ("warp", "augment"):
+        monkeypatch.setattr(f"engine.data.{module}.one_by_one", lambda images: value)
+
+
+@pytest.mark.parametrize("section", [{}, EVERYTHING, {"scale": [0.1, 0.4], "aspect": 2}])
+def test_samples_together_equal_those_one_by_one(section, monkeypatch):
+    augmentation = Augment(Section.model_construct(crop=64, **section), 0, 255)
+    sizes = [(50, 70), (96, 200), (64, 61), (333, 500), (9, 7), (1, 3)]
+    scenes = [scene(h, w, seed) for seed, (h, w) in enumerate(sizes)]
+    images, labels = (
+        torch.cat([F.pad(t, (0, 504 - t.shape[-1], 0, 336 - t.shape[-2]), value=value) for t in tensors])
+        for value, tensors in zip((0, 255), zip(*scenes, strict=True), strict=True)
+    )
+    parameters = [augmentation.parameters(id, 0) for id in "abcdef"]
+    alone = augmentation(images, labels, sizes, parameters)
+    set_one_by_one(monkeypatch, False)
+    together = augmentation(images, labels, sizes, parameters)
+    # Together, places are rounded to 1/8192 px, and noise changes by up to 255 a pixel along both axes. Where
+    # a colour is nearly grey, its hue may change by more.
+    difference = (alone[0] - together[0]).abs()
+    assert difference.mean() < 0.02 and (difference > 0.2).float().mean() < 1e-3
+    assert (alone[1] != together[1]).float().mean() < 1e-3
+
+
+@pytest.mark.usefixtures("one_by_one")
 def test_the_other_samples_of_a_batch_their_order_and_padding_change_nothing():
     augmentation = Augment(Section.model_construct(crop=33, **EVERYTHING), 0, 255)
     sizes = [(50, 70), (96, 40), (64, 61), (33, 120), (9, 7)]
