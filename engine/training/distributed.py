@@ -225,9 +225,10 @@ def compiled(model: nn.Module, process: Process, backend: str = "inductor") -> n
     sums overlap with the backward pass. With torch 2.14 such a B2 returns the number of its updates, from a
     BatchNorm, in place of the logits; so of several processes the graph stays whole.
     """
-    if not process.is_alone:
-        torch._dynamo.config.optimize_ddp = False  # read at each compilation, so also later
-    return cast(nn.Module, torch.compile(model, backend=backend))
+    whole = cast(nn.Module, torch.compile(model, backend=backend))
+    if not process.is_alone:  # read at each compilation, which is in the first call and may be in later ones
+        whole.forward = torch._dynamo.config.patch(optimize_ddp=False)(whole.forward)
+    return whole
 
 
 def with_global_norms(model: nn.Module, process: Process) -> nn.Module:

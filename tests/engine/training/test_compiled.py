@@ -17,11 +17,9 @@ CPU = torch.device("cpu")
 @pytest.fixture
 def group() -> Iterator[Process]:
     """The first of several processes, in a group that has no other."""
-    split = torch._dynamo.config.optimize_ddp
     dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
     yield Process(0, 2, CPU)
     dist.destroy_process_group()
-    torch._dynamo.config.optimize_ddp = split
     torch._dynamo.reset()
 
 
@@ -35,6 +33,7 @@ def test_compiled_for_several_processes_it_returns_its_logits(group: Process) ->
     torch.testing.assert_close(found, expected)
     found.square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+    assert torch._dynamo.config.optimize_ddp  # of other models in this process
 
 
 @pytest.mark.slow
