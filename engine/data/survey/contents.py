@@ -39,8 +39,9 @@ def pairs_by_content(base: Path, names: Sequence[str]) -> list[tuple[str, str]]:
         images, masks = pairs[0]
         raise DataError(
             f"{quantity(len(pairs), 'pair')} of folders in {base} hold photos and masks of the same names: "
-            f"{listed}. Move out of {base} what is not meant, or write a recipe with data.format: folder and "
-            f"data.folder: {{images: {images}, masks: {masks}, val_share: 0.2}} (docs/data.md)."
+            f"{listed}. Move out of {base} what is not meant, or write a recipe with data.format: folder, "
+            f"data.root: {base} and data.folder: {{images: {images}, masks: {masks}, val_share: 0.2}} "
+            "(docs/data.md)."
         )
     return pairs
 

@@ -30,6 +30,7 @@ from engine.wording import quantity
 TRAIN = ("train", "training", "trainaug", "trn", "train_val", "trainval")
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
 DEPTH = 2  # folders below the given one that are looked into
+MAX_SEEN = 12  # folders that are listed where nothing is understood
 SHARED = {"train": "train", "val": "val"}
 MASK_WORDS = re.compile(r"mask|label|annot|gt|ground|seg|target|matte|^y_|_y$", re.I)
 
@@ -255,14 +256,22 @@ def opened(section: dict[str, Any], reasons: list[DataError]) -> tuple[FileDatas
     return train, val
 
 
+def _seen(root: Path) -> list[str]:
+    """A line for each folder that holds files, down to the deepest that are looked into."""
+    seen, level = [], [root]
+    for _ in range(DEPTH + 2):
+        for folder in level:
+            endings = Counter(path.suffix.lower() for path in folder.iterdir() if path.is_file())
+            files = ", ".join(f"{number} {ending or 'files'}" for ending, number in endings.most_common(4))
+            if files or folder == root:
+                seen.append(f"  {folder}: {files or 'no files'}")
+        level = [folder / name for folder in level for name in folders_in(folder) if not is_of_a_tool(name)]
+    return seen
+
+
 def not_understood(root: Path, reasons: list[DataError]) -> str:
     """What was looked for, and what is there."""
-    seen = []
-    for folder in [root, *(root / name for name in folders_in(root))][:12]:
-        endings = Counter(path.suffix.lower() for path in folder.iterdir() if path.is_file())
-        files = ", ".join(f"{number} {ending or 'files'}" for ending, number in endings.most_common(4))
-        seen.append(f"  {folder}: {files or 'no files'}")
-    there = ["There are:", *seen, *annotations_below(root)]
+    there = ["There are:", *_seen(root)[:MAX_SEEN], *annotations_below(root)]
     if single := [reason for reason in reasons if isinstance(reason, EmptyShare)]:
         return "\n".join([str(single[0]), *there])
     num_images = len(images_below(root))
