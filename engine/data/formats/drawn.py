@@ -49,6 +49,7 @@ LOOKED_FOR = {
     "yolo": "images/ and labels/, with data.yaml",
     "cvat": "annotations.xml, of CVAT for images 1.1",
     "label_studio": "a .json file of annotated tasks, exported as JSON, not as JSON-MIN",
+    "rle_csv": "a .csv file with headings such as ImageId and EncodedPixels",
 }
 
 

@@ -64,6 +64,12 @@ def test_wrong_runs_are_named(tmp_path: Path, runs: str, said: str) -> None:
     assert "train.csv" in str(error.value)
 
 
+def test_a_folder_without_such_a_file_says_what_was_looked_for(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("image,mask\na.png,b.png\n")
+    with pytest.raises(DataError, match=r"ImageId and EncodedPixels"):
+        opened(tmp_path, "object")
+
+
 def test_an_image_that_is_missing_is_named(tmp_path: Path) -> None:
     photos(tmp_path / "images", "a.png")
     (tmp_path / "train.csv").write_text("ImageId,EncodedPixels\na.png,1 1\nzz.png,1 1\n")
