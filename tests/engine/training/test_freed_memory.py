@@ -7,6 +7,7 @@ import sys
 import pytest
 import torch
 
+from engine.training.freed_memory import freed_memory_returned
 from engine.training.session import torch_settings
 
 MEGABYTES = 64
@@ -41,3 +42,15 @@ def test_a_training_that_raises_gives_the_memory_back():
         assert resident_mb() > before + 3 * MEGABYTES
         raise ValueError
     assert resident_mb() < before + MEGABYTES
+
+
+def test_scoring_within_a_training_keeps_nothing_and_the_training_goes_on_keeping():
+    device = torch.device("cpu")
+    with torch_settings(deterministic=False, device=device):
+        torch.ones(4 * MEGABYTES * 2**18)
+        kept = resident_mb()
+        with freed_memory_returned(device):
+            assert resident_mb() < kept - 3 * MEGABYTES  # at once
+            torch.ones(4 * MEGABYTES * 2**18)
+            assert resident_mb() < kept - 3 * MEGABYTES  # and of what is freed meanwhile
+        assert min(faults() for _ in range(6)) < PAGES / 10
