@@ -222,6 +222,11 @@ def _new(
             f"--folds {number}: split {split!r} has {quantity(num_images, 'image')}, and each fold needs one "
             "or more. Type a smaller number."
         )
+    if pattern and not any(re.search(pattern, id) for id in train.ids):
+        raise CompareError(
+            f"The pattern of groups {pattern} fits none of the {quantity(num_images, 'image')} of split "
+            f"{split!r}, such as {train.ids[0]}. Correct it, or type --group '(.+)' to take each image alone."
+        )
     if num_groups < number:
         raise CompareError(
             f"--folds {number}: the images of split {split!r} are {quantity(num_groups, 'group')} by the "

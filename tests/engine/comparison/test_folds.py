@@ -94,6 +94,7 @@ def test_what_is_no_wish(
     ("wish", "message"),
     [
         (Wish(7, [], None), r"--folds 7: split 'train' has 6 images"),
+        (Wish(3, [], r"^(patient)_"), r"fits none of the .*such as train_00000.*--group '\(\.\+\)'"),
         (Wish(3, [], r"(train)_\d+"), r"1 group by the pattern .*--group '\(\.\+\)'"),
     ],
 )
