@@ -1,7 +1,7 @@
 """The first measurements on a GPU, in nine minutes: tests, updates, loss, augmentation, model, scoring.
 
-    python benchmarks/gpu.py OUT              all parts, each with a limit; OUT gets gpu.json, gpu.md and logs
-    python benchmarks/gpu.py OUT --parts loss updates-b2
+    python benchmarks/gpu.py OUT                             nine minutes; OUT gets gpu.json, gpu.md, logs
+    python benchmarks/gpu.py OUT --parts peers-b2 training   these alone; further parts take longer
 
 What is measured is written after each part, so a machine that is taken away leaves what it did. Rows for
 docs/gpu-log.md are in gpu.md.
@@ -11,7 +11,9 @@ import argparse
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from statistics import median
 
@@ -19,6 +21,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from engine.benchmarks.measuring import environment
+from engine.benchmarks.model import LOSSES, NUM_CLASSES, contenders, training_step, upsampled_loss
 from engine.recipe import load_recipe
 from engine.scoring.timing import interleaved
 from engine.training.distributed import Process
@@ -61,26 +64,56 @@ def parts(out: Path) -> dict[str, Part]:
     }
 
 
+def further_parts(out: Path) -> dict[str, Part]:
+    """By name: what takes longer than the nine minutes, or needs two GPUs; chosen with --parts.
+
+    The log of a training says images/s and which share of the time it waited for images; `training` is
+    stopped after its ten minutes.
+    """
+    rest = ("b1", "b3", "b4")
+    train = ["recipes/demo.yaml", "model.variant=b2", "train.batch=32", "augment.crop=512"]
+    train += ["adversarial=null", "data.synthetic={size: 512, train_samples: 2000, val_samples: 64}"]
+    two = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "-m", "engine.run", *train]
+    where = f"output.dir={out / 'runs'}"
+    return {
+        **{f"updates-{name}": Part([__file__, str(out), "--updates", name], 110) for name in rest},
+        **{f"peers-{name}": Part([__file__, str(out), "--peers", name], 240) for name in ("b0", "b2")},
+        "training": Part(["-m", "engine.run", *train, "train.steps=10000", where, "name=one"], 600),
+        "two-ddp": Part([*two, "train.steps=500", where, "name=two-ddp"], 300),
+        "two-sharded": Part([*two, "train.steps=500", "train.shard=true", where, "name=two-sharded"], 300),
+        "two-tests": Part(["-m", "pytest", "-q", "-m", "gpu2", "tests"], 120),
+    }
+
+
 def main(argv: list[str] | None = None) -> int:
     """Exit code 1 where a part failed or ran past its limit."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("out", type=Path, help="a folder")
-    parser.add_argument("--parts", nargs="+", choices=[*parts(Path())], help="default: all")
+    names = [*parts(Path()), *further_parts(Path())]
+    parser.add_argument("--parts", nargs="+", choices=names, help="default: those of the nine minutes")
     parser.add_argument(
         "--updates", metavar="VARIANT", help="measure the updates of one variant, in this process"
     )
+    parser.add_argument("--peers", metavar="VARIANT", help="measure it beside other libraries, all compiled")
+    parser.add_argument("--backend", default="inductor", help="of torch.compile, for --peers")
     parser.add_argument("--size", type=int, default=512, metavar="PX")
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=20)
     arguments = parser.parse_args(argv)
+    arguments.out = arguments.out.resolve()  # the parts run in another folder
     arguments.out.mkdir(parents=True, exist_ok=True)
+    if arguments.peers:
+        rows = peers(arguments.peers, arguments.size, arguments.batch, arguments.rounds, arguments.backend)
+        (arguments.out / f"peers-{arguments.peers}.json").write_text(json.dumps({"rows": rows}, indent=1))
+        return 0
     if arguments.updates:
         rows = updates(arguments.updates, arguments.size, arguments.batch, arguments.rounds)
         (arguments.out / f"updates-{arguments.updates}.json").write_text(json.dumps({"rows": rows}, indent=1))
         return 0
-    known = parts(arguments.out)
+    by_default = parts(arguments.out)
+    known = by_default | further_parts(arguments.out)
     results = {}
-    for name in arguments.parts or known:
+    for name in arguments.parts or by_default:
         results[name] = run(name, known[name], arguments.out)
         print(f"{name}: {results[name]}", flush=True)
         found = {"environment": environment(torch.get_num_threads()), "parts": results}
@@ -141,13 +174,40 @@ def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[st
     ]
 
 
+def peers(variant: str, size_px: int, batch: int, rounds: int, backend: str) -> list[dict[str, object]]:
+    """Rows of {variant, batch, size_px, arm, seconds, images_per_s, peak_mb, mfu}: forward, loss, backward.
+
+    Each model is compiled and in bf16 autocast, that of transformers with SDPA, which is its default. Peak
+    memory and MFU are None: `updates` has those of ours.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    images = 255 * torch.rand(batch, 3, size_px, size_px, device=device)
+    labels = torch.randint(0, NUM_CLASSES, (batch, size_px, size_px), device=device)
+
+    def call(step: Callable[[], None]) -> None:
+        with torch.autocast(device.type, torch.bfloat16):
+            step()
+
+    calls = {}
+    for name, build in contenders().items():
+        model = torch.compile(build(variant).to(device), backend=backend)
+        step = partial(training_step, model, LOSSES.get(name, upsampled_loss), images, labels)
+        calls[f"{name}, compiled"] = partial(call, step)
+    seconds = interleaved(calls, rounds, lambda done, total: None)
+    return [
+        {"variant": variant, "batch": batch, "size_px": size_px, "arm": name, "seconds": times}
+        | {"images_per_s": batch / median(times), "peak_mb": None, "mfu": None}
+        for name, times in seconds.items()
+    ]
+
+
 def markdown(out: Path, found: dict[str, dict[str, object]]) -> str:
     """The parts, and the updates as rows of docs/gpu-log.md."""
     facts = found["environment"]
     lines = [f"{facts['date']}, {facts['device']}, torch {torch.__version__}", ""]
     lines += [f"- {name}: {result}" for name, result in found["parts"].items()]
     lines += ["", "| date | what | ms | images/s | peak MB | MFU |", "|---|---|---:|---:|---:|---:|"]
-    for path in sorted(out.glob("updates-*.json")):
+    for path in sorted([*out.glob("updates-*.json"), *out.glob("peers-*.json")]):
         for row in json.loads(path.read_text())["rows"]:
             what = f"{row['variant'].upper()}, {row['size_px']} px, batch {row['batch']}, {row['arm']}"
             peak = f"{row['peak_mb']:,.0f}" if row["peak_mb"] else "-"

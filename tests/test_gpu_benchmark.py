@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from engine.recipe import load_recipe
+
 ROOT = Path(__file__).parents[1]
 SPEC = importlib.util.spec_from_file_location("gpu_benchmark", ROOT / "benchmarks/gpu.py")
 assert SPEC and SPEC.loader
@@ -15,6 +17,26 @@ SPEC.loader.exec_module(gpu)
 
 def test_all_parts_fit_into_nine_minutes(tmp_path: Path) -> None:
     assert sum(part.limit_s for part in gpu.parts(tmp_path).values()) <= 540
+
+
+def test_the_trainings_of_further_parts_are_valid_recipes(tmp_path: Path) -> None:
+    commands = [part.command for part in gpu.further_parts(tmp_path).values()]
+    trainings = [
+        command[command.index("engine.run") + 1 :] for command in commands if "engine.run" in command
+    ]
+    recipes = [load_recipe(ROOT / path, overrides) for path, *overrides in trainings]
+    assert {recipe.name for recipe in recipes} == {"one", "two-ddp", "two-sharded"}
+    assert all(Path(recipe.output.dir) == tmp_path / "runs" for recipe in recipes)
+
+
+def test_compiled_models_of_other_libraries_become_rows_of_the_log(tmp_path: Path) -> None:
+    small = ["--size", "64", "--batch", "2", "--rounds", "1", "--backend", "eager"]
+    assert gpu.main([str(tmp_path), "--peers", "b0", *small]) == 0
+    rows = json.loads((tmp_path / "peers-b0.json").read_text())["rows"]
+    assert [row["arm"] for row in rows] == [f"{name}, compiled" for name in gpu.contenders()]
+    assert all(row["images_per_s"] == pytest.approx(2 / row["seconds"][0]) for row in rows)
+    facts = {"environment": {"date": "2026-01-02", "device": "a GPU"}, "parts": {"peers-b0": "done"}}
+    assert gpu.markdown(tmp_path, facts).count("B0, 64 px, batch 2") == len(rows)
 
 
 def test_updates_are_measured_and_become_rows_of_the_log(tmp_path: Path) -> None:
