@@ -191,7 +191,7 @@ def _columns(parameters: Sequence[Parameters], device: torch.device) -> tuple[Te
         for p in parameters
     ]  # fmt: skip
     table = torch.from_numpy(np.array(rows, np.float32)[:, :, None, None])
-    return table.to(device, non_blocking=True).split([1, 1, 1, 1, 1, 3], dim=1)
+    return table.to(device, non_blocking=True).split_with_sizes([1, 1, 1, 1, 1, 3], dim=1)
 
 
 def _degrade(images: Tensor, row: int, p: Parameters, colours: list[int] | None) -> None:
@@ -219,7 +219,7 @@ def shift_hue_and_saturation(images: Tensor, hue: Tensor, saturation: Tensor, tu
     v - s v (2 - |hue - 3|), green v - s v (|hue - 2| - 1), blue v - s v (|hue - 4| - 1), where each factor is
     clamped to 0..1. So saturation scales the spread, up to v, and hue is added.
     """
-    red, green, blue = images.split(1, dim=1)  # (B, 1, S, S) each, views
+    red, green, blue = images.chunk(3, dim=1)  # (B, 1, S, S) each, views
     value, lowest = images.amax(1, keepdim=True), images.amin(1, keepdim=True)  # faster than aminmax
     spread = value - lowest
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -203,8 +203,9 @@ def _lines(
     sides = np.stack([view.step for view in views]) * (crop / 2)  # (B, 2, 2)
     if all_places:
         sides = sides[:, None]
+    precision: type[np.floating[Any]] = np.float32
     if one_by_one(canvas):
-        unit, origin, precision = _per_px(canvas), 1, np.float32
+        unit, origin = _per_px(canvas), 1
     else:
         parts = PARTS_OF_A_PX / 2.0 ** np.array(levels)
         unit, origin, precision = parts.reshape(-1, *[1] * (middles.ndim + 1)), 0, np.float64
