@@ -402,7 +402,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "left out, because of", "# The keys of a recipe", "no pretrained weights were found",
         "# Encoders and heads", "in teacher/, written by trident ensemble",
         "taught by the moving average of weights",
-        "was not scored by it", "is no longer among the best; the file", "is no longer listed; the file",
+        "is no longer among the best; the file", "is no longer listed; the file",
         "model.arch=…: ",
         "cannot be built on", "  train.batch=… linear",
         "Only the place of their data can be set", "Name another one with data.train",
@@ -420,7 +420,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "the remedy needs weights that are not here; tests/models reads the sources": (
         "contradict each other. Keep the weights", "has NaN or infinite values, so nothing",
         "these look like", "Set model.variant=", "fills … of the",
-        "these weights are for encoders", "was altered or truncated",
+        "these weights are for encoders", "but its first layer is for images of", "was altered or truncated",
         "Choose one of …: model.weights=", 'python -c "', "as its first update fails",
     ),
     "test_the_commands_of_the_notes_run": (
@@ -465,6 +465,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
         "… …: trident ensemble … --method lawa,swa",
     ),
+    "tests/engine/test_run_smooth.py::test_the_mean_of_the_latest_scores_chooses": ("has no such score",),
     "tests/engine/test_compare.py::test_a_saved_ensemble_is_compared_with_runs_on_the_same_images": (
         "own scores type trident evaluate",
     ),
