@@ -8,8 +8,7 @@ import json
 import math
 import os
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -83,44 +82,20 @@ class TopKeeper:
         return (step - 1) // max(1, self.spacing)
 
 
-@dataclass(frozen=True)
-class CopiedState:
-    """tensors: on the CPU. header: the rest, as JSON. hashed: what is hashed of the tensors."""
-
-    tensors: dict[str, Tensor]
-    header: str
-    hashed: list[bytes | memoryview]
-
-
-def hashed(tensors: dict[str, Tensor]) -> list[bytes | memoryview]:
-    """What is hashed of tensors: name, type, shape and bytes of each, in the order of their names."""
-    parts: list[bytes | memoryview] = []
-    for key in sorted(tensors):
-        tensor = tensors[key].detach().cpu().contiguous()
-        content = tensor.reshape(-1).view(torch.uint8).numpy().data
-        parts.append(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
-        parts += [content[start : start + HASHED_AT_ONCE] for start in range(0, len(content), HASHED_AT_ONCE)]
-    return parts
-
-
-def digest(header: str, parts: Sequence[bytes | memoryview], rest: Callable[[], None] = lambda: None) -> str:
-    """The SHA-256, as hex, of a header and of what is `hashed` of tensors.
-
-    Short parts are joined: each call of the hash, as of torch, gives the interpreter's lock back and takes it
-    again, and the training, which needs it too, would wait as often.
+def _digest(tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = lambda: None) -> str:
+    """The SHA-256, as hex, of a header and of the names, types, shapes and bytes of tensors.
 
     Args:
         rest: called after each piece of the work.
     """
-    sha256, waiting, size = hashlib.sha256(header.encode()), list[bytes | memoryview](), 0
-    for part in parts:
-        waiting.append(part)
-        size += len(part)
-        if size >= HASHED_AT_ONCE:
-            sha256.update(b"".join(waiting))
-            waiting, size = [], 0
+    sha256 = hashlib.sha256(header.encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].detach().cpu().contiguous()
+        sha256.update(f"\n{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        data = tensor.reshape(-1).view(torch.uint8).numpy().data
+        for start in range(0, len(data), HASHED_AT_ONCE):
+            sha256.update(data[start : start + HASHED_AT_ONCE])
             rest()
-    sha256.update(b"".join(waiting))
     return sha256.hexdigest()
 
 
@@ -130,15 +105,15 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     Args:
         run_id: that of the manifest.
     """
-    state = copied_state(run, step, run_id)
+    tensors, header = copied_state(run, step, run_id)
     if step.settings.rank == 0:
-        write_state(run, state)
+        write_state(run, tensors, header)
 
 
-def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> CopiedState:
-    """A state, whose tensors are copied to the CPU so that the training can go on.
+def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
+    """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON.
 
-    Its header has the SHA-256 of log.jsonl as it is now, which only grows until a resume.
+    The rest has the SHA-256 of log.jsonl as it is now, which only grows until a resume.
 
     Raises:
         RunError: weights are NaN or infinite.
@@ -170,7 +145,7 @@ def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> Co
             copies[key] = whole.to("cpu", copy=True).contiguous()
     if _broken(step, copies):  # the last good state stays
         raise diverged(step.count)
-    return CopiedState(copies, header, hashed(copies))
+    return copies, header
 
 
 def _broken(step: SupervisedStep, tensors: dict[str, Tensor]) -> str | None:
@@ -181,15 +156,17 @@ def _broken(step: SupervisedStep, tensors: dict[str, Tensor]) -> str | None:
     return None
 
 
-def write_state(run: RunFolder, state: CopiedState, rest: Callable[[], None] = lambda: None) -> None:
+def write_state(
+    run: RunFolder, tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = lambda: None
+) -> None:
     """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors.
 
     Args:
         rest: called again and again while the tensors are hashed.
     """
-    metadata = {"trident": state.header, "sha256": digest(state.header, state.hashed, rest)}
+    metadata = {"trident": header, "sha256": _digest(tensors, header, rest)}
     with written_in_place(run.last_state) as temporary:
-        _save_file(state.tensors, temporary, metadata)
+        _save_file(tensors, temporary, metadata)
         if run.last_state.exists():
             run.last_state.replace(run.previous_state)
 
@@ -244,7 +221,7 @@ def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[st
     if "trident" not in metadata:
         raise ValueError("it is not a state of Trident")
     text, saved = metadata["trident"], metadata.get("sha256")
-    if saved != digest(text, hashed(tensors)) and (saved or run_id):
+    if saved != _digest(tensors, text) and (saved or run_id):
         raise ValueError("its SHA-256 is not the stored one")
     header: dict[str, Any] = json.loads(text)
     if not isinstance(header, dict):

@@ -6,9 +6,11 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import Self
 
+from torch import Tensor
+
 from engine.options import MINUTES, seconds_of
 from engine.run_folder import RunFolder
-from engine.training.checkpoint import CopiedState, copied_state, write_state
+from engine.training.checkpoint import copied_state, write_state
 from engine.training.distributed import Process, any_process
 from engine.training.step import SupervisedStep
 
@@ -77,13 +79,13 @@ class StateWriter:
 
     def save(self, step: SupervisedStep) -> None:
         self.wait()
-        state = copied_state(self._run, step, self._run_id)
+        tensors, header = copied_state(self._run, step, self._run_id)
         before, self._last = self._last, time.monotonic()
         if step.settings.rank == 0:
             rest_until = self._last + LATE_SHARE * (self._last - before)
-            self._writing = self._thread.submit(self._write, state, rest_until)
+            self._writing = self._thread.submit(self._write, tensors, header, rest_until)
 
-    def _write(self, state: CopiedState, rest_until: float) -> None:
+    def _write(self, tensors: dict[str, Tensor], header: str, rest_until: float) -> None:
         since = time.thread_time()
 
         def rest() -> None:
@@ -94,7 +96,7 @@ class StateWriter:
                 self._is_waited_for.wait(max(0, pause))
                 since = time.thread_time()
 
-        write_state(self._run, state, rest)
+        write_state(self._run, tensors, header, rest)
 
     def wait(self) -> None:
         """Until the last state is written."""

@@ -6,7 +6,6 @@ import os
 import random
 import struct
 from collections.abc import Callable
-from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -254,8 +253,8 @@ def test_something_else_under_the_name_of_a_state_is_said_and_not_waited_for(
 def test_a_header_of_another_form_is_a_clear_error(run: RunFolder, make_step, header: str) -> None:
     new_keeper(run)
     step = make_step()
-    state = replace(checkpoint.copied_state(run, step, None), header=header)
-    checkpoint.write_state(run, state)
+    tensors, _ = checkpoint.copied_state(run, step, None)
+    checkpoint.write_state(run, tensors, header)
     with pytest.raises(RunFolderError, match="is damaged: .* no JSON object|does not fit the model"):
         load_state(run, step)
 
@@ -325,7 +324,7 @@ def test_a_state_without_sha256_is_loaded_in_a_run_of_0_1_0_only(run: RunFolder,
         load_state(run, make_step(), "id")
 
 
-@pytest.mark.parametrize("at_once", [1, 5, 64, 2**20])
+@pytest.mark.parametrize("at_once", [1, 5, 2**20])
 def test_the_sha256_is_of_header_names_types_shapes_and_bytes(monkeypatch, at_once: int) -> None:
     monkeypatch.setattr(checkpoint, "HASHED_AT_ONCE", at_once)
     tensors = {"b": torch.tensor([1.0, -2.0]), "a": torch.tensor(3), "c": torch.zeros(0, 2).bool()}
@@ -334,12 +333,7 @@ def test_the_sha256_is_of_header_names_types_shapes_and_bytes(monkeypatch, at_on
         + b"\nb torch.float32 (2,)\n" + struct.pack("<ff", 1, -2)
         + b"\nc torch.bool (0, 2)\n"
     )  # fmt: skip
-    rests: list[None] = []
-    assert (
-        checkpoint.digest("header", checkpoint.hashed(tensors), lambda: rests.append(None))
-        == sha256(expected).hexdigest()
-    )
-    assert len(rests) <= 1 + (len(expected) - len("header")) / at_once
+    assert checkpoint._digest(tensors, "header") == sha256(expected).hexdigest()
 
 
 def test_the_state_of_another_model_is_a_clear_error(run: RunFolder, make_step, toy) -> None:

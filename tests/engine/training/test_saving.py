@@ -131,7 +131,7 @@ def test_a_thread_that_is_waited_for_does_not_rest(run: RunFolder, make_step, mo
     assert len(run.states) == 2
 
 
-def work_and_rest(run: RunFolder, state: object, rest: Callable[[], None]) -> None:
+def work_and_rest(run: RunFolder, tensors: object, header: str, rest: Callable[[], None]) -> None:
     for _ in range(3):
         since = time.thread_time()
         while time.thread_time() - since < 2e-3:
