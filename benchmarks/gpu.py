@@ -11,7 +11,6 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -184,15 +183,12 @@ def peers(variant: str, size_px: int, batch: int, rounds: int, backend: str) -> 
     images = 255 * torch.rand(batch, 3, size_px, size_px, device=device)
     labels = torch.randint(0, NUM_CLASSES, (batch, size_px, size_px), device=device)
 
-    def call(step: Callable[[], None]) -> None:
-        with torch.autocast(device.type, torch.bfloat16):
-            step()
-
     calls = {}
     for name, build in contenders().items():
         model = torch.compile(build(variant).to(device), backend=backend)
-        step = partial(training_step, model, LOSSES.get(name, upsampled_loss), images, labels)
-        calls[f"{name}, compiled"] = partial(call, step)
+        model.forward = torch.autocast(device.type, torch.bfloat16)(model.forward)  # as in fit
+        loss = LOSSES.get(name, upsampled_loss)
+        calls[f"{name}, compiled"] = partial(training_step, model, loss, images, labels)
     seconds = interleaved(calls, rounds, lambda done, total: None)
     return [
         {"variant": variant, "batch": batch, "size_px": size_px, "arm": name, "seconds": times}
