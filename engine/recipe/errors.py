@@ -52,8 +52,9 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
     """
     found: dict[Path, list[ErrorDetails]] = {}
     keys_around: dict[Path, list[str]] = {}
+    explained: dict[Path, str] = {}
     for error in errors:
-        path, keys = _locate(error, document, schema)
+        path, keys, explained[path] = _locate(error, document, schema)
         found.setdefault(path, []).append(error)
         keys_around[path] = keys
     lines = []
@@ -62,6 +63,9 @@ def describe(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
             continue  # of a choice between types, report the one that fits further
         if own[0]["type"] == "extra_forbidden":
             text = _unknown_key(path, document.value(path), keys_around[path], schema)
+        elif own[0]["type"] == "missing":
+            about = f": {explained[path]}" if explained[path] else ""
+            text = f"expected a value, since this key has no default{about}"
         else:
             text = _wrong_value(own, document.value(path), path[-1])
         lines.append(f"{dotted(path)} ({document.place(path)}): {text}")
@@ -73,8 +77,9 @@ def paths_of(errors: Iterable[ErrorDetails], document: Document, schema: Schema)
     return {_locate(error, document, schema)[0] for error in errors}
 
 
-def _locate(error: ErrorDetails, document: Document, schema: Schema) -> tuple[Path, list[str]]:
-    """The key path of an error, without pydantic's labels of union members, and the keys of its section."""
+def _locate(error: ErrorDetails, document: Document, schema: Schema) -> tuple[Path, list[str], str]:
+    """The key path of an error, without pydantic's labels of union members; the keys of its section, and what
+    the schema says of the key."""
     path: Path = ()
     node, keys = schema, list(schema["properties"])
     for part in error["loc"]:
@@ -89,7 +94,8 @@ def _locate(error: ErrorDetails, document: Document, schema: Schema) -> tuple[Pa
         else:
             continue
         path = (*path, part)
-    return (*path, "name") if error["type"] == "union_tag_invalid" else path, keys
+    path = (*path, "name") if error["type"] == "union_tag_invalid" else path
+    return path, keys, node.get("description", "")
 
 
 def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
@@ -110,6 +116,10 @@ def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
 
 def _unknown_key(path: Path, value: Any, keys: list[str], schema: Schema) -> str:
     *sections, key = map(str, path)
+    names = key.split(".")
+    is_path = len(names) > 1 and names[0] in schema["properties"] and not any(map(str.isdecimal, names))
+    if is_path and not sections:
+        return f"unknown key; dots are for the command line. Write its section: {_in_section(names, value)}"
     places: dict[str, list[str]] = {}
     for section, node in schema["properties"].items():
         for name in _resolve(node, None, schema).get("properties", {}):
@@ -128,6 +138,14 @@ def _unknown_key(path: Path, value: Any, keys: list[str], schema: Schema) -> str
     return f"unknown key{hint}{note} Keys here: {', '.join(keys)}"
 
 
+def _in_section(names: list[str], value: Any) -> str:
+    """train, batch and 4 as `train: {batch: 4}`."""
+    text = dump_value(value)
+    for name in reversed(names[1:]):
+        text = f"{{{name}: {text}}}"
+    return f"{names[0]}: {text}"
+
+
 def _known_line(sections: list[str], key: str, value: Any, keys: list[str]) -> str | None:
     """The recipe line for a key of another program, such as train.batch=8; of this section if it has it."""
     if value is None or value is False or isinstance(value, dict):
@@ -144,8 +162,6 @@ def _known_line(sections: list[str], key: str, value: Any, keys: list[str]) -> s
 
 
 def _wrong_value(errors: list[ErrorDetails], value: Any, key: str | int) -> str:
-    if errors[0]["type"] == "missing":
-        return "expected a value, since this key has no default"
     expectations, all_choices = [], []
     for error in errors:
         context = error.get("ctx", {})

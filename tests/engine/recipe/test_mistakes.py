@@ -27,7 +27,7 @@ def mistakes(tmp_path: Path) -> Any:
 
 
 TERMS = "cross_entropy, dice, focal, lovasz, tversky, jaccard, mcc, boundary"
-KEYS_OF_KEEP = "Keys here: top, metric, spacing, tail, tail_every"
+KEYS_OF_KEEP = "Keys here: top, metric, smooth, spacing, tail, tail_every"
 STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.steps"
 
 
@@ -178,7 +178,7 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("train.timeout=0 min", "expected a time, such as '10 min', got '0 min'"),
         (
             "keep.adversarial={}",
-            "unknown key; did you mean adversarial? Keys here: top, metric, spacing, tail, tail_every",
+            f"unknown key; did you mean adversarial? {KEYS_OF_KEEP}",
         ),
         ("loss.1.label_smoothing=0", "unknown key. Keys here: name, weight, per_image, class_weights"),
         ("output.path=x", "unknown key. Keys here: dir"),
@@ -249,6 +249,27 @@ def test_unknown_section_and_misplaced_key_at_the_top(mistakes: Any) -> None:
         "zzz (r.yaml:3): unknown key.",
     ]
     assert all("Keys here: base, stages, name, seed, data, augment, model, loss" in line for line in lines)
+
+
+def test_a_key_with_dots_is_to_be_written_in_its_section(mistakes: Any, tmp_path: Path) -> None:
+    data = "data: {format: synthetic}\nmodel: {from_scratch: true}\n"
+    lines = mistakes(f"name: x\n{data}train.batch: 4\nlog.features: 2\nloss.0.weight: 2.0\n")
+    beginning = "unknown key; dots are for the command line. Write its section: "
+    assert f"train.batch (r.yaml:4): {beginning}train: {{batch: 4}}" in lines
+    assert f"log.features (r.yaml:5): {beginning}log: {{features: 2}}" in lines
+    written = [line.partition("section: ")[2] for line in lines if beginning in line]
+    assert len(written) == 2  # terms of the loss have no such form
+    (tmp_path / "r.yaml").write_text("\n".join([f"name: x\n{data}", *written]))
+    recipe = load_recipe(tmp_path / "r.yaml")
+    assert (recipe.train.batch, recipe.log.features) == (4, 2)
+
+
+def test_a_key_without_a_default_is_explained(mistakes: Any) -> None:
+    [line] = mistakes("name: x\nmodel: {from_scratch: true, auxiliary: {weight: 0.4}}\n")
+    assert line.startswith(
+        "model.auxiliary.layer (r.yaml:2): expected a value, since this key has no default: "
+    )
+    assert "such as encoder.stages.2" in line
 
 
 def test_synthetic_data_refuses_keys_of_photos(mistakes: Any) -> None:
