@@ -68,7 +68,12 @@ def of_an_update(recipe: Recipe, model: nn.Module, process: Process, saved: RunF
         f"Out of memory on {process.device} in an update, with {num_images} of the {batch} images of "
         f"{recipe.augment.crop} px at once."
     )
-    return _with_remedy(what, smaller_update(recipe, model, num_processes), saved, num_processes)
+    lines = smaller_update(recipe, model, num_processes)
+    message = _with_remedy(what, lines, saved, num_processes)
+    in_parts = any(line.startswith("train.accumulate=") for line in lines)
+    if saved is None and in_parts and not recipe.train.shard:
+        message += ", or with train.accumulate=auto, which looks for the fewest parts that fit"
+    return message
 
 
 def _largest_scored(session: "Session") -> tuple[int, int]:

@@ -59,7 +59,8 @@ def fill_evaluations(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def same_command_with(message: str) -> list[str]:
     """What a message adds to the command."""
-    [lines] = re.findall(r"Type the same command with ([^\n]*?)(?: to score.*)?$", message, re.MULTILINE)
+    typed = r"Type the same command with ([^\n]*?)(?:, or with .*| to score.*)?$"
+    [lines] = re.findall(typed, message, re.MULTILINE)
     return shlex.split(lines)
 
 
@@ -76,6 +77,8 @@ def test_before_the_first_update_the_same_command_fits_with_more_parts(
     assert same_command_with(message) == ["train.accumulate=2"]
     if error is OF_TORCH:
         assert main([*command, *same_command_with(message)]) == 0
+        assert "or with train.accumulate=auto" in message
+        assert main([*command, "train.accumulate=auto", "name=two"]) == 0
 
 
 def test_later_a_new_run_goes_on_from_the_state_that_was_saved(

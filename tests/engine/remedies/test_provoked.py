@@ -445,6 +445,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     ),
     "tests/engine/test_run_nan.py::test_a_run_that_stops_prints_the_command_that_finds_the_sample_with_the_"
     "weights_of_that_update": ("The loss or a gradient was NaN", "The loss became NaN"),
+    "tests/engine/test_run_memory.py::test_before_the_first_update_the_same_command_fits_with_more_parts": (
+        "which looks for the fewest parts",
+    ),
     "tests/engine/test_run_memory.py::test_the_final_scoring_is_repeated_with_fewer_members": (
         "--resume keep.top=1 to score the best",
     ),
