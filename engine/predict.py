@@ -180,6 +180,7 @@ def _write(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", con
     from engine.scoring.disagreement import most_bits
 
     out, kinds, names = job.out, job.kinds, segmenter.class_names
+    is_new = not out.exists()
     out.mkdir(parents=True, exist_ok=True)
     about = {"model": segmenter.name, "protocol": segmenter.protocol.card()}
     members, show, left_out = list(segmenter.trained.members), counted(console, "predicting"), list[str]()
@@ -204,6 +205,9 @@ def _write(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", con
                 by_tiles = _by_tiles(arguments, image.path, job.overrides, kinds)
                 left_out.append(_reason(error, image.path, by_tiles))
             show(done, len(job.images))
+    if is_new and len(left_out) == len(job.images):
+        with suppress(OSError):  # something was written before the image failed
+            out.rmdir()
     return left_out
 
 

@@ -87,6 +87,7 @@ def test_bad_images_are_named_and_the_others_predicted(
     assert [path.name for path in (out / "labels").iterdir()] == ["1.png"]
     assert main([run, str(photos / "b/text.jpg"), "--out", str(tmp_path / "none")]) == 1
     assert "written" not in capsys.readouterr().out
+    assert not (tmp_path / "none").exists()
 
 
 def test_nothing_is_overwritten_without_overwrite(
