@@ -79,12 +79,27 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             f"{steps}. Type schedule.decay=20% schedule.warmup=5% for shares of it."
         )
         yield Contradiction((("schedule", "decay"), WARMUP, STEPS), text)
+    yield from _short_cycles(schedule, steps)
     if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
         text = (
             f"step {adversarial.start}, but the training ends at {steps}: the discriminator would never be "
             "used. Type adversarial.start=10%, or adversarial=null."
         )
         yield Contradiction((START, STEPS), text)
+
+
+def _short_cycles(schedule: Any, steps: int) -> Iterator[Contradiction]:
+    """A cycle of cyclic needs two updates, to fall and to rise."""
+    if schedule.name != "cyclic" or not isinstance(schedule.warmup, int) or schedule.warmup >= steps:
+        return
+    updates = steps - schedule.warmup
+    most = max(1, updates // 2)
+    if schedule.cycles > most:
+        text = (
+            f"{schedule.cycles} cycles in {updates} updates after the warm-up, and each needs at least two. "
+            f"Type schedule.cycles={most}, or a longer train.steps."
+        )
+        yield Contradiction((("schedule", "cycles"), WARMUP, STEPS), text)
 
 
 def _colours_without_bands(recipe: Any) -> Iterator[Contradiction]:

@@ -191,8 +191,8 @@ class Keep(Section):
     metric: MetricName = key("mIoU", "score by which the best are chosen")
     smooth: Count = key(
         1,
-        "a checkpoint is chosen by its mean score over this many evaluations, its own and those before it; "
-        "more than 1 where few images choose and the score rises to the end",
+        "a checkpoint is chosen by its mean score over this many evaluations, its own and those before it, "
+        "or as many as there are; more than 1 where few images choose and the score rises to the end",
     )
     spacing: Duration = key(
         0,

@@ -41,7 +41,7 @@ class TensorBoard(Callback):
     def on_start(self, run: RunContext) -> None:
         self._run = run
         self._writer = SummaryWriter(str(run.path), purge_step=run.first_step + 1 if run.first_step else None)
-        self._graph_is_due = run.first_step == 0
+        self._graph_is_due = run.best_mIoU is None  # no evaluation yet
 
     def on_log(self, step: int, values: dict[str, float], batch: Batch) -> None:
         for name, value in values.items():

@@ -24,6 +24,7 @@ from engine.scoring.evaluation import ENSEMBLE, OnMaps, evaluate
 from engine.scoring.label_kinds import LabelKind, label_kind
 from engine.scoring.multi_label import mean_thresholds
 from engine.scoring.numerics import full_float32
+from engine.scoring.options import MEAN_OF
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import recorder
@@ -89,6 +90,8 @@ def group_candidates(runs: Sequence[RunFolder]) -> list[Group]:
 
 def _ranked(candidates: list[Candidate]) -> list[Candidate]:
     metrics = {candidate.manifest.metric for candidate in candidates}
+    if len(metrics) > 1:
+        metrics = {metric.partition(MEAN_OF)[0] for metric in metrics}
     metric = metrics.pop() if len(metrics) == 1 else "mIoU"
     return sorted(candidates, key=lambda c: (-c.member.scores[metric], c.member.step))
 

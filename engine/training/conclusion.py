@@ -35,9 +35,8 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
     """Score the kept checkpoints and their ensemble on val, write the report, print where the files are."""
     groups = group_candidates([run])
     if not groups:
-        raise RunError(
-            f"No checkpoint was kept: the {manifest.metric} of split {manifest.data.val!r} had no score."
-        )
+        metric = session.recipe.keep.metric
+        raise RunError(f"No checkpoint was kept: {metric} had no value on split {manifest.data.val!r}.")
     candidates, device = groups[0].candidates, session.process.device
     recipe, val = open_val(candidates[0], ())
     protocol = session.validation.predictor.protocol

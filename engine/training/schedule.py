@@ -82,7 +82,7 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
 
 
 def end_of_rise(section: Schedule, num_steps: int) -> int:
-    """The update at which the rate is at its peak, and from which on it does not rise."""
+    """The update at which the rate is at its peak, or just after, and from which on it does not rise."""
     if section.name == "onecycle":
         return math.ceil(ONECYCLE_RISE * num_steps)
     assert isinstance(section.warmup, int)

@@ -188,7 +188,7 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
     No file is deleted: of a smaller `keep.top` or `keep.tail`, the others stay in their folder.
 
     Raises:
-        RunFolderError: kept checkpoints have no score of another `keep.metric`.
+        RunFolderError: kept checkpoints have no score of another `keep.metric` or `keep.smooth`.
     """
     now, step = session.recipe, session.step.count
     changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]

@@ -270,6 +270,10 @@ def test_epochs_are_kept_through_yaml(load: Any) -> None:
             "schedule.decay .*: 61 steps after a warm-up of 40, but the whole training has 100",
         ),
         (
+            "train: {steps: 100}\nschedule: {name: cyclic, warmup: 40, cycles: 31}\n",
+            "schedule.cycles .*: 31 cycles in 60 updates after the warm-up.* Type schedule.cycles=30,",
+        ),
+        (
             "train: {steps: 2000}\nadversarial: {start: 2000}\n",
             "adversarial.start .*: step 2000, but the training ends at 2000",
         ),
@@ -278,6 +282,11 @@ def test_epochs_are_kept_through_yaml(load: Any) -> None:
 def test_a_phase_that_never_starts_is_a_mistake(load: Any, text: str, message: str) -> None:
     with pytest.raises(RecipeError, match=message):
         load(text)
+
+
+def test_cycles_of_two_updates_are_allowed(load: Any) -> None:
+    cyclic = "schedule: {name: cyclic, warmup: 40, cycles: 30}\n"
+    assert load(f"train: {{steps: 100}}\n{cyclic}").schedule.cycles == 30
 
 
 def test_contradictions_are_reported_with_all_other_mistakes(tmp_path: Path) -> None:

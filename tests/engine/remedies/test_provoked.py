@@ -229,6 +229,7 @@ CASES = [
     Case("expected key.path=value, for example", f"{LOAD} train.batch", drop=("train.batch",)),
     Case("the rate would rise", f"{LOAD} schedule.min_lr=1"),
     Case("but the whole training has", f"{LOAD} schedule.warmup=50"),
+    Case("updates after the warm-up, and each needs", f"{LOAD} schedule.name=cyclic schedule.cycles=500"),
     Case("the discriminator would never be used", f"{LOAD} adversarial.start=50"),
     Case("from_scratch: true and weights exclude each other", f"{LOAD} model.weights=w.pth"),
     Case("null, so the encoder would train from random", f"{RUN} model.from_scratch=false",
