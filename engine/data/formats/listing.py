@@ -183,8 +183,7 @@ def ids_in_list(path: Path) -> list[str]:
     require_regular(path)
     try:
         content = path.read_bytes()
-        has_utf16_mark = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-        lines = content.decode("utf-16" if has_utf16_mark else "utf-8-sig").splitlines()
+        lines = content.decode(encoding_of(content)).splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"The list {path} cannot be read: {error}.") from error
     ids = [line.strip() for line in lines if line.strip()]
@@ -192,6 +191,12 @@ def ids_in_list(path: Path) -> list[str]:
         raise DataError(f"Split {path.stem!r} is empty: {path} names no image.")
     require_named_once(path, ids)
     return ids
+
+
+def encoding_of(text: bytes) -> str:
+    """UTF-16 where a text begins with the mark of it, else UTF-8."""
+    has_utf16_mark = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return "utf-16" if has_utf16_mark else "utf-8-sig"
 
 
 def require_named_once(path: Path, ids: Sequence[str]) -> None:

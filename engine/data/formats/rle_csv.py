@@ -5,55 +5,72 @@ own, or joined to the image, as a.jpg_1 of ImageId_ClassId; without it all objec
 """
 
 import csv
+import io
 import json
 import re
 from collections.abc import Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
+from typing import TextIO
 
 import numpy as np
 
 from engine.data.formats.files import Pair
-from engine.data.formats.listing import images_below, is_of_a_tool
+from engine.data.formats.listing import encoding_of, images_below, is_of_a_tool
 from engine.data.formats.outlines import Annotation, Shape, Source
 from engine.data.formats.shapes import Area
 from engine.data.sample import DataError, UnreadableSample, first_few
+from engine.wording import quantity
 
 IMAGE = ("imageid", "image", "img", "id", "filename", "file", "imageidclassid", "imagelabel")
 RUNS = ("encodedpixels", "rlemask", "rle", "maskrle", "segmentation", "annotation", "encoding")
 CLASS = ("classid", "class", "label", "category", "categoryid", "classname")
 JOINED = ("imageidclassid", "imagelabel")
 NONE = ("", "-1", "nan")  # of an image without an object
+MOST_CHARACTERS = 1 << 30  # of the runs of one object
 
 
 def rle_csv(folder: Path, split: str) -> Source | None:
-    """The images that the CSV files in a folder name, or those of <split>.csv; None where there is none."""
+    """The images that <split>.csv names, or the only CSV file of runs in a folder; None where there is none.
+
+    Raises:
+        DataError: several such files, none of them of the split; a row that cannot be understood; an image
+            whose name several files have.
+    """
     files = [path for path in sorted(folder.glob("*.csv")) if _holds_runs(path)]
     own = [path for path in files if path.stem == split]
+    if not own and len(files) > 1:
+        names = first_few([path.name for path in files])
+        raise DataError(
+            f"{folder} has several CSV files of run lengths: {names}. Move all but one away, or name one "
+            f"for each split, such as {split or 'train'}.csv, and type data.polygons.val_share=null."
+        )
     objects: dict[str, list[tuple[str, str]]] = {}
-    owner: dict[str, Path] = {}
     for path in own or files:
         for image, label, runs in _rows(path):
-            owner.setdefault(image, path)
             objects.setdefault(image, []).extend([(label, runs)] if runs not in NONE else [])
     if not objects:
         return None
+    source = (own or files)[0]
     images = images_below(folder)
-    named = {path.stem: path for path in reversed(images)} | {path.name: path for path in reversed(images)}
-    found = {image: named.get(Path(image).name, folder / image) for image in objects}
-    ids = {image: _id(path, folder) for image, path in found.items()}
-    pairs = [Pair(ids[image], path, owner[image]) for image, path in found.items()]
-    content = {ids[image]: json.dumps(own).encode() for image, own in objects.items()}
-    labels = dict.fromkeys(sorted({label for own in objects.values() for label, _ in own}))
+    by_name: dict[str, list[Path]] = {}
+    for path in images:
+        for name in {path.stem, path.name}:
+            by_name.setdefault(name, []).append(path)
+    found = {image: _file(image, folder, by_name, source) for image in objects}
+    ids = {image: path.relative_to(folder).with_suffix("").as_posix() for image, path in found.items()}
+    pairs = [Pair(ids[image], path, source) for image, path in found.items()]
+    content = {ids[image]: json.dumps(drawn).encode() for image, drawn in objects.items()}
+    labels = dict.fromkeys(sorted({label for drawn in objects.values() for label, _ in drawn}))
     places = {path.parent for path in found.values()}
     without = sorted(path for path in {*images} - {*found.values()} if path.parent in places)
-    note = f"images without a row in {first_few([*{*owner.values()}])}, left out: {len(without)} "
+    note = f"images without a row in {source}, left out: {len(without)} ({first_few(without)})"
     return Source(
         pairs,
         parse,
         partial(_content, content),
         [*labels],
-        note=f"{note}({first_few(without)})" if without else "",
+        note=note if without else "",
         is_split=bool(own),
     )
 
@@ -62,8 +79,19 @@ def _content(content: dict[str, bytes], pair: Pair) -> bytes:
     return content[pair.id]
 
 
-def _id(path: Path, folder: Path) -> str:
-    return path.relative_to(folder).with_suffix("").as_posix()
+def _file(image: str, folder: Path, by_name: dict[str, list[Path]], source: Path) -> Path:
+    """The file of an image; if several have its name, the one whose folders the CSV file names too."""
+    parts = PurePosixPath(image).parts
+    found = by_name.get(parts[-1], [])
+    found = [path for path in found if path.name == parts[-1]] or found
+    for place in range(2, len(parts) + 1):
+        found = [path for path in found if path.parts[-place:-1] == parts[-place:-1]] or found
+    if len(found) > 1:
+        raise DataError(
+            f"{source} names {image}, and {first_few(found)} have this name. Write the folder there too, as "
+            f"in {found[0].relative_to(folder)}, or move the others away."
+        )
+    return found[0] if found else folder / parts[-1]
 
 
 def _plain(heading: str) -> str:
@@ -72,43 +100,81 @@ def _plain(heading: str) -> str:
 
 def _holds_runs(path: Path) -> bool:
     """Whether the headings are those of images and runs; an example of answers is passed over."""
-    if is_of_a_tool(path.name) or "submission" in path.name.lower():
+    if is_of_a_tool(path.name) or "submission" in path.name.lower() or not path.is_file():
         return False
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            headings = {_plain(heading) for heading in next(csv.reader(file), [])}
-    except (OSError, UnicodeDecodeError, csv.Error):
+        with path.open("rb") as file:
+            encoding = encoding_of(file.read(2))
+        with path.open(newline="", encoding=encoding, errors="replace") as text:
+            headings = {_plain(heading) for heading in next(_reader(text), [])}
+    except (OSError, UnicodeError, csv.Error):
         return False
     return bool(headings & {*RUNS}) and bool(headings & {*IMAGE})
+
+
+def _reader(text: TextIO) -> "csv._reader":
+    """Of the separator that the headings have: a comma, a semicolon or a tab."""
+    headings = text.readline()
+    text.seek(0)
+    return csv.reader(text, delimiter=max(",;\t", key=headings.count))
+
+
+def _table(path: Path) -> Iterator[tuple[int, list[str]]]:
+    """(line, entries) of each row that is not empty, the headings first.
+
+    Raises:
+        DataError: text in another encoding, or a row that is too short or too long.
+    """
+    content = path.read_bytes()
+    try:
+        lines = _reader(io.StringIO(content.decode(encoding_of(content)), newline=""))
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: its text is not {error.encoding.upper()}. Save the file as UTF-8."
+        ) from error
+    usual_limit = csv.field_size_limit(MOST_CHARACTERS)
+    try:
+        rows = [(lines.line_num, row) for row in lines if any(map(str.strip, row))]
+    except csv.Error as error:
+        raise DataError(f"{path}, line {lines.line_num}: {error}. Correct this line.") from error
+    finally:
+        csv.field_size_limit(usual_limit)
+    num_headings = len(rows[0][1])
+    for line, row in rows:
+        if len(row) < num_headings or any(map(str.strip, row[num_headings:])):
+            counts = f"{quantity(len(row), 'entry', 'entries')} for {quantity(num_headings, 'heading')}"
+            raise DataError(f"{path}, line {line}: {counts}. Correct this line.")
+        yield line, row
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str]]:
     """(image, class, runs) of each row.
 
     Raises:
-        DataError: runs that are no pairs of numbers.
+        DataError: see `_table`; a row without an image, or with runs that are no pairs of numbers.
     """
-    csv.field_size_limit(1 << 30)
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        lines = csv.reader(file)
-        headings = [_plain(heading) for heading in next(lines)]
-        image, runs = (next(headings.index(n) for n in names if n in headings) for names in (IMAGE, RUNS))
-        of_class = next((headings.index(name) for name in CLASS if name in headings), None)
-        for row in lines:
-            if len(row) < len(headings):
-                continue
-            name, value = row[image].strip(), row[runs].strip()
-            label = row[of_class].strip() if of_class is not None else ""
-            if headings[image] in JOINED:
-                name, _, label = name.rpartition("_")
-            if value.lower() in NONE:
-                value = ""
-            elif not re.fullmatch(r"\d+ +\d+( +\d+ +\d+)*", value):
-                raise DataError(
-                    f"{path}, line {lines.line_num}: the runs of {name} are not pairs of a start and a "
-                    f"length, such as 1 3 10 5, but begin with {value[:20]!r}. Correct this line."
-                )
-            yield name, f"class_{label}" if label.isdigit() else label or "object", value
+    table = _table(path)
+    headings = [_plain(heading) for heading in next(table)[1]]
+    image, runs = (next(headings.index(n) for n in names if n in headings) for names in (IMAGE, RUNS))
+    of_class = next((headings.index(name) for name in CLASS if name in headings), None)
+    is_joined = headings[image] in JOINED
+    for line, row in table:
+        written, value = row[image].strip().replace("\\", "/"), row[runs].strip()
+        name, label = written, row[of_class].strip() if of_class is not None else ""
+        if is_joined:
+            name, _, label = written.rpartition("_")
+        if not PurePosixPath(name).name:
+            form = "an image and its class, joined as in a.jpg_1" if is_joined else "an image"
+            raise DataError(f"{path}, line {line}: {written!r} is not {form}. Correct this line.")
+        if value.lower() in NONE:
+            value = ""
+        elif not re.fullmatch(r"\d+ +\d+( +\d+ +\d+)*", value):
+            raise DataError(
+                f"{path}, line {line}: the runs of {name} are not pairs of a start and a "
+                f"length, such as 1 3 10 5, but begin with {value[:20]!r}. Correct this line."
+            )
+        yield name, f"class_{label}" if label.isdigit() else label or "object", value
 
 
 def parse(content: bytes, pair: Pair) -> Annotation:

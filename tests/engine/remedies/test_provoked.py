@@ -428,6 +428,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "trident doctor <recipe>", "trident lr_find <recipe>",
         "trident prepare pack <recipe> --out data.h5",
     ),
+    "tests/engine/data/formats/test_rle_csv.py::test_several_files_are_not_mixed": (
+        "several CSV files of run lengths",
+    ),
     "tests/engine/test_run_multi_label.py::test_a_pack_says_which_labels_it_holds": (
         "was packed with labels",
     ),

@@ -1,5 +1,6 @@
 """Run lengths in a CSV file, against masks drawn by hand."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -62,6 +63,78 @@ def test_wrong_runs_are_named(tmp_path: Path, runs: str, said: str) -> None:
     with pytest.raises(DataError, match=said) as error:
         opened(tmp_path, "object").labels(0)
     assert "train.csv" in str(error.value)
+
+
+@pytest.mark.parametrize("mark", [",", ";", "\t"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_other_separators_and_encodings(tmp_path: Path, encoding: str, mark: str) -> None:
+    photos(tmp_path / "images", "a.png")
+    text = "ImageId,ClassId,EncodedPixels\na.png,Überzug,1 3\n,,\n\n".replace(",", mark)
+    (tmp_path / "train.csv").write_bytes(text.encode(encoding))
+    assert int(opened(tmp_path, "Überzug").labels(0).sum()) == 3
+
+
+@pytest.mark.parametrize(
+    ("headings", "row", "said"),
+    [
+        ("ImageId_ClassId,EncodedPixels", "a.png,1 3", "line 3: 'a.png' is not an image and its class"),
+        ("ImageId_ClassId,EncodedPixels", "_4,1 3", "line 3: '_4' is not an image and its class"),
+        ("ImageId,EncodedPixels", ",1 3", "line 3: '' is not an image"),
+        ("ImageId,EncodedPixels", "/,1 3", "line 3: '/' is not an image"),
+        ("ImageId,EncodedPixels", "\\,1 3", "line 3: '/' is not an image"),
+        ("ImageId,EncodedPixels,Note", "a.png,5 2", "line 3: 2 entries for 3 headings"),
+        ("ImageId,EncodedPixels", "a.png,5 2,7 2", "line 3: 3 entries for 2 headings"),
+        ("ImageId,EncodedPixels", '"a.png,5 2', "line 3: 1 entry for 2 headings"),
+        ("ImageId,EncodedPixels", "/data/b.png,1 3", "missing: .*b.png"),
+        ("ImageId,EncodedPixels", "no\0folder/b.png,1 3", "missing: .*b.png"),
+    ],
+)
+def test_a_row_that_is_not_understood_is_named(tmp_path: Path, headings: str, row: str, said: str) -> None:
+    photos(tmp_path / "images", "a.png")
+    (tmp_path / "train.csv").write_text(f"{headings}\n\n{row}\n")
+    limit = csv.field_size_limit()
+    with pytest.raises(DataError, match=said):
+        opened(tmp_path, "object")
+    assert csv.field_size_limit() == limit
+
+
+@pytest.mark.parametrize("num_rows", [1, 9999])
+def test_text_that_is_not_utf_8_is_named(tmp_path: Path, num_rows: int) -> None:
+    rows = b"a.png,1 3\n" * num_rows  # many are more than Python's file buffer
+    (tmp_path / "train.csv").write_bytes(b"ImageId,EncodedPixels\n" + rows + b"caf\xe9.png,1 3\n")
+    with pytest.raises(DataError, match=f"train.csv, line {num_rows + 2}: its text is not UTF-8"):
+        opened(tmp_path, "object")
+
+
+def test_runs_may_be_longer_than_the_limit_of_csv(tmp_path: Path) -> None:
+    photos(tmp_path / "images", "a.png")
+    limit = csv.field_size_limit()
+    (tmp_path / "train.csv").write_text(f"ImageId,EncodedPixels\na.png,{'1 1 ' * limit}\n")
+    assert int(opened(tmp_path, "object").labels(0).sum()) == 1
+    assert csv.field_size_limit() == limit
+
+
+def test_images_of_one_name_are_told_apart_by_their_folders_or_refused(tmp_path: Path) -> None:
+    photos(tmp_path / "data/one", "a.png")
+    photos(tmp_path / "data/two", "a.png")
+    rows = "ImageId,EncodedPixels\n/elsewhere/two/a.png,1 3\n"
+    (tmp_path / "data/train.csv").write_text(rows)
+    assert opened(tmp_path / "data", "object").ids == ["two/a"]
+    (tmp_path / "data/train.csv").write_text(rows.replace("/elsewhere/two/", ""))
+    with pytest.raises(DataError) as error:
+        opened(tmp_path / "data", "object")
+    assert all(f"data/{folder}/a.png" in str(error.value) for folder in ("one", "two"))
+
+
+def test_several_files_are_not_mixed(tmp_path: Path) -> None:
+    photos(tmp_path, "a.png", "b.png")
+    (tmp_path / "train.csv").write_text("ImageId,EncodedPixels\na.png,1 3\n")
+    (tmp_path / "test.csv").write_text("ImageId,EncodedPixels\nb.png,1 3\n")
+    shared = Polygons(val_share=0.5)
+    with pytest.raises(DataError, match=r"test\.csv, train\.csv.*data\.polygons\.val_share=null"):
+        open_drawn("rle_csv", tmp_path, "train", ("background", "object"), polygons=shared)
+    assert opened(tmp_path, "object").ids == ["a"]
+    assert opened(tmp_path, "object", split="test").ids == ["b"]
 
 
 def test_a_folder_without_such_a_file_says_what_was_looked_for(tmp_path: Path) -> None:
