@@ -30,7 +30,7 @@ HARMLESS: list[Any] = [
 # For a user who trusts the file and has the code of its classes. Each dict or module with tensors is kept.
 TENSORS_OF_A_PICKLE = (
     "import numpy, pickle, torch; "
-    "t = lambda d: {{k: torch.as_tensor(v) for k, v in getattr(d, 'state_dict', lambda: d)().items() "
+    "t = lambda d: {{k: v for k, v in getattr(d, 'state_dict', lambda: d)().items() "
     "if isinstance(v, (torch.Tensor, numpy.ndarray))}}; "
     "c = {load}; "
     "torch.save(t(c) or {{k: t(v) for k, v in c.items() if isinstance(v, (dict, torch.nn.Module))}}, "

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.wording import quantity
@@ -109,7 +110,7 @@ def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple
     """(path, tensors) of each dict that looks like a model's: names as keys, some of its tensors matrices."""
     if not isinstance(content, dict) or depth > DEPTH or not all(isinstance(key, str) for key in content):
         return
-    tensors = {key: torch.as_tensor(value) for key, value in content.items() if _is_tensor(value)}
+    tensors = {key: _tensor(value) for key, value in content.items() if _is_tensor(value)}
     if any(value.is_floating_point() and value.ndim > 1 for value in tensors.values()):
         yield path, tensors
         return
@@ -119,6 +120,14 @@ def _state_dicts(content: Any, path: str = "", depth: int = 0) -> Iterator[tuple
 
 def _is_tensor(value: Any) -> bool:
     return isinstance(value, Tensor) or (isinstance(value, np.ndarray) and value.dtype.kind in "biuf")
+
+
+def _tensor(value: Tensor | NDArray[Any]) -> Tensor:
+    """Of an array too, in this machine's byte order, and of 64 bits where it has more."""
+    if isinstance(value, Tensor):
+        return value
+    dtype = value.dtype.newbyteorder("=") if value.dtype.itemsize <= 8 else np.float64
+    return torch.as_tensor(value.astype(dtype))
 
 
 def _called(key: str, paths: Iterable[str]) -> list[str]:

@@ -143,6 +143,9 @@ def test_pickled_objects_are_refused_and_never_run(tmp_path):
 
 
 ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.steps": np.array(7)}
+# of machines with the other byte order
+SWAPPED = {key: value.astype(value.dtype.newbyteorder("S")) for key, value in ARRAYS.items()}
+LONG = ARRAYS["a.weight"].astype(np.longdouble)
 
 
 @pytest.mark.parametrize(
@@ -150,6 +153,9 @@ ARRAYS = {"a.weight": np.arange(6, dtype=np.float32).reshape(2, 3), "a.steps": n
     [
         ("w.npz", lambda path: np.savez(path, **ARRAYS)),
         ("w.pth", lambda path: torch.save({"epoch": 3, "model": ARRAYS}, path)),
+        ("swapped.npz", lambda path: np.savez(path, **SWAPPED)),
+        ("swapped.pth", lambda path: torch.save({"epoch": 3, "model": SWAPPED}, path)),
+        ("long.npz", lambda path: np.savez(path, **ARRAYS | {"a.weight": LONG})),
     ],
 )
 def test_arrays_of_numpy_are_taken(name, save, tmp_path):
@@ -170,7 +176,9 @@ def test_arrays_of_objects_and_a_cut_archive_are_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "content", [ARRAYS, {"net": {"a.weight": torch.ones(2, 3)}}], ids=["arrays", "nested"]
+    "content",
+    [ARRAYS, SWAPPED, {"net": {"a.weight": torch.ones(2, 3)}}],
+    ids=["arrays", "swapped", "nested"],
 )
 def test_the_command_for_what_pickle_wrote_saves_its_tensors(content, tmp_path):
     path = tmp_path / "w.pkl"
