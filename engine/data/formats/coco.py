@@ -175,9 +175,9 @@ def instance_files(root: Path) -> dict[str, Path]:
 
 def _is_of_coco(path: Path) -> bool:
     with path.open("rb") as file:
-        start = file.read(MOST_BYTES)
-    is_object = start.lstrip(b"\xef\xbb\xbf \r\n\t").startswith(b"{")
-    return is_object and bool(re.search(rb'"(images|categories)"\s*:\s*\[', start))
+        content = file.read(MOST_BYTES)
+    start = content.decode(json.detect_encoding(content), "replace").lstrip()
+    return start.startswith("{") and bool(re.search(r'"(images|annotations|categories)"\s*:\s*\[', start))
 
 
 def _only_split(root: Path) -> str:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from engine.data.formats.coco import open_coco
+from engine.data.formats.coco import MOST_BYTES, instance_files, open_coco
 from engine.data.sample import DataError
 from models.class_names import VOC
 
@@ -133,6 +133,22 @@ def test_classes_of_the_recipe_are_found_by_name_and_the_first_is_the_background
 )
 def test_other_layouts_are_found(tree, images: str, annotations: str) -> None:
     root = tree(content_of({"category": "cat", "segmentation": box(0, 0, W, H)}), images, annotations)
+    assert open_coco(root, "train2017").labels(0).unique().tolist() == [8]
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+@pytest.mark.parametrize("first", ["images", "annotations", "categories"])
+def test_a_file_is_found_whichever_part_is_first_and_long(tree, first: str, encoding: str) -> None:
+    content = content_of(*[{"category": "cat", "segmentation": box(0, 0, W, H)}] * 600)
+    content["images"][0]["note"] = content["categories"][0]["note"] = "x" * 2 * MOST_BYTES
+    others = [key for key in content if key != first]
+    root = tree(content, "images", "train2017.json")
+    text = json.dumps({key: content[key] for key in [first, *others]})
+    assert len(json.dumps(content[first])) > MOST_BYTES
+    (root / "train2017.json").write_bytes(text.encode(encoding))
+    (root / "list.json").write_text('["images"]')
+    (root / "options.json").write_text('{"images": 3}')
+    assert [*instance_files(root)] == ["train2017"]
     assert open_coco(root, "train2017").labels(0).unique().tolist() == [8]
 
 
