@@ -117,9 +117,8 @@ def recipe_file(name: str) -> Path:
     from engine.recipe import find_recipe
 
     file = find_recipe(name)
-    if (
-        str(file) != str(Path(name)) and os.environ.get("RANK", "0") == "0"
-    ):  # torchrun sets it: one line is enough
+    # torchrun sets RANK: one line is enough
+    if str(file) != str(Path(name)) and os.environ.get("RANK", "0") == "0":
         print(f"recipe {name}: {file}", file=sys.stderr)
     return file
 

@@ -110,9 +110,8 @@ def load_weights(
     rows: dict[str, Tensor] = {}
     if parts["head"].matched:
         rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
-    for key in [
-        key for key in parts["head"].matched if key in rows
-    ]:  # the same number of classes, but other ones
+    # rows of the same number of classes, but other ones
+    for key in [key for key in parts["head"].matched if key in rows]:
         parts["head"].leave_out(key, own[key].numel())
     matched = {key: renamed[key] for part in parts.values() for key in part.matched}
     if name := broken_tensor(model, matched | rows):

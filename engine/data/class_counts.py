@@ -138,9 +138,8 @@ class CountsFile:
 
     def write(self, counts: ClassCounts) -> None:
         """Atomically. Raises OSError where the folder cannot be written or is marked read-only."""
-        if (
-            not self.path.parents[1].stat().st_mode & ANY_MAY_WRITE
-        ):  # root may write there all the same, but should not
+        # root may write there all the same, but should not
+        if not self.path.parents[1].stat().st_mode & ANY_MAY_WRITE:
             raise PermissionError(errno.EACCES, "it is read-only", str(self.path.parents[1]))
         self.path.parent.mkdir(exist_ok=True)
         temporary = self.path.with_suffix(f".{os.getpid()}.part")  # other runs may write the same file

@@ -67,9 +67,8 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
         yield {"format": "folder", **split, "folder": {"images": "{split}", "masks": "{split}"}}
         if {*split.values()} <= lists:  # of paths from here
             yield {"format": "folder", **split, "folder": {"images": ".", "masks": "."}}
-    for train, images, masks in _named_by_split(
-        folders
-    ):  # train with trainannot, train_images, set_train ...
+    # train with trainannot, train_images, set_train ...
+    for train, images, masks in _named_by_split(folders):
         for val in VAL:
             if {images.replace("{split}", val).lower(), masks.replace("{split}", val).lower()} <= {*lowered}:
                 folder = {"images": images, "masks": masks}
