@@ -14,7 +14,7 @@ Shapes: B images, C classes; logits are h' x w', the region that they describe H
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
 
 import torch
 from torch import Tensor
@@ -64,6 +64,7 @@ class Pieces:
         """Equal for two models whose logits describe the same places."""
         return [(piece.view.geometry, piece.logits.shape) for piece in self.pieces]
 
+    @cached_property
     def certainty(self) -> Tensor:
         """(B,): the mean probability of the most likely class over all places of the logits and all views."""
         of_views = [self.activation(piece.logits).amax(dim=1).mean(dim=(1, 2)) for piece in self.pieces]
@@ -167,7 +168,7 @@ def sure_images(members: Sequence[Pieces | None], combination: Combination) -> T
         return None
     first = members[combination.early_exit.member]
     assert first is not None, "the member that decides runs on each image"
-    return combination.early_exit.is_sure(first.certainty())
+    return combination.early_exit.is_sure(first.certainty)
 
 
 def strips(shape: tuple[int, int, int, int], device: torch.device) -> Iterator[tuple[slice, slice]]:

@@ -187,7 +187,7 @@ class Members:
         model = self.models[self.names[member]]
         progress, found = _Progress(len(dataset), self.show(task)), []
         for batch in self._batches(dataset):
-            found.append(self.predictor.pieces(model, batch.images).certainty().double().cpu().numpy())
+            found.append(self.predictor.pieces(model, batch.images).certainty.double().cpu().numpy())
             progress.add(len(batch.ids))
         progress.end()
         return np.concatenate(found)
