@@ -110,8 +110,9 @@ def test_the_same_command_goes_on_with_a_student_that_was_stopped(
     capsys.readouterr()
     assert main([*command, "--top", "1", "--method", "soup_greedy"]) == 2
     assert main([*command, "--top", "2", "--method", "mean_logit"]) == 2
+    assert main([*command, "--early-exit", "0.9"]) == 2
     said = capsys.readouterr().err
-    assert "another ensemble" in said
+    assert said.count("another ensemble") == 3
     [typed] = re.findall(r"trident (run .+ --resume)$", said, re.MULTILINE)
     assert command_line(shlex.split(typed)) == 0
 

@@ -3,6 +3,7 @@
 `engine.scoring.trained.open_trained` reads it.
 """
 
+import math
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from engine.run_folder import (
     sha256_of,
     write_text,
 )
-from engine.scoring.combining import Combination
+from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.ensembles.selection import Ensemble
 from engine.scoring.ensembling import Candidate, distinct_names
 
@@ -45,7 +46,7 @@ def _part(path: Path) -> Path:
 
 
 def is_saved(path: Path, method: str, ensemble: Ensemble, candidates: Sequence[Candidate]) -> bool:
-    """Whether the folder holds this ensemble; what was fitted for it is not compared.
+    """Whether the folder holds this ensemble, with the same early exit; fitted weights are not compared.
 
     Raises:
         RunFolderError: there is no ensemble, or its files are altered.
@@ -56,7 +57,18 @@ def is_saved(path: Path, method: str, ensemble: Ensemble, candidates: Sequence[C
     else:
         used = [candidates[number].member.sha256 for number in ensemble.combination.used]
         same = [member.sha256 for member in manifest.members] == used
-    return same and manifest.method == method
+    exits = [
+        ensemble.combination.of_used().early_exit,
+        Combination.from_dict(manifest.combination.model_dump()).early_exit,
+    ]
+    return same and manifest.method == method and _are_alike(*exits)
+
+
+def _are_alike(one: EarlyExit | None, other: EarlyExit | None) -> bool:
+    """Whether both are None, or exits at one certainty but for the rounding of another machine."""
+    if one is None or other is None:
+        return one is other
+    return one.member == other.member and math.isclose(one.certainty, other.certainty, rel_tol=1e-5)
 
 
 def _soup_name(ensemble: Ensemble, candidates: Sequence[Candidate]) -> str:

@@ -11,9 +11,9 @@ import torch
 
 from engine.data import open_split
 from engine.run_folder import RunFolderError
-from engine.scoring.combining import Combination
+from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.confusion import Scores
-from engine.scoring.ensembles.saved import save_ensemble
+from engine.scoring.ensembles.saved import is_saved, save_ensemble
 from engine.scoring.ensembles.selection import Ensemble, one_hot
 from engine.scoring.ensembling import Candidate, group_candidates, load_member
 from engine.scoring.predictor import Predictor
@@ -62,6 +62,26 @@ def test_a_saved_ensemble_is_read_back_and_predicts_the_same(method: str, candid
     names = ["a step 1", "a step 2", "b step 3"]
     assert list(trained.members) == [names[number] for number in choice.combination.used]
     assert trained.class_names == tuple(candidates[0].manifest.class_names)
+
+
+@pytest.mark.parametrize(
+    ("exits", "same"),
+    [
+        (EarlyExit(1, 0.9), True),
+        (EarlyExit(1, 0.9 + 1e-8), True),  # the rounding of another machine
+        (EarlyExit(1, 0.8), False),
+        (EarlyExit(2, 0.9), False),
+        (None, False),
+    ],
+)
+def test_an_ensemble_of_another_early_exit_is_another_one(exits, same: bool, candidates, tmp_path) -> None:
+    def mean(early_exit: EarlyExit | None) -> Ensemble:
+        return Ensemble(replace(Combination.mean(3), early_exit=early_exit))
+
+    for name, held in (("with", EarlyExit(1, 0.9)), ("without", None)):
+        save(tmp_path / name, mean(held), candidates)
+    assert is_saved(tmp_path / "with", "method", mean(exits), candidates) == same
+    assert is_saved(tmp_path / "without", "method", mean(exits), candidates) == (exits is None)
 
 
 def test_members_without_weight_are_not_saved(candidates, tmp_path: Path) -> None:
