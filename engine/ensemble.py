@@ -127,7 +127,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
         exiting = choose_early_exit(
             members, comparison, request.dataset, request.select, arguments.early_exit
         )
-        print_exit(console, exiting, comparison.winner)
+        print_exit(console, exiting, comparison.winner, request.recipe.data.val)
     _write(console, common_folder(folders), request, comparison, agreement, exiting)
     if arguments.save or student:
         result, soup = exiting or comparison.results[comparison.winner], None
@@ -137,10 +137,10 @@ def ensemble(arguments: argparse.Namespace) -> int:
         best = _Best(comparison.winner, result.ensemble, result.scores, candidates, overrides, soup)
         if arguments.save:
             best.save(arguments.save)
-            console.print(saved_fact(arguments.save, comparison, request.selection, val))
+            console.print(saved_fact(arguments.save, comparison, request.selection, val, exiting))
         if student:
             best.teach(student)
-            console.print(saved_fact(student.teacher.path, comparison, request.selection, val))
+            console.print(saved_fact(student.teacher.path, comparison, request.selection, val, exiting))
             member = request.chosen[list(comparison.members).index(comparison.best)]
             del members, best, soup  # their memory is for the training
             _distill(student, member, request, overrides, console)
@@ -202,7 +202,7 @@ def _write(
     agreement: "Agreement | None",
     exiting: "Exiting | None",
 ) -> None:
-    """ensemble.json, and ensemble.png where there are several costs to compare."""
+    """ensemble.json, and ensemble.png, which shows the same."""
     from engine.reporting.ensemble_plot import draw_costs
     from engine.run_folder import RunFolder, write_json
     from engine.scoring.ensembles.comparison import comparison_report
@@ -222,9 +222,8 @@ def _write(
     if run.manifest.is_file() and (manifest := run.read_manifest()).finished:
         run.write_final(manifest, out)
     console.print(f"written: {out}")
-    if exiting or len(request.methods) > 1:
-        draw_costs(folder / "ensemble.png", report)
-        console.print(f"written: {folder / 'ensemble.png'}")
+    draw_costs(folder / "ensemble.png", report)
+    console.print(f"written: {folder / 'ensemble.png'}")
 
 
 def _distill(

@@ -48,8 +48,8 @@ def print_comparison(
         console.print(f"The checkpoints were kept by their scores on {val}, which flatters all of them.")
 
 
-def print_exit(console: Console, exiting: Exiting | None, winner: str) -> None:
-    """What an early exit costs and gains."""
+def print_exit(console: Console, exiting: Exiting | None, winner: str, val: str) -> None:
+    """What an early exit costs and gains on the split `val`."""
     if exiting is None:
         console.print(f"--early-exit: {winner} runs one model, so there is none to leave out.")
         return
@@ -65,14 +65,13 @@ def print_exit(console: Console, exiting: Exiting | None, winner: str) -> None:
     if exiting.early_exit is None:
         console.print(f"No early exit loses at most {exiting.tolerance:g} of mIoU, so there is none.")
         return
-    where = "the same images: flattering" if exiting.same_images else "the selection split"
-    console.print(
-        f"In bold what was chosen, on {where}: to the whole ensemble {gain_text(exiting.to_whole)} here."
-    )
+    where = "the same images, which flatters" if exiting.same_images else "the selection split"
+    changed = f"On {val} it changes mIoU by {gain_text(exiting.to_whole)} against the whole ensemble."
+    console.print(escape(f"The bold row was chosen on {where}. {changed}"))
 
 
 def _exit_cells(point: ExitPoint) -> tuple[str, ...]:
-    level = f"{point.certainty:.4f}" if point.share else "none"
+    level = "none" if point.certainty is None else f"{point.certainty:.4f}"
     return level, f"{100 * point.share:.0f} %", f"{point.cost:.2f}", f"{point.mIoU:.4f}"
 
 
@@ -146,17 +145,23 @@ def optimism_fact(comparison: MethodComparison, selection: Selection, val: str) 
     )
 
 
-def saved_fact(path: Path, comparison: MethodComparison, selection: Selection, val: str) -> str:
-    """What was saved, and the score that it was chosen by."""
-    result = comparison.results[comparison.winner]
+def saved_fact(
+    path: Path, comparison: MethodComparison, selection: Selection, val: str, exiting: Exiting | None = None
+) -> str:
+    """What was saved, and the score that it was chosen by; with an early exit, its score on the split `val`."""
+    result, with_exit = comparison.results[comparison.winner], ""
+    score = result.ranking_mIoU
     where = f"on {val}, where it was chosen: flattering"
     if selection.repeats:
         where = f"on the other halves of {val}: honest, except that it is the best of several"
     if not selection.same_images:
         where = f"on {selection.split}, where it was chosen"
+    if exiting and exiting.early_exit:
+        with_exit, score = " with early exit", exiting.scores.mIoU
+        where = where if selection.same_images else f"on {val}, chosen on {selection.split}"
     among = f"the best of {len(comparison.results)} methods, " if len(comparison.results) > 1 else ""
     what = comparison.winner if result.ensemble.accepted else f"{comparison.best} alone"
-    return escape(f"saved: {path} ({what}: {among}mIoU {result.ranking_mIoU:.4f} {where})")
+    return escape(f"saved: {path} ({what}{with_exit}: {among}mIoU {score:.4f} {where})")
 
 
 def _cells_of_best(comparison: MethodComparison, is_honest: bool) -> list[str]:

@@ -145,7 +145,9 @@ def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
     assert len(open_trained(saved, torch.device("cpu")).members) == 1
 
 
-def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(runs: Path, tmp_path: Path) -> None:
+def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(
+    runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     saved = tmp_path / "saved"
     asked = ["--early-exit", "0.9", "--save", str(saved)]  # so much may be lost: all images exit
     assert main([str(runs / "same"), *asked]) == 0
@@ -156,12 +158,17 @@ def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(runs: Path, tmp_path
     assert found["chosen"]["mIoU"] == pytest.approx(decides["mIoU"], abs=1e-12)
     curve = found["curve"]
     assert curve[0]["mIoU"] == pytest.approx(written["ensembles"]["mean"]["mIoU"], abs=1e-12)
-    assert (curve[0]["cost"], curve[-1]["cost"]) == (3, 1)
+    assert (curve[0]["certainty"], curve[0]["cost"], curve[-1]["cost"]) == (None, 3, 1)
     assert curve[-1]["mIoU"] == found["chosen"]["mIoU"]
     again = trident.evaluate(saved)
     assert again.mIoU == pytest.approx(found["chosen"]["mIoU"], abs=1e-12)
     assert EnsembleFolder(saved).read_manifest().scores["mIoU"] == again.mIoU
-    assert Image.open(runs / "same/ensemble.png").format == "PNG"
+    assert f"saved: {saved} (mean with early exit: mIoU {again.mIoU:.4f} on val" in capsys.readouterr().out
+    picture = runs / "same/ensemble.png"
+    assert Image.open(picture).format == "PNG"
+    of_exit = picture.read_bytes()
+    assert main([str(runs / "same"), "--top", "2"]) == 0
+    assert picture.read_bytes() != of_exit  # it shows what ensemble.json holds now
 
 
 def test_an_early_exit_needs_several_members(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -24,17 +24,17 @@ from engine.scoring.numerics import full_float32
 from engine.scoring.statistics import Overlaps
 
 SHARES = tuple(tenth / 10 for tenth in range(11))  # of the images, of the curve
-NEVER = 2.0  # a certainty that no image has
 
 
 @dataclass(frozen=True)
 class ExitPoint:
     """An ensemble with an early exit at this certainty, on the reported split.
 
-    share: of the images that one member predicts alone. cost: mean forward passes of an image, for each view.
+    certainty: the least for an exit; None: no image exits. share: of the images that one member predicts
+    alone. cost: mean forward passes of an image, for each view.
     """
 
-    certainty: float
+    certainty: float | None
     share: float
     cost: float
     mIoU: float
@@ -52,15 +52,19 @@ class Seen:
     alone: Overlaps
     together: Overlaps
 
-    def mixed(self, least: float) -> Overlaps:
+    def mixed(self, least: float | None) -> Overlaps:
         """(N, 2, C): of the member alone where its certainty is `least` or more, else of the ensemble."""
-        return np.where((self.certainty >= least)[:, None, None], self.alone, self.together)
+        return np.where(self._exits(least)[:, None, None], self.alone, self.together)
 
-    def at(self, least: float, num_members: int) -> ExitPoint:
+    def at(self, least: float | None, num_members: int) -> ExitPoint:
         """The mIoU and the cost of this least certainty."""
-        share = float((self.certainty >= least).mean())
+        share = float(self._exits(least).mean())
         mIoU = mean_iou_of_overlaps(self.mixed(least).sum(axis=0))
         return ExitPoint(least, share, 1 + (1 - share) * (num_members - 1), mIoU)
+
+    def _exits(self, least: float | None) -> NDArray[np.bool_]:
+        """(N,)"""
+        return self.certainty >= (np.inf if least is None else least)
 
 
 @dataclass(frozen=True)
@@ -146,7 +150,7 @@ def choose_early_exit(
     scores = result.scores
     if early_exit:
         scores = members.count(report, [ensemble], "scoring with the early exit")[ensemble.key].scores
-    chosen = reported.at(NEVER if least is None else least, num_members)
+    chosen = reported.at(least, num_members)
     levels = np.quantile(reported.certainty, [1 - share for share in SHARES[1:]], method="higher")
     return Exiting(
         member=members.names[first],
@@ -156,6 +160,6 @@ def choose_early_exit(
         ensemble=ensemble,
         scores=scores,
         chosen=chosen,
-        to_whole=estimate(reported.together, reported.mixed(chosen.certainty)),
-        curve=[reported.at(float(level), num_members) for level in (NEVER, *levels)],
+        to_whole=estimate(reported.together, reported.mixed(least)),
+        curve=[reported.at(level, num_members) for level in (None, *levels.tolist())],
     )

@@ -3,12 +3,20 @@
 import math
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 from rich.console import Console
 
-from engine.reporting.ensemble_table import methods_table, optimism_fact, saved_fact, selection_facts
-from engine.scoring.combining import Combination
+from engine.reporting.ensemble_table import (
+    methods_table,
+    optimism_fact,
+    print_exit,
+    saved_fact,
+    selection_facts,
+)
+from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.ensembles.comparison import Estimate, MethodComparison, MethodResult, Selection
+from engine.scoring.ensembles.early_exit import Exiting, ExitPoint
 from engine.scoring.ensembles.selection import Ensemble
 
 SAME = Selection("val", 9, same_images=True, repeats=0)
@@ -69,6 +77,23 @@ def test_the_saved_method_is_named_with_its_score() -> None:
     assert "other halves of val" in saved_fact(path, comparison(HONEST), HALVED, "val")
     assert "on held, where it was chosen" in saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
     assert "(step 8 alone: " in saved_fact(path, comparison(None, accepted=False), SAME, "val")
+
+
+def test_an_early_exit_is_saved_with_its_own_score_and_where_that_is_from() -> None:
+    path, point = Path("best"), ExitPoint(0.9, 0.5, 2.0, 0.71)
+    exiting = Exiting(
+        "step 8", 0.01, False, EarlyExit(0, 0.9), Ensemble(Combination.mean(3)), SimpleNamespace(mIoU=0.71),
+        point, Estimate(0.71, -0.01, -0.02, 0.0, -0.1, 0.1), [ExitPoint(None, 0.0, 3.0, 0.72), point],
+    )  # fmt: skip
+    said = saved_fact(path, comparison(HONEST), ELSEWHERE, "val", exiting)
+    assert said == "saved: best (weighted with early exit: mIoU 0.7100 on val, chosen on held)"
+    without = replace(exiting, early_exit=None)
+    expected = saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
+    assert saved_fact(path, comparison(HONEST), ELSEWHERE, "val", without) == expected
+    console = Console(width=200)
+    with console.capture() as capture:
+        print_exit(console, exiting, "weighted", "val")
+    assert "On val it changes mIoU by -0.0100 [-0.0200, +0.0000] against the whole" in capture.get()
 
 
 def test_several_methods_are_compared_with_the_best_and_its_luck_is_named() -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engine.scoring.ensembles.early_exit import Seen, least_certainty
+from engine.scoring.ensembles.early_exit import ExitPoint, Seen, least_certainty
 
 
 def overlaps(*right: int) -> np.ndarray:
@@ -45,3 +45,7 @@ def test_the_cost_is_the_mean_number_of_members_that_see_an_image() -> None:
     point = SEEN.at(0.6, 3)
     assert (point.share, point.cost) == (0.5, 2.0)
     assert point.mIoU == pytest.approx((9 + 8 + 8 + 6) / 40)
+
+
+def test_without_an_exit_all_see_each_image() -> None:
+    assert SEEN.at(None, 3) == ExitPoint(None, 0.0, 3.0, pytest.approx(32 / 40))
