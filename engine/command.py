@@ -107,9 +107,12 @@ def _above_zero(text: str) -> int:
 
 
 def paths_and_overrides(texts: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Split arguments into paths and `key.path=value` overrides; a path that exists may contain a `=`."""
+    """Split arguments into paths, their ~ expanded, and `key.path=value` overrides.
+
+    A path that exists may contain a `=`.
+    """
     overrides = [text for text in texts if "=" in text and not Path(text).expanduser().exists()]
-    return [text for text in texts if text not in overrides], overrides
+    return [os.path.expanduser(text) for text in texts if text not in overrides], overrides
 
 
 def recipe_file(name: str) -> Path:

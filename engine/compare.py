@@ -1,6 +1,7 @@
 """trident compare RECIPE ... --seeds 3: train each with several seeds, report which is better."""
 
 import argparse
+import os
 import shlex
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -89,6 +90,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if not arguments.what:
         raise CompareError("Name recipes, to train them, or folders of finished runs.")
     if arguments.out:
+        arguments.out = os.path.expanduser(arguments.out)
         require_folder(Path(arguments.out))
     console = new_console()
     if any((Path(text) / "combination.json").is_file() for text in arguments.what):
@@ -131,13 +133,10 @@ class _Found:
 
 def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     """Runs, checkpoints and saved ensembles, scored here on the val images of the first."""
-    import torch
-
     from engine.comparison.grid import CompareError
     from engine.data import open_split
-    from engine.reporting.contestants_table import compare_contestants
+    from engine.reporting.contestants_table import compare_contestants, open_contestants
     from engine.run_folder import common_folder
-    from engine.scoring.trained import open_trained
 
     if arguments.cluster or arguments.folds or arguments.group or arguments.seeds is not None:
         raise CompareError(
@@ -149,14 +148,13 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
             f"{arguments.what[0]} is one ensemble: name a run, or another ensemble, to compare it with. For "
             f"its own scores type trident evaluate {shlex.quote(arguments.what[0])}"
         )
-    recipe = open_trained(next(iter(paths.values())), torch.device("cpu"), overrides=arguments.set).recipe
+    contestants = open_contestants(paths, arguments.set)
+    recipe = next(iter(contestants.values())).recipe
     dataset = open_split(recipe.data, recipe.data.val)
     out = Path(arguments.out) if arguments.out else common_folder([path.parent for path in paths.values()])
     out.mkdir(parents=True, exist_ok=True)
     title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"
-    compare_contestants(
-        paths, title, "first", recipe, dataset, arguments.set, out / "contestants.json", console
-    )
+    compare_contestants(contestants, title, "first", recipe, dataset, out / "contestants.json", console)
     return 0
 
 

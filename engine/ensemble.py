@@ -169,6 +169,7 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
 
     methods = methods_named(arguments.method or ["mean"])
     if arguments.save:
+        arguments.save = arguments.save.expanduser()
         require_unused(arguments.save)
     request = Request.of(
         runs,
@@ -230,17 +231,16 @@ def _distill(
     student: "Student", best: "Candidate", request: "Request", overrides: list[str], console: "Console"
 ) -> None:
     """Train the student, and compare it with the ensemble and the best member."""
-    from engine.reporting.contestants_table import compare_contestants
+    from engine.reporting.contestants_table import compare_contestants, open_contestants
 
     student.train(console)
     paths = {"ensemble": student.teacher.path, "student": student.run.path, "best member": best.path}
     compare_contestants(
-        paths,
+        open_contestants(paths, overrides),
         "the student, beside the ensemble that taught it",
         "ensemble",
         request.recipe,
         request.dataset,
-        overrides,
         student.table,
         console,
     )

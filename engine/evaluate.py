@@ -87,7 +87,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     if arguments.protocol not in (None, "all"):
         overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
-    path = Path(named[0]).expanduser()
+    path = Path(named[0])
     trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
     datasets = {"": (split, dataset)}

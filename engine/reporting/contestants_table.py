@@ -17,40 +17,64 @@ from engine.run_folder import write_json
 from engine.scoring.contestants import Contestant, score_side_by_side
 from engine.scoring.ensembles.comparison import Estimate, estimate
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.trained import num_trained_on, open_trained, require_classes, trained_on
+from engine.scoring.timing import NUM_TIMED_IMAGES
+from engine.scoring.trained import (
+    Trained,
+    num_trained_on,
+    open_trained,
+    require_classes,
+    require_read_alike,
+    trained_on,
+)
+
+
+def open_contestants(paths: Mapping[str, Path], overrides: Sequence[str]) -> dict[str, Trained]:
+    """Runs, checkpoints and saved ensembles by name, on the GPU if there is one.
+
+    Args:
+        overrides: of the data and the evaluation, for the recipe of each.
+
+    Raises:
+        RunFolderError: one of them is missing or altered, or reads images or labels otherwise than the first.
+    """
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    found = {name: open_trained(path, device, overrides=overrides) for name, path in paths.items()}
+    require_read_alike({str(paths[name]): one.recipe.data for name, one in found.items()})
+    return found
 
 
 def compare_contestants(
-    paths: Mapping[str, Path],
+    contestants: Mapping[str, Trained],
     title: str,
     reference: str,
     recipe: Recipe,
     dataset: Dataset,
-    overrides: Sequence[str],
     out: Path,
     console: Console,
 ) -> None:
-    """Score runs, checkpoints and saved ensembles on the same images, print the table, write `out`.
+    """Score trained predictors on the same images, print the table, write `out`.
 
     Args:
-        paths: by name; differences are to the first of them.
+        contestants: of `open_contestants`; differences are to the first of them.
         reference: what the first is called in the heading, and in the JSON: "to_<reference>".
         recipe: by whose protocol they are scored on `dataset`, its val split.
-        overrides: of the data and the evaluation, for the recipe of each.
 
     Raises:
-        RunFolderError: one of them is missing, altered, or of other classes than the data.
+        RunFolderError: one of them is of other classes than the data.
     """
     protocol = EvaluationProtocol.of(recipe.eval)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    contestants = {name: open_trained(path, device, overrides=overrides) for name, path in paths.items()}
     for name, one in contestants.items():
-        require_classes(dataset, one.class_names, paths[name])
+        require_classes(dataset, one.class_names, Path(name))
     show = partial(counted, console)
-    found = score_side_by_side(contestants, dataset, protocol, device, recipe.data.workers, show)
+    found = score_side_by_side(contestants, dataset, protocol, recipe.data.workers, show)
     first = next(iter(found.values()))
     to_first = {name: estimate(first.overlaps, one.overlaps) for name, one in found.items()}
     console.print(_table(found, to_first, title, reference))
+    if any(one.combination.early_exit for one in contestants.values()):
+        console.print(
+            f"With an early exit the forward passes are a mean over all images; images/s is timed on "
+            f"{NUM_TIMED_IMAGES} of them, and depends on whether these exit."
+        )
     for name, one in contestants.items():
         if seen := trained_on(num_trained_on(one, dataset), len(dataset)):
             console.print(f"[bold]{escape(name)}: {seen}[/]")
@@ -71,7 +95,11 @@ def _table(
     table.add_column("what", overflow="fold")
     for place, (name, one) in enumerate(found.items()):
         difference = gain_text(to_first[name]) if place else ""
-        cost = (f"{one.forward_passes}", f"{one.images_per_second:.2f}", f"{one.num_parameters:,}")
+        cost = (
+            f"{round(one.forward_passes, 2):g}",
+            f"{one.images_per_second:.2f}",
+            f"{one.num_parameters:,}",
+        )
         table.add_row(escape(name), f"{to_first[name].mIoU:.4f}", difference, *cost, escape(one.name))
     return table
 

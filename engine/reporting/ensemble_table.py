@@ -148,7 +148,7 @@ def optimism_fact(comparison: MethodComparison, selection: Selection, val: str) 
 def saved_fact(
     path: Path, comparison: MethodComparison, selection: Selection, val: str, exiting: Exiting | None = None
 ) -> str:
-    """What was saved, and the score that it was chosen by; with an early exit, its score on the split `val`."""
+    """What was saved, and the score that it was chosen by; with an early exit, its own score on val."""
     result, with_exit = comparison.results[comparison.winner], ""
     score = result.ranking_mIoU
     where = f"on {val}, where it was chosen: flattering"

@@ -11,17 +11,21 @@ from statistics import median
 
 import numpy as np
 import torch
+from torch import Tensor, nn
 
 from engine.data.batches import Batch, scoring_batches
 from engine.data.sample import Dataset
+from engine.scoring.combining import Combination
 from engine.scoring.counting import Counts
 from engine.scoring.evaluation import OnBatch, evaluate
+from engine.scoring.label_kinds import LabelKind
 from engine.scoring.numerics import full_float32
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.statistics import Overlaps
 from engine.scoring.timing import TIMED_ROUNDS, interleaved, timed_batches
 from engine.scoring.trained import Trained
+from engine.scoring.upsampling import Pieces, sure_images
 
 Show = Callable[[str], Callable[[int, int], None]]  # from a task's name to a callback (done, total)
 
@@ -31,12 +35,13 @@ class Contestant:
     """The scores and the cost of one predictor.
 
     overlaps: (N, 2, C) intersection and union on each image. forward_passes: of one image, for each view of
-    the protocol. num_parameters: of all models. images_per_second: without the decoding.
+    the protocol; with an early exit the mean over the images, by which of them exit. num_parameters: of all
+    models. images_per_second: of NUM_TIMED_IMAGES images, without the decoding.
     """
 
     name: str
     overlaps: Overlaps
-    forward_passes: int
+    forward_passes: float
     num_parameters: int
     images_per_second: float
 
@@ -46,29 +51,30 @@ def score_side_by_side(
     contestants: Mapping[str, Trained],
     dataset: Dataset,
     protocol: EvaluationProtocol,
-    device: torch.device,
     workers: int | str,
     show: Show,
 ) -> dict[str, Contestant]:
     """Score each on every image, then time them in turn.
 
     Args:
-        contestants: their models are on `device`.
+        contestants: their models are on one device.
     """
+    some = next(iter(contestants.values())).members
+    device = next(next(iter(some.values())).parameters()).device
     found = {
         name: _count(one, name, dataset, protocol, device, workers, show) for name, one in contestants.items()
     }
     in_memory = timed_batches(dataset, device)
     calls = {
-        name: partial(_evaluate, one, in_memory, dataset, protocol, device)
+        name: partial(_evaluate, one, in_memory, dataset, _Counting(protocol, one.kind), device)
         for name, one in contestants.items()
     }
     seconds = interleaved(calls, TIMED_ROUNDS, show("timing"))
     return {
         name: Contestant(
             name=trained.name,
-            overlaps=found[name],
-            forward_passes=len(trained.combination.used),
+            overlaps=found[name][0],
+            forward_passes=found[name][1],
             num_parameters=sum(p.numel() for model in trained.members.values() for p in model.parameters()),
             images_per_second=len(in_memory) / median(seconds[name]),
         )
@@ -84,35 +90,60 @@ def _count(
     device: torch.device,
     workers: int | str,
     show: Show,
-) -> Overlaps:
-    """(N, 2, C) of all images, in their order."""
+) -> tuple[Overlaps, float]:
+    """(N, 2, C) of all images, in their order, and the mean number of members that see one."""
     progress, found = show(f"scoring the {name}"), list[Overlaps]()
+    predictor, batches = _Counting(protocol, trained.kind), scoring_batches(dataset, device, workers=workers)
 
     def on_batch(ids: list[str], counts: dict[str, Counts]) -> None:
         found.extend(of_one.overlaps() for of_one in counts.values())
         progress(sum(map(len, found)), len(dataset))
 
-    _evaluate(trained, scoring_batches(dataset, device, workers=workers), dataset, protocol, device, on_batch)
+    _evaluate(trained, batches, dataset, predictor, device, on_batch)
     progress(len(dataset), len(dataset))  # where images were skipped
-    return np.concatenate(found)
+    overlaps = np.concatenate(found)
+    return overlaps, predictor.num_passes / len(overlaps)
+
+
+class _Counting(Predictor):
+    """Also counts the members that have to see each image."""
+
+    def __init__(self, protocol: EvaluationProtocol, kind: LabelKind):
+        super().__init__(protocol, nullcontext, kind)
+        self.num_passes = 0
+
+    def of_members(
+        self,
+        models: Mapping[str, nn.Module],
+        images: Tensor,
+        combinations: Iterable[Combination],
+        alone: Iterable[str] = (),
+    ) -> dict[str, Pieces]:
+        """As of `Predictor`. An image that exits counts once, also where others of its batch do not exit."""
+        [combination] = combinations
+        found = super().of_members(models, images, [combination], alone)
+        sure = sure_images([found.get(name) for name in models], combination)
+        num_exits = 0 if sure is None else int(sure.sum())
+        self.num_passes += num_exits + (len(images) - num_exits) * len(combination.used)
+        return found
 
 
 def _evaluate(
     trained: Trained,
     batches: Iterable[Batch],
     dataset: Dataset,
-    protocol: EvaluationProtocol,
+    predictor: Predictor,
     device: torch.device,
     on_batch: OnBatch | None = None,
 ) -> None:
     evaluate(
         trained.members,
         batches,
-        Predictor(protocol, nullcontext, trained.kind),
+        predictor,
         len(dataset.class_names),
         dataset.ignore_index,
         device,
         on_batch,
-        {protocol.name: trained.combination},
-        counted=[protocol.name],
+        {predictor.protocol.name: trained.combination},
+        counted=[predictor.protocol.name],
     )

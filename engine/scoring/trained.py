@@ -1,6 +1,7 @@
 """Opens a run, one of its checkpoints, or a saved ensemble."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from engine.data import open_split
-from engine.data.bands import model_inputs
+from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.options import Data
 from engine.data.overlap import shared_images
 from engine.data.sample import DataError, Dataset, Palette
@@ -157,6 +158,32 @@ def require_classes(dataset: Dataset, class_names: Sequence[str], path: Path) ->
             f"{len(dataset.class_names)} ({', '.join(dataset.class_names)}). "
             "Score it with the classes of its run."
         )
+
+
+def require_read_alike(sections: Mapping[str, Data]) -> None:
+    """Raises RunFolderError where models that are to be shown the same images were trained on other inputs.
+
+    Args:
+        sections: the `data` section of each, by the path of its run, checkpoint or ensemble.
+    """
+    (first, expected), *others = ((path, _inputs(section)) for path, section in sections.items())
+    for path, inputs in others:
+        for key, value in inputs.items():
+            if value != expected[key]:
+                raise RunFolderError(
+                    f"{path} cannot be scored beside {first}, as images and labels are read once for both: "
+                    f"{key} is {value} for it, and {expected[key]} for {first}. Leave one of them out. Alone "
+                    f"it is scored by\ntrident evaluate {shlex.quote(path)}"
+                )
+
+
+def _inputs(section: Data) -> dict[str, object]:
+    """What decides how images and labels are read, by key."""
+    return {
+        "data.bands": ", ".join(band_names(section.bands) or RGB),
+        "data.labels": section.labels,
+        "data.range": ranges_of(section) or "auto",
+    }
 
 
 def load_model(

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -117,6 +118,26 @@ def test_a_saved_ensemble_is_compared_with_runs_on_the_same_images(
     assert evaluate_main(said.split("type trident evaluate ")[1].split()) == 0
     assert main(["together", "out/plain-s0", "--seeds", "2"]) == 2
     assert "leave them out beside a saved ensemble" in capsys.readouterr().err
+
+
+def test_what_was_trained_on_other_values_is_not_scored_beside_the_others(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert ensemble_main(["out/plain-s0", "--save", "together"]) == 0
+    recipe = folder / "out/dice-s0/recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("range: auto", "range: [0, 4095]"))
+    manifest = folder / "out/dice-s0/manifest.json"
+    content = json.loads(manifest.read_text()) | {"sha256": None}
+    del content["files"]["recipe.yaml"]
+    manifest.write_text(json.dumps(content))
+    capsys.readouterr()
+    assert main(["together", "out/dice-s0", "--out", "found"]) == 2
+    assert ensemble_main(["out/plain-s0", "out/dice-s0", "--top", "4"]) == 2
+    said = capsys.readouterr().err
+    assert said.count("data.range is (0.0, 4095.0) for it, and auto") == 2
+    assert not (folder / "found").exists()
+    for typed in re.findall(r"^trident evaluate (.+)$", said, re.MULTILINE):
+        assert evaluate_main(typed.split()) == 0
 
 
 def test_missing_cells_are_trained_with_equal_results(

@@ -216,6 +216,11 @@ def test_a_path_may_have_an_equals_sign_in_it(tmp_path: Path) -> None:
     assert paths_and_overrides([folder, "eval.flip=true"]) == ([folder], ["eval.flip=true"])
 
 
+def test_a_tilde_is_the_home_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert paths_and_overrides(["~/run", "a~b"]) == ([str(tmp_path / "run"), "a~b"], [])
+
+
 def test_an_interrupted_evaluation_leaves_no_half_file(trained: Path, tmp_path: Path, monkeypatch) -> None:
     def stop(*_) -> None:
         raise KeyboardInterrupt

@@ -11,6 +11,7 @@ from engine.scoring.ensembles.weight_averaging import start_of
 from engine.scoring.ensembling import Candidate, distinct_names, kind_of, load_member, tails_of
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
+from engine.scoring.trained import require_read_alike
 
 
 def open_members(
@@ -27,13 +28,16 @@ def open_members(
         recipe: of the first one, by which all are scored.
 
     Raises:
-        RunFolderError: a checkpoint is missing, altered, or of other classes than its recipe says.
+        RunFolderError: a checkpoint is missing, altered, or of other classes than its recipe says; or one
+            reads images or labels otherwise than the first.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    models = [load_member(candidate, device) for candidate in chosen]
-    by_name = dict(zip(distinct_names(chosen), models, strict=True))
     both = [*chosen, *states]
     recipes = [load_recipe(candidate.run.recipe, overrides, imports=False) for candidate in both]
+    of_each = zip(both, recipes, strict=True)
+    require_read_alike({str(candidate.path): own.data for candidate, own in of_each})
+    models = [load_member(candidate, device) for candidate in chosen]
+    by_name = dict(zip(distinct_names(chosen), models, strict=True))
     weights = [candidate.manifest.weights for candidate in both]
     names = distinct_names(both)[len(chosen) :]
     return Members(

@@ -476,6 +476,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_compare.py::test_a_saved_ensemble_is_compared_with_runs_on_the_same_images": (
         "own scores type trident evaluate",
     ),
+    "tests/engine/test_compare.py::test_what_was_trained_on_other_values_is_not_scored_beside_the_others": (
+        "as images and labels are read once for both",
+    ),
     "tests/engine/test_compare_folds.py::test_ensemble_names_the_command_for_folds": (
         "To score them together type trident compare",
     ),
