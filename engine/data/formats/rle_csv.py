@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path, PurePosixPath
-from typing import TextIO
+from typing import Any, TextIO
 
 import numpy as np
 
@@ -112,7 +112,7 @@ def _holds_runs(path: Path) -> bool:
     return bool(headings & {*RUNS}) and bool(headings & {*IMAGE})
 
 
-def _reader(text: TextIO) -> "csv._reader":
+def _reader(text: TextIO) -> Any:
     """Of the separator that the headings have: a comma, a semicolon or a tab."""
     headings = text.readline()
     text.seek(0)
