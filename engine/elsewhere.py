@@ -89,6 +89,10 @@ LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a 
     "output": ("output.dir={}", "<a folder>"),
     "output_dir": ("output.dir={}", "<a folder>"),
     "out_dir": ("output.dir={}", "<a folder>"),
+    "output_root": ("output.dir={}", "<a folder>"),
+    "output_path": ("output.dir={}", "<a folder>"),
+    "output_folder": ("output.dir={}", "<a folder>"),
+    "log_dir": ("output.dir={}", "<a folder>"),
     "work_dir": ("output.dir={}", "<a folder>"),
     "save_dir": ("output.dir={}", "<a folder>"),
     "amp": ("train.precision=fp16", ""),
@@ -99,17 +103,37 @@ LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a 
     "gradient_accumulation_steps": ("train.accumulate={}", "2"),
     "grad_clip": ("optimizer.clip_norm={}", "1.0"),
     "eval_interval": ("eval.every={}", "10%"),
+    "eval_steps": ("eval.every={}", "10%"),
+    "eval_epochs": ("eval.every='{} epochs'", "1"),
     "log_interval": ("log.every={}", "50"),
+    "log_steps": ("log.every={}", "50"),
+    "logging_steps": ("log.every={}", "50"),
 }
 DEVICES = (
     "Trident takes the GPU, or the CPU where there is none: CUDA_VISIBLE_DEVICES=0 before the command "
     "chooses one, and torchrun --nproc-per-node=2 -m engine.run instead of trident run takes two."
 )
+SCORED_TOGETHER = "How many images are scored together follows from their sizes, and is not chosen."
+SCORED_SIZE = "How images are resized for a scoring is that of eval.protocol (docs/evaluation.md)."
+DISCRIMINATOR = "The discriminator is trained by Adam; adversarial.lr is its learning rate."
+TEACHER = "The teacher is distill.teacher: the folder of a run, or a file of its top/."
 NOTES_ON_KEYS = {  # words for which there is no recipe line
     **dict.fromkeys(("device", "devices", "gpu", "gpus", "gpu_ids", "cuda", "ngpu", "num_gpus"), DEVICES),
     **dict.fromkeys(
         ("num_classes", "n_classes", "nc"), "The number of classes is that of the names in data.classes."
     ),
+    **{
+        f"{section}_{word}": note
+        for sections, words, note in (
+            (("eval", "val", "test"), ("batch", "batch_size", "bs"), SCORED_TOGETHER),
+            (("per_device_eval",), ("batch_size",), SCORED_TOGETHER),
+            (("eval",), ("imgsz", "img_size", "image_size", "input_size", "crop_size", "crop"), SCORED_SIZE),
+            (("adversarial",), ("optimizer", "optim", "optimizer_type", "wd", "weight_decay"), DISCRIMINATOR),
+            (("distill",), ("model", "weights", "checkpoint", "load_from", "pretrained"), TEACHER),
+        )
+        for section in sections
+        for word in words
+    },
 }
 NOTES = {  # flags, besides
     **NOTES_ON_KEYS,

@@ -39,6 +39,7 @@ EXPECTED = {
     "duration": "{text}",
     "string_pattern_mismatch": "text that matches {pattern}",
 }
+OTHER_IN_EACH_SECTION = ("name", "every")  # keys whose meaning depends on the section, unlike that of lr
 Schema = dict[str, Any]
 
 
@@ -116,26 +117,38 @@ def _resolve(node: Schema, value: Any, schema: Schema) -> Schema:
 
 def _unknown_key(path: Path, value: Any, keys: list[str], schema: Schema) -> str:
     *sections, key = map(str, path)
-    names = key.split(".")
-    is_path = len(names) > 1 and names[0] in schema["properties"] and not any(map(str.isdecimal, names))
+    parts = key.split(".")
+    is_path = len(parts) > 1 and parts[0] in schema["properties"] and not any(map(str.isdecimal, parts))
     if is_path and not sections:
-        return f"unknown key; dots are for the command line. Write its section: {_in_section(names, value)}"
+        return f"unknown key; dots are for the command line. Write its section: {_in_section(parts, value)}"
+    words = _words(sections, key)
+    note = next((f" {NOTES_ON_KEYS[plain(word)]}" for word in words if plain(word) in NOTES_ON_KEYS), "")
+    close = [] if note else _meant(sections, key, value, keys, schema)
+    hint = f"; did you mean {' or '.join(close)}?" if close else "."
+    return f"unknown key{hint}{note} Keys here: {', '.join(keys)}"
+
+
+def _words(sections: list[str], key: str) -> list[str]:
+    """A key as other programs may call it: optimizer.type is optimizer_type, or else type."""
+    return ["_".join([*sections[-1:], key]), key]
+
+
+def _meant(sections: list[str], key: str, value: Any, keys: list[str], schema: Schema) -> list[str]:
+    """Keys, or recipe lines, that an unknown key may stand for."""
     places: dict[str, list[str]] = {}
     for section, node in schema["properties"].items():
         for name in _resolve(node, None, schema).get("properties", {}):
             places.setdefault(name, []).append(f"{section}.{name}")
     if line := _known_line(sections, key, value, keys):
-        close = [line]
-    elif key in places:
-        close = places[key]
-    elif key in schema["properties"]:
-        close = [key]
-    elif not (close := difflib.get_close_matches(key, keys, n=1)):
-        names = difflib.get_close_matches(key, places, n=1, cutoff=0.8)
-        close = [place for name in names for place in places[name]]
-    hint = f"; did you mean {' or '.join(close)}?" if close else "."
-    note = f" {NOTES_ON_KEYS[plain(key)]}" if plain(key) in NOTES_ON_KEYS and not close else ""
-    return f"unknown key{hint}{note} Keys here: {', '.join(keys)}"
+        return [line]
+    if key in places:
+        return places[key]
+    if key in schema["properties"]:
+        return [key]
+    if close := difflib.get_close_matches(key, keys, n=1):
+        return close
+    close = difflib.get_close_matches(key, places, n=1, cutoff=0.8)
+    return [place for name in close for place in places[name]]
 
 
 def _in_section(names: list[str], value: Any) -> str:
@@ -153,12 +166,13 @@ def _known_line(sections: list[str], key: str, value: Any, keys: list[str]) -> s
     text = (
         None if value is True else str(value) if isinstance(value, int | float | str) else dump_value(value)
     )
-    line = recipe_line("_".join([*sections[-1:], key]), text) or recipe_line(key, text)
+    line = next((line for word in _words(sections, key) if (line := recipe_line(word, text))), None)
     if line is None:
         return None
     place, _, typed = line.partition("=")
     own = place.rpartition(".")[2]
-    return f"{'.'.join([*sections, own])}={typed}" if sections and own in keys else line
+    is_here = sections and own in keys and own not in OTHER_IN_EACH_SECTION
+    return f"{'.'.join([*sections, own])}={typed}" if is_here else line
 
 
 def _wrong_value(errors: list[ErrorDetails], value: Any, key: str | int) -> str:

@@ -181,7 +181,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             f"unknown key; did you mean adversarial? {KEYS_OF_KEEP}",
         ),
         ("loss.1.label_smoothing=0", "unknown key. Keys here: name, weight, per_image, class_weights"),
-        ("output.path=x", "unknown key. Keys here: dir"),
+        ("output.path=x", "unknown key; did you mean output.dir=x? Keys here: dir"),
+        ("output.zzz=x", "unknown key. Keys here: dir"),
     ],
 )
 def test_each_mistake_has_its_message(mistakes: Any, override: str, text: str) -> None:
