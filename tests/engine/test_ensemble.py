@@ -4,14 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from PIL import Image
 
 import trident
+from engine.compare import main as compare_main
 from engine.ensemble import main
 from engine.run import main as run_main
 from engine.run_folder import EnsembleFolder, RunFolder
+from engine.scoring.ensembles.early_exit import Seen
 from engine.scoring.trained import open_trained
 
 ROOT = Path(__file__).parents[2]
@@ -169,6 +172,29 @@ def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(
     of_exit = picture.read_bytes()
     assert main([str(runs / "same"), "--top", "2"]) == 0
     assert picture.read_bytes() != of_exit  # it shows what ensemble.json holds now
+
+
+def test_where_some_images_exit_every_command_agrees_on_score_and_cost(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def for_half(seen: Seen, tolerance: float) -> float:
+        return float(np.median(seen.certainty))
+
+    monkeypatch.setattr("engine.scoring.ensembles.early_exit.least_certainty", for_half)
+    saved, plain, found = tmp_path / "saved", tmp_path / "plain", tmp_path / "found"
+    assert main([str(runs / "same"), "--save", str(plain)]) == 0
+    assert main([str(runs / "same"), "--early-exit", "0.001", "--save", str(saved)]) == 0
+    exiting = json.loads((runs / "same/ensemble.json").read_text())["early_exit"]
+    chosen = exiting["chosen"]
+    assert (chosen["share"], chosen["cost"]) == (0.5, 2)  # two of four images, three members
+    # from the counts of its images, and as the ensemble counts them
+    assert EnsembleFolder(saved).read_manifest().scores["mIoU"] == pytest.approx(chosen["mIoU"], abs=1e-12)
+    assert trident.evaluate(saved).mIoU == pytest.approx(chosen["mIoU"], abs=1e-12)
+    assert compare_main([str(plain), str(saved), "--out", str(found)]) == 0
+    whole, quick = json.loads((found / "contestants.json").read_text())["contestants"].values()
+    assert (whole["forward_passes"], quick["forward_passes"]) == (3, 2)
+    assert quick["mIoU"] == pytest.approx(chosen["mIoU"], abs=1e-12)
+    assert quick["to_first"]["value"] == pytest.approx(exiting["to_whole"]["value"], abs=1e-12)
 
 
 def test_an_early_exit_needs_several_members(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -14,7 +14,9 @@ from engine.data.synthetic import SyntheticScenes
 from engine.recipe import load_recipe
 from engine.scoring import statistics
 from engine.scoring.combining import Combination
+from engine.scoring.ensembles import early_exit
 from engine.scoring.ensembles.comparison import MethodComparison, compare_methods
+from engine.scoring.ensembles.early_exit import Seen
 from engine.scoring.ensembles.members import Members
 from engine.scoring.ensembles.methods import METHODS
 from engine.scoring.ensembling import distinct_names, group_candidates, load_member, open_val
@@ -95,6 +97,39 @@ def test_on_the_same_images_all_methods_are_chosen_scored_and_compared(members_a
     assert comparison.optimism is not None
     for outcome in comparison.results.values():  # a rejected soup is the best member, whose gain is none
         assert outcome.ensemble.accepted or outcome.flattering.gain == 0
+
+
+@pytest.mark.parametrize("elsewhere", [True, False])
+def test_an_exit_of_some_images_scores_as_counted_image_by_image(
+    members_and_val, elsewhere: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, val = members_and_val
+    select = SyntheticScenes("val", 4, 32, 9) if elsewhere else None
+    seen_by_choice = []
+
+    def for_half(seen: Seen, tolerance: float) -> float:
+        seen_by_choice.append(seen)
+        return float(np.median(seen.certainty))
+
+    monkeypatch.setattr(early_exit, "least_certainty", for_half)
+    comparison = compare_methods(members, ["mean"], val, select)
+    exiting = early_exit.choose_early_exit(members, comparison, val, select, 0.1)
+    assert exiting is not None and exiting.early_exit is not None
+    [chosen_on] = seen_by_choice
+    assert len(chosen_on.certainty) == (4 if elsewhere else 5) and exiting.same_images != elsewhere
+    # by hand, on val: (N, h', w') of the most likely class, at the resolution of the logits
+    model = members.models[exiting.member]
+    sure = []
+    for sample in map(val.__getitem__, range(len(val))):
+        with torch.no_grad():
+            sure.append(model(sample.image[None]).softmax(dim=1).amax(dim=1).mean().item())
+    exits = np.array(sure) >= np.median(chosen_on.certainty)
+    assert elsewhere or exits.sum() == 3
+    by_hand = counted(members, val, Combination.mean(2))
+    confusion = np.where(exits[:, None, None], by_hand[exiting.member], by_hand["it"]).sum(axis=0)
+    expected = mIoU_of_images(confusion[None])[0]
+    assert exiting.scores.mIoU == pytest.approx(expected) == exiting.chosen.mIoU
+    assert (exiting.chosen.share, exiting.chosen.cost) == pytest.approx((exits.mean(), 2 - exits.mean()))
 
 
 def test_a_choice_on_other_images_gives_an_honest_and_a_flattering_score(members_and_val) -> None:
