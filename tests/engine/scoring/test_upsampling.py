@@ -1,6 +1,7 @@
 """Strips, against upsampling the whole at once."""
 
 from contextlib import nullcontext
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,10 +12,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from engine.scoring import upsampling
-from engine.scoring.combining import Combination
+from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.upsampling import resized_rows, strips, weighted_logits
+from engine.scoring.upsampling import resized_rows, strips, sure_images, weighted_logits
 
 CPU = torch.device("cpu")
 sides = st.integers(1, 12)
@@ -112,6 +113,23 @@ def test_means_that_do_not_commute_are_not_taken_before_upsampling(protocol, com
 def test_members_of_several_resolutions_are_not_added_up_before_upsampling() -> None:
     pieces = pieces_of(EvaluationProtocol(), Strided(0), Strided(1, stride=8), Strided(2))
     assert weighted_logits(pieces, LOGIT_MEAN) is None
+
+
+def test_how_sure_a_member_is_of_a_batch_is_computed_once() -> None:
+    pieces, calls = pieces_of(EvaluationProtocol(), Strided(0))[0], []
+
+    def softmax(logits: Tensor) -> Tensor:
+        calls.append(logits.shape)
+        return logits.softmax(dim=1)
+
+    counting = replace(pieces, activation=softmax)
+    certainty = pieces.pieces[0].logits.softmax(dim=1).amax(dim=1).mean(dim=(1, 2))  # (2,)
+    halfway = EarlyExit(0, certainty.mean().item())
+    first, again = (
+        sure_images([counting], Combination("probability", ((1.0,),), (1.0,), halfway)) for _ in "ab"
+    )
+    assert first is not None and first.sum() == 1 and first[certainty.argmax()]
+    assert torch.equal(first, again) and len(calls) == 1
 
 
 def test_where_logits_are_averaged_a_mirror_image_adds_no_piece() -> None:
