@@ -819,6 +819,19 @@ def write_label_studio(numbers: range) -> None:
     write("project.json", json.dumps(tasks))
 
 
+def test_outlines_may_name_images_in_another_folder(capsys) -> None:
+    write_labelme("photos", range(8))
+    Path("data/truth").mkdir()
+    for path in sorted(Path("data/photos").glob("*.json")):
+        content = json.loads(path.read_text())
+        write(f"truth/{path.name}", json.dumps(content | {"imagePath": f"../photos/{path.stem}.png"}))
+        path.unlink()
+    assert new_recipe().data.format == "labelme"
+    assert doctor(["data"]) == 0
+    output = capsys.readouterr().out
+    assert "8 samples" in output and "not used" not in output and "without a file" not in output
+
+
 @pytest.mark.parametrize(
     ("format", "draw_all"),
     [

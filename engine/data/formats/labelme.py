@@ -8,6 +8,7 @@ import base64
 import io
 import json
 import math
+import os
 from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -77,7 +78,8 @@ def _image(path: Path, finder: FileFinder, by_stem: dict[str, list[Path]]) -> Pa
         named = PurePosixPath(str(read_json(path.read_bytes(), path)["imagePath"]).replace("\\", "/"))
     except (UnreadableSample, OSError, KeyError, TypeError):
         named = PurePosixPath(f"{path.stem}.jpg")
-    found = finder.find(path.parent / named) or finder.find(path.parent / named.name)
+    plain = Path(os.path.normpath(path.parent / named))  # of ../images/a.jpg; elsewhere behind a link
+    found = finder.find(plain) or finder.find(path.parent / named) or finder.find(path.parent / named.name)
     return found or (same[0] if len(same) == 1 else path.parent / named)
 
 

@@ -3,6 +3,7 @@
 The layouts are tried in turn with the formats' own code, so a section that is returned can be opened.
 """
 
+import os
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -146,7 +147,7 @@ def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str
 def _unused_images(datasets: Splits, root: Path) -> list[str]:
     """How many images below the folder are in neither split, and where."""
     used = {
-        file
+        Path(os.path.normpath(file))
         for dataset in datasets
         for index in range(len(dataset))
         for file in (dataset.image_path(index), *dataset.mask_files(index))
