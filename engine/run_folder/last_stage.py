@@ -28,15 +28,16 @@ def read_stages(path: Path) -> list[dict[str, Any]]:
         RunFolderError: it is damaged, or a name leaves the folder.
     """
     try:
-        stages = read_json(path / STAGES, keys=("stages",))["stages"]
-        if stages and all(_is_stage(stage) for stage in stages):
-            return list(stages)
+        stages = list(read_json(path / STAGES, keys=("stages",))["stages"])
+        is_intact = bool(stages) and all(_is_stage(stage) for stage in stages)
     except (RunFolderError, KeyError, TypeError):
-        pass
-    raise RunFolderError(
-        f"{path / STAGES} is damaged. Put the intact file back, or name one stage: stage=<its name> where it "
-        f"is trained, elsewhere its folder below {path}."
-    )
+        is_intact = False
+    if not is_intact:
+        raise RunFolderError(
+            f"{path / STAGES} is damaged. Put the intact file back, or name one stage: stage=<its name> "
+            f"where it is trained, elsewhere its folder below {path}."
+        )
+    return stages
 
 
 def _is_stage(stage: Any) -> bool:
