@@ -62,12 +62,16 @@ class _Parser(argparse.ArgumentParser):
         return super().parse_known_intermixed_args(args, namespace)
 
     def error(self, message: str) -> NoReturn:
+        flags = [word.partition("=")[0] for word in self.words]
+        foreign = [place for place, flag in enumerate(flags) if flag[:2] == "--" and not self._has(flag)]
         takes = ("",) if "recipe" in self.format_usage() else ("data.",)  # of a finished run only the place
-        if "key.path=value" in self.format_usage():
-            flags = [word.partition("=")[0] for word in self.words]
-            foreign = [place for place, flag in enumerate(flags) if flag[:2] == "--" and not self._has(flag)]
-            if meant := elsewhere.meant_by_flags(self.words, foreign, takes):
-                self.exit(2, f"{self.prog}: {meant}\n")
+        has_overrides = "key.path=value" in self.format_usage()
+        if has_overrides and (meant := elsewhere.meant_by_flags(self.words, foreign, takes)):
+            self.exit(2, f"{self.prog}: {meant}\n")
+        if foreign:  # argparse counts what follows one as not recognised, or as missing
+            message = f"no option {' or '.join(flags[place] for place in foreign)}"
+            if close := difflib.get_close_matches(flags[foreign[0]], self._option_string_actions, 1, 0.75):
+                message += f"; did you mean {close[0]}?"
         super().error(message)
 
     def _has(self, flag: str) -> bool:
