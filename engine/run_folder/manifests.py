@@ -72,24 +72,29 @@ class Changed(BaseModel):
         return f"{self.key}: {before} in the run, {now} now"
 
 
-class Origin(BaseModel):
-    """The run from whose state this one went on (`--continue-from`), the update, and the changed values."""
+class _GoesOn(BaseModel):
+    """A training that goes on from a saved state, of update `step`, with changed values of the recipe."""
 
     model_config = ConfigDict(extra="forbid")
+
+    step: int
+    changes: list[Changed]
+
+    def told(self, what: str) -> str:
+        """Lines for the console; `what` the run does, such as "goes on"."""
+        lines = [f"  {change}" for change in self.changes] or ["  nothing"]
+        return "\n".join([f"The run {what} after update {self.step}; changed in its recipe:", *lines])
+
+
+class Origin(_GoesOn):
+    """The run from whose state this one went on (`--continue-from`)."""
 
     run: str
     run_id: str | None
-    step: int
-    changes: list[Changed]
 
 
-class Resumption(BaseModel):
-    """A resume after update `step` with values that never change an update."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    step: int
-    changes: list[Changed]
+class Resumption(_GoesOn):
+    """A resume with values that never change an update."""
 
 
 class _Sealed(BaseModel):

@@ -1,8 +1,7 @@
-"""The start of a run: its new folder, or the saved state of an old one put into the step."""
+"""The start of a new run: its folder, its manifest and its first state."""
 
 import os
 import platform
-import shlex
 import shutil
 import uuid
 from collections.abc import Iterator
@@ -17,97 +16,57 @@ from engine import __version__
 from engine.data.doctor import DataReport
 from engine.data.overlap import shared_images
 from engine.data.resident import IMAGES, kept_where
-from engine.recipe import Recipe, load_recipe
-from engine.recipe.differences import MADE_FROM_IMAGES, changes
 from engine.run_folder import (
-    Changed,
     DataIdentity,
     Manifest,
-    Member,
-    Origin,
-    Resumption,
     RunFolder,
     RunFolderError,
     locked,
-    read_log,
-    require_intact,
     write_json,
     write_text,
 )
-from engine.training.checkpoint import load_state, save_state
+from engine.training.checkpoint import save_state
 from engine.training.continuing import continue_from
 from engine.training.disk_space import require_room
 from engine.training.distributed import Process, wait_for_all
 from engine.training.interrupt import RunStopped
 from engine.training.session import Session, num_parameters
-from engine.wording import quantity
 
 CPU_INFO = Path("/proc/cpuinfo")
 
 
-def with_batch_of(run: RunFolder, recipe: Recipe) -> Recipe:
-    """The recipe with the numbers of a run in place of `auto`, which that run chose at its start."""
-    if "auto" not in (recipe.train.batch, recipe.train.accumulate):
-        return recipe
-    saved = load_recipe(run.recipe).train
-    values = {
-        key: getattr(saved, key) for key in ("batch", "accumulate") if getattr(recipe.train, key) == "auto"
-    }
-    return recipe.model_copy(update={"train": recipe.train.model_copy(update=values)})
-
-
 @contextmanager
-def opened_run(
+def new_run(
     run: RunFolder,
     session: Session,
     report: DataReport | None,
-    resume: bool,
     source: RunFolder | None = None,
 ) -> Iterator[Manifest]:
-    """Make the folder of a new run, or put the saved state into the step; for the time of the training.
+    """Make the folder of a new run, for the time of the training.
 
-    A new run saves its state at once, so that whatever ends it later, a resume finds one. Where it fails
+    It saves its state at once, so that whatever ends it later, a resume finds one. Where it fails
     before its first update is done, a folder that was new is removed again; in another one
     nothing is saved again.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
-        resume: whether there is a state.
-        source: a run from whose state a new one goes on.
+        source: a run from whose state this one goes on.
 
     Raises:
-        RunFolderError: another process trains in the folder; the recipe or the images are others (on a
-            resume); no state is intact; the state of `source` does not fit; the disk is too small.
+        RunFolderError: another process trains in the folder; the state of `source` does not fit; the disk is
+            too small.
     """
-    if resume:
-        with _held(run, session.process):
-            manifest = run.read_manifest()
-            if session.process.is_main:
-                run.sweep()
-            before = load_recipe(run.recipe)
-            _require_same_training(run, manifest, session, before)
-            if report:
-                write_json(run.doctor, report.to_dict())
-                run.write_final(manifest, run.doctor)
-            _go_on(run, session, manifest)
-            _take_changes(run, session, manifest, before)
-            gaps = _gaps_in_log(run, session, manifest)
-            if session.process.is_main and run.log_was_altered() and not gaps:
-                gaps = [f"{run.log} was altered after the state was saved: its curves may be wrong."]
-            session.notes += gaps
-            yield manifest
-        return
     manifest = _new_manifest(session)
     if source:
         manifest.continued_from, old = continue_from(source, session)
         manifest.weights = old.weights
-        session.notes.append(_told(f"goes on from {source.path}", manifest.continued_from))
+        session.notes.append(manifest.continued_from.told(f"goes on from {source.path}"))
     first = session.step.count
     keep = session.recipe.keep
     require_room(run, session.step, keep.top, keep.tail)
     was_new = run.is_new
     missing = [path for path in (run.path, *run.path.parents) if not path.exists()]
-    with _held(run, session.process):
+    with held(run, session.process):
         if session.process.is_main and not run.kept_nothing():
             raise RunFolderError(
                 f"{run.path} was filled by another process in the meantime. Add --resume to the same "
@@ -138,121 +97,9 @@ def opened_run(
             raise
 
 
-def _held(run: RunFolder, process: Process) -> AbstractContextManager[None]:
+def held(run: RunFolder, process: Process) -> AbstractContextManager[None]:
     """The lock on the folder, which the main process holds for all."""
     return locked(run.path) if process.is_main else nullcontext()
-
-
-def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
-    """Load the newest intact state; rename damaged ones, which a save would move over the intact one.
-
-    Raises:
-        RunFolderError: a kept checkpoint is damaged; no state is intact.
-    """
-    best, kept = manifest.members, [*manifest.members, *manifest.tail]
-    lost = [member for member in kept if not (run.path / member.file).is_file()]
-    manifest.members = [member for member in best if member not in lost]
-    manifest.tail = [member for member in manifest.tail if member not in lost]
-    for member in (*manifest.members, *manifest.tail):
-        checkpoint = run.path / member.file
-        try:
-            require_intact(checkpoint, member.sha256)
-        except RunFolderError as error:
-            move = shlex.join(["mv", str(checkpoint), str(checkpoint.with_suffix(".damaged"))])
-            raise RunFolderError(
-                f"--resume: {error} Put the intact file back, or go on without this checkpoint: {move}\n"
-                "and then the same command again."
-            ) from None
-    if lost and session.process.is_main:
-        run.write_manifest(manifest)
-    session.notes += [
-        f"{run.path / member.file} is missing, so step {member.step} is no longer among the "
-        f"{'best checkpoints' if member in best else 'latest states'}."
-        for member in lost
-    ]
-    faults = load_state(run, session.step, manifest.run_id)
-    wait_for_all(session.process)
-    for path, fault in faults.items():
-        aside = path.with_suffix(".damaged")
-        if session.process.is_main:
-            path.replace(aside)
-        session.notes.append(
-            f"{path} is damaged: {fault}. It is now {aside.name}; the run goes on from the state before it, "
-            f"of update {session.step.count}."
-        )
-
-
-def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: Recipe) -> None:
-    """Record values that never change an update, and choose the kept checkpoints by them.
-
-    No file is deleted: of a smaller `keep.top` or `keep.tail`, the others stay in their folder.
-
-    Raises:
-        RunFolderError: kept checkpoints have no score of another `keep.metric` or `keep.smooth`.
-    """
-    now, step = session.recipe, session.step.count
-    changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
-    metric = now.keep.score
-    if lacking := [member.file for member in manifest.members if metric not in member.scores]:
-        raise RunFolderError(
-            f"keep.metric={now.keep.metric} keep.smooth={now.keep.smooth}: {lacking[0]} has no such score. "
-            f"Leave them as they were: keep.metric={before.keep.metric} keep.smooth={before.keep.smooth}"
-        )
-    manifest.metric = metric
-    ranked = sorted(manifest.members, key=lambda member: (-member.scores[metric], member.step))
-    manifest.members, left = ranked[: now.keep.top], ranked[now.keep.top :]
-    session.notes += [
-        f"keep.top={now.keep.top}: {run.path / member.file} is no longer among the best; the file stays."
-        for member in left
-    ]
-    early, manifest.tail = _split(manifest.tail, now.keep.tail)
-    session.notes += [
-        f"keep.tail={now.keep.tail}: {run.path / member.file} is no longer listed; the file stays."
-        for member in early
-    ]
-    if any(change.key == "train.patience" for change in changed):  # one that ended early may go on
-        manifest.finished, manifest.files = False, {}
-    if changed:
-        resumption = Resumption(step=step, changes=changed)
-        manifest.name = now.name
-        manifest.resumed.append(resumption)
-        session.notes.append(_told("goes on", resumption))
-        if session.process.is_main:
-            write_text(run.recipe, now.to_yaml())
-            run.write_final(manifest, run.recipe)
-
-
-def _split(tail: list[Member], length: int) -> tuple[list[Member], list[Member]]:
-    """What is before the last `length` states, and these."""
-    first = max(0, len(tail) - length)
-    return tail[:first], tail[first:]
-
-
-def _told(what: str, point: Origin | Resumption) -> str:
-    lines = [f"  {change}" for change in point.changes] or ["  nothing"]
-    return "\n".join([f"The run {what} after update {point.step}; changed in its recipe:", *lines])
-
-
-def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[str]:
-    """A sentence where log.jsonl lacks rows up to the state, from the last change of their distance on."""
-    rows, done = read_log(run.log), session.step.count
-    start = manifest.continued_from.step if manifest.continued_from else 0
-    lacking: dict[str, list[int]] = {}
-    for split, key, apart in (
-        ("train", "log.every", int(session.recipe.log.every)),
-        ("val", "eval.every", int(session.recipe.eval.every)),
-    ):
-        changed = [point.step for point in manifest.resumed if any(c.key == key for c in point.changes)]
-        since = max([start, *changed])
-        logged = {row["step"] for row in rows if row["split"] == split}
-        due = range(since - since % apart + apart, done + 1, apart)
-        lacking[split] = [step for step in due if step not in logged]
-    return [
-        f"{run.log} lacks the {split} rows of {quantity(len(steps), 'update')} up to {done}, from "
-        f"{min(steps)} to {max(steps)}: it was altered. The training goes on; its curves have a gap there."
-        for split, steps in lacking.items()
-        if steps
-    ]
 
 
 def _remove(folder: Path, missing: list[Path]) -> None:
@@ -293,36 +140,6 @@ def _new_manifest(session: Session) -> Manifest:
         | {key: f"{value}, chosen by auto" for key, value in session.chosen.items()},
         run_id=uuid.uuid4().hex,
     )
-
-
-def _require_same_training(run: RunFolder, manifest: Manifest, session: Session, before: Recipe) -> None:
-    """Raises RunFolderError where the recipe or the images are not those that the run started with."""
-    other_images = session.train.fingerprint() != manifest.data.train_fingerprint
-    changed = [
-        f"  {Changed(key=change.key, before=change.before, now=change.now)}"
-        for change in changes(before, session.recipe)
-        if not (other_images and MADE_FROM_IMAGES.search(change.key))
-    ]
-    if changed:
-        ended, steps = int(before.train.steps), int(session.recipe.train.steps)
-        longer = f" train.steps={2 * ended}" if manifest.finished and steps <= ended else ""
-        raise RunFolderError(
-            f"--resume continues exactly the training of {run.path}, but the recipe differs:\n"
-            + "\n".join(changed)
-            + "\nUndo these changes, or start a new run: with them, from the state of this one, type "
-            + f"--continue-from {shlex.quote(str(run.path))} name=<another name>{longer} instead of "
-            + f"--resume. From the best checkpoint, with the recipe of this run: {run.command_of_another()}"
-        )
-    if other_images:
-        raise RunFolderError(
-            f"--resume: the images of split {manifest.data.train!r} are not those that the run started with."
-        )
-    unlabelled = session.unlabelled.fingerprint() if session.unlabelled else None
-    if unlabelled != manifest.data.unlabelled_fingerprint:
-        raise RunFolderError(
-            "--resume: the images of data.unlabelled are not those that the run started with. Put them back, "
-            f"or start a new run from the best checkpoint of this one: {run.command_of_another()}"
-        )
 
 
 def environment(process: Process) -> dict[str, str]:

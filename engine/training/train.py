@@ -41,10 +41,11 @@ from engine.training.interrupt import (
 )
 from engine.training.memory import in_an_update, in_the_final_scoring, naming_out_of_memory
 from engine.training.probe import GradientProbe
+from engine.training.resume import resumed_run, with_batch_of
 from engine.training.saving import StateWriter
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.training.skipped import report_skipped_images
-from engine.training.start import opened_run, with_batch_of
+from engine.training.start import new_run
 from engine.training.tail import TailKeeper
 from engine.wording import quantity
 
@@ -118,7 +119,7 @@ def _train(
     settings = partial(torch_settings, recipe.train.deterministic, process.device)
     with settings():
         session = build_session(recipe, process, partial(counted, console), goes_on or source is not None)
-    opened = opened_run(run, session, data_report, goes_on, source)
+    opened = resumed_run(run, session, data_report) if goes_on else new_run(run, session, data_report, source)
     with naming_disk_errors(run.path, GO_ON), opened as manifest:
         keep = session.recipe.keep
         keeper = TopKeeper(run, manifest, keep.top, int(keep.spacing))

@@ -12,7 +12,7 @@ from engine.training import start
 from engine.training.distributed import Process
 from engine.training.fit import RunError
 from engine.training.interrupt import RunStopped
-from engine.training.start import environment, opened_run
+from engine.training.start import environment, new_run
 
 
 def test_versions_device_and_processes_are_those_of_this_process() -> None:
@@ -50,7 +50,7 @@ def test_a_failure_before_the_first_update_removes_a_new_folder_only(
     for name in before:
         run.path.mkdir()
         (run.path / name).touch()
-    with pytest.raises(error), opened_run(run, session, None, False):
+    with pytest.raises(error), new_run(run, session, None):
         raise error
     assert sorted(path.name for path in tmp_path.rglob("*") if path.is_file()) == remains
     assert run.path.exists() == bool(before or error is RunStopped)
