@@ -13,16 +13,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.data.batches import forward_px
 from engine.scoring.combining import Combination
 from engine.scoring.label_kinds import SINGLE, LabelKind
 from engine.scoring.numerics import convolutions_as_they_come
 from engine.scoring.protocols import PADDLE_GREY, EvaluationProtocol, View
 from engine.scoring.upsampling import Piece, Pieces, combined, sure_images
-
-# Pixels of one forward pass, unless a single view is larger. The activations should stay in the cache: eight
-# windows of 512 px at once take a SegFormer-B0 on a CPU nearly twice as long as one after another.
-FORWARD_PX = {"cpu": 1 << 18}
-ON_OTHER_DEVICES = 1 << 21
 
 
 class Predictor:
@@ -61,7 +57,7 @@ class Predictor:
         """
         assert not model.training, "a predictor needs model.eval()"
         num_images, h, w = images.shape[0], *images.shape[2:]
-        allowed = FORWARD_PX.get(images.device.type, ON_OTHER_DEVICES)
+        allowed = forward_px(images.device)
         by_size: dict[tuple[int, int], list[View]] = {}
         for view in self.protocol.views(h, w):
             by_size.setdefault(view.size, []).append(view)

@@ -256,6 +256,11 @@ def test_scoring_batches_images_of_equal_size(train):
     assert pair.images.shape == (2, 3, 40, 56) and pair.ids == [train.ids[0], train.ids[3]]
 
 
+def test_by_default_scoring_reads_no_more_images_at_once_than_a_forward_pass_takes(train, monkeypatch):
+    monkeypatch.setattr("engine.data.batches.forward_px", lambda device: 40 * 56)
+    assert [len(batch.ids) for batch in scoring_batches(train, CPU, workers=0)] == [1] * 6
+
+
 @pytest.mark.parametrize("workers", [1, 2])
 def test_scoring_with_workers_equals_scoring_without(train, workers):
     expected = list(scoring_batches(train, CPU, workers=0))

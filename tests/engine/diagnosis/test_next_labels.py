@@ -99,7 +99,7 @@ def test_features_are_of_the_whole_image(
     voc_run, two_members, tmp_path: Path, views: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Those of Learnt are the mean of each channel: 125 of 0 and 250, whatever is seen at once."""
-    monkeypatch.setattr(predictor, "FORWARD_PX", {"cpu": 1})  # a pass for each view
+    monkeypatch.setattr(predictor, "forward_px", lambda device: 1)  # a pass for each view
     draw(tmp_path / "pool", both=[0, 250], dark=[0, 0])
     pool = Pool(voc_run(), views, tmp_path / "pool", 1, tmp_path / "out", torch.device("cpu"))
     both, dark = pool.measured(lambda done, total: None)

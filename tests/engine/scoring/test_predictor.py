@@ -7,7 +7,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.scoring.predictor import FORWARD_PX, Predictor
+from engine.scoring import predictor
+from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 
 
@@ -202,7 +203,7 @@ def test_no_forward_pass_is_larger_than_allowed(images: Tensor, monkeypatch: pyt
     model, batches, found = Strided().eval(), [], []
     model.register_forward_hook(lambda module, inputs, logits: batches.append(len(logits)))
     for num_windows in (11, 1):
-        monkeypatch.setitem(FORWARD_PX, "cpu", num_windows * 12 * 12)
+        monkeypatch.setattr(predictor, "forward_px", lambda device, px=num_windows * 12 * 12: px)
         found.append(predict(model, images, name="slide", window_px=12, stride_px=8))
     assert batches == [10, 10, 4] + 24 * [1]  # whole views of both images, then one image at a time
     torch.testing.assert_close(*found)
