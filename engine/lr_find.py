@@ -67,6 +67,8 @@ def lr_find(arguments: argparse.Namespace) -> int:
     if arguments.steps < FEWEST_STEPS:
         raise RecipeError(f"--steps {arguments.steps}: a curve needs at least {FEWEST_STEPS} updates.")
     recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides, trains=True)
+    of_one_size = recipe.augment.model_copy(update={"progressive": []})
+    recipe = recipe.model_copy(update={"augment": of_one_size})  # losses of other crops do not compare
     folder = arguments.out or Path("lr_find") / recipe.name
     _require_room(folder)
 

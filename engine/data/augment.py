@@ -7,8 +7,9 @@ import math
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -70,6 +71,12 @@ class Augment:
         self.colours = None if bands in (None, RGB) else colour_bands(bands)
         self.seed = seed
         self.ignore_index = ignore_index
+
+    def at(self, step: int) -> Self:
+        """That of an update, counted from 0, whose crop may be smaller; `progressive` is in steps."""
+        own = copy(self)
+        own.section = self.section.at(step)
+        return own
 
     def parameters(self, id: str, epoch: int, host: str = "") -> Parameters:
         """A pure function of (seed, epoch, id, host), so the order of calls does not matter.

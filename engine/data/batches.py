@@ -103,8 +103,9 @@ class TrainBatches:
     def starting_at(self, step: int) -> Iterator[Batch]:
         """Batches of updates `step`, `step` + 1, ..., without replaying the earlier ones."""
         plan = (self._with_guests(self.order.update(s, self.rank, self.world_size)) for s in count(step))
-        for results, draws in _load(self.dataset, plan, self.workers):
-            yield self._batch(results, draws)
+        loaded = zip(count(step), _load(self.dataset, plan, self.workers), strict=False)
+        for update, (results, draws) in loaded:
+            yield self._batch(results, draws, self.augment.at(update))
 
     def num_pixels(self, draws: list[Draw], sizes: list[tuple[int, int]]) -> int:
         """Of the padded images that the batch of these samples is made from, their guests included."""
@@ -112,9 +113,10 @@ class TrainBatches:
         return len(read) * max(h for h, _ in read) * max(w for _, w in read)
 
     def of(self, draws: list[Draw]) -> Batch:
-        """The batch of these samples, read by this process."""
+        """The batch of these samples, read by this process, in crops of the largest size."""
         draws = self._with_guests(draws)
-        return self._batch([read_or_error(self.dataset, draw.index) for draw in draws], draws)
+        results = [read_or_error(self.dataset, draw.index) for draw in draws]
+        return self._batch(results, draws, self.augment)
 
     def _guests(self, draw: Draw) -> list[Guest]:
         return self.mixing.guests(self.dataset.ids[draw.index], draw.epoch) if self.mixing else []
@@ -128,18 +130,18 @@ class TrainBatches:
         ]
         return hosts + guests
 
-    def _batch(self, results: list[Sample | DataError], draws: list[Draw]) -> Batch:
+    def _batch(self, results: list[Sample | DataError], draws: list[Draw], augment: Augment) -> Batch:
         samples = [
             result if isinstance(result, Sample) else next_readable(self.dataset, draw.index, result)
             for result, draw in zip(results, draws, strict=True)
         ]
-        images, labels = _pad(samples, self.augment.ignore_index)
+        images, labels = _pad(samples, augment.ignore_index)
         parameters = [
-            self.augment.parameters(self.dataset.ids[draw.index], draw.epoch, draw.host) for draw in draws
+            augment.parameters(self.dataset.ids[draw.index], draw.epoch, draw.host) for draw in draws
         ]
         sizes = [s.size for s in samples]
         images, labels = _to(self.device, images), _to(self.device, labels)
-        images, labels = self.augment(images, labels, sizes, parameters)
+        images, labels = augment(images, labels, sizes, parameters)
         hosts = [draw for draw in draws if not draw.host]
         if self.mixing:
             images, labels = paste_guests(images, labels, [self._guests(host) for host in hosts])

@@ -5,13 +5,25 @@ those that it imports do not import torch.
 """
 
 import math
+from itertools import pairwise
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
 from engine.data.bands import MAX_BANDS, RGB, band_names
 from engine.data.set_options import FurtherSet, ImageSet, with_a_name
-from engine.options import Count, Duration, NotNegative, Positive, Section, Share, Text, key, mistake
+from engine.options import (
+    Count,
+    Duration,
+    Interval,
+    NotNegative,
+    Positive,
+    Section,
+    Share,
+    Text,
+    key,
+    mistake,
+)
 
 
 class Normalisation(Section):
@@ -162,8 +174,21 @@ def _require_one_a_band(number: int, info: ValidationInfo, what: str) -> None:
         raise mistake(f"expected {len(bands)} {what}, one for each of {', '.join(bands)}")
 
 
+class SmallerCrop(Section):
+    """Crops of the updates before a time."""
+
+    crop: Count = Field(description="side of the square training crop, px")
+    until: Interval = Field(description="the update from which on the next crop of the list is used")
+
+
 class Augment(Section):
     crop: Count = key(512, "side of the square training crop, px")
+    progressive: list[SmallerCrop] = key(
+        [],
+        "smaller crops at the start of the training, each up to its time, such as "
+        "[{crop: 256, until: 40%}, {crop: 384, until: 70%}]; scale, blur and elastic shrink with the crop "
+        "(progressive learning, arXiv 2104.00298)",
+    )
     scale: list[Positive] = key([0.5, 2.0], "random scale: [smallest, largest]", min_length=2, max_length=2)
     rotate_deg: float = key(10.0, "random rotation up to this, in either direction", ge=0, le=180)
     aspect: float = key(1.0, "the aspect ratio changes by up to this factor; 1 is off", ge=1, le=4)
@@ -190,6 +215,36 @@ class Augment(Section):
     copy_paste: Share = key(
         0.0, "share of images with another image's rare class pasted in, arXiv 2012.07177"
     )
+
+    def crops(self) -> list[int]:
+        """The sides of the crops in px, in the order of the training, from the smallest to the largest."""
+        return [*(smaller.crop for smaller in self.progressive), self.crop]
+
+    def allows(self, crop: int) -> bool:
+        """Whether `crop` can be this many px with the other keys as they are."""
+        return 16 * max(self.blur, self.elastic) <= crop and all(side < crop for side in self.crops()[:-1])
+
+    def at(self, step: int) -> Self:
+        """The section with the crop of an update, counted from 0, and with all lengths in proportion to it.
+
+        `progressive` is in steps.
+        """
+        crop = next((part.crop for part in self.progressive if step < int(part.until)), self.crop)
+        if crop == self.crop:
+            return self
+        share = crop / self.crop
+        lengths = {"scale": [share * scale for scale in self.scale], "blur": share * self.blur}
+        return self.model_copy(update={"crop": crop, "elastic": share * self.elastic, **lengths})
+
+    @field_validator("progressive")
+    @classmethod
+    def _grow(cls, value: list[SmallerCrop], info: ValidationInfo) -> list[SmallerCrop]:
+        sides, most = [part.crop for part in value], info.data.get("crop", math.inf)
+        if any(after <= before for before, after in pairwise([*sides, most])):
+            raise mistake(
+                f"expected crops that grow and stay below augment.crop, {most}, or [] for crops of one size"
+            )
+        return value
 
     @field_validator("blur", "elastic")
     @classmethod

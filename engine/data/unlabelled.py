@@ -157,16 +157,17 @@ class UnlabelledBatches:
         for update, batch in zip(count(step), self.weak.starting_at(step), strict=False):
             first, end = update * self.number + self.rank, (update + 1) * self.number
             places = range(first, end, self.world_size)
-            strong = [self._strong(batch.images, places, view) for view in range(self.section.views)]
-            yield UnlabelledViews(batch.images, batch.labels != self.strong.ignore_index, strong)
+            augment = self.strong.at(update)
+            strong = [self._strong(batch.images, places, view, augment) for view in range(self.section.views)]
+            yield UnlabelledViews(batch.images, batch.labels != augment.ignore_index, strong)
 
-    def _strong(self, weak: Tensor, places: range, view: int) -> tuple[Tensor, Tensor]:
+    def _strong(self, weak: Tensor, places: range, view: int, augment: Augment) -> tuple[Tensor, Tensor]:
         """One strong view (U, n, S, S) and where it is of the partner, (U, S, S).
 
         The partner of an image is half of the update further on, so it does not depend on the processes.
         """
-        parameters = [self.strong.parameters(f"strong view {view}", place) for place in places]
-        images = recolour(weak.clone(), parameters, self.strong.section, self.strong.colours)
+        parameters = [augment.parameters(f"strong view {view}", place) for place in places]
+        images = recolour(weak.clone(), parameters, augment.section, augment.colours)
         pasted = torch.zeros(len(images), *images.shape[-2:], dtype=torch.bool)
         for own, place in zip(pasted, places, strict=True):
             rng = np.random.default_rng([self.seed, place, view, OWN_STREAM])

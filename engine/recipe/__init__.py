@@ -195,6 +195,9 @@ class Recipe(Section):
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss
         ]
+        if smaller := self.augment.progressive:
+            in_time = [part.model_copy(update={"until": steps(part.until, least=1)}) for part in smaller]
+            sections["augment"] = self.augment.model_copy(update={"progressive": in_time})
         if unlabelled := self.data.unlabelled:
             unlabelled = unlabelled.model_copy(update={"ramp": steps(unlabelled.ramp)})
             sections["data"] = self.data.model_copy(update={"unlabelled": unlabelled})

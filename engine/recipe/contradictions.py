@@ -79,6 +79,7 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             f"{steps}. Type schedule.decay=20% schedule.warmup=5% for shares of it."
         )
         yield Contradiction((("schedule", "decay"), WARMUP, STEPS), text)
+    yield from _crops_that_do_not_grow(recipe.augment.progressive, steps)
     yield from _short_cycles(schedule, steps)
     if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
         text = (
@@ -86,6 +87,17 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "used. Type adversarial.start=10%, or adversarial=null."
         )
         yield Contradiction((START, STEPS), text)
+
+
+def _crops_that_do_not_grow(progressive: Any, steps: int) -> Iterator[Contradiction]:
+    """Each smaller crop has updates of its own, and augment.crop has the last ones."""
+    ends = [part.until for part in progressive]
+    if all(isinstance(end, int) for end in ends) and sorted({0, *ends, steps}) != [0, *ends, steps]:
+        text = (
+            f"the smaller crops end at update {', '.join(map(str, ends))}: expected times that grow and stay "
+            f"below train.steps, {steps}. Type augment.progressive=[] for crops of one size"
+        )
+        yield Contradiction((("augment", "progressive"), STEPS), text)
 
 
 def _short_cycles(schedule: Any, steps: int) -> Iterator[Contradiction]:

@@ -254,9 +254,10 @@ class Advisor:
             return None
         batch, parts = int(self.recipe.train.batch), int(self.recipe.train.accumulate)
         more = next((number for number in range(2 * parts, batch + 1) if batch % number == 0), None)
+        crop = self.recipe.augment.crop * 3 // 4
         smaller = [
             *([f"train.accumulate={more}"] if more else []),
-            f"augment.crop={self.recipe.augment.crop * 3 // 4}",
+            *([f"augment.crop={crop}"] if self.recipe.augment.allows(crop) else []),
         ]
         model = self.recipe.model
         if model.arch in ("linear", "dpt") or (model.arch == "segformer" and model.encoder is None):

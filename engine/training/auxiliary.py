@@ -65,14 +65,14 @@ class AuxiliaryBranch:
 
 
 def build_auxiliary(
-    section: Auxiliary, model: nn.Module, num_classes: int, num_bands: int, crop_px: int
+    section: Auxiliary, model: nn.Module, num_classes: int, num_bands: int, crops_px: list[int]
 ) -> AuxiliaryHead:
     """The head on a layer of the model, with random weights, on the model's device.
 
     Args:
         section: a recipe's `model.auxiliary`.
         num_bands: of the images.
-        crop_px: `augment.crop`.
+        crops_px: the sides of the crops, the largest, `augment.crop`, last.
 
     Raises:
         RecipeError: there is no such layer, its output is no map (B, C, h, w), or crops would be padded.
@@ -86,11 +86,14 @@ def build_auxiliary(
         )
     multiple = getattr(model, "multiple_px", MULTIPLE_PX)
     least = max(multiple, getattr(model, "min_size_px", multiple))
-    if crop_px % multiple or crop_px < least:  # it would be padded, and the layer's map cover more than it
-        raise RecipeError(
-            f"model.auxiliary needs crops whose side divides by {multiple}, not of {crop_px} px. Type "
-            f"augment.crop={max(least, crop_px // multiple * multiple)}"
-        )
+    for px in crops_px:
+        if px % multiple or px < least:  # it would be padded, and the layer's map cover more than it
+            fitting = f"augment.crop={max(least, crops_px[-1] // multiple * multiple)}"
+            smaller = " augment.progressive=[]" if len(crops_px) > 1 else ""
+            raise RecipeError(
+                f"model.auxiliary needs crops whose side divides by {multiple}, not of {px} px. Type "
+                f"{fitting}{smaller}"
+            )
     device, was_training = next(model.parameters()).device, model.training
     image = torch.zeros(1, num_bands, 2 * TRIAL_PX, 2 * TRIAL_PX, device=device)
     with torch.no_grad():

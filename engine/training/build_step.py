@@ -115,7 +115,7 @@ def _has_hooks(recipe: Recipe) -> bool:
 def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:
     """The head of `model.auxiliary`; raises RecipeError where it cannot be built."""
     num_bands = len(band_names(recipe.data.bands) or RGB)
-    return build_auxiliary(recipe.model.auxiliary, model, num_classes, num_bands, recipe.augment.crop)
+    return build_auxiliary(recipe.model.auxiliary, model, num_classes, num_bands, recipe.augment.crops())
 
 
 def _build_branch(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> AuxiliaryBranch:

@@ -125,8 +125,7 @@ def smaller_update(recipe: Recipe, model: nn.Module, num_processes: int) -> list
     if num_images > least:
         return [f"train.batch={num_processes * parts * max(least, num_images // 2)}"]
     crop = max(LEAST_CROP, recipe.augment.crop // 2 // 32 * 32)
-    is_allowed = 16 * max(recipe.augment.blur, recipe.augment.elastic) <= crop
-    return [f"augment.crop={crop}"] if crop < recipe.augment.crop and is_allowed else []
+    return [f"augment.crop={crop}"] if crop < recipe.augment.crop and recipe.augment.allows(crop) else []
 
 
 def smaller_views(protocol: EvaluationProtocol, size: tuple[int, int]) -> list[str]:

@@ -14,6 +14,7 @@ import engine.data
 from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.batches import TrainBatches
 from engine.data.normalisation import with_normalisation
+from engine.data.options import Augment
 from engine.data.ranges import with_range
 from engine.data.resident import require_device
 from engine.data.sample import Dataset
@@ -117,6 +118,7 @@ def build_session(
 
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
+    notes += _on_the_crops(recipe.augment)
     notes += [_on_the_trained_teacher(teacher)] if teacher else []
     notes += _notes_on_pixels(recipe.data)
     train, note = place(train, data, process, counter)
@@ -180,6 +182,13 @@ def _on_the_batch(recipe: Recipe, chosen: dict[str, int], process: Process) -> s
         return f"{key} auto: {value}, so {at_once} of {train.batch} at once on {process.device}"
     rate = f"optimizer.lr is {recipe.optimizer.lr:g}, whatever the batch"
     return f"{key} auto: {value}, {at_once} at once on {process.device}; {rate}"
+
+
+def _on_the_crops(section: Augment) -> list[str]:
+    if not section.progressive:
+        return []
+    smaller = ", ".join(f"{part.crop} px up to update {part.until}" for part in section.progressive)
+    return [f"crops: {smaller}, then {section.crop} px"]
 
 
 def _on_the_teacher(recipe: Recipe) -> str:
@@ -268,7 +277,7 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
     copy = deepcopy(model).to("meta").train()
     for module in in_eval_mode(copy, recipe.train.batch_norm):
         module.eval()
-    side = recipe.augment.crop
+    side = recipe.augment.crops()[0]
     try:
         copy(torch.empty(1, len(band_names(recipe.data.bands) or RGB), side, side, device="meta"))
     except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values

@@ -6,7 +6,6 @@ It costs what one member costs. BatchNorm statistics are computed again on train
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import islice
 from typing import Any
 
 import torch
@@ -100,8 +99,8 @@ def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
     order = SampleOrder(len(train), batch, recipe.seed)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     batches = TrainBatches(train, order, augment, device, workers=0)
-    for loaded in islice(batches.starting_at(0), NUM_CALIBRATION_IMAGES // batch):
-        yield loaded.images
+    for update in range(NUM_CALIBRATION_IMAGES // batch):
+        yield batches.of(order.update(update, 0, 1)).images
 
 
 def _mean(tensors: Sequence[Tensor]) -> Tensor:
