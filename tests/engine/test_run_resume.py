@@ -21,18 +21,21 @@ from engine.run import main
 from engine.run_folder import RunFolder
 from tests.engine.tiny_run import ADVERSARIAL, ROOT, run_printed, tiny
 
+GROWING = "augment.progressive=[{crop: 16, until: 3}, {crop: 24, until: 5}]"
+TRAINING = [*ADVERSARIAL, "train.ema=0.9", GROWING]
+
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
-    """A finished adversarial run with a moving average."""
+    """A finished adversarial run with a moving average, and crops that grow before updates 3 and 5."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    assert main(tiny(folder, "whole", *ADVERSARIAL, "train.ema=0.9")) == 0
+    assert main(tiny(folder, "whole", *TRAINING)) == 0
     return RunFolder(folder / "whole")
 
 
 def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
     """Stopped by a signal and resumed, with TensorBoard: the same weights as without both."""
-    arguments = tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", "log.to=[tensorboard]")
+    arguments = tiny(tmp_path, "whole", *TRAINING, "log.to=[tensorboard]")
     command = [sys.executable, "-c", STOPS_ITSELF, *arguments]
     stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert stopped.returncode == 1, stopped.stderr
@@ -80,7 +83,7 @@ BEFORE_A_STATE = [("RunFolder", "write_manifest"), ("start", "write_text"), ("st
 def test_one_command_goes_on_wherever_the_run_was_killed(
     run: RunFolder, tmp_path: Path, place: tuple[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    command = [*tiny(tmp_path, "whole", *TRAINING), "--resume"]
     code = KILLS_ITSELF.format(where=place[0], what=place[1])
     killed = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False
@@ -105,7 +108,7 @@ def test_a_killed_run_loses_what_is_after_its_last_saving_only(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     rare = ["eval.every=6", "train.save_every=1"]
-    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9", *rare), "--resume"]
+    command = [*tiny(tmp_path, "whole", *TRAINING, *rare), "--resume"]
     command_that_dies = [sys.executable, "-c", KILLS_ITSELF_IN_UPDATE_5, *command]
     killed = subprocess.run(command_that_dies, cwd=ROOT, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL
@@ -125,7 +128,7 @@ def test_a_damaged_state_falls_back_to_the_one_before_and_without_one_a_command_
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     again = RunFolder(Path(shutil.copytree(run.path, tmp_path / "whole")))
-    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    command = [*tiny(tmp_path, "whole", *TRAINING), "--resume"]
     content = again.last_state.read_bytes()
     again.last_state.write_bytes(content[:-100] + bytes(100))
     assert main(command) == 0
@@ -157,14 +160,14 @@ def test_a_start_where_nothing_was_saved_names_the_command_that_works(
 
 
 def test_resume_with_another_recipe_is_refused(run: RunFolder, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([*tiny(run.path.parent, "whole", *ADVERSARIAL, "train.ema=0.8"), "--resume"]) == 2
+    assert main([*tiny(run.path.parent, "whole", *TRAINING, "train.ema=0.8"), "--resume"]) == 2
     printed = capsys.readouterr().err
     assert "train.ema: 0.9 in the run, 0.8 now" in printed
     assert f"this run: {run.command_of_another()}" in printed
 
 
 def test_resume_may_log_more_often(run: RunFolder) -> None:
-    again = tiny(run.path.parent, "whole", *ADVERSARIAL, "train.ema=0.9", "log.every=1")
+    again = tiny(run.path.parent, "whole", *TRAINING, "log.every=1")
     assert main([*again, "--resume"]) == 0
 
 
@@ -208,7 +211,7 @@ def test_an_error_of_the_disk_is_one_message_and_the_run_goes_on(
     run: RunFolder, tmp_path: Path, case: str
 ) -> None:
     limit, number, where = DISK_ERRORS[case]
-    command = tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9")
+    command = tiny(tmp_path, "whole", *TRAINING)
     code = FAILS_TO_WRITE.format(limit=limit, number=number, where=where)
     failed = subprocess.run(
         [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False, text=True
@@ -231,7 +234,7 @@ def test_a_damaged_checkpoint_is_named_at_the_start_of_a_resume_and_the_remedy_w
     damaged = again.path / members[1].file
     content = damaged.read_bytes()
     damaged.write_bytes(content[:-100] + bytes(100))
-    command = [*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]
+    command = [*tiny(tmp_path, "whole", *TRAINING), "--resume"]
     assert main(command) == 2
     said = capsys.readouterr().err
     assert f"{damaged} was altered or truncated" in said
@@ -320,5 +323,5 @@ def test_what_a_killed_save_left_is_swept_at_the_next_start(run: RunFolder, tmp_
     left = [again.path / "last/.tmpAb3xY9", again.path / "scores.h5.part", again.path / "top/.tmpAb3xY9"]
     for path in (*left, again.path / "mine.part"):
         path.write_bytes(b"half")
-    assert main([*tiny(tmp_path, "whole", *ADVERSARIAL, "train.ema=0.9"), "--resume"]) == 0
+    assert main([*tiny(tmp_path, "whole", *TRAINING), "--resume"]) == 0
     assert not any(path.exists() for path in left) and (again.path / "mine.part").exists()

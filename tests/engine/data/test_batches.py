@@ -24,6 +24,7 @@ from engine.data.formats.files import FileDataset
 from engine.data.formats.voc import open_voc
 from engine.data.mixing import Mixing
 from engine.data.options import Augment as Section
+from engine.data.options import SmallerCrop
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
@@ -62,6 +63,9 @@ class Recorder:
     def __init__(self, ignore_index):
         self.ignore_index = ignore_index
         self.sizes, self.parameters_given = [], []
+
+    def at(self, step):
+        return self
 
     def parameters(self, id, epoch, host):
         return (id, epoch)
@@ -110,6 +114,35 @@ def test_workers_and_memory_give_the_same_batches(train):
     assert_same_batches(first(batches_of(train, batch=4, workers=1), 4, start=1), expected)
     assert_same_batches(first(batches_of(train, batch=4, workers=2), 4, start=1), expected)
     assert_same_batches(first(batches_of(in_memory(train), batch=4), 4, start=1), expected)
+
+
+def growing(dataset, **options):
+    order = SampleOrder(len(dataset), 4, 0)
+    smaller = [SmallerCrop(crop=16, until=2), SmallerCrop(crop=24, until=5)]
+    augment = Augment(Section(crop=32, progressive=smaller), 0, dataset.ignore_index)
+    return TrainBatches(dataset, order, augment, CPU, **({"workers": 0} | options))
+
+
+def test_the_crop_grows_with_the_update_alone(train):
+    """Whatever the update at which a training starts, the workers and the processes."""
+    data = in_memory(train)
+    whole = first(growing(data), 7)
+    assert [batch.images.shape[-1] for batch in whole] == [16, 16, 24, 24, 24, 32, 32]
+    assert [batch.labels.shape[-1] for batch in whole] == [16, 16, 24, 24, 24, 32, 32]
+    plain = TrainBatches(data, SampleOrder(6, 4, 0), Augment(Section(crop=32), 0, 255), CPU, workers=0)
+    assert_same_batches(whole[5:], first(plain, 2, start=5))
+    for start in (1, 2, 4, 5, 6):
+        assert_same_batches(first(growing(data), 7 - start, start), whole[start:])
+    assert_same_batches(first(growing(train, workers=2), 6, start=1), whole[1:])
+    for rank in range(2):
+        for batch, share in zip(whole, first(growing(data, rank=rank, world_size=2), 7), strict=True):
+            assert torch.equal(share.images, batch.images[rank::2])
+
+
+def test_what_is_read_beside_the_training_has_the_largest_crop(train):
+    """The memory of an update, the pictures of the doctor and the statistics of a soup."""
+    batches = growing(in_memory(train))
+    assert batches.of(batches.order.update(0)).images.shape[-1] == 32
 
 
 def test_a_sample_changes_from_epoch_to_epoch(train):

@@ -12,7 +12,7 @@ from PIL import Image
 from engine.data import DataError
 from engine.data.batches import UnlabelledViews
 from engine.data.doctor import list_samples_of, report_on
-from engine.data.options import Augment, Data, Unlabelled
+from engine.data.options import Augment, Data, SmallerCrop, Unlabelled
 from engine.data.unlabelled import UnlabelledBatches, num_unlabelled, open_unlabelled
 
 CPU = torch.device("cpu")
@@ -46,9 +46,11 @@ def section(**unlabelled: Any) -> Data:
     return Data(unlabelled=Unlabelled(**unlabelled))
 
 
-def views(photos: Path, start: int, number: int, rank: int = 0, world: int = 1) -> list[UnlabelledViews]:
+def views(
+    photos: Path, start: int, number: int, rank: int = 0, world: int = 1, augment: Augment = STILL
+) -> list[UnlabelledViews]:
     data = section(root=str(photos), **FEW)
-    batches = UnlabelledBatches(open_unlabelled(data), data.unlabelled, STILL, 3, 4, CPU, rank, world, 0)
+    batches = UnlabelledBatches(open_unlabelled(data), data.unlabelled, augment, 3, 4, CPU, rank, world, 0)
     return list(islice(batches.starting_at(start), number))
 
 
@@ -58,6 +60,16 @@ def test_images_are_found_in_sub_folders_and_have_a_blank_label_map(photos: Path
     assert dataset[6].labels.shape == (SIDE // 2, SIDE) and not dataset[6].labels.any()
     void_is_0 = Data(unlabelled=Unlabelled(root=str(photos)), ignore_index=0)
     assert (open_unlabelled(void_is_0)[0].labels == 1).all()
+
+
+def test_all_views_of_an_update_have_its_crop(photos: Path) -> None:
+    smaller = STILL.model_copy(update={"progressive": [SmallerCrop(crop=16, until=1)]})
+    early, late = views(photos, 0, 2, augment=smaller)
+    assert early.weak.shape[-1] == early.inside.shape[-1] == 16 and late.weak.shape[-1] == SIDE
+    for images, pasted in early.strong:
+        assert images.shape[-1] == pasted.shape[-1] == 16
+    (again,) = views(photos, 1, 1)
+    assert torch.equal(again.weak, late.weak) and torch.equal(again.strong[0][0], late.strong[0][0])
 
 
 def test_a_split_of_voc_needs_no_masks(voc_folder: Path) -> None:

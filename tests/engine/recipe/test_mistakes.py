@@ -74,6 +74,16 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("augment.scale=[1]", "expected a list of at least 2, got [1]"),
         ("augment.scale=[1, 2, 3]", "expected a list of at most 2, got [1, 2, 3]"),
         ("augment.scale=[2.0, 0.5]", "expected the smaller scale first, as in [0.5, 2.0], got [2.0, 0.5]"),
+        (
+            "augment.progressive=[{crop: 512, until: 50%}]",
+            "expected crops that grow and stay below augment.crop, 512, or [] for crops of one size, got "
+            "[{'crop': 512, 'until': '50%'}]",
+        ),
+        (
+            "augment.progressive=[{crop: 384, until: 30%}, {crop: 256, until: 60%}]",
+            "expected crops that grow and stay below augment.crop, 512, or [] for crops of one size, got a list "
+            "of 2",
+        ),
         ("augment.blur=33", "expected at most a sixteenth of augment.crop, 32, got 33"),
         ("augment.elastic=33", "expected at most a sixteenth of augment.crop, 32, got 33"),
         ("data.ignore_index=256", "expected at most 255, got 256"),

@@ -386,7 +386,7 @@ def test_an_auxiliary_head_takes_the_stage_that_it_names(capsys, backbone: str, 
     listed = capsys.readouterr().out
     assert "auxiliary_head" not in listed and "crop_size: 768 px, as model.auxiliary" in listed
     model = build_model(recipe.model, num_classes=3)
-    head = build_auxiliary(recipe.model.auxiliary, model, 3, 3, recipe.augment.crop)
+    head = build_auxiliary(recipe.model.auxiliary, model, 3, 3, recipe.augment.crops())
     assert head.convolution.in_channels == num_channels
 
 

@@ -274,6 +274,14 @@ def test_epochs_are_kept_through_yaml(load: Any) -> None:
             "schedule.cycles .*: 31 cycles in 60 updates after the warm-up.* Type schedule.cycles=30,",
         ),
         (
+            "train: {steps: 100}\naugment: {progressive: [{crop: 64, until: 60}, {crop: 96, until: 50%}]}\n",
+            "augment.progressive .*: the smaller crops end at update 60, 50: expected times that grow",
+        ),
+        (
+            "train: {steps: 100}\naugment: {progressive: [{crop: 64, until: 100%}]}\n",
+            "augment.progressive .*: .* end at update 100: .* stay below train.steps, 100",
+        ),
+        (
             "train: {steps: 2000}\nadversarial: {start: 2000}\n",
             "adversarial.start .*: step 2000, but the training ends at 2000",
         ),
@@ -340,6 +348,15 @@ def test_a_phase_in_epochs_is_checked_once_the_data_is_known(load: Any) -> None:
     assert recipe.in_steps(751).train.steps == 1502
     with pytest.raises(RecipeError, match="schedule.warmup"):
         recipe.in_steps(750)
+
+
+def test_smaller_crops_in_epochs_are_checked_once_the_data_is_known(load: Any) -> None:
+    smaller = "[{crop: 64, until: 2 epochs}, {crop: 96, until: 50%}]"
+    recipe = load(f"train: {{steps: 30, batch: 1}}\naugment: {{progressive: {smaller}}}\n")
+    assert [part.until for part in recipe.augment.progressive] == ["2 epochs", 15]
+    assert [part.until for part in recipe.in_steps(7).augment.progressive] == [14, 15]
+    with pytest.raises(RecipeError, match="augment.progressive: .* end at update 16, 15"):
+        recipe.in_steps(8)
 
 
 def test_a_floor_above_the_peak_is_a_mistake(load: Any) -> None:

@@ -230,6 +230,7 @@ CASES = [
     Case("the rate would rise", f"{LOAD} schedule.min_lr=1"),
     Case("but the whole training has", f"{LOAD} schedule.warmup=50"),
     Case("updates after the warm-up, and each needs", f"{LOAD} schedule.name=cyclic schedule.cycles=500"),
+    Case("the smaller crops end at", f"{LOAD} 'augment.progressive=[{{crop: 16, until: 100%}}]'"),
     Case("the discriminator would never be used", f"{LOAD} adversarial.start=50"),
     Case("from_scratch: true and weights exclude each other", f"{LOAD} model.weights=w.pth"),
     Case("null, so the encoder would train from random", f"{RUN} model.from_scratch=false",

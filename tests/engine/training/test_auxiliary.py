@@ -93,33 +93,34 @@ def test_a_resumed_run_is_bit_for_bit_the_same_and_checkpoints_have_no_such_head
 
 def test_the_channels_are_those_of_the_layer() -> None:
     model = SegFormer("b0", NUM_CLASSES, decoder_width=16)
-    head = build_auxiliary(Auxiliary(layer="encoder.stages.2"), model, NUM_CLASSES, 3, 64)
+    head = build_auxiliary(Auxiliary(layer="encoder.stages.2"), model, NUM_CLASSES, 3, [64])
     assert head.convolution.in_channels == 160 and head.convolution.out_channels == 256
     assert head(torch.zeros(2, 160, 4, 4)).shape == (2, NUM_CLASSES, 4, 4)
     assert model.training
 
 
 @pytest.mark.parametrize(
-    ("layer", "crop_px", "said"),
+    ("layer", "crops_px", "said"),
     [
-        ("encoder.stage.2", 64, "model.auxiliary.layer=encoder.stages.2"),
-        ("encoder.stages.2.blocks.0", 64, "gives no map"),  # (B, h, w, C)
-        ("encoder.stages.2", 70, "augment.crop=64"),
-        ("encoder.stages.2", 20, "augment.crop=32"),
+        ("encoder.stage.2", [64], "model.auxiliary.layer=encoder.stages.2"),
+        ("encoder.stages.2.blocks.0", [64], "gives no map"),  # (B, h, w, C)
+        ("encoder.stages.2", [70], "augment.crop=64"),
+        ("encoder.stages.2", [20], "augment.crop=32"),
+        ("encoder.stages.2", [48, 70], "not of 48 px.*augment.crop=64 augment.progressive=\\[\\]"),
     ],
 )
-def test_what_cannot_be_built_is_refused(layer: str, crop_px: int, said: str) -> None:
+def test_what_cannot_be_built_is_refused(layer: str, crops_px: list[int], said: str) -> None:
     model = SegFormer("b0", NUM_CLASSES, decoder_width=16)
     with pytest.raises(RecipeError, match=said):
-        build_auxiliary(Auxiliary(layer=layer), model, NUM_CLASSES, 3, crop_px)
+        build_auxiliary(Auxiliary(layer=layer), model, NUM_CLASSES, 3, crops_px)
 
 
 def test_the_crop_fits_the_patches_of_a_vision_transformer() -> None:
     model = build_model("linear", num_classes=NUM_CLASSES, encoder="tu-eva02_tiny_patch14_224")
-    head = build_auxiliary(Auxiliary(layer="decoder"), model, NUM_CLASSES, 3, 70)
+    head = build_auxiliary(Auxiliary(layer="decoder"), model, NUM_CLASSES, 3, [70])
     assert head.convolution.in_channels == 192
     with pytest.raises(RecipeError, match=r"divides by 14.*augment\.crop=56"):  # of 64 px it would pad 6
-        build_auxiliary(Auxiliary(layer="decoder"), model, NUM_CLASSES, 3, 64)
+        build_auxiliary(Auxiliary(layer="decoder"), model, NUM_CLASSES, 3, [64])
 
 
 @pytest.mark.parametrize("line", ["train.compile=true", "train.shard=true"])
