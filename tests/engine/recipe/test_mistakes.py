@@ -81,8 +81,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ),
         (
             "augment.progressive=[{crop: 384, until: 30%}, {crop: 256, until: 60%}]",
-            "expected crops that grow and stay below augment.crop, 512, or [] for crops of one size, got a list "
-            "of 2",
+            "expected crops that grow and stay below augment.crop, 512, or [] for crops of one size, got a "
+            "list of 2",
         ),
         ("augment.blur=33", "expected at most a sixteenth of augment.crop, 32, got 33"),
         ("augment.elastic=33", "expected at most a sixteenth of augment.crop, 32, got 33"),
