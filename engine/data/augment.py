@@ -73,9 +73,18 @@ class Augment:
         self.ignore_index = ignore_index
 
     def at(self, step: int) -> Self:
-        """That of an update, counted from 0, whose crop may be smaller; `progressive` is in steps."""
+        """That of an update, counted from 0: with its crop, and all lengths in proportion to it.
+
+        `progressive` is in steps.
+        """
+        s = self.section
+        crop = next((smaller.crop for smaller in s.progressive if step < smaller.until), None)
+        if crop is None:
+            return self
+        share = crop / s.crop
+        lengths = {"scale": [share * scale for scale in s.scale], "blur": share * s.blur}
         own = copy(self)
-        own.section = self.section.at(step)
+        own.section = s.model_copy(update={"crop": crop, "elastic": share * s.elastic, **lengths})
         return own
 
     def parameters(self, id: str, epoch: int, host: str = "") -> Parameters:

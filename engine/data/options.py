@@ -224,18 +224,6 @@ class Augment(Section):
         """Whether `crop` can be this many px with the other keys as they are."""
         return 16 * max(self.blur, self.elastic) <= crop and all(side < crop for side in self.crops()[:-1])
 
-    def at(self, step: int) -> Self:
-        """The section with the crop of an update, counted from 0, and with all lengths in proportion to it.
-
-        `progressive` is in steps.
-        """
-        crop = next((part.crop for part in self.progressive if step < int(part.until)), self.crop)
-        if crop == self.crop:
-            return self
-        share = crop / self.crop
-        lengths = {"scale": [share * scale for scale in self.scale], "blur": share * self.blur}
-        return self.model_copy(update={"crop": crop, "elastic": share * self.elastic, **lengths})
-
     @field_validator("progressive")
     @classmethod
     def _grow(cls, value: list[SmallerCrop], info: ValidationInfo) -> list[SmallerCrop]:

@@ -47,10 +47,9 @@ def test_a_smaller_crop_shows_the_same_part_of_the_image() -> None:
     """All lengths are in proportion to the crop: scale, blur, elastic; shares of it and colours stay."""
     smaller = [{"crop": 16, "until": 3}, {"crop": 48, "until": 5}]
     keys = {"crop": 64, "scale": [0.5, 2.0], "blur": 2.0, "elastic": 4.0, "translate": 0.2}
-    section = Section.model_validate({**keys, "progressive": smaller})
-    assert [section.at(step).crop for step in range(7)] == [16, 16, 16, 48, 48, 64, 64]
-    assert section.at(5) is section
-    whole, part = (vars(Augment(section, 0, 255).at(step).parameters("a", 1)) for step in (5, 2))
+    augment = Augment(Section.model_validate({**keys, "progressive": smaller}), 0, 255)
+    assert [augment.at(step).section.crop for step in range(7)] == [16, 16, 16, 48, 48, 64, 64]
+    whole, part = (vars(augment.at(step).parameters("a", 1)) for step in (5, 2))
     for name, value in whole.items():
         share = 1 / 4 if name in ("scale", "blur_px", "bend_px") else 1
         expected = value if value is None else share * np.asarray(value)
