@@ -28,11 +28,11 @@ COMMANDS = {
     "bench": "benchmark",
 }
 LINES = {  # word -> recipe line, with `{}` for the value that was typed, and a value for where there was none
-    "epochs": ("train.steps='{} epochs'", "50"),
-    "num_epochs": ("train.steps='{} epochs'", "50"),
-    "max_epochs": ("train.steps='{} epochs'", "50"),
-    "n_epochs": ("train.steps='{} epochs'", "50"),
-    "num_train_epochs": ("train.steps='{} epochs'", "50"),
+    "epochs": ("train.epochs={}", "50"),
+    "num_epochs": ("train.epochs={}", "50"),
+    "max_epochs": ("train.epochs={}", "50"),
+    "n_epochs": ("train.epochs={}", "50"),
+    "num_train_epochs": ("train.epochs={}", "50"),
     "iters": ("train.steps={}", "20000"),
     "max_iters": ("train.steps={}", "20000"),
     "max_steps": ("train.steps={}", "20000"),

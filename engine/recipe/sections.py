@@ -119,6 +119,11 @@ class Distill(Section):
 
 class Train(Section):
     steps: Length = key(40000, "number of updates")
+    epochs: Positive | None = key(
+        None,
+        "length in passes over the train split, in place of steps: 12 is `steps: 12 epochs`",
+        exclude=True,
+    )
     batch: Literal["auto"] | Count = key(
         16,
         "images per update, over all processes; auto: as many as fit into the memory, chosen at the start",
@@ -164,6 +169,13 @@ class Train(Section):
     )
     max_skipped: Count = key(10, "updates in a row that are left out because of NaN before the run stops")
     deterministic: bool = key(False, "bitwise reproducible training, which is slower")
+
+    @field_validator("epochs")
+    @classmethod
+    def _one_length(cls, value: float | None) -> float | None:
+        if value is not None:  # epochs alone were read as steps (engine/recipe/epochs.py)
+            raise mistake("train.steps is given here as well; keep one of the two")
+        return value
 
     @field_validator("accumulate")
     @classmethod

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path as FilePath
 from typing import Any
 
+from engine.recipe.epochs import as_steps
 from engine.recipe.stages import CHOICE, Stage, by_place, chosen_stage, folder_of_stages, stages_in, unused
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
 
@@ -97,9 +98,10 @@ class Document:
             self._set(key.split("."), Parsed(value, {(): stage.place}), stage.place, defaults)
 
     def _set(self, keys: list[str], parsed: Parsed, origin: str, defaults: Any) -> None:
+        names, parsed = as_steps(tuple(keys), parsed)
         node: Any = self.values
         path: Path = ()
-        for depth, name in enumerate(keys):
+        for depth, name in enumerate(map(str, names)):
             key: str | int = name
             if isinstance(node, list):
                 if not (name.isdecimal() and int(name) < len(node)):
@@ -113,7 +115,7 @@ class Document:
                 return
             path = (*path, key)
             defaults = _child(defaults, key)
-            if depth == len(keys) - 1:
+            if depth == len(names) - 1:
                 self._put(node, key, parsed.values, path)
                 self.sources.update({path + below: source for below, source in parsed.sources.items()})
             elif _child(node, key) is None:
@@ -240,7 +242,7 @@ def _read_file(file: FilePath, wanted_by: str) -> Document:
         raise RecipeError(f"{wanted_by}cannot read the recipe {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
         raise RecipeError(f"{wanted_by}{file}: not a text file in UTF-8 (byte {error.start})") from None
-    parsed = parse_yaml(text, str(file))
+    _, parsed = as_steps((), parse_yaml(text, str(file)))
     values = {} if parsed.values is None else parsed.values
     if not isinstance(values, dict):
         raise RecipeError(f"{wanted_by}{file}: a recipe is made of `key: value` lines, this file is not")

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from engine.recipe.epochs import EPOCHS, STEPS, as_steps
 from engine.recipe.text import Parsed, RecipeError, Sources
 
 SCHEMA = {
@@ -69,11 +70,12 @@ def stages_in(values: dict[str, Any], sources: Sources) -> list[Stage]:
             raise RecipeError(
                 f"stages.{number}.{unusable[0]} ({place}): a stage cannot change this; remove it"
             )
-        parts = {
-            key: Parsed(value, {path[2:]: at for path, at in inside.items() if path[:2] == (number, key)})
-            for key, value in values_of.items()
-            if key != "name"
-        }
+        parts = {}
+        for key, value in values_of.items():
+            at = {path[2:]: at for path, at in inside.items() if path[:2] == (number, key)}
+            keys, parsed = as_steps(tuple(key.split(".")), Parsed(value, at))
+            if key != "name":
+                parts[".".join(map(str, keys))] = parsed
         stages.append(Stage(name, parts, place, stages[-1].name if stages else ""))
     return stages
 
@@ -112,10 +114,12 @@ def by_place(override: str, listed: Any) -> str:
 
 def unused(overrides: Iterable[str], stages: list[Stage]) -> list[str]:
     """What is wrong with overrides of keys that every stage sets itself: no stage would use them."""
+    lengths = {".".join(EPOCHS): ".".join(STEPS)}  # which replace each other
     return [
         f"override {text}: every stage sets {key} itself; type stages.{stages[0].name}.{text}"
         for text in overrides
-        if "." in (key := text.partition("=")[0]) and all(key in stage.keys for stage in stages)
+        if "." in (key := text.partition("=")[0])
+        and all(lengths.get(key, key) in stage.keys for stage in stages)
     ]
 
 

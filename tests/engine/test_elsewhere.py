@@ -28,9 +28,8 @@ def test_each_recipe_line_is_accepted(word: str, line: tuple[str, str]) -> None:
 @pytest.mark.parametrize(
     ("override", "key"),
     [
-        ("epochs=50", "train.steps='50 epochs'"),
-        ("train.epochs=3", "train.steps='3 epochs'"),
-        ("train.max_epochs=50", "train.steps='50 epochs'"),
+        ("epochs=50", "train.epochs=50"),
+        ("train.max_epochs=50", "train.epochs=50"),
         ("batch_size=4", "train.batch=4"),
         ("imgsz=512", "augment.crop=512"),
         ("model.backbone=resnet34", "model.encoder=resnet34"),
@@ -112,7 +111,7 @@ def test_a_known_word_is_not_taken_for_a_misspelt_key(section: str) -> None:
 @pytest.mark.parametrize(
     ("typed", "line"),
     [
-        ("--epochs 50", "train.steps='50 epochs'"),
+        ("--epochs 50", "train.epochs=50"),
         ("--lr=1e-3", "optimizer.lr=1e-3"),
         ("--batch-size 4", "train.batch=4"),
         ("--batch_size 4 --imgsz 256", "train.batch=4 augment.crop=256"),
@@ -146,11 +145,11 @@ def test_a_command_is_answered_with_what_to_type(capsys) -> None:
 @pytest.mark.parametrize(
     ("typed", "printed"),
     [
-        ("train --config my.yaml --epochs 50 --lr=1e-3", "my.yaml 'train.steps=50 epochs' optimizer.lr=1e-3"),
+        ("train --config my.yaml --epochs 50 --lr=1e-3", "my.yaml train.epochs=50 optimizer.lr=1e-3"),
         ("fit b2_adv --batch-size 4 --device cpu", "b2_adv train.batch=4"),
         (
             "train data=photos epochs=3 imgsz=256",
-            "<recipe> data.root=photos 'train.steps=3 epochs' augment.crop=256",
+            "<recipe> data.root=photos train.epochs=3 augment.crop=256",
         ),
         ("train b2_adv --amp --dry-run", "b2_adv train.precision=fp16 --dry-run"),
         ("train my.yaml optimizer.lr=1 --nonsense x", "my.yaml optimizer.lr=1 --nonsense x"),

@@ -141,6 +141,9 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
             "train.steps=0 epochs",
             "expected steps (a whole number, at least 1) or '12 epochs', got '0 epochs'",
         ),
+        ("train.epochs=0", "expected more than 0, got 0"),
+        ("train.epochs=5 epochs", "expected a number, got '5 epochs'"),
+        ("train.epochs=true", "expected a number, got true"),
         ("eval.every=0%", f"expected {STEPS.format(1)}, got '0%'"),
         ("eval.every=1.5", f"expected {STEPS.format(1)}, got 1.5"),
         ("schedule.warmup=101%", f"expected {STEPS.format(0)}, got '101%'"),
@@ -175,12 +178,12 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         # unknown keys
         (
             "train.bacth=3",
-            "unknown key; did you mean batch? Keys here: steps, batch, accumulate, precision, compile, "
+            "unknown key; did you mean batch? Keys here: steps, epochs, batch, accumulate, precision, compile, "
             "shard, save_every, timeout, patience, ema, batch_norm, on_nan, max_skipped, deterministic",
         ),
         (
             "train.lr=1",
-            "unknown key; did you mean optimizer.lr=1? Keys here: steps, batch, "
+            "unknown key; did you mean optimizer.lr=1? Keys here: steps, epochs, batch, "
             "accumulate, precision, compile, shard, save_every, timeout, patience, ema, batch_norm, on_nan, "
             "max_skipped, deterministic",
         ),
