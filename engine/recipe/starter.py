@@ -67,7 +67,7 @@ def starter_text(start: Start) -> str:
     steps = max(fewest, min(most, EPOCHS * start.num_train // batch))
     models = {"package": PACKAGE, "hub": HUB, "none": SCRATCH}
     model = models[start.weights].replace("{variant}", "b0" if start.device == "cpu" else "b2")
-    about = "\n".join(f"# {line}" for line in start.findings)
+    about = "\n".join(f"# {line}" for text in start.findings for line in _printable(text).splitlines())
     has_colours = colour_bands(band_names(start.section.get("bands")))
     operators = (
         [] if has_colours else [name for name in COLOUR_OPERATORS if Augment.model_fields[name].default]
@@ -93,3 +93,8 @@ train:
 eval:
   every: 10% # of the training
 """
+
+
+def _printable(text: str) -> str:
+    """Without the characters that YAML refuses, such as those of a list in another encoding."""
+    return "".join(c if c.isprintable() or c == "\n" else "?" for c in text)

@@ -194,6 +194,8 @@ def test_other_names_of_splits(splits: str) -> None:
         ("SPLIT.txt", "f{n}.jpg", "utf-8-sig"),
         ("SPLIT.txt", "f{n}", "utf-16"),
         ("SPLIT.txt", "images/f{n}.jpg masks/m{n}.png", "utf-8"),
+        ("SPLIT.txt", "f{n}", "utf-16-le"),
+        ("SPLIT.txt", "f{n}", "utf-16-be"),
         ("ImageSets/Segmentation/SPLIT.txt", "/images/f{n}.jpg /masks/m{n}.png", "utf-8"),
         ("lists/SPLIT.csv", "f{n}.jpg,m{n}.png", "utf-8"),
     ],
@@ -304,6 +306,7 @@ def nan_at_2(labels: np.ndarray) -> np.ndarray:
         ("binary", "png", lambda m: (m > 0).astype(np.uint8) * 255, [0, 1, 1]),
         ("one bit", "png", lambda m: m > 0, [0, 1, 1]),
         ("gaps", "png", lambda m: m * 85, [0, 1, 2]),
+        ("even levels to 255", "png", lambda m: np.array([0, 128, 255], np.uint8)[m], [0, 1, 2]),
         ("16 bits", "tif", lambda m: m.astype(np.uint16), [0, 1, 2]),
         ("nodata", "tif", lambda m: np.where(m == 2, 65535, m).astype(np.uint16), [0, 1, 255]),
         ("nodata", "tif", lambda m: np.where(m == 2, -9999, m.astype(np.int32)), [0, 1, 255]),
@@ -324,6 +327,39 @@ def test_kinds_of_masks(kind: str, ending: str, change, expected: list[int]) -> 
     assert dataset.class_names[0] == "background"
     for number in range(2):
         assert (dataset.labels(number).numpy() == np.array(expected)[labels_of(number)]).all(), kind
+
+
+def test_masks_of_0_and_1_beside_masks_of_0_and_255_are_two_classes(capsys) -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(10), lambda m: (m > 0).astype(np.uint8))
+    for number in range(0, 10, 2):
+        save(Path(f"data/masks/f{number}.png"), (labels_of(number) > 0).astype(np.uint8) * 255)
+    dataset = open_split(new_recipe().data, "train")
+    assert "none with both 1 and 255" in capsys.readouterr().out
+    for index, id in enumerate(dataset.ids):
+        assert (dataset.labels(index).numpy() == (labels_of(int(id[1:])) > 0)).all()
+
+
+def test_void_in_masks_of_two_classes_stays_void() -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(10), lambda m: np.where(m == 2, 255, m).astype(np.uint8))
+    save(Path("data/masks/f0.png"), np.where(labels_of(0), 255, 0).astype(np.uint8))
+    dataset = open_split(new_recipe().data, "train")
+    assert set(np.unique(dataset.labels(1))) == {0, 1, 255}
+
+
+def test_masks_of_ids_beside_masks_in_colours_are_refused(capsys) -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(4))
+    save(Path("data/masks/f1.png"), COLOURS[labels_of(1)])
+    assert main(["data"]) == 2 and not Path("data.yaml").exists()
+    said = capsys.readouterr().err
+    assert "masks/f1.png holds colours" in said and "masks/f0.png has one channel" in said
+    draw("images/f{}.png", "masks/f{}.png", range(4), lambda m: COLOURS[m])
+    save(Path("data/masks/f1.png"), np.zeros((H, W), np.uint8))  # nothing on it, saved as gray
+    assert len(new_recipe().data.classes) == 3
+
+
+def test_only_0_or_the_largest_class_is_called_background() -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(4), lambda m: np.array([2, 1, 3], np.uint8)[m])
+    assert new_recipe().data.classes == ["class_1", "class_2", "class_3"]
 
 
 @pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -463,6 +499,60 @@ def test_colours_are_named_by_a_file() -> None:
     assert (labels == np.array([255, 0, 1])[labels_of(0)]).all()
 
 
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [
+        ("train/_classes.csv", "Pixel Value, Class\n0, background\n1, apple\n2, pear\n"),
+        ("dataset.json", json.dumps({"labels": {"background": 0, "apple": 1, "pear": 2}})),
+        ("dataset.json", json.dumps({"labels": {"0": "background", "1": "apple", "2": "pear"}})),
+        ("labels.csv", "id,label\n0,background\n1,apple\n2,pear\n"),
+    ],
+)
+def test_names_in_the_files_of_tools(file: str, text: str) -> None:
+    two_splits("SPLIT/f{}.jpg", "SPLIT/f{}_mask.png")
+    write(file, text)
+    assert new_recipe().data.classes == ["background", "apple", "pear"]
+
+
+@pytest.mark.parametrize("text", ["image,label\nf0,1\nf1,2\nf2,0\nf3,1\n", "[]", "3"])
+def test_a_table_without_the_names_of_classes_is_none(text: str) -> None:
+    two_splits("SPLIT/f{}.jpg", "SPLIT/f{}_mask.png")
+    write("labels.csv" if "," in text else "dataset.json", text)
+    assert new_recipe().data.classes == ["background", "class_1", "class_2"]
+
+
+def coco_split(split: str, **changes: object) -> None:
+    outline = [[10, 10, 60, 10, 60, 40, 10, 40]]
+    for number in range(2):
+        save(Path(f"data/{split}/{number}.jpg"), np.zeros((H, W, 3), np.uint8))
+    images = [{"id": number, "file_name": f"{number}.jpg"} for number in range(2)]
+    objects = [{"id": 1, "image_id": 0, "category_id": 4, "iscrowd": 0, "segmentation": outline}]
+    content = {"images": images, "annotations": objects, "categories": [{"id": 4, "name": "cat"}], **changes}
+    write(f"annotations/instances_{split}.json", json.dumps(content))
+
+
+def test_coco_without_the_sizes_of_its_images() -> None:
+    for split in ("train", "val"):
+        coco_split(split)
+    assert (open_split(new_recipe().data, "val").labels(0) == 1).sum() == 50 * 30
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"images": [{"id": 0, "file_name": "gone.jpg"}]}, "1 of 1 image file is missing: "),
+        ({"annotations": [{"id": 1, "image_id": 0, "category_id": 4, "bbox": [1, 1, 5, 5]}]}, "Boxes alone"),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_coco_is_said_alone(changes: dict, said: str, capsys) -> None:
+    for split in ("train", "val"):
+        coco_split(split, **changes)
+    assert main(["data"]) == 2
+    error = capsys.readouterr().err
+    assert said in error and "annotations/instances_train.json" in error
+    assert "Looked for" not in error and "cannot be paired" not in error and "move them so" not in error
+
+
 def test_coco_with_a_background_category() -> None:
     outline = [[10, 10, 60, 10, 60, 40, 10, 40]]
     for split in ("train", "val"):
@@ -504,9 +594,15 @@ def test_masks_that_are_no_classes_are_named(capsys, change, ending: str, said: 
 
 def test_a_folder_that_is_not_understood_lists_what_is_there(capsys) -> None:
     write("notes/readme.txt", "no images")
+    write("notes/all.zip", "")
     assert main(["data"]) == 2 and not Path("data.yaml").exists()
     error = capsys.readouterr().err
-    assert "Looked for VOC, COCO, LabelMe" in error and "notes: 1 .txt" in error and "data.folder" in error
+    assert (
+        "Looked for VOC, COCO, LabelMe" in error
+        and "notes: 1 .txt, 1 .zip" in error
+        and "data.folder" in error
+    )
+    assert "notes/all.zip. Unpack" in error
     assert main(["nowhere"]) == 2 and "No folder" in capsys.readouterr().err
 
 
@@ -704,6 +800,37 @@ def test_lists_that_cannot_be_used_are_named(content: bytes, capsys) -> None:
     Path("data/val.txt").write_bytes(content)
     assert new_recipe().data.folder.val_share
     assert re.search(r"lists of train and val were not used: .*val\.txt", capsys.readouterr().out)
+
+
+@pytest.mark.parametrize("name", ["folds.csv", "splits.json"])
+def test_a_table_of_the_images_that_is_not_read_is_named(name: str, capsys) -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(5))
+    write(name, "".join(f'"f{number}", {number % 2}\n' for number in range(5)))
+    write("notes.txt", "made in May")
+    assert new_recipe().data.folder.val_share
+    said = capsys.readouterr().out
+    assert f"data/{name} names images" in said and "notes.txt" not in said
+
+
+def test_characters_that_no_recipe_holds_are_left_out_of_its_comments(capsys) -> None:
+    draw("images/f{}.png", "masks/f{}.png", range(5))
+    write("train.txt", "f0\nf1\0\x07\n")
+    write("val.txt", "f2\n")
+    assert new_recipe().data.folder.val_share
+
+
+@pytest.mark.parametrize(
+    ("start", "said"),
+    [
+        ("version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "git lfs pull"),
+        ("<!DOCTYPE html><html>", "a web page"),
+        ("", "It is empty"),
+    ],
+)
+def test_a_file_that_is_no_image_is_named_as_what_it_is(start: str, said: str, capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    write("train/images/f1.jpg", start)
+    assert main(["data"]) == 2 and said in " ".join(capsys.readouterr().out.split())
 
 
 @pytest.mark.parametrize("mask", ["f{}.png", "f{}_mask.png"])

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from engine.data.doctor.findings import FIX, SPOILS, DataFinding, finding
+from engine.data.doctor.findings import FIX, HURTS, SPOILS, DataFinding, finding
 from engine.data.doctor.mask_facts import has_colours, shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
 from engine.data.doctor.scan import Facts
@@ -48,9 +48,10 @@ READINGS = {
 
 
 def check_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
-    """Every finding about mask values; all of them spoil a training."""
+    """Every finding about mask values; all but one spoil a training."""
     yield from readings(facts, meaning)
     yield from scheme(facts, meaning)
+    yield from two_whites(facts, meaning)
     yield from palettes(facts, meaning)
     yield from rainbow(facts, meaning)
     yield from soft(facts, meaning)
@@ -108,6 +109,25 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             f"{'255 is void: the object is not trained on or scored' if void else 'No class has id 255'}.",
             _fix(meaning),
             [sample.name for sample in samples],
+        )
+
+
+def two_whites(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
+    """Masks of 0 and 255 among masks of 0 and 1."""
+    listing, e = facts.listing, facts.entries
+    is_of_ids = isinstance(listing.encoding, SameIds) and listing.takes_ids
+    if not is_of_ids or len(listing.class_names) != 2 or listing.ignore_index != 255:
+        return
+    white, one = ({*e["file"][e["value"] == value].tolist()} for value in (255, 1))
+    if white and one and not white & one:
+        yield finding(
+            "two_whites",
+            HURTS,
+            f"{some_of(len(white), meaning.num_masks, 'mask holds', 'masks hold')} 255, which is void, and "
+            f"{len(one)} others hold class 1, but none holds both",
+            "If some were saved as black and white, their objects are neither trained on nor scored.",
+            "data.format=folder data.folder.values=binary reads both as class 1. Nothing, if 255 is void.",
+            [listing.samples[i].name for i in sorted(white)],
         )
 
 

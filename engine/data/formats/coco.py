@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from engine.data.formats import Polygons
 from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.images import read_header
 from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
 from engine.data.formats.masks import SameIds
 from engine.data.formats.outlines import damaged, told
@@ -117,6 +118,7 @@ def open_coco(
         files = _files(content, images, where)
         drawings, note = _by_image(
             content,
+            [_size(image, file) for image, (_, file) in zip(content["images"], files, strict=True)],
             _labels(content["categories"], class_names, source),
             ignore_index,
             source,
@@ -133,7 +135,10 @@ def open_coco(
         raise DataError(f"Split {split!r} is empty: {source} lists no image.")
     pairs = [Pair(_id(name), file, source) for name, file in files]
     require_different_ids(pairs, str(source))
-    require_files(pairs)
+    try:
+        require_files(pairs)
+    except DataError as error:
+        raise DataError(f"{source}: {error}") from None
     by_id = {pair.id: drawing for pair, drawing in zip(pairs, drawings, strict=True)}
     if side is not None:
         pairs = side.of(pairs, source)
@@ -205,6 +210,13 @@ def _files(content: dict[str, Any], images: Path, root: Path) -> list[tuple[str,
     return files
 
 
+def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:
+    """(h, w) as the file of COCO says, or as the photo has it where it does not."""
+    if image.get("height") and image.get("width"):
+        return int(image["height"]), int(image["width"])
+    return read_header(file)[0] if file.is_file() else (0, 0)  # a missing one is named later
+
+
 def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], source: Path) -> dict[str, int]:
     """Label ids by category id, as text.
 
@@ -240,11 +252,17 @@ def is_background(name: str) -> bool:
 
 
 def _by_image(
-    content: dict[str, Any], labels: dict[str, int], ignore_index: int, source: Path, other: int | None
+    content: dict[str, Any],
+    sizes: list[tuple[int, int]],
+    labels: dict[str, int],
+    ignore_index: int,
+    source: Path,
+    other: int | None,
 ) -> tuple[list[Drawing], str]:
     """The objects of each image, in the order of the file, and a note on those without an outline.
 
-    other: the label of categories that `labels` does not have; None leaves them out.
+    sizes: (h, w) of the images. other: the label of categories that `labels` does not have; None leaves them
+    out.
     """
     objects: dict[str, list[tuple[int, Outline]]] = defaultdict(list)
     without, num_outlines = [], 0
@@ -271,7 +289,6 @@ def _by_image(
     unlisted = sorted(objects.keys() - {*ids})
     if unlisted:
         raise DataError(f"{source} has objects of images that it does not list: {first_few(unlisted)}.")
-    sizes = [(int(image["height"]), int(image["width"])) for image in content["images"]]
     drawings = [Drawing(size, objects.get(id, [])) for id, size in zip(ids, sizes, strict=True)]
     note = f"objects without an outline in {source}: {len(without)} (ids {first_few(without)}); their boxes "
     return drawings, note + "are void" if without else ""

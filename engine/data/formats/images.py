@@ -262,7 +262,7 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
         raise _too_large(path, f"{int(num_pixels):,} px", int(num_pixels)) from error
     except BROKEN as error:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
-        hint = hint if may_have_bands else ""
+        hint = (hint if may_have_bands else "") or _what_else(path)
         raise UnknownImage(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
     try:
         refuse_bomb(path, image.height, image.width)
@@ -270,6 +270,19 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
         image.close()
         raise
     return image
+
+
+def _what_else(path: Source) -> str:
+    """A sentence about a file that is a pointer of Git LFS or a page of a server, or empty; else nothing."""
+    if not (isinstance(path, Path) and path.is_file()):
+        return ""
+    with path.open("rb") as file:
+        start = file.read(100).lstrip().lower()
+    if start.startswith(b"version https://git-lfs"):
+        return "It is the pointer that Git LFS keeps in place of the image: type git lfs pull. "
+    if start.startswith((b"<!doctype html", b"<html")):
+        return "It is a web page, which a server gave in place of the image: download that again. "
+    return "" if start else "It is empty. "
 
 
 def unknown_range(path: Source | str, dtype: np.dtype[Any]) -> UnreadableSample:

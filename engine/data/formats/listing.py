@@ -194,9 +194,11 @@ def ids_in_list(path: Path) -> list[str]:
 
 
 def encoding_of(text: bytes) -> str:
-    """UTF-16 where a text begins with the mark of it, else UTF-8."""
-    has_utf16_mark = text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
-    return "utf-16" if has_utf16_mark else "utf-8-sig"
+    """UTF-16 where a text begins with the mark of it, or with half of a Latin letter, else UTF-8."""
+    if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    zero = text[:2].find(b"\0")
+    return "utf-8-sig" if zero < 0 else ("utf-16-be", "utf-16-le")[zero]
 
 
 def require_named_once(path: Path, ids: Sequence[str]) -> None:

@@ -25,6 +25,8 @@ from engine.data.survey.meaning import meaning
 from engine.data.survey.values import read_values
 from engine.wording import quantity
 
+MAX_LOOKED_FOR = 50  # names of images of a split, in a table
+TABLES = (".csv", ".tsv", ".json", ".txt")
 Splits = tuple[FileDataset, FileDataset]  # train and val
 
 
@@ -69,7 +71,7 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
                 except OneValue as error:  # of the field of view, say: the classes may lie elsewhere
                     alike.append(error)
                     continue
-                unused = [*_unused_lists(section, reasons), *_unused_images(datasets, root)]
+                unused = [*_unused_lists(section, datasets, reasons), *_unused_images(datasets, root)]
                 return replace(result, findings=[*result.findings, *unused])
     raise alike[0] if alike else DataError(not_understood(root, reasons))
 
@@ -118,20 +120,21 @@ def _with_classes(
         return section, [f"{section['format']}: outlines of {number}, {first_few(names, 12)}"]
     if section.get("labels") == "multi":
         return with_values(section, datasets, progress)
-    values = read_values(datasets, progress)
+    values, base = read_values(datasets, progress), Path(section["root"])
     if len(values.pixels) == 1 and np.isfinite([*values.pixels]).all():
         raise OneValue(
             f"All masks, such as {datasets[0].mask_path(0)}, hold the same single value, so there is nothing "
             f"to learn. If the classes are in other files, move {datasets[0].mask_path(0).parent} away, or "
             "write a recipe with data.format: folder and data.folder.masks (docs/data.md)."
         )
-    meant, line = meaning(values, Path(section["root"]), root)
+    meant, line = meaning(values, base, root, base / section["train"])
     folder = {**section.get("folder", {}), **meant.pop("folder", {})}
     return {**section, **meant, **({"folder": folder} if folder else {})}, [line]
 
 
-def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str]:
-    """Why the lists that are there were not used, where the split is a share instead."""
+def _unused_lists(section: dict[str, Any], datasets: Splits, reasons: list[DataError]) -> list[str]:
+    """Why the lists that are there were not used, where the split is a share instead; and files of another
+    form that name the images."""
     if "val_share" not in section.get("folder", {}):
         return []
     root = Path(section["root"])
@@ -141,7 +144,14 @@ def _unused_lists(section: dict[str, Any], reasons: list[DataError]) -> list[str
     of_lists = [
         reason for reason in dict.fromkeys(map(str, reasons)) if any(path in reason for path in lists)
     ]
-    return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]]
+    names = [Path(id).name.encode() for dataset in datasets for id in dataset.ids[:MAX_LOOKED_FOR]]
+    return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]] + [
+        f"{path} names images, but its form is not known, so it decides nothing. If it divides them, write "
+        "train.txt and val.txt with a name a line."
+        for path in sorted(root.glob("*"))
+        if section["format"] == "folder" and path.suffix.lower() in TABLES and not of_lists
+        if path.is_file() and 2 * sum(map(path.read_bytes().__contains__, names)) > len(names)
+    ]
 
 
 def _unused_images(datasets: Splits, root: Path) -> list[str]:

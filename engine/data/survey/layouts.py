@@ -270,20 +270,25 @@ def _seen(root: Path) -> list[str]:
 
 def not_understood(root: Path, reasons: list[DataError]) -> str:
     """What was looked for, and what is there."""
-    there = ["There are:", *_seen(root)[:MAX_SEEN], *annotations_below(root)]
+    there = ["There are:", *_seen(root)[:MAX_SEEN]]
     if single := [reason for reason in reasons if isinstance(reason, EmptyShare)]:
-        return "\n".join([str(single[0]), *there])
+        return "\n".join([str(single[0]), *there, *annotations_below(root)])
     num_images = len(images_below(root))
     near = [text for text in dict.fromkeys(map(str, reasons)) if "no images and masks" not in text][:2]
+    below = quantity(num_images, "image")
+    title = f"{root} is not understood: no images with masks were found ({below} below it)."
+    annotated = [text for text in near if any(str(path) in text for path in instance_files(root).values())]
+    if annotated:  # the layout fits
+        return "\n".join([title, *annotated, *there])
     return "\n".join(
         [
-            f"{root} is not understood: no images with masks were found "
-            f"({quantity(num_images, 'image')} below it).",
+            title,
             "Looked for VOC, COCO, LabelMe, YOLO, CVAT, Label Studio, run lengths in CSV files, train/images "
             "with train/masks, images/train with masks/train, train with trainannot, images and masks with "
             "train.txt and val.txt, images with masks next to them or in a folder of their own, a folder of "
             "masks for each class in masks.",
             *there,
+            *annotations_below(root),
             *(f"The nearest attempt said: {reason}" for reason in near),
             "If the folders have other names, write a recipe with data.format: folder and "
             "data.folder: {images: <folder>, masks: <folder>, val_share: 0.2} (docs/data.md).",

@@ -27,16 +27,20 @@ SOFT = "They were saved as JPEG, or resized with interpolation"
 Meant = tuple[dict[str, Any], str]  # keys of the data section, and what was found in a line
 
 
-def meaning(values: Values, base: Path, root: Path) -> Meant:
+def meaning(values: Values, base: Path, *others: Path) -> Meant:
     """Keys of the data section for these values, and what was found in a line.
+
+    Args:
+        base, others: folders that may hold a file with the names of the classes.
 
     Raises:
         DataError: the values cannot be classes.
     """
-    names, colours = class_table(base, root)
+    names, colours = class_table(base, *others)
     if not values.pixels:
         raise DataError(f"No mask in {base} can be read. The first: {values.unreadable}")
     if values.has_colours:
+        _require_one_kind(values)
         return _colours(values, colours)
     pixels = _of_one_channel(values)
     there = {value for value in pixels if value == value}
@@ -45,6 +49,13 @@ def meaning(values: Values, base: Path, root: Path) -> Meant:
     if _is_binary(values, there):
         bits = " of one bit" if values.forms["bool"] else " of 0 and 255"
         return _binary(names, f"masks{bits}: two classes")
+    if (
+        there == {0, 1, 255}
+        and {1, 255} <= set().union(*values.few)
+        and not any({1, 255} <= own for own in values.few)
+    ):
+        line = "masks of 0 and 1, and others of 0 and 255, but none with both 1 and 255: two classes"
+        return _binary(names, f"{line}; for 255 as void, write data.folder.values: ids")
     if any(value != int(value) for value in there if np.isfinite(value)):
         return _fractions(pixels, names, base)
     if values.flat and not (names and max(there) < len(names)):
@@ -61,6 +72,15 @@ def _of_one_channel(values: Values) -> Counter[float]:
     if not values.has_channels:
         return values.pixels
     return Counter({value // 0x010101 if value > 255 else value: n for value, n in values.pixels.items()})
+
+
+def _require_one_kind(values: Values) -> None:
+    """Raises DataError where some masks hold colours, and others label ids."""
+    if values.of_ids:
+        raise DataError(
+            f"{values.of_colours} holds colours, and {values.of_ids} has one channel, as masks of ids have. "
+            "Export all masks as one of the two."
+        )
 
 
 def _is_binary(values: Values, there: set[float]) -> bool:
@@ -132,6 +152,11 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
     if is_plain and ids and not names and max(ids) < len(VOC) and "SegmentationClass" in folders_in(base):
         line = f"masks of {len(ids)} of the {len(VOC)} ids of PASCAL VOC, whose names they get"
         return {"classes": list(VOC)}, line
+    if is_plain and (levels := _levels(ids, void)):
+        line = (
+            f"masks of {len(levels)} gray levels at even distances, of which 255 is a class like the others"
+        )
+        return {"classes": _named(names, [*levels], pixels), "ids": levels}, line
     table = suggested_ids(there, None if len(names) in (0, len(ids)) else len(names), nodata)
     num_classes = sum(label != "void" for label in table.values())
     if num_classes == 1 and len(table) == 2 and void and not void[0].startswith(("-", "n", "i")):
@@ -141,7 +166,7 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
         raise DataError(
             f"The masks in {base} hold only {first_few([*map(value_text, there)])}, and no class."
         )
-    classes = names if len(names) == num_classes else _numbered(num_classes)
+    classes = _named(names, [value for value, label in table.items() if label != "void"], pixels)
     shown = ", ".join(f"{value} is {label}" for value, label in list(table.items())[:8])
     line = f"masks of {quantity(len(table), 'value')}, read by data.ids: {shown}"
     return {"classes": classes, "ids": table}, line
@@ -200,6 +225,25 @@ def _centres(flat: Counter[int]) -> list[int]:
 
 def _rgb(colour: int) -> list[int]:
     return [colour >> 16 & 255, colour >> 8 & 255, colour & 255]
+
+
+def _levels(ids: list[int], void: list[str]) -> dict[str, int | str]:
+    """Label ids of gray levels that divide 0 to 255 evenly, such as 0, 128 and 255; none for other values."""
+    levels = [*ids, 255]
+    even = np.linspace(0, 255, len(levels))
+    if void != ["255"] or len(levels) < 3 or np.abs(even - levels).max() > 1:
+        return {}
+    return {str(level): label for label, level in enumerate(levels)}
+
+
+def _named(names: list[str], values: list[str], pixels: Counter[float]) -> list[str]:
+    """Names for the classes of these stored values; the first is a background if it is 0, or the largest."""
+    if len(names) == len(values):
+        return names
+    largest = max(values, key=lambda value: pixels[float(value)])
+    if float(values[0]) == 0 or values[0] == largest:
+        return _numbered(len(values))
+    return [f"class_{id}" for id in range(1, len(values) + 1)]
 
 
 def _numbered(num_classes: int) -> list[str]:

@@ -1,4 +1,4 @@
-"""Annotations that are no masks: what they are, and how they become masks."""
+"""Files that are no images and no masks: what they are, and how they become some."""
 
 import re
 from collections.abc import Iterator
@@ -26,12 +26,19 @@ KINDS = {  # ending -> (pattern in the file, what it is, what to do)
         (r"<bndbox>", "boxes of PASCAL VOC", "Boxes alone are no masks."),
     ),
 }  # fmt: skip
+OTHERS = {  # ending -> what to do
+    **dict.fromkeys((".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"), "Unpack them."),
+    **dict.fromkeys((".mp4", ".avi", ".mov", ".mkv"), "Save the frames that have masks as images."),
+    **dict.fromkeys((".parquet", ".mat"), "Save the images and masks in them as files, such as PNG."),
+    **dict.fromkeys((".nii", ".dcm"), "Save each slice as a file of its own, such as PNG."),
+    ".npz": "Save each array in them with numpy.save, as .npy.",
+}  # fmt: skip
 
 
 def annotations_below(root: Path) -> list[str]:
-    """A line for each kind of annotation that is there: its number of files, one of them, and what to do."""
+    """A line for each kind of file that is there: their number, one of them, and what to do."""
     found: dict[tuple[str, str], list[Path]] = {}
-    for path in _text_files(root):
+    for path in _files(root):
         kind = _kind(path)
         if kind:
             found.setdefault(kind, []).append(path)
@@ -41,17 +48,20 @@ def annotations_below(root: Path) -> list[str]:
     ]
 
 
-def _text_files(root: Path) -> Iterator[Path]:
+def _files(root: Path) -> Iterator[Path]:
     for path in sorted(root.rglob("*")):
-        is_annotation = path.suffix.lower() in (*KINDS, ".txt") and path.is_file()
-        if is_annotation and not any(map(is_of_a_tool, path.relative_to(root).parts)):
+        is_known = path.suffix.lower() in (*KINDS, *OTHERS, ".txt") and path.is_file()
+        if is_known and not any(map(is_of_a_tool, path.relative_to(root).parts)):
             yield path
 
 
 def _kind(path: Path) -> tuple[str, str] | None:
+    ending = path.suffix.lower()
+    if ending in OTHERS:
+        return f"the kind {ending}", OTHERS[ending]
     with path.open("rb") as file:
         text = file.read(MOST_BYTES).decode("utf-8", "replace")
-    if path.suffix.lower() == ".txt":
+    if ending == ".txt":
         lines = [line for line in text.splitlines() if line.strip()]
         if lines and all(YOLO.fullmatch(line.strip()) for line in lines):
             if any(len(line.split()) > 6 for line in lines):
@@ -60,5 +70,5 @@ def _kind(path: Path) -> tuple[str, str] | None:
                 )
             return "boxes of YOLO", "Boxes alone are no masks."
         return None
-    matching = (kind for kind in KINDS[path.suffix.lower()] if re.search(kind[0], text))
+    matching = (kind for kind in KINDS[ending] if re.search(kind[0], text))
     return next(((what, remedy) for _, what, remedy in matching), None)

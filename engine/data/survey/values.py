@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from math import nan
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from engine.data.formats.pairing import PHOTO_ENDINGS
 from engine.data.sample import DataError
 
 MAX_COLOURS = 64  # above, the values of a mask are not those of classes alone
+MAX_FEW = 3  # values of a mask of two classes and void
 FLAT = 16  # the largest difference to a neighbour inside of a region of one colour, after JPEG
 
 
@@ -26,8 +28,9 @@ class Values:
 
     pixels: by value, or by packed colour. forms: masks by pixel type. flat: pixels like their neighbours, by
     packed colour, of the masks with too many values for classes. nodata: values that GeoTIFF masks declare
-    as such. has_colours: some have channels that differ. has_channels: some have three. unreadable: why the
-    first of those that cannot be read was left out.
+    as such. has_colours: some have channels that differ. has_channels: some have three. few: the values of
+    the masks of at most three. of_colours, of_ids: the first mask whose channels differ, and the first of one
+    channel with a value above 0. unreadable: why the first of those that cannot be read was left out.
     """
 
     pixels: Counter[float] = field(default_factory=Counter)
@@ -37,6 +40,9 @@ class Values:
     has_colours: bool = False
     has_channels: bool = False
     are_jpeg: bool = False
+    few: set[frozenset[float]] = field(default_factory=set)
+    of_colours: Path | None = None
+    of_ids: Path | None = None
     unreadable: str = ""
 
 
@@ -67,9 +73,14 @@ def _count(dataset: FileDataset, index: int, values: Values) -> None:
     if stored.ndim == 3 and not has_alpha_only:
         values.has_channels = True
         values.has_colours |= pixels is None
+        values.of_colours = values.of_colours or (path if pixels is None else None)
         pixels = pack(stored[..., :3])
+    elif pixels is not None and pixels.any():
+        values.of_ids = values.of_ids or path
     assert pixels is not None
     found, counts = np.unique(pixels, return_counts=True)
+    if len(found) <= MAX_FEW:
+        values.few.add(frozenset(found.tolist()))
     values.pixels.update(
         {nan if v != v else v: n for v, n in zip(found.tolist(), counts.tolist(), strict=True)}
     )

@@ -71,6 +71,12 @@ def masks_of(value: int) -> Callable[[], None]:
     return lambda: own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", draw_mask(value))
 
 
+def two_whites() -> None:
+    masks_of(1)()
+    for path in Path("own").glob("*/masks/0.png"):
+        save(str(path), draw_mask(255))
+
+
 def probabilities() -> None:
     ramp = np.linspace(-600, 855, sandbox.H * sandbox.W).clip(0, 255).reshape(sandbox.H, sandbox.W)
     own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", ramp.astype(np.uint8))
@@ -295,6 +301,7 @@ CASES = [
          exit_code=2),  # nothing was corrected
     Case("Read their …: data.bands=", "doctor f.yaml", arrays),
     Case("trident doctor <recipe> --fix <new folder>", "doctor r.yaml", from_one),
+    Case("values=binary reads both", "doctor f.yaml", two_whites),
     Case("values=binary; the doctor then offers", "doctor f.yaml", probabilities,
          then="doctor f.yaml --fix mended"),
     Case("values=binary for the threshold", "doctor f.yaml --fix mended", probabilities),
