@@ -144,13 +144,20 @@ def _unused_lists(section: dict[str, Any], datasets: Splits, reasons: list[DataE
     of_lists = [
         reason for reason in dict.fromkeys(map(str, reasons)) if any(path in reason for path in lists)
     ]
+    if of_lists or section["format"] != "folder":
+        return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]]
     names = [Path(id).name.encode() for dataset in datasets for id in dataset.ids[:MAX_LOOKED_FOR]]
-    return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]] + [
-        f"{path} names images, but its form is not known, so it decides nothing. If it divides them, write "
-        "train.txt and val.txt with a name a line."
+    tables = [
+        path
         for path in sorted(root.glob("*"))
-        if section["format"] == "folder" and path.suffix.lower() in TABLES and not of_lists
-        if path.is_file() and 2 * sum(map(path.read_bytes().__contains__, names)) > len(names)
+        if path.suffix.lower() in TABLES and path.is_file()
+        if 2 * sum(map(path.read_bytes().__contains__, names)) > len(names)
+    ]
+    if not tables:
+        return []
+    return [
+        f"{quantity(len(tables), 'file')} with names of images not used: {first_few(tables)}. A split is train.txt "
+        "and val.txt with a name a line; for lists of folds see docs/folds.md"
     ]
 
 
