@@ -155,9 +155,9 @@ def _unused_lists(section: dict[str, Any], datasets: Splits, reasons: list[DataE
     ]
     if not tables:
         return []
+    not_used = f"{quantity(len(tables), 'file')} with names of images not used: {first_few(tables)}."
     return [
-        f"{quantity(len(tables), 'file')} with names of images not used: {first_few(tables)}. A split is train.txt "
-        "and val.txt with a name a line; for lists of folds see docs/folds.md"
+        f"{not_used} A split is train.txt and val.txt, a name a line; for lists of folds see docs/folds.md"
     ]
 
 
