@@ -79,9 +79,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     _check(arguments, named, overrides)
 
     import torch
+    from rich.markup import escape
 
     from engine.data import open_split
-    from engine.data.sets import scored_further
+    from engine.data.sets import scored_further, told_of_sets
 
     console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -90,6 +91,8 @@ def evaluate(arguments: argparse.Namespace) -> int:
     path = Path(named[0])
     trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
+    if arguments.split == trained.recipe.data.val and trained.recipe.data.also:
+        console.print(escape(f"{told_of_sets(trained.recipe.data)} Without --split each val is scored."))
     datasets = {"": (split, dataset)}
     datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}
     for name in further if arguments.out else ():

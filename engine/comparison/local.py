@@ -70,7 +70,7 @@ def _stopping(slots: dict[int, tuple[Cell, subprocess.Popen[bytes]]]) -> Iterato
         yield
     finally:
         for _, process in slots.values():
-            process.send_signal(signal.SIGINT)
+            process.terminate()  # SIGINT is ignored by what a script has started in the background
         for _, process in slots.values():
             process.wait()
         signal.signal(signal.SIGTERM, previous)

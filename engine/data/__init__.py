@@ -41,7 +41,7 @@ def open_split(section: Any, split: str) -> Dataset:
     """
     if not section.also:
         return _open_alone(section, split)
-    from engine.data.sets import joined, naming_set, sets_of
+    from engine.data.sets import joined, naming_set, sets_of, told_of_sets
 
     sets = sets_of(section)
     name, _, own = split.partition("/")
@@ -53,9 +53,14 @@ def open_split(section: Any, split: str) -> Dataset:
         wanted = {section.name: split}
     places = dict(zip(sets, [None, *range(len(section.also))], strict=True))
     opened = {}
-    for name, split in wanted.items():
-        with naming_set(name, places[name]):
-            opened[name] = _open_alone(sets[name], split)
+    for name, own in wanted.items():
+        try:
+            with naming_set(name, places[name]):
+                opened[name] = _open_alone(sets[name], own)
+        except DataError as error:
+            if split not in (section.train, section.val, section.select):
+                error.args = (f"{error} {told_of_sets(section)}",)
+            raise
     if [*opened] == [section.name]:
         return opened[section.name]
     first = opened.get(section.name) or _open_alone(sets[section.name], section.train)

@@ -74,7 +74,7 @@ def measured_range(train: FileDataset) -> ValueRanges | None:
         DataError: an image has another number of bands than data.bands says.
     """
     spans = [span for index in probed(len(train)) if (span := _readable_spans(train, index))]
-    ranges = [range_of(of_band) for of_band in zip(*spans, strict=True)]
+    ranges = [range_of([span for span in of_band if span]) for of_band in zip(*spans, strict=True)]
     return (ranges[0] if train.bands is None else tuple(ranges)) if ranges else None
 
 
@@ -90,8 +90,10 @@ def range_of(spans: Sequence[ValueRange] | NDArray[np.float64]) -> ValueRange:
     """The range for images with these lowest and highest values.
 
     From 0 to the largest number of as many bits, such as 4095, or to 1; where the values take less than a
-    quarter of that, from the lowest to the highest.
+    quarter of that, from the lowest to the highest. 0 to 1 where there is none.
     """
+    if not len(spans):
+        return 0.0, 1.0
     low, high = min(float(low) for low, _ in spans), max(float(high) for _, high in spans)
     top = 1.0 if high <= 1 else 2.0 ** max(8, int(high).bit_length()) - 1
     if low >= 0 and high - low >= top / 4:
@@ -99,8 +101,10 @@ def range_of(spans: Sequence[ValueRange] | NDArray[np.float64]) -> ValueRange:
     return low, high if high > low else low + 1
 
 
-def value_spans(path: Path, bands: Bands = None) -> list[ValueRange] | None:
+def value_spans(path: Path, bands: Bands = None) -> list[ValueRange | None] | None:
     """The lowest and the highest value, without outliers, of an image or of each band; None for 8 bits.
+
+    That of a band without any value, such as one of "no data" alone, is None.
 
     Raises:
         UnreadableSample: it is damaged, or no image.
@@ -108,26 +112,27 @@ def value_spans(path: Path, bands: Bands = None) -> list[ValueRange] | None:
     """
     if bands is None:
         values = wide_values(path)
-        return None if values is None else [_span(values, nodata_of(path))]
+        return None if values is None else [span_of(values, nodata_of(path))]
     stored = read_bands(path, len(bands))
     require_bands(len(stored.values), bands, str(path))
     if stored.values.dtype == np.uint8:
         return None
-    return [_span(band, stored.nodata) for band in stored.values]
+    return [span_of(band, stored.nodata) for band in stored.values]
 
 
-def _span(values: NDArray[Any], nodata: float | None) -> ValueRange:
+def span_of(values: NDArray[Any], nodata: float | None) -> ValueRange | None:
+    """The lowest and highest value, without outliers, NaN, infinity and `nodata`; None where none is left."""
     known = np.isfinite(values)
     if nodata is not None:
         known &= values != nodata
     values = values[known]
     if not values.size:
-        return 0.0, 1.0
+        return None
     low = np.quantile(values, OUTLIERS, method="lower")
     return float(low), float(np.quantile(values, 1 - OUTLIERS, method="higher"))
 
 
-def _readable_spans(train: FileDataset, index: int) -> list[ValueRange] | None:
+def _readable_spans(train: FileDataset, index: int) -> list[ValueRange | None] | None:
     try:
         return value_spans(train.image_path(index), train.bands)
     except UnreadableSample:  # reported, or skipped, when it is read

@@ -137,6 +137,16 @@ def scored_further(section: Any) -> dict[str, str]:
     }
 
 
+def told_of_sets(section: Any) -> str:
+    """How the splits of several sets are named, for messages."""
+    name = section.also[0].name
+    names = ", ".join((section.name, *(further.name for further in section.also)))
+    return (
+        f"The sets are {names}: a split without the name of a set is of {section.name}, and {name}/<split> "
+        f"is one of {name}."
+    )
+
+
 def joined(section: Any, opened: Mapping[str, Dataset], first: Dataset) -> SeveralSets:
     """Splits of several sets as one data set with the classes of the first.
 

@@ -112,6 +112,25 @@ def test_a_run_that_ended(tmp_path: Path) -> None:
     assert all(run.left_s is None for run in found.values())
 
 
+def test_no_resume_is_promised_where_a_file_forbids_it(tmp_path: Path) -> None:
+    """`--resume` refuses these; so it does a recipe that is not the one of the manifest."""
+    runs = {name: a_run(tmp_path / name) for name in ("cut", "altered", "recipe")}
+    for run in runs.values():
+        save_state(run)
+        with locked(run.path):
+            pass
+    text = runs["cut"].manifest.read_text()
+    runs["cut"].manifest.write_text(text[: len(text) // 2])
+    runs["altered"].manifest.write_text(text.replace('"num_parameters": 1', '"num_parameters": 2'))
+    runs["recipe"].write_final(runs["recipe"].read_manifest(), runs["recipe"].recipe)
+    runs["recipe"].recipe.write_text(RECIPE + "seed: 3\n")
+    found = look(tmp_path)
+    for name, words in (("cut", "is damaged"), ("altered", "was altered"), ("recipe", "recipe.yaml")):
+        assert found[name].state == "stopped" and "once that is mended" in found[name].message
+        [problem] = found[name].problems
+        assert words in problem
+
+
 def test_the_lock_is_seen_and_not_taken(tmp_path: Path, held) -> None:
     assert is_in_use(tmp_path / "none") is None
     folder = tmp_path / "run"

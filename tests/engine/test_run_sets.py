@@ -93,6 +93,8 @@ def test_evaluate_scores_each_set_or_the_one_that_is_asked_for(finished: Path, c
     assert "scored/coco/evaluate.json exists already" in capsys.readouterr().err
     again = trident.evaluate(finished, split="coco/val").mIoU
     assert again == pytest.approx(by_protocol["scores"]["mIoU"])
+    assert command("evaluate", finished, "--split", "val") == 0
+    assert "The sets are voc, coco, lorries" in capsys.readouterr().out
     assert command("evaluate", finished, "--split", "train") == 0
     assert "15 images. The model was trained on these images" in capsys.readouterr().out
 

@@ -12,7 +12,7 @@ from PIL import Image
 from engine.data.bands import Bands, require_bands, shown_bands
 from engine.data.formats.bands import as_bytes, image_header, read_bands
 from engine.data.formats.images import BROKEN, ValueRange, decode_image
-from engine.data.ranges import range_of, value_spans
+from engine.data.ranges import range_of, span_of, value_spans
 from engine.data.sample import DataError
 from engine.wording import quantity
 
@@ -55,7 +55,8 @@ def read_image(path: Path, bands: Bands = None) -> ImageFacts:
                 mode, is_jpeg = image.mode, image.format == "JPEG"
                 image.draft("L", DRAFT_PX)
                 spans = None if is_jpeg else value_spans(path)
-                span, own = (spans[0], range_of(spans)) if spans else (None, None)
+                [span] = spans or [None]
+                own = range_of([span] if span else []) if spans else None
                 pixels = image if is_jpeg else Image.fromarray(decode_image(path, own)[0])
                 grey = pixels.convert("L")
     except DataError as error:
@@ -76,10 +77,10 @@ def read_image(path: Path, bands: Bands = None) -> ImageFacts:
 
 def _grey_of_bands(path: Path, bands: tuple[str, ...]) -> tuple[str, Image.Image]:
     """What the pixels are, such as "4 bands of uint16", and the bands that pictures show, as grey."""
-    values = read_bands(path, len(bands)).values  # (n, h, w)
+    values, _, nodata = read_bands(path, len(bands))  # (n, h, w)
     require_bands(len(values), bands, str(path))
     seen = shown_bands(values, bands)
-    low, high = np.nanmin(seen), np.nanmax(seen)
-    pixels = as_bytes(seen, (float(low), float(high)) if high > low else (0.0, 1.0), path)
+    span = None if values.dtype == np.uint8 else span_of(seen, nodata)
+    pixels = as_bytes(seen, range_of([span] if span else []), path)
     kind = f"{quantity(len(values), 'band')} of {values.dtype}"
     return kind, Image.fromarray(np.moveaxis(pixels, 0, 2)).convert("L")

@@ -164,6 +164,11 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
             names = sorted(names, key=lambda name: int(name.split(":")[1]))
             pages = [files.enter_context(open_quietly(name, driver=driver)) for name in names]
             refuse_bomb(path, first.height, first.width)
+            if any("complex" in kind for kind in first.dtypes):
+                raise UnreadableSample(
+                    f"{path} holds complex numbers, of which a model sees none. Save amplitude and phase, or "
+                    "real and imaginary parts, as bands."
+                )
             are_bands = all(page.count == 1 and page.shape == first.shape for page in pages)
             yield pages if pages and are_bands else [first]
         except rasterio.errors.RasterioError as error:

@@ -227,6 +227,8 @@ def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], sour
     forms = [_plain(name) for name in class_names]
     by_form = {form: label for label, form in enumerate(forms) if forms.count(form) == 1}
     there = {str(category["id"]): str(category["name"]) for category in categories}
+    if not there:
+        raise DataError(f"{source} lists no categories. Export it again, with the names of the classes.")
     found = {id: exact.get(name, by_form.get(_plain(name))) for id, name in there.items()}
     labels = {id: label for id, label in found.items() if label is not None}
     if 0 in labels.values() and not is_background(class_names[0]):
@@ -282,9 +284,13 @@ def _by_image(
     if without and not num_outlines:
         raise DataError(
             f"{quantity(len(without), f'object of {source} has', f'objects of {source} have')} a "
-            "box but no segmentation, and none has one: ids "
+            "box or two points and no segmentation, and none has one: ids "
             f"{first_few(without)}. Boxes alone are no masks; export the outlines."
         )
+    used = {str(annotation["category_id"]) for annotation in content["annotations"]}
+    unnamed = sorted(used - {str(category["id"]) for category in content["categories"]})
+    if unnamed:
+        raise DataError(f"{source} has objects of categories that it does not list: {first_few(unnamed)}.")
     ids = [str(image["id"]) for image in content["images"]]
     unlisted = sorted(objects.keys() - {*ids})
     if unlisted:

@@ -43,6 +43,8 @@ def cvat(folder: Path, split: str) -> Source | None:
         if top.find("track") is not None:
             raise DataError(f"{path} is CVAT's format for video. Export as CVAT for images 1.1.")
         images = top.findall("image")
+        if not images:
+            raise DataError(f"{path} lists no images. Export it from CVAT again, with those of the task.")
         subsets = {image.get("subset") for image in images}
         is_split = is_split or split in subsets
         labels |= dict.fromkeys(name.text or "" for name in top.findall("meta//labels/label/name"))

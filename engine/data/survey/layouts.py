@@ -120,8 +120,8 @@ def _categories(source: Path) -> list[str]:
         categories = json.loads(source.read_bytes())["categories"]
         names = list(dict.fromkeys(str(category["name"]) for category in categories))
     except (ValueError, KeyError, TypeError):  # the format itself says what is wrong
-        names = ["object"]
-    return ["background", *(name for name in names if not is_background(name))]
+        names = []
+    return ["background", *([name for name in names if not is_background(name)] or ["object"])]
 
 
 def _annotated(base: Path, splits: Sequence[dict[str, str]]) -> Iterator[dict[str, Any]]:

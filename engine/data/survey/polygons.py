@@ -16,12 +16,14 @@ KINDS = {  # ending -> (pattern in the file, what it is, what to do)
          "Trident reads them with their images beside them: data.format: labelme (docs/polygons.md)."),
         (r'"_via_|"regions"\s*:', "polygons of the VGG Image Annotator", f"{AS_MASKS}, or COCO."),
         (r'"exterior"\s*:|"classTitle"\s*:', "polygons of Supervisely", f"{AS_MASKS}."),
+        (r'^\s*\[(?s:.)*"annotations"\s*:', "Label Studio",
+         "Trident reads annotated tasks, next to images/: data.format: label_studio (docs/polygons.md)."),
         (r'"(images|annotations|categories)"\s*:\s*\[', "COCO",
          "Trident reads annotations/instances_<split>.json with the photos in <split>, or a single file next "
          "to the folder images: move them so."),
     ),
     ".xml": (
-        (r"<polygon", "polygons of CVAT",
+        (r"<annotations>", "CVAT",
          "Trident reads annotations.xml with images/: data.format: cvat (docs/polygons.md)."),
         (r"<bndbox>", "boxes of PASCAL VOC", "Boxes alone are no masks."),
     ),

@@ -91,7 +91,7 @@ class Board:
         seconds = [row["time"] for row in train[-FEW:] if _is_number(row.get("time")) and row["time"] > 0]
         update_s = median(seconds) if seconds else None
         changed_at = _changed_at(run.log) or _changed_at(run.manifest)
-        state, message = _state(run, manifest, rows, changed_at)
+        state, message = _state(run, manifest, rows, changed_at, problems)
         step = max((row["step"] for row in rows), default=0)
         metric = manifest.metric.partition(MEAN_OF)[0] if manifest else "mIoU"
         scores = _values(rows, "val", metric)
@@ -110,7 +110,7 @@ class Board:
             left_s=left_s if state == "running" else None,
             images_per_s=batch / update_s if batch and update_s else None,
             message=message or (notes[-1] if notes else ""),
-            problems=tuple(problems),
+            problems=tuple(dict.fromkeys(problems)),
             changed_at=changed_at,
         )
 
@@ -127,9 +127,13 @@ def _name(folder: Path, path: Path) -> str:
 
 
 def _state(
-    run: RunFolder, manifest: Manifest | None, rows: Sequence[LogRow], changed_at: float | None
+    run: RunFolder,
+    manifest: Manifest | None,
+    rows: Sequence[LogRow],
+    changed_at: float | None,
+    problems: list[str],
 ) -> tuple[State, str]:
-    """The state, and what it is known from where that is not plain."""
+    """The state, and what it is known from where that is not plain; `problems` gets what forbids a resume."""
     if manifest and manifest.finished:
         return "finished", ""
     holds = is_in_use(run.path)
@@ -141,6 +145,8 @@ def _state(
             return "running", "Running, as its log is recent: no lock can be seen from here."
     saved = saved_beside_tensors(run.states[0], "log") if run.states else None
     if saved and saved.get("bytes") == _size(run.log):
+        if _tried(run.read_manifest, problems) is None:
+            return "stopped", "Stopped, with its state saved: --resume goes on once that is mended."
         return "stopped", "Stopped, with its state saved: the same command with --resume goes on."
     how = "Its last state is older than its log" if saved else "It saved no state"
     return "failed", f"{how}: it failed, or was killed."

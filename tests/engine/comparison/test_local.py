@@ -28,10 +28,11 @@ time.sleep(0.5)
 shutil.copytree(out / "finished", out / name)
 (out / f"{name}.times").write_text(f"{started} {time.time()}")
 """
-# Stops on SIGINT with a message, as a run does.
+# Stops on SIGTERM with a message, as a run does; ignores SIGINT, as a process in the background of a script.
 PATIENT = """
 import pathlib, signal, sys
-signal.signal(signal.SIGINT, lambda *_: sys.exit("stopped and saved"))
+signal.signal(signal.SIGINT, signal.SIG_IGN)
+signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped and saved"))
 pathlib.Path(sys.argv[1], sys.argv[2] + ".there").touch()
 signal.pause()
 """

@@ -8,7 +8,9 @@ import pytest
 from PIL import Image, TiffImagePlugin
 
 from engine.data import DataError, open_split
+from engine.data.bands import band_names
 from engine.data.doctor import examine, list_samples_of
+from engine.data.doctor.image_facts import read_image
 from engine.data.formats.images import GDAL_NODATA
 from engine.data.options import Data
 from engine.data.ranges import range_of, value_spans, with_range
@@ -76,6 +78,30 @@ def test_a_single_hot_pixel_and_pixels_without_data_do_not_count(tmp_path: Path)
     Image.fromarray(np.full((4, 4), 7, np.uint8)).save(tmp_path / "byte.png")
     assert value_spans(tmp_path / "byte.png") is None
     assert range_of([(7, 7)]) == (7, 8)
+
+
+def test_an_image_without_any_value_does_not_widen_the_range(tmp_path: Path) -> None:
+    draw(tmp_path, lambda: (SHADES * 20 - 30).astype(np.float32))  # decibels, -30 to -10
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[GDAL_NODATA] = "-9999"
+    empty = Image.fromarray(np.full(SHADES.shape, -9999, np.float32))
+    empty.save(tmp_path / "train/images/train1.tif", tiffinfo=tags)
+    found = with_range(section(tmp_path), open_split(section(tmp_path), "train"))
+    assert found.range == pytest.approx([-30, -10], abs=0.1)
+    findings(section(tmp_path))  # numpy's warnings are errors in tests
+
+
+def test_the_doctor_reads_bands_with_nodata_nan_and_infinity(tmp_path: Path) -> None:
+    rasterio = pytest.importorskip("rasterio")
+    draw(tmp_path, up_to(1))
+    for path in (tmp_path / "train/images").iterdir():
+        values = np.stack([SHADES * 100] * 5).astype(np.float32)
+        values[:, :4], values[0, 9, 9], values[1, 8, 8] = -9999, np.nan, np.inf
+        options = {"width": 32, "height": 24, "count": 5, "dtype": "float32", "nodata": -9999}
+        with rasterio.open(path, "w", driver="GTiff", **options) as file:
+            file.write(values)
+    thumb = read_image(path, band_names(5)).thumb
+    assert thumb.max() - thumb.min() > 100  # of the values that are there, not of -9999 to 100
 
 
 def findings(data: Data) -> dict[str, str]:

@@ -64,6 +64,9 @@ def test_each_split_of_a_set_can_be_opened_by_its_name(recipe: Path) -> None:
     assert open_split(data, "voc/train").ids == [f"{n:06d}" for n in range(6)]
     with pytest.raises(DataError, match="test"):
         open_split(data, "lorries/test")
+    for split in ("nope", "nope/val", "lorries/nope"):
+        with pytest.raises(DataError, match="The sets are voc, coco, lorries: a split without the name"):
+            open_split(data, split)
 
 
 def test_only_what_is_trained_on_or_scored_is_opened(recipe: Path) -> None:

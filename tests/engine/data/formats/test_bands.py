@@ -153,6 +153,13 @@ def test_an_array_that_is_no_image_is_refused(tmp_path: Path, array) -> None:
         read_bands(tmp_path / "a.npy")
 
 
+def test_complex_numbers_are_refused_before_anything_is_read(tmp_path: Path) -> None:
+    path = tiff(tmp_path, np.ones((4, 8, 8), np.complex64))
+    for read in (lambda: image_header(path, NAMES), lambda: read_bands(path)):
+        with pytest.raises(UnreadableSample, match=r"complex numbers.*amplitude and phase"):
+            read()
+
+
 def test_a_truncated_array_and_tiff_are_named(tmp_path: Path) -> None:
     for path in (bands_last(tmp_path, PIXELS), side_by_side(tmp_path, PIXELS)):
         path.write_bytes(path.read_bytes()[:-40])

@@ -287,6 +287,11 @@ def test_missing_images_and_objects_of_unknown_images_are_counted(tree) -> None:
     assert "7 of 9 image files are missing" in message and "and 2 more" in message
     content = content_of({"category": "cat", "image_id": 77, "segmentation": box(0, 0, 1, 1)})
     assert "does not list: 77" in message_of(lambda: open_coco(tree(content), "train2017"))
+    content = content_of({"category": "cat", "segmentation": box(0, 0, 1, 1)})
+    content["annotations"][0]["category_id"] = 99
+    assert "categories that it does not list: 99" in message_of(lambda: open_coco(tree(content), "train2017"))
+    content = content_of() | {"categories": []}
+    assert "lists no categories" in message_of(lambda: open_coco(tree(content), "train2017"))
     content = content_of()
     content["images"][1]["file_name"] = content["images"][0]["file_name"]
     assert "more than one image" in message_of(lambda: open_coco(tree(content), "train2017"))

@@ -259,6 +259,8 @@ def test_a_cut_export_is_named(tmp_path: Path) -> None:
     path = write_cvat(tmp_path / "cvat", "")
     path.write_text(path.read_text()[:-20])
     assert "annotations.xml is not complete XML" in message_of(lambda: opened(tmp_path / "cvat", "cvat"))
+    path.write_text("<annotations><version>1.1</version></annotations>")
+    assert "annotations.xml lists no images" in message_of(lambda: opened(tmp_path / "cvat", "cvat"))
 
 
 @pytest.mark.parametrize(
