@@ -68,6 +68,8 @@ def _stopping(slots: dict[int, tuple[Cell, subprocess.Popen[bytes]]]) -> Iterato
     previous = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         yield
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("Stopped. To go on, type the same command: finished runs are kept.") from None
     finally:
         for _, process in slots.values():
             process.terminate()  # SIGINT is ignored by what a script has started in the background

@@ -105,7 +105,7 @@ def test_a_signal_stops_all_runs(number: signal.Signals, play) -> None:
         os.kill(os.getpid(), number)
 
     threading.Thread(target=stop_when_both_are_there).start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt, match="type the same command"):
         run_locally(cells, 2, quiet())
     assert [cell.log.read_text() for cell in cells[:2]] == ["stopped and saved\n"] * 2
     assert not cells[2].log.exists()
