@@ -11,7 +11,7 @@ import os
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
@@ -143,7 +143,7 @@ def run_command(
     except SystemExit as stop:  # argparse has printed its message, or the help
         return int(stop.code or 0)
     try:
-        with _allowed_pixels(arguments.max_pixels):
+        with _environment(_variables(arguments.max_pixels)):
             return body(arguments)
     except Exception as error:
         exit_code, message = _told(error)
@@ -157,20 +157,29 @@ def run_command(
         return 1
 
 
+def _variables(max_pixels: int | None) -> dict[str, str]:
+    """For the environment of a command and of the processes that it starts."""
+    # torch's threads otherwise spin while one waits for another: on cores that other programs use as well, a
+    # forward pass then takes many times as long. OpenMP reads it when torch is imported, which is later.
+    values = {} if "OMP_WAIT_POLICY" in os.environ else {"OMP_WAIT_POLICY": "PASSIVE"}
+    if max_pixels is not None:
+        values["TRIDENT_MAX_PIXELS"] = str(max_pixels)  # engine/data/formats/images.py reads it
+    return values
+
+
 @contextmanager
-def _allowed_pixels(number: int | None) -> Iterator[None]:
-    """--max-pixels for all processes of the command, where engine/data/formats/images.py reads it."""
-    name = "TRIDENT_MAX_PIXELS"
-    before = os.environ.get(name)
-    if number is not None:
-        os.environ[name] = str(number)
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """A block with these variables in the environment."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
     try:
         yield
     finally:
-        if before is not None:
-            os.environ[name] = before
-        else:
-            os.environ.pop(name, None)
+        for name, value in before.items():
+            if value is not None:
+                os.environ[name] = value
+            else:
+                os.environ.pop(name, None)
 
 
 def _told(error: Exception) -> tuple[int | None, str]:

@@ -2,6 +2,7 @@
 
 import errno
 import io
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -129,3 +130,23 @@ def test_output_and_messages_go_to_streams_without_an_encoding() -> None:
         assert main(["run", "no such recipe"]) == 2
     assert output.getvalue() == "mIoU \N{PLUS-MINUS SIGN} \\udce9\n"
     assert "no such recipe" in messages.getvalue()
+
+
+@pytest.mark.parametrize(("given", "during"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
+def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
+    given: str | None, during: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    seen = []
+    assert (
+        run_command(new_parser("run", ""), lambda _: seen.append(os.environ["OMP_WAIT_POLICY"]) or 0, []) == 0
+    )
+    assert seen == [during] and os.environ.get("OMP_WAIT_POLICY") == given
+
+
+def test_torch_is_not_imported_before_the_threads_are_told_to_sleep() -> None:
+    code = "import sys, engine.run, engine.evaluate, engine.predict; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "False\n"
