@@ -26,7 +26,8 @@ if TYPE_CHECKING:
 EXAMPLES = """
 methods: mean (of probabilities), mean_logit, weighted, class_weighted, greedy (members in order of gain),
   greedy_diverse (of those with a gain, what disagrees most), temperature, soup_uniform, soup_greedy (means of
-  weights), lawa, swa (means of weights of the latest states: keep.tail), all
+  weights), lawa, swa (means of weights of the latest states: keep.tail), ema_post_hoc (a moving average of
+  any width: train.ema_widths), all
 
 examples:
   trident ensemble checkpoints/
@@ -115,7 +116,12 @@ def ensemble(arguments: argparse.Namespace) -> int:
     console = new_console()
     _print_members(console, len(runs), request, arguments.latest)
     members = open_members(
-        request.chosen, request.states, overrides, request.recipe, lambda task: counted(console, task)
+        request.chosen,
+        request.states,
+        request.widths,
+        overrides,
+        request.recipe,
+        lambda task: counted(console, task),
     )
     agreement = agreement_of(request.chosen, request.dataset)
     comparison = compare_methods(
@@ -133,8 +139,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
         result, soup = exiting or comparison.results[comparison.winner], None
         if result.ensemble.soup:
             soup = members.average_weights(result.ensemble.soup)
-        candidates, val = [*request.chosen, *request.states], request.recipe.data.val
-        best = _Best(comparison.winner, result.ensemble, result.scores, candidates, overrides, soup)
+        val = request.recipe.data.val
+        best = _Best(comparison.winner, result.ensemble, result.scores, request.candidates, overrides, soup)
         if arguments.save:
             best.save(arguments.save)
             console.print(saved_fact(arguments.save, comparison, request.selection, val, exiting))
@@ -215,6 +221,7 @@ def _write(
         request.chosen, comparison.shown, protocol, request.dataset, folder, agreement=agreement
     )
     report["latest_states"] = [os.path.relpath(state.path, folder) for state in request.states]
+    report["averages"] = [one.to_dict(folder) for one in request.widths]
     report |= comparison_report(comparison, request.selection)
     if exiting:
         report["early_exit"] = exiting.to_dict()
@@ -274,7 +281,7 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
 class _Best:
     """The ensemble of the best method with its scores.
 
-    candidates: the members, then the latest states. soup: the model, where it is a mean of weights.
+    candidates: the members, the latest states and the averages. soup: the model, where it is one.
     """
 
     method: str

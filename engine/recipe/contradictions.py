@@ -50,6 +50,9 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "train.compile=auto train.shard=false"
         )
         yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
+    if recipe.train.ema_widths and not recipe.keep.tail:
+        text = "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[]"
+        yield Contradiction((("train", "ema_widths"), ("keep", "tail")), text)
     if recipe.data.labels == "multi":
         yield from _single_labels_only(recipe)
     schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial

@@ -156,6 +156,12 @@ class Train(Section):
     ema: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "decay of the moving average of the weights, such as 0.999; null is off"
     )
+    ema_widths: list[Annotated[float, Field(ge=0.01, le=0.25)]] = key(
+        [],
+        "averages of the weights that are tracked and kept with the latest states (keep.tail), such as "
+        "[0.05, 0.1], for the method ema_post_hoc of trident ensemble; a width is the share of the training "
+        "that counts, the sigma_rel of arXiv 2312.02696",
+    )
     batch_norm: Literal["sync", "local", "frozen"] = key(
         "sync",
         "statistics of BatchNorm layers: sync: of the batch over all processes (SyncBN); local: of the "
@@ -175,6 +181,13 @@ class Train(Section):
     def _one_length(cls, value: float | None) -> float | None:
         if value is not None:  # epochs alone were read as steps (engine/recipe/epochs.py)
             raise mistake("train.steps is given here as well; keep one of the two")
+        return value
+
+    @field_validator("ema_widths")
+    @classmethod
+    def _each_width_once(cls, value: list[float]) -> list[float]:
+        if len({f"{width:g}" for width in value}) < len(value):
+            raise mistake(f"a width is given twice; keep one, such as {sorted(set(value))}")
         return value
 
     @field_validator("accumulate")

@@ -5,7 +5,7 @@ checkpoints/<name>/
     log.jsonl          one JSON object per line: step, split, metrics
     manifest.json      members, scores, SHA-256, class names, code version, data fingerprint
     top/*.safetensors  the best checkpoints
-    tail/*.safetensors the latest states, with keep.tail
+    tail/*.safetensors the latest states, with keep.tail, and their averages, with train.ema_widths
     last/              everything for an exact resume: state.safetensors, and the one before
     scores.h5          confusion, boundary and calibration counts of each val image
     doctor.json        what is wrong with the data
@@ -45,11 +45,13 @@ from engine.run_folder.files import (
 from engine.run_folder.last_stage import STAGES, last_stage, read_stages
 from engine.run_folder.lock import is_in_use, locked, require_unused
 from engine.run_folder.manifests import (
+    Average,
     Changed,
     CombinationValues,
     DataIdentity,
     EnsembleManifest,
     EnsembleMember,
+    LatestState,
     Manifest,
     Member,
     Origin,
@@ -66,6 +68,7 @@ from engine.run_folder.manifests import (
 
 __all__ = [
     "STAGES",
+    "Average",
     "Changed",
     "CombinationValues",
     "DataIdentity",
@@ -73,6 +76,7 @@ __all__ = [
     "EnsembleFolder",
     "EnsembleManifest",
     "EnsembleMember",
+    "LatestState",
     "LogRow",
     "Manifest",
     "Member",
@@ -114,7 +118,7 @@ __all__ = [
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(
     r"(recipe\.yaml|log\.jsonl|log_(train|val)\.csv|(manifest|doctor|ensemble)\.json|scores\.h5"
-    r"|report\.html|predictions\.png|(top|tail)/step-\d{7}\.safetensors|last/state\.safetensors)\.part"
+    r"|report\.html|predictions\.png|(top|tail)/step-\d{7}(-width-[\d.]+)?\.safetensors|last/state\.safetensors)\.part"
     r"|(top|tail|last)/\.tmp[A-Za-z0-9]{6}"
 )
 

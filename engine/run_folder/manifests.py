@@ -29,6 +29,31 @@ class Member(BaseModel):
     sha256: str
     thresholds: tuple[float, ...] | None = None
 
+    @property
+    def files(self) -> dict[str, str]:
+        """The SHA-256 of each of its files, by the path relative to the run folder."""
+        return {self.file: self.sha256}
+
+
+class Average(BaseModel):
+    """The average of one width (train.ema_widths) as it was at a latest state."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    file: PlainPath
+    width: float
+    sha256: str
+
+
+class LatestState(Member):
+    """One of the states of keep.tail, and the averages that were saved with it."""
+
+    averages: list[Average] = []
+
+    @property
+    def files(self) -> dict[str, str]:
+        return super().files | {average.file: average.sha256 for average in self.averages}
+
 
 class DataIdentity(BaseModel):
     """Which images were scored: equal fingerprints mean equal images and labels.
@@ -137,7 +162,7 @@ class Manifest(_Sealed):
     finished: bool = False
     files: dict[str, str] = {}
     members: list[Member] = []
-    tail: list[Member] = []
+    tail: list[LatestState] = []
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:

@@ -45,13 +45,18 @@ class Candidate:
         return self.run.path / self.member.file
 
     @property
+    def label(self) -> str:
+        """Distinct within a run."""
+        return f"step {self.member.step}"
+
+    @property
     def name(self) -> str:
-        return f"{self.manifest.name} step {self.member.step}"
+        return f"{self.manifest.name} {self.label}"
 
     @property
     def long_name(self) -> str:
         """Distinct for runs of the same name in different folders."""
-        return f"{self.run.path} step {self.member.step}"
+        return f"{self.run.path} {self.label}"
 
 
 @dataclass(frozen=True)
@@ -122,10 +127,10 @@ def tails_of(candidates: Sequence[Candidate]) -> list[tuple[int, ...]]:
 def distinct_names(candidates: Sequence[Candidate]) -> list[str]:
     """The shortest distinct name of each candidate, for tables and scores.
 
-    The step where all are of one run; else the name or, where two share one, the long name.
+    The label where all are of one run; else the name or, where two share one, the long name.
     """
     if len({candidate.run.path for candidate in candidates}) == 1:
-        return [f"step {candidate.member.step}" for candidate in candidates]
+        return [candidate.label for candidate in candidates]
     uses = Counter(candidate.name for candidate in candidates)
     return [c.name if uses[c.name] == 1 else c.long_name for c in candidates]
 

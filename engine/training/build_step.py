@@ -1,6 +1,6 @@
 """What makes an update, from a recipe: the loss, the optimiser, the moving average, the discriminator."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -24,6 +24,7 @@ from engine.training.distributed import (
     with_global_norms,
 )
 from engine.training.optim import build_optimizer
+from engine.training.power_average import PowerAverage
 from engine.training.schedule import factor
 from engine.training.sharding import shard, without_values
 from engine.training.step import Precision, StepSettings, SupervisedStep
@@ -46,6 +47,7 @@ def build_step(
     ema = None
     if train.ema is not None:
         ema = ModelEmaV3(model, decay=train.ema, use_warmup=True, foreach=not shards)
+    averages = [PowerAverage(model, width, foreach=not shards) for width in train.ema_widths]
     align_corners = getattr(model, "align_corners", False)
     multi_label, void = recipe.data.labels == "multi", recipe.data.ignore_index
     loss = build_loss(recipe.loss, num_classes, void, align_corners, multi_label).to(process.device)
@@ -56,7 +58,7 @@ def build_step(
         compiles = process.device.type == "cuda" and not shards and not _has_hooks(recipe)
     template = without_values(model) if shards else None
     if shards:
-        _shard(recipe, model, ema, process)
+        _shard(recipe, model, [*([ema] if ema else []), *averages], process)
     syncs = train.batch_norm == "sync"
     whole = compiled(model, process) if compiles else model
     forward = model if shards else distribute(whole, process, syncs)
@@ -85,7 +87,8 @@ def build_step(
     if recipe.distill and teacher:
         distillation = Distillation(teacher, recipe.distill, settings.precision.autocast, batch_sum(process))
     teachers = mean_teacher, distillation
-    return kind(model, forward, loss, optimizer, lr_factor, settings, ema, template, auxiliary, *teachers)
+    parts = ema, template, auxiliary, *teachers, averages
+    return kind(model, forward, loss, optimizer, lr_factor, settings, *parts)
 
 
 def _build_mean_teacher(
@@ -124,13 +127,13 @@ def _build_branch(recipe: Recipe, model: nn.Module, num_classes: int, process: P
     return AuxiliaryBranch(head, forward, model.get_submodule(section.layer), section.weight)
 
 
-def _shard(recipe: Recipe, model: nn.Module, ema: ModelEmaV3 | None, process: Process) -> None:
+def _shard(recipe: Recipe, model: nn.Module, averages: Sequence[ModelEmaV3], process: Process) -> None:
     wait_for_all(process)  # one may have downloaded weights
     num_bands, side = len(band_names(recipe.data.bands) or RGB), recipe.augment.crop
     image = torch.zeros(1, num_bands, side, side, device=process.device)
     shard(with_global_norms(model, process) if recipe.train.batch_norm == "sync" else model, image)
-    if ema:
-        shard(ema.module, image)
+    for average in averages:
+        shard(average.module, image)
 
 
 def _build_adversarial(

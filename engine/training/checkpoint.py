@@ -242,7 +242,7 @@ def _put_into(
         for name, module in step.modules.items():
             state = _below(f"{name}/", tensors)
             if onto_another and not state:
-                if name != "ema":
+                if not name.startswith("ema"):
                     continue
                 state = _below("model/", tensors)
             own = module.state_dict()

@@ -74,7 +74,8 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")
     if len(manifest.tail) > 1:
-        console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method lawa,swa")
+        methods = "lawa,swa,ema_post_hoc" if manifest.tail[-1].averages else "lawa,swa"
+        console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method {methods}")
     if any(run.path.glob("events.out.tfevents.*")):
         console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
     return scores

@@ -13,12 +13,19 @@ from engine.run_folder import RunFolder, RunFolderError
 from engine.training.step import SupervisedStep
 
 
-def disk_bytes(step: SupervisedStep, kept: int) -> int:
-    """The most that the run needs: `kept` checkpoints, two states, and one of each while it is written."""
+def disk_bytes(step: SupervisedStep, top: int, tail: int = 0) -> int:
+    """The most that the run needs: its checkpoints, two states, and one of each while it is written.
+
+    Args:
+        top: number of best checkpoints.
+        tail: number of latest states, each with the averages of the step.
+    """
+    of_state = 1 + len(step.averages)
+    kept = top + tail * of_state + (of_state if tail else 1)
     weights = _num_bytes(step.model.state_dict())
     modules = sum(_num_bytes(module.state_dict()) for module in step.modules.values())
     optimizers = sum(_state_bytes(optimizer) for optimizer in step.optimizers.values())
-    return (kept + 1) * weights + 3 * (modules + optimizers)
+    return kept * weights + 3 * (modules + optimizers)
 
 
 def _num_bytes(value: Any) -> int:
@@ -65,7 +72,7 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
 def require_room(run: RunFolder, step: SupervisedStep, top: int, tail: int = 0) -> None:
     """Raises RunFolderError where the disk cannot hold the run, before any time is spent on it."""
     parent = next(path for path in run.path.absolute().parents if path.exists())
-    needed, free = disk_bytes(step, top + tail), shutil.disk_usage(parent).free
+    needed, free = disk_bytes(step, top, tail), shutil.disk_usage(parent).free
     if free < needed:
         raise RunFolderError(
             f"{parent} has {free / 1e6:,.0f} MB free; the run needs up to {needed / 1e6:,.0f} MB for "

@@ -54,7 +54,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         _duration(steps * seconds + scoring) for seconds in (min(updates), update_seconds, max(updates))
     )
     at_most = "at most " if recipe.augment.progressive else ""  # updates with smaller crops take less
-    needed = disk_bytes(session.step, recipe.keep.top + recipe.keep.tail)
+    needed = disk_bytes(session.step, recipe.keep.top, recipe.keep.tail)
     free = shutil.disk_usage(_existing_parent(RunFolder.of(recipe).path)).free
     table = Table(
         title=f"{recipe.name}: what it would cost on {process.device}",

@@ -69,9 +69,10 @@ class RunHooks(Hooks):
         return self._tail.is_due(step)
 
     def keep_tail(self) -> None:
-        state = self._session.step.evaluated().state_dict()  # by all processes together
+        step = self._session.step
+        state, averages = step.evaluated().state_dict(), step.averaged()  # by all processes together
         if self._session.process.is_main:
-            self._tail.keep(self._session.step.count, state)
+            self._tail.keep(step.count, state, averages)
 
     def save_is_due(self, step: int) -> bool:
         return self._schedule.is_due(step)

@@ -9,8 +9,8 @@ from engine.recipe import Recipe, load_recipe
 from engine.recipe.differences import MADE_FROM_IMAGES, changes
 from engine.run_folder import (
     Changed,
+    LatestState,
     Manifest,
-    Member,
     Resumption,
     RunFolder,
     RunFolderError,
@@ -103,13 +103,15 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
         RunFolderError: a kept checkpoint is damaged; no state is intact.
     """
     best, kept = manifest.members, [*manifest.members, *manifest.tail]
-    lost = [member for member in kept if not (run.path / member.file).is_file()]
+    missing = {file: one for one in kept for file in one.files if not (run.path / file).is_file()}
+    lost = list(missing.values())
     manifest.members = [member for member in best if member not in lost]
     manifest.tail = [member for member in manifest.tail if member not in lost]
-    for member in (*manifest.members, *manifest.tail):
-        checkpoint = run.path / member.file
+    listed = [item for one in (*manifest.members, *manifest.tail) for item in one.files.items()]
+    for file, sha256 in listed:
+        checkpoint = run.path / file
         try:
-            require_intact(checkpoint, member.sha256)
+            require_intact(checkpoint, sha256)
         except RunFolderError as error:
             move = shlex.join(["mv", str(checkpoint), str(checkpoint.with_suffix(".damaged"))])
             raise RunFolderError(
@@ -119,9 +121,9 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
     if lost and session.process.is_main:
         run.write_manifest(manifest)
     session.notes += [
-        f"{run.path / member.file} is missing, so step {member.step} is no longer among the "
+        f"{run.path / file} is missing, so step {member.step} is no longer among the "
         f"{'best checkpoints' if member in best else 'latest states'}."
-        for member in lost
+        for file, member in missing.items()
     ]
     faults = load_state(run, session.step, manifest.run_id)
     wait_for_all(session.process)
@@ -175,7 +177,7 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
             run.write_final(manifest, run.recipe)
 
 
-def _split(tail: list[Member], length: int) -> tuple[list[Member], list[Member]]:
+def _split(tail: list[LatestState], length: int) -> tuple[list[LatestState], list[LatestState]]:
     """What is before the last `length` states, and these."""
     first = max(0, len(tail) - length)
     return tail[:first], tail[first:]

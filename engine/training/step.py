@@ -3,7 +3,7 @@
 Shapes: B samples, C classes, S the side of the crop.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -19,6 +19,7 @@ from engine.training.auxiliary import AuxiliaryBranch
 from engine.training.distillation import Distillation
 from engine.training.dropout import Places, draw_by_place
 from engine.training.optim import in_eval_mode
+from engine.training.power_average import PowerAverage
 from engine.training.probe import GradientProbe
 from engine.training.sharding import gathered
 from losses.mixed import WHOLE, MixedLoss
@@ -119,6 +120,7 @@ class SupervisedStep:
         auxiliary: a second head on a layer of the model, whose loss is added, or None.
         mean_teacher: what learns from the unlabelled images of a batch, or None.
         distillation: a trained teacher, or None.
+        averages: of the weights beside `ema`, which are kept with the latest states and never evaluated.
     """
 
     def __init__(
@@ -134,6 +136,7 @@ class SupervisedStep:
         auxiliary: AuxiliaryBranch | None = None,
         mean_teacher: "MeanTeacher | None" = None,
         distillation: Distillation | None = None,
+        averages: Sequence[PowerAverage] = (),
     ):
         self.model = model
         self.forward = forward
@@ -141,6 +144,7 @@ class SupervisedStep:
         self.lr_factor = lr_factor
         self.settings = settings
         self.ema = ema
+        self.averages = averages
         self.template = template
         self.auxiliary = auxiliary
         self.mean_teacher = mean_teacher
@@ -155,6 +159,7 @@ class SupervisedStep:
         self.lr_scale = 1.0  # factor on all learning rates; lower after the run went back
         self.evaluations: list[tuple[int, dict[str, float]]] = []  # updates done, and the metrics then
         self.modules: dict[str, nn.Module] = {"model": model} | ({"ema": ema.module} if ema else {})
+        self.modules |= {f"ema_{one.width:g}": one.module for one in averages}
         trained = nn.ModuleList([model])
         if auxiliary:
             self.modules["auxiliary"] = auxiliary.head
@@ -170,7 +175,13 @@ class SupervisedStep:
 
     def evaluated(self) -> nn.Module:
         """The module that is scored and kept; put together from its shards, by all processes together."""
-        module = self.ema.module if self.ema else self.model
+        return self._whole(self.ema.module if self.ema else self.model)
+
+    def averaged(self) -> dict[float, dict[str, Tensor]]:
+        """The tensors of the average of each width; of shards, by all processes together."""
+        return {one.width: self._whole(one.module).state_dict() for one in self.averages}
+
+    def _whole(self, module: nn.Module) -> nn.Module:
         return module if self.template is None else gathered(module, self.template)
 
     def __call__(self, batch: Batch) -> Metrics:
@@ -201,8 +212,8 @@ class SupervisedStep:
             _restore(self._statistics, statistics, skipped)
         metrics["nan"] = skipped & self._is_broken(metrics["loss"])
         self.count += 1
-        if self.ema:
-            self.ema.update(self.model, step=self.count)
+        for average in (*([self.ema] if self.ema else []), *self.averages):
+            average.update(self.model, step=self.count)
         return metrics
 
     def begin(self) -> None:

@@ -1,9 +1,15 @@
-"""The latest states of a training, which no score chose: a ring of `keep.tail` files of weights."""
+"""The latest states of a training, which no score chose: a ring of `keep.tail` files of weights.
+
+With train.ema_widths, each has the averages of these widths beside it.
+"""
+
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from torch import Tensor
 
 from engine.recipe import Recipe
-from engine.run_folder import Manifest, Member, RunFolder, sha256_of
+from engine.run_folder import Average, LatestState, Manifest, RunFolder, sha256_of
 from engine.training.checkpoint import save_weights
 
 
@@ -27,25 +33,40 @@ class TailKeeper:
         """Whether the state after this update is kept."""
         return self.length > 0 and (self.num_steps - step) % self.every == 0
 
-    def keep(self, step: int, tensors: dict[str, Tensor]) -> None:
+    def keep(
+        self,
+        step: int,
+        tensors: dict[str, Tensor],
+        averages: Mapping[float, dict[str, Tensor]] = MappingProxyType({}),
+    ) -> None:
         """Write the state, then delete those that are no longer among the latest.
 
         States of later updates are deleted as well: they are from before a resume, or before a return to an
         earlier state, and are written again when the training gets there.
 
+        Args:
+            averages: the tensors of each width.
+
         Raises:
             DiskError: the disk refuses the file.
         """
         self.run.tail.mkdir(exist_ok=True)
-        path = self.run.tail / f"step-{step:07d}.safetensors"
-        save_weights(path, tensors, {"step": step})
-        file = str(path.relative_to(self.run.path))
-        member = Member(file=file, step=step, scores={}, sha256=sha256_of(path))
+        of_widths = []
+        for width, of_width in averages.items():
+            file, sha256 = self._written(f"step-{step:07d}-width-{width:g}", step, of_width)
+            of_widths.append(Average(file=file, width=width, sha256=sha256))
+        file, sha256 = self._written(f"step-{step:07d}", step, tensors)
+        state = LatestState(file=file, step=step, scores={}, sha256=sha256, averages=of_widths)
         before = self.manifest.tail
         earlier = [old for old in before if old.step < step]
-        self.manifest.tail = [*earlier, member][-self.length :]
+        self.manifest.tail = [*earlier, state][-self.length :]
         self.run.write_manifest(self.manifest)
-        kept = {one.file for one in self.manifest.tail}
-        for old in before:  # after the manifest, which must never name a deleted file
-            if old.file not in kept:
-                (self.run.path / old.file).unlink(missing_ok=True)
+        kept = {file for one in self.manifest.tail for file in one.files}
+        for old in [file for one in before for file in one.files if file not in kept]:
+            (self.run.path / old).unlink(missing_ok=True)  # last: the manifest never names a deleted file
+
+    def _written(self, name: str, step: int, tensors: dict[str, Tensor]) -> tuple[str, str]:
+        """The path of a new file, relative to the run folder, and its SHA-256."""
+        path = self.run.tail / f"{name}.safetensors"
+        save_weights(path, tensors, {"step": step})
+        return str(path.relative_to(self.run.path)), sha256_of(path)

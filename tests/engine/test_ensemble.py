@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 
 import trident
 from engine.compare import main as compare_main
@@ -15,6 +16,7 @@ from engine.ensemble import main
 from engine.run import main as run_main
 from engine.run_folder import EnsembleFolder, RunFolder
 from engine.scoring.ensembles.early_exit import Seen
+from engine.scoring.ensembles.selection import SelectionData
 from engine.scoring.trained import open_trained
 
 ROOT = Path(__file__).parents[2]
@@ -40,7 +42,8 @@ def train(folder: Path, name: str, *more: str) -> None:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Two runs on one data set, one of them an SMP architecture, and one run on other scenes."""
     folder = tmp_path_factory.mktemp("runs")
-    train(folder / "same", "segformer", "keep.tail=2", "keep.tail_every=1")
+    tail = ["keep.tail=2", "keep.tail_every=1", "train.ema_widths=[0.05,0.1]"]
+    train(folder / "same", "segformer", *tail)
     train(folder / "same", "unet", "model.arch=unet", "model.encoder=resnet18", "seed=1")
     train(folder / "other", "more", "data.synthetic.val_samples=5")
     return folder
@@ -82,7 +85,8 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     assert main([str(runs / "same"), *asked]) == 0
     printed = json.loads((runs / "same/ensemble.json").read_text())
     methods = ["mean", "mean_logit", "weighted", "class_weighted", "greedy", "greedy_diverse", "temperature"]
-    assert list(printed["ensembles"]) == [*methods, "soup_uniform", "soup_greedy", "lawa", "swa"]
+    soups = ["soup_uniform", "soup_greedy", "lawa", "swa", "ema_post_hoc"]
+    assert list(printed["ensembles"]) == [*methods, *soups]
     for entry in printed["ensembles"].values():
         assert entry["gain"]["low"] is entry["gain"]["high"] is None  # of few images
         assert entry["images_per_second"] > 0
@@ -100,7 +104,7 @@ def test_all_methods_of_two_architectures_and_the_best_is_saved(
     assert len(open_trained(saved, torch.device("cpu")).members) == printed["ensembles"][winner]["cost"]
     out = capsys.readouterr().out
     assert "honest mIoU" in out and "flattering mIoU" in out
-    assert f"saved: {saved} ({winner}: the best of 11 methods" in out
+    assert f"saved: {saved} ({winner}: the best of 12 methods" in out
 
 
 def test_choosing_on_the_reported_images_gives_a_clear_warning(
@@ -133,6 +137,8 @@ def test_without_latest_states_their_methods_are_refused_with_a_remedy(
     assert main([str(runs / "other"), "--latest"]) == 2
     assert "keep.tail=8, or leave it out" in capsys.readouterr().err
     assert main([*command, said.split("--method ")[-1].strip()]) == 0
+    assert main([*command, "ema_post_hoc"]) == 2
+    assert "Train with keep.tail=8 train.ema_widths=[0.05,0.1]" in capsys.readouterr().err
 
 
 def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
@@ -146,6 +152,33 @@ def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(
     assert "tail/step-0000003.safetensors" in written["latest_states"]
     assert ("weights of step 3, step 4" in entry["note"]) == entry["accepted"] == (len(entry["soup"]) == 2)
     assert len(open_trained(saved, torch.device("cpu")).members) == 1
+
+
+def test_an_average_of_any_tracked_width_is_chosen_and_saved(
+    runs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is rejected where a member is better, as random weights may be: here none is."""
+    run, saved = runs / "same/segformer", tmp_path / "saved"
+    monkeypatch.setattr(SelectionData, "mIoU", lambda self, member: 0.0)
+    asked = ["--top", "1", "--method", "ema_post_hoc", "--save", str(saved)]
+    assert main([str(run), *asked]) == 0
+    written = json.loads((run / "ensemble.json").read_text())
+    entry = written["ensembles"]["ema_post_hoc"]
+    assert (entry["cost"], entry["accepted"]) == (1, True)
+    [number] = entry["soup"]
+    chosen = written["averages"][number - len(written["members"]) - len(written["latest_states"])]
+    assert entry["note"].startswith(f"weights of step 4 width {chosen['width']:g}; step 4 width ")
+    [model] = open_trained(saved, torch.device("cpu")).members.values()
+    parts = {name: (load_file(run / name), factor) for name, factor in chosen["factors"].items()}
+    assert sum(factor for _, factor in parts.values()) == pytest.approx(1)
+    found = model.state_dict()
+    by_hand = {key: sum(factor * part[key].double() for part, factor in parts.values()) for key in found}
+    statistics = [key for key in found if "running_" in key]
+    for key in found.keys() - statistics:
+        if found[key].is_floating_point():
+            torch.testing.assert_close(found[key].double(), by_hand[key], rtol=1e-5, atol=1e-7)
+    assert statistics and not any(found[key].double().allclose(by_hand[key]) for key in statistics)
+    assert trident.evaluate(saved).mIoU == pytest.approx(entry["mIoU"], abs=1e-12)
 
 
 def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(

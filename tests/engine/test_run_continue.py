@@ -182,7 +182,7 @@ def test_a_resume_may_change_what_never_changes_an_update_and_deletes_nothing(
 def test_a_resumed_run_keeps_and_verifies_the_same_tail(
     run: RunFolder, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    tail = ["keep.tail=3", "keep.tail_every=1"]
+    tail = ["keep.tail=3", "keep.tail_every=1", "train.ema_widths=[0.05,0.1]"]
     command = tiny(tmp_path, "tail", *OPTIONS, *tail)
     assert main(command) == 0
     again = RunFolder(tmp_path / "tail")
@@ -190,6 +190,9 @@ def test_a_resumed_run_keeps_and_verifies_the_same_tail(
     state = load_file(run.last_state)  # of a run without a tail
     latest = load_file(again.tail / "step-0000006.safetensors")
     assert [key for key, value in latest.items() if not torch.equal(value, state[f"ema/{key}"])] == []
+    average = load_file(again.tail / "step-0000006-width-0.1.safetensors")
+    state = load_file(again.last_state)
+    assert [key for key, value in average.items() if not torch.equal(value, state[f"ema_0.1/{key}"])] == []
     assert "latest: 4, 5, 6" in again.report.read_text()
     printed = capsys.readouterr().out.partition(f"latest       {again.tail}: trident ")[2].splitlines()[0]
     assert command_line(shlex.split(printed)) == 0
@@ -207,11 +210,12 @@ def test_a_resumed_run_keeps_and_verifies_the_same_tail(
     assert said.count("is no longer listed; the file stays") == 2
     assert {path: path.read_bytes() for path in again.tail.iterdir()} == files
 
-    (again.tail / "step-0000006.safetensors").write_bytes(b"")
+    average = again.tail / "step-0000006-width-0.1.safetensors"
+    average.write_bytes(b"")
     assert main([*command, "--resume"]) == 2
     message = capsys.readouterr().err
-    assert "step-0000006.safetensors" in message and "mv " in message
-    (again.tail / "step-0000006.safetensors").unlink()
+    assert average.name in message and "mv " in message
+    average.unlink()
     assert main([*command, "--resume"]) == 0
     assert "step 6 is no longer among the latest states" in " ".join(capsys.readouterr().out.split())
 

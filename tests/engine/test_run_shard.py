@@ -18,6 +18,7 @@ from tests.engine.two_processes import BROKEN, run_two
 
 pytestmark = pytest.mark.xdist_group("shard")  # whose fixture is made once
 VARIANT = [*ADVERSARIAL, "train.ema=0.9", "optimizer.clip_norm=1", "train.accumulate=2", "log.gradients=2"]
+VARIANT += ["keep.tail=1", "train.ema_widths=[0.1]"]
 VARIANT += ["train.save_every=4", "eval.every=6", "keep.top=1", "log.to=[]", "log.images=0"]
 QUICK = ["train.shard=true", "train.steps=4", "eval.every=4", "keep.top=1", "log.to=[]", "log.images=0"]
 SMP = ["model.arch=linknet", "model.encoder=tu-test_efficientnet", "model.variant=b2"]
@@ -64,17 +65,24 @@ def require_equal_ends(one: Path, two: Path) -> None:
     """Of two runs: the same tensors, with nothing between them but the order of sums."""
     states = [load_file(RunFolder(path).last_state) for path in (one, two)]
     assert states[0].keys() == states[1].keys()
-    assert {key.split("/")[0] for key in states[0]} >= {"model", "ema", "discriminator", "optimizers"}
+    assert {key.split("/")[0] for key in states[0]} >= {
+        "model",
+        "ema",
+        "ema_0.1",
+        "discriminator",
+        "optimizers",
+    }
     for key, value in states[0].items():
         tolerance = MOMENTS if key.startswith("optimizers/") else WEIGHTS
         assert value.shape == states[1][key].shape and value.dtype == states[1][key].dtype
         assert (value.double() - states[1][key].double()).abs().max() <= tolerance, key
     moments = [value.abs().max() for key, value in states[0].items() if key.endswith("/exp_avg")]
     assert max(moments) > 1000 * MOMENTS
-    checkpoints = [load_file(path / "top/step-0000006.safetensors") for path in (one, two)]
-    assert checkpoints[0].keys() == checkpoints[1].keys()
-    for key, value in checkpoints[0].items():
-        assert (value.double() - checkpoints[1][key].double()).abs().max() <= WEIGHTS, key
+    for name in ("top/step-0000006", "tail/step-0000006-width-0.1"):
+        checkpoints = [load_file(path / f"{name}.safetensors") for path in (one, two)]
+        assert checkpoints[0].keys() == checkpoints[1].keys()
+        for key, value in checkpoints[0].items():
+            assert (value.double() - checkpoints[1][key].double()).abs().max() <= WEIGHTS, key
 
 
 def test_a_sharded_training_ends_as_one_that_is_not(folder: Path) -> None:

@@ -195,7 +195,7 @@ def compare_methods(
 def comparison_report(comparison: MethodComparison, selection: Selection) -> dict[str, object]:
     """The keys "best_member", "ensembles" and "selection" of ensemble.json.
 
-    "soup" has the numbers of the averaged members, counted from 0, then of the "latest_states".
+    "soup" has the numbers of the averaged members, counted from 0, then of "latest_states" and "averages".
 
     The gain of an ensemble is that of its scores: flattering where `same_images` is True. "honest" is None
     where no honest estimate was asked for.

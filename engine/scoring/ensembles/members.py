@@ -55,14 +55,15 @@ class Counted:
 
 @dataclass(frozen=True)
 class Members:
-    """The models, by name, in eval mode on `device`, and latest states of their runs, for soups.
+    """The models, by name, in eval mode on `device`, and latest states and averages of their runs, for soups.
 
-    Numbers count the models, then the states.
+    Numbers count the models, then the states, then the averages.
 
-    recipes, starts: of each model and state; `start_of` says what a start is.
+    recipes, starts: of each of these; `start_of` says what a start is.
     show: makes progress bars.
-    states: a function by name that loads one, as a model.
+    states: a function by name that loads a state or average, as a model.
     tails: the numbers of the states of each run, the oldest first.
+    widths: the numbers of the averages.
     """
 
     models: dict[str, nn.Module]
@@ -74,6 +75,7 @@ class Members:
     show: Show
     states: Mapping[str, Callable[[], nn.Module]] = field(default_factory=dict)
     tails: Sequence[Soup] = ()
+    widths: Soup = ()
 
     @property
     def names(self) -> list[str]:
@@ -134,6 +136,7 @@ class Members:
             lambda soup: seen_of_soup(soup)[0],
             lambda soup: seen_of_soup(soup)[1],
             self.tails,
+            self.widths,
         )
 
     def count(

@@ -13,7 +13,7 @@ from engine.scoring.ensembles.fitting import (
     greedy_order,
 )
 from engine.scoring.ensembles.selection import Ensemble, SelectionData, mean_of
-from engine.scoring.ensembles.soups import lawa, soup_greedy, soup_uniform, swa
+from engine.scoring.ensembles.soups import ema_post_hoc, lawa, soup_greedy, soup_uniform, swa
 
 
 def choose_ensemble(method: str, data: SelectionData) -> Ensemble:
@@ -81,8 +81,10 @@ METHODS: dict[str, Callable[[SelectionData], Ensemble]] = {
     "soup_greedy": soup_greedy,
     "lawa": lawa,
     "swa": swa,
+    "ema_post_hoc": ema_post_hoc,
 }
 SAMPLED = ("weighted", "class_weighted", "greedy", "greedy_diverse", "temperature")  # those that need pixels
 OF_TAILS = ("lawa", "swa")  # those that need the latest states of runs: keep.tail
-SOUPS = ("soup_uniform", "soup_greedy", *OF_TAILS)
+OF_WIDTHS = ("ema_post_hoc",)  # those that need averages of these: train.ema_widths
+SOUPS = ("soup_uniform", "soup_greedy", *OF_TAILS, *OF_WIDTHS)
 CHOOSING = SAMPLED + SOUPS  # the others give all members equal weight

@@ -9,10 +9,17 @@ from engine.data.sample import Dataset, require_one_class_a_pixel, skipped_ids
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.ensembles.comparison import Selection
-from engine.scoring.ensembles.methods import METHODS, OF_TAILS
+from engine.scoring.ensembles.methods import METHODS, OF_TAILS, OF_WIDTHS
+from engine.scoring.ensembles.power_average import Width, widths_of
 from engine.scoring.ensembling import Candidate, group_candidates, latest_states, open_val
 from engine.scoring.selection_split import open_select
 from engine.wording import quantity
+
+NO_TAIL = "averages the latest states of a run, and none of these runs kept two. Train with keep.tail=8"
+NO_WIDTHS = (
+    "combines averages of the weights that were tracked during the training, and none of these runs kept "
+    "any. Train with keep.tail=8 train.ema_widths=[0.05,0.1]"
+)
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,7 @@ class Request:
     """What is combined, how, and on which images it is chosen and scored.
 
     title: of the data. chosen: the members. states: latest states of their runs, for means of weights.
+    widths: averages that these runs can give, for ema_post_hoc.
     methods: of METHODS. recipe: of the first member's run, with its overrides. dataset: its val split.
     select: the split that is chosen on; None: `dataset`. repeats: of halving `dataset` for honest scores.
     """
@@ -27,6 +35,7 @@ class Request:
     title: str
     chosen: list[Candidate]
     states: list[Candidate]
+    widths: list[Width]
     methods: list[str]
     recipe: Recipe
     dataset: Dataset
@@ -55,7 +64,7 @@ class Request:
         """
         title, chosen = best_of_the_only_group(runs, top)
         states = latest_states(chosen)
-        methods = possible_methods(methods, chosen)
+        methods, widths = possible_methods(methods, chosen)
         if with_latest_states:
             chosen, states = with_latest(chosen, states), []
         require_several(chosen, methods, is_kept)
@@ -66,7 +75,12 @@ class Request:
             how = "The mean is what there is: leave --method and --split-half out."
             require_one_class_a_pixel(recipe.data, "A choice of ensembles", how)
         select = None if repeats else open_select(recipe, chosen, dataset)
-        return cls(title, chosen, states, methods, recipe, dataset, select, repeats)
+        return cls(title, chosen, states, widths, methods, recipe, dataset, select, repeats)
+
+    @property
+    def candidates(self) -> list[Candidate]:
+        """The members, states and averages, in the order in which they are numbered."""
+        return [*self.chosen, *self.states, *self.widths]
 
     @property
     def selection(self) -> Selection:
@@ -131,21 +145,26 @@ def with_latest(chosen: list[Candidate], states: list[Candidate]) -> list[Candid
     return [*chosen, *states]
 
 
-def possible_methods(methods: list[str], chosen: list[Candidate]) -> list[str]:
-    """The methods, without those that need latest states where no run kept two of them.
+def possible_methods(methods: list[str], chosen: list[Candidate]) -> tuple[list[str], list[Width]]:
+    """The methods, without those that need states or averages that no run kept, and the averages for them.
 
     Raises:
         RunFolderError: such a method was named, and not all are asked for.
     """
-    needing = [method for method in methods if method in OF_TAILS]
-    if not needing or any(len(candidate.manifest.tail) > 1 for candidate in chosen):
-        return methods
-    if len(methods) < len(METHODS):
+    widths = widths_of(chosen) if set(methods) & set(OF_WIDTHS) else []
+    has_tail = any(len(candidate.manifest.tail) > 1 for candidate in chosen)
+    lacking = {
+        method: lack
+        for method in methods
+        for needing, has, lack in ((OF_TAILS, has_tail, NO_TAIL), (OF_WIDTHS, widths, NO_WIDTHS))
+        if method in needing and not has
+    }
+    if lacking and len(methods) < len(METHODS):
+        method, lack = next(iter(lacking.items()))
         raise RunFolderError(
-            f"--method {needing[0]} averages the latest states of a run, and none of these runs kept two. "
-            "Train with keep.tail=8, or take one of the other methods, such as --method soup_greedy"
+            f"--method {method} {lack}, or take one of the other methods, such as --method soup_greedy"
         )
-    return [method for method in methods if method not in needing]
+    return [method for method in methods if method not in lacking], widths
 
 
 def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bool) -> None:
@@ -154,7 +173,7 @@ def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bo
     Args:
         is_kept: whether the ensemble is saved, or taught to a student.
     """
-    if set(methods) <= set(OF_TAILS):
+    if set(methods) <= {*OF_TAILS, *OF_WIDTHS}:
         return
     if len(chosen) == 1 and (methods != ["mean"] or is_kept):
         raise RunFolderError(

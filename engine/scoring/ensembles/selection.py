@@ -21,7 +21,7 @@ Soup = tuple[int, ...]  # the members whose weights are averaged, by number
 class SelectionData:
     """What a method may use to choose an ensemble.
 
-    names: of the M members, then those of the latest states of their runs, which only soups use.
+    names: of the M members, then of the latest states and averages of their runs, which only soups use.
     ids: of the N images.
     overlaps: (N, 2, C) of each member.
     samples: pixels of the same images, where a method needs them.
@@ -29,6 +29,7 @@ class SelectionData:
     overlaps_of_soup: (N, 2, C) of the mean of the weights of some members or states.
     losses_of_soup: (N, 2) of the same: the log-loss summed over the labelled pixels, and their number.
     tails: the latest states of each run that kept any, the oldest first.
+    widths: the averages of each width of ema_post_hoc; a soup may be one of them alone.
     """
 
     names: Sequence[str]
@@ -39,6 +40,7 @@ class SelectionData:
     overlaps_of_soup: Callable[[Soup], Overlaps]
     losses_of_soup: Callable[[Soup], Losses]
     tails: Sequence[Soup] = ()
+    widths: Soup = ()
 
     @property
     def num_members(self) -> int:

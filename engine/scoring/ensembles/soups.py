@@ -46,6 +46,12 @@ def swa(data: SelectionData) -> Ensemble:
     )
 
 
+def ema_post_hoc(data: SelectionData) -> Ensemble:
+    """The average of the width of the highest mIoU (Karras et al. 2023, arXiv 2312.02696)."""
+    notes = [f"{data.names[number]} {data.mIoU_of_soup((number,)):.4f}" for number in data.widths]
+    return _best_of(data, [((number,), notes) for number in data.widths], notes)
+
+
 def barrier(data: SelectionData, one: int, other: int) -> float:
     """How far the log-loss of the mean of two models is above the mean of theirs, as a share of that."""
     ends = (data.loss_of_soup((one,)) + data.loss_of_soup((other,))) / 2
@@ -95,7 +101,7 @@ def _soup_or_best_member(data: SelectionData, soup: Soup, notes: Sequence[str]) 
     """The soup, or the best member where the soup is worse."""
     best = data.best_member
     left_out = "".join(f"; {note}" for note in notes)
-    if len(soup) < 2:
+    if len(soup) < 2 and not set(soup) & set(data.widths):
         reason = "nothing is left to average"
     elif (score := data.mIoU_of_soup(soup)) < (of_best := data.mIoU(best)):
         reason = f"mIoU {score:.4f} against {of_best:.4f} on the images it was chosen on"

@@ -386,6 +386,7 @@ CASES = [
     Case("If it is not on these images, type", MULTI, overlapping(lacks="own/train/masks/a/0.png")),
     Case("a discriminator is for data.labels", f"{MULTI} adversarial={{}}", overlapping()),
     Case("the latest states are for data.labels", f"{MULTI} keep.tail=4", overlapping()),
+    Case("the averages are kept with the latest", f"{LOAD} 'train.ema_widths=[0.05,0.1]'"),
     Case("rare is for labels: single", f"{MULTI} data.sampler=rare", overlapping()),
     Case("255 for void in each mask", f"{MULTI} data.ignore_index=0", overlapping()),
     Case("this is for labels: single; leave", f"{MULTI} 'data.ids={{0: 0, 1: 1}}'", overlapping()),
@@ -467,7 +468,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "  …:\n    trident ensemble",
     ),
     "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
-        "averages the latest states of a run", "these runs kept no latest state that",
+        "averages the latest states of a run", "or take one of the other methods", "these runs kept no latest state that",
     ),
     "tests/engine/scoring/test_tempered.py::test_without_such_a_split_the_scores_are_given_and_the_remedy_"
     "works": ("Name one that was neither trained on nor is scored",),

@@ -14,6 +14,7 @@ from engine.training.adversarial import AdversarialSettings, AdversarialStep, Wa
 from engine.training.auxiliary import AuxiliaryBranch
 from engine.training.optim import build_optimizer, freeze
 from engine.training.options import Optimizer
+from engine.training.power_average import PowerAverage
 from engine.training.step import Precision, StepSettings, SupervisedStep
 from losses import build_loss
 from models.discriminator import PatchDiscriminator
@@ -72,6 +73,7 @@ def _make_step(
     optimizer: dict | None = None,
     frozen: str | list[str] | None = None,
     auxiliary: AuxiliaryBranch | None = None,
+    widths: tuple[float, ...] = (),
     **settings,
 ) -> SupervisedStep:
     model = (model or Toy()).to(device)
@@ -89,6 +91,7 @@ def _make_step(
         "lr_factor": lr_factor,
         "settings": StepSettings(seed, rank, VOID, Precision(precision, device), **settings),
         "ema": ModelEmaV3(model, decay=ema, use_warmup=True) if ema else None,
+        "averages": [PowerAverage(model, width, foreach=True) for width in widths],
     }
     return (
         SupervisedStep(**parts)

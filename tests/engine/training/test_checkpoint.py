@@ -51,10 +51,11 @@ AUGMENT = AugmentSection(
 
 
 def scenes_step(make_step) -> SupervisedStep:
-    """A SegFormer with dropout, stochastic depth, a moving average, and a discriminator from update 2 on."""
+    """A SegFormer with dropout, stochastic depth, three averages, and a discriminator from update 2 on."""
     torch.manual_seed(0)
     model = SegFormer("b0", 6, decoder_width=16, drop_path=0.2, dropout=0.2)
-    return make_step(model, ema=0.9, num_classes=6, adversarial={"start": 2, "ramp": 3}, accumulate=2)
+    adversarial = {"start": 2, "ramp": 3}
+    return make_step(model, ema=0.9, widths=(0.05, 0.1), num_classes=6, adversarial=adversarial, accumulate=2)
 
 
 def vit_step(make_step) -> SupervisedStep:

@@ -15,6 +15,8 @@ from engine.training.tail import TailKeeper
 from tests.engine.tiny_run import RECIPE
 from tests.engine.training.checkpoints import new_keeper
 
+WIDTHS = (0.05, 0.1)
+
 
 def recipe_of(*overrides: str) -> Recipe:
     return load_recipe(RECIPE, ["schedule.warmup=0", *overrides]).in_steps(16)
@@ -28,17 +30,23 @@ def new_tail(
 
 
 def keep_from(tail: TailKeeper, first: int, last: int) -> None:
+    """Each state with two averages, whose value is the step over the width."""
     for step in range(first + 1, last + 1):
         if tail.is_due(step):
-            tail.keep(step, {"step": torch.tensor(step)})
+            averages = {width: {"step": torch.tensor(step / width)} for width in WIDTHS}
+            tail.keep(step, {"step": torch.tensor(step)}, averages)
 
 
 def kept(run: RunFolder) -> list[int]:
     """Steps of the tail, after checking that manifest and files agree."""
     tail = run.read_manifest().tail
-    assert {f"tail/{path.name}" for path in run.tail.glob("*")} == {member.file for member in tail}
+    listed = {file: sha256 for member in tail for file, sha256 in member.files.items()}
+    assert {f"tail/{path.name}" for path in run.tail.glob("*")} == listed.keys()
+    assert all(sha256_of(run.path / file) == sha256 for file, sha256 in listed.items())
     for member in tail:
-        assert sha256_of(run.path / member.file) == member.sha256
+        assert [average.width for average in member.averages] == [*WIDTHS]
+        for average in member.averages:
+            assert load_file(run.path / average.file)["step"] == pytest.approx(member.step / average.width)
         assert load_file(run.path / member.file)["step"] == member.step
         assert member.scores == {}
     return [member.step for member in tail]
@@ -83,17 +91,19 @@ def test_wherever_a_run_was_killed_the_end_is_the_same(
 def test_the_manifest_never_names_a_deleted_state(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     tail = new_tail(run, length=1, every=1, num_steps=2)
     keep_from(tail, 0, 1)
+    deleted: list[str] = []
 
     def look(path: Path, missing_ok: bool = False, unlink=Path.unlink) -> None:
-        assert all((run.path / member.file).is_file() for member in run.read_manifest().tail)
+        assert all((run.path / file).is_file() for one in run.read_manifest().tail for file in one.files)
         if path.suffix == ".safetensors":
-            assert path.name == "step-0000001.safetensors"
+            deleted.append(path.name)
             assert [member.step for member in run.read_manifest().tail] == [2]
         unlink(path, missing_ok)
 
     monkeypatch.setattr(Path, "unlink", look)
     keep_from(tail, 1, 2)
     assert kept(run) == [2]
+    assert deleted == [f"step-0000001{of}.safetensors" for of in ("", "-width-0.05", "-width-0.1")]
 
 
 @pytest.mark.parametrize(("length", "steps"), [(8, 1200), (3, 1000), (8, 10), (1, 3)])

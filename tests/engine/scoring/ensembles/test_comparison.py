@@ -43,13 +43,14 @@ def members_and_val(make_run: Callable) -> tuple[Members, Dataset]:
     [group] = group_candidates([make_run("a", {1: 0.3, 2: 0.4})])
     _, val = open_val(group.candidates[0], ())
     models = [load_member(candidate, CPU) for candidate in group.candidates]
-    recipes = [load_recipe(candidate.run.recipe) for candidate in (*group.candidates, group.candidates[0])]
+    recipes = [load_recipe(group.candidates[0].run.recipe)] * 4
     by_name = dict(zip(distinct_names(group.candidates), models, strict=True))
-    starts = ["same"] * 3
+    starts = ["same"] * 4
     state = partial(load_member, group.candidates[0], CPU)  # that of the first one, kept once more
     show = lambda task: lambda done, total: None  # noqa: E731
+    states = {"latest": state, "average": state}
     return Members(
-        by_name, recipes, starts, PREDICTOR, CPU, 0, show, states={"latest": state}, tails=[(2, 1)]
+        by_name, recipes, starts, PREDICTOR, CPU, 0, show, states=states, tails=[(2, 1)], widths=(3,)
     ), val
 
 

@@ -19,6 +19,7 @@ def evidence(
     soups: dict[tuple[int, ...], int],
     averageable=(0, 1, 2),
     tails=(),
+    widths=(),
     losses: dict[tuple[int, ...], float] | None = None,
 ) -> SelectionData:
     """`members` and `soups` by the number of right pixels of ten; a soup not listed may not be asked for.
@@ -38,6 +39,7 @@ def evidence(
         overlaps_of_soup=lambda soup: counts(soups[soup], 10 - soups[soup]),
         losses_of_soup=losses_of_soup,
         tails=tails,
+        widths=widths,
     )
 
 
@@ -109,6 +111,16 @@ def test_states_from_before_a_barrier_are_in_no_mean() -> None:
     chosen = choose_ensemble("swa", seen)
     assert chosen.soup == (3, 4, 5) and "m2 left out: halfway to m5" in chosen.note
     assert choose_ensemble("lawa", seen).soup == (4, 5)
+
+
+def test_the_width_of_the_best_average_is_chosen() -> None:
+    seen = evidence([5, 6], {(4,): 6, (5,): 8, (6,): 7}, widths=(4, 5, 6))
+    chosen = choose_ensemble("ema_post_hoc", seen)
+    assert (chosen.soup, chosen.cost, chosen.accepted) == ((5,), 1, True)
+    assert chosen.note == "weights of m5; m4 0.4286, m5 0.6667, m6 0.5385"  # 6 / 14, 8 / 12, 7 / 13
+    worse = choose_ensemble("ema_post_hoc", evidence([5, 9], {(4,): 6}, widths=(4,)))
+    assert not worse.accepted and worse.combination == one_hot(1, 2)
+    assert not choose_ensemble("ema_post_hoc", evidence([5, 6], {})).accepted
 
 
 def test_of_several_runs_the_best_tail_is_taken_and_states_are_of_one_run() -> None:
