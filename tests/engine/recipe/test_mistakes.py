@@ -65,6 +65,12 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("train.batch=0", "expected auto or at least 1, got 0"),
         ("train.ema=1.0", "expected less than 1, got 1.0"),
         ("train.ema=0", "expected more than 0, got 0"),
+        ("train.ema_widths=[0.1, 0.05, 0.1]", "a width is given twice; keep one, such as [0.05, 0.1]"),
+        (
+            "train.ema_widths=[0.05, 0.1]",
+            "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[], got "
+            "[0.05, 0.1]",
+        ),
         ("optimizer.lr=0", "expected more than 0, got 0"),
         ("optimizer.weight_decay=-1", "expected at least 0, got -1"),
         ("optimizer.layer_decay=0", "expected more than 0, got 0"),
@@ -179,14 +185,14 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         (
             "train.bacth=3",
             "unknown key; did you mean batch? Keys here: steps, epochs, batch, accumulate, precision, "
-            "compile, shard, save_every, timeout, patience, ema, batch_norm, on_nan, max_skipped, "
+            "compile, shard, save_every, timeout, patience, ema, ema_widths, batch_norm, on_nan, max_skipped, "
             "deterministic",
         ),
         (
             "train.lr=1",
             "unknown key; did you mean optimizer.lr=1? Keys here: steps, epochs, batch, "
-            "accumulate, precision, compile, shard, save_every, timeout, patience, ema, batch_norm, on_nan, "
-            "max_skipped, deterministic",
+            "accumulate, precision, compile, shard, save_every, timeout, patience, ema, ema_widths, "
+            "batch_norm, on_nan, max_skipped, deterministic",
         ),
         ("train.timeout=10", "expected a time, such as '10 min', got 10"),
         ("train.timeout=0 min", "expected a time, such as '10 min', got '0 min'"),
@@ -225,6 +231,7 @@ def test_null_among_names_is_to_be_quoted(mistakes: Any) -> None:
         ("loss=[{name: tversky, alpha: -1}]", "loss.0.alpha", "expected at least 0, got -1"),
         ("loss=[{name: tversky, beta: 0}]", "loss.0.beta", "expected more than 0, got 0"),
         ("loss=[{name: boundary, sigma_px: 0.5}]", "loss.0.sigma_px", "expected at least 1, got 0.5"),
+        ("train.ema_widths=[0.3]", "train.ema_widths.0", "expected at most 0.25, got 0.3"),
         ("eval.scales=[1.0, 0.0]", "eval.scales.1", "expected more than 0, got 0.0"),
         (
             "loss=[{weight: 1}]",

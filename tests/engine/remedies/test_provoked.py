@@ -468,7 +468,8 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "  …:\n    trident ensemble",
     ),
     "tests/engine/test_ensemble.py::test_without_latest_states_their_methods_are_refused_with_a_remedy": (
-        "averages the latest states of a run", "or take one of the other methods", "these runs kept no latest state that",
+        "averages the latest states of a run", "or take one of the other methods",
+        "these runs kept no latest state that", "combines averages of the weights that were tracked",
     ),
     "tests/engine/scoring/test_tempered.py::test_without_such_a_split_the_scores_are_given_and_the_remedy_"
     "works": ("Name one that was neither trained on nor is scored",),
