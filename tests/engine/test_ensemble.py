@@ -167,7 +167,7 @@ def test_an_average_of_any_tracked_width_is_chosen_and_saved(
     assert (entry["cost"], entry["accepted"]) == (1, True)
     [number] = entry["soup"]
     chosen = written["averages"][number - len(written["members"]) - len(written["latest_states"])]
-    assert entry["note"].startswith(f"weights of step 4 width {chosen['width']:g}; step 4 width ")
+    assert entry["note"].startswith(f"weights of step 4 width {chosen['width']:g}; mIoU step 4 width ")
     [model] = open_trained(saved, torch.device("cpu")).members.values()
     parts = {name: (load_file(run / name), factor) for name, factor in chosen["factors"].items()}
     assert sum(factor for _, factor in parts.values()) == pytest.approx(1)

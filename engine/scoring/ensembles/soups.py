@@ -48,8 +48,9 @@ def swa(data: SelectionData) -> Ensemble:
 
 def ema_post_hoc(data: SelectionData) -> Ensemble:
     """The average of the width of the highest mIoU (Karras et al. 2023, arXiv 2312.02696)."""
-    notes = [f"{data.names[number]} {data.mIoU_of_soup((number,)):.4f}" for number in data.widths]
-    return _best_of(data, [((number,), notes) for number in data.widths], notes)
+    scores = [f"{data.names[number]} {data.mIoU_of_soup((number,)):.4f}" for number in data.widths]
+    notes = [f"mIoU {', '.join(scores)}"]
+    return _best_of(data, [((number,), notes) for number in data.widths], [])
 
 
 def barrier(data: SelectionData, one: int, other: int) -> float:

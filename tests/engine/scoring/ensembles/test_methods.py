@@ -117,7 +117,7 @@ def test_the_width_of_the_best_average_is_chosen() -> None:
     seen = evidence([5, 6], {(4,): 6, (5,): 8, (6,): 7}, widths=(4, 5, 6))
     chosen = choose_ensemble("ema_post_hoc", seen)
     assert (chosen.soup, chosen.cost, chosen.accepted) == ((5,), 1, True)
-    assert chosen.note == "weights of m5; m4 0.4286, m5 0.6667, m6 0.5385"  # 6 / 14, 8 / 12, 7 / 13
+    assert chosen.note == "weights of m5; mIoU m4 0.4286, m5 0.6667, m6 0.5385"  # 6 / 14, 8 / 12, 7 / 13
     worse = choose_ensemble("ema_post_hoc", evidence([5, 9], {(4,): 6}, widths=(4,)))
     assert not worse.accepted and worse.combination == one_hot(1, 2)
     assert not choose_ensemble("ema_post_hoc", evidence([5, 6], {})).accepted
