@@ -381,7 +381,7 @@ def test_only_what_a_killed_writing_left_is_swept(run: RunFolder) -> None:
         folder.mkdir()
     left = [
         "manifest.json.part", "scores.h5.part", "top/step-0000010.safetensors.part", "top/.tmpAb3xY9",
-        "last/state.safetensors.part", "last/.tmp00aaZZ",
+        "last/state.safetensors.part", "last/.tmp00aaZZ", "tail/step-0000010-width-0.05.safetensors.part",
     ]  # fmt: skip
     others = [
         "manifest.json", "notes.part", ".tmpAb3xY9", "notes/.tmpAb3xY9", "notes/manifest.json.part",

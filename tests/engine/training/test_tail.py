@@ -1,5 +1,6 @@
 """The latest states of a training: which are due, kept, listed and deleted."""
 
+import errno
 import math
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import Manifest, RunFolder, sha256_of
+from engine.run_folder import DiskError, Manifest, RunFolder, sha256_of
+from engine.training.checkpoint import save_weights
 from engine.training.tail import TailKeeper
 from tests.engine.tiny_run import RECIPE
 from tests.engine.training.checkpoints import new_keeper
@@ -104,6 +106,30 @@ def test_the_manifest_never_names_a_deleted_state(run: RunFolder, monkeypatch: p
     keep_from(tail, 1, 2)
     assert kept(run) == [2]
     assert deleted == [f"step-0000001{of}.safetensors" for of in ("", "-width-0.05", "-width-0.1")]
+
+
+@pytest.mark.parametrize("num_written", [0, 1, 2])
+def test_a_full_disk_between_the_files_of_a_state_leaves_the_earlier_states(
+    run: RunFolder, monkeypatch: pytest.MonkeyPatch, num_written: int
+) -> None:
+    tail = new_tail(run, length=2, every=1, num_steps=3)
+    keep_from(tail, 0, 2)
+    room = iter(range(num_written))
+
+    def full(*arguments: object) -> None:
+        if next(room, None) is None:
+            raise DiskError("tail", errno.ENOSPC)
+        save_weights(*arguments)
+
+    with monkeypatch.context() as patch, pytest.raises(DiskError):
+        patch.setattr("engine.training.tail.save_weights", full)
+        keep_from(tail, 2, 3)
+    members = run.read_manifest().tail
+    assert [member.step for member in members] == [1, 2]
+    for file, sha256 in (item for member in members for item in member.files.items()):
+        assert sha256_of(run.path / file) == sha256
+    keep_from(new_tail(run, 2, 1, 3, run.read_manifest()), 2, 3)  # what a resume does
+    assert kept(run) == [2, 3]
 
 
 @pytest.mark.parametrize(("length", "steps"), [(8, 1200), (3, 1000), (8, 10), (1, 3)])
