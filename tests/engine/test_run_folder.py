@@ -377,7 +377,7 @@ def test_of_an_error_that_names_another_file_that_one_is_named(tmp_path: Path) -
 
 def test_only_what_a_killed_writing_left_is_swept(run: RunFolder) -> None:
     run.create()
-    for folder in (run.path / "notes", run.path / "last/.tmpfolder"):
+    for folder in (run.path / "notes", run.path / "last/.tmpfolder", run.tail):
         folder.mkdir()
     left = [
         "manifest.json.part", "scores.h5.part", "top/step-0000010.safetensors.part", "top/.tmpAb3xY9",

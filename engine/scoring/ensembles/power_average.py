@@ -58,7 +58,9 @@ def decay_of(exponent: float, step: int) -> float:
     return float((1 - 1 / step) ** (exponent + 1))
 
 
-def combine(saved: Sequence[tuple[int, float]], step: int, width: float) -> tuple[NDArray[np.float64], float]:
+def combine(
+    saved: Sequence[tuple[int, float]], step: int, width: float
+) -> tuple[NDArray[np.floating], float]:
     """The factors of saved averages whose sum is nearest to the average of a width after update `step`.
 
     As algorithm 3, with the shares of single updates in place of integrals over them.

@@ -65,11 +65,13 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("train.batch=0", "expected auto or at least 1, got 0"),
         ("train.ema=1.0", "expected less than 1, got 1.0"),
         ("train.ema=0", "expected more than 0, got 0"),
-        ("train.ema_widths=[0.1, 0.05, 0.1]", "a width is given twice; keep one, such as [0.05, 0.1]"),
+        (
+            "train.ema_widths=[0.1, 0.05, 0.1]",
+            "a width is given twice; keep one, such as [0.05, 0.1], got [0.1, 0.05, 0.1]",
+        ),
         (
             "train.ema_widths=[0.05, 0.1]",
-            "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[], got "
-            "[0.05, 0.1]",
+            "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[]",
         ),
         ("optimizer.lr=0", "expected more than 0, got 0"),
         ("optimizer.weight_decay=-1", "expected at least 0, got -1"),
