@@ -98,8 +98,9 @@ def test_a_resumed_run_is_bitwise_one_that_was_not_stopped(run: RunFolder, make_
     assert_same(everything(second), everything(whole))
     names = set(everything(whole))
     assert {"discriminator/0/exp_avg", "optimizer/0/exp_avg_sq", "optimizer/0/step"} <= names
-    modules = {"model", "ema", "discriminator", "watchdog"}
+    modules = {"model", "ema", "discriminator", "watchdog", *(f"ema_{one.width:g}" for one in whole.averages)}
     assert {name.split("/")[0] for name in names} == modules | {"optimizer"}
+    assert len(whole.averages) == (2 if build is scenes_step else 0)
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
