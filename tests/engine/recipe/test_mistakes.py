@@ -187,8 +187,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         (
             "train.bacth=3",
             "unknown key; did you mean batch? Keys here: steps, epochs, batch, accumulate, precision, "
-            "compile, shard, save_every, timeout, patience, ema, ema_widths, batch_norm, on_nan, max_skipped, "
-            "deterministic",
+            "compile, shard, save_every, timeout, patience, ema, ema_widths, batch_norm, on_nan, "
+            "max_skipped, deterministic",
         ),
         (
             "train.lr=1",
