@@ -583,6 +583,11 @@ def photo(labels: np.ndarray) -> np.ndarray:
         ),
         (lambda m: np.full((H, W), np.nan, np.float32), "tif", "only nan"),
         (lambda m: m, "jpg", "export them as PNG"),
+        (
+            lambda m: np.dstack([np.full((H, W, 3), 255, np.uint8), (m > 0).astype(np.uint8) * 255]),
+            "png",
+            "Only their transparency differs",
+        ),
     ],
 )
 def test_masks_that_are_no_classes_are_named(capsys, change, ending: str, said: str) -> None:

@@ -122,10 +122,11 @@ def _with_classes(
         return with_values(section, datasets, progress)
     values, base = read_values(datasets, progress), Path(section["root"])
     if len(values.pixels) == 1 and np.isfinite([*values.pixels]).all():
+        alpha = " Only their transparency differs: save that as the masks." if values.has_alpha else ""
         raise OneValue(
             f"All masks, such as {datasets[0].mask_path(0)}, hold the same single value, so there is nothing "
-            f"to learn. If the classes are in other files, move {datasets[0].mask_path(0).parent} away, or "
-            "write a recipe with data.format: folder and data.folder.masks (docs/data.md)."
+            f"to learn.{alpha} If the classes are in other files, move {datasets[0].mask_path(0).parent} "
+            "away, or write a recipe with data.format: folder and data.folder.masks (docs/data.md)."
         )
     meant, line = meaning(values, base, root, base / section["train"])
     folder = {**section.get("folder", {}), **meant.pop("folder", {})}

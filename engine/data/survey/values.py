@@ -28,9 +28,10 @@ class Values:
 
     pixels: by value, or by packed colour. forms: masks by pixel type. flat: pixels like their neighbours, by
     packed colour, of the masks with too many values for classes. nodata: values that GeoTIFF masks declare
-    as such. has_colours: some have channels that differ. has_channels: some have three. few: the values of
-    the masks of at most three. of_colours, of_ids: the first mask whose channels differ, and the first of one
-    channel with a value above 0. unreadable: why the first of those that cannot be read was left out.
+    as such. has_colours: some have channels that differ. has_channels: some have three. has_alpha: the
+    transparency of some differs between pixels. few: the values of the masks of at most three. of_colours,
+    of_ids: the first mask whose channels differ, and the first of one channel with a value above 0.
+    unreadable: why the first of those that cannot be read was left out.
     """
 
     pixels: Counter[float] = field(default_factory=Counter)
@@ -40,6 +41,7 @@ class Values:
     has_colours: bool = False
     has_channels: bool = False
     are_jpeg: bool = False
+    has_alpha: bool = False
     few: set[frozenset[float]] = field(default_factory=set)
     of_colours: Path | None = None
     of_ids: Path | None = None
@@ -69,6 +71,8 @@ def _count(dataset: FileDataset, index: int, values: Values) -> None:
     values.are_jpeg |= is_jpeg
     has_alpha_only = stored.ndim == 3 and stored.shape[2] == 2
     values.forms[stored.dtype.name + " and alpha" * has_alpha_only] += 1
+    if stored.ndim == 3 and stored.shape[2] in (2, 4):
+        values.has_alpha |= bool(np.ptp(stored[..., -1]))
     pixels = single_channel(stored)
     if stored.ndim == 3 and not has_alpha_only:
         values.has_channels = True
