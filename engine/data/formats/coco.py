@@ -223,10 +223,10 @@ def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], sour
     Raises:
         DataError: a class other than the first is no category; or the first one is, and is no background.
     """
-    exact = {name: label for label, name in enumerate(class_names)}
-    forms = [_plain(name) for name in class_names]
-    by_form = {form: label for label, form in enumerate(forms) if forms.count(form) == 1}
     there = {str(category["id"]): str(category["name"]) for category in categories}
+    exact = {name: label for label, name in enumerate(class_names)}
+    forms = {label: _plain(name) for label, name in enumerate(class_names) if name not in there.values()}
+    by_form = {form: label for label, form in forms.items() if [*forms.values()].count(form) == 1}
     if not there:
         raise DataError(f"{source} lists no categories. Export it again, with the names of the classes.")
     found = {id: exact.get(name, by_form.get(_plain(name))) for id, name in there.items()}

@@ -241,6 +241,8 @@ def test_names_that_differ_in_signs_are_matched_exactly(tree) -> None:
         content["categories"][CATEGORIES.index(name)]["name"] = other
     dataset = open_coco(tree(content), "train2017", ("background", "c-", "c+"))
     assert dataset.labels(0)[:2, 0].tolist() == [2, 1]
+    dataset = open_coco(tree(content), "train2017", ("background", "c-"))  # c+ is not among the classes
+    assert dataset.labels(0)[:2, 0].tolist() == [0, 1]
     message = message_of(lambda: open_coco(tree(content), "train2017", ("background", "C", "c ")))
     assert "no category C, c " in message
 
