@@ -81,6 +81,7 @@ def fingerprint(listing: Listing) -> str:
     """Hash of everything that the doctor examines, by file names, sizes and modification times."""
     digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
+    digest.update(f"{listing.may_skip} {listing.takes_ids} {listing.notes}".encode())
     digest.update(f"{listing.encoding.identity()} {listing.has_known_colours} {listing.value_range}".encode())
     if listing.bands is not None:
         digest.update(repr(listing.bands).encode())

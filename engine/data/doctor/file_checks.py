@@ -59,18 +59,23 @@ def refused(listing: Listing) -> Iterator[DataFinding]:
 
 
 def damaged(facts: Facts) -> Iterator[DataFinding]:
-    """Files that are truncated, damaged, empty or not images."""
-    for what, found in (("image", facts.image_problems), ("mask", facts.mask_problems)):
-        if found:
-            first, may_skip = found[min(found)], facts.listing.may_skip
+    """Files that are truncated, damaged, empty or not images; then those that are not as expected."""
+    for what, problems in (("image", facts.image_problems), ("mask", facts.mask_problems)):
+        for must_stop in (False, True):
+            found = {i: text for i, text in problems.items() if (i in facts.must_stop) == must_stop}
+            if not found:
+                continue
+            first, are_left_out = found[min(found)], facts.listing.may_skip and not must_stop
             yield finding(
                 "damaged",
-                HURTS if may_skip else SPOILS,
+                HURTS if are_left_out else SPOILS,
                 f"{quantity(len(found), f'{what} file')} cannot be read. {first.removesuffix('.')}",
                 "Training leaves them out."
-                if may_skip
+                if are_left_out
                 else "Training stops at the first one, perhaps after hours.",
-                _remedy_for_damaged(facts, are_all_images=len(found) == len(facts.modes) and what == "image"),
+                f"Replace them{_or_fix(facts)}"
+                if must_stop
+                else _remedy_for_damaged(facts, len(found) == len(facts.modes) and what == "image"),
                 _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
             )
 

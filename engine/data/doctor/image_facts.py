@@ -13,7 +13,7 @@ from engine.data.bands import Bands, require_bands, shown_bands
 from engine.data.formats.bands import as_bytes, image_header, read_bands
 from engine.data.formats.images import BROKEN, ValueRange, decode_image
 from engine.data.ranges import range_of, span_of, value_spans
-from engine.data.sample import DataError
+from engine.data.sample import DataError, UnreadableSample
 from engine.wording import quantity
 
 THUMB_PX = 32
@@ -29,10 +29,12 @@ def _no_thumb() -> NDArray[np.uint8]:
 class ImageFacts:
     """One image: (h, w) as displayed, Pillow's mode, the 64-bit difference hash, a grayscale thumbnail.
 
-    span: the lowest and the highest value, for more than 8 bits per channel.
+    span: the lowest and the highest value, for more than 8 bits per channel. may_skip: whether
+    `data.on_error: skip` covers the problem.
     """
 
     problem: str = ""
+    may_skip: bool = True
     mode: str = ""
     size: tuple[int, int] = (0, 0)
     is_turned: bool = False  # EXIF swaps height and width
@@ -60,7 +62,7 @@ def read_image(path: Path, bands: Bands = None) -> ImageFacts:
                 pixels = image if is_jpeg else Image.fromarray(decode_image(path, own)[0])
                 grey = pixels.convert("L")
     except DataError as error:
-        return ImageFacts(problem=str(error))
+        return ImageFacts(problem=str(error), may_skip=isinstance(error, UnreadableSample))
     except BROKEN as error:
         return ImageFacts(problem=f"{path} is damaged: {error}.")
     small = np.asarray(grey.resize(DHASH_PX, Image.Resampling.BOX)).astype(np.int16)  # (8, 9)

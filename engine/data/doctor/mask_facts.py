@@ -15,7 +15,7 @@ from engine.data.formats.bands import declared_nodata
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import BROKEN
 from engine.data.formats.masks import value_text
-from engine.data.sample import DataError
+from engine.data.sample import DataError, UnreadableSample
 
 MAX_VALUES = 256  # kept per mask, the most frequent ones; a photo used as a mask has 100,000
 Counts = NDArray[np.int64]
@@ -29,13 +29,15 @@ def _nothing() -> NDArray[Any]:
 class MaskFacts:
     """One mask; the four arrays have one entry per value.
 
-    problem: why it cannot be read, or empty. form: the pixel type, such as uint8, or uint8x3 for colours.
+    problem: why it cannot be read, or empty. may_skip: whether `data.on_error: skip` covers that. form: the
+    pixel type, such as uint8, or uint8x3 for colours.
     rims: pixels with a neighbour (up, down, left, right) of another value. ramps: rim pixels whose value is
     between those of two opposite neighbours, as after interpolation. palette: RGB bytes of a palette image.
     nodata: the value that a GeoTIFF declares as such.
     """
 
     problem: str = ""
+    may_skip: bool = True
     form: str = ""
     size: tuple[int, int] = (0, 0)  # (h, w)
     values: NDArray[Any] = field(default_factory=_nothing)
@@ -56,7 +58,7 @@ def read_mask(sample: Listed) -> MaskFacts:
         facts = measure(stored, _palette(sample) if stored.ndim == 2 else b"")
         return replace(facts, nodata=declared_nodata(sample.mask)) if sample.mask else facts
     except DataError as error:
-        return MaskFacts(problem=str(error))
+        return MaskFacts(problem=str(error), may_skip=isinstance(error, UnreadableSample))
 
 
 def _palette(sample: Listed) -> bytes:
@@ -90,7 +92,16 @@ def measure(stored: NDArray[Any], palette: bytes = b"") -> MaskFacts:
         kept = np.sort(np.argsort(-counts, kind="stable")[:MAX_VALUES])
         values, counts, rims, ramps = values[kept], counts[kept], rims[kept], ramps[kept]
     size = (packed.shape[0], packed.shape[1])
-    return MaskFacts("", form, size, values.astype(np.float64), counts, rims, ramps, num_values, palette)
+    return MaskFacts(
+        form=form,
+        size=size,
+        values=values.astype(np.float64),
+        counts=counts,
+        rims=rims,
+        ramps=ramps,
+        num_values=num_values,
+        palette=palette,
+    )
 
 
 def has_colours(form: str) -> bool:

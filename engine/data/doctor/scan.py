@@ -28,7 +28,8 @@ ENTRY = np.dtype(
 class Facts:
     """The facts of n samples; the arrays about images are empty if there are no files.
 
-    mask_problems, image_problems: sample -> why it cannot be read. forms: of each mask's pixels.
+    mask_problems, image_problems: sample -> why it cannot be read. must_stop: those of them that
+    `data.on_error: skip` does not cover. forms: of each mask's pixels.
     mask_sizes, image_sizes: (n, 2) h, w. entries: (k,) of ENTRY, by file. palettes: those that occur;
     palette_of: (n,) index into them, -1 for none. modes: of the images' pixels. is_turned: EXIF swaps
     h and w. nodata: sample -> the value that its GeoTIFF mask declares as "no data". spans: (n, 2) lowest
@@ -46,6 +47,7 @@ class Facts:
     palette_of: NDArray[np.int64]
     nodata: dict[int, float]
     image_problems: dict[int, str]
+    must_stop: set[int]
     modes: list[str]
     image_sizes: NDArray[np.int64]
     is_turned: NDArray[np.bool_]
@@ -101,6 +103,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         palette_of=np.full(n, -1, np.int64),
         nodata={},
         image_problems={},
+        must_stop=set(),
         modes=[],
         image_sizes=np.zeros((num_images, 2), np.int64),
         is_turned=np.zeros(num_images, bool),
@@ -136,6 +139,7 @@ def _keep_mask(facts: Facts, i: int, mask: MaskFacts, entries: bytearray, palett
     facts.forms.append(intern(mask.form))
     if mask.problem:
         facts.mask_problems[i] = mask.problem
+        facts.must_stop.update([] if mask.may_skip else [i])
         return
     facts.mask_sizes[i] = mask.size
     facts.num_values[i] = mask.num_values
@@ -153,6 +157,7 @@ def _keep_image(facts: Facts, i: int, image: ImageFacts) -> None:
     facts.modes.append(intern(image.mode))
     if image.problem:
         facts.image_problems[i] = image.problem
+        facts.must_stop.update([] if image.may_skip else [i])
         return
     facts.image_sizes[i] = image.size
     facts.is_turned[i] = image.is_turned

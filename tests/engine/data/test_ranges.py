@@ -91,6 +91,17 @@ def test_an_image_without_any_value_does_not_widen_the_range(tmp_path: Path) -> 
     findings(section(tmp_path))  # numpy's warnings are errors in tests
 
 
+def test_images_of_other_bands_are_not_left_out_and_the_doctor_does_not_say_so(tmp_path: Path) -> None:
+    draw(tmp_path, up_to(250, np.uint8))
+    colours = np.zeros((*SHADES.shape, 3), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "train/images/train1.tif")
+    data = section(tmp_path, bands=1, on_error="skip")
+    report = examine(list_samples_of(data), lambda *_: None).report
+    [found] = [found for found in report.findings if found.check == "damaged"]
+    assert found.severity == "spoils" and "has 3 bands, but data.bands has 1" in found.what
+    assert "data.on_error" not in found.remedy and "Training stops" in found.why and not report.readable
+
+
 def test_the_doctor_reads_bands_with_nodata_nan_and_infinity(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     draw(tmp_path, up_to(1))

@@ -110,6 +110,15 @@ def test_other_classes_are_examined_again(values) -> None:
     assert first.findings != other.findings
 
 
+def test_the_remedy_for_a_damaged_image_works_when_it_is_typed(voc_folder, values) -> None:
+    """The findings of the first start are kept, and those of a start that leaves images out are others."""
+    path = voc_folder / "JPEGImages/train_000002.jpg"
+    path.write_bytes(path.read_bytes()[:300])
+    with pytest.raises(DataError, match=r"or leave them out: data\.on_error=skip"):
+        check(values)
+    assert "Training leaves them out" in check(values, "data.on_error=skip")[1]
+
+
 @pytest.mark.parametrize(
     ("old", "new"),
     [("(?s).*", '{"findings": [{}]}'), ('"readable": true', '"readable": false'), ("(?s)^.", "[")],
