@@ -3,6 +3,7 @@
 import ast
 import re
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
@@ -25,6 +26,7 @@ def texts_of(file: Path) -> list[str]:
     return list(dict.fromkeys(_texts(ast.parse(file.read_text(encoding="utf-8")))))
 
 
+@cache  # reading all modules takes a second, and each case asks
 def messages() -> dict[str, list[str]]:
     """By module, the texts that name a command, a recipe line or a flag within a sentence."""
     files = [file for package in PACKAGES for file in sorted((ROOT / package).rglob("*.py"))]

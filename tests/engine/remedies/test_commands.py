@@ -7,6 +7,7 @@ import io
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,7 @@ def filled(override: str) -> str:
     return override.replace("=...", "=data")
 
 
+@cache
 def flags_of_trident() -> set[str]:
     """All flags of all commands, as their help prints them."""
     lines = [[command] for command in COMMANDS]
