@@ -54,9 +54,9 @@ def photo(tmp_path: Path) -> Path:
     return path
 
 
-def encoded(pixels: np.ndarray, format: str = "PNG") -> bytes:
+def encoded(pixels: np.ndarray) -> bytes:
     content = io.BytesIO()
-    Image.fromarray(pixels).save(content, format)
+    Image.fromarray(pixels).save(content, "PNG")
     return content.getvalue()
 
 
@@ -124,11 +124,19 @@ def test_the_answer_is_chosen_by_format_or_accept(
     assert (reply.status_code, reply.headers["content-type"]) == (200, kind)
 
 
-def sized(h: int, w: int, format: str = "PNG") -> bytes:
-    return encoded(np.zeros((h, w, 3), np.uint8), format)
+def sized(h: int, w: int) -> bytes:
+    return encoded(np.zeros((h, w, 3), np.uint8))
 
 
-NOISE = encoded(np.random.default_rng(0).integers(0, 256, (90, 90, 3), np.uint8))
+def noise(side: int) -> bytes:
+    return encoded(np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8))
+
+
+def bomb() -> bytes:
+    """A GIF of 25 million equal pixels in 20 kB."""
+    content = io.BytesIO()
+    Image.new("P", (5000, 5000)).save(content, "GIF")
+    return content.getvalue()
 
 
 REFUSED = [
@@ -137,11 +145,12 @@ REFUSED = [
     (b'{"image": "aGVsbG8="}', "", 400, "The body is no image"),
     (b"%!PS-Adobe-3.0 EPSF-3.0\n", "", 400, "The body is no image"),
     (b"\x93NUMPY\x01\x00", "", 400, "The body is no image"),
-    (NOISE[:-2000], "", 422, "The image is damaged: "),
+    (noise(90)[:-2000], "", 422, "The image is damaged: "),
     (b"\x89PNG\r\n\x1a\nrest", "", 422, "The image cannot be read as an image"),
     (b"II*\x00rest", "", 422, "The image cannot be read as an image"),
     (sized(101, 100), "", 413, "more than the 10,000 pixels that this server takes"),
-    (sized(20_000, 20_000, "GIF"), "", 413, "0.1 MB that this server takes"),
+    (bomb(), "", 413, "more than the 10,000 pixels that this server takes"),
+    (noise(200), "", 413, "0.1 MB that this server takes"),
     (bytes(100_001), "", 413, "larger than the 0.1 MB that this server takes"),
     (sized(9, 9), "?format=svg", 400, "format='svg' is not one of mask, overlay, json."),
 ]
