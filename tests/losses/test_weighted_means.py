@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
@@ -50,6 +50,7 @@ def batch(seed: int) -> tuple[Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("name", NAMES)
+@settings(max_examples=25)
 @given(seed=st.integers(0, 2**32 - 1), factor=st.sampled_from([0.01, 1.0, 50.0]))
 def test_only_the_ratios_of_the_weights_count(name: str, seed: int, factor: float) -> None:
     logits, labels = batch(seed)
