@@ -23,7 +23,6 @@ from engine.scoring.metrics import mean_iou_of_overlaps, overlaps
 from engine.scoring.run import Run
 from tests.conftest import VOC_SIZES
 
-pytestmark = pytest.mark.xdist_group("folds")  # whose fixture is made once
 RECIPE = """
 data: {{format: voc, root: {root}, train: train, doctor: "off"}}
 model: {{variant: b0, decoder_width: 16, from_scratch: true}}

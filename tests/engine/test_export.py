@@ -16,7 +16,6 @@ from models.origin import OWN, origin_of
 from models.segformer import SegFormer
 from models.weights import load_weights
 
-pytestmark = pytest.mark.xdist_group("export")  # whose fixture is made once
 ROOT = Path(__file__).parents[2]
 TINY = [
     "data.synthetic.size=32",

@@ -16,7 +16,6 @@ from engine.run_folder import RunFolder, read_log
 from tests.engine.tiny_run import ADVERSARIAL, tiny
 from tests.engine.two_processes import BROKEN, run_two
 
-pytestmark = pytest.mark.xdist_group("shard")  # whose fixture is made once
 VARIANT = [*ADVERSARIAL, "train.ema=0.9", "optimizer.clip_norm=1", "train.accumulate=2", "log.gradients=2"]
 VARIANT += ["keep.tail=1", "train.ema_widths=[0.1]"]
 VARIANT += ["train.save_every=4", "eval.every=6", "keep.top=1", "log.to=[]", "log.images=0"]

@@ -18,7 +18,6 @@ from engine.scoring.run import Run
 from tests.engine.tiny_run import RECIPE, TINY
 from tests.engine.two_processes import run_two
 
-pytestmark = pytest.mark.xdist_group("stages")  # whose fixture is made once
 COMMON = [text for text in TINY if not text.startswith("train.steps")]
 STAGES = """
 stages:
