@@ -1,19 +1,32 @@
-"""Settings of all tests: one thread, so workers do not compete for cores; a wide console; no deadlines.
+"""Settings of all tests, so that their result does not depend on where and how they were started.
 
+One thread, so that workers do not compete for cores; a console so wide that no table wraps; no deadlines.
 Garbage is not collected while pytest imports and collects: nearly all of those objects stay.
 """
 
 import gc
 import os
+import signal
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, here and in the processes that tests start
-os.environ["COLUMNS"] = "300"  # so that tables wrap no path or number, in any folder
+os.environ["COLUMNS"] = "9999"
 
 import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+FROM_OUTSIDE = (  # of a launcher of processes, of a console with colours, of servers that are used instead
+    *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
+    *("TORCHELASTIC_RESTART_COUNT", "TORCHELASTIC_USE_AGENT_STORE", "RAY_ADDRESS"),
+    *("FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE", "LINES"),
+    *("HF_ENDPOINT", "HF_HUB_OFFLINE", "WANDB_MODE", "MLFLOW_TRACKING_URI"),
+)
+for name in FROM_OUTSIDE:
+    os.environ.pop(name, None)
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it for `make test &`,
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # and nohup this one
 
 settings.register_profile("trident", deadline=None, derandomize=True)
 settings.load_profile("trident")

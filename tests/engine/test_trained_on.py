@@ -26,7 +26,6 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     folder = tmp_path_factory.mktemp("seen")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
-        patch.setenv("COLUMNS", "9999")
         write("r.yaml", sandbox.RECIPE)
         voc()
         write(f"voc/{LIST}/val.txt", "v0\nv1\nt0\n")
@@ -55,7 +54,6 @@ def printed_by(command: str) -> str:
 @pytest.fixture
 def say(runs: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Say:
     monkeypatch.chdir(runs[0])
-    monkeypatch.setenv("COLUMNS", "9999")
     return printed_by
 
 

@@ -578,7 +578,6 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "9999")  # so that no table wraps
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS)  # `large` lowers it
     write("r.yaml", sandbox.RECIPE)
     write("f.yaml", sandbox.FOLDER)

@@ -103,7 +103,6 @@ def test_the_recipe_lines_split_by_sequence(
     tmp_path: Path, monkeypatch, capsys, kind: str, classes: str | None
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("COLUMNS", "9999")
     place = {
         "voc": in_voc(Path("data")),
         "lists": in_lists(Path("data"), "images", "masks", "."),
