@@ -1,9 +1,6 @@
 """The script and the notebook in examples/ run unchanged."""
 
 import json
-import os
-import subprocess
-import sys
 import tempfile
 from pathlib import Path
 
@@ -13,20 +10,14 @@ import pytest
 from PIL import Image
 
 from engine.scoring.run import Run
+from tests.processes import python
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 
 def test_the_script_trains_with_its_loss_and_callback_and_predicts(tmp_path: Path) -> None:
     assert len((EXAMPLES / "train.py").read_text().splitlines()) <= 40
-    done = subprocess.run(
-        [sys.executable, str(EXAMPLES / "train.py"), str(tmp_path)],
-        env={**os.environ, "PYTHONPATH": str(EXAMPLES.parent)},
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = python(EXAMPLES / "train.py", tmp_path, folder=tmp_path)
     assert done.returncode == 0, done.stderr
     assert [line.partition(":")[0] for line in done.stdout.splitlines() if line.startswith("after ")] == [
         "after 20 updates", "after 40 updates",

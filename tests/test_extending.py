@@ -6,11 +6,9 @@ A block that begins with `# name` is a file; `sh` blocks are commands, run in th
 
 import json
 import math
-import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from PIL import Image
 from safetensors import safe_open
 
 from engine.run_folder import read_log
+from tests.processes import python
 
 ROOT = Path(__file__).parents[1]
 PAGE = (ROOT / "docs/extending.md").read_text()
@@ -77,19 +76,19 @@ def work_through(heading: str, folder: Path) -> str:
             for line in block.text.splitlines():
                 message += run(line, folder, sources)
         elif block.language == "python":
-            message += execute([sys.executable, "-c", block.text], folder, sources)
+            message += execute(["-c", block.text], folder, sources)
     return message
 
 
 def run(line: str, folder: Path, sources: Path) -> str:
     program, *arguments = line.split()
     assert program == "trident", line
-    return execute([sys.executable, "-m", "trident", *arguments], folder, sources)
+    return execute(["-m", "trident", *arguments], folder, sources)
 
 
 def execute(command: list[str], folder: Path, sources: Path) -> str:
-    environment = os.environ | {"PYTHONPATH": str(sources), "WANDB_MODE": "offline"}
-    done = subprocess.run(command, cwd=folder, env=environment, text=True, capture_output=True)
+    environment = {"PYTHONPATH": str(sources), "WANDB_MODE": "offline"}
+    done = python(*command, folder=folder, environment=environment)
     assert done.returncode == 0, f"{command}\n{done.stdout}\n{done.stderr}"
     return done.stdout
 

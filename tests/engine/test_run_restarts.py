@@ -10,6 +10,7 @@ from pathlib import Path
 
 from engine.run_folder import sha256_of
 from tests.engine.tiny_run import ROOT, tiny
+from tests.engine.two_processes import run_two
 
 TORCHRUN = [
     *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--max-restarts=1"),
@@ -19,14 +20,10 @@ LENGTH = ["train.steps=30", "train.save_every=2", "eval.every=10", "log.every=1"
 
 
 def test_a_killed_process_is_started_again_and_the_end_is_the_same(tmp_path: Path) -> None:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    arguments = {name: [*TORCHRUN, *tiny(tmp_path, name, *LENGTH)] for name in ("whole", "killed")}
-    whole = subprocess.run(
-        arguments["whole"], cwd=ROOT, capture_output=True, text=True, check=False, env=environment
-    )
-    assert whole.returncode == 0, whole.stderr
+    run_two(tiny(tmp_path, "whole", *LENGTH))
+    arguments = [*TORCHRUN, *tiny(tmp_path, "killed", *LENGTH)]
     with (tmp_path / "out.txt").open("w") as out:
-        running = subprocess.Popen(arguments["killed"], cwd=ROOT, stdout=out, stderr=out, env=environment)
+        running = subprocess.Popen(arguments, cwd=ROOT, stdout=out, stderr=out)
         wait_for_updates(tmp_path / "killed/log.jsonl", 6, running)
         os.kill(process_of_rank(1, running.pid), signal.SIGKILL)
         assert running.wait(timeout=240) == 0

@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -19,7 +18,8 @@ from engine.command import main as command_line
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
-from tests.engine.tiny_run import ADVERSARIAL, ROOT, run_printed, tiny
+from tests.engine.tiny_run import ADVERSARIAL, run_printed, tiny
+from tests.processes import python
 
 GROWING = "augment.progressive=[{crop: 16, until: 3}, {crop: 24, until: 5}]"
 TRAINING = [*ADVERSARIAL, "train.ema=0.9", GROWING]
@@ -36,8 +36,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
 def test_resume_is_bitwise(run: RunFolder, tmp_path: Path) -> None:
     """Stopped by a signal and resumed, with TensorBoard: the same weights as without both."""
     arguments = tiny(tmp_path, "whole", *TRAINING, "log.to=[tensorboard]")
-    command = [sys.executable, "-c", STOPS_ITSELF, *arguments]
-    stopped = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    stopped = python("-c", STOPS_ITSELF, *arguments)
     assert stopped.returncode == 1, stopped.stderr
     assert "--resume" in stopped.stderr
     again = RunFolder(tmp_path / "whole")
@@ -85,10 +84,7 @@ def test_one_command_goes_on_wherever_the_run_was_killed(
 ) -> None:
     command = [*tiny(tmp_path, "whole", *TRAINING), "--resume"]
     code = KILLS_ITSELF.format(where=place[0], what=place[1])
-    killed = subprocess.run(
-        [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False
-    )
-    assert killed.returncode == -signal.SIGKILL
+    assert python("-c", code, *command).returncode == -signal.SIGKILL
     again = RunFolder(tmp_path / "whole")
     assert main(command) == 0
     said = "nothing was saved there, so the run starts" if place in BEFORE_A_STATE else "going on from"
@@ -109,9 +105,7 @@ def test_a_killed_run_loses_what_is_after_its_last_saving_only(
 ) -> None:
     rare = ["eval.every=6", "train.save_every=1"]
     command = [*tiny(tmp_path, "whole", *TRAINING, *rare), "--resume"]
-    command_that_dies = [sys.executable, "-c", KILLS_ITSELF_IN_UPDATE_5, *command]
-    killed = subprocess.run(command_that_dies, cwd=ROOT, capture_output=True, check=False)
-    assert killed.returncode == -signal.SIGKILL
+    assert python("-c", KILLS_ITSELF_IN_UPDATE_5, *command).returncode == -signal.SIGKILL
     assert main(command) == 0
     assert re.search(r"from update [34]\n", capsys.readouterr().out)  # that of update 4 was being written
     again = RunFolder(tmp_path / "whole")
@@ -213,9 +207,7 @@ def test_an_error_of_the_disk_is_one_message_and_the_run_goes_on(
     limit, number, where = DISK_ERRORS[case]
     command = tiny(tmp_path, "whole", *TRAINING)
     code = FAILS_TO_WRITE.format(limit=limit, number=number, where=where)
-    failed = subprocess.run(
-        [sys.executable, "-c", code, *command], cwd=ROOT, capture_output=True, check=False, text=True
-    )
+    failed = python("-c", code, *command)
     number = number or errno.EFBIG
     message = f"trident run: {tmp_path}/whole/{where}: {os.strerror(number)}\\. .*--resume"
     assert [line for line in failed.stderr.splitlines() if re.match(message, line)], failed.stderr

@@ -1,13 +1,10 @@
 """A run on three sets in three layouts: its scores by set, its resume, and every command after it."""
 
 import json
-import os
 import re
 import shlex
 import shutil
 import socket
-import subprocess
-import sys
 from contextlib import chdir
 from pathlib import Path
 
@@ -21,7 +18,7 @@ from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
 from tests.drawn_sets import three_sets
 from tests.engine.test_run_resume import STOPS_ITSELF
-from tests.engine.tiny_run import ROOT
+from tests.processes import Python, python
 
 REST = """
 name: own
@@ -133,14 +130,7 @@ def test_every_command_works_on_several_sets(finished: Path, capsys) -> None:
 
 def test_a_stopped_run_ends_as_the_whole(finished: Path) -> None:
     line = ["own.yaml", *WEIGHTS, "output.dir=again"]
-    environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    stopped = subprocess.run(
-        [sys.executable, "-c", STOPS_ITSELF, *line],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=environment,
-    )
+    stopped = python("-c", STOPS_ITSELF, *line, folder=Path.cwd())
     assert stopped.returncode == 1, stopped.stderr
     assert command("run", *line, "--resume") == 0
     again = Path("again/own")
@@ -163,10 +153,10 @@ def test_two_processes_train_on_the_same_images_and_score_each_set(finished: Pat
     processes = []
     for rank in range(2):
         place = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
-        place |= {"WORLD_SIZE": 2, "PYTHONPATH": ROOT, "CUDA_VISIBLE_DEVICES": ""}
-        environment = os.environ | {key: str(value) for key, value in place.items()}
-        processes.append(subprocess.Popen([sys.executable, *line], env=environment))
-    assert [process.wait(300) for process in processes] == [0, 0]
+        place |= {"WORLD_SIZE": 2, "CUDA_VISIBLE_DEVICES": ""}
+        environment = {key: str(value) for key, value in place.items()}
+        processes.append(Python(*line, folder=Path.cwd(), environment=environment))
+    assert [process.end().returncode for process in processes] == [0, 0]
     alone, two = (
         [row for row in read_log(Path(run) / "log.jsonl") if row["step"] <= 4]
         for run in (finished, "two/own")

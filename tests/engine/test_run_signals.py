@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +12,8 @@ from safetensors.torch import load_file
 
 from engine.run import main
 from engine.run_folder import RunFolder
-from tests.engine.tiny_run import ROOT, tiny
+from tests.engine.tiny_run import tiny
+from tests.processes import Python, python
 
 SIGNALS = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGUSR1]
 STOPS_ITS_GROUP = """
@@ -62,25 +61,13 @@ def whole(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> RunFolder:
     return RunFolder(folder / "run")
 
 
-def start(arguments: list[str], code: str = STOPS_ITS_GROUP) -> "subprocess.Popen[str]":
-    """In a process group of its own."""
-    return subprocess.Popen(
-        [sys.executable, "-c", code, *arguments],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-
-
 @pytest.mark.parametrize("number", SIGNALS)
 def test_a_signal_to_the_group_saves_the_state(
     photos: Path, whole: RunFolder, tmp_path: Path, number: signal.Signals
 ) -> None:
-    process = start([str(int(number)), *command(photos, tmp_path)])
-    _, error = process.communicate(timeout=120)
-    assert process.returncode == 1, error
+    stopped = python("-c", STOPS_ITS_GROUP, str(int(number)), *command(photos, tmp_path))
+    error = stopped.stderr
+    assert stopped.returncode == 1, error
     assert "Stopped after step 3" in error and "--resume" in error and "Traceback" not in error
     assert main([*command(photos, tmp_path), "--resume"]) == 0
     one, two = (load_file(folder / "last/state.safetensors") for folder in (whole.path, tmp_path / "run"))
@@ -122,26 +109,23 @@ def test_a_signal_while_the_end_is_scored_loses_no_update(
 
 
 def test_a_closed_pipe_ends_the_output_not_the_run(photos: Path, tmp_path: Path) -> None:
-    process = start(
-        command(photos, tmp_path), "import sys; from engine.run import main; sys.exit(main(sys.argv[1:]))"
-    )
-    assert process.stdout is not None and process.stderr is not None
-    assert process.stdout.readline()
-    process.stdout.close()
-    error = process.stderr.read()
-    assert process.wait(timeout=120) == 0, error
-    assert "Traceback" not in error and "BrokenPipe" not in error
+    (ours, theirs), errors = os.pipe(), (tmp_path / "errors").open("w")
+    with errors:
+        process = Python("-m", "engine.run", *command(photos, tmp_path), outputs=(theirs, errors.fileno()))
+    os.close(theirs)
+    with open(ours) as output:
+        assert output.readline()
+    code, error = process.end().returncode, Path(errors.name).read_text()
+    assert code == 0 and "Traceback" not in error and "BrokenPipe" not in error, error
     assert (tmp_path / "run/report.html").exists()
 
 
 def test_a_vanished_terminal_ends_the_output_not_the_run(photos: Path, tmp_path: Path) -> None:
     """The output is a terminal whose other end is closed: writing to it is an I/O error."""
     ours, theirs = os.openpty()
-    code = "import sys; from engine.run import main; sys.exit(main(sys.argv[1:]))"
-    arguments = [sys.executable, "-c", code, *command(photos, tmp_path)]
-    process = subprocess.Popen(arguments, cwd=ROOT, stdout=theirs, stderr=theirs, stdin=theirs)
+    process = Python("-m", "engine.run", *command(photos, tmp_path), outputs=(theirs, theirs))
     os.close(theirs)
     os.read(ours, 1)
     os.close(ours)
-    assert process.wait(timeout=120) == 0
+    assert process.end().returncode == 0
     assert (tmp_path / "run/report.html").exists()

@@ -3,7 +3,6 @@
 import json
 import os
 import socket
-import subprocess
 import sys
 from contextlib import ExitStack
 
@@ -12,7 +11,7 @@ from torch.distributed.tensor import DTensor
 
 from engine.run import main
 from engine.training.step import SupervisedStep
-from tests.engine.tiny_run import ROOT
+from tests.processes import Python
 
 BROKEN = (
     "broken"  # first of the arguments of a run whose second process gets an infinite gradient in update 3
@@ -26,26 +25,17 @@ def run_two(*runs: list[str]) -> None:
         for free in sockets:
             free.bind(("127.0.0.1", 0))
         ports = [free.getsockname()[1] for free in sockets]
-    command = [
-        sys.executable,
-        "-m",
-        "tests.engine.two_processes",
-        json.dumps([*zip(ports, runs, strict=True)]),
-    ]
+    command = ["-m", "tests.engine.two_processes", json.dumps([*zip(ports, runs, strict=True)])]
     group = {"MASTER_ADDR": "127.0.0.1", "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
     processes = [
-        subprocess.Popen(
-            command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            env=os.environ | group | {"RANK": rank, "LOCAL_RANK": rank},
-        )
-        for rank in ("0", "1")
-    ]  # fmt: skip
+        Python(*command, environment=group | {"RANK": rank, "LOCAL_RANK": rank}) for rank in ("0", "1")
+    ]
     try:
-        outputs = [process.communicate(timeout=400)[0] for process in processes]
+        ended = [process.end() for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0], "\n".join(outputs)
+    assert [process.returncode for process in ended] == [0, 0], ended
 
 
 def _break_a_gradient() -> None:

@@ -7,8 +7,6 @@ import json
 import pickle
 import re
 import shlex
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -18,6 +16,7 @@ from safetensors.torch import save_file
 from models import ModelError
 from models.sources import read_source
 from models.state_dicts import StateDict
+from tests.processes import python
 
 STATE = {"a.weight": torch.arange(6.0).view(2, 3), "a.bias": torch.ones(2)}
 OTHER = {key: value + 1 for key, value in STATE.items()}
@@ -227,7 +226,7 @@ def test_refused_objects_are_named_and_what_is_typed_next_works(content, kind, t
     command, source = re.search(r"\n +(python .*)\nand set model.weights=(\S+)$", str(caught.value)).groups()
     program, arguments = shlex.split(command)[0], shlex.split(command)[1:]
     assert program == "python"
-    subprocess.run([sys.executable, *arguments], check=True)
+    assert python(*arguments).returncode == 0
     found = read_source(source)[1].tensors
     assert [value.tolist() for value in found.values()] == [value.tolist() for value in STATE.values()]
 

@@ -1,10 +1,7 @@
 """Two processes against one with the same global batch: all run once, and the results are compared."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,25 +11,17 @@ from torch import Tensor, nn
 
 from engine.training import distributed
 from engine.training.distributed import GlobalBatchNorm, Process, distribute, start_process
+from tests.processes import Python
 
-pytestmark = pytest.mark.xdist_group("distributed")  # whose fixture is made once
-ROOT = Path(__file__).parents[3]
 SCRIPT = Path(__file__).with_name("one_process.py")
 Found = tuple[dict[str, Tensor], dict]
 
 
-def started(folder: Path, rank: int, world_size: int, port: int) -> subprocess.Popen:
+def started(folder: Path, rank: int, world_size: int, port: int) -> Python:
     """With the environment that torchrun sets."""
     announced = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "RANK": rank, "LOCAL_RANK": rank}
     environment = {key: str(value) for key, value in (announced | {"WORLD_SIZE": world_size}).items()}
-    environment |= {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
-    return subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(folder)],
-        env=os.environ | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return Python(SCRIPT, folder, environment=environment | {"CUDA_VISIBLE_DEVICES": ""})
 
 
 @pytest.fixture(scope="module")
@@ -43,13 +32,12 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     processes = [started(folder, *who, port) for who in ((0, 1), (0, 2), (1, 2))]
-    outputs = []
     try:
-        outputs = [process.communicate(timeout=300)[0] for process in processes]
+        ended = [process.end() for process in processes]
     finally:
         for process in processes:
             process.kill()
-    assert [process.returncode for process in processes] == [0, 0, 0], "\n".join(outputs)
+    assert [process.returncode for process in ended] == [0, 0, 0], ended
     return {
         path.stem: (load_file(path), json.loads(path.with_suffix(".json").read_text()))
         for path in folder.glob("*.safetensors")

@@ -3,8 +3,6 @@
 import os
 import signal
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -17,7 +15,8 @@ from engine.run import main
 from engine.training import heartbeat
 from engine.training.distributed import process_group
 from engine.training.heartbeat import GroupError, Heartbeat
-from tests.engine.tiny_run import ROOT, tiny
+from tests.engine.tiny_run import tiny
+from tests.processes import Python
 
 TIMEOUT_S = 0.6
 PATIENT_S = 4.0  # a busy machine may not run a thread of the test for longer than TIMEOUT_S
@@ -132,29 +131,22 @@ def test_a_run_with_a_stopped_process_ends_with_its_name_and_goes_on(
     options = ["train.steps=20", "eval.every=20", "train.save_every=1", "train.timeout=0.05 min", "log.to=[]"]
     arguments = tiny(tmp_path, "run", *options)
     processes = [
-        subprocess.Popen(
-            [sys.executable, "-m", "engine.run", *arguments],
-            cwd=ROOT,
-            env=os.environ | {"WORLD_SIZE": "2", "RANK": str(rank), "OMP_NUM_THREADS": "1"},
-            stderr=(tmp_path / f"{rank}.txt").open("w"),
-            stdout=subprocess.DEVNULL,
-        )
+        Python("-m", "engine.run", *arguments, environment={"WORLD_SIZE": "2", "RANK": str(rank)})
         for rank in (0, 1)
     ]
     try:
         log = tmp_path / "run/log.jsonl"
-        wait_until(lambda: processes[0].poll() is not None or (log.is_file() and log.stat().st_size > 0))
-        processes[1].send_signal(signal.SIGSTOP)
-        assert processes[0].wait(60) == 1
-        processes[1].send_signal(signal.SIGCONT)
-        assert processes[1].wait(60) == 1
+        wait_until(lambda: not processes[0].is_running() or (log.is_file() and log.stat().st_size > 0))
+        os.kill(processes[1].pid, signal.SIGSTOP)
+        first = processes[0].end(60)
+        os.kill(processes[1].pid, signal.SIGCONT)
+        second = processes[1].end(60)
     finally:
         for process in processes:
             process.kill()
-            process.wait()
-    message = (tmp_path / "0.txt").read_text()
-    assert f"rank 1, process {processes[1].pid} on" in message and "did not answer" in message
-    assert "rank 0, process" in (tmp_path / "1.txt").read_text()  # which has ended
+    assert (first.returncode, second.returncode) == (1, 1)
+    assert f"rank 1, process {processes[1].pid} on" in first.stderr and "did not answer" in first.stderr
+    assert "rank 0, process" in second.stderr  # which has ended
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name)
     assert main([*arguments, "--resume"]) == 0

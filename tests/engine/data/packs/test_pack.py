@@ -1,11 +1,9 @@
 """Writing packs: the contents, that nothing is lost or overwritten, and places that cannot be written."""
 
 import hashlib
+import os
 import signal
-import subprocess
-import sys
 from collections import namedtuple
-from pathlib import Path
 
 import h5py
 import numpy as np
@@ -17,8 +15,7 @@ from engine.data.formats.voc import open_voc
 from engine.data.packs.pack import write_pack
 from engine.data.packs.packed import PackedDataset, shard_paths
 from engine.data.synthetic import SyntheticScenes
-
-ROOT = Path(__file__).parents[4]
+from tests.processes import Python
 
 
 @pytest.fixture
@@ -146,11 +143,13 @@ def counter(what):
 splits = {{"train": SyntheticScenes("train", 5, 32), "val": SyntheticScenes("val", 3, 32)}}
 write_pack(splits, Path({str(out)!r}), "decoded", overwrite=True, counter=counter)
 """
-    packing = subprocess.Popen([sys.executable, "-c", script], cwd=ROOT, stdout=subprocess.PIPE, text=True)
-    assert packing.stdout.readline() == "half way\n"
-    packing.send_signal(signal.SIGKILL)
-    assert packing.wait() == -signal.SIGKILL
-    packing.stdout.close()
+    ours, theirs = os.pipe()
+    packing = Python("-c", script, outputs=(theirs, 2))
+    os.close(theirs)
+    with open(ours) as output:
+        assert output.readline() == "half way\n"
+    os.kill(packing.pid, signal.SIGKILL)
+    assert packing.end().returncode == -signal.SIGKILL
     assert out.read_bytes() == old
     assert PackedDataset(out, "train").ids == ["train_00000", "train_00001"]
     write_pack(scenes(), out, "decoded", overwrite=True)
