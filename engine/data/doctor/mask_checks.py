@@ -123,7 +123,7 @@ def two_whites(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield finding(
             "two_whites",
             HURTS,
-            f"{some_of(len(white), meaning.num_masks, 'mask holds', 'masks hold')} 255, which is void, and "
+            f"{some_of(len(white), meaning.num_masks, 'mask', 'holds', 'hold')} 255, which is void, and "
             f"{len(one)} others hold class 1, but none holds both",
             "If some were saved as black and white, their objects are neither trained on nor scored.",
             "data.format=folder data.folder.values=binary reads both as class 1. Nothing, if 255 is void.",
