@@ -16,13 +16,17 @@ CACHE_BYTES = 64_000_000  # of decoded blocks; GDAL takes 5 % of the machine's m
 _OPENING = threading.Lock()
 
 
+class NotInstalled(DataError):
+    """rasterio, which some files need, is not installed: no file is at fault."""
+
+
 def rasterio_module() -> Any:
-    """Raises DataError where rasterio is not installed."""
+    """Raises NotInstalled."""
     try:
         import rasterio
         import rasterio.errors
     except ImportError as error:
-        raise DataError(NOT_INSTALLED.format(error.name)) from error
+        raise NotInstalled(NOT_INSTALLED.format(error.name)) from error
     return rasterio
 
 

@@ -2,6 +2,7 @@
 
 import hashlib
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 
 from rich.console import Console
@@ -34,10 +35,10 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
     if process.is_main:
         try:
             listings = list_sets(recipe.data)
+            reports = {name: _cached(listing, recipe, console) for name, listing in listings.items()}
         except DataError as error:  # the reader would refuse them too, with or without the doctor
             problem = str(error)
         else:
-            reports = {name: _cached(listing, recipe, console) for name, listing in listings.items()}
             [report] = reports.values() if len(reports) == 1 else [report_on_sets(recipe.data, reports)]
             problem = _report(report, console)
     wait_for_all(process)  # as the main process may have read all data
@@ -83,6 +84,7 @@ def fingerprint(listing: Listing) -> str:
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
     digest.update(f"{listing.may_skip} {listing.takes_ids} {listing.notes}".encode())
     digest.update(f"{listing.encoding.identity()} {listing.has_known_colours} {listing.value_range}".encode())
+    digest.update(f"{find_spec('rasterio') is not None}".encode())  # without it, TIFFs may be unreadable
     if listing.bands is not None:
         digest.update(repr(listing.bands).encode())
     for split, indices in listing.splits.items():

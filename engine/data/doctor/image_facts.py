@@ -12,6 +12,7 @@ from PIL import Image
 from engine.data.bands import Bands, require_bands, shown_bands
 from engine.data.formats.bands import as_bytes, image_header, read_bands
 from engine.data.formats.images import BROKEN, ValueRange, decode_image
+from engine.data.gdal import NotInstalled
 from engine.data.ranges import range_of, span_of, value_spans
 from engine.data.sample import DataError, UnreadableSample
 from engine.wording import quantity
@@ -45,7 +46,11 @@ class ImageFacts:
 
 
 def read_image(path: Path, bands: Bands = None) -> ImageFacts:
-    """The facts of an image file, or why it cannot be read. Decodes it whole, to find truncation."""
+    """The facts of an image file, or why it cannot be read. Decodes it whole, to find truncation.
+
+    Raises:
+        NotInstalled: it needs rasterio, as every file of its kind.
+    """
     span: ValueRange | None = None
     try:
         size, orientation = image_header(path, bands)
@@ -61,6 +66,8 @@ def read_image(path: Path, bands: Bands = None) -> ImageFacts:
                 own = range_of([span] if span else []) if spans else None
                 pixels = image if is_jpeg else Image.fromarray(decode_image(path, own)[0])
                 grey = pixels.convert("L")
+    except NotInstalled:
+        raise
     except DataError as error:
         return ImageFacts(problem=str(error), may_skip=isinstance(error, UnreadableSample))
     except BROKEN as error:

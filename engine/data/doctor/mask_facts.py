@@ -15,6 +15,7 @@ from engine.data.formats.bands import declared_nodata
 from engine.data.formats.files import FileDataset
 from engine.data.formats.images import BROKEN
 from engine.data.formats.masks import value_text
+from engine.data.gdal import NotInstalled
 from engine.data.sample import DataError, UnreadableSample
 
 MAX_VALUES = 256  # kept per mask, the most frequent ones; a photo used as a mask has 100,000
@@ -50,13 +51,15 @@ class MaskFacts:
 
 
 def read_mask(sample: Listed) -> MaskFacts:
-    """The facts of a sample's mask, or why there are none."""
+    """The facts of a sample's mask, or why there are none; raises NotInstalled where it needs rasterio."""
     try:
         if not isinstance(sample.dataset, FileDataset):
             return measure(sample.dataset.labels(sample.index).numpy())
         stored = sample.dataset.stored_mask(sample.index)
         facts = measure(stored, _palette(sample) if stored.ndim == 2 else b"")
         return replace(facts, nodata=declared_nodata(sample.mask)) if sample.mask else facts
+    except NotInstalled:
+        raise
     except DataError as error:
         return MaskFacts(problem=str(error), may_skip=isinstance(error, UnreadableSample))
 
