@@ -337,6 +337,9 @@ def test_masks_of_0_and_1_beside_masks_of_0_and_255_are_two_classes(capsys) -> N
     assert "none with both 1 and 255" in capsys.readouterr().out
     for index, id in enumerate(dataset.ids):
         assert (dataset.labels(index).numpy() == (labels_of(int(id[1:])) > 0)).all()
+    assert doctor(["data.yaml", "data.folder.values=ids"]) == 0
+    said = capsys.readouterr().out
+    assert "two_whites" in said and "Class shares of val" in said
 
 
 def test_void_in_masks_of_two_classes_stays_void() -> None:
