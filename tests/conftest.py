@@ -33,15 +33,6 @@ settings.load_profile("trident")
 gc.disable()
 
 
-@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in the same hook
-def pytest_collection_modifyitems(items: list[pytest.Function]) -> None:
-    """One worker gets all tests of a file with a fixture of the module: each worker would make it again."""
-    for item in items:
-        fixtures = [one for found in item._fixtureinfo.name2fixturedefs.values() for one in found]
-        if any(fixture.scope == "module" for fixture in fixtures):
-            item.add_marker(pytest.mark.xdist_group(item.path.relative_to(item.config.rootpath).as_posix()))
-
-
 def pytest_collection_finish() -> None:
     gc.freeze()  # later collections do not look at the objects of the collected tests and imported modules
     gc.enable()
