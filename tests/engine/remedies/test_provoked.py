@@ -507,7 +507,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/data/formats/test_drawn.py::test_damaged_outlines_follow_on_error": (
         "is damaged: of image",
     ),
-    "tests/engine/data/formats/test_drawn.py::test_the_coco_export_of_cvat": (
+    "tests/engine/data/formats/test_cvat.py::test_the_coco_export_of_cvat": (
         "divides one file annotations",
     ),
     "tests/engine/test_trained_on.py::test_baselines_few_images_and_those_trained_on_are_in_every_output": (
