@@ -67,8 +67,8 @@ class Python:
     def is_running(self) -> bool:
         return self._process.is_alive()
 
-    def end(self, timeout_s: float = 400.0) -> Ended:
-        """Wait for the end; a process that does not come to it is killed, which is an error."""
+    def end(self, timeout_s: float = 1200.0) -> Ended:
+        """Wait for the end; a process that hangs is killed, which is an error."""
         self._process.join(timeout_s)
         code = self._process.exitcode
         self.kill()
