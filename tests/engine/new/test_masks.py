@@ -7,6 +7,7 @@ import pytest
 from PIL import Image
 
 from engine.data import open_split
+from engine.doctor import main as doctor
 from engine.new import main
 from tests.engine.new.drawn import COLOURS, H, W, draw, labels_of, new_recipe, save, two_splits, write
 
