@@ -159,9 +159,9 @@ def run_command(
 
 def _variables(max_pixels: int | None) -> dict[str, str]:
     """For the environment of a command and of the processes that it starts."""
-    # torch's threads otherwise spin while one waits for another: on cores that other programs use as well, a
-    # forward pass then takes many times as long. OpenMP reads it when torch is imported, which is later.
-    values = {} if "OMP_WAIT_POLICY" in os.environ else {"OMP_WAIT_POLICY": "PASSIVE"}
+    # torch's threads spin for a millisecond before they sleep while one waits for another: on cores that other
+    # programs use, an update then takes many times as long. OpenMP of GNU reads it when torch is imported.
+    values = {} if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() else {"GOMP_SPINCOUNT": "5000"}
     if max_pixels is not None:
         values["TRIDENT_MAX_PIXELS"] = str(max_pixels)  # engine/data/formats/images.py reads it
     return values

@@ -132,18 +132,25 @@ def test_output_and_messages_go_to_streams_without_an_encoding() -> None:
     assert "no such recipe" in messages.getvalue()
 
 
-@pytest.mark.parametrize(("given", "during"), [(None, "PASSIVE"), ("ACTIVE", "ACTIVE")])
-def test_threads_sleep_while_they_wait_unless_the_user_says_otherwise(
-    given: str | None, during: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("given", "during"),
+    [({}, "5000"), ({"GOMP_SPINCOUNT": "7"}, "7"), ({"OMP_WAIT_POLICY": "ACTIVE"}, None)],
+)
+def test_threads_soon_sleep_while_they_wait_unless_the_user_says_otherwise(
+    given: dict[str, str], during: str | None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.delenv("OMP_WAIT_POLICY", raising=False)
-    if given:
-        monkeypatch.setenv("OMP_WAIT_POLICY", given)
+    for name in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
     seen = []
-    assert (
-        run_command(new_parser("run", ""), lambda _: seen.append(os.environ["OMP_WAIT_POLICY"]) or 0, []) == 0
-    )
-    assert seen == [during] and os.environ.get("OMP_WAIT_POLICY") == given
+
+    def body(_: object) -> int:
+        seen.append(os.environ.get("GOMP_SPINCOUNT"))
+        return 0
+
+    assert run_command(new_parser("run", ""), body, []) == 0
+    assert seen == [during] and os.environ.get("GOMP_SPINCOUNT") == given.get("GOMP_SPINCOUNT")
 
 
 def test_torch_is_not_imported_before_the_threads_are_told_to_sleep() -> None:
