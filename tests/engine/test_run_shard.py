@@ -17,7 +17,7 @@ from tests.engine.tiny_run import ADVERSARIAL, tiny
 from tests.engine.two_processes import BROKEN, run_two
 
 VARIANT = [*ADVERSARIAL, "train.ema=0.9", "optimizer.clip_norm=1", "train.accumulate=2", "log.gradients=2"]
-VARIANT += ["keep.tail=1", "train.ema_widths=[0.1]"]
+VARIANT += ["keep.tail=1", "keep.tail_every=1", "train.ema_widths=[0.1]"]
 VARIANT += ["train.save_every=4", "eval.every=6", "keep.top=1", "log.to=[]", "log.images=0"]
 QUICK = ["train.shard=true", "train.steps=4", "eval.every=4", "keep.top=1", "log.to=[]", "log.images=0"]
 SMP = ["model.arch=linknet", "model.encoder=tu-test_efficientnet", "model.variant=b2"]
