@@ -159,9 +159,10 @@ def run_command(
 
 def _variables(max_pixels: int | None) -> dict[str, str]:
     """For the environment of a command and of the processes that it starts."""
-    # torch's threads spin for a millisecond before they sleep while one waits for another: on cores that other
-    # programs use, an update then takes many times as long. OpenMP of GNU reads it when torch is imported.
-    values = {} if {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys() else {"GOMP_SPINCOUNT": "5000"}
+    # While torch's threads wait for each other, they run in a loop before they sleep: on cores that other
+    # programs use, an update then takes many times as long. OpenMP reads this when torch is imported.
+    is_chosen = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
+    values = {} if is_chosen else {"GOMP_SPINCOUNT": "5000"}
     if max_pixels is not None:
         values["TRIDENT_MAX_PIXELS"] = str(max_pixels)  # engine/data/formats/images.py reads it
     return values

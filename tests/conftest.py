@@ -10,7 +10,7 @@ import signal
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, here and in the processes that tests start
-os.environ["COLUMNS"] = "9999"
+os.environ["COLUMNS"] = "1000"
 
 import numpy as np
 import pytest
