@@ -41,6 +41,7 @@ COMMANDS = {
 }
 
 LOG_WIDTH = 120  # columns
+SPIN_COUNT = "5000"  # rounds of a loop in which a thread of torch waits before it sleeps
 SHOWN = 40  # characters at either end of a path that is too long
 DISK_EXIT_CODES = {errno.EACCES: 2, errno.EPERM: 2, errno.EROFS: 2} | dict.fromkeys(
     (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE), 1
@@ -162,7 +163,7 @@ def _variables(max_pixels: int | None) -> dict[str, str]:
     # While torch's threads wait for each other, they run in a loop before they sleep: on cores that other
     # programs use, an update then takes many times as long. OpenMP reads this when torch is imported.
     is_chosen = "GOMP_SPINCOUNT" in os.environ or "OMP_WAIT_POLICY" in os.environ
-    values = {} if is_chosen else {"GOMP_SPINCOUNT": "5000"}
+    values = {} if is_chosen else {"GOMP_SPINCOUNT": SPIN_COUNT}
     if max_pixels is not None:
         values["TRIDENT_MAX_PIXELS"] = str(max_pixels)  # engine/data/formats/images.py reads it
     return values

@@ -11,6 +11,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from engine.command import main as command_line
+from engine.data.augment import Augment
 from engine.data.batches import Batch, TrainBatches
 from engine.run import main
 from engine.run_folder import RunFolder, sha256_of
@@ -29,8 +30,8 @@ def poison(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     def poison(*updates: int, times: int = 1000) -> None:
         left = [times]
 
-        def batch_with_nan(self: TrainBatches, results: list, draws: list) -> Batch:
-            batch = make_batch(self, results, draws)
+        def batch_with_nan(self: TrainBatches, results: list, draws: list, augment: Augment) -> Batch:
+            batch = make_batch(self, results, draws, augment)
             if any(draws == self.order.update(number - 1) for number in updates) and left[0] > 0:
                 left[0] -= 1
                 batch.images[2, 0, 5, 5] = torch.nan
