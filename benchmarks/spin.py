@@ -4,7 +4,7 @@
 
 SegFormer's decoder on EfficientNet-Lite0 from random weights, with two threads: an update of 8 crops of
 256 px, and a prediction of one photo at three sizes. Each setting of the environment has a process of its
-own, in turn; on busy cores two other processes compute without end.
+own, in turn; on busy cores other processes compute without end.
 """
 
 import argparse
@@ -39,6 +39,7 @@ def main() -> None:
     """Measure, print the table, write the JSON."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--others", type=int, default=THREADS, help="processes that keep the cores busy")
     parser.add_argument("--out", type=Path, help="JSON of all times")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
@@ -46,7 +47,7 @@ def main() -> None:
         print(json.dumps(_measured()))
         return
     rows = []
-    for where, others in (("free", 0), ("busy", THREADS)):
+    for where, others in (("free", 0), ("busy", arguments.others)):
         with _busy(others):
             found = [{name: _in_own_process(name) for name in SETTINGS} for _ in range(arguments.rounds)]
         for name in SETTINGS:
