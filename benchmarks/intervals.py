@@ -3,8 +3,9 @@
     python benchmarks/intervals.py --trials 1000 > benchmarks/intervals-coverage.json
 
 Each trial draws N images of six classes: two on every image, four on a share of the images. The true mIoU is
-that of 200,000 images. Pixels and hits vary by image, and the last class is predicted badly. Trials that
-lack a class are counted too, and given apart: no interval can know of a class that no image holds.
+that of 200,000 images. Pixels and hits vary by image; a setting says how well each class is predicted.
+Trials that lack a class are counted too, and given apart: no interval can know of a class that no image
+holds.
 
 Shapes: N images, C classes, S draws.
 """

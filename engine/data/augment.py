@@ -73,7 +73,7 @@ class Augment:
         self.ignore_index = ignore_index
 
     def at(self, step: int) -> Self:
-        """That of an update, counted from 0: with its crop, and all lengths in proportion to it.
+        """The augmentation of an update, counted from 0: its crop, and all lengths in proportion to that.
 
         `progressive` is in steps.
         """

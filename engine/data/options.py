@@ -175,10 +175,10 @@ def _require_one_a_band(number: int, info: ValidationInfo, what: str) -> None:
 
 
 class SmallerCrop(Section):
-    """Crops of the updates before a time."""
+    """The crop of the updates before a time in the training."""
 
     crop: Count = Field(description="side of the square training crop, px")
-    until: Interval = Field(description="the update from which on the next crop of the list is used")
+    until: Interval = Field(description="when the next crop of the list takes over")
 
 
 class Augment(Section):

@@ -159,8 +159,8 @@ class Train(Section):
     ema_widths: list[Annotated[float, Field(ge=0.01, le=0.25)]] = key(
         [],
         "averages of the weights that are tracked and kept with the latest states (keep.tail), such as "
-        "[0.05, 0.1], for the method ema_post_hoc of trident ensemble; a width is the share of the training "
-        "that counts, the sigma_rel of arXiv 2312.02696",
+        "[0.05, 0.1], for the method ema_post_hoc of trident ensemble; a width is the standard "
+        "deviation of the updates that count, as a share of the training: sigma_rel of arXiv 2312.02696",
     )
     batch_norm: Literal["sync", "local", "frozen"] = key(
         "sync",

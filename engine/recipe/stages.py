@@ -70,12 +70,18 @@ def stages_in(values: dict[str, Any], sources: Sources) -> list[Stage]:
             raise RecipeError(
                 f"stages.{number}.{unusable[0]} ({place}): a stage cannot change this; remove it"
             )
-        parts = {}
+        parts: dict[str, Parsed] = {}
         for key, value in values_of.items():
             at = {path[2:]: at for path, at in inside.items() if path[:2] == (number, key)}
             keys, parsed = as_steps(tuple(key.split(".")), Parsed(value, at))
+            dotted = ".".join(map(str, keys))
+            if dotted in parts:
+                raise RecipeError(
+                    f"stages.{number}.{key} ({place}): {dotted} is given in this stage as well; keep one of "
+                    "the two"
+                )
             if key != "name":
-                parts[".".join(map(str, keys))] = parsed
+                parts[dotted] = parsed
         stages.append(Stage(name, parts, place, stages[-1].name if stages else ""))
     return stages
 

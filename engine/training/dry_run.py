@@ -53,7 +53,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     least, whole, most = (
         _duration(steps * seconds + scoring) for seconds in (min(updates), update_seconds, max(updates))
     )
-    at_most = "at most " if recipe.augment.progressive else ""  # updates with smaller crops take less
+    largest = ", as if all crops were of the largest size" if recipe.augment.progressive else ""
     needed = disk_bytes(session.step, recipe.keep.top, recipe.keep.tail)
     free = shutil.disk_usage(_existing_parent(RunFolder.of(recipe).path)).free
     table = Table(
@@ -70,7 +70,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
         "its spread": f"{spread}, {quantity(len(updates), 'update')} after a warm-up",
         "scoring": f"{image_seconds:.3f} s per image, {quantity(num_images, 'image')}, "
         f"{quantity(num_evaluations, 'time')}",
-        "the whole run": f"{at_most}{whole}, with that spread {least} to {most}; "
+        "the whole run": f"{whole}, with that spread {least} to {most}{largest}; "
         f"of it {_duration(scoring)} scoring",
         "disk": f"{needed / 1e6:,.0f} MB at most, {free / 1e6:,.0f} MB free",
     }.items():

@@ -126,7 +126,7 @@ def test_no_resume_is_promised_where_a_file_forbids_it(tmp_path: Path) -> None:
     runs["recipe"].recipe.write_text(RECIPE + "seed: 3\n")
     found = look(tmp_path)
     for name, words in (("cut", "is damaged"), ("altered", "was altered"), ("recipe", "recipe.yaml")):
-        assert found[name].state == "stopped" and "once that is mended" in found[name].message
+        assert found[name].state == "stopped" and "Mend what is named" in found[name].message
         [problem] = found[name].problems
         assert words in problem
 

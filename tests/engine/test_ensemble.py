@@ -138,7 +138,7 @@ def test_without_latest_states_their_methods_are_refused_with_a_remedy(
     assert "keep.tail=8, or leave it out" in capsys.readouterr().err
     assert main([*command, said.split("--method ")[-1].strip()]) == 0
     assert main([*command, "ema_post_hoc"]) == 2
-    assert "Train with keep.tail=8 train.ema_widths=[0.05,0.1]" in capsys.readouterr().err
+    assert "Train with keep.tail=8 'train.ema_widths=[0.05,0.1]'" in capsys.readouterr().err
 
 
 def test_the_latest_states_are_averaged_where_one_checkpoint_is_the_only_member(

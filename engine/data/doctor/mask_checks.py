@@ -124,9 +124,10 @@ def two_whites(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "two_whites",
             HURTS,
             f"{some_of(len(white), meaning.num_masks, 'mask', 'holds', 'hold')} 255, which is void, and "
-            f"{len(one)} others hold class 1, but none holds both",
+            f"{some_of(len(one), meaning.num_masks, 'mask', 'holds', 'hold')} class 1, but none holds both",
             "If some were saved as black and white, their objects are neither trained on nor scored.",
-            "data.format=folder data.folder.values=binary reads both as class 1. Nothing, if 255 is void.",
+            "data.format=folder data.folder.values=binary reads both as class 1. Do nothing, if 255 is meant "
+            "as void.",
             [listing.samples[i].name for i in sorted(white)],
         )
 

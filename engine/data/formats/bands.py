@@ -166,8 +166,8 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
             refuse_bomb(path, first.height, first.width)
             if any("complex" in kind for kind in first.dtypes):
                 raise UnreadableSample(
-                    f"{path} holds complex numbers, of which a model sees none. Save amplitude and phase, or "
-                    "real and imaginary parts, as bands."
+                    f"{path} holds complex numbers, and a model takes real ones. Save amplitude and phase, "
+                    "or real and imaginary parts, as bands."
                 )
             are_bands = all(page.count == 1 and page.shape == first.shape for page in pages)
             yield pages if pages and are_bands else [first]

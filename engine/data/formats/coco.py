@@ -211,10 +211,21 @@ def _files(content: dict[str, Any], images: Path, root: Path) -> list[tuple[str,
 
 
 def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:
-    """(h, w) as the file of COCO says, or as the photo has it where it does not."""
+    """(h, w) as the file of COCO says, or as the photo has it where it does not.
+
+    Raises:
+        DataError: neither can be read.
+    """
     if image.get("height") and image.get("width"):
         return int(image["height"]), int(image["width"])
-    return read_header(file)[0] if file.is_file() else (0, 0)  # a missing one is named later
+    try:
+        return read_header(file)[0] if file.is_file() else (0, 0)  # a missing one is named later
+    except DataError as error:
+        raise DataError(
+            f"COCO does not say the height and width of {file}, and the photo cannot be read: "
+            f"{error.__cause__ or error}. Replace the photo, or write its height and width into the file of "
+            "COCO."
+        ) from error
 
 
 def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], source: Path) -> dict[str, int]:

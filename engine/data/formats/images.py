@@ -274,10 +274,13 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
 
 def _what_else(path: Source) -> str:
     """A sentence about a file that is a pointer of Git LFS or a page of a server, or empty; else nothing."""
-    if not (isinstance(path, Path) and path.is_file()):
+    try:
+        if not (isinstance(path, Path) and path.is_file()):
+            return ""
+        with path.open("rb") as file:
+            start = file.read(100).lstrip().lower()
+    except OSError:  # the message says already that it cannot be opened
         return ""
-    with path.open("rb") as file:
-        start = file.read(100).lstrip().lower()
     if start.startswith(b"version https://git-lfs"):
         return "It is the pointer that Git LFS keeps in place of the image: type git lfs pull. "
     if start.startswith((b"<!doctype html", b"<html")):

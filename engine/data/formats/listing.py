@@ -194,7 +194,7 @@ def ids_in_list(path: Path) -> list[str]:
 
 
 def encoding_of(text: bytes) -> str:
-    """UTF-16 where a text begins with the mark of it, or with half of a Latin letter, else UTF-8."""
+    """UTF-16 where a text begins with its mark, or one of the first two bytes is zero; else UTF-8."""
     if text.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     zero = text[:2].find(b"\0")

@@ -4,8 +4,9 @@ The layouts are tried in turn with the formats' own code, so a section that is r
 """
 
 import os
+import re
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ from engine.data.survey.values import read_values
 from engine.wording import quantity
 
 MAX_LOOKED_FOR = 50  # names of images of a split, in a table
+MAX_TABLE_BYTES = 50_000_000
 TABLES = (".csv", ".tsv", ".json", ".txt")
 Splits = tuple[FileDataset, FileDataset]  # train and val
 
@@ -134,8 +136,7 @@ def _with_classes(
 
 
 def _unused_lists(section: dict[str, Any], datasets: Splits, reasons: list[DataError]) -> list[str]:
-    """Why the lists that are there were not used, where the split is a share instead; and files of another
-    form that name the images."""
+    """Lines about lists and tables that were not used, where the split is a share instead."""
     if "val_share" not in section.get("folder", {}):
         return []
     root = Path(section["root"])
@@ -147,19 +148,26 @@ def _unused_lists(section: dict[str, Any], datasets: Splits, reasons: list[DataE
     ]
     if of_lists or section["format"] != "folder":
         return [f"the lists of train and val were not used: {reason}" for reason in of_lists[:1]]
-    names = [Path(id).name.encode() for dataset in datasets for id in dataset.ids[:MAX_LOOKED_FOR]]
+    names = {Path(id).name for dataset in datasets for id in dataset.ids[:MAX_LOOKED_FOR]}
     tables = [
         path
         for path in sorted(root.glob("*"))
-        if path.suffix.lower() in TABLES and path.is_file()
-        if 2 * sum(map(path.read_bytes().__contains__, names)) > len(names)
+        if path.suffix.lower() in TABLES and path.is_file() and path.stat().st_size < MAX_TABLE_BYTES
+        if 2 * len(names.intersection(_words(path))) > len(names)
     ]
     if not tables:
         return []
     not_used = f"{quantity(len(tables), 'file')} with names of images not used: {first_few(tables)}."
     return [
-        f"{not_used} A split is train.txt and val.txt, a name a line; for lists of folds see docs/folds.md"
+        f"{not_used} A split is a pair of files, train.txt and val.txt, with one name per line; for folds "
+        "see docs/folds.md"
     ]
+
+
+def _words(path: Path) -> Iterator[str]:
+    """What may be names of images in a table: its words, without folders and endings."""
+    for word in re.findall(r"[^\s,;\"'/\\:]+", path.read_text("utf-8", "replace")):
+        yield from (word, Path(word).stem)
 
 
 def _unused_images(datasets: Splits, root: Path) -> list[str]:

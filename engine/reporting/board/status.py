@@ -146,7 +146,7 @@ def _state(
     saved = saved_beside_tensors(run.states[0], "log") if run.states else None
     if saved and saved.get("bytes") == _size(run.log):
         if _tried(run.read_manifest, problems) is None:
-            return "stopped", "Stopped, with its state saved: --resume goes on once that is mended."
+            return "stopped", "Stopped, with its state saved. Mend what is named; then --resume goes on."
         return "stopped", "Stopped, with its state saved: the same command with --resume goes on."
     how = "Its last state is older than its log" if saved else "It saved no state"
     return "failed", f"{how}: it failed, or was killed."

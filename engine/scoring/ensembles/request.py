@@ -18,7 +18,7 @@ from engine.wording import quantity
 NO_TAIL = "averages the latest states of a run, and none of these runs kept two. Train with keep.tail=8"
 NO_WIDTHS = (
     "combines averages of the weights that were tracked during the training, and none of these runs kept "
-    "any. Train with keep.tail=8 train.ema_widths=[0.05,0.1]"
+    "any. Train with keep.tail=8 'train.ema_widths=[0.05,0.1]'"
 )
 
 

@@ -379,7 +379,8 @@ def test_the_handler_of_ended_processes_is_not_that_of_torch(train):
 def test_workers_ignore_what_stops_a_run_and_end_with_it(train):
     before = multiprocessing.active_children()
     batches = batches_of(train, workers=2).starting_at(0)
-    next(batches)
+    for _ in range(2):  # one of each worker: both have started
+        next(batches)
     workers = [process for process in multiprocessing.active_children() if process not in before]
     assert len(workers) == 2
     for worker in workers:

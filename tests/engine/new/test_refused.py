@@ -105,7 +105,7 @@ def test_lists_that_cannot_be_used_are_named(content: bytes, capsys) -> None:
 def test_a_table_of_the_images_that_is_not_read_is_named(name: str, capsys) -> None:
     draw("images/f{}.png", "masks/f{}.png", range(5))
     write(name, "".join(f'"f{number}", {number % 2}\n' for number in range(5)))
-    write("notes.txt", "made in May")
+    write("notes.txt", "made in May, with f10 to f14 left out")
     assert new_recipe().data.folder.val_share
     said = capsys.readouterr().out
     assert "1 file with names of images not used" in said and name in said and "notes.txt" not in said

@@ -54,3 +54,11 @@ def test_each_stage_has_its_length(tmp_path: Path) -> None:
     for override in ("train.epochs=4", "train.steps=4"):
         with pytest.raises(RecipeError, match=r"every stage sets train\.\w+ itself; type stages\.a\."):
             load_stages(tmp_path / "r.yaml", [override])
+
+
+def test_a_stage_with_both_keys_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "r.yaml").write_text(
+        "model: {from_scratch: true}\nstages:\n- {name: a, train.steps: 7, train.epochs: 3}\n"
+    )
+    with pytest.raises(RecipeError, match=r"stages\.0\.train\.epochs .*train\.steps is given .* keep one"):
+        load_stages(tmp_path / "r.yaml")

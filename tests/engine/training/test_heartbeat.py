@@ -28,20 +28,6 @@ def store() -> dist.Store:
 
 
 @pytest.fixture
-def pair(store: dist.Store, request: pytest.FixtureRequest) -> Iterator[list[Heartbeat]]:
-    """Rank 0 and rank 1, which look 20 times in the timeout. Rank 1 cannot end the process of the test."""
-    made: list[Heartbeat] = []
-    timeout_s: float = getattr(request, "param", TIMEOUT_S)
-    first = threading.Thread(target=lambda: made.append(Heartbeat(store.clone(), 0, 2, timeout_s)))
-    first.start()
-    second = Heartbeat(store.clone(), 1, 2, timeout_s)
-    first.join()
-    yield [*made, second]
-    for one in (*made, second):
-        one.stop(failed=False)
-
-
-@pytest.fixture
 def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
     """Set when a heartbeat ends its process with code 1, which it does not do here."""
     event = threading.Event()
@@ -52,6 +38,25 @@ def ended(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
     monkeypatch.setattr(heartbeat.os, "_exit", exit)
     return event
+
+
+@pytest.fixture
+def pair(
+    store: dist.Store, request: pytest.FixtureRequest, ended: threading.Event
+) -> Iterator[list[Heartbeat]]:
+    """Rank 0 and rank 1, which look 20 times in the timeout. Rank 1 cannot end the process of the test."""
+    made: list[Heartbeat] = []
+    before = {*threading.enumerate()}
+    timeout_s: float = getattr(request, "param", TIMEOUT_S)
+    first = threading.Thread(target=lambda: made.append(Heartbeat(store.clone(), 0, 2, timeout_s)))
+    first.start()
+    second = Heartbeat(store.clone(), 1, 2, timeout_s)
+    first.join()
+    yield [*made, second]
+    for one in (*made, second):
+        one.stop(failed=False)
+    for thread in {*threading.enumerate()} - before:  # else it would "end the process" in the next test
+        thread.join(20 * timeout_s)
 
 
 def said(ended: threading.Event, capsys: pytest.CaptureFixture[str]) -> str:

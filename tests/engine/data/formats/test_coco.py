@@ -263,6 +263,15 @@ def test_width_and_height_that_are_swapped_are_said(tree) -> None:
     assert "Width and height are swapped" in message
 
 
+def test_a_damaged_photo_whose_size_coco_does_not_say_is_named_with_a_remedy(tree) -> None:
+    content = content_of({"category": "cat", "segmentation": box(0, 0, 4, 2)})
+    del content["images"][0]["height"]
+    root = tree(content)
+    (root / "train2017" / "000000000000.jpg").write_bytes(b"no photo")
+    message = message_of(lambda: open_coco(root, "train2017"))
+    assert "000000000000.jpg" in message and "write its height and width into the file of COCO" in message
+
+
 def test_the_error_for_a_damaged_segmentation_names_file_and_image(tree) -> None:
     root = tree(content_of({"category": "cat", "segmentation": [[1, 2, 3]]}))
     message = message_of(lambda: open_coco(root, "train2017")[0])

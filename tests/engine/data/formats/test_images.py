@@ -244,3 +244,17 @@ def test_a_damaged_image_is_never_another_error_than_a_data_error(tmp_path: Path
                 outcomes.add("refused")
                 assert str(path) in str(error)
     assert "refused" in outcomes
+
+
+def test_an_image_that_may_not_be_read_is_left_out_like_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a.png").write_bytes(b"")
+
+    def refused(*arguments: object, **options: object) -> None:
+        raise PermissionError(13, "Permission denied", str(tmp_path / "a.png"))
+
+    monkeypatch.setattr(Image, "open", refused)
+    monkeypatch.setattr(Path, "open", refused)
+    with pytest.raises(UnreadableSample, match=r"a\.png cannot be read as an image: .*Permission denied"):
+        decode_image(tmp_path / "a.png")
