@@ -33,8 +33,8 @@ class Optimizer(Section):
     )
     layer_decay: float = key(
         1.0,
-        "factor on the learning rate for each block before the last, of SegFormer or a vision transformer; 1 "
-        "is off",
+        "factor on the learning rate for each block before the last, of SegFormer or an encoder of timm "
+        "(tu-...); 1 is off",
         gt=0,
         le=1,
     )
