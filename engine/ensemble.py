@@ -31,6 +31,7 @@ methods: mean (of probabilities), mean_logit, weighted, class_weighted, greedy (
 
 examples:
   trident ensemble checkpoints/
+  trident ensemble checkpoints/ --per-run 1                  of three seeds, the best checkpoint of each
   trident ensemble checkpoints/ --method all --split-half
   trident ensemble checkpoints/ --method mean,greedy --select-split trainval_rest
   trident ensemble checkpoints/b2_adv checkpoints/b4_adv --top 5 --method all --save checkpoints/best
@@ -52,6 +53,9 @@ def main(argv: list[str] | None = None) -> int:
         "folders", nargs="+", metavar="folder | key.path=value", help="folders of runs; recipe values"
     )
     parser.add_argument("--top", type=int, default=3, help="number of members (default 3)")
+    parser.add_argument(
+        "--per-run", type=int, metavar="N", help="of these at most N of one run, such as 1 for runs of seeds"
+    )
     parser.add_argument(
         "--latest",
         action="store_true",
@@ -182,6 +186,7 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
         [*overrides, *([f"data.select={arguments.select_split}"] if arguments.select_split else [])],
         methods,
         arguments.top,
+        arguments.per_run,
         arguments.latest,
         arguments.repeats if arguments.split_half else 0,
         bool(arguments.save or arguments.distill),
@@ -259,6 +264,8 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
 
     if arguments.top < 1:
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
+    if arguments.per_run is not None and arguments.per_run < 1:
+        raise RunFolderError(f"--per-run {arguments.per_run}: at least 1, or leave it out.")
     if arguments.repeats < 1:
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
     if arguments.resume and not arguments.distill:

@@ -21,8 +21,8 @@ def depth_from_head(model: nn.Module) -> dict[int, int]:
     encoder: Any = getattr(model, "encoder", None)
     if not hasattr(encoder, "layers"):
         raise ModelError(
-            "optimizer.layer_decay works only for Trident's SegFormer and for encoders of timm (tu-...), since "
-            "the order of their layers is known. Type optimizer.layer_decay=1.0, or take model.arch=segformer "
+            "optimizer.layer_decay works only for Trident's SegFormer and for encoders of timm (tu-...), as "
+            "the order of their layers is known. Type optimizer.layer_decay=1.0, or model.arch=segformer "
             "model.encoder=null."
         )
     return {

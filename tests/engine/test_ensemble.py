@@ -77,6 +77,18 @@ def test_the_best_of_all_runs_are_ensembled_across_architectures(runs: Path) -> 
     assert shares and all(0 <= one["right"] <= one["agree"] <= 1 for one in shares)
 
 
+def test_of_several_runs_the_best_checkpoint_of_each_is_taken(runs: Path) -> None:
+    names = ("segformer", "unet")
+    bests = {
+        name: max(m.scores["mIoU"] for m in RunFolder(runs / "same" / name).read_manifest().members)
+        for name in names
+    }
+    assert main([str(runs / "same"), "--per-run", "1"]) == 0
+    members = json.loads((runs / "same/ensemble.json").read_text())["members"]
+    assert {m["run"]: m["mIoU"] for m in members} == pytest.approx(bests, abs=1e-12)
+    assert len(members) == 2
+
+
 def test_all_methods_of_two_architectures_and_the_best_is_saved(
     runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -275,6 +287,8 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["nowhere"], "nowhere"),
         (["."], "No run in"),
         (["{runs}/other", "--top", "0"], "--top"),
+        (["{runs}/other", "--per-run", "0"], "--per-run 0: at least 1"),
+        (["{runs}/other", "--per-run", "1", "--save", "{runs}/saved"], "raise --top or --per-run"),
         (["{runs}/other", "eval.flipp=true"], "did you mean flip"),
         (["{runs}/other", "data.synthetic.seed=9"], "not those"),
         (["eval.flip=true"], "No folder was named"),

@@ -2,8 +2,10 @@
 
 import difflib
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 from engine.data.sample import Dataset, require_one_class_a_pixel, skipped_ids
 from engine.recipe import Recipe, load_recipe
@@ -49,6 +51,7 @@ class Request:
         overrides: Sequence[str],
         methods: list[str],
         top: int,
+        per_run: int | None,
         with_latest_states: bool,
         repeats: int,
         is_kept: bool,
@@ -56,13 +59,14 @@ class Request:
         """The best checkpoints of runs, and the methods that are possible for them.
 
         Args:
+            top: how many members. per_run: how many of one run at most; None: no limit.
             is_kept: whether the ensemble is saved, or taught to a student.
 
         Raises:
             RunFolderError: there is nothing to combine, or another split than that of the runs is scored.
             RecipeError, DataError: an override is wrong, or images are missing.
         """
-        title, chosen = best_of_the_only_group(runs, top)
+        title, chosen = best_of_the_only_group(runs, top, per_run)
         states = latest_states(chosen)
         methods, widths = possible_methods(methods, chosen)
         if with_latest_states:
@@ -110,8 +114,10 @@ def methods_named(texts: Sequence[str]) -> list[str]:
     return [name for name in METHODS if name in wanted or "all" in wanted]
 
 
-def best_of_the_only_group(runs: Sequence[RunFolder], top: int) -> tuple[str, list[Candidate]]:
-    """The title of the only group of runs, and its best checkpoints.
+def best_of_the_only_group(
+    runs: Sequence[RunFolder], top: int, per_run: int | None
+) -> tuple[str, list[Candidate]]:
+    """The title of the only group of runs, and its `top` best checkpoints, of one run at most `per_run`.
 
     Raises:
         RunFolderError: they kept no checkpoint, or differ in their images or classes.
@@ -132,7 +138,13 @@ def best_of_the_only_group(runs: Sequence[RunFolder], top: int) -> tuple[str, li
         raise RunFolderError(
             "These runs differ in their val images or classes. Take one group:\n" + "\n".join(lines)
         )
-    return groups[0].title, groups[0].candidates[:top]
+    taken: Counter[Path] = Counter()
+    chosen = []
+    for candidate in groups[0].candidates:
+        taken[candidate.run.path] += 1
+        if per_run is None or taken[candidate.run.path] <= per_run:
+            chosen.append(candidate)
+    return groups[0].title, chosen[:top]
 
 
 def with_latest(chosen: list[Candidate], states: list[Candidate]) -> list[Candidate]:
@@ -177,7 +189,8 @@ def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bo
         return
     if len(chosen) == 1 and (methods != ["mean"] or is_kept):
         raise RunFolderError(
-            f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise --top."
+            f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise "
+            "--top or --per-run."
         )
 
 
