@@ -2,20 +2,18 @@
 
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engine.comparison.files import class_table, figure_table, score_table, tables_of_folds
 from engine.comparison.plots import class_gaps_plot, comparison_plots
 from engine.comparison.table import Comparison
+from engine.reporting.pages import template
 from engine.reporting.plots import CSS_VARIABLES, INK, LINE
 
 
 def to_html(comparison: Comparison) -> str:
     """The page as text."""
-    folder = FileSystemLoader(Path(__file__).parent)
-    environment = Environment(loader=folder, autoescape=True, undefined=StrictUndefined)
-    return environment.get_template("page.html").render(
+    return template(Path(__file__).parent / "page.html").render(
         comparison=comparison,
         first=comparison.methods[0],
         others=comparison.methods[1:],

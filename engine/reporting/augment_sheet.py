@@ -7,28 +7,15 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image, ImageDraw
+from PIL import Image
 from torch import Tensor
 
 from engine.data.bands import shown_bands
 from engine.data.batches import TrainBatches
 from engine.data.order import Draw
-from engine.reporting.colours import VOID, Colour
+from engine.reporting.colours import VOID
 from engine.reporting.label_sets import with_sets
-from engine.reporting.pictures import (
-    FAINT,
-    GAP_PX,
-    INK,
-    MARGIN_PX,
-    MAX_ASPECT,
-    PAPER,
-    TEXT_PX,
-    Pixels,
-    fitted,
-    font,
-    legend,
-    overlay,
-)
+from engine.reporting.pictures import overlay, table_of_panels
 
 OPACITY = 0.45  # opacity of the labels, so that edges of the image stay visible
 
@@ -54,7 +41,7 @@ def augment_sheet(
     for index in indices:
         sample = dataset[index]
         crops = batches.of([Draw(index, epoch) for epoch in range(num_epochs)])
-        images += [sample.image, *_bytes(crops.images)]
+        images += [sample.image, *crops.images.round().clamp(0, 255).to(torch.uint8)]
         labels += [sample.labels, *crops.labels]
     void = dataset.ignore_index
     maps, palette, names = with_sets(labels, dataset.palette, dataset.class_names, void)
@@ -66,36 +53,4 @@ def augment_sheet(
     seen = {id for map in maps for id in np.unique(map.numpy()).tolist()}
     entries = [(names[id], palette[id]) for id in sorted(seen - {void})] + [("void", VOID)] * (void in seen)
     headings = ["as stored", *(f"epoch {epoch}" for epoch in range(num_epochs))]
-    return _paste(rows, headings, [dataset.ids[index] for index in indices], side_px, entries)
-
-
-def _bytes(images: Tensor) -> Tensor:
-    return images.round().clamp(0, 255).to(torch.uint8)
-
-
-def _paste(
-    rows: list[list[Pixels]],
-    headings: list[str],
-    names: list[str],
-    side_px: int,
-    entries: Sequence[tuple[str, Colour]],
-) -> Image.Image:
-    first_px = max(fitted(row[0], MAX_ASPECT * side_px, side_px).width for row in rows)
-    lefts = np.cumsum([MARGIN_PX, first_px + GAP_PX, *[side_px + GAP_PX] * (len(headings) - 2)]).tolist()
-    width = lefts[-1] + side_px + MARGIN_PX
-    names_px = TEXT_PX + GAP_PX
-    row_px = names_px + side_px + GAP_PX
-    table = legend(entries, width - 2 * MARGIN_PX)
-    height = MARGIN_PX + names_px + len(rows) * row_px + GAP_PX + table.height + MARGIN_PX
-    canvas = Image.new("RGB", (width, height), PAPER)
-    draw = ImageDraw.Draw(canvas)
-    for left, heading in zip(lefts, headings, strict=True):
-        draw.text((left, MARGIN_PX), heading, INK, font(), anchor="la")
-    top = MARGIN_PX + names_px
-    for name, row in zip(names, rows, strict=True):
-        draw.text((MARGIN_PX, top + 2), name, FAINT, font(TEXT_PX - 2), anchor="la")
-        for left, pixels in zip(lefts, row, strict=True):
-            canvas.paste(fitted(pixels, MAX_ASPECT * side_px, side_px), (left, top + names_px))
-        top += row_px
-    canvas.paste(table, (MARGIN_PX, top + GAP_PX))
-    return canvas
+    return table_of_panels(headings, [dataset.ids[index] for index in indices], rows, entries, side_px)

@@ -150,30 +150,36 @@ def sheet(
     """
     assert pictures, "a sheet needs at least one picture"
     pictures, palette, class_names = with_sets_of(pictures, palette, class_names, ignore_index)
-    rows = [
-        {
-            name: fitted(pixels, MAX_ASPECT * row_height_px, row_height_px)
-            for name, pixels in panels(picture, palette, ignore_index).items()
-        }
-        for picture in pictures
-    ]
-    column_px = max(panel.width for row in rows for panel in row.values())
-    num_columns = len(rows[0])
-    width = 2 * MARGIN_PX + num_columns * column_px + (num_columns - 1) * GAP_PX
-    names = legend(_legend_entries(pictures, palette, class_names, ignore_index), width - 2 * MARGIN_PX)
+    rows = [panels(picture, palette, ignore_index) for picture in pictures]
+    captions = [caption(picture, ignore_index) for picture in pictures]
+    entries = _legend_entries(pictures, palette, class_names, ignore_index)
+    return table_of_panels([*rows[0]], captions, [[*row.values()] for row in rows], entries, row_height_px)
 
+
+def table_of_panels(
+    headings: Sequence[str],
+    captions: Sequence[str],
+    rows: Sequence[Sequence[Pixels]],
+    entries: Sequence[tuple[str, Colour]],
+    row_height_px: int,
+) -> Image.Image:
+    """Rows of panels, each below its caption, with headings above the columns and a legend at the bottom."""
+    scaled = [[fitted(panel, MAX_ASPECT * row_height_px, row_height_px) for panel in row] for row in rows]
+    widths = [max(panel.width for panel in column) for column in zip(*scaled, strict=True)]
+    *lefts, end = np.cumsum([MARGIN_PX, *(width + GAP_PX for width in widths)]).tolist()
+    width = end - GAP_PX + MARGIN_PX
+    names = legend(entries, width - 2 * MARGIN_PX)
     line_px = TEXT_PX + GAP_PX
     row_px = line_px + row_height_px + GAP_PX
     height = MARGIN_PX + line_px + len(rows) * row_px + GAP_PX + names.height + MARGIN_PX
     canvas = Image.new("RGB", (width, height), PAPER)
     draw = ImageDraw.Draw(canvas)
-    lefts = [MARGIN_PX + column * (column_px + GAP_PX) for column in range(num_columns)]
-    for left, name in zip(lefts, rows[0], strict=True):
-        draw.text((left, MARGIN_PX), name, INK, font(), anchor="la")
+    for left, heading in zip(lefts, headings, strict=True):
+        draw.text((left, MARGIN_PX), heading, INK, font(), anchor="la")
     top = MARGIN_PX + line_px
-    for picture, row in zip(pictures, rows, strict=True):
-        draw.text((MARGIN_PX, top + 2), caption(picture, ignore_index), FAINT, font(TEXT_PX - 2), anchor="la")
-        for left, panel in zip(lefts, row.values(), strict=True):
+    for text, row in zip(captions, scaled, strict=True):
+        draw.text((MARGIN_PX, top + 2), text, FAINT, font(TEXT_PX - 2), anchor="la")
+        for left, panel in zip(lefts, row, strict=True):
             canvas.paste(panel, (left, top + line_px))
         top += row_px
     canvas.paste(names, (MARGIN_PX, top + GAP_PX))

@@ -1,26 +1,23 @@
 """Suspicious labels: an HTML page for people, and the ranking as CSV and JSON for labelling tools."""
 
-import base64
 import csv
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 from scipy import ndimage
 
 from engine.data.bands import shown_bands
 from engine.diagnosis.label_check import LabelCheck, ShownSuspect
 from engine.diagnosis.suspects import LEAST_TRUST, Region, Suspect, Suspicion
 from engine.reporting.colours import WRONG, display_colours
+from engine.reporting.pages import template, webp_uri
 from engine.reporting.pictures import Pixels, fitted, overlay
 from engine.run_folder import write_json, write_text, written_in_place
 
-TEMPLATES = Path(__file__).parent
+TEMPLATE = Path(__file__).parent / "suspects.html"
 PANEL_PX = 400
 MAX_ENLARGED = 3
 OUTLINE_PX = 1.5  # in a panel
@@ -69,8 +66,7 @@ def write_page(
     folder: Path, shown: Iterable[ShownSuspect], num_images: int, check: LabelCheck, trust: float
 ) -> Path:
     """Write index.html, which needs no other file; returns its path."""
-    environment = Environment(loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined)
-    page = environment.get_template("suspects.html").render(
+    page = template(TEMPLATE).render(
         name=check.trained.name,
         split=check.split,
         trained_on_it=check.is_trained_on,
@@ -105,7 +101,10 @@ def _entry(rank: int, shown: ShownSuspect, check: LabelCheck) -> dict[str, Any]:
         "id": shown.suspect.id,
         "score": f"{100 * shown.suspect.score:.1f}",
         "why": why(shown, background),
-        "views": {name: (_data_uri(panel), panel.width, panel.height) for name, panel in panels.items()},
+        "views": {
+            name: (webp_uri(panel, quality=WEBP_QUALITY), panel.width, panel.height)
+            for name, panel in panels.items()
+        },
         "regions": [_region(region, names, background) for region, _ in shown.regions[:MAX_REGIONS]],
     }
 
@@ -142,9 +141,3 @@ def _outlined(pixels: Pixels, masks: Sequence[np.ndarray]) -> Pixels:
     for mask in masks:
         outlined[mask & ~ndimage.binary_erosion(mask, iterations=thickness_px)] = WRONG
     return outlined
-
-
-def _data_uri(image: Image.Image) -> str:
-    file = io.BytesIO()
-    image.save(file, "WEBP", quality=WEBP_QUALITY)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -20,7 +20,7 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 
 from engine import __version__
-from engine.reporting.content_policy import script_digest
+from engine.reporting.pages import script_digest
 from engine.scoring.segmenter import Segmenter
 from engine.serving import Limits
 from engine.serving.answers import Refused, answer, kinds_of

@@ -6,13 +6,12 @@ from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 
 from engine import __version__
 from engine.reporting.board import table
 from engine.reporting.board.status import RunStatus
-from engine.reporting.content_policy import script_digest
+from engine.reporting.pages import script_digest, template
 
 TEMPLATES = Path(__file__).parent / "templates"
 HOST = "127.0.0.1"
@@ -22,15 +21,9 @@ WIDTH, HEIGHT, EDGE = 200.0, 44.0, 3.0  # of a curve, in the units of its SVG
 
 def render(runs: Sequence[RunStatus], folders: Sequence[Path], every_s: float, none_yet: str) -> str:
     """The text of the page, which asks for itself again every `every_s` seconds."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     script = (TEMPLATES / "board.js").read_text(encoding="utf-8")
-    return environment.get_template("board.html").render(
+    page = template(TEMPLATES / "board.html", trims=True)
+    return page.render(
         runs=runs,
         curves=[curve_points(run.curve) for run in runs],
         size=(WIDTH, HEIGHT),

@@ -3,8 +3,6 @@
 Layers are WebP in data URIs: the photo is lossy, the others, which have few colours, are lossless.
 """
 
-import base64
-import io
 from dataclasses import dataclass
 
 import matplotlib as mpl
@@ -14,6 +12,7 @@ from PIL import Image
 
 from engine.data.sample import Palette
 from engine.reporting.colours import UNSCORED, WRONG, display_colours
+from engine.reporting.pages import webp_uri
 from engine.reporting.pictures import Picture, colourise
 
 LONGEST_PX = 480  # the longer side of a layer; small images are not enlarged, the browser does that
@@ -49,8 +48,8 @@ def layers_of(picture: Picture, palette: Palette, ignore_index: int) -> Layers:
         "errors": _errors(picture, ignore_index),
         "confidence": (COLOUR_MAP(picture.confidence.numpy()) * 255).round().astype(np.uint8),
     }
-    uris = {"image": _uri(photo.resize(size, Image.Resampling.LANCZOS), quality=PHOTO_QUALITY)} | {
-        name: _uri(Image.fromarray(layer).resize(size, Image.Resampling.NEAREST), lossless=True)
+    uris = {"image": webp_uri(photo.resize(size, Image.Resampling.LANCZOS), quality=PHOTO_QUALITY)} | {
+        name: webp_uri(Image.fromarray(layer).resize(size, Image.Resampling.NEAREST), lossless=True)
         for name, layer in overlays.items()
     }
     return Layers(width, height, uris)
@@ -73,9 +72,3 @@ def _errors(picture: Picture, ignore_index: int) -> RGBA:
 
 def _opaque(colours: NDArray[np.uint8]) -> RGBA:
     return np.dstack([colours, np.full(colours.shape[:2], 255, np.uint8)])
-
-
-def _uri(image: Image.Image, **options: object) -> str:
-    file = io.BytesIO()
-    image.save(file, "WEBP", **options)
-    return "data:image/webp;base64," + base64.b64encode(file.getvalue()).decode()

@@ -7,13 +7,13 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from jinja2 import Template
 from markupsafe import Markup
 
 from engine import __version__
 from engine.diagnosis import RunDiagnosis
 from engine.reporting.colours import Colour
-from engine.reporting.content_policy import script_digest
+from engine.reporting.pages import script_digest, template
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
 from engine.reporting.report.content import RunContent, cautions
@@ -40,38 +40,27 @@ def render(
         galleries, suggestions: by the path of the run; either may lack some.
     """
     script = (TEMPLATES / "report.js").read_text(encoding="utf-8")
-    digest = script_digest(script)
-    return (
-        _environment()
-        .get_template("report.html")
-        .render(
-            title=title,
-            groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
-            views=VIEWS,
-            metrics=[metric for metric in METRICS if metric != "mIoU"],  # which has columns of its own
-            num_series=len(SERIES),
-            confidence=confidence_colours(),
-            style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
-            script=Markup(script),
-            digest=digest,
-            written=datetime.now().strftime("%Y-%m-%d %H:%M"),
-            version=__version__,
-        )
+    return _page().render(
+        title=title,
+        groups=[_group(number, group, galleries, suggestions) for number, group in enumerate(groups, 1)],
+        views=VIEWS,
+        metrics=[metric for metric in METRICS if metric != "mIoU"],  # which has columns of its own
+        num_series=len(SERIES),
+        confidence=confidence_colours(),
+        style=Markup((TEMPLATES / "report.css").read_text(encoding="utf-8")),
+        script=Markup(script),
+        digest=script_digest(script),
+        written=datetime.now().strftime("%Y-%m-%d %H:%M"),
+        version=__version__,
     )
 
 
-@cache  # a process that writes several reports compiles the templates once
-def _environment() -> Environment:
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"score": _score, "gain": _gain, "percent": _percent, "css": _css, "plain": _plain,
-                            "duration": _duration, "thousands": _thousands}  # fmt: skip
-    return environment
+@cache  # a process that writes several reports compiles it once
+def _page() -> Template:
+    page = template(TEMPLATES / "report.html", trims=True)
+    page.environment.filters |= {"score": _score, "gain": _gain, "percent": _percent, "css": _css,
+                                 "plain": _plain, "duration": _duration, "thousands": _thousands}  # fmt: skip
+    return page
 
 
 def _group(
