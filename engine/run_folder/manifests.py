@@ -1,6 +1,5 @@
 """manifest.json of a run and combination.json of a saved ensemble, each with the SHA-256 of its content."""
 
-import difflib
 import hashlib
 import json
 from pathlib import Path
@@ -10,18 +9,23 @@ from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from engine.options import PlainPath
 from engine.run_folder.files import RunFolderError, parse_json, require_regular, without_nan, write_json
+from engine.run_folder.nearby import no_manifest
 
 Kind = TypeVar("Kind", bound=BaseModel)
 
 
-class Member(BaseModel):
+class _Strict(BaseModel):
+    """An entry that it does not know is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Member(_Strict):
     """One kept checkpoint; `file` is relative to the run folder, scores are shares of 1.
 
     thresholds: with data.labels: multi, the probability from which each class is predicted, in the order
     of the classes, chosen on the images that select the checkpoints.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     file: PlainPath
     step: int
@@ -35,10 +39,8 @@ class Member(BaseModel):
         return {self.file: self.sha256}
 
 
-class Average(BaseModel):
+class Average(_Strict):
     """The average of one width (train.ema_widths) as it was at a latest state."""
-
-    model_config = ConfigDict(extra="forbid")
 
     file: PlainPath
     width: float
@@ -55,14 +57,12 @@ class LatestState(Member):
         return super().files | {average.file: average.sha256 for average in self.averages}
 
 
-class DataIdentity(BaseModel):
+class DataIdentity(_Strict):
     """Which images were scored: equal fingerprints mean equal images and labels.
 
     num_val_trained_on: images of val that are in train too; None in runs of 0.1.0, which did not count them.
     num_unlabelled, unlabelled_fingerprint: of the images of data.unlabelled.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     format: str
     train: str
@@ -80,10 +80,8 @@ class DataIdentity(BaseModel):
         return self.num_val_trained_on or 0
 
 
-class Changed(BaseModel):
+class Changed(_Strict):
     """A value of a recipe that was changed on the way; "absent" where there was none."""
-
-    model_config = ConfigDict(extra="forbid")
 
     key: str
     before: Any
@@ -97,10 +95,8 @@ class Changed(BaseModel):
         return f"{self.key}: {before} in the run, {now} now"
 
 
-class _GoesOn(BaseModel):
+class _GoesOn(_Strict):
     """A training that goes on from a saved state, of update `step`, with changed values of the recipe."""
-
-    model_config = ConfigDict(extra="forbid")
 
     step: int
     changes: list[Changed]
@@ -122,7 +118,7 @@ class Resumption(_GoesOn):
     """A resume with values that never change an update."""
 
 
-class _Sealed(BaseModel):
+class _Sealed(_Strict):
     """A manifest whose file has the SHA-256 of its other entries, which `require_unaltered` compares."""
 
     @model_validator(mode="before")
@@ -142,8 +138,6 @@ class Manifest(_Sealed):
     SHA-256 of the files that commands read, by name, once they are final. `bands` has the names of
     data.bands, None for RGB; `normalisation` their mean and std in 0..255, None for those of the weights.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     code_version: str
@@ -172,13 +166,11 @@ class Manifest(_Sealed):
         return self
 
 
-class EnsembleMember(BaseModel):
+class EnsembleMember(_Strict):
     """One checkpoint in an ensemble's folder; `file` and `recipe` are relative to it.
 
     The SHA-256 of the recipe is None in ensembles of version 0.1.0.
     """
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     file: PlainPath
@@ -189,19 +181,15 @@ class EnsembleMember(BaseModel):
     thresholds: tuple[float, ...] | None = None
 
 
-class EarlyExitValues(BaseModel):
+class EarlyExitValues(_Strict):
     """The values of an `EarlyExit` (engine/scoring/combining.py)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     member: int
     certainty: float
 
 
-class CombinationValues(BaseModel):
+class CombinationValues(_Strict):
     """The values of a `Combination` (engine/scoring/combining.py)."""
-
-    model_config = ConfigDict(extra="forbid")
 
     space: Literal["probability", "logit"]
     weights: tuple[tuple[float, ...], ...]
@@ -211,8 +199,6 @@ class CombinationValues(BaseModel):
 
 class EnsembleManifest(_Sealed):
     """combination.json: members, how their predictions are combined, and the scores of that on val."""
-
-    model_config = ConfigDict(extra="forbid")
 
     name: str
     code_version: str
@@ -250,7 +236,7 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
     try:
         return kind.model_validate_json(path.read_bytes())
     except FileNotFoundError:
-        raise RunFolderError(_no_manifest(path)) from None
+        raise RunFolderError(no_manifest(path)) from None
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
@@ -319,34 +305,3 @@ def saved_beside_tensors(path: Path, key: str) -> dict[str, Any] | None:
     except (OSError, ValueError, KeyError, TypeError):  # a damaged file is refused where it is loaded
         return None
     return found if isinstance(found, dict) else None
-
-
-def _no_manifest(path: Path) -> str:
-    folder = path.parent
-    no_run = f"is not a run folder: it has no {path.name}." if folder.exists() else "does not exist."
-    return f"{folder} {no_run}{near_runs(folder, path.name)}"
-
-
-def near_runs(path: Path, manifest: str = "manifest.json") -> str:
-    """What to type instead of a path that is no run: the run of a similar name, or those around it."""
-    if similar := similar_run(path, manifest):
-        return f" Did you mean {similar}?"
-    found = _around(path, manifest)
-    return f" Name one of these: {', '.join(map(str, found))}." if found else ""
-
-
-def similar_run(path: Path, manifest: str = "manifest.json") -> Path | None:
-    """The run, or the checkpoint of one, whose name is nearest to that of a path which is none."""
-    by_name = {found.name: found for found in reversed(_around(path, manifest))}
-    close = difflib.get_close_matches(path.name, by_name, n=1)
-    return by_name[close[0]] if close else None
-
-
-def _around(path: Path, manifest: str) -> list[Path]:
-    if path.suffix == ".safetensors":
-        return sorted(path.parent.glob("*.safetensors"))
-    folders = dict.fromkeys((path, path.parent, path.parent / "checkpoints"))  # the default of output.dir
-    if not path.parent.exists():  # misspelt too
-        folders |= dict.fromkeys(sorted(path.parent.parent.glob("*")))
-    found = [file.parent for folder in folders for file in sorted(folder.glob(f"*/{manifest}"))]
-    return list(dict.fromkeys(found))

@@ -12,10 +12,9 @@ from torch import Tensor
 
 from engine.scoring.boundary import boundary_matrices, edge_counts
 from engine.scoring.calibration import NUM_BINS, reliability_counts
+from engine.scoring.combining import LEAST
 from engine.scoring.confusion import Scores, confusion_matrices, image_mean_iou
 from engine.scoring.metrics import overlaps
-
-LEAST = 1e-12  # lower bound of a probability, so that the log-loss is finite
 
 
 @dataclass(frozen=True)
@@ -66,9 +65,7 @@ class Maps:
         self.prediction[images, rows] = ids
         if self.confidence is not None:
             self.confidence[images, rows] = confidence
-        index = labels.long().masked_fill(void, 0).unsqueeze(1)
-        of_label = probabilities.gather(1, index)[:, 0].clamp(min=LEAST)
-        self.log_loss -= of_label.log().masked_fill(void, 0).sum(dtype=self.log_loss.dtype)
+        self.log_loss += summed_log_loss(probabilities, labels, void, self.log_loss.dtype)
 
     def counts(self, labels: Tensor, ignore_index: int, near_label: Tensor | None) -> Counts:
         """Against labels (B, H, W); with outlines and confidence also boundary, edges and reliability."""
@@ -82,6 +79,13 @@ class Maps:
             edge_counts(prediction, labels, ignore_index, near_label),
             reliability_counts(self.confidence, prediction == labels, labels != ignore_index),
         )
+
+
+def summed_log_loss(probabilities: Tensor, labels: Tensor, void: Tensor, dtype: torch.dtype) -> Tensor:
+    """The log-loss of labels (B, ...) in nats, summed over those that are not void; () of type `dtype`."""
+    index = labels.long().masked_fill(void, 0).unsqueeze(1)
+    of_label = probabilities.gather(1, index)[:, 0].clamp(min=LEAST)
+    return -of_label.log().masked_fill(void, 0).sum(dtype=dtype)
 
 
 def most_likely(probabilities: Tensor) -> tuple[Tensor, Tensor]:

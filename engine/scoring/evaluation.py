@@ -20,8 +20,6 @@ from engine.scoring.label_kinds import LabelKind
 from engine.scoring.predictor import Predictor
 from engine.scoring.upsampling import Pieces, strips, sure_images, weighted_logits
 
-__all__ = ["ENSEMBLE", "Tally", "evaluate"]
-
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
 OnMaps = Callable[[Tensor, Mapping[str, Any]], None]

@@ -67,12 +67,13 @@ def mean_iou_of_overlaps(found: NDArray[np.int64]) -> float:
     return mean_of_present(ratio(*found))
 
 
-def ratio(part: NDArray[Any], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+def ratio(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
     """part / whole, NaN where the whole is 0."""
     quotient: NDArray[np.float64] = np.divide(part, whole, out=np.full(whole.shape, np.nan), where=whole > 0)
     return quotient
 
 
 def mean_of_present(values: NDArray[np.float64]) -> float:
+    """The mean of the values that are not NaN; NaN where all are."""
     present = values[~np.isnan(values)]
     return float(present.mean()) if len(present) else float("nan")

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.scoring.baselines import Everywhere
+from engine.scoring.combining import LEAST
 from engine.scoring.confusion import Scores
-from engine.scoring.counting import LEAST, exact_zeros
+from engine.scoring.counting import exact_zeros
 from engine.scoring.metrics import mean_of_present, overlaps_of_masks, ratio
 
 Thresholds = tuple[float, ...]  # one a class

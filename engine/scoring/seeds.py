@@ -20,7 +20,7 @@ from engine.scoring.statistics import (
     Overlaps,
     drawn_iou,
     image_mean_iou,
-    mean_of_present,
+    means_of_present,
 )
 
 Floats = NDArray[np.float64]
@@ -128,4 +128,4 @@ def _variance(drawn: Floats) -> Floats:
 
 def _with_mean(iou: Floats) -> Floats:
     """(S, 1 + C): mIoU over classes present, then the IoU of each, from (S, C)."""
-    return np.column_stack([mean_of_present(iou), iou])
+    return np.column_stack([means_of_present(iou), iou])

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.scoring.metrics import ratio
+
 NUM_DRAWS = 2000
 CONFIDENCE = 0.95
 FEW_IMAGES = 20
@@ -80,41 +82,29 @@ def range_of(of_images: NDArray[np.float64]) -> tuple[float, float]:
 
 def drawn_iou(found: Overlaps, drawn: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S, C): IoU of each class on each draw, NaN where neither label nor prediction holds it."""
-    return _iou(drawn @ found[:, 0], drawn @ found[:, 1])
+    return ratio(drawn @ found[:, 0], drawn @ found[:, 1])
 
 
 def image_mean_iou(found: Overlaps) -> NDArray[np.float64]:
     """(N,) of each image, over the classes present in it; NaN where there are none."""
-    return mean_of_present(_iou(*found.astype(float).transpose(1, 0, 2)))
+    return means_of_present(ratio(*found.transpose(1, 0, 2)))
 
 
-def _iou(intersection: NDArray[np.float64], union: NDArray[np.float64]) -> NDArray[np.float64]:
-    iou: NDArray[np.float64] = np.divide(
-        intersection, union, out=np.full(union.shape, np.nan), where=union > 0
-    )
-    return iou
-
-
-def mean_of_present(iou: NDArray[np.float64]) -> NDArray[np.float64]:
+def means_of_present(iou: NDArray[np.float64]) -> NDArray[np.float64]:
     """(S,) mean over the classes present, NaN where there are none, from (S, C)."""
     is_present = ~np.isnan(iou)
-    num_present = is_present.sum(axis=1)
-    total = iou.sum(axis=1, where=is_present)
-    mean: NDArray[np.float64] = np.divide(
-        total, num_present, out=np.full(len(iou), np.nan), where=num_present > 0
-    )
-    return mean
+    return ratio(iou.sum(axis=1, where=is_present), is_present.sum(axis=1))
 
 
 def mean_iou_interval(found: Overlaps, drawn: NDArray[np.float64]) -> Interval:
     """Of the mIoU over classes present; NaN for few images."""
-    return interval(mean_of_present(drawn_iou(found, enough(drawn))))
+    return interval(means_of_present(drawn_iou(found, enough(drawn))))
 
 
 def gain_interval(before: Overlaps, after: Overlaps, drawn: NDArray[np.float64]) -> Interval:
     """Of mIoU after minus before, both on the same draws of the same images; NaN for few images."""
     drawn = enough(drawn)
-    of_both = (mean_of_present(drawn_iou(found, drawn)) for found in (after, before))
+    of_both = (means_of_present(drawn_iou(found, drawn)) for found in (after, before))
     return interval(np.subtract(*of_both))
 
 
@@ -126,7 +116,7 @@ def optimism_of_the_best(found: Sequence[Overlaps], drawn: NDArray[np.float64]) 
     """
     drawn = enough(drawn)
     inside, outside = (
-        np.stack([mean_of_present(drawn_iou(of_one, rows)) for of_one in found])  # (several, S)
+        np.stack([means_of_present(drawn_iou(of_one, rows)) for of_one in found])  # (several, S)
         for rows in (drawn, (drawn == 0).astype(np.float64))
     )
     known = ~(np.isnan(inside) | np.isnan(outside)).any(axis=0)
@@ -135,7 +125,7 @@ def optimism_of_the_best(found: Sequence[Overlaps], drawn: NDArray[np.float64]) 
     inside, outside = inside[:, known], outside[:, known]
     of_best = np.take_along_axis(outside, inside.argmax(axis=0)[None], axis=0)[0]
     every = np.ones((1, drawn.shape[1]))
-    whole = np.array([mean_of_present(drawn_iou(of_one, every))[0] for of_one in found])
+    whole = np.array([means_of_present(drawn_iou(of_one, every))[0] for of_one in found])
     return float(whole.max() - whole.mean() - (of_best - outside.mean(axis=0)).mean())
 
 

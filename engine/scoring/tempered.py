@@ -17,7 +17,7 @@ from engine.data.sample import Dataset, skipped_ids
 from engine.run_folder import RunFolderError
 from engine.scoring.calibration import NUM_BINS, Calibration, reliability_counts
 from engine.scoring.combining import LEAST
-from engine.scoring.counting import exact_zeros, most_likely
+from engine.scoring.counting import exact_zeros, most_likely, summed_log_loss
 from engine.scoring.ensembles.fitting import best_temperature
 from engine.scoring.ensembles.observations import num_sampled_pixels, observe
 from engine.scoring.numerics import full_float32
@@ -70,9 +70,7 @@ class Tempering:
         labelled = labels != self.ignore_index
         confidence = scaled.amax(dim=1)
         self.reliability += reliability_counts(confidence, ids == labels, labelled).sum(dim=0)
-        index = labels.long().masked_fill(~labelled, 0).unsqueeze(1)
-        of_label = scaled.gather(1, index)[:, 0].clamp(min=LEAST)
-        self.log_loss -= of_label.log().masked_fill(~labelled, 0).sum(dtype=self.log_loss.dtype)
+        self.log_loss += summed_log_loss(scaled, labels, ~labelled, self.log_loss.dtype)
 
     def result(self) -> Tempered:
         """What was counted so far."""

@@ -30,7 +30,8 @@ class TilingError(ValueError):
 
 @dataclass(frozen=True)
 class Tiling:
-    """
+    """How an image is cut into tiles.
+
     side: of a tile, px. overlap: px that neighbours share, at most half a tile.
 
     Raises:

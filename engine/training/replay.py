@@ -4,7 +4,7 @@ Shapes: B samples, C classes.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
@@ -153,13 +153,11 @@ def _watched(model: nn.Module, ids: list[str], result: Replay) -> Iterator[None]
         if result.layer is None and isinstance(output, Tensor) and not output.isfinite().all():
             result.layer = name, _broken_samples(output, ids)
 
-    leaves = [(name, module) for name, module in model.named_modules() if not any(module.children())]
-    handles = [module.register_forward_hook(partial(look, name)) for name, module in leaves]
-    try:
+    with ExitStack() as hooks:
+        for name, module in model.named_modules():
+            if not any(module.children()):
+                hooks.callback(module.register_forward_hook(partial(look, name)).remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 @contextmanager
@@ -170,16 +168,13 @@ def _watched_gradients(model: nn.Module, result: Replay) -> Iterator[None]:
         if result.gradient is None and parameter.grad is not None and not parameter.grad.isfinite().all():
             result.gradient = name
 
-    trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    handles = [
-        p.register_post_accumulate_grad_hook(partial(look, name))  # type: ignore[no-untyped-call]
-        for name, p in trained
-    ]
-    try:
+    with ExitStack() as hooks:
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                hook = partial(look, name)
+                handle = parameter.register_post_accumulate_grad_hook(hook)  # type: ignore[no-untyped-call]
+                hooks.callback(handle.remove)
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _broken_samples(tensor: Tensor, ids: list[str]) -> list[str]:

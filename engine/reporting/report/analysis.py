@@ -20,7 +20,7 @@ from engine.scoring.statistics import (
     few_images,
     image_mean_iou,
     interval,
-    mean_of_present,
+    means_of_present,
     range_of,
 )
 
@@ -57,7 +57,7 @@ class Analysis:
             confusion=None if matrices is None else matrices.sum(axis=0),
             baselines=scores.baselines(predictor),
             IoU=ratio(*found.sum(axis=0)),
-            mIoU_interval=interval(mean_of_present(ious)),
+            mIoU_interval=interval(means_of_present(ious)),
             IoU_intervals=[interval(of_class) for of_class in ious.T],
             image_mIoU=image_mean_iou(found),
             boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),

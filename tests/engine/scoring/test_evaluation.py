@@ -14,7 +14,8 @@ from engine.data.batches import scoring_batches
 from engine.data.sample import Sample
 from engine.data.synthetic import SyntheticScenes
 from engine.scoring.combining import Combination, EarlyExit
-from engine.scoring.evaluation import ENSEMBLE, Tally, evaluate
+from engine.scoring.counting import Tally
+from engine.scoring.evaluation import ENSEMBLE, evaluate
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 
