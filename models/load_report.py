@@ -23,9 +23,8 @@ class PartReport:
     matched: list[str] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)  # keep their initial values
     unexpected: list[str] = field(default_factory=list)  # in the source only
-    reshaped: list[str] = field(
-        default_factory=list
-    )  # "key (shape there -> here)", keep their initial values too
+    # "key (shape there -> here)", keep their initial values too
+    reshaped: list[str] = field(default_factory=list)
     num_values: int = 0  # of the model's tensors in this part
     num_matched_values: int = 0
 

@@ -86,10 +86,9 @@ class MMSegHead(nn.Module):
         fused: Tensor | None = None
         for x, conv, weight in zip(maps, self.convs, self.fuse.weight.chunk(len(maps), dim=1), strict=True):
             projected = F.conv2d(conv(x), weight)
-            # In place: no operation before needs its output again, and these are the largest maps.
-            fused = (
-                projected if fused is None else fused.add_(resize(projected, fused.shape[2:]))
-            )  # (B, D, H/4, W/4)
+            # (B, D, H/4, W/4), in place: no operation before needs its output again, and these are the
+            # largest maps.
+            fused = projected if fused is None else fused.add_(resize(projected, fused.shape[2:]))
         return classify(F.relu(self.norm(fused), inplace=True), self.dropout, self.classifier)
 
 

@@ -46,17 +46,17 @@ def open_split(section: Any, split: str) -> Dataset:
     sets = sets_of(section)
     name, _, own = split.partition("/")
     if split == section.train:
-        wanted = {name: one.train for name, one in sets.items() if one.train is not None}
+        wanted = {key: one.train for key, one in sets.items() if one.train is not None}
     elif own and name in sets:
         wanted = {name: own}
     else:
         wanted = {section.name: split}
     places = dict(zip(sets, [None, *range(len(section.also))], strict=True))
     opened = {}
-    for name, own in wanted.items():
+    for of_set, split_of_set in wanted.items():
         try:
-            with naming_set(name, places[name]):
-                opened[name] = _open_alone(sets[name], own)
+            with naming_set(of_set, places[of_set]):
+                opened[of_set] = _open_alone(sets[of_set], split_of_set)
         except DataError as error:
             if split not in (section.train, section.val, section.select):
                 error.args = (f"{error} {told_of_sets(section)}",)

@@ -26,11 +26,6 @@ def band_names(bands: int | Sequence[str] | None) -> Bands:
     return (*first, *(f"band{number}" for number in range(len(first) + 1, bands + 1)))
 
 
-def count_bands(section: Any) -> int:
-    """Of the images that a recipe's `data` section describes."""
-    return len(band_names(section.bands) or RGB)
-
-
 def colour_bands(bands: Bands) -> list[int]:
     """Where red, green and blue are; where grey is, if there are no three; else nothing."""
     names = RGB if bands is None else bands

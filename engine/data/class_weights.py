@@ -60,9 +60,8 @@ def median_frequency(pixels: Array) -> Array:
 
     freq is the share of the class in the labelled pixels of the images that contain it.
     """
-    around = ((pixels > 0) * pixels.sum(axis=1, keepdims=True)).sum(
-        axis=0
-    )  # (P,) labelled px of the images with the class
+    # (P,) labelled pixels of the images with the class
+    around = ((pixels > 0) * pixels.sum(axis=1, keepdims=True)).sum(axis=0)
     frequency = pixels.sum(axis=0) / around
     return np.asarray(np.median(frequency) / frequency)
 

@@ -9,9 +9,8 @@ from engine.data.resident import Resident
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets
 
-PIECE = (
-    4096  # bytes at the start, in the middle and at the end, which are compared of files of equal size first
-)
+# Bytes at the start, in the middle and at the end, which are compared first of files of equal size.
+PIECE = 4096
 
 
 def shared_images(dataset: Dataset, other: Dataset) -> set[str]:

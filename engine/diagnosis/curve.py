@@ -20,9 +20,8 @@ MAX_PHASES = 3
 MAX_KNOTS = 40  # places that are tried as ends of a phase, however long the log
 LEAST_NOISE = 0.3  # points: no fit is assumed to be better than this
 ASSUMED_NOISE = 1.0  # points, where too few evaluations are left to estimate it
-ALMOST_SURE = (
-    0.998  # of Student's distribution: the number of standard errors above which a change is significant
-)
+# Of Student's distribution: the number of standard errors above which a change is significant.
+ALMOST_SURE = 0.998
 PLATEAU = 0.2  # of the mean speed of the whole curve: a slower rise is no growth
 SLOWING = 0.5  # of the speed of the fastest phase: a slower rise has slowed down
 WORTH = 1.0  # points of mIoU that justify a remedy
@@ -129,9 +128,8 @@ def fit_pieces(steps: Array, values: Array) -> tuple[Array, Array, float | None]
             hats = np.stack([np.interp(x, ends, unit) for unit in np.eye(len(ends))], axis=1)  # (n, K + 1)
             heights, *_ = np.linalg.lstsq(hats, values, rcond=None)
             squares = float(np.sum((values - hats @ heights) ** 2))
-            penalty = (
-                3 * num_phases - 1
-            )  # a knot costs two parameters, as its place was searched for, and its height one
+            # A knot costs two parameters, as its place was searched for, and its height one.
+            penalty = 3 * num_phases - 1
             bic = _misfit(squares, num_steps) + penalty * np.log(num_steps)
             if best is None or bic < best[0]:
                 left = num_steps - 2 * num_phases  # heights, and the steps between them

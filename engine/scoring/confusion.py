@@ -27,9 +27,8 @@ def confusion_matrices(predictions: Tensor, labels: Tensor, num_classes: int, ig
     B, C = labels.shape[0], num_classes
     cells = C * C + 1  # per image; unlabelled pixels go to one extra bin, which is dropped
     small = torch.int16 if B * cells < 1 << 15 else torch.int32  # the narrowest type is read fastest
-    cell = (
-        labels.to(small, copy=True).mul_(C).add_(predictions)
-    )  # (B, h, w): a number for (label, prediction)
+    # (B, h, w): a number for (label, prediction)
+    cell = labels.to(small, copy=True).mul_(C).add_(predictions)
     cell.masked_fill_(labels == ignore_index, C * C)
     cell += (torch.arange(B, device=labels.device) * cells).view(-1, 1, 1)
     return torch.bincount(cell.flatten(), minlength=B * cells).view(B, cells)[:, :-1].reshape(B, C, C)

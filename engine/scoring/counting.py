@@ -97,9 +97,8 @@ def most_likely(probabilities: Tensor) -> tuple[Tensor, Tensor]:
     C = probabilities.shape[1]
     largest = probabilities.amax(dim=1, keepdim=True)
     is_largest = (probabilities == largest).view(torch.uint8)
-    from_the_end = torch.arange(
-        C, 0, -1, device=probabilities.device
-    )  # the first class has the largest value
+    # The first class has the largest value.
+    from_the_end = torch.arange(C, 0, -1, device=probabilities.device)
     weights = from_the_end.to(id_type(C)).view(-1, *[1] * (probabilities.dim() - 2))
     ids = (C - (is_largest * weights).amax(dim=1)).clamp_(max=C - 1)  # any valid id for NaN
     return ids, largest.squeeze(1)

@@ -10,9 +10,8 @@ from torch.nn.utils import get_total_norm
 from engine.training.sharding import full
 from models.blocks import trained_blocks
 
-NUM_FIRST_LOOKS = (
-    2  # at the first log steps, even if the recipe asks for none: does every block get a gradient?
-)
+# At the first log steps, even if the recipe asks for none: does every block get a gradient?
+NUM_FIRST_LOOKS = 2
 
 
 class GradientProbe:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 import engine.data
-from engine.data.bands import RGB, band_names, count_bands, model_inputs, ranges_of
+from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.batches import TrainBatches
 from engine.data.normalisation import with_normalisation
 from engine.data.options import Augment
@@ -229,8 +229,8 @@ def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int,
         terms, multi_label = without_schemes(recipe).loss, recipe.data.labels == "multi"
         build_loss(terms, num_classes, recipe.data.ignore_index, multi_label=multi_label)
     if recipe.log.features:
-        layers = matching_layers(model, recipe.log.feature_layers)
-        require_maps(model, layers, count_bands(recipe.data))
+        num_bands = len(band_names(recipe.data.bands) or RGB)
+        require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
 
 
 def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
@@ -279,7 +279,7 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
         module.eval()
     side = recipe.augment.crops()[0]
     try:
-        copy(torch.empty(1, count_bands(recipe.data), side, side, device="meta"))
+        copy(torch.empty(1, len(band_names(recipe.data.bands) or RGB), side, side, device="meta"))
     except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
         if "more than 1 value per channel" not in str(error):
             return

@@ -67,9 +67,8 @@ class Validation:
 
     def _scored(self, data: Dataset, model: nn.Module, step: int, reporter: Reporter) -> Evaluation:
         process = self.process
-        num_share = len(
-            range(process.rank, len(data), process.world_size)
-        )  # roughly, as batches differ in size
+        # Roughly, as batches differ in size.
+        num_share = len(range(process.rank, len(data), process.world_size))
         done = 0
 
         def count(ids: list[str], _: object) -> None:

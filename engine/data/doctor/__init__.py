@@ -126,7 +126,8 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
 def _is_readable(facts: Facts, meaning: Meaning) -> bool:
     stops = facts.is_broken.copy()  # (n,)
     if facts.listing.may_skip:
-        stops[[*({*facts.image_problems, *facts.mask_problems} - facts.must_stop)]] = False
+        skipped = {*facts.image_problems, *facts.mask_problems} - facts.image_stops - facts.mask_stops
+        stops[[*skipped]] = False
     return not (stops.any() or (meaning.labels == OUTSIDE).any())
 
 

@@ -23,10 +23,9 @@ from engine.data.sample import DataError
 from engine.wording import quantity, some_of
 
 MAX_BITS = 6
-MAX_DIFFERENCE = (
-    0.15  # root mean square between normalised thumbnails: at least 0.33 between 1,023 VOC photos,
-)
-# at most 0.10 for copies of half the size, 0.05 for copies saved at JPEG quality 30
+# Root mean square between normalised thumbnails: at least 0.33 between 1,023 VOC photos, at most 0.10 for
+# copies of half the size, and 0.05 for copies saved at JPEG quality 30.
+MAX_DIFFERENCE = 0.15
 MIN_CONTRAST = 8.0  # standard deviation of a thumbnail, 0..255; flat images all look alike
 # Mean over the grey pixels, 0..255, where two masks differ. Of 60 VOC photos: at most 7.6 between a photo and
 # a copy saved at JPEG quality 75, and at least 8.1 where an object moves by 1 px.

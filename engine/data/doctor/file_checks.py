@@ -60,9 +60,12 @@ def refused(listing: Listing) -> Iterator[DataFinding]:
 
 def damaged(facts: Facts) -> Iterator[DataFinding]:
     """Files that are truncated, damaged, empty or not images; then those that are not as expected."""
-    for what, problems in (("image", facts.image_problems), ("mask", facts.mask_problems)):
+    for what, problems, stops in (
+        ("image", facts.image_problems, facts.image_stops),
+        ("mask", facts.mask_problems, facts.mask_stops),
+    ):
         for must_stop in (False, True):
-            found = {i: text for i, text in problems.items() if (i in facts.must_stop) == must_stop}
+            found = {i: text for i, text in problems.items() if (i in stops) == must_stop}
             if not found:
                 continue
             first, are_left_out = found[min(found)], facts.listing.may_skip and not must_stop

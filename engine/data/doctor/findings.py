@@ -5,11 +5,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-SPOILS, HURTS, NOTE = SEVERITIES = (
-    "spoils",
-    "hurts",
-    "note",
-)  # ruins the training; lowers the score; for information
+# Ruins the training; lowers the score; for information.
+SPOILS, HURTS, NOTE = SEVERITIES = ("spoils", "hurts", "note")
 NUM_NAMED = 5  # files listed in a finding
 
 FIX = "trident doctor <recipe> --fix <new folder>"  # it prints how to train on what it wrote

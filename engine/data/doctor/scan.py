@@ -19,17 +19,16 @@ from engine.data.doctor.mask_facts import MaskFacts, read_mask
 
 AT_ONCE = 256  # samples queued for the threads; queueing all would take memory
 MAX_STRETCH = 0.01  # between the aspect ratios of an image and its mask
-ENTRY = np.dtype(
-    [("file", "i4"), ("value", "f8"), ("count", "i8"), ("rim", "i8"), ("ramp", "i8")]
-)  # one value of one mask
+# One value of one mask.
+ENTRY = np.dtype([("file", "i4"), ("value", "f8"), ("count", "i8"), ("rim", "i8"), ("ramp", "i8")])
 
 
 @dataclass(frozen=True)
 class Facts:
     """The facts of n samples; the arrays about images are empty if there are no files.
 
-    mask_problems, image_problems: sample -> why it cannot be read. must_stop: those of them that
-    `data.on_error: skip` does not cover. forms: of each mask's pixels.
+    mask_problems, image_problems: sample -> why it cannot be read. mask_stops, image_stops: those of them
+    that `data.on_error: skip` does not cover. forms: of each mask's pixels.
     mask_sizes, image_sizes: (n, 2) h, w. entries: (k,) of ENTRY, by file. palettes: those that occur;
     palette_of: (n,) index into them, -1 for none. modes: of the images' pixels. is_turned: EXIF swaps
     h and w. nodata: sample -> the value that its GeoTIFF mask declares as "no data". spans: (n, 2) lowest
@@ -39,6 +38,7 @@ class Facts:
 
     listing: Listing
     mask_problems: dict[int, str]
+    mask_stops: set[int]
     forms: list[str]
     mask_sizes: NDArray[np.int64]
     num_values: NDArray[np.int64]
@@ -47,7 +47,7 @@ class Facts:
     palette_of: NDArray[np.int64]
     nodata: dict[int, float]
     image_problems: dict[int, str]
-    must_stop: set[int]
+    image_stops: set[int]
     modes: list[str]
     image_sizes: NDArray[np.int64]
     is_turned: NDArray[np.bool_]
@@ -82,9 +82,8 @@ class Facts:
         """Value -> pixels of one mask; empty if it cannot be read."""
         start, end = np.searchsorted(self.entries["file"], [i, i + 1])
         own = self.entries[start:end]
-        values = [
-            math.nan if value != value else value for value in own["value"].tolist()
-        ]  # so that they compare
+        # One NaN for all, so that they compare as equal.
+        values = [math.nan if value != value else value for value in own["value"].tolist()]
         return dict(zip(values, own["count"].tolist(), strict=True))
 
 
@@ -95,6 +94,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
     facts = Facts(
         listing=listing,
         mask_problems={},
+        mask_stops=set(),
         forms=[],
         mask_sizes=np.zeros((n, 2), np.int64),
         num_values=np.zeros(n, np.int64),
@@ -103,7 +103,7 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
         palette_of=np.full(n, -1, np.int64),
         nodata={},
         image_problems={},
-        must_stop=set(),
+        image_stops=set(),
         modes=[],
         image_sizes=np.zeros((num_images, 2), np.int64),
         is_turned=np.zeros(num_images, bool),
@@ -139,7 +139,7 @@ def _keep_mask(facts: Facts, i: int, mask: MaskFacts, entries: bytearray, palett
     facts.forms.append(intern(mask.form))
     if mask.problem:
         facts.mask_problems[i] = mask.problem
-        facts.must_stop.update([] if mask.may_skip else [i])
+        facts.mask_stops.update([] if mask.may_skip else [i])
         return
     facts.mask_sizes[i] = mask.size
     facts.num_values[i] = mask.num_values
@@ -157,7 +157,7 @@ def _keep_image(facts: Facts, i: int, image: ImageFacts) -> None:
     facts.modes.append(intern(image.mode))
     if image.problem:
         facts.image_problems[i] = image.problem
-        facts.must_stop.update([] if image.may_skip else [i])
+        facts.image_stops.update([] if image.may_skip else [i])
         return
     facts.image_sizes[i] = image.size
     facts.is_turned[i] = image.is_turned

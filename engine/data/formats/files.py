@@ -33,9 +33,8 @@ from engine.data.sample import (
 )
 from engine.wording import quantity
 
-NOT_IN_NAMES = re.compile(
-    r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]"
-)  # control characters, and bytes without a meaning
+# Control characters, and bytes without a meaning.
+NOT_IN_NAMES = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
 
 
 class UnprintableNames(DataError):

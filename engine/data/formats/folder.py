@@ -153,9 +153,8 @@ def _split_by_folders(root: Path, split: str, options: Folder) -> list[SplitFold
             f"data.folder.val_share splits one folder, but {found[0][0]} is there: {root} has its splits "
             "already. Type data.folder.val_share=null."
         )
-    return [
-        SplitFolders(images, masks) for images, masks in dict.fromkeys(found)
-    ]  # "." is found in both ways
+    # "." is found in both ways.
+    return [SplitFolders(images, masks) for images, masks in dict.fromkeys(found)]
 
 
 def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Folder) -> list[SplitFolders]:
@@ -235,10 +234,11 @@ def _class_pairs(
 
 def names_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Path, str]:
     """Images in a folder and below, with their relative paths, without extension."""
+    # macOS writes an accent as a character of its own, which NFC joins with its letter.
     return {
         path: unicodedata.normalize("NFC", path.relative_to(folder).with_suffix("").as_posix())
         for path in images_below(folder, endings)
-    }  # macOS writes an accent as a character of its own
+    }
 
 
 def rows_of(path: Path) -> list[list[str]]:

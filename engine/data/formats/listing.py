@@ -76,11 +76,12 @@ def images_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> list[P
     found, seen = [], set(map(str, top.parents))
     for where, folders, names in os.walk(folder, onerror=stop, followlinks=True):
         seen.add(os.path.realpath(where))
+        # A link that leads back, or to what the folder lies in, is not followed.
         folders[:] = sorted(
             name
             for name in folders
             if not is_of_a_tool(name) and os.path.realpath(os.path.join(where, name)) not in seen
-        )  # a link that leads back, or to what the folder lies in, is not followed
+        )
         paths = (Path(where, name) for name in names if not name.startswith("."))
         found += [path for path in paths if path.suffix.lower() in (*endings, *ARRAY_ENDINGS)]
     return sorted([path for path in found if path.suffix.lower() in endings] or found)

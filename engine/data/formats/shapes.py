@@ -59,9 +59,8 @@ def _fill(area: Area, points: NDArray[np.float64]) -> None:
     edge = np.repeat(np.arange(len(points)), num_rows)  # one entry per crossing
     row = first[edge] + np.arange(len(edge)) - np.repeat(num_rows.cumsum() - num_rows, num_rows)
     x = x0[edge] + (row + 0.5 - y0[edge]) * ((x1 - x0)[edge] / (y1 - y0)[edge])
-    column = np.clip(np.ceil(x - 0.5), 0, w).astype(
-        int
-    )  # the first pixel whose centre is at x or right of it
+    # The first pixel whose centre is at x or right of it.
+    column = np.clip(np.ceil(x - 0.5), 0, w).astype(int)
     top, left, height, width = row.min(), column.min(), np.ptp(row) + 1, np.ptp(column) + 1
     places = (row - top) * width + column - left
     crossings = np.bincount(places, minlength=height * width).reshape(height, width)

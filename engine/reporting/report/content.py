@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.results import (
     PredictorScores,
-    best_member,
     main_ensemble,
+    member_of_highest_miou,
     members_of_log,
     results_of,
     score_of,
@@ -39,8 +39,8 @@ class RunContent:
 
     @property
     def best(self) -> PredictorScores | None:
-        """The member of the highest mIoU."""
-        return best_member(self.results)
+        """The member of the highest mIoU on val; another one may be first by `keep.metric`."""
+        return member_of_highest_miou(self.results)
 
     @property
     def ensemble(self) -> PredictorScores | None:
@@ -112,6 +112,6 @@ def _read_run(run: Run, name: str) -> RunContent:
         name,
         run,
         with_intervals(results, scores.overlaps, drawn),
-        analysis_of(best_member(results)),
+        analysis_of(member_of_highest_miou(results)),
         analysis_of(main_ensemble(results)),
     )

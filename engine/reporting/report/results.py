@@ -56,8 +56,8 @@ class Joint:
     agreement: Mapping[str, Any] | None
 
 
-def best_member(results: Sequence[PredictorScores]) -> PredictorScores | None:
-    """The member of the highest mIoU, the first of equals."""
+def member_of_highest_miou(results: Sequence[PredictorScores]) -> PredictorScores | None:
+    """The member of the highest mIoU on val, the first of equals, whatever `keep.metric` says."""
     return max((result for result in results if not result.is_ensemble), key=score_of, default=None)
 
 
@@ -87,7 +87,7 @@ def results_of(scored: Mapping[str, Any]) -> list[PredictorScores]:
         for key, numbers in scored["ensembles"].items()
         if len(members) > 1
     ]
-    best = best_member(members)
+    best = member_of_highest_miou(members)
     if best and best.mIoU is not None:
         ensembles = [
             replace(ensemble, gain=None if ensemble.mIoU is None else ensemble.mIoU - best.mIoU)
@@ -126,7 +126,7 @@ def with_intervals(
 ) -> list[PredictorScores]:
     """The results with intervals of scores and gains, from the counts of each image."""
     judged = []
-    best = best_member(results)
+    best = member_of_highest_miou(results)
     for result in results:
         if result.key in overlaps:
             known = overlaps[result.key]
@@ -163,5 +163,5 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
 
 
 def score_of(result: PredictorScores) -> float:
-    """The key by which results are ranked."""
+    """mIoU, below all others where there is none: the key by which results are ranked."""
     return -1.0 if result.mIoU is None else result.mIoU

@@ -102,6 +102,19 @@ def test_images_of_other_bands_are_not_left_out_and_the_doctor_does_not_say_so(t
     assert "data.on_error" not in found.remedy and "Training stops" in found.why and not report.readable
 
 
+def test_a_damaged_mask_is_left_out_although_its_image_stops_a_training(tmp_path: Path) -> None:
+    draw(tmp_path, up_to(250, np.uint8))
+    Image.fromarray(np.zeros((*SHADES.shape, 3), np.uint8)).save(tmp_path / "train/images/train1.tif")
+    [mask] = (tmp_path / "train/masks").glob("train1.*")
+    mask.write_bytes(b"no image")
+    data = section(tmp_path, bands=1, on_error="skip")
+    report = examine(list_samples_of(data), lambda *_: None).report
+    damaged = {found.what.split(" file")[0]: found for found in report.findings if found.check == "damaged"}
+    assert damaged["1 image"].severity == "spoils" and "Training stops" in damaged["1 image"].why
+    assert damaged["1 mask"].severity == "hurts" and "leaves them out" in damaged["1 mask"].why
+    assert not report.readable
+
+
 def test_the_doctor_reads_bands_with_nodata_nan_and_infinity(tmp_path: Path) -> None:
     rasterio = pytest.importorskip("rasterio")
     draw(tmp_path, up_to(1))
