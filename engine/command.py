@@ -158,6 +158,22 @@ def run_command(
         return 1
 
 
+def run_subcommand(
+    command: str,
+    description: str,
+    listing: str,
+    subcommands: Mapping[str, Callable[[list[str]], int]],
+    argv: list[str] | None,
+) -> int:
+    """`trident <command> WHAT ...`: calls the subcommand, or says which there are."""
+    argv = sys.argv[1:] if argv is None else argv
+    if argv and argv[0] in subcommands:
+        return subcommands[argv[0]](argv[1:])
+    parser = new_parser(command, description, f"{listing}\ntrident {command} WHAT --help")
+    parser.add_argument("what", metavar="WHAT", choices=subcommands, help=f"one of {', '.join(subcommands)}")
+    return run_command(parser, lambda arguments: subcommands[arguments.what](["--debug"]), argv)
+
+
 def _variables(max_pixels: int | None) -> dict[str, str]:
     """For the environment of a command and of the processes that it starts."""
     # While torch's threads wait for each other, they run in a loop before they sleep: on cores that other

@@ -1,13 +1,12 @@
 """trident export voc | onnx | torch | weights: a trained model, or its results, for others."""
 
 import argparse
-import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import new_console, new_parser, run_command, run_subcommand
 from engine.exporting import ExportError, require_libraries, require_new_file
 from engine.wording import quantity
 
@@ -64,16 +63,9 @@ other one gives its encoder alone.
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in SUBCOMMANDS:
-        return SUBCOMMANDS[argv[0]](argv[1:])
-    parser = new_parser(
-        "export",
-        "Write a trained model, or its results, for others.",
-        f"{LISTING}\ntrident export WHAT --help",
+    return run_subcommand(
+        "export", "Write a trained model, or its results, for others.", LISTING, SUBCOMMANDS, argv
     )
-    parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
-    return run_command(parser, lambda arguments: SUBCOMMANDS[arguments.what](["--debug"]), argv)
 
 
 def voc(argv: list[str]) -> int:

@@ -3,12 +3,11 @@
 import argparse
 import re
 import shlex
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.command import new_console, new_parser, recipe_file, run_command, run_subcommand
 from engine.wording import quantity
 
 if TYPE_CHECKING:
@@ -45,16 +44,9 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 wrong input, 1 a server or the network failed, or it was interrupted."""
-    argv = sys.argv[1:] if argv is None else argv
-    if argv and argv[0] in SUBCOMMANDS:
-        return SUBCOMMANDS[argv[0]](argv[1:])
-    parser = new_parser(
-        "prepare",
-        "Download public data sets, or pack data into one file.",
-        f"{LISTING}\ntrident prepare WHAT --help",
+    return run_subcommand(
+        "prepare", "Download public data sets, or pack data into one file.", LISTING, SUBCOMMANDS, argv
     )
-    parser.add_argument("what", metavar="WHAT", choices=SUBCOMMANDS, help=f"one of {', '.join(SUBCOMMANDS)}")
-    return run_command(parser, lambda arguments: SUBCOMMANDS[arguments.what](["--debug"]), argv)
 
 
 def voc2012(argv: list[str]) -> int:
