@@ -97,6 +97,17 @@ def new_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
     return parser
 
 
+A_RECIPE = "a recipe file, or the name of one that comes with Trident"
+
+
+def add_recipe(parser: argparse.ArgumentParser, what: str = A_RECIPE) -> None:
+    """The recipe, or `what` may be typed in its place, and its overrides."""
+    parser.add_argument("recipe", help=what)
+    parser.add_argument(
+        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
+    )
+
+
 def add_tiling(parser: argparse.ArgumentParser) -> None:
     """--tile and --overlap, from which `engine.scoring.tiles.Tiling.of` makes a tiling."""
     parser.add_argument("--tile", type=int, metavar="PX", help="side of the tiles of a large image")

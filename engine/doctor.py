@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.command import add_recipe, new_console, new_parser, recipe_file, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -30,13 +30,7 @@ SAMPLES_SHOWN = 6
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done; 2 findings that would ruin the training, or wrong input."""
     parser = new_parser("doctor", "Check the images and masks of a recipe before training on them.", EXAMPLES)
-    parser.add_argument(
-        "recipe",
-        help="a recipe file, the name of one that comes with Trident, or a folder of data",
-    )
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
-    )
+    add_recipe(parser, "a recipe file, the name of one that comes with Trident, or a folder of data")
     parser.add_argument("--out", type=Path, metavar="FILE", help="write the findings as JSON to a new file")
     parser.add_argument(
         "--fix", type=Path, metavar="DIR", help="write a repaired copy of the data to a new folder"

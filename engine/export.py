@@ -63,9 +63,8 @@ other one gives its encoder alone.
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
-    return run_subcommand(
-        "export", "Write a trained model, or its results, for others.", LISTING, SUBCOMMANDS, argv
-    )
+    about = "Write a trained model, or its results, for others."
+    return run_subcommand("export", about, LISTING, SUBCOMMANDS, argv)
 
 
 def voc(argv: list[str]) -> int:

@@ -8,7 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.command import add_recipe, new_console, new_parser, recipe_file, run_command
 from engine.wording import quantity
 
 if TYPE_CHECKING:
@@ -45,10 +45,7 @@ def main(argv: list[str] | None = None) -> int:
         "Exits with 1 where the curve does not tell.",
         EXAMPLES,
     )
-    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
-    )
+    add_recipe(parser)
     parser.add_argument("--from", dest="low", type=float, default=WIDE[0], help="first rate (default 1e-6)")
     parser.add_argument("--to", dest="high", type=float, default=WIDE[1], help="last rate (default 1e-1)")
     parser.add_argument("--narrow", action="store_true", help="from 5e-5 to 5e-4")

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, recipe_file, run_command, run_subcommand
+from engine.command import add_recipe, new_console, new_parser, recipe_file, run_command, run_subcommand
 from engine.wording import quantity
 
 if TYPE_CHECKING:
@@ -44,9 +44,8 @@ UNITS = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 wrong input, 1 a server or the network failed, or it was interrupted."""
-    return run_subcommand(
-        "prepare", "Download public data sets, or pack data into one file.", LISTING, SUBCOMMANDS, argv
-    )
+    about = "Download public data sets, or pack data into one file."
+    return run_subcommand("prepare", about, LISTING, SUBCOMMANDS, argv)
 
 
 def voc2012(argv: list[str]) -> int:
@@ -114,10 +113,7 @@ def pack(argv: list[str]) -> int:
         "decoded, so a damaged one is found now.",
         EXAMPLES_OF_PACK,
     )
-    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
-    )
+    add_recipe(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="such as voc.h5")
     parser.add_argument(
         "--layout",
@@ -143,10 +139,7 @@ def masks(argv: list[str]) -> int:
         "Polygons of LabelMe, YOLO, CVAT, Label Studio and COCO are drawn.",
         EXAMPLES_OF_MASKS,
     )
-    parser.add_argument("recipe", help="a recipe file, the name of one that comes with Trident, or a folder")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
-    )
+    add_recipe(parser, "a recipe file, the name of one that comes with Trident, or a folder")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="a new folder")
     return run_command(parser, _masks, argv)
 

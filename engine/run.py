@@ -4,7 +4,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, recipe_file, run_command
+from engine.command import add_recipe, new_console, new_parser, recipe_file, run_command
 from engine.options import seconds_of
 
 if TYPE_CHECKING:
@@ -30,10 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser(
         "run", "Train one recipe; keep the best checkpoints; ensemble them; write a report.", EXAMPLES
     )
-    parser.add_argument("recipe", help="a recipe file, or the name of one that comes with Trident")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
-    )
+    add_recipe(parser)
     parser.add_argument(
         "--resume",
         action="store_true",

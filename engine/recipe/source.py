@@ -15,16 +15,6 @@ from engine.recipe.epochs import as_steps
 from engine.recipe.stages import CHOICE, Stage, by_place, chosen_stage, folder_of_stages, stages_in, unused
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
 
-__all__ = [
-    "Document",
-    "RecipeError",
-    "dotted",
-    "find_recipe",
-    "read_recipe",
-    "shipped_recipes",
-    "stage_names",
-]
-
 OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from markupsafe import Markup
 
 from engine.recipe import Recipe
-from engine.recipe.differences import explain
+from engine.recipe.differences import values_of
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
 from engine.reporting.pictures import Picture, classes_in, share_right, with_sets_of
 from engine.reporting.plots import precision_recall_diagram, reliability_diagram, training_curves
@@ -239,21 +239,16 @@ def recipe_view(group: Sequence[RunContent]) -> dict[str, Any]:
     return {"columns": [content.name for content in known], "rows": differences(recipes) if recipes else []}
 
 
-def _values(recipe: Recipe) -> dict[str, Any]:
-    """Every value of a recipe by its key path."""
-    return {key: value for key, value, _ in explain(recipe)}
-
-
 def differences(recipes: Sequence[Recipe]) -> list[tuple[str, list[Any]]]:
     """(key, its value in each recipe) of the keys whose values differ."""
-    each = [_values(recipe) for recipe in recipes]
+    each = [values_of(recipe) for recipe in recipes]
     rows = [(key, [values.get(key, ABSENT) for values in each]) for key in _keys(each)]
     return [(key, values) for key, values in rows if any(value != values[0] for value in values)]
 
 
 def not_default(recipe: Recipe) -> list[tuple[str, Any, Any]]:
     """(key, value, default) where they differ; a key that only this recipe has is shown without a default."""
-    values, defaults = _values(recipe), _values(Recipe(name=recipe.name))
+    values, defaults = values_of(recipe), values_of(Recipe(name=recipe.name))
     keys = _keys([values])
     return [
         (key, values[key], defaults.get(key, ABSENT))

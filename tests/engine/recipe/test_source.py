@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.recipe.source import Document, RecipeError, find_recipe, read_recipe, shipped_recipes
+from engine.recipe.source import Document, find_recipe, read_recipe, shipped_recipes
+from engine.recipe.text import RecipeError
 
 
 def read(folder: Path, text: str, *overrides: str, defaults: dict[str, Any] | None = None) -> Document:
