@@ -160,7 +160,7 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
 
 def _without_lists(arguments: argparse.Namespace) -> tuple[list[str], list[str]]:
     """The recipes or folders, and the lists that the shell made of `--folds fold_*.txt` besides the first."""
-    from engine.data.formats.folder import LIST_ENDINGS
+    from engine.data.formats import LIST_ENDINGS
 
     lists = [text for text in arguments.what if Path(text).suffix in LIST_ENDINGS]
     lists = lists if arguments.folds is not None else []

@@ -10,7 +10,6 @@ import math
 import pkgutil
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
-from difflib import get_close_matches
 from typing import Annotated, Any
 
 from pydantic import BeforeValidator, ConfigDict, TypeAdapter, ValidationError, create_model
@@ -18,6 +17,7 @@ from pydantic.errors import PydanticUserError
 from pydantic_core import PydanticSerializationError, to_json
 
 from engine.options import STRICT
+from engine.wording import did_you_mean
 
 IMPORT_PATH = r"[A-Za-z_]\w*(\.\w+)*:[A-Za-z_]\w*(\.\w+)*"
 
@@ -154,8 +154,7 @@ def unknown(
 ) -> ComponentError:
     """The error for a name that is not among `choices`; `shown` shortens the list that is printed."""
     choices = list(choices)
-    close = get_close_matches(str(name), choices, n=3)
-    hint = f" Did you mean {' or '.join(close)}?" if close else ""
+    hint = did_you_mean(str(name), choices, 3)
     return ComponentError(f"unknown {what} {name!r}.{hint} Choices: {', '.join(shown or choices) or 'none'}.")
 
 

@@ -1,4 +1,8 @@
-"""Words of messages that depend on a number. Imports nothing, so that every layer may use it."""
+"""Words of messages that depend on a number or on known names. Imports nothing of this project, so that every
+layer may use it."""
+
+import difflib
+from collections.abc import Iterable
 
 
 def quantity(number: int, noun: str, plural: str = "") -> str:
@@ -13,3 +17,9 @@ def quantity(number: int, noun: str, plural: str = "") -> str:
 def some_of(number: int, total: int, noun: str, one: str, several: str) -> str:
     """`1 of 20 images is`, `3 of 20 images are`, with the verb for one or several."""
     return f"{number:,} of {quantity(total, noun)} {one if number == 1 else several}"
+
+
+def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
+    """` Did you mean a or b?`, with the `most` closest of the known names; empty where none is close."""
+    close = difflib.get_close_matches(word, list(known), n=most)
+    return f" Did you mean {' or '.join(close)}?" if close else ""

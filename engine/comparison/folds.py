@@ -14,7 +14,7 @@ from engine.comparison.notes import scarce_classes
 from engine.data import DataError, Dataset, open_split
 from engine.data.class_counts import count_classes
 from engine.data.folds import group_pattern, make_folds
-from engine.data.formats.folder import LIST_ENDINGS
+from engine.data.formats import LIST_ENDINGS
 from engine.data.ranges import with_range
 from engine.data.sample import first_few, require_one_class_a_pixel
 from engine.data.sequences import group_name

@@ -11,7 +11,6 @@ from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from difflib import get_close_matches
 from itertools import accumulate
 from typing import Any
 
@@ -23,7 +22,7 @@ from torch import Tensor
 from engine.data.options import Data
 from engine.data.sample import DataError, Dataset, Sample, Skipped, first_few
 from engine.data.set_options import REST, VOID, ImageSet
-from engine.wording import quantity
+from engine.wording import did_you_mean, quantity
 
 NUM_IDS = 256  # labels are uint8
 OWN_KEY = re.compile(rf"\bdata\.({'|'.join(ImageSet.model_fields)})\b")  # as a set alone is told of
@@ -213,9 +212,7 @@ def class_table(own: Dataset, class_map: Mapping[str, str], model: Dataset, key:
 
 
 def _unknown(name: str, choices: Any, what: str) -> str:
-    close = get_close_matches(name, choices, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
-    return f"{name!r} is no {what}.{hint} Choices: {', '.join(choices)}."
+    return f"{name!r} is no {what}.{did_you_mean(name, choices)} Choices: {', '.join(choices)}."
 
 
 def shares_of_images(section: Any, train: Dataset) -> NDArray[np.float64] | None:

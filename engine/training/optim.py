@@ -19,6 +19,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from engine.components import ComponentError, import_component, is_import_path
 from engine.recipe import RecipeError
 from engine.training.options import Optimizer
+from engine.wording import did_you_mean
 from models.blocks import depth_from_head
 
 TUNABLE = ("betas", "eps", "momentum")  # keys that only some optimisers take
@@ -180,11 +181,9 @@ def _of_timm(section: Optimizer) -> Created:
         )
     names = [str(known) for known in list_optimizers()]
     if name not in names:
-        close = get_close_matches(name, names, n=3)
-        hint = f" Did you mean {' or '.join(close)}?" if close else ""
         raise RecipeError(
-            f"optimizer.name: there is no optimiser {name!r}.{hint} Choices: {', '.join(names)}; "
-            "or an import path such as my_package:MyOptimizer."
+            f"optimizer.name: there is no optimiser {name!r}.{did_you_mean(name, names, 3)} "
+            f"Choices: {', '.join(names)}; or an import path such as my_package:MyOptimizer."
         )
     info = get_optimizer_info(name)
     if info.second_order:

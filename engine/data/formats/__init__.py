@@ -163,6 +163,15 @@ FORMATS = {
     ),
 }
 
+LIST_FOLDERS = (
+    ".",
+    "ImageSets/Segmentation",
+    "ImageSets",
+    "splits",
+    "lists",
+)  # where lists of ids are looked for
+LIST_ENDINGS = (".txt", ".csv")
+
 OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio", "rle_csv")  # that data.polygons is for
 
 CLASS_TABLES = {  # name in data.classes -> import path of the class names by label id

@@ -6,7 +6,6 @@ classes. Of overlapping objects the smaller is on top. Crowds (iscrowd: 1) of a 
 all objects. An object without an outline is void in its box.
 """
 
-import difflib
 import json
 import os
 import re
@@ -30,7 +29,7 @@ from engine.data.formats.shapes import Area, area_of, require_inside
 from engine.data.formats.share import side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
-from engine.wording import quantity
+from engine.wording import did_you_mean, quantity
 from models.class_names import VOC
 
 Outline = list[NDArray[np.float64]] | dict[str, Any]  # polygons, or run lengths
@@ -250,11 +249,9 @@ def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], sour
         )
     missing = [name for label, name in enumerate(class_names) if label and label not in labels.values()]
     if missing:
-        close = difflib.get_close_matches(missing[0], there.values(), n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
         raise DataError(
             f"data.classes: {source} has no category {first_few(missing)}. "
-            f"It has {first_few([*there.values()], 90)}.{hint}"
+            f"It has {first_few([*there.values()], 90)}.{did_you_mean(missing[0], there.values())}"
         )
     return labels
 

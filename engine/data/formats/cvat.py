@@ -14,6 +14,7 @@ from engine.data.formats.outlines import (
     Annotation,
     Shape,
     Source,
+    content_of,
     ellipse,
     mask_of_rows,
     part_of,
@@ -57,11 +58,7 @@ def cvat(folder: Path, split: str) -> Source | None:
             id = PurePosixPath(name).with_suffix("").as_posix().lstrip("/")
             pairs.append(Pair(id, _image(name, image.get("subset") or "", folder, finder), path))
             content[id] = content.get(id, b"") + ET.tostring(image)
-    return Source(pairs, parse, partial(_content, content), [*labels], is_split=is_split) if pairs else None
-
-
-def _content(content: dict[str, bytes], pair: Pair) -> bytes:
-    return content[pair.id]
+    return Source(pairs, parse, partial(content_of, content), [*labels], is_split=is_split) if pairs else None
 
 
 def _tree(path: Path) -> ET.Element:

@@ -8,7 +8,6 @@ Masks hold ids (grey or palette), colours (where data.classes has them), or blac
 """
 
 import csv
-import difflib
 import re
 import unicodedata
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 from engine.data.bands import band_names
-from engine.data.formats import Folder
+from engine.data.formats import LIST_ENDINGS, LIST_FOLDERS, Folder
 from engine.data.formats.class_masks import class_files, class_mask_dataset
 from engine.data.formats.files import FileDataset, Pair, colours_in_file
 from engine.data.formats.listing import (
@@ -34,15 +33,13 @@ from engine.data.formats.pairing import pair_up
 from engine.data.formats.share import Side, side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, Palette, UnreadableSample, first_few
-from engine.wording import some_of
+from engine.wording import did_you_mean, some_of
 
 IMAGES = ("images", "image", "imgs", "img", "photos", "JPEGImages")
 MASKS = (
     "masks", "mask", "labels", "label", "annotations", "annotation", "segmentation", "SegmentationClass",
     "ground_truth", "groundtruth", "gt", "targets",
 )  # fmt: skip
-LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
-LIST_ENDINGS = (".txt", ".csv")
 LISTED = (*IMAGE_ENDINGS, *ARRAY_ENDINGS)
 NUM_PROBED = 16  # masks that are checked when the split is opened
 
@@ -121,11 +118,7 @@ def place_of_split(root: Path, split: str, shared: tuple[str, str], options: Fol
         )
     if not places:
         folders = folders_in(root)
-        lists = (
-            path.stem for at in LIST_FOLDERS for end in LIST_ENDINGS for path in (root / at).glob(f"*{end}")
-        )
-        close = difflib.get_close_matches(split, [*folders, *lists], n=1)
-        hint = f" Did you mean {close[0]}?" if close else ""
+        hint = did_you_mean(split, [*folders, *(path.stem for path in lists_in(root))])
         raise DataError(
             f"data.root: no images and masks of split {split!r} in {root}. Looked for {split}/images with "
             f"{split}/masks, images/{split} with masks/{split}, and images with masks next to {split}.txt. "
@@ -168,6 +161,11 @@ def _split_of_one(root: Path, split: str, shared: tuple[str, str], options: Fold
         side = side_of(split, shared, share, options.group, "data.folder")
         return [SplitFolders(i, m, share=side) for i, m in both]
     return [SplitFolders(i, m, ids) for i, m in both] if ids else []
+
+
+def lists_in(root: Path) -> list[Path]:
+    """The lists of ids of all splits, in the root and in the usual folders for lists."""
+    return [path for at in LIST_FOLDERS for end in LIST_ENDINGS for path in (root / at).glob(f"*{end}")]
 
 
 def list_of(root: Path, split: str) -> Path | None:
@@ -216,7 +214,7 @@ def _class_pairs(
     images, masks = names_below(place.images), names_below(place.masks)
     wanted: Mapping[str, int] | None = None
     if place.ids is not None:
-        wanted = listed(place.ids, [row[0] for row in rows_of(place.ids)], images, "images")
+        wanted = listed(place.ids, [row[0] for row in rows_of(place.ids)], images, "image")
     pairs = class_files(
         images,
         masks,

@@ -14,7 +14,7 @@ import numpy as np
 
 from engine.data.formats.files import Pair
 from engine.data.formats.listing import IMAGE_ENDINGS, FileFinder
-from engine.data.formats.outlines import Annotation, Shape, Source, ellipse, part_of, polygon
+from engine.data.formats.outlines import Annotation, Shape, Source, content_of, ellipse, part_of, polygon
 from engine.data.formats.shapes import Area
 from engine.data.sample import DataError, UnreadableSample, first_few
 from engine.wording import quantity
@@ -40,11 +40,7 @@ def label_studio(folder: Path, split: str) -> Source | None:
     note = f"tasks of Label Studio without an annotation, left out: {len(skipped)} (ids {first_few(skipped)})"
     if not pairs:
         return None
-    return Source(pairs, parse, partial(_content, content), note=note if skipped else "")
-
-
-def _content(content: dict[str, bytes], pair: Pair) -> bytes:
-    return content[pair.id]
+    return Source(pairs, parse, partial(content_of, content), note=note if skipped else "")
 
 
 def _tasks(path: Path) -> list[dict[str, Any]] | None:

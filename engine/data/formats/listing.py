@@ -1,7 +1,6 @@
 """The contents of folders: lists of ids, images with masks, and the messages where something is missing."""
 
 import codecs
-import difflib
 import os
 import unicodedata
 from collections import Counter
@@ -10,7 +9,7 @@ from pathlib import Path
 
 from engine.data.formats.files import Pair
 from engine.data.sample import DataError, first_few, require_regular
-from engine.wording import quantity, some_of
+from engine.wording import did_you_mean, quantity, some_of
 
 IMAGE_ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".gif")
 
@@ -211,8 +210,7 @@ def require_named_once(path: Path, ids: Sequence[str]) -> None:
 
 def no_split(split: str, missing: Path, there: Sequence[str]) -> DataError:
     """The error for a split that does not exist; it lists those that do."""
-    close = difflib.get_close_matches(split, there, n=1)
-    hint = f" Did you mean {close[0]}?" if close else ""
     return DataError(
-        f"No split {split!r}: {missing} is missing. Splits there: {', '.join(there) or 'none'}.{hint}"
+        f"No split {split!r}: {missing} is missing. Splits there: {', '.join(there) or 'none'}."
+        f"{did_you_mean(split, there)}"
     )

@@ -5,7 +5,7 @@ set of it.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -69,6 +69,11 @@ class Source:
             raise
         except (OSError, *NOT_READABLE) as error:
             raise damaged(pair, error) from error
+
+
+def content_of(contents: Mapping[str, bytes], pair: Pair) -> bytes:
+    """The `content` of a source whose images are annotated in one file; contents: by id."""
+    return contents[pair.id]
 
 
 def damaged(pair: Pair, error: Exception | str) -> UnreadableSample:

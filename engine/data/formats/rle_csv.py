@@ -17,7 +17,7 @@ import numpy as np
 
 from engine.data.formats.files import Pair
 from engine.data.formats.listing import encoding_of, images_below, is_of_a_tool
-from engine.data.formats.outlines import Annotation, Shape, Source
+from engine.data.formats.outlines import Annotation, Shape, Source, content_of
 from engine.data.formats.shapes import Area
 from engine.data.sample import DataError, UnreadableSample, first_few
 from engine.wording import quantity
@@ -65,18 +65,8 @@ def rle_csv(folder: Path, split: str) -> Source | None:
     places = {path.parent for path in found.values()}
     without = sorted(path for path in {*images} - {*found.values()} if path.parent in places)
     note = f"images without a row in {source}, left out: {len(without)} ({first_few(without)})"
-    return Source(
-        pairs,
-        parse,
-        partial(_content, content),
-        [*labels],
-        note=note if without else "",
-        is_split=bool(own),
-    )
-
-
-def _content(content: dict[str, bytes], pair: Pair) -> bytes:
-    return content[pair.id]
+    note = note if without else ""
+    return Source(pairs, parse, partial(content_of, content), [*labels], note, is_split=bool(own))
 
 
 def _file(image: str, folder: Path, by_name: dict[str, list[Path]], source: Path) -> Path:

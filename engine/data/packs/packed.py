@@ -5,7 +5,6 @@ ones are decoded when they are read. The bytes of a record are compared with its
 reads them. `pack_header.py` describes the file, `pack.py` writes it.
 """
 
-import difflib
 import glob
 import hashlib
 import io
@@ -26,10 +25,10 @@ from engine.data.bands import RGB, Bands, band_names
 from engine.data.formats.images import decode_image, decode_mask, decode_stacked
 from engine.data.packs.pack_header import PACK_AGAIN, Shard, read_label_counts, read_shard
 from engine.data.sample import DataError, Sample, Skipped, first_few
-from engine.wording import quantity
+from engine.wording import did_you_mean, quantity
 
-# Linux reserves memory for a private map, as it may be written to, unless this flag is set.
 MOST_SHARDS = 99_999  # their names have five digits
+# Linux reserves memory for a private map, as it may be written to, unless this flag is set.
 NO_RESERVE = getattr(mmap, "MAP_NORESERVE", 0x4000) if sys.platform == "linux" else 0
 
 
@@ -166,8 +165,7 @@ class PackedDataset:
     ) -> None:
         there = [*dict.fromkeys(name for shard in self._shards for name in shard.header.splits)]
         if self.split not in there:
-            close = difflib.get_close_matches(self.split, there, n=1)
-            hint = f" Did you mean {close[0]}?" if close else ""
+            hint = did_you_mean(self.split, there)
             raise DataError(f"{root} has no split {self.split!r}. Splits there: {', '.join(there)}.{hint}")
         if class_names is not None and tuple(class_names) != self.class_names:
             raise DataError(

@@ -16,7 +16,7 @@ import numpy as np
 from engine.data.bands import band_names
 from engine.data.formats import OF_POLYGONS
 from engine.data.formats.files import FileDataset
-from engine.data.formats.folder import LIST_ENDINGS, LIST_FOLDERS
+from engine.data.formats.folder import lists_in
 from engine.data.formats.listing import images_below
 from engine.data.sample import DataError, first_few
 from engine.data.survey.bands import bands_of
@@ -140,9 +140,7 @@ def _unused_lists(section: dict[str, Any], datasets: Splits, reasons: list[DataE
     if "val_share" not in section.get("folder", {}):
         return []
     root = Path(section["root"])
-    lists = [
-        str(path) for place in LIST_FOLDERS for end in LIST_ENDINGS for path in (root / place).glob(f"*{end}")
-    ]
+    lists = [str(path) for path in lists_in(root)]
     of_lists = [
         reason for reason in dict.fromkeys(map(str, reasons)) if any(path in reason for path in lists)
     ]

@@ -15,7 +15,7 @@ from engine.data.formats import Polygons
 from engine.data.formats.coco import instance_files, is_background
 from engine.data.formats.drawn import SOURCES, VOID_NAMES, NoAnnotations, source_of
 from engine.data.formats.files import FileDataset, UnprintableNames
-from engine.data.formats.folder import IMAGES, LIST_ENDINGS, LIST_FOLDERS, MASKS
+from engine.data.formats.folder import IMAGES, MASKS, lists_in
 from engine.data.formats.listing import IMAGE_ENDINGS, folders_in, images_below, is_of_a_tool, names_in
 from engine.data.formats.outlines import Source
 from engine.data.formats.pairing import PHOTO_ENDINGS
@@ -57,8 +57,7 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     yield from _coco(base)
     folders = folders_in(base)
     lowered = {name.lower(): name for name in folders}
-    lists = {Path(name).stem for place in LIST_FOLDERS for name in names_in(base / place)
-             if Path(name).suffix in LIST_ENDINGS}  # fmt: skip
+    lists = {path.stem for path in lists_in(base)}
     splits = [*_train_and_val({*folders, *lists, *(f for name in folders for f in folders_in(base / name))})]
     for split in splits:  # <split>/images, images/<split>, and images with <split>.txt
         yield {"format": "folder", **split}

@@ -5,6 +5,7 @@ import re
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple
 
+from engine.data.formats import LIST_ENDINGS, LIST_FOLDERS
 from engine.recipe.mmseg.model import decode_head
 from engine.recipe.mmseg.reading import NUMBER, Notes, Settings
 
@@ -14,7 +15,6 @@ LAYOUTS = {  # dataset -> format, its class table, and how its folders of images
     "COCOStuffDataset": ("coco_stuff", "coco_stuff171", ""),
     "PascalVOCDataset": ("voc", "voc21", "JPEGImages"),
 }
-LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")  # of format: folder
 OWN_SIZE = [2048, 1024]  # of the images of Cityscapes
 MEAN, STD = [123.675, 116.28, 103.53], [58.395, 57.12, 57.375]
 COLOURS_OFF = {"brightness": 0.0, "contrast": 0.0, "saturation": 0.0, "hue": 0.0}
@@ -123,7 +123,7 @@ def _folder_splits(train: Split, val: Split, notes: Notes) -> dict[str, Any]:
         for split in (train, val):
             key = "ann_file" if "ann_file" in split.settings else "split"
             name = PurePosixPath(split.ids)
-            if str(name.parent) not in LIST_FOLDERS or name.suffix not in (".txt", ".csv"):
+            if str(name.parent) not in LIST_FOLDERS or name.suffix not in LIST_ENDINGS:
                 where = f"{train.root or '.'}/{name.stem}.txt"
                 notes.add(split.settings, key, f"put this list where it is looked for: {where}")
     elif found[0] and found[1] and found[0][1:] == found[1][1:]:
