@@ -93,10 +93,10 @@ def run(arguments: argparse.Namespace) -> int:
 def _optimizer_table(recipe: "Recipe") -> "Table":
     """The parameter groups of the optimiser, from a model without data or download."""
     import torch
-    from rich.table import Table
 
     from engine.data import class_names_of
     from engine.data.bands import model_inputs
+    from engine.reporting.console import titled_table
     from engine.training.optim import freeze, parameter_groups
     from models import build_model
     from models.architectures import ARCHITECTURES
@@ -106,10 +106,9 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     with torch.device("meta" if is_own else "cpu"):
         model = build_model(recipe.model, class_names_of(recipe.data), **model_inputs(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
-    table = Table(title="groups of the optimiser", title_justify="left", caption=frozen)
-    table.add_column("group")
-    for heading in ("tensors", "parameters", "peak lr", "x lr", "decay"):
-        table.add_column(heading, justify="right")
+    headings = ("group", "tensors", "parameters", "peak lr", "x lr", "decay")
+    table = titled_table("groups of the optimiser", headings)
+    table.caption = frozen
     for group in parameter_groups(model, recipe.optimizer):
         num_parameters = sum(parameter.numel() for parameter in group["params"])
         factor = group["lr"] / recipe.optimizer.lr

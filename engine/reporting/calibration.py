@@ -6,7 +6,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.data.sample import DataError, Dataset
-from engine.reporting.console import counted
+from engine.reporting.console import counted, titled_table
 from engine.run_folder import RunFolderError
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.results import EvaluationResult
@@ -44,9 +44,9 @@ def tempering_of(
 def calibration_table(before: EvaluationResult, after: Tempered) -> Table:
     """The calibration before and after the temperature, which changes no predicted class."""
     where = f"{quantity(after.num_images, 'image')} of {after.split}"
-    table = Table(title="calibration", title_justify="left", caption=escape(f"Fitted on {where}."))
-    for heading in ("", "as it predicts", f"at temperature {after.temperature:.3f}"):
-        table.add_column(heading, justify="right" if heading else "left")
+    headings = ("", "as it predicts", f"at temperature {after.temperature:.3f}")
+    table = titled_table("calibration", headings)
+    table.caption = escape(f"Fitted on {where}.")
     assert before.calibration is not None, "counted where a pixel has one class"
     for name, values in {
         "ECE (0 is best)": (before.calibration.ece, after.calibration.ece),

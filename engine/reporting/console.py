@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
 from rich.console import Console
@@ -45,16 +45,24 @@ def counted(console: Console, what: str) -> Callable[[int, int], None]:
     return show
 
 
+def titled_table(title: str, headings: Iterable[str], texts: Collection[str] = ()) -> Table:
+    """A table without rows; the first column and those named in `texts` hold text, the others numbers."""
+    table = Table(title=escape(title), title_justify="left")
+    for place, heading in enumerate(headings):
+        if place == 0 or heading in texts:
+            table.add_column(escape(heading), overflow="fold")
+        else:
+            table.add_column(escape(heading), justify="right")
+    return table
+
+
 def scores_table(
     columns: dict[str, Scores],
     class_names: Sequence[str],
     title: str = "IoU by class, at original resolution",
 ) -> Table:
     """Scores side by side: the metrics, then the IoU of each class; the best of a row is bold."""
-    table = Table(title=escape(title), title_justify="left")
-    table.add_column("class")
-    for name in columns:
-        table.add_column(escape(name), justify="right")
+    table = titled_table(title, ["class", *columns])
     for metric in METRICS:
         table.add_row(metric, *best_in_bold([s.metrics[metric] for s in columns.values()]))
     table.add_section()

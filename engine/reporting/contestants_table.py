@@ -11,7 +11,7 @@ from rich.table import Table
 
 from engine.data.sample import Dataset
 from engine.recipe import Recipe
-from engine.reporting.console import counted
+from engine.reporting.console import counted, titled_table
 from engine.reporting.ensemble_table import gain_text
 from engine.run_folder import write_json
 from engine.scoring.contestants import Contestant, score_side_by_side
@@ -88,11 +88,8 @@ def _table(
     found: Mapping[str, Contestant], to_first: Mapping[str, Estimate], title: str, reference: str
 ) -> Table:
     """One row for each; differences to the first are paired by image."""
-    table = Table(title=title, title_justify="left")
-    table.add_column("", overflow="fold")
-    for heading in ("mIoU", f"to the {reference} [95 %]", "forward passes", "images/s", "parameters"):
-        table.add_column(heading, justify="right")
-    table.add_column("what", overflow="fold")
+    numbers = ("mIoU", f"to the {reference} [95 %]", "forward passes", "images/s", "parameters")
+    table = titled_table(title, ["", *numbers, "what"], texts=["what"])
     for place, (name, one) in enumerate(found.items()):
         difference = gain_text(to_first[name]) if place else ""
         cost = (

@@ -9,7 +9,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from engine.data.sample import skipped_ids
-from engine.reporting.console import facts_below, scores_table
+from engine.reporting.console import facts_below, scores_table, titled_table
 from engine.scoring.agreement import Agreement
 from engine.scoring.ensembles.comparison import Estimate, MethodComparison, Selection
 from engine.scoring.ensembles.early_exit import Exiting, ExitPoint
@@ -54,9 +54,7 @@ def print_exit(console: Console, exiting: Exiting | None, winner: str, val: str)
         console.print(f"--early-exit: {winner} runs one model, so there is none to leave out.")
         return
     title = f"early exit: images that {exiting.member} is sure of, predicted by it alone"
-    table = Table(title=escape(title), title_justify="left")
-    for heading in ("certainty from", "images", "forward passes", "mIoU"):
-        table.add_column(heading, justify="right")
+    table = titled_table(title, ["certainty from", "images", "forward passes", "mIoU"])
     for point in exiting.curve:
         table.add_row(*_exit_cells(point))
     table.add_section()
@@ -79,21 +77,18 @@ def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
     """One row per method, below the best member; honest scores come first where there are any."""
     results = comparison.results
     is_honest = any(result.honest for result in results.values())
-    table = Table(title="ensembles, and what they gain over the best member", title_justify="left")
-    table.add_column("method")
-    if is_honest:
-        table.add_column("honest mIoU", justify="right")
-        table.add_column("gain [95 %]", justify="right")
-        table.add_column("flattering mIoU", justify="right")
-    else:
-        table.add_column("mIoU, same images", justify="right")
-        table.add_column("gain [95 %]", justify="right")
     several = bool(comparison.to_winner)
-    if several:
-        table.add_column("to the best method [95 %]", justify="right")
-    for heading in ("images/s", "cost"):
-        table.add_column(heading, justify="right")
-    table.add_column("note", overflow="fold")
+    scores = (
+        ["honest mIoU", "gain [95 %]", "flattering mIoU"]
+        if is_honest
+        else ["mIoU, same images", "gain [95 %]"]
+    )
+    to_best = ["to the best method [95 %]"] * several
+    table = titled_table(
+        "ensembles, and what they gain over the best member",
+        ["method", *scores, *to_best, "images/s", "cost", "note"],
+        texts=["note"],
+    )
     table.add_row(
         f"best member: {escape(comparison.best)}",
         *_cells_of_best(comparison, is_honest),
@@ -120,10 +115,8 @@ def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
 
 def agreement_table(shares: Mapping[str, Mapping[str, float | None]]) -> Table:
     """`Agreement.shares` as rows; a class without a labelled pixel has none."""
-    table = Table(title="where all members predict the same class", title_justify="left")
-    table.add_column("pixels of the label")
-    table.add_column("all agree", justify="right")
-    table.add_column("and are right", justify="right")
+    headings = ("pixels of the label", "all agree", "and are right")
+    table = titled_table("where all members predict the same class", headings)
     for name, share in shares.items():
         if share["agree"] is not None and share["right"] is not None:
             table.add_row(escape(name), f"{share['agree']:.4f}", f"{share['right']:.4f}")

@@ -16,7 +16,7 @@ from rich.table import Table
 
 from engine.data.bands import shown_bands
 from engine.data.sample import Dataset
-from engine.reporting.console import best_in_bold, in_words
+from engine.reporting.console import best_in_bold, in_words, titled_table
 from engine.reporting.pictures import Picture, sheet
 from engine.reporting.plots import INK, SERIES, STYLE, draw_precision_recall
 from engine.scoring.metrics import METRICS, mean_of_present
@@ -92,10 +92,7 @@ def _mean_over_classes(
 
 def means_table(results: Mapping[str, EvaluationResult]) -> Table:
     """The metrics and other means, protocols side by side; the best of a row is bold."""
-    table = Table(title="scores by protocol", title_justify="left")
-    table.add_column("")
-    for name in results:
-        table.add_column(name, justify="right")
+    table = titled_table("scores by protocol", ["", *results])
     for metric in METRICS:
         table.add_row(metric, *best_in_bold([result.scores.metrics[metric] for result in results.values()]))
     for name, of in means_of(results).items():
@@ -120,11 +117,7 @@ def classes_table(results: Mapping[str, EvaluationResult]) -> Table:
         columns = {name: of(alone) for name, of in (OF_MASKS if of_masks else BY_CLASS).items()}
     else:
         columns = {name: result.scores.IoU for name, result in results.items()}
-    title = "by class" if alone else "IoU by class"
-    table = Table(title=title, title_justify="left")
-    table.add_column("class")
-    for name in columns:
-        table.add_column(name, justify="right")
+    table = titled_table("by class" if alone else "IoU by class", ["class", *columns])
     for class_name in next(iter(columns.values())):
         values = [column[class_name] for column in columns.values()]
         texts = ["none" if value != value else f"{value:.4f}" for value in values] if alone else None
