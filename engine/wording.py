@@ -23,3 +23,11 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
     """` Did you mean a or b?`, with the `most` closest of the known names; empty where none is close."""
     close = difflib.get_close_matches(word, list(known), n=most)
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def not_installed(library: str | None, extra: str) -> str:
+    """What to type where a library of an extra of the distribution is missing."""
+    return (
+        f"{library} is not installed. Type pip install 'trident-seg[{extra}]', or in a checkout "
+        f"pip install -e '.[{extra}]'."
+    )

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from engine.data.sample import DataError
+from engine.wording import not_installed
 
-NOT_INSTALLED = (
-    "{} is not installed. Type pip install 'trident-seg[geo]', or in a checkout pip install -e '.[geo]'."
-)
 CACHE_BYTES = 64_000_000  # of decoded blocks; GDAL takes 5 % of the machine's memory by default
 _OPENING = threading.Lock()
 
@@ -26,7 +24,7 @@ def rasterio_module() -> Any:
         import rasterio
         import rasterio.errors
     except ImportError as error:
-        raise NotInstalled(NOT_INSTALLED.format(error.name)) from error
+        raise NotInstalled(not_installed(error.name, "geo")) from error
     return rasterio
 
 

@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 from engine.data.bands import Bands, require_bands
 from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
 from engine.data.formats.images import REMEDY, TIFF_ENDINGS, is_plain_tiff
-from engine.data.gdal import CACHE_BYTES, NOT_INSTALLED, open_quietly, rasterio_module, reason, small_cache
+from engine.data.gdal import CACHE_BYTES, open_quietly, rasterio_module, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
+from engine.wording import not_installed
 
 Pixels = NDArray[np.uint8]
 Span = tuple[int, int]  # from the first row or column to before the last
@@ -199,7 +200,7 @@ def require_geo() -> None:
     try:
         import shapely  # noqa: F401
     except ImportError as error:
-        raise DataError(NOT_INSTALLED.format(error.name)) from error
+        raise DataError(not_installed(error.name, "geo")) from error
 
 
 def _colour_table(file: Any) -> NDArray[np.uint8] | None:

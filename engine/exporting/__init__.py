@@ -7,6 +7,7 @@ import importlib
 from pathlib import Path
 
 from engine.run_folder import require_reachable
+from engine.wording import not_installed
 
 
 class ExportError(ValueError):
@@ -28,7 +29,4 @@ def require_libraries(extra: str, *names: str) -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ExportError(
-                f"{error.name} is not installed. Type pip install 'trident-seg[{extra}]', or in a checkout "
-                f"pip install -e '.[{extra}]'."
-            ) from error
+            raise ExportError(not_installed(error.name, extra)) from error

@@ -3,6 +3,8 @@
 import importlib
 from dataclasses import dataclass
 
+from engine.wording import not_installed
+
 LIBRARIES = ("fastapi", "uvicorn", "python_multipart", "rasterio", "shapely")
 
 
@@ -32,7 +34,4 @@ def require_libraries() -> None:
         try:
             importlib.import_module(name)
         except ImportError as error:
-            raise ServeError(
-                f"{error.name} is not installed. Type pip install 'trident-seg[serve]', or in a checkout "
-                "pip install -e '.[serve]'."
-            ) from error
+            raise ServeError(not_installed(error.name, "serve")) from error

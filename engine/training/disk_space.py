@@ -3,6 +3,7 @@
 import shutil
 from collections import Counter, defaultdict
 from copy import deepcopy
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -69,9 +70,14 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     return sum(count * _num_bytes(trial.state[parameter]) for parameter, count in counts.items())
 
 
+def nearest_folder(path: Path) -> Path:
+    """The nearest folder above a path that exists already, whose disk the path will be on."""
+    return next(parent for parent in path.absolute().parents if parent.exists())
+
+
 def require_room(run: RunFolder, step: SupervisedStep, top: int, tail: int = 0) -> None:
     """Raises RunFolderError where the disk cannot hold the run, before any time is spent on it."""
-    parent = next(path for path in run.path.absolute().parents if path.exists())
+    parent = nearest_folder(run.path)
     needed, free = disk_bytes(step, top, tail), shutil.disk_usage(parent).free
     if free < needed:
         raise RunFolderError(

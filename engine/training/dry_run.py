@@ -6,7 +6,6 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from itertools import islice
-from pathlib import Path
 from statistics import median
 
 import torch
@@ -21,7 +20,7 @@ from engine.reporting.loggers import build_loggers
 from engine.reporting.resources import memory_mb
 from engine.run_folder import RunFolder
 from engine.scoring.evaluation import evaluate
-from engine.training.disk_space import disk_bytes
+from engine.training.disk_space import disk_bytes, nearest_folder
 from engine.training.distributed import Process, any_process
 from engine.training.memory import in_an_evaluation, in_an_update, naming_out_of_memory
 from engine.training.session import Session, build_session, num_parameters, torch_settings
@@ -55,7 +54,7 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     )
     largest = ", as if all crops were of the largest size" if recipe.augment.progressive else ""
     needed = disk_bytes(session.step, recipe.keep.top, recipe.keep.tail)
-    free = shutil.disk_usage(_existing_parent(RunFolder.of(recipe).path)).free
+    free = shutil.disk_usage(nearest_folder(RunFolder.of(recipe).path)).free
     table = Table(
         title=f"{recipe.name}: what it would cost on {process.device}",
         show_header=False,
@@ -139,10 +138,6 @@ def timed(
         done = len(seconds) == most or (is_late and len(seconds) > 1)
         progress(most if done else len(seconds), most)
     return seconds[min(warm_ups, len(seconds) // 2) :]
-
-
-def _existing_parent(path: Path) -> Path:
-    return next(parent for parent in [path.absolute(), *path.absolute().parents] if parent.exists())
 
 
 def _duration(seconds: float) -> str:
