@@ -49,5 +49,5 @@ def void_borders(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         "They were drawn by different rules, as those of SBD and of VOC in trainaug: along the outlines, "
         "some teach a class where the others teach nothing.",
         "Train on the masks with borders last or alone, such as data.train=train of VOC, and compare both.",
-        [listing.samples[i].name for i in which],
+        listing.names(which),
     )

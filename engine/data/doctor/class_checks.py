@@ -154,7 +154,7 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
 def _masks_with(facts: Facts, counts: CountsBySplit, class_id: int, splits: Sequence[str]) -> list[str]:
     own = np.isin(facts.entries["file"], np.concatenate([facts.listing.splits[split] for split in splits]))
     files = np.unique(facts.entries["file"][own & (counts.labels == class_id)])
-    return [facts.listing.samples[i].name for i in files]
+    return facts.listing.names(files)
 
 
 def _names_of(names: Sequence[str], which: NDArray[np.bool_]) -> list[str]:

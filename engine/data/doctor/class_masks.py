@@ -80,7 +80,7 @@ def _unreadable(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
         f"first: {first}",
         "these images are left out" if are_skipped else "training stops at the first one",
         "correct these files, or take the images out",
-        [listing.samples[row].name for row in sums.problems],
+        listing.names(sums.problems),
     )
 
 
@@ -93,7 +93,7 @@ def _void(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
             f"{some_of(len(empty), len(sums.size), 'image', 'has', 'have')} void alone in all masks",
             "there is nothing to learn from them",
             "label them, or take them out",
-            [listing.samples[row].name for row in empty],
+            listing.names(empty),
         )
 
 

@@ -79,7 +79,7 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
                 f"Replace them{_or_fix(facts)}"
                 if must_stop
                 else _remedy_for_damaged(facts, len(found) == len(facts.modes) and what == "image"),
-                _images(facts, sorted(found)) if what == "image" else _masks(facts, sorted(found)),
+                _images(facts, sorted(found)) if what == "image" else facts.listing.names(sorted(found)),
             )
 
 
@@ -158,7 +158,7 @@ def other_size(facts: Facts) -> Iterator[DataFinding]:
             f"px, its image {w}x{h}" + ", so width and height are swapped" * ((h, w) == (mask_w, mask_h)),
             "The labels do not fit the pixels; training stops at the first one.",
             remedy,
-            _masks(facts, wrong),
+            facts.listing.names(wrong),
         )
 
 
@@ -178,7 +178,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             f"{quantity(len(all_void), 'mask')} entirely void" + f": all of {first_few(empty)}" * bool(empty),
             "There is nothing to learn or to score in these images, but they take up space in batches.",
             "Label them, or take their ids out of the split.",
-            _masks(facts, all_void),
+            facts.listing.names(all_void),
         )
     if facts.listing.class_names[0].lower() not in ("background", "bg", "_background_"):
         return
@@ -192,7 +192,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "Fine if the image shows none of the classes; otherwise an annotation is missing, and the model "
             "learns the object as background.",
             "Look at them; label them, or take their ids out of the split.",
-            _masks(facts, nothing),
+            facts.listing.names(nothing),
         )
 
 
@@ -252,7 +252,3 @@ def _can_be_copied(facts: Facts) -> bool:
 
 def _images(facts: Facts, found: Iterable[int]) -> list[str]:
     return [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]
-
-
-def _masks(facts: Facts, found: Iterable[int]) -> list[str]:
-    return [facts.listing.samples[i].name for i in found]

@@ -69,7 +69,7 @@ def write_fixed_copy(
         for kind, number in done.items()
     ]
     if left_out:
-        names = first_few([facts.listing.samples[i].name for i in left_out])
+        names = first_few(facts.listing.names(left_out))
         lines.append(f"{quantity(len(left_out), 'sample')} left out: {names}. {out / LEFT_OUT} says why.")
     lines = lines or ["nothing that --fix can repair: the copy equals the source"]
     return FixedCopy(lines, {"data.root": str(out), **(_to_ids(facts) if meaning.as_ids else {})})
@@ -201,7 +201,7 @@ def _require_copyable(facts: Facts, meaning: Meaning, root: Path) -> None:
         raise DataError(f"--fix copies the files in data.root, {root}; {outside[0].name} is elsewhere.")
     unclear = np.flatnonzero(meaning.is_unclear) if meaning.as_ids else ()
     if len(unclear):
-        names = first_few([facts.listing.samples[i].name for i in unclear])
+        names = first_few(facts.listing.names(unclear))
         raise DataError(
             f"--fix would write label ids, and {quantity(len(unclear), 'mask holds', 'masks hold')} "
             f"values that have none: {names}. "

@@ -1,6 +1,6 @@
 """The samples that the doctor checks: those of every split of the recipe, each once."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -74,6 +74,9 @@ class Listing:
     section: Any
     opened: dict[str, Dataset]
     unlabelled: FileDataset | None
+
+    def names(self, rows: Iterable[int]) -> list[str]:
+        return [self.samples[row].name for row in rows]
 
     @property
     def has_files(self) -> bool:

@@ -81,7 +81,7 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
                 "Export ids; or read the folder by the colours of its masks, with a recipe from: trident new "
                 "<the folder of the data>"
             )
-        files = [facts.listing.samples[i].name for i in found]
+        files = facts.listing.names(found)
         verb, _, rest = what.partition(" ")
         masks = some_of(len(found), meaning.num_masks, "mask", OF_ONE[verb], verb)
         yield finding(check, SPOILS, f"{masks} {rest}", why, remedy, files)
@@ -89,7 +89,7 @@ def readings(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
 
 def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Ids that start at 1; black-and-white masks."""
-    samples, num_classes = facts.listing.samples, len(facts.listing.class_names)
+    num_classes = len(facts.listing.class_names)
     if meaning.scheme == "from one":
         yield finding(
             "ids_from_one",
@@ -98,7 +98,7 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "Label ids start at 0. Every pixel would be trained as the next class, and the last "
             "class has no label.",
             _fix(meaning),
-            [sample.name for sample in samples],
+            [sample.name for sample in facts.listing.samples],
         )
     if meaning.scheme == "binary":
         void = facts.listing.ignore_index == 255
@@ -108,7 +108,7 @@ def scheme(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "masks hold only 0 and 255: black and white, not ids 0 and 1",
             f"{'255 is void: the object is not trained on or scored' if void else 'No class has id 255'}.",
             _fix(meaning),
-            [sample.name for sample in samples],
+            [sample.name for sample in facts.listing.samples],
         )
 
 
@@ -128,20 +128,19 @@ def two_whites(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "If some were saved as black and white, their objects are neither trained on nor scored.",
             "data.format=folder data.folder.values=binary reads both as class 1. Do nothing, if 255 is meant "
             "as void.",
-            [listing.samples[i].name for i in sorted(white)],
+            listing.names(sorted(white)),
         )
 
 
 def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
     """Palette images whose ids disagree with their colours."""
-    samples = facts.listing.samples
     why = (
         "Readers take the ids and ignore the colours, so these pixels are trained as other classes. Some "
         "editors sort the palette when they save."
     )
     permuted = np.flatnonzero(meaning.is_permuted)
     if len(permuted):
-        files = [samples[i].name for i in permuted]
+        files = facts.listing.names(permuted)
         what = (
             f"{some_of(len(permuted), meaning.num_masks, 'mask', 'has', 'have')} the classes' "
             "colours at other ids"
@@ -152,7 +151,7 @@ def palettes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         ids = sorted({id for own in meaning.disagreeing.values() for id in own})
         what = f"palettes disagree: the colours of ids {first_few(ids)} have other ids in other masks"
         remedy = "Export these masks again with one palette; Trident cannot know which of them is right."
-        yield finding("palette_order", SPOILS, what, why, remedy, [samples[i].name for i in found])
+        yield finding("palette_order", SPOILS, what, why, remedy, facts.listing.names(found))
 
 
 def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
@@ -183,7 +182,7 @@ def rainbow(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "They were resized with interpolation or drawn with anti-aliasing. Between ids 0 and 15 are "
             "the ids of other classes, so each outline is trained as those classes.",
             f"Resize masks with nearest neighbour; or make these borders void: {_fix(meaning)}",
-            [facts.listing.samples[i].name for i in found],
+            facts.listing.names(found),
         )
 
 
@@ -205,7 +204,7 @@ def soft(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             "They were saved as JPEG, resized with interpolation, or are probabilities. Training stops at "
             "the first one.",
             f"Export them again as PNG; or {FIX}, where {how}",
-            [facts.listing.samples[i].name for i in found],
+            facts.listing.names(found),
         )
 
 
@@ -232,7 +231,7 @@ def outside(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         f"{first_few(each)}",
         "No class has these values; training stops at the first such mask.",
         _remedy_for_outside(meaning, values, has_colours(forms[0])),
-        [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
+        facts.listing.names(np.unique(e["file"][bad])),
     )
 
 
@@ -253,7 +252,7 @@ def nodata(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             f"({quantity(int(e['count'][bad].sum()), 'pixel')})",
             "Pixels without data would be trained and scored as that class.",
             f"If it is no class: {_ids(meaning)}. If it is one, name it there with its label id.",
-            [facts.listing.samples[i].name for i in np.unique(e["file"][bad])],
+            facts.listing.names(np.unique(e["file"][bad])),
         )
 
 

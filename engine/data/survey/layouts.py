@@ -62,24 +62,26 @@ def _in_folder(base: Path) -> Iterator[dict[str, Any]]:
     for split in splits:  # <split>/images, images/<split>, and images with <split>.txt
         yield {"format": "folder", **split}
         for images, masks in _other_pairs(base, folders):
-            yield {"format": "folder", **split, "folder": {"images": images, "masks": masks}}
-        yield {"format": "folder", **split, "folder": {"images": "{split}", "masks": "{split}"}}
+            yield _folder(split, images, masks)
+        yield _folder(split, "{split}", "{split}")
         if {*split.values()} <= lists:  # of paths from here
-            yield {"format": "folder", **split, "folder": {"images": ".", "masks": "."}}
+            yield _folder(split, ".", ".")
     # train with trainannot, train_images, set_train ...
     for train, images, masks in _named_by_split(folders):
         for val in VAL:
             if {images.replace("{split}", val).lower(), masks.replace("{split}", val).lower()} <= {*lowered}:
-                folder = {"images": images, "masks": masks}
-                yield {"format": "folder", "train": train, "val": val, "folder": folder}
+                yield _folder({"train": train, "val": val}, images, masks)
     usual = [(a, b) for a, b in permutations(folders, 2) if _is_usual(a, b)]
     here = [(".", ".")] if any(Path(name).suffix.lower() in IMAGE_ENDINGS for name in names_in(base)) else []
     per_sample = [(".", ".")] if not here and len(folders) > 1 else []  # a folder for each image
     for images, masks in [*usual, *_other_pairs(base, folders), *here, *per_sample]:
-        shared: dict[str, Any] = {"images": images, "masks": masks, "val_share": USUAL}
-        yield {"format": "folder", **SHARED, "folder": shared}
+        yield _folder(SHARED, images, masks, val_share=USUAL)
     yield from _annotated(base, splits)
     yield from _by_content(base, folders, splits)
+
+
+def _folder(split: dict[str, str], images: str, masks: str, **options: Any) -> dict[str, Any]:
+    return {"format": "folder", **split, "folder": {"images": images, "masks": masks, **options}}
 
 
 def _by_content(
@@ -89,17 +91,15 @@ def _by_content(
     for split in splits:  # x/<split>, x with <split>.txt, and <split>/x
         for place in (base, base / split["train"]):
             for images, masks in pairs_by_content(place, folders_in(place)):
-                yield {"format": "folder", **split, "folder": {"images": images, "masks": masks}}
+                yield _folder(split, images, masks)
     for train, val in product(TRAIN, VAL):  # train_x
         of_train = [name for name in folders if train in name.lower()]
         for pair in pairs_by_content(base, of_train):
             images, masks = (re.sub(train, "{split}", name, count=1, flags=re.I) for name in pair)
             if all(name.replace("{split}", val) in folders for name in (images, masks)):
-                folder = {"images": images, "masks": masks}
-                yield {"format": "folder", "train": train, "val": val, "folder": folder}
+                yield _folder({"train": train, "val": val}, images, masks)
     for images, masks in pairs_by_content(base, folders):
-        shared = {"images": images, "masks": masks, "val_share": USUAL}
-        yield {"format": "folder", **SHARED, "folder": shared}
+        yield _folder(SHARED, images, masks, val_share=USUAL)
 
 
 def _coco(base: Path) -> Iterator[dict[str, Any]]:

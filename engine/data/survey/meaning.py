@@ -123,7 +123,7 @@ def _soft(values: Values, pixels: Counter[float], names: list[str], base: Path) 
     if sum(pixels[colour & 255] for colour in _centres(values.flat)) < MIN_OF_LEVELS * counts.sum():
         raise DataError(
             f"The masks in {base} hold {len(levels)} gray values, more than {MAX_COLOURS} in a single mask. "
-            "are they photos? Save masks of the ids of classes; or of probabilities of one class, with most "
+            "Are they photos? Save masks of the ids of classes; or of probabilities of one class, with most "
             "pixels near 0 and 255."
         )
     return _colours(values, {}) if num_rare > MAX_COLOURS / 2 else None

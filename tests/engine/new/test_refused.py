@@ -89,7 +89,7 @@ def test_photos_are_no_masks(capsys) -> None:
     photo = np.asarray(coarse.resize((W, H), Image.Resampling.BICUBIC))
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png", change=lambda labels: photo)
     assert main(["data"]) == 2
-    assert "are they photos?" in capsys.readouterr().err and not Path("data.yaml").exists()
+    assert "Are they photos?" in capsys.readouterr().err and not Path("data.yaml").exists()
 
 
 @pytest.mark.parametrize("content", [b"f0\nf0\n", b"f0\n\xe9\n", b"\n"], ids=["twice", "latin-1", "empty"])
