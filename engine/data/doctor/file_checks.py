@@ -1,7 +1,7 @@
 """Checks of the files: whether they can be read, whether image and mask fit, pixel types and sizes."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -79,7 +79,9 @@ def damaged(facts: Facts) -> Iterator[DataFinding]:
                 f"Replace them{_or_fix(facts)}"
                 if must_stop
                 else _remedy_for_damaged(facts, len(found) == len(facts.modes) and what == "image"),
-                _images(facts, sorted(found)) if what == "image" else facts.listing.names(sorted(found)),
+                facts.listing.images(sorted(found))
+                if what == "image"
+                else facts.listing.names(sorted(found)),
             )
 
 
@@ -208,7 +210,7 @@ def pixel_types(facts: Facts) -> Iterator[DataFinding]:
             "Colour augmentation does not change them, and if the photos of one class are grayscale, the "
             "model learns that.",
             "Nothing, if there are grayscale photos at test time too.",
-            _images(facts, grey),
+            facts.listing.images(grey),
         )
     alpha = [i for i, mode in enumerate(facts.modes) if mode in ALPHA_MODES]
     if alpha:
@@ -219,7 +221,7 @@ def pixel_types(facts: Facts) -> Iterator[DataFinding]:
             "It is dropped: the model sees the stored colour of transparent pixels, which viewers hide.",
             "Save them as RGB on a suitable background; or data.bands=4, if the fourth channel is a band, "
             "such as near infrared.",
-            _images(facts, alpha),
+            facts.listing.images(alpha),
         )
 
 
@@ -238,7 +240,7 @@ def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
             h, w = sizes[found[0]]
             name, why, remedy = ODD_SIZES[check]
             what = f"{quantity(len(found), 'image')} {name}; the first is {w}x{h}"
-            yield finding(check, NOTE, what, why, remedy, _images(facts, found))
+            yield finding(check, NOTE, what, why, remedy, facts.listing.images(found))
 
 
 def _or_fix(facts: Facts) -> str:
@@ -248,7 +250,3 @@ def _or_fix(facts: Facts) -> str:
 def _can_be_copied(facts: Facts) -> bool:
     """Whether a repaired copy would hold a sample."""
     return any(not broken or facts.size_for_mask(i) for i, broken in enumerate(facts.is_broken))
-
-
-def _images(facts: Facts, found: Iterable[int]) -> list[str]:
-    return [str(facts.listing.samples[i].image or facts.listing.samples[i].id) for i in found]

@@ -76,7 +76,11 @@ class Listing:
     unlabelled: FileDataset | None
 
     def names(self, rows: Iterable[int]) -> list[str]:
+        """What messages call these samples: their masks."""
         return [self.samples[row].name for row in rows]
+
+    def images(self, rows: Iterable[int]) -> list[str]:
+        return [str(self.samples[row].image or self.samples[row].id) for row in rows]
 
     @property
     def has_files(self) -> bool:

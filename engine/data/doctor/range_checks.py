@@ -29,7 +29,7 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
         "They are read with 8 bits per channel, in equal steps of this range.",
         "Nothing, if these are the darkest and the brightest value that matter; else "
         "'data.range=[<lowest>, <highest>]'.",
-        _names(facts, wide),
+        facts.listing.images(wide),
     )
     shown = np.minimum(spans[:, 1], high) - np.maximum(spans[:, 0], low)
     flat = wide[shown < FLAT * (high - low)]
@@ -41,7 +41,7 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
             f"data.range, {_listed(used)}",
             "They are nearly of one grey, such as black.",
             f"'data.range={_suggested(facts, used)}'",
-            _names(facts, flat),
+            facts.listing.images(flat),
         )
     beyond = wide[(spans[:, 0] < low) | (spans[:, 1] > high)]
     if len(beyond):
@@ -52,7 +52,7 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
             f"{_listed(used)}",
             "These pixels become black or white, whatever they show.",
             f"'data.range={_listed(range_of(spans))}', which holds all of them",
-            _names(facts, beyond),
+            facts.listing.images(beyond),
         )
 
 
@@ -74,7 +74,3 @@ def _suggested(facts: Facts, used: ValueRange) -> str:
 
 def _listed(value_range: ValueRange) -> str:
     return f"[{value_range[0]:g}, {value_range[1]:g}]"
-
-
-def _names(facts: Facts, found: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> list[str]:
-    return [str(facts.listing.samples[i].image) for i in found]
