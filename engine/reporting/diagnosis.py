@@ -3,17 +3,15 @@
 import shlex
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from rich.console import Console
 from rich.markup import escape
 
 from engine.diagnosis import RunDiagnosis
 from engine.diagnosis.curve import Shape
-from engine.reporting.plots import INK, SERIES, STYLE
+from engine.reporting.plots import INK, SERIES, png
 
 COLOURS = {"growth": SERIES[2], "slowing": SERIES[1], "plateau": SERIES[0], "falling": SERIES[4]}
-SIZE_IN, DPI = (7.2, 3.6), 130
+SIZE_IN = (7.2, 3.6)
 
 
 def print_diagnosis(console: Console, diagnosis: RunDiagnosis, run: Path) -> None:
@@ -40,8 +38,7 @@ def _count(number: int) -> str:
 
 def draw_curve(shape: Shape, path: Path) -> None:
     """A PNG of the evaluations, the phases fitted to them, and the outlook at twice the steps."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
+    with png(path, SIZE_IN) as figure:
         axes = figure.subplots()
         axes.plot(shape.steps, shape.values, ".", color=INK, markersize=7, label="evaluations", zorder=3)
         for phase in shape.phases:
@@ -65,4 +62,3 @@ def draw_curve(shape: Shape, path: Path) -> None:
         axes.set_xlabel("step")
         axes.set_ylabel("mIoU on val, points")
         axes.legend(loc="lower right")
-        figure.savefig(path, dpi=DPI)

@@ -3,14 +3,11 @@
 from pathlib import Path
 from typing import Any
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from engine.reporting.plots import INK, SERIES, STYLE
-from engine.run_folder import written_in_place
+from engine.reporting.plots import INK, SERIES, png
 
-SIZE_IN, DPI = (6.4, 4.2), 130
+SIZE_IN = (6.4, 4.2)
 
 
 def draw_costs(path: Path, report: dict[str, Any]) -> None:
@@ -18,8 +15,7 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
 
     The bars are the 95 % intervals of the gain over the best member.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
+    with png(path, SIZE_IN) as figure:
         axes = figure.subplots()
         some = next(iter(report["ensembles"].values()))
         of_best = some["mIoU"] - some["gain"]["value"]
@@ -37,8 +33,6 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
         axes.set_xlabel("forward passes of an image, for each view")
         axes.set_ylabel(f"mIoU on {report['dataset']['split']}")
         figure.legend(loc="outside right upper")
-        with written_in_place(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)
 
 
 def _draw_method(axes: Axes, method: str, entry: dict[str, Any], place: int, of_best: float) -> None:

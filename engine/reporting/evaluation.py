@@ -5,7 +5,6 @@ from contextlib import nullcontext
 from functools import partial
 from typing import Any
 
-import matplotlib as mpl
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -18,7 +17,7 @@ from engine.data.bands import shown_bands
 from engine.data.sample import Dataset
 from engine.reporting.console import best_in_bold, in_words, titled_table
 from engine.reporting.pictures import Picture, sheet
-from engine.reporting.plots import INK, SERIES, STYLE, draw_precision_recall
+from engine.reporting.plots import INK, SERIES, draw_precision_recall, styled
 from engine.scoring.metrics import METRICS, mean_of_present
 from engine.scoring.multi_label import MultiLabelScores
 from engine.scoring.predictor import Predictor
@@ -171,8 +170,7 @@ def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
 
     Where a line is below the diagonal, the model is overconfident.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.4, 4.8), layout="constrained")
+    with styled((4.4, 4.8)) as figure:
         curve, shares = figure.subplots(2, 1, sharex=True, height_ratios=[3, 1])
         curve.plot([0, 1], [0, 1], color=INK, linewidth=0.8, linestyle=":", label="calibrated")
         for number, (name, result) in enumerate(results.items()):
@@ -191,7 +189,6 @@ def reliability_plot(results: Mapping[str, EvaluationResult]) -> Figure:
 
 def recall_plot(result: EvaluationResult) -> Figure:
     """Precision over recall of each class that may overlap others."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=(4.4, 4.0), layout="constrained")
+    with styled((4.4, 4.0)) as figure:
         draw_precision_recall(figure, result.scores.of_masks())
     return figure

@@ -3,14 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import matplotlib as mpl
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter, StrMethodFormatter
 
-from engine.reporting.plots import SERIES, STYLE
-from engine.run_folder import written_in_place
+from engine.reporting.plots import SERIES, png
 
-SIZE_IN, DPI = (6.4, 3.8), 130
+SIZE_IN = (6.4, 3.8)
 FAINT = "#9aa3b5"
 
 
@@ -27,8 +24,7 @@ def draw_lr_curve(
     Args:
         smoothed: of the first losses; those that became NaN or infinite are at the end.
     """
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=SIZE_IN, layout="constrained")
+    with png(path, SIZE_IN) as figure:
         axes = figure.subplots()
         axes.plot(rates, losses, color=FAINT, linewidth=0.9, label="loss of each batch")
         axes.plot(rates[: len(smoothed)], smoothed, color=SERIES[0], linewidth=1.8, label="smoothed")
@@ -45,5 +41,3 @@ def draw_lr_curve(
         axes.set_ylabel("training loss")
         axes.set_title(title)
         axes.legend(loc="best")
-        with written_in_place(path) as temporary:
-            figure.savefig(temporary, format="png", dpi=DPI)

@@ -8,8 +8,10 @@ import hashlib
 import io
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
+from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
@@ -18,6 +20,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import EngFormatter, MaxNLocator
 from numpy.typing import NDArray
+
+from engine.run_folder import written_in_place
 
 INK, LINE = "#1d2330", "#d5dae3"  # text, and grid lines
 SERIES = ("#2457c5", "#c2570c", "#0f8a5f", "#8a3fc0", "#b3261e", "#0b7f95", "#8a6d00", "#c02f7a")
@@ -53,6 +57,7 @@ STYLE: Any = {
     "legend.fontsize": 8,
 }
 WIDTH_IN, HEIGHT_IN = 4.6, 2.3
+DPI = 130  # of PNG files
 MOST_POINTS = 400  # of a line: about one per pixel
 SMOOTHED_FROM = 20  # points of a training loss; a shorter line is drawn as it is
 MARKED_UP_TO = 20  # points of a line that are shown one by one; a single one would be invisible without
@@ -220,10 +225,25 @@ def _moving_mean(values: NDArray[np.float64], reach: int) -> NDArray[np.float64]
     return np.array([np.nanmean(window) if not np.isnan(window).all() else np.nan for window in windows])
 
 
+@contextmanager
+def styled(size_in: tuple[float, float]) -> Iterator[Figure]:
+    """A figure to draw and to save in the block, in the style of all plots."""
+    with mpl.rc_context(STYLE):
+        yield Figure(figsize=size_in, layout="constrained")
+
+
+@contextmanager
+def png(path: Path, size_in: tuple[float, float]) -> Iterator[Figure]:
+    """A figure to draw in the block, which is then written; the file appears complete or not at all."""
+    with styled(size_in) as figure:
+        yield figure
+        with written_in_place(path) as temporary:
+            figure.savefig(temporary, format="png", dpi=DPI)
+
+
 def svg(size_in: tuple[float, float], draw: Callable[[Figure], None]) -> str:
     """One plot as an <svg> element whose colours are CSS variables."""
-    with mpl.rc_context(STYLE):
-        figure = Figure(figsize=size_in, layout="constrained")
+    with styled(size_in) as figure:
         draw(figure)
         file = io.StringIO()
         nothing = dict.fromkeys(("Creator", "Date", "Format", "Type"))
