@@ -27,7 +27,6 @@ def notes(
         groups: which images are drawn together.
     """
     runs = [run for method in methods for run in method.runs]
-    gaps = [gap for gap in found if gap]
     texts = ["The score of a run is that of its best checkpoint, at original resolution, void left out."]
     if runs[0].folds:
         texts += _about_folds(runs, groups.unit)
@@ -52,26 +51,9 @@ def notes(
     differences = [(method, gap) for method, gap in zip(methods, found, strict=True) if gap]
     few = [text for method, gap in differences if (text := _few(method, gap, groups.unit))]
     texts += few
-    if few:
-        gaps = []  # they have no interval
-    if len(gaps) > 1:
-        texts.append(
-            f"Each interval of the mIoU is at {confidence:.2%}, so that the {len(gaps)} together hold with "
-            "95 % (Bonferroni). Those of classes are at the same level, and not corrected for their number."
-        )
-    elif gaps:
-        texts.append("Intervals are at 95 %. Those of classes are not corrected for their number.")
-    if any(gap.counts_seeds for gap in gaps):
-        texts.append(f"Intervals cover the choice of {groups.unit}s and of seeds (docs/comparison.md).")
-    if any(gap.counts_seeds for gap in gaps) and any(len(method.runs) == 2 for method in methods):
-        texts.append("Two seeds say little about training noise: three give much more reliable intervals.")
-    if any(not gap.is_paired and gap.counts_seeds for gap in gaps):
-        texts.append("Some methods have other seeds than the first, so they are not compared seed by seed.")
-    if any(not gap.counts_seeds for gap in gaps):
-        texts.append(
-            f"A method with one seed is compared by {groups.unit}s only: another seed may move it by more "
-            "than the interval says."
-        )
+    if not few:  # which have no interval
+        has_two_seeds = any(len(method.runs) == 2 for method in methods)
+        texts += _about_intervals([gap for _, gap in differences], confidence, groups.unit, has_two_seeds)
     present = np.concatenate([~np.isnan(scores.scores[:, 1:]) for scores in scored])
     partly = np.flatnonzero(present.any(axis=0) & ~present.all(axis=0))
     if len(partly):
@@ -83,6 +65,32 @@ def notes(
     if all(part.cost.energy_j is None for run in runs for part in run.parts):
         texts.append("No run logged energy: only NVIDIA GPUs report it.")
     texts.append("Times are as the runs logged them: comparable if each ran alone on the same machine.")
+    return texts
+
+
+def _about_intervals(
+    gaps: Sequence[Difference], confidence: float, unit: str, has_two_seeds: bool
+) -> list[str]:
+    """What the intervals of the differences cover."""
+    texts = []
+    if len(gaps) > 1:
+        texts.append(
+            f"Each interval of the mIoU is at {confidence:.2%}, so that the {len(gaps)} together hold with "
+            "95 % (Bonferroni). Those of classes are at the same level, and not corrected for their number."
+        )
+    elif gaps:
+        texts.append("Intervals are at 95 %. Those of classes are not corrected for their number.")
+    if any(gap.counts_seeds for gap in gaps):
+        texts.append(f"Intervals cover the choice of {unit}s and of seeds (docs/comparison.md).")
+    if any(gap.counts_seeds for gap in gaps) and has_two_seeds:
+        texts.append("Two seeds say little about training noise: three give much more reliable intervals.")
+    if any(not gap.is_paired and gap.counts_seeds for gap in gaps):
+        texts.append("Some methods have other seeds than the first, so they are not compared seed by seed.")
+    if any(not gap.counts_seeds for gap in gaps):
+        texts.append(
+            f"A method with one seed is compared by {unit}s only: another seed may move it by more "
+            "than the interval says."
+        )
     return texts
 
 

@@ -39,8 +39,8 @@ class Cost:
     """What 8 bits cost on a split.
 
     fp32, int8: scores of the two files, by onnxruntime. agreement: the share of pixels to which both give the
-    same class. seconds: a mean over the images, by file. bytes: of
-    each file. left_out: images that are too small for a graph.
+    same class. seconds: a mean over the images, by file. bytes: of each file. left_out: images that are too
+    small for a graph.
     """
 
     split: str
