@@ -40,6 +40,7 @@ COMMANDS = {
     "benchmark": "measure our speed and memory next to those of other libraries",
 }
 
+A_RECIPE = "a recipe file, or the name of one that comes with Trident"
 LOG_WIDTH = 120  # columns
 SPIN_COUNT = "5000"  # rounds of a loop in which a thread of torch waits before it sleeps
 SHOWN = 40  # characters at either end of a path that is too long
@@ -95,9 +96,6 @@ def new_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
         help="read larger images, of up to N pixels",
     )
     return parser
-
-
-A_RECIPE = "a recipe file, or the name of one that comes with Trident"
 
 
 def add_recipe(parser: argparse.ArgumentParser, what: str = A_RECIPE) -> None:

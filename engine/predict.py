@@ -279,7 +279,7 @@ def _by_tiles(arguments: argparse.Namespace, image: Path, overrides: list[str], 
     """The command that predicts one image by tiles, into a folder of its own."""
     words = ["predict", str(arguments.trained), str(image), *overrides]
     words += ["--step", str(arguments.step)] if arguments.step is not None else []
-    save = ["labels", *(kind for kind in kinds if kind != "labels" and kind not in OF_ALL)]
+    save = _kinds_of_tiles(kinds)
     words += ["--save", ",".join(save)] if save != ["labels", "overlay"] else []
     words += ["--out", f"{arguments.out}_tiles", "--tile", "1024"]
     return shlex.join(["trident", *words])
@@ -290,12 +290,16 @@ def _tiling(arguments: argparse.Namespace, kinds: list[str]) -> "Tiling | None":
 
     tiling = Tiling.of(arguments.tile, arguments.overlap)
     if tiling and (OF_ALL.keys() & kinds or "labels" not in kinds):
-        possible = ["labels", *(kind for kind in kinds if kind != "labels" and kind not in OF_ALL)]
         raise TilingError(
             "With --tile labels are always written, and probabilities and areas never. "
-            f"Type --save {','.join(possible)}, or leave --tile out."
+            f"Type --save {','.join(_kinds_of_tiles(kinds))}, or leave --tile out."
         )
     return tiling
+
+
+def _kinds_of_tiles(kinds: list[str]) -> list[str]:
+    """What --tile can write of these; always the labels."""
+    return ["labels", *(kind for kind in kinds if kind != "labels" and kind not in OF_ALL)]
 
 
 def _kinds(text: str) -> list[str]:

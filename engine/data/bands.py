@@ -69,7 +69,6 @@ def require_bands(found: int, bands: tuple[str, ...], what: str) -> None:
     """Raises DataError where an image has another number of bands than data.bands says."""
     if found != len(bands):
         raise DataError(
-            f"{what} has {quantity(found, 'band')}, but data.bands has {len(bands)}: "
-            f"{', '.join(bands)}. Save it with these bands; or, if all images have {found}, train with "
-            f"data.bands={found}."
+            f"{what} has {quantity(found, 'band')}, but data.bands has {len(bands)}: {', '.join(bands)}. "
+            f"Save it with these bands; or, if all images have {found}, train with data.bands={found}."
         )

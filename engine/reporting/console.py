@@ -99,10 +99,9 @@ def facts_below(
     how_many = quantity(len(scores.absent), "class is absent", "classes are absent")
     absent = f"{how_many} and not averaged ({escape(', '.join(scores.absent))})"
     return (
-        f"{escape(str(scores.baselines))} "
-        f"{absent if scores.absent else 'Every class is present'}. "
-        f"{quantity(scores.num_pixels, 'labelled pixel')}, "
-        f"{quantity(scores.num_void, 'void pixel')} left out."
+        f"{escape(str(scores.baselines))} {absent if scores.absent else 'Every class is present'}. "
+        f"{quantity(scores.num_pixels, 'labelled pixel')}, {quantity(scores.num_void, 'void pixel')} left "
+        "out."
         + (f"\nProtocol {card['name']}: {escape(how)}." if card else "")
         + (f"\n[bold]Not scored:[/] {skipped_images(skipped)}" if skipped else "")
     )

@@ -99,9 +99,8 @@ class ConsoleLog(Callback):
         gained = f" ({scores.mIoU - before.mIoU:+.4f})" if before else ""
         others = "  ".join(f"{name} {v:.4f}" for name, v in scores.metrics.items() if name != "mIoU")
         self.console.print(
-            f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  "
-            f"{others}  val loss {evaluation.log_loss:.3f}  "
-            f"[dim]({escape(scores.baselines.brief())})[/]"
+            f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  {others}  val "
+            f"loss {evaluation.log_loss:.3f}  [dim]({escape(scores.baselines.brief())})[/]"
         )
         for name, further in evaluation.further.items():
             values = "  ".join(f"{metric} {value:.4f}" for metric, value in further.scores.metrics.items())

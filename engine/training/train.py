@@ -237,9 +237,8 @@ def _introduction(run: RunFolder, session: Session) -> str:
             f"[bold]{recipe.name}[/] in {run.path}",
             *map(escape, session.notes),
             f"{recipe.model.arch}, {num_parameters(step.model):,} parameters, {weights}",
-            f"{quantity(int(recipe.train.steps), 'update')} of "
-            f"{quantity(int(recipe.train.batch), 'image')} on {how}, "
-            f"from update {step.count}",
+            f"{quantity(int(recipe.train.steps), 'update')} of {quantity(int(recipe.train.batch), 'image')} "
+            f"on {how}, from update {step.count}",
             *map(escape, session.advice),
         ]
     )

@@ -203,9 +203,8 @@ def _require_copyable(facts: Facts, meaning: Meaning, root: Path) -> None:
     if len(unclear):
         names = first_few(facts.listing.names(unclear))
         raise DataError(
-            f"--fix would write label ids, and {quantity(len(unclear), 'mask holds', 'masks hold')} "
-            f"values that have none: {names}. "
-            "First name these values in the recipe, as unknown_values says."
+            f"--fix would write label ids, and {quantity(len(unclear), 'mask holds', 'masks hold')} values "
+            f"that have none: {names}. First name these values in the recipe, as unknown_values says."
         )
 
 

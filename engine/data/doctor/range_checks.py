@@ -23,9 +23,8 @@ def check_ranges(facts: Facts) -> Iterator[DataFinding]:
     yield finding(
         "range",
         NOTE,
-        f"{some_of(len(wide), len(facts.spans), 'image', 'has', 'have')} more than 8 bits per "
-        "channel, with values from "
-        f"{spans[:, 0].min():g} to {spans[:, 1].max():g}; {low:g} becomes black, {high:g} white",
+        f"{some_of(len(wide), len(facts.spans), 'image', 'has', 'have')} more than 8 bits per channel, with "
+        f"values from {spans[:, 0].min():g} to {spans[:, 1].max():g}; {low:g} becomes black, {high:g} white",
         "They are read with 8 bits per channel, in equal steps of this range.",
         "Nothing, if these are the darkest and the brightest value that matter; else "
         "'data.range=[<lowest>, <highest>]'.",

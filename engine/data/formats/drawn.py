@@ -81,8 +81,7 @@ class Drawn:
         if (h, w) != shown and not (orientation >= 5 and (w, h) == shown):
             raise DataError(
                 f"{pair.mask} was made on an image of {w}x{h} px, but {pair.image} has "
-                f"{shown[1]}x{shown[0]}. "
-                "Use the image that was annotated, or annotate this one."
+                f"{shown[1]}x{shown[0]}. Use the image that was annotated, or annotate this one."
             )
         try:
             areas = [shape.area(h, w) for shape in annotation.shapes]

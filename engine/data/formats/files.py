@@ -99,9 +99,8 @@ class FileDataset:
         if NOT_IN_NAMES.search("".join(self.ids)):
             odd = [repr(id) for id in self.ids if NOT_IN_NAMES.search(id)]
             raise UnprintableNames(
-                f"{quantity(len(odd), 'image has', 'images have')} control characters, or bytes "
-                "that are no UTF-8, in the name: "
-                f"{first_few(odd)}. Rename them and their masks."
+                f"{quantity(len(odd), 'image has', 'images have')} control characters, or bytes that are no "
+                f"UTF-8, in the name: {first_few(odd)}. Rename them and their masks."
             )
         self.class_names, self.palette, self.ignore_index = class_names, palette, ignore_index
         self.skipped: Skipped | None = None

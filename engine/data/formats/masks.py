@@ -132,10 +132,9 @@ class BlackAndWhite:
         outside = _values_outside(pixels, (0, 1, 255))
         if outside:
             raise DataError(
-                f"{path} is not a black and white mask: besides 0, 1 and 255 it holds "
-                f"{first_few(outside)}. Soft edges come from resizing or "
-                "from JPEG; masks without them are written by: trident doctor <recipe> --fix <new folder>. "
-                "For other ids type data.folder.values=ids."
+                f"{path} is not a black and white mask: besides 0, 1 and 255 it holds {first_few(outside)}. "
+                "Soft edges come from resizing or from JPEG; masks without them are written by: trident "
+                "doctor <recipe> --fix <new folder>. For other ids type data.folder.values=ids."
             )
         return (pixels > 0).view(np.uint8)
 
