@@ -29,6 +29,7 @@ from models.sources import read_source, unreachable
 from models.state_dicts import StateDict, Translation, blocks_beyond, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
+MIN_ENCODER_SHARE = 0.95  # of its values
 OF_OTHER_BANDS = re.compile(r"\S+ \((\d+)x(\d+)(x\d+x\d+) -> \1x\d+\3\)")  # one convolution
 RGB = ("red", "green", "blue")
 # Their first dimension is the class; of DPT's head only the last layer.
@@ -67,7 +68,7 @@ def initialise(
 def load_weights(
     model: nn.Module,
     source: str,
-    min_encoder_share: float = 0.95,
+    min_encoder_share: float = MIN_ENCODER_SHARE,
     class_names: Sequence[str] = (),
     bands: Sequence[str] = RGB,
 ) -> LoadReport:
@@ -89,7 +90,40 @@ def load_weights(
         ModelError: the source cannot be read, is of another variant or of a deeper network, fills less of
             the encoder, or has NaN. The model is unchanged then.
     """
-    file, state, origin = _read(model, source)
+    return _fill(model, source, *_read(model, source), min_encoder_share, class_names, bands)
+
+
+def fill_from(
+    model: nn.Module,
+    source: str,
+    trained: nn.Module,
+    origin: Origin,
+    class_names: Sequence[str],
+    bands: Sequence[str] = RGB,
+) -> None:
+    """Fill `model` as `load_weights` will from `source`, once `trained` is saved there.
+
+    Args:
+        trained: from `build_model`; origin: its classes and bands.
+        model, source, class_names, bands: as in `load_weights`.
+
+    Raises:
+        ModelError: `trained` is another network.
+    """
+    state = StateDict(trained.state_dict(), [])
+    _fill(model, source, source, state, origin, MIN_ENCODER_SHARE, class_names, bands)
+
+
+def _fill(
+    model: nn.Module,
+    source: str,
+    file: str,
+    state: StateDict,
+    origin: Origin,
+    min_encoder_share: float,
+    class_names: Sequence[str],
+    bands: Sequence[str],
+) -> LoadReport:
     own = model.state_dict()
     layout, renamed, unknown = translate_without_prefix(state.tensors, _translation(model, own))
     renamed, adapted = adapted_to_bands(own, renamed, bands, origin.bands or RGB)

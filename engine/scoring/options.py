@@ -24,10 +24,12 @@ class Eval(Section):
     )
     flip: bool = key(False, "average with the prediction for the mirrored image")
     scales: list[Positive] = key([1.0], "average over the image resized by these factors", min_length=1)
-    multiple: Count = key(
+    multiple: int = key(
         1,
         "the image is resized so that its sides are multiples of this, rounded up; SegFormer's protocol for "
         "ADE20K is mmseg with 32",
+        ge=1,
+        le=1024,
     )
     average: Literal["probability", "logit"] = key(
         "probability", "what is averaged over mirrored images, scales and windows"

@@ -98,15 +98,27 @@ def _build_mean_teacher(
     if section is None:
         return None
     filters = opponent is not None and section.discriminator is not None
-    encoder = getattr(model, "encoder", None) if section.feature_dropout else None
-    if section.feature_dropout and not isinstance(encoder, nn.Module):
+    encoder = encoder_with_dropout(recipe, model)
+    if opponent is None or not filters:
+        return MeanTeacher(ema.module, section, encoder=encoder)
+    return MeanTeacher(ema.module, section, opponent.start, opponent.realness, encoder)
+
+
+def encoder_with_dropout(recipe: Recipe, model: nn.Module) -> nn.Module | None:
+    """The encoder whose features a view of `data.unlabelled` lacks; None where there is no such view.
+
+    Raises:
+        RecipeError: the model has no encoder.
+    """
+    if not recipe.data.unlabelled.feature_dropout:
+        return None
+    encoder = getattr(model, "encoder", None)
+    if not isinstance(encoder, nn.Module):
         raise RecipeError(
             f"data.unlabelled.feature_dropout: a model of {recipe.model.arch} has no module called encoder. "
             "Type data.unlabelled.feature_dropout=0"
         )
-    if opponent is None or not filters:
-        return MeanTeacher(ema.module, section, encoder=encoder)
-    return MeanTeacher(ema.module, section, opponent.start, opponent.realness, encoder)
+    return encoder
 
 
 def _has_hooks(recipe: Recipe) -> bool:

@@ -6,7 +6,7 @@ the next: each crop is seen once.
 Shapes: B samples, C classes, S the side of the crop, h and w of the student's logits.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from engine.data.bands import RGB, band_names
 from engine.data.sample import Dataset
-from engine.recipe import RecipeError
+from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Distill
 from engine.run_folder import RunFolderError
 from engine.scoring.trained import Trained, open_trained
@@ -83,7 +83,17 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
         raise RecipeError(
             f"distill.teacher: {error} A teacher is a run, a file of its top/ or a saved ensemble."
         ) from error
-    own, theirs = list(train.class_names), list(teacher.class_names)
+    require_same_inputs(section, train, teacher.recipe, teacher.class_names)
+    return teacher
+
+
+def require_same_inputs(section: Distill, train: Dataset, recipe: Recipe, class_names: Sequence[str]) -> None:
+    """Raises RecipeError where a teacher has other classes or bands than the training data.
+
+    Args:
+        recipe, class_names: of the teacher.
+    """
+    own, theirs = list(train.class_names), list(class_names)
     if own != theirs:
         lacking, further = ([n for n in a if n not in b] for a, b in ((own, theirs), (theirs, own)))
         what = [f"it lacks {', '.join(lacking)}"] * bool(lacking)
@@ -93,16 +103,15 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
             f"{'; '.join(what) or 'they are in another order'}. Name a teacher with the same classes in the "
             "same order, or type distill=null"
         )
-    bands = band_names(teacher.recipe.data.bands)
+    bands = band_names(recipe.data.bands)
     if bands != train.bands:
         of_both = [", ".join(names or RGB) for names in (bands, train.bands)]
         raise RecipeError(
             f"distill.teacher: {section.teacher} was trained on the bands {of_both[0]}, and data.bands has "
             f"{of_both[1]}. Name a teacher of the same bands, or type distill=null"
         )
-    if teacher.recipe.data.labels == "multi":
+    if recipe.data.labels == "multi":
         raise RecipeError(
             f"distill.teacher: the classes of {section.teacher} overlap (data.labels: multi), and a teacher "
             "has one class a pixel. Name another one, or type distill=null"
         )
-    return teacher

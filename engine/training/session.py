@@ -3,24 +3,18 @@
 import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-import engine.data
-from engine.data.bands import RGB, band_names, model_inputs, ranges_of
+from engine.data.bands import RGB, band_names, ranges_of
 from engine.data.batches import TrainBatches
-from engine.data.normalisation import with_normalisation
 from engine.data.options import Augment
-from engine.data.ranges import with_range
-from engine.data.resident import require_device
 from engine.data.sample import Dataset
 from engine.data.sets import SeveralSets, scored_further, shares_of_images
-from engine.data.unlabelled import num_unlabelled, open_unlabelled
-from engine.recipe import Recipe, RecipeError
+from engine.recipe import Recipe
 from engine.scoring.label_kinds import label_kind
 from engine.scoring.numerics import float32_products
 from engine.scoring.predictor import Predictor
@@ -28,19 +22,16 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained
 from engine.training.batch_size import with_batch
 from engine.training.build_batches import Counter, build_batches, place
-from engine.training.build_step import build_step, new_auxiliary
-from engine.training.distillation import open_teacher
+from engine.training.build_step import build_step
 from engine.training.distributed import Process
 from engine.training.features import FeatureMaps, matching_layers, require_maps
 from engine.training.freed_memory import freed_memory_kept
-from engine.training.imbalance import advice, count_labels, decided, training_order, without_schemes
-from engine.training.optim import build_optimizer, freeze, in_eval_mode
+from engine.training.imbalance import advice, count_labels, decided, training_order
+from engine.training.inputs import new_model, open_inputs
 from engine.training.options import Optimizer
 from engine.training.step import SupervisedStep
 from engine.training.validation import Validation, spread
 from engine.wording import quantity
-from losses import build_loss
-from models import build_model
 from models.load_report import LoadReport
 from models.weights import initialise
 
@@ -90,22 +81,13 @@ def build_session(
     Raises:
         RecipeError, DataError, ModelError, LossError: the user's input is wrong.
     """
-    _require_even_shares(recipe, process)
-    train = engine.data.open_split(recipe.data, recipe.data.train)
-    data = with_normalisation(with_range(recipe.data, train), train)
-    recipe = recipe.model_copy(update={"data": data})
-    val = engine.data.open_split(recipe.data, recipe.data.val)
-    select = engine.data.open_split(recipe.data, recipe.data.select) if recipe.data.select else val
-    further = {name: engine.data.open_split(data, split) for name, split in scored_further(data).items()}
-    unlabelled: Dataset | None = open_unlabelled(data) if data.unlabelled else None
-    teacher = open_teacher(recipe.distill, train, process.device) if recipe.distill else None
+    inputs = open_inputs(recipe, process)
+    recipe, train, select = inputs.recipe, inputs.train, inputs.select
+    data, further, unlabelled, teacher = recipe.data, inputs.further, inputs.unlabelled, inputs.teacher
     recipe, chosen = with_batch(recipe, [train, select, *further.values()], process, teacher)
     torch.manual_seed(recipe.seed)  # whatever the search for the batch has drawn
     recipe = recipe.in_steps(len(train))
-    model = build_model(recipe.model, train.class_names, **model_inputs(data))
-    frozen = freeze(model, recipe.model.freeze)
-    _require_statistics(recipe, model, process)
-    _require_buildable_parts(recipe, model, len(train.class_names), process)
+    model, frozen = new_model(recipe, train, process)
     weights = None if resume else initialise(model, recipe.model, train.class_names, train.bands or RGB)
     model.to(process.device)
     counts, count_notes = count_labels(
@@ -212,37 +194,6 @@ def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
     return [f"learning rate {section.lr:g}, of the head {factor:g} times that (optimizer.head_lr_mult)"]
 
 
-def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> None:
-    """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
-    require_device(recipe.data.resident, process.device)
-    if recipe.data.unlabelled:
-        num_unlabelled(recipe.data.unlabelled, int(recipe.train.batch), process.world_size)
-    in_eval_mode(model, recipe.train.batch_norm)
-    auxiliary = None
-    if recipe.model.auxiliary:
-        with torch.random.fork_rng(devices=[]):
-            auxiliary = new_auxiliary(recipe, model, num_classes)
-    optimizer = build_optimizer(model, recipe.optimizer, auxiliary)
-    if recipe.train.shard:
-        _require_shardable(recipe, optimizer)
-    with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
-        terms, multi_label = without_schemes(recipe).loss, recipe.data.labels == "multi"
-        build_loss(terms, num_classes, recipe.data.ignore_index, multi_label=multi_label)
-    if recipe.log.features:
-        num_bands = len(band_names(recipe.data.bands) or RGB)
-        require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
-
-
-def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
-    if recipe.train.compile is True:
-        raise RecipeError("train.shard: a sharded model is not compiled. Type train.compile=auto.")
-    if not optimizer.defaults.get("fused"):
-        raise RecipeError(
-            f"train.shard: the moments of optimizer.name={recipe.optimizer.name} cannot be sharded. Type one "
-            "with a fused kernel of torch: adamw, adam, sgd."
-        )
-
-
 def _build_features(
     recipe: Recipe, model: nn.Module, select: Dataset, predictor: Predictor
 ) -> FeatureMaps | None:
@@ -251,43 +202,6 @@ def _build_features(
     layers = matching_layers(model, recipe.log.feature_layers)
     require_maps(model, layers, len(select.bands or RGB))
     return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
-
-
-def _require_even_shares(recipe: Recipe, process: Process) -> None:
-    if recipe.train.batch == "auto":
-        return
-    parts = 1 if recipe.train.accumulate == "auto" else int(recipe.train.accumulate)
-    batch, pieces = int(recipe.train.batch), process.world_size * parts
-    if batch % pieces:
-        raise RecipeError(
-            f"train.batch={batch} is the batch of all processes together and cannot be split evenly over "
-            f"{process.world_size} processes x train.accumulate={parts}. "
-            f"Type train.batch={max(1, round(batch / pieces)) * pieces}."
-        )
-
-
-def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> None:
-    """Raises RecipeError where a BatchNorm would have one value a channel, of which there is no variance.
-
-    It is found without computing anything, by a copy of the model on the device `meta`.
-    """
-    pieces = process.world_size * int(recipe.train.accumulate)
-    if int(recipe.train.batch) > pieces:
-        return
-    copy = deepcopy(model).to("meta").train()
-    for module in in_eval_mode(copy, recipe.train.batch_norm):
-        module.eval()
-    side = recipe.augment.crops()[0]
-    try:
-        copy(torch.empty(1, len(band_names(recipe.data.bands) or RGB), side, side, device="meta"))
-    except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
-        if "more than 1 value per channel" not in str(error):
-            return
-        shared = f", in {pieces} parts," if pieces > 1 else ""
-        raise RecipeError(
-            f"train.batch={recipe.train.batch}{shared} leaves one image at a time, of which a BatchNorm of "
-            f"{recipe.model.arch} sees one value a channel; it needs two. Type train.batch={2 * pieces}."
-        ) from None
 
 
 def num_parameters(model: nn.Module) -> int:

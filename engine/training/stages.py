@@ -7,7 +7,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from engine.data import open_split
 from engine.recipe import Recipe
 from engine.recipe.differences import changes, values_of
 from engine.reporting.callbacks import Callback
@@ -25,6 +24,7 @@ from engine.scoring.run import Run
 from engine.training.checkup import check_data
 from engine.training.distributed import Process, wait_for_all
 from engine.training.dry_run import dry_run
+from engine.training.stage_checks import check_stages, follows, naming_stage
 from engine.training.train import train
 
 
@@ -38,11 +38,15 @@ def require_possible(continue_from: Path | None) -> None:
 
 def dry_run_stages(stages: Sequence[Recipe], process: Process, console: Console) -> None:
     """Print what each stage would cost. A later one is timed with the initial weights of the first."""
+    check_stages(stages, process)
     start = {key: getattr(stages[0].model, key) for key in ("weights", "from_scratch")}
+    untrained = [path.resolve() for run in map(RunFolder.of, stages) for path in (run.path, run.path.parent)]
     for stage in stages:
-        weights = Path(stage.model.weights or "").expanduser()
-        if weights.parent == RunFolder.of(stage).path.parent:  # the stage before, which has not run yet
+        if follows(stage.model.weights, untrained):
             stage = stage.model_copy(update={"model": stage.model.model_copy(update=start)})
+        if stage.distill and follows(stage.distill.teacher, untrained):
+            console.print(f"{stage.name}: timed without its teacher, a stage that is not trained yet")
+            stage = stage.model_copy(update={"distill": None})
         dry_run(stage, process, console)
 
 
@@ -66,7 +70,7 @@ def train_stages(
     Raises:
         RunFolderError: a folder of a stage exists (without `resume`), or the recipe of a finished stage was
             another one; stages.json is damaged.
-        Others: as `engine.training.train.train`; the stages before are finished then.
+        Others: as `engine.training.train.train`; what is known to stop a later stage stops the first.
     """
     runs = [RunFolder.of(stage) for stage in stages]
     parent = runs[0].path.parent
@@ -76,9 +80,10 @@ def train_stages(
     for run in () if resume else runs:
         run.require_new()
     num_finished = _num_finished(stages, runs)
-    for stage in stages[num_finished:]:  # before anything is trained
-        stage.in_steps(len(open_split(stage.data, stage.data.train)))
-        check_data(stage, process, console)
+    check_stages(stages[num_finished:], process)  # before anything is trained
+    for stage in stages[num_finished:]:
+        with naming_stage(stage.name):
+            check_data(stage, process, console)
     wait_for_all(process)  # so that none writes before all have looked
     console = console if process.is_main else Console(quiet=True)
     if process.is_main:

@@ -1,6 +1,9 @@
 """A recipe of two stages as one run: its folders, its resume, what reads its parent, and mistakes in it."""
 
+import errno
 import json
+import os
+import re
 import shutil
 from pathlib import Path
 
@@ -15,6 +18,7 @@ from engine.recipe import RecipeError, load_recipe, load_stages
 from engine.run import main
 from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
+from engine.training.adversarial import AdversarialStep
 from tests.engine.tiny_run import RECIPE, TINY
 from tests.engine.two_processes import run_two
 
@@ -35,6 +39,11 @@ def write(folder: Path, text: str = STAGES) -> str:
 
 def command(folder: Path, *more: str, text: str = STAGES) -> list[str]:
     return [write(folder, text), *COMMON, "log.to=[]", "log.images=0", f"output.dir={folder / 'runs'}", *more]
+
+
+def full(*_: object) -> None:
+    """An update during which the disk is full."""
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
 
 class Seen(trident.Callback):
@@ -79,13 +88,14 @@ def test_the_parent_stands_for_its_last_stage(trained: Path, capsys: pytest.Capt
 
 
 def test_after_a_stage_that_failed_the_command_with_resume_goes_on_with_it(
-    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = RunFolder(trained / "runs/two/second")
-    assert main(command(tmp_path, f"stages.second.model.weights={tmp_path / 'none'}")) == 2
-    assert "No such file or folder of weights" in capsys.readouterr().err
+    with monkeypatch.context() as patched:
+        patched.setattr(AdversarialStep, "__call__", full)
+        assert main(command(tmp_path)) == 1
+    assert "No space left" in capsys.readouterr().err
     before = (tmp_path / "runs/two/first/manifest.json").read_bytes()
-    assert not (tmp_path / "runs/two/second").exists()
     for said in ("first is finished", "second is finished"):
         assert main(command(tmp_path, "--resume")) == 0
         assert said in capsys.readouterr().out
@@ -141,20 +151,67 @@ def test_a_dry_run_covers_all_stages_and_writes_nothing(
     assert not (tmp_path / "runs").exists()
 
 
-def test_data_that_a_later_stage_lacks_stops_the_run_before_anything_is_trained(
+SECOND = "stages.second."
+
+
+@pytest.mark.parametrize(
+    ("lines", "said"),
+    [
+        (["model.variant=b1"], "these look like b0 weights.*model.variant=b0"),
+        (["model.encoder=resnet18"], r"two/first fills 0.0% of the encoder"),
+        (["model.encoder=resnet43", "model.weights=smp:imagenet"], "resnet43.*Did you mean"),
+        (["model.weights=none.pth"], "none.pth"),
+        (["model.auxiliary={layer: encoder.stages.9}"], "model.auxiliary.layer=encoder.stages"),
+        (["model.freeze=[nothing]"], "model.freeze"),
+        (["loss=[{name: dice, class_weights: [1, 2]}]"], "class_weights has 2 numbers"),
+        (["train.batch=auto", "model.variant=b1"], "these look like b0 weights"),
+        (["optimizer.name=adamww"], "adamww"),
+        (["train.batch=6", "train.accumulate=4"], "train.batch=8"),
+        (["train.batch=1", "model.encoder=resnet18", "model.arch=deeplabv3"], "Type train.batch=2"),
+        (["train.steps=1 epochs", "schedule.warmup=9"], "schedule.warmup=5%"),
+        (["distill={teacher: nowhere}"], "distill.teacher: nowhere does not exist"),
+        (["log.to=[no_such_module:Logger]"], "no_such_module"),
+        (["data.unlabelled={root: nowhere}"], "data.unlabelled.root: no folder nowhere"),
+        (["data.fold=nowhere.txt"], "nowhere.txt"),
+        (["data.val=vall"], "vall"),
+    ],
+)
+def test_what_would_stop_a_later_stage_stops_the_command_before_anything_is_trained(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], lines: list[str], said: str
+) -> None:
+    assert main(command(tmp_path, *(f"{SECOND}{line}" for line in lines))) == 2
+    printed = capsys.readouterr().err
+    assert "Stage second: " in printed and f"{SECOND}<key>=<value>" in printed
+    assert re.search(said, printed, re.DOTALL), printed
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_finds_it_too_and_what_is_said_is_typed(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    lacking = ["stages.second.data.format=folder", f"stages.second.data.root={tmp_path / 'none'}"]
-    assert (
-        main(
-            command(
-                tmp_path, *lacking, "stages.second.data.synthetic=null", "stages.second.data.classes=[a,b]"
-            )
-        )
-        == 2
-    )
-    assert "none" in capsys.readouterr().err
-    assert not (tmp_path / "runs/two").exists()
+    lines = [f"{SECOND}train.steps=1 epochs", f"{SECOND}schedule.warmup=9", "--dry-run"]
+    assert main(command(tmp_path, *lines)) == 2
+    [typed] = re.findall(r"Type (schedule\.warmup=\S+)", capsys.readouterr().err)
+    assert main(command(tmp_path, *lines, f"{SECOND}{typed}")) == 0
+    assert not (tmp_path / "runs").exists()
+
+
+CHAIN = """
+stages:
+  - {name: first, train.steps: 2}
+  - {name: second, model.weights: WEIGHTS, distill.teacher: TEACHER, train.steps: 2}
+"""
+
+
+def test_a_stage_may_learn_from_an_earlier_one_that_is_not_trained_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    first = str(tmp_path / "runs/two/first")
+    text = CHAIN.replace("WEIGHTS", first).replace("TEACHER", first)
+    assert main(command(tmp_path, "--dry-run", text=text)) == 0
+    assert "second: timed without its teacher" in capsys.readouterr().out
+    assert main(command(tmp_path, text=text)) == 0
+    assert "teacher: first step" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

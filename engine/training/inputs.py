@@ -1,0 +1,152 @@
+"""What a training starts from: its data and its teacher, open, and its network with random weights.
+
+Whatever is wrong with them, or would be with the parts that are made of them, is raised here, before weights
+are downloaded, labels counted or anything is trained.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from engine.data import open_split
+from engine.data.bands import RGB, band_names, model_inputs
+from engine.data.normalisation import with_normalisation
+from engine.data.ranges import with_range
+from engine.data.resident import require_device
+from engine.data.sample import Dataset
+from engine.data.sets import scored_further
+from engine.data.unlabelled import num_unlabelled, open_unlabelled
+from engine.recipe import Recipe, RecipeError
+from engine.scoring.trained import Trained
+from engine.training.build_step import encoder_with_dropout, new_auxiliary
+from engine.training.distillation import open_teacher
+from engine.training.distributed import Process
+from engine.training.features import matching_layers, require_maps
+from engine.training.imbalance import without_schemes
+from engine.training.optim import build_optimizer, freeze, in_eval_mode
+from losses import build_loss
+from models import build_model
+
+
+@dataclass
+class Inputs:
+    """Of a training; `recipe` has the range and the normalisation of the images in numbers.
+
+    `further` are the scored splits of the sets after the first, by name.
+    """
+
+    recipe: Recipe
+    train: Dataset
+    val: Dataset
+    select: Dataset
+    further: dict[str, Dataset]
+    unlabelled: Dataset | None
+    teacher: Trained | None
+
+
+def open_inputs(recipe: Recipe, process: Process) -> Inputs:
+    """Open what a recipe names.
+
+    Raises:
+        RecipeError, DataError: the user's input is wrong.
+    """
+    _require_even_shares(recipe, process)
+    train = open_split(recipe.data, recipe.data.train)
+    data = with_normalisation(with_range(recipe.data, train), train)
+    val = open_split(data, data.val)
+    return Inputs(
+        recipe=recipe.model_copy(update={"data": data}),
+        train=train,
+        val=val,
+        select=open_split(data, data.select) if data.select else val,
+        further={name: open_split(data, split) for name, split in scored_further(data).items()},
+        unlabelled=open_unlabelled(data) if data.unlabelled else None,
+        teacher=open_teacher(recipe.distill, train, process.device) if recipe.distill else None,
+    )
+
+
+def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Module, str | None]:
+    """The network of a recipe, with random weights on the CPU, and a note on its frozen parameters.
+
+    Args:
+        recipe: of `Inputs`, its durations in steps and its batch in numbers.
+
+    Raises:
+        RecipeError, DataError, ModelError, LossError: the user's input is wrong.
+    """
+    model = build_model(recipe.model, train.class_names, **model_inputs(recipe.data))
+    frozen = freeze(model, recipe.model.freeze)
+    _require_statistics(recipe, model, process)
+    _require_buildable_parts(recipe, model, len(train.class_names), process)
+    return model, frozen
+
+
+def _require_even_shares(recipe: Recipe, process: Process) -> None:
+    if recipe.train.batch == "auto":
+        return
+    parts = 1 if recipe.train.accumulate == "auto" else int(recipe.train.accumulate)
+    batch, pieces = int(recipe.train.batch), process.world_size * parts
+    if batch % pieces:
+        raise RecipeError(
+            f"train.batch={batch} is the batch of all processes together and cannot be split evenly over "
+            f"{process.world_size} processes x train.accumulate={parts}. "
+            f"Type train.batch={max(1, round(batch / pieces)) * pieces}."
+        )
+
+
+def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> None:
+    """Raises RecipeError where a BatchNorm would have one value a channel, of which there is no variance.
+
+    It is found without computing anything, by a copy of the model on the device `meta`.
+    """
+    pieces = process.world_size * int(recipe.train.accumulate)
+    if int(recipe.train.batch) > pieces:
+        return
+    copy = deepcopy(model).to("meta").train()
+    for module in in_eval_mode(copy, recipe.train.batch_norm):
+        module.eval()
+    side = recipe.augment.crops()[0]
+    try:
+        copy(torch.empty(1, len(band_names(recipe.data.bands) or RGB), side, side, device="meta"))
+    except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
+        if "more than 1 value per channel" not in str(error):
+            return
+        shared = f", in {pieces} parts," if pieces > 1 else ""
+        raise RecipeError(
+            f"train.batch={recipe.train.batch}{shared} leaves one image at a time, of which a BatchNorm of "
+            f"{recipe.model.arch} sees one value a channel; it needs two. Type train.batch={2 * pieces}."
+        ) from None
+
+
+def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> None:
+    """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
+    require_device(recipe.data.resident, process.device)
+    if recipe.data.unlabelled:
+        num_unlabelled(recipe.data.unlabelled, int(recipe.train.batch), process.world_size)
+        encoder_with_dropout(recipe, model)
+    in_eval_mode(model, recipe.train.batch_norm)
+    auxiliary = None
+    if recipe.model.auxiliary:
+        with torch.random.fork_rng(devices=[]):
+            auxiliary = new_auxiliary(recipe, model, num_classes)
+    optimizer = build_optimizer(model, recipe.optimizer, auxiliary)
+    if recipe.train.shard:
+        _require_shardable(recipe, optimizer)
+    with torch.random.fork_rng(devices=[]):  # a loss from outside may have parameters
+        terms, multi_label = without_schemes(recipe).loss, recipe.data.labels == "multi"
+        build_loss(terms, num_classes, recipe.data.ignore_index, multi_label=multi_label)
+    if recipe.log.features:
+        num_bands = len(band_names(recipe.data.bands) or RGB)
+        require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
+
+
+def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
+    if recipe.train.compile is True:
+        raise RecipeError("train.shard: a sharded model is not compiled. Type train.compile=auto.")
+    if not optimizer.defaults.get("fused"):
+        raise RecipeError(
+            f"train.shard: the moments of optimizer.name={recipe.optimizer.name} cannot be sharded. Type one "
+            "with a fused kernel of torch: adamw, adam, sgd."
+        )
