@@ -1,4 +1,4 @@
-"""Checks of images without masks (`data.unlabelled`): can each be read, and is it an image that is scored?"""
+"""Checks of images without masks (`data.unlabelled`): can each be read, and is it no other image?"""
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from engine.data.doctor.findings import HURTS, SPOILS, DataFinding, finding
 from engine.data.doctor.image_facts import read_image
 from engine.data.doctor.listing import Listing
+from engine.data.formats.files import FileDataset
 from engine.data.overlap import shared_images
 from engine.wording import quantity, some_of
 
@@ -41,3 +42,30 @@ def check_unlabelled(listing: Listing) -> Iterator[DataFinding]:
                 "Take them out of the folder or the list of data.unlabelled.",
                 sorted(ids),
             )
+    if ids := _of_training(dataset, listing):
+        have_all = len(ids) == len(dataset)
+        yield finding(
+            "labelled",
+            SPOILS if have_all else HURTS,
+            f"{some_of(len(ids), len(dataset), 'unlabelled image', 'is', 'are')} also in {listing.train}",
+            "They are trained on with their masks; no further image is learnt from in these places.",
+            "data.unlabelled=null"
+            if have_all
+            else "Take them out of the folder or the list of data.unlabelled.",
+            sorted(ids),
+        )
+    masks = {mask.resolve() for sample in listing.samples for mask in sample.mask_files}
+    if drawn := [path for path in paths if path.resolve() in masks]:
+        yield finding(
+            "masks_as_images",
+            SPOILS,
+            f"{some_of(len(drawn), len(dataset), 'unlabelled image', 'is a mask', 'are masks')} of the data",
+            "The model would learn from drawn labels as if they were photos.",
+            "data.unlabelled.root=<the folder of the images alone>",
+            drawn,
+        )
+
+
+def _of_training(dataset: FileDataset, listing: Listing) -> set[str]:
+    train = listing.opened.get(listing.train)
+    return shared_images(dataset, train) if train and listing.train not in listing.scored else set()

@@ -172,3 +172,22 @@ def test_the_doctor_reads_each_and_names_those_that_are_scored(voc_folder: Path,
     [leak] = [found for found in report.findings if "unlabelled images is also" in found.what]
     assert leak.where == ("copy.jpg",) and "also in val" in leak.what
     assert np.isfinite(report.divergence["val"])
+
+
+def test_the_doctor_names_images_that_have_masks_and_the_masks(voc_folder: Path, photos: Path) -> None:
+    lists = voc_folder / "ImageSets/Segmentation"
+    trained, scored = ((lists / f"{name}.txt").read_text().split() for name in ("train", "val"))
+    (lists / "both.txt").write_text("\n".join([*trained[:2], *scored[:1]]))
+
+    def found(**where: str) -> dict[str, tuple[str, str]]:
+        data = Data(root=str(voc_folder), train="train", unlabelled=Unlabelled(**where))
+        report = report_on(list_samples_of(data), lambda done, total: None)
+        return {f.check: (f.severity, f.what) for f in report.findings if "unlabelled" in f.what}
+
+    one = found(split="both")
+    assert one["labelled"] == ("hurts", "2 of 3 unlabelled images are also in train")
+    assert one["leak"] == ("hurts", "1 of 3 unlabelled images is also in val")
+    assert found(split="train") == {"labelled": ("spoils", "6 of 6 unlabelled images are also in train")}
+    whole = found(root=str(voc_folder))  # the masks are there, too
+    assert whole["masks_as_images"] == ("spoils", "10 of 20 unlabelled images are masks of the data")
+    assert found(root=str(photos)) == {}
