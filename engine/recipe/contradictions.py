@@ -50,6 +50,7 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "train.compile=auto train.shard=false"
         )
         yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
+    yield from _large_patches(recipe)
     if recipe.train.ema_widths and not recipe.keep.tail:
         text = "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[]"
         yield Contradiction((("train", "ema_widths"), ("keep", "tail")), text)
@@ -90,6 +91,17 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "used. Type adversarial.start=10%, or adversarial=null."
         )
         yield Contradiction((START, STEPS), text)
+
+
+def _large_patches(recipe: Any) -> Iterator[Contradiction]:
+    """A patch that the discriminator judges is inside a crop, which would be padded to twice its side."""
+    section, crop = recipe.adversarial, recipe.augment.crop
+    if section and section.layers >= crop.bit_length():  # 2^layers > crop
+        text = (
+            f"{section.layers} halvings make patches of {2**min(section.layers, 64):,} px and more, and "
+            f"augment.crop is {crop}. Type adversarial.layers={max(1, crop.bit_length() - 1)}"
+        )
+        yield Contradiction((("adversarial", "layers"), ("augment", "crop")), text)
 
 
 def _crops_that_do_not_grow(progressive: Any, steps: int) -> Iterator[Contradiction]:

@@ -1,9 +1,11 @@
 """Class weights of the losses that are a mean over classes: hand-computed, and against weights of 1."""
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from torch import Tensor
 
 import losses
@@ -70,3 +72,50 @@ def test_only_the_ratios_of_the_weights_count(name: str, seed: int, factor: floa
 def test_a_wrong_number_of_weights_is_refused(name: str) -> None:
     with pytest.raises(LossError, match="class_weights has 2 numbers, but there are 3 classes"):
         build_loss([{"name": name, "class_weights": [1.0, 2.0]}], 3, VOID)
+
+
+def costs_by_class(name: str, logits: NDArray[np.float64], labels: NDArray[np.int64]) -> dict[int, float]:
+    """By class with a cost, in numpy and by the formulas of the papers: counts of the confusion, and for
+    Lovasz the sorted errors times the growth of 1 - IoU, pixel by pixel."""
+    valid = labels != VOID
+    powers = np.exp(logits - logits.max(1, keepdims=True))
+    probabilities = powers / powers.sum(1, keepdims=True)
+    costs = {}
+    for c in np.unique(labels[valid]):
+        p, y = probabilities[:, c][valid], (labels == c)[valid].astype(float)
+        tp, fp, fn, tn = (p * y).sum(), (p * (1 - y)).sum(), ((1 - p) * y).sum(), ((1 - p) * (1 - y)).sum()
+        if name == "lovasz":
+            errors = np.where(y > 0, 1 - p, p)
+            order, lost = np.argsort(-errors), [0.0]
+            for end in range(1, len(order) + 1):
+                wrong = order[:end]
+                missed, added = y[wrong].sum(), (1 - y[wrong]).sum()
+                lost.append(1 - (y.sum() - missed) / (y.sum() + added))
+            costs[c] = float((errors[order] * np.diff(lost)).sum())
+        elif name == "mcc":
+            if not y.all():
+                costs[c] = 1 - (tp * tn - fp * fn) / np.sqrt((tp + fp) * (tp + fn) * (tn + fp) * (tn + fn))
+        else:
+            alpha, beta = {"dice": (0.5, 0.5), "jaccard": (1, 1), "tversky": (0.3, 0.7)}[name]
+            costs[c] = 1 - tp / (tp + alpha * fp + beta * fn)
+    return costs
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+@pytest.mark.parametrize("drawn", ["all classes", "two classes", "one class", "an image of void", "all void"])
+def test_equals_the_formulas_in_numpy(name: str, dtype: torch.dtype, drawn: str) -> None:
+    """Of logits in bf16 too, which are counted in float32, and with a weight of 0."""
+    logits, labels = batch(7)
+    logits, weights = logits.to(dtype), [0.5, 2.0, 0.0]
+    if drawn == "two classes":
+        labels = labels.where(labels != 2, VOID)
+    elif drawn == "one class":
+        labels = labels.where(labels == 1, VOID)
+    elif drawn != "all classes":
+        labels[: 1 if drawn == "an image of void" else 2] = VOID
+    costs = costs_by_class(name, logits.double().numpy(), labels.numpy())
+    total = sum(weights[c] for c in costs)
+    expected = sum(weights[c] * cost for c, cost in costs.items()) / total if total else 0.0
+    loss = build_loss([{"name": name, "class_weights": weights}], 3, VOID)(logits, labels)["loss"]
+    assert loss.item() == pytest.approx(expected, rel=1e-12 if dtype == torch.float64 else 1e-5)

@@ -292,6 +292,18 @@ def test_a_phase_that_never_starts_is_a_mistake(load: Any, text: str, message: s
         load(text)
 
 
+def test_a_patch_of_the_discriminator_is_inside_a_crop(load: Any) -> None:
+    with pytest.raises(RecipeError, match=r"adversarial\.layers .*7 halvings.*Type adversarial\.layers=6"):
+        load("augment: {crop: 100}\nadversarial: {layers: 7}\n")
+    assert load("augment: {crop: 100}\nadversarial: {layers: 6}\n").adversarial.layers == 6  # 64 px
+
+
+def test_a_multiple_of_the_sides_has_a_limit(load: Any) -> None:
+    """Above, each image would become one of that size, however small it is."""
+    with pytest.raises(RecipeError, match="eval.multiple .*expected at most 1024, got 100000"):
+        load("eval: {multiple: 100000}\n")
+
+
 def test_cycles_of_two_updates_are_allowed(load: Any) -> None:
     cyclic = "schedule: {name: cyclic, warmup: 40, cycles: 30}\n"
     assert load(f"train: {{steps: 100}}\n{cyclic}").schedule.cycles == 30
