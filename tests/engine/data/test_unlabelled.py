@@ -195,4 +195,5 @@ def test_the_doctor_names_images_that_have_masks_and_the_masks(voc_folder: Path,
     assert found(split="train") == {"labelled": ("spoils", "6 of 6 unlabelled images are also in train")}
     whole = found(root=str(voc_folder))  # the masks are there, too
     assert whole["masks_as_images"] == ("spoils", "10 of 20 unlabelled images are masks of the data")
+    assert "masks_as_images" not in found(root=str(voc_folder / "JPEGImages"))
     assert found(root=str(photos)) == {}

@@ -572,6 +572,12 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_run_stages.py::test_the_folder_of_a_run_is_not_that_of_stages": (
         "is the folder of a run. Train the stages",
     ),
+    "tests/engine/recipe/test_recipe.py::test_a_patch_of_the_discriminator_is_inside_a_crop": (
+        "halvings make patches of",
+    ),
+    "tests/engine/data/test_unlabelled.py::test_the_doctor_names_images_that_have_masks_and_the_masks": (
+        "data.unlabelled.root=<the folder of the images alone>",
+    ),
 }  # fmt: skip
 
 
