@@ -98,7 +98,7 @@ def _large_patches(recipe: Any) -> Iterator[Contradiction]:
     section, crop = recipe.adversarial, recipe.augment.crop
     if section and section.layers >= crop.bit_length():  # 2^layers > crop
         text = (
-            f"{section.layers} halvings make patches of {2**min(section.layers, 64):,} px and more, and "
+            f"{section.layers} halvings make patches of {2 ** min(section.layers, 64):,} px and more, and "
             f"augment.crop is {crop}. Type adversarial.layers={max(1, crop.bit_length() - 1)}"
         )
         yield Contradiction((("adversarial", "layers"), ("augment", "crop")), text)

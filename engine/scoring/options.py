@@ -1,11 +1,11 @@
 """The `eval` section of a recipe and the names of the protocols. Without torch, since the recipe reads it."""
 
 import math
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Annotated, Literal, get_args
 
-from pydantic import ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 
-from engine.options import Count, Interval, Positive, Section, key, mistake
+from engine.options import Count, Interval, Section, key, mistake
 from engine.scoring.metrics import METRICS
 
 ProtocolName = Literal["native", "mmseg", "paddle", "centercrop", "slide"]  # explained in protocols.py
@@ -23,7 +23,9 @@ class Eval(Section):
         "native", "how images are resized, padded or cut for the model: docs/evaluation.md"
     )
     flip: bool = key(False, "average with the prediction for the mirrored image")
-    scales: list[Positive] = key([1.0], "average over the image resized by these factors", min_length=1)
+    scales: list[Annotated[float, Field(gt=0, le=16)]] = key(
+        [1.0], "average over the image resized by these factors", min_length=1
+    )
     multiple: int = key(
         1,
         "the image is resized so that its sides are multiples of this, rounded up; SegFormer's protocol for "

@@ -298,10 +298,12 @@ def test_a_patch_of_the_discriminator_is_inside_a_crop(load: Any) -> None:
     assert load("augment: {crop: 100}\nadversarial: {layers: 6}\n").adversarial.layers == 6  # 64 px
 
 
-def test_a_multiple_of_the_sides_has_a_limit(load: Any) -> None:
-    """Above, each image would become one of that size, however small it is."""
+def test_the_size_to_which_images_are_enlarged_has_a_limit(load: Any) -> None:
+    """Above, the smallest image would fill any memory."""
     with pytest.raises(RecipeError, match="eval.multiple .*expected at most 1024, got 100000"):
         load("eval: {multiple: 100000}\n")
+    with pytest.raises(RecipeError, match="eval.scales.1 .*expected at most 16, got 1000"):
+        load("eval: {scales: [1.0, 1000]}\n")
 
 
 def test_cycles_of_two_updates_are_allowed(load: Any) -> None:
