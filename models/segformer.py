@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -83,6 +82,24 @@ class MixFFN(nn.Module):
         """(B, H, W, C) -> (B, H, W, C)"""
         x = channels_last(self.dwconv(channels_first(self.fc1(x))))  # (B, H, W, 4C)
         return self.fc2(F.gelu(x))
+
+
+class DropPath(nn.Module):
+    """Stochastic depth (arXiv 1603.09382): in training, a sample becomes zeros with probability `drop_prob`.
+
+    timm's does the same, but to import timm, which imports torch's compiler, takes longer than all else that
+    a prediction imports beside torch.
+    """
+
+    def __init__(self, drop_prob: float):
+        super().__init__()
+        self.drop_prob = drop_prob
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.drop_prob == 0 or not self.training:
+            return x
+        keep = 1 - self.drop_prob
+        return x * x.new_empty(len(x), *[1] * (x.ndim - 1)).bernoulli_(keep).div_(keep)
 
 
 class Block(nn.Module):

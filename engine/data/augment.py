@@ -13,9 +13,6 @@ from typing import Any, Self
 
 import numpy as np
 import torch
-from kornia.color import rgb_to_grayscale
-from kornia.enhance import jpeg_codec_differentiable
-from kornia.filters import gaussian_blur2d
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -193,9 +190,13 @@ def _change(
         if section.saturation or section.hue:
             shift_hue_and_saturation(photo, hue, saturation, turns)
     if section.blur > 0:
+        from kornia.filters import gaussian_blur2d  # here and below: kornia takes 0.4 s to import
+
         sigma = torch.tensor([[max(p.blur_px, 1e-3)] * 2 for p in parameters])  # (B, 2)
         images.copy_(gaussian_blur2d(images, 2 * math.ceil(3 * section.blur) + 1, sigma))
     if any(p.grayscale for p in parameters):
+        from kornia.color import rgb_to_grayscale
+
         with _photo(images, colours) as photo:
             photo.lerp_(rgb_to_grayscale(photo), grey)
 
@@ -217,6 +218,8 @@ def _degrade(images: Tensor, row: int, p: Parameters, colours: list[int] | None)
         noise = torch.randn(images.shape[1:], generator=generator, device=images.device)
         images[row].add_(noise, alpha=255 * p.noise).clamp_(0, 255)
     if p.jpeg_quality is not None:
+        from kornia.enhance import jpeg_codec_differentiable
+
         quality = torch.tensor([p.jpeg_quality])  # kornia reads the value on the host, as it does sigma above
         with _photo(images[row : row + 1], colours) as photo:
             photo.copy_(255 * jpeg_codec_differentiable(photo / 255, quality))

@@ -16,6 +16,7 @@ import colorsys
 import hashlib
 import math
 from collections.abc import Callable
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -134,12 +135,19 @@ def _draw_background(rng: Generator, size_px: int) -> Array:
     image = np.where((y > horizon)[..., None], sand, image)
     for _ in range(rng.integers(2, 7)):
         centre_x, centre_y, radius = rng.uniform(0, 1), rng.uniform(0, 1), rng.uniform(0.015, 0.05)
-        inside = radius - np.hypot(x - centre_x, (y - centre_y) * 1.2)
+        window = _around(centre_y, radius, size_px), _around(centre_x, radius, size_px)
+        inside = radius - np.hypot(x[window] - centre_x, (y[window] - centre_y) * 1.2)
         inside = np.clip(inside * size_px + 0.5, 0, 1)[..., None]
         in_sand = centre_y > horizon[0, int(centre_x * size_px)]
         colour = _rgb(rng.uniform(0, 1), 0.2, rng.uniform(0.3, 0.6)) if in_sand else _rgb(hue, 0.2, 1.0)
-        image = image + (0.9 if in_sand else 0.35) * inside * (colour - image)
+        image[window] += (0.9 if in_sand else 0.35) * inside * (colour - image[window])
     return np.asarray(image)
+
+
+def _around(centre: float, radius: float, size_px: int) -> slice:
+    """The pixels of a side that a disk touches; centre and radius in shares of the side."""
+    low, high = (centre - radius) * size_px - 1, (centre + radius) * size_px + 2
+    return slice(max(0, math.floor(low)), math.ceil(high))
 
 
 def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tuple[Window, Array, Array]:
@@ -168,7 +176,8 @@ def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tupl
 
 def _shrink(fine: Array) -> Array:
     """Means of FINE x FINE blocks: (FINE * h, FINE * w) -> (h, w, 1)"""
-    return np.asarray(fine.reshape(fine.shape[0] // FINE, FINE, -1, FINE).mean((1, 3))[..., None])
+    rows = reduce(np.add, (fine[:, start::FINE] for start in range(FINE)))  # (FINE * h, w); faster than mean
+    return np.asarray(reduce(np.add, (rows[start::FINE] for start in range(FINE))) / FINE**2)[..., None]
 
 
 def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

@@ -6,9 +6,11 @@ the rows of its own. So another number of processes, or of chunks, trains with t
 
 from collections.abc import Sequence
 
+import timm.layers
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
+
+from models.segformer import DropPath
 
 
 class Places:
@@ -58,8 +60,10 @@ def draw_by_place(model: nn.Module, places: Places) -> None:
             module.places = places  # type: ignore[assignment]
 
 
-class _DropPathByPlace(DropPath):
+class _DropPathByPlace(nn.Module):
     places: Places
+    drop_prob: float
+    scale_by_keep = True  # timm's may have another value
 
     def forward(self, x: Tensor) -> Tensor:
         if self.drop_prob == 0 or not self.training:
@@ -93,6 +97,7 @@ def _dropped(layer: _DropoutByPlace | _ChannelDropoutByPlace, x: Tensor, shape: 
 
 BY_PLACE: dict[type[nn.Module], type[nn.Module]] = {
     DropPath: _DropPathByPlace,
+    timm.layers.DropPath: _DropPathByPlace,
     nn.Dropout: _DropoutByPlace,
     nn.Dropout2d: _ChannelDropoutByPlace,
 }

@@ -3,6 +3,7 @@
 from itertools import pairwise
 
 import pytest
+import timm.layers
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models import segformer_heads
-from models.segformer import VARIANTS, Attention, SegFormer
+from models.segformer import VARIANTS, Attention, DropPath, SegFormer
 from models.segformer_heads import MMSegHead, PaperHead
 from tests.models import golden
 
@@ -241,3 +242,14 @@ def test_torch_compile_finds_one_graph_without_a_break(head: str) -> None:
     model.train()
     compiled(image).sum().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.3])
+def test_paths_are_dropped_as_by_timm(rate: float) -> None:
+    x, found = torch.randn(40, 3, 2, 5), []
+    for layer in (DropPath(rate), timm.layers.DropPath(rate)):
+        torch.manual_seed(4)
+        found.append(layer(x))
+        assert layer.eval()(x) is x
+    assert torch.equal(*found)
+    assert (found[0] == 0).any() == (rate > 0)

@@ -5,8 +5,11 @@ import numpy as np
 import pytest
 import torch
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from engine.data.sample import DataError
-from engine.data.synthetic import FIGURES, SCENE_CLASSES, SCENE_PALETTE, SyntheticScenes
+from engine.data.synthetic import FIGURES, SCENE_CLASSES, SCENE_PALETTE, SyntheticScenes, _around, _shrink
 
 NUM_CLASSES = len(SCENE_CLASSES)
 VOID = 255
@@ -134,6 +137,19 @@ def test_texture_alone_distinguishes_the_classes():
         for seed in range(100, 110)
     ]
     assert np.mean(hits) > 0.8  # chance: 0.2
+
+
+def test_dots_are_averaged_as_by_numpy_to_the_last_bit():
+    fine = np.random.default_rng(0).uniform(size=(48, 34)).astype(np.float32)
+    assert np.array_equal(_shrink(fine)[..., 0], fine.reshape(24, 2, 17, 2).mean((1, 3)))
+
+
+@given(st.floats(0, 1), st.floats(0.015, 0.05), st.integers(8, 300))
+def test_a_pebble_is_drawn_where_its_disk_reaches(centre: float, radius: float, size_px: int):
+    places = np.arange(size_px, dtype=np.float32) / size_px
+    touched = np.clip((radius - np.abs(places - centre)) * size_px + 0.5, 0, 1) > 0
+    touched[_around(centre, radius, size_px)] = False
+    assert not touched.any()
 
 
 def test_an_unknown_split_is_a_users_error():

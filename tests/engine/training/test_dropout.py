@@ -1,14 +1,16 @@
 """Masks are those of a sample's place, whatever computes it: rows of a whole draw."""
 
 import pytest
+import timm.layers
 import torch
-from timm.layers import DropPath
 from torch import Tensor, nn
 
 from engine.training.dropout import Places, draw_by_place
+from models.segformer import DropPath
 
 LAYERS = {
     "path": lambda: DropPath(0.4),
+    "path of timm": lambda: timm.layers.DropPath(0.4),
     "values": lambda: nn.Dropout(0.4),
     "channels": lambda: nn.Dropout2d(0.4),
 }
@@ -67,6 +69,11 @@ def test_rows_that_are_not_of_samples_are_drawn_alike_by_all() -> None:
         torch.manual_seed(3)
         found.append(layer(torch.ones(7, 9)))
     assert torch.equal(*found) and 0 < found[0].mean() < 2
+
+
+def test_a_path_of_timm_that_does_not_scale_is_dropped_without() -> None:
+    out = dropped(timm.layers.DropPath(0.4, scale_by_keep=False), X, 0, 1, 1)
+    assert out.unique().tolist() == [0.0, 1.0]
 
 
 def test_at_rest_and_with_a_rate_of_0_or_1_nothing_is_drawn() -> None:
