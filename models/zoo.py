@@ -25,6 +25,7 @@ from models.architectures import SegFormerOptions
 from models.channels import statistics_of
 from models.encoders import adapt, check_encoder, is_vit, normalisation, sizes_of
 from models.errors import ModelError, unknown_choice
+from models.folding import with_folded_norms
 from models.origin import NVIDIA, UNKNOWN
 from models.segformer_heads import classify, folded_sum
 
@@ -140,6 +141,14 @@ class ZooModel(nn.Module):
             logits = F.interpolate(logits, size, mode="bilinear", align_corners=self.align_corners)
         # Cropped by padding, not by a slice: torch.export fixes for all sizes whether a slice is contiguous.
         return F.pad(logits, (0, -right, 0, -below)).contiguous()
+
+    def for_predictions(self) -> nn.Module:
+        """On a CPU a copy with its norms folded; elsewhere the model itself."""
+        if self.mean.device.type != "cpu":
+            return self
+        side = max(self.min_size_px, 2 * self.multiple_px)
+        image = torch.arange(self.in_channels * side**2).view(1, self.in_channels, side, side) % 251
+        return with_folded_norms(self, image)
 
     def _missing(self, size_px: int) -> int:
         multiple = (size_px + self.multiple_px - 1) // self.multiple_px * self.multiple_px

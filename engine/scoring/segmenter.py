@@ -23,6 +23,7 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 from engine.scoring.upsampling import combined
+from models.folding import for_predictions
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -62,6 +63,7 @@ class Segmenter:
             )
         self.trained, self.protocol = trained, protocol
         self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
+        self._models = {name: for_predictions(model) for name, model in trained.members.items()}
         self._device = next(next(iter(trained.members.values())).parameters()).device
         self.value_range = ranges_of(trained.recipe.data)
         self.bands = band_names(trained.recipe.data.bands)
@@ -89,8 +91,8 @@ class Segmenter:
         Not of classes that may overlap.
         """
         assert not self.kind.is_multi, "votes are for one class a pixel"
-        pixels, models = self.pixels(image).unsqueeze(0).to(self._device), self.trained.members.values()
-        members = [self._predictor.pieces(model, pixels) for model in models]
+        pixels = self.pixels(image).unsqueeze(0).to(self._device)
+        members = [self._predictor.pieces(model, pixels) for model in self._models.values()]
         prediction = self._decided(combined(members, self.trained.combination))
         each = (member.all_probabilities()[0].cpu() for member in members)
         return prediction, disagreement(each, prediction.labels)
@@ -111,9 +113,7 @@ class Segmenter:
 
     def probabilities(self, images: Tensor) -> Tensor:
         """(B, n, h, w) uint8 -> (B, C, h, w) float32 on the models' device."""
-        return self._predictor.together(
-            self.trained.members, self.trained.combination, images.to(self._device)
-        )
+        return self._predictor.together(self._models, self.trained.combination, images.to(self._device))
 
 
 def open_segmenter(

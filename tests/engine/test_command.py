@@ -161,6 +161,7 @@ def test_torch_is_not_imported_before_the_threads_are_told_to_sleep() -> None:
 
 def test_a_prediction_imports_no_compiler() -> None:
     """torch's compiler and timm, which imports it, take longer than all else beside torch."""
-    code = "import sys, engine.scoring.segmenter, models.segformer; print({'timm', 'torch._dynamo'} & {*sys.modules})"
+    heavy = "{'timm', 'torch._dynamo'}"
+    code = f"import sys, engine.scoring.segmenter, models.segformer; print({heavy} & {{*sys.modules}})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

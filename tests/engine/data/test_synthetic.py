@@ -4,7 +4,6 @@ in shape and texture."""
 import numpy as np
 import pytest
 import torch
-
 from hypothesis import given
 from hypothesis import strategies as st
 

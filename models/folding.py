@@ -1,0 +1,71 @@
+"""BatchNorm folded into the convolution before it: one pass over each map less, for predictions on a CPU."""
+
+from copy import deepcopy
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+TOLERANCE = 1e-4  # of the largest logit; float32 rounds to about a tenth of that
+
+
+@torch.no_grad()
+def with_folded_norms(model: nn.Module, image: Tensor) -> nn.Module:
+    """A copy without the BatchNorm layers that read nothing but the output of a convolution.
+
+    Args:
+        model: in eval mode. Where nothing can be folded, or the logits of the copy differ, it is returned
+            itself.
+        image: (1, n, h, w), with which the layers are found and the logits compared.
+    """
+    logits, pairs = _pairs(model, image)
+    if not pairs:
+        return model
+    copy = deepcopy(model)
+    for conv, norm in ((copy.get_submodule(of_conv), copy.get_submodule(name)) for of_conv, name in pairs):
+        conv.weight, conv.bias = _fused(conv, norm)
+    for _, name in pairs:
+        act = getattr(copy.get_submodule(name), "act", None)  # of timm's BatchNormAct2d
+        copy.set_submodule(name, nn.Identity() if act is None else act)
+    is_equal = (copy(image) - logits).abs().max() <= TOLERANCE * logits.abs().max()
+    return copy if is_equal else model
+
+
+def _fused(conv: Any, norm: Any) -> tuple[nn.Parameter, nn.Parameter]:
+    """Weight and bias of a convolution that also does what its norm does."""
+    moments, affine = (norm.running_mean, norm.running_var, norm.eps), (norm.weight, norm.bias)
+    return fuse_conv_bn_weights(conv.weight, conv.bias, *moments, *affine)
+
+
+def _pairs(model: nn.Module, image: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:
+    """The logits of an image, and by name each convolution with the BatchNorm that reads its output."""
+    outputs: dict[int, tuple[str, Tensor]] = {}  # with the tensor, so that no other one takes its id
+    pairs, handles = [], []
+
+    def watch(name: str, module: nn.Module) -> None:
+        def after(module: nn.Module, inputs: Any, output: Tensor) -> None:
+            outputs[id(output)] = name, output
+
+        def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            if id(inputs[0]) in outputs:
+                pairs.append((outputs[id(inputs[0])][0], name))
+
+        if isinstance(module, nn.Conv2d):
+            handles.append(module.register_forward_hook(after))
+        elif isinstance(module, nn.BatchNorm2d):
+            handles.append(module.register_forward_pre_hook(before))
+
+    for name, module in model.named_modules():
+        watch(name, module)
+    logits = model(image)
+    for handle in handles:
+        handle.remove()
+    return logits, pairs
+
+
+def for_predictions(model: nn.Module) -> nn.Module:
+    """What to predict with, in place of a model in eval mode whose weights stay as they are meanwhile."""
+    prepare = getattr(model, "for_predictions", None)
+    prepared: nn.Module = prepare() if prepare else model
+    return prepared
