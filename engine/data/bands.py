@@ -26,6 +26,10 @@ def band_names(bands: int | Sequence[str] | None) -> Bands:
     return (*first, *(f"band{number}" for number in range(len(first) + 1, bands + 1)))
 
 
+def count_bands(bands: int | Sequence[str] | None) -> int:
+    return len(band_names(bands) or RGB)
+
+
 def colour_bands(bands: Bands) -> list[int]:
     """Where red, green and blue are; where grey is, if there are no three; else nothing."""
     names = RGB if bands is None else bands

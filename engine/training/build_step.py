@@ -8,7 +8,7 @@ import torch
 from timm.utils import ModelEmaV3
 from torch import nn
 
-from engine.data.bands import RGB, band_names, model_inputs
+from engine.data.bands import count_bands, model_inputs
 from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Adversarial
 from engine.scoring.trained import Trained
@@ -129,7 +129,7 @@ def _has_hooks(recipe: Recipe) -> bool:
 
 def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:
     """The head of `model.auxiliary`; raises RecipeError where it cannot be built."""
-    num_bands = len(band_names(recipe.data.bands) or RGB)
+    num_bands = count_bands(recipe.data.bands)
     return build_auxiliary(recipe.model.auxiliary, model, num_classes, num_bands, recipe.augment.crops())
 
 
@@ -141,7 +141,7 @@ def _build_branch(recipe: Recipe, model: nn.Module, num_classes: int, process: P
 
 def _shard(recipe: Recipe, model: nn.Module, averages: Sequence[ModelEmaV3], process: Process) -> None:
     wait_for_all(process)  # one may have downloaded weights
-    num_bands, side = len(band_names(recipe.data.bands) or RGB), recipe.augment.crop
+    num_bands, side = count_bands(recipe.data.bands), recipe.augment.crop
     image = torch.zeros(1, num_bands, side, side, device=process.device)
     shard(with_global_norms(model, process) if recipe.train.batch_norm == "sync" else model, image)
     for average in averages:

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from engine.data import open_split
-from engine.data.bands import RGB, band_names, model_inputs
+from engine.data.bands import count_bands, model_inputs
 from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
 from engine.data.resident import require_device
@@ -109,7 +109,7 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
         module.eval()
     side = recipe.augment.crops()[0]
     try:
-        copy(torch.empty(1, len(band_names(recipe.data.bands) or RGB), side, side, device="meta"))
+        copy(torch.empty(1, count_bands(recipe.data.bands), side, side, device="meta"))
     except (ValueError, RuntimeError, NotImplementedError) as error:  # a model of one's own may need values
         if "more than 1 value per channel" not in str(error):
             return
@@ -138,8 +138,8 @@ def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int,
         terms, multi_label = without_schemes(recipe).loss, recipe.data.labels == "multi"
         build_loss(terms, num_classes, recipe.data.ignore_index, multi_label=multi_label)
     if recipe.log.features:
-        num_bands = len(band_names(recipe.data.bands) or RGB)
-        require_maps(model, matching_layers(model, recipe.log.feature_layers), num_bands)
+        layers = matching_layers(model, recipe.log.feature_layers)
+        require_maps(model, layers, count_bands(recipe.data.bands))
 
 
 def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:

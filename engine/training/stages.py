@@ -10,6 +10,7 @@ from rich.table import Table
 from engine.recipe import Recipe
 from engine.recipe.differences import changes, values_of
 from engine.reporting.callbacks import Callback
+from engine.reporting.console import titled_table
 from engine.reporting.report import read_runs, write_report
 from engine.run_folder import (
     STAGES,
@@ -135,11 +136,7 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
 
 
 def _table(runs: Sequence[RunFolder], metric: str) -> Table:
-    table = Table(title="stages", title_justify="left")
-    table.add_column("stage")
-    for heading in ("best update", metric):
-        table.add_column(heading, justify="right")
-    table.add_column("folder", overflow="fold")
+    table = titled_table("stages", ["stage", "best update", metric, "folder"], texts=["folder"])
     for run in map(Run, runs):
         best = run.best
         table.add_row(run.path.name, f"{best.step:,}", f"{best.scores[metric]:.4f}", escape(str(run.path)))
