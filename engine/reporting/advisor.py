@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from itertools import pairwise
 from statistics import median
 
-from engine.data.batches import auto_workers
+from engine.data.workers import auto_workers
 from engine.diagnosis.remedies import (
     CHECK_DATA,
     DATA_WAIT_SHARE,

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import Any, Self
 
-from engine.data.batches import STOPPING_SIGNALS
+from engine.data.workers import STOPPING_SIGNALS
 from engine.run_folder import RunFolder
 from engine.training.distributed import Process, any_process
 from engine.training.fit import RunError

@@ -13,9 +13,7 @@ from PIL import Image
 
 from engine.data.augment import Augment
 from engine.data.batches import (
-    STOPPING_SIGNALS,
     TrainBatches,
-    WorkerError,
     num_workers,
     scoring_batches,
 )
@@ -28,6 +26,7 @@ from engine.data.options import SmallerCrop
 from engine.data.order import SampleOrder
 from engine.data.resident import Resident
 from engine.data.sample import DataError
+from engine.data.workers import STOPPING_SIGNALS, WorkerError
 
 CPU = torch.device("cpu")
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from engine.data.batches import auto_workers
+from engine.data.workers import auto_workers
 from engine.diagnosis.remedies import PACK_DATA
 from engine.recipe import Recipe, load_recipe
 from engine.reporting.advisor import Advisor, Note
