@@ -9,8 +9,6 @@ all objects. An object without an outline is void in its box.
 import json
 import os
 import re
-import shlex
-import unicodedata
 from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -20,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.formats import Polygons
+from engine.data.formats.categories import labels_of_categories
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.images import read_header
 from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
@@ -29,17 +28,10 @@ from engine.data.formats.shapes import Area, area_of, require_inside
 from engine.data.formats.share import side_of
 from engine.data.formats.voc import voc_palette
 from engine.data.sample import DataError, first_few
-from engine.wording import did_you_mean, quantity
+from engine.wording import quantity
 from models.class_names import VOC
 
 Outline = list[NDArray[np.float64]] | dict[str, Any]  # polygons, or run lengths
-
-# VOC's names of COCO's categories, where they differ in more than spaces, and that of the background
-AS_VOC = {
-    "airplane": "aeroplane", "motorcycle": "motorbike", "couch": "sofa", "tv": "tvmonitor",
-    "bg": "background",
-}  # fmt: skip
-
 
 BESIDE = "_annotations.coco.json"  # in the folder of the photos, as Roboflow writes it
 MOST_BYTES = 1 << 16  # of a file, which are looked at
@@ -118,7 +110,7 @@ def open_coco(
         drawings, note = _by_image(
             content,
             [_size(image, file) for image, (_, file) in zip(content["images"], files, strict=True)],
-            _labels(content["categories"], class_names, source),
+            labels_of_categories(content["categories"], class_names, source),
             ignore_index,
             source,
             ignore_index if options.other == "void" else None,
@@ -227,40 +219,6 @@ def _size(image: dict[str, Any], file: Path) -> tuple[int, int]:
         ) from error
 
 
-def _labels(categories: list[dict[str, Any]], class_names: tuple[str, ...], source: Path) -> dict[str, int]:
-    """Label ids by category id, as text.
-
-    Raises:
-        DataError: a class other than the first is no category; or the first one is, and is no background.
-    """
-    there = {str(category["id"]): str(category["name"]) for category in categories}
-    exact = {name: label for label, name in enumerate(class_names)}
-    forms = {label: _plain(name) for label, name in enumerate(class_names) if name not in there.values()}
-    by_form = {form: label for label, form in forms.items() if [*forms.values()].count(form) == 1}
-    if not there:
-        raise DataError(f"{source} lists no categories. Export it again, with the names of the classes.")
-    found = {id: exact.get(name, by_form.get(_plain(name))) for id, name in there.items()}
-    labels = {id: label for id, label in found.items() if label is not None}
-    if 0 in labels.values() and not is_background(class_names[0]):
-        named = ["background", *(name for name in class_names if not is_background(name))]
-        raise DataError(
-            f"data.classes begins with {class_names[0]}, a category of {source}, but the first class is the "
-            f"background. Type {shlex.quote(f'data.classes={json.dumps(named, ensure_ascii=False)}')}."
-        )
-    missing = [name for label, name in enumerate(class_names) if label and label not in labels.values()]
-    if missing:
-        raise DataError(
-            f"data.classes: {source} has no category {first_few(missing)}. "
-            f"It has {first_few([*there.values()], 90)}.{did_you_mean(missing[0], there.values())}"
-        )
-    return labels
-
-
-def is_background(name: str) -> bool:
-    """Whether a category is what converters list for the pixels of no object, such as _background_."""
-    return _plain(name) == "background"
-
-
 def _by_image(
     content: dict[str, Any],
     sizes: list[tuple[int, int]],
@@ -341,9 +299,3 @@ def _box(box: Any) -> Outline:
 
 def _id(file_name: str) -> str:
     return str(PurePosixPath(file_name).with_suffix(""))
-
-
-def _plain(name: str) -> str:
-    """Without letter case and signs, and in VOC's spelling, to compare category names."""
-    plain = "".join(filter(str.isalnum, unicodedata.normalize("NFC", name).lower()))
-    return AS_VOC.get(plain, plain)

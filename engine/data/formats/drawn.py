@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.formats import Polygons
-from engine.data.formats.coco import is_background
+from engine.data.formats.categories import is_background
 from engine.data.formats.cvat import cvat
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.folder import list_of, listed, rows_of

@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from engine.data import open_split
 from engine.data.formats import Polygons
-from engine.data.formats.coco import instance_files, is_background
+from engine.data.formats.categories import is_background
+from engine.data.formats.coco import instance_files
 from engine.data.formats.drawn import SOURCES, VOID_NAMES, NoAnnotations, source_of
 from engine.data.formats.files import FileDataset, UnprintableNames
 from engine.data.formats.folder import IMAGES, MASKS, lists_in
