@@ -38,7 +38,7 @@ MAY_IMPORT = {
     "engine": ("engine.scoring",),  # inside `load` only: the last test here checks that torch is not imported
     "engine.wording": (),
     "engine.options": ("engine.wording",),
-    "engine.components": ("engine.options",),
+    "engine.components": ("engine.wording", "engine.options"),
     "models": ("engine.wording", "engine.components", "engine.options", "engine.run_folder"),
     "losses": ("engine.wording", "engine.components", "engine.options"),
     "engine.data": ("engine.wording", "engine.options", "engine.components", "models.class_names"),
