@@ -1,6 +1,6 @@
 import pytest
 
-from engine.wording import quantity, some_of
+from engine.wording import did_you_mean, quantity, some_of
 
 
 @pytest.mark.parametrize(
@@ -22,3 +22,9 @@ def test_the_verb_follows_the_number_and_the_noun_the_total() -> None:
     assert some_of(1, 20, "image", "is", "are") == "1 of 20 images is"
     assert some_of(3, 1200, "image", "is", "are") == "3 of 1,200 images are"
     assert some_of(1, 1, "mask", "has", "have") == "1 of 1 mask has"
+
+
+def test_only_close_names_are_suggested() -> None:
+    assert did_you_mean("trian", ["train", "val"]) == " Did you mean train?"
+    assert did_you_mean("cat", ["cats", "car", "house"], most=2) == " Did you mean cats or car?"
+    assert did_you_mean("test", ["images", "masks"]) == ""
