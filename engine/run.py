@@ -97,6 +97,7 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     from engine.data import class_names_of
     from engine.data.bands import model_inputs
     from engine.reporting.console import titled_table
+    from engine.training.build_step import new_auxiliary
     from engine.training.optim import freeze, parameter_groups
     from models import build_model
     from models.architectures import ARCHITECTURES
@@ -104,12 +105,14 @@ def _optimizer_table(recipe: "Recipe") -> "Table":
     # Not every other model can be built on the meta device: SMP's MiT reads its drop rates from a tensor.
     is_own = recipe.model.arch in ARCHITECTURES and recipe.model.encoder is None
     with torch.device("meta" if is_own else "cpu"):
-        model = build_model(recipe.model, class_names_of(recipe.data), **model_inputs(recipe.data))
+        names = class_names_of(recipe.data)
+        model = build_model(recipe.model, names, **model_inputs(recipe.data))
+        auxiliary = new_auxiliary(recipe, model, len(names)) if recipe.model.auxiliary else None
     frozen = freeze(model, recipe.model.freeze)
     headings = ("group", "tensors", "parameters", "peak lr", "x lr", "decay")
     table = titled_table("groups of the optimiser", headings)
     table.caption = frozen
-    for group in parameter_groups(model, recipe.optimizer):
+    for group in parameter_groups(model, recipe.optimizer, auxiliary):
         num_parameters = sum(parameter.numel() for parameter in group["params"])
         factor = group["lr"] / recipe.optimizer.lr
         name = group["name"].removesuffix(", no decay")  # as the last column says

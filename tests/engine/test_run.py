@@ -226,6 +226,14 @@ def test_explain_shows_patterns_and_frozen_parameters(capsys: pytest.CaptureFixt
     assert f"{encoder:,}" in printed
 
 
+def test_explain_lists_the_auxiliary_head_by_its_name(capsys: pytest.CaptureFixture[str]) -> None:
+    overrides = ["model.auxiliary={layer: encoder.stages.2, channels: 8}"]
+    assert main([RECIPE, *overrides, "optimizer.groups={'auxiliary.*': {lr_mult: 2}}", "--explain"]) == 0
+    rows = [line.replace("│", " ").split() for line in capsys.readouterr().out.splitlines()]
+    num_weights = f"{8 * 160 * 9 + 8 * 6:,}"  # of the 3x3 convolution of 160 channels, and of 6 classes
+    assert ["head,", "auxiliary.*", "2", num_weights, "0.004", "2", "0.01"] in rows
+
+
 def test_a_frozen_encoder_is_trained_from_the_first_line_to_the_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
