@@ -93,7 +93,10 @@ def _own(name: object, options: dict[str, Any], num_classes: int, ignore_index: 
     weights = options.get("class_weights")
     if isinstance(weights, Sequence) and not isinstance(weights, str) and len(weights) != num_classes:
         numbers = quantity(len(weights), "number")
-        raise LossError(f"class_weights has {numbers}, but there are {num_classes} classes.")
+        raise LossError(
+            f"class_weights has {numbers}, but there are {num_classes} classes. Give one for each class, by "
+            "label id."
+        )
     return log_name, build_component(
         pkgutil.resolve_name(path), declaration, options, {"ignore_index": ignore_index}
     )
