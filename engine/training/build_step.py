@@ -110,7 +110,8 @@ def encoder_with_dropout(recipe: Recipe, model: nn.Module) -> nn.Module | None:
     Raises:
         RecipeError: the model has no encoder.
     """
-    if not recipe.data.unlabelled.feature_dropout:
+    section = recipe.data.unlabelled
+    if section is None or not section.feature_dropout:
         return None
     encoder = getattr(model, "encoder", None)
     if not isinstance(encoder, nn.Module):

@@ -72,7 +72,7 @@ def _planned(stage: Recipe, run: RunFolder, planned: Mapping[Path, Planned], pro
     inputs = open_inputs(stage.model_copy(update={"distill": None}) if teacher else stage, process)
     train, data = inputs.train, inputs.recipe.data
     names, bands = tuple(train.class_names), train.bands or RGB
-    if teacher:
+    if teacher and stage.distill:
         require_same_inputs(
             stage.distill, train, planned[teacher].recipe, planned[teacher].origin.class_names
         )
