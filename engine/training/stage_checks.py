@@ -74,7 +74,7 @@ def _planned(stage: Recipe, run: RunFolder, planned: Mapping[Path, Planned], pro
     names, bands = tuple(train.class_names), train.bands or RGB
     if teacher and stage.distill:
         require_same_inputs(
-            stage.distill, train, planned[teacher].recipe, planned[teacher].origin.class_names
+            stage.distill, train, planned[teacher].recipe, planned[teacher].origin.class_names or ()
         )
     if "auto" in (stage.train.batch, stage.train.accumulate):
         model = build_model(stage.model, names, **model_inputs(data))
