@@ -76,6 +76,7 @@ def further_parts(out: Path) -> dict[str, Part]:
     where = f"output.dir={out / 'runs'}"
     return {
         **{f"updates-{name}": Part([__file__, str(out), "--updates", name], 110) for name in rest},
+        "updates-b2-max": Part([__file__, str(out), "--updates", "b2", "--compile", "max"], 300),
         **{f"peers-{name}": Part([__file__, str(out), "--peers", name], 240) for name in ("b0", "b2")},
         "training": Part(["-m", "engine.run", *train, "train.steps=10000", where, "name=one"], 600),
         "two-ddp": Part([*two, "train.steps=500", where, "name=two-ddp"], 300),
@@ -93,6 +94,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--updates", metavar="VARIANT", help="measure the updates of one variant, in this process"
     )
+    parser.add_argument("--compile", default="auto", help="train.compile, for --updates")
     parser.add_argument("--peers", metavar="VARIANT", help="measure it beside other libraries, all compiled")
     parser.add_argument("--backend", default="inductor", help="of torch.compile, for --peers")
     parser.add_argument("--size", type=int, default=512, metavar="PX")
@@ -106,8 +108,11 @@ def main(argv: list[str] | None = None) -> int:
         (arguments.out / f"peers-{arguments.peers}.json").write_text(json.dumps({"rows": rows}, indent=1))
         return 0
     if arguments.updates:
-        rows = updates(arguments.updates, arguments.size, arguments.batch, arguments.rounds)
-        (arguments.out / f"updates-{arguments.updates}.json").write_text(json.dumps({"rows": rows}, indent=1))
+        rows = updates(
+            arguments.updates, arguments.size, arguments.batch, arguments.rounds, arguments.compile
+        )
+        name = f"updates-{arguments.updates}{'' if arguments.compile == 'auto' else f'-{arguments.compile}'}"
+        (arguments.out / f"{name}.json").write_text(json.dumps({"rows": rows}, indent=1))
         return 0
     by_default = parts(arguments.out)
     known = by_default | further_parts(arguments.out)
@@ -134,16 +139,20 @@ def run(name: str, part: Part, out: Path) -> str:
     return "done" if done.returncode == 0 else f"exit code {done.returncode}"
 
 
-def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[str, object]]:
+def updates(
+    variant: str, size_px: int, batch: int, rounds: int, compiles: str = "auto"
+) -> list[dict[str, object]]:
     """Rows of {variant, batch, size_px, arm, seconds, images_per_s, peak_mb, mfu} of whole updates, in turn.
 
-    As the recipe says, so compiled and in bf16 on a GPU, on one batch of drawn scenes that is there already.
+    As the recipe says, so in bf16 on a GPU, on one batch of drawn scenes that is there already; compiled as
+    `train.compile` says, which is in the name of the arm where it is not auto.
     `mfu` counts the model's matrix products and convolutions, forward and backward, against PEAK_TFLOPS;
     `peak_mb` is what one arm allocates, without the others; both are None on a CPU.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     on_gpu = device.type == "cuda"
     lines = [f"model.variant={variant}", f"train.batch={batch}", f"augment.crop={size_px}", "data.workers=0"]
+    lines += [f"train.compile={compiles}"]
     lines += [f"data.synthetic={{size: {size_px}, train_samples: {batch}, val_samples: 1}}"]
     calls, peaks, flops = {}, {}, 0
     with torch_settings(False, device):
@@ -166,7 +175,8 @@ def updates(variant: str, size_px: int, batch: int, rounds: int) -> list[dict[st
             calls[arm] = lambda step=step, drawn=drawn: step(drawn)
         seconds = interleaved(calls, rounds, lambda done, total: None)
     return [
-        {"variant": variant, "batch": batch, "size_px": size_px, "arm": arm, "seconds": times}
+        {"variant": variant, "batch": batch, "size_px": size_px, "seconds": times}
+        | {"arm": arm if compiles == "auto" else f"{arm}, train.compile={compiles}"}
         | {"images_per_s": batch / median(times), "peak_mb": peaks.get(arm)}
         | {"mfu": flops / median(times) / (PEAK_TFLOPS * 1e12) if on_gpu else None}
         for arm, times in seconds.items()

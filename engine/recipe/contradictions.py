@@ -44,13 +44,20 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
         )
         yield Contradiction((("train", "batch_norm"), ("model", "from_scratch")), text)
     yield from _unlabelled_images(recipe)
-    if recipe.model.auxiliary and (recipe.train.compile is True or recipe.train.shard):
+    compiles = recipe.train.compile in (True, "max")
+    if recipe.model.auxiliary and (compiles or recipe.train.shard):
         text = (
             "a model with this head is neither compiled nor sharded. Type "
             "train.compile=auto train.shard=false"
         )
         yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
     yield from _large_patches(recipe)
+    if recipe.train.compile == "max" and (recipe.train.accumulate != 1 or recipe.data.unlabelled):
+        text = (
+            "a CUDA graph writes its gradients to the same memory each time, over those of the part of the "
+            "batch before. Type train.compile=true, or train.accumulate=1 data.unlabelled=null"
+        )
+        yield Contradiction((("train", "compile"), ("train", "accumulate"), ("data", "unlabelled")), text)
     if recipe.train.ema_widths and not recipe.keep.tail:
         text = "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[]"
         yield Contradiction((("train", "ema_widths"), ("keep", "tail")), text)
@@ -163,7 +170,7 @@ def _unlabelled_images(recipe: Any) -> Iterator[Contradiction]:
     if recipe.train.shard:
         text = "the teacher of unlabelled images is not sharded. Type train.shard=false"
         yield Contradiction((("train", "shard"), path), text)
-    if section.feature_dropout and recipe.train.compile is True:
+    if section.feature_dropout and recipe.train.compile in (True, "max"):
         text = "a model whose features are dropped is not compiled. Type train.compile=auto"
         yield Contradiction((("train", "compile"), (*path, "feature_dropout")), text)
     if section.discriminator is not None and getattr(recipe.adversarial, "objective", None) != "bce":

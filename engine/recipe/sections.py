@@ -136,7 +136,11 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
     )
-    compile: Literal["auto"] | bool = key("auto", "compile the model with torch.compile; auto: on a GPU")
+    compile: Literal["auto", "max"] | bool = key(
+        "auto",
+        "compile the model with torch.compile; auto: on a GPU; max: on one GPU, also try several kernels for "
+        "each operation and record CUDA graphs, which was not yet measured",
+    )
     shard: bool = key(
         False,
         "of several processes, each keeps a part of the parameters, gradients and moments, for a model whose "

@@ -60,7 +60,8 @@ def build_step(
     if shards:
         _shard(recipe, model, [*([ema] if ema else []), *averages], process)
     syncs = train.batch_norm == "sync"
-    whole = compiled(model, process) if compiles else model
+    mode = "max-autotune" if compiles == "max" else None
+    whole = compiled(model, process, mode=mode) if compiles else model
     forward = model if shards else distribute(whole, process, syncs)
     auxiliary = None
     if recipe.model.auxiliary:

@@ -218,14 +218,16 @@ def distribute(model: nn.Module, process: Process, sync_norms: bool = True) -> n
     return DistributedDataParallel(synced, device_ids=device_ids)
 
 
-def compiled(model: nn.Module, process: Process, backend: str = "inductor") -> nn.Module:
-    """The model compiled as one graph; call it before `distribute`.
+def compiled(
+    model: nn.Module, process: Process, backend: str = "inductor", mode: str | None = None
+) -> nn.Module:
+    """The model compiled as one graph, in a mode of `torch.compile`; call it before `distribute`.
 
     By default torch splits the graph of a distributed model by the buckets of its gradients, so that their
     sums overlap with the backward pass. With torch 2.14 such a B2 returns the number of its updates, from a
     BatchNorm, in place of the logits; so of several processes the graph stays whole.
     """
-    whole = cast(nn.Module, torch.compile(model, backend=backend))
+    whole = cast(nn.Module, torch.compile(model, backend=backend, mode=mode))
     if not process.is_alone:  # read at each compilation, which is in the first call and may be in later ones
         whole.forward = torch._dynamo.config.patch(optimize_ddp=False)(whole.forward)
     return whole

@@ -53,6 +53,7 @@ def open_inputs(recipe: Recipe, process: Process) -> Inputs:
         RecipeError, DataError: the user's input is wrong.
     """
     _require_even_shares(recipe, process)
+    _require_recordable(recipe, process)
     train = open_split(recipe.data, recipe.data.train)
     data = with_normalisation(with_range(recipe.data, train), train)
     val = open_split(data, data.val)
@@ -93,6 +94,13 @@ def _require_even_shares(recipe: Recipe, process: Process) -> None:
             f"train.batch={batch} is the batch of all processes together and cannot be split evenly over "
             f"{process.world_size} processes x train.accumulate={parts}. "
             f"Type train.batch={max(1, round(batch / pieces)) * pieces}."
+        )
+
+
+def _require_recordable(recipe: Recipe, process: Process) -> None:
+    if recipe.train.compile == "max" and not (process.device.type == "cuda" and process.is_alone):
+        raise RecipeError(
+            "train.compile: max records CUDA graphs of one process on a GPU. Type train.compile=auto."
         )
 
 
@@ -143,7 +151,7 @@ def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int,
 
 
 def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:
-    if recipe.train.compile is True:
+    if recipe.train.compile in (True, "max"):
         raise RecipeError("train.shard: a sharded model is not compiled. Type train.compile=auto.")
     if not optimizer.defaults.get("fused"):
         raise RecipeError(

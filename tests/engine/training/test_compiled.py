@@ -8,6 +8,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from engine.command import recipe_file
+from engine.recipe import RecipeError, load_recipe
+from engine.training.build_step import build_step
 from engine.training.distributed import Process, compiled, distribute
 from models.segformer import SegFormer
 
@@ -34,6 +37,30 @@ def test_compiled_for_several_processes_it_returns_its_logits(group: Process) ->
     found.square().mean().backward()
     assert all(parameter.grad is not None for parameter in model.parameters())
     assert torch._dynamo.config.optimize_ddp  # of other models in this process
+
+
+@pytest.mark.parametrize(
+    ("value", "calls"), [("max", ["max-autotune"]), ("true", [None]), ("false", []), ("auto", [])]
+)
+def test_each_value_asks_torch_for_a_mode(
+    value: str, calls: list[str | None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    monkeypatch.setattr(torch, "compile", lambda model, backend, mode: seen.append(mode) or model)
+    recipe = load_recipe(recipe_file("demo"), [f"train.compile={value}"]).in_steps(300)
+    build_step(recipe, SegFormer("b0", 6), 6, Process(0, 1, CPU))
+    assert seen == calls
+
+
+@pytest.mark.parametrize("line", ["train.accumulate=2", "train.accumulate=auto", "data.unlabelled={root: a}"])
+def test_max_is_refused_where_gradients_of_several_passes_add_up(line: str) -> None:
+    own = ["data={format: voc, root: a, train: train, val: val}", "train.ema=0.9", line]
+    with pytest.raises(RecipeError, match=r"CUDA graph .*Type train\.compile=true, or train\.accumulate=1"):
+        load_recipe(recipe_file("demo"), [*own, "train.compile=max"])
+    load_recipe(recipe_file("demo"), [*own, "train.compile=true"])
+    load_recipe(
+        recipe_file("demo"), [*own, "train.compile=max", "train.accumulate=1", "data.unlabelled=null"]
+    )
 
 
 @pytest.mark.slow
