@@ -48,8 +48,8 @@ STEPS = "steps (a whole number, at least {}), '12 epochs' or '10%' of train.step
         ("optimizer.clip_norm=1e999", "expected a finite number, got inf"),
         ("eval.flip=no", "expected true or false, got 'no'"),
         ("eval.flip=0", "expected true or false, got 0"),
-        ("train.compile=yes", "expected auto or max or true or false, got 'yes'"),
-        ("train.compile=1", "expected auto or max or true or false, got 1"),
+        ("train.compile=yes", "expected one of auto, max or true or false, got 'yes'"),
+        ("train.compile=1", "expected one of auto, max or true or false, got 1"),
         ("name=2024", "expected text, got 2024 (put it in quotes)"),
         ("keep=3", "expected a section of `key: value` lines, got 3"),
         (
