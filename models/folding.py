@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
+from torch.utils.hooks import RemovableHandle
 
 TOLERANCE = 1e-4  # of the largest logit; float32 rounds to about a tenth of that
 
@@ -41,7 +42,8 @@ def _fused(conv: Any, norm: Any) -> tuple[nn.Parameter, nn.Parameter]:
 def _pairs(model: nn.Module, image: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:
     """The logits of an image, and by name each convolution with the BatchNorm that reads its output."""
     outputs: dict[int, tuple[str, Tensor]] = {}  # with the tensor, so that no other one takes its id
-    pairs, handles = [], []
+    pairs: list[tuple[str, str]] = []
+    handles: list[RemovableHandle] = []
 
     def watch(name: str, module: nn.Module) -> None:
         def after(module: nn.Module, inputs: Any, output: Tensor) -> None:

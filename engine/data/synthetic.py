@@ -17,6 +17,7 @@ import hashlib
 import math
 from collections.abc import Callable
 from functools import reduce
+from operator import add
 from typing import Any
 
 import numpy as np
@@ -176,8 +177,8 @@ def _draw_object(rng: Generator, name: str, centre: Array, size_px: int) -> tupl
 
 def _shrink(fine: Array) -> Array:
     """Means of FINE x FINE blocks: (FINE * h, FINE * w) -> (h, w, 1)"""
-    rows = reduce(np.add, (fine[:, start::FINE] for start in range(FINE)))  # (FINE * h, w); faster than mean
-    return np.asarray(reduce(np.add, (rows[start::FINE] for start in range(FINE))) / FINE**2)[..., None]
+    rows = reduce(add, (fine[:, start::FINE] for start in range(FINE)))  # (FINE * h, w); faster than mean
+    return np.asarray(reduce(add, (rows[start::FINE] for start in range(FINE))) / FINE**2)[..., None]
 
 
 def _grow(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
