@@ -1,11 +1,15 @@
 """Do images that `trident diagnose --next` chooses teach more than as many at random? On drawn scenes.
 
     python benchmarks/next_labels.py --work FOLDER --out next_labels.json
+    python benchmarks/next_labels.py --work OTHER --out next_labels-rare.json --common 0.8
 
 Of each seed: a model is trained on some labelled scenes; more of them are taken from a pool, once as
 `--next` chooses and once at random; a new model is trained from random weights on the old and new ones
 together, and scored after its last update on scenes of their own. It prints and writes the mIoU of both,
 and their difference with a 95 % interval over scenes and seeds. A run that is in FOLDER is not trained again.
+
+With --common 0.8 the pool is as a camera takes it, not as a collector chooses it: four of five scenes hold no
+turtle and no jellyfish. The scenes that are scored are drawn as ever, with all classes alike.
 """
 
 import argparse
@@ -26,6 +30,8 @@ from engine.scoring.seeds import SeedScores, difference
 from engine.scoring.statistics import CONFIDENCE, Overlaps, draws
 
 SIZE_PX, NUM_VAL = 64, 100
+RARE = [SCENE_CLASSES.index(name) for name in ("turtle", "jellyfish")]  # with --common
+MOST_DRAWN = 20_000
 RECIPE = """
 data: {{format: folder, root: {root}, train: {train}, val: val, classes: [{classes}], doctor: "off"}}
 augment: {{crop: 64, scale: [0.75, 1.5], rotate_deg: 0.0, hue: 0.0}}
@@ -46,10 +52,13 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="labelled at the start, and added (100)")
     parser.add_argument("--updates", type=int, default=400, help="of each training (400)")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument(
+        "--common", type=float, default=0.0, help="share of the pool without rare classes (0)"
+    )
     arguments = parser.parse_args()
     work, count = arguments.work.absolute(), arguments.count
-    names = [f"train_{number:05d}" for number in range(arguments.pool)]
-    draw_scenes(work, {"train": arguments.pool, "val": NUM_VAL})
+    names = draw_scenes(work, "train", arguments.pool, arguments.common)
+    (work / "val.txt").write_text("\n".join(draw_scenes(work, "val", NUM_VAL)))
     found: dict[str, dict[int, Overlaps]] = {"chosen": {}, "at random": {}}
     for seed in range(arguments.seeds):
         drawn = np.random.default_rng(seed).permutation(names).tolist()
@@ -79,19 +88,31 @@ def report(found: dict[str, dict[int, Overlaps]], settings: dict[str, object]) -
     write_json(Path(str(settings["out"])), content)
 
 
-def draw_scenes(work: Path, numbers: dict[str, int]) -> None:
-    """Images and masks as files, and the list of val."""
+def draw_scenes(work: Path, split: str, number: int, common: float = 0.0) -> list[str]:
+    """Images and masks as files, and their names.
+
+    Args:
+        common: the share of them that holds no class of RARE; 0: as drawn.
+    """
     for kind in ("images", "masks"):
         (work / kind).mkdir(parents=True, exist_ok=True)
-    for split, number in numbers.items():
-        scenes = SyntheticScenes(split, number, SIZE_PX)
-        for place, name in enumerate(scenes.ids):
-            if (work / "masks" / f"{name}.png").exists():
-                continue
-            scene = scenes[place]
+    scenes = SyntheticScenes(split, MOST_DRAWN, SIZE_PX)
+    lacking = {False: number - round(common * number), True: round(common * number)}  # by: is it common
+    names: list[str] = []
+    for place, name in enumerate(scenes.ids):
+        if len(names) == number:
+            break
+        scene = scenes[place]
+        is_common = common > 0 and not np.isin(scene.labels.numpy(), RARE).any()
+        if lacking[is_common] == 0:
+            continue
+        lacking[is_common] -= 1
+        names.append(name)
+        if not (work / "masks" / f"{name}.png").exists():
             Image.fromarray(scene.image.permute(1, 2, 0).numpy()).save(work / "images" / f"{name}.png")
             Image.fromarray(scene.labels.numpy()).save(work / "masks" / f"{name}.png")
-    (work / "val.txt").write_text("\n".join(scenes.ids))
+    assert len(names) == number, "more scenes have to be drawn for such a share"
+    return names
 
 
 def trained(work: Path, name: str, ids: list[str], seed: int, updates: int, every: str) -> Run:

@@ -219,6 +219,8 @@ def _next(arguments: argparse.Namespace) -> int:
             "[bold]One model[/]: images are ranked by the entropy of its prediction, which is high at "
             "outlines too. Members of an ensemble disagree about what they have not learnt."
         )
+    if pool.num_trained_on:
+        console.print(f"left out: {quantity(pool.num_trained_on, 'image')} that the run was trained on")
     measured = pool.measured(counted(console, "predicting"))
     for reason in pool.left_out:
         console.print(f"left out: {escape(reason)}")

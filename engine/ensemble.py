@@ -39,6 +39,7 @@ examples:
   trident ensemble checkpoints/ --distill checkpoints/small model.variant=b0     one model out of many
   trident ensemble checkpoints/ data.root=/elsewhere/VOC2012 eval.flip=true
 """
+DEFAULT_REPEATS = 10
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -72,9 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         action="store_true",
         help="unbiased scores from val: choose on one half, score the other",
     )
-    parser.add_argument(
-        "--repeats", type=int, default=10, help="number of random splits of --split-half (default 10)"
-    )
+    parser.add_argument("--repeats", type=int, help="number of random splits of --split-half (default 10)")
     parser.add_argument(
         "--early-exit",
         type=float,
@@ -103,7 +102,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     from engine.reporting.console import counted
     from engine.reporting.ensemble_table import print_comparison, print_exit, saved_fact
-    from engine.run_folder import common_folder, last_stage
+    from engine.run_folder import common_folder, last_stage, require_reachable
     from engine.scoring.ensembles.comparison import compare_methods
     from engine.scoring.ensembles.early_exit import choose_early_exit
     from engine.scoring.ensembles.opening import open_members
@@ -111,6 +110,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
     folders = [last_stage(folder) for folder in folders]
     runs = _runs(folders, arguments.distill)
+    require_reachable(common_folder(folders) / "ensemble.json")
     request = _request(arguments, runs, overrides)
     student = None
     if arguments.distill:
@@ -188,7 +188,7 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
         arguments.top,
         arguments.per_run,
         arguments.latest,
-        arguments.repeats if arguments.split_half else 0,
+        (arguments.repeats or DEFAULT_REPEATS) if arguments.split_half else 0,
         bool(arguments.save or arguments.distill),
     )
     if arguments.early_exit is not None:
@@ -266,8 +266,12 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         raise RunFolderError(f"--top {arguments.top}: an ensemble has at least one member.")
     if arguments.per_run is not None and arguments.per_run < 1:
         raise RunFolderError(f"--per-run {arguments.per_run}: at least 1, or leave it out.")
-    if arguments.repeats < 1:
+    if arguments.repeats is not None and not arguments.split_half:
+        raise RunFolderError("--repeats is of --split-half: add that, or leave it out.")
+    if arguments.repeats is not None and arguments.repeats < 1:
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
+    if arguments.select_split == "":
+        raise RunFolderError("--select-split is empty: name a split of other images, or leave it out.")
     if arguments.resume and not arguments.distill:
         raise RunFolderError("--resume goes on with the student of --distill: leave it out.")
     if arguments.early_exit is not None and not 0 <= arguments.early_exit < 1:
@@ -279,6 +283,11 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
         )
     if arguments.select_split and arguments.split_half:
         raise RunFolderError("--select-split and --split-half exclude each other: leave one out.")
+    if arguments.save and arguments.distill and arguments.save.resolve() == arguments.distill.resolve():
+        raise RunFolderError(
+            f"--distill writes the ensemble to {arguments.distill / 'teacher'}: leave --save out, or name "
+            "another folder."
+        )
     require_trained_alike(overrides)
     if not folders:
         raise RunFolderError("No folder was named; type trident ensemble checkpoints/")

@@ -2,6 +2,7 @@
 
 import filecmp
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 
 from engine.data.formats.files import FileDataset
@@ -26,8 +27,23 @@ def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
         return {id for part in two.parts for id in shared_images(one, part.dataset)}
     if not isinstance(one, FileDataset) or not isinstance(two, FileDataset):
         return set(one.ids) if one.fingerprint() == two.fingerprint() else set()
+    paths = {id: one.image_path(index) for index, id in enumerate(one.ids)}
+    shared = shared_files(paths.values(), map(two.image_path, range(len(two))))
+    return {id for id, path in paths.items() if path in shared}
+
+
+def image_files(dataset: Dataset) -> list[Path]:
+    """The file of each image; none of data sets that have no image files."""
+    source = dataset.source if isinstance(dataset, Resident) else dataset
+    if isinstance(source, SeveralSets):
+        return [path for part in source.parts for path in image_files(part.dataset)]
+    return list(map(source.image_path, range(len(source)))) if isinstance(source, FileDataset) else []
+
+
+def shared_files(paths: Iterable[Path], others: Iterable[Path]) -> set[Path]:
+    """Those of `paths` that are among the others too, or whose content is."""
     of_size: dict[int, list[Path]] = defaultdict(list)
-    for path in map(two.image_path, range(len(two))):
+    for path in others:
         of_size[_size(path)].append(path)
     pieces: dict[Path, bytes] = {}
 
@@ -40,10 +56,9 @@ def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
         return content(path) == content(twin) and filecmp.cmp(path, twin, shallow=False)
 
     return {
-        id
-        for index, id in enumerate(one.ids)
-        if (path := one.image_path(index))
-        and any(path == twin or are_equal(path, twin) for twin in of_size.get(_size(path), ()))
+        path
+        for path in paths
+        if any(path == twin or are_equal(path, twin) for twin in of_size.get(_size(path), ()))
     }
 
 

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from engine.data.inputs import InputImage, input_images
+from engine.data.overlap import shared_files
 from engine.data.sample import UnreadableSample, require_one_class_a_pixel
 from engine.diagnosis.label_check import open_with_all_checkpoints
 from engine.run_folder import RunFolderError
 from engine.scoring.disagreement import entropy_bits
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.segmenter import Prediction, Segmenter
+from engine.scoring.trained import training_files
 from engine.wording import quantity
 
 LEAST_DISTANCE = 1e-6  # so that of images that are all alike the most uncertain ones are taken
@@ -45,7 +47,8 @@ class Pool:
 
     Raises:
         RunFolderError, RecipeError, DataError, UseError: there is no such run, its classes may overlap, it
-            does not predict whole images, or the folder has no more images than `count`.
+            does not predict whole images, or the folder has no more than `count` images that were not
+            trained on.
     """
 
     def __init__(
@@ -54,17 +57,14 @@ class Pool:
         if count < 1:
             raise RunFolderError(f"--next {count}: at least 1.")
         self.images = input_images([str(folder)], out)
-        if count >= (num_images := len(self.images)):
-            remedy = (
-                f"Type a smaller number, such as --next {num_images // 2}" if num_images > 1 else "Label it."
-            )
-            raise RunFolderError(
-                f"--next {count}: {folder} has {quantity(num_images, 'image')}, so there is nothing to "
-                f"choose. {remedy}"
-            )
+        _require_a_choice(count, len(self.images), f"{folder} has {{}}")
         trained = open_with_all_checkpoints(path, device, overrides)
         require_one_class_a_pixel(trained.recipe.data, "A choice of images", "Label those at random.")
         self.segmenter = Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
+        seen = shared_files([image.path for image in self.images], training_files(trained))
+        self.images = [image for image in self.images if image.path not in seen]
+        _require_a_choice(count, len(self.images), f"{folder} has {{}} that the run was not trained on")
+        self.num_trained_on = len(seen)
         self.left_out: list[str] = []
 
     @property
@@ -99,6 +99,17 @@ class Pool:
         if self.num_members > 1:
             return prediction, found.mutual_information
         return prediction, entropy_bits(prediction.probabilities)
+
+
+def _require_a_choice(count: int, num_images: int, what: str) -> None:
+    """Raises RunFolderError where there are not more images than are to be chosen."""
+    if count < num_images:
+        return
+    found = what.format(quantity(num_images, "image"))
+    remedy = f"Type a smaller number, such as --next {num_images // 2}"
+    if num_images < 2:
+        remedy = "Label it." if num_images else "Name a folder of other images with --pool"
+    raise RunFolderError(f"--next {count}: {found}, so there is nothing to choose. {remedy}")
 
 
 def choose(bits: NDArray[np.float64], features: NDArray[np.float64], count: int) -> list[int]:

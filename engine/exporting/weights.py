@@ -4,13 +4,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
 from torch import Tensor
 
 from engine.components import is_import_path
 from engine.exporting import ExportError
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import Manifest, Member, write_json, write_text
+from engine.run_folder import Manifest, Member, naming_disk_errors, save_tensors, write_json, write_text
 from engine.scoring.trained import find_checkpoint, load_model
 from engine.wording import quantity
 from models import layouts
@@ -71,7 +70,8 @@ def _write_hugging_face(
 ) -> list[Path]:
     """model.safetensors and config.json; without class names, of the encoder alone."""
     weights, config = out / "model.safetensors", out / "config.json"
-    save_file(tensors, weights, metadata={"format": "pt"})
+    with naming_disk_errors(weights):
+        save_tensors(weights, tensors, {"format": "pt"})
     write_json(config, _hugging_face_config(model, class_names))
     return [weights, config]
 

@@ -27,6 +27,7 @@ from engine.run_folder.files import (
     require_folder,
     require_intact,
     require_reachable,
+    save_tensors,
     sha256_of,
     without_nan,
     write_json,

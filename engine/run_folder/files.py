@@ -9,6 +9,7 @@ import json
 import math
 import operator
 import os
+import re
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -72,7 +73,8 @@ def naming_disk_errors(path: Path, then: str = "") -> Iterator[None]:
     except OSError as error:
         if error.errno not in REMEDIES:
             raise
-        raise DiskError(error.filename or path, error.errno, then) from error
+        # A copy and a renaming have two names, of which the second is the one that is written.
+        raise DiskError(error.filename2 or error.filename or path, error.errno, then) from error
 
 
 def parse_json(text: str | bytes) -> Any:
@@ -153,17 +155,24 @@ def require_regular(path: Path) -> None:
 
 def require_intact(path: Path, sha256: str) -> None:
     """Raises RunFolderError where a file is missing, or its SHA-256 is not the one that its manifest has."""
+    remedy = "Put the intact file back, or name a run or checkpoint without it."
     if not path.is_file():
-        raise RunFolderError(f"{path} is missing, although its manifest lists it.")
+        raise RunFolderError(f"{path} is missing, although its manifest lists it. {remedy}")
     if sha256_of(path) != sha256:
-        raise RunFolderError(f"{path} was altered or truncated: its SHA-256 is not that of the manifest.")
+        raise RunFolderError(
+            f"{path} was altered or truncated: its SHA-256 is not that of the manifest. {remedy}"
+        )
 
 
 def require_reachable(path: Path) -> None:
-    """Raises RunFolderError where a parent of `path` is a file."""
+    """Raises RunFolderError where a parent of `path` is a file, DiskError where its folder takes no files."""
     blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
     if blocked:
         raise RunFolderError(f"{path} cannot be written: {blocked[0]} is a file, not a folder.")
+    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
+        raise DiskError(path, errno.EROFS if is_read_only else errno.EACCES, "Or name another folder.")
 
 
 def require_folder(path: Path) -> None:
@@ -201,6 +210,20 @@ def written_in_place(path: Path) -> Iterator[Path]:
         finally:
             with suppress(OSError):  # on a failing disk it may stay; it must not hide the error
                 temporary.unlink(missing_ok=True)
+
+
+def save_tensors(path: Path, tensors: dict[str, Any], metadata: dict[str, str] | None = None) -> None:
+    """Write a file of safetensors; raises OSError for an error of the disk, of which it has the text only."""
+    from safetensors import SafetensorError  # with torch, which the rest of this package does without
+    from safetensors.torch import save_file
+
+    try:
+        save_file(tensors, path, metadata)
+    except SafetensorError as error:
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        if not number:
+            raise
+        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
 
 
 def write_text(path: Path, text: str) -> None:

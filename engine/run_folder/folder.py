@@ -18,7 +18,7 @@ from engine.run_folder.manifests import (
     saved_beside_tensors,
     write_manifest,
 )
-from engine.run_folder.nearby import near_runs
+from engine.run_folder.nearby import near_runs, no_run_but_ensemble
 
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(
@@ -234,12 +234,17 @@ def find_runs(folder: Path) -> list[RunFolder]:
     Raises:
         RunFolderError: no such folder, or no run in it.
     """
+    if folder.is_file():
+        run = folder.parent.parent if folder.parent.name in ("top", "tail") else folder.parent
+        raise RunFolderError(f"{folder} is a file. Name the folder of a run, such as {run}")
     if not folder.is_dir():
         raise RunFolderError(
             f"No folder {folder}."
             + (near_runs(folder) or " Runs are written to checkpoints/, or where output.dir says.")
         )
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
+    if not runs and EnsembleFolder(folder).manifest.is_file():
+        raise RunFolderError(f"{folder} {no_run_but_ensemble(folder)}")
     if not runs:
         raise RunFolderError(
             f"No run in {folder}: no manifest.json below it. Train one: trident run <recipe>"

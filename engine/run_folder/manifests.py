@@ -240,7 +240,10 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise RunFolderError(f"{path} is damaged at {where or 'its start'}: {first['msg']}.") from None
+        raise RunFolderError(
+            f"{path} is damaged at {where or 'its start'}: {first['msg']}. Put the intact file back, or name "
+            "folders without it."
+        ) from None
 
 
 def require_unaltered(path: Path) -> None:

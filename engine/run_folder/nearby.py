@@ -1,14 +1,23 @@
 """What to type in place of a path that is no run."""
 
 import difflib
+import shlex
 from pathlib import Path
 
 
 def no_manifest(path: Path) -> str:
     """What is said where there is no manifest at `path`."""
     folder = path.parent
+    if (folder / "combination.json").is_file():
+        return f"{folder} {no_run_but_ensemble(folder)}"
     no_run = f"is not a run folder: it has no {path.name}." if folder.exists() else "does not exist."
     return f"{folder} {no_run}{near_runs(folder, path.name)}"
+
+
+def no_run_but_ensemble(path: Path) -> str:
+    """What is said, after its path, of a saved ensemble where a run is expected."""
+    scored = f"trident evaluate {shlex.quote(str(path))}"
+    return f"is a saved ensemble: name the runs of its members. To score it type {scored}"
 
 
 def near_runs(path: Path, manifest: str = "manifest.json") -> str:

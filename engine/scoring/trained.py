@@ -13,7 +13,7 @@ from torch import nn
 from engine.data import open_split
 from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.options import Data
-from engine.data.overlap import shared_images
+from engine.data.overlap import image_files, shared_images
 from engine.data.sample import DataError, Dataset, Palette
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
@@ -83,6 +83,19 @@ def num_trained_on(trained: Trained, dataset: Dataset) -> int:
     if found is None:  # of two splits with the same names and masks the fingerprint is the same
         return len(dataset) if is_train else 0
     return len(found)
+
+
+def training_files(trained: Trained) -> list[Path]:
+    """The image files that members were trained on, as far as these are where the recipes say."""
+    sections, found = list(trained.training_data), list[Path]()
+    if trained.recipe.data not in sections:  # its data.root may have been changed
+        sections.append(trained.recipe.data)
+    for section in sections:
+        try:
+            found += image_files(open_split(section, section.train))
+        except DataError:  # moved since
+            continue
+    return found
 
 
 def open_trained(

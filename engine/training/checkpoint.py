@@ -6,18 +6,23 @@ Tensors go to safetensors and the rest to its JSON header; nothing is pickled.
 import hashlib
 import json
 import math
-import os
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
-from engine.run_folder import Manifest, Member, RunFolder, RunFolderError, sha256_of, written_in_place
+from engine.run_folder import (
+    Manifest,
+    Member,
+    RunFolder,
+    RunFolderError,
+    save_tensors,
+    sha256_of,
+    written_in_place,
+)
 from engine.training.fit import diverged
 from engine.training.optimizer_state import from_json, load_optimizer, state_of, state_of_0_1_0, to_json
 from engine.training.sharding import full, sharded_like
@@ -166,7 +171,7 @@ def write_state(
     """
     metadata = {"trident": header, "sha256": _digest(tensors, header, rest)}
     with written_in_place(run.last_state) as temporary:
-        _save_file(tensors, temporary, metadata)
+        save_tensors(temporary, tensors, metadata)
         if run.last_state.exists():
             run.last_state.replace(run.previous_state)
 
@@ -277,18 +282,7 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
     """Write a checkpoint; `header` is kept beside the tensors, as JSON. Raises DiskError."""
     with written_in_place(path) as temporary:
-        _save_file(_separate(tensors), temporary, {"trident": json.dumps(header)})
-
-
-def _save_file(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str]) -> None:
-    """Raises OSError for an error of the disk, of which safetensors has the text only."""
-    try:
-        save_file(tensors, path, metadata)
-    except SafetensorError as error:
-        number = re.search(r"\(os error (\d+)\)", str(error))
-        if not number:
-            raise
-        raise OSError(int(number[1]), os.strerror(int(number[1]))) from error
+        save_tensors(temporary, _separate(tensors), {"trident": json.dumps(header)})
 
 
 def _separate(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

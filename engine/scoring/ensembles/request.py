@@ -9,7 +9,7 @@ from pathlib import Path
 
 from engine.data.sample import Dataset, require_one_class_a_pixel, skipped_ids
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import RunFolder, RunFolderError
+from engine.run_folder import RunFolder, RunFolderError, require_intact
 from engine.scoring.ensembles.comparison import Selection
 from engine.scoring.ensembles.methods import METHODS, OF_TAILS, OF_WIDTHS
 from engine.scoring.ensembles.power_average import Width, widths_of
@@ -72,6 +72,7 @@ class Request:
         if with_latest_states:
             chosen, states = with_latest(chosen, states), []
         require_several(chosen, methods, is_kept)
+        require_intact_parts(states if set(methods) & set(OF_TAILS) else [], widths)
         recipe, dataset = open_val(chosen[0], overrides)
         if repeats and len(dataset) < 2:
             raise RunFolderError(f"--split-half: {recipe.data.val} has one image, which cannot be halved.")
@@ -192,6 +193,14 @@ def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bo
             f"{chosen[0].path} is the only checkpoint: nothing to combine. Name more runs, or raise "
             "--top or --per-run."
         )
+
+
+def require_intact_parts(states: Sequence[Candidate], widths: Sequence[Width]) -> None:
+    """Raises RunFolderError where a state or an average, which are loaded late, is missing or altered."""
+    files = {state.path: state.member.sha256 for state in states}
+    files |= {width.run.path / one.file: one.sha256 for width in widths for one, _ in width.parts}
+    for path, sha256 in files.items():
+        require_intact(path, sha256)
 
 
 def was_kept_on_val(candidate: Candidate) -> bool:

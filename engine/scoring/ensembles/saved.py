@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors.torch import save_file
 from torch import nn
 
 from engine import __version__
@@ -20,7 +19,9 @@ from engine.run_folder import (
     EnsembleManifest,
     EnsembleMember,
     RunFolderError,
+    naming_disk_errors,
     require_reachable,
+    save_tensors,
     sha256_of,
     write_text,
 )
@@ -31,8 +32,8 @@ from engine.scoring.ensembling import Candidate, distinct_names
 
 def require_unused(path: Path) -> None:
     """Raises RunFolderError where the folder is not empty, or cannot be written."""
-    require_reachable(path)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    require_reachable(_part(path))
+    if (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
         raise RunFolderError(f"--save {path} is there already and is not empty; name a new folder.")
     if _part(path).exists():
         raise RunFolderError(
@@ -98,26 +99,28 @@ def save_ensemble(
 
     Raises:
         RunFolderError: the folder is not empty.
+        DiskError: the disk refuses a file.
     """
     require_unused(path)
     first = candidates[0].manifest
     part = EnsembleFolder(_part(path))
-    part.members.mkdir(parents=True)
     try:
-        members, combination = _write_members(part, ensemble, candidates, overrides, soup)
-        manifest = EnsembleManifest(
-            name=path.name,
-            code_version=__version__,
-            method=method,
-            class_names=first.class_names,
-            palette=first.palette,
-            data=data or first.data,
-            members=members,
-            combination=CombinationValues.model_validate(combination.to_dict()),
-            scores=scores,
-        )
-        part.write_manifest(manifest)
-        part.path.replace(path)
+        with naming_disk_errors(path, "Then repeat the command."):
+            part.members.mkdir(parents=True)
+            members, combination = _write_members(part, ensemble, candidates, overrides, soup)
+            manifest = EnsembleManifest(
+                name=path.name,
+                code_version=__version__,
+                method=method,
+                class_names=first.class_names,
+                palette=first.palette,
+                data=data or first.data,
+                members=members,
+                combination=CombinationValues.model_validate(combination.to_dict()),
+                scores=scores,
+            )
+            part.write_manifest(manifest)
+            part.path.replace(path.resolve())
     finally:
         shutil.rmtree(part.path, ignore_errors=True)
 
@@ -135,7 +138,8 @@ def _write_members(
         averaged = [candidates[number] for number in ensemble.soup]
         name = _soup_name(ensemble, candidates)
         file = folder.members / "soup.safetensors"
-        save_file({key: value.cpu().contiguous() for key, value in soup.state_dict().items()}, file)
+        tensors = soup.state_dict().items()  # copied, as safetensors refuses those that share memory
+        save_tensors(file, {key: value.cpu().clone().contiguous() for key, value in tensors})
         origins = [candidate.manifest.weights for candidate in averaged]
         return [_member(folder, name, file, averaged[0], overrides, _origin(origins))], Combination.mean(1)
     members: list[EnsembleMember] = []
