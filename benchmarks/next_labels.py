@@ -52,9 +52,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=100, help="labelled at the start, and added (100)")
     parser.add_argument("--updates", type=int, default=400, help="of each training (400)")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument(
-        "--common", type=float, default=0.0, help="share of the pool without rare classes (0)"
-    )
+    parser.add_argument("--common", type=float, default=0.0, help="share without rare classes (0)")
     arguments = parser.parse_args()
     work, count = arguments.work.absolute(), arguments.count
     names = draw_scenes(work, "train", arguments.pool, arguments.common)

@@ -301,6 +301,15 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
+        (["{runs}/other", "--repeats", "3"], "--split-half: add that"),
+        (["{runs}/other", "--select-split", ""], "--select-split is empty"),
+        (
+            ["{runs}/other", "--select-split", "{runs}/other/more/recipe.yaml"],
+            "'{runs}/other/more/recipe.yaml'",
+        ),
+        (["{runs}/other", "--save", "{runs}/new", "--distill", "{runs}/new"], "leave --save out"),
+        (["{runs}/other", "--save", "/dev/null"], "/dev/null is there already"),
+        (["{runs}/other/more/recipe.yaml"], "is a file. Name the folder of a run, such as"),
         (["{runs}/other", "--early-exit", "2"], "--early-exit 2: a loss of mIoU, such as 0.001"),
         (["{runs}/other", "--early-exit", "0.1", "--split-half"], "leave --split-half out"),
         (["{runs}/other", "--save", "{runs}/other"], "is there already and is not empty"),
@@ -320,8 +329,25 @@ def test_wrong_input_is_exit_2(
         monkeypatch.chdir(runs.parent / "empty")
     assert main([text.format(runs=runs) for text in arguments]) == 2
     printed = capsys.readouterr().err
-    assert message in printed
+    assert message.format(runs=runs) in printed
     assert "Traceback" not in printed
+    assert not (runs / "other/ensemble.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("method", "pattern"), [("lawa", "tail/step-???????.safetensors"), ("ema_post_hoc", "tail/*-width-0.1.*")]
+)
+def test_a_latest_state_that_was_altered_is_named_before_anything_is_scored(
+    runs: Path, method: str, pattern: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = min((runs / "same/segformer").glob(pattern))
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+    assert main([str(runs / "same/segformer"), "--method", method]) == 2
+    said = capsys.readouterr()
+    assert f"{file} was altered" in said.err and "found 1 run" not in said.out
+    assert main([str(runs / "same/segformer"), "--top", "1"]) == 0  # which does not use it
 
 
 def test_an_altered_checkpoint_is_refused(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

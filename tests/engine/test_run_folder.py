@@ -25,6 +25,8 @@ from engine.run_folder import (
     new_folder,
     read_json,
     read_log,
+    require_folder,
+    require_reachable,
     sha256_of,
     write_json,
     write_text,
@@ -313,6 +315,45 @@ def test_no_folder_and_no_run_in_it_are_two_errors(tmp_path: Path) -> None:
         find_runs(tmp_path)
 
 
+def test_what_is_no_folder_of_runs_is_named_with_what_to_type(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    checkpoint = run.top / "step-0000002.safetensors"
+    for file in (checkpoint, run.manifest):
+        file.touch()
+        with pytest.raises(RunFolderError, match=f"{file} is a file. Name .* such as {run.path}$"):
+            find_runs(file)
+    ensemble = run.path.with_name("together")
+    ensemble.mkdir()
+    (ensemble / "combination.json").touch()
+    for look in (lambda: find_runs(ensemble), lambda: RunFolder(ensemble).read_manifest()):
+        with pytest.raises(RunFolderError, match=f"is a saved ensemble.* trident evaluate {ensemble}$"):
+            look()
+
+
+@pytest.mark.parametrize("content", ['{"name": "my web app", "icons": []}', "[1]", '{"name": "b", "mem'])
+def test_a_manifest_that_is_no_runs_says_how_to_go_on(run: RunFolder, content: str) -> None:
+    run.create()
+    run.manifest.write_text(content)
+    with pytest.raises(RunFolderError, match=r"manifest.json is damaged at .* or name folders without it"):
+        run.read_manifest()
+
+
+@pytest.mark.parametrize("typed", ["out", "out/deep/er", "there"])
+def test_a_folder_that_takes_no_files_is_known_before_any_work(
+    tmp_path: Path, typed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "there").mkdir()
+    for check in (require_reachable, require_folder):
+        check(tmp_path / typed)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # as on a read-only disk; root may write elsewhere
+    for check in (require_reachable, require_folder):
+        with pytest.raises(DiskError, match=f"{typed}: .*denied.* Or name another folder") as caught:
+            check(tmp_path / typed)
+        assert caught.value.exit_code == 2
+    assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
 def test_a_file_is_replaced_when_the_block_succeeds(tmp_path: Path) -> None:
     path = tmp_path / "file"
     path.write_text("old")
@@ -373,6 +414,11 @@ def test_of_an_error_that_names_another_file_that_one_is_named(tmp_path: Path) -
     with pytest.raises(DiskError, match="^/data/image.png: Input/output error"):  # noqa: SIM117
         with written_in_place(tmp_path / "picture.png"):
             raise OSError(errno.EIO, "Input/output error", "/data/image.png")
+
+
+def test_of_a_copy_the_file_that_is_written_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DiskError, match="^/full/copy: No space"), naming_disk_errors(tmp_path):
+        raise OSError(errno.ENOSPC, "No space left on device", "/data/original", None, "/full/copy")
 
 
 def test_only_what_a_killed_writing_left_is_swept(run: RunFolder) -> None:

@@ -11,8 +11,10 @@ from PIL import Image
 from engine.data import open_split
 from engine.data.formats.files import FileDataset
 from engine.data.options import Data
-from engine.data.overlap import shared_images
+from engine.data.overlap import image_files, shared_images
 from engine.data.resident import Resident
+from engine.data.sets import Part, SeveralSets
+from engine.data.synthetic import SyntheticScenes
 
 
 def draw(root: Path, split: str, seeds: dict[str, int], ending: str = ".png") -> None:
@@ -39,6 +41,17 @@ def test_the_same_images_under_other_names_and_in_other_folders_are_found(tmp_pa
     assert shared_images(train, train) == {"a", "b", "c"}
     in_memory = Resident(train, torch.device("cpu"), lambda done, total: None)
     assert shared_images(val, in_memory) == {"x"}
+
+
+def test_the_files_of_every_kind_of_data_set(tmp_path: Path) -> None:
+    draw(tmp_path, "train", {"a": 1, "b": 2})
+    train = opened(tmp_path, "train")
+    files = [tmp_path / f"train/images/{id}.png" for id in "ab"]
+    both = SeveralSets([Part("one", None, "", train, None), Part("two", 0, "two/", train, None)], train)
+    in_memory = Resident(train, torch.device("cpu"), lambda done, total: None)
+    assert image_files(train) == image_files(in_memory) == files
+    assert image_files(both) == [*files, *files]
+    assert image_files(SyntheticScenes("train", 2, 32)) == []
 
 
 def test_files_of_equal_size_are_compared(tmp_path: Path) -> None:

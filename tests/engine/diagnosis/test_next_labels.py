@@ -1,6 +1,8 @@
 """What to label next: a choice by hand, and a drawn scene that is unlike all others."""
 
 import csv
+import re
+import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -105,6 +107,24 @@ def test_features_are_of_the_whole_image(
     both, dark = pool.measured(lambda done, total: None)
     assert both.features == pytest.approx([125] * 3, abs=1)
     assert dark.features == pytest.approx([0] * 3)
+
+
+def test_images_that_were_trained_on_are_left_out(
+    voc_run, voc_folder: Path, two_members, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, pool = voc_run(), tmp_path / "pool"
+    draw(pool, dark=[0, 20], strange=[120, 130])
+    trained_on = (voc_folder / "ImageSets/Segmentation/train.txt").read_text().split()
+    for name in trained_on:
+        shutil.copyfile(voc_folder / f"JPEGImages/{name}.jpg", pool / f"another name of {name}.jpg")
+    command = [str(run), "--pool", str(pool), "--out", str(tmp_path / "out"), "--next"]
+    assert main([*command, "2"]) == 2
+    said = capsys.readouterr().err
+    assert "has 2 images that the run was not trained on" in said and not (tmp_path / "out").exists()
+    again = re.search(r"such as --next (\d+)$", said, re.MULTILINE)
+    assert again and main([*command, again[1]]) == 0
+    assert (tmp_path / "out/next.txt").read_text() == "strange.png\n"
+    assert f"left out: {len(trained_on)} image" in capsys.readouterr().out
 
 
 def test_names_that_are_no_utf_8_keep_their_bytes(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 import engine.training.checkpoint as checkpoint
@@ -157,7 +157,7 @@ def test_a_state_of_0_1_0_counts_unused_parameters_too(run: RunFolder, make_step
         slots = step.optimizers["optimizer"].state[parameter]
         tensors |= {f"optimizer.state/{number}/{slot}": value for slot, value in slots.items()}
     header = {"step": 1, "scalers": {"optimizer": {}}}
-    checkpoint.save_file(tensors, run.last_state, metadata={"trident": json.dumps(header)})
+    save_file(tensors, run.last_state, metadata={"trident": json.dumps(header)})
     load_state(run, other)
     assert_same(everything(other), everything(step))
 
@@ -235,7 +235,7 @@ def test_a_damaged_state_is_a_clear_error(run: RunFolder, make_step, content: by
 
 def test_another_safetensors_file_is_refused_as_state(run: RunFolder, make_step) -> None:
     new_keeper(run)
-    checkpoint.save_file({"x": torch.zeros(1)}, run.last_state)
+    save_file({"x": torch.zeros(1)}, run.last_state)
     with pytest.raises(RunFolderError, match="is damaged: it is not a state of Trident"):
         load_state(run, make_step())
 
@@ -320,7 +320,7 @@ def test_a_state_without_sha256_is_loaded_in_a_run_of_0_1_0_only(run: RunFolder,
     save_state(run, make_step())
     with safe_open(run.last_state, framework="pt") as file:
         header = file.metadata()["trident"]
-    checkpoint.save_file(load_file(run.last_state), run.last_state, {"trident": header})
+    save_file(load_file(run.last_state), run.last_state, {"trident": header})
     assert load_state(run, make_step()) == {}
     with pytest.raises(RunFolderError, match="SHA-256 is not the stored one"):
         load_state(run, make_step(), "id")
@@ -360,7 +360,7 @@ def fill_the_disk(monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
         Path(path).write_bytes(b"half")
         raise error
 
-    monkeypatch.setattr(checkpoint, "save_file", save_half)
+    monkeypatch.setattr("safetensors.torch.save_file", save_half)
 
 
 FULL_DISK = [

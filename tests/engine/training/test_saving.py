@@ -86,7 +86,7 @@ def test_a_state_that_cannot_be_written_fails_the_run(
     def full(*arguments: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("engine.training.checkpoint.save_file", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
     with pytest.raises(DiskError, match="state.safetensors: No space left"), StateWriter(run, "id") as writer:
         for _ in range(saves):
             writer.save(make_step())

@@ -1,6 +1,8 @@
 """Ensembles on disk and back."""
 
+import errno
 import json
+import shutil
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
@@ -8,9 +10,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 
 from engine.data import open_split
-from engine.run_folder import RunFolderError
+from engine.run_folder import DiskError, RunFolderError
 from engine.scoring.combining import Combination, EarlyExit
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.saved import is_saved, save_ensemble
@@ -153,6 +157,41 @@ def test_an_error_while_saving_leaves_no_files(candidates, tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError):
         save(tmp_path / "saved", CHOICES["mean"], candidates)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("error", [None, OSError(errno.ENOSPC, "No space left on device")])
+def test_a_full_disk_is_named_and_nothing_is_left(
+    error: OSError | None, candidates, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of members, which are copied; and of a soup, for which safetensors has an error of its own."""
+    said = error or SafetensorError("Error while serializing: I/O error: No space left (os error 28)")
+
+    def full(source: object, target: object, *more: object) -> None:
+        raise said
+
+    monkeypatch.setattr(shutil, "copyfile", full)
+    monkeypatch.setattr("safetensors.torch.save_file", full)
+    soup = None if error else load_member(candidates[0], CPU)
+    choice = CHOICES["mean"] if error else Ensemble(one_hot(0, 3), (0, 1))
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(DiskError, match="saved: No space left on device. Free some .* Then repeat"):
+        save(tmp_path / "saved", choice, candidates, soup)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_a_soup_may_have_tensors_that_share_memory(candidates, tmp_path: Path) -> None:
+    model = load_member(candidates[0], CPU)
+    model.register_buffer("again", next(model.parameters()).detach(), persistent=True)
+    save(tmp_path / "saved", Ensemble(one_hot(0, 3), (0, 1)), candidates, model)
+    saved = load_file(tmp_path / "saved/members/soup.safetensors")
+    assert torch.equal(saved["again"], next(model.parameters()))
+
+
+def test_a_link_to_an_empty_folder_is_filled(candidates, tmp_path: Path) -> None:
+    (tmp_path / "large").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "large")
+    save(tmp_path / "link", CHOICES["mean"], candidates)
+    assert (tmp_path / "link").is_symlink() and (tmp_path / "large/combination.json").is_file()
 
 
 def test_an_altered_member_is_refused(candidates, tmp_path: Path) -> None:
