@@ -303,10 +303,6 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
         (["{runs}/other", "--repeats", "3"], "--split-half: add that"),
         (["{runs}/other", "--select-split", ""], "--select-split is empty"),
-        (
-            ["{runs}/other", "--select-split", "{runs}/other/more/recipe.yaml"],
-            "'{runs}/other/more/recipe.yaml'",
-        ),
         (["{runs}/other", "--save", "{runs}/new", "--distill", "{runs}/new"], "leave --save out"),
         (["{runs}/other", "--save", "/dev/null"], "/dev/null is there already"),
         (["{runs}/other/more/recipe.yaml"], "is a file. Name the folder of a run, such as"),

@@ -116,3 +116,27 @@ def test_a_method_that_is_better_on_every_image_owes_its_lead_to_no_luck() -> No
 
 def test_of_few_images_nothing_is_said_about_luck() -> None:
     assert np.isnan(optimism_of_the_best([OVERLAPS[:10], OVERLAPS[10:20]], draws(10, 50)))
+
+
+def test_the_interval_of_a_gain_is_that_of_a_bootstrap_image_by_image() -> None:
+    """The images of each draw are listed and counted one by one; a class that none of them has does not count."""
+    rng = np.random.default_rng(3)
+    union = rng.integers(0, 30, (2, 25, 3)) * (rng.random((1, 25, 3)) < 0.3)  # most images lack a class
+    before, after = (np.stack([rng.binomial(of_one, 0.6), of_one], axis=1) for of_one in union)
+    drawn = draws(25, 200)
+
+    def mIoU(counts: np.ndarray) -> float:
+        of_classes = [(inside, either) for inside, either in counts.sum(axis=0).T if either]
+        return float(np.mean([inside / either for inside, either in of_classes]))
+
+    gains = []
+    for times in drawn.astype(int):
+        images = [image for image, number in enumerate(times) for _ in range(number)]
+        gains.append(mIoU(after[images]) - mIoU(before[images]))
+    gains.sort()
+    low, high = gain_interval(before, after, drawn)
+    place = 0.025 * 199  # of 200 values, between two of them
+    expected = gains[4] + (place - 4) * (gains[5] - gains[4])
+    assert low == pytest.approx(expected)
+    gains.reverse()
+    assert high == pytest.approx(gains[4] + (place - 4) * (gains[5] - gains[4]))

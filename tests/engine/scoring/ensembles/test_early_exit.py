@@ -49,3 +49,31 @@ def test_the_cost_is_the_mean_number_of_members_that_see_an_image() -> None:
 
 def test_without_an_exit_all_see_each_image() -> None:
     assert SEEN.at(None, 3) == ExitPoint(None, 0.0, 3.0, pytest.approx(32 / 40))
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 0.01, 0.05, 0.5])
+def test_of_all_certainties_the_cheapest_within_the_tolerance_is_found(tolerance: float) -> None:
+    """On drawn counts of three classes, by trying every image's certainty, image by image."""
+    rng = np.random.default_rng(7)
+    union = rng.integers(5, 20, (2, 12, 3))
+    inside = rng.binomial(union, [[[0.6]], [[0.8]]])
+    alone, together = (np.stack(counts, axis=1) for counts in zip(inside, union, strict=True))
+    certainty = rng.integers(1, 9, 12) / 10  # some images are equally sure
+
+    def mIoU(least: float) -> float:
+        chosen = [
+            one if sure >= least else all for one, all, sure in zip(alone, together, certainty, strict=True)
+        ]
+        intersection, of_either = np.sum(chosen, axis=0)
+        return float(np.mean(intersection / of_either))
+
+    possible = [least for least in certainty if mIoU(least) >= mIoU(2.0) - tolerance]
+    found = least_certainty(Seen(certainty, alone, together), tolerance)
+    if not possible:
+        assert found is None
+        return
+    assert found is not None
+    assert (certainty >= found).tolist() == (certainty >= min(possible)).tolist()
+    point = Seen(certainty, alone, together).at(found, 4)
+    assert point.mIoU == pytest.approx(mIoU(found))
+    assert point.cost == pytest.approx(np.mean([1 if sure >= found else 4 for sure in certainty]))

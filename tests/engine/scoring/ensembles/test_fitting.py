@@ -2,8 +2,10 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
+from scipy.optimize import minimize
 from torch import Tensor
 
 from engine.scoring.combining import Combination
@@ -97,3 +99,59 @@ def test_the_diverse_order_prefers_disagreement_among_members_with_a_gain() -> N
     assert [added.member for added in order] == [0, 2, 1]
     assert [added.mIoU for added in order] == pytest.approx([1 / 2, (3 / 4 + 2 / 3) / 2, 1])
     assert [added.member for added in greedy_order(samples)][:2] == [0, 1]
+
+
+@pytest.fixture
+def drawn() -> PixelSamples:
+    """400 pixels of four classes, and three members that are right at 70, 60 and 50 % of them."""
+    rng = np.random.default_rng(2)
+    labels = rng.integers(0, 4, 400)
+    logits = rng.normal(0, 1, (400, 3, 4))
+    for member, share in enumerate((0.7, 0.6, 0.5)):
+        right = rng.random(400) < share
+        logits[np.arange(400)[right], member, labels[right]] += 2 + member
+    of_each = np.exp(logits) / np.exp(logits).sum(axis=2, keepdims=True)
+    return samples_of(torch.from_numpy(of_each), labels.tolist())
+
+
+@pytest.mark.parametrize("by_class", [False, True])
+def test_no_other_weights_have_a_lower_log_loss(drawn: PixelSamples, by_class: bool) -> None:
+    """By SciPy's gradient-free search from several starts, with the mean as a formula of NumPy."""
+    probabilities, labels = drawn.probabilities.double().numpy(), drawn.labels.numpy()
+
+    def log_loss(free: np.ndarray) -> float:
+        weights = np.exp(free.reshape(3, -1))
+        mixed = (probabilities * (weights / weights.sum(axis=0))).sum(axis=1)  # (P, C)
+        return float(-np.log((mixed / mixed.sum(axis=1, keepdims=True))[np.arange(400), labels]).mean())
+
+    fitted = np.log(np.array(fit_weights(drawn, by_class).weights))
+    starts = [np.zeros(fitted.size), *np.random.default_rng(0).normal(0, 1, (3, fitted.size))]
+    best = min(minimize(log_loss, start, method="Powell").fun for start in starts)
+    assert log_loss(fitted) <= best + 1e-5
+
+
+def test_each_temperature_is_the_best_by_a_fine_search(drawn: PixelSamples) -> None:
+    probabilities, labels = drawn.probabilities.double().numpy(), drawn.labels.numpy()
+    grid = np.exp(np.linspace(np.log(0.2), np.log(5), 4001))
+    for member, temperature in enumerate(fit_temperatures(drawn)):
+        logits = np.log(probabilities[:, member])
+        scaled = logits[None] / grid[:, None, None]
+        log_loss = np.log(np.exp(scaled).sum(axis=2)) - scaled[:, np.arange(400), labels]
+        assert temperature == pytest.approx(grid[log_loss.mean(axis=1).argmin()], rel=2e-3)
+
+
+def test_the_greedy_order_is_that_of_trying_all(drawn: PixelSamples) -> None:
+    probabilities, labels = drawn.probabilities.double().numpy(), drawn.labels.numpy()
+
+    def mIoU(members: list[int]) -> float:
+        predicted = probabilities[:, members].mean(axis=1).argmax(axis=1)
+        both = [((predicted == c) & (labels == c)).sum() for c in range(4)]
+        either = [((predicted == c) | (labels == c)).sum() for c in range(4)]
+        return float(np.mean(np.divide(both, either)))
+
+    taken: list[int] = []
+    for added in greedy_order(drawn):
+        tried = {member: mIoU([*taken, member]) for member in range(3) if member not in taken}
+        assert added == (max(tried, key=tried.__getitem__), pytest.approx(max(tried.values())))
+        taken.append(added.member)
+    assert sorted(taken) == [0, 1, 2]
