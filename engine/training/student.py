@@ -28,9 +28,11 @@ from engine.run_folder import (
     RunFolder,
     RunFolderError,
     require_folder,
+    require_intact,
     require_unused,
     write_text,
 )
+from engine.scoring.ensembles.saved import require_no_remains
 from engine.scoring.ensembling import Candidate
 from engine.training.distributed import process_group
 from engine.training.train import train
@@ -95,10 +97,13 @@ class Student:
         require_folder(self.path)
         if not self.path.exists() or not any(self.path.iterdir()):
             return
+        require_no_remains(self.teacher.path)
         if not (self.file.is_file() or self.teacher.manifest.is_file()):
             raise RunFolderError(
                 f"{self.path} is not empty, and was not made by --distill. Type --distill <a new folder>"
             )
+        if self.teacher.manifest.is_file():
+            self._require_intact_teacher()
         before = load_recipe(self.file, imports=False) if self.file.is_file() else self.recipe
         if found := changes(before, self.recipe):
             lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
@@ -109,6 +114,15 @@ class Student:
                 + f"\nUndo these changes, {other}or type --distill <a new folder>"
             )
         require_unused(self.run.path)
+
+    def _require_intact_teacher(self) -> None:
+        try:
+            manifest = self.teacher.read_manifest()
+            for member in manifest.members:
+                require_intact(self.teacher.path / member.file, member.sha256)
+        except RunFolderError as error:
+            again = f"Or remove the folder {self.teacher.path}: the same command makes it again."
+            raise RunFolderError(f"{error} {again}") from None
 
     def of_another_teacher(self) -> RunFolderError:
         """What is raised where the teacher in the folder is not the one that was chosen now."""

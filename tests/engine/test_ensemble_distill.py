@@ -3,6 +3,7 @@
 import json
 import re
 import shlex
+import shutil
 import signal
 from functools import partial
 from pathlib import Path
@@ -159,6 +160,30 @@ def test_another_recipe_in_the_same_folder_is_refused_and_a_new_folder_or_its_re
     (out / "student.yaml").unlink()
     assert main([str(trained), "--distill", str(out), "train.steps=5"]) == 0
     assert load_recipe(out / "student.yaml").train.steps == 5
+
+
+def test_a_teacher_that_was_half_written_or_damaged_is_named_and_its_removal_works(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("engine.training.student.Student.train", lambda *_: None)
+    for name in ("open_contestants", "compare_contestants"):
+        monkeypatch.setattr(f"engine.reporting.contestants_table.{name}", lambda *_: None)
+    command = [str(trained), "--distill", str(tmp_path / "out")]
+    (tmp_path / "out/teacher.part/members").mkdir(parents=True)  # as a killed process leaves it
+    assert main(command) == 2
+    remedy = re.search(r"\(rm -r (.+)\)", capsys.readouterr().err)
+    assert remedy and remedy[1] == str(tmp_path / "out/teacher.part")
+    shutil.rmtree(remedy[1])
+    assert main(command) == 0 and (tmp_path / "out/student.yaml").is_file()
+
+    teacher = tmp_path / "out/teacher"
+    next(teacher.glob("members/*.safetensors")).unlink()
+    capsys.readouterr()
+    assert main(command) == 2
+    said = capsys.readouterr()
+    assert f"Or remove the folder {teacher}:" in said.err and "found 1 run" not in said.out
+    shutil.rmtree(teacher)
+    assert main(command) == 0 and teacher.is_dir()
 
 
 def test_resume_is_for_a_student_and_a_student_for_one_process(

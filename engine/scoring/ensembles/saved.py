@@ -4,6 +4,7 @@
 """
 
 import math
+import shlex
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -36,9 +37,15 @@ def require_unused(path: Path) -> None:
     require_reachable(_part(path).parent)  # where it is written first
     if (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
         raise RunFolderError(f"--save {path} is there already and is not empty; name a new folder.")
+    require_no_remains(path)
+
+
+def require_no_remains(path: Path) -> None:
+    """Raises RunFolderError where a process was killed while it wrote the ensemble of this folder."""
     if _part(path).exists():
         raise RunFolderError(
-            f"{_part(path)} was left behind by a process that was stopped: remove it, or name another folder."
+            f"{_part(path)} was left behind by a process that was stopped, unless another one is writing it: "
+            f"remove it (rm -r {shlex.quote(str(_part(path)))}), or name another folder."
         )
 
 

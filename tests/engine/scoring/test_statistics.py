@@ -119,7 +119,7 @@ def test_of_few_images_nothing_is_said_about_luck() -> None:
 
 
 def test_the_interval_of_a_gain_is_that_of_a_bootstrap_image_by_image() -> None:
-    """The images of each draw are listed and counted one by one; a class that none of them has does not count."""
+    """Images of each draw are listed and counted one by one; a class that none of them has is left out."""
     rng = np.random.default_rng(3)
     union = rng.integers(0, 30, (2, 25, 3)) * (rng.random((1, 25, 3)) < 0.3)  # most images lack a class
     before, after = (np.stack([rng.binomial(of_one, 0.6), of_one], axis=1) for of_one in union)

@@ -61,9 +61,7 @@ def test_of_all_certainties_the_cheapest_within_the_tolerance_is_found(tolerance
     certainty = rng.integers(1, 9, 12) / 10  # some images are equally sure
 
     def mIoU(least: float) -> float:
-        chosen = [
-            one if sure >= least else all for one, all, sure in zip(alone, together, certainty, strict=True)
-        ]
+        chosen = [alone[row] if sure >= least else together[row] for row, sure in enumerate(certainty)]
         intersection, of_either = np.sum(chosen, axis=0)
         return float(np.mean(intersection / of_either))
 
