@@ -484,6 +484,9 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
         "… …: trident ensemble … --method …",
     ),
+    "tests/engine/test_run_folder.py::test_what_is_no_folder_of_runs_is_named_with_what_to_type": (
+        "is a saved ensemble: name the runs of its members", "trident evaluate …",
+    ),
     "tests/engine/test_run_smooth.py::test_the_mean_of_the_latest_scores_chooses": ("has no such score",),
     "tests/engine/test_compare.py::test_a_saved_ensemble_is_compared_with_runs_on_the_same_images": (
         "own scores type trident evaluate",
