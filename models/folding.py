@@ -1,12 +1,13 @@
 """BatchNorm folded into the convolution before it: one pass over each map less, for predictions on a CPU."""
 
+from contextlib import ExitStack
 from copy import deepcopy
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
-from torch.utils.hooks import RemovableHandle
 
 TOLERANCE = 1e-4  # of the largest logit; float32 rounds to about a tenth of that
 
@@ -15,15 +16,19 @@ TOLERANCE = 1e-4  # of the largest logit; float32 rounds to about a tenth of tha
 def with_folded_norms(model: nn.Module, image: Tensor) -> nn.Module:
     """A copy without the BatchNorm layers that read nothing but the output of a convolution.
 
+    It shares all other tensors with the model, and its hooks, also those that are registered later.
+
     Args:
-        model: in eval mode. Where nothing can be folded, or the logits of the copy differ, it is returned
-            itself.
+        model: in eval mode. Where nothing can be folded, or the logits of the copy differ in float32, it is
+            returned itself.
         image: (1, n, h, w), with which the layers are found and the logits compared.
     """
     logits, pairs = _pairs(model, image)
     if not pairs:
         return model
-    copy = deepcopy(model)
+    hooks = (value for each in model.modules() for name, value in vars(each).items() if "hooks" in name)
+    shared = {id(value): value for value in (*model.parameters(), *model.buffers(), *hooks)}
+    copy = deepcopy(model, shared)
     for conv, norm in ((copy.get_submodule(of_conv), copy.get_submodule(name)) for of_conv, name in pairs):
         conv.weight, conv.bias = _fused(conv, norm)
     for _, name in pairs:
@@ -42,32 +47,41 @@ def _fused(conv: Any, norm: Any) -> tuple[nn.Parameter, nn.Parameter]:
 def _pairs(model: nn.Module, image: Tensor) -> tuple[Tensor, list[tuple[str, str]]]:
     """The logits of an image, and by name each convolution with the BatchNorm that reads its output."""
     outputs: dict[int, tuple[str, Tensor]] = {}  # with the tensor, so that no other one takes its id
-    pairs: list[tuple[str, str]] = []
-    handles: list[RemovableHandle] = []
+    pairs = []
 
-    def watch(name: str, module: nn.Module) -> None:
-        def after(module: nn.Module, inputs: Any, output: Tensor) -> None:
-            outputs[id(output)] = name, output
+    def after(name: str, module: nn.Module, inputs: Any, output: Tensor) -> None:
+        outputs[id(output)] = name, output
 
-        def before(module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            if id(inputs[0]) in outputs:
-                pairs.append((outputs[id(inputs[0])][0], name))
+    def before(name: str, module: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        if id(inputs[0]) in outputs:
+            pairs.append((outputs[id(inputs[0])][0], name))
 
-        if isinstance(module, nn.Conv2d):
-            handles.append(module.register_forward_hook(after))
-        elif isinstance(module, nn.BatchNorm2d):
-            handles.append(module.register_forward_pre_hook(before))
-
-    for name, module in model.named_modules():
-        watch(name, module)
-    logits = model(image)
-    for handle in handles:
-        handle.remove()
-    return logits, pairs
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            if module._forward_hooks:  # somebody looks at its output, which would be another one
+                continue
+            if isinstance(module, nn.Conv2d):
+                handle = module.register_forward_hook(partial(after, name))
+            elif isinstance(module, nn.BatchNorm2d) and module.track_running_stats:
+                handle = module.register_forward_pre_hook(partial(before, name))
+            else:
+                continue
+            stack.callback(handle.remove)
+        return model(image), pairs
 
 
 def for_predictions(model: nn.Module) -> nn.Module:
-    """What to predict with, in place of a model in eval mode whose weights stay as they are meanwhile."""
-    prepare = getattr(model, "for_predictions", None)
-    prepared: nn.Module = prepare() if prepare else model
+    """What to predict with, in place of a model whose weights stay as they are meanwhile.
+
+    In eval mode, if it is not the model itself.
+    """
+    prepare: Any = getattr(model, "for_predictions", None)
+    if prepare is None:
+        return model
+    was_training = model.training
+    try:
+        model.eval()
+        prepared: nn.Module = prepare()
+    finally:
+        model.train(was_training)
     return prepared

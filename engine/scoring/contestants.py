@@ -61,12 +61,14 @@ def score_side_by_side(
     """
     some = next(iter(contestants.values())).members
     device = next(next(iter(some.values())).parameters()).device
+    models = {name: one.for_predictions() for name, one in contestants.items()}
     found = {
-        name: _count(one, name, dataset, protocol, device, workers, show) for name, one in contestants.items()
+        name: _count(one, models[name], name, dataset, protocol, device, workers, show)
+        for name, one in contestants.items()
     }
     in_memory = timed_batches(dataset, device)
     calls = {
-        name: partial(_evaluate, one, in_memory, dataset, _Counting(protocol, one.kind), device)
+        name: partial(_evaluate, one, models[name], in_memory, dataset, _Counting(protocol, one.kind), device)
         for name, one in contestants.items()
     }
     seconds = interleaved(calls, TIMED_ROUNDS, show("timing"))
@@ -84,6 +86,7 @@ def score_side_by_side(
 
 def _count(
     trained: Trained,
+    models: dict[str, nn.Module],
     name: str,
     dataset: Dataset,
     protocol: EvaluationProtocol,
@@ -99,7 +102,7 @@ def _count(
         found.extend(of_one.overlaps() for of_one in counts.values())
         progress(sum(map(len, found)), len(dataset))
 
-    _evaluate(trained, batches, dataset, predictor, device, on_batch)
+    _evaluate(trained, models, batches, dataset, predictor, device, on_batch)
     progress(len(dataset), len(dataset))  # where images were skipped
     overlaps = np.concatenate(found)
     return overlaps, predictor.num_passes / len(overlaps)
@@ -130,6 +133,7 @@ class _Counting(Predictor):
 
 def _evaluate(
     trained: Trained,
+    models: dict[str, nn.Module],
     batches: Iterable[Batch],
     dataset: Dataset,
     predictor: Predictor,
@@ -137,7 +141,7 @@ def _evaluate(
     on_batch: OnBatch | None = None,
 ) -> None:
     evaluate(
-        trained.members,
+        models,
         batches,
         predictor,
         len(dataset.class_names),

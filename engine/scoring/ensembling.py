@@ -30,6 +30,7 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.scores_file import recorder
 from engine.scoring.trained import load_model, require_classes
 from engine.wording import quantity
+from models.folding import for_predictions
 
 
 @dataclass(frozen=True)
@@ -181,7 +182,7 @@ def score_together(
         on_maps: as `evaluate` calls it.
     """
     members = zip(distinct_names(candidates), candidates, strict=True)
-    models = {name: load_member(candidate, device) for name, candidate in members}
+    models = {name: for_predictions(load_member(candidate, device)) for name, candidate in members}
     combinations = {ENSEMBLE: Combination.mean(len(models))} if len(models) > 1 else {}
     kind = kind_of(candidates)
     done = 0

@@ -19,7 +19,6 @@ from engine.scoring.counting import Counts, Maps, Tally
 from engine.scoring.label_kinds import LabelKind
 from engine.scoring.predictor import Predictor
 from engine.scoring.upsampling import Pieces, strips, sure_images, weighted_logits
-from models.folding import for_predictions
 
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
@@ -75,9 +74,10 @@ def evaluate(
     wanted = {name: combination for name, combination in combinations.items() if name in tallies}
     members, alone = list(models), [name for name in names if name in models]
     were_training = {name: model.training for name, model in models.items()}
-    prepared = {name: for_predictions(model.eval()) for name, model in models.items()}
+    for model in models.values():
+        model.eval()
     for batch in batches:
-        of_models = predictor.of_members(prepared, batch.images, wanted.values(), alone)
+        of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
         labels = predictor.scored(batch.labels)  # (B, H, W)
         void = labels == ignore_index
         maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_pixels)

@@ -104,7 +104,7 @@ def evaluate_trained(
         )
         return _result(tally, protocol.card() | tiling.card(), dataset, split, worst, of_images)
     [tally] = evaluate(
-        trained.members,
+        trained.for_predictions(),
         scoring_batches(dataset, device, workers=workers),
         Predictor(protocol, nullcontext, trained.kind),
         len(dataset.class_names),

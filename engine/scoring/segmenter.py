@@ -23,7 +23,6 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 from engine.scoring.upsampling import combined
-from models.folding import for_predictions
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -63,7 +62,7 @@ class Segmenter:
             )
         self.trained, self.protocol = trained, protocol
         self.name, self.class_names, self.palette = trained.name, trained.class_names, trained.palette
-        self._models = {name: for_predictions(model) for name, model in trained.members.items()}
+        self._models = trained.for_predictions()
         self._device = next(next(iter(trained.members.values())).parameters()).device
         self.value_range = ranges_of(trained.recipe.data)
         self.bands = band_names(trained.recipe.data.bands)

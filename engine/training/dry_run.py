@@ -25,6 +25,7 @@ from engine.training.distributed import Process, any_process
 from engine.training.memory import in_an_evaluation, in_an_update, naming_out_of_memory
 from engine.training.session import Session, build_session, num_parameters, torch_settings
 from engine.wording import quantity
+from models.folding import for_predictions
 
 WARM_UPS, TIMED = 2, 8  # updates
 READ_AHEAD = 2  # batches of each worker: DataLoader's prefetch_factor
@@ -100,13 +101,12 @@ def _image_seconds(session: Session, console: Console) -> float:
     """Seconds per image, on the first scoring batch; the second time, since the first loads kernels."""
     device, val = session.process.device, session.val
     predictor, num_images = session.validation.predictor, 0
+    model = for_predictions(session.step.model)
 
     def score() -> None:
         nonlocal num_images
         batches = list(islice(scoring_batches(val, device, workers=0), 1))
-        evaluate(
-            {"model": session.step.model}, batches, predictor, len(val.class_names), val.ignore_index, device
-        )
+        evaluate({"model": model}, batches, predictor, len(val.class_names), val.ignore_index, device)
         if device.type == "cuda":
             torch.cuda.synchronize()
         num_images = len(batches[0].ids)

@@ -21,6 +21,7 @@ from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place, wait_for_all
 from engine.training.features import FeatureMaps
 from engine.training.fit import diverged
+from models.folding import for_predictions
 
 
 class Validation:
@@ -82,7 +83,7 @@ class Validation:
         num_classes = len(data.class_names)
         curves = PrecisionRecall(num_classes, data.ignore_index, process.device)
         [tally] = evaluate(
-            {"model": model},
+            {"model": for_predictions(model)},
             batches,
             self.predictor,
             num_classes,

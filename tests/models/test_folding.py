@@ -13,7 +13,6 @@ from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from models import build_model
 from models.folding import for_predictions, with_folded_norms
-from models.zoo import ZooModel
 
 IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
 
@@ -83,19 +82,37 @@ def test_a_model_with_nan_or_without_such_norms_is_returned_itself() -> None:
     assert for_predictions(plain) is plain
 
 
-def test_a_model_is_folded_once_an_evaluation_and_trains_on_unchanged(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    made, fold = [], ZooModel.for_predictions
-    monkeypatch.setattr(ZooModel, "for_predictions", lambda model: made.append(fold(model)) or made[-1])
-    model = trained(build_model("segformer", num_classes=4, encoder="resnet18")).train()
-    num_norms, labels = len(norms(model)), torch.zeros(1, 40, 50, dtype=torch.uint8)
+def test_a_model_keeps_its_mode_and_is_scored_folded() -> None:
+    model = build_model("segformer", num_classes=4, encoder="resnet18").train()
+    called: list[nn.Module] = []
+    folded = for_predictions(model)
+    assert model.training and not folded.training
+    folded.register_forward_pre_hook(lambda module, inputs: called.append(module))
+    labels = torch.zeros(1, 40, 50, dtype=torch.uint8)
     batch = SimpleNamespace(images=torch.full((1, 3, 40, 50), 7, dtype=torch.uint8), labels=labels, ids=["a"])
     predictor = Predictor(EvaluationProtocol.of(Eval(every=1)), nullcontext)
-    called: list[nn.Module] = []
-    model.register_forward_pre_hook(lambda module, inputs: called.append(module))
-    evaluate({"a": model}, [batch] * 3, predictor, 4, 255, torch.device("cpu"))
-    [folded] = made
-    assert folded is not model and len(norms(folded)) < num_norms == len(norms(model))
-    assert called[-3:] == [folded] * 3, "every image of the split"
-    assert model.training
+    scored = {"a": folded}
+    evaluate(scored, [batch] * 3, predictor, 4, 255, torch.device("cpu"))
+    assert called == [folded] * 3 and not folded.training
+
+
+def test_hooks_of_the_model_are_called_by_its_copy_and_other_tensors_are_shared() -> None:
+    model = trained(build_model("unet", num_classes=4, encoder="resnet18"))
+    folded = for_predictions(model)
+    assert folded is not model
+    seen: list[Tensor] = []
+    handle = model.encoder.register_forward_hook(lambda module, inputs, maps: seen.append(maps[-1]))
+    with torch.no_grad():
+        folded(torch.zeros(1, 3, 64, 64))
+    handle.remove()
+    assert len(seen) == 1 and not folded.encoder._forward_hooks
+    head = "segmentation_head.0.weight"
+    of_copy, of_model = dict(folded.named_parameters()), dict(model.named_parameters())
+    name = next(name for name in of_model if name.endswith(head))
+    assert of_copy[name] is of_model[name]
+
+
+def test_a_layer_whose_output_is_looked_at_is_not_folded() -> None:
+    model = trained(Branching(False))
+    model.norm.register_forward_hook(lambda module, inputs, output: None)
+    assert with_folded_norms(model, IMAGE) is model
