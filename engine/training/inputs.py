@@ -72,14 +72,16 @@ def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Modu
     """The network of a recipe, with random weights on the CPU, and a note on its frozen parameters.
 
     Args:
-        recipe: of `Inputs`, its durations in steps and its batch in numbers.
+        recipe: of `Inputs`, its durations in steps. Where its batch or the number of its parts is `auto`,
+            what depends on that is not checked.
 
     Raises:
         RecipeError, DataError, ModelError, LossError: the user's input is wrong.
     """
     model = build_model(recipe.model, train.class_names, **model_inputs(recipe.data))
     frozen = freeze(model, recipe.model.freeze)
-    _require_statistics(recipe, model, process)
+    if "auto" not in (recipe.train.batch, recipe.train.accumulate):
+        _require_statistics(recipe, model, process)
     _require_buildable_parts(recipe, model, len(train.class_names), process)
     return model, frozen
 
@@ -132,7 +134,8 @@ def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int,
     """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, process.device)
     if recipe.data.unlabelled:
-        num_unlabelled(recipe.data.unlabelled, int(recipe.train.batch), process.world_size)
+        if recipe.train.batch != "auto":
+            num_unlabelled(recipe.data.unlabelled, int(recipe.train.batch), process.world_size)
         encoder_with_dropout(recipe, model)
     in_eval_mode(model, recipe.train.batch_norm)
     auxiliary = None

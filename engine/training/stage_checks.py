@@ -1,22 +1,25 @@
 """What would stop a stage of a recipe, found before the first of them is trained."""
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import nn
 
-from engine.data.bands import RGB, model_inputs
+from engine.data.bands import RGB
 from engine.recipe import Recipe
 from engine.reporting.loggers import build_loggers
 from engine.run_folder import RunFolder
-from engine.training.distillation import require_same_inputs
+from engine.training.distillation import open_teacher, require_same_inputs
 from engine.training.distributed import Process
 from engine.training.inputs import new_model, open_inputs
-from models import build_model
 from models.origin import UNKNOWN, Origin
 from models.weights import fill_from, initialise
+
+KEPT = ("top", "tail")  # folders of a run, with its checkpoints
+SAVED = (*KEPT, "last")  # those from which training may start
 
 
 @dataclass
@@ -31,8 +34,9 @@ class Planned:
 def check_stages(stages: Sequence[Recipe], process: Process) -> None:
     """Open the data of each stage, build its network, and try whether it can start from where it is to start.
 
-    Reads no more of the data than its lists, and counts no labels. With a batch that is searched for
-    (`auto`), what depends on its size is checked when the stage begins.
+    Of the data it reads the lists, and the images that tell the range and the normalisation; it counts no
+    labels. With a batch that is searched for (`auto`), what depends on its size is checked when the stage
+    begins. Networks and teachers are opened on the CPU.
 
     Args:
         stages: those that are not finished, in their order.
@@ -40,18 +44,26 @@ def check_stages(stages: Sequence[Recipe], process: Process) -> None:
     Raises:
         RecipeError, DataError, ModelError, LossError: the user's input is wrong; the message names the stage.
     """
-    planned: dict[Path, Planned] = {}  # by what a later stage may name in model.weights or distill.teacher
+    planned: dict[Path, Planned] = {}  # by the folder of the run
     for stage in stages:
         run = RunFolder.of(stage)
         with naming_stage(stage.name):
-            found = _planned(stage, run, planned, process)
-        planned[run.path.resolve()] = planned[run.path.parent.resolve()] = found
+            planned[run.path.resolve()] = _planned(stage, run, planned, process)
 
 
-def follows(named: str | None, planned: Container[Path]) -> Path | None:
-    """The folder among `planned` that a value of a recipe names."""
-    path = Path(named).expanduser().resolve() if named else None
-    return path if path in planned else None
+def follows(named: str | None, runs: Collection[Path], folders: Sequence[str] = SAVED) -> Path | None:
+    """The run that a value of a recipe names: by its folder, or by a file in one of its `folders`.
+
+    Args:
+        runs: folders of stages, in their order. The folder around them means the last of them.
+    """
+    if not named:
+        return None
+    path = Path(named).expanduser().resolve()
+    for run in reversed([*runs]):
+        if path in (run, run.parent) or any(run / folder in path.parents for folder in folders):
+            return run
+    return None
 
 
 @contextmanager
@@ -68,18 +80,18 @@ def naming_stage(name: str) -> Iterator[None]:
 
 def _planned(stage: Recipe, run: RunFolder, planned: Mapping[Path, Planned], process: Process) -> Planned:
     build_loggers(stage.log.to)
-    teacher = follows(stage.distill.teacher, planned) if stage.distill else None
-    inputs = open_inputs(stage.model_copy(update={"distill": None}) if teacher else stage, process)
-    train, data = inputs.train, inputs.recipe.data
+    inputs = open_inputs(stage.model_copy(update={"distill": None}), process)
+    recipe, train = inputs.recipe, inputs.train
     names, bands = tuple(train.class_names), train.bands or RGB
-    if teacher and stage.distill:
-        require_same_inputs(
-            stage.distill, train, planned[teacher].recipe, planned[teacher].origin.class_names or ()
-        )
-    if "auto" in (stage.train.batch, stage.train.accumulate):
-        model = build_model(stage.model, names, **model_inputs(data))
-    else:
-        model, _ = new_model(inputs.recipe.in_steps(len(train)), train, process)
+    if stage.distill:
+        if teacher := follows(stage.distill.teacher, planned, KEPT):
+            of_teacher = planned[teacher]
+            require_same_inputs(stage.distill, train, of_teacher.recipe, of_teacher.origin.class_names or ())
+        else:
+            open_teacher(stage.distill, train, torch.device("cpu"))
+    if recipe.train.batch != "auto":
+        recipe = recipe.in_steps(len(train))
+    model, _ = new_model(recipe, train, process)
     before = follows(stage.model.weights, planned)
     if before:
         fill_from(

@@ -38,17 +38,25 @@ def require_possible(continue_from: Path | None) -> None:
 
 
 def dry_run_stages(stages: Sequence[Recipe], process: Process, console: Console) -> None:
-    """Print what each stage would cost. A later one is timed with the initial weights of the first."""
-    check_stages(stages, process)
+    """Print what each stage would cost.
+
+    One that starts from a stage that is not finished is timed with the initial weights of the first.
+    """
+    unfinished = [stage for stage in stages if not _is_finished(RunFolder.of(stage))]
+    check_stages(unfinished, process)
+    console = console if process.is_main else Console(quiet=True)
     start = {key: getattr(stages[0].model, key) for key in ("weights", "from_scratch")}
-    untrained = [path.resolve() for run in map(RunFolder.of, stages) for path in (run.path, run.path.parent)]
+    untrained: list[Path] = []
     for stage in stages:
+        timed = stage
         if follows(stage.model.weights, untrained):
-            stage = stage.model_copy(update={"model": stage.model.model_copy(update=start)})
+            timed = timed.model_copy(update={"model": stage.model.model_copy(update=start)})
         if stage.distill and follows(stage.distill.teacher, untrained):
             console.print(f"{stage.name}: timed without its teacher, a stage that is not trained yet")
-            stage = stage.model_copy(update={"distill": None})
-        dry_run(stage, process, console)
+            timed = timed.model_copy(update={"distill": None})
+        dry_run(timed, process, console)
+        if stage in unfinished:
+            untrained.append(RunFolder.of(stage).path.resolve())
 
 
 def train_stages(
@@ -108,6 +116,10 @@ def train_stages(
     return Run(runs[-1])
 
 
+def _is_finished(run: RunFolder) -> bool:
+    return run.manifest.is_file() and run.read_manifest().finished
+
+
 def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
     """How many stages are finished, from the first on.
 
@@ -117,7 +129,7 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
     parent = runs[0].path.parent
     saved = read_stages(parent) if (parent / STAGES).exists() else []
     for number, (stage, run) in enumerate(zip(stages, runs, strict=True)):
-        if not (run.manifest.is_file() and run.read_manifest().finished):
+        if not _is_finished(run):
             return number
         before = saved[number] if number < len(saved) else {}
         if before.get("name") != stage.name:

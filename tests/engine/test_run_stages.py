@@ -1,6 +1,7 @@
 """A recipe of two stages as one run: its folders, its resume, what reads its parent, and mistakes in it."""
 
 import errno
+import io
 import json
 import os
 import re
@@ -9,16 +10,21 @@ from pathlib import Path
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 import trident
 from engine import load
 from engine.evaluate import main as evaluate
-from engine.recipe import RecipeError, load_recipe, load_stages
+from engine.recipe import Recipe, RecipeError, load_recipe, load_stages
 from engine.run import main
 from engine.run_folder import RunFolder, read_log
 from engine.scoring.run import Run
 from engine.training.adversarial import AdversarialStep
+from engine.training.distributed import Process
+from engine.training.stage_checks import check_stages
+from engine.training.stages import dry_run_stages
+from models.errors import ModelError
 from tests.engine.tiny_run import RECIPE, TINY
 from tests.engine.two_processes import run_two
 
@@ -165,7 +171,11 @@ SECOND = "stages.second."
         (["model.freeze=[nothing]"], "model.freeze"),
         (["loss=[{name: dice, class_weights: [1, 2]}]"], "class_weights has 2 numbers"),
         (["train.batch=auto", "model.variant=b1"], "these look like b0 weights"),
+        (["train.batch=auto", "model.freeze=[nothing]"], "model.freeze"),
+        (["train.accumulate=auto", "model.auxiliary={layer: encoder.stages.9}"], "model.auxiliary.layer"),
+        (["train.accumulate=auto", "train.steps=1 epochs", "schedule.warmup=9"], "schedule.warmup=5%"),
         (["optimizer.name=adamww"], "adamww"),
+        (["train.batch=auto", "loss=[{name: dice, class_weights: [1, 2]}]"], "class_weights has 2 numbers"),
         (["train.batch=6", "train.accumulate=4"], "train.batch=8"),
         (["train.batch=1", "model.encoder=resnet18", "model.arch=deeplabv3"], "Type train.batch=2"),
         (["train.steps=1 epochs", "schedule.warmup=9"], "schedule.warmup=5%"),
@@ -212,6 +222,65 @@ def test_a_stage_may_learn_from_an_earlier_one_that_is_not_trained_yet(
     no_teacher = [*command(tmp_path, text=text), f"{SECOND}distill.teacher={tmp_path / 'runs/two/second'}"]
     assert main(no_teacher) == 2
     assert "Stage second: distill.teacher: " in capsys.readouterr().err
+
+
+FILE = "step-0000002.safetensors"
+
+
+def checked(folder: Path, weights: str, teacher: str, *more: str) -> None:
+    """Check the stages of CHAIN, the second of which names files of the first."""
+    text = CHAIN.replace("WEIGHTS", weights).replace("TEACHER", teacher)
+    recipe, *overrides = command(folder, *more, text=text)
+    check_stages(load_stages(recipe, overrides), Process(0, 1, torch.device("cpu")))
+
+
+@pytest.mark.parametrize(
+    ("weights", "teacher"),
+    [
+        (f"first/top/{FILE}", f"first/top/{FILE}"),
+        ("first/tail/step-0000002-width-0.1.safetensors", f"first/tail/{FILE}"),
+        ("first/last/state.safetensors", "."),
+    ],
+)
+def test_a_stage_may_name_a_file_that_an_earlier_one_will_save(
+    tmp_path: Path, weights: str, teacher: str
+) -> None:
+    parent = tmp_path / "runs/two"
+    checked(tmp_path, str(parent / weights), str(parent / teacher))
+    with pytest.raises(ModelError, match=f"Stage second: .*{weights} fills 0.0% of the encoder"):
+        checked(tmp_path, str(parent / weights), str(parent / teacher), f"{SECOND}model.encoder=resnet18")
+
+
+@pytest.mark.parametrize("file", [f"top/{FILE}", f"second/top/{FILE}", "first/last/state.safetensors"])
+def test_a_file_that_no_earlier_stage_will_save_is_not_a_teacher(tmp_path: Path, file: str) -> None:
+    parent = tmp_path / "runs/two"
+    with pytest.raises(RecipeError, match="Stage second: distill.teacher: "):
+        checked(tmp_path, str(parent / "first"), str(parent / file))
+
+
+@pytest.mark.parametrize(
+    ("finished", "rank", "printed"),
+    [(True, 0, ""), (False, 0, "second: timed without its teacher"), (False, 1, "")],
+)
+def test_a_dry_run_says_once_that_a_teacher_is_not_trained_yet(
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    finished: bool,
+    rank: int,
+    printed: str,
+) -> None:
+    first, timed, console = tmp_path / "runs/two/first", list[Recipe](), Console(file=io.StringIO())
+    if finished:
+        shutil.copytree(trained / "runs/two/first", first)
+    monkeypatch.setattr("engine.training.stages.dry_run", lambda recipe, *_: timed.append(recipe))
+    text = CHAIN.replace("WEIGHTS", str(first)).replace("TEACHER", str(first))
+    recipe, *overrides = command(tmp_path, text=text)
+    with console.capture() as said:
+        dry_run_stages(load_stages(recipe, overrides), Process(rank, 1, torch.device("cpu")), console)
+    assert said.get().startswith(printed) and bool(said.get()) == bool(printed)
+    assert [bool(recipe.distill) for recipe in timed] == [False, finished]
+    assert (timed[1].model.weights == str(first)) == finished
 
 
 @pytest.mark.parametrize(
