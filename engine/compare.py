@@ -91,7 +91,7 @@ def compare(arguments: argparse.Namespace) -> int:
         raise CompareError("Name recipes, to train them, or folders of finished runs.")
     if arguments.out:
         arguments.out = os.path.expanduser(arguments.out)
-        require_folder(Path(arguments.out))
+        require_folder(Path(arguments.out), "--out")
     console = new_console()
     if any((Path(text) / "combination.json").is_file() for text in arguments.what):
         return _with_ensembles(arguments, console)

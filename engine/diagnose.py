@@ -243,7 +243,7 @@ def _next(arguments: argparse.Namespace) -> int:
 def _require_new(folder: Path) -> None:
     from engine.run_folder import RunFolderError, require_reachable
 
-    require_reachable(folder)
+    require_reachable(folder, "--out")
     if folder.exists():
         raise RunFolderError(
             f"{folder} exists already, and nothing is overwritten. Type --out <a new folder>."

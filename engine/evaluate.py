@@ -96,7 +96,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
     datasets = {"": (split, dataset)}
     datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}
     for name in further if arguments.out else ():
-        require_folder(arguments.out / name)
+        require_folder(arguments.out / name, "--out")
         _require_unused(arguments.out / name)
     for name, (of_set, images) in datasets.items():
         out = arguments.out / name if arguments.out else None
@@ -258,7 +258,7 @@ def _check(arguments: argparse.Namespace, named: list[str], overrides: list[str]
             f"--worst {arguments.worst} draws whole images, and --tile holds none: leave one of them out."
         )
     if arguments.out:
-        require_folder(arguments.out)
+        require_folder(arguments.out, "--out")
         _require_unused(arguments.out)
 
 

@@ -214,7 +214,7 @@ def weights(argv: list[str]) -> int:
         from engine.run_folder import RunFolderError, require_reachable
 
         out: Path = arguments.out.expanduser()
-        require_reachable(out)
+        require_reachable(out, "--out")
         if out.exists() and (not out.is_dir() or any(out.iterdir())):
             raise RunFolderError(f"--out {out} is not empty, and nothing is overwritten. Name a new folder.")
 

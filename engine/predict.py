@@ -122,7 +122,7 @@ def _job(arguments: argparse.Namespace) -> _Job:
     from engine.data.sample import DataError
     from engine.run_folder import require_folder
 
-    require_folder(out)
+    require_folder(out, "--out")
     if not inputs:
         raise DataError("No image was named. Add files, folders or globs after the run.")
     polygons = ["polygons"] * (arguments.polygons and "polygons" not in arguments.save)

@@ -98,7 +98,7 @@ def _open(section: Any, split: str) -> Dataset:
         denied = isinstance(error, PermissionError)
         hint = f" Type chmod -R u+rX {error.filename}, or ask its owner." if denied else ""
         if isinstance(error, NotADirectoryError) and "/" in split:
-            hint = f" A split is named, such as train or val: {split} is a path."
+            hint = f" {split} is a path; give the name of a split, such as train or val."
         raise DataError(f"{error.filename} cannot be read: {error.strerror}.{hint}") from error
     except Exception as error:
         if not is_import_path(section.format) or getattr(error, "exit_code", None):

@@ -57,13 +57,13 @@ class Pool:
         if count < 1:
             raise RunFolderError(f"--next {count}: at least 1.")
         self.images = input_images([str(folder)], out)
-        _require_a_choice(count, len(self.images), f"{folder} has {{}}")
+        _require_a_choice(count, len(self.images), folder)
         trained = open_with_all_checkpoints(path, device, overrides)
         require_one_class_a_pixel(trained.recipe.data, "A choice of images", "Label those at random.")
         self.segmenter = Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
         seen = shared_files([image.path for image in self.images], training_files(trained))
         self.images = [image for image in self.images if image.path not in seen]
-        _require_a_choice(count, len(self.images), f"{folder} has {{}} that the run was not trained on")
+        _require_a_choice(count, len(self.images), folder, " that the run was not trained on")
         self.num_trained_on = len(seen)
         self.left_out: list[str] = []
 
@@ -101,11 +101,11 @@ class Pool:
         return prediction, entropy_bits(prediction.probabilities)
 
 
-def _require_a_choice(count: int, num_images: int, what: str) -> None:
+def _require_a_choice(count: int, num_images: int, folder: Path, which: str = "") -> None:
     """Raises RunFolderError where there are not more images than are to be chosen."""
     if count < num_images:
         return
-    found = what.format(quantity(num_images, "image"))
+    found = f"{folder} has {quantity(num_images, 'image')}{which}"
     remedy = f"Type a smaller number, such as --next {num_images // 2}"
     if num_images < 2:
         remedy = "Label it." if num_images else "Name a folder of other images with --pool"

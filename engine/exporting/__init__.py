@@ -20,7 +20,7 @@ def require_new_file(out: Path) -> None:
     """Raises ExportError where the file exists already, RunFolderError where no file can be written."""
     if out.exists():
         raise ExportError(f"--out {out} exists already, and nothing is overwritten. Name a new file.")
-    require_reachable(out)
+    require_reachable(out, "--out")
 
 
 def require_libraries(extra: str, *names: str) -> None:

@@ -255,7 +255,7 @@ def load_recipe(
     if recipe:
         recipe._sources = document.sources
         recipe = recipe._in_steps(None)
-        found = [*contradictions(recipe), *(without_a_start(recipe) if trains else ())]
+        found = [*contradictions(recipe, trains), *(without_a_start(recipe) if trains else ())]
         problems += [
             f"{dotted(each.keys[0])} ({document.place(each.keys[0])}): {each.text}"
             for each in found

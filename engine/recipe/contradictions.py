@@ -32,8 +32,13 @@ EVERY, GRADIENTS = ("log", "every"), ("log", "gradients")
 LR, MIN_LR = ("optimizer", "lr"), ("schedule", "min_lr")
 
 
-def contradictions(recipe: Any) -> Iterator[Contradiction]:
-    """Of a recipe whose durations are in steps; one whose training is given in epochs has fewer."""
+def contradictions(recipe: Any, trains: bool = True) -> Iterator[Contradiction]:
+    """Of a recipe whose durations are in steps; one whose training is given in epochs has fewer.
+
+    Args:
+        trains: whether a training will start from it; the recipe of a finished run may have what was
+            refused only later.
+    """
     yield from _colours_without_bands(recipe)
     yield from _range_of_other_bands(recipe.data)
     yield from _sets_that_do_not_fit(recipe.data)
@@ -51,7 +56,8 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
             "train.compile=auto train.shard=false"
         )
         yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
-    yield from _large_patches(recipe)
+    if trains:
+        yield from _large_patches(recipe)
     if recipe.train.compile == "max" and (recipe.train.accumulate != 1 or recipe.data.unlabelled):
         text = (
             "a CUDA graph writes its gradients to the same memory each time, over those of the part of the "
@@ -101,7 +107,7 @@ def contradictions(recipe: Any) -> Iterator[Contradiction]:
 
 
 def _large_patches(recipe: Any) -> Iterator[Contradiction]:
-    """A patch that the discriminator judges is inside a crop, which would be padded to twice its side."""
+    """A patch of the discriminator must not be larger than a crop; the crop would have to be padded."""
     section, crop = recipe.adversarial, recipe.augment.crop
     if section and section.layers >= crop.bit_length():  # 2^layers > crop
         text = (

@@ -3,17 +3,21 @@
 import base64
 import hashlib
 import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
 
-def template(path: Path, trims: bool = False) -> Template:
+def template(
+    path: Path, trims: bool = False, filters: Mapping[str, Callable[..., str]] | None = None
+) -> Template:
     """A template of Jinja: values are escaped, and a name without a value is an error.
 
     Args:
         trims: whether a line that holds nothing but a block of the template leaves no empty line.
+        filters: of the template, by name, beside those of Jinja.
     """
     environment = Environment(
         loader=FileSystemLoader(path.parent),
@@ -22,6 +26,7 @@ def template(path: Path, trims: bool = False) -> Template:
         trim_blocks=trims,
         lstrip_blocks=trims,
     )
+    environment.filters.update(filters or {})
     return environment.get_template(path.name)
 
 

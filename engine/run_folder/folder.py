@@ -102,7 +102,7 @@ class RunFolder:
 
     def require_new(self) -> None:
         """Raises RunFolderError where the folder exists and is not empty, or a file is in its way."""
-        require_reachable(self.path)
+        require_reachable(self.path, "output.dir")
         if self.is_new:
             return
         beside = "start another run with name=<another name>"

@@ -241,8 +241,8 @@ def read_manifest(path: Path, kind: type[Kind]) -> Kind:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])
         raise RunFolderError(
-            f"{path} is damaged at {where or 'its start'}: {first['msg']}. Put the intact file back, or name "
-            "folders without it."
+            f"{path} is damaged at {where or 'its start'}: {first['msg']}. Put the intact file back, or "
+            f"leave {path.parent} out."
         ) from None
 
 

@@ -83,7 +83,7 @@ def train_stages(
     """
     runs = [RunFolder.of(stage) for stage in stages]
     parent = runs[0].path.parent
-    require_reachable(parent)
+    require_reachable(parent, None if resume else "output.dir")
     if (parent / "manifest.json").exists():
         raise RunFolderError(f"{parent} is the folder of a run. Train the stages with name=<another name>.")
     for run in () if resume else runs:

@@ -94,7 +94,7 @@ class Student:
     def _require_own(self) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise RunFolderError("--distill trains in one process: start it without torchrun.")
-        require_folder(self.path)
+        require_folder(self.path, "--distill")
         if not self.path.exists() or not any(self.path.iterdir()):
             return
         require_no_remains(self.teacher.path)
@@ -107,7 +107,7 @@ class Student:
         before = load_recipe(self.file, imports=False) if self.file.is_file() else self.recipe
         if found := changes(before, self.recipe):
             lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
-            other = f"remove {self.file}, as nothing was trained from it, " if self.run.is_new else ""
+            other = f"remove {self.file} (nothing was trained from it yet), " if self.run.is_new else ""
             raise RunFolderError(
                 f"{self.file} is another recipe:\n"
                 + "\n".join(lines)

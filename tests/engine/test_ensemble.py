@@ -1,6 +1,7 @@
 """`trident ensemble` on finished runs, from its command line to ensemble.json."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -328,6 +329,17 @@ def test_wrong_input_is_exit_2(
     assert message.format(runs=runs) in printed
     assert "Traceback" not in printed
     assert not (runs / "other/ensemble.json").exists()
+
+
+def test_runs_in_a_folder_that_takes_no_files_are_refused_before_scoring_with_what_can_be_done(
+    voc_run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = voc_run("run", 1, 2)
+    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+    assert main([str(run)]) == 2
+    printed = capsys.readouterr().err
+    assert f"{run / 'ensemble.json'}: Permission denied. Allow this user to write there" in printed
+    assert "another folder" not in printed
 
 
 @pytest.mark.parametrize(

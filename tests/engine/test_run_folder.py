@@ -335,7 +335,7 @@ def test_what_is_no_folder_of_runs_is_named_with_what_to_type(run: RunFolder) ->
 def test_a_manifest_that_is_no_runs_says_how_to_go_on(run: RunFolder, content: str) -> None:
     run.create()
     run.manifest.write_text(content)
-    with pytest.raises(RunFolderError, match=r"manifest.json is damaged at .* or name folders without it"):
+    with pytest.raises(RunFolderError, match=r"manifest.json is damaged at .* or leave .* out"):
         run.read_manifest()
 
 
@@ -345,13 +345,23 @@ def test_a_folder_that_takes_no_files_is_known_before_any_work(
 ) -> None:
     (tmp_path / "there").mkdir()
     for check in (require_reachable, require_folder):
-        check(tmp_path / typed)
+        check(tmp_path / typed, "--out")
     monkeypatch.setattr(os, "access", lambda *_: False)  # as on a read-only disk; root may write elsewhere
     for check in (require_reachable, require_folder):
-        with pytest.raises(DiskError, match=f"{typed}: .*denied.* Or name another folder") as caught:
-            check(tmp_path / typed)
+        with pytest.raises(
+            DiskError, match=f"{typed}: .*denied.* Or name another folder with --out."
+        ) as caught:
+            check(tmp_path / typed, "--out")
         assert caught.value.exit_code == 2
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
+
+
+def test_a_run_that_goes_on_has_no_other_folder(run: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(DiskError, match=r"Or name another folder with output\.dir\.$"):
+        run.require_new()
+    with pytest.raises(DiskError, match=r"chmod u\+w.* administrator\)\.$"):
+        run.can_go_on()
 
 
 def test_a_file_is_replaced_when_the_block_succeeds(tmp_path: Path) -> None:

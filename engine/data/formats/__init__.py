@@ -163,13 +163,8 @@ FORMATS = {
     ),
 }
 
-LIST_FOLDERS = (
-    ".",
-    "ImageSets/Segmentation",
-    "ImageSets",
-    "splits",
-    "lists",
-)  # where lists of ids are looked for
+# Where lists of ids are looked for.
+LIST_FOLDERS = (".", "ImageSets/Segmentation", "ImageSets", "splits", "lists")
 LIST_ENDINGS = (".txt", ".csv")
 
 OF_POLYGONS = ("coco", "labelme", "yolo", "cvat", "label_studio", "rle_csv")  # that data.polygons is for

@@ -57,10 +57,9 @@ def render(
 
 @cache  # a process that writes several reports compiles it once
 def _page() -> Template:
-    page = template(TEMPLATES / "report.html", trims=True)
-    page.environment.filters |= {"score": _score, "gain": _gain, "percent": _percent, "css": _css,
-                                 "plain": _plain, "duration": _duration, "thousands": _thousands}  # fmt: skip
-    return page
+    filters = {"score": _score, "gain": _gain, "percent": _percent, "css": _css,
+               "plain": _plain, "duration": _duration, "thousands": _thousands}  # fmt: skip
+    return template(TEMPLATES / "report.html", trims=True, filters=filters)
 
 
 def _group(

@@ -33,8 +33,8 @@ from engine.scoring.ensembling import Candidate, distinct_names
 
 def require_unused(path: Path) -> None:
     """Raises RunFolderError where the folder is not empty, or cannot be written."""
-    require_reachable(path)
-    require_reachable(_part(path).parent)  # where it is written first
+    require_reachable(path, "--save")
+    require_reachable(_part(path).parent, "--save")  # where it is written first
     if (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
         raise RunFolderError(f"--save {path} is there already and is not empty; name a new folder.")
     require_no_remains(path)

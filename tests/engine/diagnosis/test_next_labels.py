@@ -139,13 +139,15 @@ def test_names_that_are_no_utf_8_keep_their_bytes(
     assert "caf\\udce9.png" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("name", ["pool", "photos{1}", "a{b", "{}"])
 def test_of_one_image_there_is_nothing_to_choose(
-    voc_run, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    voc_run, tmp_path: Path, name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    draw(tmp_path / "pool", one=[0, 250])
-    assert main([str(voc_run()), "--next", "1", "--pool", str(tmp_path / "pool")]) == 2
+    pool = tmp_path / name
+    draw(pool, one=[0, 250])
+    assert main([str(voc_run()), "--next", "1", "--pool", str(pool)]) == 2
     printed = capsys.readouterr().err
-    assert "has 1 image, so there is nothing to choose" in printed and "Type" not in printed
+    assert f"{pool} has 1 image, so there is nothing to choose" in printed and "Type" not in printed
 
 
 def test_checkpoints_of_a_run_choose_and_nothing_is_overwritten(

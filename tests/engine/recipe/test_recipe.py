@@ -292,10 +292,16 @@ def test_a_phase_that_never_starts_is_a_mistake(load: Any, text: str, message: s
         load(text)
 
 
-def test_a_patch_of_the_discriminator_is_inside_a_crop(load: Any) -> None:
-    with pytest.raises(RecipeError, match=r"adversarial\.layers .*7 halvings.*Type adversarial\.layers=6"):
-        load("augment: {crop: 100}\nadversarial: {layers: 7}\n")
-    assert load("augment: {crop: 100}\nadversarial: {layers: 6}\n").adversarial.layers == 6  # 64 px
+def test_a_patch_of_the_discriminator_is_inside_a_crop(load: Any, tmp_path: Path) -> None:
+    old = load("name: old\nmodel: {from_scratch: true}\naugment: {crop: 100}\nadversarial: {layers: 7}\n")
+    assert old.adversarial.layers == 7  # a finished run is read
+    message = r"adversarial\.layers.*7 halvings.*Type adversarial\.layers=6"
+    with pytest.raises(RecipeError, match=message):
+        load_recipe(tmp_path / "r.yaml", trains=True)
+    with pytest.raises(RecipeError, match=message):  # as a recipe that was made in Python starts
+        old.in_steps(100)
+    recipe = load_recipe(tmp_path / "r.yaml", ["adversarial.layers=6"], trains=True)
+    assert recipe.in_steps(100).adversarial.layers == 6  # 64 px
 
 
 def test_the_size_to_which_images_are_enlarged_has_a_limit(load: Any) -> None:
