@@ -9,10 +9,10 @@ from pathlib import Path
 from jinja2 import Environment, FileSystemLoader, StrictUndefined, Template
 from PIL import Image
 
+Filters = Mapping[str, Callable[..., str]]  # of a template, by name
 
-def template(
-    path: Path, trims: bool = False, filters: Mapping[str, Callable[..., str]] | None = None
-) -> Template:
+
+def template(path: Path, trims: bool = False, filters: Filters | None = None) -> Template:
     """A template of Jinja: values are escaped, and a name without a value is an error.
 
     Args:

@@ -13,7 +13,7 @@ from markupsafe import Markup
 from engine import __version__
 from engine.diagnosis import RunDiagnosis
 from engine.reporting.colours import Colour
-from engine.reporting.pages import script_digest, template
+from engine.reporting.pages import Filters, script_digest, template
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
 from engine.reporting.report.content import RunContent, cautions
@@ -57,8 +57,8 @@ def render(
 
 @cache  # a process that writes several reports compiles it once
 def _page() -> Template:
-    filters = {"score": _score, "gain": _gain, "percent": _percent, "css": _css,
-               "plain": _plain, "duration": _duration, "thousands": _thousands}  # fmt: skip
+    filters: Filters = {"score": _score, "gain": _gain, "percent": _percent, "css": _css,
+                        "plain": _plain, "duration": _duration, "thousands": _thousands}  # fmt: skip
     return template(TEMPLATES / "report.html", trims=True, filters=filters)
 
 
