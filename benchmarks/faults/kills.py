@@ -29,14 +29,14 @@ def die_inside_a_save(place: str, number: int) -> None:
         if found == place and passed == number:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    save_file = checkpoint.save_file
+    save_tensors = checkpoint.save_tensors
 
-    def half_written(tensors: Any, path: Path, metadata: Any) -> None:
-        save_file(tensors, path, metadata)
+    def half_written(path: Path, tensors: Any, metadata: Any) -> None:
+        save_tensors(path, tensors, metadata)
         if "last/" in str(path):
             os.truncate(path, os.path.getsize(path) // 2)
             die_at("half of the state is written")
-            save_file(tensors, path, metadata)
+            save_tensors(path, tensors, metadata)
 
     def on_event(event: str, arguments: tuple[Any, ...]) -> None:
         if event == "os.rename":
@@ -46,7 +46,7 @@ def die_inside_a_save(place: str, number: int) -> None:
             if target.endswith("last/state.safetensors"):
                 die_at("the old state is renamed")
 
-    checkpoint.save_file = half_written
+    checkpoint.save_tensors = half_written
     sys.addaudithook(on_event)
 
 
@@ -80,8 +80,10 @@ class Kills:
             if place == "at random":
                 time.sleep(draw.uniform(0, 0.9) * self._seconds)
                 command.send(signal.SIGKILL)
-            if command.end().code == -signal.SIGKILL:
+            ended = command.end()
+            if ended.code == -signal.SIGKILL:
                 break
+            assert ended.code == 0, ended.output
             shutil.rmtree(home)  # it ended before
         done = updates.count
         resumed = trident(run_command(home, *EVERYTHING), self._folder / "output")
