@@ -144,12 +144,18 @@ def test_wrong_input_is_exit_2_before_anything_is_written(
     assert {path: path.stat().st_mtime_ns for path in trained.rglob("*")} == before
 
 
-def test_another_recipe_in_the_same_folder_is_refused_and_a_new_folder_or_its_removal_works(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.fixture
+def nothing_is_trained(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The student is not trained, and so not compared."""
     monkeypatch.setattr("engine.training.student.Student.train", lambda *_: None)
     for name in ("open_contestants", "compare_contestants"):
         monkeypatch.setattr(f"engine.reporting.contestants_table.{name}", lambda *_: None)
+
+
+@pytest.mark.usefixtures("nothing_is_trained")
+def test_another_recipe_in_the_same_folder_is_refused_and_a_new_folder_or_its_removal_works(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out, new = tmp_path / "out", tmp_path / "new"
     assert main([str(trained), "--distill", str(out), "train.steps=3"]) == 0
     assert main([str(trained), "--distill", str(out), "train.steps=5"]) == 2
@@ -162,12 +168,10 @@ def test_another_recipe_in_the_same_folder_is_refused_and_a_new_folder_or_its_re
     assert load_recipe(out / "student.yaml").train.steps == 5
 
 
+@pytest.mark.usefixtures("nothing_is_trained")
 def test_a_teacher_that_was_half_written_or_damaged_is_named_and_its_removal_works(
-    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("engine.training.student.Student.train", lambda *_: None)
-    for name in ("open_contestants", "compare_contestants"):
-        monkeypatch.setattr(f"engine.reporting.contestants_table.{name}", lambda *_: None)
     command = [str(trained), "--distill", str(tmp_path / "out")]
     (tmp_path / "out/teacher.part/members").mkdir(parents=True)  # as a killed process leaves it
     assert main(command) == 2

@@ -201,7 +201,7 @@ def test_objects_of_which_none_has_an_outline_are_an_error(tree) -> None:
         ("a\\b\\0.jpg", "train2017/a/b/0.jpg"),
         ("C:\\photos\\0.jpg", "train2017/0.jpg"),
         ("/home/me/photos/0.jpg", "train2017/0.jpg"),
-        ("/root/photos/0.jpg", "train2017/0.jpg"),
+        ("/root/photos/0.jpg", "train2017/0.jpg"),  # which most users may not look into
         ("/etc/hostname/0.jpg", "train2017/0.jpg"),
         ("train2017/0.jpg", "train2017/0.jpg"),
         ("0.jpg", "train2017/0.JPG"),
