@@ -4,9 +4,12 @@ One thread, so that workers do not compete for cores; a console so wide that no 
 Garbage is not collected while pytest imports and collects: nearly all of those objects stay.
 """
 
+import atexit
 import gc
 import os
+import shutil
 import signal
+import tempfile
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # read when torch loads, here and in the processes that tests start
@@ -16,6 +19,11 @@ import numpy as np
 import pytest
 from hypothesis import settings
 from PIL import Image
+
+# What libraries, and the processes that tests start, leave in the system's folder for temporary files.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", tempfile.gettempdir())  # where pytest keeps `tmp_path`
+os.environ["TMPDIR"] = tempfile.tempdir = tempfile.mkdtemp(prefix="trident-tests-")
+atexit.register(shutil.rmtree, os.environ["TMPDIR"], ignore_errors=True)
 
 FROM_OUTSIDE = (  # of a launcher of processes, of a console with colours, of servers that are used instead
     *("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT"),
