@@ -2,6 +2,7 @@
 
 import math
 import os
+import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 
@@ -13,6 +14,7 @@ from rich.table import Table
 from engine.recipe import Recipe, shipped_recipes
 from engine.recipe.differences import explain
 from engine.recipe.text import dump_value
+from engine.reporting.transfers import LINE_EVERY_S
 from engine.scoring.confusion import Scores
 from engine.scoring.metrics import METRICS
 from engine.wording import quantity
@@ -31,12 +33,17 @@ def progress_bar(console: Console, facts: str = "", bar_width: int = 24) -> Prog
 
 
 def counted(console: Console, what: str) -> Callable[[int, int], None]:
-    """A callback `(done, total)` that shows a bar until done == total."""
+    """A callback `(done, total)`: a bar until done == total; without a terminal a line at intervals."""
     bar = progress_bar(console)
     task = bar.add_task(what)
+    next_line = time.monotonic() + LINE_EVERY_S
 
     def show(done: int, total: int) -> None:
+        nonlocal next_line
         bar.update(task, completed=done, total=total)
+        if not console.is_terminal and done < total and time.monotonic() >= next_line:
+            console.print(escape(f"{what}: {done:,} of {total:,}"))
+            next_line = time.monotonic() + LINE_EVERY_S
         if done == 1:
             bar.start()
         if done == total:
