@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine.data.bands import RGB, Bands, colour_bands
-from engine.data.warp import one_by_one, warp
+from engine.data.warp import Choice, one_by_one, warp
 
 ELASTIC_CELLS = 6  # control points per side of the elastic field
-REDRAWS = 10  # of a crop that one class fills, as in MMSegmentation
+REDRAWS = 10  # of a crop, as in MMSegmentation
 TURNS = (3 / 6, 2 / 6, 4 / 6)  # on the circle of hues, from where red, green and blue depend on the distance
 JPEG_QUALITY = (30, 95)  # above, nothing is visible; below, small objects disappear
 NO_BEND = (2, ELASTIC_CELLS, ELASTIC_CELLS)
@@ -136,9 +136,9 @@ class Augment:
             images (B, n, S, S) float32 in 0..255, labels (B, S, S) or (B, C, S, S) int64.
         """
         s = self.section
-        images, labels = warp(
-            images, labels, sizes, parameters, s.crop, self.ignore_index, s.category_max_ratio
-        )
+        sought = () if isinstance(s.crop_on, str) else s.crop_on  # rare becomes ids when a training starts
+        choice = Choice(s.category_max_ratio, sought)
+        images, labels = warp(images, labels, sizes, parameters, s.crop, self.ignore_index, choice)
         return recolour(images, parameters, s, self.colours), labels
 
 

@@ -25,6 +25,8 @@ from engine.options import (
     mistake,
 )
 
+LabelId = Annotated[int, Field(ge=0, le=255)]
+
 
 class Normalisation(Section):
     mean: list[float] = key([], "mean of each band, of pixels in 0..255")
@@ -196,6 +198,11 @@ class Augment(Section):
     translate: Share = key(0.0, "random shift of the crop up to this share of its side")
     category_max_ratio: float = key(
         1.0, "a crop is redrawn where one class fills this share of it, such as 0.75; 1 is off", gt=0, le=1
+    )
+    crop_on: Literal["none", "rare"] | list[LabelId] = key(
+        "none",
+        "a crop is redrawn until it shows the first of these classes that its image has: their ids, or "
+        "rare: those under 1 % of the labelled pixels, rarest first, arXiv 2111.14887",
     )
     flip: Share = key(0.5, "share of images that are flipped horizontally")
     brightness: Share = key(0.12, "offset added to pixels in 0..1: up to this, plus or minus")

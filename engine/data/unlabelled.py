@@ -33,7 +33,7 @@ from engine.data.order import SampleOrder
 from engine.data.sample import DataError, Dataset, Skipped
 
 COLOURS = ("brightness", "contrast", "saturation", "hue", "grayscale", "blur")  # of the strong views
-OFF_IN_WEAK = dict.fromkeys((*COLOURS, "noise", "jpeg"), 0.0) | {"category_max_ratio": 1.0}
+OFF_IN_WEAK = dict.fromkeys((*COLOURS, "noise", "jpeg"), 0.0) | {"category_max_ratio": 1.0, "crop_on": "none"}
 OWN_STREAM = zlib.crc32(b"unlabelled")  # independent of the other random numbers
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def warp(
     parameters: Sequence[Parameters],
     crop: int,
     ignore_index: int,
-    max_ratio: float = 1.0,
+    choice: Choice | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Crops of a batch. Nothing here synchronises with the device.
 
@@ -51,7 +52,7 @@ def warp(
         parameters: one per sample.
         crop: S.
         ignore_index: the label of pixels outside the image.
-        max_ratio: a crop in which one class has at least this share of the labelled pixels is drawn again.
+        choice: which position of each crop is taken; None: the first.
 
     Returns:
         images (B, 3, S, S) float32 in 0..255, labels (B, S, S) or (B, C, S, S) int64.
@@ -62,14 +63,14 @@ def warp(
         # Padded to powers of two, a place in pixels is exact in -1..1, however large the other samples are.
         height, width = ((1 << (length - 1).bit_length()) - length for length in images.shape[2:])
         canvas, shifted = F.pad(images, (0, width, 0, height)), F.pad(labels - void, (0, width, 0, height))
-        crops, crop_labels = _crops(canvas.float(), shifted, views, crop, void, max_ratio)
+        crops, crop_labels = _crops(canvas.float(), shifted, views, crop, void, choice)
         return crops, crop_labels.long()
     crops = torch.empty(len(views), images.shape[1], crop, crop)
     crop_labels = torch.empty(*labels.shape[:-2], crop, crop, dtype=torch.int64)
     for row, view in enumerate(views):
         h, w = view.size
         image, shifted = images[row : row + 1, :, :h, :w].float(), labels[row : row + 1, ..., :h, :w] - void
-        crops[row], crop_labels[row] = _crops(image, shifted, [view], crop, void, max_ratio)
+        crops[row], crop_labels[row] = _crops(image, shifted, [view], crop, void, choice)
     return crops, crop_labels
 
 
@@ -79,6 +80,24 @@ def one_by_one(images: Tensor) -> bool:
     Other devices are faster with few large operations.
     """
     return images.device.type == "cpu"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """Which position of a crop is taken, of the first and the redraws.
+
+    max_ratio: one at which every class has less than this share of the labelled pixels.
+    sought: class ids; one that shows at least half as many pixels as any other position of the first of
+        these classes that the image has (compare rare class sampling, arXiv 2111.14887).
+
+    Of positions that are equally good the first is taken; what is sought counts more than the ratio.
+    """
+
+    max_ratio: float = 1.0
+    sought: Sequence[int] = ()
+
+    def __bool__(self) -> bool:
+        return self.max_ratio < 1 or bool(self.sought)
 
 
 class View:
@@ -148,21 +167,21 @@ def _step_px(step: Array) -> Array:
 
 
 def _crops(
-    images: Tensor, shifted: Tensor, views: list[View], crop: int, void: float, max_ratio: float
+    images: Tensor, shifted: Tensor, views: list[View], crop: int, void: float, choice: Choice | None
 ) -> tuple[Tensor, Tensor]:
     """The crops, as float, of images (B, n, H, W) and of labels (B, H, W) or (B, C, H, W) minus `void`.
 
     grid_sample pads with 0, so void has to be 0 while it runs. `images` may be overwritten.
     """
     maps = shifted if shifted.ndim == 4 else shifted[:, None]  # (B, C, H, W)
-    choice = _first_balanced(maps, views, crop, int(void), max_ratio) if max_ratio < 1 else None
-    grid = _grid(views, crop, maps, [0] * len(views), choice)
+    taken = _take(maps, views, crop, int(void), choice) if choice else None
+    grid = _grid(views, crop, maps, [0] * len(views), taken)
     found = _sample(maps, grid, "nearest").add_(void)  # (B, C, S, S)
     levels = [view.level for view in views]
     if any(levels):
         images = _pyramid(images, levels)
     if any(levels) and not one_by_one(images):
-        grid = _grid(views, crop, images, levels, choice)
+        grid = _grid(views, crop, images, levels, taken)
     crops = _sample(_low_pass(images, views), grid, "bilinear")
     return crops, found if shifted.ndim == 4 else found[:, 0]
 
@@ -237,13 +256,11 @@ def _bend(views: list[View], crop: int, canvas: Tensor, levels: list[int]) -> Te
     return F.interpolate(field, (crop, crop), mode="bicubic", align_corners=True)
 
 
-def _first_balanced(
-    maps: Tensor, views: list[View], crop: int, ignore_index: int, max_ratio: float
-) -> Tensor:
-    """(B,): the first position at which every class is below `max_ratio`; the first one if there is none.
+def _take(maps: Tensor, views: list[View], crop: int, ignore_index: int, choice: Choice) -> Tensor:
+    """(B,): the position of each crop. `maps` (B, 1, H, W) are labels minus `ignore_index`.
 
-    As `cat_max_ratio` of MMSegmentation, which redraws up to ten times. Counted on at most 64 x 64 pixels of
-    the crop, before the elastic deformation.
+    MMSegmentation redraws for `cat_max_ratio` up to ten times, too. Classes are counted on at most 64 x 64
+    pixels of the crop, before the elastic deformation.
     """
     columns, rows = _lines(views, crop, maps, [0] * len(views), all_places=True)
     every = -(-crop // PROBES)
@@ -256,8 +273,17 @@ def _first_balanced(
     counts = torch.zeros(*ids.shape[:2], NUM_IDS, device=ids.device)
     counts.scatter_add_(2, ids, torch.ones_like(ids, dtype=counts.dtype))
     counts[..., ignore_index] = 0
-    balanced = counts.amax(-1) < max_ratio * counts.sum(-1)  # (B, K)
-    return balanced.byte().argmax(1)  # of equal values the first
+    good = torch.zeros(counts.shape[:2], device=counts.device)  # (B, K)
+    if choice.max_ratio < 1:
+        good += counts.amax(-1) < choice.max_ratio * counts.sum(-1)
+    if choice.sought:
+        sought = torch.tensor(choice.sought).to(ids.device, non_blocking=True)
+        there = torch.zeros(len(maps), NUM_IDS, device=ids.device)
+        there.scatter_(1, maps.flatten(1).add(ignore_index).long(), 1)
+        first = sought[there[:, sought].argmax(1)]  # (B,) of classes; where none is there, any
+        seen = counts.gather(2, first[:, None, None].expand(-1, counts.shape[1], 1))[..., 0]  # (B, K)
+        good += 2 * (2 * seen >= seen.amax(1, keepdim=True))
+    return good.argmax(1)  # of equal values the first
 
 
 def _pyramid(images: Tensor, levels: list[int]) -> Tensor:

@@ -242,9 +242,9 @@ def _single_labels_only(recipe: Any) -> Iterator[Contradiction]:
     if recipe.keep.tail:
         text = "the latest states are for data.labels: single. Type keep.tail=0"
         yield Contradiction((("keep", "tail"), labels), text)
-    for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1)):
+    for name, off in (("classmix", 0), ("copy_paste", 0), ("category_max_ratio", 1), ("crop_on", "none")):
         if (value := getattr(recipe.augment, name)) != off:
-            text = f"{value:g} is for data.labels: single. Type augment.{name}={off}"
+            text = f"{value} is for data.labels: single. Type augment.{name}={off}"
             yield Contradiction((("augment", name), labels), text)
     for term in recipe.loss:
         try:

@@ -35,7 +35,9 @@ MAY_CHANGE = (
     "model.checkpointing",
 )
 # What a training makes from its images where the recipe says auto, or the name of a scheme.
-MADE_FROM_IMAGES = re.compile(r"\.class_weights$|^data\.(also\.\d+\.)?(range|normalisation|sampler)\b")
+MADE_FROM_IMAGES = re.compile(
+    r"\.class_weights$|^augment\.crop_on$|^data\.(also\.\d+\.)?(range|normalisation|sampler)\b"
+)
 OF_A_FURTHER_SET = re.compile(r"^data\.also\.\d+\.")
 
 

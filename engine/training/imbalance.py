@@ -22,7 +22,7 @@ from engine.diagnosis.remedies import (
     uses_class_weights,
     weighs_pixels,
 )
-from engine.recipe import Recipe
+from engine.recipe import Recipe, RecipeError
 from engine.training.distributed import Process, any_process, sum_in_place, wait_for_all
 
 MOST_NAMED = 12  # rare classes
@@ -71,7 +71,11 @@ def without_schemes(recipe: Recipe) -> Recipe:
 
 
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
-    """The recipe with what the counts decide, and a note on each: schemes of class weights, the sampler."""
+    """The recipe with what the counts decide: class weights, the sampler, rare classes; a note on each.
+
+    Raises:
+        RecipeError: augment.crop_on has an id that is no class.
+    """
     terms, notes = [], []
     for term in recipe.loss:
         scheme = getattr(term, "class_weights", None)
@@ -80,13 +84,22 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
             term = term.model_copy(update={"class_weights": weights})
             notes.append(f"class weights of {term.name} ({scheme}): {_listed(weights, counts, class_names)}")
         terms.append(term)
-    data = recipe.data
+    data, rare = recipe.data, rare_classes(counts)
     if data.sampler == "auto":
-        rare = rare_classes(counts)
         data = data.model_copy(update={"sampler": "rare" if rare else "uniform"})
         if rare:
             notes.append(f"sampler auto: rare, as {_rare_shares(rare, counts, class_names)}")
-    return recipe.model_copy(update={"loss": terms, "data": data}), notes
+    augment = recipe.augment
+    if augment.crop_on == "rare":
+        augment = augment.model_copy(update={"crop_on": [id for id, _ in rare]})
+        named = ", ".join(class_names[id] for id, _ in rare)
+        notes.append(f"crops are redrawn for the rare classes: {named or 'none is rare'}")
+    elif augment.crop_on != "none" and (unknown := [id for id in augment.crop_on if id >= len(class_names)]):
+        raise RecipeError(
+            f"augment.crop_on: {unknown[0]} is no class of this data set, whose ids are 0 to "
+            f"{len(class_names) - 1}. Type augment.crop_on=rare, or other ids"
+        )
+    return recipe.model_copy(update={"loss": terms, "data": data, "augment": augment}), notes
 
 
 def training_order(

@@ -363,6 +363,7 @@ def test_a_pack_says_which_labels_it_holds(finished: Path, capsys: pytest.Captur
         (["augment.classmix=0.5"], "0.5 is for data.labels: single", "augment.classmix=0"),
         (["augment.copy_paste=0.5"], "0.5 is for data.labels: single", "augment.copy_paste=0"),
         (["augment.category_max_ratio=0.75"], "0.75 is for", "augment.category_max_ratio=1"),
+        (["augment.crop_on=rare"], "rare is for data.labels: single", "augment.crop_on=none"),
         (["loss=[{name: lovasz}]"], "lovasz is for", "loss=[{name: cross_entropy}, {name: dice}]"),
         (["loss=[{name: dice, per_image: true}]"], "dice: per_image is for", "loss=[{name: dice}]"),
         (["data.sampler=rare"], "rare is for labels: single", "data.sampler=uniform"),

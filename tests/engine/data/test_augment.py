@@ -23,6 +23,7 @@ EVERYTHING = {
     "shear_deg": 10,
     "translate": 0.2,
     "category_max_ratio": 0.75,
+    "crop_on": [5, 3],
     "blur": 1,
     "elastic": 3,
     "grayscale": 0.5,

@@ -17,7 +17,7 @@ from engine.data.augment import ELASTIC_CELLS, REDRAWS, Parameters, recolour
 from engine.data.class_counts import ClassCounts
 from engine.data.mixing import BoxLayer, HalfClassesLayer, Mixing, OneClassLayer, paste_guests
 from engine.data.options import Augment as Section
-from engine.data.warp import warp
+from engine.data.warp import Choice, warp
 
 UNIT = st.floats(0, 1)
 SEED = st.integers(0, 2**32 - 1)
@@ -124,28 +124,33 @@ def colour_stays_within_its_range_and_mates_do_not_matter(seed, **colour):
 @given(
     p=places(aspect=1.5, shear_rad=0.3, scales=(0.5, 3), bend_px=0),
     redraws=st.lists(st.tuples(UNIT, UNIT), min_size=REDRAWS, max_size=REDRAWS),
-    max_ratio=st.floats(0.2, 0.99),
+    max_ratio=st.floats(0.2, 0.99) | st.just(1.0),
+    sought=st.sampled_from([(), (2,), (1, 2), (7, 2, 1), (7,)]),
     seed=SEED,
     ignore_index=VOID,
 )
-def the_first_balanced_crop_is_taken(p, redraws, max_ratio, seed, ignore_index):
+def the_first_good_crop_is_taken(p, redraws, max_ratio, sought, seed, ignore_index):
     rng = np.random.default_rng(seed)
     cells = rng.choice([0, 0, 0, 1, 2, ignore_index], (4, 4)).astype(np.uint8)
     labels = torch.from_numpy(cells.repeat(8, 0).repeat(8, 1))[None]
     images = torch.zeros(1, 3, 32, 32, dtype=torch.uint8)
 
-    def crop(offset, ratio=1.0):
+    def crop(offset, choice=None):
         changed = Parameters(**(vars(p) | {"offset": offset, "redraws": np.array(redraws)}))
-        return warp(images, labels, [(32, 32)], [changed], 12, ignore_index, ratio)[1][0]
+        return warp(images, labels, [(32, 32)], [changed], 12, ignore_index, choice)[1][0]
 
     crops = [crop(offset) for offset in [p.offset, *redraws]]
-    expected = crops[0]
-    for candidate in crops:
+    wanted = next((id for id in sought if id in cells), None)
+    most = max(int((candidate == wanted).sum()) for candidate in crops) if wanted is not None else 0
+
+    def goodness(candidate):
         counts = candidate[candidate != ignore_index].bincount()
-        if counts.sum() and counts.max() < np.float32(max_ratio) * counts.sum():
-            expected = candidate
-            break
-    assert torch.equal(crop(p.offset, max_ratio), expected)
+        ratio = counts.max() / counts.sum() if counts.sum() else 1.0
+        balanced = max_ratio == 1 or bool(ratio < max_ratio)
+        shows = wanted is None or 2 * int((candidate == wanted).sum()) >= most
+        return shows, balanced
+
+    assert torch.equal(crop(p.offset, Choice(max_ratio, sought)), max(crops, key=goodness))
 
 
 def mixed(operator, seed, ignore_index):
@@ -221,7 +226,7 @@ OPERATORS = {
         outside_is_void,
         painted_labels_come_back,
         colour_stays_within_its_range_and_mates_do_not_matter,
-        the_first_balanced_crop_is_taken,
+        the_first_good_crop_is_taken,
         cutmix_is_one_box,
         mosaic_is_four_rectangles,
         classmix_takes_half_of_the_classes_whole,
