@@ -147,10 +147,14 @@ def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], No
     from engine.data.ranges import with_range
     from engine.data.sets import shares_of_images
     from engine.reporting.augment_sheet import augment_sheet
+    from engine.training.imbalance import decided
 
     train = open_split(recipe.data, recipe.data.train)
     with_range(recipe.data, train)
-    counts = count_classes(train, progress) if recipe.augment.copy_paste else None
+    counts = None
+    if recipe.augment.copy_paste or recipe.augment.crop_on == "rare":
+        counts = count_classes(train, progress)
+        recipe, _ = decided(recipe, counts, train.class_names)
     shares = shares_of_images(recipe.data, train)
     mixing = Mixing(recipe.augment, recipe.seed, len(train), train.ignore_index, counts, shares)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)

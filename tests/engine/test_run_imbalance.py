@@ -11,6 +11,7 @@ from PIL import Image
 from engine.data.class_counts import count_classes
 from engine.data.class_weights import class_weights
 from engine.data.formats.voc import open_voc
+from engine.doctor import main as doctor
 from engine.run import main
 
 RECIPE = str(Path(__file__).parents[2] / "recipes/b0_ce_dice.yaml")
@@ -77,6 +78,28 @@ def test_the_saved_recipe_holds_numbers_and_resume_takes_the_scheme_or_the_numbe
     assert "loss.0.class_weights" in capsys.readouterr().err
     assert main([*command, "data.sampler=uniform", "--resume"]) == 2
     assert "data.sampler: rare in the run, uniform now" in capsys.readouterr().err
+
+
+def test_crops_on_rare_classes_are_saved_as_ids_and_shown(rare_folder, tmp_path, capsys):
+    command = tiny(rare_folder, "augment.crop_on=rare")
+    assert main(command) == 0
+    assert "crops are redrawn for the rare classes: aeroplane" in capsys.readouterr().out
+    saved = rare_folder.parent / "runs/it/recipe.yaml"
+    assert yaml.safe_load(saved.read_text())["augment"]["crop_on"] == [1]
+    assert main([*command, "--resume"]) == 0
+    assert main([str(saved), "--resume"]) == 0
+    capsys.readouterr()
+    assert main([*command, "augment.crop_on=[2]", "--resume"]) == 2
+    assert "augment.crop_on" in capsys.readouterr().err
+    assert main([*command, "name=other", "augment.crop_on=[21]"]) == 2
+    assert "21 is no class" in capsys.readouterr().err
+    assert not (rare_folder.parent / "runs/other").exists()
+    sheets = [tmp_path / f"{value}.png" for value in ("rare", "[1]", "[15]", "none")]
+    for sheet in sheets:
+        line = f"augment.crop_on={sheet.stem}"
+        assert doctor([*command[:-1], line, "--show", "augment", "--out", str(sheet)]) == 0
+    rare, by_id, on_persons, none = (sheet.read_bytes() for sheet in sheets)
+    assert rare == by_id and on_persons != none
 
 
 def test_resume_on_other_labels_reports_the_data_not_the_weights(rare_folder, capsys):
