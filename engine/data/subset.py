@@ -20,7 +20,7 @@ def listed_ids(path: Path, ids: Sequence[str], split: str) -> list[str]:
     Raises:
         DataError: the list cannot be read, is empty, or names images that the split does not have.
     """
-    there, entries = set(ids), [row[0] for row in rows_of(path)]
+    there, entries = set(ids), [row[0] for row in rows_of(path, ids)]
     found = [name_among(entry, there) for entry in entries]
     missing = [entry for entry, name in zip(entries, found, strict=True) if name is None]
     if missing:

@@ -168,7 +168,7 @@ def _copy_lists(facts: Facts, left_out: dict[int, str], root: Path, draft: Path)
         if path is None:
             continue
         kept = [facts.listing.samples[i] for i in indices if i not in left_out]
-        has_pairs = all(len(row) == 2 for row in rows_of(path))
+        has_pairs = all(len(row) == 2 for row in rows_of(path, (sample.id for sample in kept)))
         target = (draft / path.relative_to(root)).with_suffix(".txt")
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(

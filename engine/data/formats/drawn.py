@@ -201,7 +201,7 @@ def _own_split(read: Callable[[Path, str], Source | None], root: Path, split: st
     if ids is None:
         return None
     names = {pair.image: pair.id for pair in source.pairs}
-    wanted = listed(ids, [row[0] for row in rows_of(ids)], names, "image")
+    wanted = listed(ids, [row[0] for row in rows_of(ids, names.values())], names, "image")
     return replace(source, pairs=[pair for pair in source.pairs if pair.id in wanted])
 
 

@@ -10,7 +10,7 @@ Masks hold ids (grey or palette), colours (where data.classes has them), or blac
 import csv
 import re
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -196,7 +196,7 @@ def _pairs(place: SplitFolders, split: str, mask_suffix: str | None) -> list[Pai
     if place.ids is None:
         pairs = pair_up(images, masks, mask_suffix)
         return place.share.of(pairs, place.images) if place.share else pairs
-    rows = rows_of(place.ids)
+    rows = rows_of(place.ids, images.values())
     wanted = listed(place.ids, [row[0] for row in rows], images, "image")
     chosen = {name: path for path, name in images.items() if name in wanted}
     if all(len(row) == 2 for row in rows):
@@ -214,7 +214,9 @@ def _class_pairs(
     images, masks = names_below(place.images), names_below(place.masks)
     wanted: Mapping[str, int] | None = None
     if place.ids is not None:
-        wanted = listed(place.ids, [row[0] for row in rows_of(place.ids)], images, "image")
+        wanted = listed(
+            place.ids, [row[0] for row in rows_of(place.ids, images.values())], images, "image"
+        )
     pairs = class_files(
         images,
         masks,
@@ -239,20 +241,33 @@ def names_below(folder: Path, endings: Sequence[str] = IMAGE_ENDINGS) -> dict[Pa
     }
 
 
-def rows_of(path: Path) -> list[list[str]]:
+def rows_of(path: Path, names: Iterable[str]) -> list[list[str]]:
     """The entries of each line of a list: an image, or an image and its mask.
 
     The line of headings of a CSV file is left out. In a text file a line of two entries has an extension at
     the end of both, as ids may contain spaces.
+
+    Args:
+        names: of the images that are there, which tell a heading from an id.
     """
     lines = ids_in_list(path)
     if path.suffix == ".csv":
         delimiter = max(",;\t", key=lines[0].count)
         rows = [[entry.strip() for entry in row[:2]] for row in csv.reader(lines, delimiter=delimiter)]
-        return rows if Path(rows[0][0]).suffix.lower() in LISTED else rows[1:]
+        return rows[1:] if _is_heading(rows[0][0], set(names)) else rows
     ending = "|".join(map(re.escape, LISTED))
     both = re.compile(rf"(\S.*?(?:{ending}))[\s,;]+(\S.*(?:{ending}))", re.I)
     return [list(match.groups()) if (match := both.fullmatch(line)) else [line] for line in lines]
+
+
+def _is_heading(entry: str, there: set[str]) -> bool:
+    """Whether the first entry of a CSV file is a heading, such as image_id, or 0 as pandas writes it.
+
+    An image that is missing must not be taken for one: names of images have digits or an ending.
+    """
+    has_digits = re.search(r"\d", entry) and entry != "0"
+    is_file = Path(entry).suffix.lower() in LISTED
+    return not has_digits and not is_file and name_among(entry, there) is None
 
 
 def listed(path: Path, entries: list[str], files: dict[Path, str], what: str) -> dict[str, int]:

@@ -162,6 +162,37 @@ def test_lists_may_hold_spaces_and_begin_with_a_byte_order_mark(tmp_path: Path) 
 # Masks
 
 
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("a\nb\nc 1\n", ["a", "b", "c 1"]),  # no heading, no ending: the first is an image, too
+        ("c 1\r\nb\r\na\r\n", ["c 1", "b", "a"]),
+        ("image_id\nb\nc 1\n", ["b", "c 1"]),
+        ("0\na\nb\n", ["a", "b"]),  # as pandas names a column without a name
+        ("a,a\nb,b\n", ["a", "b"]),
+        ("image,mask\na.jpg,a.png\n", ["a"]),
+        ("a.jpg;a.png\nb.jpg;b.png\n", ["a", "b"]),
+    ],
+)
+def test_a_csv_list_loses_no_image_to_its_heading(tmp_path: Path, text: str, expected: list[str]) -> None:
+    write_pairs(tmp_path / "images", tmp_path / "masks", "a", "b", "c 1")
+    (tmp_path / "train.csv").write_text(text)
+    assert ids_of(section(tmp_path), "train") == expected
+
+
+def test_a_missing_image_in_the_first_line_of_a_csv_list_is_named(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "images", tmp_path / "masks", "a", "b")
+    (tmp_path / "train.csv").write_text("img_7\na\nb\n")
+    assert "1 of 3 images is missing" in (message := message_of(section(tmp_path))) and "img_7" in message
+
+
+def test_the_first_image_of_a_fold_in_a_csv_list_is_not_trained_on(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "images", tmp_path / "masks", "a", "b", "c")
+    (tmp_path / "train.txt").write_text("a\nb\nc\n")
+    (tmp_path / "fold.csv").write_text("a\nb\n")
+    assert ids_of(section(tmp_path, fold=str(tmp_path / "fold.csv")), "train") == ["c"]
+
+
 def test_colours_in_the_recipe_read_rgb_and_palette_masks(tmp_path: Path) -> None:
     classes = [{"name": "road", "colour": [128, 64, 128]}, {"name": "sky", "colour": [70, 130, 180]}]
     colours = np.array([[[128, 64, 128], [70, 130, 180], [0, 0, 0]]], np.uint8).repeat(H, axis=0)
