@@ -21,7 +21,7 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageFile, PngImagePlugin
+from PIL import ExifTags, Image, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from engine.data.sample import DataError, UnreadableSample, require_regular
 
@@ -60,7 +60,7 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
     with _opened(path) as image, _file_named(path):
         orientation = _orientation(image)
         h, w = image.height, image.width
-        return ((w, h) if orientation >= 5 else (h, w)), orientation
+        return ((w, h) if _left_to_turn(image) >= 5 else (h, w)), orientation
 
 
 def mode_of(path: Path) -> str:
@@ -105,8 +105,8 @@ def upright_rgb(
 ) -> tuple[NDArray[np.uint8], int]:
     """As `decode_image`, for an open image; `path` is for messages."""
     with _file_named(path):
-        orientation = _orientation(image)
-        return turn(_as_rgb(image, path, value_range), orientation), orientation
+        orientation, left = _orientation(image), _left_to_turn(image)
+        return turn(_as_rgb(image, path, value_range), left), orientation
 
 
 def wide_values(path: Source) -> NDArray[Any] | None:
@@ -250,6 +250,11 @@ def _orientation(image: Image.Image) -> int:
     return value if value in range(1, 9) else 1
 
 
+def _left_to_turn(image: Image.Image) -> int:
+    """The orientation of an image that is not decoded yet, if Pillow leaves it as it is: it turns TIFF."""
+    return 1 if isinstance(image, TiffImagePlugin.TiffImageFile) else _orientation(image)
+
+
 def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
     if isinstance(path, Path):
         require_regular(path)
@@ -264,6 +269,8 @@ def _opened(path: Source, hint: str = BANDS_HINT) -> Image.Image:
         may_have_bands = isinstance(path, Path) and path.suffix.lower() in (".npy", *TIFF_ENDINGS)
         hint = (hint if may_have_bands else "") or _what_else(path)
         raise UnknownImage(f"{path} cannot be read as an image: {error}. {hint}{REMEDY}") from error
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        image.filename = ""  # else it is mapped into memory, with h and w swapped where it is rotated
     try:
         refuse_bomb(path, image.height, image.width)
     except UnreadableSample:

@@ -42,6 +42,23 @@ def test_a_mask_of_the_displayed_size_fits_the_displayed_photo(tmp_path: Path, o
     assert torch.equal(sample.image[0], sample.labels) and torch.equal(dataset.labels(0), sample.labels)
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_tiff_and_its_mask_are_turned_alike(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.repeat(LABELS[..., None], 3, axis=2)).save(tmp_path / "a.tif", exif=exif)
+    for options in ({"exif": exif}, {}):  # the mask has the tag, too, or was drawn on the photo as shown
+        mask = Image.fromarray(LABELS)
+        if not options:
+            shown = photo_and_mask(tmp_path, orientation, LABELS)[0].image[0].numpy()
+            mask = Image.fromarray(shown)
+        mask.save(tmp_path / "a_mask.tif", **options)
+        pair = Pair("a", tmp_path / "a.tif", tmp_path / "a_mask.tif")
+        dataset = FileDataset([pair], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))
+        sample = dataset[0]
+        assert torch.equal(sample.image[0], sample.labels) and dataset.sizes() == [sample.size]
+
+
 @pytest.mark.parametrize("orientation", [1, 6])
 def test_a_mask_of_neither_size_is_an_error(tmp_path: Path, orientation: int) -> None:
     dataset = photo_and_mask(tmp_path, orientation, np.zeros((4, 4), np.uint8))

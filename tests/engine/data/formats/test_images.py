@@ -189,6 +189,25 @@ def test_a_rotated_photo_is_read_as_viewers_show_it(tmp_path: Path, orientation:
     assert (turn(pixels[..., 0], orientation) == expected[..., 0]).all()
 
 
+@pytest.mark.parametrize("compression", ["raw", "tiff_deflate"])
+@pytest.mark.parametrize("values", [PIXELS, PIXELS[..., 0], PIXELS[..., 0].astype(np.uint16)])
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_rotated_tiff_which_pillow_turns_itself_is_turned_once(
+    tmp_path: Path, orientation: int, values: np.ndarray, compression: str
+) -> None:
+    path = tmp_path / "a.tif"
+    Image.fromarray(values).save(path, exif=exif(orientation), compression=compression)
+    Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif(orientation))
+    with Image.open(tmp_path / "a.png") as stored:
+        expected = np.array(ImageOps.exif_transpose(stored))
+    image, found = decode_image(path, (0, 255))
+    shown = expected if values.ndim == 3 else expected[..., :1].repeat(3, axis=2)
+    assert found == orientation and (image == shown).all()
+    assert read_header(path) == (expected.shape[:2], orientation)
+    with Image.open(BytesIO(path.read_bytes())) as opened:
+        assert (upright_rgb(opened, path, (0, 255))[0] == shown).all()
+
+
 @pytest.mark.parametrize("orientation", [0, 9, 1000])
 def test_an_invalid_orientation_is_ignored(tmp_path: Path, orientation: int) -> None:
     Image.fromarray(PIXELS).save(tmp_path / "a.png", exif=exif(orientation))
