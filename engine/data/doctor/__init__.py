@@ -20,6 +20,7 @@ from engine.data.doctor.listing import Listing, list_samples
 from engine.data.doctor.mask_checks import check_masks
 from engine.data.doctor.mask_facts import shown
 from engine.data.doctor.meaning import OUTSIDE, Meaning
+from engine.data.doctor.page_checks import check_pages
 from engine.data.doctor.range_checks import check_ranges
 from engine.data.doctor.scan import Facts, scan
 from engine.data.doctor.sequence_checks import check_sequences
@@ -100,7 +101,7 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
     listing = facts.listing
     of_masks = list(check_masks(facts, meaning))
     findings = [*check_files(facts, meaning), *check_ranges(facts), *of_masks, *check_copies(facts)]
-    findings += [*check_sequences(facts), *check_unlabelled(listing)]
+    findings += [*check_pages(facts), *check_sequences(facts), *check_unlabelled(listing)]
     skipped, divergence = [], {}
     counts = CountsBySplit(facts, meaning)
     if any(found.severity == SPOILS for found in of_masks):

@@ -80,6 +80,16 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             f"Move some images with them from {train} to {where}.",
             classes=found,
         )
+    if in_train.sum() == 1 < len(names):
+        [only] = _names_of(names, in_train)
+        yield finding(
+            "one_class",
+            HURTS,
+            f"{only} is the only class in the masks of {train}",
+            "There is nothing to learn: a model that predicts it everywhere is right.",
+            _remedy_for_one_class(facts),
+            classes=[only],
+        )
     absent = ~in_train & ~in_scored
     if found := _names_of(names, absent):
         first = " Class 0 is among them: check whether ids start at 1." if absent[0] else ""
@@ -93,6 +103,12 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             "data.classes=[those present], with masks of the new ids.",
             classes=found,
         )
+
+
+def _remedy_for_one_class(facts: Facts) -> str:
+    if any(form.endswith(("x2", "x4")) for form in facts.forms):
+        return "The masks have transparency, which is not read: where it holds the labels, save it as the masks."
+    return "Look at the masks: others may be meant, or their values mean something else (docs/data.md)."
 
 
 def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:

@@ -31,6 +31,7 @@ ValueRange = tuple[float, float]  # lowest and highest, in the file's own units
 TIFF_ENDINGS = (".tif", ".tiff")
 MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 GDAL_NODATA = 42113  # the number of the tag
+NEW_SUBFILE_TYPE, OF_SEVERAL_PAGES = 254, 2  # a tag of TIFF, and its bit for a page among several
 BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284  # tags of TIFF
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
@@ -67,6 +68,24 @@ def mode_of(path: Path) -> str:
     """Pillow's name of the kind of pixels, such as RGBA; nothing is decoded."""
     with _opened(path) as image:
         return image.mode
+
+
+def num_pages(path: Path) -> int:
+    """How many pages or frames of one size a file has, of which only the first is read as an image.
+
+    Smaller copies and masks of transparency in a TIFF, and further pictures in the JPEG of a camera, are none.
+    """
+    with _opened(path) as image, _file_named(path):
+        if not getattr(image, "is_animated", False) or image.format == "MPO":
+            return 1
+        size, number = image.size, int(getattr(image, "n_frames", 1))
+        if not isinstance(image, TiffImagePlugin.TiffImageFile):
+            return number
+        for page in range(1, number):
+            image.seek(page)
+            if image.size != size or image.tag_v2.get(NEW_SUBFILE_TYPE, 0) & ~OF_SEVERAL_PAGES:
+                number -= 1
+        return number
 
 
 def decode_image(path: Source, value_range: ValueRange | None = None) -> tuple[NDArray[np.uint8], int]:

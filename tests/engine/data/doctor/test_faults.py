@@ -327,6 +327,51 @@ def test_each_mask_value_has_a_name_and_shares(tree) -> None:
     assert sum(row["share"]["train"] for row in values.values()) == pytest.approx(1)
 
 
+def save_pages(tree, pages: list[np.ndarray], file, **options) -> None:
+    first, *others = map(Image.fromarray, pages)
+    first.save(file, "TIFF", save_all=True, append_images=others, **options)
+
+
+def test_pages_after_the_first_are_named(tree) -> None:
+    """A stack of slices and one of its masks; a photo with a smaller copy of itself is no stack."""
+    root = tree.root.parent / "stack"
+    for split in ("train", "val"):
+        for id in tree.ids(split):
+            images, masks = (root / split / name for name in ("images", "masks"))
+            for folder in (images, masks):
+                folder.mkdir(parents=True, exist_ok=True)
+            photo = np.array(Image.open(tree.image(id)))
+            save_pages(tree, [photo, photo[::2, ::2]], images / f"{id}.tif")
+            shutil.copy(tree.mask(id), masks)
+    values = {"root": str(root), "format": "folder", "classes": [f"class {id}" for id in range(21)]}
+    assert tree.findings(**values) == []
+    file, mask = root / "val/images/val_0.tif", root / "val/masks/val_0.tif"
+    save_pages(tree, [np.array(Image.open(file))] * 3, file)
+    labels = tree.read_mask("val_0")
+    (root / "val/masks/val_0.png").unlink()
+    save_pages(tree, [labels] * 3, mask)
+    findings = tree.findings(**values)
+    assert [(found.check, found.severity, found.where) for found in findings] == [
+        ("pages", "hurts", (str(file),)),
+        ("pages", "hurts", (str(mask),)),
+    ]
+    assert all("the first of these 3" in found.what for found in findings)
+    assert "data.bands=3" in findings[0].remedy and "bands" not in findings[1].remedy
+
+
+def test_masks_of_one_class_alone_are_named(tree) -> None:
+    """As where the labels are in the transparency of white masks, which is not read."""
+    for id in tree.ids():
+        alpha = np.where(tree.read_mask(id) % 2, 255, 0).astype(np.uint8)
+        Image.fromarray(np.dstack([np.full((*alpha.shape, 3), 255, np.uint8), alpha])).save(tree.mask(id))
+    values = {"format": "folder", "classes": ["rest", "odd"], "folder": {"values": "binary"}}
+    folders = {"images": "JPEGImages", "masks": "SegmentationClass"}
+    values["folder"] |= folders
+    (found,) = [found for found in tree.findings(**values) if found.check == "one_class"]
+    assert found.severity == "hurts" and "odd is the only class" in found.what
+    assert "transparency" in found.remedy
+
+
 def test_real_photos_have_no_false_finding(shared_voc, tree) -> None:
     """As the README of that data says: four classes in no image; bird, boat and bus in no image of val.
 

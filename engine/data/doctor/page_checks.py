@@ -1,0 +1,46 @@
+"""Files of several pages or frames, of which only the first is read."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from engine.data.doctor.findings import HURTS, DataFinding, finding
+from engine.data.doctor.scan import Facts
+from engine.data.formats.images import TIFF_ENDINGS, num_pages
+from engine.data.sample import UnreadableSample
+from engine.wording import some_of
+
+ENDINGS = (*TIFF_ENDINGS, ".gif", ".webp")
+
+
+def check_pages(facts: Facts) -> Iterator[DataFinding]:
+    """Images and masks of several pages, such as stacks of slices; with data.bands pages are bands."""
+    samples = facts.listing.samples
+    images = () if facts.listing.bands else [sample.image for sample in samples if sample.image]
+    masks = [sample.mask for sample in samples if sample.mask]
+    for what, files in (("image", images), ("mask", masks)):
+        several = _with_several(files)
+        if not several:
+            continue
+        first, number = next(iter(several.items()))
+        or_bands = f"; or data.bands={number}, if the pages are bands of one image"
+        yield finding(
+            "pages",
+            HURTS,
+            f"{some_of(len(several), len(set(files)), what, 'has', 'have')} several pages or frames, the "
+            f"first of these {number}",
+            "Only the first page is trained on and scored; the others are not used.",
+            f"Save each page as a file of its own, of the image and of its mask{or_bands * (what == 'image')}.",
+            [*several],
+        )
+
+
+def _with_several(files: Iterable[Path]) -> dict[Path, int]:
+    """File -> number of its pages, where there are several."""
+    found = {}
+    for file in dict.fromkeys(files):
+        if file.suffix.lower() in ENDINGS:
+            try:
+                found[file] = num_pages(file)
+            except UnreadableSample:  # a finding of its own
+                continue
+    return {file: number for file, number in found.items() if number > 1}
