@@ -6,6 +6,7 @@ the next: each crop is seen once.
 Shapes: B samples, C classes, S the side of the crop, h and w of the student's logits.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -14,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from engine.data.bands import RGB, band_names
+from engine.data.bands import RGB, band_names, ranges_of
 from engine.data.sample import Dataset
 from engine.recipe import Recipe, RecipeError
 from engine.recipe.sections import Distill
@@ -88,7 +89,7 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
 
 
 def require_same_inputs(section: Distill, train: Dataset, recipe: Recipe, class_names: Sequence[str]) -> None:
-    """Raises RecipeError where a teacher has other classes or bands than the training data.
+    """Raises RecipeError where a teacher has other classes, bands or data.range than the training data.
 
     Args:
         recipe, class_names: of the teacher.
@@ -109,6 +110,14 @@ def require_same_inputs(section: Distill, train: Dataset, recipe: Recipe, class_
         raise RecipeError(
             f"distill.teacher: {section.teacher} was trained on the bands {of_both[0]}, and data.bands has "
             f"{of_both[1]}. Name a teacher of the same bands, or type distill=null"
+        )
+    own_range, their_range = getattr(train, "value_range", None), ranges_of(recipe.data)
+    if own_range and their_range and own_range != their_range:
+        typed = f"'data.range={json.dumps(recipe.data.range)}'"
+        raise RecipeError(
+            f"distill.teacher: {section.teacher} was trained with data.range={recipe.data.range}, and the "
+            f"images of this training are read with {own_range}, so it would see other pixels. Type {typed}, "
+            "or distill=null"
         )
     if recipe.data.labels == "multi":
         raise RecipeError(

@@ -214,9 +214,7 @@ def _class_pairs(
     images, masks = names_below(place.images), names_below(place.masks)
     wanted: Mapping[str, int] | None = None
     if place.ids is not None:
-        wanted = listed(
-            place.ids, [row[0] for row in rows_of(place.ids, images.values())], images, "image"
-        )
+        wanted = listed(place.ids, [row[0] for row in rows_of(place.ids, images.values())], images, "image")
     pairs = class_files(
         images,
         masks,

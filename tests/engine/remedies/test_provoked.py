@@ -580,6 +580,11 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/recipe/test_recipe.py::test_a_patch_of_the_discriminator_is_inside_a_crop": (
         "halvings make patches of",
     ),
+    "tests/engine/data/doctor/test_faults.py::test_pages_after_the_first_are_named": (
+        "if the pages are bands of one image",
+    ),
+    "tests/engine/training/test_distillation.py::test_a_teacher_of_another_range_would_see_other_pixels_and_is_"
+    "refused": ("so it would see other pixels",),
     "tests/engine/data/test_unlabelled.py::test_the_doctor_names_images_that_have_masks_and_the_masks": (
         "data.unlabelled.root=<the folder of the images alone>",
     ),

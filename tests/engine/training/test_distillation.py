@@ -71,6 +71,7 @@ class Classes:
 
     class_names: tuple[str, ...] = VOC
     bands: tuple[str, ...] | None = None
+    value_range: tuple[float, float] | None = None
 
 
 def opened(path: Path, data: Classes = Classes()) -> Trained:  # noqa: B008
@@ -98,6 +99,16 @@ def test_a_run_and_a_saved_ensemble_teach(voc_run, voc_ensemble: Path) -> None:
 def test_a_teacher_of_other_classes_or_bands_is_refused(voc_run, data: Classes, said: str) -> None:
     with pytest.raises(RecipeError, match=said):
         opened(voc_run(), data)
+
+
+def test_a_teacher_of_another_range_would_see_other_pixels_and_is_refused(voc_run) -> None:
+    run: Path = voc_run()
+    recipe = run / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("train: train", "train: train, range: [0, 4095]"))
+    with pytest.raises(RecipeError, match=r"Type 'data\.range=\[0\.0, 4095\.0\]', or distill=null"):
+        opened(run, Classes(value_range=(0.0, 1023.0)))
+    for own in ((0.0, 4095.0), None):  # None: images of 8 bits, which are read without a range
+        assert opened(run, Classes(value_range=own)).members
 
 
 def test_a_missing_teacher_ends_the_command_before_a_folder_is_made(tmp_path: Path, capsys) -> None:
