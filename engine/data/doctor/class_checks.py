@@ -107,9 +107,7 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
 
 def _remedy_for_one_class(facts: Facts) -> str:
     if any(form.endswith(("x2", "x4")) for form in facts.forms):
-        return (
-            "The masks have transparency, which is not read: where it holds the labels, save it as the masks."
-        )
+        return "The masks have transparency, which is not read. Where it holds the labels, save that."
     return "Look at the masks: others may be meant, or their values mean something else (docs/data.md)."
 
 

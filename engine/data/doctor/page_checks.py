@@ -21,15 +21,17 @@ def check_pages(facts: Facts) -> Iterator[DataFinding]:
         several = _with_several(files)
         if not several:
             continue
-        first, number = next(iter(several.items()))
-        or_bands = f"; or data.bands={number}, if the pages are bands of one image"
+        number = next(iter(several.values()))
+        or_bands = ""
+        if what == "image":
+            or_bands = f"; or data.bands={number}, if the pages are bands of one image"
         yield finding(
             "pages",
             HURTS,
             f"{some_of(len(several), len(set(files)), what, 'has', 'have')} several pages or frames, the "
             f"first of these {number}",
             "Only the first page is trained on and scored; the others are not used.",
-            f"Save each page as a file of its own, of the image and of its mask{or_bands * (what == 'image')}.",
+            f"Save each page as a file of its own, of the image and of its mask{or_bands}.",
             [*several],
         )
 

@@ -73,7 +73,7 @@ def mode_of(path: Path) -> str:
 def num_pages(path: Path) -> int:
     """How many pages or frames of one size a file has, of which only the first is read as an image.
 
-    Smaller copies and masks of transparency in a TIFF, and further pictures in the JPEG of a camera, are none.
+    Smaller copies and transparency in a TIFF, and further pictures in the JPEG of a camera, are none.
     """
     with _opened(path) as image, _file_named(path):
         if not getattr(image, "is_animated", False) or image.format == "MPO":
