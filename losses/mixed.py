@@ -117,20 +117,22 @@ class MixedLoss(nn.Module):
 
         Args:
             logits: (B, C, h, w), any float type; upsampled bilinearly to the labels.
-            labels: (B, H, W), int64; (B, C, H, W) of masks.
+            labels: (B, H, W), integers; (B, C, H, W) of masks.
 
         Returns:
             "loss", the weighted sum, and under its log name each term: unweighted, detached. If asked for,
             "grad_<term>": the norm of its weighted gradient at the logits. All scalars.
 
         Raises:
-            LossError: the model returned something else, such as a dict, or another number of classes.
+            LossError: the model returned something else, such as a dict, or another number of classes; or the
+                labels are not one map for each image.
         """
         if not (isinstance(logits, Tensor) and logits.shape[1:2] == (self.num_classes,)):
             got = tuple(logits.shape) if isinstance(logits, Tensor) else f"a {type(logits).__name__}"
             raise LossError(
                 f"The model must return logits (B, {self.num_classes}, h, w), one a class; got {got}."
             )
+        labels = self._checked(labels, len(logits))
         with torch.autocast(logits.device.type, enabled=False):
             if self.gradient_norms or not self.all_take_sums:
                 logits = full_precision(logits)  # before the gradients of several terms are added
@@ -143,6 +145,17 @@ class MixedLoss(nn.Module):
             if self.gradient_norms and logits.requires_grad:
                 found |= {name.replace("loss", "grad"): _norm(v, logits) for name, v in weighted.items()}
         return found
+
+    def _checked(self, labels: Tensor, num_images: int) -> Tensor:
+        """The labels, as numbers that torch takes for an index."""
+        shape = ("C", "H", "W") if self.multi_label else ("H", "W")
+        are_ids = self.multi_label or not labels.is_floating_point()
+        if labels.ndim != 1 + len(shape) or len(labels) != num_images or not are_ids:
+            raise LossError(
+                f"Labels have to be integers ({', '.join((str(num_images), *shape))}), a map for each image; "
+                f"got {labels.dtype} of shape {tuple(labels.shape)}."
+            )
+        return labels.long() if labels.dtype == torch.uint8 and not self.multi_label else labels
 
     def weight(self, name: str) -> float:
         """Of a term, by its log name, in the present step."""

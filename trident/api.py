@@ -10,7 +10,7 @@ import torch
 from engine.command import new_console
 from engine.evaluate import open_for_scoring
 from engine.options import seconds_of
-from engine.recipe import Recipe, find_recipe, load_recipe, load_stages
+from engine.recipe import Recipe, RecipeError, find_recipe, load_recipe, load_stages
 from engine.reporting.callbacks import Callback
 from engine.scoring.confusion import Scores
 from engine.scoring.protocols import EvaluationProtocol
@@ -82,6 +82,11 @@ def evaluate(path: str | os.PathLike[str], overrides: Sequence[str] = (), split:
 
 def _loaded(recipe: RecipeOrPath, overrides: Sequence[str], trains: bool) -> list[Recipe]:
     """The recipe of each stage, or the only one."""
+    if not isinstance(recipe, Recipe | str | os.PathLike):
+        raise RecipeError(
+            f"Expected a recipe file, the name of a shipped recipe or a trident.Recipe; got a "
+            f"{type(recipe).__name__}. trident.Recipe(**values) makes one of a dict."
+        )
     if not isinstance(recipe, Recipe):
         return load_stages(find_recipe(recipe), overrides, trains=trains)
     if not overrides:

@@ -1,6 +1,7 @@
 """From a recipe's `data` section to one split, of any format. Torch is imported only by its opener."""
 
 import inspect
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from pkgutil import resolve_name
@@ -118,6 +119,12 @@ def _open(section: Any, split: str) -> Dataset:
         raise DataError(
             f"Split {split!r} is empty: data.format={section.format} found no image in it. Name another one "
             "with data.train, data.val or data.select."
+        )
+    if is_import_path(section.format) and len({*dataset.ids}) < len(dataset):
+        raise DataError(
+            f"data.format: in split {split!r} of {section.format}, several images have the id "
+            f"{next(id for id, uses in Counter(dataset.ids).items() if uses > 1)!r}. Give each one of its own: "
+            "scores are kept by id."
         )
     dataset.skipped = Skipped() if section.on_error == "skip" else None
     dataset.bands = band_names(section.bands)

@@ -102,6 +102,10 @@ class Run:
         scores = ", ".join(f"{name} {value:.4f}" for name, value in self.best.scores.items())
         return f"{text}: {state}, best checkpoint at step {self.best.step:,} ({scores})"
 
+    def __fspath__(self) -> str:
+        """So that it can be given where the path of a run is expected: `trident.evaluate(run)`."""
+        return str(self.path)
+
     @property
     def path(self) -> Path:
         return self.folder.path

@@ -149,6 +149,10 @@ def pixels_of(image: Picture, value_range: ValueRanges | None = None, bands: Ban
             image = upright_rgb(image, value_range=single_range(value_range))[0]
         else:
             image = np.atleast_3d(np.asarray(ImageOps.exif_transpose(image)))
+    if not isinstance(image, Tensor | np.ndarray):
+        raise UseError(
+            f"Expected one image: a path, a PIL image, an array or a tensor; got a {type(image).__name__}."
+        )
     if isinstance(image, Tensor):
         channels = image.shape[0] if image.dim() == 3 else 0
         return _checked(image, channels, bands, "a tensor ({n}, h, w)")

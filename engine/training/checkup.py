@@ -79,7 +79,10 @@ def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
 
 
 def fingerprint(listing: Listing) -> str:
-    """Hash of everything that the doctor examines, by file names, sizes and modification times."""
+    """Hash of everything that the doctor examines, by file names, sizes and modification times.
+
+    A pack, or a data set of the user's own that has no files, says by its own fingerprint what it holds.
+    """
     digest = hashlib.sha256(f"{__version__} {listing.train} {listing.scored} {listing.refused}".encode())
     digest.update(f"{listing.class_names} {listing.palette} {listing.ignore_index}".encode())
     digest.update(f"{listing.may_skip} {listing.takes_ids} {listing.notes}".encode())
@@ -97,6 +100,9 @@ def fingerprint(listing: Listing) -> str:
                 digest.update(f"{file} {state.st_size} {state.st_mtime_ns}\n".encode())
             except OSError as error:  # a broken link, which the doctor reports
                 digest.update(f"{file} {error.errno}\n".encode())
+    if not listing.has_files:
+        for split, dataset in listing.opened.items():
+            digest.update(f"{split} {dataset.fingerprint()}\n".encode())
     if listing.unlabelled:
         digest.update(listing.unlabelled.fingerprint().encode())
         for path in map(listing.unlabelled.image_path, range(len(listing.unlabelled))):

@@ -104,9 +104,8 @@ def require_same_inputs(section: Distill, train: Dataset, recipe: Recipe, class_
             f"{'; '.join(what) or 'they are in another order'}. Name a teacher with the same classes in the "
             "same order, or type distill=null"
         )
-    bands = band_names(recipe.data.bands)
-    if bands != train.bands:
-        of_both = [", ".join(names or RGB) for names in (bands, train.bands)]
+    of_both = [", ".join(names or RGB) for names in (band_names(recipe.data.bands), train.bands)]
+    if of_both[0] != of_both[1]:
         raise RecipeError(
             f"distill.teacher: {section.teacher} was trained on the bands {of_both[0]}, and data.bands has "
             f"{of_both[1]}. Name a teacher of the same bands, or type distill=null"

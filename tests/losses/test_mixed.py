@@ -371,3 +371,31 @@ def test_gradients_in_bf16_are_the_same_with_their_norms() -> None:
         loss(logits, LABELS)["loss"].backward()
         found.append(logits.grad)
     assert torch.equal(*found)
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        torch.zeros(3, 8, 8, dtype=torch.long),  # of a larger batch, whose end was ignored
+        torch.zeros(1, 8, 8, dtype=torch.long),
+        torch.zeros(2, 1, 8, 8, dtype=torch.long),
+        torch.zeros(2, 3, 8, 8, dtype=torch.long),  # one-hot
+        torch.zeros(2, 8, 8),
+    ],
+)
+def test_labels_that_are_no_map_for_each_image_are_refused(labels: torch.Tensor) -> None:
+    for terms in ([{"name": "dice"}], [{"name": "lovasz"}]):
+        with pytest.raises(LossError, match=r"Labels have to be integers \(2, H, W\).*got torch"):
+            build_loss(terms, num_classes=3)(torch.zeros(2, 3, 4, 4), labels)
+
+
+def test_labels_of_bytes_give_the_same_loss() -> None:
+    logits, labels = torch.randn(2, 3, 4, 4), torch.randint(0, 3, (2, 8, 8))
+    labels[0, 0] = 255
+    loss = build_loss([{"name": "cross_entropy"}, {"name": "lovasz"}], num_classes=3)
+    assert torch.equal(loss(logits, labels.byte())["loss"], loss(logits, labels)["loss"])
+
+
+def test_a_term_by_its_name_alone_is_refused() -> None:
+    with pytest.raises(LossError, match="expected a mapping with its name"):
+        build_loss(["dice"], num_classes=3)

@@ -194,3 +194,9 @@ def test_the_error_for_a_name_that_cannot_be_built_has_a_reason(
 def test_a_missing_number_of_classes_is_an_error() -> None:
     with pytest.raises(ModelError, match="num_classes"):
         build_model("segformer", variant="b0")
+
+
+@pytest.mark.parametrize(("bands", "mean"), [(4, [1.0] * 3), (None, [1.0] * 4)])
+def test_a_mean_for_each_band_is_needed(bands: int | None, mean: list[float]) -> None:
+    with pytest.raises(ModelError, match=f"mean has {len(mean)} values"):
+        build_model("segformer", num_classes=3, variant="b0", in_channels=bands, mean=mean, std=mean)

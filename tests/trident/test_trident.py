@@ -131,7 +131,15 @@ def test_evaluate_gives_the_scores_of_the_best_checkpoint(trained: tuple[trident
     run, _ = trained
     scores = trident.evaluate(run.path)
     assert scores.mIoU == pytest.approx(run.best.scores["mIoU"], abs=1e-6)
+    assert trident.evaluate(run).mIoU == scores.mIoU  # a run is a path, too
     assert trident.evaluate(run.path, split="train").num_pixels > scores.num_pixels
+
+
+def test_a_dict_is_no_recipe_and_what_the_message_says_makes_one() -> None:
+    values = {"name": "mine", "train": {"steps": 3}}
+    with pytest.raises(ValueError, match=r"got a dict\. trident\.Recipe\(\*\*values\) makes one"):
+        trident.train(values)  # type: ignore[arg-type]
+    assert trident.Recipe(**values).train.steps == 3
 
 
 def test_a_recipe_object_with_overrides_trains_and_quiet_prints_nothing(

@@ -146,6 +146,8 @@ def test_the_protocol_is_that_of_the_run_unless_overridden(voc_run, photo: Path)
         ),
         (torch.zeros(3, 8, 9), "got torch.float32"),
         (torch.zeros(3, 0, 9, dtype=torch.uint8), r"shape \(3, 0, 9\)"),
+        (None, "Expected one image: .* got a NoneType"),
+        ([np.zeros((8, 9, 3), np.uint8)], "Expected one image: .* got a list"),
     ],
 )
 def test_other_pixels_are_refused(voc_run, image: object, message: str) -> None:

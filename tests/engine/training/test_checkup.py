@@ -13,6 +13,7 @@ from PIL import Image
 from rich.console import Console
 
 from engine.data import DataError
+from engine.prepare import main as prepare
 from engine.recipe import load_recipe
 from engine.run import main
 from engine.run_folder import RunFolder
@@ -101,6 +102,20 @@ def test_data_with_a_changed_file_is_examined_again(voc_folder, values, monkeypa
     with pytest.raises(ZeroDivisionError):
         check(values)
     assert len(read) == 1
+
+
+def test_a_pack_that_was_written_again_is_examined_again(voc_folder, values, tmp_path) -> None:
+    """Of the same name and ids, with other masks."""
+    pack = [str(ROOT / "recipes/b0_ce_dice.yaml"), *values, "--out", str(tmp_path / "p.h5")]
+    packed = ["data.format=packed", f"data.root={tmp_path / 'p.h5'}"]
+    assert prepare(["pack", *pack]) == 0
+    first, _ = check([value for value in values if "data.root" not in value], *packed)
+    for path in (voc_folder / "SegmentationClass").iterdir():
+        Image.fromarray(np.zeros_like(np.array(Image.open(path)))).save(path)
+    assert prepare(["pack", *pack, "--overwrite"]) == 0
+    again, _ = check([value for value in values if "data.root" not in value], *packed)
+    assert "one_class" not in {found.check for found in first.findings}
+    assert "one_class" in {found.check for found in again.findings}
 
 
 def test_other_classes_are_examined_again(values) -> None:

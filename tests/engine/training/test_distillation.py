@@ -101,6 +101,10 @@ def test_a_teacher_of_other_classes_or_bands_is_refused(voc_run, data: Classes, 
         opened(voc_run(), data)
 
 
+def test_rgb_by_its_names_is_rgb(voc_run) -> None:
+    assert opened(voc_run(), Classes(bands=("red", "green", "blue"))).members
+
+
 def test_a_teacher_of_another_range_would_see_other_pixels_and_is_refused(voc_run) -> None:
     run: Path = voc_run()
     recipe = run / "recipe.yaml"

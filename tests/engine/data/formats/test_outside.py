@@ -27,6 +27,11 @@ def open_flat(root, split, class_names, ignore_index, palette=None):
     encoding = SameIds(len(class_names), ignore_index)
     return FileDataset(pairs, class_names, ((0, 0, 0),) * len(class_names), ignore_index, encoding, mask)
 
+def open_twice(root, split, class_names, ignore_index):
+    data = open_flat(root, split, class_names, ignore_index)
+    data.ids[1] = data.ids[0]
+    return data
+
 def open_drawn(split, class_names):
     return [split, *class_names]
 
@@ -103,6 +108,16 @@ def test_errors_of_a_format_from_outside_name_the_key_and_the_problem(
 def test_parameters_of_an_opener_that_have_no_value_are_named(module, tmp_path: Path) -> None:
     message = message_of(section(f"{module}:open_with_more", root=str(tmp_path)))
     assert "data.format" in message and "number" in message
+
+
+def test_two_images_of_one_id_are_refused(module, tmp_path: Path) -> None:
+    """Scores are kept by id, so that of one would be lost."""
+    (tmp_path / "train").mkdir()
+    for name in "01":
+        Image.new("RGB", (3, 2)).save(tmp_path / f"train/{name}.png")
+    assert len(open_split(section(f"{module}:open_flat", root=str(tmp_path)), "train")) == 2
+    message = message_of(section(f"{module}:open_twice", root=str(tmp_path)))
+    assert "several images have the id '0'" in message and "data.format" in message
 
 
 def test_the_format_in_the_docs_works(tmp_path: Path, monkeypatch) -> None:
