@@ -4,7 +4,7 @@ Shapes: N images, C classes.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from typing import NamedTuple
 
 from engine.data.sample import Dataset
@@ -12,7 +12,7 @@ from engine.scoring.agreement import Agreement
 from engine.scoring.combining import Combination
 from engine.scoring.confusion import Scores
 from engine.scoring.ensembles.cross_validation import BEST_MEMBER, cross_validate
-from engine.scoring.ensembles.members import Members
+from engine.scoring.ensembles.members import Counted, Members
 from engine.scoring.ensembles.methods import CHOOSING, choose_ensemble
 from engine.scoring.ensembles.selection import Ensemble, SelectionData, Soup
 from engine.scoring.ensembling import scores_to_json
@@ -85,13 +85,8 @@ class MethodComparison:
 
     @property
     def winner(self) -> str:
-        """The method to keep: that of the highest mIoU, the first among equals, accepted before rejected."""
-
-        def rank(method: str) -> tuple[bool, float]:
-            result = self.results[method]
-            return result.ensemble.accepted, result.ranking_mIoU
-
-        return max(self.results, key=rank)
+        """The method to keep: of the accepted ones, else of all, the first with the highest mIoU."""
+        return _winner(self.results)
 
     @property
     def shown(self) -> dict[str, Scores]:
@@ -132,63 +127,57 @@ def compare_methods(
         agreement: counts where the members agree on `report`.
     """
     assert not (select and repeats), "two ways to an honest estimate"
-    needs_images = repeats or any(method in CHOOSING for method in methods)
-    on_report = (
-        members.observe(methods, report, "predicting with the members")
-        if needs_images
-        else members.without_images()
-    )
-    chosen_on_report = {method: choose_ensemble(method, on_report) for method in methods}
-    chosen, on_select = chosen_on_report, None
-    if select:
-        on_select = members.observe(methods, select, "predicting the selection split")
-        chosen = {method: choose_ensemble(method, on_select) for method in methods}
+    if repeats or any(method in CHOOSING for method in methods):
+        on_report = members.observe(methods, report, "predicting with the members")
+    else:
+        on_report = members.without_images()
+    chosen_on_report = _choose(methods, on_report)
+    on_select = members.observe(methods, select, "predicting the selection split") if select else None
+    chosen = _choose(methods, on_select) if on_select else chosen_on_report
     counted = members.count(report, [*chosen.values(), *chosen_on_report.values()], "scoring", agreement)
     single = [counted[members.one_hot(number)] for number in range(len(members.models))]
     best = max(range(len(single)), key=lambda number: single[number].scores.mIoU)
 
-    reported = {method: counted[one.key].overlaps for method, one in chosen_on_report.items()}
-    flattering = _estimates(reported, single[best].overlaps)
+    flattering = _estimates(_overlaps(counted, chosen_on_report), single[best].overlaps)
     honest: dict[str, Estimate] = {}
     ranking, there = flattering, counted
-    if on_select and select:
+    reported = _overlaps(counted, chosen)
+    if select and on_select:
         best = on_select.best_member
-        reported = {method: counted[one.key].overlaps for method, one in chosen.items()}
         honest = _estimates(reported, single[best].overlaps)
         there = members.count(select, list(chosen.values()), "scoring the selection split")
-        on_selection = {method: there[one.key].overlaps for method, one in chosen.items()}
-        ranking = _estimates(on_selection, there[members.one_hot(best)].overlaps)
-    if repeats:
+        ranking = _estimates(_overlaps(there, chosen), there[members.one_hot(best)].overlaps)
+    elif repeats:
         reported = _cross_validated(members, methods, report, on_report, repeats)
-        before = reported.pop(BEST_MEMBER)
-        honest = ranking = _estimates(reported, before)
+        best_members = reported.pop(BEST_MEMBER)
+        honest = ranking = _estimates(reported, best_members)
     timed = {**chosen, BEST_MEMBER: Ensemble(members.one_hot(best))}
     speeds = members.images_per_second(report, timed, "timing")
-    comparison = MethodComparison(
+    results = {
+        method: MethodResult(
+            ensemble=ensemble,
+            scores=counted[ensemble.key].scores,
+            flattering=flattering[method],
+            honest=honest.get(method),
+            ranking_mIoU=ranking[method].mIoU,
+            images_per_second=speeds[method],
+        )
+        for method, ensemble in chosen.items()
+    }
+    winner = _winner(results)
+    others = {method: found for method, found in reported.items() if method != winner}
+    optimism = None
+    if others and not select:
+        optimism = optimism_of_the_best(list(reported.values()), draws(len(reported[winner])))
+    return MethodComparison(
         members={name: counts.scores for name, counts in zip(members.names, single, strict=True)},
         best=members.names[best],
         images_per_second=speeds[BEST_MEMBER],
+        results=results,
         overlaps={key: counts.overlaps for key, counts in counted.items()},
         overlaps_chosen_on={key: counts.overlaps for key, counts in there.items()},
-        results={
-            method: MethodResult(
-                ensemble=ensemble,
-                scores=counted[ensemble.key].scores,
-                flattering=flattering[method],
-                honest=honest.get(method),
-                ranking_mIoU=ranking[method].mIoU,
-                images_per_second=speeds[method],
-            )
-            for method, ensemble in chosen.items()
-        },
-    )
-    of_winner, several = reported[comparison.winner], len(methods) > 1 and not select
-    return replace(
-        comparison,
-        to_winner=_estimates(
-            {method: found for method, found in reported.items() if method != comparison.winner}, of_winner
-        ),
-        optimism=optimism_of_the_best(list(reported.values()), draws(len(of_winner))) if several else None,
+        to_winner=_estimates(others, reported[winner]),
+        optimism=optimism,
     )
 
 
@@ -226,6 +215,23 @@ def _entry(result: MethodResult, same_images: bool) -> dict[str, object]:
         "soup": list(ensemble.soup),
         "accepted": ensemble.accepted,
     }
+
+
+def _winner(results: Mapping[str, MethodResult]) -> str:
+    def rank(method: str) -> tuple[bool, float]:
+        return results[method].ensemble.accepted, results[method].ranking_mIoU
+
+    return max(results, key=rank)
+
+
+def _choose(methods: Sequence[str], data: SelectionData) -> dict[str, Ensemble]:
+    return {method: choose_ensemble(method, data) for method in methods}
+
+
+def _overlaps(
+    counted: Mapping[Combination | Soup, Counted], chosen: Mapping[str, Ensemble]
+) -> dict[str, Overlaps]:
+    return {method: counted[ensemble.key].overlaps for method, ensemble in chosen.items()}
 
 
 def _cross_validated(
