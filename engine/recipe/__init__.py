@@ -164,46 +164,39 @@ class Recipe(Section):
         def steps(duration: int | str, least: int = 0) -> int | str:
             return in_steps(duration, epoch_steps, total_steps, least)
 
-        milestones = [steps(milestone) for milestone in self.schedule.milestones]
-        warmup = steps(self.schedule.warmup)
-        schedule: dict[str, Any] = {"warmup": warmup, "milestones": milestones}
+        schedule = {
+            "warmup": steps(self.schedule.warmup),
+            "milestones": [steps(milestone) for milestone in self.schedule.milestones],
+        }
         if self.schedule.name == "wsd":
             schedule["decay"] = steps(self.schedule.decay)
-        resolved = self.schedule.model_copy(update=schedule)
-        sections: dict[str, Section] = {
-            "train": self.train.model_copy(
-                update={"steps": total, "save_every": steps(self.train.save_every, least=1)}
-            ),
-            "eval": self.eval.model_copy(update={"every": steps(self.eval.every, least=1)}),
-            "schedule": resolved,
-        }
-        every = self.log.every
-        if every != "auto":
-            every = steps(every, least=1)
-        elif total_steps is not None:
-            every = log_steps(self.log, total_steps)
-        sections["log"] = self.log.model_copy(update={"every": every})
-        keep: dict[str, Any] = {"spacing": steps(self.keep.spacing)}
-        if self.keep.tail_every != "auto":
-            keep["tail_every"] = steps(self.keep.tail_every, least=1)
-        elif total_steps is not None and self.keep.tail:
+        log_every, tail_every = steps(self.log.every, least=1), steps(self.keep.tail_every, least=1)
+        if log_every == "auto" and total_steps is not None:
+            log_every = log_steps(self.log, total_steps)
+        if tail_every == "auto" and total_steps is not None and self.keep.tail:
             if self.schedule.name != "cyclic":
-                keep["tail_every"] = tail_steps(self.keep, total_steps)
-            elif isinstance(warmup, int):
-                keep["tail_every"] = cycle_steps(resolved, total_steps)
-        sections["keep"] = self.keep.model_copy(update=keep)
+                tail_every = tail_steps(self.keep, total_steps)
+            elif isinstance(schedule["warmup"], int):
+                tail_every = cycle_steps(self.schedule.model_copy(update=schedule), total_steps)
+        changed: dict[str, dict[str, Any]] = {
+            "train": {"steps": total, "save_every": steps(self.train.save_every, least=1)},
+            "eval": {"every": steps(self.eval.every, least=1)},
+            "schedule": schedule,
+            "log": {"every": log_every},
+            "keep": {"spacing": steps(self.keep.spacing), "tail_every": tail_every},
+        }
+        if smaller := self.augment.progressive:
+            in_time = [part.model_copy(update={"until": steps(part.until, least=1)}) for part in smaller]
+            changed["augment"] = {"progressive": in_time}
+        if unlabelled := self.data.unlabelled:
+            ramp = {"ramp": steps(unlabelled.ramp)}
+            changed["data"] = {"unlabelled": unlabelled.model_copy(update=ramp)}
+        if against := self.adversarial:
+            changed["adversarial"] = {"start": steps(against.start), "ramp": steps(against.ramp)}
+        sections = {name: getattr(self, name).model_copy(update=values) for name, values in changed.items()}
         losses = [
             loss.model_copy(update={"weight": _ramp_in_steps(loss.weight, steps)}) for loss in self.loss
         ]
-        if smaller := self.augment.progressive:
-            in_time = [part.model_copy(update={"until": steps(part.until, least=1)}) for part in smaller]
-            sections["augment"] = self.augment.model_copy(update={"progressive": in_time})
-        if unlabelled := self.data.unlabelled:
-            unlabelled = unlabelled.model_copy(update={"ramp": steps(unlabelled.ramp)})
-            sections["data"] = self.data.model_copy(update={"unlabelled": unlabelled})
-        if self.adversarial:
-            times = {"start": steps(self.adversarial.start), "ramp": steps(self.adversarial.ramp)}
-            sections["adversarial"] = self.adversarial.model_copy(update=times)
         return self.model_copy(update={**sections, "loss": losses})
 
     def to_dict(self) -> dict[str, Any]:

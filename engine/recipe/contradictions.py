@@ -42,46 +42,63 @@ def contradictions(recipe: Any, trains: bool = True) -> Iterator[Contradiction]:
     yield from _colours_without_bands(recipe)
     yield from _range_of_other_bands(recipe.data)
     yield from _sets_that_do_not_fit(recipe.data)
-    if recipe.train.batch_norm == "frozen" and recipe.model.from_scratch:
+    yield from _unlabelled_images(recipe)
+    yield from _ways_to_train(recipe)
+    if trains:
+        yield from _large_patches(recipe)
+    if recipe.data.labels == "multi":
+        yield from _single_labels_only(recipe)
+    yield from _rates_and_logs(recipe)
+    if isinstance(recipe.train.steps, int):
+        yield from _outside_the_training(recipe, recipe.train.steps)
+        yield from _crops_that_do_not_grow(recipe.augment.progressive, recipe.train.steps)
+        yield from _short_cycles(recipe.schedule, recipe.train.steps)
+
+
+def _ways_to_train(recipe: Any) -> Iterator[Contradiction]:
+    """Options of `train` that do not go together with each other or with the model."""
+    train = recipe.train
+    if train.batch_norm == "frozen" and recipe.model.from_scratch:
         text = (
             "frozen keeps the statistics of the encoder's weights, and there are none with "
             "model.from_scratch=true. Type train.batch_norm=sync."
         )
         yield Contradiction((("train", "batch_norm"), ("model", "from_scratch")), text)
-    yield from _unlabelled_images(recipe)
-    compiles = recipe.train.compile in (True, "max")
-    if recipe.model.auxiliary and (compiles or recipe.train.shard):
+    if recipe.model.auxiliary and (train.compile in (True, "max") or train.shard):
         text = (
             "a model with this head is neither compiled nor sharded. Type "
             "train.compile=auto train.shard=false"
         )
         yield Contradiction((("model", "auxiliary"), ("train", "compile"), ("train", "shard")), text)
-    if trains:
-        yield from _large_patches(recipe)
-    if recipe.train.compile == "max" and (recipe.train.accumulate != 1 or recipe.data.unlabelled):
+    if train.compile == "max" and (train.accumulate != 1 or recipe.data.unlabelled):
         text = (
-            "a CUDA graph writes its gradients to the same memory each time, over those of the part of the "
-            "batch before. Type train.compile=true, or train.accumulate=1 data.unlabelled=null"
+            "a CUDA graph writes the gradients of each part of the batch over those of the part before. "
+            "Type train.compile=true, or train.accumulate=1 data.unlabelled=null"
         )
         yield Contradiction((("train", "compile"), ("train", "accumulate"), ("data", "unlabelled")), text)
-    if recipe.train.ema_widths and not recipe.keep.tail:
+    if train.ema_widths and not recipe.keep.tail:
         text = "the averages are kept with the latest states. Type keep.tail=8 or train.ema_widths=[]"
         yield Contradiction((("train", "ema_widths"), ("keep", "tail")), text)
-    if recipe.data.labels == "multi":
-        yield from _single_labels_only(recipe)
-    schedule, steps, adversarial = recipe.schedule, recipe.train.steps, recipe.adversarial
-    if schedule.min_lr > recipe.optimizer.lr:
+
+
+def _rates_and_logs(recipe: Any) -> Iterator[Contradiction]:
+    """A learning rate that would rise; gradients that would be logged between the log steps."""
+    lowest, peak = recipe.schedule.min_lr, recipe.optimizer.lr
+    if lowest > peak:
         text = (
-            f"{schedule.min_lr} is above optimizer.lr, {recipe.optimizer.lr}: the rate would rise. Type a "
-            "smaller one, such as schedule.min_lr=0."
+            f"{lowest} is above optimizer.lr, {peak}: the rate would rise. Type a smaller one, such as "
+            "schedule.min_lr=0."
         )
         yield Contradiction((MIN_LR, LR), text)
     every, gradients = recipe.log.every, recipe.log.gradients
     if isinstance(every, int) and gradients % every:
         text = f"expected a multiple of log.every, {every}: {-(-gradients // every) * every}, got {gradients}"
         yield Contradiction((GRADIENTS, EVERY), text)
-    if not isinstance(steps, int):
-        return
+
+
+def _outside_the_training(recipe: Any, steps: int) -> Iterator[Contradiction]:
+    """A warm-up, decay or discriminator that would begin or last beyond the end of the training."""
+    schedule, adversarial = recipe.schedule, recipe.adversarial
     if isinstance(schedule.warmup, int) and schedule.warmup >= steps and schedule.name != "onecycle":
         text = (
             f"{schedule.warmup} steps, but the whole training has {steps}. Type schedule.warmup=5% for a "
@@ -96,8 +113,6 @@ def contradictions(recipe: Any, trains: bool = True) -> Iterator[Contradiction]:
             f"{steps}. Type schedule.decay=20% schedule.warmup=5% for shares of it."
         )
         yield Contradiction((("schedule", "decay"), WARMUP, STEPS), text)
-    yield from _crops_that_do_not_grow(recipe.augment.progressive, steps)
-    yield from _short_cycles(schedule, steps)
     if adversarial and isinstance(adversarial.start, int) and adversarial.start >= steps:
         text = (
             f"step {adversarial.start}, but the training ends at {steps}: the discriminator would never be "

@@ -53,25 +53,17 @@ def build_step(
     loss = build_loss(recipe.loss, num_classes, void, align_corners, multi_label).to(process.device)
     loss.sum_over_processes = batch_sum(process)
     loss.gradient_norms = recipe.log.loss_gradients
-    compiles = train.compile
-    if compiles == "auto":
-        compiles = process.device.type == "cuda" and not shards and not _has_hooks(recipe)
     template = without_values(model) if shards else None
     if shards:
         _shard(recipe, model, [*([ema] if ema else []), *averages], process)
-    syncs = train.batch_norm == "sync"
-    mode = "max-autotune" if compiles == "max" else None
-    whole = compiled(model, process, mode=mode) if compiles else model
-    forward = model if shards else distribute(whole, process, syncs)
-    auxiliary = None
-    if recipe.model.auxiliary:
-        auxiliary = _build_branch(recipe, model, num_classes, process)
+    forward = model if shards else _compiled_and_distributed(recipe, model, process)
+    auxiliary = _build_branch(recipe, model, num_classes, process) if recipe.model.auxiliary else None
     optimizer = build_optimizer(model, recipe.optimizer, auxiliary.head if auxiliary else None)
     settings = StepSettings(
         seed=recipe.seed,
         rank=process.rank,
         world_size=process.world_size,
-        ignore_index=recipe.data.ignore_index,
+        ignore_index=void,
         precision=Precision.choose(train.precision, process.device),
         accumulate=int(train.accumulate),
         clip_norm=recipe.optimizer.clip_norm,
@@ -87,9 +79,20 @@ def build_step(
     distillation = None
     if recipe.distill and teacher:
         distillation = Distillation(teacher, recipe.distill, settings.precision.autocast, batch_sum(process))
-    teachers = mean_teacher, distillation
-    parts = ema, template, auxiliary, *teachers, averages
-    return kind(model, forward, loss, optimizer, lr_factor, settings, *parts)
+    return kind(
+        model,
+        forward,
+        loss,
+        optimizer,
+        lr_factor,
+        settings,
+        ema=ema,
+        template=template,
+        auxiliary=auxiliary,
+        mean_teacher=mean_teacher,
+        distillation=distillation,
+        averages=averages,
+    )
 
 
 def _build_mean_teacher(
@@ -98,9 +101,8 @@ def _build_mean_teacher(
     section = recipe.data.unlabelled
     if section is None:
         return None
-    filters = opponent is not None and section.discriminator is not None
     encoder = encoder_with_dropout(recipe, model)
-    if opponent is None or not filters:
+    if opponent is None or section.discriminator is None:
         return MeanTeacher(ema.module, section, encoder=encoder)
     return MeanTeacher(ema.module, section, opponent.start, opponent.realness, encoder)
 
@@ -123,10 +125,15 @@ def encoder_with_dropout(recipe: Recipe, model: nn.Module) -> nn.Module | None:
     return encoder
 
 
-def _has_hooks(recipe: Recipe) -> bool:
-    """Whether something listens to layers of the model, which is not compiled then."""
-    unlabelled = recipe.data.unlabelled
-    return bool(recipe.model.auxiliary or (unlabelled and unlabelled.feature_dropout))
+def _compiled_and_distributed(recipe: Recipe, model: nn.Module, process: Process) -> nn.Module:
+    compiles: bool | str = recipe.train.compile
+    if compiles == "auto":
+        unlabelled = recipe.data.unlabelled
+        has_hooks = recipe.model.auxiliary or (unlabelled and unlabelled.feature_dropout)
+        compiles = process.device.type == "cuda" and not has_hooks
+    mode = "max-autotune" if compiles == "max" else None
+    whole = compiled(model, process, mode=mode) if compiles else model
+    return distribute(whole, process, recipe.train.batch_norm == "sync")
 
 
 def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:

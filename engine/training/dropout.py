@@ -60,6 +60,14 @@ def draw_by_place(model: nn.Module, places: Places) -> None:
             module.places = places  # type: ignore[assignment]
 
 
+def seed_update(seed: int, count: int, stream: int = 0) -> None:
+    """Dropout and stochastic depth depend on (seed, update, place) alone: a resumed run draws the same.
+
+    `stream` is 0 for the labelled images, and another number for each view of the unlabelled ones.
+    """
+    torch.manual_seed(hash((seed, count, stream)) & 0x7FFF_FFFF_FFFF_FFFF)
+
+
 class _DropPathByPlace(nn.Module):
     places: Places
     drop_prob: float

@@ -17,7 +17,7 @@ from torch.nn.utils import clip_grad_norm_
 from engine.data.batches import Batch
 from engine.training.auxiliary import AuxiliaryBranch
 from engine.training.distillation import Distillation
-from engine.training.dropout import Places, draw_by_place
+from engine.training.dropout import Places, draw_by_place, seed_update
 from engine.training.optim import in_eval_mode
 from engine.training.power_average import PowerAverage
 from engine.training.probe import GradientProbe
@@ -385,11 +385,3 @@ def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
     kept = torch.where(condition, before, _flat(tensors))
     parts = torch.split(kept, [tensor.numel() for tensor in tensors])
     torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])
-
-
-def seed_update(seed: int, count: int, stream: int = 0) -> None:
-    """Dropout and stochastic depth depend on (seed, update, place) alone: a resumed run draws the same.
-
-    `stream` is 0 for the labelled images, and another number for each view of the unlabelled ones.
-    """
-    torch.manual_seed(hash((seed, count, stream)) & 0x7FFF_FFFF_FFFF_FFFF)

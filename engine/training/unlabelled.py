@@ -20,8 +20,8 @@ from torch.nn import functional as F
 from engine.data.batches import UnlabelledViews
 from engine.data.options import Unlabelled
 from engine.data.unlabelled import with_partners
-from engine.training.dropout import Places
-from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan, seed_update
+from engine.training.dropout import Places, seed_update
+from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan
 from losses.statistics import full_precision
 
 Realness = Callable[[Tensor, Tensor, Tensor], Tensor]
