@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from engine.scoring.confusion import Scores
     from engine.scoring.ensembles.comparison import MethodComparison
     from engine.scoring.ensembles.early_exit import Exiting
+    from engine.scoring.ensembles.members import Members
     from engine.scoring.ensembles.request import Request
     from engine.scoring.ensembles.selection import Ensemble
     from engine.scoring.ensembling import Candidate
@@ -101,7 +102,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     _check(arguments, overrides, folders)
 
     from engine.reporting.console import counted
-    from engine.reporting.ensemble_table import print_comparison, print_exit, saved_fact
+    from engine.reporting.ensemble_table import print_comparison, print_exit
     from engine.run_folder import common_folder, last_stage, require_reachable
     from engine.scoring.ensembles.comparison import compare_methods
     from engine.scoring.ensembles.early_exit import choose_early_exit
@@ -139,21 +140,11 @@ def ensemble(arguments: argparse.Namespace) -> int:
         )
         print_exit(console, exiting, comparison.winner, request.recipe.data.val)
     _write(console, common_folder(folders), request, comparison, agreement, exiting)
-    if arguments.save or student:
-        result, soup = exiting or comparison.results[comparison.winner], None
-        if result.ensemble.soup:
-            soup = members.average_weights(result.ensemble.soup)
-        val = request.recipe.data.val
-        best = _Best(comparison.winner, result.ensemble, result.scores, request.candidates, overrides, soup)
-        if arguments.save:
-            best.save(arguments.save)
-            console.print(saved_fact(arguments.save, comparison, request.selection, val, exiting))
-        if student:
-            best.teach(student)
-            console.print(saved_fact(student.teacher.path, comparison, request.selection, val, exiting))
-            member = request.chosen[list(comparison.members).index(comparison.best)]
-            del members, best, soup  # their memory is for the training
-            _distill(student, member, request, overrides, console)
+    _keep(arguments.save, student, members, comparison, exiting, request, overrides, console)
+    if student:
+        member = request.chosen[list(comparison.members).index(comparison.best)]
+        del members  # their memory is for the training
+        _distill(student, member, request, overrides, console)
     return 0
 
 
@@ -237,6 +228,34 @@ def _write(
     console.print(f"written: {out}")
     draw_costs(folder / "ensemble.png", report)
     console.print(f"written: {folder / 'ensemble.png'}")
+
+
+def _keep(
+    save: Path | None,
+    student: "Student | None",
+    members: "Members",
+    comparison: "MethodComparison",
+    exiting: "Exiting | None",
+    request: "Request",
+    overrides: list[str],
+    console: "Console",
+) -> None:
+    """Write the ensemble of the best method to --save, and as the teacher of --distill."""
+    from engine.reporting.ensemble_table import saved_fact
+
+    if not save and not student:
+        return
+    result, soup = exiting or comparison.results[comparison.winner], None
+    if result.ensemble.soup:
+        soup = members.average_weights(result.ensemble.soup)
+    best = _Best(comparison.winner, result.ensemble, result.scores, request.candidates, overrides, soup)
+    facts = comparison, request.selection, request.recipe.data.val, exiting
+    if save:
+        best.save(save)
+        console.print(saved_fact(save, *facts))
+    if student:
+        best.teach(student)
+        console.print(saved_fact(student.teacher.path, *facts))
 
 
 def _distill(

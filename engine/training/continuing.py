@@ -31,26 +31,7 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
     before, now = load_recipe(source.recipe), session.recipe
     different = [change for change in changes(before, now, all_keys=True) if change.key != "name"]
     changed = [Changed(key=change.key, before=change.before, now=change.now) for change in different]
-    other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
-    if other_model and _is_same_network(session, before):
-        other_model = []  # dropout, say
-    fixed = ("optimizer.name", "model.freeze", "model.auxiliary")  # the head is in the optimiser's groups
-    others = other_model + [c for c in changed if c.key.startswith(fixed) and c not in other_model]
-    if not others and _grouping(session, before) != _grouping(session, now):
-        others += [c for c in changed if c.key.startswith("optimizer.")]  # moments are saved by group
-    classes = list(session.train.class_names)
-    if classes != manifest.class_names:
-        others.append(Changed(key="classes", before=", ".join(manifest.class_names), now=", ".join(classes)))
-    if others:
-        lines = "\n".join(f"  {change}" for change in others)
-        raise RunFolderError(
-            f"{what}: its state does not fit this recipe:\n{lines}\n"
-            + (
-                "Undo the changes of the model, or train it from its own weights: leave --continue-from out."
-                if other_model
-                else _instead(source, manifest)
-            )
-        )
+    _require_fitting(source, manifest, session, before, changed)
     load_state(source, session.step, manifest.run_id, onto_another=True)
     count, num_steps = session.step.count, int(now.train.steps)
     if count >= num_steps:
@@ -72,6 +53,36 @@ def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest
             )
         )
     return Origin(run=str(source.path), run_id=manifest.run_id, step=count, changes=changed), manifest
+
+
+def _require_fitting(
+    source: RunFolder, manifest: Manifest, session: Session, before: Recipe, changed: list[Changed]
+) -> None:
+    """Raises RunFolderError where the state of a run does not fit the model, optimiser or classes.
+
+    Args:
+        before: the recipe of that run. changed: what the new recipe has changed.
+    """
+    other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
+    if other_model and _is_same_network(session, before):
+        other_model = []  # dropout, say
+    fixed = ("optimizer.name", "model.freeze", "model.auxiliary")  # the head is in the optimiser's groups
+    others = other_model + [c for c in changed if c.key.startswith(fixed) and c not in other_model]
+    if not others and _grouping(session, before) != _grouping(session, session.recipe):
+        others += [c for c in changed if c.key.startswith("optimizer.")]  # moments are saved by group
+    classes = list(session.train.class_names)
+    if classes != manifest.class_names:
+        others.append(Changed(key="classes", before=", ".join(manifest.class_names), now=", ".join(classes)))
+    if others:
+        lines = "\n".join(f"  {change}" for change in others)
+        raise RunFolderError(
+            f"--continue-from {source.path}: its state does not fit this recipe:\n{lines}\n"
+            + (
+                "Undo the changes of the model, or train it from its own weights: leave --continue-from out."
+                if other_model
+                else _instead(source, manifest)
+            )
+        )
 
 
 def _is_same_network(session: Session, recipe: Recipe) -> bool:
