@@ -29,7 +29,7 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
             chosen = early_exit["chosen"]
             axes.plot([chosen["cost"]], [chosen["mIoU"]], "D", color=INK, label="its chosen certainty")
         if report["selection"]["same_images"]:
-            axes.set_title("chosen and scored on the same images: flattering")
+            axes.set_title("selected and scored on the same images: flattering")
         axes.set_xlabel("forward passes of an image, for each view")
         axes.set_ylabel(f"mIoU on {report['dataset']['split']}")
         figure.legend(loc="outside right upper")

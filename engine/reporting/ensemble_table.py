@@ -45,7 +45,9 @@ def print_comparison(
     if seen := trained_on(num_seen, len(dataset)):
         console.print(f"[bold]{seen}[/]")
     if any(was_kept_on_val(candidate) for candidate in request.chosen):
-        console.print(f"The checkpoints were kept by their scores on {val}, which flatters all of them.")
+        console.print(
+            f"The checkpoints were kept by their scores on {val}, so all these scores are a little too high."
+        )
 
 
 def print_exit(console: Console, exiting: Exiting | None, winner: str, val: str) -> None:
@@ -53,19 +55,19 @@ def print_exit(console: Console, exiting: Exiting | None, winner: str, val: str)
     if exiting is None:
         console.print(f"--early-exit: {winner} runs one model, so there is none to leave out.")
         return
-    title = f"early exit: images that {exiting.member} is sure of, predicted by it alone"
-    table = titled_table(title, ["certainty from", "images", "forward passes", "mIoU"])
+    title = f"early exit: only {exiting.member} sees an image whose certainty reaches the threshold"
+    table = titled_table(title, ["threshold", "images", "forward passes", "mIoU"])
     for point in exiting.curve:
         table.add_row(*_exit_cells(point))
     table.add_section()
     table.add_row(*_exit_cells(exiting.chosen), style="bold")
     console.print(table)
     if exiting.early_exit is None:
-        console.print(f"No early exit loses at most {exiting.tolerance:g} of mIoU, so there is none.")
+        console.print(f"No threshold loses at most {exiting.tolerance:g} mIoU, so no image exits early.")
         return
-    where = "the same images, which flatters" if exiting.same_images else "the selection split"
+    where = "these images, so its score is too high" if exiting.same_images else "the selection split"
     changed = f"On {val} it changes mIoU by {gain_text(exiting.to_whole)} against the whole ensemble."
-    console.print(escape(f"The bold row was chosen on {where}. {changed}"))
+    console.print(escape(f"The bold row was selected on {where}. {changed}"))
 
 
 def _exit_cells(point: ExitPoint) -> tuple[str, ...]:
@@ -74,7 +76,7 @@ def _exit_cells(point: ExitPoint) -> tuple[str, ...]:
 
 
 def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
-    """One row per method, below the best member; honest scores come first where there are any."""
+    """One row per method, below the best member; honest scores first, if there are any."""
     results = comparison.results
     is_honest = any(result.honest for result in results.values())
     several = bool(comparison.to_winner)
@@ -114,7 +116,7 @@ def methods_table(comparison: MethodComparison, selection: Selection) -> Table:
 
 
 def agreement_table(shares: Mapping[str, Mapping[str, float | None]]) -> Table:
-    """`Agreement.shares` as rows; a class without a labelled pixel has none."""
+    """`Agreement.shares`, a row for each class that has labelled pixels."""
     headings = ("pixels of the label", "all agree", "and are right")
     table = titled_table("where all members predict the same class", headings)
     for name, share in shares.items():
@@ -124,41 +126,41 @@ def agreement_table(shares: Mapping[str, Mapping[str, float | None]]) -> Table:
 
 
 def optimism_fact(comparison: MethodComparison, selection: Selection, val: str) -> str:
-    """By how much the best of several methods flatters; empty where that is not known, or does not apply."""
+    """The bias of selecting the best of several methods; empty if it is unknown or there is none."""
     optimism = comparison.optimism
     if optimism is None or math.isnan(optimism):
         return ""
     score, optimism = comparison.results[comparison.winner].ranking_mIoU, max(0.0, optimism)
-    fits = "" if selection.repeats else ", besides what fits to these images flatter"
+    fits = "" if selection.repeats else ", in addition to the bias of fitting the methods on these images"
     return escape(
-        f"{comparison.winner} is the best of {len(comparison.results)} methods on the images of {val} that "
-        f"they are scored on. That choice alone flatters its mIoU by about {optimism:.4f}{fits} (images "
-        f"drawn again, arXiv 1708.07180); without that it is {score - optimism:.4f}. A choice on another "
-        "split, with --select-split, does not flatter."
+        f"{comparison.winner} is the best of {len(comparison.results)} methods, selected on the images of "
+        f"{val} that they are scored on. This selection raises its mIoU by about {optimism:.4f} (bootstrap, "
+        f"arXiv 1708.07180){fits}; without it, it is {score - optimism:.4f}. A selection on another split, "
+        "with --select-split, has no such bias."
     )
 
 
 def saved_fact(
     path: Path, comparison: MethodComparison, selection: Selection, val: str, exiting: Exiting | None = None
 ) -> str:
-    """What was saved, and the score that it was chosen by; with an early exit, its own score on val."""
+    """What was saved, and the score by which it was selected; with an early exit, its own score on val."""
     result, with_exit = comparison.results[comparison.winner], ""
     score = result.ranking_mIoU
-    where = f"on {val}, where it was chosen: flattering"
+    where = f"on {val}, on which it was selected: flattering"
     if selection.repeats:
         where = f"on the other halves of {val}: honest, except that it is the best of several"
     if not selection.same_images:
-        where = f"on {selection.split}, where it was chosen"
+        where = f"on {selection.split}, on which it was selected"
     if exiting and exiting.early_exit:
         with_exit, score = " with early exit", exiting.scores.mIoU
-        where = where if selection.same_images else f"on {val}, chosen on {selection.split}"
+        where = where if selection.same_images else f"on {val}, selected on {selection.split}"
     among = f"the best of {len(comparison.results)} methods, " if len(comparison.results) > 1 else ""
     what = comparison.winner if result.ensemble.accepted else f"{comparison.best} alone"
     return escape(f"saved: {path} ({what}{with_exit}: {among}mIoU {score:.4f} {where})")
 
 
 def _cells_of_best(comparison: MethodComparison, is_honest: bool) -> list[str]:
-    """mIoU without a gain; in cross-validation each half has a best member of its own."""
+    """mIoU without a gain; in cross-validation the best member is selected for each half."""
     some = next(iter(comparison.results.values()))
     flattering = f"{some.flattering.mIoU - some.flattering.gain:.4f}"
     if some.honest and is_honest:
@@ -174,25 +176,26 @@ def gain_text(estimate: Estimate) -> str:
 
 
 def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> str:
-    """Which images were chosen on and which are reported, in bold red where they are the same."""
-    chosen_on = f"{quantity(selection.num_images, 'image')} of {escape(selection.split)}"
+    """On which images ensembles were selected and scored; in bold red if these are the same."""
+    images = f"{quantity(selection.num_images, 'image')} of {escape(selection.split)}"
     if not selection.same_images:
         return (
-            f"Chosen on {chosen_on}, reported on {escape(val)} (honest); chosen and reported on "
-            f"{escape(val)} (flattering)."
+            f"Honest: selected on {images}, scored on {escape(val)}. Flattering: selected and scored on "
+            f"{escape(val)}."
         )
     if selection.repeats:
         return (
-            f"[bold red]Chosen and reported on the same {chosen_on}: flattering.[/] Honest: "
-            f"the images were halved at random {quantity(selection.repeats, 'time')}, each half scored by "
-            "what was chosen on the other one, and the counts added up."
+            f"[bold red]Flattering: selected and scored on the same {images}.[/] Honest: the images were "
+            f"halved at random {quantity(selection.repeats, 'time')}, each half was scored with what was "
+            "selected on the other half, and the counts were added up."
         )
     if not any(method in CHOOSING for method in methods):
         return (
-            f"Only the best member was chosen on {chosen_on}: its own score is flattering, so the gain "
-            "over it is a little too small."
+            f"Only the best member was selected on {images}: its own score is too high, so the gain over "
+            "it is a little too small."
         )
     return (
-        f"[bold red]CHOSEN AND REPORTED ON THE SAME {chosen_on}: THESE FIGURES FLATTER.[/] For honest ones "
-        "add --split-half, or --select-split NAME with a split that is neither trained on nor reported."
+        f"[bold red]SELECTED AND SCORED ON THE SAME {images}: THESE SCORES ARE TOO HIGH (flattering).[/] For "
+        "honest ones add --split-half, or --select-split NAME with a split that is neither trained on nor "
+        "scored."
     )

@@ -124,7 +124,10 @@ def test_choosing_on_the_reported_images_gives_a_clear_warning(
     runs: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([str(runs / "same"), "--top", "2", "--method", "greedy,mean"]) == 0
-    assert "CHOSEN AND REPORTED ON THE SAME 4 images of val: THESE FIGURES FLATTER" in capsys.readouterr().out
+    assert (
+        "SELECTED AND SCORED ON THE SAME 4 images of val: THESE SCORES ARE TOO HIGH"
+        in capsys.readouterr().out
+    )
     printed = json.loads((runs / "same/ensemble.json").read_text())
     assert printed["selection"]["same_images"] and printed["selection"]["honest"] is None
     assert list(printed["ensembles"]) == ["mean", "greedy"]

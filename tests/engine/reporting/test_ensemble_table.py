@@ -61,10 +61,10 @@ def test_the_honest_score_is_first_with_its_own_gain() -> None:
 
 def test_the_images_that_methods_were_chosen_on_are_named() -> None:
     loud = selection_facts(SAME, "val", ["mean", "greedy"])
-    assert "CHOSEN AND REPORTED ON THE SAME 9 images of val" in loud and "--split-half" in loud
-    assert "Only the best member was chosen on 9 images of val" in selection_facts(SAME, "val", ["mean"])
+    assert "SELECTED AND SCORED ON THE SAME 9 images of val" in loud and "--split-half" in loud
+    assert "Only the best member was selected on 9 images of val" in selection_facts(SAME, "val", ["mean"])
     assert "halved at random 5 times" in selection_facts(HALVED, "val", ["greedy"])
-    assert "Chosen on 7 images of held, reported on val (honest)" in selection_facts(
+    assert "Honest: selected on 7 images of held, scored on val" in selection_facts(
         ELSEWHERE, "val", ["greedy"]
     )
 
@@ -72,10 +72,10 @@ def test_the_images_that_methods_were_chosen_on_are_named() -> None:
 def test_the_saved_method_is_named_with_its_score() -> None:
     path = Path("best")
     assert saved_fact(path, comparison(None), SAME, "val") == (
-        "saved: best (weighted: mIoU 0.7400 on val, where it was chosen: flattering)"
+        "saved: best (weighted: mIoU 0.7400 on val, on which it was selected: flattering)"
     )
     assert "other halves of val" in saved_fact(path, comparison(HONEST), HALVED, "val")
-    assert "on held, where it was chosen" in saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
+    assert "on held, on which it was selected" in saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
     assert "(step 8 alone: " in saved_fact(path, comparison(None, accepted=False), SAME, "val")
 
 
@@ -86,7 +86,7 @@ def test_an_early_exit_is_saved_with_its_own_score_and_where_that_is_from() -> N
         point, Estimate(0.71, -0.01, -0.02, 0.0, -0.1, 0.1), [ExitPoint(None, 0.0, 3.0, 0.72), point],
     )  # fmt: skip
     said = saved_fact(path, comparison(HONEST), ELSEWHERE, "val", exiting)
-    assert said == "saved: best (weighted with early exit: mIoU 0.7100 on val, chosen on held)"
+    assert said == "saved: best (weighted with early exit: mIoU 0.7100 on val, selected on held)"
     without = replace(exiting, early_exit=None)
     expected = saved_fact(path, comparison(HONEST), ELSEWHERE, "val")
     assert saved_fact(path, comparison(HONEST), ELSEWHERE, "val", without) == expected
@@ -112,7 +112,7 @@ def test_several_methods_are_compared_with_the_best_and_its_luck_is_named() -> N
     assert [row[place] for row in (best, first, second)] == cells
     said = optimism_fact(both, HALVED, "val")
     assert "weighted is the best of 2 methods" in said and "by about 0.0040 (" in said and "0.7360" in said
-    assert "besides what fits" in optimism_fact(both, SAME, "val")
+    assert "the bias of fitting" in optimism_fact(both, SAME, "val")
     assert (
         optimism_fact(one, SAME, "val") == optimism_fact(replace(both, optimism=math.nan), SAME, "val") == ""
     )

@@ -158,7 +158,7 @@ def test_the_headline_has_the_scores_of_the_files(run: RunFolder) -> None:
         "an <abacus>",
         "0:01:25",  # 50 updates of 0.5 s and 150 of 0.4 s
         "700 MB",
-        "chosen on val too",
+        "selected on val too",
     ):
         assert message in text, message
     assert "has not finished" not in text and "no ensemble score" not in text
@@ -305,7 +305,7 @@ def test_ensembles_are_shown_with_their_gain_and_speed(run: RunFolder) -> None:
     write_json(run.ensemble, scored)
     text = report(run).text
     assert "+0.0538 \N{MINUS SIGN}0.0111 to +0.0999 0.8100 0.9321 3.2 3 of all" in text
-    assert "chosen on 12 images of val, the same images" in text and "honest" not in text
+    assert "selected on 12 images of val, the same images" in text and "honest" not in text
     honest = {"mean": {"mIoU": 0.7, "gain": {"value": 0.01, "low": -0.02, "high": 0.03}}}
     scored["selection"]["honest"] = honest
     write_json(run.ensemble, scored)
