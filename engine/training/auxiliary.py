@@ -39,7 +39,7 @@ class AuxiliaryHead(nn.Module):
 
 
 class AuxiliaryBranch:
-    """What an update needs of the head: its logits for the model's last call, and their weight.
+    """The head during training: its logits for the model's last forward pass, and the weight of its loss.
 
     Args:
         head: the bare module.
@@ -57,7 +57,7 @@ class AuxiliaryBranch:
         self._output = output if torch.is_grad_enabled() else None  # not in an evaluation
 
     def logits(self) -> Tensor:
-        """Only once for a call of the model, so that its activations are not held until the next update."""
+        """Call it once after each forward pass; it then releases the activations."""
         assert self._output is not None, "the model was not called"
         output, self._output = self._output, None
         logits: Tensor = self.forward(output)
@@ -87,7 +87,7 @@ def build_auxiliary(
     multiple = getattr(model, "multiple_px", MULTIPLE_PX)
     least = max(multiple, getattr(model, "min_size_px", multiple))
     for px in crops_px:
-        if px % multiple or px < least:  # it would be padded, and the layer's map cover more than it
+        if px % multiple or px < least:  # else it is padded, and the layer's map covers more than the crop
             fitting = f"augment.crop={max(least, crops_px[-1] // multiple * multiple)}"
             smaller = " augment.progressive=[]" if len(crops_px) > 1 else ""
             raise RecipeError(

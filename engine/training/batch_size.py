@@ -1,7 +1,7 @@
 """`train.batch: auto` and `train.accumulate: auto`: how many images fit into the memory at once.
 
-The search makes updates of a network of its own, with random weights, and throws it away: the training that
-follows is bit for bit that with the number typed.
+The search runs updates of a separate network with random weights, which is discarded. So the training that
+follows is the same, bit for bit, as with the number typed in the recipe.
 """
 
 import gc
@@ -32,8 +32,8 @@ from models import build_model
 
 MOST = 64  # images at once on one device
 KEPT_FREE = 0.1  # of a GPU, for evaluations and for memory that is free in pieces
-KEPT_FREE_RAM = 0.2  # of what is available, as updates of several sizes differ and other programs grow
-NUM_SEEN = 200  # first updates of a training, of which the one with the most pixels is tried
+KEPT_FREE_RAM = 0.2  # of what is available: updates differ in size, and other programs may need more
+NUM_SEEN = 200  # of these first updates of a training, the one with the most pixels is tried
 UPDATES = 2  # the optimiser's moments exist from the second on
 STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  # of Linux
 
@@ -41,7 +41,7 @@ STATUS, CLEAR_REFS = Path("/proc/self/status"), Path("/proc/self/clear_refs")  #
 def with_batch(
     recipe: Recipe, splits: Sequence[Dataset], process: Process, teacher: Trained | None = None
 ) -> tuple[Recipe, dict[str, int]]:
-    """The recipe with numbers in place of `auto`, and these numbers by key; the smallest over all processes.
+    """The recipe with numbers in place of `auto`, and these by key: the smallest that any process found.
 
     Args:
         recipe: with the range and the normalisation of its images.
@@ -51,7 +51,7 @@ def with_batch(
 
     Raises:
         OutOfMemory: not even the fewest images fit.
-        RecipeError: this system does not say how much memory an update needs.
+        RecipeError: this system does not tell the memory that a process uses.
     """
     section, num_processes = recipe.train, process.world_size
     if "auto" not in (section.batch, section.accumulate):
@@ -80,9 +80,9 @@ def with_batch(
 
 
 class Trial:
-    """A network that makes updates of any number of images on one device, without other processes.
+    """Runs updates with any number of images on one device, without other processes.
 
-    `least` is the fewest images that it can be trained on at once.
+    `least` is the smallest number of images that the network can be trained on at once.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class Trial:
         ]
         own = "gpu" if device.type == "cuda" else "ram"
         self.resident_bytes = sum(num_bytes for where, num_bytes in places if where == own)
-        if own == "gpu":  # as if the images were there
+        if own == "gpu":  # reserves the memory of the images
             self.held = torch.empty(self.resident_bytes, dtype=torch.uint8, device=device)
         settings = {"batch": 1, "accumulate": 1, "compile": False, "shard": False}
         small = recipe.model_copy(update={"train": recipe.train.model_copy(update=settings)})
@@ -117,7 +117,7 @@ class Trial:
         self.sizes = self.train.sizes()
 
     def search(self, most: int) -> int:
-        """The most images up to `most` that fit at once; 0 where the fewest do not."""
+        """The largest number of images, at most `most`, that fit at once; 0 if not even `least` fit."""
         return self.by_trying(most) if self.process.device.type == "cuda" else self.by_memory(most)
 
     def by_trying(self, most: int) -> int:
@@ -133,7 +133,7 @@ class Trial:
         return fits
 
     def by_memory(self, most: int) -> int:
-        """From the peaks of two updates, as if memory grew linearly with the number of images."""
+        """Extrapolates from the peaks of two updates, as memory grows about linearly with the images."""
         few, before = self.least, _resident_set("VmRSS")
         local = int(os.environ.get("LOCAL_WORLD_SIZE", self.process.world_size))
         available = (1 - KEPT_FREE_RAM) * free_ram_bytes() / local
@@ -146,21 +146,21 @@ class Trial:
         return max(few, min(most, 2 * few + int((limit - two) / of_an_image)))
 
     def message(self) -> str:
-        """What is said where the fewest images do not fit."""
+        """The error message if not even `least` images fit."""
         batch = self.least * self.process.world_size
         train = self.recipe.train.model_copy(update={"batch": batch})
         recipe = self.recipe.model_copy(update={"train": train})
         return of_an_update(recipe, self.model, self.process)
 
     def update(self, num_images: int) -> None:
-        """The last update of the training, where every loss and the discriminator take part; repeated."""
+        """Runs the last update of the training, with every loss and the discriminator, several times."""
         draws = self._largest(num_images)
         for _ in range(UPDATES):
             self.step.count = int(self.recipe.train.steps) - 1
             float(self.step(self.batches.of(draws))["loss"])  # waits for the device
 
     def _largest(self, num_images: int) -> list[Draw]:
-        """Of the first updates of this many images that with the most pixels, pasted images included."""
+        """The samples of the update with the most pixels, pasted images included, among the first updates."""
         order = self._order(num_images)
         updates = map(order.update, range(min(NUM_SEEN, int(self.recipe.train.steps))))
         return max(updates, key=lambda draws: self.batches.num_pixels(draws, self.sizes))
@@ -169,7 +169,7 @@ class Trial:
         return SampleOrder(len(self.train), num_images, self.recipe.seed)
 
     def _runs(self, num_images: int) -> bool:
-        """Whether the memory is enough for an update; what it used is free afterwards."""
+        """Whether the memory suffices for an update; the memory is freed afterwards."""
         try:
             with naming_out_of_memory(str):
                 self.update(num_images)
@@ -181,7 +181,7 @@ class Trial:
         return True
 
     def _fits(self, num_images: int) -> bool:
-        """Of a GPU: whether an update runs, and leaves enough free."""
+        """Whether an update runs and, on a GPU, leaves enough memory free."""
         device = self.process.device
         if device.type != "cuda":
             return self._runs(num_images)
@@ -193,13 +193,13 @@ class Trial:
         return runs and free >= KEPT_FREE * total
 
     def _peak(self, num_images: int) -> int | None:
-        """The most memory of this process during an update, in bytes; None where it is not enough."""
+        """The peak memory of this process during an update, in bytes; None if the memory does not suffice."""
         try:
             give_freed_memory_back()
             CLEAR_REFS.write_text("5")  # the peak begins anew
         except OSError:
             raise RecipeError(
-                "auto: this system does not say how much memory an update needs on its CPU. Type numbers: "
+                "auto: the memory of an update cannot be measured on the CPU of this system. Type numbers: "
                 "train.batch=16 train.accumulate=1"
             ) from None
         return _resident_set("VmHWM") if self._runs(num_images) else None
@@ -212,7 +212,7 @@ def _resident_set(key: str) -> int:
 
 
 def _free_memory(device: torch.device) -> None:
-    """Return what nothing refers to any more, so that the next peak is its own."""
+    """Free unused memory, so that it is not counted in the next peak."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

@@ -25,7 +25,7 @@ Counter = Callable[[int, int], None]
 def place(
     dataset: Dataset, data: Any, process: Process, counter: Callable[[str], Counter]
 ) -> tuple[Dataset, str]:
-    """The data set on the disk, in RAM or on the GPU, and a note that says how large it is, and where."""
+    """The data set on the disk, in RAM or on the GPU, and a note with its size and place."""
     masks = label_maps(data, dataset)
     where, num_bytes = choose_residence(dataset, data.resident, process.device, process.world_size, masks)
     note = f"{quantity(len(dataset), 'image')}, {num_bytes / 1e6:,.0f} MB decoded"
@@ -47,8 +47,8 @@ def build_batches(
     """The batches of this process.
 
     Args:
-        train, unlabelled: where they are kept.
-        counts, shares: as of `Mixing`.
+        train, unlabelled: the data sets, from `place`.
+        counts, shares: see `Mixing`.
     """
     section, seed, void = recipe.augment, recipe.seed, train.ignore_index
     augment, mixing = Augment(section, seed, void, train.bands), None

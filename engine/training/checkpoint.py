@@ -33,13 +33,13 @@ HASHED_AT_ONCE = 2**20  # bytes, in about a millisecond
 
 
 class TopKeeper:
-    """Keeps the `top` best checkpoints by one score; on a tie the earlier one, and never one that scored NaN.
+    """Keeps the `top` best checkpoints by one score; the earlier one on a tie, and none with the score NaN.
 
     Args:
         run: the folder where they are written.
         manifest: of the run; it lists the kept checkpoints, those from before a resume included.
         top: how many are kept.
-        spacing: in updates; of each span of this length only the best one is kept. 0: no such limit.
+        spacing: in updates; only the best checkpoint of each interval of this length is kept. 0: no limit.
     """
 
     def __init__(self, run: RunFolder, manifest: Manifest, top: int, spacing: int = 0):
@@ -105,7 +105,7 @@ def _digest(tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = 
 
 
 def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) -> None:
-    """All that the next update depends on: weights, moving average, optimisers, loss scale, step number.
+    """Save all that the next update depends on: weights, moving average, optimisers, loss scale, step number.
 
     Args:
         run_id: that of the manifest.
@@ -118,7 +118,7 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
 def copied_state(run: RunFolder, step: SupervisedStep, run_id: str | None) -> tuple[dict[str, Tensor], str]:
     """The tensors of a state, copied to the CPU so that the training can go on, and the rest as JSON.
 
-    The rest has the SHA-256 of log.jsonl as it is now, which only grows until a resume.
+    The JSON also has the length and SHA-256 of log.jsonl, to which rows are only appended until a resume.
 
     Raises:
         RunError: weights are NaN or infinite.
@@ -164,10 +164,10 @@ def _broken(step: SupervisedStep, tensors: dict[str, Tensor]) -> str | None:
 def write_state(
     run: RunFolder, tensors: dict[str, Tensor], header: str, rest: Callable[[], None] = lambda: None
 ) -> None:
-    """Write what `copied_state` gives; the state before it is kept, as last/previous.safetensors.
+    """Write what `copied_state` returned; the previous state is kept as last/previous.safetensors.
 
     Args:
-        rest: called again and again while the tensors are hashed.
+        rest: called repeatedly while the tensors are hashed.
     """
     metadata = {"trident": header, "sha256": _digest(tensors, header, rest)}
     with written_in_place(run.last_state) as temporary:
@@ -183,19 +183,19 @@ def load_state(
     onto_another: bool = False,
     before: int | None = None,
 ) -> dict[Path, str]:
-    """The inverse of save_state, into a step that was built from the same recipe; the newest intact state.
+    """Load the newest intact state into a step that was built from the same recipe.
 
     Args:
         run_id: that of the manifest; None in a run of version 0.1.0, whose states had no SHA-256.
-        onto_another: into the step of another recipe. The settings of its optimisers stay; a moving average
-            or a discriminator that the state lacks starts anew.
-        before: only a state from before this update, counted from 1.
+        onto_another: the step is of another recipe. It keeps the settings of its optimisers, and a moving
+            average or a discriminator that the state lacks starts anew.
+        before: load only a state from before this update, counted from 1.
 
     Returns:
-        The newer states that are not intact, each with what is wrong with it.
+        The newer states that are damaged, each with the reason.
 
     Raises:
-        RunFolderError: no state is intact, or it belongs to another model.
+        RunFolderError: no state is intact, or it is of another model.
     """
     faults: dict[Path, str] = {}
     for path in run.states:
@@ -230,7 +230,7 @@ def _read_state(path: Path, run_id: str | None) -> tuple[dict[str, Any], dict[st
         raise ValueError("its SHA-256 is not the stored one")
     header: dict[str, Any] = json.loads(text)
     if not isinstance(header, dict):
-        raise ValueError("what is beside its tensors is no JSON object")
+        raise ValueError("its header is not a JSON object")
     if header.get("run") != run_id:
         raise ValueError("it is the state of another run")
     return header, tensors

@@ -1,4 +1,4 @@
-"""The doctor at the start of a run: bad data stops it, and unchanged data is examined only once."""
+"""The doctor at the start of a run: bad data stops the run, and unchanged data is checked only once."""
 
 import hashlib
 from contextlib import suppress
@@ -23,10 +23,10 @@ CACHE = ".doctor"  # in output.dir: one JSON file for each state of a data set
 
 
 def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport | None:
-    """Examine the data of a recipe; None where `data.doctor` is off, for drawn scenes and on ranks above 0.
+    """Check the data of a recipe; None if `data.doctor` is off, for drawn scenes, and on ranks above 0.
 
     Raises:
-        DataError: on every rank, where the data would spoil the training.
+        DataError: on every rank, if the data would spoil the training.
     """
     are_drawn = all(one.format == "synthetic" for one in sets_of(recipe.data).values())
     if recipe.data.doctor == "off" or are_drawn:
@@ -50,7 +50,7 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
 
 
 def _report(report: DataReport, console: Console) -> str:
-    """Print the findings that matter; returns why training must not start, or an empty text."""
+    """Print the important findings; returns why the training must not start, or an empty string."""
     important = [
         found
         for found in report.findings

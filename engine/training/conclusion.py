@@ -69,7 +69,7 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
         console.print(escape(line))
     if not recipe.data.select:
         console.print(
-            f"The members were chosen on {recipe.data.val} too, so their scores are slightly optimistic."
+            f"The checkpoints were selected on {recipe.data.val} too, so their scores are slightly optimistic."
         )
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")
@@ -84,7 +84,7 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
 def _scores_on_further_sets(
     candidates: Sequence[Candidate], session: Session, console: Console
 ) -> dict[str, dict[str, Scores]]:
-    """By split, as `open_split` knows it, the scores of the kept checkpoints and their ensemble."""
+    """By the name of the split, the scores of the kept checkpoints and their ensemble."""
     protocol, device = session.validation.predictor.protocol, session.process.device
     workers, bar = session.recipe.data.workers, partial(counted, console)
     return {

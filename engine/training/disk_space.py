@@ -1,4 +1,4 @@
-"""The disk space that a run needs: measured before any time is spent on it."""
+"""The disk space that a run needs, checked before the training starts."""
 
 import shutil
 from collections import Counter, defaultdict
@@ -15,7 +15,7 @@ from engine.training.step import SupervisedStep
 
 
 def disk_bytes(step: SupervisedStep, top: int, tail: int = 0) -> int:
-    """The most that the run needs: its checkpoints, two states, and one of each while it is written.
+    """The most bytes that the run needs: its checkpoints, two states, and one more of each during writing.
 
     Args:
         top: number of best checkpoints.
@@ -41,7 +41,7 @@ def _num_bytes(value: Any) -> int:
 def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
     """The bytes of the optimiser's state, also before its first update.
 
-    They are measured on a copy of it, which makes an update of one parameter of each shape in each group.
+    They are measured on a copy, which updates one parameter of each shape in each group.
 
     Raises:
         RecipeError: the update fails.
@@ -71,12 +71,12 @@ def _state_bytes(optimizer: torch.optim.Optimizer) -> int:
 
 
 def nearest_folder(path: Path) -> Path:
-    """The nearest folder above a path that exists already, whose disk the path will be on."""
+    """The nearest existing folder above a path; the path will be on its disk."""
     return next(parent for parent in path.absolute().parents if parent.exists())
 
 
 def require_room(run: RunFolder, step: SupervisedStep, top: int, tail: int = 0) -> None:
-    """Raises RunFolderError where the disk cannot hold the run, before any time is spent on it."""
+    """Raises RunFolderError if the disk cannot hold the run."""
     parent = nearest_folder(run.path)
     needed, free = disk_bytes(step, top, tail), shutil.disk_usage(parent).free
     if free < needed:

@@ -59,11 +59,11 @@ def process_group(timeout_s: float = TIMEOUT_S) -> Iterator[Process]:
     """A context with this process, which leaves the group at its end.
 
     Args:
-        timeout_s: a process that does not answer for this time ends all.
+        timeout_s: if a process does not respond for this long, all processes end.
 
     Raises:
         ProcessError: there are more processes than GPUs.
-        GroupError: a process did not come, has ended, or does not answer.
+        GroupError: a process did not start, has ended, or does not respond.
     """
     process = start_process(timeout_s)
     failed = True
@@ -104,7 +104,7 @@ def start_process(timeout_s: float = TIMEOUT_S) -> Process:
 
 
 def _open_store(rank: int, world_size: int, timeout_s: float) -> Store:
-    """The store of torchrun, or of rank 0; a part of it that no other group has used."""
+    """A part of the store of torchrun, or of rank 0, that no other group uses."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     has_store = rank == 0 and os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True"
     limit = timedelta(seconds=timeout_s)
@@ -122,7 +122,7 @@ def stop_process(process: Process, failed: bool = False) -> None:
     """Leave the group, if there is one.
 
     Args:
-        failed: whether because of an error, which the others cannot know.
+        failed: whether an error ended this process, so that the others are told.
     """
     if process.heartbeat:
         process.heartbeat.stop(failed)
@@ -131,7 +131,7 @@ def stop_process(process: Process, failed: bool = False) -> None:
 
 
 def _is_of_the_group(error: RuntimeError) -> bool:
-    """Whether an error came from a collective or the store; of gloo, it has no type of its own."""
+    """Whether an error came from a collective or the store; errors of gloo have no type of their own."""
     return isinstance(error, dist.DistError) or "gloo" in str(error)
 
 
@@ -195,9 +195,9 @@ def any_process(process: Process, flag: bool) -> bool:
 
 
 def wait_for_all(process: Process) -> None:
-    """Wait until all processes have reached this call, however long one that answers works before it.
+    """Wait until all processes reach this call, without a time limit while they respond.
 
-    Call it before a collective to which one process may come later than the others by more than a timeout.
+    Call it before a collective if one process may be later than the others by more than the timeout.
     """
     if process.heartbeat:
         process.heartbeat.meet()
@@ -208,7 +208,7 @@ def distribute(model: nn.Module, process: Process, sync_norms: bool = True) -> n
     """The model with averaged gradients and BatchNorm over the whole batch; unchanged for one process.
 
     Args:
-        sync_norms: False leaves to each BatchNorm the images of its process.
+        sync_norms: False: each BatchNorm sees only the images of its process.
     """
     if process.is_alone:
         return model
@@ -224,11 +224,13 @@ def compiled(
     """The model compiled as one graph, in a mode of `torch.compile`; call it before `distribute`.
 
     By default torch splits the graph of a distributed model by the buckets of its gradients, so that their
-    sums overlap with the backward pass. With torch 2.14 such a B2 returns the number of its updates, from a
-    BatchNorm, in place of the logits; so of several processes the graph stays whole.
+    all-reduce overlaps with the backward pass. With torch 2.14 a B2 compiled like this returns a BatchNorm's
+    num_batches_tracked in place of the logits, so with several processes the graph is not split.
     """
     whole = cast(nn.Module, torch.compile(model, backend=backend, mode=mode))
-    if not process.is_alone:  # read at each compilation, which is in the first call and may be in later ones
+    if (
+        not process.is_alone
+    ):  # read at each compilation, in the first call and maybe in later ones
         whole.forward = torch._dynamo.config.patch(optimize_ddp=False)(whole.forward)
     return whole
 

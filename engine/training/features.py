@@ -65,7 +65,7 @@ class FeatureMaps:
 
 
 def outputs_of(model: nn.Module, layers: Sequence[str], run: Callable[[], object]) -> dict[str, object]:
-    """The outputs of the layers while `run` calls the model, of each layer's first call."""
+    """Calls `run`, and returns the output of the first call of each layer."""
     outputs: dict[str, object] = {}
     modules = dict(model.named_modules())
     with ExitStack() as hooks:

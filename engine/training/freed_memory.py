@@ -1,4 +1,4 @@
-"""Memory that the C library of Linux keeps for the next update, in place of giving it back to the system."""
+"""Lets the C library of Linux keep freed memory for the next update instead of returning it to the system."""
 
 import ctypes
 import sys
@@ -19,17 +19,17 @@ def _of_glibc(name: str) -> Any:
 
 
 def give_freed_memory_back() -> None:
-    """Return what the C library keeps to the system, so that a peak of the process counts what is in use."""
+    """Return the free memory of the C library to the system, so that peaks count only memory in use."""
     if malloc_trim := _of_glibc("malloc_trim"):
         malloc_trim(0)
 
 
 @contextmanager
 def freed_memory_kept() -> Iterator[None]:
-    """A block in which memory that is freed stays with the process; it is given back at the end.
+    """A context in which freed memory stays with the process; it is returned to the system at the end.
 
-    An update allocates and frees the same large blocks as the one before it. By default glibc gives each back
-    to the system, which has to map it and fill it with zeros again. Nothing happens with another C library.
+    Each update allocates and frees the same large blocks. By default glibc returns them to the system, which
+    has to map them and fill them with zeros again. With another C library this has no effect.
     """
     _keep_freed_memory()
     try:
@@ -40,9 +40,9 @@ def freed_memory_kept() -> Iterator[None]:
 
 @contextmanager
 def freed_memory_returned(device: torch.device) -> Iterator[None]:
-    """A block of scoring within `freed_memory_kept`: on a CPU, memory that is freed is not kept meanwhile.
+    """For scoring within `freed_memory_kept`: on a CPU, freed memory is returned to the system meanwhile.
 
-    Images of many sizes would leave ever more gaps between the blocks that are kept.
+    Images of many sizes would fragment the memory that is kept.
     """
     if device.type == "cuda":
         yield
@@ -57,7 +57,7 @@ def freed_memory_returned(device: torch.device) -> Iterator[None]:
 def _keep_freed_memory() -> None:
     if mallopt := _of_glibc("mallopt"):
         mallopt(M_TRIM_THRESHOLD, -1)  # never
-        mallopt(M_MMAP_MAX, 0)  # no block has a mapping of its own, which would end with it
+        mallopt(M_MMAP_MAX, 0)  # else large blocks are mapped separately, and unmapped when freed
 
 
 def _return_freed_memory() -> None:

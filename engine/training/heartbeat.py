@@ -1,7 +1,7 @@
-"""Whether the other processes of a training still answer; where one does not, all end with its name.
+"""Detects a process of the training that no longer responds, and ends all with a message that names it.
 
 A collective of torch waits for a stopped process until its timeout, and its error does not name the process.
-Here each process writes a count to the group's store from a thread, and reads those of the others. A process
+Here a thread of each process writes a counter to the group's store, and reads those of the others. A process
 that works alone for long (the doctor, a slow disk) keeps counting, so `meet` waits for it without a limit.
 """
 
@@ -16,26 +16,27 @@ from torch._C._distributed_c10d import Store  # torch.distributed has it, but no
 
 from engine.training.fit import RunError
 
-POLL_S, MOST_POLL_S = 0.01, 0.2  # between two looks at whether all have arrived, at first and later
+POLL_S, MOST_POLL_S = 0.01, 0.2  # how often `meet` looks whether all have arrived, at first and later
 MOST_S = 5.0  # between two counts
 ENDED = "ended"
 
 
 class GroupError(RunError):
-    """A process of the training does not answer, has ended, or never came."""
+    """A process of the training does not respond, has ended, or never started."""
 
 
 class Heartbeat:
-    """Counts of all processes, in a store that they share.
+    """Counters of all processes, in a store that they share.
 
-    A process that was suspended must not take the others for lost, so silence is counted in looks of its own.
+    Silence is measured by the number of own looks, not by the clock: after this process was suspended, it
+    must not take the others for lost.
 
     Args:
         store: of this group alone.
-        timeout_s: the silence after which a process is lost, and how long all may take to come.
+        timeout_s: the silence after which a process counts as lost, and how long all may take to start.
 
     Raises:
-        GroupError: not all came in time; the error names those that did not.
+        GroupError: not all started in time; the error names those that did not.
     """
 
     def __init__(self, store: Store, rank: int, world_size: int, timeout_s: float):
@@ -65,18 +66,18 @@ class Heartbeat:
             if time.monotonic() > until:
                 raise GroupError(
                     f"{_listed([f'rank {rank}' for rank in missing])} of {self.world_size} processes did not "
-                    f"come within {self._minutes}. Start one process for each rank, or raise train.timeout."
+                    f"start within {self._minutes}. Start one process for each rank, or raise train.timeout."
                 )
             time.sleep(POLL_S)
         return [self._store.get(f"name/{rank}").decode() for rank in ranks]
 
     def entering_collective(self) -> None:
-        """Call it before a collective, so that a process that never comes to it is found."""
+        """Call it before a collective, so that a process that never enters it is found."""
         self._collectives += 1
         self._looks["since a collective"] = 0
 
     def meet(self) -> None:
-        """Wait until all processes are here, without a limit for those that still count.
+        """Wait until all processes are here, without a time limit for those that still count.
 
         Raises:
             GroupError: one of them has ended with an error.
@@ -94,7 +95,7 @@ class Heartbeat:
         self._looks["since a collective"] = 0
 
     def explained(self, error: Exception) -> GroupError:
-        """What to raise for an error of a collective or of the store: with the names of lost processes."""
+        """The error to raise for one of a collective or of the store; it names the lost processes."""
         before = list(self._unchanged)
         time.sleep(4 * self._interval_s)
         lost = [
@@ -110,7 +111,7 @@ class Heartbeat:
         """Before the process leaves the group.
 
         Args:
-            failed: whether it leaves because of an error, which the others cannot know.
+            failed: whether it leaves because of an error, so that the others are told.
         """
         self._stop.set()
         self._exchanging.join(self._interval_s)
@@ -119,7 +120,7 @@ class Heartbeat:
                 self._store.set(f"beat/{self.rank}", ENDED)
 
     def _exchange(self) -> None:
-        """In a thread of its own, as a store whose process is stopped does not answer."""
+        """In a separate thread, as the store does not respond if its process is stopped."""
         keys, count = [f"beat/{rank}" for rank in range(self.world_size)], 0
         with suppress(RuntimeError):  # the store has ended
             while not self._stop.wait(self._interval_s):
@@ -149,11 +150,11 @@ class Heartbeat:
         if self._looks["since the store answered"] > self._most_looks:
             silent = [0]  # where the store is
         if silent:
-            return self._message(silent, f"did not answer for {self._minutes}")
+            return self._message(silent, f"did not respond for {self._minutes}")
         behind = [rank for rank, beat in enumerate(self._beats) if int(beat.split()[1]) < self._collectives]
         all_run = max(self._unchanged) <= 2 and self._looks["since the store answered"] <= 2
         if behind and all_run and not self._meets:
-            return self._message(behind, f"still runs, but the others have waited for it for {self._minutes}")
+            return self._message(behind, f"still runs, but the others have waited {self._minutes} for it")
         return ""
 
     def _that_ended(self) -> list[int]:

@@ -112,7 +112,7 @@ def test_a_cut_cable_ends_the_run_with_the_rank_and_resume_goes_on(hosts: None, 
     assert sorted(ranks.values()) == [0, 1]
     for host, other in (("a", "b"), ("b", "a")):
         assert f"trident: rank {ranks[other]}, process" in printed[host], printed[host]
-        assert "did not answer for 0.3 min (train.timeout)" in printed[host] and "--resume" in printed[host]
+        assert "did not respond for 0.3 min (train.timeout)" in printed[host] and "--resume" in printed[host]
 
     ip("-n", namespace("b"), "link", "set", "cable", "up")
     again = Training(tmp_path, "second")

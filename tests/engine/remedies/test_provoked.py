@@ -529,7 +529,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "each run would choose its",
     ),
     "tests/engine/training/test_batch_size.py::test_a_system_that_does_not_count_memory": (
-        "does not say how much memory",
+        "the memory of an update cannot be measured",
     ),
     "tests/engine/exporting/test_graph.py::test_a_difference_in_one_pixel_is_found": (
         "Nothing was written. Try another of trident export",

@@ -257,7 +257,7 @@ def test_a_header_of_another_form_is_a_clear_error(run: RunFolder, make_step, he
     step = make_step()
     tensors, _ = checkpoint.copied_state(run, step, None)
     checkpoint.write_state(run, tensors, header)
-    with pytest.raises(RunFolderError, match="is damaged: .* no JSON object|does not fit the model"):
+    with pytest.raises(RunFolderError, match="is damaged: .* not a JSON object|does not fit the model"):
         load_state(run, step)
 
 

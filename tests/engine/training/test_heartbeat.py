@@ -67,7 +67,7 @@ def said(ended: threading.Event, capsys: pytest.CaptureFixture[str]) -> str:
 def test_a_process_that_stands_still_is_named(pair, ended, capsys) -> None:
     pair[1].stop(failed=False)  # its count stands still, as after SIGSTOP
     message = said(ended, capsys)
-    assert "rank 1, process" in message and "did not answer for 0.01 min (train.timeout)" in message
+    assert "rank 1, process" in message and "did not respond for 0.01 min (train.timeout)" in message
     assert "--resume" in message and "rank 0" not in message
 
 
