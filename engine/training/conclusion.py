@@ -69,7 +69,7 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
         console.print(escape(line))
     if not recipe.data.select:
         console.print(
-            f"The checkpoints were selected on {recipe.data.val} too, so their scores are slightly optimistic."
+            f"The checkpoints were selected on {recipe.data.val} too, so these scores are optimistic."
         )
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
         console.print(f"{what:<12} {where}")

@@ -228,9 +228,7 @@ def compiled(
     num_batches_tracked in place of the logits, so with several processes the graph is not split.
     """
     whole = cast(nn.Module, torch.compile(model, backend=backend, mode=mode))
-    if (
-        not process.is_alone
-    ):  # read at each compilation, in the first call and maybe in later ones
+    if not process.is_alone:  # read at each compilation, in the first call and maybe in later ones
         whole.forward = torch._dynamo.config.patch(optimize_ddp=False)(whole.forward)
     return whole
 

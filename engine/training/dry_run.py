@@ -1,4 +1,4 @@
-"""What a run would cost: builds all of it, times updates and a batch of scoring, and writes nothing."""
+"""What a run would cost: builds all parts, times updates and a batch of scoring, and writes nothing."""
 
 import shutil
 import time
@@ -35,7 +35,7 @@ LIMIT_S = 60.0
 def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
     """Print parameters, memory, seconds per update, time for the whole run, and disk.
 
-    The updates are timed as the last of the run, where the discriminator takes part if there is one.
+    The last update of the run is timed, which includes the discriminator if there is one.
     """
     build_loggers(recipe.log.to)  # so that its mistakes are reported
     console = console if process.is_main else Console(quiet=True)
@@ -82,9 +82,9 @@ def dry_run(recipe: Recipe, process: Process, console: Console) -> None:
 
 
 def _update_seconds(session: Session, console: Console) -> list[float]:
-    """Seconds of several updates, their batches included, each made as the last of the run.
+    """Seconds of several updates with their batches, each run as the last update of the run.
 
-    The warm-up compiles, loads kernels and uses up the batches that the workers have read ahead meanwhile.
+    The warm-up compiles, loads kernels, and uses up the batches that the workers have read ahead.
     """
     step, steps = session.step, int(session.recipe.train.steps)
     batches = session.batches.starting_at(steps - 1)
@@ -98,7 +98,7 @@ def _update_seconds(session: Session, console: Console) -> list[float]:
 
 
 def _image_seconds(session: Session, console: Console) -> float:
-    """Seconds per image, on the first scoring batch; the second time, since the first loads kernels."""
+    """Seconds per image of the first scoring batch, in its second pass, as the first one loads kernels."""
     device, val = session.process.device, session.val
     predictor, num_images = session.validation.predictor, 0
     model = for_predictions(session.step.model)
@@ -125,7 +125,7 @@ def timed(
 ) -> list[float]:
     """Seconds of each of `num` calls after `warm_ups`.
 
-    After LIMIT_S none is begun except the second; of the calls until then at most half are the warm-up.
+    After LIMIT_S no further call is made, except the second; then at most half of the calls count as warm-up.
     All processes make the same number of calls.
     """
     seconds: list[float] = []

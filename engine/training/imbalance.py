@@ -1,7 +1,7 @@
-"""Class imbalance in a training: counts the labels, and uses the counts for what the recipe asks.
+"""Class imbalance in a training: counts the labels, and resolves what depends on the counts.
 
-Class weights that the recipe gives by the name of a scheme become numbers here, and the sampler `auto`
-becomes another one, so that losses need no data, and the saved recipe trains the same without counting again.
+Here the name of a scheme of class weights becomes numbers, and the sampler `auto` becomes rare or uniform. So
+losses need no data, and the saved recipe trains the same without counting again.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,7 +36,7 @@ def count_labels(
     Args:
         train: a split.
         root: `data.root`, where the counts are cached; None: no cache.
-        process: each counts its share of the images, and all get the sum.
+        process: each process counts its share of the images, and all get the sum.
         progress: called with (done, total).
         keep: whether new counts may be written.
 
@@ -71,7 +71,7 @@ def without_schemes(recipe: Recipe) -> Recipe:
 
 
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
-    """The recipe with what the counts decide: class weights, the sampler, rare classes; a note on each.
+    """The recipe with class weights as numbers, the sampler and the rare classes chosen, and a note on each.
 
     Raises:
         RecipeError: augment.crop_on has an id that is no class.
@@ -105,10 +105,10 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
 def training_order(
     recipe: Recipe, counts: ClassCounts, shares: NDArray[np.float64] | None = None, sets: Sequence[int] = ()
 ) -> tuple[SampleOrder, list[str]]:
-    """The order that `data.sampler` and the weights of sets ask for, and a note on the sampler `rare`.
+    """The order by `data.sampler` and the weights of the sets, and a note on the sampler `rare`.
 
     Args:
-        shares: (N,) of the images, by the weights of their sets; None where these have none.
+        shares: (N,) of the images, by the weights of their sets; None if the sets have no weights.
         sets: number of images of each set, if there are several.
     """
     num_samples, batch = len(counts.void), int(recipe.train.batch)
@@ -137,7 +137,7 @@ def _within_sets(
 
 
 def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:
-    """Names the rare classes and the remedies that the recipe does not use; [] where there are none."""
+    """Names the rare classes and the remedies that the recipe does not use yet; [] if there are none."""
     rare = rare_classes(counts)
     lines = help_rare_classes(recipe)
     remedies = []

@@ -1,6 +1,6 @@
-"""Signals stop a training between two updates, with its state saved; a second one, later, stops it at once.
+"""A signal stops a training after the current update, with its state saved; a second signal stops it at once.
 
-Before the first update and after the last one, where all is saved, they stop it at once.
+Before the first update and after the last one, the first signal stops it at once.
 """
 
 import signal
@@ -17,7 +17,7 @@ from engine.run_folder import RunFolder
 from engine.training.distributed import Process, any_process
 from engine.training.fit import RunError
 
-SAME_S = 2.0  # within this a second signal is the same one: a group gets it, and a launcher passes it on
+SAME_S = 2.0  # a second signal within this time is the same: sent to the group, and passed on by a launcher
 
 
 class RunStopped(RunError):
@@ -30,10 +30,10 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def handled(handler: Handler) -> Iterator[None]:
-    """A block in which `handler` gets the signals that stop a run.
+    """A context in which `handler` receives the signals that stop a run.
 
-    A signal that is ignored, as by nohup, stays ignored. Outside the main thread, where Python allows no
-    signal handlers, signals are handled as before.
+    An ignored signal, as with nohup, stays ignored. Outside the main thread Python allows no signal
+    handlers, so signals are handled as before.
     """
     in_main_thread = threading.current_thread() is threading.main_thread()
     known = STOPPING_SIGNALS if in_main_thread else ()
@@ -48,7 +48,7 @@ def handled(handler: Handler) -> Iterator[None]:
 
 @contextmanager
 def stopped_at_once(what_to_do: Callable[[], str]) -> Iterator[None]:
-    """A block that signals end at once by a KeyboardInterrupt, with the text that `what_to_do` gives then."""
+    """A context in which a signal raises KeyboardInterrupt at once, with the text of `what_to_do()`."""
 
     def stop(number: int, frame: FrameType | None) -> None:
         raise KeyboardInterrupt
@@ -61,14 +61,14 @@ def stopped_at_once(what_to_do: Callable[[], str]) -> Iterator[None]:
 
 
 def after_a_stop(run: RunFolder) -> str:
-    """What to do where a run was stopped at once."""
+    """What to do after a run was stopped at once."""
     if not run.states:
         return "Stopped before anything was saved. To start again, type the same command."
     return f"Stopped at once; the last state in {run.path} is intact. {RESUME}"
 
 
 def after_the_training(run: RunFolder) -> str:
-    """What to do where only the scoring at the end was stopped."""
+    """What to do after the scoring at the end was stopped."""
     return (
         f"Stopped at once. The training is done: its state and best checkpoints are saved in {run.path}. "
         f"Their scoring and the report are not done. {RESUME}"

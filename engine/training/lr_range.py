@@ -23,8 +23,8 @@ MIN_LOSSES = 10  # fewer give no suggestion
 FALL, RISE = 5.0, 3.0
 SHARE = 0.9  # of the fall
 RULE = (
-    "the middle of the low stretch of the curve: from where nine tenths of its fall are made to where it "
-    "first rises by more than its noise"
+    "the middle of the low part of the curve: from the rate with nine tenths of its fall to the rate at "
+    "which it first rises by more than its noise"
 )
 
 
@@ -53,14 +53,14 @@ class RangeTest:
 
     @property
     def suggestion(self) -> float | None:
-        """By RULE, in decades; None if the curve does not tell."""
+        """By RULE, on a logarithmic scale; None if the curve shows no such part."""
         if self.verdict != "found" or not (self.low and self.rise):
             return None
         return math.sqrt(self.low * self.rise)
 
     @property
     def low(self) -> float | None:
-        """The rate at which SHARE of the fall before `rise` is made; None if the loss does not fall."""
+        """The first rate with SHARE of the fall before `rise`; None if the loss does not fall."""
         if self._fallen is None:
             return None
         end = len(self.smoothed) if self.rise is None else self.rates.index(self.rise)

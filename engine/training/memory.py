@@ -34,10 +34,10 @@ class OutOfMemory(RunError):
 
 @contextmanager
 def naming_out_of_memory(message: Callable[[], str]) -> Iterator[None]:
-    """A block whose out-of-memory errors, of torch, CUDA or Python, become OutOfMemory with this message.
+    """A context that turns out-of-memory errors of torch, CUDA and Python into OutOfMemory with this message.
 
     Raises:
-        OutOfMemory: with its message from an inner block where that has raised it.
+        OutOfMemory: one from an inner context keeps its message.
     """
     try:
         yield
@@ -55,7 +55,7 @@ def in_an_update(session: "Session", saved: RunFolder | None = None) -> str:
     """The message for the training.
 
     Args:
-        saved: the run whose state stays; None where nothing is saved, so that the same command works.
+        saved: the run whose state is saved; None if nothing is saved, so that the same command works again.
     """
     return of_an_update(session.recipe, session.step.model, session.process, saved)
 
@@ -106,15 +106,15 @@ def in_the_final_scoring(session: "Session", run: RunFolder, num_members: int) -
 
 
 def least_images(model: nn.Module) -> int:
-    """The fewest images at once of a model in training mode: a BatchNorm needs two."""
+    """The smallest number of images at once for a model in training mode: a BatchNorm needs two."""
     has_statistics = any(isinstance(module, _BatchNorm) and module.training for module in model.modules())
     return 2 if has_statistics else 1
 
 
 def smaller_update(recipe: Recipe, model: nn.Module, num_processes: int) -> list[str]:
-    """Recipe lines with which an update needs less memory; none where it is as small as can be.
+    """Recipe lines with which an update needs less memory; none if it cannot be smaller.
 
-    A batch in more parts is the same training, so it comes first.
+    Dividing the batch into more parts does not change the training, so it comes first.
     """
     share, parts = int(recipe.train.batch) // num_processes, int(recipe.train.accumulate)
     least = least_images(model)
@@ -129,7 +129,7 @@ def smaller_update(recipe: Recipe, model: nn.Module, num_processes: int) -> list
 
 
 def smaller_views(protocol: EvaluationProtocol, size: tuple[int, int]) -> list[str]:
-    """Recipe lines with which the largest input of the model has at most half the pixels, if there are.
+    """Recipe lines with which the largest input of the model has at most half the pixels, if possible.
 
     Args:
         size: (h, w) of the largest image.

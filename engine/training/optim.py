@@ -1,4 +1,4 @@
-"""What is trained, how fast, and by which optimiser: frozen parameters, parameter groups, the optimiser."""
+"""Frozen parameters, parameter groups with their learning rates, and the optimiser."""
 
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
@@ -68,7 +68,7 @@ def frozen_modules(model: nn.Module) -> list[nn.Module]:
 
 
 def in_eval_mode(model: nn.Module, batch_norm: str) -> list[nn.Module]:
-    """What a training keeps in eval mode: frozen modules, and with "frozen" the encoder's BatchNorms.
+    """The modules that stay in eval mode: frozen modules, and with "frozen" the encoder's BatchNorms.
 
     Args:
         batch_norm: a recipe's `train.batch_norm`.
@@ -111,7 +111,7 @@ def parameter_groups(
     Args:
         model: its encoder is the submodule `encoder`.
         section: a recipe's `optimizer`.
-        auxiliary: a second head, in the groups of the head; its names begin with "auxiliary."
+        auxiliary: a second head, in the groups of the head; its parameters are called "auxiliary.*"
 
     Raises:
         ModelError: `layer_decay` for a model whose order of layers is not known.
@@ -148,7 +148,7 @@ def parameter_groups(
 def build_optimizer(
     model: nn.Module, section: Optimizer, auxiliary: nn.Module | None = None
 ) -> torch.optim.Optimizer:
-    """The optimiser of a recipe over `parameter_groups`; the fused kernel where it has one.
+    """The optimiser of a recipe over `parameter_groups`, with its fused kernel if it has one.
 
     Args:
         model: on the device where it is trained.
@@ -163,7 +163,7 @@ def build_optimizer(
     create, options = (_imported if is_import_path(section.name) else _of_timm)(section)
     try:
         optimizer = create(groups, lr=section.lr, weight_decay=section.weight_decay, **options)
-    except (Exception, SystemExit) as error:  # whatever its constructor does
+    except (Exception, SystemExit) as error:  # its constructor may raise anything
         raise _unusable(section.name, f"{type(error).__name__}: {error}".rstrip(".")) from error
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]

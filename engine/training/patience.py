@@ -1,8 +1,8 @@
 """Whether a training has stopped improving: `train.patience` evaluations without a gain beyond noise.
 
-A gain is a score above that of the last gain by more than twice the noise of one evaluation, so a slow rise
-counts once it has added up to that. It depends on the scores alone, which are part of the saved state: a
-resumed run, and each process of a training, decides alike.
+A gain is a score that exceeds the score of the last gain by more than twice the noise of one evaluation, so a
+slow rise counts once it has added up. The decision depends only on the scores, which are part of the saved
+state, so a resumed run and all processes decide alike.
 """
 
 import math
@@ -23,7 +23,7 @@ Scores = Sequence[tuple[int, dict[str, float]]]  # of each evaluation: updates d
 
 @dataclass(frozen=True)
 class Standstill:
-    """The evaluation that was the last gain, and how many came after it; `noise` is a share of 1."""
+    """The evaluation with the last gain, and the number after it; `noise` is of a score in 0..1."""
 
     step: int
     score: float
@@ -32,9 +32,9 @@ class Standstill:
 
 
 def standstill(recipe: Recipe, evaluations: Scores) -> Standstill | None:
-    """Since when `keep.metric` has not risen; None before the first evaluation that counts.
+    """The last gain of `keep.metric`; None before the first evaluation that counts.
 
-    While the learning rate rises, and a discriminator is being phased in, evaluations do not count.
+    Evaluations do not count while the learning rate rises or a discriminator is phased in.
 
     Args:
         recipe: its durations in steps.
@@ -61,7 +61,7 @@ def is_out_of_patience(recipe: Recipe, evaluations: Scores) -> bool:
 
 
 def stopped_early(recipe: Recipe, evaluations: Scores, lr_scale: float = 1.0) -> Note:
-    """Says that the training ends early, why, and which part of its schedule ran.
+    """A note that the training ends early, with the reason and the learning rate at that point.
 
     Args:
         lr_scale: the factor on the learning rates of a run that went back.
@@ -90,7 +90,7 @@ def _start(recipe: Recipe) -> int:
 
 
 def _noise(known: Scores | Sequence[tuple[int, float]]) -> float:
-    """Standard deviation of one evaluation around the curve, a share of 1."""
+    """Standard deviation of one evaluation around the curve, of a score in 0..1."""
     noise: float | None = None
     if len(known) >= MIN_FOR_PHASES:
         steps, points = (np.array(column, dtype=np.float64) for column in zip(*known, strict=True))

@@ -1,4 +1,4 @@
-"""A moving average of weights over a part of the training so far, for `ema_post_hoc` of trident ensemble."""
+"""A moving average of weights over a share of the training so far, for the method `ema_post_hoc`."""
 
 from timm.utils import ModelEmaV3
 from torch import nn

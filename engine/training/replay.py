@@ -1,4 +1,4 @@
-"""Makes one update of a run again, to find what in it was first NaN or infinite; writes nothing.
+"""Repeats one update of a run to find what was first NaN or infinite in it; writes nothing.
 
 Shapes: B samples, C classes.
 """
@@ -27,7 +27,7 @@ Counter = Callable[[int, int], None]
 
 @dataclass
 class Replay:
-    """What was NaN or infinite in an update, in the order of its computation; empty where nothing was.
+    """What was NaN or infinite in an update, in the order of its computation; empty if nothing was.
 
     Attributes:
         weights: which weights the update was made with.
@@ -72,10 +72,10 @@ class Replay:
 def replay(
     run: RunFolder, update: int, overrides: Sequence[str], process: Process, counter: Callable[[str], Counter]
 ) -> Replay:
-    """Make update number `update`, counted from 1, again.
+    """Repeat update number `update`, counted from 1.
 
-    With a state from before it, the updates in between are made too, so the weights are those of the run.
-    Otherwise they are those of the nearest kept checkpoint before it, or of the state after it.
+    If there is a state from before it, the updates in between are repeated too, so the weights are those of
+    the run. Otherwise they are of the nearest kept checkpoint before it, or of the state after it.
 
     Args:
         overrides: of where the data is, such as data.root=...

@@ -1,4 +1,4 @@
-"""A run that goes on: its saved state put into the step, and the changes of its recipe recorded."""
+"""Resumes a run: loads its saved state into the step, and records changes of its recipe."""
 
 import shlex
 from collections.abc import Iterator
@@ -27,7 +27,7 @@ from engine.wording import quantity
 
 
 def with_batch_of(run: RunFolder, recipe: Recipe) -> Recipe:
-    """The recipe with the numbers of a run in place of `auto`, which that run chose at its start."""
+    """The recipe with the numbers that a run found at its start in place of `auto`."""
     if "auto" not in (recipe.train.batch, recipe.train.accumulate):
         return recipe
     saved = load_recipe(run.recipe).train
@@ -39,13 +39,13 @@ def with_batch_of(run: RunFolder, recipe: Recipe) -> Recipe:
 
 @contextmanager
 def resumed_run(run: RunFolder, session: Session, report: DataReport | None) -> Iterator[Manifest]:
-    """Put the saved state of a run into the step, and hold its folder for the time of the training.
+    """Load the saved state of a run into the step; the folder is locked for the time of the training.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
 
     Raises:
-        RunFolderError: another process trains in the folder; the recipe or the images are others; no state is
+        RunFolderError: another process trains in the folder; the recipe or the images differ; no state is
             intact.
     """
     with held(run, session.process):
@@ -67,7 +67,7 @@ def resumed_run(run: RunFolder, session: Session, report: DataReport | None) -> 
 
 
 def _require_same_training(run: RunFolder, manifest: Manifest, session: Session, before: Recipe) -> None:
-    """Raises RunFolderError where the recipe or the images are not those that the run started with."""
+    """Raises RunFolderError if the recipe or the images differ from those that the run started with."""
     other_images = session.train.fingerprint() != manifest.data.train_fingerprint
     changed = [
         f"  {Changed(key=change.key, before=change.before, now=change.now)}"
@@ -97,7 +97,7 @@ def _require_same_training(run: RunFolder, manifest: Manifest, session: Session,
 
 
 def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
-    """Load the newest intact state; rename damaged ones, which a save would move over the intact one.
+    """Load the newest intact state; rename damaged ones, which the next save would keep in place of it.
 
     Raises:
         RunFolderError: a kept checkpoint is damaged; no state is intact.
@@ -138,12 +138,12 @@ def _go_on(run: RunFolder, session: Session, manifest: Manifest) -> None:
 
 
 def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: Recipe) -> None:
-    """Record values that never change an update, and choose the kept checkpoints by them.
+    """Record changed values that do not affect updates, and apply them to the kept checkpoints.
 
-    No file is deleted: of a smaller `keep.top` or `keep.tail`, the others stay in their folder.
+    No file is deleted: with a smaller `keep.top` or `keep.tail`, the files that are not listed any more stay.
 
     Raises:
-        RunFolderError: kept checkpoints have no score of another `keep.metric` or `keep.smooth`.
+        RunFolderError: kept checkpoints have no score for a changed `keep.metric` or `keep.smooth`.
     """
     now, step = session.recipe, session.step.count
     changed = [Changed(key=c.key, before=c.before, now=c.now) for c in changes(before, now, all_keys=True)]
@@ -178,13 +178,13 @@ def _take_changes(run: RunFolder, session: Session, manifest: Manifest, before: 
 
 
 def _split(tail: list[LatestState], length: int) -> tuple[list[LatestState], list[LatestState]]:
-    """What is before the last `length` states, and these."""
+    """The states before the last `length`, and the last `length` states."""
     first = max(0, len(tail) - length)
     return tail[:first], tail[first:]
 
 
 def _gaps_in_log(run: RunFolder, session: Session, manifest: Manifest) -> list[str]:
-    """A sentence where log.jsonl lacks rows up to the state, from the last change of their distance on."""
+    """A sentence for each split whose rows in log.jsonl are incomplete, since its interval last changed."""
     rows, done = read_log(run.log), session.step.count
     start = manifest.continued_from.step if manifest.continued_from else 0
     lacking: dict[str, list[int]] = {}

@@ -14,17 +14,17 @@ from engine.training.checkpoint import copied_state, write_state
 from engine.training.distributed import Process, any_process
 from engine.training.step import SupervisedStep
 
-# Hashing takes a core, memory and the interpreter from the updates: it has this share of the time, ...
+# Hashing competes with the updates for a core, memory and the interpreter, so it gets this share of the time.
 WORKING_SHARE = 0.02
-# ... but a state is not written later than this share of the time between two savings, as a kill loses it.
+# A kill loses a state that is not written yet, so writing takes at most this share of the time between two.
 LATE_SHARE = 0.1
 
 
 class SaveSchedule:
-    """Whether the state is due after an update: after a number of updates, or a time since the last saving.
+    """Whether the state is to be saved after an update: every few updates, or some time after the last one.
 
-    Several processes have to agree where it is a time. That takes a synchronisation, so they do it only at
-    every `agree_every`-th step.
+    With a time, several processes have to agree. That takes a synchronisation, so they do it only at every
+    `agree_every`-th step.
 
     Args:
         save_every: `train.save_every` in steps, or such as "10 min".
@@ -61,12 +61,12 @@ class SaveSchedule:
 
 
 class StateWriter:
-    """A context that writes states in a thread; `save` waits for the copy only, and for an earlier writing.
+    """A context that writes states in a thread; `save` waits only for the copy, and for an earlier state.
 
-    The thread rests most of the time, so that the updates are not slower; not while it is waited for.
+    The thread pauses most of the time, so as not to slow down the updates, unless something waits for it.
 
     Raises:
-        DiskError: at the next `save` or at the end of the block, where a state could not be written.
+        DiskError: at the next `save` or at the end of the context, if a state could not be written.
     """
 
     def __init__(self, run: RunFolder, run_id: str | None):

@@ -82,7 +82,7 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
 
 
 def end_of_rise(section: Schedule, num_steps: int) -> int:
-    """The update at which the rate is at its peak, or just after, and from which on it does not rise."""
+    """The first update, at or just after the peak of the rate, from which on the rate does not rise."""
     if section.name == "onecycle":
         return math.ceil(ONECYCLE_RISE * num_steps)
     assert isinstance(section.warmup, int)
@@ -92,13 +92,13 @@ def end_of_rise(section: Schedule, num_steps: int) -> int:
 
 
 def cycle_steps(section: Schedule, num_steps: int) -> int:
-    """Updates of a cycle of cyclic, rounded up: so far before the end of the last, the one before ends."""
+    """The number of updates of a cycle of cyclic, rounded up."""
     assert isinstance(section.warmup, int)
     return max(1, -(-(num_steps - section.warmup) // section.cycles))
 
 
 def start_of_decay(section: Schedule, num_steps: int) -> int:
-    """The first update of wsd whose rate may be below the peak; `num_steps` where it never falls."""
+    """The first update of the decay of wsd; `num_steps` if there is no decay."""
     assert isinstance(section.decay, int)
     return num_steps - section.decay
 
@@ -112,7 +112,7 @@ def _cosine(section: Schedule, progress: float, step: int) -> float:
 
 
 def _cyclic(section: Schedule, progress: float, step: int) -> float:
-    of_cycle = round(section.cycles * progress, 9) % 1  # a cycle that ends begins anew, whatever the rounding
+    of_cycle = round(section.cycles * progress, 9) % 1  # rounded, so that each cycle begins at exactly 0
     return _cosine(section, of_cycle, step)
 
 

@@ -1,7 +1,7 @@
 """`train.shard`: parameters, gradients and moments in shards, a part of each tensor in each process (FSDP2).
 
-Each block of the encoder gathers its parameters when it runs, and frees them afterwards. What is scored or
-saved is put together again, so files and scores are those of a training that is not sharded.
+Each block of the encoder gathers its parameters when it runs, and frees them afterwards. Models are gathered
+before they are scored or saved, so files and scores are the same as without sharding.
 """
 
 from copy import deepcopy
@@ -19,12 +19,12 @@ from models.blocks import encoder_blocks
 
 
 def shard(model: nn.Module, image: Tensor) -> None:
-    """Replace the parameters of a model by this process' shards; all processes call it together.
+    """Replace the parameters of a model by the shards of this process; all processes call it together.
 
     Every process begins with the values of the first one, as with DDP.
 
     Args:
-        image: (1, n, S, S), tried with the model before and after.
+        image: (1, n, S, S), on which the model is tested before and after.
 
     Raises:
         RecipeError: the model cannot be sharded.
@@ -57,7 +57,7 @@ def _try(model: nn.Module, image: Tensor) -> None:
 
 
 def without_values(model: nn.Module) -> nn.Module:
-    """A copy whose parameters have shapes only, to be filled by `gathered`."""
+    """A copy whose parameters have shapes but no values, to be filled by `gathered`."""
     shapes = {
         id(p): nn.Parameter(torch.empty_like(p, device="meta"), p.requires_grad) for p in model.parameters()
     }
@@ -65,14 +65,14 @@ def without_values(model: nn.Module) -> nn.Module:
 
 
 def gathered(model: nn.Module, empty: nn.Module) -> nn.Module:
-    """The whole of a sharded model, on each process; all processes call it together."""
+    """The whole model from its shards, on each process; all processes call it together."""
     whole = deepcopy(empty)
     whole.load_state_dict({key: full(value) for key, value in model.state_dict().items()}, assign=True)
     return whole
 
 
 def full(tensor: Tensor) -> Tensor:
-    """The whole of a tensor; where it is sharded, all processes call it together."""
+    """The whole tensor; if it is sharded, all processes call it together."""
     if not isinstance(tensor, DTensor):
         return tensor
     whole: Tensor = tensor.full_tensor()
@@ -80,7 +80,7 @@ def full(tensor: Tensor) -> Tensor:
 
 
 def sharded_like(value: Any, like: Tensor | None) -> Any:
-    """The part of a whole tensor that belongs to this process, if another one of its shape is sharded."""
+    """The shard of `value` for this process if `like`, of the same shape, is sharded; else `value` itself."""
     if not (isinstance(value, Tensor) and isinstance(like, DTensor) and value.shape == like.shape):
         return value
     return distribute_tensor(value.to(like.device), like.device_mesh, like.placements, src_data_rank=None)

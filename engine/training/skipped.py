@@ -1,4 +1,4 @@
-"""Says at the end which images could not be read, where the recipe leaves such images out."""
+"""Reports at the end which images could not be read and were left out, with data.on_error: skip."""
 
 import torch
 from rich.console import Console
@@ -14,7 +14,7 @@ NOT_SCORED = "It was left out of the scores."
 
 
 def report_skipped_images(session: Session, console: Console) -> None:
-    """Print which images some process could not read, and what was done instead."""
+    """Print which images any process could not read, and what was done instead."""
     data, further = session.recipe.data, scored_further(session.recipe.data)
     splits = [
         (data.train, session.train, NEXT_ONE),

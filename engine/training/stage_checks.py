@@ -1,4 +1,4 @@
-"""What would stop a stage of a recipe, found before the first of them is trained."""
+"""Checks all stages of a recipe before the first one is trained."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,7 +24,7 @@ SAVED = (*KEPT, "last")  # those from which training may start
 
 @dataclass
 class Planned:
-    """A stage that is not trained yet, as far as later ones depend on it."""
+    """What later stages need to know of a stage that is not trained yet."""
 
     recipe: Recipe
     model: nn.Module
@@ -32,14 +32,14 @@ class Planned:
 
 
 def check_stages(stages: Sequence[Recipe], process: Process) -> None:
-    """Open the data of each stage, build its network, and try whether it can start from where it is to start.
+    """Open the data of each stage, build its network, and check that its initial weights fit.
 
-    Of the data it reads the lists, and the images that tell the range and the normalisation; it counts no
-    labels. With a batch that is searched for (`auto`), what depends on its size is checked when the stage
-    begins. Networks and teachers are opened on the CPU.
+    Only lists, and images that determine the range and the normalisation, are read; labels are not counted.
+    With `train.batch: auto`, what depends on the batch is checked when the stage begins. Networks and
+    teachers are opened on the CPU.
 
     Args:
-        stages: those that are not finished, in their order.
+        stages: the unfinished ones, in order.
 
     Raises:
         RecipeError, DataError, ModelError, LossError: the user's input is wrong; the message names the stage.
@@ -52,10 +52,10 @@ def check_stages(stages: Sequence[Recipe], process: Process) -> None:
 
 
 def follows(named: str | None, runs: Collection[Path], folders: Sequence[str] = SAVED) -> Path | None:
-    """The run that a value of a recipe names: by its folder, or by a file in one of its `folders`.
+    """The stage that a value of a recipe names by its folder, or by a file in one of its `folders`, if any.
 
     Args:
-        runs: folders of stages, in their order. The folder around them means the last of them.
+        runs: folders of the stages, in order. Their parent folder means the last of them.
     """
     if not named:
         return None
@@ -68,12 +68,12 @@ def follows(named: str | None, runs: Collection[Path], folders: Sequence[str] = 
 
 @contextmanager
 def naming_stage(name: str) -> Iterator[None]:
-    """A mistake of the user in this block is said to be one of the stage."""
+    """A context that adds the name of the stage to the message of a user's mistake."""
     try:
         yield
     except Exception as error:
         if getattr(error, "exit_code", None) == 2:
-            how = f"A value of this stage alone is changed with stages.{name}.<key>=<value>."
+            how = f"To change a value of this stage alone, type stages.{name}.<key>=<value>."
             error.args = (f"Stage {name}: {error}\n{how}",)
         raise
 
@@ -97,6 +97,6 @@ def _planned(stage: Recipe, run: RunFolder, planned: Mapping[Path, Planned], pro
         fill_from(
             model, str(stage.model.weights), planned[before].model, planned[before].origin, names, bands
         )
-    elif not run.states:  # else the stage goes on from what it has saved
+    elif not run.states:  # else the stage is resumed from its state
         initialise(model, stage.model, names, bands)
     return Planned(stage, model, Origin(names, UNKNOWN, bands))

@@ -30,7 +30,7 @@ from engine.training.train import train
 
 
 def require_possible(continue_from: Path | None) -> None:
-    """Raises RunFolderError where stages are to go on from the state of one run."""
+    """Raises RunFolderError if --continue-from is given, which is for a single run."""
     if continue_from:
         raise RunFolderError(
             f"--continue-from {continue_from} starts one run, but the recipe has stages: add stage=<name>."
@@ -40,7 +40,7 @@ def require_possible(continue_from: Path | None) -> None:
 def dry_run_stages(stages: Sequence[Recipe], process: Process, console: Console) -> None:
     """Print what each stage would cost.
 
-    One that starts from a stage that is not finished is timed with the initial weights of the first.
+    A stage that starts from an unfinished one is timed with the initial weights of the first stage.
     """
     unfinished = [stage for stage in stages if not _is_finished(RunFolder.of(stage))]
     check_stages(unfinished, process)
@@ -66,20 +66,20 @@ def train_stages(
     resume: bool = False,
     callbacks: Sequence[Callback] = (),
 ) -> Run:
-    """Train the stages in turn, each from the best checkpoint of the one before.
+    """Train the stages one after another, each from the best checkpoint of the previous one.
 
     Args:
         stages: from `engine.recipe.load_stages`.
-        resume: leave out the stages that are finished, and go on in the one that was stopped.
+        resume: skip the finished stages, and go on with the one that was stopped.
         callbacks: called in each stage.
 
     Returns:
         The run of the last stage.
 
     Raises:
-        RunFolderError: a folder of a stage exists (without `resume`), or the recipe of a finished stage was
-            another one; stages.json is damaged.
-        Others: as `engine.training.train.train`; what is known to stop a later stage stops the first.
+        RunFolderError: a folder of a stage exists (without `resume`), the recipe of a finished stage has
+            changed, or stages.json is damaged.
+        Others: see `engine.training.train.train`; mistakes in later stages are found before the first.
     """
     runs = [RunFolder.of(stage) for stage in stages]
     parent = runs[0].path.parent
@@ -124,7 +124,7 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
     """How many stages are finished, from the first on.
 
     Raises:
-        RunFolderError: one of them was trained with other values, or another stage was there in its place.
+        RunFolderError: one of them was trained with other values, or is not the stage of that number.
     """
     parent = runs[0].path.parent
     saved = read_stages(parent) if (parent / STAGES).exists() else []
@@ -140,7 +140,7 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
         if found := changes(before["values"], values_of(stage)):
             lines = [f"  {Changed(key=c.key, before=c.before, now=c.now)}" for c in found]
             raise RunFolderError(
-                f"Stage {stage.name} is finished, and its recipe was another one:\n"
+                f"Stage {stage.name} is finished, and its recipe was different:\n"
                 + "\n".join(lines)
                 + "\nUndo these changes, or train all stages again with name=<another name>."
             )

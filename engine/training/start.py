@@ -42,11 +42,10 @@ def new_run(
     report: DataReport | None,
     source: RunFolder | None = None,
 ) -> Iterator[Manifest]:
-    """Make the folder of a new run, for the time of the training.
+    """Create the folder of a new run, and lock it for the time of the training.
 
-    It saves its state at once, so that whatever ends it later, a resume finds one. Where it fails
-    before its first update is done, a folder that was new is removed again; in another one
-    nothing is saved again.
+    The state is saved at once, so that a resume always finds one. If the run fails before the end of its
+    first update, the folder is removed again if it was new; otherwise only the state is removed.
 
     Args:
         report: the doctor's findings in the data, which are kept in the folder.
@@ -103,7 +102,7 @@ def held(run: RunFolder, process: Process) -> AbstractContextManager[None]:
 
 
 def _remove(folder: Path, missing: list[Path]) -> None:
-    """Delete a run folder, and those around it that were missing before; one that was there is left empty."""
+    """Delete a run folder and its new parents; if the run folder was there before, it is left empty."""
     shutil.rmtree(folder, ignore_errors=True)
     if folder not in missing:
         folder.mkdir()

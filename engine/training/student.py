@@ -49,7 +49,7 @@ class Student:
 
     @classmethod
     def planned(cls, path: Path, first: Candidate, overrides: Sequence[str]) -> Self:
-        """With the recipe of the run of `first`, the teacher in the folder, and `overrides`.
+        """The recipe is that of the run of `first`, with the teacher in the folder and `overrides`.
 
         Raises:
             RecipeError, DataError: an override is wrong, or classes overlap.
@@ -59,8 +59,8 @@ class Student:
         for text in overrides:
             if text.partition("=")[0].strip() in OURS:
                 raise RunFolderError(
-                    f"{text}: --distill sets the student's name, folder and teacher. Leave it out. How much "
-                    "the teacher counts is set one by one: distill.weight=2.0 distill.temperature=2.0"
+                    f"{text}: --distill sets the student's name, folder and teacher. Leave it out. Set the "
+                    "other values of the teacher one by one: distill.weight=2.0 distill.temperature=2.0"
                 )
         data = load_recipe(first.run.recipe, imports=False).data
         require_one_class_a_pixel(data, "--distill", "Leave --distill out.")
@@ -88,7 +88,7 @@ class Student:
 
     @property
     def command(self) -> str:
-        """What trains the student, or goes on with it."""
+        """The command that trains the student, or resumes its training."""
         return f"trident run {shlex.quote(str(self.file))} --resume"
 
     def _require_own(self) -> None:
@@ -125,14 +125,14 @@ class Student:
             raise RunFolderError(f"{error} {again}") from None
 
     def of_another_teacher(self) -> RunFolderError:
-        """What is raised where the teacher in the folder is not the one that was chosen now."""
+        """The error if the teacher in the folder differs from the ensemble that was selected now."""
         return RunFolderError(
-            f"{self.teacher.path} is another ensemble than these runs and methods give now. Go on with the "
-            f"student of that one by {self.command}\nor name another folder: --distill <a new folder>"
+            f"{self.teacher.path} differs from the ensemble that these runs and methods give now. To train "
+            f"its student, type {self.command}\nor name another folder: --distill <a new folder>"
         )
 
     def write_recipe(self) -> None:
-        """Write student.yaml, where it is not there."""
+        """Write student.yaml, unless it exists."""
         if self.file.is_file():
             return
         head = [
@@ -144,7 +144,7 @@ class Student:
         write_text(self.file, commented(self.recipe, head))
 
     def train(self, console: Console) -> None:
-        """Train the student, or go on with it; nothing where it has finished.
+        """Train the student, or resume its training; does nothing if it is finished.
 
         Raises:
             As `engine.training.train.train`.

@@ -1,6 +1,6 @@
-"""The latest states of a training, which no score chose: a ring of `keep.tail` files of weights.
+"""Keeps the latest states of a training, whatever their scores: `keep.tail` files of weights.
 
-With train.ema_widths, each has the averages of these widths beside it.
+With train.ema_widths, the averages of these widths are kept with each state.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from engine.training.checkpoint import save_weights
 
 
 class TailKeeper:
-    """Keeps the latest states at a fixed distance that ends with the last update of the training.
+    """Keeps states at fixed intervals, counted back from the last update of the training.
 
     Args:
         run: the folder where they are written.
@@ -41,8 +41,8 @@ class TailKeeper:
     ) -> None:
         """Write the state, then delete those that are no longer among the latest.
 
-        States of later updates are deleted as well: they are from before a resume, or before a return to an
-        earlier state, and are written again when the training gets there.
+        States of later updates are deleted as well. They are left from before a resume, or from before the
+        training went back to an earlier state, and are written again later.
 
         Args:
             averages: the tensors of each width.

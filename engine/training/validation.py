@@ -27,14 +27,14 @@ from models.folding import for_predictions
 class Validation:
     """Callable: (model, step, reporter) -> Scores of the whole split, the same on every process.
 
-    Raises RunError where the model's probabilities became NaN or infinite.
+    Raises RunError if the probabilities of the model are NaN or infinite.
 
     Args:
         dataset: the split.
         predictor: the evaluation protocol.
         num_pictures: samples, spread evenly, whose predictions are reported.
         features: the activation maps to report, or None.
-        further: scored splits of other sets by name, which are reported and select nothing.
+        further: splits of other sets by name, which are scored and reported, but select no checkpoint.
     """
 
     def __init__(
@@ -96,13 +96,13 @@ class Validation:
         wait_for_all(process)
         sum_in_place(process, [*tally.tensors(), curves.counts])
         scores, log_loss = tally.scores(data.class_names), tally.mean_log_loss()
-        is_further = data is not self.dataset  # and may have no labelled pixel, by its class map
+        is_further = data is not self.dataset  # its class map may leave no labelled pixel
         if not math.isfinite(log_loss) and not (is_further and not scores.num_pixels):
             raise diverged(step)  # an update with a finite loss can still break the weights
         return Evaluation(scores, log_loss, curves=curves)
 
     def pictures(self, model: nn.Module, thresholds: Thresholds | None = None) -> list[Picture]:
-        """The chosen samples with the model's prediction, by the thresholds of its classes if it has any."""
+        """Some samples with the model's predictions, with the thresholds of its classes if it has any."""
         predictor = self.predictor
         if thresholds:
             predictor = Predictor(predictor.protocol, predictor.autocast, MultiLabel(thresholds))

@@ -113,7 +113,7 @@ def test_the_same_command_goes_on_with_a_student_that_was_stopped(
     assert main([*command, "--top", "2", "--method", "mean_logit"]) == 2
     assert main([*command, "--early-exit", "0.9"]) == 2
     said = capsys.readouterr().err
-    assert said.count("another ensemble") == 2
+    assert said.count("differs from the ensemble") == 2
     typed, again = re.findall(r"trident (run .+ --resume)$", said, re.MULTILINE)
     assert typed == again and command_line(shlex.split(typed)) == 0
 

@@ -476,7 +476,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/scoring/test_tempered.py::test_without_such_a_split_the_scores_are_given_and_the_remedy_"
     "works": ("Name one that was neither trained on nor is scored",),
     "tests/engine/test_ensemble_distill.py::test_the_same_command_goes_on_with_a_student_that_was_stopped": (
-        "is another ensemble than these runs and methods give now",
+        "differs from the ensemble that these runs and methods give now",
         "trident run … --resume",
     ),
     "tests/engine/test_ensemble_distill.py::test_the_student_has_the_recipe_of_the_best_members_run_and_the_"
@@ -572,7 +572,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_run_continue.py::test_a_longer_run_from_a_state_is_bitwise_the_one_that_was_that_long_from_"
     "its_start": ("so the rate rises again",),
     "tests/engine/test_run_stages.py::test_another_recipe_of_a_finished_stage_is_refused": (
-        "is finished, but was not stage", "is finished, and its recipe was another one",
+        "is finished, but was not stage", "is finished, and its recipe was different",
     ),
     "tests/engine/test_run_stages.py::test_the_folder_of_a_run_is_not_that_of_stages": (
         "is the folder of a run. Train the stages",

@@ -150,7 +150,7 @@ def test_a_run_with_a_stopped_process_ends_with_its_name_and_goes_on(
         for process in processes:
             process.kill()
     assert (first.returncode, second.returncode) == (1, 1)
-    assert f"rank 1, process {processes[1].pid} on" in first.stderr and "did not answer" in first.stderr
+    assert f"rank 1, process {processes[1].pid} on" in first.stderr and "did not respond" in first.stderr
     assert "rank 0, process" in second.stderr  # which has ended
     for name in ("WORLD_SIZE", "RANK", "LOCAL_RANK"):
         monkeypatch.delenv(name)
