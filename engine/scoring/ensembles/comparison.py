@@ -1,4 +1,4 @@
-"""Compares methods on the same members: chosen on one set of images, scored on another or on the same one.
+"""Compares methods on the same members: selected on one split, scored on another or on the same one.
 
 Shapes: N images, C classes.
 """
@@ -31,7 +31,7 @@ from engine.scoring.statistics import (
 class Estimate(NamedTuple):
     """mIoU, its gain over the best member, and the ends of that gain's interval.
 
-    lowest, highest: gain in mIoU of an image; NaN where no image has a class.
+    lowest, highest: gain in mIoU of a single image; NaN if no image has a labelled class.
     """
 
     mIoU: float
@@ -49,10 +49,10 @@ class Estimate(NamedTuple):
 class MethodResult:
     """How one method does on the reported split.
 
-    ensemble, scores: of what is used, and saved.
-    flattering: of what was chosen on the same images that it is scored on. honest: of what was chosen on
-    other images; None where that was not asked for.
-    ranking_mIoU: the mIoU that methods are ranked by.
+    ensemble, scores: the ensemble that is used and saved, and its scores.
+    flattering: of an ensemble that was selected on the images on which it is scored. honest: of one that was
+    selected on other images; None if that was not asked for.
+    ranking_mIoU: the mIoU by which methods are ranked.
     """
 
     ensemble: Ensemble
@@ -67,11 +67,11 @@ class MethodResult:
 class MethodComparison:
     """Scores of the members, the name and speed of the best one, and a result by method.
 
-    overlaps, overlaps_chosen_on: (N, 2, C) by `Ensemble.key`, of the members too, on the images that are
-    reported, and on those that the methods were chosen on.
-    to_winner: the mIoU of each other method less that of the winner, on the same images.
-    optimism: by how much the choice of the winner flatters its mIoU, where the methods were compared on the
-    images that they are scored on; None for one method, or where they were chosen on others.
+    overlaps, overlaps_chosen_on: (N, 2, C) by `Ensemble.key`, also of single members, on the reported split
+    and on the split on which ensembles were selected.
+    to_winner: the mIoU of each other method minus the mIoU of the winner, on the same images.
+    optimism: the bias of the winner's mIoU because it was selected on the reported images; None with one
+    method, or if it was selected on another split.
     """
 
     members: dict[str, Scores]
@@ -96,10 +96,10 @@ class MethodComparison:
 
 @dataclass(frozen=True)
 class Selection:
-    """The images that the methods were chosen on.
+    """The images on which ensembles were selected.
 
-    split, num_images: the split. same_images: whether the scores are of those same images. repeats: of the
-    cross-validation that gives honest estimates; 0: none.
+    split, num_images: the split. same_images: whether the scores are of the same images. repeats: of the
+    cross-validation for honest estimates; 0: none.
     """
 
     split: str
@@ -117,12 +117,12 @@ def compare_methods(
     repeats: int = 0,
     agreement: Agreement | None = None,
 ) -> MethodComparison:
-    """Choose an ensemble by each method, score it, and measure its gain and speed.
+    """Select an ensemble by each method, score it, and measure its gain and speed.
 
     Args:
         methods: names of METHODS.
         report: the split whose scores are given.
-        select: the split that ensembles are chosen on; None takes `report`.
+        select: the split on which ensembles are selected; None: `report`.
         repeats: of the cross-validation on `report` for an honest estimate; only without `select`.
         agreement: counts where the members agree on `report`.
     """
@@ -186,8 +186,8 @@ def comparison_report(comparison: MethodComparison, selection: Selection) -> dic
 
     "soup" has the numbers of the averaged members, counted from 0, then of "latest_states" and "averages".
 
-    The gain of an ensemble is that of its scores: flattering where `same_images` is True. "honest" is None
-    where no honest estimate was asked for.
+    The gain of an ensemble is flattering if `same_images` is True, like its scores. "honest" is None if no
+    honest estimate was asked for.
     """
     results = comparison.results
     honest = {method: result.honest.to_dict() for method, result in results.items() if result.honest}
@@ -247,12 +247,12 @@ def _cross_validated(
 
 
 def _estimates(found: Mapping[str, Overlaps], before: Overlaps) -> dict[str, Estimate]:
-    """What each method gains over `before`, on the same images."""
+    """The gain of each method over `before`, on the same images."""
     return {method: estimate(before, after) for method, after in found.items()}
 
 
 def estimate(before: Overlaps, after: Overlaps) -> Estimate:
-    """What one predictor gains over another, from the (N, 2, C) overlaps of the same images."""
+    """The gain of one predictor over another, from the (N, 2, C) overlaps of the same images."""
     mIoU, of_best = (mean_iou_of_overlaps(found.sum(axis=0)) for found in (after, before))
     interval = gain_interval(before, after, draws(len(after)))
     of_images = image_mean_iou(after) - image_mean_iou(before)

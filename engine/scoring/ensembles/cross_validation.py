@@ -1,7 +1,7 @@
 """Honest scores from one set of images: repeated two-fold cross-validation.
 
-The images are halved at random several times. Each half is scored by what was chosen on the other one, so
-every image is scored once per repeat; the counts of all repeats are added up.
+The images are halved at random several times. Each half is scored with the ensemble that was selected on the
+other half, so every image is scored once per repeat. The counts of all repeats are added up.
 
 Shapes: N images, C classes.
 """
@@ -19,7 +19,7 @@ from engine.scoring.statistics import Overlaps
 BEST_MEMBER = "best member"
 Wanted = Callable[[int], list[Combination]]  # of the row of an image
 OnRow = Callable[[int, Mapping[Combination, Overlaps]], None]  # its row, its (2, C) counts
-Fold = tuple[NDArray[np.bool_], dict[str, Ensemble]]  # (N,) the images that were chosen on, what was chosen
+Fold = tuple[NDArray[np.bool_], dict[str, Ensemble]]  # (N,) images for the selection; what was selected
 
 
 def cross_validate(
@@ -29,11 +29,12 @@ def cross_validate(
     count: Callable[[Wanted, OnRow], None],
     progress: Callable[[int, int], None],
 ) -> dict[str, Overlaps]:
-    """(N, 2, C) of each method and of BEST_MEMBER, which is chosen as well, summed over the repeats.
+    """(N, 2, C) of each method and of BEST_MEMBER, selected in the same way, summed over the repeats.
 
     Args:
         data: of all N images.
-        count: `count(wanted, on_row)` asks for the combinations of each image by row, and reports its counts.
+        count: `count(wanted, on_row)` counts each image with the combinations `wanted(row)`, and passes the
+            counts to `on_row`.
         progress: called with (repeats done, all).
     """
     folds: list[Fold] = []
@@ -43,7 +44,7 @@ def cross_validate(
     totals = {name: np.zeros_like(data.overlaps[0]) for name in (*methods, BEST_MEMBER)}
 
     def ensembles_for(row: int) -> list[tuple[str, Ensemble]]:
-        """Those that were chosen without the image."""
+        """Those that were selected without this image."""
         return [item for chosen_on, ensembles in folds if not chosen_on[row] for item in ensembles.items()]
 
     def wanted(row: int) -> list[Combination]:
@@ -60,7 +61,7 @@ def cross_validate(
 def _counts_of(
     data: SelectionData, ensemble: Ensemble, row: int, counted: Mapping[Combination, Overlaps]
 ) -> Overlaps:
-    """(2, C) of one image: of a soup, of a single member, or what was counted for the combination."""
+    """(2, C) of one image, for a soup, a single member, or a combination that was counted."""
     if not ensemble.soup and ensemble.single_member is None:
         return counted[ensemble.combination]
     if ensemble.soup:

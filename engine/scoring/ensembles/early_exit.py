@@ -1,8 +1,8 @@
-"""Early exit: images that one member is sure of are not shown to the others.
+"""Early exit: if one member is certain of an image, the others do not see it.
 
-How sure it is of an image is `Pieces.certainty`. The least certainty at which it predicts alone is chosen on
-one split: the lowest, and so the cheapest, at which the mIoU there is at most a tolerance below that of the
-whole ensemble.
+Its certainty of an image is `Pieces.certainty`. The threshold above which it predicts alone is selected on
+one split: the lowest one, which is the cheapest, with an mIoU at most a tolerance below the mIoU of the whole
+ensemble.
 
 Shapes: N images, C classes.
 """
@@ -23,15 +23,15 @@ from engine.scoring.metrics import mean_iou_of_overlaps
 from engine.scoring.numerics import full_float32
 from engine.scoring.statistics import Overlaps
 
-SHARES = tuple(tenth / 10 for tenth in range(11))  # of the images, of the curve
+SHARES = tuple(tenth / 10 for tenth in range(11))  # of the images that exit, for the curve
 
 
 @dataclass(frozen=True)
 class ExitPoint:
-    """An ensemble with an early exit at this certainty, on the reported split.
+    """An ensemble with an early exit at this threshold, on the reported split.
 
-    certainty: the least for an exit; None: no image exits. share: of the images that one member predicts
-    alone. cost: mean forward passes of an image, for each view.
+    certainty: the threshold; None: no image exits. share: of the images that exit. cost: mean forward passes
+    per image and view.
     """
 
     certainty: float | None
@@ -42,10 +42,10 @@ class ExitPoint:
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of each image of a split.
+    """Counts of each image of a split.
 
-    certainty (N,): of the member that decides. alone, together (N, 2, C): overlaps of that member, and of the
-    whole ensemble.
+    certainty (N,): of the member that runs first. alone, together (N, 2, C): overlaps of that member, and of
+    the whole ensemble.
     """
 
     certainty: NDArray[np.float64]
@@ -53,11 +53,11 @@ class Seen:
     together: Overlaps
 
     def mixed(self, least: float | None) -> Overlaps:
-        """(N, 2, C): of the member alone where its certainty is `least` or more, else of the ensemble."""
+        """(N, 2, C): of the member alone if its certainty is `least` or more, else of the ensemble."""
         return np.where(self._exits(least)[:, None, None], self.alone, self.together)
 
     def at(self, least: float | None, num_members: int) -> ExitPoint:
-        """The mIoU and the cost of this least certainty."""
+        """The mIoU and the cost with this threshold."""
         share = float(self._exits(least).mean())
         mIoU = mean_iou_of_overlaps(self.mixed(least).sum(axis=0))
         return ExitPoint(least, share, 1 + (1 - share) * (num_members - 1), mIoU)
@@ -69,11 +69,11 @@ class Seen:
 
 @dataclass(frozen=True)
 class Exiting:
-    """What was chosen, and what it costs and gains.
+    """The selected early exit, its cost and its gain.
 
-    member: the name of the one that decides. early_exit: None where no threshold is within the tolerance.
-    ensemble, scores: with it, on the reported split. to_whole: what that gains over the one without.
-    curve: from all images shown to all members to all predicted by one, on the reported split.
+    member: the name of the member that runs first. early_exit: None if no threshold is within the tolerance.
+    ensemble, scores: with the early exit, on the reported split. to_whole: the gain over the whole ensemble.
+    curve: from no image exiting to all images exiting, on the reported split.
     """
 
     member: str
@@ -100,16 +100,16 @@ class Exiting:
 
 
 def least_certainty(seen: Seen, tolerance: float) -> float | None:
-    """The lowest certainty at which the mIoU is at most `tolerance` below the ensemble's; None: never.
+    """The lowest threshold with an mIoU at most `tolerance` below the ensemble's; None if there is none.
 
-    It is halfway to the next less certain image, so that rounding does not move an image over it.
+    It is halfway to the next less certain image, so that rounding does not move an image across it.
     """
     order = np.argsort(-seen.certainty, kind="stable")
     alone, together = seen.alone[order].cumsum(axis=0), seen.together[order].cumsum(axis=0)
     mixed = alone + together[-1] - together  # (N, 2, C): after the first, the first two, ... exit
     mIoU = np.array([mean_iou_of_overlaps(counts) for counts in mixed])
     ranked = np.append(seen.certainty[order], 0.0)
-    ends = ranked[:-1] > ranked[1:]  # of images that are equally sure all exit or none
+    ends = ranked[:-1] > ranked[1:]  # of equally certain images, all exit or none
     possible = np.flatnonzero(ends & (mIoU >= mean_iou_of_overlaps(together[-1]) - tolerance))
     if not len(possible):
         return None
@@ -121,11 +121,11 @@ def least_certainty(seen: Seen, tolerance: float) -> float | None:
 def choose_early_exit(
     members: Members, comparison: MethodComparison, report: Dataset, select: Dataset | None, tolerance: float
 ) -> Exiting | None:
-    """For the best method; None where that runs one model.
+    """Select the early exit of the best method; None if that method runs one model.
 
     Args:
-        comparison: of methods on `report`, chosen on `select`; None: on `report` too.
-        tolerance: how much mIoU may be lost on the images that are chosen on.
+        comparison: of the methods, scored on `report`, selected on `select`; None: on `report` too.
+        tolerance: how much mIoU may be lost on the split of the selection.
     """
     result = comparison.results[comparison.winner]
     combination = result.ensemble.combination

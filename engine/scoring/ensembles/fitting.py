@@ -22,14 +22,14 @@ TEMPERATURES = (0.05, 20.0)  # outside, probabilities are nearly one-hot or unif
 
 
 class Added(NamedTuple):
-    """A member that the greedy selection added, and the mIoU with it and those before it."""
+    """A member that the greedy selection added, and the mIoU of the mean of all members added so far."""
 
     member: int
     mIoU: float
 
 
 def fit_weights(samples: PixelSamples, by_class: bool = False) -> Combination:
-    """The weighted mean of probabilities of least log-loss; a weight per member, or per member and class.
+    """The weighted mean of probabilities of least log-loss: a weight per member, or per member and class.
 
     Weights are a softmax over the members, so they are positive and add up to 1; L-BFGS starts from the mean.
     """
@@ -64,7 +64,7 @@ def fit_temperatures(samples: PixelSamples) -> tuple[float, ...]:
 
 
 def greedy_order(samples: PixelSamples) -> list[Added]:
-    """All members, each time the one whose mean probability with those before it has the highest mIoU.
+    """All members; each next one is the member whose mean with those before it has the highest mIoU.
 
     Forward selection as of Caruana et al. (2004), "Ensemble selection from libraries of models", without
     replacement: taking a member twice would only double its weight, and weights are what `fit_weights` fits.
@@ -82,9 +82,9 @@ def greedy_order(samples: PixelSamples) -> list[Added]:
 
 
 def diverse_order(samples: PixelSamples) -> list[Added]:
-    """The best member; then, each time, of those that raise the mIoU the one that disagrees most.
+    """The best member; then, repeatedly, the one that disagrees most among those that raise the mIoU.
 
-    A member disagrees where its class is not that of the mean probability of those taken before.
+    A member disagrees on a pixel if its class differs from the class of the mean of those added before.
     """
     each = samples.probabilities.argmax(dim=2)  # (P, M)
     singly = [

@@ -57,12 +57,12 @@ class Counted:
 class Members:
     """The models, by name, in eval mode on `device`, and latest states and averages of their runs, for soups.
 
-    Numbers count the models, then the states, then the averages.
+    Models, then states, then averages are numbered from 0 on.
 
-    recipes, starts: of each of these; `start_of` says what a start is.
+    recipes, starts: of all of these; for a start see `start_of`.
     show: makes progress bars.
-    states: a function by name that loads a state or average, as a model.
-    tails: the numbers of the states of each run, the oldest first.
+    states: by name, a function that loads a state or average as a model.
+    tails: for each run the numbers of its states, the oldest first.
     widths: the numbers of the averages.
     """
 
@@ -99,7 +99,7 @@ class Members:
         return model
 
     def without_images(self) -> SelectionData:
-        """Only the members' names: enough for methods that do not look at images."""
+        """Data without images, for methods that do not need any."""
 
         def no_soup(soup: Soup) -> NoReturn:
             raise AssertionError("a soup is chosen by its scores on images")
@@ -108,7 +108,7 @@ class Members:
         return SelectionData(self.names, [], nothing, None, (), no_soup, no_soup)
 
     def observe(self, methods: Sequence[str], dataset: Dataset, task: str) -> SelectionData:
-        """What the methods may use of one split; soups are made when a method asks for them."""
+        """The data of one split for the methods; soups are made when a method asks for them."""
         num_pixels = 0
         if any(method in SAMPLED for method in methods):
             num_pixels = num_sampled_pixels(len(dataset), len(self.models), len(dataset.class_names))
@@ -146,7 +146,7 @@ class Members:
         task: str,
         agreement: Agreement | None = None,
     ) -> dict[Combination | Soup, Counted]:
-        """Of every single member and every ensemble, by `Ensemble.key`; each model runs once per image.
+        """Count every single member and every ensemble, by `Ensemble.key`; each model runs once per image.
 
         Args:
             agreement: counts where the members agree.
@@ -186,7 +186,7 @@ class Members:
         }
 
     def certainties(self, member: int, dataset: Dataset, task: str) -> NDArray[np.float64]:
-        """(N,): how sure a member is of each image, in the order in which `count` counts them."""
+        """(N,): the certainty of a member for each image, in the order of `count`."""
         model = self.models[self.names[member]]
         progress, found = _Progress(len(dataset), self.show(task)), []
         for batch in self._batches(dataset):
@@ -198,7 +198,7 @@ class Members:
     def count_rows(
         self, dataset: Dataset, ids: Sequence[str], wanted: Wanted, on_row: OnRow, task: str
     ) -> None:
-        """Counts each image with its own combinations; its row is its index in `ids`."""
+        """Count each image with its own combinations; the row of an image is its index in `ids`."""
         row_of = {id: row for row, id in enumerate(ids)}
         progress = _Progress(len(ids), self.show(task))
 
@@ -220,7 +220,7 @@ class Members:
     ) -> dict[str, float]:
         """Median over a few rounds of scoring images in memory, without the decoding.
 
-        A soup is as fast as a member of its start, which is timed in its place.
+        A soup has the speed of a member with the same start, which is timed instead.
         """
         batches = timed_batches(dataset, self.device)
         runs = {
@@ -261,7 +261,7 @@ class Members:
 
 @dataclass
 class _Progress:
-    """Counts images for a bar, which ends even if some were skipped."""
+    """Counts images for a progress bar, which is completed even if some images were skipped."""
 
     total: int
     show: Callable[[int, int], None]
@@ -277,7 +277,7 @@ class _Progress:
 
 
 def _with_soups(combination: Combination, num_soups: int) -> Combination:
-    """The same combination of a list of models in which soups, with weight 0, follow the members."""
+    """The same combination, for a list of models in which soups follow the members, with weight 0."""
     nothing = (0.0,) * len(combination.weights[0])
     return replace(
         combination,

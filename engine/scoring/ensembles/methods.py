@@ -1,4 +1,4 @@
-"""METHODS: the ways to combine several members into one predictor, each chosen on one set of images."""
+"""METHODS: the ways to select and combine several members on one set of images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -17,7 +17,7 @@ from engine.scoring.ensembles.soups import ema_post_hoc, lawa, soup_greedy, soup
 
 
 def choose_ensemble(method: str, data: SelectionData) -> Ensemble:
-    """What `method`, one of METHODS, chooses."""
+    """The ensemble that `method`, one of METHODS, selects."""
     return METHODS[method](data)
 
 
@@ -42,7 +42,7 @@ def _class_weighted(data: SelectionData) -> Ensemble:
 
 
 def _greedy(data: SelectionData) -> Ensemble:
-    """The first members of the greedy order, as many as give the highest mIoU."""
+    """The first k members of the greedy order, with the k of the highest mIoU."""
     order = greedy_order(data.pixels)
     length = max(range(len(order)), key=lambda number: order[number].mIoU) + 1
     return _first_of(order, length, data)
@@ -83,8 +83,8 @@ METHODS: dict[str, Callable[[SelectionData], Ensemble]] = {
     "swa": swa,
     "ema_post_hoc": ema_post_hoc,
 }
-SAMPLED = ("weighted", "class_weighted", "greedy", "greedy_diverse", "temperature")  # those that need pixels
-OF_TAILS = ("lawa", "swa")  # those that need the latest states of runs: keep.tail
-OF_WIDTHS = ("ema_post_hoc",)  # those that need averages of these: train.ema_widths
+SAMPLED = ("weighted", "class_weighted", "greedy", "greedy_diverse", "temperature")  # need sampled pixels
+OF_TAILS = ("lawa", "swa")  # need the latest states of runs: keep.tail
+OF_WIDTHS = ("ema_post_hoc",)  # need averages of the latest states: train.ema_widths
 SOUPS = ("soup_uniform", "soup_greedy", *OF_TAILS, *OF_WIDTHS)
 CHOOSING = SAMPLED + SOUPS  # the others give all members equal weight

@@ -1,7 +1,7 @@
-"""One pass over a split for choosing an ensemble: counts of each image by model, and sampled pixels.
+"""One pass over a split to select an ensemble: counts of each image by model, and sampled pixels.
 
-Reported scores come from `engine.scoring.evaluation`. The number of sampled pixels fits a budget, so memory
-grows with neither images nor classes.
+Reported scores come from `engine.scoring.evaluation`. The number of sampled pixels is limited, so memory
+grows neither with the images nor with the classes.
 
 Shapes: N images, P pixels, M models, C classes.
 """
@@ -62,7 +62,7 @@ class PixelSamples:
 class Observations:
     """ids: of the N readable images; overlaps (N, 2, C) and losses: of each model; samples: their pixels.
 
-    There are losses and samples only where they were asked for.
+    losses and samples are None if they were not asked for.
     """
 
     ids: list[str]
@@ -84,7 +84,7 @@ def observe(
     """Counts of every image; with `pixels_per_image` above 0 also that many of its pixels.
 
     Args:
-        with_losses: also the log-loss, which takes another look at every probability.
+        with_losses: whether the log-loss is computed too, which takes time.
     """
     ids: list[str] = []
     found: list[Overlaps] = []
@@ -142,10 +142,10 @@ def count_by_image(
     wanted: Callable[[str], Iterable[Combination]],
     on_image: Callable[[str, Mapping[Combination, Overlaps]], None],
 ) -> None:
-    """Counts each image with its own combinations.
+    """Count each image with its own combinations.
 
     Args:
-        wanted: gives for an id the combinations of all models.
+        wanted: from the id of an image to combinations of all models.
         on_image: called with an id and, by combination, its (2, C) overlaps.
     """
     for batch in batches:

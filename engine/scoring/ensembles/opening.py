@@ -25,15 +25,15 @@ def open_members(
     recipe: Recipe,
     show: Show,
 ) -> Members:
-    """The candidates with their models on the GPU, if there is one; states and averages load when needed.
+    """The candidates, with models on the GPU if there is one; states and averages are loaded when needed.
 
     Args:
-        overrides: of the recipes of their runs.
-        recipe: of the first one, by which all are scored.
+        overrides: applied to the recipes of their runs.
+        recipe: of the first candidate; all are scored by it.
 
     Raises:
-        RunFolderError: a checkpoint is missing, altered, or of other classes than its recipe says; or one
-            reads images or labels otherwise than the first.
+        RunFolderError: a checkpoint is missing or altered, or its classes differ from its recipe; or one
+            reads images or labels differently from the first.
     """
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     every = [*chosen, *states, *widths]

@@ -1,8 +1,8 @@
 """Moving averages of weights whose width is chosen after the training (Karras et al. 2023, arXiv 2312.02696).
 
-After t updates, such an average gives update k the share (k / t)^(g + 1) - ((k - 1) / t)^(g + 1): the later,
-the more. Its width is the standard deviation of k / t, so it covers a part of the training, however long that
-is. Two widths are tracked; a sum of what was saved of both has nearly the shares of any other.
+After t updates, such an average gives update k the share (k / t)^(g + 1) - ((k - 1) / t)^(g + 1), so later
+updates count more. Its width is the standard deviation of k / t, relative to the length of the training. Two
+widths are tracked; a weighted sum of the saved averages approximates the average of any other width.
 """
 
 import os
@@ -22,16 +22,16 @@ from engine.scoring.ensembles.weight_averaging import recalibrate, training_imag
 from engine.scoring.ensembling import Candidate
 from engine.scoring.trained import load_model
 
-WIDTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)  # those that are tried, beside the tracked ones
-MOST_ERROR = 0.02  # of the shares of updates that a sum has, to those of a width
+WIDTHS = (0.02, 0.03, 0.05, 0.07, 0.1, 0.15, 0.2)  # tried in addition to the tracked ones
+MOST_ERROR = 0.02  # relative error of the shares of a weighted sum
 MOST_SPANS = 10_000  # shares are computed for each update, or for as many spans of updates
 
 
 @dataclass(frozen=True)
 class Width(Candidate):
-    """The average of one width at the last of the latest states: a sum of the averages that a run saved.
+    """The average of one width at the last of the latest states: a weighted sum of the saved averages.
 
-    parts: these, each with its factor. The factors add up to 1; some are below 0.
+    parts: the saved averages with their factors, which add up to 1; some are below 0.
     """
 
     width: float
@@ -54,23 +54,22 @@ def exponent_of(width: float) -> float:
 
 
 def decay_of(exponent: float, step: int) -> float:
-    """The factor of the average at update `step`, from 1, by which it has the shares above; equation 127."""
+    """The decay of the moving average at update `step`, counted from 1; equation 127."""
     return float((1 - 1 / step) ** (exponent + 1))
 
 
 def combine(
     saved: Sequence[tuple[int, float]], step: int, width: float
 ) -> tuple[NDArray[np.floating], float]:
-    """The factors of saved averages whose sum is nearest to the average of a width after update `step`.
+    """The factors that bring the sum of saved averages nearest to the average of a width after `step` updates.
 
-    As algorithm 3, with the shares of single updates in place of integrals over them.
+    Like algorithm 3, with the shares of single updates in place of integrals.
 
     Args:
         saved: update and width of each.
 
     Returns:
-        The factors, whose sum is 1, and the error of their sum's shares relative to those of the width, both
-        as root of a sum of squares.
+        The factors, whose sum is 1, and the relative L2 error of the shares.
     """
     edges = np.linspace(0, step, min(step, MOST_SPANS) + 1)
 
@@ -86,7 +85,7 @@ def combine(
 
 
 def widths_of(candidates: Sequence[Candidate]) -> list[Width]:
-    """Of each run that saved averages, those of the tracked widths and of WIDTHS that these can give."""
+    """For each run that saved averages, the tracked widths and those of WIDTHS that can be approximated."""
     runs = {candidate.run.path: candidate for candidate in candidates}
     found: list[Width] = []
     for one in runs.values():

@@ -1,4 +1,4 @@
-"""What an ensemble is asked to be of: its methods, and the checkpoints of the runs that were named."""
+"""What `trident ensemble` is asked for: the methods, and the checkpoints of the named runs."""
 
 import difflib
 import shlex
@@ -26,12 +26,12 @@ NO_WIDTHS = (
 
 @dataclass(frozen=True)
 class Request:
-    """What is combined, how, and on which images it is chosen and scored.
+    """What is combined, how, and on which images it is selected and scored.
 
     title: of the data. chosen: the members. states: latest states of their runs, for means of weights.
-    widths: averages that these runs can give, for ema_post_hoc.
-    methods: of METHODS. recipe: of the first member's run, with its overrides. dataset: its val split.
-    select: the split that is chosen on; None: `dataset`. repeats: of halving `dataset` for honest scores.
+    widths: averages of these runs, for ema_post_hoc.
+    methods: of METHODS. recipe: of the first member's run, with overrides. dataset: its val split.
+    select: the split of the selection; None: `dataset`. repeats: of halving `dataset` for honest scores.
     """
 
     title: str
@@ -60,10 +60,10 @@ class Request:
 
         Args:
             top: how many members. per_run: how many of one run at most; None: no limit.
-            is_kept: whether the ensemble is saved, or taught to a student.
+            is_kept: whether the ensemble is saved, or teaches a student.
 
         Raises:
-            RunFolderError: there is nothing to combine, or another split than that of the runs is scored.
+            RunFolderError: there is nothing to combine, or the split differs from the val split of the runs.
             RecipeError, DataError: an override is wrong, or images are missing.
         """
         title, chosen = best_of_the_only_group(runs, top, per_run)
@@ -89,7 +89,7 @@ class Request:
 
     @property
     def selection(self) -> Selection:
-        """The images that are chosen on; to be asked after they have been read, as some may be skipped."""
+        """The images of the selection; complete after they were read, as some may be skipped."""
         chosen_on = self.select or self.dataset
         data = self.recipe.data
         return Selection(
@@ -101,7 +101,7 @@ class Request:
 
 
 def methods_named(texts: Sequence[str]) -> list[str]:
-    """The methods that --method names, each once, in the order of the table.
+    """The methods that --method names, each once, in the order of METHODS.
 
     Raises:
         RunFolderError: there is no such method.
@@ -118,7 +118,7 @@ def methods_named(texts: Sequence[str]) -> list[str]:
 def best_of_the_only_group(
     runs: Sequence[RunFolder], top: int, per_run: int | None
 ) -> tuple[str, list[Candidate]]:
-    """The title of the only group of runs, and its `top` best checkpoints, of one run at most `per_run`.
+    """The title of the only group of runs, and its `top` best checkpoints, at most `per_run` from one run.
 
     Raises:
         RunFolderError: they kept no checkpoint, or differ in their images or classes.
@@ -149,7 +149,7 @@ def best_of_the_only_group(
 
 
 def with_latest(chosen: list[Candidate], states: list[Candidate]) -> list[Candidate]:
-    """Raises RunFolderError where there is no state that is not a member already."""
+    """The members and the states; raises RunFolderError if there are no further states."""
     if not states:
         raise RunFolderError(
             "--latest: these runs kept no latest state that is not a member already. Train with "
@@ -159,7 +159,7 @@ def with_latest(chosen: list[Candidate], states: list[Candidate]) -> list[Candid
 
 
 def possible_methods(methods: list[str], chosen: list[Candidate]) -> tuple[list[str], list[Width]]:
-    """The methods, without those that need states or averages that no run kept, and the averages for them.
+    """The methods for which the runs kept the states or averages that they need, and these averages.
 
     Raises:
         RunFolderError: such a method was named, and not all are asked for.
@@ -181,10 +181,10 @@ def possible_methods(methods: list[str], chosen: list[Candidate]) -> tuple[list[
 
 
 def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bool) -> None:
-    """Raises RunFolderError where one checkpoint is all there is to combine.
+    """Raises RunFolderError if there is only one checkpoint to combine.
 
     Args:
-        is_kept: whether the ensemble is saved, or taught to a student.
+        is_kept: whether the ensemble is saved, or teaches a student.
     """
     if set(methods) <= {*OF_TAILS, *OF_WIDTHS}:
         return
@@ -196,7 +196,7 @@ def require_several(chosen: Sequence[Candidate], methods: list[str], is_kept: bo
 
 
 def require_intact_parts(states: Sequence[Candidate], widths: Sequence[Width]) -> None:
-    """Raises RunFolderError where a state or an average, which are loaded late, is missing or altered."""
+    """Raises RunFolderError if a state or an average, which are loaded late, is missing or altered."""
     files = {state.path: state.member.sha256 for state in states}
     files |= {width.run.path / one.file: one.sha256 for width in widths for one, _ in width.parts}
     for path, sha256 in files.items():
@@ -204,6 +204,6 @@ def require_intact_parts(states: Sequence[Candidate], widths: Sequence[Width]) -
 
 
 def was_kept_on_val(candidate: Candidate) -> bool:
-    """Whether the checkpoint was chosen by its scores on val, without a selection split."""
+    """Whether the checkpoint was selected by its score on val, without a selection split."""
     data = load_recipe(candidate.run.recipe, imports=False).data
     return data.select in (None, data.val)

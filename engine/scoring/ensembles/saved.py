@@ -32,7 +32,7 @@ from engine.scoring.ensembling import Candidate, distinct_names
 
 
 def require_unused(path: Path) -> None:
-    """Raises RunFolderError where the folder is not empty, or cannot be written."""
+    """Raises RunFolderError if the folder is not empty, or cannot be written."""
     require_reachable(path, "--save")
     require_reachable(_part(path).parent, "--save")  # where it is written first
     if (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
@@ -41,7 +41,7 @@ def require_unused(path: Path) -> None:
 
 
 def require_no_remains(path: Path) -> None:
-    """Raises RunFolderError where a process was killed while it wrote the ensemble of this folder."""
+    """Raises RunFolderError if a process was killed while it wrote an ensemble to this folder."""
     if _part(path).exists():
         raise RunFolderError(
             f"{_part(path)} was left behind by a process that was stopped, unless another one is writing it: "
@@ -74,7 +74,7 @@ def is_saved(path: Path, method: str, ensemble: Ensemble, candidates: Sequence[C
 
 
 def _are_alike(one: EarlyExit | None, other: EarlyExit | None) -> bool:
-    """Whether both are None, or exits at one certainty but for the rounding of another machine."""
+    """Whether both are None, or the same exit up to rounding, as machines differ."""
     if one is None or other is None:
         return one is other
     return one.member == other.member and math.isclose(one.certainty, other.certainty, rel_tol=1e-5)
@@ -100,10 +100,10 @@ def save_ensemble(
     Args:
         path: new or empty.
         candidates: all members, in the order that `ensemble` numbers them.
-        scores: the metrics of the ensemble; none where it was not scored.
-        overrides: of their recipes, with which `scores` were computed.
-        soup: the model, where the ensemble is a soup.
-        data: what it was trained and scored on; None: what its first member was.
+        scores: the metrics of the ensemble; empty if it was not scored.
+        overrides: applied to the members' recipes when `scores` were computed.
+        soup: the model, if the ensemble is a soup.
+        data: what it was trained and scored on; None: the data of its first member.
 
     Raises:
         RunFolderError: the folder is not empty.
@@ -140,7 +140,7 @@ def _write_members(
     overrides: Sequence[str],
     soup: nn.Module | None,
 ) -> tuple[list[EnsembleMember], Combination]:
-    """The members' entries, and the combination of those alone."""
+    """The entries of the members with weight, and the combination of these alone."""
     names = distinct_names(candidates)
     if soup is not None:
         averaged = [candidates[number] for number in ensemble.soup]
@@ -182,7 +182,7 @@ def _member(
 
 
 def _origin(origins: Sequence[dict[str, object] | None]) -> dict[str, object] | None:
-    """The pretrained weights that the members of a soup started from: every source and every licence."""
+    """The pretrained weights of the members of a soup, with every source and every licence."""
     known = [origin for origin in origins if origin]
     if not known:
         return None

@@ -1,4 +1,4 @@
-"""What a method of METHODS may look at, and what it chooses.
+"""The data from which a method of METHODS selects, and the ensemble that it selects.
 
 Shapes: N images, M members, C classes.
 """
@@ -19,17 +19,17 @@ Soup = tuple[int, ...]  # the members whose weights are averaged, by number
 
 @dataclass(frozen=True)
 class SelectionData:
-    """What a method may use to choose an ensemble.
+    """The data from which a method selects an ensemble.
 
     names: of the M members, then of the latest states and averages of their runs, which only soups use.
     ids: of the N images.
     overlaps: (N, 2, C) of each member.
-    samples: pixels of the same images, where a method needs them.
+    samples: pixels of the same images, if a method needs them.
     averageable: members of one architecture and initialisation.
     overlaps_of_soup: (N, 2, C) of the mean of the weights of some members or states.
     losses_of_soup: (N, 2) of the same: the log-loss summed over the labelled pixels, and their number.
     tails: the latest states of each run that kept any, the oldest first.
-    widths: the averages of each width of ema_post_hoc; a soup may be one of them alone.
+    widths: the averages for ema_post_hoc, one for each width; a single one is a soup, too.
     """
 
     names: Sequence[str]
@@ -69,7 +69,7 @@ class SelectionData:
         return _mIoU(self.overlaps_of_soup(soup))
 
     def loss_of_soup(self, soup: Soup) -> float:
-        """The log-loss of a labelled pixel; of one member or state, its own."""
+        """The mean log-loss of the labelled pixels; a soup of one is that member or state itself."""
         total, num_pixels = self.losses_of_soup(soup).sum(axis=0)
         return float(total / num_pixels)
 
@@ -81,9 +81,9 @@ class SelectionData:
 
 @dataclass(frozen=True)
 class Ensemble:
-    """What a method chose: a combination of the members' predictions, or a soup, the mean of their weights.
+    """What a method selected: a combination of the members' predictions, or a soup, the mean of weights.
 
-    `accepted` is False where the soup is worse than the best member, which then takes its place.
+    `accepted` is False if the soup is worse than the best member, which is then used instead.
     """
 
     combination: Combination
@@ -93,7 +93,7 @@ class Ensemble:
 
     @property
     def cost(self) -> int:
-        """Forward passes of a prediction."""
+        """Forward passes per image."""
         return 1 if self.soup else len(self.combination.used)
 
     @property
@@ -103,7 +103,7 @@ class Ensemble:
 
     @property
     def single_member(self) -> int | None:
-        """The only member, if it is used unchanged; None for any other ensemble."""
+        """The number of the member, if the ensemble is one unchanged member; else None."""
         used = self.combination.used
         is_one = not self.soup and len(used) == 1 and self.combination.temperatures[used[0]] == 1.0
         return used[0] if is_one else None

@@ -25,7 +25,7 @@ NUM_CALIBRATION_IMAGES = 128  # of the training split, augmented as in training
 
 
 def averageable(starts: Sequence[str]) -> tuple[int, ...]:
-    """The largest group of members of one start; among equals, that of the first member."""
+    """The largest group of members with the same start; on a tie, the group of the earliest member."""
     groups: dict[str, list[int]] = {}
     for number, start in enumerate(starts):
         groups.setdefault(start, []).append(number)
@@ -36,11 +36,11 @@ def averageable(starts: Sequence[str]) -> tuple[int, ...]:
 def start_of(recipe: Recipe, weights: Mapping[str, Any] | None) -> str:
     """Equal for models of one architecture that started from the same values; others have no useful mean.
 
-    The seed decides all values that pretrained weights do not fill.
+    The seed determines all values that pretrained weights do not fill.
 
     Args:
-        weights: those of the manifest; None where it started at random. Without `sha256`, as earlier
-            versions wrote them, they are compared by their source and by what they filled.
+        weights: from the manifest; None if the model started at random. Manifests of earlier versions have no
+            `sha256`; then the source of the weights and what they filled are compared.
     """
     parts = (weights or {}).get("parts", {}).values()
     is_whole = bool(parts) and all(part["num_matched_values"] == part["num_values"] for part in parts)
@@ -49,7 +49,7 @@ def start_of(recipe: Recipe, weights: Mapping[str, Any] | None) -> str:
 
 
 def architecture(recipe: Recipe) -> str:
-    """What has to agree for the mean of two models' weights to be meaningful."""
+    """The options that have to agree before the weights of two models can be averaged."""
     section: Section = recipe.model
     return section.model_dump_json(exclude=NOT_IN_WEIGHTS)
 
@@ -67,10 +67,10 @@ def average_weights(models: Sequence[nn.Module]) -> nn.Module:
 
 @torch.no_grad()
 def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Running statistics of every BatchNorm from these images (B, 3, h, w) alone, each batch weighted alike.
+    """Compute the running statistics of every BatchNorm from images (B, 3, h, w); each batch counts alike.
 
-    As `torch.optim.swa_utils.update_bn`, but dropout and stochastic depth stay off, so it is repeatable and
-    the statistics are those of inference.
+    Like `torch.optim.swa_utils.update_bn`, but dropout and stochastic depth stay off, as in inference, so the
+    result is repeatable.
     """
     norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
     if not norms:

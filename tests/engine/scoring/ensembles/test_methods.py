@@ -93,7 +93,7 @@ def test_a_soup_leaves_out_what_is_behind_a_barrier_and_says_so(method: str) -> 
     losses = {(0,): 1.4, (0, 2): 1.5}
     chosen = choose_ensemble(method, evidence([5, 6, 7], {(1, 2): 8}, losses=losses))
     assert chosen.soup == (1, 2)
-    assert "m0 left out: halfway to m2 the loss is 25.0 % above that of the two" in chosen.note
+    assert "m0 left out: averaged with m2, the log-loss is 25.0 % above the mean of both" in chosen.note
     without = choose_ensemble(method, evidence([5, 6, 7], {(0, 2): 7, (1, 2): 8, (0, 1, 2): 9}))
     assert without.soup == (0, 1, 2)
 
@@ -109,7 +109,7 @@ def test_states_from_before_a_barrier_are_in_no_mean() -> None:
     losses = {(2, 5): 2.0}
     seen = evidence([5, 6], {(4, 5): 7, (3, 4, 5): 7}, tails=[(2, 3, 4, 5)], losses=losses)
     chosen = choose_ensemble("swa", seen)
-    assert chosen.soup == (3, 4, 5) and "m2 left out: halfway to m5" in chosen.note
+    assert chosen.soup == (3, 4, 5) and "m2 left out: averaged with m5" in chosen.note
     assert choose_ensemble("lawa", seen).soup == (4, 5)
 
 
