@@ -1,8 +1,8 @@
-"""Images without masks (`data.unlabelled`): where they are, and the views of them that an update takes.
+"""Images without masks (`data.unlabelled`): opens them, and makes their views for each update.
 
-An image has a weak view, the geometry of `augment` alone, and strong views, the same pixels with other
-colours and with a box of another image (UniMatch, arXiv 2208.09910). All are pure functions of the seed and
-of the image's position in the endless sequence of unlabelled images, so that a resume replays nothing.
+The weak view has only the geometry of `augment`. The strong views are the same pixels with other colours, and
+with a box of another image (UniMatch, arXiv 2208.09910). All are pure functions of the seed and of the
+position of the image in the endless sequence of unlabelled images, so that a resume replays nothing.
 
 Shapes: U unlabelled images of an update in one process, S the side of the crop.
 """
@@ -41,7 +41,7 @@ def open_unlabelled(section: Any) -> FileDataset:
     """The unlabelled images of a recipe's `data` section; each has a blank label map instead of a mask.
 
     Raises:
-        DataError: the folder is missing or has no image; the split is missing, or is not one of image files.
+        DataError: the folder is missing or has no image; the split is missing, or has no image files.
     """
     files = (
         _files_below(section.unlabelled.root) if section.unlabelled.root else _files_of_named_split(section)
@@ -93,7 +93,7 @@ def _files_of_split(section: Any) -> dict[str, Path]:
 
 
 def _blank(pair: Pair, bands: Bands, value: int) -> Labels:
-    """(h, w), the size of the displayed image: a label that is not void."""
+    """(h, w), the size of the displayed image, filled with a label that is not void."""
     return np.full(image_header(pair.image, bands)[0], value, np.uint8)
 
 
@@ -102,17 +102,17 @@ def _nothing(pair: Pair) -> bytes:
 
 
 def num_unlabelled(section: Any, batch: int, world_size: int) -> int:
-    """How many unlabelled images an update of `batch` labelled ones has, over all processes.
+    """The number of unlabelled images in an update with `batch` labelled ones, over all processes.
 
     Raises:
-        DataError: they cannot be paired within each process, as CutMix needs.
+        DataError: they cannot be paired within each process, which CutMix needs.
     """
     number, pairs = round(section.ratio * batch, 2), 2 * world_size  # a ratio of 1.33333 is four thirds
     if number % pairs:
         nearest = max(1, round(number / pairs)) * pairs / batch
         raise DataError(
             f"data.unlabelled.ratio={section.ratio:g} of train.batch={batch} is {number:g} unlabelled images "
-            f"an update, which has to be a multiple of {pairs}: pairs in each process. Type "
+            f"per update, but it has to be a multiple of {pairs}, as each process pairs its images. Type "
             f"data.unlabelled.ratio={nearest:g}"
         )
     return int(number)
@@ -127,8 +127,8 @@ class UnlabelledBatches:
         augment: the recipe's section, whose geometry all views have.
         seed: of the run.
         number: of images in an update, from `num_unlabelled`.
-        device: where the views go.
-        rank, world_size, workers: as of `TrainBatches`.
+        device: of the views.
+        rank, world_size, workers: see `TrainBatches`.
     """
 
     def __init__(
@@ -153,7 +153,7 @@ class UnlabelledBatches:
         self.weak = TrainBatches(dataset, order, of_weak, device, rank, world_size, workers)
 
     def starting_at(self, step: int) -> Iterator[UnlabelledViews]:
-        """Those of the updates `step`, `step` + 1, ..., without replaying the earlier ones."""
+        """The views of the updates `step`, `step` + 1, ..., without replaying the earlier ones."""
         for update, batch in zip(count(step), self.weak.starting_at(step), strict=False):
             first, end = update * self.number + self.rank, (update + 1) * self.number
             places = range(first, end, self.world_size)
@@ -162,9 +162,9 @@ class UnlabelledBatches:
             yield UnlabelledViews(batch.images, batch.labels != augment.ignore_index, strong)
 
     def _strong(self, weak: Tensor, places: range, view: int, augment: Augment) -> tuple[Tensor, Tensor]:
-        """One strong view (U, n, S, S) and where it is of the partner, (U, S, S).
+        """One strong view (U, n, S, S), and (U, S, S): which of its pixels are from the partner.
 
-        The partner of an image is half of the update further on, so it does not depend on the processes.
+        The partner is the image half of the update further on, whatever the number of processes.
         """
         parameters = [augment.parameters(f"strong view {view}", place) for place in places]
         images = recolour(weak.clone(), parameters, augment.section, augment.colours)
@@ -178,7 +178,7 @@ class UnlabelledBatches:
 
 
 def with_partners(values: Tensor, pasted: Tensor) -> Tensor:
-    """(U, ...) values, those of the partner where `pasted` is true; shapes as of UnlabelledViews."""
+    """(U, ...) values, taken from the partner where `pasted` is true; for shapes see UnlabelledViews."""
     return torch.where(pasted, values.roll(-(len(values) // 2), 0), values)
 
 

@@ -1,7 +1,7 @@
 """A trained teacher for the model (`distill`): a run, or a saved ensemble, of any architecture.
 
-The teacher sees the same augmented images as the student, so its predictions cannot be kept from one epoch to
-the next: each crop is seen once.
+The teacher sees the same augmented images as the student. As each crop occurs only once, its predictions are
+not cached.
 
 Shapes: B samples, C classes, S the side of the crop, h and w of the student's logits.
 """
@@ -26,7 +26,7 @@ from losses.statistics import Reduce, identity
 
 
 class Distillation:
-    """What an update needs of the teacher.
+    """The loss of the teacher.
 
     Args:
         teacher: its models are in eval mode, on the device of the training.
@@ -46,10 +46,10 @@ class Distillation:
         self.weight, self.temperature = section.weight, section.temperature
 
     def __call__(self, images: Tensor, logits: Tensor, valid: Tensor) -> Tensor:
-        """`distillation_loss` of the student, without its weight.
+        """`distillation_loss` of the student, not multiplied by `weight`.
 
         Args:
-            images: (B, n, S, S) in 0..255, which the student has seen.
+            images: (B, n, S, S) in 0..255, the images of the student.
             logits: of the student, (B, C, h, w).
             valid: (B, h, w) bool.
         """
@@ -75,8 +75,8 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
     """The teacher of a recipe.
 
     Raises:
-        RecipeError: there is no run or ensemble, its files are damaged, it has other classes or bands than
-            the training data, or its classes overlap.
+        RecipeError: there is no run or ensemble, its files are damaged, its classes or bands differ from the
+            training data, or its classes overlap.
     """
     try:
         teacher = open_trained(Path(section.teacher).expanduser(), device)
@@ -89,7 +89,7 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
 
 
 def require_same_inputs(section: Distill, train: Dataset, recipe: Recipe, class_names: Sequence[str]) -> None:
-    """Raises RecipeError where a teacher has other classes, bands or data.range than the training data.
+    """Raises RecipeError if the classes, bands or data.range of a teacher differ from the training data.
 
     Args:
         recipe, class_names: of the teacher.
@@ -98,9 +98,9 @@ def require_same_inputs(section: Distill, train: Dataset, recipe: Recipe, class_
     if own != theirs:
         lacking, further = ([n for n in a if n not in b] for a, b in ((own, theirs), (theirs, own)))
         what = [f"it lacks {', '.join(lacking)}"] * bool(lacking)
-        what += [f"it has {', '.join(further)}, which the data has not"] * bool(further)
+        what += [f"it has {', '.join(further)}, which the data does not have"] * bool(further)
         raise RecipeError(
-            f"distill.teacher: the classes of {section.teacher} are not those of the data: "
+            f"distill.teacher: the classes of {section.teacher} differ from the data: "
             f"{'; '.join(what) or 'they are in another order'}. Name a teacher with the same classes in the "
             "same order, or type distill=null"
         )

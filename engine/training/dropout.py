@@ -14,7 +14,7 @@ from models.segformer import DropPath
 
 
 class Places:
-    """The places of the samples that this process computes next, in the batch of the update.
+    """The places, in the batch of the update, of the samples that this process computes next.
 
     Args:
         rank, world_size: this process has every `world_size`-th sample, from `rank` on.
@@ -24,10 +24,10 @@ class Places:
         self._rank = rank
         self._world_size = world_size
         self.num_samples = self.num_here = 0  # of the update, and of the chunk in this process
-        self._rows: Tensor | None = None  # (num_here,); None where they are all of the update
+        self._rows: Tensor | None = None  # (num_here,); None: all samples of the update
 
     def take(self, start: int, num_here: int, share: int, device: torch.device) -> None:
-        """Set them for a chunk: `num_here` samples from `start` on, of the `share` of this process."""
+        """Set the places of a chunk: `num_here` samples from `start` on, of the `share` of this process."""
         self.num_samples, self.num_here = share * self._world_size, num_here
         if num_here == self.num_samples:
             self._rows = None
@@ -42,8 +42,8 @@ class Places:
     def kept(self, x: Tensor, shape: Sequence[int], probability: float) -> Tensor:
         """Which rows or values of x to keep, as True; (len(x), *shape).
 
-        Several rows may belong to one sample, such as the windows of a Swin transformer. Where the rows are
-        not of samples, all processes draw the same.
+        Several rows may belong to one sample, such as the windows of a Swin transformer. If the rows are not
+        samples, all processes draw the same.
         """
         per_sample, rest = divmod(len(x), self.num_here or len(x))
         if rest or not self.num_here:
@@ -53,7 +53,7 @@ class Places:
 
 
 def draw_by_place(model: nn.Module, places: Places) -> None:
-    """Make the dropout layers of a model draw by place. Random calls outside such layers are left."""
+    """Make the dropout layers of a model draw by place. Other random calls do not change."""
     for module in model.modules():
         if type(module) in BY_PLACE:
             module.__class__ = BY_PLACE[type(module)]  # the same attributes, another forward
@@ -61,7 +61,7 @@ def draw_by_place(model: nn.Module, places: Places) -> None:
 
 
 def seed_update(seed: int, count: int, stream: int = 0) -> None:
-    """Dropout and stochastic depth depend on (seed, update, place) alone: a resumed run draws the same.
+    """Seed dropout and stochastic depth by (seed, update) alone, so that a resumed run draws the same.
 
     `stream` is 0 for the labelled images, and another number for each view of the unlabelled ones.
     """

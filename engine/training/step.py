@@ -60,9 +60,9 @@ class Precision:
 
 
 class UnitScaler(torch.amp.GradScaler):
-    """torch's scaler with a scale that is always 1, so that it only leaves updates out; it has no state.
+    """torch's scaler with a constant scale of 1, so that it only skips updates; it has no state.
 
-    With a fused optimiser (AdamW, Adam, SGD) that is decided on the device; another one waits for the device.
+    A fused optimiser (AdamW, Adam, SGD) skips on the device; others wait for the device.
     """
 
     def __init__(self, device_type: str):
@@ -102,12 +102,12 @@ class StepSettings:
 class SupervisedStep:
     """Forward, loss, backward, optimiser, moving average.
 
-    An update with NaN or infinite values in its gradients is left out, on all processes alike: weights,
-    moments and running statistics stay as they are, and only `count` rises. A loss that is not finite makes
-    the gradients NaN, and those are what the processes exchange.
+    An update with NaN or infinite values in its gradients is skipped on all processes: weights, moments and
+    running statistics do not change, and only `count` rises. A loss that is not finite makes the gradients
+    NaN, so that the exchange of gradients tells all processes.
 
     Args:
-        model: the bare module; it is what is evaluated and saved where there is no moving average. Its frozen
+        model: the bare module, which is evaluated and saved if there is no moving average. Its frozen
             modules stay in eval mode: BatchNorm layers keep their running statistics, and dropout and
             stochastic depth are off.
         forward: the same module as it is trained: compiled, distributed.
@@ -116,11 +116,11 @@ class SupervisedStep:
         lr_factor: step -> share of the initial learning rate.
         settings: see StepSettings.
         ema: timm's moving average of the weights, or None.
-        template: the model without values (`sharding.without_values`) where it is sharded, or None.
+        template: the model without values (`sharding.without_values`) if it is sharded, or None.
         auxiliary: a second head on a layer of the model, whose loss is added, or None.
-        mean_teacher: what learns from the unlabelled images of a batch, or None.
-        distillation: a trained teacher, or None.
-        averages: of the weights beside `ema`, which are kept with the latest states and never evaluated.
+        mean_teacher: for the unlabelled images of a batch, or None.
+        distillation: the loss of a trained teacher, or None.
+        averages: further averages of the weights, kept with the latest states and never evaluated.
     """
 
     def __init__(
@@ -174,11 +174,11 @@ class SupervisedStep:
         return self.template is not None
 
     def evaluated(self) -> nn.Module:
-        """The module that is scored and kept; put together from its shards, by all processes together."""
+        """The module that is scored and kept; if it is sharded, all processes call this together."""
         return self._whole(self.ema.module if self.ema else self.model)
 
     def averaged(self) -> dict[float, dict[str, Tensor]]:
-        """The tensors of the average of each width; of shards, by all processes together."""
+        """The tensors of the average of each width; if sharded, all processes call this together."""
         return {one.width: self._whole(one.module).state_dict() for one in self.averages}
 
     def _whole(self, module: nn.Module) -> nn.Module:
@@ -191,9 +191,9 @@ class SupervisedStep:
             batch: images (B, 3, S, S) in 0..255, labels (B, S, S) or (B, C, S, S) int64.
 
         Returns:
-            Detached scalars on the device: "loss", "loss_<term>", "acc_seg", what a subclass adds and, on the
-            updates that it is due, what the probe measured; "nan", whether the update of the model was left
-            out for another reason than fp16's loss scale.
+            Detached scalars on the device: "loss", "loss_<term>", "acc_seg", the metrics of a subclass and, if
+            it is due, of the probe; "nan", whether the update was skipped because of NaN or infinite values,
+            and not only because of the loss scale of fp16.
         """
         self.begin()
         metrics: Metrics = {}
@@ -217,7 +217,7 @@ class SupervisedStep:
         return metrics
 
     def begin(self) -> None:
-        """Modes, weights of the loss and learning rates of the next update."""
+        """Set the modes, the weights of the loss and the learning rates for the next update."""
         self.model.train()
         if self.auxiliary:
             self.auxiliary.head.train()
@@ -235,14 +235,14 @@ class SupervisedStep:
         }
 
     def learning_rates(self) -> dict[str, float]:
-        """Of each parameter group of the model, as the last update used them."""
+        """The learning rate of each parameter group of the model in the last update."""
         return {group["name"]: group["lr"] for group in self.optimizers["optimizer"].param_groups}
 
     def supervised(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Metrics]:
         """Logits (B, C, h, w), and the loss with its terms."""
         with self.settings.precision.autocast():
             logits = self.forward(images)  # (B, C, S/4, S/4)
-        if self.is_sharded:  # so that a gradient at the logits does not begin the backward pass of the shards
+        if self.is_sharded:  # so that a gradient at the logits does not start the backward pass of the shards
             logits = logits.view_as(logits)
         terms = self.loss(logits, labels)
         if self.distillation:
@@ -258,21 +258,21 @@ class SupervisedStep:
         return logits, terms
 
     def _backward(self, loss: Tensor, optimizer: str = "optimizer") -> None:
-        self.auxiliary_loss = None  # it is a part of this one
+        self.auxiliary_loss = None  # it is part of this loss
         scaled = self.scaled(loss, optimizer)
         torch.autograd.backward(scaled, one_or_nan(scaled))
 
     def scaled(self, loss: Tensor, optimizer: str = "optimizer") -> Tensor:
-        """The loss of a chunk as its backward pass needs it."""
+        """The loss of a chunk, scaled for its backward pass."""
         return self.scalers[optimizer].scale(loss / self.settings.accumulate)
 
     def _probe_of(self, optimizer: str) -> GradientProbe | None:
-        """The probe, if it is due at this update of the model."""
+        """The probe, if it is due in this update of the model."""
         is_due = self.probe is not None and optimizer == "optimizer" and self.probe.is_due(self.count)
         return self.probe if is_due else None
 
     def _apply(self, name: str) -> Metrics:
-        """The update of one optimiser; for that of the model with "skipped", above 0 if it was left out."""
+        """The update by one optimiser. With the model's, "skipped" is above 0 if the update was skipped."""
         optimizer, scaler, probe = self.optimizers[name], self.scalers[name], self._probe_of(name)
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         if all(p.grad is None for p in parameters):
@@ -292,9 +292,9 @@ class SupervisedStep:
         return found | ({"skipped": skipped} if name == "optimizer" else {})
 
     def _is_broken(self, loss: Tensor) -> Tensor:
-        """Whether a skipped update was so for NaN: in fp16 also a scale that is too high for it skips some.
+        """Whether a skipped update had NaN or infinite values, and not only a too high loss scale of fp16.
 
-        Such a scale falls until the gradients are finite; one that falls below 1 is looking in vain.
+        Such a scale falls until the gradients are finite; if it falls below 1, they never were.
         """
         if self.settings.precision.name != "fp16":
             return torch.ones_like(loss, dtype=torch.bool)
@@ -306,10 +306,10 @@ class SupervisedStep:
             group["lr"] = group["initial_lr"] * self.lr_factor(self.count) * self.lr_scale
 
     def chunks(self, batch: Batch) -> Iterator[tuple[Tensor, Tensor, AbstractContextManager[object]]]:
-        """Pieces of the batch, whose loss is weighted by their labels.
+        """The chunks of the batch; the loss of each is weighted by its labels.
 
-        Between processes, gradients are exchanged with the last piece only. Each piece starts from the same
-        random state, as its layers draw for the whole batch.
+        Processes exchange gradients with the last chunk only. Each chunk starts from the same random state,
+        as its layers draw for the whole batch.
         """
         pieces, share, start = self.settings.accumulate, len(batch.images), 0
         of_labels = batch.labels.chunk(pieces)
@@ -324,7 +324,7 @@ class SupervisedStep:
         self.loss.part, self.all_labels = WHOLE, None
 
     def unsynchronised(self) -> AbstractContextManager[object]:
-        """The context of a forward and backward pass whose gradients the processes do not exchange yet."""
+        """A context for a forward and backward pass without an exchange of gradients between processes."""
         if isinstance(self.forward, DistributedDataParallel):
             return self.forward.no_sync()
         return nullcontext()
@@ -334,11 +334,11 @@ class SupervisedStep:
     ) -> Tensor | float:
         """The weight of a mean over the labelled pixels, or images, of this chunk; 1 on average.
 
-        The mean of the weighted values over the chunks is then that of the whole batch, on all processes.
+        With it, the mean over the chunks is the mean over the whole batch, on all processes.
 
         Args:
             labels: (b, H, W) of the chunk.
-            logits: where labels count in the middle of the cells of these, as by `labels_at`.
+            logits: if given, labels are counted at the resolution of these, as by `labels_at`.
         """
         if self.all_labels is None:
             return 1.0
@@ -351,7 +351,7 @@ class SupervisedStep:
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits.
 
-        With data.labels: multi, of the labelled pixels of all masks, at a threshold of 0.5.
+        With data.labels: multi, the percentage over the pixels of all masks, at a threshold of 0.5.
         """
         seen = labels_at(logits, labels)
         valid = seen != self.settings.ignore_index
@@ -361,7 +361,7 @@ class SupervisedStep:
 
 
 def labels_at(logits: Tensor, labels: Tensor) -> Tensor:
-    """(B, h, w) labels in the middle of each cell of the logits (B, C, h, w), from (B, S, S); or with C."""
+    """Labels (B, S, S) at the centres of the cells of the logits (B, C, h, w): (B, h, w); or with C masks."""
     rows, columns = (
         torch.arange(n, device=labels.device) * size // n + size // (2 * n)
         for n, size in zip(logits.shape[-2:], labels.shape[-2:], strict=True)
@@ -381,7 +381,7 @@ def _flat(tensors: list[Tensor]) -> Tensor:
 
 @torch.no_grad()
 def _restore(tensors: list[Tensor], before: Tensor, condition: Tensor) -> None:
-    """Give tensors the values that `_flat` copied, where the condition, a scalar on the device, is true."""
+    """Give tensors the values that `_flat` copied, if the condition, a scalar on the device, is true."""
     kept = torch.where(condition, before, _flat(tensors))
     parts = torch.split(kept, [tensor.numel() for tensor in tensors])
     torch._foreach_copy_(tensors, [part.view_as(old) for part, old in zip(parts, tensors, strict=True)])

@@ -1,9 +1,9 @@
-"""Learning from images without masks: the moving average of the weights teaches the model, its student.
+"""Learning from images without masks: the moving average of the weights teaches the model, the student.
 
 The teacher predicts a weak view (mean teacher, arXiv 1703.01780). Where it is confident, its class is the
 label of strong views of the same pixels, on which the student is trained (FixMatch, arXiv 2001.07685;
-UniMatch, arXiv 2208.09910). The discriminator of `adversarial`, if the recipe says so, leaves out predictions
-that it recognises as such (arXiv 1802.07934). Losses are taken at the resolution of the student's logits.
+UniMatch, arXiv 2208.09910). With `data.unlabelled.discriminator`, pixels that the discriminator recognises as
+predicted are left out (arXiv 1802.07934). Losses are computed at the resolution of the student's logits.
 
 Shapes: U unlabelled images of this process, C classes, S the side of the crop, h and w of the teacher's
 logits, which may be finer than the student's.
@@ -29,15 +29,15 @@ Student = tuple[Tensor, "PseudoLabels", AbstractContextManager[None]]  # images,
 
 
 class PseudoLabels(NamedTuple):
-    """(U, h, w), of each cell of the teacher's logits: its class, whether it is learnt from, whether it shows
-    the image and not what is around it."""
+    """For each cell of the teacher's logits, (U, h, w): its class, whether that is used as a label (`kept`),
+    and whether it is inside the image and not in its padding."""
 
     classes: Tensor
     kept: Tensor
     inside: Tensor
 
     def mixed(self, pasted: Tensor) -> "PseudoLabels":
-        """Those of a strong view, which shows the partner where `pasted`, (U, S, S), is true."""
+        """The labels of a strong view, which shows the partner where `pasted`, (U, S, S), is true."""
         where = labels_at(self.classes, pasted)
         return PseudoLabels(*(with_partners(values, where) for values in self))
 
@@ -48,9 +48,9 @@ class MeanTeacher:
     Args:
         teacher: the moving average of the model, in eval mode.
         section: `data.unlabelled`, its `ramp` in steps.
-        start: the update from which they are learnt from.
-        realness: AdversarialSettings.realness, where the discriminator leaves out pixels; else None.
-        encoder: of the model, where a view lacks channels of its features; else None.
+        start: the first update with unlabelled images.
+        realness: AdversarialSettings.realness, if the discriminator leaves out pixels; else None.
+        encoder: of the model, for feature dropout; None: no view with feature dropout.
     """
 
     def __init__(
@@ -76,11 +76,11 @@ class MeanTeacher:
         Args:
             step: after its `begin`.
             views: the unlabelled images of the update.
-            at_once: images that fit into the memory, as those of a chunk of the labelled ones.
+            at_once: number of images that fit into the memory, such as a chunk of the labelled ones.
 
         Returns:
             Detached scalars, the same on all processes: the loss, its weight, and the percentage of pixels
-            that are learnt from; nothing before `start`.
+            that are used as labels; nothing before `start`.
         """
         weight = self.weight_at(step.count)
         if weight == 0:
@@ -132,8 +132,8 @@ class MeanTeacher:
     ) -> Tensor:
         """Forward and backward pass of one view; returns its loss.
 
-        That is the mean over all pixels of the image, as in UniMatch, where pixels that are not kept have 0:
-        few confident pixels make a small loss.
+        As in UniMatch, the loss is a mean over all pixels of the image, and pixels that are not kept count as
+        0, so few confident pixels give a small loss.
         """
         losses, start = [], 0
         parts = (x.tensor_split(pieces) for x in (images, targets.classes, targets.kept))
@@ -147,7 +147,7 @@ class MeanTeacher:
                 classes, kept, inside = (labels_at(logits, x) for x in (classes, kept, targets.inside))
                 per_pixel = F.cross_entropy(full_precision(logits), classes, reduction="none")
                 sums = torch.stack([(per_pixel * kept).sum(), inside.sum().to(per_pixel)])
-                of_part, num_inside = step.loss.sum_over_processes(sums)  # the number is of all parts
+                of_part, num_inside = step.loss.sum_over_processes(sums)  # num_inside is of all parts
                 loss = of_part / num_inside.clamp(min=1)
                 scaled = step.scalers["optimizer"].scale(weight * loss)
                 torch.autograd.backward(scaled, one_or_nan(scaled))
@@ -156,11 +156,11 @@ class MeanTeacher:
 
 
 class FeatureDropout:
-    """Channel dropout of what the encoder gives, while it is active: the third stream of UniMatch.
+    """Channel dropout on the features of the encoder, while it is active: the third stream of UniMatch.
 
     Args:
-        encoder: gives a map (B, C, h, w), or several, perhaps with tokens (B, N, C), which stay as they are.
-        share: of the channels.
+        encoder: returns a map (B, C, h, w), or several; tokens (B, N, C) among them are not changed.
+        share: of the channels that are dropped.
     """
 
     def __init__(self, encoder: nn.Module, share: float):

@@ -61,7 +61,7 @@ def decay_of(exponent: float, step: int) -> float:
 def combine(
     saved: Sequence[tuple[int, float]], step: int, width: float
 ) -> tuple[NDArray[np.floating], float]:
-    """The factors that bring the sum of saved averages nearest to the average of a width after `step` updates.
+    """The factors that bring a sum of saved averages nearest to the average of a width after `step` updates.
 
     Like algorithm 3, with the shares of single updates in place of integrals.
 

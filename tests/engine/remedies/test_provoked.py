@@ -560,7 +560,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
         "data.unlabelled.root: no image in",
     ),
     "tests/engine/data/test_unlabelled.py::test_images_are_paired_within_each_process": (
-        "unlabelled images an update, which has to be",
+        "unlabelled images per update, but it has to be",
     ),
     "tests/engine/data/test_unlabelled.py::test_the_doctor_reads_each_and_names_those_that_are_scored": (
         "Replace or remove them; or data.on_error",

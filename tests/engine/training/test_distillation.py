@@ -90,7 +90,7 @@ def test_a_run_and_a_saved_ensemble_teach(voc_run, voc_ensemble: Path) -> None:
     [
         (
             Classes((*VOC[:-1], "lorry")),
-            r"it lacks lorry; it has tvmonitor, which the data has not.*distill=null",
+            r"it lacks lorry; it has tvmonitor, which the data does not have.*distill=null",
         ),
         (Classes(VOC[::-1]), "another order.*distill=null"),
         (Classes(bands=("red", "nir")), "bands red, green, blue, and data.bands has red, nir.*distill=null"),
