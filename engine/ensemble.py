@@ -56,41 +56,41 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--top", type=int, default=3, help="number of members (default 3)")
     parser.add_argument(
-        "--per-run", type=int, metavar="N", help="of these at most N of one run, such as 1 for runs of seeds"
+        "--per-run", type=int, metavar="N", help="at most N members from one run, such as 1 for runs of seeds"
     )
     parser.add_argument(
         "--latest",
         action="store_true",
-        help="the latest states of their runs (keep.tail) are members too, beside the best checkpoints",
+        help="the latest states of the runs (keep.tail) are members too, in addition to the best checkpoints",
     )
     parser.add_argument(
         "--method", action="append", metavar="NAME[,NAME]", help="how they are combined (default mean)"
     )
     parser.add_argument(
-        "--select-split", metavar="NAME", help="choose on this split (default data.select, or else val)"
+        "--select-split", metavar="NAME", help="select on this split (default: data.select, or else val)"
     )
     parser.add_argument(
         "--split-half",
         action="store_true",
-        help="unbiased scores from val: choose on one half, score the other",
+        help="unbiased scores from val: select on one half, score the other",
     )
     parser.add_argument("--repeats", type=int, help="number of random splits of --split-half (default 10)")
     parser.add_argument(
         "--early-exit",
         type=float,
         metavar="LOSS",
-        help="images that one member is sure of are not shown to the others; how sure it has to be is chosen "
-        "so that at most this much mIoU is lost, such as 0.001",
+        help="run the other members only on images of which the first one is not certain; the threshold is "
+        "selected so that at most this much mIoU is lost, such as 0.001",
     )
     parser.add_argument("--save", type=Path, metavar="DIR", help="write the ensemble of the best method here")
     parser.add_argument(
         "--distill",
         type=Path,
         metavar="OUT",
-        help="save the ensemble there, train one model on its predictions, and compare both; the recipe is "
-        "that of the best member's run with the given values; the same command again goes on",
+        help="save the ensemble there, train one model on its predictions, and compare both; its recipe is "
+        "the recipe of the best member's run with the given values; repeat the command to resume",
     )
-    parser.add_argument("--resume", action="store_true", help="with --distill: go on, as it does anyway")
+    parser.add_argument("--resume", action="store_true", help="with --distill, which resumes in any case")
     return run_command(parser, ensemble, argv)
 
 
@@ -149,7 +149,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
 
 def _runs(folders: list[Path], distill: Path | None) -> "list[RunFolder]":
-    """Each run below the folders once, without the student of an earlier --distill into the same folder."""
+    """Each run in the folders once, without the student of an earlier --distill into the same folder."""
     from engine.run_folder import find_runs
 
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
@@ -162,7 +162,7 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
     """What the arguments ask for.
 
     Raises:
-        RunFolderError: that is not possible with these runs, or --save names a folder that is there.
+        RunFolderError: it is not possible with these runs, or --save names an existing folder.
     """
     from engine.data.sample import require_one_class_a_pixel
     from engine.scoring.ensembles.request import Request, methods_named
@@ -286,18 +286,18 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
     if arguments.per_run is not None and arguments.per_run < 1:
         raise RunFolderError(f"--per-run {arguments.per_run}: at least 1, or leave it out.")
     if arguments.repeats is not None and not arguments.split_half:
-        raise RunFolderError("--repeats is of --split-half: add that, or leave it out.")
+        raise RunFolderError("--repeats needs --split-half: add that, or leave --repeats out.")
     if arguments.repeats is not None and arguments.repeats < 1:
         raise RunFolderError(f"--repeats {arguments.repeats}: at least 1.")
     if arguments.select_split == "":
         raise RunFolderError("--select-split is empty: name a split of other images, or leave it out.")
     if arguments.resume and not arguments.distill:
-        raise RunFolderError("--resume goes on with the student of --distill: leave it out.")
+        raise RunFolderError("--resume is for --distill: leave it out.")
     if arguments.early_exit is not None and not 0 <= arguments.early_exit < 1:
         raise RunFolderError(f"--early-exit {arguments.early_exit:g}: a loss of mIoU, such as 0.001.")
     if arguments.early_exit is not None and arguments.split_half:
         raise RunFolderError(
-            "--early-exit is chosen on a split, not on halves of val: leave --split-half out, and name a "
+            "--early-exit is selected on one split, not on halves of val: leave --split-half out, and name a "
             "split with --select-split if there is one."
         )
     if arguments.select_split and arguments.split_half:
@@ -333,10 +333,10 @@ class _Best:
         save_ensemble(path, self.method, self.ensemble, metrics, self.candidates, self.overrides, soup)
 
     def teach(self, student: "Student") -> None:
-        """Write the student's recipe and its teacher, or see that these are there.
+        """Write the student's recipe and its teacher, unless they are there already.
 
         Raises:
-            RunFolderError: the ensemble that is there is another one.
+            RunFolderError: the teacher that is there is another ensemble.
         """
         from engine.scoring.ensembles.saved import is_saved
 

@@ -1,9 +1,9 @@
 """Adversarial refinement: an update that also trains the model against a PatchGAN discriminator.
 
-The discriminator D sees (image, class probabilities) and classifies them as predicted or taken from labels;
+The discriminator D sees (image, class probabilities) and classifies them as predicted or made from labels;
 the model is rewarded for probabilities that D takes for labels (Luc et al. 2016, arXiv 1611.08408; Hung et
-al. 2018, arXiv 1802.07934; patches as in pix2pix, arXiv 1611.07004). Void pixels are hidden from D on both
-sides. Before `start` the update is the supervised one.
+al. 2018, arXiv 1802.07934; patches as in pix2pix, arXiv 1611.07004). Void pixels are hidden from D in both.
+Before `start` the update is only supervised.
 
 The gradients of both losses are computed at the logits, so their norms are known before the model's backward
 pass, which runs once, on their sum. A NaN from the discriminator never reaches the model.
@@ -41,10 +41,10 @@ FACTORS = (1 / 8, 4.0)  # bounds of the factor on the recipe's weight
 class Watchdog(nn.Module):
     """Adapts the adversarial weight to how well the discriminator does.
 
-    A discriminator that is nearly always right gives the model little to learn from, and one that guesses
-    gives nothing. After `PATIENCE_STEPS` updates in a row outside BAND the weight is halved (D too good) or
-    doubled (D guesses), within FACTORS; then the count starts again. All of it runs on the device, without
-    waiting.
+    The model learns little from a discriminator that is nearly always right, and nothing from one that
+    guesses. After `PATIENCE_STEPS` updates in a row outside BAND the weight is halved (D too good) or
+    doubled (D guesses), within FACTORS; then the count starts again. All of this runs on the device, without
+    synchronisation.
 
     Buffers, which a checkpoint saves:
         accuracy: smoothed share of patches that D classifies correctly.
@@ -68,9 +68,9 @@ class Watchdog(nn.Module):
 
     @torch.no_grad()
     def observe(self, accuracy: Tensor) -> None:
-        """Adds the accuracy of one update, a scalar in 0..1 that is the same on every process.
+        """Add the accuracy of one update, a scalar in 0..1 that is the same on every process.
 
-        NaN, for an update that was skipped, leaves the smoothed accuracy as it is.
+        NaN, for an update that was skipped, does not change the smoothed accuracy.
         """
         accuracy = torch.where(accuracy.isfinite(), accuracy, self.accuracy)
         self.accuracy.lerp_(accuracy, 1 - MEMORY)
@@ -90,7 +90,7 @@ class AdversarialSettings:
 
     discriminator: the bare module, frozen while the model learns from it.
     at_logits: it sees images, labels and probabilities at the resolution of the logits, not of the crop.
-    forward: the same module as it is trained (distributed).
+    forward: the same module for its own training (distributed).
     optimizer: of the discriminator; fused, so that an update with NaN in its gradients is skipped on the
         device.
     """
@@ -108,7 +108,7 @@ class AdversarialSettings:
 
     @torch.no_grad()
     def realness(self, images: Tensor, probabilities: Tensor, inside: Tensor) -> Tensor:
-        """(B, h, w): with what probability the discriminator of objective `bce` takes predictions for labels.
+        """(B, h, w): the probability with which a discriminator with `bce` takes predictions for labels.
 
         Args:
             images: (B, n, S, S); inside: (B, S, S) bool.
@@ -183,12 +183,12 @@ class AdversarialStep(SupervisedStep):
         return metrics | self._discriminator_backward(images, probabilities.detach(), labels, valid, weights)
 
     def _gradient(self, loss: Tensor, logits: Tensor) -> Tensor:
-        """Of a loss with respect to the logits, scaled as `scaled` says."""
+        """The gradient of a scaled loss with respect to the logits."""
         scaled = self.scaled(loss)
         return torch.autograd.grad(scaled, logits, one_or_nan(scaled))[0]
 
     def _generator_loss(self, images: Tensor, probabilities: Tensor, valid: Tensor) -> Tensor:
-        """With D frozen: the gradient passes through it to the probabilities, and D itself gets none."""
+        """Computed with D frozen, so that the gradient reaches the probabilities, but not D."""
         self.adversarial.discriminator.requires_grad_(False)
         with self.settings.precision.autocast():
             scores, patch_weight = self.adversarial.discriminator(images, probabilities, valid)
@@ -203,7 +203,7 @@ class AdversarialStep(SupervisedStep):
         valid: Tensor,
         weights: tuple[Tensor | float, Tensor | float] = (1.0, 1.0),
     ) -> Metrics:
-        """`weights`: of this chunk's means over patches and over images; a patch counts by its pixels."""
+        """`weights`: of the means over the patches and images of this chunk; a patch counts by its pixels."""
         settings, (of_pixels, of_images) = self.adversarial, weights
         real = smoothed_labels(fake, labels.masked_fill(~valid[:, 0], 0), LABEL_SHARE)  # (B, C, S, S)
         with self.settings.precision.autocast():
@@ -230,7 +230,7 @@ class AdversarialStep(SupervisedStep):
         }
 
     def _penalty(self, images: Tensor, real: Tensor, fake: Tensor, valid: Tensor) -> Tensor:
-        """In float32, as it is differentiated twice; by the bare module, since DDP waits for gradients."""
+        """In float32, as it is differentiated twice; with the bare module, since DDP waits for gradients."""
         share = self.places.mine(torch.rand(self.places.num_samples, 1, 1, 1, device=images.device))
         with torch.autocast(images.device.type, enabled=False):
             return gradient_penalty(

@@ -1,4 +1,4 @@
-"""What makes an update, from a recipe: the loss, the optimiser, the moving average, the discriminator."""
+"""Builds the step of a training from a recipe: loss, optimiser, moving average, discriminator."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -108,7 +108,7 @@ def _build_mean_teacher(
 
 
 def encoder_with_dropout(recipe: Recipe, model: nn.Module) -> nn.Module | None:
-    """The encoder whose features a view of `data.unlabelled` lacks; None where there is no such view.
+    """The encoder for the feature dropout of `data.unlabelled`; None if there is none.
 
     Raises:
         RecipeError: the model has no encoder.
@@ -137,7 +137,7 @@ def _compiled_and_distributed(recipe: Recipe, model: nn.Module, process: Process
 
 
 def new_auxiliary(recipe: Recipe, model: nn.Module, num_classes: int) -> AuxiliaryHead:
-    """The head of `model.auxiliary`; raises RecipeError where it cannot be built."""
+    """The head of `model.auxiliary`; raises RecipeError if it cannot be built."""
     num_bands = count_bands(recipe.data.bands)
     return build_auxiliary(recipe.model.auxiliary, model, num_classes, num_bands, recipe.augment.crops())
 

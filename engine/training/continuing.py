@@ -16,13 +16,13 @@ INITIAL = ("model.weights", "model.from_scratch", "model.freeze")  # they change
 
 
 def continue_from(source: RunFolder, session: Session) -> tuple[Origin, Manifest]:
-    """Put the state of a run into the step of another one; what is new in its recipe starts anew.
+    """Load the state of a run into the step of another one; parts that are new in its recipe start anew.
 
     Returns:
-        What the new run records, and the manifest of the old one.
+        The origin that the new run records, and the manifest of the old run.
 
     Raises:
-        RunFolderError: it is not a run, it has no intact state, or that does not fit this recipe.
+        RunFolderError: it is not a run, it has no intact state, or the state does not fit this recipe.
     """
     what = f"--continue-from {source.path}"
     manifest = source.read_manifest()
@@ -65,7 +65,7 @@ def _require_fitting(
     """
     other_model = [c for c in changed if c.key.startswith("model.") and c.key not in INITIAL]
     if other_model and _is_same_network(session, before):
-        other_model = []  # dropout, say
+        other_model = []  # only dropout, for example
     fixed = ("optimizer.name", "model.freeze", "model.auxiliary")  # the head is in the optimiser's groups
     others = other_model + [c for c in changed if c.key.startswith(fixed) and c not in other_model]
     if not others and _grouping(session, before) != _grouping(session, session.recipe):

@@ -21,12 +21,12 @@ class RunError(RuntimeError):
 
 
 class Hooks:
-    """What `fit` calls between updates. Here, nothing is evaluated or saved, and nothing ends it.
+    """What `fit` calls between updates. This base class evaluates and saves nothing, and never stops.
 
-    Each decision has to be the same on every process.
+    Each decision has to be the same on all processes.
 
     Args:
-        guard: asked at log steps, and before anything is evaluated or saved.
+        guard: checked at log steps, and before anything is evaluated or saved.
     """
 
     def __init__(self, guard: "SkipGuard"):
@@ -40,7 +40,7 @@ class Hooks:
         return False
 
     def keep_tail(self) -> None:
-        """Add the model to the tail; before the state is saved, so that a resume lacks none."""
+        """Add the model to the tail; called before the state is saved, so that a resume has all of them."""
 
     def save_is_due(self, step: int) -> bool:
         """Whether to save after this many updates, as after each evaluation."""
@@ -70,22 +70,22 @@ def fit(
 ) -> bool:
     """Train from `step.count` to `num_steps` updates.
 
-    Evaluation and saving are at the top of the loop, so that the last evaluation needs no second copy.
+    Evaluation and saving are at the top of the loop, so that the last evaluation needs no code after it.
 
     Args:
-        step: called with a batch, makes one update; `count` is the number of updates done.
-        eval_every, log_every: in updates; the last one is logged too, so that a short training has figures.
+        step: called with a batch, runs one update; `count` is the number of updates done.
+        eval_every, log_every: in updates; the last update is always logged.
 
     Returns:
-        True at the end, an early one too, False if it was asked to stop; the state is saved either way.
+        True at the end, also at an early one; False if it was asked to stop. The state is saved either way.
 
     Raises:
-        RunError, GoBack: too many updates were left out because of NaN.
+        RunError, GoBack: too many updates were skipped because of NaN.
     """
     first = step.count
     stream = batches.starting_at(first)
     times = _Times(first)
-    ends_early = hooks.is_out_of_patience()  # a run that ended early, and is resumed
+    ends_early = hooks.is_out_of_patience()  # true if a run that ended early is resumed
     while True:
         done = step.count == num_steps
         if step.count > first and hooks.tail_is_due(step.count):
@@ -134,7 +134,7 @@ class _Times:
 
     @contextmanager
     def saving(self) -> Iterator[None]:
-        """What is done here is no part of an update."""
+        """The time in this context does not count as a part of an update."""
         started = time.perf_counter()
         yield
         waited = time.perf_counter() - started
@@ -148,7 +148,7 @@ class _Times:
         self._loading_s += time.perf_counter() - started
 
     def taken(self, step: int) -> tuple[float, float, float]:
-        """Of an update, of it for its data, and of saving; the counts begin anew."""
+        """Seconds of an update, of its data loading, and of saving; then the times start from 0."""
         updates = step - self._first
         seconds = (time.perf_counter() - self._since) / updates
         found = seconds, self._loading_s / updates, self._saving_s
@@ -162,15 +162,15 @@ class GoBack(Exception):
 
 
 class SkipGuard:
-    """Collects on the device which updates were left out; only `check` waits for the device.
+    """Collects on the device which updates were skipped; only `check` waits for the device.
 
     Args:
         run: named in the message.
         agree: sums flags over all processes in place, so that they decide alike.
-        on_nan: `train.on_nan`: "stop" at the first, or after `max_skipped` in a row: "skip" stops too, and
-            "rollback" goes back first.
+        on_nan: `train.on_nan`: "stop" stops at the first skipped update; after `max_skipped` in a row, "skip"
+            stops too, and "rollback" goes back first.
         max_skipped: `train.max_skipped`.
-        report: called with the number of each update that was left out.
+        report: called with the number of each skipped update.
         went_back: whether the training has gone back before, which it does only once.
     """
 
@@ -192,11 +192,11 @@ class SkipGuard:
         self._in_a_row = 0
 
     def watch(self, step: int, skipped: Tensor) -> None:
-        """Add an update: its number, and whether it was left out, a bool on the device."""
+        """Add an update: its number, and whether it was skipped, a bool on the device."""
         self._waiting.append((step, skipped))
 
     def check(self) -> None:
-        """Report the updates that were left out since the last check; the same on all processes.
+        """Report the updates that were skipped since the last check; the same on all processes.
 
         Raises:
             RunError: too many in a row, or the first if it is to stop.
@@ -220,11 +220,11 @@ class SkipGuard:
         which = f"update {step}" if first == step else f"each of the updates {first} to {step}"
         replay = shlex.join(["trident", "diagnose", str(self._run.path), "--replay", str(first)])
         return RunError(
-            f"The loss or a gradient was NaN or infinite in {which}; the run stops. Such updates were left "
-            "out, and what was saved before is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
+            f"The loss or a gradient was NaN or infinite in {which}; the run stops. Such updates were "
+            "skipped, and what was saved before is kept. Try a lower optimizer.lr, a longer schedule.warmup, "
             "optimizer.clip_norm=1, or train.precision=fp32 in a new run; or go on from the last state with "
             "the same command and --resume train.on_nan=rollback, which halves the learning rate.\n"
-            f"Which layer, loss term and sample it came from: {replay}"
+            f"To find the layer, loss term and sample: {replay}"
         )
 
 

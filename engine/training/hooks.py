@@ -25,7 +25,7 @@ GO_BACK_FACTOR = 0.5  # on the learning rate, where train.on_nan=rollback goes b
 
 
 class RunHooks(Hooks):
-    """Those of a run; the files are those of the main process, and of all where the model is sharded."""
+    """The hooks of a run. Only the main process writes files, or all processes if the model is sharded."""
 
     def __init__(
         self,
@@ -101,7 +101,7 @@ class RunHooks(Hooks):
         step.lr_scale *= GO_BACK_FACTOR
         in_a_row = self._session.recipe.train.max_skipped
         text = (
-            f"{quantity(in_a_row, 'update in a row was', 'updates in a row were')} left out up to update "
+            f"{quantity(in_a_row, 'update in a row was', 'updates in a row were')} skipped up to update "
             f"{broken}, so the training goes on from the state of update {step.count}, with "
             f"{step.lr_scale:g} times the learning rate of the recipe. If it happens again, it stops."
         )

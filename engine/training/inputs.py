@@ -1,7 +1,7 @@
-"""What a training starts from: its data and its teacher, open, and its network with random weights.
+"""Opens the data and the teacher of a training, and builds its network with random weights.
 
-Whatever is wrong with them, or would be with the parts that are made of them, is raised here, before weights
-are downloaded, labels counted or anything is trained.
+All mistakes in these, and in the parts that are built from them, are raised here, before weights are
+downloaded, labels are counted or anything is trained.
 """
 
 from copy import deepcopy
@@ -32,9 +32,9 @@ from models import build_model
 
 @dataclass
 class Inputs:
-    """Of a training; `recipe` has the range and the normalisation of the images in numbers.
+    """The inputs of a training; `recipe` has the range and the normalisation of the images as numbers.
 
-    `further` are the scored splits of the sets after the first, by name.
+    `further` has the scored splits of the sets after the first, by name.
     """
 
     recipe: Recipe
@@ -47,7 +47,7 @@ class Inputs:
 
 
 def open_inputs(recipe: Recipe, process: Process) -> Inputs:
-    """Open what a recipe names.
+    """Open the data sets and the teacher of a recipe.
 
     Raises:
         RecipeError, DataError: the user's input is wrong.
@@ -72,8 +72,8 @@ def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Modu
     """The network of a recipe, with random weights on the CPU, and a note on its frozen parameters.
 
     Args:
-        recipe: of `Inputs`, its durations in steps. Where its batch or the number of its parts is `auto`,
-            what depends on that is not checked.
+        recipe: from `Inputs`, with durations in steps. If train.batch or train.accumulate is `auto`, what
+            depends on it is not checked.
 
     Raises:
         RecipeError, DataError, ModelError, LossError: the user's input is wrong.
@@ -107,9 +107,9 @@ def _require_recordable(recipe: Recipe, process: Process) -> None:
 
 
 def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> None:
-    """Raises RecipeError where a BatchNorm would have one value a channel, of which there is no variance.
+    """Raises RecipeError if a BatchNorm would get one value per channel, which has no variance.
 
-    It is found without computing anything, by a copy of the model on the device `meta`.
+    Found without computation, with a copy of the model on the device `meta`.
     """
     pieces = process.world_size * int(recipe.train.accumulate)
     if int(recipe.train.batch) > pieces:
@@ -125,13 +125,13 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
             return
         shared = f", in {pieces} parts," if pieces > 1 else ""
         raise RecipeError(
-            f"train.batch={recipe.train.batch}{shared} leaves one image at a time, of which a BatchNorm of "
-            f"{recipe.model.arch} sees one value a channel; it needs two. Type train.batch={2 * pieces}."
+            f"train.batch={recipe.train.batch}{shared} is one image at a time, so a BatchNorm of "
+            f"{recipe.model.arch} gets one value per channel; it needs two. Type train.batch={2 * pieces}."
         ) from None
 
 
 def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> None:
-    """Raises what building the other parts would raise, before weights are downloaded and labels counted."""
+    """Build the other parts once, to raise their errors before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, process.device)
     if recipe.data.unlabelled:
         if recipe.train.batch != "auto":

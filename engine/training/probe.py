@@ -15,7 +15,7 @@ NUM_FIRST_LOOKS = 2
 
 
 class GradientProbe:
-    """Called by a step before and after the optimiser, at the updates that are measured; others cost nothing.
+    """Called by a step before and after the optimiser in the updates that are measured; others cost nothing.
 
     Args:
         model: whose trained blocks are measured.

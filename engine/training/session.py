@@ -42,9 +42,9 @@ CUBLAS_WORKSPACE = "CUBLAS_WORKSPACE_CONFIG"
 class Session:
     """The parts of one training, ready to run.
 
-    `recipe` has durations in steps, class weights, data.range and the batch in numbers; `chosen` are those
-    that stand for `auto` in train.batch or train.accumulate, by key. `further` are the scored splits of the
-    sets after the first, by name.
+    `recipe` has durations in steps, and class weights, data.range and the batch as numbers. `chosen` has the
+    numbers found for `auto` in train.batch or train.accumulate, by key. `further` has the scored splits of
+    the sets after the first, by name.
     """
 
     recipe: Recipe
@@ -85,7 +85,7 @@ def build_session(
     recipe, train, select = inputs.recipe, inputs.train, inputs.select
     data, further, unlabelled, teacher = recipe.data, inputs.further, inputs.unlabelled, inputs.teacher
     recipe, chosen = with_batch(recipe, [train, select, *further.values()], process, teacher)
-    torch.manual_seed(recipe.seed)  # whatever the search for the batch has drawn
+    torch.manual_seed(recipe.seed)  # the search for the batch may have drawn random numbers
     recipe = recipe.in_steps(len(train))
     model, frozen = new_model(recipe, train, process)
     weights = None if resume else initialise(model, recipe.model, train.class_names, train.bands or RGB)
@@ -130,12 +130,12 @@ def build_session(
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:
-    """What each of several sets contributes."""
+    """The share of each of several sets."""
     weights = {data.name: data.weight} | {further.name: further.weight for further in data.also}
     drawn = {name: float(weights[name] or number) for name, number in sets.items()}
     total = sum(drawn.values())
     return [
-        f"set {name}: {quantity(number, 'image')}, {drawn[name] / total:.1%} of what is drawn"
+        f"set {name}: {quantity(number, 'image')}, {drawn[name] / total:.1%} of the drawn samples"
         for name, number in sets.items()
     ]
 

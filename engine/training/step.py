@@ -191,7 +191,7 @@ class SupervisedStep:
             batch: images (B, 3, S, S) in 0..255, labels (B, S, S) or (B, C, S, S) int64.
 
         Returns:
-            Detached scalars on the device: "loss", "loss_<term>", "acc_seg", the metrics of a subclass and, if
+            Detached scalars on the device: "loss", "loss_<term>", "acc_seg", those of a subclass and, if
             it is due, of the probe; "nan", whether the update was skipped because of NaN or infinite values,
             and not only because of the loss scale of fp16.
         """

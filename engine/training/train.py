@@ -67,7 +67,7 @@ def train(
         resume: go on from the saved state; start where nothing was saved.
         callbacks: called after the recipe's loggers.
         continue_from: the folder of another run, from whose state a new run goes on.
-        leaves_group: whether the processes part after the last update, and all but the main one may end.
+        leaves_group: whether all processes but the main one may end after the last update.
 
     Raises:
         RunFolderError: the folder of the run exists (without `resume`), holds other files than a run's, or
@@ -245,6 +245,6 @@ def _introduction(run: RunFolder, session: Session) -> str:
 
 
 def _report_failures(reporter: Reporter, console: Console) -> None:
-    """Repeat which callbacks failed, as those messages may be far above."""
+    """Repeat which callbacks failed, as the messages may have scrolled away."""
     for failure in reporter.failures:
         console.print(f"[bold yellow]{escape(failure)}[/]")
