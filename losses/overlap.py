@@ -101,10 +101,7 @@ def dice(
         per_image: sums and means are taken in each image, and then the mean of the images that have a label.
         class_weights: (C,), not negative, of the mean over the classes.
     """
-    sums = overlap_sums(logits, labels, ignore_index, per_image)
-    if per_image:
-        return mean_over_groups(*overlap_costs(sums, 0.5, 0.5), reduce, class_weights)
-    return mean_over_present(*overlap_costs(reduce(sums), 0.5, 0.5), class_weights)
+    return _overlap(logits, labels, ignore_index, 0.5, 0.5, 1.0, reduce, class_weights, per_image)
 
 
 def jaccard(
@@ -118,8 +115,7 @@ def jaccard(
 
     Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
     """
-    sums = reduce(overlap_sums(logits, labels, ignore_index))
-    return mean_over_present(*overlap_costs(sums, 1.0, 1.0), class_weights)
+    return _overlap(logits, labels, ignore_index, 1.0, 1.0, 1.0, reduce, class_weights)
 
 
 def tversky(
@@ -145,12 +141,27 @@ def tversky(
         reduce: sums over all processes.
         class_weights: (C,), not negative, of the mean over the classes.
     """
-    return _of_overlap(reduce(overlap_sums(logits, labels, ignore_index)), alpha, beta, gamma, class_weights)
+    return _overlap(logits, labels, ignore_index, alpha, beta, gamma, reduce, class_weights)
 
 
-def _of_overlap(
-    sums: Tensor, alpha: float, beta: float, gamma: float, class_weights: Tensor | None
+def _overlap(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    alpha: float,
+    beta: float,
+    gamma: float,
+    reduce: Reduce,
+    class_weights: Tensor | None,
+    per_image: bool = False,
 ) -> Tensor:
+    sums = overlap_sums(logits, labels, ignore_index, per_image)
+    if per_image:
+        return mean_over_groups(*overlap_costs(sums, alpha, beta), reduce, class_weights)
+    return _of_sums(reduce(sums), alpha, beta, gamma, class_weights)
+
+
+def _of_sums(sums: Tensor, alpha: float, beta: float, gamma: float, class_weights: Tensor | None) -> Tensor:
     costs, present = overlap_costs(sums, alpha, beta)
     if gamma != 1:
         # Smaller costs are rounding errors, and at 0 the slope is infinite.
@@ -178,7 +189,28 @@ class ClassMean(nn.Module):
         return num_counted(labels, self.ignore_index, self.class_weights, self.per_image)
 
 
-class Dice(ClassMean):
+class Overlap(ClassMean):
+    """Base of the losses that are a mean of `overlap_costs`, over the batch or over each image."""
+
+    alpha = beta = 0.5
+    gamma = 1.0
+
+    @property
+    def takes_sums(self) -> bool:
+        """Sums are over the batch."""
+        return not self.per_image
+
+    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
+        """The same loss from sums over the batch; scalar."""
+        return _of_sums(reduce(sums.overlap()), self.alpha, self.beta, self.gamma, self.class_weights)
+
+    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
+        """(B, C, H, W) and (B, H, W) -> scalar"""
+        options = self.alpha, self.beta, self.gamma, reduce, self.class_weights, self.per_image
+        return _overlap(logits, labels, self.ignore_index, *options)
+
+
+class Dice(Overlap):
     """`dice` as a module; `losses.terms.DiceOptions` explains its options."""
 
     def __init__(
@@ -189,31 +221,11 @@ class Dice(ClassMean):
     ):
         super().__init__(ignore_index, class_weights, per_image)
 
-    @property
-    def takes_sums(self) -> bool:
-        """Sums are over the batch."""
-        return not self.per_image
 
-    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
-        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 0.5, 0.5), self.class_weights)
-
-    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
-        """(B, C, H, W) and (B, H, W) -> scalar"""
-        return dice(
-            logits,
-            labels,
-            self.ignore_index,
-            reduce,
-            per_image=self.per_image,
-            class_weights=self.class_weights,
-        )
-
-
-class Jaccard(ClassMean):
+class Jaccard(Overlap):
     """`jaccard` as a module."""
 
-    takes_sums = True
+    alpha = beta = 1.0
 
     def __init__(
         self,
@@ -222,19 +234,9 @@ class Jaccard(ClassMean):
     ):
         super().__init__(ignore_index, class_weights)
 
-    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
-        return mean_over_present(*overlap_costs(reduce(sums.overlap()), 1.0, 1.0), self.class_weights)
 
-    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
-        """(B, C, H, W) and (B, H, W) -> scalar"""
-        return jaccard(logits, labels, self.ignore_index, reduce, self.class_weights)
-
-
-class Tversky(ClassMean):
+class Tversky(Overlap):
     """`tversky` as a module; `losses.terms.TverskyOptions` explains its options."""
-
-    takes_sums = True
 
     def __init__(
         self,
@@ -245,15 +247,4 @@ class Tversky(ClassMean):
         class_weights: Sequence[float] | str | None = TverskyOptions.class_weights,
     ):
         super().__init__(ignore_index, class_weights)
-        self.alpha = alpha
-        self.beta = beta
-        self.gamma = gamma
-
-    def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
-        """The same loss from sums over the batch; scalar."""
-        return _of_overlap(reduce(sums.overlap()), self.alpha, self.beta, self.gamma, self.class_weights)
-
-    def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
-        """(B, C, H, W) and (B, H, W) -> scalar"""
-        sums = reduce(overlap_sums(logits, labels, self.ignore_index))
-        return _of_overlap(sums, self.alpha, self.beta, self.gamma, self.class_weights)
+        self.alpha, self.beta, self.gamma = alpha, beta, gamma
