@@ -83,6 +83,7 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     from engine.data import open_split
     from engine.data.sets import scored_further, told_of_sets
+    from engine.scoring.results import open_for_scoring
 
     console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -203,12 +204,12 @@ def _results(
                 split,
                 device,
                 trained.recipe.data.workers,
-                num_worst if protocol is protocols[0] else 0,
-                record,
-                counted(console, protocol.name),
-                tiling,
-                _shown_tiles(console),
-                tempering,
+                num_worst=num_worst if protocol is protocols[0] else 0,
+                on_batch=record,
+                progress=counted(console, protocol.name),
+                tiling=tiling,
+                on_tile=_shown_tiles(console),
+                on_pixels=tempering,
             )
             for protocol in protocols
         }
@@ -266,25 +267,6 @@ def _require_unused(out: Path) -> None:
     """Raises RunFolderError where a file that would be written exists."""
     if taken := [name for name in OUTPUTS if (out / name).exists()]:
         raise RunFolderError(f"{out / taken[0]} exists already; name another folder with --out.")
-
-
-def open_for_scoring(
-    path: Path, overrides: Sequence[str], split: str | None, device: "torch.device"
-) -> tuple["Trained", "Dataset", str]:
-    """What was trained, the images of a split, and its name: the run's val where `split` is None.
-
-    Raises:
-        RunFolderError: there is no run or ensemble at `path`, or the split has other classes.
-        RecipeError, DataError: an override is wrong, or the data is not there.
-    """
-    import engine.data
-    from engine.scoring.trained import open_trained, require_classes
-
-    trained = open_trained(path, device, overrides=overrides)
-    split = split or trained.recipe.data.val
-    dataset = engine.data.open_split(trained.recipe.data, split)
-    require_classes(dataset, trained.class_names, path)
-    return trained, dataset, split
 
 
 def _write(

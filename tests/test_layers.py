@@ -61,7 +61,7 @@ MAY_IMPORT = {
     ),  # without torch, so that --help is fast
 }
 COMMAND_MAY_IMPORT = (*MAY_IMPORT,)
-MAY_IMPORT["trident"] = (*COMMAND_MAY_IMPORT, "engine.evaluate")  # the Python interface, above the commands
+MAY_IMPORT["trident"] = COMMAND_MAY_IMPORT  # the Python interface
 
 
 def layer_of(module: str) -> str:

@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 
 from engine.command import new_console
-from engine.evaluate import open_for_scoring
 from engine.options import seconds_of
 from engine.recipe import Recipe, RecipeError, find_recipe, load_recipe, load_stages
 from engine.reporting.callbacks import Callback
 from engine.scoring.confusion import Scores
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.results import evaluate_trained
+from engine.scoring.results import evaluate_trained, open_for_scoring
 from engine.scoring.run import Run
 from engine.training.distributed import process_group
 from engine.training.stages import require_possible, train_stages

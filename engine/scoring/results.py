@@ -2,14 +2,16 @@
 
 import heapq
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from engine.data import open_split
 from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset, skipped_ids
 from engine.scoring.boundary import boundary_iou
@@ -24,7 +26,7 @@ from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.segmenter import Segmenter
 from engine.scoring.tiled_evaluation import evaluate_tiles
 from engine.scoring.tiles import Tiling
-from engine.scoring.trained import Trained
+from engine.scoring.trained import Trained, open_trained, require_classes
 
 
 @dataclass(frozen=True)
@@ -53,6 +55,22 @@ class EvaluationResult:
     def to_dict(self) -> dict[str, object]:
         """In the form of evaluate.json."""
         return asdict(self) | {"scores": self.scores.to_dict()}
+
+
+def open_for_scoring(
+    path: Path, overrides: Sequence[str], split: str | None, device: torch.device
+) -> tuple[Trained, Dataset, str]:
+    """What was trained, the images of a split, and its name: the run's val where `split` is None.
+
+    Raises:
+        RunFolderError: there is no run or ensemble at `path`, or the split has other classes.
+        RecipeError, DataError: an override is wrong, or the data is not there.
+    """
+    trained = open_trained(path, device, overrides=overrides)
+    split = split or trained.recipe.data.val
+    dataset = open_split(trained.recipe.data, split)
+    require_classes(dataset, trained.class_names, path)
+    return trained, dataset, split
 
 
 @full_float32()

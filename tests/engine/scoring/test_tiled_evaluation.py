@@ -13,14 +13,13 @@ from engine.data.batches import scoring_batches
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.masks import SameIds
 from engine.data.sample import Skipped
-from engine.evaluate import open_for_scoring
 from engine.scoring import tiled_evaluation
 from engine.scoring.counting import Counts
 from engine.scoring.evaluation import evaluate
 from engine.scoring.label_kinds import SINGLE
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.results import evaluate_trained
+from engine.scoring.results import evaluate_trained, open_for_scoring
 from engine.scoring.tiled_evaluation import evaluate_tiles
 from engine.scoring.tiles import Tiling
 
