@@ -108,7 +108,7 @@ def save_state(run: RunFolder, step: SupervisedStep, run_id: str | None = None) 
     """Save all that the next update depends on: weights, moving average, optimisers, loss scale, step number.
 
     Args:
-        run_id: that of the manifest.
+        run_id: from the manifest.
     """
     tensors, header = copied_state(run, step, run_id)
     if step.settings.rank == 0:
@@ -186,7 +186,7 @@ def load_state(
     """Load the newest intact state into a step that was built from the same recipe.
 
     Args:
-        run_id: that of the manifest; None in a run of version 0.1.0, whose states had no SHA-256.
+        run_id: from the manifest; None in a run of version 0.1.0, whose states had no SHA-256.
         onto_another: the step is of another recipe. It keeps the settings of its optimisers, and a moving
             average or a discriminator that the state lacks starts anew.
         before: load only a state from before this update, counted from 1.
@@ -280,7 +280,7 @@ def _below(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def save_weights(path: Path, tensors: dict[str, Tensor], header: dict[str, Any]) -> None:
-    """Write a checkpoint; `header` is kept beside the tensors, as JSON. Raises DiskError."""
+    """Write a checkpoint with `header` as JSON in its metadata. Raises DiskError."""
     with written_in_place(path) as temporary:
         save_tensors(temporary, _separate(tensors), {"trident": json.dumps(header)})
 

@@ -87,8 +87,8 @@ class RangeTest:
     def error(self) -> float:
         """The standard error of a smoothed loss.
 
-        That of a single loss is the standard deviation of the normal distribution whose successive values
-        differ by the same median, which does not grow where the loss diverges.
+        The noise of a single loss is estimated from the median difference between successive losses, which
+        does not grow when the loss diverges; 0.954 is that median for normal noise of standard deviation 1.
         """
         noise = float(np.median(np.abs(np.diff(self._finite)))) / 0.954
         error = noise / math.sqrt(2 * math.sqrt(math.pi) * updates_per_window(self.rates))
