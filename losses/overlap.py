@@ -79,45 +79,6 @@ def mean_over_groups(
     return ratio_of_sums(mean_over_present(costs, present, class_weights).sum(), counts.sum(), reduce)
 
 
-def dice(
-    logits: Tensor,
-    labels: Tensor,
-    ignore_index: int,
-    reduce: Reduce = identity,
-    *,
-    per_image: bool = False,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """Soft Dice: 1 - 2 I / (P + Y), averaged over the classes with a label; 0 if all pixels are void.
-
-    Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator. I, P and Y are those of
-    `overlap_sums`.
-
-    Args:
-        logits: (B, C, H, W), float32 or float64.
-        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
-            CPU and trips a device assertion on CUDA.
-        reduce: sums over all processes.
-        per_image: sums and means are taken in each image, and then the mean of the images that have a label.
-        class_weights: (C,), not negative, of the mean over the classes.
-    """
-    return _overlap(logits, labels, ignore_index, 0.5, 0.5, 1.0, reduce, class_weights, per_image)
-
-
-def jaccard(
-    logits: Tensor,
-    labels: Tensor,
-    ignore_index: int,
-    reduce: Reduce = identity,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label in the batch; else as `dice`.
-
-    Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
-    """
-    return _overlap(logits, labels, ignore_index, 1.0, 1.0, 1.0, reduce, class_weights)
-
-
 def tversky(
     logits: Tensor,
     labels: Tensor,
@@ -126,48 +87,66 @@ def tversky(
     beta: float = 0.7,
     gamma: float = 1.0,
     reduce: Reduce = identity,
+    *,
+    per_image: bool = False,
     class_weights: Tensor | None = None,
 ) -> Tensor:
     """(1 - I / (I + alpha (P - I) + beta (Y - I)))^(1 / gamma), averaged over the classes with a label.
 
-    Salehi et al. 2017, arXiv 1706.05721, whose alpha weights false positives (P - I) and whose beta false
-    negatives (Y - I). The focal form is of Abraham and Khan 2018, arXiv 1810.07842, which swaps the two and
-    whose power is 1 / gamma, as here; some libraries call the power itself gamma. Otherwise as `dice`.
+    I, P and Y are those of `overlap_sums`; 0 if all pixels are void. Salehi et al. 2017, arXiv 1706.05721,
+    whose alpha weights false positives (P - I) and whose beta false negatives (Y - I). The focal form is of
+    Abraham and Khan 2018, arXiv 1810.07842, which swaps the two and whose power is 1 / gamma, as here; some
+    libraries call the power itself gamma.
 
     Args:
+        logits: (B, C, H, W), float32 or float64.
+        labels: (B, H, W), int64. An id outside 0..C-1 that is not `ignore_index` raises RuntimeError on the
+            CPU and trips a device assertion on CUDA.
         alpha: 0 or above.
         beta: above 0.
         gamma: above 0; 1 is the plain form; above 1, classes that are nearly perfect get more weight.
         reduce: sums over all processes.
+        per_image: sums and means are taken in each image, and then the mean of the images that have a label.
         class_weights: (C,), not negative, of the mean over the classes.
     """
-    return _overlap(logits, labels, ignore_index, alpha, beta, gamma, reduce, class_weights)
+    sums = overlap_sums(logits, labels, ignore_index, per_image)
+    if per_image:
+        return mean_over_groups(*_focal_costs(sums, alpha, beta, gamma), reduce, class_weights)
+    return mean_over_present(*_focal_costs(reduce(sums), alpha, beta, gamma), class_weights)
 
 
-def _overlap(
+def dice(
     logits: Tensor,
     labels: Tensor,
     ignore_index: int,
-    alpha: float,
-    beta: float,
-    gamma: float,
-    reduce: Reduce,
-    class_weights: Tensor | None,
+    *,
     per_image: bool = False,
+    class_weights: Tensor | None = None,
 ) -> Tensor:
-    sums = overlap_sums(logits, labels, ignore_index, per_image)
-    if per_image:
-        return mean_over_groups(*overlap_costs(sums, alpha, beta), reduce, class_weights)
-    return _of_sums(reduce(sums), alpha, beta, gamma, class_weights)
+    """Soft Dice: 1 - 2 I / (P + Y), averaged over the classes with a label; else as `tversky`.
+
+    Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator.
+    """
+    weights = class_weights
+    return tversky(logits, labels, ignore_index, 0.5, 0.5, per_image=per_image, class_weights=weights)
 
 
-def _of_sums(sums: Tensor, alpha: float, beta: float, gamma: float, class_weights: Tensor | None) -> Tensor:
+def jaccard(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label; else as `tversky`.
+
+    Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
+    """
+    return tversky(logits, labels, ignore_index, 1.0, 1.0)
+
+
+def _focal_costs(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
+    """`overlap_costs`, to the power of 1 / gamma."""
     costs, present = overlap_costs(sums, alpha, beta)
     if gamma != 1:
         # Smaller costs are rounding errors, and at 0 the slope is infinite.
         least = torch.finfo(costs.dtype).eps
         costs = torch.where(costs > least, costs.clamp(min=least) ** (1 / gamma), 0.0)
-    return mean_over_present(costs, present, class_weights)
+    return costs, present
 
 
 class ClassMean(nn.Module):
@@ -190,7 +169,7 @@ class ClassMean(nn.Module):
 
 
 class Overlap(ClassMean):
-    """Base of the losses that are a mean of `overlap_costs`, over the batch or over each image."""
+    """`tversky` as a module; its subclasses set alpha, beta and gamma."""
 
     alpha = beta = 0.5
     gamma = 1.0
@@ -202,12 +181,22 @@ class Overlap(ClassMean):
 
     def of_sums(self, sums: PixelSums, reduce: Reduce = identity) -> Tensor:
         """The same loss from sums over the batch; scalar."""
-        return _of_sums(reduce(sums.overlap()), self.alpha, self.beta, self.gamma, self.class_weights)
+        costs, present = _focal_costs(reduce(sums.overlap()), self.alpha, self.beta, self.gamma)
+        return mean_over_present(costs, present, self.class_weights)
 
     def forward(self, logits: Tensor, labels: Tensor, reduce: Reduce = identity) -> Tensor:
         """(B, C, H, W) and (B, H, W) -> scalar"""
-        options = self.alpha, self.beta, self.gamma, reduce, self.class_weights, self.per_image
-        return _overlap(logits, labels, self.ignore_index, *options)
+        return tversky(
+            logits,
+            labels,
+            self.ignore_index,
+            self.alpha,
+            self.beta,
+            self.gamma,
+            reduce,
+            per_image=self.per_image,
+            class_weights=self.class_weights,
+        )
 
 
 class Dice(Overlap):

@@ -29,7 +29,7 @@ from models.sources import read_source, unreachable
 from models.state_dicts import StateDict, Translation, blocks_beyond, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
-MIN_ENCODER_SHARE = 0.95  # of its values
+MIN_ENCODER_SHARE = 0.95  # of its values; of all values of a model without a submodule `encoder`
 OF_OTHER_BANDS = re.compile(r"\S+ \((\d+)x(\d+)(x\d+x\d+) -> \1x\d+\3\)")  # one convolution
 RGB = ("red", "green", "blue")
 # Their first dimension is the class; of DPT's head only the last layer.
@@ -68,7 +68,6 @@ def initialise(
 def load_weights(
     model: nn.Module,
     source: str,
-    min_encoder_share: float = MIN_ENCODER_SHARE,
     class_names: Sequence[str] = (),
     bands: Sequence[str] = RGB,
 ) -> LoadReport:
@@ -81,16 +80,14 @@ def load_weights(
     Args:
         model: from `build_model`.
         source: what `models.sources.read_source` takes; for a `ZooModel` also `smp:<tag>`, say smp:imagenet.
-        min_encoder_share: the share of the encoder's values that must be found, 0..1; of all values where the
-            model has no submodule `encoder`.
         class_names: of the model, by logit.
         bands: names of its input channels; its first layer takes over the filters of those that both know.
 
     Raises:
         ModelError: the source cannot be read, is of another variant or of a deeper network, fills less of
-            the encoder, or has NaN. The model is unchanged then.
+            the encoder than MIN_ENCODER_SHARE, or has NaN. The model is unchanged then.
     """
-    return _fill(model, source, *_read(model, source), min_encoder_share, class_names, bands)
+    return _fill(model, source, *_read(model, source), class_names, bands)
 
 
 def fill_from(
@@ -111,7 +108,7 @@ def fill_from(
         ModelError: `trained` is another network.
     """
     state = StateDict(trained.state_dict(), [])
-    _fill(model, source, source, state, origin, MIN_ENCODER_SHARE, class_names, bands)
+    _fill(model, source, source, state, origin, class_names, bands)
 
 
 def _fill(
@@ -120,7 +117,6 @@ def _fill(
     file: str,
     state: StateDict,
     origin: Origin,
-    min_encoder_share: float,
     class_names: Sequence[str],
     bands: Sequence[str],
 ) -> LoadReport:
@@ -137,10 +133,10 @@ def _fill(
     in_file = {id(tensor): key for key, tensor in state.tensors.items()}
     used = [in_file.get(id(tensor), "") for key, tensor in renamed.items() if _part(key) == "encoder"]
     beyond = blocks_beyond(used, unknown)
-    if required.share < min_encoder_share or parts["encoder"].reshaped or beyond:
+    if required.share < MIN_ENCODER_SHARE or parts["encoder"].reshaped or beyond:
         known = encoder_layouts.LAYOUTS if hasattr(model, "pretrained_state") else [x.name for x in LAYOUTS]
         keys = [*state.tensors]
-        raise ModelError(_refusal(report, min_encoder_share, _suggestion(model), known, keys, beyond))
+        raise ModelError(_refusal(report, _suggestion(model), known, keys, beyond))
     rows: dict[str, Tensor] = {}
     if parts["head"].matched:
         rows, report.classes = _rows_by_name(own, renamed, class_names, origin.class_names)
@@ -274,7 +270,6 @@ def _check_encoder_shape(source: str, there: EncoderShape | None, here: EncoderS
 
 def _refusal(
     report: LoadReport,
-    min_share: float,
     suggestion: str,
     layouts: Iterable[str],
     keys: list[str],
@@ -282,10 +277,10 @@ def _refusal(
 ) -> str:
     name = "encoder" if report.parts["encoder"].num_values else "head"
     part = report.parts[name]
-    reason = f"a run needs {min_share:.0%}, or it would silently train from random values"
-    if part.share >= min_share and beyond:
+    reason = f"a run needs {MIN_ENCODER_SHARE:.0%}, or it would silently train from random values"
+    if part.share >= MIN_ENCODER_SHARE and beyond:
         reason = "but it has further blocks, so it is of a deeper network"
-    elif part.share >= min_share:
+    elif part.share >= MIN_ENCODER_SHARE:
         reason = "but some of its tensors have another shape, so they are of another network"
     first_layer = OF_OTHER_BANDS.fullmatch(", ".join(part.reshaped))
     if first_layer and not part.missing:

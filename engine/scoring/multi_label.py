@@ -262,9 +262,9 @@ def predicted(histogram: NDArray[np.int64], threshold: float) -> NDArray[np.int6
     return np.stack([histogram.sum(axis=1) - above, above], axis=1)
 
 
-def _thinned(curve: Curve, every: int = 20) -> dict[str, list[float]]:
+def _thinned(curve: Curve) -> dict[str, list[float]]:
     """A curve at every 20th threshold, for files and plots."""
     return {
-        "precision": [float(value) for value in curve.precision[::every]],
-        "recall": [float(value) for value in curve.recall[::every]],
+        "precision": [float(value) for value in curve.precision[::20]],
+        "recall": [float(value) for value in curve.recall[::20]],
     }

@@ -129,11 +129,11 @@ def optimism_of_the_best(found: Sequence[Overlaps], drawn: NDArray[np.float64]) 
     return float(whole.max() - whole.mean() - (of_best - outside.mean(axis=0)).mean())
 
 
-def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
+def interval(values: NDArray[np.float64]) -> Interval:
     """Between the outer percentiles over all draws."""
     seen = values[~np.isnan(values)]
     if not len(seen):
         return Interval(float("nan"), float("nan"))
-    outside = 100 * (1 - confidence) / 2
+    outside = 100 * (1 - CONFIDENCE) / 2
     low, high = np.percentile(seen, [outside, 100 - outside])
     return Interval(float(low), float(high))

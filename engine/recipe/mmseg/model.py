@@ -213,13 +213,13 @@ def loss_section(values: Settings, notes: Notes) -> list[dict[str, Any]]:
             terms[name] = {"name": name, "weight": weight, **_loss_options(kind, loss, notes)}
     sampler = head.section("sampler")
     if sampler.take("type", str) == "OHEMPixelSampler" and "cross_entropy" in terms:
-        terms["cross_entropy"]["ohem"] = _ohem(sampler, "thresh", 0.7)
+        terms["cross_entropy"]["ohem"] = _ohem(sampler, "thresh")
     return list(terms.values()) or [{"name": "cross_entropy", "weight": 1.0}]
 
 
 def _loss_options(kind: str, loss: Settings, notes: Notes) -> dict[str, Any]:
     if kind == "OhemCrossEntropy":
-        options: dict[str, Any] = {"ohem": _ohem(loss, "thres", 0.7)}
+        options: dict[str, Any] = {"ohem": _ohem(loss, "thres")}
     elif kind == "LovaszLoss":
         options = {"per_image": loss.take("per_image", bool, False)}
     elif kind == "FocalLoss":
@@ -238,6 +238,6 @@ def _loss_options(kind: str, loss: Settings, notes: Notes) -> dict[str, Any]:
     return options
 
 
-def _ohem(settings: Settings, threshold: str, default: float) -> dict[str, Any]:
+def _ohem(settings: Settings, threshold: str) -> dict[str, Any]:
     kept = settings.take("min_kept", int, 100_000)
-    return {"thresh": float(settings.take(threshold, NUMBER, default)), "min_kept": kept}
+    return {"thresh": float(settings.take(threshold, NUMBER, 0.7)), "min_kept": kept}
