@@ -103,17 +103,18 @@ def build_session(
     notes += _on_the_crops(recipe.augment)
     notes += [_on_the_trained_teacher(teacher)] if teacher else []
     notes += _notes_on_pixels(recipe.data)
-    train, note = place(train, data, process, counter)
-    notes.append(f"train: {note}")
+
+    def placed(dataset: Dataset, split: str, more: str = "") -> Dataset:
+        dataset, note = place(dataset, data, process, counter)
+        notes.append(f"{split}: {note}{more}")
+        return dataset
+
+    train = placed(train, "train")
     if unlabelled is not None:
-        unlabelled, note = place(unlabelled, data, process, counter)
-        notes.append(f"unlabelled: {note}; {_on_the_teacher(recipe)}")
+        unlabelled = placed(unlabelled, "unlabelled", f"; {_on_the_teacher(recipe)}")
     notes += _notes_on_sets(data, sets)
-    select, note = place(select, data, process, counter)
-    notes.append(f"{data.select or data.val}: {note}")
-    for name, dataset in further.items():
-        further[name], note = place(dataset, data, process, counter)
-        notes.append(f"{scored_further(data)[name]}: {note}")
+    select = placed(select, data.select or data.val)
+    further = {name: placed(further[name], split) for name, split in scored_further(data).items()}
 
     order, order_notes = training_order(recipe, counts, shares, [*sets.values()])
     notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
@@ -125,8 +126,21 @@ def build_session(
         select, predictor, process, recipe.data.workers, recipe.log.images, features, further
     )
     hints = [] if recipe.data.labels == "multi" else advice(recipe, counts, train.class_names)
-    parts = recipe, process, train, select, further, unlabelled, batches, step, validation
-    return Session(*parts, weights, notes, hints, chosen)
+    return Session(
+        recipe=recipe,
+        process=process,
+        train=train,
+        val=select,
+        further=further,
+        unlabelled=unlabelled,
+        batches=batches,
+        step=step,
+        validation=validation,
+        weights=weights,
+        notes=notes,
+        advice=hints,
+        chosen=chosen,
+    )
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:

@@ -1,6 +1,6 @@
 """The samples that the doctor checks: those of every split of the recipe, each once."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -103,35 +103,21 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         class_names: by label id, used if no split can be opened.
     """
     scored = tuple(dict.fromkeys(split for split in (section.val, section.select) if split))
-    samples: list[Listed] = []
-    place: dict[object, int] = {}
-    splits: dict[str, NDArray[np.int64]] = {}
-    refused: dict[str, str] = {}
     datasets: dict[str, Dataset] = {}
-    notes: dict[str, None] = {}
+    refused: dict[str, str] = {}
     for split in dict.fromkeys(split for split in (section.train, *scored) if split is not None):
         try:
-            dataset = open_split(split)
+            datasets[split] = open_split(split)
         except DataError as error:
             refused[split] = str(error)
-            continue
-        datasets[split] = dataset
-        if isinstance(dataset, FileDataset) and dataset.note:
-            notes[dataset.note] = None
-        indices = []
-        for index, id in enumerate(dataset.ids):
-            sample, key = _listed(dataset, id, index, split)
-            if key not in place:
-                place[key] = len(samples)
-                samples.append(sample)
-            indices.append(place[key])
-        splits[split] = np.array(indices, np.int64)
     unlabelled = None
     if section.unlabelled:
         try:
             unlabelled = open_unlabelled(section)
         except DataError as error:
             refused["data.unlabelled"] = str(error)
+    samples, splits = _distinct_samples(datasets)
+    files = [dataset for dataset in datasets.values() if isinstance(dataset, FileDataset)]
     opened = next(iter(datasets.values()), None)
     ignore_index = opened.ignore_index if opened else section.ignore_index
     same_ids = SameIds(len(class_names), ignore_index)
@@ -150,11 +136,28 @@ def list_samples(section: Any, open_split: Opener, class_names: tuple[str, ...])
         takes_ids=section.format in ("voc", "folder"),
         value_range=ranges_of(section) if section.bands is None else None,
         bands=band_names(section.bands),
-        notes=[*notes],
+        notes=[*dict.fromkeys(dataset.note for dataset in files if dataset.note)],
         section=section,
         opened=datasets,
         unlabelled=unlabelled,
     )
+
+
+def _distinct_samples(datasets: Mapping[str, Dataset]) -> tuple[list[Listed], dict[str, NDArray[np.int64]]]:
+    """The samples of all splits, each once, and for each split the indices of its samples."""
+    samples: list[Listed] = []
+    place: dict[object, int] = {}
+    splits: dict[str, NDArray[np.int64]] = {}
+    for split, dataset in datasets.items():
+        indices = []
+        for index, id in enumerate(dataset.ids):
+            sample, key = _listed(dataset, id, index, split)
+            if key not in place:
+                place[key] = len(samples)
+                samples.append(sample)
+            indices.append(place[key])
+        splits[split] = np.array(indices, np.int64)
+    return samples, splits
 
 
 def _listed(dataset: Dataset, id: str, index: int, split: str) -> tuple[Listed, object]:

@@ -7,7 +7,7 @@ Shapes: N images, P pixels, M models, C classes.
 """
 
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -107,15 +107,7 @@ def observe(
                 of_strip = _log_loss(outputs, labels[images, rows], is_labelled[images, rows])
                 log_loss[:, images] += of_strip.cpu()
             predicted[:, images, rows] = torch.stack([most_likely(output)[0] for output in outputs])
-            for place, image in enumerate(range(images.start, images.stop)):
-                here = _within(places[image], rows, labels.shape[2])
-                samples.append(
-                    PixelSamples(
-                        outputs[:, place].flatten(2)[..., here].permute(2, 0, 1).cpu(),  # (P, M, C)
-                        labels[image, rows].flatten()[here].cpu(),
-                        torch.full((len(here),), len(ids) + image),
-                    )
-                )
+            samples += _samples_of(outputs, labels, places, images, rows, len(ids))
         confusions = [
             confusion_matrices(of_model, labels, num_classes, ignore_index) for of_model in predicted
         ]
@@ -124,13 +116,31 @@ def observe(
         losses.append(torch.stack([log_loss, num_labelled], dim=2).numpy())  # (M, B, 2)
         ids += batch.ids
         progress(len(batch.ids))
-    by_model = list(np.concatenate(found, axis=1))
     return Observations(
         ids,
-        by_model,
+        list(np.concatenate(found, axis=1)),
         list(np.concatenate(losses, axis=1)) if with_losses else None,
         PixelSamples.join(samples) if pixels_per_image else None,
     )
+
+
+def _samples_of(
+    outputs: Tensor, labels: Tensor, places: Sequence[Tensor], images: slice, rows: slice, first: int
+) -> Iterator[PixelSamples]:
+    """The sampled pixels of each image in a strip.
+
+    Args:
+        outputs: (M, b, C, h, W) probabilities of the strip. labels: (B, H, W) of the batch.
+        places: of the sampled pixels of each image of the batch.
+        first: the row of the first image of the batch.
+    """
+    for place, image in enumerate(range(images.start, images.stop)):
+        here = _within(places[image], rows, labels.shape[2])
+        yield PixelSamples(
+            outputs[:, place].flatten(2)[..., here].permute(2, 0, 1).cpu(),  # (P, M, C)
+            labels[image, rows].flatten()[here].cpu(),
+            torch.full((len(here),), first + image),
+        )
 
 
 @torch.no_grad()
