@@ -44,17 +44,17 @@ class Unlabelled(Section):
     weight: Positive = key(1.0, "factor of the loss on unlabelled images")
     ramp: Duration = key("10%", "how long the weight takes to rise from 0")
     threshold: Share = key(
-        0.95, "least probability of the teacher's class with which a pixel is learnt from, arXiv 2208.09910"
+        0.95, "minimum confidence of the teacher with which a pixel is used as a label, arXiv 2208.09910"
     )
     discriminator: Share | None = key(
         None,
-        "least probability, by the discriminator of `adversarial`, that the teacher's prediction is a label, "
+        "minimum probability, by the discriminator of `adversarial`, that a prediction is a label, "
         "such as 0.2, arXiv 1802.07934; null is off",
     )
-    views: Count = key(2, "strongly changed views of each image that the student sees")
+    views: Count = key(2, "number of strongly augmented views of each image")
     feature_dropout: float = key(
         0.0,
-        "share of the channels of the encoder's features that one more view lacks, such as 0.5, "
+        "share of the encoder's feature channels that are dropped in one more view, such as 0.5, "
         "arXiv 2208.09910; 0: there is no such view",
         ge=0,
         lt=1,
@@ -109,7 +109,7 @@ class Data(ImageSet):
     )
     normalisation: Literal["auto"] | Normalisation = key(
         "auto",
-        "{mean, std} by band, of pixels in 0..255; auto: of RGB those of the pretrained weights, of other "
+        "{mean, std} by band, of pixels in 0..255; auto: for RGB those of the pretrained weights, for other "
         "bands counted in images of the training split",
     )
     unlabelled: Unlabelled | None = key(

@@ -98,7 +98,7 @@ class ImageSet(Section):
     )
     range: Literal["auto"] | Ends | list[Ends] = key(
         "auto",
-        "of images of more than 8 bits per channel: [lowest, highest] stored value, which become black and "
+        "for more than 8 bits per channel: the [lowest, highest] stored value, which become black and "
         "white, or with data.bands one pair a band; auto: as many bits as the training images use",
     )
     folder: Folder | None = key(None, "names of sub-folders and values of masks; for format: folder only")

@@ -96,8 +96,8 @@ class Adversarial(Section):
     layers: Count = key(4, "number of strided convolutions")
     resolution: Literal["full", "logits"] = key(
         "full",
-        "what the discriminator sees: predictions and labels at the size of the crop, or at that of the "
-        "model's logits; at a quarter of the size two layers see as far as four, at a sixteenth of the cost",
+        "resolution of the predictions and labels for the discriminator: that of the crop or of the logits; "
+        "at a quarter of the resolution two layers see as far as four, at a sixteenth of the cost",
     )
     sees_image: bool = key(True, "whether the discriminator sees the image next to predictions or labels")
     watchdog: bool = key(
@@ -113,7 +113,7 @@ class Distill(Section):
     weight: Positive = key(1.0, "factor of the divergence from the teacher in the loss")
     temperature: Positive = key(
         1.0,
-        "by which the logits of both are divided, arXiv 1503.02531; above 1 small probabilities count more",
+        "divides the logits of both models, arXiv 1503.02531; above 1 small probabilities count more",
     )
 
 
@@ -121,7 +121,7 @@ class Train(Section):
     steps: Length = key(40000, "number of updates")
     epochs: Positive | None = key(
         None,
-        "length in passes over the train split, in place of steps: 12 is `steps: 12 epochs`",
+        "length in passes over the train split, instead of steps: 12 is `steps: 12 epochs`",
         exclude=True,
     )
     batch: Literal["auto"] | Count = key(
@@ -131,7 +131,7 @@ class Train(Section):
     accumulate: Literal["auto"] | Count = key(
         1,
         "number of parts in which each batch is computed, to save memory; auto: the fewest with which a part "
-        "fits into it",
+        "fits into the memory",
     )
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "precision of the forward pass; auto: bf16 or fp16 on a GPU, fp32 on a CPU"
@@ -143,7 +143,7 @@ class Train(Section):
     )
     shard: bool = key(
         False,
-        "of several processes, each keeps a part of the parameters, gradients and moments, for a model whose "
+        "each of several processes holds a part of the parameters, gradients and moments, for a model whose "
         "training does not fit on one device (FSDP)",
     )
     save_every: SaveInterval = key(
@@ -151,7 +151,7 @@ class Train(Section):
     )
     timeout: Minutes = key(
         "10 min",
-        "of several processes, one that does not answer for this time, such as a stopped one, ends all",
+        "if one of several processes does not respond for this time, such as a stopped one, all end",
     )
     patience: Count | None = key(
         None,
@@ -164,20 +164,20 @@ class Train(Section):
         [],
         "averages of the weights that are tracked and kept with the latest states (keep.tail), such as "
         "[0.05, 0.1], for the method ema_post_hoc of trident ensemble; a width is the standard "
-        "deviation of the updates that count, as a share of the training: sigma_rel of arXiv 2312.02696",
+        "deviation of the averaged updates, as a share of the training: sigma_rel of arXiv 2312.02696",
     )
     batch_norm: Literal["sync", "local", "frozen"] = key(
         "sync",
         "statistics of BatchNorm layers: sync: of the batch over all processes (SyncBN); local: of the "
-        "images of a process; frozen: in the encoder those of its weights, whose scale and shift still train",
+        "images of a process; frozen: the encoder keeps those of its weights; scale and shift still train",
     )
     on_nan: Literal["stop", "skip", "rollback"] = key(
         "skip",
-        "an update whose loss or gradient is NaN or infinite is left out; stop: the run stops at the first; "
-        "skip: after max_skipped in a row; rollback: it then goes on from the last state at half the rate, "
-        "once",
+        "an update whose loss or gradient is NaN or infinite is skipped; stop: the run stops at the first; "
+        "skip: it stops after max_skipped in a row; rollback: it then goes on from the last state with half "
+        "the learning rate, once",
     )
-    max_skipped: Count = key(10, "updates in a row that are left out because of NaN before the run stops")
+    max_skipped: Count = key(10, "updates in a row that are skipped because of NaN before the run stops")
     deterministic: bool = key(False, "bitwise reproducible training, which is slower")
 
     @field_validator("epochs")
@@ -217,26 +217,26 @@ class Train(Section):
 
 class Keep(Section):
     top: Count = key(3, "number of checkpoints that are kept")
-    metric: MetricName = key("mIoU", "score by which the best are chosen")
+    metric: MetricName = key("mIoU", "score by which the best checkpoints are selected")
     smooth: Count = key(
         1,
-        "a checkpoint is chosen by its mean score over this many evaluations, its own and those before it, "
-        "or as many as there are; more than 1 where few images choose and the score rises to the end",
+        "checkpoints are selected by their mean score over this many evaluations, their own and those before "
+        "it; more than 1 helps if there are few images and the score rises to the end",
     )
     spacing: Duration = key(
         0,
-        "of each span of this length keep only the best checkpoint, so that members differ; 0: no such limit",
+        "keep only the best checkpoint of each interval of this length, so that members differ; 0: no limit",
     )
     tail: int = key(
         0,
-        "number of latest states that are kept beside the best, whatever their scores, for the mean of their "
+        "number of latest states that are kept in addition, whatever their scores, for the mean of their "
         "weights (the methods lawa and swa of trident ensemble)",
         ge=0,
     )
     tail_every: LogInterval = key(
         "auto",
-        "updates between two of these, of which the last is that after the last update; auto: so that they "
-        "are spread over the last quarter of the training, or of schedule: cyclic at the ends of the cycles",
+        "updates between two of these, counted back from the last update; auto: spread over the last quarter "
+        "of the training, or with schedule: cyclic at the ends of the cycles",
     )
 
     @property

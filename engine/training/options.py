@@ -12,7 +12,7 @@ Decay = Annotated[float, Field(ge=0, lt=1)]
 class ParameterGroup(Section):
     lr_mult: Positive = key(1.0, "factor on the learning rate of these parameters")
     weight_decay: NotNegative | None = key(
-        None, "weight decay of these parameters, 1-d ones included; null: as without the group"
+        None, "weight decay of these parameters, 1-d ones included; null: the usual one"
     )
 
 
@@ -29,7 +29,7 @@ class Optimizer(Section):
     eps: Positive | None = key(None, "added to a denominator for stability; null: the optimiser's default")
     momentum: Decay | None = key(None, "momentum of sgd, muon, ...; null: the optimiser's default (sgd: 0.9)")
     head_lr_mult: Positive = key(
-        10.0, "factor on the learning rate for the head; where it is not given, 1 with model.from_scratch"
+        10.0, "factor on the learning rate for the head; with model.from_scratch the default is 1"
     )
     layer_decay: float = key(
         1.0,

@@ -27,8 +27,8 @@ OWNERS = {
 class Schedule(Section):
     name: Literal["poly", "cosine", "onecycle", "wsd", "cyclic", "step", "constant"] = key(
         "poly",
-        "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395); cyclic: a cosine, "
-        "again and again from the peak, whose ends are the members of a snapshot ensemble (arXiv 1704.00109)",
+        "how the learning rate falls; wsd: warm-up, stable, decay (arXiv 2404.06395); cyclic: cosine cycles, "
+        "at whose ends are the members of a snapshot ensemble (arXiv 1704.00109)",
     )
     power: Positive = key(1.0, "exponent of poly")
     warmup: Duration = key(
@@ -36,12 +36,12 @@ class Schedule(Section):
     )
     min_lr: NotNegative = key(0.0, "learning rate at the end of poly, cosine, onecycle, wsd and each cycle")
     decay: Duration = key(
-        "20%", "length of the fall at the end of wsd; 0 is a stable phase alone, for --continue-from"
+        "20%", "length of the decay at the end of wsd; 0 leaves it out, for --continue-from later"
     )
     shape: Literal["linear", "cosine", "sqrt"] = key(
-        "linear", "how wsd falls over its progress x: 1 - x, half a cosine, or 1 - sqrt(x) (arXiv 2405.18392)"
+        "linear", "decay of wsd over its progress x: 1 - x, half a cosine, or 1 - sqrt(x) (arXiv 2405.18392)"
     )
-    cycles: Count = key(5, "number of falls of cyclic; keep.tail as many keeps the state at the end of each")
+    cycles: Count = key(5, "number of cycles of cyclic; keep.tail of as many keeps the state after each")
     milestones: list[Duration] = key([], "updates at which step lowers the learning rate")
     gamma: float = key(0.1, "factor by which step multiplies the learning rate at each milestone", gt=0, le=1)
 

@@ -64,11 +64,11 @@ class Folder(Section):
 class Polygons(Section):
     overlap: Literal["order", "area"] | None = key(
         None,
-        "what is on top where objects overlap; order: the later one, or that of the higher layer; area: the "
+        "what is on top where objects overlap; order: the later one, or the one of a higher layer; area: the "
         "smaller one; null: area for coco and yolo, order for the others",
     )
     other: Literal["background", "void"] | None = key(
-        None, "what becomes of a label that is not in data.classes; null: an error, and background for coco"
+        None, "what a label that is not in data.classes becomes; null: an error, and background for coco"
     )
     val_share: Annotated[float, Field(gt=0, lt=1)] | None = key(
         None, "share of the images used as data.val, by a hash of their ids; null: the data has splits"
