@@ -1,7 +1,6 @@
 """The VOC reader: what it reads, pixel by pixel, from generated folders and real photos."""
 
 import shutil
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,43 +8,23 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data import DataError, class_names_of, open_split
+from engine.data import class_names_of, open_split
 from engine.data.formats.voc import open_voc, voc_palette
 from models.class_names import VOC
+from tests.engine.data.formats.voc_files import (
+    TRAIN_0,
+    image_path,
+    mask_path,
+    message_of,
+    save_mask,
+    split_path,
+)
 
 PUBLISHED_COLOURS = (
     (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),
     (128, 128, 128), (64, 0, 0), (192, 0, 0), (64, 128, 0), (192, 128, 0), (64, 0, 128), (192, 0, 128),
     (64, 128, 128), (192, 128, 128), (0, 64, 0), (128, 64, 0), (0, 192, 0), (128, 192, 0), (0, 64, 128),
 )  # fmt: skip
-TRAIN_0 = "train_000000"  # 40 x 56 px in the fixture
-
-
-def image_path(root: Path, id: str = TRAIN_0) -> Path:
-    return root / "JPEGImages" / f"{id}.jpg"
-
-
-def mask_path(root: Path, id: str = TRAIN_0) -> Path:
-    return root / "SegmentationClass" / f"{id}.png"
-
-
-def split_path(root: Path, split: str = "train") -> Path:
-    return root / "ImageSets/Segmentation" / f"{split}.txt"
-
-
-def save_mask(labels: np.ndarray, path: Path, **options) -> None:
-    """Ids in a palette PNG, as in VOC."""
-    mask = Image.fromarray(labels.astype(np.uint8))
-    mask.putpalette([value for colour in voc_palette() for value in colour])
-    mask.save(path, **options)
-
-
-def message_of(read) -> str:
-    with pytest.raises(DataError) as caught:
-        read()
-    assert caught.value.exit_code == 2
-    return str(caught.value)
-
 
 # What is read
 

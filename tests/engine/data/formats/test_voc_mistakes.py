@@ -1,6 +1,5 @@
 """Errors of the VOC reader for wrong folders, lists and files: which one it is, and what to type."""
 
-from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,35 +8,13 @@ from PIL import Image
 
 from engine.data import DataError, open_split
 from engine.data.formats.voc import open_voc
-
-TRAIN_0 = "train_000000"  # 40 x 56 px in the fixture
-
-
-def image_path(root: Path, id: str = TRAIN_0) -> Path:
-    return root / "JPEGImages" / f"{id}.jpg"
-
-
-def mask_path(root: Path, id: str = TRAIN_0) -> Path:
-    return root / "SegmentationClass" / f"{id}.png"
-
-
-def split_path(root: Path, split: str = "train") -> Path:
-    return root / "ImageSets/Segmentation" / f"{split}.txt"
-
-
-def save_mask(labels: np.ndarray, path: Path, **options) -> None:
-    """Ids in a palette PNG, as in VOC."""
-    mask = Image.fromarray(labels.astype(np.uint8))
-    mask.putpalette([id for id in range(256) for _ in range(3)])
-    mask.save(path, **options)
-
-
-def message_of(read) -> str:
-    with pytest.raises(DataError) as caught:
-        read()
-    assert caught.value.exit_code == 2
-    return str(caught.value)
-
+from tests.engine.data.formats.voc_files import (
+    image_path,
+    mask_path,
+    message_of,
+    save_mask,
+    split_path,
+)
 
 # Folders and lists
 
