@@ -81,12 +81,11 @@ def benchmark(arguments: argparse.Namespace) -> int:
 
     from engine.benchmarks.measuring import environment
     from engine.reporting.console import counted
-    from engine.run_folder import RunFolderError, write_json
+    from engine.run_folder import RunFolderError, require_new_file, write_json
 
     outputs = [arguments.out, arguments.out.with_suffix(".png")] if arguments.out else []
     for path in outputs:
-        if path.exists():
-            raise RunFolderError(f"--out: {path} exists already; name another file.")
+        require_new_file(path)
     for name in ("rounds", "size", "batch", "images", "updates", "seeds"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise RunFolderError(f"--{name} {getattr(arguments, name)}: at least 1.")
@@ -100,6 +99,7 @@ def benchmark(arguments: argparse.Namespace) -> int:
     for line in _missing_peers(arguments.subject):
         console.print(line)
     if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, {"environment": facts, "rows": rows})
         console.print(f"written: {arguments.out}")
         if arguments.subject == "job":

@@ -82,7 +82,7 @@ def compare(arguments: argparse.Namespace) -> int:
     from engine.comparison.page import to_html
     from engine.comparison.runs import require_comparable
     from engine.comparison.table import compare
-    from engine.run_folder import require_folder, write_json, write_text
+    from engine.run_folder import write_json, write_text
 
     arguments.what, overrides = paths_and_overrides(arguments.what)
     arguments.set += overrides
@@ -91,7 +91,6 @@ def compare(arguments: argparse.Namespace) -> int:
         raise CompareError("Name recipes, to train them, or folders of finished runs.")
     if arguments.out:
         arguments.out = os.path.expanduser(arguments.out)
-        require_folder(Path(arguments.out), "--out")
     console = new_console()
     if any((Path(text) / "combination.json").is_file() for text in arguments.what):
         return _with_ensembles(arguments, console)
@@ -136,7 +135,7 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
     from engine.comparison.grid import CompareError
     from engine.data import open_split
     from engine.reporting.contestants_table import compare_contestants, open_contestants
-    from engine.run_folder import common_folder
+    from engine.run_folder import common_folder, require_folder
 
     if arguments.cluster or arguments.folds or arguments.group or arguments.seeds is not None:
         raise CompareError(
@@ -148,10 +147,11 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
             f"{arguments.what[0]} is one ensemble: name a run, or another ensemble, to compare it with. For "
             f"its own scores type trident evaluate {shlex.quote(arguments.what[0])}"
         )
+    out = Path(arguments.out) if arguments.out else common_folder([path.parent for path in paths.values()])
+    require_folder(out, "--out")
     contestants = open_contestants(paths, arguments.set)
     recipe = next(iter(contestants.values())).recipe
     dataset = open_split(recipe.data, recipe.data.val)
-    out = Path(arguments.out) if arguments.out else common_folder([path.parent for path in paths.values()])
     out.mkdir(parents=True, exist_ok=True)
     title = f"on {recipe.data.val}, {quantity(len(dataset), 'image')}; differences are paired by image"
     compare_contestants(contestants, title, "first", recipe, dataset, out / "contestants.json", console)
@@ -171,7 +171,7 @@ def _finished(arguments: argparse.Namespace) -> _Found:
     """The runs below the folders that were named."""
     from engine.comparison.grid import CompareError
     from engine.comparison.runs import ScoredRun, group_by_recipe
-    from engine.run_folder import common_folder, find_runs
+    from engine.run_folder import common_folder, find_runs, require_folder
     from engine.scoring.run import Run
 
     if arguments.set or arguments.cluster or arguments.folds or arguments.group:
@@ -182,6 +182,7 @@ def _finished(arguments: argparse.Namespace) -> _Found:
     folders = [Path(text) for text in arguments.what]
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     out = Path(arguments.out) if arguments.out else common_folder(folders)
+    require_folder(out, "--out")
     out.mkdir(parents=True, exist_ok=True)
     return _Found(group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), out)
 
@@ -194,6 +195,7 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
     from engine.comparison.folds import folds_of, wish_of
     from engine.comparison.grid import CompareError, cells_of, load_recipes, locked, prepare
     from engine.reporting.console import counted
+    from engine.run_folder import require_folder
 
     has_folds = arguments.folds is not None
     seeds = arguments.seeds if arguments.seeds is not None else 1 if has_folds else 3
@@ -202,6 +204,7 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
     if arguments.group and not has_folds:
         raise CompareError("--group is for --folds: type --folds 5, too, or leave it out.")
     out = Path(arguments.out or "checkpoints/compare")
+    require_folder(out, "--out")
     wish = wish_of(arguments.folds, lists, arguments.group) if has_folds else None
     recipes, folds = load_recipes([recipe_file(name) for name in arguments.what], arguments.set), None
     if wish:

@@ -241,9 +241,9 @@ def _next(arguments: argparse.Namespace) -> int:
 
 
 def _require_new(folder: Path) -> None:
-    from engine.run_folder import RunFolderError, require_reachable
+    from engine.run_folder import RunFolderError, require_folder
 
-    require_reachable(folder, "--out")
+    require_folder(folder, "--out")
     if folder.exists():
         raise RunFolderError(
             f"{folder} exists already, and nothing is overwritten. Type --out <a new folder>."

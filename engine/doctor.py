@@ -45,21 +45,20 @@ def main(argv: list[str] | None = None) -> int:
 
 def doctor(arguments: argparse.Namespace) -> int:
     """Check the data, print the findings, and write the files that were asked for."""
-    from engine.data import DataError
     from engine.data.doctor import examine, list_samples_of
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
     from engine.reporting.doctor import command_to_fix, print_data_report
-    from engine.run_folder import write_json
+    from engine.run_folder import require_folder, require_new_file, write_json
 
     if Path(arguments.recipe).is_dir():
         return _of_folder(Path(arguments.recipe), arguments)
     recipe = load_recipe(recipe_file(arguments.recipe), arguments.overrides)
     out: Path | None = arguments.out or (Path(f"{recipe.name}-augment.png") if arguments.show else None)
-    if out and out.exists():
-        raise DataError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
-    if out and not out.absolute().parent.is_dir():
-        raise DataError(f"--out {out}: there is no folder {out.absolute().parent}.")
+    if out:
+        require_new_file(out)
+    if arguments.fix:
+        require_folder(arguments.fix, "--fix")
     console = new_console()
     if arguments.show and out:
         _show_augment(recipe, out, counted(console, "counting labels"))
@@ -74,6 +73,7 @@ def doctor(arguments: argparse.Namespace) -> int:
         said = f"auto chooses the batch when a training starts. To see which, type {dry_run}"
         console.print(said, markup=False, soft_wrap=True)
     if out:
+        out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, examination.report.to_dict())
         console.print(f"written: {out}")
     if arguments.fix:
@@ -106,6 +106,7 @@ def _without_a_copy(recipe: "Recipe", arguments: argparse.Namespace, console: "C
         report = report_on(list_samples_of(recipe.data), counted(console, "reading"))
     print_data_report(console, report)
     if arguments.out:
+        arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, report.to_dict())
         console.print(f"written: {arguments.out}")
     return 2 if report.spoils else 0
@@ -161,6 +162,7 @@ def _show_augment(recipe: "Recipe", out: Path, progress: Callable[[int, int], No
     order = SampleOrder(len(train), 1, recipe.seed)
     batches = TrainBatches(train, order, augment, torch.device("cpu"), workers=0, mixing=mixing)
     rows = np.linspace(0, len(train) - 1, min(SAMPLES_SHOWN, len(train)), dtype=int)
+    out.parent.mkdir(parents=True, exist_ok=True)
     augment_sheet(batches, rows.tolist()).save(out)
 
 

@@ -117,7 +117,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     if arguments.distill:
         from engine.training.student import Student
 
-        student = Student.planned(arguments.distill.expanduser(), request.chosen[0], given)
+        student = Student.planned(arguments.distill, request.chosen[0], given)
     console = new_console()
     _print_members(console, len(runs), request, arguments.latest)
     members = open_members(
@@ -165,6 +165,7 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
         RunFolderError: it is not possible with these runs, or --save names an existing folder.
     """
     from engine.data.sample import require_one_class_a_pixel
+    from engine.run_folder import require_folder
     from engine.scoring.ensembles.request import Request, methods_named
     from engine.scoring.ensembles.saved import require_unused
 
@@ -172,6 +173,9 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
     if arguments.save:
         arguments.save = arguments.save.expanduser()
         require_unused(arguments.save)
+    if arguments.distill:
+        arguments.distill = arguments.distill.expanduser()
+        require_folder(arguments.distill, "--distill")
     request = Request.of(
         runs,
         [*overrides, *([f"data.select={arguments.select_split}"] if arguments.select_split else [])],

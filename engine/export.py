@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, run_command, run_subcommand
-from engine.exporting import ExportError, require_libraries, require_new_file
+from engine.exporting import ExportError, require_libraries
+from engine.run_folder import require_new_file
 from engine.wording import quantity
 
 if TYPE_CHECKING:
@@ -211,11 +212,11 @@ def weights(argv: list[str]) -> int:
     parser.add_argument("--step", type=int, help="step of the kept checkpoint (default: the best one)")
 
     def body(arguments: argparse.Namespace) -> int:
-        from engine.run_folder import RunFolderError, require_reachable
+        from engine.run_folder import RunFolderError, require_folder
 
         out: Path = arguments.out.expanduser()
-        require_reachable(out, "--out")
-        if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        require_folder(out, "--out")
+        if out.exists() and any(out.iterdir()):
             raise RunFolderError(f"--out {out} is not empty, and nothing is overwritten. Name a new folder.")
 
         from engine.exporting.weights import export_weights

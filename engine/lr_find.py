@@ -140,9 +140,11 @@ def _write(
 
 
 def _require_room(folder: Path) -> None:
-    """Raises RecipeError where a file would be overwritten, or written into a run."""
+    """Raises RecipeError where a file would be overwritten, or written into a run; `require_folder`."""
     from engine.recipe import RecipeError
+    from engine.run_folder import require_folder
 
+    require_folder(folder, "--out")
     there = [name for name in (PNG, JSON) if (folder / name).exists()]
     if there:
         raise RecipeError(f"{folder / there[0]} exists already. Add --out <another folder>, or remove it.")

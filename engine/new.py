@@ -48,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
 def new(arguments: argparse.Namespace) -> int:
     """Write the recipe of a folder or of a configuration, and print the next command."""
     from engine.recipe import RecipeError
+    from engine.run_folder import require_new_file
 
     source: Path | None = arguments.folder or arguments.from_mmseg
     if source is None or (arguments.folder and arguments.from_mmseg):
@@ -56,10 +57,7 @@ def new(arguments: argparse.Namespace) -> int:
         raise RecipeError("--classes is for a folder. Write the names in data.classes of the new recipe.")
     name = source.stem if arguments.from_mmseg else source.expanduser().absolute().name
     out: Path = arguments.out or Path(f"{_plain(name)}.yaml")
-    if out.exists():
-        raise RecipeError(f"{out} exists, and nothing is overwritten. Type --out=<a new file>.")
-    if not out.absolute().parent.is_dir():
-        raise RecipeError(f"--out {out}: there is no folder {out.absolute().parent}.")
+    require_new_file(out)
     return _from_mmseg(source, out) if arguments.from_mmseg else _from_folder(arguments, out)
 
 
@@ -75,6 +73,7 @@ def _from_mmseg(config: Path, out: Path) -> int:
             recipe = load_recipe(draft)
         except RecipeError as error:
             raise RecipeError(f"{config} has values that no recipe takes. {error}") from None
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(text, encoding="utf-8")
     console = new_console()
     console.print(*not_carried, sep="\n", markup=False)
@@ -111,6 +110,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     weights = weights_within_reach("b2" if device == "cuda" else "b0")
     start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
+    out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(starter_text(start), encoding="utf-8")
     recipe = load_recipe(out)
     report = report_on(list_samples_of(recipe.data), counted(console, "checking"))

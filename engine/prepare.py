@@ -92,11 +92,14 @@ def _download_parser(name: str, what: str, root: str) -> argparse.ArgumentParser
 def _prepare(prepare: Callable[["Preparation"], None], arguments: argparse.Namespace) -> int:
     from engine.data.downloads.preparation import Preparation
     from engine.reporting.transfers import tracked
+    from engine.run_folder import require_folder
 
+    root = arguments.root.expanduser()
+    require_folder(root, "--root")
     console = new_console()
     prepare(
         Preparation(
-            arguments.root.expanduser(),
+            root,
             lambda what, unit: tracked(console, what, unit),
             lambda line: console.print(line, markup=False),
             arguments.mirror,
@@ -161,12 +164,12 @@ def _masks(arguments: argparse.Namespace) -> int:
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
     from engine.reporting.mask_files import write_masks
+    from engine.run_folder import require_folder
 
     out: Path = arguments.out.expanduser()
     if out.exists():
-        raise DataError(f"{out} exists, and nothing is overwritten. Type --out=<a new folder>.")
-    if not out.absolute().parent.is_dir():
-        raise DataError(f"--out {out}: there is no folder {out.absolute().parent}.")
+        raise DataError(f"{out} exists already, and nothing is overwritten. Type --out=<a new folder>.")
+    require_folder(out, "--out")
     console = new_console()
     folder = Path(arguments.recipe).expanduser()
     if folder.is_dir():
@@ -197,8 +200,10 @@ def _pack(arguments: argparse.Namespace) -> int:
     from engine.data.sets import require_one_set
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
+    from engine.run_folder import require_reachable
 
     out = arguments.out.expanduser()
+    require_reachable(out, "--out")
     require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     require_one_set(data, "prepare pack")

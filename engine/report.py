@@ -46,7 +46,7 @@ def report(arguments: argparse.Namespace) -> int:
     named, overrides = paths_and_overrides(arguments.folders)
     folders = [Path(text) for text in named]
 
-    from engine.run_folder import RunFolderError, common_folder, find_runs
+    from engine.run_folder import RunFolderError, common_folder, find_runs, require_reachable
 
     ignored = [text for text in overrides if not text.startswith("data.")]
     if ignored:
@@ -60,10 +60,9 @@ def report(arguments: argparse.Namespace) -> int:
         raise RunFolderError(f"--images {arguments.images}: a number from 0 on was expected.")
     runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
     out = arguments.out or common_folder(folders) / "report.html"
-    if not out.parent.is_dir() or out.is_dir():
-        raise RunFolderError(
-            f"--out {out}: no file can be written there. Name a file in a folder that exists."
-        )
+    require_reachable(out, "--out")
+    if out.is_dir():
+        raise RunFolderError(f"--out {out} is a folder. Name a file, such as {out / 'report.html'}")
 
     import torch
     from rich.markup import escape
@@ -85,6 +84,7 @@ def report(arguments: argparse.Namespace) -> int:
                 raise
             console.print(f"No images of {escape(str(path))}: {escape(str(error))}")
             galleries[path] = Gallery(why_empty=f"They cannot be shown: {error}")
+    out.parent.mkdir(parents=True, exist_ok=True)
     write_report(contents, out, galleries)
     console.print(f"{quantity(len(runs), 'run')}, {out.stat().st_size / 1e6:.1f} MB: {escape(str(out))}")
     return 0

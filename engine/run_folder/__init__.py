@@ -19,14 +19,11 @@ from engine.run_folder.files import (
     LogRow,
     RunFolderError,
     naming_disk_errors,
-    new_folder,
     parse_json,
     read_damaged_log,
     read_json,
     read_log,
-    require_folder,
     require_intact,
-    require_reachable,
     save_tensors,
     sha256_of,
     without_nan,
@@ -62,3 +59,4 @@ from engine.run_folder.manifests import (
     write_sealed,
 )
 from engine.run_folder.nearby import similar_run
+from engine.run_folder.outputs import new_folder, require_folder, require_new_file, require_reachable

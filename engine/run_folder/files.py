@@ -10,7 +10,6 @@ import math
 import operator
 import os
 import re
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -162,40 +161,6 @@ def require_intact(path: Path, sha256: str) -> None:
         raise RunFolderError(
             f"{path} was altered or truncated: its SHA-256 is not that of the manifest. {remedy}"
         )
-
-
-def require_reachable(path: Path, option: str | None = None) -> None:
-    """Raises RunFolderError where a parent of `path` is a file, DiskError where its folder takes no files.
-
-    Args:
-        option: what is typed to write to another folder, if there is something.
-    """
-    blocked = [parent for parent in path.parents if parent.exists() and not parent.is_dir()]
-    if blocked:
-        raise RunFolderError(f"{path} cannot be written: {blocked[0]} is a file, not a folder.")
-    nearest = next(folder for folder in (path, *path.absolute().parents) if folder.is_dir())
-    if not os.access(nearest, os.W_OK | os.X_OK):
-        is_read_only = os.statvfs(nearest).f_flag & os.ST_RDONLY
-        then = f"Or name another folder with {option}." if option else ""
-        raise DiskError(path, errno.EROFS if is_read_only else errno.EACCES, then)
-
-
-def require_folder(path: Path, option: str) -> None:
-    """Raises RunFolderError where `path` is not a folder and cannot become one; `require_reachable`."""
-    require_reachable(path, option)
-    if path.exists() and not path.is_dir():
-        raise RunFolderError(f"{path} is a file. Name a folder.")
-
-
-@contextmanager
-def new_folder(path: Path) -> Iterator[None]:
-    """A folder that is made, and removed where the block fails, so that the command can be repeated."""
-    path.mkdir(parents=True)
-    try:
-        yield
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from engine.run_folder.files import RunFolderError, require_intact, require_reachable, sha256_of
+from engine.run_folder.files import RunFolderError, require_intact, sha256_of
 from engine.run_folder.manifests import (
     EnsembleManifest,
     Manifest,
@@ -19,6 +19,7 @@ from engine.run_folder.manifests import (
     write_manifest,
 )
 from engine.run_folder.nearby import near_runs, no_run_but_ensemble
+from engine.run_folder.outputs import require_reachable
 
 # What a killed process leaves of a file that it was writing: our temporary names, and those of safetensors.
 LEFTOVER = re.compile(

@@ -27,7 +27,6 @@ from engine.run_folder import (
     EnsembleFolder,
     RunFolder,
     RunFolderError,
-    require_folder,
     require_intact,
     require_unused,
     write_text,
@@ -94,7 +93,6 @@ class Student:
     def _require_own(self) -> None:
         if int(os.environ.get("WORLD_SIZE", "1")) > 1:
             raise RunFolderError("--distill trains in one process: start it without torchrun.")
-        require_folder(self.path, "--distill")
         if not self.path.exists() or not any(self.path.iterdir()):
             return
         require_no_remains(self.teacher.path)

@@ -61,7 +61,7 @@ def test_mistakes(argv: list[str], message: str, capsys, tmp_path: Path, monkeyp
 def test_a_folder_that_cannot_be_created(tmp_path: Path, capsys) -> None:
     (tmp_path / "file").write_text("mine")
     assert main(["voc2012", "--root", str(tmp_path / "file/new")]) == 2
-    assert "file/new cannot be created: Not a directory. Name another" in capsys.readouterr().err
+    assert "file/new cannot be written: " in capsys.readouterr().err
 
 
 def shown(unit: str, calls: list[tuple[int, int | None]]) -> list[str]:

@@ -3,7 +3,6 @@
 Archives are kept in `<root>/archives`, so that one can also be placed there by hand.
 """
 
-import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,7 +46,7 @@ class Preparation:
         """Check before any download. `own`: the folders of this data set; `remotes`: what is still missing.
 
         Raises:
-            DataError: `root` holds something else or cannot be written, or its disk has too little space.
+            DataError: `root` holds something else, or its disk has too little space.
         """
         root = self.root
         if root.is_dir():
@@ -57,14 +56,7 @@ class Preparation:
                     f"{root} holds other files ({', '.join(sorted(names)[:3])}), and {what} needs its own "
                     f"folder: {', '.join(own)} go directly into it. Name such a folder with --root."
                 )
-        try:
-            root.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise DataError(
-                f"{root} cannot be created: {error.strerror}. Name another folder with --root."
-            ) from error
-        if not os.access(root, os.W_OK):
-            raise DataError(f"{root} cannot be written to. Name another folder with --root.")
+        root.mkdir(parents=True, exist_ok=True)
         # Unpacked, an archive takes about as much space again, and it is kept.
         expected = sum((remote.size or 0) * (1 if self.archive(remote).exists() else 2) for remote in remotes)
         started = sum(

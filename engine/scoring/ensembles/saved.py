@@ -21,6 +21,7 @@ from engine.run_folder import (
     EnsembleMember,
     RunFolderError,
     naming_disk_errors,
+    require_folder,
     require_reachable,
     save_tensors,
     sha256_of,
@@ -32,10 +33,10 @@ from engine.scoring.ensembling import Candidate, distinct_names
 
 
 def require_unused(path: Path) -> None:
-    """Raises RunFolderError if the folder is not empty, or cannot be written."""
-    require_reachable(path, "--save")
-    require_reachable(_part(path).parent, "--save")  # where it is written first
-    if (path.exists() and not path.is_dir()) or (path.is_dir() and any(path.iterdir())):
+    """Raises RunFolderError where the folder is not empty, or cannot be written."""
+    require_folder(path, "--save")
+    require_reachable(_part(path), "--save")  # where it is written first
+    if path.is_dir() and any(path.iterdir()):
         raise RunFolderError(f"--save {path} is there already and is not empty; name a new folder.")
     require_no_remains(path)
 

@@ -328,7 +328,7 @@ def test_a_folder_with_other_files_is_refused(prepare, root: Path, loopback, cap
     root.rmdir()
     root.write_text("a file")
     assert prepare() == 2
-    assert "cannot be created" in capsys.readouterr().err
+    assert "is a file. Name a folder" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_reported_before_the_first_byte(
