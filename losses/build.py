@@ -58,7 +58,9 @@ def build_loss(
     built: dict[str, tuple[nn.Module, float | Ramp]] = {}
     for term in terms:
         if isinstance(term, str):
-            raise LossError(f"loss term {term!r}: expected a mapping with its name, such as [{{'name': 'dice'}}].")
+            raise LossError(
+                f"loss term {term!r}: expected a mapping with its name, such as [{{'name': 'dice'}}]."
+            )
         options = dict(term) if isinstance(term, Mapping) else dict(vars(term))
         name, weight = options.pop("name", None), options.pop("weight", 1.0)
         build = _from_outside if is_import_path(name) else _own

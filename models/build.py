@@ -76,8 +76,8 @@ def build_model(
     for key, statistics in (("mean", mean), ("std", std)):
         if statistics is not None and len(statistics) != (in_channels or 3):
             raise ModelError(
-                f"build_model: {key} has {len(statistics)} values, but the images have {in_channels or 3} bands; "
-                "give one for each."
+                f"build_model: {key} has {len(statistics)} values, but the images have {in_channels or 3} "
+                "bands; give one for each."
             )
     given: dict[str, Any] = {"num_classes": num_classes, "class_names": tuple(class_names)}
     if in_channels is not None:

@@ -123,8 +123,8 @@ def _open(section: Any, split: str) -> Dataset:
     if is_import_path(section.format) and len({*dataset.ids}) < len(dataset):
         raise DataError(
             f"data.format: in split {split!r} of {section.format}, several images have the id "
-            f"{next(id for id, uses in Counter(dataset.ids).items() if uses > 1)!r}. Give each one of its own: "
-            "scores are kept by id."
+            f"{next(id for id, uses in Counter(dataset.ids).items() if uses > 1)!r}. Give each one of "
+            "its own: scores are kept by id."
         )
     dataset.skipped = Skipped() if section.on_error == "skip" else None
     dataset.bands = band_names(section.bands)
