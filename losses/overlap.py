@@ -6,6 +6,7 @@ batch holds.
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -119,6 +120,7 @@ def dice(
     logits: Tensor,
     labels: Tensor,
     ignore_index: int,
+    reduce: Reduce = identity,
     *,
     per_image: bool = False,
     class_weights: Tensor | None = None,
@@ -127,16 +129,25 @@ def dice(
 
     Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator.
     """
-    weights = class_weights
-    return tversky(logits, labels, ignore_index, 0.5, 0.5, per_image=per_image, class_weights=weights)
+    options: Any = {"reduce": reduce, "per_image": per_image, "class_weights": class_weights}
+    return tversky(logits, labels, ignore_index, 0.5, 0.5, **options)
 
 
-def jaccard(logits: Tensor, labels: Tensor, ignore_index: int) -> Tensor:
+def jaccard(
+    logits: Tensor,
+    labels: Tensor,
+    ignore_index: int,
+    reduce: Reduce = identity,
+    *,
+    per_image: bool = False,
+    class_weights: Tensor | None = None,
+) -> Tensor:
     """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label; else as `tversky`.
 
     Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
     """
-    return tversky(logits, labels, ignore_index, 1.0, 1.0)
+    options: Any = {"reduce": reduce, "per_image": per_image, "class_weights": class_weights}
+    return tversky(logits, labels, ignore_index, 1.0, 1.0, **options)
 
 
 def _focal_costs(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
