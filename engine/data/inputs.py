@@ -43,9 +43,14 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
             is_folder = path.is_dir()
             folders.append(path if is_folder else path.parent)
             paths += _images_in(path) if is_folder else [path]
+    if problems:
+        raise DataError("\n".join(problems))
     paths = [path for path in dict.fromkeys(paths) if not path.is_relative_to(_absolute(str(left_out)))]
-    if problems or not paths:
-        raise DataError("\n".join(problems) or f"There is no image in {', '.join(inputs)}.")
+    if not paths:  # an input without any is a problem
+        raise DataError(
+            f"All images of {', '.join(inputs)} are in {left_out}, the folder of the output, whose images are "
+            "no inputs. Name another folder for the output."
+        )
     root = os.path.commonpath(folders)
     places = [path.relative_to(root) for path in paths]
     stems = [place.with_suffix("").as_posix() for place in places]

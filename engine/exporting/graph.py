@@ -83,7 +83,7 @@ class Graph(nn.Module):
             m = self.multiple
             size = [(_rounded(scale, side) + m - 1) // m * m for side in (h, w)]
             x = F.interpolate(x.float(), size, mode="bilinear", align_corners=False, antialias=True)
-        logits = model(x)  # (B, C, h', w')
+        logits = model(x.float())  # (B, C, h', w')
         logits = logits.flip(-1) if mirrored else logits
         whole = F.interpolate(logits.float(), [h, w], mode="bilinear", align_corners=False)
         return self.kind.probabilities(whole)

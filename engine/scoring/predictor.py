@@ -115,7 +115,8 @@ class Predictor:
         at_once = min(at_once, len(seen))
         try:
             with self.autocast():
-                return torch.cat([model(part).float() for part in torch.split(seen, at_once)])
+                parts = [model(part.float()).float() for part in torch.split(seen, at_once)]  # as in training
+                return torch.cat(parts)
         except torch.OutOfMemoryError:
             if at_once == 1:
                 raise

@@ -3,11 +3,12 @@
 import json
 import shlex
 import unicodedata
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from engine.data.sample import DataError, first_few
-from engine.wording import did_you_mean
+from engine.wording import did_you_mean, some_of
 
 # VOC's names of COCO's categories, where they differ in more than spaces, and that of the background
 AS_VOC = {
@@ -22,8 +23,11 @@ def labels_of_categories(
     """Label ids by category id, as text.
 
     Raises:
-        DataError: a class other than the first is no category; or the first one is, and is no background.
+        DataError: a class other than the first is no category; or the first one is, and is no background; or
+            an id is that of two categories.
     """
+    ids, names = ([str(category[key]) for category in categories] for key in ("id", "name"))
+    require_ids_once("category", ids, names, source)
     there = {str(category["id"]): str(category["name"]) for category in categories}
     exact = {name: label for label, name in enumerate(class_names)}
     forms = {label: _plain(name) for label, name in enumerate(class_names) if name not in there.values()}
@@ -45,6 +49,21 @@ def labels_of_categories(
             f"It has {first_few([*there.values()], 90)}.{did_you_mean(missing[0], there.values())}"
         )
     return labels
+
+
+def require_ids_once(what: str, ids: Sequence[str], names: Sequence[str], source: Path) -> None:
+    """Raises DataError where an id has several names, as in files that were joined: objects say the id alone."""
+    by_id: dict[str, list[str]] = {}
+    for id, name in zip(ids, names, strict=True):
+        if name not in by_id.setdefault(id, []):
+            by_id[id].append(name)
+    twice = [f"{id} ({' and '.join(of_id[:2])})" for id, of_id in by_id.items() if len(of_id) > 1]
+    if twice:
+        raise DataError(
+            f"{source}: {some_of(len(twice), len(by_id), f'{what} id', 'is that', 'are those')} of several: "
+            f"{first_few(twice)}. Which of them an object belongs to cannot be known. Files that are joined "
+            "need new ids first."
+        )
 
 
 def is_background(name: str) -> bool:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.formats import Polygons
-from engine.data.formats.categories import labels_of_categories
+from engine.data.formats.categories import labels_of_categories, require_ids_once
 from engine.data.formats.files import FileDataset, Pair
 from engine.data.formats.images import read_header
 from engine.data.formats.listing import FileFinder, no_split, require_different_ids, require_files
@@ -258,6 +258,7 @@ def _by_image(
     if unnamed:
         raise DataError(f"{source} has objects of categories that it does not list: {first_few(unnamed)}.")
     ids = [str(image["id"]) for image in content["images"]]
+    require_ids_once("image", ids, [image["file_name"] for image in content["images"]], source)
     unlisted = sorted(objects.keys() - {*ids})
     if unlisted:
         raise DataError(f"{source} has objects of images that it does not list: {first_few(unlisted)}.")

@@ -249,3 +249,12 @@ def test_convolutions_are_not_tuned_for_each_size(
 
     predict(Looking(), images)
     assert seen == [False] and torch.backends.cudnn.benchmark == tunes
+
+
+@pytest.mark.parametrize("scales", [(1.0,), (0.5,)])
+def test_a_model_gets_pixels_of_the_type_that_it_was_trained_on(images: Tensor, scales) -> None:
+    """A network of one's own that does not convert bytes would fail at the first evaluation."""
+    network = nn.Conv2d(3, 4, 1)
+    found = predict(network, images, scales=scales)
+    assert found.shape == (2, 4, 21, 30)
+    assert torch.equal(found, predict(network, images.float(), scales=scales))

@@ -308,3 +308,16 @@ def test_missing_images_and_objects_of_unknown_images_are_counted(tree) -> None:
     assert "more than one image" in message_of(lambda: open_coco(tree(content), "train2017"))
     content["images"] = []
     assert "empty" in message_of(lambda: open_coco(tree(content), "train2017"))
+
+
+def test_an_id_of_two_images_or_categories_is_refused(tree) -> None:
+    """As in files that were joined, each numbered from 1: an object would be drawn on both images."""
+    cat = {"category": "cat", "segmentation": box(1, 1, 4, 4)}
+    content = content_of(cat)
+    content["images"][1]["id"] = content["images"][0]["id"]
+    message = message_of(lambda: open_coco(tree(content), "train2017"))
+    assert "1 of 1 image id is that of several: 100 (000000000000.jpg and 000000000001.jpg)" in message
+    content = content_of(cat)
+    content["categories"].append({"id": content["categories"][0]["id"], "name": "cup"})
+    message = message_of(lambda: open_coco(tree(content), "train2017"))
+    assert "1 of 21 category ids is that of several: 10 (person and cup)" in message
