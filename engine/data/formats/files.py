@@ -141,7 +141,7 @@ class FileDataset:
         return self._encoding
 
     def stored_mask(self, index: int) -> NDArray[Any]:
-        """The mask as stored: ids (h, w) or colours (h, w, channels), without EXIF rotation."""
+        """The mask as stored: ids (h, w) or colours (h, w, channels), not rotated with its photo."""
         return self._read_mask(self._pairs[index])
 
     def labels(self, index: int) -> Tensor:

@@ -150,13 +150,16 @@ def scaled(values: NDArray[Any], value_range: ValueRange | None) -> NDArray[np.u
 def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
     """The stored values: (h, w) of a palette or grayscale image, (h, w, channels) of others.
 
+    A mask with an EXIF orientation of its own, as programs copy it from the photo, is rotated by it.
+
     Args:
         mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
     """
     with _opened(path, MASK_HINT) as image, _file_named(path):
+        left = _left_to_turn(image)
         if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
-            return np.array(image.convert("L")) > 0
-        return np.array(image.convert(mode) if mode else image)
+            return turn(np.array(image.convert("L")) > 0, left)
+        return turn(np.array(image.convert(mode) if mode else image), left)
 
 
 def decode_stacked(content: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.uint8]:

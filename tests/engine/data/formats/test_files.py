@@ -42,21 +42,35 @@ def test_a_mask_of_the_displayed_size_fits_the_displayed_photo(tmp_path: Path, o
     assert torch.equal(sample.image[0], sample.labels) and torch.equal(dataset.labels(0), sample.labels)
 
 
+@pytest.mark.parametrize("endings", [("tif", "tif"), ("tif", "png"), ("png", "tif"), ("png", "png")])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_a_tiff_and_its_mask_are_turned_alike(tmp_path: Path, orientation: int) -> None:
+def test_a_mask_with_the_orientation_of_its_photo_is_turned_with_it(
+    tmp_path: Path, orientation: int, endings: tuple[str, str]
+) -> None:
+    """Also by 180 degrees, where both sizes are equal. Pillow turns TIFF itself, and leaves PNG as it is."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image, mask = (tmp_path / f"{name}.{ending}" for name, ending in zip("im", endings, strict=True))
+    Image.fromarray(np.repeat(LABELS[..., None], 3, axis=2)).save(image, exif=exif)
+    Image.fromarray(LABELS).save(mask, exif=exif)
+    dataset = FileDataset(
+        [Pair("i", image, mask)], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255)
+    )
+    sample = dataset[0]
+    assert torch.equal(sample.image[0], sample.labels) and dataset.sizes() == [sample.size]
+    assert torch.equal(dataset.labels(0), sample.labels)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_drawn_on_a_tiff_as_shown_fits_it(tmp_path: Path, orientation: int) -> None:
+    shown = photo_and_mask(tmp_path, orientation, LABELS)[0].image[0].numpy()
     exif = Image.Exif()
     exif[0x0112] = orientation
     Image.fromarray(np.repeat(LABELS[..., None], 3, axis=2)).save(tmp_path / "a.tif", exif=exif)
-    for options in ({"exif": exif}, {}):  # the mask has the tag, too, or was drawn on the photo as shown
-        mask = Image.fromarray(LABELS)
-        if not options:
-            shown = photo_and_mask(tmp_path, orientation, LABELS)[0].image[0].numpy()
-            mask = Image.fromarray(shown)
-        mask.save(tmp_path / "a_mask.tif", **options)
-        pair = Pair("a", tmp_path / "a.tif", tmp_path / "a_mask.tif")
-        dataset = FileDataset([pair], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))
-        sample = dataset[0]
-        assert torch.equal(sample.image[0], sample.labels) and dataset.sizes() == [sample.size]
+    Image.fromarray(shown).save(tmp_path / "a_mask.png")
+    pair = Pair("a", tmp_path / "a.tif", tmp_path / "a_mask.png")
+    sample = FileDataset([pair], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))[0]
+    assert torch.equal(sample.image[0], sample.labels)
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
