@@ -87,6 +87,8 @@ class _Job:
 
 def predict(arguments: argparse.Namespace) -> int:
     """Find the images, predict one after another, write."""
+    from engine.data.inputs import note_on_pages
+
     job = _job(arguments)
     segmenter = _segmenter(arguments, job)
     console, protocol, tiling = new_console(), segmenter.protocol, job.tiling
@@ -96,6 +98,8 @@ def predict(arguments: argparse.Namespace) -> int:
         f"{list(protocol.scales)}{', flipped too' * protocol.flip}{of_tiles}",
         markup=False,
     )
+    if segmenter.bands is None and (note := note_on_pages(job.images)):  # else pages are bands
+        console.print(note, markup=False)
     left_out = _write(arguments, job, segmenter, console)
     for kind in job.kinds if len(left_out) < len(job.images) else ():
         console.print(f"written: {job.out / kind}{OF_ALL.get(kind, '/')}", markup=False)

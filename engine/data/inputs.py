@@ -1,14 +1,16 @@
-"""The images that are named on a command line: files, folders and globs. None of them is opened."""
+"""The images that are named on a command line: files, folders and globs. None of them is decoded."""
 
 import glob
 import os
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from engine.data.formats.images import num_pages
 from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, images_below, is_of_a_tool
-from engine.data.sample import DataError, first_few
+from engine.data.sample import DataError, UnreadableSample, first_few
 
 
 @dataclass(frozen=True)
@@ -59,6 +61,21 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
         InputImage(path, place.as_posix(), stem if is_unique else place.as_posix())
         for path, place, stem in zip(paths, places, stems, strict=True)
     ]
+
+
+def note_on_pages(images: Sequence[InputImage]) -> str:
+    """A sentence on files of several pages or frames, of which only the first is read; empty without any."""
+    several = []
+    for image in images:
+        with suppress(UnreadableSample):  # reported where it is read
+            if (number := num_pages(image.path)) > 1:
+                several.append(f"{image.path} ({number})")
+    if not several:
+        return ""
+    return (
+        f"Of files with several pages or frames only the first is predicted: {first_few(several)}. For all, "
+        "save each as a file of its own."
+    )
 
 
 def _found(text: str) -> list[Path] | str:

@@ -90,6 +90,14 @@ def test_bad_images_are_named_and_the_others_predicted(
     assert not (tmp_path / "none").exists()
 
 
+def test_that_only_the_first_page_of_a_file_is_predicted_is_said(voc_run, photos: Path, tmp_path, capsys):
+    pages = [Image.new("RGB", (40, 36), (n, n, n)) for n in (0, 90, 180)]
+    pages[0].save(photos / "a/stack.tif", save_all=True, append_images=pages[1:])
+    assert main([str(voc_run()), str(photos / "a"), "--out", str(tmp_path / "out")]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "only the first is predicted" in said and "stack.tif (3)" in said and "1.jpg" not in said
+
+
 def test_nothing_is_overwritten_without_overwrite(
     voc_run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -1,15 +1,14 @@
 """Files of several pages or frames, of which only the first is read."""
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from engine.data.doctor.findings import HURTS, DataFinding, finding
 from engine.data.doctor.scan import Facts
-from engine.data.formats.images import TIFF_ENDINGS, num_pages
+from engine.data.formats.images import num_pages
 from engine.data.sample import UnreadableSample
 from engine.wording import some_of
-
-ENDINGS = (*TIFF_ENDINGS, ".gif", ".webp")
 
 
 def check_pages(facts: Facts) -> Iterator[DataFinding]:
@@ -40,9 +39,6 @@ def _with_several(files: Iterable[Path]) -> dict[Path, int]:
     """File -> number of its pages, where there are several."""
     found = {}
     for file in dict.fromkeys(files):
-        if file.suffix.lower() in ENDINGS:
-            try:
-                found[file] = num_pages(file)
-            except UnreadableSample:  # a finding of its own
-                continue
+        with suppress(UnreadableSample):  # a finding of its own
+            found[file] = num_pages(file)
     return {file: number for file, number in found.items() if number > 1}

@@ -29,6 +29,7 @@ Source = Path | IO[bytes]
 ValueRange = tuple[float, float]  # lowest and highest, in the file's own units
 
 TIFF_ENDINGS = (".tif", ".tiff")
+ENDINGS_OF_PAGES = (*TIFF_ENDINGS, ".gif", ".webp")  # files that may hold several pages or frames
 MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 GDAL_NODATA = 42113  # the number of the tag
 NEW_SUBFILE_TYPE, OF_SEVERAL_PAGES = 254, 2  # a tag of TIFF, and its bit for a page among several
@@ -75,8 +76,10 @@ def num_pages(path: Path) -> int:
 
     Smaller copies and transparency in a TIFF, and further pictures in the JPEG of a camera, are none.
     """
+    if path.suffix.lower() not in ENDINGS_OF_PAGES:
+        return 1
     with _opened(path) as image, _file_named(path):
-        if not getattr(image, "is_animated", False) or image.format == "MPO":
+        if not getattr(image, "is_animated", False):
             return 1
         size, number = image.size, int(getattr(image, "n_frames", 1))
         if not isinstance(image, TiffImagePlugin.TiffImageFile):

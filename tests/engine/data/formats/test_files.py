@@ -53,9 +53,7 @@ def test_a_mask_with_the_orientation_of_its_photo_is_turned_with_it(
     image, mask = (tmp_path / f"{name}.{ending}" for name, ending in zip("im", endings, strict=True))
     Image.fromarray(np.repeat(LABELS[..., None], 3, axis=2)).save(image, exif=exif)
     Image.fromarray(LABELS).save(mask, exif=exif)
-    dataset = FileDataset(
-        [Pair("i", image, mask)], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255)
-    )
+    dataset = FileDataset([Pair("i", image, mask)], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))
     sample = dataset[0]
     assert torch.equal(sample.image[0], sample.labels) and dataset.sizes() == [sample.size]
     assert torch.equal(dataset.labels(0), sample.labels)
