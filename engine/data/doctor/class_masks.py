@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from engine.data.doctor.file_checks import refused
 from engine.data.doctor.findings import HURTS, NOTE, SPOILS, DataFinding, finding
 from engine.data.doctor.listing import Listing
+from engine.data.formats.class_masks import ClassMasks
 from engine.data.sample import DataError, UnreadableSample
 from engine.wording import quantity, some_of
 
@@ -39,6 +40,7 @@ def masks_report(listing: Listing, progress: Callable[[int, int], None]) -> dict
         *refused(listing),
         *_unreadable(listing, sums),
         *_void(listing, sums),
+        *_two_whites(listing, sums),
         *_absent(listing, sums),
     ]
     may_skip = listing.may_skip and all(isinstance(e, UnreadableSample) for e in sums.problems.values())
@@ -94,6 +96,24 @@ def _void(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
             "there is nothing to learn from them",
             "label them, or take them out",
             listing.names(empty),
+        )
+
+
+def _two_whites(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
+    """Masks of 0 and 255 among masks of 0 and 1."""
+    if isinstance(listing.encoding, ClassMasks) and listing.encoding.binary:
+        return
+    has_one, has_void = sums.own > 0, (sums.void > 0) & (sums.void < sums.size[:, None])  # (N, C)
+    white = has_void & ~has_one
+    if white.any() and has_one.any() and not (has_one & has_void).any():
+        yield finding(
+            "two_whites",
+            HURTS,
+            f"{some_of(int(white.sum()), white.size, 'mask', 'holds', 'hold')} 0 and 255, which is void, and "
+            f"{some_of(int(has_one.sum()), white.size, 'mask', 'holds', 'hold')} 0 and 1, but none holds both",
+            "If some were saved as black and white, their objects are neither trained on nor scored.",
+            "data.folder.values=binary reads both as the class. Do nothing, if 255 is meant as void.",
+            listing.names(np.flatnonzero(white.any(axis=1))),
         )
 
 

@@ -186,3 +186,24 @@ def test_one_class_alone_is_binary(tmp_path: Path) -> None:
                 path.unlink()
     dataset = open_split(section(root, classes=["cat"]), "train")
     np.testing.assert_array_equal(dataset[0].labels, masks()["one"][:1])
+
+
+def test_white_masks_among_masks_of_ones_are_named_by_the_doctor(tmp_path: Path) -> None:
+    """255 is void, so the class of a mask that was saved as black and white would be lost without a word."""
+    from engine.data.doctor import list_samples_of, report_on
+
+    def found(**data: object) -> list[str]:
+        report = report_on(list_samples_of(section(tmp_path, **data)), lambda done, total: None)
+        return [finding.check for finding in report.findings]
+
+    draw(tmp_path, "folders")
+    file = tmp_path / "train/masks/wild cat/one.png"
+    white = np.where(np.array(Image.open(file)) == 1, 255, 0).astype(np.uint8)
+    Image.fromarray(white).save(file)
+    assert found() == []  # other masks hold both 1 and void
+    for path in tmp_path.glob("*/masks/*/*.png"):
+        stored = np.array(Image.open(path))
+        stored[:2, :2] = 0
+        Image.fromarray(stored).save(path)
+    assert found() == ["two_whites"]
+    assert found(folder={"values": "binary"}) == []
