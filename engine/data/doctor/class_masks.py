@@ -109,8 +109,8 @@ def _two_whites(listing: Listing, sums: MaskSums) -> Iterator[DataFinding]:
         yield finding(
             "two_whites",
             HURTS,
-            f"{some_of(int(white.sum()), white.size, 'mask', 'holds', 'hold')} 0 and 255, which is void, and "
-            f"{some_of(int(has_one.sum()), white.size, 'mask', 'holds', 'hold')} 0 and 1, but none holds both",
+            f"{some_of(int(white.sum()), white.size, 'mask', 'holds', 'hold')} 0 and 255, which is void, "
+            f"and {some_of(int(has_one.sum()), white.size, 'mask', 'holds', 'hold')} 0 and 1, but none both",
             "If some were saved as black and white, their objects are neither trained on nor scored.",
             "data.folder.values=binary reads both as the class. Do nothing, if 255 is meant as void.",
             listing.names(np.flatnonzero(white.any(axis=1))),
