@@ -484,7 +484,7 @@ ELSEWHERE = {  # why a text that names a command or recipe line has no case: par
     "tests/engine/test_run_continue.py::test_a_resumed_run_keeps_and_verifies_the_same_tail": (
         "… …: trident ensemble … --method …",
     ),
-    "tests/engine/test_run_folder.py::test_what_is_no_folder_of_runs_is_named_with_what_to_type": (
+    "tests/engine/run_folder/test_nearby.py::test_what_is_no_folder_of_runs_is_named_with_what_to_type": (
         "is a saved ensemble: name the runs of its members", "trident evaluate …",
     ),
     "tests/engine/test_run_smooth.py::test_the_mean_of_the_latest_scores_chooses": ("has no such score",),

@@ -15,7 +15,7 @@ import pytest
 from engine.run import main
 from engine.run_folder import DiskError, RunFolderError, locked, require_unused
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 HOLDS = """
 import os, sys
 from pathlib import Path

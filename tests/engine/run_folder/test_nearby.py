@@ -1,0 +1,72 @@
+"""A path that is no run is answered with what to type."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from engine.run_folder import (
+    RunFolder,
+    RunFolderError,
+    find_runs,
+)
+from tests.engine.run_folder.conftest import a_manifest
+
+
+def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:
+    run.create()
+    with pytest.raises(RunFolderError, match="demo is not a run folder: it has no manifest.json"):
+        run.read_manifest()
+
+
+@pytest.mark.parametrize(("name", "hint"), [("", "Name one of these: {}."), ("dem", "Did you mean {}?")])
+def test_a_wrong_folder_is_answered_with_the_runs_there(run: RunFolder, name: str, hint: str) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    with pytest.raises(RunFolderError, match=re.escape(hint.format(run.path))):
+        RunFolder(run.path.parent / name).read_manifest()
+
+
+@pytest.mark.parametrize(
+    "typed", ["checkpoints/dmeo", "demo", "checkpoints/demo2", "checkpoint/demo", "runs/dmeo"]
+)
+def test_a_misspelt_run_is_answered_with_the_nearest(run: RunFolder, typed: str, monkeypatch) -> None:
+    monkeypatch.chdir(run.path.parents[1])
+    other = RunFolder(run.path.with_name("b2_adv"))
+    for each in (run, other):
+        each.create()
+        each.write_manifest(a_manifest())
+    for look in (lambda: RunFolder(Path(typed)).read_manifest(), lambda: find_runs(Path(typed))):
+        with pytest.raises(RunFolderError, match=r"Did you mean checkpoints/demo\?"):
+            look()
+
+
+def test_a_misspelt_checkpoint_is_answered_with_the_nearest(run: RunFolder) -> None:
+    run.create()
+    for step in (100, 200):
+        (run.top / f"step-{step:07d}.safetensors").touch()
+    with pytest.raises(RunFolderError, match=r"Did you mean .*/step-0000200\.safetensors\?"):
+        RunFolder(run.top / "step-200.safetensors").read_manifest()
+
+
+def test_no_folder_and_no_run_in_it_are_two_errors(tmp_path: Path) -> None:
+    with pytest.raises(RunFolderError, match="No folder .*nowhere"):
+        find_runs(tmp_path / "nowhere")
+    with pytest.raises(RunFolderError, match="No run in .*trident run"):
+        find_runs(tmp_path)
+
+
+def test_what_is_no_folder_of_runs_is_named_with_what_to_type(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    checkpoint = run.top / "step-0000002.safetensors"
+    for file in (checkpoint, run.manifest):
+        file.touch()
+        with pytest.raises(RunFolderError, match=f"{file} is a file. Name .* such as {run.path}$"):
+            find_runs(file)
+    ensemble = run.path.with_name("together")
+    ensemble.mkdir()
+    (ensemble / "combination.json").touch()
+    for look in (lambda: find_runs(ensemble), lambda: RunFolder(ensemble).read_manifest()):
+        with pytest.raises(RunFolderError, match=f"is a saved ensemble.* trident evaluate {ensemble}$"):
+            look()
