@@ -259,7 +259,7 @@ def _scored(cells: "Sequence[Cell]", failures: "list[Failure]", out: Path, conso
             ensembles.append(ensemble_of(of_seed, counted(console, "scoring the ensemble")))
     first = cells[0].method
     if first not in scored:
-        console.print(f"No run of {escape(first)} has finished, with which the others would be compared.")
+        console.print(f"No run of {escape(first)} has finished, but the others are compared with it.")
         return _Found([], out, failures)
     return _Found([Method(name, runs) for name, runs in scored.items()], out, failures, ensembles)
 

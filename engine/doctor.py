@@ -122,7 +122,7 @@ def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:
     from engine.reporting.doctor import print_data_report
 
     if arguments.overrides or arguments.out or arguments.fix or arguments.show:
-        raise DataError(f"Of a folder the data is only checked. For more, first type: trident new {folder}")
+        raise DataError(f"With a folder the data is only checked. For more, first type: trident new {folder}")
     console = new_console()
     found = survey(folder, counted(console, "reading masks"))
     for line in found.findings:

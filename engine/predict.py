@@ -251,7 +251,7 @@ def _require_kinds_of_masks(arguments: argparse.Namespace, kinds: list[str]) -> 
     left = [kind for kind in kinds if kind != "confidence"]
     if left != kinds:
         raise DataError(
-            f"{arguments.trained} predicts classes that may overlap, of which there is no map of the "
+            f"{arguments.trained} predicts classes that may overlap, which have no map of the "
             f"confidence. Type --save {','.join(left or ['labels'])}"
         )
 

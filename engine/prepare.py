@@ -174,7 +174,7 @@ def _masks(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.recipe).expanduser()
     if folder.is_dir():
         if arguments.overrides:
-            raise DataError(f"Of a folder no value can be overridden. First type: trident new {folder}")
+            raise DataError(f"With a folder no value can be overridden. First type: trident new {folder}")
         data = Data.model_validate(survey(folder.absolute(), counted(console, "reading")).section)
     else:
         data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data

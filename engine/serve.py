@@ -120,7 +120,7 @@ def _bound(host: str, port: int) -> socket.socket:
         ServeError: the address is unknown, the port is in use, or this user may not take it.
     """
     if port not in range(65536):
-        raise ServeError(f"--port {port}: expected a number from 0, which takes a free port, to 65535.")
+        raise ServeError(f"--port {port}: expected a number from 0 to 65535; 0 takes a free port.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE

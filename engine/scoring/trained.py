@@ -189,7 +189,7 @@ def require_read_alike(sections: Mapping[str, Data]) -> None:
         for key, value in inputs.items():
             if value != expected[key]:
                 raise RunFolderError(
-                    f"{path} cannot be scored beside {first}, as images and labels are read once for both: "
+                    f"{path} cannot be scored with {first}, as images and labels are read once for both: "
                     f"{key} is {value} for it, and {expected[key]} for {first}. Leave one of them out. Alone "
                     f"it is scored by\ntrident evaluate {shlex.quote(path)}"
                 )

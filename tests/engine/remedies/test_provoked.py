@@ -400,7 +400,7 @@ CASES = [
          f"{MULTI} 'data.also=[{{format: folder, root: own, classes: [a, b], name: other}}]'", overlapping()),
     Case("data.fold works on one set",
          f"{RUN} data.fold=f.txt 'data.also=[{{root: voc, train: train, name: other}}]'", folded),
-    Case("Of a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
+    Case("With a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip
 
 ELSEWHERE = {  # why a text that names a command or recipe line has no case: parts of those texts
