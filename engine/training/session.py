@@ -119,28 +119,10 @@ def build_session(
     order, order_notes = training_order(recipe, counts, shares, [*sets.values()])
     notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
     batches = build_batches(recipe, train, unlabelled, order, process, counts, shares)
-    protocol, autocast = EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast
-    predictor = Predictor(protocol, autocast, label_kind(recipe.data))
-    features = _build_features(recipe, model, select, predictor)
-    validation = Validation(
-        select, predictor, process, recipe.data.workers, recipe.log.images, features, further
-    )
+    validation = _build_validation(recipe, process, step, select, further)
     hints = [] if recipe.data.labels == "multi" else advice(recipe, counts, train.class_names)
-    return Session(
-        recipe=recipe,
-        process=process,
-        train=train,
-        val=select,
-        further=further,
-        unlabelled=unlabelled,
-        batches=batches,
-        step=step,
-        validation=validation,
-        weights=weights,
-        notes=notes,
-        advice=hints,
-        chosen=chosen,
-    )
+    parts = recipe, process, train, select, further, unlabelled, batches, step, validation
+    return Session(*parts, weights, notes, hints, chosen)
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:
@@ -208,14 +190,18 @@ def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
     return [f"learning rate {section.lr:g}, of the head {factor:g} times that (optimizer.head_lr_mult)"]
 
 
-def _build_features(
-    recipe: Recipe, model: nn.Module, select: Dataset, predictor: Predictor
-) -> FeatureMaps | None:
-    if not recipe.log.features:
-        return None
-    layers = matching_layers(model, recipe.log.feature_layers)
-    require_maps(model, layers, len(select.bands or RGB))
-    return FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
+def _build_validation(
+    recipe: Recipe, process: Process, step: SupervisedStep, select: Dataset, further: dict[str, Dataset]
+) -> Validation:
+    protocol, autocast = EvaluationProtocol.of(recipe.eval), step.settings.precision.autocast
+    predictor = Predictor(protocol, autocast, label_kind(recipe.data))
+    features = None
+    if recipe.log.features:
+        layers = matching_layers(step.model, recipe.log.feature_layers)
+        require_maps(step.model, layers, len(select.bands or RGB))
+        features = FeatureMaps(layers, select, spread(recipe.log.features, len(select)), predictor)
+    workers, num_pictures = recipe.data.workers, recipe.log.images
+    return Validation(select, predictor, process, workers, num_pictures, features, further)
 
 
 def num_parameters(model: nn.Module) -> int:
