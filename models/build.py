@@ -82,27 +82,9 @@ def build_model(
     given: dict[str, Any] = {"num_classes": num_classes, "class_names": tuple(class_names)}
     if in_channels is not None:
         given |= {"in_channels": in_channels, "mean": mean, "std": std}
-    is_name = isinstance(arch, str)
-    name, values = (arch, options) if is_name else (arch.arch, vars(arch))
+    name = arch if isinstance(arch, str) else arch.arch
     try:
-        component, declaration = _find(name, values)
-        known = options_of(declaration, given)
-        if is_import_path(name) and values.get("encoder") is not None and "encoder" not in known:
-            raise ComponentError(
-                f"it takes no encoder, but model.encoder is {values['encoder']}. Type model.encoder=null."
-            )
-        if in_channels not in (None, 3) and "in_channels" not in signature(component).parameters:
-            raise ComponentError(
-                f"its constructor has no parameter in_channels, so it takes RGB; the images have "
-                f"{in_channels} bands. Add the parameter, or type data.bands=null."
-            )
-        on = f" on {values['encoder']}" if values.get("encoder") else ""
-        _require_unset(f"{name}{on}", [key for key in DEFAULTS if key not in known], values)
-        if is_name:
-            values = {key: value for key, value in values.items() if (key, value) != ("encoder", None)}
-        else:  # a section has options of other architectures, too
-            values = {key: values[key] for key in known if key in values and key not in NO_OPTIONS}
-        model = build_component(component, declaration, values, given)
+        model = _built(name, options if isinstance(arch, str) else arch, given)
     except ModelError:
         raise
     except ComponentError as error:
@@ -110,6 +92,35 @@ def build_model(
     if not isinstance(model, nn.Module):
         raise ModelError(f"model.arch={name}: expected a torch.nn.Module, got {model!r}.")
     return model
+
+
+def _built(name: str, section: Any, given: Mapping[str, Any]) -> object:
+    """What the class or function of an architecture makes; raises ComponentError where it cannot.
+
+    Args:
+        section: the options, or a section that has the options of other architectures, too.
+        given: the arguments that are no options.
+    """
+    values = section if isinstance(section, dict) else vars(section)
+    component, declaration = _find(name, values)
+    known = options_of(declaration, given)
+    if is_import_path(name) and values.get("encoder") is not None and "encoder" not in known:
+        raise ComponentError(
+            f"it takes no encoder, but model.encoder is {values['encoder']}. Type model.encoder=null."
+        )
+    num_bands = given.get("in_channels", 3)
+    if num_bands != 3 and "in_channels" not in signature(component).parameters:
+        raise ComponentError(
+            f"its constructor has no parameter in_channels, so it takes RGB; the images have {num_bands} "
+            "bands. Add the parameter, or type data.bands=null."
+        )
+    on = f" on {values['encoder']}" if values.get("encoder") else ""
+    _require_unset(f"{name}{on}", [key for key in DEFAULTS if key not in known], values)
+    if isinstance(section, dict):
+        chosen = {key: value for key, value in values.items() if (key, value) != ("encoder", None)}
+    else:
+        chosen = {key: values[key] for key in known if key in values and key not in NO_OPTIONS}
+    return build_component(component, declaration, chosen, given)
 
 
 def _find(name: str, values: Mapping[str, Any]) -> tuple[Component, Component]:
