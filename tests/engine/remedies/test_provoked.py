@@ -245,7 +245,7 @@ CASES = [
     Case("it needs two. Type train.batch=", f"{RUN} {UNET} model.decoder_width=null train.batch=1"),
     Case("data.resident is gpu, but", f"{RUN} data.resident=gpu"),
     Case("max records CUDA graphs of", f"{RUN} train.compile=max"),
-    Case("a CUDA graph writes its", f"{LOAD} train.compile=max train.accumulate=2"),
+    Case("a CUDA graph writes the gradients", f"{LOAD} train.compile=max train.accumulate=2"),
     Case("freezes every parameter", f"{RUN} model.freeze=[encoder,head]"),
     Case("no layer of this model is called", f"{RUN} log.features=1 log.feature_layers=[encodr]"),
     Case("optimizer.layer_decay works only for",
