@@ -50,8 +50,8 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     paths = [path for path in dict.fromkeys(paths) if not path.is_relative_to(_absolute(str(left_out)))]
     if not paths:  # an input without any is a problem
         raise DataError(
-            f"All images of {', '.join(inputs)} are in {left_out}, the folder of the output, whose images are "
-            "no inputs. Name another folder for the output."
+            f"All images of {', '.join(inputs)} are in {left_out}, the folder of the output, whose images "
+            "are no inputs. Name another folder for the output."
         )
     root = os.path.commonpath(folders)
     places = [path.relative_to(root) for path in paths]

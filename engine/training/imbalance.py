@@ -112,28 +112,16 @@ def training_order(
         sets: number of images of each set, if there are several.
     """
     num_samples, batch = len(counts.void), int(recipe.train.batch)
-    is_rare = recipe.data.sampler == "rare"
-    if not is_rare:
-        uniform = SampleOrder(num_samples, batch, recipe.seed)
-        return uniform if shares is None else WeightedOrder.of(shares, batch, recipe.seed), []
-    probabilities = image_probabilities(counts) if shares is None else _within_sets(counts, shares, sets)
-    times = num_samples * probabilities
-    note = f"sampler rare: an image is drawn {times.min():.2g} to {times.max():.2g} times per epoch"
-    return WeightedOrder.of(probabilities, batch, recipe.seed), [note]
-
-
-def _within_sets(
-    counts: ClassCounts, shares: NDArray[np.float64], sets: Sequence[int]
-) -> NDArray[np.float64]:
-    """(N,): images with rare classes more often, while each set keeps its share."""
-    ends = np.cumsum(sets)
-    rows = [slice(end - size, end) for end, size in zip(ends, sets, strict=True)]
-    return np.concatenate(
-        [
-            shares[own].sum() * image_probabilities(ClassCounts(counts.pixels[own], counts.void[own]))
-            for own in rows
-        ]
-    )
+    notes = []
+    if recipe.data.sampler == "rare":
+        shares = image_probabilities(counts, shares, sets)
+        times = num_samples * shares
+        notes.append(
+            f"sampler rare: an image is drawn {times.min():.2g} to {times.max():.2g} times per epoch"
+        )
+    if shares is None:
+        return SampleOrder(num_samples, batch, recipe.seed), notes
+    return WeightedOrder.of(shares, batch, recipe.seed), notes
 
 
 def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:

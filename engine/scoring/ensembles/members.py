@@ -95,7 +95,9 @@ class Members:
         if len(chosen) == 1:
             return chosen[0]
         model = average_weights(chosen)
-        recalibrate(model, training_images(self.recipes[soup[0]], self.device))
+        first, *others = [self.recipes[number] for number in soup]
+        if first.train.ema is None or any(other != first for other in others):
+            recalibrate(model, training_images(first, self.device), chosen)
         return model
 
     def without_images(self) -> SelectionData:

@@ -119,7 +119,7 @@ def combined(candidate: Width) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_width(candidate: Width, recipe: Recipe, device: torch.device) -> nn.Module:
-    """The model of an average, in eval mode; BatchNorm statistics are computed again on training images.
+    """The model of an average, in eval mode; BatchNorm statistics are averaged as the weights are.
 
     Args:
         recipe: of its run, with the place of these images.
@@ -131,6 +131,8 @@ def load_width(candidate: Width, recipe: Recipe, device: torch.device) -> nn.Mod
     last, _ = candidate.parts[-1]
     names = candidate.manifest.class_names
     model = load_model(candidate.run.path / last.file, last.sha256, recipe, names, device)
-    model.load_state_dict(combined(candidate), strict=False)  # the others are integers, those of the last
-    recalibrate(model, training_images(recipe, device))
+    state = combined(candidate)
+    model.load_state_dict(state, strict=False)  # the others are integers, those of the last
+    if any(bool((value < 0).any()) for key, value in state.items() if key.endswith("running_var")):
+        recalibrate(model, training_images(recipe, device))  # a sum with factors below 0 can end there
     return model

@@ -1,11 +1,12 @@
 """Model soups: one model with the mean of several members' weights (Wortsman et al. 2022, arXiv 2203.05482).
 
-It costs what one member costs. BatchNorm statistics are computed again on training images.
+It costs what one member costs.
 """
 
 import copy
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,7 +16,10 @@ from torch.nn.modules.batchnorm import _BatchNorm
 import engine.data
 from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
-from engine.data.order import SampleOrder
+from engine.data.class_counts import CountsFile, count_classes
+from engine.data.order import SampleOrder, WeightedOrder
+from engine.data.rare_classes import image_probabilities
+from engine.data.sets import SeveralSets, shares_of_images
 from engine.options import Section
 from engine.recipe import Recipe
 
@@ -57,7 +61,8 @@ def architecture(recipe: Recipe) -> str:
 def average_weights(models: Sequence[nn.Module]) -> nn.Module:
     """A new model in eval mode with the mean of all floating-point tensors; others are those of the first.
 
-    The BatchNorm statistics fit none of the models: see `recalibrate`.
+    BatchNorm statistics are averaged, too. They fit the mean of moving averages of one training, as those are
+    means with averaged statistics themselves; for other models see `recalibrate`.
     """
     soup = copy.deepcopy(models[0]).eval()
     states = [model.state_dict() for model in models]
@@ -66,13 +71,20 @@ def average_weights(models: Sequence[nn.Module]) -> nn.Module:
 
 
 @torch.no_grad()
-def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
-    """Compute the running statistics of every BatchNorm from images (B, 3, h, w); each batch counts alike.
+def recalibrate(model: nn.Module, batches: Iterable[Tensor], models: Sequence[nn.Module] = ()) -> None:
+    """Compute the running statistics of each BatchNorm from images (B, 3, h, w); each batch counts alike.
 
     Like `torch.optim.swa_utils.update_bn`, but dropout and stochastic depth stay off, as in inference, so the
     result is repeatable.
+
+    Args:
+        models: whose mean the model is; statistics that are the same in all of them were frozen, and stay.
     """
-    norms = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    norms = [
+        module
+        for name, module in model.named_modules()
+        if isinstance(module, _BatchNorm) and module.track_running_stats and not _are_equal(name, models)
+    ]
     if not norms:
         return
     momenta = [norm.momentum for norm in norms]
@@ -88,15 +100,29 @@ def recalibrate(model: nn.Module, batches: Iterable[Tensor]) -> None:
         norm.eval()
 
 
+def _are_equal(name: str, models: Sequence[nn.Module]) -> bool:
+    """Whether a BatchNorm has the same statistics in all of several models."""
+    means = [model.get_buffer(f"{name}.running_mean") for model in models]
+    return bool(means) and all(torch.equal(means[0], mean) for mean in means)
+
+
 def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
-    """(B, 3, crop, crop) of the first epoch, augmented as in the training, without mixing of samples.
+    """(B, 3, crop, crop) of the first epoch, drawn and augmented as in the training, but not mixed.
 
     Raises:
         DataError: the training images are missing.
     """
     train = engine.data.open_split(recipe.data, recipe.data.train)
     batch = min(int(recipe.train.batch), NUM_CALIBRATION_IMAGES)
+    shares = shares_of_images(recipe.data, train)
+    if recipe.data.sampler == "rare":
+        file = CountsFile(Path(recipe.data.root).expanduser(), train) if recipe.data.root else None
+        counts = (file.read() if file else None) or count_classes(train, lambda *_: None)
+        sets = [len(part.dataset) for part in train.parts] if isinstance(train, SeveralSets) else []
+        shares = image_probabilities(counts, shares, sets)
     order = SampleOrder(len(train), batch, recipe.seed)
+    if shares is not None:
+        order = WeightedOrder.of(shares, batch, recipe.seed)
     augment = Augment(recipe.augment, recipe.seed, train.ignore_index, train.bands)
     batches = TrainBatches(train, order, augment, device, workers=0)
     for update in range(NUM_CALIBRATION_IMAGES // batch):

@@ -1,7 +1,8 @@
 """All methods on tiny members and drawn scenes, against `evaluate` and the bootstrap."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from engine.data.batches import scoring_batches
 from engine.data.sample import Dataset, Sample, Skipped, UnreadableSample
 from engine.data.synthetic import SyntheticScenes
-from engine.recipe import load_recipe
+from engine.recipe import Recipe, load_recipe
 from engine.scoring import statistics
 from engine.scoring.combining import Combination
 from engine.scoring.ensembles import early_exit
@@ -19,6 +20,7 @@ from engine.scoring.ensembles.comparison import MethodComparison, compare_method
 from engine.scoring.ensembles.early_exit import Seen
 from engine.scoring.ensembles.members import Members
 from engine.scoring.ensembles.methods import METHODS
+from engine.scoring.ensembles.weight_averaging import average_weights
 from engine.scoring.ensembling import distinct_names, group_candidates, load_member, open_val
 from engine.scoring.evaluation import evaluate
 from engine.scoring.metrics import overlaps
@@ -191,6 +193,32 @@ def test_a_soup_is_the_same_each_time(members_and_val) -> None:
     first, second = (members.average_weights((0, 1)).state_dict() for _ in range(2))
     assert all(torch.equal(value, second[key]) for key, value in first.items())
     assert set(first) == set(build_model(members.recipes[0].model, ["c"] * 6).state_dict())
+
+
+def test_moving_averages_of_one_run_keep_the_mean_of_their_statistics(
+    members_and_val, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    members, _ = members_and_val
+    read: list[Recipe] = []
+
+    def images(recipe: Recipe, device: torch.device) -> Iterator[torch.Tensor]:
+        read.append(recipe)
+        yield torch.zeros(2, 3, 32, 32)
+
+    monkeypatch.setattr("engine.scoring.ensembles.members.training_images", images)
+    recipe = members.recipes[0]
+    train = recipe.train.model_copy(update={"ema": 0.9})
+    averaged = recipe.model_copy(update={"train": train})
+    other = averaged.model_copy(update={"seed": 5})
+    for number, model in enumerate(members.models.values()):
+        for norm in (module for module in model.modules() if isinstance(module, torch.nn.BatchNorm2d)):
+            norm.running_mean.fill_(1.0 + number)
+    expected = average_weights(list(members.models.values())).state_dict()
+    for recipes, anew in (([averaged] * 4, False), ([averaged, other] * 2, True), ([recipe] * 4, True)):
+        read.clear()
+        found = replace(members, recipes=recipes).average_weights((0, 1)).state_dict()
+        assert all(torch.equal(value, expected[key]) for key, value in found.items()) is not anew
+        assert len(read) == anew
 
 
 def test_a_soup_may_have_states_that_are_no_members(members_and_val) -> None:

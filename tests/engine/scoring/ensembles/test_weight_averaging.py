@@ -2,10 +2,13 @@
 
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import engine.data
+from engine.data.class_counts import count_classes
 from engine.recipe import load_recipe
 from engine.scoring.ensembles.weight_averaging import (
     architecture,
@@ -13,11 +16,16 @@ from engine.scoring.ensembles.weight_averaging import (
     averageable,
     recalibrate,
     start_of,
+    training_images,
 )
+from engine.training.build_batches import build_batches
+from engine.training.distributed import Process
+from engine.training.imbalance import training_order
 from models.build import build_model
 from models.weights import load_weights
 
 ROOT = Path(__file__).parents[4]
+CPU = torch.device("cpu")
 
 
 def small(seed: int) -> nn.Module:
@@ -57,6 +65,30 @@ def test_batch_norm_gets_the_mean_over_batches_without_dropout() -> None:
     torch.testing.assert_close(norm.running_var.double(), sum(x.var(dim=1) for x in seen) / 2)
     assert norm.momentum == 0.1
     assert not any(module.training for module in model.modules())
+
+
+def test_statistics_that_were_frozen_stay() -> None:
+    models = [nn.Sequential(small(seed), nn.BatchNorm2d(2)) for seed in (0, 1)]
+    for seed, model in enumerate(models):
+        model[0][2].running_mean.fill_(7.0)
+        model[1].running_mean.fill_(float(seed))
+    soup = average_weights(models)
+    recalibrate(soup, [torch.randn(2, 3, 5, 5)], models)
+    assert torch.equal(soup[0][2].running_mean, torch.full((4,), 7.0))
+    assert not torch.equal(soup[1].running_mean, torch.full((2,), 0.5))
+
+
+@pytest.mark.parametrize("sampler", ["rare", "uniform"])
+def test_images_for_the_statistics_are_drawn_as_in_training(voc_folder: Path, sampler: str) -> None:
+    lines = [f"data.root={voc_folder}", "data.train=train", "model.from_scratch=true", "model.weights=null"]
+    lines += ["augment.crop=32", "train.batch=2", f"data.sampler={sampler}"]
+    recipe = load_recipe(ROOT / "recipes/b0_ce_dice.yaml", lines)
+    train = engine.data.open_split(recipe.data, "train")
+    order, _ = training_order(recipe, count_classes(train, lambda *_: None))
+    batches = build_batches(recipe, train, None, order, Process(0, 1, CPU), None, None)
+    drawn = training_images(recipe, CPU)
+    for update in range(6):  # two epochs
+        assert torch.equal(next(drawn), batches.of(order.update(update)).images)
 
 
 def test_a_model_without_batch_norm_reads_no_image() -> None:
