@@ -106,6 +106,7 @@ def compare(arguments: argparse.Namespace) -> int:
     out = found.out
     if found.methods:
         require_comparable(found.methods)
+        out.mkdir(parents=True, exist_ok=True)
         comparison = compare(found.methods, found.ensembles)
         print_comparison(comparison, console)
         write_text(out / "compare.md", to_markdown(comparison))
@@ -183,7 +184,6 @@ def _finished(arguments: argparse.Namespace) -> _Found:
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     out = Path(arguments.out) if arguments.out else common_folder(folders)
     require_folder(out, "--out")
-    out.mkdir(parents=True, exist_ok=True)
     return _Found(group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), out)
 
 

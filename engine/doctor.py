@@ -176,10 +176,12 @@ def _fix(
     from engine.recipe.text import dump_value
     from engine.reporting.console import counted
     from engine.reporting.doctor import print_findings, verdict
+    from engine.run_folder import naming_disk_errors
 
     root = Path(recipe.data.root or ".").expanduser()
     facts, meaning = examination.facts, examination.meaning
-    copy = write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying"))
+    with naming_disk_errors(arguments.fix):
+        copy = write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying"))
     for line in copy.done:
         console.print(line, markup=False)
     kept = [line for line in arguments.overrides if not line.startswith((*copy.changes,))]

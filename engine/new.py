@@ -64,6 +64,7 @@ def new(arguments: argparse.Namespace) -> int:
 def _from_mmseg(config: Path, out: Path) -> int:
     from engine.recipe import RecipeError, load_recipe
     from engine.recipe.mmseg import carry_over
+    from engine.run_folder import write_text
 
     text, not_carried = carry_over(config, _plain(out.stem))
     with TemporaryDirectory() as folder:  # so that nothing is written where a value is not valid
@@ -74,7 +75,7 @@ def _from_mmseg(config: Path, out: Path) -> int:
         except RecipeError as error:
             raise RecipeError(f"{config} has values that no recipe takes. {error}") from None
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(text, encoding="utf-8")
+    write_text(out, text)
     console = new_console()
     console.print(*not_carried, sep="\n", markup=False)
     there = Path(recipe.data.root or "").is_dir()
@@ -99,6 +100,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     from engine.recipe.starter import Start, starter_text
     from engine.reporting.console import counted
     from engine.reporting.doctor import command_to_fix, print_data_report
+    from engine.run_folder import write_text
     from models.sources import weights_within_reach
 
     folder: Path = arguments.folder.expanduser().absolute()
@@ -111,7 +113,7 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     weights = weights_within_reach("b2" if device == "cuda" else "b0")
     start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(starter_text(start), encoding="utf-8")
+    write_text(out, starter_text(start))
     recipe = load_recipe(out)
     report = report_on(list_samples_of(recipe.data), counted(console, "checking"))
     print_data_report(console, report)

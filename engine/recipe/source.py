@@ -95,7 +95,7 @@ class Document:
             key: str | int = name
             if isinstance(node, list):
                 if not (name.isdecimal() and int(name) < len(node)):
-                    places = ", ".join(map(str, range(len(node)))) or "none"
+                    places = ", ".join(_places_in(node, path)) or "none"
                     self.problems.append(f"{origin}: {dotted(path)} is a list; its places are: {places}")
                     return
                 key = int(name)
@@ -280,6 +280,13 @@ def _missing(file: FilePath) -> str:
     hint = f"; did you mean {own.get(close[0], close[0])}?" if close else "."
     here = f" Recipes in {file.parent}: {', '.join(other.name for other in own.values())}." if own else ""
     return f"{text}{hint}{here} Recipes that come with Trident: {', '.join(shipped)}"
+
+
+def _places_in(listed: list[Any], path: Path) -> list[str]:
+    """What may follow the path of a list in an override: of stages their names, else numbers."""
+    if path == ("stages",) and all(isinstance(item, dict) and "name" in item for item in listed):
+        return [str(item["name"]) for item in listed]
+    return [str(place) for place in range(len(listed))]
 
 
 def _child(container: Any, key: str | int) -> Any:

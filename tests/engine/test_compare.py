@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from engine.compare import main
-from engine.comparison.grid import Cell, cells_of, load_recipes, prepare
+from engine.comparison.grid import Cell, CompareError, cells_of, load_recipes, prepare
 from engine.ensemble import main as ensemble_main
 from engine.evaluate import main as evaluate_main
 from engine.run import main as run_main
@@ -91,6 +91,15 @@ def test_run_folders_give_the_same_comparison_as_their_grid(folder: Path) -> Non
     assert main([*runs, "--out", "files"]) == 0
     of_runs = json.loads((folder / "files/compare.json").read_text())
     assert of_runs == of_grid
+
+
+def test_runs_that_cannot_be_compared_leave_no_folder(folder: Path, monkeypatch, capsys) -> None:
+    def refuse(methods: object) -> None:
+        raise CompareError("other images")
+
+    monkeypatch.setattr("engine.comparison.runs.require_comparable", refuse)
+    assert main(["out/plain-s0", "out/dice-s0", "--out", "new"]) == 2
+    assert "other images" in capsys.readouterr().err and not (folder / "new").exists()
 
 
 def test_a_saved_ensemble_is_compared_with_runs_on_the_same_images(

@@ -296,7 +296,7 @@ def test_a_dry_run_says_once_that_a_teacher_is_not_trained_yet(
         ("stages: [{name: a, tran: {steps: 3}}]", [], "tran .*two.yaml:2"),
         (STAGES, ["stage=third"], "no such stage. Its stages: first, second"),
         (STAGES, ["train.steps=3"], "every stage sets train.steps itself; type stages.first.train.steps=3"),
-        (STAGES, ["stages.third.train.steps=3"], "stages is a list; its places are: 0, 1"),
+        (STAGES, ["stages.third.train.steps=3"], "stages is a list; its places are: first, second"),
         ("", ["stage=first"], "has no stages; leave this out"),
     ],
 )

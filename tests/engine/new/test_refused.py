@@ -1,5 +1,6 @@
 """What is no data set is named, and nothing is written over."""
 
+import errno
 import re
 from pathlib import Path
 
@@ -73,6 +74,23 @@ def test_nothing_is_overwritten(capsys) -> None:
     Path("data.yaml").write_text("mine")
     assert main(["data"]) == 2 and Path("data.yaml").read_text() == "mine"
     assert "--out=" in capsys.readouterr().err
+
+
+def test_on_a_full_disk_no_half_of_a_recipe_is_left(capsys, monkeypatch) -> None:
+    """It would stop the same command when there is space again."""
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+
+    def write_half(path: Path, text: str, *arguments: object, **options: object) -> None:
+        path.write_bytes(text[: len(text) // 2].encode())
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "write_text", write_half)
+        assert main(["data"]) == 1
+    said = capsys.readouterr().err
+    assert "data.yaml" in said and "Free some space" in said
+    assert not [*Path().glob("*data.yaml*")]
+    assert main(["data"]) == 0
 
 
 def test_a_damaged_image_is_left_to_the_doctor(capsys) -> None:
