@@ -98,9 +98,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(are_folders) > 1:
         raise CompareError(
             "Name recipes, to train them, or folders of finished runs, not both: "
-            + ", ".join(
-                f"{text} is a {'folder' if Path(text).is_dir() else 'file'}" for text in arguments.what
-            )
+            + ", ".join(f"{text} is {_kind(Path(text))}" for text in arguments.what)
         )
     found = _finished(arguments) if are_folders == {True} else _trained(arguments, lists, console)
     out = found.out
@@ -119,6 +117,10 @@ def compare(arguments: argparse.Namespace) -> int:
     if found.failures:
         console.print("The same command continues with what is missing.")
     return 1 if found.failures else 0
+
+
+def _kind(path: Path) -> str:
+    return "a folder" if path.is_dir() else "a file" if path.exists() else "neither, unless a recipe's name"
 
 
 @dataclass(frozen=True)

@@ -194,7 +194,8 @@ def test_without_the_first_method_nothing_is_compared(
     ("arguments", "message"),
     [
         (["nowhere.yaml"], "nowhere.yaml"),
-        (["plain.yaml", "out"], "not both"),
+        (["plain.yaml", "out"], "not both: plain.yaml is a file, out is a folder"),
+        (["nowhere", "out"], "nowhere is neither, unless a recipe's name, out is a folder"),
         (["plain.yaml", "--seeds", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--jobs", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--set", "train.stepps=3"], "did you mean"),
