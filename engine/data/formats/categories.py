@@ -52,7 +52,7 @@ def labels_of_categories(
 
 
 def require_ids_once(what: str, ids: Sequence[str], names: Sequence[str], source: Path) -> None:
-    """Raises DataError where an id has several names, as in joined files: objects have only the id."""
+    """Raises DataError where an id has several names, as in files that were joined."""
     by_id: dict[str, list[str]] = {}
     for id, name in zip(ids, names, strict=True):
         if name not in by_id.setdefault(id, []):
