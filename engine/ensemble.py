@@ -304,8 +304,12 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
             "--early-exit is selected on one split, not on halves of val: leave --split-half out, and name a "
             "split with --select-split if there is one."
         )
-    if arguments.select_split and arguments.split_half:
-        raise RunFolderError("--select-split and --split-half exclude each other: leave one out.")
+    named = [text for text in overrides if text.startswith("data.select=")]
+    named += ["--select-split"] * bool(arguments.select_split)
+    if named and arguments.split_half:
+        raise RunFolderError(f"{named[0]} and --split-half exclude each other: leave one out.")
+    if len(named) > 1:
+        raise RunFolderError(f"{named[0]} and --select-split name the same: leave one out.")
     if arguments.save and arguments.distill and arguments.save.resolve() == arguments.distill.resolve():
         raise RunFolderError(
             f"--distill writes the ensemble to {arguments.distill / 'teacher'}: leave --save out, or name "

@@ -138,9 +138,14 @@ def _score(
         _require_whole(protocols)
         rasterio_module()
     tempering = None
+    is_typed = any(text.startswith("data.select=") for text in arguments.trained)
     if len(trained.members) > 1 and not trained.kind.is_multi and not tiling and len(protocols) == 1:
-        is_typed = any(text.startswith("data.select=") for text in arguments.trained)
         tempering = tempering_of(trained, (split, dataset), own, device, is_typed, console)
+    elif is_typed:
+        raise RunFolderError(
+            "data.select names the split on which the temperature of an ensemble is fitted, which has one "
+            "class a pixel, one protocol and no --tile. It has no effect here: leave it out."
+        )
     results = _results(
         trained, dataset, split, protocols, tiling, arguments.worst, out, device, console, tempering
     )
@@ -160,11 +165,11 @@ def _score(
 
 def _earlier_use(trained: "Trained", dataset: "Dataset", split: str) -> str:
     """What the images were used for before, to go after their number."""
-    from engine.scoring.trained import num_trained_on, trained_on
+    from engine.scoring.training_images import num_trained_on, trained_on
 
     if seen := trained_on(num_trained_on(trained, dataset), len(dataset)):
         return f". {seen}"
-    if split == trained.recipe.data.select:
+    if split in [section.select for section in trained.training_data]:
         return "; its checkpoints were chosen on them"
     is_its_val = dataset.fingerprint() == trained.data.val_fingerprint
     return "" if is_its_val else "; not the images on which its checkpoints were chosen"

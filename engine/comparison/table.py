@@ -24,7 +24,7 @@ from engine.scoring.statistics import (
     draws,
     interval,
 )
-from engine.scoring.trained import trained_on
+from engine.scoring.training_images import trained_on
 from engine.wording import quantity
 
 

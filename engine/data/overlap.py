@@ -5,9 +5,11 @@ from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
 
+import torch
+
 from engine.data.formats.files import FileDataset
 from engine.data.resident import Resident
-from engine.data.sample import Dataset
+from engine.data.sample import Dataset, UnreadableSample
 from engine.data.sets import SeveralSets
 
 # Bytes at the start, in the middle and at the end, which are compared first of files of equal size.
@@ -17,8 +19,8 @@ PIECE = 4096
 def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
     """The ids of the images of `dataset` that are in `other` too: the same file, or an equal one.
 
-    Of data sets that have no image files all, where both hold the same, or none. Several sets are
-    compared one by one.
+    Of data sets that have no image files, those of equal names and pixels. Several sets are compared one
+    by one.
     """
     one, two = (d.source if isinstance(d, Resident) else d for d in (dataset, other))
     if isinstance(one, SeveralSets):
@@ -26,10 +28,23 @@ def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
     if isinstance(two, SeveralSets):
         return {id for part in two.parts for id in shared_images(one, part.dataset)}
     if not isinstance(one, FileDataset) or not isinstance(two, FileDataset):
-        return set(one.ids) if one.fingerprint() == two.fingerprint() else set()
+        return set(one.ids) if one.fingerprint() == two.fingerprint() else _same_pixels(one, two)
     paths = {id: one.image_path(index) for index, id in enumerate(one.ids)}
     shared = shared_files(paths.values(), map(two.image_path, range(len(two))))
     return {id for id, path in paths.items() if path in shared}
+
+
+def _same_pixels(one: Dataset, two: Dataset) -> set[str]:
+    """The ids that both have, of equal images, or of images that cannot be read."""
+    places = {id: index for index, id in enumerate(two.ids)}
+
+    def are_equal(index: int, twin: int) -> bool:
+        try:
+            return torch.equal(one[index].image, two[twin].image)
+        except UnreadableSample:
+            return True
+
+    return {id for index, id in enumerate(one.ids) if id in places and are_equal(index, places[id])}
 
 
 def image_files(dataset: Dataset) -> list[Path]:

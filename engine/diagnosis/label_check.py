@@ -20,7 +20,8 @@ from engine.run_folder import RunFolder, RunFolderError
 from engine.scoring.combining import Combination
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
-from engine.scoring.trained import Trained, num_trained_on, open_trained
+from engine.scoring.trained import Trained, open_trained
+from engine.scoring.training_images import num_trained_on
 
 GRID = 128  # cells along the longer side, for finding a shift of the labels
 FARTHEST = 0.2  # of a side: the longest shift that is tried

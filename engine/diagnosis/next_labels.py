@@ -21,7 +21,7 @@ from engine.run_folder import RunFolderError
 from engine.scoring.disagreement import entropy_bits
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.segmenter import Prediction, Segmenter
-from engine.scoring.trained import training_files
+from engine.scoring.training_images import training_files
 from engine.wording import quantity
 
 LEAST_DISTANCE = 1e-6  # so that of images that are all alike the most uncertain ones are taken

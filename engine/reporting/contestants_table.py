@@ -18,14 +18,8 @@ from engine.scoring.contestants import Contestant, score_side_by_side
 from engine.scoring.ensembles.comparison import Estimate, estimate
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.timing import NUM_TIMED_IMAGES
-from engine.scoring.trained import (
-    Trained,
-    num_trained_on,
-    open_trained,
-    require_classes,
-    require_read_alike,
-    trained_on,
-)
+from engine.scoring.trained import Trained, open_trained, require_classes, require_read_alike
+from engine.scoring.training_images import num_trained_on, trained_on
 
 
 def open_contestants(paths: Mapping[str, Path], overrides: Sequence[str]) -> dict[str, Trained]:

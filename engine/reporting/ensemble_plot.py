@@ -1,5 +1,6 @@
 """What ensembles gain for what they cost, as a picture: mIoU over forward passes of an image."""
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,10 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
         of_best = some["mIoU"] - some["gain"]["value"]
         axes.axhline(of_best, color=INK, linewidth=0.8, linestyle=":")
         axes.plot([1], [of_best], "o", color=INK, label="best member")
+        drawn = Counter[float]()  # how many methods of each cost
         for place, (method, entry) in enumerate(report["ensembles"].items()):
-            _draw_method(axes, method, entry, place, of_best)
+            _draw_method(axes, method, entry, place, drawn[entry["cost"]], of_best)
+            drawn[entry["cost"]] += 1
         if early_exit := report.get("early_exit"):
             points = [(point["cost"], point["mIoU"]) for point in early_exit["curve"]]
             axes.plot(*zip(*points, strict=True), color=INK, linewidth=1.2, label="early exit")
@@ -35,9 +38,11 @@ def draw_costs(path: Path, report: dict[str, Any]) -> None:
         figure.legend(loc="outside right upper")
 
 
-def _draw_method(axes: Axes, method: str, entry: dict[str, Any], place: int, of_best: float) -> None:
-    """A point with its interval, a little beside the others of the same cost."""
-    cost, gain = entry["cost"] + 0.03 * ((place + 1) // 2) * (-1) ** place, entry["gain"]
+def _draw_method(
+    axes: Axes, method: str, entry: dict[str, Any], place: int, num_beside: int, of_best: float
+) -> None:
+    """A point with its interval, a little beside the others of the same cost that are drawn already."""
+    cost, gain = entry["cost"] + 0.03 * ((num_beside + 1) // 2) * (-1) ** num_beside, entry["gain"]
     colour, marker = SERIES[place % len(SERIES)], "os"[place // len(SERIES) % 2]
     axes.plot([cost], [entry["mIoU"]], marker, color=colour, label=method)
     if gain["low"] is not None:

@@ -17,7 +17,7 @@ from engine.scoring.ensembles.methods import CHOOSING
 from engine.scoring.ensembles.request import Request, was_kept_on_val
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.statistics import few_images
-from engine.scoring.trained import trained_on
+from engine.scoring.training_images import trained_on
 from engine.wording import quantity
 
 

@@ -1,12 +1,15 @@
 """The split on which something is chosen for members: none of them was trained on it, or is scored on it."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import engine.data
+from engine.data.options import Data
+from engine.data.overlap import shared_images
 from engine.data.sample import Dataset
-from engine.recipe import Recipe
+from engine.recipe import Recipe, load_recipe
 from engine.run_folder import RunFolderError
 from engine.scoring.ensembling import Candidate
+from engine.scoring.training_images import images_trained_on
 from engine.wording import some_of
 
 
@@ -18,42 +21,46 @@ def open_select(recipe: Recipe, candidates: Sequence[Candidate], val: Dataset) -
     """
     if recipe.data.select in (None, recipe.data.val):
         return None
-    trains = [candidate.manifest.data.train for candidate in candidates]
+    runs = {candidate.run.path: candidate for candidate in candidates}.values()
+    sections = [load_recipe(one.run.recipe, imports=False).data for one in runs]
+    fingerprints = {one.manifest.data.train_fingerprint for one in runs}
     halve = "Name another split, or choose on halves of val with --split-half."
-    return open_apart(recipe, recipe.data.select, trains, (recipe.data.val, val), halve)
+    scored = recipe.data.val, val
+    return open_apart(recipe.data, recipe.data.select, sections, fingerprints, scored, halve)
 
 
 def open_apart(
-    recipe: Recipe, name: str, trains: Sequence[str], scored: tuple[str, Dataset], remedy: str
+    data: Data,
+    name: str,
+    trained: Sequence[Data],
+    fingerprints: Collection[str],
+    scored: tuple[str, Dataset],
+    remedy: str,
 ) -> Dataset:
-    """A split to choose something on for members that were trained on the splits `trains`.
+    """A split to choose something on for members.
 
     Args:
+        data: the section that says where the split is.
+        trained, fingerprints: what the members were trained on, as `images_trained_on` takes it.
         scored: the name and the images of the split that the members are scored on.
         remedy: what to do where it cannot be chosen on.
 
     Raises:
-        RunFolderError: it is empty, or shares images with those splits or with `scored`.
+        RunFolderError: it is empty, or shares images with what was trained on or with `scored`.
     """
-    select = engine.data.open_split(recipe.data, name)
+    select = engine.data.open_split(data, name)
     if not len(select):
         raise RunFolderError(f"data.select: split {name!r} holds no images.")
     verbs = f"of split {name!r} is", f"of split {name!r} are"
-    for train in dict.fromkeys(trains):
-        seen = _num_shared(select, engine.data.open_split(recipe.data, train))
-        if seen:
-            raise RunFolderError(
-                f"{some_of(seen, len(select), 'image', *verbs)} in {train!r}, which members were "
-                f"trained on: choosing there favours members that have memorised them. {remedy}"
-            )
-    split, images = scored
-    if reported := _num_shared(select, images):
+    if seen := images_trained_on(select, trained, data, fingerprints):
         raise RunFolderError(
-            f"{some_of(reported, len(select), 'image', *verbs)} in {split!r}, which the members are scored "
-            f"on. {remedy}"
+            f"{some_of(len(seen), len(select), 'image', *verbs)} among those that members were trained on: "
+            f"choosing there favours members that have memorised them. {remedy}"
+        )
+    split, images = scored
+    if reported := shared_images(select, images):
+        raise RunFolderError(
+            f"{some_of(len(reported), len(select), 'image', *verbs)} in {split!r}, which the members are "
+            f"scored on. {remedy}"
         )
     return select
-
-
-def _num_shared(one: Dataset, other: Dataset) -> int:
-    return len(set(one.ids) & set(other.ids))

@@ -107,10 +107,10 @@ def fitted_tempering(
         DataError: it is not there.
     """
     data = trained.recipe.data
-    trains = [section.train for section in trained.training_data]
     if data.select is None:
         raise RunFolderError(f"No split is named to fit it on. {REMEDY}")
-    select = open_apart(trained.recipe, data.select, trains, scored, REMEDY)
+    seen = trained.training_data, [trained.data.train_fingerprint]
+    select = open_apart(data, data.select, *seen, scored, REMEDY)
     num_members, num_classes, done = len(trained.members), len(trained.class_names), 0
 
     def add(num_images: int) -> None:

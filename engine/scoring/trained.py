@@ -10,11 +10,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
-from engine.data import open_split
 from engine.data.bands import RGB, band_names, model_inputs, ranges_of
 from engine.data.options import Data
-from engine.data.overlap import image_files, shared_images
-from engine.data.sample import DataError, Dataset, Palette
+from engine.data.sample import Dataset, Palette
 from engine.recipe import Recipe, load_recipe
 from engine.run_folder import (
     DataIdentity,
@@ -60,47 +58,6 @@ class Trained:
     def for_predictions(self) -> dict[str, nn.Module]:
         """The members, as they predict fastest."""
         return {name: for_predictions(model) for name, model in self.members.items()}
-
-
-def trained_on(num: int, total: int) -> str:
-    """What is said of a score on images of which `num` were trained on; empty where none was."""
-    if not num:
-        return ""
-    which = "these images" if num >= total else f"{num} of these {total} images"
-    return f"The model was trained on {which}: the score says little about other ones."
-
-
-def num_trained_on(trained: Trained, dataset: Dataset) -> int:
-    """How many images of a data set a member was trained on, as far as the training images can be found."""
-    data = trained.data
-    fingerprint = dataset.fingerprint()
-    is_val, is_train = fingerprint == data.val_fingerprint, fingerprint == data.train_fingerprint
-    if is_val and not is_train and data.num_val_trained_on is not None:
-        return data.num_val_trained_on
-    found: set[str] | None = None
-    for section in (*trained.training_data, trained.recipe.data):
-        try:
-            train = open_split(section, section.train)
-            if section in trained.training_data or train.fingerprint() == data.train_fingerprint:
-                found = (found or set()) | shared_images(dataset, train)
-        except DataError:  # moved since
-            continue
-    if found is None:  # of two splits with the same names and masks the fingerprint is the same
-        return len(dataset) if is_train else 0
-    return len(found)
-
-
-def training_files(trained: Trained) -> list[Path]:
-    """The image files that members were trained on, as far as these are where the recipes say."""
-    sections, found = list(trained.training_data), list[Path]()
-    if trained.recipe.data not in sections:  # its data.root may have been changed
-        sections.append(trained.recipe.data)
-    for section in sections:
-        try:
-            found += image_files(open_split(section, section.train))
-        except DataError:  # moved since
-            continue
-    return found
 
 
 def open_trained(

@@ -1,8 +1,9 @@
 """`trident ensemble` on finished runs, from its command line to ensemble.json."""
 
+import errno
 import json
-import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -299,9 +300,14 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--method", "mean,"], "--method "),
         (["{runs}/other", "--top", "1", "--method", "all"], "nothing to combine"),
         (["{runs}/other", "--top", "1", "--save", "{runs}/saved"], "nothing to combine"),
-        (["{runs}/other", "--select-split", "train"], "8 of 8 images of split 'train' are in 'train'"),
+        (
+            ["{runs}/other", "--select-split", "train"],
+            "8 of 8 images of split 'train' are among those",
+        ),
         (["{runs}/other", "--select-split", "test"], "no split 'test'"),
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
+        (["{runs}/other", "data.select=a", "--split-half"], "data.select=a and --split-half exclude"),
+        (["{runs}/other", "data.select=a", "--select-split", "b"], "name the same: leave one out"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
         (["{runs}/other", "--repeats", "3"], "--split-half: add that"),
         (["{runs}/other", "--select-split", ""], "--select-split is empty"),
@@ -336,7 +342,11 @@ def test_runs_in_a_folder_that_takes_no_files_are_refused_before_scoring_with_wh
     voc_run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = voc_run("run", 1, 2)
-    monkeypatch.setattr(os, "access", lambda *_: False)  # root may write everywhere
+
+    def refuse(dir: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(dir))
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)  # root may write everywhere
     assert main([str(run)]) == 2
     printed = capsys.readouterr().err
     assert f"{run / 'ensemble.json'}: Permission denied. Allow this user to write there" in printed

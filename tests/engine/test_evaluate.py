@@ -152,11 +152,11 @@ def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     message = capsys.readouterr().out
     assert "on train, 2 images. The model was trained on these images" in message
     assert "Only 2 images were scored" in " ".join(message.split())
-    assert main([str(trained / "run"), "--split", "train", "data.select=train"]) == 0
-    assert "on train, 2 images. The model was trained on these images" in capsys.readouterr().out
-    assert main([str(trained / "run"), "data.select=val"]) == 0
-    message = capsys.readouterr().out
-    assert "its checkpoints were chosen on them" in message and "trained on these" not in message
+
+
+def test_a_selection_split_without_an_effect_is_refused(trained: Path, capsys) -> None:
+    assert main([str(trained / "run"), "data.select=train"]) == 2
+    assert "It has no effect here: leave it out." in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

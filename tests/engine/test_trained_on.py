@@ -34,6 +34,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
             photo(f"voc2/JPEGImages/t{number}.jpg", 500 + number)
             save(f"voc2/SegmentationClass/t{number}.png", draw_mask())
         write(f"voc2/{LIST}/train.txt", "t0\nt1\nt2\nt3\n")
+        shutil.copy("voc/JPEGImages/t1.jpg", "voc/JPEGImages/again.jpg")
+        shutil.copy("voc/SegmentationClass/t1.png", "voc/SegmentationClass/again.png")
+        write(f"voc/{LIST}/held.txt", "again\n")
         shutil.copytree("voc", "copy")
         (Path("copy/JPEGImages/t0.jpg")).rename("copy/JPEGImages/renamed.jpg")
         (Path("copy/SegmentationClass/t0.png")).rename("copy/SegmentationClass/renamed.png")
@@ -59,6 +62,21 @@ def say(runs: tuple[Path, str], monkeypatch: pytest.MonkeyPatch) -> Say:
 
 def test_the_end_of_the_run_says_so(runs: tuple[Path, str]) -> None:
     assert SEEN in runs[1]
+
+
+def test_nothing_is_chosen_on_a_copy_of_an_image_that_was_trained_on(
+    say: Say, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    saved = tmp_path / "saved"
+    say(f"ensemble checkpoints/r --save {saved}")
+    for command in (
+        "ensemble checkpoints/r data.select=held",
+        "ensemble checkpoints/r --select-split held --early-exit 0.1",
+        f"evaluate {saved} data.select=held",
+    ):
+        assert main(shlex.split(command)) == 2
+        said = capsys.readouterr().err
+        assert "1 of 1 image of split 'held' is among those that members were trained on" in said, said
 
 
 @pytest.mark.parametrize(

@@ -73,31 +73,47 @@ def normalised(thumbs: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def check_copies(facts: Facts) -> Iterator[DataFinding]:
-    """Leaks between train and scored splits, repeats within a split, duplicates whose masks differ."""
+    """Leaks between splits, repeats within a split, duplicates whose masks differ."""
     listing = facts.listing
     groups = find_groups(facts) if listing.has_files else []
     for split in listing.scored:
         if {split, listing.train} <= listing.splits.keys():
             yield from _leak(facts, groups, split)
+    yield from _chosen_on(facts, groups)
     for split in listing.splits:
         yield from _repeats(facts, groups, split)
     yield from _contradictions(facts, groups)
 
 
 def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFinding]:
+    """Images of a scored split that are trained on."""
     train = facts.listing.train
     why = f"The model has seen these pixels with their labels: the score on {split} is too high."
     if split == train:
         what = f"{split} is both trained on and scored"
-        yield finding("leak", HURTS, what, why, "data.val=<a split of other images>")
-        return
-    in_train, scored = set(facts.listing.splits[train].tolist()), facts.listing.splits[split].tolist()
-    in_scored = set(scored)
-    twin = {i: i for i in scored if i in in_train}  # scored sample -> one of train with the same image
+        key = "data.val" if split == facts.listing.section.val else "data.select"
+        yield finding("leak", HURTS, what, why, f"{key}=<a split of other images>")
+    else:
+        yield from _shared(facts, groups, split, train, why)
+
+
+def _chosen_on(facts: Facts, groups: list[list[int]]) -> Iterator[DataFinding]:
+    """Images of val that the split has on which checkpoints are chosen."""
+    listing, val, select = facts.listing, facts.listing.section.val, facts.listing.section.select
+    if select not in (None, val) and {val, select} <= listing.splits.keys() - {listing.train}:
+        why = f"Checkpoints are chosen by scores on these images: the score on {val} is slightly too high."
+        yield from _shared(facts, groups, val, select, why)
+
+
+def _shared(facts: Facts, groups: list[list[int]], split: str, other: str, why: str) -> Iterator[DataFinding]:
+    """The images of a split that are in another one too, also as a copy."""
+    in_other, own = set(facts.listing.splits[other].tolist()), facts.listing.splits[split].tolist()
+    in_own = set(own)
+    twin = {i: i for i in own if i in in_other}  # sample of the split -> one of the other with the same image
     for group in groups:
-        trained = [i for i in group if i in in_train]
-        if trained:
-            twin = {**{i: trained[0] for i in group if i in in_scored}, **twin}
+        others = [i for i in group if i in in_other]
+        if others:
+            twin = {**{i: others[0] for i in group if i in in_own}, **twin}
     if twin:
         files = [
             f"{_file(facts, i)} in both lists" if i == j else f"{_file(facts, i)} and {_file(facts, j)}"
@@ -106,8 +122,8 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFin
         same_file = sum((facts.sha256[i] == facts.sha256[j]).all() if i != j else 1 for i, j in twin.items())
         again = _again(len(twin), same_file)
         are = f"of {split} is", f"of {split} are"
-        what = f"{some_of(len(twin), len(scored), 'image', *are)} also in {train}{again}"
-        remedy = f"Take them out of the list of {train}, or out of that of {split}."
+        what = f"{some_of(len(twin), len(own), 'image', *are)} also in {other}{again}"
+        remedy = f"Take them out of the list of {other}, or out of that of {split}."
         yield finding("leak", HURTS, what, why, remedy, files)
 
 

@@ -21,7 +21,7 @@ from engine.reporting.report.results import (
 from engine.run_folder import RunFolder
 from engine.scoring.run import Run
 from engine.scoring.statistics import draws
-from engine.scoring.trained import trained_on
+from engine.scoring.training_images import trained_on
 
 
 @dataclass(frozen=True)

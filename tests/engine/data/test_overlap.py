@@ -85,3 +85,9 @@ def test_drawn_scenes_are_compared_as_a_whole(split: str, num: int) -> None:
         {"format": "synthetic", "synthetic": {"size": 32, "train_samples": 4, "val_samples": 3}}
     )
     assert len(shared_images(open_split(section, split), open_split(section, "train"))) == num
+
+
+def test_images_without_files_are_the_same_by_name_and_pixels() -> None:
+    some = SyntheticScenes("train", 2, 32)
+    assert shared_images(some, SyntheticScenes("train", 3, 32)) == set(some.ids)
+    assert shared_images(some, SyntheticScenes("train", 3, 32, seed=1)) == set()

@@ -270,6 +270,20 @@ def test_the_split_of_data_select_is_examined_too(tree) -> None:
     assert [found.check for found in tree.findings(select="choose")] == ["leak"]
 
 
+def test_choosing_on_the_images_that_are_trained_on_names_its_own_key(tree) -> None:
+    (found,) = tree.findings(select="train")
+    assert (found.check, found.remedy) == ("leak", "data.select=<a split of other images>")
+
+
+def test_choosing_on_images_that_are_scored_is_a_leak(tree) -> None:
+    first, *others = tree.ids("val")
+    tree.write_list("choose", [first])
+    (found,) = tree.findings(select="choose")
+    num = f"1 of {1 + len(others)} images of val is also in choose"
+    assert found.check == "leak" and found.what.startswith(num) and "chosen" in found.why
+    assert tree.findings(select="val") == []  # as without data.select
+
+
 def test_palettes_that_disagree_are_found_without_a_class_table(tree) -> None:
     names = [f"class {id}" for id in range(21)]
     assert tree.findings(classes=names) == []
