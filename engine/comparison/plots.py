@@ -22,7 +22,7 @@ def comparison_plots(comparison: Comparison) -> dict[str, str]:
     if gaps:
         title = f"Difference to {comparison.methods[0].name}"
         plots[title] = _rows(len(gaps), lambda axes: _gaps(axes, {"": gaps}, colours))
-    plots["mIoU on val over the training"] = svg(
+    plots["mIoU over the training"] = svg(
         CURVES_IN, lambda figure: _curves(figure.subplots(), comparison, colours)
     )
     minutes = {

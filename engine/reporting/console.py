@@ -106,7 +106,7 @@ def facts_below(
     how_many = quantity(len(scores.absent), "class is absent", "classes are absent")
     absent = f"{how_many} and not averaged ({escape(', '.join(scores.absent))})"
     return (
-        f"{escape(str(scores.baselines))} {absent if scores.absent else 'Every class is present'}. "
+        f"{escape(str(scores.baselines))} {absent if scores.absent else 'Every class has labels or predictions'}. "
         f"{quantity(scores.num_pixels, 'labelled pixel')}, {quantity(scores.num_void, 'void pixel')} left "
         "out."
         + (f"\nProtocol {card['name']}: {escape(how)}." if card else "")

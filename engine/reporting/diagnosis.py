@@ -60,5 +60,5 @@ def draw_curve(shape: Shape, path: Path) -> None:
                 [last, 2 * last], [end, gains[0]], "--", color=SERIES[3], linewidth=1.2, label="best fit"
             )
         axes.set_xlabel("step")
-        axes.set_ylabel("mIoU on val, points")
+        axes.set_ylabel("mIoU, points")
         axes.legend(loc="lower right")

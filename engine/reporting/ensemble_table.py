@@ -194,8 +194,8 @@ def selection_facts(selection: Selection, val: str, methods: Iterable[str]) -> s
             f"Only the best member was selected on {images}: its own score is too high, so the gain over "
             "it is a little too small."
         )
+    halves = "--split-half, or " if selection.num_images > 1 else ""
     return (
         f"[bold red]SELECTED AND SCORED ON THE SAME {images}: THESE SCORES ARE TOO HIGH (flattering).[/] For "
-        "honest ones add --split-half, or --select-split NAME with a split that is neither trained on nor "
-        "scored."
+        f"honest ones add {halves}--select-split NAME with a split that is neither trained on nor scored."
     )

@@ -76,7 +76,7 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
             "never_scored",
             NOTE,
             f"{_counted(found)}: in {train}, but in no mask of {where}",
-            f"The model learns them, but {where} does not measure how well.",
+            f"The model learns them, but {where} {'do' if len(scored) > 1 else 'does'} not measure how well.",
             f"Move some images with them from {train} to {where}.",
             classes=found,
         )

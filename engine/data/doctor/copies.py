@@ -91,8 +91,9 @@ def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFin
     why = f"The model has seen these pixels with their labels: the score on {split} is too high."
     if split == train:
         what = f"{split} is both trained on and scored"
-        key = "data.val" if split == facts.listing.section.val else "data.select"
-        yield finding("leak", HURTS, what, why, f"{key}=<a split of other images>")
+        of_val, of_select = "data.val=<a split of other images>", "data.select=<a split of other images>"
+        remedy = of_val if split == facts.listing.section.val else of_select
+        yield finding("leak", HURTS, what, why, remedy)
     else:
         yield from _shared(facts, groups, split, train, why)
 

@@ -167,7 +167,7 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
             f"The masks in {base} hold only {first_few([*map(value_text, there)])}, and no class."
         )
     classes = _named(names, [value for value, label in table.items() if label != "void"], pixels)
-    shown = ", ".join(f"{value} is {label}" for value, label in list(table.items())[:8])
+    shown = first_few([f"{value} is {label}" for value, label in table.items()], 8)
     line = f"masks of {quantity(len(table), 'value')}, read by data.ids: {shown}"
     return {"classes": classes, "ids": table}, line
 

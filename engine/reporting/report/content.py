@@ -48,6 +48,12 @@ class RunContent:
         return main_ensemble(self.results)
 
     @property
+    def evaluated_on(self) -> str:
+        """The split that is scored during the training, by which checkpoints are chosen."""
+        data = self.run.recipe.data if self.run.recipe else None
+        return (data.select or data.val) if data else self.run.manifest.data.val
+
+    @property
     def group_key(self) -> tuple[object, ...]:
         """Runs of equal keys were scored on the same images and classes, and may be compared."""
         data = self.run.manifest.data
@@ -86,6 +92,17 @@ def cautions(content: RunContent) -> list[str]:
     if seen := trained_on(content.run.manifest.data.num_trained_on(total), total):
         lines.append(seen)
     return lines
+
+
+def cautions_of_all(group: Sequence[RunContent]) -> list[str]:
+    """The cautions of each run, after its name where others have not the same one."""
+    by_line: dict[str, list[str]] = {}
+    for content in group:
+        for line in cautions(content):
+            by_line.setdefault(line, []).append(content.name)
+    return [
+        line if len(names) == len(group) else f"{', '.join(names)}: {line}" for line, names in by_line.items()
+    ]
 
 
 def groups_of(contents: Sequence[RunContent]) -> list[list[RunContent]]:

@@ -16,7 +16,7 @@ from engine.reporting.colours import Colour
 from engine.reporting.pages import Filters, script_digest, template
 from engine.reporting.plots import SERIES
 from engine.reporting.report import views
-from engine.reporting.report.content import RunContent, cautions
+from engine.reporting.report.content import RunContent, cautions_of_all
 from engine.reporting.report.gallery import Gallery
 from engine.reporting.report.images import VIEWS, confidence_colours
 from engine.reporting.report.results import joint_ensembles
@@ -75,7 +75,7 @@ def _group(
         "data": group[0].run.manifest.data,
         "dataset": next((content.run.ensemble["dataset"] for content in group if content.run.ensemble), None),
         "baselines": views.baselines_of(group),
-        "cautions": list(dict.fromkeys(line for content in group for line in cautions(content))),
+        "cautions": cautions_of_all(group),
         "protocols": views.protocols_of(group),
         "joint": joint_ensembles(
             list(dict.fromkeys(content.run.path.parent for content in group)),

@@ -18,8 +18,8 @@ from engine.scoring.statistics import Interval, gain_interval, mean_iou_interval
 class PredictorScores:
     """A member or an ensemble with its scores, which are shares of 1; None where there is none.
 
-    key: its name in scores.h5. gain: over the best member of the run, of mIoU; honest_gain: where it was
-    chosen on one half of the images and scored on the other. cost: passes through a network for each view.
+    key: its name in scores.h5. gain: over the best member, of mIoU; honest_gain: where it was chosen on one
+    half of the images and scored on the other. cost: passes through a network for each view.
     of_masks: of classes that may overlap, as `MultiLabelScores.of_masks` gives it.
     """
 
@@ -47,11 +47,13 @@ class PredictorScores:
 class Joint:
     """Ensembles whose members come from several runs.
 
-    selection: the images they were chosen on. agreement: of the members, as `Agreement.shares` has it.
+    protocol: by which they were scored. selection: the images they were chosen on. agreement: of the members,
+    as `Agreement.shares` has it.
     """
 
     folder: Path
     results: Sequence[PredictorScores]
+    protocol: Mapping[str, Any]
     selection: Mapping[str, Any] | None
     agreement: Mapping[str, Any] | None
 
@@ -75,7 +77,8 @@ def results_of(scored: Mapping[str, Any]) -> list[PredictorScores]:
     for member in scored["members"]:
         name = f"{member['run']} step {member['step']}" if is_joint else f"step {member['step']}"
         members.append(_result(name, name, member["path"], member))
-    honest = (scored.get("selection") or {}).get("honest") or {}
+    selection = scored.get("selection") or {}
+    honest = (selection.get("honest") or {}) if selection.get("repeats") else {}
     ensembles = [
         _result(
             key,
@@ -90,7 +93,9 @@ def results_of(scored: Mapping[str, Any]) -> list[PredictorScores]:
     best = member_of_highest_miou(members)
     if best and best.mIoU is not None:
         ensembles = [
-            replace(ensemble, gain=None if ensemble.mIoU is None else ensemble.mIoU - best.mIoU)
+            ensemble
+            if ensemble.gain is not None or ensemble.mIoU is None
+            else replace(ensemble, gain=ensemble.mIoU - best.mIoU)
             for ensemble in ensembles
         ]
     return [*ensembles, *members]
@@ -107,6 +112,7 @@ def _result(
         is_ensemble,
         {metric: numbers.get(metric) for metric in METRICS},  # older files lack newer metrics
         numbers.get("IoU", {}),
+        gain=gain["value"] if gain else None,
         gain_interval=_interval(gain),
         honest_gain=honest["value"] if honest else None,
         honest_interval=_interval(honest),
@@ -157,7 +163,7 @@ def joint_ensembles(folders: Sequence[Path], val_fingerprint: str) -> list[Joint
     for folder in folders:
         scored = read_ensemble(folder / "ensemble.json")
         if scored and scored["dataset"]["fingerprint"] == val_fingerprint:
-            further = scored.get("selection"), scored.get("agreement")
+            further = scored["protocol"], scored.get("selection"), scored.get("agreement")
             found.append(Joint(folder, results_of(scored), *further))
     return found
 

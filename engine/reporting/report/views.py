@@ -15,7 +15,7 @@ from engine.recipe import Recipe
 from engine.recipe.differences import values_of
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
 from engine.reporting.pictures import Picture, classes_in, share_right, with_sets_of
-from engine.reporting.plots import precision_recall_diagram, reliability_diagram, training_curves
+from engine.reporting.plots import TITLES, precision_recall_diagram, reliability_diagram, training_curves
 from engine.reporting.report.analysis import Analysis
 from engine.reporting.report.content import RunContent
 from engine.reporting.report.gallery import Gallery
@@ -80,11 +80,15 @@ def class_rows(group: Sequence[RunContent], series: Sequence[Series]) -> list[di
 
 
 def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
-    """Each plot, with the values that its cursor shows."""
+    """Each plot, with the values that its cursor shows.
+
+    The titles have the split that is scored during the trainings in place of val.
+    """
+    splits = " and ".join(dict.fromkeys(content.evaluated_on for content in group))
     runs = {one.name: (one.run.rows, [member.step for member in one.run.manifest.members]) for one in group}
     return [
         {
-            "title": title,
+            "title": title.replace(" on val", f" on {splits}") if title in TITLES.values() else title,
             "svg": Markup(curves.svg),  # matplotlib has escaped the text in it
             "data": {
                 "frame": curves.frame,
@@ -170,12 +174,11 @@ def masks_view(content: RunContent) -> dict[str, Any] | None:
         (name, best.IoU.get(name), [best.of_masks[column][name] for column in columns])
         for name in content.run.manifest.class_names
     ]
-    data = content.run.recipe.data if content.run.recipe else None
     return {
         "columns": columns,
         "rows": rows,
         "svg": Markup(precision_recall_diagram(best.of_masks)),
-        "split": (data.select or data.val) if data else content.run.manifest.data.val,
+        "split": content.evaluated_on,
     }
 
 

@@ -85,7 +85,7 @@ class MethodComparison:
 
     @property
     def winner(self) -> str:
-        """The method to keep: of the accepted ones, else of all, the first with the highest mIoU."""
+        """The method to keep: accepted before rejected, of the highest mIoU, of equals the cheapest."""
         return _winner(self.results)
 
     @property
@@ -218,8 +218,9 @@ def _entry(result: MethodResult, same_images: bool) -> dict[str, object]:
 
 
 def _winner(results: Mapping[str, MethodResult]) -> str:
-    def rank(method: str) -> tuple[bool, float]:
-        return results[method].ensemble.accepted, results[method].ranking_mIoU
+    def rank(method: str) -> tuple[bool, float, int]:
+        result = results[method]
+        return result.ensemble.accepted, result.ranking_mIoU, -result.ensemble.cost
 
     return max(results, key=rank)
 

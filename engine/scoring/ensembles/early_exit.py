@@ -152,6 +152,7 @@ def choose_early_exit(
         scores = members.count(report, [ensemble], "scoring with the early exit")[ensemble.key].scores
     chosen = reported.at(least, num_members)
     levels = np.quantile(reported.certainty, [1 - share for share in SHARES[1:]], method="higher")
+    fewer = dict.fromkeys(levels.tolist())  # of few images several shares are the same ones
     return Exiting(
         member=members.names[first],
         tolerance=tolerance,
@@ -161,5 +162,5 @@ def choose_early_exit(
         scores=scores,
         chosen=chosen,
         to_whole=estimate(reported.together, reported.mixed(least)),
-        curve=[reported.at(level, num_members) for level in (None, *levels.tolist())],
+        curve=[reported.at(level, num_members) for level in (None, *fewer)],
     )

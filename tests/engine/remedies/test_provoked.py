@@ -310,6 +310,7 @@ CASES = [
     Case("is void: data.ignore_index=", "doctor r.yaml", lambda: voc(mask=draw_mask(99))),
     Case("Type data.doctor=off to train anyway", "run r.yaml", lambda: voc(mask=draw_mask(255))),
     Case("data.val=<a split of other images>", "doctor r.yaml data.val=train"),
+    Case("data.select=<a split of other images>", "doctor r.yaml data.select=train"),
     Case("For more, first type: trident new", "doctor own --fix mended", masks_of(1)),
     Case("Next: trident new", "doctor own", masks_of(1)),
     Case("Next: trident run", "new own", masks_of(1),

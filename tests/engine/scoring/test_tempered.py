@@ -32,10 +32,10 @@ def test_counts_by_hand() -> None:
 
 @pytest.fixture
 def with_held(voc_folder: Path) -> Path:
-    """Two images of val are a split of their own, and one of train is in another."""
+    """Two images of val are a split of their own, and one of train is in another. val[0] equals train[0]."""
     lists = voc_folder / "ImageSets/Segmentation"
     val, train = ((lists / f"{name}.txt").read_text().split() for name in ("val", "train"))
-    texts = {"held": val[:2], "val": val[2:], "leaks": [val[0], train[0]], "both": [val[0], val[2]]}
+    texts = {"held": val[1:3], "val": val[::3], "leaks": [val[1], train[1]], "both": [val[1], val[3]]}
     for name, ids in texts.items():
         (lists / f"{name}.txt").write_text("".join(f"{id}\n" for id in ids))
     return voc_folder
