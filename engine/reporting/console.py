@@ -104,9 +104,10 @@ def facts_below(
         f"{key.replace('_', ' ')} {in_words(value)}" for key, value in card.items() if key != "name"
     )
     how_many = quantity(len(scores.absent), "class is absent", "classes are absent")
-    absent = f"{how_many} and not averaged ({escape(', '.join(scores.absent))})"
+    none = "Every class has labels or predictions"
+    absent = f"{how_many} and not averaged ({escape(', '.join(scores.absent))})" if scores.absent else none
     return (
-        f"{escape(str(scores.baselines))} {absent if scores.absent else 'Every class has labels or predictions'}. "
+        f"{escape(str(scores.baselines))} {absent}. "
         f"{quantity(scores.num_pixels, 'labelled pixel')}, {quantity(scores.num_void, 'void pixel')} left "
         "out."
         + (f"\nProtocol {card['name']}: {escape(how)}." if card else "")
