@@ -312,7 +312,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--repeats", "3"], "--split-half: add that"),
         (["{runs}/other", "--select-split", ""], "--select-split is empty"),
         (["{runs}/other", "--save", "{runs}/new", "--distill", "{runs}/new"], "leave --save out"),
-        (["{runs}/other", "--save", "/dev/null"], "/dev/null is there already"),
+        (["{runs}/other", "--save", "/dev/null"], "/dev/null is a file. Name a folder"),
         (["{runs}/other/more/recipe.yaml"], "is a file. Name the folder of a run, such as"),
         (["{runs}/other", "--early-exit", "2"], "--early-exit 2: a loss of mIoU, such as 0.001"),
         (["{runs}/other", "--early-exit", "0.1", "--split-half"], "leave --split-half out"),
