@@ -244,6 +244,7 @@ CASES = [
     Case("cannot be split evenly over", f"{RUN} train.batch=3 train.accumulate=2"),
     Case("it needs two. Type train.batch=", f"{RUN} {UNET} model.decoder_width=null train.batch=1"),
     Case("data.resident is gpu, but", f"{RUN} data.resident=gpu"),
+    Case("is no class of this data set, whose ids are", f"{RUN} augment.crop_on=[25]"),
     Case("max records CUDA graphs of", f"{RUN} train.compile=max"),
     Case("a CUDA graph writes the gradients", f"{LOAD} train.compile=max train.accumulate=2"),
     Case("freezes every parameter", f"{RUN} model.freeze=[encoder,head]"),
