@@ -180,12 +180,14 @@ def test_an_unreadable_image_is_left_out_everywhere(members_and_val) -> None:
 def test_the_best_method_is_not_a_rejected_soup() -> None:
     from types import SimpleNamespace as Some
 
-    def outcome(accepted: bool, judged: float) -> Some:
-        return Some(ensemble=Some(accepted=accepted), ranking_mIoU=judged)
+    def outcome(accepted: bool, judged: float, cost: int = 2) -> Some:
+        return Some(ensemble=Some(accepted=accepted, cost=cost), ranking_mIoU=judged)
 
     outcomes = {"mean": outcome(True, 0.5), "weighted": outcome(True, 0.6), "soup": outcome(False, 0.7)}
     assert MethodComparison({}, "", 1.0, outcomes).winner == "weighted"
     assert MethodComparison({}, "", 1.0, {"soup": outcomes["soup"]}).winner == "soup"
+    outcomes["greedy"] = outcome(True, 0.6, cost=1)
+    assert MethodComparison({}, "", 1.0, outcomes).winner == "greedy"  # of equals the cheapest
 
 
 def test_a_soup_is_the_same_each_time(members_and_val) -> None:
