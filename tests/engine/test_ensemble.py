@@ -208,6 +208,7 @@ def test_an_early_exit_is_chosen_saved_and_scored_as_it_was(
     assert found["same_images"] and found["chosen"]["share"] == found["chosen"]["cost"] == 1
     assert found["chosen"]["mIoU"] == pytest.approx(decides["mIoU"], abs=1e-12)
     curve = found["curve"]
+    assert len({point["certainty"] for point in curve}) == len(curve)  # no share twice, of four images
     assert curve[0]["mIoU"] == pytest.approx(written["ensembles"]["mean"]["mIoU"], abs=1e-12)
     assert (curve[0]["certainty"], curve[0]["cost"], curve[-1]["cost"]) == (None, 3, 1)
     assert curve[-1]["mIoU"] == found["chosen"]["mIoU"]
