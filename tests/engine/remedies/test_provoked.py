@@ -402,8 +402,8 @@ CASES = [
          f"{MULTI} 'data.also=[{{format: folder, root: own, classes: [a, b], name: other}}]'", overlapping()),
     Case("data.fold works on one set",
          f"{RUN} data.fold=f.txt 'data.also=[{{root: voc, train: train, name: other}}]'", folded),
-    Case("exists already, and nothing is overwritten. Type", "doctor r.yaml --out r.yaml",
-         blanks={"a new file": "new.json"}),
+    Case("exists already, and nothing is overwritten. Type", "doctor r.yaml --out f.yaml",
+         add=("--out",), more="new.json", drop=("--out", "f.yaml")),
     Case("With a folder no value can be overridden", "prepare masks own seed=1 --out drawn", annotated()),
 ]  # fmt: skip
 
