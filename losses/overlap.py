@@ -6,7 +6,6 @@ batch holds.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -129,8 +128,9 @@ def dice(
 
     Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator.
     """
-    options: Any = {"reduce": reduce, "per_image": per_image, "class_weights": class_weights}
-    return tversky(logits, labels, ignore_index, 0.5, 0.5, **options)
+    return tversky(
+        logits, labels, ignore_index, 0.5, 0.5, 1.0, reduce, per_image=per_image, class_weights=class_weights
+    )
 
 
 def jaccard(
@@ -146,8 +146,9 @@ def jaccard(
 
     Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
     """
-    options: Any = {"reduce": reduce, "per_image": per_image, "class_weights": class_weights}
-    return tversky(logits, labels, ignore_index, 1.0, 1.0, **options)
+    return tversky(
+        logits, labels, ignore_index, 1.0, 1.0, 1.0, reduce, per_image=per_image, class_weights=class_weights
+    )
 
 
 def _focal_costs(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:

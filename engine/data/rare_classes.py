@@ -55,25 +55,12 @@ def class_probabilities(shares: Array, temperature: float) -> Array:
     return np.asarray(appeal / max(appeal.sum(), 1.0))
 
 
-def image_probabilities(
-    counts: ClassCounts, shares: NDArray[np.float64] | None = None, sets: Sequence[int] = ()
-) -> Array:
+def image_probabilities(counts: ClassCounts) -> Array:
     """(N,): the probability of each image, with sum 1; 0 for images without a labelled pixel.
 
     A class of which no image has enough is drawn from all images that contain it. Where no image has a label,
     all have the same probability.
-
-    Args:
-        shares: (N,) of the images, by the weights of their sets, each of which keeps its share; None: there
-            are none.
-        sets: number of images of each set, with shares.
     """
-    if shares is not None:
-        ends = np.cumsum(sets)
-        rows = [slice(end - size, end) for end, size in zip(ends, sets, strict=True)]
-        of_sets = [ClassCounts(counts.pixels[own], counts.void[own]) for own in rows]
-        parts = zip(rows, of_sets, strict=True)
-        return np.concatenate([shares[own].sum() * image_probabilities(of_set) for own, of_set in parts])
     pixels = counts.pixels
     labelled = pixels.sum(axis=1)  # (N,)
     if not labelled.any():
@@ -86,3 +73,20 @@ def image_probabilities(
     probabilities = np.zeros(len(pixels))
     probabilities[labelled > 0] = bounded(wanted[labelled > 0])
     return np.asarray(probabilities / probabilities.sum())
+
+
+def probabilities_in_sets(
+    counts: ClassCounts, shares: NDArray[np.float64] | None, sizes: Sequence[int]
+) -> Array:
+    """(N,): `image_probabilities`, where each of several data sets keeps its share.
+
+    Args:
+        shares: (N,) of the images, by the weights of their sets; None: these have no weights.
+        sizes: number of images of each set.
+    """
+    if shares is None:
+        return image_probabilities(counts)
+    ends = np.cumsum(sizes)
+    rows = [slice(end - size, end) for end, size in zip(ends, sizes, strict=True)]
+    of_sets = [image_probabilities(ClassCounts(counts.pixels[own], counts.void[own])) for own in rows]
+    return np.concatenate([shares[own].sum() * part for own, part in zip(rows, of_sets, strict=True)])

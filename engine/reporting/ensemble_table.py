@@ -135,8 +135,8 @@ def optimism_fact(comparison: MethodComparison, selection: Selection, val: str) 
     return escape(
         f"{comparison.winner} is the best of {len(comparison.results)} methods, selected on the images of "
         f"{val} that they are scored on. This selection raises its mIoU by about {optimism:.4f} (bootstrap, "
-        f"arXiv 1708.07180){fits}; without it, it is {score - optimism:.4f}. A selection on another split, "
-        "with --select-split, has no such bias."
+        f"arXiv 1708.07180){fits}; without this bias it would be {score - optimism:.4f}. A selection on "
+        "another split, with --select-split, has no such bias."
     )
 
 

@@ -23,7 +23,8 @@ def require_reachable(path: Path, option: str | None = None) -> None:
         RunFolderError: a parent is a file, or a link to nothing; its file system takes no files.
         DiskError: the disk refuses a file there.
     """
-    nearest = next(place for place in path.absolute().parents if os.path.lexists(place))
+    path = path.absolute()
+    nearest = next(place for place in (*path.parents, path) if os.path.lexists(place))  # "/" has no parents
     if not nearest.is_dir():
         what = "a file, not a folder" if nearest.exists() else f"a link to {os.readlink(nearest)}, {NOTHING}"
         raise RunFolderError(f"{path} cannot be written: {nearest} is {what}.")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from engine.data.class_counts import ClassCounts, CountsFile, count_classes
 from engine.data.class_weights import SCHEMES, class_weights
 from engine.data.order import SampleOrder, WeightedOrder
-from engine.data.rare_classes import RARE_SHARE, image_probabilities, rare_classes
+from engine.data.rare_classes import RARE_SHARE, probabilities_in_sets, rare_classes
 from engine.data.sample import Dataset
 from engine.diagnosis.remedies import (
     SAMPLE_RARE,
@@ -22,7 +22,7 @@ from engine.diagnosis.remedies import (
     uses_class_weights,
     weighs_pixels,
 )
-from engine.recipe import Recipe, RecipeError
+from engine.recipe import Recipe
 from engine.training.distributed import Process, any_process, sum_in_place, wait_for_all
 
 MOST_NAMED = 12  # rare classes
@@ -71,11 +71,7 @@ def without_schemes(recipe: Recipe) -> Recipe:
 
 
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
-    """The recipe with class weights as numbers, the sampler and the rare classes chosen, and a note on each.
-
-    Raises:
-        RecipeError: augment.crop_on has an id that is no class.
-    """
+    """The recipe with class weights as numbers, the sampler and rare classes chosen, and a note on each."""
     terms, notes = [], []
     for term in recipe.loss:
         scheme = getattr(term, "class_weights", None)
@@ -94,11 +90,6 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
         augment = augment.model_copy(update={"crop_on": [id for id, _ in rare]})
         named = ", ".join(class_names[id] for id, _ in rare)
         notes.append(f"crops are redrawn for the rare classes: {named or 'none is rare'}")
-    elif augment.crop_on != "none" and (unknown := [id for id in augment.crop_on if id >= len(class_names)]):
-        raise RecipeError(
-            f"augment.crop_on: {unknown[0]} is no class of this data set, whose ids are 0 to "
-            f"{len(class_names) - 1}. Type augment.crop_on=rare, or other ids"
-        )
     return recipe.model_copy(update={"loss": terms, "data": data, "augment": augment}), notes
 
 
@@ -114,7 +105,7 @@ def training_order(
     num_samples, batch = len(counts.void), int(recipe.train.batch)
     notes = []
     if recipe.data.sampler == "rare":
-        shares = image_probabilities(counts, shares, sets)
+        shares = probabilities_in_sets(counts, shares, sets)
         times = num_samples * shares
         notes.append(
             f"sampler rare: an image is drawn {times.min():.2g} to {times.max():.2g} times per epoch"

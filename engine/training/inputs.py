@@ -4,6 +4,7 @@ All mistakes in these, and in the parts that are built from them, are raised her
 downloaded, labels are counted or anything is trained.
 """
 
+from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -133,6 +134,7 @@ def _require_statistics(recipe: Recipe, model: nn.Module, process: Process) -> N
 def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int, process: Process) -> None:
     """Build the other parts once, to raise their errors before weights are downloaded and labels counted."""
     require_device(recipe.data.resident, process.device)
+    _require_classes(recipe.augment.crop_on, num_classes)
     if recipe.data.unlabelled:
         if recipe.train.batch != "auto":
             num_unlabelled(recipe.data.unlabelled, int(recipe.train.batch), process.world_size)
@@ -151,6 +153,14 @@ def _require_buildable_parts(recipe: Recipe, model: nn.Module, num_classes: int,
     if recipe.log.features:
         layers = matching_layers(model, recipe.log.feature_layers)
         require_maps(model, layers, count_bands(recipe.data.bands))
+
+
+def _require_classes(ids: str | Sequence[int], num_classes: int) -> None:
+    if not isinstance(ids, str) and (unknown := [id for id in ids if id >= num_classes]):
+        raise RecipeError(
+            f"augment.crop_on: {unknown[0]} is no class of this data set, whose ids are 0 to "
+            f"{num_classes - 1}. Type augment.crop_on=rare, or other ids"
+        )
 
 
 def _require_shardable(recipe: Recipe, optimizer: torch.optim.Optimizer) -> None:

@@ -351,7 +351,7 @@ class SupervisedStep:
     def _accuracy(self, logits: Tensor, labels: Tensor) -> Tensor:
         """Percentage of labelled pixels that are predicted correctly, at the resolution of the logits.
 
-        With data.labels: multi, the percentage over the pixels of all masks, at a threshold of 0.5.
+        With data.labels: multi, the percentage over the labelled pixels of all masks, at a threshold of 0.5.
         """
         seen = labels_at(logits, labels)
         valid = seen != self.settings.ignore_index

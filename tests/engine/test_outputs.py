@@ -99,6 +99,12 @@ def test_what_can_be_written_passes_and_nothing_is_made(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.rglob("*")] == ["there"]
 
 
+def test_the_root_of_the_file_system_is_a_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    for typed in (".", "/"):
+        require_reachable(Path(typed))
+
+
 def test_a_link_to_nothing_is_neither_a_new_file_nor_a_folder(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nothing")
     with pytest.raises(RunFolderError, match="link to .*nothing, which is not there. Name a folder"):

@@ -183,6 +183,7 @@ SECOND = "stages.second."
         (["data.unlabelled={root: nowhere}"], "data.unlabelled.root: no folder nowhere"),
         (["data.fold=nowhere.txt"], "nowhere.txt"),
         (["data.val=vall"], "vall"),
+        (["augment.crop_on=[99]"], "99 is no class.* Type augment.crop_on=rare"),
     ],
 )
 def test_what_would_stop_a_later_stage_stops_the_command_before_anything_is_trained(

@@ -85,6 +85,6 @@ METHODS: dict[str, Callable[[SelectionData], Ensemble]] = {
 }
 SAMPLED = ("weighted", "class_weighted", "greedy", "greedy_diverse", "temperature")  # need sampled pixels
 OF_TAILS = ("lawa", "swa")  # need the latest states of runs: keep.tail
-OF_WIDTHS = ("ema_post_hoc",)  # need averages of the latest states: train.ema_widths
+OF_WIDTHS = ("ema_post_hoc",)  # need the moving averages of train.ema_widths
 SOUPS = ("soup_uniform", "soup_greedy", *OF_TAILS, *OF_WIDTHS)
 CHOOSING = SAMPLED + SOUPS  # the others give all members equal weight

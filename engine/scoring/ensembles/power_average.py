@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from engine.recipe import Recipe
 from engine.run_folder import Average, require_intact
-from engine.scoring.ensembles.weight_averaging import recalibrate, training_images
 from engine.scoring.ensembling import Candidate
 from engine.scoring.trained import load_model
 
@@ -122,17 +121,17 @@ def load_width(candidate: Width, recipe: Recipe, device: torch.device) -> nn.Mod
     """The model of an average, in eval mode; BatchNorm statistics are averaged as the weights are.
 
     Args:
-        recipe: of its run, with the place of these images.
+        recipe: of its run.
 
     Raises:
         RunFolderError: a file is missing, altered, or of other classes than the recipe says.
-        DataError: the training images are missing.
     """
     last, _ = candidate.parts[-1]
     names = candidate.manifest.class_names
     model = load_model(candidate.run.path / last.file, last.sha256, recipe, names, device)
     state = combined(candidate)
+    for key in state:
+        if key.endswith("running_var"):
+            state[key].clamp_(min=0)  # some factors are below 0
     model.load_state_dict(state, strict=False)  # the others are integers, those of the last
-    if any(bool((value < 0).any()) for key, value in state.items() if key.endswith("running_var")):
-        recalibrate(model, training_images(recipe, device))  # a sum with factors below 0 can end there
     return model

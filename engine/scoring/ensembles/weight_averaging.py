@@ -18,7 +18,7 @@ from engine.data.augment import Augment
 from engine.data.batches import TrainBatches
 from engine.data.class_counts import CountsFile, count_classes
 from engine.data.order import SampleOrder, WeightedOrder
-from engine.data.rare_classes import image_probabilities
+from engine.data.rare_classes import probabilities_in_sets
 from engine.data.sets import SeveralSets, shares_of_images
 from engine.options import Section
 from engine.recipe import Recipe
@@ -119,7 +119,7 @@ def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
         file = CountsFile(Path(recipe.data.root).expanduser(), train) if recipe.data.root else None
         counts = (file.read() if file else None) or count_classes(train, lambda *_: None)
         sets = [len(part.dataset) for part in train.parts] if isinstance(train, SeveralSets) else []
-        shares = image_probabilities(counts, shares, sets)
+        shares = probabilities_in_sets(counts, shares, sets)
     order = SampleOrder(len(train), batch, recipe.seed)
     if shares is not None:
         order = WeightedOrder.of(shares, batch, recipe.seed)
