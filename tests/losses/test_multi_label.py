@@ -117,3 +117,9 @@ def test_parts_of_a_batch_have_the_loss_of_the_whole() -> None:
 def test_what_needs_one_class_a_pixel_is_refused(term: dict[str, object], named: str) -> None:
     with pytest.raises(LossError, match=rf"{named}.* is for pixels of one class each"):
         build_loss([term], C, VOID, multi_label=True)
+
+
+@pytest.mark.parametrize("labels", [torch.zeros(2, 8, 8), torch.zeros(1, C, 8, 8)])
+def test_labels_that_are_no_masks_for_each_image_are_refused(labels: torch.Tensor) -> None:
+    with pytest.raises(LossError, match=r"Labels have to be \(2, C, H, W\).*got torch.float32"):
+        build_loss([{"name": "dice"}], C, multi_label=True)(torch.zeros(2, C, 4, 4), labels)
