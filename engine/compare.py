@@ -98,7 +98,7 @@ def compare(arguments: argparse.Namespace) -> int:
     if len(are_folders) > 1:
         raise CompareError(
             "Name recipes, to train them, or folders of finished runs, not both: "
-            + ", ".join(f"{text} is {_kind(Path(text))}" for text in arguments.what)
+            + ", ".join(map(_kind, arguments.what))
         )
     found = _finished(arguments) if are_folders == {True} else _trained(arguments, lists, console)
     out = found.out
@@ -119,8 +119,15 @@ def compare(arguments: argparse.Namespace) -> int:
     return 1 if found.failures else 0
 
 
-def _kind(path: Path) -> str:
-    return "a folder" if path.is_dir() else "a file" if path.exists() else "neither, unless a recipe's name"
+def _kind(text: str) -> str:
+    """What an argument is, as part of a sentence."""
+    from engine.recipe import find_recipe
+
+    if Path(text).is_dir():
+        return f"{text} is a folder"
+    if find_recipe(text).is_file():
+        return f"{text} is a recipe"
+    return f"{text} is a file" if Path(text).exists() else f"there is no file or folder {text}"
 
 
 @dataclass(frozen=True)

@@ -194,8 +194,9 @@ def test_without_the_first_method_nothing_is_compared(
     ("arguments", "message"),
     [
         (["nowhere.yaml"], "nowhere.yaml"),
-        (["plain.yaml", "out"], "not both: plain.yaml is a file, out is a folder"),
-        (["nowhere", "out"], "nowhere is neither, unless a recipe's name, out is a folder"),
+        (["plain.yaml", "out"], "not both: plain.yaml"),
+        (["b0_ce", "out"], "not both: b0_ce is a recipe"),
+        (["nowhere", "out"], "file or folder nowhere"),
         (["plain.yaml", "--seeds", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--jobs", "0"], "--seeds and --jobs"),
         (["plain.yaml", "--set", "train.stepps=3"], "did you mean"),
