@@ -259,11 +259,11 @@ def rows_of(path: Path, names: Iterable[str]) -> list[list[str]]:
 
 
 def _is_heading(entry: str, there: set[str]) -> bool:
-    """Whether the first entry of a CSV file is a heading, such as image_id, or 0 as pandas writes it.
+    """Whether the first entry of a CSV file is a heading, such as image_id; pandas writes 0 or Unnamed: 0.
 
     An image that is missing must not be taken for one: names of images have digits or an ending.
     """
-    has_digits = re.search(r"\d", entry) and entry != "0"
+    has_digits = re.search(r"\d", entry) and not re.fullmatch(r"0|Unnamed: \d+", entry)
     is_file = Path(entry).suffix.lower() in LISTED
     return not has_digits and not is_file and name_among(entry, there) is None
 

@@ -169,6 +169,7 @@ def test_lists_may_hold_spaces_and_begin_with_a_byte_order_mark(tmp_path: Path) 
         ("c 1\r\nb\r\na\r\n", ["c 1", "b", "a"]),
         ("image_id\nb\nc 1\n", ["b", "c 1"]),
         ("0\na\nb\n", ["a", "b"]),  # as pandas names a column without a name
+        ("Unnamed: 0,Unnamed: 12\na,a\nb,b\n", ["a", "b"]),
         ("a,a\nb,b\n", ["a", "b"]),
         ("image,mask\na.jpg,a.png\n", ["a"]),
         ("a.jpg;a.png\nb.jpg;b.png\n", ["a", "b"]),
