@@ -98,9 +98,9 @@ def predict(arguments: argparse.Namespace) -> int:
         f"{list(protocol.scales)}{', flipped too' * protocol.flip}{of_tiles}",
         markup=False,
     )
-    if segmenter.bands is None and (note := note_on_pages(job.images)):  # else pages are bands
-        console.print(note, markup=False)
-    left_out = _write(arguments, job, segmenter, console)
+    left_out, several = _write(arguments, job, segmenter, console)
+    if several:
+        console.print(note_on_pages(several), markup=False)
     for kind in job.kinds if len(left_out) < len(job.images) else ():
         console.print(f"written: {job.out / kind}{OF_ALL.get(kind, '/')}", markup=False)
     if arguments.uncertainty and len(left_out) < len(job.images):
@@ -172,10 +172,13 @@ def _segmenter(arguments: argparse.Namespace, job: _Job) -> "Segmenter":
     return segmenter
 
 
-def _write(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", console: "Console") -> list[str]:
-    """Predict and write each image; why some are left out."""
+def _write(
+    arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", console: "Console"
+) -> tuple[list[str], dict[Path, int]]:
+    """Predict and write each image; why some are left out, and the number of pages where it is several."""
     import torch
 
+    from engine.data.inputs import several_pages
     from engine.data.sample import UnreadableSample
     from engine.reporting.console import counted
     from engine.reporting.predictions import prediction_writer
@@ -188,11 +191,13 @@ def _write(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", con
     out.mkdir(parents=True, exist_ok=True)
     about = {"model": segmenter.name, "protocol": segmenter.protocol.card()}
     members, show, left_out = list(segmenter.trained.members), counted(console, "predicting"), list[str]()
-    most = most_bits(len(members), len(names))
+    most, several = most_bits(len(members), len(names)), dict[Path, int]()
     maps = uncertainty_writer(out, members, most, about) if arguments.uncertainty else nullcontext()
     writer = prediction_writer(out, kinds, names, segmenter.palette, about, segmenter.bands)
     with writer as write, maps as compare:
         for done, image in enumerate(job.images, start=1):
+            if segmenter.bands is None and (pages := several_pages(image)):  # else pages are bands
+                several[image.path] = pages
             try:
                 if job.tiling:
                     show_tiles = counted(console, f"tiles of {image.place}")
@@ -212,7 +217,7 @@ def _write(arguments: argparse.Namespace, job: _Job, segmenter: "Segmenter", con
     if is_new and len(left_out) == len(job.images):
         with suppress(OSError):  # something was written before the image failed
             out.rmdir()
-    return left_out
+    return left_out, several
 
 
 def _reason(error: Exception, image: Path, by_tiles: str) -> str:

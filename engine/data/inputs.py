@@ -3,7 +3,7 @@
 import glob
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,8 +50,8 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     paths = [path for path in dict.fromkeys(paths) if not path.is_relative_to(_absolute(str(left_out)))]
     if not paths:  # an input without any is a problem
         raise DataError(
-            f"All images of {', '.join(inputs)} are in {left_out}, the folder of the output, whose images "
-            "are no inputs. Name another folder for the output."
+            f"--out {left_out}: all images of {', '.join(inputs)} are in this folder, and images in the "
+            "folder of the output are not predicted. Name another folder with --out."
         )
     root = os.path.commonpath(folders)
     places = [path.relative_to(root) for path in paths]
@@ -63,17 +63,22 @@ def input_images(inputs: Sequence[str], left_out: Path) -> list[InputImage]:
     ]
 
 
-def note_on_pages(images: Sequence[InputImage]) -> str:
-    """A sentence on files of several pages or frames, of which only the first is read; empty without any."""
-    several = []
-    for image in images:
-        with suppress(UnreadableSample):  # reported where it is read
-            if (number := num_pages(image.path)) > 1:
-                several.append(f"{image.path} ({number})")
-    if not several:
-        return ""
+def several_pages(image: InputImage) -> int | None:
+    """How many pages or frames a file has, of which only the first is read; None of one.
+
+    Frames of a GIF are counted by reading all of it, so ask only where an image is read anyway.
+    """
+    with suppress(UnreadableSample):  # reported where it is read
+        if (number := num_pages(image.path)) > 1:
+            return number
+    return None
+
+
+def note_on_pages(several: Mapping[Path, int]) -> str:
+    """A sentence on the files of several pages or frames, from their numbers of pages."""
+    named = [f"{path} ({number})" for path, number in several.items()]
     return (
-        f"Of files with several pages or frames only the first is predicted: {first_few(several)}. For all, "
+        f"Of files with several pages or frames only the first is predicted: {first_few(named)}. For all, "
         "save each as a file of its own."
     )
 

@@ -1,13 +1,12 @@
 """Files of several pages or frames, of which only the first is read."""
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from pathlib import Path
 
 from engine.data.doctor.findings import HURTS, DataFinding, finding
 from engine.data.doctor.scan import Facts
 from engine.data.formats.images import num_pages
-from engine.data.sample import UnreadableSample
+from engine.data.sample import UnreadableSample, read_all
 from engine.wording import some_of
 
 
@@ -37,8 +36,13 @@ def check_pages(facts: Facts) -> Iterator[DataFinding]:
 
 def _with_several(files: Iterable[Path]) -> dict[Path, int]:
     """File -> number of its pages, where there are several."""
-    found = {}
-    for file in dict.fromkeys(files):
-        with suppress(UnreadableSample):  # a finding of its own
-            found[file] = num_pages(file)
-    return {file: number for file, number in found.items() if number > 1}
+    once = list(dict.fromkeys(files))
+
+    def pages_of(index: int) -> int:
+        try:
+            return num_pages(once[index])
+        except UnreadableSample:  # a finding of its own
+            return 1
+
+    numbers = read_all(pages_of, range(len(once)), lambda done, total: None)
+    return {file: number for file, number in zip(once, numbers, strict=True) if number > 1}
