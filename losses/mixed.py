@@ -153,8 +153,8 @@ class MixedLoss(nn.Module):
         if labels.ndim != 1 + len(shape) or len(labels) != num_images or not are_ids:
             integers = "" if self.multi_label else "integers "
             raise LossError(
-                f"Labels have to be {integers}({', '.join((str(num_images), *shape))}), a map for each image; "
-                f"got {labels.dtype} of shape {tuple(labels.shape)}."
+                f"Labels have to be {integers}({', '.join((str(num_images), *shape))}), a map for each "
+                f"image; got {labels.dtype} of shape {tuple(labels.shape)}."
             )
         return labels.long() if labels.dtype == torch.uint8 and not self.multi_label else labels
 
