@@ -175,15 +175,18 @@ def open_pages(path: Path) -> Iterator[list[Any]]:
             raise UnreadableSample(f"{path} cannot be read as an image: {reason(error)}. {REMEDY}") from error
 
 
-def stored_values(path: Path) -> NDArray[Any]:
+def stored_values(path: Path, photo: Path | None = None) -> NDArray[Any]:
     """(h, w) of one channel, (h, w, channels) of others; of any pixel type.
+
+    Args:
+        photo: the image of a mask, whose size tells whether the mask's EXIF orientation is meant.
 
     Raises:
         UnreadableSample: not an image, damaged, or too large; or it needs rasterio, which is not installed.
     """
     try:
         if path.suffix.lower() != ARRAY:
-            return decode_mask(path)
+            return decode_mask(path, photo=photo)
         values = read_bands(path).values  # (n, h, w)
     except UnknownImage as error:
         values = _by_rasterio(path, error).values

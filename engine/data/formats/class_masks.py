@@ -177,7 +177,7 @@ def _of_files(pair: ClassFiles, encoding: ClassMasks, bands: Bands) -> NDArray[A
     for name, path in zip(encoding.class_names, pair.masks, strict=True):
         layer = None
         if path is not None:
-            stored = decode_mask(path)
+            stored = decode_mask(path, photo=pair.image)
             layer = single_channel(stored)
             if layer is None:
                 raise DataError(

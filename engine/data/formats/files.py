@@ -56,12 +56,12 @@ class Pair:
 
 def stored_in_file(pair: Pair) -> NDArray[Any]:
     """The mask as stored in its image file: (h, w), or (h, w, channels)."""
-    return stored_values(pair.mask)
+    return stored_values(pair.mask, pair.image)
 
 
 def colours_in_file(pair: Pair) -> NDArray[Any]:
     """The mask as colours, (h, w, 3); a palette is applied."""
-    return decode_mask(pair.mask, "RGB")
+    return decode_mask(pair.mask, "RGB", pair.image)
 
 
 def bytes_of_file(pair: Pair) -> bytes:
@@ -210,8 +210,9 @@ class FileDataset:
         """(h, w), the size of the displayed image; of masks of several classes (C, h, w).
 
         A mask of the displayed size was drawn on the photo as viewers display it. One that fits only the
-        stored pixels was drawn on those, so it is rotated with the image. For a square image the two
-        cannot be distinguished; annotation tools display photos upright, so the first is assumed.
+        stored pixels was drawn on those, so it is rotated with the image. Where both have one size (a square
+        image, orientations 2 to 4) the two cannot be distinguished; annotation tools display photos upright,
+        so the first is assumed. A mask with an orientation of its own was turned by `decode_mask`.
         """
         labels = self._encoding(self._read_mask(pair), pair.mask)
         size = labels.shape[-2:]

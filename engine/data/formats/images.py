@@ -150,19 +150,38 @@ def scaled(values: NDArray[Any], value_range: ValueRange | None) -> NDArray[np.u
     return _steps(np.nan_to_num(values.astype(np.float64), nan=low, posinf=high, neginf=low), low, high)
 
 
-def decode_mask(path: Source, mode: str | None = None) -> NDArray[Any]:
+def decode_mask(path: Source, mode: str | None = None, photo: Path | None = None) -> NDArray[Any]:
     """The stored values: (h, w) of a palette or grayscale image, (h, w, channels) of others.
 
-    A mask with an EXIF orientation of its own, as programs copy it from the photo, is rotated by it.
+    A mask with an EXIF orientation of its own, as programs copy it from the photo, is rotated by it, except
+    where the size of the photo shows that it was drawn on the upright photo and kept the orientation by
+    mistake. Where the size is the same both ways (half turns and mirrored images, square photos), the
+    mask's own orientation is assumed to be meant.
 
     Args:
         mode: "RGB" converts a palette or grayscale image to its colours, (h, w, 3).
+        photo: the image of the mask, of which at most the header is read.
     """
     with _opened(path, MASK_HINT) as image, _file_named(path):
-        left = _left_to_turn(image)
+        own, left = _orientation(image), _left_to_turn(image)
         if image.mode == "1" and not mode:  # Pillow's array has the byte 255 for True
-            return turn(np.array(image.convert("L")) > 0, left)
-        return turn(np.array(image.convert(mode) if mode else image), left)
+            pixels = turn(np.array(image.convert("L")) > 0, left)
+        else:
+            pixels = turn(np.array(image.convert(mode) if mode else image), left)
+    return pixels if own == 1 or photo is None else _turned_back_to_fit(pixels, own, photo)
+
+
+def _turned_back_to_fit(mask: NDArray[Any], own: int, photo: Path) -> NDArray[Any]:
+    """A mask that was turned by its own orientation, or as it is stored, where the size decides for that."""
+    try:
+        (h, w), orientation = read_header(photo)
+    except UnreadableSample:  # reported where the photo is read
+        return mask
+    if h == w or max(own, orientation) < 5:
+        return mask
+    stored = turn(mask, {6: 8, 8: 6}.get(own, own))  # each other orientation undoes itself
+    # One that does not swap the sides is not that of this photo: the mask is rotated with the photo, or fits.
+    return stored if own < 5 or stored.shape[:2] == (h, w) else mask
 
 
 def decode_stacked(content: IO[bytes], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from PIL import Image
 
-from engine.data.formats.files import FileDataset, Pair, colours_in_file
+from engine.data.formats.files import FileDataset, Pair, colours_in_file, stored_in_file
 from engine.data.formats.masks import Colours, SameIds
 from engine.data.formats.voc import open_voc
 from engine.data.sample import DataError
@@ -67,6 +67,61 @@ def test_a_mask_drawn_on_a_tiff_as_shown_fits_it(tmp_path: Path, orientation: in
     Image.fromarray(np.repeat(LABELS[..., None], 3, axis=2)).save(tmp_path / "a.tif", exif=exif)
     Image.fromarray(shown).save(tmp_path / "a_mask.png")
     pair = Pair("a", tmp_path / "a.tif", tmp_path / "a_mask.png")
+    sample = FileDataset([pair], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))[0]
+    assert torch.equal(sample.image[0], sample.labels)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("tag", [None, *range(1, 9)])
+def test_a_mask_drawn_on_the_upright_photo_is_not_turned_by_a_tag_that_was_kept(
+    tmp_path: Path, tag: int | None, orientation: int, ending: str
+) -> None:
+    """Drawn as shown, with any tag: only the stored pixels have the displayed size, 3 x 2."""
+    shown = photo_and_mask(tmp_path, orientation, LABELS)[0].image[0].numpy()
+    exif = Image.Exif()
+    if tag:
+        exif[0x0112] = tag
+    Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / f"mask.{ending}", exif=exif)
+    pair = Pair("a", tmp_path / "a.png", tmp_path / f"mask.{ending}")
+    grey = tuple((id, id, id) for id in range(6))
+    for encoding, read in ((SameIds(6, 255), stored_in_file), (Colours(grey, tuple(range(6))), colours_in_file)):
+        dataset = FileDataset([pair], tuple("abcdef"), grey, 255, encoding, read)
+        sample = dataset[0]
+        assert torch.equal(sample.image[0], sample.labels) and torch.equal(dataset.labels(0), sample.labels)
+        assert dataset.stored_mask(0).shape[:2] == (3, 2)  # as the doctor checks it
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+@pytest.mark.parametrize("tag", [2, 3, 4])
+def test_a_mask_of_the_stored_size_is_turned_once(tmp_path: Path, tag: int, orientation: int) -> None:
+    """Its tag does not swap the sides, so it is not that of the photo, which the mask is rotated with."""
+    dataset = photo_and_mask(tmp_path, orientation, LABELS)
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    Image.fromarray(LABELS).save(dataset.mask_path(0), exif=exif)
+    assert torch.equal(dataset[0].image[0], dataset[0].labels)
+
+
+@pytest.mark.parametrize("tag", range(2, 9))
+def test_an_upright_photo_and_a_mask_that_kept_a_tag(tmp_path: Path, tag: int) -> None:
+    """Size shows that tags 5 to 8 are not meant; of the others the mask's tag is assumed to be."""
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    dataset = photo_and_mask(tmp_path, 1, LABELS)
+    Image.fromarray(LABELS).save(dataset.mask_path(0), exif=exif)
+    by_its_tag = {2: LABELS[:, ::-1], 3: LABELS[::-1, ::-1], 4: LABELS[::-1]}
+    assert (dataset[0].labels.numpy() == by_its_tag.get(tag, LABELS)).all()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_of_a_square_photo_is_turned_by_its_own_tag(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    square = np.arange(4, dtype=np.uint8).reshape(2, 2)
+    for name in ("photo", "mask"):
+        Image.fromarray(square).save(tmp_path / f"{name}.png", exif=exif)
+    pair = Pair("a", tmp_path / "photo.png", tmp_path / "mask.png")
     sample = FileDataset([pair], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))[0]
     assert torch.equal(sample.image[0], sample.labels)
 
