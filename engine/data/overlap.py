@@ -1,6 +1,7 @@
 """Images that two data sets share, whatever their names and folders are."""
 
 import filecmp
+import math
 from collections import defaultdict
 from collections.abc import Iterable
 from pathlib import Path
@@ -9,18 +10,19 @@ import torch
 
 from engine.data.formats.files import FileDataset
 from engine.data.resident import Resident
-from engine.data.sample import Dataset, UnreadableSample
+from engine.data.sample import DataError, Dataset, UnreadableSample
 from engine.data.sets import SeveralSets
 
 # Bytes at the start, in the middle and at the end, which are compared first of files of equal size.
 PIECE = 4096
+NUM_COMPARED = 16  # images without files whose pixels are compared first
 
 
 def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
     """The ids of the images of `dataset` that are in `other` too: the same file, or an equal one.
 
-    Of data sets that have no image files, those of equal names and pixels. Several sets are compared one
-    by one.
+    Of data sets that have no image files, those of equal names and pixels, judged by a few. Several sets are
+    compared one by one.
     """
     one, two = (d.source if isinstance(d, Resident) else d for d in (dataset, other))
     if isinstance(one, SeveralSets):
@@ -35,16 +37,38 @@ def shared_images(dataset: Dataset, other: Dataset) -> set[str]:
 
 
 def _same_pixels(one: Dataset, two: Dataset) -> set[str]:
-    """The ids that both have, of equal images, or of images that cannot be read."""
-    places = {id: index for index, id in enumerate(two.ids)}
+    """The ids that both have, of images of equal sizes and pixels.
 
-    def are_equal(index: int, twin: int) -> bool:
+    The pixels of a few are compared, spread over the list: reading all can take as long as an epoch. Where
+    none of these are equal, only the names are, such as 0, 1, 2, and where all are, the others of equal size
+    are taken for equal too. Otherwise all are compared. What cannot be read is not known to be shared.
+    """
+    pairs = _of_one_name_and_size(one, two)
+
+    def are_equal(id: str) -> bool | None:
+        index, twin = pairs[id]
         try:
             return torch.equal(one[index].image, two[twin].image)
-        except UnreadableSample:
-            return True
+        except DataError:  # reported where it is read
+            return None
 
-    return {id for index, id in enumerate(one.ids) if id in places and are_equal(index, places[id])}
+    few = {id: are_equal(id) for id in list(pairs)[:: math.ceil(len(pairs) / NUM_COMPARED) or 1]}
+    if True not in few.values():
+        return set()
+    if False not in few.values():
+        return {id for id in pairs if few.get(id, True)}
+    return {id for id in pairs if (few[id] if id in few else are_equal(id))}
+
+
+def _of_one_name_and_size(one: Dataset, two: Dataset) -> dict[str, tuple[int, int]]:
+    """Id -> its indices in both; without those of different sizes, and those of an unreadable image."""
+    twins = {id: index for index, id in enumerate(two.ids)}
+    pairs = {id: (index, twins[id]) for index, id in enumerate(one.ids) if id in twins}
+    try:
+        sizes, others = (one.sizes(), two.sizes()) if pairs else ([], [])
+    except UnreadableSample:  # of an image; the pixels of the others can be compared
+        return pairs
+    return {id: (i, j) for id, (i, j) in pairs.items() if sizes[i] == others[j] and any(sizes[i])}
 
 
 def image_files(dataset: Dataset) -> list[Path]:

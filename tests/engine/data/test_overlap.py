@@ -1,6 +1,7 @@
 """Which images two data sets share: by content, not by name or folder."""
 
 import shutil
+from collections.abc import Container
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from engine.data.formats.files import FileDataset
 from engine.data.options import Data
 from engine.data.overlap import image_files, shared_images
 from engine.data.resident import Resident
+from engine.data.sample import Sample, UnreadableSample
 from engine.data.sets import Part, SeveralSets
 from engine.data.synthetic import SyntheticScenes
 
@@ -91,3 +93,54 @@ def test_images_without_files_are_the_same_by_name_and_pixels() -> None:
     some = SyntheticScenes("train", 2, 32)
     assert shared_images(some, SyntheticScenes("train", 3, 32)) == set(some.ids)
     assert shared_images(some, SyntheticScenes("train", 3, 32, seed=1)) == set()
+
+
+class Counted(SyntheticScenes):
+    """Scenes of which some have other pixels, and some cannot be read; which are read is noted."""
+
+    def __init__(self, other: Container[int] = (), unreadable: Container[int] = (), size: int = 32) -> None:
+        super().__init__("train", 100, size)
+        self.other, self.unreadable, self.read = other, unreadable, list[int]()
+
+    def fingerprint(self) -> str:
+        return str(id(self))
+
+    def __getitem__(self, index: int) -> Sample:
+        self.read.append(index)
+        if index in self.unreadable:
+            raise UnreadableSample("damaged")
+        return Sample(self.ids[index], torch.full((3, 32, 32), int(index in self.other)), torch.zeros(32, 32))
+
+
+def test_of_images_without_files_that_share_their_names_a_few_are_read() -> None:
+    some = Counted()
+    assert shared_images(some, Counted(range(100))) == set()
+    assert len(some.read) <= 16 and min(some.read) == 0 and max(some.read) > 90
+    some.read.clear()
+    assert shared_images(some, Counted()) == set(some.ids) and len(some.read) <= 16
+
+
+def test_images_without_files_of_other_sizes_are_not_read() -> None:
+    some = Counted()
+    assert shared_images(some, Counted(size=48)) == set() and some.read == []
+
+
+def test_all_images_without_files_are_compared_where_some_are_the_same() -> None:
+    some = Counted()
+    assert shared_images(some, Counted(range(37, 100))) == set(some.ids[:37])
+
+
+def test_images_without_files_that_cannot_be_read_are_not_known_to_be_shared() -> None:
+    broken = Counted(unreadable=range(100))
+    assert shared_images(broken, Counted(unreadable=range(100))) == set()
+    assert broken.ids[0] not in shared_images(Counted(), Counted(unreadable=[0]))
+    assert shared_images(Counted(range(1, 100)), Counted(unreadable=[0])) == set()
+
+
+def test_the_size_of_one_image_that_is_not_known_hides_no_shared_ones(monkeypatch) -> None:
+    def sizes(dataset: Counted) -> list[tuple[int, int]]:
+        raise UnreadableSample("damaged")
+
+    monkeypatch.setattr(Counted, "sizes", sizes)
+    some = Counted()
+    assert shared_images(some, Counted()) == set(some.ids)

@@ -85,7 +85,10 @@ def test_a_mask_drawn_on_the_upright_photo_is_not_turned_by_a_tag_that_was_kept(
     Image.fromarray(np.ascontiguousarray(shown)).save(tmp_path / f"mask.{ending}", exif=exif)
     pair = Pair("a", tmp_path / "a.png", tmp_path / f"mask.{ending}")
     grey = tuple((id, id, id) for id in range(6))
-    for encoding, read in ((SameIds(6, 255), stored_in_file), (Colours(grey, tuple(range(6))), colours_in_file)):
+    for encoding, read in (
+        (SameIds(6, 255), stored_in_file),
+        (Colours(grey, tuple(range(6))), colours_in_file),
+    ):
         dataset = FileDataset([pair], tuple("abcdef"), grey, 255, encoding, read)
         sample = dataset[0]
         assert torch.equal(sample.image[0], sample.labels) and torch.equal(dataset.labels(0), sample.labels)
