@@ -109,7 +109,7 @@ def fitted_tempering(
     data = trained.recipe.data
     if data.select is None:
         raise RunFolderError(f"No split is named to fit it on. {REMEDY}")
-    seen = trained.training_data, [trained.data.train_fingerprint]
+    seen = trained.training_data, trained.train_fingerprints
     select = open_apart(data, data.select, *seen, scored, REMEDY)
     num_members, num_classes, done = len(trained.members), len(trained.class_names), 0
 

@@ -55,6 +55,12 @@ class Trained:
     training_data: Sequence[Data] = ()
     kind: LabelKind = SINGLE
 
+    @property
+    def train_fingerprints(self) -> list[str | None]:
+        """Of the training split of each member; None where it is not that of the first member."""
+        first = self.training_data[0] if self.training_data else None
+        return [self.data.train_fingerprint if one == first else None for one in self.training_data]
+
     def for_predictions(self) -> dict[str, nn.Module]:
         """The members, as they predict fastest."""
         return {name: for_predictions(model) for name, model in self.members.items()}
