@@ -94,6 +94,10 @@ def evaluate(arguments: argparse.Namespace) -> int:
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
     if arguments.split == trained.recipe.data.val and trained.recipe.data.also:
         console.print(escape(f"{told_of_sets(trained.recipe.data)} Without --split each val is scored."))
+    why_not = _why_no_temperature(trained, arguments)
+    if why_not and _names_select(trained, arguments):
+        what = "It names the split on which the temperature of an ensemble is fitted."
+        console.print(escape(f"data.select has no effect here: {why_not}. {what}"))
     datasets = {"": (split, dataset)}
     datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}
     for name in further if arguments.out else ():
@@ -138,14 +142,9 @@ def _score(
         _require_whole(protocols)
         rasterio_module()
     tempering = None
-    is_typed = any(text.startswith("data.select=") for text in arguments.trained)
-    if len(trained.members) > 1 and not trained.kind.is_multi and not tiling and len(protocols) == 1:
+    if not _why_no_temperature(trained, arguments):
+        is_typed = _names_select(trained, arguments)
         tempering = tempering_of(trained, (split, dataset), own, device, is_typed, console)
-    elif is_typed:
-        raise RunFolderError(
-            "data.select names the split on which the temperature of an ensemble is fitted, which has one "
-            "class a pixel, one protocol and no --tile. It has no effect here: leave it out."
-        )
     results = _results(
         trained, dataset, split, protocols, tiling, arguments.worst, out, device, console, tempering
     )
@@ -161,6 +160,23 @@ def _score(
     if out:
         _write(out, results, after, trained, protocols[0], dataset, device)
         console.print(f"written: {out}")
+
+
+def _names_select(trained: "Trained", arguments: argparse.Namespace) -> bool:
+    """Whether a split of the selection was typed, which data.select=null is not."""
+    is_typed = any(text.startswith("data.select=") for text in arguments.trained)
+    return is_typed and trained.recipe.data.select is not None
+
+
+def _why_no_temperature(trained: "Trained", arguments: argparse.Namespace) -> str | None:
+    """Why no temperature is fitted on data.select; None where one is."""
+    if len(trained.members) == 1:
+        return f"{trained.name} is a single model"
+    if trained.kind.is_multi:
+        return "a pixel may have several classes (data.labels: multi)"
+    if arguments.tile:
+        return "with --tile no calibration is fitted"
+    return "several protocols are scored" if arguments.protocol == "all" else None
 
 
 def _earlier_use(trained: "Trained", dataset: "Dataset", split: str) -> str:

@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -154,9 +155,40 @@ def test_another_split_is_marked_as_such(trained: Path, capsys) -> None:
     assert "Only 2 images were scored" in " ".join(message.split())
 
 
-def test_a_selection_split_without_an_effect_is_refused(trained: Path, capsys) -> None:
-    assert main([str(trained / "run"), "data.select=train"]) == 2
-    assert "It has no effect here: leave it out." in capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["run"], "tiny step 2 is a single model"),
+        (["both", "--protocol", "all", "eval.window=16", "eval.stride=8"], "several protocols"),
+        (["both", "--tile", "32"], "with --tile"),
+    ],
+)
+def test_it_is_said_where_a_selection_split_has_no_effect(
+    trained: Path, arguments: list[str], reason: str, capsys
+) -> None:
+    arguments = [str(trained / arguments[0]), *arguments[1:]]
+    assert main([*arguments, "data.select=train"]) == 0
+    printed = capsys.readouterr().out
+    assert f"data.select has no effect here: {reason}" in printed and "mIoU" in printed
+    assert main([*arguments, "data.select=null"]) == 0
+    assert "no effect" not in capsys.readouterr().out
+
+
+def test_no_split_to_fit_the_temperature_on_is_no_mistake(trained: Path, capsys) -> None:
+    assert main([str(trained / "both"), "data.select=null"]) == 0
+    printed = capsys.readouterr().out
+    assert "without a temperature. No split is named" in printed and "no effect" not in printed
+
+
+def test_images_that_chose_the_checkpoints_are_marked_as_such(
+    voc_run: Callable[..., Path], voc_folder: Path, capsys
+) -> None:
+    run = RunFolder(voc_run())
+    (voc_folder / "ImageSets/Segmentation/held.txt").write_text("val_000001\n")
+    recipe = run.recipe.read_text()
+    run.recipe.write_text(recipe.replace("train: train", "train: train, select: held"))
+    assert main([str(run.path), "--split", "held"]) == 0
+    assert "on held, 1 image; its checkpoints were chosen on them" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

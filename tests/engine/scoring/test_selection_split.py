@@ -1,4 +1,4 @@
-"""Selection splits that share images with what was trained on or is scored. Files of a few bytes are the images."""
+"""Selection splits that share images with others. Files of a few bytes stand for the images."""
 
 import logging
 from collections.abc import Sequence
