@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -102,7 +103,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
     _check(arguments, overrides, folders)
 
     from engine.reporting.console import counted
-    from engine.reporting.ensemble_table import print_comparison, print_exit
+    from engine.reporting.ensemble_table import print_comparison, print_exit, saved_fact
     from engine.run_folder import common_folder, last_stage, require_reachable
     from engine.scoring.ensembles.comparison import compare_methods
     from engine.scoring.ensembles.early_exit import choose_early_exit
@@ -140,10 +141,13 @@ def ensemble(arguments: argparse.Namespace) -> int:
         )
         print_exit(console, exiting, comparison.winner, request.recipe.data.val)
     _write(console, common_folder(folders), request, comparison, agreement, exiting)
-    _keep(arguments.save, student, members, comparison, exiting, request, overrides, console)
+    if arguments.save or student:
+        best = _Best.of(members, comparison, exiting, request, overrides)
+        told = comparison, request.selection, request.recipe.data.val, exiting
+        _keep(best, arguments.save, student, lambda path: console.print(saved_fact(path, *told)))
     if student:
         member = request.chosen[list(comparison.members).index(comparison.best)]
-        del members  # their memory is for the training
+        del members, best  # their memory is for the training
         _distill(student, member, request, overrides, console)
     return 0
 
@@ -234,32 +238,18 @@ def _write(
     console.print(f"written: {folder / 'ensemble.png'}")
 
 
-def _keep(
-    save: Path | None,
-    student: "Student | None",
-    members: "Members",
-    comparison: "MethodComparison",
-    exiting: "Exiting | None",
-    request: "Request",
-    overrides: list[str],
-    console: "Console",
-) -> None:
-    """Write the ensemble of the best method to --save, and as the teacher of --distill."""
-    from engine.reporting.ensemble_table import saved_fact
+def _keep(best: "_Best", save: Path | None, student: "Student | None", fact: Callable[[Path], None]) -> None:
+    """Write the ensemble of the best method to --save, and as the teacher of --distill.
 
-    if not save and not student:
-        return
-    result, soup = exiting or comparison.results[comparison.winner], None
-    if result.ensemble.soup:
-        soup = members.average_weights(result.ensemble.soup)
-    best = _Best(comparison.winner, result.ensemble, result.scores, request.candidates, overrides, soup)
-    facts = comparison, request.selection, request.recipe.data.val, exiting
+    Args:
+        fact: prints what was saved in a folder.
+    """
     if save:
         best.save(save)
-        console.print(saved_fact(save, *facts))
+        fact(save)
     if student:
         best.teach(student)
-        console.print(saved_fact(student.teacher.path, *facts))
+        fact(student.teacher.path)
 
 
 def _distill(
@@ -304,12 +294,12 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
             "--early-exit is selected on one split, not on halves of val: leave --split-half out, and name a "
             "split with --select-split if there is one."
         )
-    named = [text for text in overrides if text.startswith("data.select=")]
-    named += ["--select-split"] * bool(arguments.select_split)
+    typed = None if arguments.distill else _typed_select(overrides)  # with --distill the student's
+    named = typed or ("--select-split" if arguments.select_split else None)
     if named and arguments.split_half:
-        raise RunFolderError(f"{named[0]} and --split-half exclude each other: leave one out.")
-    if len(named) > 1:
-        raise RunFolderError(f"{named[0]} and --select-split name the same: leave one out.")
+        raise RunFolderError(f"{named} and --split-half exclude each other: leave one out.")
+    if typed and arguments.select_split:
+        raise RunFolderError(f"{typed} and --select-split name the same: leave one out.")
     if arguments.save and arguments.distill and arguments.save.resolve() == arguments.distill.resolve():
         raise RunFolderError(
             f"--distill writes the ensemble to {arguments.distill / 'teacher'}: leave --save out, or name "
@@ -318,6 +308,12 @@ def _check(arguments: argparse.Namespace, overrides: list[str], folders: list[Pa
     require_trained_alike(overrides)
     if not folders:
         raise RunFolderError("No folder was named; type trident ensemble checkpoints/")
+
+
+def _typed_select(overrides: list[str]) -> str | None:
+    """The override that names a selection split: the last one wins, and null names none."""
+    typed = [text for text in overrides if text.startswith("data.select=")]
+    return typed[-1] if typed and typed[-1].partition("=")[2].strip() not in ("", "~", "null") else None
 
 
 @dataclass(frozen=True)
@@ -333,6 +329,21 @@ class _Best:
     candidates: "list[Candidate]"
     overrides: list[str]
     soup: "nn.Module | None"
+
+    @classmethod
+    def of(
+        cls,
+        members: "Members",
+        comparison: "MethodComparison",
+        exiting: "Exiting | None",
+        request: "Request",
+        overrides: list[str],
+    ) -> "_Best":
+        method, soup = comparison.winner, None
+        result = exiting or comparison.results[method]
+        if result.ensemble.soup:
+            soup = members.average_weights(result.ensemble.soup)
+        return cls(method, result.ensemble, result.scores, request.candidates, overrides, soup)
 
     def save(self, path: Path) -> None:
         from engine.scoring.ensembles.saved import save_ensemble

@@ -286,6 +286,23 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "arguments",
+    [
+        ["data.select=null"],
+        ["data.select=a", "data.select=null"],
+        ["--distill", "{tmp}/out", "data.select=held"],
+    ],
+)
+def test_halves_of_val_go_with_no_selection_split_and_with_that_of_a_student(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The first mistake that is found is that there are no runs."""
+    folder = tmp_path / "nowhere"
+    assert main([str(folder), "--split-half", *(text.format(tmp=tmp_path) for text in arguments)]) == 2
+    assert f"No folder {folder}." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["nowhere"], "nowhere"),
@@ -309,6 +326,7 @@ def test_overrides_change_the_protocol_for_all(runs: Path) -> None:
         (["{runs}/other", "--select-split", "a", "--split-half"], "leave one out"),
         (["{runs}/other", "data.select=a", "--split-half"], "data.select=a and --split-half exclude"),
         (["{runs}/other", "data.select=a", "--select-split", "b"], "name the same: leave one out"),
+        (["{runs}/other", "data.select=a", "data.select=test"], "no split 'test'"),
         (["{runs}/other", "--split-half", "--repeats", "0"], "--repeats 0"),
         (["{runs}/other", "--repeats", "3"], "--split-half: add that"),
         (["{runs}/other", "--select-split", ""], "--select-split is empty"),
