@@ -339,6 +339,7 @@ class _Best:
         request: "Request",
         overrides: list[str],
     ) -> "_Best":
+        """That of the comparison, or with an early exit the ensemble that has it."""
         method, soup = comparison.winner, None
         result = exiting or comparison.results[method]
         if result.ensemble.soup:
