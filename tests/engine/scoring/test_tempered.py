@@ -99,3 +99,14 @@ def test_without_such_a_split_the_scores_are_given_and_the_remedy_works(
         assert reason in capsys.readouterr().err
     assert main([str(voc_ensemble), "data.select=held"]) == 0
     assert "at temperature" in capsys.readouterr().out
+
+
+def test_training_images_of_another_member_are_found_after_the_data_has_moved(
+    with_held: Path, voc_ensemble: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lists, recipe = with_held / "ImageSets/Segmentation", voc_ensemble / "members/2.yaml"
+    (lists / "more.txt").write_text((lists / "held.txt").read_text())
+    recipe.write_text(recipe.read_text().replace("train: train", "train: more"))
+    moved = with_held.rename(tmp_path / "moved")
+    assert main([str(voc_ensemble), f"data.root={moved}", "data.select=held"]) == 2
+    assert "2 of 2 images of split 'held' are among those that members were" in capsys.readouterr().err
