@@ -307,7 +307,7 @@ def test_ensembles_are_shown_with_their_gain_and_speed(run: RunFolder) -> None:
     assert "+0.0538 \N{MINUS SIGN}0.0111 to +0.0999 0.8100 0.9321 3.2 3 of all" in text
     assert "selected on 12 images of val, the same images" in text and "honest" not in text
     honest = {"mean": {"mIoU": 0.7, "gain": {"value": 0.01, "low": -0.02, "high": 0.03}}}
-    scored["selection"]["honest"] = honest
+    scored["selection"] |= {"honest": honest, "repeats": 10}
     write_json(run.ensemble, scored)
     assert "+0.0100 \N{MINUS SIGN}0.0200 to +0.0300" in report(run).text
 
