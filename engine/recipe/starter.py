@@ -6,12 +6,16 @@ from typing import Any
 from engine.data.bands import band_names, colour_bands
 from engine.data.options import Augment
 from engine.recipe.contradictions import COLOUR_OPERATORS
-from engine.recipe.text import dump_yaml
+from engine.recipe.source import shipped_recipes
+from engine.recipe.text import dump_yaml, parse_yaml
 
 EPOCHS = 60
 STEPS = {"cpu": (200, 800), "cuda": (1000, 20000)}  # fewest, most
 CROP = {"cpu": 256, "cuda": 512}  # largest
 BATCH = {"cpu": 8, "cuda": 16}  # largest
+
+PHOTOS = "lite0_photos"  # its settings were chosen on photos: docs/experiments.md
+PHOTO_PX = (320, 1024)  # shortest and longest side of images that get them; measured: 500x375
 
 PACKAGE = """\
 model: # SegFormer's decoder on an encoder with ImageNet weights, from an installed package
@@ -65,30 +69,55 @@ def starter_text(start: Start) -> str:
     batch = max(2, min(BATCH[start.device], start.num_train))
     fewest, most = STEPS[start.device]
     steps = max(fewest, min(most, EPOCHS * start.num_train // batch))
+    about = "\n".join(f"# {line}" for text in start.findings for line in _printable(text).splitlines())
+    of_photos = _are_photos(start)
+    settings = _of_photos(crop, steps, batch) if of_photos else _of_any_images(start, crop, steps, batch)
+    chosen_for = f"# settings of the recipe {PHOTOS}, which were the best on photos\n" if of_photos else ""
+    return f"""\
+# Written by trident new. Every key and its default: docs/recipe.md.
+#
+{about}
+# {steps} updates of {batch} images, {steps * batch / start.num_train:.0f} epochs
+{chosen_for}
+name: {start.name}
+{dump_yaml({"data": start.section})}{settings}"""
+
+
+def _are_photos(start: Start) -> bool:
+    """Whether images and training are like those for which the settings of `PHOTOS` were chosen."""
+    is_usual = start.section.get("bands") is None and start.section.get("labels") != "multi"
+    shortest, longest = PHOTO_PX
+    fits = shortest <= min(start.size) and max(start.size) <= longest
+    return is_usual and fits and (start.weights, start.device) == ("package", "cpu")
+
+
+def _of_photos(crop: int, steps: int, batch: int) -> str:
+    """The sections of the shipped recipe."""
+    settings = parse_yaml(shipped_recipes()[PHOTOS].read_text(encoding="utf-8"), PHOTOS).values
+    del settings["name"], settings["data"]
+    settings["augment"]["crop"] = crop
+    settings["train"] |= {"steps": steps, "batch": batch}
+    return dump_yaml(settings)
+
+
+def _of_any_images(start: Start, crop: int, steps: int, batch: int) -> str:
     models = {"package": PACKAGE, "hub": HUB, "none": SCRATCH}
     model = models[start.weights].replace("{variant}", "b0" if start.device == "cpu" else "b2")
-    about = "\n".join(f"# {line}" for text in start.findings for line in _printable(text).splitlines())
     has_colours = colour_bands(band_names(start.section.get("bands")))
     operators = (
         [] if has_colours else [name for name in COLOUR_OPERATORS if Augment.model_fields[name].default]
     )
     off = "".join(f"  {name}: 0 # none of the bands is a colour\n" for name in operators)
     return f"""\
-# Written by trident new. Every key and its default: docs/recipe.md.
-#
-{about}
-
-name: {start.name}
-{dump_yaml({"data": start.section}).rstrip()}
 augment:
-  crop: {crop} # px; the images have {start.size[1]}x{start.size[0]}
+  crop: {crop} # px
 {off}{model}schedule:
   warmup: 5%
 loss:
   - {{name: cross_entropy, weight: 1.0}}
   - {{name: dice, weight: 1.0}}
 train:
-  steps: {steps} # {steps * batch / start.num_train:.0f} epochs
+  steps: {steps}
   batch: {batch}
 eval:
   every: 10% # of the training

@@ -28,7 +28,7 @@ from engine.data.survey.contents import pairs_by_content
 from engine.data.survey.polygons import annotations_below
 from engine.wording import quantity
 
-TRAIN = ("train", "training", "trainaug", "trn", "train_val", "trainval")
+TRAIN = ("trainaug", "train", "training", "trn", "train_val", "trainval")  # trainaug of VOC holds train
 VAL = ("val", "valid", "validation", "dev", "test", "testing")
 DEPTH = 2  # folders below the given one that are looked into
 MAX_SEEN = 12  # folders that are listed where nothing is understood
