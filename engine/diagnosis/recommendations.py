@@ -15,7 +15,6 @@ from engine.diagnosis.growth import longer
 from engine.diagnosis.places import Confidence, Edges, Sizes
 from engine.diagnosis.remedies import (
     PACK_DATA,
-    SAMPLE_RARE,
     average_weights,
     can_be_packed,
     changing,
@@ -131,11 +130,7 @@ def _imbalance(s: Studies, recipe: Recipe) -> Recommendation | None:
     if s.classes is None or not s.classes.is_imbalanced:
         return None
     lines = help_rare_classes(recipe)
-    title = "Draw images with rare classes more often, and weigh their pixels more."
-    if SAMPLE_RARE not in lines:  # the recipe does that already
-        title = "Weigh the pixels of rare classes more."
-    elif len(lines) == 1:
-        title = "Draw images with rare classes more often."
+    title = "Show rare classes more often."
     return Recommendation(title, list(lines), str(s.classes))
 
 

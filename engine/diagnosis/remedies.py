@@ -20,6 +20,7 @@ CHECK_DATA = "trident doctor <recipe>"
 FIND_LR = "trident lr_find <recipe>"
 PACK_DATA = "trident prepare pack <recipe> --out data.h5"
 SAMPLE_RARE = "data.sampler=rare"
+CROP_ON_RARE = "augment.crop_on=rare"
 AVERAGE_WEIGHTS = "train.ema=0.999"
 COSTLY = ("elastic", "jpeg", "hue", "blur", "mosaic", "copy_paste")  # augmentations that are slow
 BETWEEN = re.compile(r" +(?=[a-z_]+(?:\.\w+)*=)")  # recipe lines that belong together
@@ -74,26 +75,14 @@ def lower_lr(recipe: Recipe, factor: float) -> str:
     return f"optimizer.lr={lr:.1e}{floor}"
 
 
-def weigh_classes(recipe: Recipe) -> tuple[str, ...]:
-    """Class weights for the first loss term of pixels; empty where a term uses weights already."""
-    places = [place for place, term in enumerate(recipe.loss) if weighs_pixels(term)]
-    if not places or uses_class_weights(recipe):
-        return ()
-    return (f"loss.{places[0]}.class_weights=median",)
-
-
-def weighs_pixels(term: Any) -> bool:
-    """Whether the class weights of a loss term are those of pixels, not of a mean over classes."""
-    return hasattr(term, "class_weights") and hasattr(term, "ohem")
-
-
-def uses_class_weights(recipe: Recipe) -> bool:
-    return any(getattr(term, "class_weights", None) not in (None, "none") for term in recipe.loss)
-
-
 def help_rare_classes(recipe: Recipe) -> tuple[str, ...]:
-    """Draw their images more often, and weigh their pixels more."""
-    return not_followed(recipe, (SAMPLE_RARE, *weigh_classes(recipe)))
+    """Draw their images more often, and crops that show them.
+
+    Class weights are not among them: on photos they cost three points on top of the sampler
+    (docs/experiments.md).
+    """
+    crops = [CROP_ON_RARE] if recipe.augment.crop_on == "none" else []  # else they are chosen already
+    return not_followed(recipe, (SAMPLE_RARE, *crops))
 
 
 def keep_images_in_memory(recipe: Recipe) -> tuple[str, ...]:

@@ -16,16 +16,15 @@ from engine.data.class_weights import SCHEMES, class_weights
 from engine.data.order import SampleOrder, WeightedOrder
 from engine.data.rare_classes import RARE_SHARE, probabilities_in_sets, rare_classes
 from engine.data.sample import Dataset
-from engine.diagnosis.remedies import (
-    SAMPLE_RARE,
-    help_rare_classes,
-    uses_class_weights,
-    weighs_pixels,
-)
+from engine.diagnosis.remedies import CROP_ON_RARE, SAMPLE_RARE, help_rare_classes
 from engine.recipe import Recipe
 from engine.training.distributed import Process, any_process, sum_in_place, wait_for_all
 
 MOST_NAMED = 12  # rare classes
+REMEDIES = {
+    SAMPLE_RARE: f"  draw their images more often: {SAMPLE_RARE}, in a recipe `data: {{sampler: rare}}`",
+    CROP_ON_RARE: f"  draw crops that show them: {CROP_ON_RARE}, in a recipe `augment: {{crop_on: rare}}`",
+}
 
 
 def count_labels(
@@ -118,16 +117,7 @@ def training_order(
 def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:
     """Names the rare classes and the remedies that the recipe does not use yet; [] if there are none."""
     rare = rare_classes(counts)
-    lines = help_rare_classes(recipe)
-    remedies = []
-    if SAMPLE_RARE in lines:
-        remedies.append(
-            f"  draw their images more often: {SAMPLE_RARE}, in a recipe `data: {{sampler: rare}}`"
-        )
-    weights = [f"{line}, " for line in lines if line != SAMPLE_RARE]
-    if weights or not (uses_class_weights(recipe) or any(map(weighs_pixels, recipe.loss))):
-        in_recipe = "in a recipe `loss: [{name: cross_entropy, class_weights: median}, ...]`"
-        remedies.append(f"  weigh their pixels more: {''.join(weights)}{in_recipe}")
+    remedies = [line for remedy, line in REMEDIES.items() if remedy in help_rare_classes(recipe)]
     if not rare or not remedies:
         return []
     return [f"{_rare_shares(rare, counts, class_names)}. Remedies:", *remedies]

@@ -53,9 +53,9 @@ def test_a_run_names_rare_classes_and_its_suggested_overrides_work(rare_folder, 
     printed = capsys.readouterr().out
     assert re.search(r"1 of the 5 classes present have under 1 %.*: aeroplane 0\.\d+ %\. Remedies:", printed)
     assert saved_weights(rare_folder) == "none"
-    overrides = ["data.sampler=rare", "loss.0.class_weights=median"]
+    overrides = ["data.sampler=rare", "augment.crop_on=rare"]
     assert all(override in printed for override in overrides)
-    assert main(tiny(rare_folder, *overrides, "name=both")) == 0
+    assert main(tiny(rare_folder, *overrides, "loss.0.class_weights=median", "name=all")) == 0
     printed = capsys.readouterr().out
     assert "Remedies" not in printed
     assert re.search(r"class weights of cross_entropy \(median\): background 0\.\d+, aeroplane \d", printed)
@@ -118,7 +118,7 @@ def test_a_dry_run_names_rare_classes_and_weights_and_writes_nothing(rare_folder
     before = sorted(rare_folder.parent.rglob("*"))
     assert main([*tiny(rare_folder), "--dry-run"]) == 0
     printed = capsys.readouterr().out
-    assert "sampler auto: rare" in printed and "loss.0.class_weights=median" in printed
+    assert "sampler auto: rare" in printed and "augment.crop_on=rare" in printed
     assert re.search(r"have under 1 %.*: aeroplane 0", printed)
     assert main([*tiny(rare_folder, "loss.0.class_weights=effective"), "--dry-run"]) == 0
     assert "class weights of cross_entropy (effective)" in capsys.readouterr().out

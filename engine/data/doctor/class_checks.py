@@ -123,15 +123,14 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
         sampling = (
             "data.sampler=rare draws their images more often; "
             if listing.section.sampler == "uniform"
-            else "Their images are drawn more often already, by data.sampler. "
+            else "Their images are drawn more often already, by data.sampler; "
         )
         yield finding(
             "rare_classes",
             HURTS,
             f"under {_percent(RARE_SHARE)} of the labelled pixels of {listing.train}: {listed}",
             "The loss is a mean over pixels, so these classes hardly affect it: learned late, or never.",
-            f"{sampling}loss.0.class_weights=median, where loss.0 is cross_entropy without class weights, "
-            "gives their pixels more weight.",
+            f"{sampling}with augment.crop_on=rare crops show them more often, too.",
             classes=rare_names,
         )
 

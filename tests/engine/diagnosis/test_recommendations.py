@@ -122,7 +122,7 @@ OVERFITTING = Losses(800.0, (0.6, 0.9), "loss", (1.0, 0.1), (50.0, 44.0), True)
     [
         [],
         ["data.resident=disk", "augment.classmix=0.2", "train.ema=0.99", "optimizer.weight_decay=0.1"],
-        ["data.sampler=rare", "loss.0.class_weights=median", "loss.0.label_smoothing=0.1"],
+        ["data.sampler=rare", "augment.crop_on=rare", "loss.0.label_smoothing=0.1"],
         ["model.weights=hf:nvidia/mit-b2", "model.variant=b2", "model.from_scratch=false"],
         ["augment.elastic=2", "augment.copy_paste=0.1", "eval.scales=[1, 1.5]", "augment.scale=[0.5, 3]"],
         ["data.format=packed", "optimizer.lr=6e-5", "optimizer.head_lr_mult=10", "schedule.min_lr=0"],

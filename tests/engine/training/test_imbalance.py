@@ -141,28 +141,20 @@ def test_rare_classes_are_named_with_overrides_that_work(recipe_of):
     assert output[0].index("leaf 0.025 %") < output[0].index("plant 0.97 %")
     assert "bug" not in "".join(output) and "ground" not in "".join(output)
     overrides = re.findall(r"\b[a-z_.0-9]+=[a-z]+", "\n".join(output))
-    assert overrides == ["data.sampler=rare", "loss.0.class_weights=median"]
+    assert overrides == ["data.sampler=rare", "augment.crop_on=rare"]
     assert advice(recipe_of(*overrides), RARE, NAMES) == []
-    lines = re.findall(r"`(.*)`", "\n".join(output))
-    in_a_recipe = recipe_of(text="\n".join(lines).replace(", ...", ", {name: dice}"))
-    assert in_a_recipe.data.sampler == "rare" and in_a_recipe.loss[0].class_weights == "median"
+    in_a_recipe = recipe_of(text="\n".join(re.findall(r"`(.*)`", "\n".join(output))))
+    assert (in_a_recipe.data.sampler, in_a_recipe.augment.crop_on) == ("rare", "rare")
 
 
 def test_only_remedies_that_are_not_in_use_are_named(recipe_of):
     output = "\n".join(advice(recipe_of("data.sampler=rare"), RARE, NAMES))
-    assert "class_weights" in output and "data.sampler" not in output
-    for weights in ("enet", "[1, 2, 3, 4]"):
-        output = "\n".join(
-            advice(recipe_of(f"loss.0.class_weights={weights}", "data.sampler=uniform"), RARE, NAMES)
-        )
-        assert "data.sampler=rare" in output and "class_weights" not in output
-
-
-def test_class_weights_are_suggested_for_a_term_of_pixels(recipe_of):
-    output = "\n".join(advice(recipe_of("loss=[{name: dice}, {name: cross_entropy}]"), RARE, NAMES))
-    assert "loss.1.class_weights=median" in output
-    output = "\n".join(advice(recipe_of("loss=[{name: dice}]"), RARE, NAMES))
-    assert "{name: cross_entropy, class_weights: median}" in output and "loss.0" not in output
+    assert "augment.crop_on=rare" in output and "data.sampler" not in output
+    for crops in ("rare", "[3]"):
+        output = "\n".join(advice(recipe_of(f"augment.crop_on={crops}", "data.sampler=uniform"), RARE, NAMES))
+        assert "data.sampler=rare" in output and "crop_on" not in output
+    with_weights = recipe_of("loss.0.class_weights=median", "data.sampler=rare", "augment.crop_on=rare")
+    assert advice(with_weights, RARE, NAMES) == []
 
 
 def test_without_rare_classes_there_is_no_note(recipe_of):
