@@ -110,7 +110,8 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
         console.print(line, markup=False)
     section = with_names(found.section, _names(found, arguments.classes, console))
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    weights = weights_within_reach("b2" if device == "cuda" else "b0")
+    on_cpu = device == "cpu"
+    weights = weights_within_reach("b0" if on_cpu else "b2", package_first=on_cpu)
     start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, starter_text(start))

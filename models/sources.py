@@ -7,18 +7,15 @@ that could run code is ever unpickled, and no code of a package is run.
 import codecs
 import re
 import zipfile
+from http.client import HTTPException
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 import numpy as np
-from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import (
-    EntryNotFoundError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-)
+from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
 from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -99,18 +96,36 @@ def beside(source: str, path: Path, name: str) -> Path | None:
         return None
 
 
-def weights_within_reach(variant: str) -> str:
-    """Where ImageNet weights are: "package" (installed), "hub" (it is waited for 3 s), or "none"."""
-    if any(PathFinder.find_spec(package) for package in PRETRAINED_PACKAGES.values()):
+def weights_within_reach(variant: str, package_first: bool) -> str:
+    """Where ImageNet weights are: "package" (installed), "hub" (it is waited for 3 s), or "none".
+
+    Args:
+        variant: of SegFormer, on the hub.
+        package_first: whether a package, whose encoders are small, is better than this variant.
+    """
+    if package_first and _has_package():
         return "package"
+    if _has_hub(variant):
+        return "hub"
+    return "package" if _has_package() else "none"
+
+
+def _has_package() -> bool:
+    return any(PathFinder.find_spec(package) for package in PRETRAINED_PACKAGES.values())
+
+
+def _has_hub(variant: str) -> bool:
+    """Asked without the client of the hub, whose network errors differ between its versions."""
     repo, file = f"nvidia/mit-{variant}", FILE_NAMES[-1]
     if isinstance(try_to_load_from_cache(repo, file), str):
-        return "hub"
+        return True
+    if constants.HF_HUB_OFFLINE:
+        return False
     try:
-        get_hf_file_metadata(hf_hub_url(repo, file), timeout=REACH_S)
-    except (HfHubHTTPError, OSError, RuntimeError, ValueError):
-        return "none"
-    return "hub"
+        with urlopen(Request(hf_hub_url(repo, file), method="HEAD"), timeout=REACH_S):
+            return True
+    except (OSError, HTTPException, ValueError):
+        return False
 
 
 def unreachable(source: str, error: Exception, way: str) -> ModelError:

@@ -123,7 +123,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(here)
         patch.setattr(sys, "path", [*sys.path])
-        patch.setattr("models.sources.weights_within_reach", lambda variant: "none")
+        patch.setattr("models.sources.weights_within_reach", lambda *_, **__: "none")
         for command in commands(DOCS / "start.md"):
             run(command)
             if command.startswith("trident new"):

@@ -19,7 +19,7 @@ NAMES = ("road", "car", "red_car")
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("models.sources.weights_within_reach", lambda variant: "none")
+    monkeypatch.setattr("models.sources.weights_within_reach", lambda *_, **__: "none")
 
 
 def mask_of(number: int, place: int) -> np.ndarray:

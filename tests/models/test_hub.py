@@ -16,7 +16,7 @@ from safetensors.torch import save
 
 from models import ModelError
 from models.origin import UNKNOWN, Origin, origin_of
-from models.sources import read_source
+from models.sources import read_source, weights_within_reach
 from models.state_dicts import StateDict
 from models.weights import load_weights
 from models.zoo import ZooModel
@@ -34,6 +34,7 @@ class _Hub(http.server.BaseHTTPRequestHandler):
     """The three answers of the hub that a download needs: a file, no such file, no such repository."""
 
     protocol_version = "HTTP/1.1"
+    repository = "acme/tiny"
     file_name = "model.safetensors"
     content = save(STATE)
 
@@ -45,8 +46,8 @@ class _Hub(http.server.BaseHTTPRequestHandler):
 
     def _answer(self):
         content, code = b"", "RepoNotFound"
-        if self.path.startswith("/acme/tiny/"):
-            found = self.path == f"/acme/tiny/resolve/main/{self.file_name}"
+        if self.path.startswith(f"/{self.repository}/"):
+            found = self.path == f"/{self.repository}/resolve/main/{self.file_name}"
             content, code = (self.content, None) if found else (b"", "EntryNotFound")
         self.send_response(404 if code else 200)
         if code:
@@ -158,3 +159,18 @@ def test_the_files_next_to_the_weights_are_requested(hub, monkeypatch):
     monkeypatch.setattr(_Hub, "file_name", "README.md")
     monkeypatch.setattr(_Hub, "content", b"---\nlicense: mit\n---\n# tiny")
     assert origin_of("hf:acme/tiny", path).licence == "mit"
+
+
+@pytest.mark.parametrize("installed", [False, True])
+@pytest.mark.parametrize("package_first", [False, True])
+def test_the_better_of_the_weights_within_reach(hub, monkeypatch, package_first: bool, installed: bool):
+    packages = {"a": "json" if installed else "no_such_package"}
+    monkeypatch.setattr("models.sources.PRETRAINED_PACKAGES", packages)
+    without_hub = "package" if installed else "none"
+    assert weights_within_reach("b2", package_first) == without_hub  # the hub has no such repository
+    monkeypatch.setattr(_Hub, "repository", "nvidia/mit-b2")
+    monkeypatch.setattr(_Hub, "file_name", "pytorch_model.bin")
+    expected = "package" if installed and package_first else "hub"
+    assert weights_within_reach("b2", package_first) == expected
+    point_at("http://127.0.0.1:1", monkeypatch)  # a port without a server
+    assert weights_within_reach("b2", package_first) == without_hub

@@ -8,4 +8,4 @@ import pytest
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("models.sources.weights_within_reach", lambda variant: "none")
+    monkeypatch.setattr("models.sources.weights_within_reach", lambda *_, **__: "none")
