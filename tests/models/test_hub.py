@@ -109,6 +109,52 @@ def test_no_such_repository(hub):
         read_source("hf:acme/huge")
 
 
+def cut_short(handler: _Hub) -> None:
+    handler.send_response(200)
+    headers = {"X-Repo-Commit": "0" * 40, "ETag": '"abc"', "Content-Length": "100000"}
+    for name, value in headers.items():
+        handler.send_header(name, value)
+    handler.end_headers()
+    if handler.command == "GET":
+        handler.wfile.write(b"x" * 1000)
+        handler.close_connection = True
+
+
+def no_http(handler: _Hub) -> None:
+    handler.wfile.write(b"garbage\r\n\r\n")
+    handler.close_connection = True
+
+
+def silence(handler: _Hub) -> None:
+    handler.close_connection = True
+
+
+def out_of_service(handler: _Hub) -> None:
+    handler.send_response(503)
+    handler.send_header("Content-Length", "0")
+    handler.end_headers()
+
+
+def page_of_a_login(handler: _Hub) -> None:
+    page = b"<html>Log in to the network of the hotel</html>"
+    handler.send_response(200)
+    handler.send_header("Content-Length", str(len(page)))
+    handler.end_headers()
+    if handler.command == "GET":
+        handler.wfile.write(page)
+
+
+@pytest.mark.parametrize("answer", [cut_short, no_http, silence, out_of_service, page_of_a_login])
+@pytest.mark.parametrize("source", ["hf:acme/tiny", "smp:imagenet"])
+def test_faults_of_the_network_are_reported(hub, monkeypatch, answer, source: str):
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub client's attempts
+    monkeypatch.setattr(_Hub, "_answer", answer)
+    with pytest.raises(ModelError, match=f"{source}: could not be downloaded"):
+        load_weights(ZooModel("unet", "resnet18", 3), source)
+    if answer is not cut_short:  # which has the file, as far as is known before its content
+        assert weights_within_reach("b2", False) in ("none", "package")
+
+
 def test_smp_weights_without_network(hub):
     with pytest.raises(ModelError, match=r"smp:imagenet: could not be downloaded(.|\n)*HF_HOME"):
         load_weights(ZooModel("unet", "resnet18", 3), "smp:imagenet")
@@ -166,6 +212,7 @@ def test_the_files_next_to_the_weights_are_requested(hub, monkeypatch):
 def test_the_better_of_the_weights_within_reach(hub, monkeypatch, package_first: bool, installed: bool):
     packages = {"a": "json" if installed else "no_such_package"}
     monkeypatch.setattr("models.sources.PRETRAINED_PACKAGES", packages)
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)  # between the hub client's attempts
     without_hub = "package" if installed else "none"
     assert weights_within_reach("b2", package_first) == without_hub  # the hub has no such repository
     monkeypatch.setattr(_Hub, "repository", "nvidia/mit-b2")
