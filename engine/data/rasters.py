@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
 from engine.data.formats.bands import ARRAY, ValueRanges, as_bytes, image_pixels, open_array
-from engine.data.formats.images import REMEDY, TIFF_ENDINGS, is_plain_tiff
+from engine.data.formats.images import REMEDY, TIFF_ENDINGS, is_plain_tiff, tiff_header
 from engine.data.gdal import CACHE_BYTES, open_quietly, rasterio_module, reason, small_cache
 from engine.data.sample import DataError, UnreadableSample, require_regular
 from engine.wording import not_installed
@@ -132,10 +132,21 @@ def open_mask(path: Path, as_colours: bool) -> Iterator[Raster | None]:
 
 
 def _is_pillows(path: Path) -> bool:
-    """Whether Pillow decodes an image: unless it is too large, or a TIFF whose values are as stored."""
+    """Whether an image is decoded as a whole: unless it is too large, or a TIFF whose values are as stored.
+
+    One that is rotated is not as stored, whatever its size and its bands.
+    """
+    is_tiff = path.suffix.lower() in TIFF_ENDINGS
     try:
-        return not is_plain_tiff(path) or path.suffix.lower() not in TIFF_ENDINGS
+        return not is_plain_tiff(path) or not is_tiff
     except UnreadableSample:  # more pixels than the limit, or bands that Pillow does not know
+        return is_tiff and _is_turned(path)
+
+
+def _is_turned(path: Path) -> bool:
+    try:
+        return tiff_header(path)[1] != 1
+    except UnreadableSample:  # GDAL says why
         return False
 
 

@@ -30,7 +30,9 @@ from engine.data.formats.images import (
     read_header,
     refuse_bomb,
     scaled,
+    tiff_header,
     turn,
+    turned_back_to_fit,
     unknown_range,
 )
 from engine.data.gdal import open_quietly, reason, small_cache
@@ -64,7 +66,7 @@ def image_header(path: Path, bands: Bands) -> tuple[tuple[int, int], int]:
         found = (h, w), 1
     elif ending in TIFF_ENDINGS:
         with open_pages(path) as pages:
-            number, found = sum(page.count for page in pages), (pages[0].shape, 1)
+            number, found = sum(page.count for page in pages), tiff_header(path)
     else:
         number, found = NUM_BANDS.get(mode_of(path), len(RGB)), read_header(path)
     require_bands(number, bands, str(path))
@@ -101,10 +103,18 @@ def read_bands(path: Path, expected: int | None = None) -> Stored:
         with opened_upright(path) as (image, orientation, is_wide):
             if not is_wide:
                 mode = image.mode if image.mode in NUM_BANDS else "RGB"
-                pixels = turn(np.atleast_3d(np.array(image.convert(mode))), orientation)  # (h, w, n)
-                return Stored(np.ascontiguousarray(np.moveaxis(pixels, 2, 0)), orientation)
-    with open_pages(path) as pages:
-        return Stored(np.concatenate([page.read() for page in pages]), nodata=pages[0].nodata)
+                pixels = np.atleast_3d(np.array(image.convert(mode)))  # (h, w, n)
+                return Stored(_turned(np.moveaxis(pixels, 2, 0), orientation), orientation)
+    with open_pages(path) as pages:  # GDAL gives the stored pixels
+        if ending in TIFF_ENDINGS:
+            orientation = tiff_header(path)[1]
+        values = np.concatenate([page.read() for page in pages])
+        return Stored(_turned(values, orientation), orientation, pages[0].nodata)
+
+
+def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Stored values (n, h, w) as displayed."""
+    return np.ascontiguousarray(np.moveaxis(turn(np.moveaxis(values, 0, 2), orientation), 2, 0))
 
 
 def as_bytes(values: NDArray[Any], value_range: ValueRanges | None, path: Path) -> NDArray[np.uint8]:
@@ -187,10 +197,12 @@ def stored_values(path: Path, photo: Path | None = None) -> NDArray[Any]:
     try:
         if path.suffix.lower() != ARRAY:
             return decode_mask(path, photo=photo)
-        values = read_bands(path).values  # (n, h, w)
+        stored = read_bands(path)
     except UnknownImage as error:
-        values = _by_rasterio(path, error).values
-    return values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
+        stored = _by_rasterio(path, error)
+    values = stored.values  # (n, h, w)
+    pixels = values[0] if len(values) == 1 else np.moveaxis(values, 0, 2)
+    return turned_back_to_fit(pixels, stored.orientation, photo)
 
 
 def declared_nodata(path: Path) -> float | None:

@@ -3,7 +3,7 @@
 - Transparency is dropped, as by OpenCV and Pillow: the stored colour is used.
 - Values of more than 8 bits per channel become 8 by a range (lowest, highest), of which `scaled` makes 256
   equal steps. Without one, 16 bits become 8 by their high byte.
-- A photo is rotated as its EXIF orientation says, as image viewers do.
+- A photo is rotated as its EXIF orientation says, as image viewers do; so are images of other bands.
 - An image of more pixels than Pillow's limit is refused unread: a small file can decompress to fill the
 memory. --max-pixels of every command raises the limit.
 """
@@ -33,7 +33,8 @@ ENDINGS_OF_PAGES = (*TIFF_ENDINGS, ".gif", ".webp")  # files that may hold sever
 MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker processes have it, too
 GDAL_NODATA = 42113  # the number of the tag
 NEW_SUBFILE_TYPE, OF_SEVERAL_PAGES = 254, 2  # a tag of TIFF, and its bit for a page among several
-BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 258, 262, 284  # tags of TIFF
+WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 256, 257, 258, 262, 284  # tags of TIFF
+BIG_TIFF = 43  # the third byte of a file with addresses of 64 bits, whose header is 16 bytes long
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
 MASK_HINT = "Save masks as PNG or TIFF. "
@@ -63,6 +64,21 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
         orientation = _orientation(image)
         h, w = image.height, image.width
         return ((w, h) if _left_to_turn(image) >= 5 else (h, w)), orientation
+
+
+def tiff_header(path: Path) -> tuple[tuple[int, int], int]:
+    """As `read_header`, of a TIFF of any size, and of bands and pixels that Pillow does not read."""
+    require_regular(path)
+    with _file_named(path), path.open("rb") as file:
+        start = file.read(8)
+        if start[2:3] == bytes([BIG_TIFF]):
+            start += file.read(8)
+        tags = TiffImagePlugin.ImageFileDirectory_v2(start)
+        file.seek(tags.next)
+        tags.load(file)
+        h, w = tags[HEIGHT], tags[WIDTH]
+        orientation = _known(tags.get(ExifTags.Base.Orientation))
+        return ((w, h) if orientation >= 5 else (h, w)), orientation
 
 
 def mode_of(path: Path) -> str:
@@ -168,15 +184,25 @@ def decode_mask(path: Source, mode: str | None = None, photo: Path | None = None
             pixels = turn(np.array(image.convert("L")) > 0, left)
         else:
             pixels = turn(np.array(image.convert(mode) if mode else image), left)
-    return pixels if own == 1 or photo is None else _turned_back_to_fit(pixels, own, photo)
+    return turned_back_to_fit(pixels, own, photo)
 
 
-def _turned_back_to_fit(mask: NDArray[Any], own: int, photo: Path) -> NDArray[Any]:
-    """A mask that was turned by its own orientation, or as it is stored, where the size decides for that."""
+def turned_back_to_fit(mask: NDArray[Any], own: int, photo: Path | None) -> NDArray[Any]:
+    """A mask that was turned by its own orientation, or as it is stored, where the size decides for that.
+
+    Args:
+        mask: (h, w, ...)
+        photo: its image, if there is one.
+    """
+    if own == 1 or photo is None:
+        return mask
     try:
         (h, w), orientation = read_header(photo)
-    except UnreadableSample:  # reported where the photo is read
-        return mask
+    except UnreadableSample:  # perhaps of bands that Pillow does not know
+        try:
+            (h, w), orientation = tiff_header(photo)
+        except UnreadableSample:  # reported where the photo is read
+            return mask
     if h == w or max(own, orientation) < 5:
         return mask
     stored = turn(mask, {6: 8, 8: 6}.get(own, own))  # each other orientation undoes itself
@@ -290,8 +316,11 @@ def _table_of_range(low: float, high: float) -> NDArray[np.uint8]:
 
 def _orientation(image: Image.Image) -> int:
     # Not image.getexif(): for a PNG it decodes the whole image to find EXIF data after the pixels.
-    value = Image.Image.getexif(image).get(ExifTags.Base.Orientation, 1)
-    return value if value in range(1, 9) else 1
+    return _known(Image.Image.getexif(image).get(ExifTags.Base.Orientation))
+
+
+def _known(orientation: Any) -> int:
+    return orientation if orientation in range(1, 9) else 1
 
 
 def _left_to_turn(image: Image.Image) -> int:

@@ -1,16 +1,22 @@
 """Images of other bands than RGB: each kind of file gives the pixels that were written, or says why not."""
 
+import struct
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import rasterio
+import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps
 
 from engine.data.bands import band_names, colour_bands, shown_bands
-from engine.data.formats.bands import image_header, image_pixels, read_bands
+from engine.data.formats.bands import image_header, image_pixels, read_bands, stored_values
+from engine.data.formats.files import FileDataset, Pair
+from engine.data.formats.images import TooLarge
+from engine.data.formats.masks import SameIds
+from engine.data.rasters import open_raster
 from engine.data.sample import DataError, UnreadableSample
 
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
@@ -116,6 +122,93 @@ def test_an_image_is_turned_as_its_exif_orientation_says(tmp_path: Path) -> None
     Image.fromarray(np.moveaxis(PIXELS, 0, 2)).save(tmp_path / "a.png", exif=exif)
     assert image_header(tmp_path / "a.png", NAMES) == ((9, 6), 6)
     assert (image_pixels(tmp_path / "a.png", None, NAMES)[0] == np.rot90(PIXELS, -1, (1, 2))).all()
+
+
+def with_orientation(path: Path, orientation: int) -> Path:
+    """A little-endian TIFF whose first directory is written again, at the end, with the tag of the
+    orientation."""
+    content = path.read_bytes()
+    assert content[:4] == b"II*\0"
+    (start,) = struct.unpack_from("<L", content, 4)
+    (number,) = struct.unpack_from("<H", content, start)
+    entries = [content[start + 2 + 12 * i :][:12] for i in range(number)]
+    entries.append(struct.pack("<HHLHH", 0x0112, 3, 1, orientation, 0))
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry))
+    rest = content[start + 2 + 12 * number :][:4]  # where the next page is
+    directory = struct.pack("<H", number + 1) + b"".join(entries) + rest
+    end = len(content) + len(content) % 2
+    path.write_bytes(content[:4] + struct.pack("<L", end) + content[8:].ljust(end - 8, b"\0") + directory)
+    return path
+
+
+def shown(pixels: NDArray[np.generic], orientation: int) -> NDArray[np.generic]:
+    """(n, h, w) as Pillow turns each band."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    bands = [Image.fromarray(band) for band in pixels]
+    for band in bands:
+        band._exif = exif
+    return np.stack([np.asarray(ImageOps.exif_transpose(band)) for band in bands])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("n", [3, 5])
+def test_a_tiff_is_turned_as_without_bands_and_its_mask_with_it(
+    tmp_path: Path, orientation: int, n: int
+) -> None:
+    """Pillow does not know five bands; with three, the image is the same with and without data.bands."""
+    pixels = RNG.integers(0, 6, (n, 4, 7)).astype(np.uint8)
+    path = with_orientation(side_by_side(tmp_path, pixels), orientation)
+    expected = shown(pixels, orientation)
+    names = band_names(n)
+    found, applied = image_pixels(path, None, names)
+    assert (found == expected).all() and applied == orientation
+    assert image_header(path, names) == (expected.shape[1:], orientation)
+    if n == 3:
+        assert (image_pixels(path, None, None)[0] == expected).all()
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    # Drawn on the stored pixels with the tag of the photo, and on what a viewer shows.
+    for mask, tags in ((pixels[0], {"exif": exif}), (expected[0], {})):
+        Image.fromarray(mask).save(tmp_path / "mask.png", **tags)
+        pair = Pair("a", path, tmp_path / "mask.png")
+        dataset = FileDataset([pair], tuple("abcdef"), ((0, 0, 0),) * 6, 255, SameIds(6, 255))
+        dataset.bands = names
+        sample = dataset[0]
+        assert torch.equal(sample.image[0], sample.labels) and dataset.sizes() == [sample.size]
+        assert torch.equal(dataset.labels(0), sample.labels)
+
+
+def test_a_turned_tiff_is_read_as_a_whole_also_for_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pixels = RNG.integers(0, 256, (5, 40, 70)).astype(np.uint8)
+    path = with_orientation(side_by_side(tmp_path, pixels), 6)
+    with open_raster(path, bands=band_names(5)) as raster:
+        found = raster.read((3, 20), (5, 30))
+        assert raster.size == (70, 40) and (found == shown(pixels, 6)[:, 3:20, 5:30]).all()
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 2000)
+    with pytest.raises(TooLarge, match="--max-pixels=2800"), open_raster(path, bands=band_names(5)):
+        pass
+
+
+def test_a_png_of_16_bits_is_turned(tmp_path: Path) -> None:
+    values = RNG.integers(0, 65536, (5, 7)).astype(np.uint16)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(values).save(tmp_path / "a.png", exif=exif)
+    found = read_bands(tmp_path / "a.png")
+    assert (found.values == np.rot90(values, -1)).all() and found.orientation == 6
+    assert image_header(tmp_path / "a.png", ("grey",)) == ((7, 5), 6)
+
+
+def test_a_mask_of_64_bits_is_turned_by_its_own_tag_unless_it_fits_as_it_is_stored(tmp_path: Path) -> None:
+    labels = RNG.integers(0, 6, (1, 4, 7)).astype(np.float64)
+    mask = with_orientation(tiff(tmp_path, labels), 6)
+    assert (stored_values(mask) == shown(labels, 6)[0]).all()
+    photo = tmp_path / "photo.png"
+    Image.new("L", (7, 4)).save(photo)
+    assert (stored_values(mask, photo) == labels[0]).all()
 
 
 @pytest.mark.parametrize("write", [png, bands_last, side_by_side, in_pages])
