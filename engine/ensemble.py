@@ -121,6 +121,8 @@ def ensemble(arguments: argparse.Namespace) -> int:
         student = Student.planned(arguments.distill, request.chosen[0], given)
     console = new_console()
     _print_members(console, len(runs), request, arguments.latest)
+    for line in [] if student else _without_effect(overrides, request):  # else they are of its training
+        console.print(line, markup=False)
     members = open_members(
         request.chosen,
         request.states,
@@ -203,6 +205,16 @@ def _print_members(console: "Console", num_runs: int, request: "Request", with_l
     console.print(f"found {quantity(num_runs, 'run')} on {request.title}, {images}; the {what}:")
     for candidate in request.chosen:
         console.print(f"  {escape(str(candidate.path))}")
+
+
+def _without_effect(overrides: list[str], request: "Request") -> list[str]:
+    """A sentence for each value that was typed and changes nothing here."""
+    from engine.data.overlap import image_files
+    from engine.data.ranges import told_of_unused_range
+    from engine.scoring.overrides import told_of_no_effect
+
+    lines = told_of_no_effect(overrides, [request.recipe.eval.protocol])
+    return lines + told_of_unused_range(overrides, image_files(request.dataset))
 
 
 def _write(

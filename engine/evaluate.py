@@ -75,8 +75,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def evaluate(arguments: argparse.Namespace) -> int:
     """Open, and score each set, or the split that is asked for."""
-    named, overrides = paths_and_overrides(arguments.trained)
-    _check(arguments, named, overrides)
+    named, typed = paths_and_overrides(arguments.trained)
+    _check(arguments, named, typed)
 
     import torch
     from rich.markup import escape
@@ -87,17 +87,15 @@ def evaluate(arguments: argparse.Namespace) -> int:
 
     console = new_console()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if arguments.protocol not in (None, "all"):
-        overrides = [*overrides, f"eval.protocol={arguments.protocol}"]
+    is_named = arguments.protocol not in (None, "all")
+    overrides = [*typed, *[f"eval.protocol={arguments.protocol}"] * is_named]
     path = Path(named[0])
     trained, dataset, split = open_for_scoring(path, overrides, arguments.split, device)
     further = scored_further(trained.recipe.data) if arguments.split is None else {}
     if arguments.split == trained.recipe.data.val and trained.recipe.data.also:
         console.print(escape(f"{told_of_sets(trained.recipe.data)} Without --split each val is scored."))
-    why_not = _why_no_temperature(trained, arguments)
-    if why_not and _names_select(trained, arguments):
-        what = "It names the split on which the temperature of an ensemble is fitted."
-        console.print(escape(f"data.select has no effect here: {why_not}. {what}"))
+    for line in _without_effect(typed, trained, dataset, arguments):
+        console.print(line, markup=False)
     datasets = {"": (split, dataset)}
     datasets |= {name: (of_set, open_split(trained.recipe.data, of_set)) for name, of_set in further.items()}
     for name in further if arguments.out else ():
@@ -160,6 +158,25 @@ def _score(
     if out:
         _write(out, results, after, trained, protocols[0], dataset, device)
         console.print(f"written: {out}")
+
+
+def _without_effect(
+    typed: list[str], trained: "Trained", dataset: "Dataset", arguments: argparse.Namespace
+) -> list[str]:
+    """A sentence for each value that was typed and changes nothing here."""
+    from engine.data.overlap import image_files
+    from engine.data.ranges import told_of_unused_range
+    from engine.scoring.overrides import told_of_no_effect
+
+    protocols = PROTOCOLS if arguments.protocol == "all" else [trained.recipe.eval.protocol]
+    lines = told_of_no_effect(typed, protocols) + told_of_unused_range(typed, image_files(dataset))
+    if arguments.protocol and any(text.startswith("eval.protocol=") for text in typed):
+        lines.append(f"eval.protocol has no effect here: --protocol {arguments.protocol} is typed, too.")
+    why_not = _why_no_temperature(trained, arguments)
+    if why_not and _names_select(trained, arguments):
+        what = "It names the split on which the temperature of an ensemble is fitted."
+        lines.append(f"data.select has no effect here: {why_not}. {what}")
+    return lines
 
 
 def _names_select(trained: "Trained", arguments: argparse.Namespace) -> bool:

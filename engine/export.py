@@ -81,6 +81,7 @@ def voc(argv: list[str]) -> int:
         from engine.scoring.segmenter import open_segmenter
 
         segmenter = open_segmenter(arguments.trained.expanduser(), None, arguments.overrides, arguments.step)
+        _print_without_effect(arguments, segmenter)
         progress = counted(new_console(), "predicting")
         count = export_voc(segmenter, arguments.split, out, progress)
         maps = quantity(count, "label map")
@@ -258,11 +259,21 @@ def _new_file(arguments: argparse.Namespace, ending: str = "") -> Path:
     return out
 
 
-def _of_all_members(arguments: argparse.Namespace) -> "Segmenter":
+def _print_without_effect(
+    arguments: argparse.Namespace, segmenter: "Segmenter", without_data: str = ""
+) -> None:
+    from engine.scoring.overrides import told_of_no_effect
+
+    for line in told_of_no_effect(arguments.overrides, [segmenter.protocol.name], without_data):
+        print(line)
+
+
+def _of_all_members(arguments: argparse.Namespace, without_data: str = "") -> "Segmenter":
     """What is to be exported, on the CPU; a graph runs the same operations on every image."""
     from engine.scoring.segmenter import open_segmenter
 
     opened = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+    _print_without_effect(arguments, opened, without_data)
     if opened.trained.combination.early_exit:
         print(f"{opened.name}: without its early exit, as a graph runs all members on every image")
     return opened.of_all_members()
@@ -271,7 +282,7 @@ def _of_all_members(arguments: argparse.Namespace) -> "Segmenter":
 def _export_graph(
     arguments: argparse.Namespace, out: Path, export: Callable[["Segmenter", Path], float], runner: str
 ) -> int:
-    segmenter = _of_all_members(arguments)
+    segmenter = _of_all_members(arguments, "no images are read for a graph")
     with new_console().status(f"tracing {segmenter.name}, translating it, and running it to compare"):
         difference = export(segmenter, out)
     protocol = segmenter.protocol

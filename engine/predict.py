@@ -88,6 +88,8 @@ class _Job:
 def predict(arguments: argparse.Namespace) -> int:
     """Find the images, predict one after another, write."""
     from engine.data.inputs import note_on_pages
+    from engine.data.ranges import told_of_unused_range
+    from engine.scoring.overrides import told_of_no_effect
 
     job = _job(arguments)
     segmenter = _segmenter(arguments, job)
@@ -98,6 +100,10 @@ def predict(arguments: argparse.Namespace) -> int:
         f"{list(protocol.scales)}{', flipped too' * protocol.flip}{of_tiles}",
         markup=False,
     )
+    without_effect = told_of_no_effect(job.overrides, [protocol.name], "only images that are named are read")
+    without_effect += told_of_unused_range(job.overrides, [image.path for image in job.images])
+    for line in without_effect:
+        console.print(line, markup=False)
     left_out, several = _write(arguments, job, segmenter, console)
     if several:
         console.print(note_on_pages(several), markup=False)

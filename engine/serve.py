@@ -62,6 +62,7 @@ def serve(arguments: argparse.Namespace) -> int:
     with closing(_bound(arguments.host, arguments.port)) as listener:
         import uvicorn
 
+        from engine.scoring.overrides import told_of_no_effect
         from engine.scoring.segmenter import open_segmenter
         from engine.serving.app import make_app
 
@@ -73,6 +74,7 @@ def serve(arguments: argparse.Namespace) -> int:
             f"{segmenter.protocol.name}, scales {list(segmenter.protocol.scales)}"
             + ", flipped too"
             * segmenter.protocol.flip,
+            *told_of_no_effect(arguments.overrides, [segmenter.protocol.name], "only requests bring images"),
             f"http://{shown}:{port}  (Ctrl-C ends it)",
             sep="\n",
             markup=False,

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from engine.data.bands import Bands, require_bands
-from engine.data.formats.bands import ValueRanges, read_bands
+from engine.data.formats.bands import ValueRanges, is_wide, read_bands
 from engine.data.formats.files import FileDataset
-from engine.data.formats.images import ValueRange, nodata_of, wide_values
+from engine.data.formats.images import TooLarge, ValueRange, nodata_of, wide_values
 from engine.data.sample import DataError, Dataset, UnreadableSample
 from engine.data.sets import SeveralSets, naming_set, sets_of
 
@@ -33,7 +33,7 @@ def with_range(section: Any, train: Dataset) -> Any:
     if section.also:
         return _with_range_of_each(section, train)
     if section.range != "auto":
-        if isinstance(train, FileDataset) and not _first_wide(train):
+        if isinstance(train, FileDataset) and not any_wide([*map(train.image_path, range(len(train)))]):
             raise DataError(
                 f"data.range is for images of more than 8 bits per channel, and those of split "
                 f"{section.train!r} have 8. Type data.range=auto."
@@ -84,6 +84,27 @@ def probed(num_images: int) -> list[int]:
         np.linspace(0, num_images - 1, min(NUM_PROBED, num_images)).astype(int)
     ).tolist()
     return indices
+
+
+def any_wide(images: Sequence[Path]) -> bool:
+    """Whether one of these images, of which at most NUM_PROBED are looked at, has more than 8 bits."""
+    for index in probed(len(images)):
+        try:
+            if is_wide(images[index]):
+                return True
+        except TooLarge:  # perhaps it is read by tiles
+            return True
+        except UnreadableSample:  # reported, or skipped, when it is read
+            continue
+    return False
+
+
+def told_of_unused_range(overrides: Sequence[str], images: Sequence[Path]) -> list[str]:
+    """A sentence where data.range was typed, and these images have 8 bits."""
+    is_typed = any(text.startswith("data.range=") for text in overrides)
+    if not is_typed or any_wide(images):
+        return []
+    return ["data.range has no effect here: these images have 8 bits per channel, and it is for more."]
 
 
 def range_of(spans: Sequence[ValueRange] | NDArray[np.float64]) -> ValueRange:
@@ -137,7 +158,3 @@ def _readable_spans(train: FileDataset, index: int) -> list[ValueRange | None] |
         return value_spans(train.image_path(index), train.bands)
     except UnreadableSample:  # reported, or skipped, when it is read
         return None
-
-
-def _first_wide(train: FileDataset) -> bool:
-    return any(_readable_spans(train, index) for index in probed(len(train)))

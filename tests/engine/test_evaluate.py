@@ -1,6 +1,7 @@
 """`trident evaluate` from its command line to what it prints and writes, on a run that the test writes."""
 
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable
@@ -172,6 +173,25 @@ def test_it_is_said_where_a_selection_split_has_no_effect(
     assert f"data.select has no effect here: {reason}" in printed and "mIoU" in printed
     assert main([*arguments, "data.select=null"]) == 0
     assert "no effect" not in capsys.readouterr().out
+
+
+def test_values_that_change_nothing_are_named(trained: Path, capsys) -> None:
+    """Of the data, of the protocol, and of images of 8 bits; those that change something are not."""
+    unused = [
+        "data.range=[0,4095]",
+        "data.sampler=rare",
+        "data.doctor=off",
+        "eval.every=5",
+        "eval.window=384",
+    ]
+    used = ["eval.flip=true", "data.workers=0", "data.on_error=skip", "data.synthetic.val_samples=2"]
+    assert main([str(trained / "run"), *unused, *used]) == 0
+    said = re.findall(r"(\S+) has no effect here", capsys.readouterr().out)
+    assert sorted(said) == sorted(text.partition("=")[0] for text in unused)
+    slides = ["--protocol", "slide", "eval.window=16", "eval.stride=16", "eval.protocol=paddle"]
+    assert main([str(trained / "run"), *slides]) == 0
+    said = capsys.readouterr().out
+    assert said.count("no effect") == 1 and "eval.protocol has no effect here: --protocol slide" in said
 
 
 def test_no_split_to_fit_the_temperature_on_is_no_mistake(trained: Path, capsys) -> None:

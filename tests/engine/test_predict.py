@@ -98,6 +98,16 @@ def test_that_only_the_first_page_of_a_file_is_predicted_is_said(voc_run, photos
     assert "only the first is predicted" in said and "stack.tif (3)" in said and "1.jpg" not in said
 
 
+def test_values_that_change_nothing_are_named(voc_run, photos: Path, tmp_path: Path, capsys) -> None:
+    Image.fromarray(np.full((40, 50), 3000, np.uint16)).save(photos / "wide.png")
+    run, typed = str(voc_run()), ["data.root=x", "data.range=[0,4095]", "eval.flip=true"]
+    assert main([run, str(photos / "a"), "--out", str(tmp_path / "a"), *typed]) == 0
+    said = capsys.readouterr().out
+    assert "data.root has no effect" in said and "data.range has no effect" in said and "eval" not in said
+    assert main([run, str(photos / "wide.png"), "--out", str(tmp_path / "b"), *typed]) == 0
+    assert "data.range has" not in capsys.readouterr().out
+
+
 def test_nothing_is_overwritten_without_overwrite(
     voc_run, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

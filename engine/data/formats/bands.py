@@ -24,6 +24,7 @@ from engine.data.formats.images import (
     ValueRange,
     decode_image,
     decode_mask,
+    is_wide_tiff,
     mode_of,
     nodata_of,
     opened_upright,
@@ -115,6 +116,21 @@ def read_bands(path: Path, expected: int | None = None) -> Stored:
 def _turned(values: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Stored values (n, h, w) as displayed."""
     return np.ascontiguousarray(np.moveaxis(turn(np.moveaxis(values, 0, 2), orientation), 2, 0))
+
+
+def is_wide(path: Path) -> bool:
+    """Whether the values of an image become bytes by a range, as those of more than 8 bits do.
+
+    Raises:
+        UnreadableSample: not an image, damaged, or too large.
+    """
+    ending = path.suffix.lower()
+    if ending == ARRAY:
+        return open_array(path, any_size=True).dtype != np.uint8
+    if ending in TIFF_ENDINGS:
+        return is_wide_tiff(path)
+    with opened_upright(path) as (_, _, is_wide):
+        return is_wide
 
 
 def as_bytes(values: NDArray[Any], value_range: ValueRanges | None, path: Path) -> NDArray[np.uint8]:

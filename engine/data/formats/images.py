@@ -34,6 +34,7 @@ MAX_PIXELS = "TRIDENT_MAX_PIXELS"  # variable of the environment, so that worker
 GDAL_NODATA = 42113  # the number of the tag
 NEW_SUBFILE_TYPE, OF_SEVERAL_PAGES = 254, 2  # a tag of TIFF, and its bit for a page among several
 WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 256, 257, 258, 262, 284  # tags of TIFF
+SAMPLE_FORMAT, UNSIGNED = 339, 1
 BIG_TIFF = 43  # the third byte of a file with addresses of 64 bits, whose header is 16 bytes long
 REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
@@ -68,17 +69,31 @@ def read_header(path: Path) -> tuple[tuple[int, int], int]:
 
 def tiff_header(path: Path) -> tuple[tuple[int, int], int]:
     """As `read_header`, of a TIFF of any size, and of bands and pixels that Pillow does not read."""
+    with _file_named(path):
+        tags = _tags_of_tiff(path)
+        h, w = tags[HEIGHT], tags[WIDTH]
+    orientation = _known(tags.get(ExifTags.Base.Orientation))
+    return ((w, h) if orientation >= 5 else (h, w)), orientation
+
+
+def is_wide_tiff(path: Path) -> bool:
+    """Whether the pixels of a TIFF are not of unsigned 8 bits or fewer; nothing is decoded."""
+    with _file_named(path):
+        tags = _tags_of_tiff(path)
+    return max(tags.get(BITS_PER_SAMPLE, (1,))) > 8 or max(tags.get(SAMPLE_FORMAT, (UNSIGNED,))) != UNSIGNED
+
+
+def _tags_of_tiff(path: Path) -> TiffImagePlugin.ImageFileDirectory_v2:
+    """Those of its first image."""
     require_regular(path)
-    with _file_named(path), path.open("rb") as file:
+    with path.open("rb") as file:
         start = file.read(8)
         if start[2:3] == bytes([BIG_TIFF]):
             start += file.read(8)
         tags = TiffImagePlugin.ImageFileDirectory_v2(start)
         file.seek(tags.next)
         tags.load(file)
-        h, w = tags[HEIGHT], tags[WIDTH]
-        orientation = _known(tags.get(ExifTags.Base.Orientation))
-        return ((w, h) if orientation >= 5 else (h, w)), orientation
+        return tags
 
 
 def mode_of(path: Path) -> str:

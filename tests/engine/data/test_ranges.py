@@ -13,7 +13,7 @@ from engine.data.doctor import examine, list_samples_of
 from engine.data.doctor.image_facts import read_image
 from engine.data.formats.images import GDAL_NODATA
 from engine.data.options import Data
-from engine.data.ranges import range_of, value_spans, with_range
+from engine.data.ranges import any_wide, range_of, value_spans, with_range
 
 SHADES = np.linspace(0, 1, 24 * 32).reshape(24, 32)  # of an image, from black to white
 
@@ -152,6 +152,25 @@ def test_images_of_8_bits_get_no_finding_and_refuse_a_range(tmp_path: Path) -> N
     data = section(tmp_path, range=[0, 4095])
     with pytest.raises(DataError, match="data.range=auto"):
         with_range(data, open_split(data, "train"))
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+@pytest.mark.parametrize("kind", [np.uint8, np.int8, np.uint16, np.float32])
+@pytest.mark.parametrize("ending", ["png", "npy", "tif"])
+def test_images_that_a_range_is_for(tmp_path: Path, ending: str, kind: type) -> None:
+    path, pixels = tmp_path / f"a.{ending}", np.full((5, 6), 3, kind)
+    if ending == "npy":
+        np.save(path, pixels)
+    elif ending == "tif":
+        rasterio = pytest.importorskip("rasterio")
+        layout = {"driver": "GTiff", "count": 1, "height": 5, "width": 6, "dtype": pixels.dtype}
+        with rasterio.open(path, "w", **layout) as file:
+            file.write(pixels[None])
+    elif kind in (np.uint8, np.uint16):
+        Image.fromarray(pixels).save(path)
+    else:
+        pytest.skip("there are no such PNG")
+    assert any_wide([path]) == (kind != np.uint8)
 
 
 @pytest.mark.parametrize("value", [[5, 5], [9, 1], [1], "all", [0, 1, 2]])
