@@ -10,6 +10,7 @@ from rich.console import Console
 from engine import __version__
 from engine.data import DataError
 from engine.data.doctor import DataReport, Listing, report_on
+from engine.data.doctor.copies import trained_and_scored
 from engine.data.doctor.findings import NOTE, SPOILS
 from engine.data.doctor.several import list_sets, report_on_sets
 from engine.data.sets import sets_of
@@ -28,8 +29,10 @@ def check_data(recipe: Recipe, process: Process, console: Console) -> DataReport
     Raises:
         DataError: on every rank, if the data would spoil the training.
     """
-    are_drawn = all(one.format == "synthetic" for one in sets_of(recipe.data).values())
-    if recipe.data.doctor == "off" or are_drawn:
+    sets = sets_of(recipe.data).values()
+    if recipe.data.doctor == "off" or all(one.format == "synthetic" for one in sets):
+        scored = [(one, split) for one in sets for split in {one.val, one.select} if split == one.train]
+        print_findings(console, [trained_and_scored(one, split) for one, split in scored if split])
         return None
     report, problem = None, ""
     if process.is_main:
@@ -68,7 +71,7 @@ def _report(report: DataReport, console: Console) -> str:
 
 
 def _cached(listing: Listing, recipe: Recipe, console: Console) -> DataReport:
-    path = Path(recipe.output.dir).expanduser() / CACHE / f"{fingerprint(listing)}.json"
+    path = Path(recipe.output.dir) / CACHE / f"{fingerprint(listing)}.json"
     if saved := read_sealed(path):
         with suppress(KeyError, TypeError):  # written by another version
             return DataReport.from_dict(saved)

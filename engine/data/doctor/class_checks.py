@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.doctor.division import moved, share_key
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.meaning import Meaning
 from engine.data.doctor.scan import Facts
@@ -49,7 +50,9 @@ def check_classes(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
         yield from rare(facts, counts.share(listing.train))
         for split in listing.scored:
             if split in counts.pixels and split != listing.train:
-                yield from drift(listing.class_names, counts, listing.train, split)
+                yield from drift(
+                    listing.class_names, counts, listing.train, split, share_key(listing.section)
+                )
 
 
 def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
@@ -61,23 +64,27 @@ def presence(facts: Facts, counts: CountsBySplit) -> Iterator[DataFinding]:
     where = " and ".join(scored)
     if (unseen := in_scored & ~in_train).any():
         found = _names_of(names, unseen)
-        files = [file for c in np.flatnonzero(unseen) for file in _masks_with(facts, counts, int(c), scored)]
+        samples = [_masks_with(facts, counts, int(c), scored) for c in np.flatnonzero(unseen)]
+        by_hand = f"Move images with them from {where} to {train}, or take those images out of {where}."
         yield finding(
             "never_trained",
             HURTS,
             f"{_counted(found)}: in {where}, but in no mask of {train}",
             "The model never sees these classes; their IoU is 0 and lowers the mean.",
-            f"Move images with them from {where} to {train}, or take those images out of {where}.",
-            files,
+            _moved(facts, samples, to_val=False) or by_hand,
+            [file for own in samples for file in facts.listing.names(own)],
             found,
         )
-    if found := _names_of(names, in_train & ~in_scored):
+    unscored = in_train & ~in_scored
+    if found := _names_of(names, unscored):
+        samples = [_masks_with(facts, counts, int(c), [train]) for c in np.flatnonzero(unscored)]
+        by_hand = f"Move some images with them from {train} to {where}."
         yield finding(
             "never_scored",
             NOTE,
             f"{_counted(found)}: in {train}, but in no mask of {where}",
             f"The model learns them, but {where} {'do' if len(scored) > 1 else 'does'} not measure how well.",
-            f"Move some images with them from {train} to {where}.",
+            _moved(facts, samples, to_val=True) or by_hand,
             classes=found,
         )
     if in_train.sum() == 1 < len(names):
@@ -135,20 +142,33 @@ def rare(facts: Facts, share: NDArray[np.float64]) -> Iterator[DataFinding]:
         )
 
 
-def drift(names: Sequence[str], counts: CountsBySplit, train: str, split: str) -> Iterator[DataFinding]:
-    """A scored split whose class shares differ from those of train."""
+def drift(
+    names: Sequence[str], counts: CountsBySplit, train: str, split: str, divided_by: str | None = None
+) -> Iterator[DataFinding]:
+    """A scored split whose class shares differ from those of train.
+
+    Args:
+        divided_by: the key of the share that makes both splits, if one does.
+    """
     p, q = counts.share(train), counts.share(split)
     distance = jensen_shannon(p, q)
     if distance > DIVERGENCE and p.any() and q.any():
         worst = np.argsort(-np.abs(p - q), kind="stable")[:NUM_WORST]
         listed = ", ".join(f"{names[c]} {_percent(p[c])} / {_percent(q[c])}" for c in worst if p[c] != q[c])
+        remedy = (
+            f"Split the images into {train} and {split} at random; or keep it, if {split} is what counts."
+        )
+        if divided_by:  # by a hash of the names
+            remedy = (
+                f"They differ by chance: label more images, or give {split} more by a larger {divided_by}."
+            )
         yield finding(
             "class_shares",
             HURTS,
             f"class shares of {train} / {split} are {distance:.3f} bits apart (Jensen-Shannon; above "
             f"{DIVERGENCE}): {listed}",
             "The model expects the class frequencies of train, and is scored on others.",
-            f"Split the images into {train} and {split} at random; or keep it, if {split} is what counts.",
+            f"{remedy}; or keep it, if {split} is what counts.",
         )
 
 
@@ -166,10 +186,18 @@ def jensen_shannon(p: NDArray[np.float64], q: NDArray[np.float64]) -> float:
     return max(0.0, (relative_entropy(p) + relative_entropy(q)) / 2)
 
 
-def _masks_with(facts: Facts, counts: CountsBySplit, class_id: int, splits: Sequence[str]) -> list[str]:
+def _masks_with(
+    facts: Facts, counts: CountsBySplit, class_id: int, splits: Sequence[str]
+) -> NDArray[np.int64]:
+    """The samples of these splits that have a class."""
     own = np.isin(facts.entries["file"], np.concatenate([facts.listing.splits[split] for split in splits]))
-    files = np.unique(facts.entries["file"][own & (counts.labels == class_id)])
-    return facts.listing.names(files)
+    return np.unique(facts.entries["file"][own & (counts.labels == class_id)])
+
+
+def _moved(facts: Facts, samples: Sequence[NDArray[np.int64]], to_val: bool) -> str | None:
+    listing = facts.listing
+    ids = [sample.id for sample in listing.samples]
+    return moved(listing.section, ids, [[ids[i] for i in own] for own in samples], to_val)
 
 
 def _names_of(names: Sequence[str], which: NDArray[np.bool_]) -> list[str]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from engine.data.doctor.division import share_key
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.image_facts import THUMB_PX
 from engine.data.doctor.listing import Listed
@@ -31,6 +32,7 @@ MIN_CONTRAST = 8.0  # standard deviation of a thumbnail, 0..255; flat images all
 # a copy saved at JPEG quality 75, and at least 8.1 where an object moves by 1 px.
 MAX_PIXEL_DIFFERENCE = 8.0
 ROWS_AT_ONCE = 512
+WAS_SEEN = "The model has seen these pixels with their labels: the score on {} is too high."
 
 
 def find_groups(facts: Facts) -> list[list[int]]:
@@ -87,15 +89,19 @@ def check_copies(facts: Facts) -> Iterator[DataFinding]:
 
 def _leak(facts: Facts, groups: list[list[int]], split: str) -> Iterator[DataFinding]:
     """Images of a scored split that are trained on."""
-    train = facts.listing.train
-    why = f"The model has seen these pixels with their labels: the score on {split} is too high."
-    if split == train:
-        what = f"{split} is both trained on and scored"
-        of_val, of_select = "data.val=<a split of other images>", "data.select=<a split of other images>"
-        remedy = of_val if split == facts.listing.section.val else of_select
-        yield finding("leak", HURTS, what, why, remedy)
+    if split == facts.listing.train:
+        yield trained_and_scored(facts.listing.section, split)
     else:
-        yield from _shared(facts, groups, split, train, why)
+        yield from _shared(facts, groups, split, facts.listing.train, WAS_SEEN.format(split))
+
+
+def trained_and_scored(section: Any, split: str) -> DataFinding:
+    """Of a split that is data.train, and data.val or data.select, too."""
+    of_val, of_select = "data.val=<a split of other images>", "data.select=<a split of other images>"
+    if share_key(section) or section.format == "synthetic":  # there are two splits only
+        of_select = "data.select=null"
+    remedy = of_val if split == section.val else of_select
+    return finding("leak", HURTS, f"{split} is both trained on and scored", WAS_SEEN.format(split), remedy)
 
 
 def _chosen_on(facts: Facts, groups: list[list[int]]) -> Iterator[DataFinding]:
@@ -125,6 +131,8 @@ def _shared(facts: Facts, groups: list[list[int]], split: str, other: str, why: 
         are = f"of {split} is", f"of {split} are"
         what = f"{some_of(len(twin), len(own), 'image', *are)} also in {other}{again}"
         remedy = f"Take them out of the list of {other}, or out of that of {split}."
+        if share_key(facts.listing.section):
+            remedy = "Keep one file of each, with its mask, and move the others out of the folder."
         yield finding("leak", HURTS, what, why, remedy, files)
 
 
@@ -141,7 +149,9 @@ def _repeats(facts: Facts, groups: list[list[int]], split: str) -> Iterator[Data
             f"{some_of(len(later), len(own), 'image', f'of {split} is', f'of {split} are')} repeated"
             f"{_again(len(later), same_file)}",
             "A repeated image counts twice in every epoch, or twice in the score.",
-            f"Keep one of each in the list of {split}.",
+            "Keep one file of each, with its mask, and move the others out of the folder."
+            if share_key(facts.listing.section)
+            else f"Keep one of each in the list of {split}.",
             [f"{_file(facts, j)} as {_file(facts, i)}" for i, j in later],
         )
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engine.data.doctor.division import taken_out
 from engine.data.doctor.findings import FIX, HURTS, NOTE, SPOILS, DataFinding, finding
 from engine.data.doctor.listing import Listing
 from engine.data.doctor.meaning import Meaning
@@ -24,7 +25,7 @@ ODD_SIZES = {  # check -> what, why, remedy
     "tiny_images": (
         f"under {TINY_PX} px on a side",
         "A crop of them is nearly all padding, and the deepest feature map is one pixel.",
-        "A smaller augment.crop, or take them out of the split.",
+        "A smaller augment.crop, or {take them out}.",
     ),
     "huge_images": (
         f"of more than {HUGE_PX / 1e6:.0f} megapixels",
@@ -179,7 +180,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             SPOILS if empty else HURTS,
             f"{quantity(len(all_void), 'mask')} entirely void" + f": all of {first_few(empty)}" * bool(empty),
             "There is nothing to learn or to score in these images, but they take up space in batches.",
-            "Label them, or take their ids out of the split.",
+            f"Label them, or {taken_out(facts.listing.section)}.",
             facts.listing.names(all_void),
         )
     if facts.listing.class_names[0].lower() not in ("background", "bg", "_background_"):
@@ -193,7 +194,7 @@ def empty_masks(facts: Facts, meaning: Meaning) -> Iterator[DataFinding]:
             f"{quantity(len(nothing), 'mask')} with background only",
             "Fine if the image shows none of the classes; otherwise an annotation is missing, and the model "
             "learns the object as background.",
-            "Look at them; label them, or take their ids out of the split.",
+            f"Look at them; label them, or {taken_out(facts.listing.section)}.",
             facts.listing.names(nothing),
         )
 
@@ -240,6 +241,7 @@ def odd_sizes(facts: Facts) -> Iterator[DataFinding]:
             h, w = sizes[found[0]]
             name, why, remedy = ODD_SIZES[check]
             what = f"{quantity(len(found), 'image')} {name}; the first is {w}x{h}"
+            remedy = remedy.replace("{take them out}", taken_out(facts.listing.section))
             yield finding(check, NOTE, what, why, remedy, facts.listing.images(found))
 
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 
 from engine.data import open_split
 from engine.data.doctor.copies import normalised
+from engine.data.doctor.division import by_hand, share_key
 from engine.data.doctor.findings import HURTS, NOTE, DataFinding, finding
 from engine.data.doctor.scan import Facts
 from engine.data.formats import OF_POLYGONS
@@ -103,9 +104,11 @@ def _look_alike(facts: Facts, shared: dict[str, dict[int, int]], of_train: set[i
 
 def _remedy(section: Any, share: float, num_sequences: int) -> str:
     """Recipe lines that put each sequence on one side, where they open; else what to do by hand."""
-    by_hand = "Move the frames of each sequence to one of the two splits."
+    move = "Move the frames of each sequence to one of the two splits."
+    if share_key(section):
+        move = f"To have each sequence in one of the two splits, {by_hand(section)}."
     if num_sequences < MIN_SEQUENCES:
-        return f"{by_hand} If there is only one, score its last part and leave out the frames just before."
+        return f"{move} If there is only one, score its last part and leave out the frames just before."
     values = section.model_dump(exclude_unset=True)
     own = "polygons" if section.format in OF_POLYGONS else "folder"  # the section of the split
     split = {**(values.get(own) or {}), "group": GROUP}
@@ -118,7 +121,7 @@ def _remedy(section: Any, share: float, num_sequences: int) -> str:
         if _opens({**values, own: {**split, "val_share": val_share}}):
             lines += [] if val_share == given else [f"data.{own}.val_share={val_share:g}"]
             return f"Split by sequence: {' '.join(lines)}"
-    return by_hand
+    return move
 
 
 def _opens(values: dict[str, Any]) -> bool:

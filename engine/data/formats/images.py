@@ -36,7 +36,7 @@ NEW_SUBFILE_TYPE, OF_SEVERAL_PAGES = 254, 2  # a tag of TIFF, and its bit for a 
 WIDTH, HEIGHT, BITS_PER_SAMPLE, PHOTOMETRIC, PLANES = 256, 257, 258, 262, 284  # tags of TIFF
 SAMPLE_FORMAT, UNSIGNED = 339, 1
 BIG_TIFF = 43  # the third byte of a file with addresses of 64 bits, whose header is 16 bytes long
-REMEDY = "Replace it, or take its id out of the split; data.on_error=skip leaves such images out."
+REMEDY = "Replace it, or take it out of the data; data.on_error=skip leaves such images out."
 BANDS_HINT = "If it has other bands than RGB, type data.bands=<their number>. "
 MASK_HINT = "Save masks as PNG or TIFF. "
 # What Pillow raises for broken headers and streams, decompression bombs included.

@@ -1,7 +1,7 @@
 """Two splits of one folder: `val_share` of the images, by a hash of their ids, are for data.val."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -102,7 +102,30 @@ def fitting_share(ids: Sequence[str], group: str | None) -> float | None:
     if len(hashes) < 2:
         return None
     last = max(1, round(USUAL * len(hashes)))
-    low, high = hashes[last - 1], hashes[last]
+    return _between(hashes[last - 1], hashes[last])
+
+
+def share_that_moves(
+    ids: Sequence[str], wanted: Iterable[Sequence[str]], to_val: bool, group: str | None
+) -> float | None:
+    """The share nearest to the present one with which an id of each group is for val, or else is not.
+
+    Args:
+        ids: of both splits.
+        wanted: the ids of each group; at present none of them is on that side.
+
+    Returns:
+        None where a split would be empty.
+    """
+    of_groups = [[_hash(id, group) for id in own] for own in wanted]
+    hashes = sorted({_hash(id, group) for id in ids})
+    highest = max(map(min, of_groups)) if to_val else min(map(max, of_groups))
+    place = hashes.index(highest) + to_val  # of the first hash that is not for val
+    return _between(hashes[place - 1], hashes[place]) if 0 < place < len(hashes) else None
+
+
+def _between(low: int, high: int) -> float:
+    """A share of few digits that takes the hashes up to `low`, and none from `high` on."""
     rounded = (round((low + high) / 2 / NUM_HASHES, digits) for digits in range(1, 18))
     return next(share for share in rounded if low < share * NUM_HASHES <= high)
 

@@ -370,7 +370,7 @@ CASES = [
          run),
     Case("Point data.root=<folder> at the same", "ensemble checkpoints/r data.root=other",
          lambda: (run(), voc("other", mask=draw_mask(3))), blanks={"folder": "voc"}),
-    Case("Replace it, or take its id out of the split", "run r.yaml data.doctor=off", damaged),
+    Case("Replace it, or take it out of the data", "run r.yaml data.doctor=off", damaged),
     Case("If there are more than two classes: data.folder", "doctor f.yaml data.folder.values=binary",
          masks_of(3), more="data.classes=[a,b,c,d]"),
     Case("Type another one, such as optimizer.name=adamw", f"{RUN} optimizer.name=adahessian"),

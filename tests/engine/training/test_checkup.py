@@ -153,6 +153,23 @@ def test_drawn_scenes_are_not_examined(tmp_path) -> None:
     assert check_data(recipe, ALONE, Console(file=io.StringIO())) is None
 
 
+@pytest.mark.parametrize(
+    ("typed", "remedy"), [("data.select=train", "data.select=null"), ("data.val=train", "data.val=<a split")]
+)
+def test_a_split_with_two_uses_is_named_where_the_data_is_not_examined(
+    values: list[str], typed: str, remedy: str
+) -> None:
+    for recipe, more in ((RECIPE, ()), (ROOT / "recipes/b0_ce_dice.yaml", (*values, "data.doctor=off"))):
+        console = Console(file=io.StringIO(), width=300)
+        assert check_data(load_recipe(recipe, [*more, typed]), ALONE, console) is None
+        printed = console.file.getvalue()
+        assert "train is both trained on and scored" in printed
+        assert remedy in printed or "data.select=<a split" in printed
+        console = Console(file=io.StringIO(), width=300)
+        check_data(load_recipe(recipe, [*more]), ALONE, console)
+        assert not console.file.getvalue()
+
+
 def test_a_broken_link_is_reported_as_damage(voc_folder, values) -> None:
     mask = voc_folder / "SegmentationClass/train_000002.png"
     mask.unlink()

@@ -1,0 +1,47 @@
+"""What to do about an image that is in the wrong split: where a share of the names makes the splits, no list
+has a line to take out, and no image can be moved alone."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from engine.data.formats import OF_POLYGONS
+from engine.data.formats.share import share_that_moves
+
+LARGEST = 0.5  # share for val that is suggested
+
+
+def share_key(section: Any) -> str | None:
+    """The key of a `data` section whose share divides one folder into train and val; None where lists or
+    folders do."""
+    name = "polygons" if section.format in OF_POLYGONS else "folder"
+    options = getattr(section, name, None)
+    return f"data.{name}.val_share" if options is not None and options.val_share is not None else None
+
+
+def taken_out(section: Any) -> str:
+    """How images are taken out of a split."""
+    if share_key(section):
+        return "move their files, images and masks, out of the folder"
+    return "take their ids out of the split"
+
+
+def by_hand(section: Any) -> str:
+    """How the user divides the images where a share does."""
+    return f"divide the images by lists or folders of your own (docs/data.md), with {share_key(section)}=null"
+
+
+def moved(section: Any, ids: Sequence[str], wanted: Iterable[Sequence[str]], to_val: bool) -> str | None:
+    """A recipe line with which a share puts an image of each group on the other side; None without a share.
+
+    Args:
+        ids: of both splits.
+        wanted: the ids of each group, such as the images with one class.
+    """
+    key = share_key(section)
+    if key is None:
+        return None
+    options = section.polygons if ".polygons." in key else section.folder
+    share = share_that_moves(ids, wanted, to_val, options.group)
+    if share is None or share > LARGEST:
+        return f"Add images with them, or {by_hand(section)}."
+    return f"{key}={share} puts images with them into {section.val if to_val else section.train}."

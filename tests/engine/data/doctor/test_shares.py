@@ -1,0 +1,69 @@
+"""Remedies where data.folder.val_share makes the splits: they work, and speak of no list."""
+
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from engine.data.doctor import examine, list_samples_of
+from engine.data.doctor.findings import DataFinding
+from engine.data.formats.share import in_val
+from engine.data.options import Data
+
+IDS = [f"{number:02}" for number in range(24)]
+VAL = [id for id in IDS if in_val(id, 0.3)]
+TRAIN = [id for id in IDS if not in_val(id, 0.3)]
+RNG = np.random.default_rng(0)
+
+
+def draw(root: Path, labels: dict[str, list[int]]) -> None:
+    """Photos that all differ, and masks of the labels that are given by id, in stripes."""
+    for kind in ("images", "masks"):
+        (root / kind).mkdir()
+    for id in IDS:
+        Image.fromarray(RNG.integers(0, 256, (48, 48, 3), np.uint8)).save(root / f"images/{id}.png")
+        stripes = np.resize(labels.get(id, [0, 1]), 8).astype(np.uint8).repeat(6)
+        Image.fromarray(np.tile(stripes, (48, 1))).save(root / f"masks/{id}.png")
+
+
+def findings(root: Path, folder: dict | None = None, **more) -> dict[str, DataFinding]:
+    section = {"format": "folder", "root": str(root), "classes": ["ground", "a", "b"], "train": "train"}
+    data = Data.model_validate({**section, "folder": folder or {"val_share": 0.3}, **more})
+    report = examine(list_samples_of(data), lambda done, total: None).report
+    of_lists = re.compile("list of|their ids|Move images|Move some|<a split")
+    assert not any(of_lists.search(one.remedy) for one in report.findings)
+    return {one.check: one for one in report.findings}
+
+
+@pytest.mark.parametrize(("check", "only"), [("never_trained", VAL), ("never_scored", TRAIN)])
+def test_the_share_that_is_named_puts_an_image_of_each_class_on_the_other_side(
+    tmp_path: Path, check: str, only: list[str]
+) -> None:
+    draw(tmp_path, {id: [0, 1, 2] for id in only[:4]})
+    remedy = findings(tmp_path)[check].remedy
+    [share] = re.findall(r"data\.folder\.val_share=(0\.\d+) puts", remedy)
+    after = findings(tmp_path, {"val_share": float(share)})
+    assert check not in after and "split" not in after
+
+
+def test_a_share_that_would_leave_val_empty_is_not_named(tmp_path: Path) -> None:
+    """The only image with the class is the last one that leaves val as the share falls."""
+    last = max(VAL, key=lambda id: sum(in_val(id, share / 1000) for share in range(1000)))
+    draw(tmp_path, {last: [0, 1, 2]})
+    remedy = findings(tmp_path)["never_trained"].remedy
+    assert "Add images with them" in remedy and "data.folder.val_share=null" in remedy
+
+
+def test_no_remedy_speaks_of_lists_or_of_a_further_split(tmp_path: Path) -> None:
+    draw(tmp_path, {VAL[0]: [255], **{id: [0, 0, 0, 0, 0, 0, 0, 1] for id in VAL[1:]}})
+    for copy, of in ((VAL[1], TRAIN[0]), (TRAIN[2], TRAIN[1])):
+        for kind in ("images", "masks"):
+            shutil.copy(tmp_path / f"{kind}/{of}.png", tmp_path / f"{kind}/{copy}.png")
+    found = findings(tmp_path)
+    assert {"leak", "repeats", "all_void", "class_shares"} <= found.keys()
+    assert found["leak"].remedy == found["repeats"].remedy and "out of the folder" in found["leak"].remedy
+    assert "out of the folder" in found["all_void"].remedy and "chance" in found["class_shares"].remedy
+    assert findings(tmp_path, select="train")["leak"].remedy == "data.select=null"
