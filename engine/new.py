@@ -55,7 +55,7 @@ def new(arguments: argparse.Namespace) -> int:
         raise RecipeError("Type either the folder of the images and masks, or --from-mmseg CONFIG.py.")
     if arguments.from_mmseg and arguments.classes:
         raise RecipeError("--classes is for a folder. Write the names in data.classes of the new recipe.")
-    name = source.stem if arguments.from_mmseg else source.expanduser().absolute().name
+    name = source.stem if arguments.from_mmseg else source.absolute().name
     out: Path = arguments.out or Path(f"{_plain(name)}.yaml")
     require_new_file(out)
     return _from_mmseg(source, out) if arguments.from_mmseg else _from_folder(arguments, out)
@@ -103,18 +103,26 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     from engine.run_folder import write_text
     from models.sources import weights_within_reach
 
-    folder: Path = arguments.folder.expanduser().absolute()
+    folder: Path = arguments.folder.absolute()
     console = new_console()
     found = survey(folder, counted(console, "reading masks"))
     for line in found.findings:
         console.print(line, markup=False)
-    section = with_names(found.section, _names(found, arguments.classes, console))
+    names = _names(found, arguments.classes, console)
+    section = with_names(found.section, names)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     on_cpu = device == "cpu"
     weights = weights_within_reach("b0" if on_cpu else "b2", package_first=on_cpu)
     start = Start(_plain(out.stem), section, found.findings, found.num_train, found.size, weights, device)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_text(out, starter_text(start))
+    if names == found.class_names and _are_numbered(found):
+        blanks = " ".join(f"<name {id}>" for id in range(len(names)))
+        console.print(
+            f"The data does not name its classes: they are called {', '.join(names)}. Write their names into "
+            f"data.classes of {out}; or remove it, and add their names to this command: --classes {blanks}",
+            markup=False,
+        )
     recipe = load_recipe(out)
     report = report_on(list_samples_of(recipe.data), counted(console, "checking"))
     print_data_report(console, report)
@@ -132,12 +140,17 @@ def _plain(name: str) -> str:
     return re.sub(r"[^a-zA-Z0-9._-]+", "_", name).strip("._-") or "own"
 
 
+def _are_numbered(found: "Survey") -> bool:
+    """Whether neither the data nor a file next to it names the classes."""
+    return not found.are_named and "class_1" in found.class_names
+
+
 def _names(found: "Survey", given: list[str] | None, console: "Console") -> list[str]:
     """The names of the classes: as typed with the command, as asked for in a terminal, or numbered."""
     from engine.recipe import RecipeError
 
     names = found.class_names
-    if given is None and not found.are_named and sys.stdin.isatty() and "class_1" in names:
+    if given is None and _are_numbered(found) and sys.stdin.isatty():
         console.print(f"Names of the {len(names)} classes by id, with commas; Enter for {', '.join(names)}:")
         given = [name.strip() for name in sys.stdin.readline().split(",") if name.strip()] or None
     if given is None:

@@ -42,7 +42,7 @@ def count_labels(
     Raises:
         DataError: labels that cannot be read.
     """
-    file = CountsFile(Path(root).expanduser(), train) if root is not None else None
+    file = CountsFile(Path(root), train) if root is not None else None
     counts = file.read() if file else None
     if any_process(process, counts is None):  # machines may have different disks
         counts = count_classes(train, progress, process.rank, process.world_size)
@@ -70,7 +70,10 @@ def without_schemes(recipe: Recipe) -> Recipe:
 
 
 def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> tuple[Recipe, list[str]]:
-    """The recipe with class weights as numbers, the sampler and rare classes chosen, and a note on each."""
+    """The recipe with class weights as numbers, the sampler and rare classes chosen, and a note on each.
+
+    The first note that needs the rare classes lists them; `advice` is told, and does not list them again.
+    """
     terms, notes = [], []
     for term in recipe.loss:
         scheme = getattr(term, "class_weights", None)
@@ -87,8 +90,9 @@ def decided(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -
     augment = recipe.augment
     if augment.crop_on == "rare":
         augment = augment.model_copy(update={"crop_on": [id for id, _ in rare]})
-        named = ", ".join(class_names[id] for id, _ in rare)
-        notes.append(f"crops are redrawn for the rare classes: {named or 'none is rare'}")
+        listed = _rare_shares(rare, counts, class_names) if rare else "none is rare"
+        are_listed = any(listed in note for note in notes)
+        notes.append(f"crops are redrawn for {'them, too' if are_listed else f'rare classes: {listed}'}")
     return recipe.model_copy(update={"loss": terms, "data": data, "augment": augment}), notes
 
 
@@ -114,13 +118,21 @@ def training_order(
     return WeightedOrder.of(shares, batch, recipe.seed), notes
 
 
-def advice(recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...]) -> list[str]:
-    """Names the rare classes and the remedies that the recipe does not use yet; [] if there are none."""
+def advice(
+    recipe: Recipe, counts: ClassCounts, class_names: tuple[str, ...], told: Sequence[str] = ()
+) -> list[str]:
+    """Names the rare classes and the remedies that the recipe does not use yet; [] if there are none.
+
+    Args:
+        told: notes before it; classes that one of them lists are not listed again.
+    """
     rare = rare_classes(counts)
     remedies = [line for remedy, line in REMEDIES.items() if remedy in help_rare_classes(recipe)]
     if not rare or not remedies:
         return []
-    return [f"{_rare_shares(rare, counts, class_names)}. Remedies:", *remedies]
+    listed = _rare_shares(rare, counts, class_names)
+    are_listed = any(listed in note for note in told)
+    return ["More remedies for rare classes:" if are_listed else f"{listed}. Remedies:", *remedies]
 
 
 def _rare_shares(rare: list[tuple[int, float]], counts: ClassCounts, class_names: tuple[str, ...]) -> str:

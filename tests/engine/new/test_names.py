@@ -2,6 +2,7 @@
 
 import io
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -46,6 +47,18 @@ def test_in_a_terminal_names_are_asked_for(typed: str, names: list[str] | None, 
     two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
     assert main(["data", "--out", "named.yaml"]) == (0 if names else 2)
     assert not names or load_recipe("named.yaml").data.classes == names
+
+
+def test_without_a_terminal_it_is_said_how_numbered_classes_get_names(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    assert main(["data"]) == 0
+    said = capsys.readouterr().out
+    assert "they are called background, class_1, class_2. Write their names into data.classes" in said
+    blanks = re.findall(r"<name \d>", said.partition("--classes")[2])
+    Path("data.yaml").unlink()
+    assert main(["data", "--classes", *(f"c{number}" for number in range(len(blanks)))]) == 0
+    assert "names" not in capsys.readouterr().out
+    assert load_recipe("data.yaml").data.classes == ["c0", "c1", "c2"]
 
 
 def test_colours_are_named_by_a_file() -> None:

@@ -119,10 +119,20 @@ def test_the_sampler_auto_is_decided_by_the_shares(recipe_of, tmp_path):
 def test_crops_on_rare_classes_are_decided_once(recipe_of, tmp_path):
     recipe, notes = decided(recipe_of("augment.crop_on=rare", "data.sampler=uniform"), RARE, NAMES)
     assert recipe.augment.crop_on == [2, 1]  # rarest first
-    assert notes == ["crops are redrawn for the rare classes: leaf, plant"]
+    assert len(notes) == 1 and notes[0].startswith("crops are redrawn for rare classes: 2 of the 3 classes")
+    assert notes[0].endswith(": leaf 0.025 %, plant 0.97 %")
     (tmp_path / "saved.yaml").write_text(recipe.to_yaml())
     assert decided(load_recipe(tmp_path / "saved.yaml"), COUNTS, NAMES) == (recipe, [])
     assert decided(recipe_of("augment.crop_on=rare"), COUNTS, NAMES)[0].augment.crop_on == []
+
+
+@pytest.mark.parametrize("sampler", ["auto", "rare", "uniform"])
+@pytest.mark.parametrize("crop_on", ["none", "rare"])
+def test_rare_classes_are_listed_once_at_the_start_of_a_run(recipe_of, sampler: str, crop_on: str) -> None:
+    recipe, notes = decided(recipe_of(f"data.sampler={sampler}", f"augment.crop_on={crop_on}"), RARE, NAMES)
+    told = "\n".join([*notes, *advice(recipe, RARE, NAMES, notes)])
+    assert told.count("leaf 0.025 %") == told.count("plant") == 1
+    assert "loss.0.class_weights=median" in told and ("crops are" in told) == (crop_on == "rare")
 
 
 def test_the_sampler_follows_the_recipe(recipe_of):
