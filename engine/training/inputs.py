@@ -16,7 +16,7 @@ from engine.data.bands import count_bands, model_inputs
 from engine.data.normalisation import with_normalisation
 from engine.data.ranges import with_range
 from engine.data.resident import require_device
-from engine.data.sample import Dataset
+from engine.data.sample import DataError, Dataset, UnreadableSample
 from engine.data.sets import scored_further
 from engine.data.unlabelled import num_unlabelled, open_unlabelled
 from engine.recipe import Recipe, RecipeError
@@ -58,11 +58,14 @@ def open_inputs(recipe: Recipe, process: Process) -> Inputs:
     train = open_split(recipe.data, recipe.data.train)
     data = with_normalisation(with_range(recipe.data, train), train)
     val = open_split(data, data.val)
+    select = open_split(data, data.select) if data.select else val
+    for split, dataset in {data.val: val, data.evaluated_on: select}.items():
+        _require_labels(dataset, split)
     return Inputs(
         recipe=recipe.model_copy(update={"data": data}),
         train=train,
         val=val,
-        select=open_split(data, data.select) if data.select else val,
+        select=select,
         further={name: open_split(data, split) for name, split in scored_further(data).items()},
         unlabelled=open_unlabelled(data) if data.unlabelled else None,
         teacher=open_teacher(recipe.distill, train, process.device) if recipe.distill else None,
@@ -85,6 +88,22 @@ def new_model(recipe: Recipe, train: Dataset, process: Process) -> tuple[nn.Modu
         _require_statistics(recipe, model, process)
     _require_buildable_parts(recipe, model, len(train.class_names), process)
     return model, frozen
+
+
+def _require_labels(dataset: Dataset, split: str) -> None:
+    """Raises DataError where no pixel of a split can be scored. Mostly it reads a single mask."""
+    for index in range(len(dataset)):
+        try:
+            labels = dataset.labels(index)
+        except UnreadableSample:  # reported, or skipped, when the image is read
+            return
+        if (labels != dataset.ignore_index).any():
+            return
+    raise DataError(
+        f"Split {split!r} has no labelled pixel: all its masks are void ({dataset.ignore_index}), so nothing "
+        "can be scored, and no checkpoint would be kept. Label them, or name another split with data.val or "
+        "data.select."
+    )
 
 
 def _require_even_shares(recipe: Recipe, process: Process) -> None:

@@ -360,7 +360,7 @@ def test_two_processes_train_like_one(run: RunFolder, tmp_path: Path) -> None:
         assert off.float().mean() < 1e-4, key
 
 
-def test_a_val_split_without_labels_keeps_no_checkpoint_and_reports_it(
+def test_a_val_split_without_labels_is_refused_before_the_training(
     voc_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     for id in (voc_folder / "ImageSets/Segmentation/val.txt").read_text().split():
@@ -374,6 +374,10 @@ def test_a_val_split_without_labels_keeps_no_checkpoint_and_reports_it(
     ]
     arguments += ["model.weights=null", "model.from_scratch=true", f"output.dir={tmp_path}/out"]
     assert main(arguments) == 2
-    assert "all_void" in capsys.readouterr().err
-    assert main([*arguments, "data.doctor=off"]) == 1
-    assert "No checkpoint was kept" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "all_void" in said and "data.doctor=off" not in said  # which would not help
+    assert main([*arguments, "data.doctor=off"]) == 2
+    said = capsys.readouterr().err
+    assert "Split 'val' has no labelled pixel" in said and not (tmp_path / "out/b0_ce_dice").exists()
+    assert main([*arguments, "data.doctor=off", "data.val=train", "data.select=val", "--dry-run"]) == 2
+    assert "Split 'val' has no labelled pixel" in capsys.readouterr().err

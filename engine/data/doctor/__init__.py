@@ -36,7 +36,7 @@ MAX_ROWS = 256  # the most frequent; photos used as masks have millions
 class DataReport:
     """findings: the worst first. values: one row per mask value. skipped: checks that were not made, and why.
 
-    readable: whether a training would read all of it, right or wrong, without stopping at a file.
+    readable: whether a training would read and score all of it, right or wrong, without stopping at a file.
     num_samples: of each split. num_unlabelled: images of data.unlabelled. divergence: between the class
     shares of each scored split and train, in bits.
     """
@@ -118,7 +118,9 @@ def _report_on(facts: Facts, meaning: Meaning) -> DataReport:
         )
     findings.sort(key=lambda finding: SEVERITIES.index(finding.severity))
     num_samples = {split: len(indices) for split, indices in listing.splits.items()}
-    readable = _is_readable(facts, meaning)
+    readable = _is_readable(facts, meaning) and all(
+        counts.pixels[split].any() for split in listing.scored if split in counts.pixels
+    )
     num_unlabelled = len(listing.unlabelled) if listing.unlabelled else 0
     rows = _value_rows(facts, meaning)
     return DataReport(findings, rows, skipped, num_samples, divergence, readable, num_unlabelled)

@@ -50,7 +50,12 @@ def masks_report(listing: Listing, progress: Callable[[int, int], None]) -> dict
         "skipped": [NOT_MADE],
         "num_samples": {split: len(indices) for split, indices in listing.splits.items()},
         "divergence": {},
-        "readable": not sums.problems or may_skip,
+        "readable": (not sums.problems or may_skip)
+        and not any(
+            (sums.void[own] == sums.size[own, None]).all()
+            for split, own in listing.splits.items()
+            if split in listing.scored
+        ),
     }
 
 
