@@ -50,7 +50,12 @@ class SegFormerOptions:
     ] = "paper"
     drop_path: Annotated[
         float,
-        Field(ge=0, lt=1, description="drop path rate of SegFormer's last block; earlier blocks have less"),
+        Field(
+            ge=0,
+            lt=1,
+            description="drop path rate of SegFormer's last block; earlier blocks have less, other encoders "
+            "none",
+        ),
     ] = 0.1
     dropout: Annotated[
         float, Field(ge=0, lt=1, description="channel dropout before SegFormer's classifier")

@@ -94,6 +94,21 @@ def build_model(
     return model
 
 
+def without_effect(section: Any) -> list[str]:
+    """The options, `key=value`, that a recipe's `model` section changes and its architecture does not take.
+
+    Where an option is off at its value, such as a drop path rate of 0, nothing is missing. Options in
+    DEFAULTS are refused by `build_model`.
+    """
+    _, declaration = _find(section.arch, vars(section))
+    known = options_of(declaration, {"num_classes": 0, "class_names": ()})
+    return [
+        f"{key}={value}"
+        for key, default in vars(SegFormerOptions()).items()
+        if key not in known and key not in DEFAULTS and (value := getattr(section, key)) not in (default, 0)
+    ]
+
+
 def _built(name: str, section: Any, given: Mapping[str, Any]) -> object:
     """What the class or function of an architecture makes; raises ComponentError where it cannot.
 

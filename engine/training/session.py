@@ -32,6 +32,7 @@ from engine.training.options import Optimizer
 from engine.training.step import SupervisedStep
 from engine.training.validation import Validation, spread
 from engine.wording import quantity
+from models.build import without_effect
 from models.load_report import LoadReport
 from models.weights import initialise
 
@@ -100,6 +101,7 @@ def build_session(
 
     notes = [_on_the_batch(recipe, chosen, process)] if chosen else []
     notes += [frozen] if frozen else []
+    notes += _notes_on_options(recipe.model)
     notes += _on_the_crops(recipe.augment)
     notes += [_on_the_trained_teacher(teacher)] if teacher else []
     notes += _notes_on_pixels(recipe.data)
@@ -113,16 +115,26 @@ def build_session(
     if unlabelled is not None:
         unlabelled = placed(unlabelled, "unlabelled", f"; {_on_the_teacher(recipe)}")
     notes += _notes_on_sets(data, sets)
-    select = placed(select, data.select or data.val)
+    select = placed(select, data.evaluated_on)
     further = {name: placed(further[name], split) for name, split in scored_further(data).items()}
 
     order, order_notes = training_order(recipe, counts, shares, [*sets.values()])
     notes += [*count_notes, *decisions, *order_notes, *_rate_of_the_head(recipe.optimizer, step)]
     batches = build_batches(recipe, train, unlabelled, order, process, counts, shares)
     validation = _build_validation(recipe, process, step, select, further)
-    hints = [] if recipe.data.labels == "multi" else advice(recipe, counts, train.class_names)
+    is_multi = recipe.data.labels == "multi"
+    hints = [] if is_multi else advice(recipe, counts, train.class_names, decisions)
     parts = recipe, process, train, select, further, unlabelled, batches, step, validation
     return Session(*parts, weights, notes, hints, chosen)
+
+
+def _notes_on_options(section: Any) -> list[str]:
+    """Options of the architecture of another recipe, perhaps of its base, that have no effect here."""
+    on = f" on {section.encoder}" if section.encoder else ""
+    return [
+        f"model.{option} has no effect: {section.arch}{on} does not take it, Trident's own SegFormer does"
+        for option in without_effect(section)
+    ]
 
 
 def _notes_on_sets(data: Any, sets: Mapping[str, int]) -> list[str]:

@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from models import ModelError, build_model
+from models.build import without_effect
 from models.segformer import SegFormer
 from models.zoo import ZooModel
 
@@ -30,6 +31,24 @@ def section(**changes) -> SimpleNamespace:
         "checkpointing": False,
     }
     return SimpleNamespace(**defaults | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "unused"),
+    [
+        ({"drop_path": 0.2, "dropout": 0.3}, []),
+        ({"drop_path": 0.2, "dropout": 0.3, "encoder": "resnet18"}, ["variant=b0", "drop_path=0.2"]),
+        (
+            {"drop_path": 0.2, "dropout": 0.3, "encoder": "resnet18", "arch": "unet"},
+            ["variant=b0", "drop_path=0.2", "dropout=0.3"],
+        ),
+        ({"drop_path": 0.0, "dropout": 0.0, "encoder": "resnet18", "arch": "unet", "variant": "b2"}, []),
+        ({"drop_path": 0.2, "variant": "b2", "encoder": "tu-test_vit", "arch": "dpt"}, ["drop_path=0.2"]),
+    ],
+)
+def test_options_that_an_architecture_does_not_take_are_named(changes, unused: list[str]) -> None:
+    assert without_effect(section(**changes)) == unused
+    build_model(section(**changes), NAMES)  # as a finished run of it has to be opened
 
 
 def test_segformer_without_encoder_is_our_own():
