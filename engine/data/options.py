@@ -17,6 +17,7 @@ from engine.options import (
     Duration,
     Interval,
     NotNegative,
+    PathText,
     Positive,
     Section,
     Share,
@@ -36,7 +37,7 @@ class Normalisation(Section):
 class Unlabelled(Section):
     """Images without masks, from which the model learns what its moving average predicts on them."""
 
-    root: Text | None = key(None, "folder of the images, with its sub-folders; give this or split")
+    root: PathText | None = key(None, "folder of the images, with its sub-folders; give this or split")
     split: Text | None = key(
         None, "split of this data set whose images are used; for format: voc it needs no masks"
     )
@@ -82,7 +83,7 @@ class Data(ImageSet):
     select: Text | None = key(
         None, "split whose scores select the checkpoints; null: val, whose score is then slightly optimistic"
     )
-    fold: Text | None = key(
+    fold: PathText | None = key(
         None,
         "file that lists the images of data.train which are data.val of this run; the others are trained on. "
         "trident compare --folds writes it",
@@ -118,6 +119,11 @@ class Data(ImageSet):
     also: list[FurtherSet] = key(
         [], "further sets that are trained on and scored with this one; see docs/several_sets.md"
     )
+
+    @property
+    def evaluated_on(self) -> str:
+        """The split that is scored during the training, by which checkpoints are chosen."""
+        return self.select or self.val
 
     @model_validator(mode="before")
     @classmethod

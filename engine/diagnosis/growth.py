@@ -1,23 +1,24 @@
 """What the curve of val mIoU shows, in words. How it is fitted is in `curve.py`."""
 
 from engine.diagnosis.curve import ASSUMED_NOISE, MIN_FOR_PHASES, Phase, Shape, shape_of
-from engine.scoring.run import Run
+from engine.scoring.run import Run, series
 from engine.wording import quantity
 
 LOW_RATE = 0.1  # of the peak: the schedule has ended
+TOO_LITTLE = "which is too little to recommend it"
 HUGE = 1.0  # of the rise so far: a gain larger than that cannot be estimated from the curve
 
 
 def study_growth(run: Run) -> Shape | None:
     """The shape of the curve in points; None for fewer than three evaluations."""
-    steps, shares = run.curve("mIoU")
+    steps, shares = series(run.val_rows, "mIoU")
     return shape_of(steps, 100 * shares)
 
 
 def describe_growth(run: Run, shape: Shape | None) -> str:
     """Phases with steps and slopes, then what longer training could add."""
     if shape is None:
-        num = len(run.curve("mIoU")[0])
+        num = len(series(run.val_rows, "mIoU")[0])
         return (
             f"{quantity(num, 'evaluation')}; at least {MIN_FOR_PHASES} are needed. Set a smaller "
             "eval.every next time."
@@ -35,21 +36,33 @@ def describe_growth(run: Run, shape: Shape | None) -> str:
         else ""
     )
     phases = "; ".join(map(_phase, shape.phases))
-    parts = [f"{phases}.{few}", _best(shape), longer(shape), schedule_ended(run)]
+    parts = [f"{phases}.{few}", _best(shape), longer(shape), _not_ended(run), schedule_ended(run)]
     return " ".join(part for part in parts if part)
 
 
 def longer(shape: Shape) -> str:
-    """What as many steps again would add."""
+    """What as many steps again would add, and where that is too little, that they are not recommended."""
     outlook = shape.outlook
     if outlook is None:
         return ""
+    likely = f"{max(outlook.likely, 0):.1f}"
     if outlook.most >= HUGE * shape.rise:
-        return "It is still rising, too steadily to bound what longer training would add."
-    amounts = f"at most about {outlook.most:.1f} points (best fit {max(outlook.likely, 0):.1f})"
+        if shape.still_rises:
+            return "It is still rising, too steadily to bound what longer training would add."
+        return f"What longer training would add cannot be bounded (best fit {likely} points, {TOO_LITTLE})."
+    amounts = f"at most about {outlook.most:.1f} points (best fit {likely}"
     if shape.is_saturated:
-        return f"Saturated: longer training, as many steps again, would add {amounts}."
-    return f"Not saturated: longer training, as many steps again, would add {amounts}."
+        return f"Saturated: longer training, as many steps again, would add {amounts})."
+    if shape.still_rises:
+        return f"Not saturated: longer training, as many steps again, would add {amounts})."
+    return f"Nearly saturated: longer training, as many steps again, would add {amounts}, {TOO_LITTLE})."
+
+
+def _not_ended(run: Run) -> str:
+    steps = run.recipe.train.steps if run.recipe else None
+    if run.manifest.finished or not isinstance(steps, int) or run.last_step >= steps:
+        return ""
+    return f"The run has not ended: {run.last_step:,} of {steps:,} updates so far."
 
 
 def _phase(phase: Phase) -> str:
@@ -70,7 +83,7 @@ def _best(shape: Shape) -> str:
 
 def schedule_ended(run: Run) -> str:
     """What the end of the learning rate's schedule does to a curve; empty where the rate stayed high."""
-    _, rates = run.curve("lr", "train")
+    _, rates = series(run.train_rows, "lr")
     if not len(rates) or rates[-1] > LOW_RATE * rates.max():
         return ""
     return (

@@ -172,10 +172,11 @@ def _small_objects(s: Studies, recipe: Recipe) -> Recommendation | None:
     if s.sizes is None or not s.sizes.are_weak_when_small:
         return None
     smallest, largest = recipe.augment.scale
-    views = recipe.eval.scales
-    lines = [f"augment.scale=[{smallest:g}, {CLOSER * largest:g}]"]
+    views = [CLOSER * view for view in recipe.eval.scales]
     if len(views) == 1:
-        lines.append(f"eval.scales=[{views[0]:g}, {CLOSER * views[0]:g}]")
+        views = [*recipe.eval.scales, *views]
+    lines = [f"augment.scale=[{smallest:g}, {CLOSER * largest:g}]"]
+    lines.append(f"eval.scales=[{', '.join(f'{view:g}' for view in views)}]")
     return Recommendation("Enlarge the images in training and in scoring.", lines, str(s.sizes))
 
 

@@ -72,7 +72,7 @@ def study_start(run: Run) -> Start:
 
 
 def _first(run: Run) -> tuple[float, float, float] | None:
-    steps, shares = run.curve("mIoU")
+    steps, shares = series(run.val_rows, "mIoU")
     if len(steps) < 2 or steps[0] > EARLY * steps[-1] or shares.max() <= 0:
         return None
     return 100 * float(shares[0]), 100 * float(shares.max()), float(steps[0] / steps[-1])
@@ -86,7 +86,7 @@ class Losses:
     of training comes from augmented crops, perhaps with class weights. So only their trends are compared.
 
     train: the training's cross-entropy, or its whole loss where there is none; None where too few log rows
-    follow.
+    follow. split: that of `val`.
     """
 
     best_step: float
@@ -95,6 +95,7 @@ class Losses:
     train: tuple[float, float] | None
     miou: tuple[float, float] | None
     val_rises: bool
+    split: str = "val"
 
     @property
     def is_overfitting(self) -> bool:
@@ -107,9 +108,10 @@ class Losses:
 
     def __str__(self) -> str:
         low, last = self.val
+        loss = "Val loss" if self.split == "val" else f"The loss on {self.split}"
         if not self.val_rises:
-            return f"Val loss does not rise beyond its noise (last {last:.3f}). {CAVEAT}"
-        rise = f"Val loss was lowest near step {self.best_step:,.0f} ({low:.3f}) and rose to {last:.3f}"
+            return f"{loss} does not rise beyond its noise (last {last:.3f}). {CAVEAT}"
+        rise = f"{loss} was lowest near step {self.best_step:,.0f} ({low:.3f}) and rose to {last:.3f}"
         if self.train is None:
             return f"{rise}; the log has too few training rows to say why. {CAVEAT}"
         trend = f"the {self.train_name} of training went from {self.train[0]:.3f} to {self.train[1]:.3f}"
@@ -124,7 +126,7 @@ class Losses:
 
 def study_losses(run: Run) -> Losses | None:
     """None for fewer than three evaluations with a loss."""
-    steps, val = run.curve("loss")
+    steps, val = series(run.val_rows, "loss")
     scale = np.median(val) / 100 if len(val) else 0.0
     shape = shape_of(steps, val / scale) if scale > 0 else None  # in percent, for its thresholds
     if shape is None:
@@ -139,10 +141,11 @@ def study_losses(run: Run) -> Losses | None:
         val=(float(scale * heights[lowest]), float(scale * heights[-1])),
         train_name="cross-entropy" if has_cross_entropy else "loss",
         train=_first_and_last_third(
-            *run.curve(CROSS_ENTROPY if has_cross_entropy else "loss", "train"), ends[lowest]
+            *series(run.train_rows, CROSS_ENTROPY if has_cross_entropy else "loss"), ends[lowest]
         ),
-        miou=_nearest_and_last(*run.curve("mIoU"), ends[lowest]),
+        miou=_nearest_and_last(*series(run.val_rows, "mIoU"), ends[lowest]),
         val_rises=shape.phases[-1].name in ("growth", "slowing") and is_up,
+        split=run.evaluated_on,
     )
 
 

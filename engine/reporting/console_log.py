@@ -33,6 +33,7 @@ class ConsoleLog(Callback):
         self._progress = progress_bar(console, "{task.fields[facts]}", bar_width=LIVE_BAR)
 
     def on_start(self, run: RunContext) -> None:
+        self._split = run.recipe.data.evaluated_on
         self.num_steps, self.batch = int(run.recipe.train.steps), int(run.recipe.train.batch)
         self._best = -math.inf if run.best_mIoU is None else run.best_mIoU
         self._first, self._started = run.first_step, time.perf_counter()
@@ -99,8 +100,9 @@ class ConsoleLog(Callback):
         gained = f" ({scores.mIoU - before.mIoU:+.4f})" if before else ""
         others = "  ".join(f"{name} {v:.4f}" for name, v in scores.metrics.items() if name != "mIoU")
         self.console.print(
-            f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  {others}  val "
-            f"loss {evaluation.log_loss:.3f}  [dim]({escape(scores.baselines.brief())})[/]"
+            f"[bold]step {step}[/]  mIoU {scores.mIoU:.4f}{gained}  best {self._best:.4f}  {others}  "
+            f"{escape(self._split)} loss {evaluation.log_loss:.3f}  "
+            f"[dim]({escape(scores.baselines.brief())})[/]"
         )
         for name, further in evaluation.further.items():
             values = "  ".join(f"{metric} {value:.4f}" for metric, value in further.scores.metrics.items())

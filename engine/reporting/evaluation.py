@@ -63,7 +63,7 @@ def chosen_thresholds(trained: Trained) -> str:
         return ""
     data = trained.recipe.data
     each = (f"{name} {value:g}" for name, value in zip(trained.class_names, thresholds, strict=True))
-    split = data.select or data.val
+    split = data.evaluated_on
     which = f"Chosen on {split}, the split that selects checkpoints, for the highest IoU"
     which += "; those of the ensemble are the means of its members'" * (len(trained.members) > 1)
     return f"Thresholds of the probability: {', '.join(each)}. {which}."

@@ -28,6 +28,6 @@ def _why(key: str, protocols: Sequence[str], without_data: str) -> str:
     if any(key == one or key.startswith(f"{one}.") for one in OF_A_TRAINING):
         return "only a training uses it"
     if key in OF_WINDOWS and "slide" not in protocols:
-        return f"it is for eval.protocol=slide, and this is {protocols[0]}"
+        return f"it is for the protocol slide, and this is {protocols[0]}"
     is_unread = key.startswith("data.") and key != "data.range"
     return without_data if is_unread else ""

@@ -4,7 +4,7 @@ Each file is read when it is first asked for, and only once.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,6 +21,7 @@ from engine.scoring.metrics import METRICS
 from engine.scoring.scores_file import ImageScores, read_scores
 from engine.scoring.segmenter import Segmenter, open_segmenter
 from engine.scoring.trained import find_checkpoint
+from engine.wording import did_you_mean
 
 Array = NDArray[np.float64]
 
@@ -135,13 +136,33 @@ class Run:
         return [row for row in self.rows if row["split"] == "val"]
 
     @property
+    def evaluated_on(self) -> str:
+        """The split whose scores `val_rows` holds, by which checkpoints were chosen."""
+        return self.recipe.data.evaluated_on if self.recipe else self.manifest.data.val
+
+    @property
     def last_step(self) -> int:
         """The last update in the log; 0 where the log is empty."""
         return max((row["step"] for row in self.rows), default=0)
 
     def curve(self, key: str, split: str = "val") -> tuple[Array, Array]:
-        """(n,) steps and (n,) values of one metric of the log; see `series`."""
-        return series([row for row in self.rows if row["split"] == split], key)
+        """(n,) steps and (n,) values of one metric of the log; see `series`.
+
+        Args:
+            key: such as "mIoU", or of train "loss".
+            split: val, train, or that of a further set, such as "photos/val".
+
+        Raises:
+            RunFolderError: the log has no such split or metric. Before the first evaluation val is empty.
+        """
+        rows = [row for row in self.rows if row["split"] == split]
+        if not rows and split not in ("train", "val"):
+            splits = dict.fromkeys(["val", "train", *(row["split"] for row in self.rows)])
+            raise RunFolderError(f"{self.folder.log} has no split {split!r}: {_choices(split, splits)}")
+        metrics = dict.fromkeys(key for row in rows for key, value in row.items() if _is_a_metric(key, value))
+        if rows and key not in metrics:
+            raise RunFolderError(f"{self.folder.log} has no {key!r} of {split}: {_choices(key, metrics)}")
+        return series(rows, key)
 
     @cached_property
     def scores(self) -> ImageScores | None:
@@ -232,6 +253,16 @@ def series(rows: Sequence[LogRow], key: str) -> tuple[Array, Array]:
     found = {row["step"]: row[key] for row in rows if _is_finite(row.get(key))}
     steps = sorted(found)
     return np.array(steps, float), np.array([found[step] for step in steps], float)
+
+
+def _is_a_metric(key: str, value: object) -> bool:
+    return key != "step" and (value is None or isinstance(value, int | float))
+
+
+def _choices(wrong: str, known: Iterable[str]) -> str:
+    """Those of gradients, of which there are many, are not listed."""
+    names = [name for name in known if not name.startswith("gradients/")]
+    return f"there are {', '.join(names) or 'none'}.{did_you_mean(wrong, names)}"
 
 
 def _is_finite(value: object) -> bool:

@@ -19,7 +19,7 @@ def report_skipped_images(session: Session, console: Console) -> None:
     splits = [
         (data.train, session.train, NEXT_ONE),
         ("data.unlabelled", session.unlabelled, NEXT_ONE),
-        (data.select or data.val, session.val, NOT_SCORED),
+        (data.evaluated_on, session.val, NOT_SCORED),
         *((further[name], dataset, NOT_SCORED) for name, dataset in session.further.items()),
     ]
     for what, dataset, done in splits:

@@ -48,12 +48,6 @@ class RunContent:
         return main_ensemble(self.results)
 
     @property
-    def evaluated_on(self) -> str:
-        """The split that is scored during the training, by which checkpoints are chosen."""
-        data = self.run.recipe.data if self.run.recipe else None
-        return (data.select or data.val) if data else self.run.manifest.data.val
-
-    @property
     def group_key(self) -> tuple[object, ...]:
         """Runs of equal keys were scored on the same images and classes, and may be compared."""
         data = self.run.manifest.data

@@ -84,7 +84,7 @@ def curves_view(group: Sequence[RunContent]) -> list[dict[str, Any]]:
 
     The titles have the split that is scored during the trainings in place of val.
     """
-    splits = " and ".join(dict.fromkeys(content.evaluated_on for content in group))
+    splits = " and ".join(dict.fromkeys(content.run.evaluated_on for content in group))
     runs = {one.name: (one.run.rows, [member.step for member in one.run.manifest.members]) for one in group}
     return [
         {
@@ -178,7 +178,7 @@ def masks_view(content: RunContent) -> dict[str, Any] | None:
         "columns": columns,
         "rows": rows,
         "svg": Markup(precision_recall_diagram(best.of_masks)),
-        "split": content.evaluated_on,
+        "split": content.run.evaluated_on,
     }
 
 

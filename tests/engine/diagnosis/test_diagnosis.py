@@ -1,11 +1,13 @@
 """Runs with a known answer: their findings, and the first recommendation."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from engine.diagnosis import RunDiagnosis, diagnose
+from engine.diagnosis.training import Losses
 from engine.run_folder import RunFolderError, read_log
 from engine.scoring.run import Run, series
 from tests.engine.diagnosis.written_runs import (
@@ -119,6 +121,12 @@ def test_a_rising_val_loss_with_a_constant_miou_concerns_confidence_only(make_ru
     val = [row | {"loss": loss} for row, loss in zip(evaluations(STEPS, curve), VAL_LOSS, strict=True)]
     diagnosis = diagnose(Run(make_run(val, train_rows(np.geomspace(1.5, 0.1, 40)))))
     assert "only the confidence became worse" in text(diagnosis, "over-fitting")
+
+
+def test_the_split_that_selects_checkpoints_is_named() -> None:
+    losses = Losses(800.0, (0.6, 0.9), "loss", (1.0, 0.1), None, True)
+    assert "rose" in str(losses) and "Val loss was lowest" in str(losses)
+    assert "The loss on held was lowest" in str(replace(losses, split="held"))
 
 
 def test_two_rising_losses_are_not_overfitting(make_run: MakeRun) -> None:

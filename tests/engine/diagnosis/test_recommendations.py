@@ -8,7 +8,8 @@ import pytest
 
 from engine.diagnosis import diagnose, study
 from engine.diagnosis.classes import Correlation
-from engine.diagnosis.curve import shape_of
+from engine.diagnosis.curve import Outlook, shape_of
+from engine.diagnosis.growth import longer
 from engine.diagnosis.recommendations import RULES, recommend
 from engine.diagnosis.remedies import changing
 from engine.diagnosis.training import Losses
@@ -107,6 +108,39 @@ def all_wrong(make_run: MakeRun, recipe: str) -> RunFolder:
     return make_run(
         val, train_rows([1.0] * 20, data_time=0.5), counts, ["background", *"abcdefg"], None, recipe
     )
+
+
+@pytest.mark.parametrize(
+    ("likely", "most", "says"),
+    [
+        (3.0, 5.0, "Not saturated"),
+        (0.3, 5.0, "Nearly saturated"),
+        (0.3, 1.0, "Saturated"),
+        (3.0, 99.0, "still rising"),
+        (0.3, 99.0, "cannot be bounded"),
+    ],
+)
+def test_what_is_said_of_longer_training_and_what_is_recommended_agree(
+    make_run: MakeRun, likely: float, most: float, says: str
+) -> None:
+    run = Run(make_run(evaluations(STEPS, 10 + 0.02 * STEPS), recipe=RECIPE + "train: {steps: 2000}\n"))
+    assert run.recipe
+    growth = replace(SHAPES["rising"], outlook=Outlook(likely, most))
+    is_recommended = bool(recommend(replace(study(run), growth=growth), run.recipe))
+    assert says in longer(growth)
+    assert is_recommended == (likely == 3.0) != ("too little" in longer(growth) or says == "Saturated")
+
+
+@pytest.mark.parametrize(
+    ("scales", "enlarged"), [([1.0], [1.0, 1.5]), ([0.5], [0.5, 0.75]), ([0.75, 1.0], [1.125, 1.5])]
+)
+def test_images_are_enlarged_in_training_and_in_scoring(make_run: MakeRun, scales, enlarged) -> None:
+    recipe = f"{RECIPE}train: {{steps: 2000}}\neval: {{scales: {scales}}}\n"
+    run = Run(all_wrong(make_run, recipe))
+    assert run.recipe
+    found = [rule(study(run), run.recipe) for rule in RULES]
+    [lines] = [one.recipe_lines for one in found if one and one.title.startswith("Enlarge")]
+    assert lines == ["augment.scale=[0.5, 3]", f"eval.scales={enlarged}"]
 
 
 SHAPES = {

@@ -38,7 +38,9 @@ def scores(mIoU: float) -> Scores:
 
 def started(console: Console, **facts: object) -> ConsoleLog:
     """After the start of a run of 40 updates of 8 images."""
-    recipe = SimpleNamespace(train=SimpleNamespace(steps=40, batch=8))
+    recipe = SimpleNamespace(
+        train=SimpleNamespace(steps=40, batch=8), data=SimpleNamespace(evaluated_on="held")
+    )
     log = ConsoleLog(console)
     log.on_start(RunContext(Path(), recipe, None, ("ground", "cat"), ((0, 0, 0), (9, 9, 9)), 255, **facts))
     return log
@@ -78,6 +80,7 @@ def test_without_a_terminal_there_is_one_line_per_log_step() -> None:
     assert "mIoU" not in steps[0] and "0:00:10 left" in steps[0]
     assert "mIoU 0.5000 (best 0.5000)" in steps[1]
     assert "step 40  mIoU 0.4000 (-0.1000)  best 0.5000" in "\n".join(lines)
+    assert "held loss 0.700" in "\n".join(lines)  # of the split that is scored, not of data.val
     assert "  down: ground -0.1000, cat -0.0500" in lines
     assert lines[-3:] == ["step 40: It waits [for data].", "    data.resident=ram", "    data.workers=8"]
 

@@ -39,6 +39,27 @@ def test_only_the_requested_files_are_read(make_run: MakeRun) -> None:
             getattr(run, name)
 
 
+def test_a_curve_that_the_log_does_not_have_is_refused_and_those_that_it_has_are_named(
+    make_run: MakeRun,
+) -> None:
+    folder = make_run("demo", {10: 0.4})
+    rows = [{"step": 5, "split": "train", "loss": 2.0, "gradients/norm/a": 1.0}]
+    folder.log.write_text(json.dumps(rows[0]) + "\n")
+    assert [values.tolist() for values in Run(folder.path).curve("typo")] == [[], []]  # no evaluation yet
+    rows.append({"step": 10, "split": "val", "mIoU": 0.4, "mDice": None, "IoU": {"cat": 0.4}})
+    folder.log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    run = Run(folder.path)
+    with pytest.raises(RunFolderError, match="no 'mIOU' of val: there are mIoU, mDice.*mean mIoU") as caught:
+        run.curve("mIOU")
+    assert str(folder.log) in str(caught.value)
+    assert [values.tolist() for values in run.curve("mDice")] == [[], []]  # never a number
+    assert run.curve("gradients/norm/a", "train")[1].tolist() == [1.0]
+    with pytest.raises(RunFolderError, match="no 'mIoU' of train: there are loss\\."):
+        run.curve("mIoU", "train")
+    with pytest.raises(RunFolderError, match="no split 'vall': there are val, train. Did you mean val"):
+        run.curve("mIoU", "vall")
+
+
 def test_scores_that_are_no_shares_of_1_are_refused(make_run: MakeRun) -> None:
     folder = make_run("demo", {10: 0.4})
     content = {
