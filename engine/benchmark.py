@@ -223,11 +223,11 @@ def _job(arguments: argparse.Namespace, show: Show) -> Measured:
     if arguments.root is None:
         raise RunFolderError("benchmark job needs --root, a folder of photos in the layout of VOC.")
     job = Job(
-        root=arguments.root.expanduser(),
+        root=arguments.root,
         recipe=recipe_file(arguments.recipe),
         updates=arguments.updates,
         seeds=range(arguments.seeds),
-        work=arguments.work.expanduser(),
+        work=arguments.work,
         train=arguments.lists[0],
         val=arguments.lists[1],
     )

@@ -40,7 +40,7 @@ def main(argv: list[str] | None = None) -> int:
 def board(arguments: argparse.Namespace) -> int:
     """Look once, or again and again until Ctrl-C."""
     for folder in arguments.folders:
-        if not folder.expanduser().is_dir():
+        if not folder.is_dir():
             raise RunFolderError(
                 f"No folder {folder}. Runs are written to checkpoints/, or where output.dir says."
             )
@@ -51,8 +51,7 @@ def board(arguments: argparse.Namespace) -> int:
 
     from engine.reporting.board.status import Board
 
-    folders = [folder.expanduser() for folder in arguments.folders]
-    runs = Board(folders)
+    runs = Board(arguments.folders)
     places = ", ".join(map(str, arguments.folders))
     none_yet = f"No run in {places} yet. Train one: trident run <recipe>"
     if arguments.serve or arguments.port is not None:

@@ -152,6 +152,8 @@ def run_command(
         arguments = parser.parse_intermixed_args(argv)
     except SystemExit as stop:  # argparse has printed its message, or the help
         return int(stop.code or 0)
+    for name, value in vars(arguments).items():
+        setattr(arguments, name, _at_home(value))
     try:
         with _environment(_variables(arguments.max_pixels)):
             return body(arguments)
@@ -165,6 +167,13 @@ def run_command(
     except KeyboardInterrupt as interrupt:
         print(f"{parser.prog}: {str(interrupt) or 'interrupted.'}", file=sys.stderr)
         return 1
+
+
+def _at_home(value: Any) -> Any:
+    """An argument, its ~ expanded where it is a path, or some: of --out=~/x the shell does not do it."""
+    if isinstance(value, list):
+        return [_at_home(one) for one in value]
+    return Path(os.path.expanduser(value)) if isinstance(value, Path) else value
 
 
 def run_subcommand(

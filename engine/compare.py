@@ -1,7 +1,6 @@
 """trident compare RECIPE ... --seeds 3: train each with several seeds, report which is better."""
 
 import argparse
-import os
 import shlex
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -68,7 +67,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=1, help="parallel runs on this machine (default 1)")
     parser.add_argument("--cluster", metavar="ADDRESS", help="run on this Ray cluster instead, or auto")
     parser.add_argument(
-        "--out", help="folder of the grid (default checkpoints/compare), or of the files about given runs"
+        "--out",
+        type=Path,
+        help="folder of the grid (default checkpoints/compare), or of the files about given runs",
     )
     return run_command(parser, compare, argv)
 
@@ -89,8 +90,6 @@ def compare(arguments: argparse.Namespace) -> int:
     arguments.what, lists = _without_lists(arguments)
     if not arguments.what:
         raise CompareError("Name recipes, to train them, or folders of finished runs.")
-    if arguments.out:
-        arguments.out = os.path.expanduser(arguments.out)
     console = new_console()
     if any((Path(text) / "combination.json").is_file() for text in arguments.what):
         return _with_ensembles(arguments, console)
@@ -157,7 +156,7 @@ def _with_ensembles(arguments: argparse.Namespace, console: "Console") -> int:
             f"{arguments.what[0]} is one ensemble: name a run, or another ensemble, to compare it with. For "
             f"its own scores type trident evaluate {shlex.quote(arguments.what[0])}"
         )
-    out = Path(arguments.out) if arguments.out else common_folder([path.parent for path in paths.values()])
+    out = arguments.out or common_folder([path.parent for path in paths.values()])
     require_folder(out, "--out")
     contestants = open_contestants(paths, arguments.set)
     recipe = next(iter(contestants.values())).recipe
@@ -191,7 +190,7 @@ def _finished(arguments: argparse.Namespace) -> _Found:
         )
     folders = [Path(text) for text in arguments.what]
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
-    out = Path(arguments.out) if arguments.out else common_folder(folders)
+    out = arguments.out or common_folder(folders)
     require_folder(out, "--out")
     return _Found(group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), out)
 
@@ -212,7 +211,7 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
         raise CompareError("--seeds and --jobs: expected a number from 1 on.")
     if arguments.group and not has_folds:
         raise CompareError("--group is for --folds: type --folds 5, too, or leave it out.")
-    out = Path(arguments.out or "checkpoints/compare")
+    out = arguments.out or Path("checkpoints/compare")
     require_folder(out, "--out")
     wish = wish_of(arguments.folds, lists, arguments.group) if has_folds else None
     recipes, folds = load_recipes([recipe_file(name) for name in arguments.what], arguments.set), None

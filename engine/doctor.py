@@ -178,7 +178,7 @@ def _fix(
     from engine.reporting.doctor import print_findings, verdict
     from engine.run_folder import naming_disk_errors
 
-    root = Path(recipe.data.root or ".").expanduser()
+    root = Path(recipe.data.root or ".")
     facts, meaning = examination.facts, examination.meaning
     with naming_disk_errors(arguments.fix):
         copy = write_fixed_copy(facts, meaning, root, arguments.fix, counted(console, "copying"))

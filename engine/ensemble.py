@@ -160,7 +160,7 @@ def _runs(folders: list[Path], distill: Path | None) -> "list[RunFolder]":
 
     runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
     if distill:
-        runs.pop((distill.expanduser() / "student").resolve(), None)
+        runs.pop((distill / "student").resolve(), None)
     return list(runs.values())
 
 
@@ -177,10 +177,8 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
 
     methods = methods_named(arguments.method or ["mean"])
     if arguments.save:
-        arguments.save = arguments.save.expanduser()
         require_unused(arguments.save)
     if arguments.distill:
-        arguments.distill = arguments.distill.expanduser()
         require_folder(arguments.distill, "--distill")
     request = Request.of(
         runs,

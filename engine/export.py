@@ -80,7 +80,7 @@ def voc(argv: list[str]) -> int:
         from engine.reporting.console import counted
         from engine.scoring.segmenter import open_segmenter
 
-        segmenter = open_segmenter(arguments.trained.expanduser(), None, arguments.overrides, arguments.step)
+        segmenter = open_segmenter(arguments.trained, None, arguments.overrides, arguments.step)
         _print_without_effect(arguments, segmenter)
         progress = counted(new_console(), "predicting")
         count = export_voc(segmenter, arguments.split, out, progress)
@@ -215,14 +215,14 @@ def weights(argv: list[str]) -> int:
     def body(arguments: argparse.Namespace) -> int:
         from engine.run_folder import RunFolderError, require_folder
 
-        out: Path = arguments.out.expanduser()
+        out: Path = arguments.out
         require_folder(out, "--out")
         if out.exists() and any(out.iterdir()):
             raise RunFolderError(f"--out {out} is not empty, and nothing is overwritten. Name a new folder.")
 
         from engine.exporting.weights import export_weights
 
-        lines = export_weights(arguments.run.expanduser(), arguments.step, arguments.layout, out)
+        lines = export_weights(arguments.run, arguments.step, arguments.layout, out)
         print(*lines, sep="\n")
         return 0
 
@@ -252,7 +252,7 @@ def _parser(name: str, description: str, about: str) -> argparse.ArgumentParser:
 
 
 def _new_file(arguments: argparse.Namespace, ending: str = "") -> Path:
-    out: Path = arguments.out.expanduser()
+    out: Path = arguments.out
     require_new_file(out)
     if ending and out.suffix != ending:
         raise ExportError(f"--out {out}: the file ends with {ending}. Type --out {out.with_suffix(ending)}")
@@ -272,7 +272,7 @@ def _of_all_members(arguments: argparse.Namespace, without_data: str = "") -> "S
     """What is to be exported, on the CPU; a graph runs the same operations on every image."""
     from engine.scoring.segmenter import open_segmenter
 
-    opened = open_segmenter(arguments.trained.expanduser(), "cpu", arguments.overrides, arguments.step)
+    opened = open_segmenter(arguments.trained, "cpu", arguments.overrides, arguments.step)
     _print_without_effect(arguments, opened, without_data)
     if opened.trained.combination.early_exit:
         print(f"{opened.name}: without its early exit, as a graph runs all members on every image")

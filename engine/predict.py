@@ -125,7 +125,7 @@ def _job(arguments: argparse.Namespace) -> _Job:
         DataError, TilingError: no image is there, files would be replaced, or kinds exclude each other.
     """
     inputs, overrides = paths_and_overrides(arguments.images)
-    out: Path = arguments.out.expanduser()
+    out: Path = arguments.out
 
     from engine.data.inputs import input_images
     from engine.data.rasters import require_geo
@@ -164,7 +164,7 @@ def _segmenter(arguments: argparse.Namespace, job: _Job) -> "Segmenter":
     from engine.reporting.predictions import files_of
     from engine.scoring.segmenter import open_segmenter
 
-    segmenter = open_segmenter(arguments.trained.expanduser(), None, job.overrides, arguments.step)
+    segmenter = open_segmenter(arguments.trained, None, job.overrides, arguments.step)
     if arguments.uncertainty:
         _require_members(arguments.trained, len(segmenter.trained.members), segmenter.kind.is_multi)
     if segmenter.kind.is_multi:

@@ -94,7 +94,7 @@ def _prepare(prepare: Callable[["Preparation"], None], arguments: argparse.Names
     from engine.reporting.transfers import tracked
     from engine.run_folder import require_folder
 
-    root = arguments.root.expanduser()
+    root = arguments.root
     require_folder(root, "--root")
     console = new_console()
     prepare(
@@ -166,7 +166,7 @@ def _masks(arguments: argparse.Namespace) -> int:
     from engine.reporting.mask_files import write_masks
     from engine.run_folder import require_folder
 
-    out: Path = arguments.out.expanduser()
+    out: Path = arguments.out
     if out.exists():
         raise DataError(f"{out} exists already, and nothing is overwritten. Type --out=<a new folder>.")
     require_folder(out, "--out")
@@ -202,7 +202,7 @@ def _pack(arguments: argparse.Namespace) -> int:
     from engine.reporting.console import counted
     from engine.run_folder import require_reachable
 
-    out = arguments.out.expanduser()
+    out = arguments.out
     require_reachable(out, "--out")
     require_unused(out, arguments.overwrite)
     data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data

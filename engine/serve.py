@@ -66,7 +66,7 @@ def serve(arguments: argparse.Namespace) -> int:
         from engine.scoring.segmenter import open_segmenter
         from engine.serving.app import make_app
 
-        segmenter = open_segmenter(arguments.trained.expanduser(), None, arguments.overrides, arguments.step)
+        segmenter = open_segmenter(arguments.trained, None, arguments.overrides, arguments.step)
         host, port = listener.getsockname()[:2]
         console, shown = new_console(), f"[{host}]" if ":" in host else host
         console.print(

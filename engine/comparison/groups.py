@@ -46,7 +46,7 @@ class Groups:
 
 def groups_of(recipe: Recipe, ids: Sequence[str]) -> Groups:
     """By the pattern that folds were made with, else that of the recipe, else by the names of sequences."""
-    kept = Path(recipe.data.fold).expanduser().with_name(GROUP_FILE) if recipe.data.fold else None
+    kept = Path(recipe.data.fold).with_name(GROUP_FILE) if recipe.data.fold else None
     pattern = kept.read_text(encoding="utf-8").strip() if kept and kept.is_file() else None
     pattern = pattern or recipe_pattern(recipe) or group_pattern(ids)
     names = [group_name(id, pattern) for id in ids]

@@ -23,7 +23,7 @@ from engine.data.formats import (
     Synthetic,
     format_of,
 )
-from engine.options import Positive, Section, Text, key, mistake
+from engine.options import PathText, Positive, Section, Text, key, mistake
 from engine.wording import quantity
 
 
@@ -72,7 +72,7 @@ class ImageSet(Section):
         "layout of the data; packed: a file written by trident prepare pack; synthetic: drawn scenes; "
         "or an opener of your own, package.module:function",
     )
-    root: Text | None = key(
+    root: PathText | None = key(
         None, "folder of the data (voc: the one that holds JPEGImages), or the file of packed data"
     )
     train: Text | None = key(

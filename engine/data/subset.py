@@ -37,7 +37,7 @@ def fold_of(dataset: Dataset, path: Path, split: str, is_held_out: bool) -> Data
     Raises:
         DataError: see `listed_ids`; or no image is left.
     """
-    listed = set(listed_ids(path.expanduser(), dataset.ids, split))
+    listed = set(listed_ids(path, dataset.ids, split))
     indices = [index for index, id in enumerate(dataset.ids) if (id in listed) == is_held_out]
     if not indices:
         raise DataError(

@@ -57,7 +57,7 @@ def open_unlabelled(section: Any) -> FileDataset:
 
 
 def _files_below(root: str) -> dict[str, Path]:
-    folder = Path(root).expanduser()
+    folder = Path(root)
     if not folder.is_dir():
         raise DataError(f"data.unlabelled.root: no folder {folder}. Type data.unlabelled.root=<its folder>.")
     try:
@@ -82,7 +82,7 @@ def _files_of_named_split(section: Any) -> dict[str, Path]:
 def _files_of_split(section: Any) -> dict[str, Path]:
     split = section.unlabelled.split
     if section.format == "voc" and section.root is not None:
-        return voc_images(Path(section.root).expanduser(), split)
+        return voc_images(Path(section.root), split)
     dataset = open_split(section, split)
     if not isinstance(dataset, FileDataset):
         raise DataError(

@@ -51,7 +51,7 @@ def export_voc(
     root = segmenter.trained.recipe.data.root
     if root is None:
         raise ExportError("data.root is not set. Add data.root=<your VOC2012 folder> to the command.")
-    images = voc_images(Path(root).expanduser(), split)
+    images = voc_images(Path(root), split)
     pictures = {}
     for done, (id, path) in enumerate(images.items(), start=1):
         pictures[id] = _png(segmenter, path)

@@ -14,6 +14,7 @@ from engine.options import (
     Length,
     LogInterval,
     Minutes,
+    PathText,
     Positive,
     SaveInterval,
     Section,
@@ -50,7 +51,7 @@ class ModelSection(Section):
     )
     encoder: Text | None = key(None, "encoder of an SMP architecture, such as resnet34")
     from_scratch: bool = key(False, "start from random weights instead of pretrained ones")
-    weights: Text | None = key(
+    weights: PathText | None = key(
         None,
         "initial weights: hf:<repository>, smp:<tag>, package:<name>, a file, or a run folder; with #<key> "
         "at the end, such as #ema, one of several state dicts in a file",
@@ -106,7 +107,7 @@ class Adversarial(Section):
 
 
 class Distill(Section):
-    teacher: Text = Field(
+    teacher: PathText = Field(
         description="folder of a run, whose best checkpoint teaches, a file of its top/, or the folder of a "
         "saved ensemble; with the classes of this recipe"
     )
@@ -311,4 +312,4 @@ def log_steps(section: Log, total_steps: int) -> int:
 
 
 class Output(Section):
-    dir: Text = key("checkpoints", "folder of all runs; a run is written to <dir>/<name>/")
+    dir: PathText = key("checkpoints", "folder of all runs; a run is written to <dir>/<name>/")

@@ -189,10 +189,11 @@ def shipped_recipes() -> dict[str, FilePath]:
 
 def find_recipe(name: str | os.PathLike[str]) -> FilePath:
     """The file `name`, else the file `name`.yaml, else the shipped recipe `name`, else a missing file."""
-    for file in (FilePath(name), FilePath(f"{os.fspath(name)}.yaml")):
+    name = os.path.expanduser(name)
+    for file in (FilePath(name), FilePath(f"{name}.yaml")):
         if file.is_file():
             return file
-    return shipped_recipes().get(os.fspath(name), FilePath(name))
+    return shipped_recipes().get(name, FilePath(name))
 
 
 def dotted(path: Path) -> str:
@@ -208,7 +209,7 @@ def _read_chain(file: FilePath, wanted_by: str, above: list[FilePath]) -> Docume
     place = document.sources.pop(("base",))
     if not isinstance(base, str):
         raise RecipeError(f"{place}: base: expected the name of one recipe file, got {base!r}")
-    base_file = find_recipe(os.path.normpath(file.parent / base))
+    base_file = find_recipe(os.path.normpath(file.parent / os.path.expanduser(base)))
     if not base_file.is_file():  # a copy of a shipped recipe works anywhere
         base_file = shipped_recipes().get(base.removesuffix(".yaml"), base_file)
     chain = [*above, file]

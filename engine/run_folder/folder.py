@@ -74,7 +74,7 @@ class RunFolder:
     @classmethod
     def of(cls, recipe: Any) -> "RunFolder":
         """The folder of a recipe's run, <output.dir>/<name>; this layer may not import `Recipe`."""
-        return cls(Path(recipe.output.dir).expanduser() / recipe.name)
+        return cls(Path(recipe.output.dir) / recipe.name)
 
     @property
     def states(self) -> list[Path]:

@@ -79,7 +79,7 @@ def open_teacher(section: Distill, train: Dataset, device: torch.device) -> Trai
             training data, or its classes overlap.
     """
     try:
-        teacher = open_trained(Path(section.teacher).expanduser(), device)
+        teacher = open_trained(Path(section.teacher), device)
     except RunFolderError as error:
         raise RecipeError(
             f"distill.teacher: {error} A teacher is a run, a file of its top/ or a saved ensemble."

@@ -79,7 +79,7 @@ def train(
         RecipeError, DataError, ModelError, LossError, ComponentError: the user's input is wrong.
     """
     run = RunFolder.of(recipe)
-    source = RunFolder(continue_from.expanduser()) if continue_from else None
+    source = RunFolder(continue_from) if continue_from else None
     if source and source.path.resolve() == run.path.resolve():
         raise RunFolderError(
             f"--continue-from {source.path} starts a new run, which needs a name of its own: add "

@@ -94,6 +94,22 @@ def test_help_of_every_command_needs_no_torch(command: str) -> None:
     assert f"trident {command}" in done.stdout
 
 
+@pytest.mark.parametrize("words", [["--out=~/x", "~/y", "~/z"], ["--out", "~/x", "~/y", "~/z"]])
+def test_a_tilde_is_the_home_folder_in_every_argument_that_is_a_path(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The shell does not expand it after `--out=`."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    parser = new_parser("run", "")
+    parser.add_argument("--out", type=Path)
+    parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--name", default="~/name")
+    seen = []
+    assert run_command(parser, lambda arguments: seen.append(arguments) or 0, words) == 0
+    assert (seen[0].out, seen[0].folders) == (tmp_path / "x", [tmp_path / "y", tmp_path / "z"])
+    assert seen[0].name == "~/name"  # no path
+
+
 def test_trident_lists_its_commands_and_suggests_a_similar_one(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     listing = capsys.readouterr().out

@@ -116,7 +116,7 @@ def training_images(recipe: Recipe, device: torch.device) -> Iterator[Tensor]:
     batch = min(int(recipe.train.batch), NUM_CALIBRATION_IMAGES)
     shares = shares_of_images(recipe.data, train)
     if recipe.data.sampler == "rare":
-        file = CountsFile(Path(recipe.data.root).expanduser(), train) if recipe.data.root else None
+        file = CountsFile(Path(recipe.data.root), train) if recipe.data.root else None
         counts = (file.read() if file else None) or count_classes(train, lambda *_: None)
         sets = [len(part.dataset) for part in train.parts] if isinstance(train, SeveralSets) else []
         shares = probabilities_in_sets(counts, shares, sets)

@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from engine.recipe import load_recipe
 from engine.recipe.source import Document, find_recipe, read_recipe, shipped_recipes
 from engine.recipe.text import RecipeError
 
@@ -274,3 +275,18 @@ def test_invalid_overrides_are_collected(tmp_path: Path, override: str, message:
     assert document.problems[0].startswith(f"override {override}: ")
     assert message in document.problems[0]
     assert document.values["seed"] == "x"  # values after the mistake are still read
+
+
+def test_a_tilde_is_the_home_folder_in_every_key_that_is_a_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "base.yaml").write_text("model: {weights: ~/weights.pth}\noutput: {dir: ~/runs}\n")
+    (tmp_path / "own.yaml").write_text("base: ~/base.yaml\ndistill: {teacher: ~/teacher}\n")
+    typed = ["data.root=~/data", "data.fold=~/fold.txt", "data.unlabelled.root=~/more"]
+    recipe = load_recipe("~/own.yaml", typed)
+    assert (recipe.model.weights, recipe.output.dir) == (f"{tmp_path}/weights.pth", f"{tmp_path}/runs")
+    assert (recipe.distill.teacher, recipe.data.root) == (f"{tmp_path}/teacher", f"{tmp_path}/data")
+    assert (recipe.data.fold, recipe.data.unlabelled.root) == (f"{tmp_path}/fold.txt", f"{tmp_path}/more")
+    typed = ["data.root=~/data", "data.also=[{root: ~/a, classes: voc21}]"]
+    assert load_recipe("~/own.yaml", typed).data.also[0].root == f"{tmp_path}/a"
