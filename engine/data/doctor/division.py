@@ -15,7 +15,8 @@ def share_key(section: Any) -> str | None:
     folders do."""
     name = "polygons" if section.format in OF_POLYGONS else "folder"
     options = getattr(section, name, None)
-    return f"data.{name}.val_share" if options is not None and options.val_share is not None else None
+    is_read = name == "polygons" or section.format == "folder"  # other formats ignore the section
+    return f"data.{name}.val_share" if is_read and options and options.val_share is not None else None
 
 
 def taken_out(section: Any) -> str:
