@@ -155,13 +155,9 @@ def drift(
     if distance > DIVERGENCE and p.any() and q.any():
         worst = np.argsort(-np.abs(p - q), kind="stable")[:NUM_WORST]
         listed = ", ".join(f"{names[c]} {_percent(p[c])} / {_percent(q[c])}" for c in worst if p[c] != q[c])
-        remedy = (
-            f"Split the images into {train} and {split} at random; or keep it, if {split} is what counts."
-        )
+        remedy = f"Split the images into {train} and {split} at random"
         if divided_by:  # by a hash of the names
-            remedy = (
-                f"They differ by chance: label more images, or give {split} more by a larger {divided_by}."
-            )
+            remedy = f"They differ by chance: label more images, or give {split} more by {divided_by}"
         yield finding(
             "class_shares",
             HURTS,

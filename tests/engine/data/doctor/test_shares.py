@@ -66,4 +66,5 @@ def test_no_remedy_speaks_of_lists_or_of_a_further_split(tmp_path: Path) -> None
     assert {"leak", "repeats", "all_void", "class_shares"} <= found.keys()
     assert found["leak"].remedy == found["repeats"].remedy and "out of the folder" in found["leak"].remedy
     assert "out of the folder" in found["all_void"].remedy and "chance" in found["class_shares"].remedy
+    assert found["class_shares"].remedy.count("or keep it") == 1
     assert findings(tmp_path, select="train")["leak"].remedy == "data.select=null"
