@@ -132,7 +132,7 @@ def test_what_is_said_of_longer_training_and_what_is_recommended_agree(
 
 
 @pytest.mark.parametrize(
-    ("scales", "enlarged"), [([1.0], [1.0, 1.5]), ([0.5], [0.5, 0.75]), ([0.75, 1.0], [1.125, 1.5])]
+    ("scales", "enlarged"), [([1.0], "[1, 1.5]"), ([0.5], "[0.5, 0.75]"), ([0.75, 1.0], "[1.125, 1.5]")]
 )
 def test_images_are_enlarged_in_training_and_in_scoring(make_run: MakeRun, scales, enlarged) -> None:
     recipe = f"{RECIPE}train: {{steps: 2000}}\neval: {{scales: {scales}}}\n"
