@@ -80,7 +80,8 @@ def is_wide_tiff(path: Path) -> bool:
     """Whether the pixels of a TIFF are not of unsigned 8 bits or fewer; nothing is decoded."""
     with _file_named(path):
         tags = _tags_of_tiff(path)
-    return max(tags.get(BITS_PER_SAMPLE, (1,))) > 8 or max(tags.get(SAMPLE_FORMAT, (UNSIGNED,))) != UNSIGNED
+    bits, kinds = tags.get(BITS_PER_SAMPLE, (1,)), tags.get(SAMPLE_FORMAT, (UNSIGNED,))
+    return bool(max(bits) > 8 or max(kinds) != UNSIGNED)
 
 
 def _tags_of_tiff(path: Path) -> TiffImagePlugin.ImageFileDirectory_v2:
