@@ -78,14 +78,6 @@ def test_equals_torch_where_torch_is_finite() -> None:
     )
 
 
-def test_gradcheck() -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 1, VOID, 2, 2, 0] * 2).view(2, 2, 3)
-    weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    assert torch.autograd.gradcheck(lambda x: cross_entropy(x, labels, VOID, weights, 0.1), logits)
-
-
 @pytest.mark.parametrize("ohem", [None, Ohem()])
 def test_pixels_whose_classes_all_have_the_weight_0_cost_0(ohem) -> None:
     """The cost of smoothing would else be a sum over pixels, divided by 1."""

@@ -222,6 +222,14 @@ def test_a_small_step_down_the_gradient_costs_less(name: str, seed: int) -> None
 
 
 @every_term
+def test_gradcheck(name: str) -> None:
+    torch.manual_seed(0)
+    logits = torch.randn(2, NUM_CLASSES, 2, 3, dtype=torch.float64, requires_grad=True)
+    labels = torch.tensor([0, 1, VOID, 2, 2, 0] * 2).view(2, 2, 3)  # class 3 is absent
+    assert torch.autograd.gradcheck(lambda x: build(name)(x, labels)["loss"], logits)
+
+
+@every_term
 def test_autocast_changes_nothing(name: str) -> None:
     logits, labels = batch(0)
     half = logits.detach().bfloat16()

@@ -127,13 +127,3 @@ def test_keeping_all_changes_nothing_and_an_easy_pixel_has_no_gradient(seed: int
     hard = reference(p.numpy(), np.ones(p.shape, bool), 0.4, 2)
     assert leaf.grad is not None
     np.testing.assert_array_equal(leaf.grad.ne(0).any(1).numpy(), hard)
-
-
-def test_gradcheck() -> None:
-    torch.manual_seed(0)
-    logits = torch.randn(2, 3, 2, 3, dtype=torch.float64, requires_grad=True)
-    labels = torch.tensor([0, 1, VOID, 2, 2, 0] * 2).view(2, 2, 3)
-    weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
-    assert torch.autograd.gradcheck(
-        lambda x: cross_entropy(x, labels, VOID, weights, 0.1, ohem=keep(0.3, 2)), logits
-    )
