@@ -63,7 +63,7 @@ def main() -> None:
 
 def train(run: RunFolder, recipe: str, overrides: list[str]) -> None:
     """One run that keeps its last state only; a finished one stays as it is."""
-    if run.manifest.is_file() and run.read_manifest().finished:
+    if run.is_finished:
         return
     where = [f"name={run.path.name}", f"output.dir={run.path.parent}", "eval.every=100%", "keep.top=1"]
     command = [sys.executable, "-m", "engine.run", recipe, *overrides, *where]

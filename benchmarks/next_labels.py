@@ -116,7 +116,7 @@ def draw_scenes(work: Path, split: str, number: int, common: float = 0.0) -> lis
 def trained(work: Path, name: str, ids: list[str], seed: int, updates: int, every: str) -> Run:
     """A run on these scenes, from random weights."""
     folder = RunFolder(work / "runs" / name)
-    if folder.manifest.exists() and folder.read_manifest().finished:
+    if folder.is_finished:
         return Run(folder)
     (work / f"{name}.txt").write_text("\n".join(ids))
     recipe = work / f"{name}.yaml"

@@ -253,7 +253,7 @@ def _scored(cells: "Sequence[Cell]", failures: "list[Failure]", out: Path, conso
     ensembles = []
     for (method, _), group in groupby(cells, key=lambda cell: (cell.method, cell.recipe.seed)):
         of_seed = list(group)
-        finished = [cell for cell in of_seed if cell.is_finished]
+        finished = [cell for cell in of_seed if cell.run.is_finished]
         if len(finished) < len(of_seed):
             if finished:
                 console.print(

@@ -83,7 +83,7 @@ def _failure(ray: Any, reference: Any, cell: Cell) -> Failure | None:
     except ray.exceptions.RayError as error:
         output = Failure.of(cell).text if cell.log.exists() else ""
         return Failure(cell, f"{output}\n{str(error).splitlines()[0]}")
-    return None if cell.is_finished else Failure.of(cell)
+    return None if cell.run.is_finished else Failure.of(cell)
 
 
 def train_cell(cell: Cell, folder: str) -> None:

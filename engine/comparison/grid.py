@@ -64,10 +64,6 @@ class Cell:
         return self.out / "cells" / f"{self.name}.log"
 
     @property
-    def is_finished(self) -> bool:
-        return self.run.manifest.exists() and self.run.read_manifest().finished
-
-    @property
     def arguments(self) -> list[str]:
         """Of `engine.run`, to start its training or to continue it."""
         resume = ["--resume"] if self.run.states else []
@@ -160,7 +156,7 @@ def prepare(cells: Sequence[Cell]) -> list[Cell]:
     for cell in cells:
         cell.recipe_file.parent.mkdir(parents=True, exist_ok=True)
         write_text(cell.recipe_file, cell.recipe.to_yaml())
-    unfinished = [cell for cell in cells if not cell.is_finished]
+    unfinished = [cell for cell in cells if not cell.run.is_finished]
     for cell in unfinished:
         remove_unsaved(cell)
     return unfinished

@@ -38,7 +38,7 @@ def run_locally(cells: Sequence[Cell], num_jobs: int, console: Console) -> list[
                 if process.poll() is None:
                     continue
                 del slots[slot]
-                failure = None if cell.is_finished else Failure.of(cell)
+                failure = None if cell.run.is_finished else Failure.of(cell)
                 failures += [failure] if failure else []
                 progress.ends(cell, failure)
     return failures

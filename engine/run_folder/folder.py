@@ -86,6 +86,11 @@ class RunFolder:
         """Whether there is nothing at its path, or an empty folder."""
         return not self.path.exists() or (self.path.is_dir() and not any(self.path.iterdir()))
 
+    @property
+    def is_finished(self) -> bool:
+        """Whether its manifest says so. Raises RunFolderError where that is damaged."""
+        return self.manifest.exists() and self.read_manifest().finished
+
     def kept_nothing(self) -> bool:
         """Whether the folder is that of a run which was ended before it saved a state or a checkpoint.
 

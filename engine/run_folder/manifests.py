@@ -133,7 +133,7 @@ class Manifest(_Sealed):
 
     `tail` has the latest states (keep.tail), which no score chose, in the order of their updates.
 
-    `environment` is what the training was started on, name -> text (engine/training/environment.py). `run_id`
+    `environment` is what the training was started on, name -> text (engine/training/start.py). `run_id`
     is also in the run's states; it is drawn at the start, and None in runs of version 0.1.0. `files` is the
     SHA-256 of the files that commands read, by name, once they are final. `bands` has the names of
     data.bands, None for RGB; `normalisation` their mean and std in 0..255, None for those of the weights.

@@ -42,7 +42,7 @@ def dry_run_stages(stages: Sequence[Recipe], process: Process, console: Console)
 
     A stage that starts from an unfinished one is timed with the initial weights of the first stage.
     """
-    unfinished = [stage for stage in stages if not _is_finished(RunFolder.of(stage))]
+    unfinished = [stage for stage in stages if not RunFolder.of(stage).is_finished]
     check_stages(unfinished, process)
     console = console if process.is_main else Console(quiet=True)
     start = {key: getattr(stages[0].model, key) for key in ("weights", "from_scratch")}
@@ -116,10 +116,6 @@ def train_stages(
     return Run(runs[-1])
 
 
-def _is_finished(run: RunFolder) -> bool:
-    return run.manifest.is_file() and run.read_manifest().finished
-
-
 def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
     """How many stages are finished, from the first on.
 
@@ -129,7 +125,7 @@ def _num_finished(stages: Sequence[Recipe], runs: Sequence[RunFolder]) -> int:
     parent = runs[0].path.parent
     saved = read_stages(parent) if (parent / STAGES).exists() else []
     for number, (stage, run) in enumerate(zip(stages, runs, strict=True)):
-        if not _is_finished(run):
+        if not run.is_finished:
             return number
         before = saved[number] if number < len(saved) else {}
         if before.get("name") != stage.name:

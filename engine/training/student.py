@@ -147,7 +147,7 @@ class Student:
         Raises:
             As `engine.training.train.train`.
         """
-        if self.run.manifest.is_file() and self.run.read_manifest().finished:
+        if self.run.is_finished:
             console.print(f"the student is finished: {self.run.path}")
             return
         with process_group(seconds_of(self.recipe.train.timeout)) as process:

@@ -77,7 +77,7 @@ def test_finished_runs_are_kept_and_stopped_ones_continue(
     cells[2].run.create()  # stopped before its first save
     cells[2].run.log.write_text("a line")
     assert prepare(cells) == cells[1:]
-    assert cells[0].is_finished
+    assert cells[0].run.is_finished
     assert cells[1].command[-1] == "--resume" and cells[1].run.last_state.exists()
     assert not cells[2].run.path.exists() and "--resume" not in cells[2].command
 

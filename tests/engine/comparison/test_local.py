@@ -73,7 +73,7 @@ def test_at_most_num_jobs_run_at_once(num_jobs: int, play) -> None:
     cells = play(SCRIPT)
     assert run_locally(cells, num_jobs, quiet()) == []
     assert most_at_once(cells) == num_jobs
-    assert all(cell.is_finished for cell in cells)
+    assert all(cell.run.is_finished for cell in cells)
 
 
 def test_a_failed_cell_is_reported_and_the_others_go_on(play) -> None:
@@ -81,7 +81,7 @@ def test_a_failed_cell_is_reported_and_the_others_go_on(play) -> None:
     [failure] = run_locally(cells, 2, console)
     assert failure.cell is cells[1]
     assert failure.text.splitlines()[-1] == "a picture is broken"
-    assert [cell.is_finished for cell in cells] == [True, False, True, True]
+    assert [cell.run.is_finished for cell in cells] == [True, False, True, True]
     output = console.file.getvalue()
     assert "a-s1: failed" in output and "a picture is broken" in output
     assert "a-s3: finished, mIoU 0.5000 at step 10" in output
