@@ -189,10 +189,10 @@ def _finished(arguments: argparse.Namespace) -> _Found:
             "they are. Leave them out."
         )
     folders = [Path(text) for text in arguments.what]
-    runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
+    runs = find_runs(*folders)
     out = arguments.out or common_folder(folders)
     require_folder(out, "--out")
-    return _Found(group_by_recipe(ScoredRun.of(Run(run)) for run in runs.values()), out)
+    return _Found(group_by_recipe(ScoredRun.of(Run(run)) for run in runs), out)
 
 
 def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console") -> _Found:

@@ -158,10 +158,8 @@ def _runs(folders: list[Path], distill: Path | None) -> "list[RunFolder]":
     """Each run in the folders once, without the student of an earlier --distill into the same folder."""
     from engine.run_folder import find_runs
 
-    runs = {run.path.resolve(): run for folder in folders for run in find_runs(folder)}
-    if distill:
-        runs.pop((distill / "student").resolve(), None)
-    return list(runs.values())
+    student = (distill / "student").resolve() if distill else None
+    return [run for run in find_runs(*folders) if run.path.resolve() != student]
 
 
 def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: list[str]) -> "Request":

@@ -58,7 +58,7 @@ def report(arguments: argparse.Namespace) -> int:
         raise RunFolderError("No folder was named; type trident report checkpoints/")
     if arguments.images < 0:
         raise RunFolderError(f"--images {arguments.images}: a number from 0 on was expected.")
-    runs = list({run.path.resolve(): run for folder in folders for run in find_runs(folder)}.values())
+    runs = find_runs(*folders)
     out = arguments.out or common_folder(folders) / "report.html"
     require_reachable(out, "--out")
     if out.is_dir():

@@ -234,12 +234,16 @@ class RunFolder:
         write_manifest(self.manifest, manifest)
 
 
-def find_runs(folder: Path) -> list[RunFolder]:
-    """Every run at or below `folder`, by path.
+def find_runs(*folders: Path) -> list[RunFolder]:
+    """Every run at or below these folders once, by path within each folder.
 
     Raises:
         RunFolderError: no such folder, or no run in it.
     """
+    return list({run.path.resolve(): run for folder in folders for run in _runs_below(folder)}.values())
+
+
+def _runs_below(folder: Path) -> list[RunFolder]:
     if folder.is_file():
         run = folder.parent.parent if folder.parent.name in ("top", "tail") else folder.parent
         raise RunFolderError(f"{folder} is a file. Name the folder of a run, such as {run}")
