@@ -25,10 +25,10 @@ from engine.scoring.ensembling import (
 )
 from engine.scoring.label_kinds import label_kind
 from engine.scoring.predictor import Predictor
+from engine.training.features import spread
 from engine.training.fit import RunError
 from engine.training.freed_memory import give_freed_memory_back
 from engine.training.session import Session
-from engine.training.validation import spread
 
 
 def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Console) -> dict[str, Scores]:

@@ -48,7 +48,7 @@ class FeatureMaps:
                 continue  # the evaluation reports the unreadable image
             seen = shown_bands(sample.image, self.dataset.bands).cpu()
             for layer, values in self._maps(model, sample.image[None].to(device)).items():
-                numbers = _spread(len(values))
+                numbers = spread(NUM_CHANNELS, len(values))
                 row = FeatureRow(sample.id, seen, values[numbers].float().cpu(), numbers)
                 rows.setdefault(layer, []).append(row)
         model.train(was_training)
@@ -141,6 +141,7 @@ def _fits(name: str, pattern: str) -> bool:
     return len(parts) == len(wanted) and all(map(fnmatchcase, parts, wanted))
 
 
-def _spread(num_channels: int) -> list[int]:
-    count = min(NUM_CHANNELS, num_channels)
-    return [index * num_channels // count for index in range(count)]
+def spread(count: int, total: int) -> list[int]:
+    """Up to `count` indices, evenly over 0..total-1."""
+    count = min(count, total)
+    return [index * total // count for index in range(count)]

@@ -24,13 +24,13 @@ from engine.training.batch_size import with_batch
 from engine.training.build_batches import Counter, build_batches, place
 from engine.training.build_step import build_step
 from engine.training.distributed import Process
-from engine.training.features import FeatureMaps, matching_layers, require_maps
+from engine.training.features import FeatureMaps, matching_layers, require_maps, spread
 from engine.training.freed_memory import freed_memory_kept
 from engine.training.imbalance import advice, count_labels, decided, training_order
 from engine.training.inputs import new_model, open_inputs
 from engine.training.options import Optimizer
 from engine.training.step import SupervisedStep
-from engine.training.validation import Validation, spread
+from engine.training.validation import Validation
 from engine.wording import quantity
 from models.build import without_effect
 from models.load_report import LoadReport

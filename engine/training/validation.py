@@ -19,7 +19,7 @@ from engine.scoring.multi_label import Thresholds, thresholds_of
 from engine.scoring.precision_recall import PrecisionRecall
 from engine.scoring.predictor import Predictor
 from engine.training.distributed import Process, sum_in_place, wait_for_all
-from engine.training.features import FeatureMaps
+from engine.training.features import FeatureMaps, spread
 from engine.training.fit import diverged
 from models.folding import for_predictions
 
@@ -107,9 +107,3 @@ class Validation:
         if thresholds:
             predictor = Predictor(predictor.protocol, predictor.autocast, MultiLabel(thresholds))
         return predict_pictures(model, self.dataset, self.picture_indices, predictor, self.process.device)
-
-
-def spread(count: int, total: int) -> list[int]:
-    """Up to `count` indices, evenly over 0..total-1."""
-    count = min(count, total)
-    return [index * total // count for index in range(count)]
