@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.nn.utils import get_total_norm
 
 from engine.data.batches import Batch
+from engine.training.schedule import ramp_up
 from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan
 from losses.adversarial import (
     OBJECTIVES,
@@ -124,9 +125,7 @@ class AdversarialSettings:
 
     def weight_at(self, step: int) -> float:
         """Rises linearly from 0 at `start` to the full weight `ramp` steps later."""
-        if step < self.start:
-            return 0.0
-        return self.weight * min(1.0, (step - self.start + 1) / max(1, self.ramp))
+        return self.weight * ramp_up(step, self.start, self.ramp)
 
 
 class AdversarialStep(SupervisedStep):

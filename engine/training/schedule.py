@@ -81,6 +81,11 @@ def factor(section: Schedule, base_lr: float, step: int, num_steps: int) -> floa
     return floor + (1 - floor) * CURVES[section.name](section, progress, step)
 
 
+def ramp_up(step: int, start: int, ramp: int) -> float:
+    """The share of a weight that is phased in: 0 before `start`, from there linearly to 1 in `ramp` steps."""
+    return min(1.0, max(0, step - start + 1) / max(1, ramp))
+
+
 def end_of_rise(section: Schedule, num_steps: int) -> int:
     """The first update, at or just after the peak of the rate, from which on the rate does not rise."""
     if section.name == "onecycle":

@@ -21,6 +21,7 @@ from engine.data.batches import UnlabelledViews
 from engine.data.options import Unlabelled
 from engine.data.unlabelled import with_partners
 from engine.training.dropout import Places, seed_update
+from engine.training.schedule import ramp_up
 from engine.training.step import Metrics, SupervisedStep, labels_at, one_or_nan
 from losses.statistics import full_precision
 
@@ -66,9 +67,7 @@ class MeanTeacher:
 
     def weight_at(self, step: int) -> float:
         """Rises linearly from 0 at `start` to the full weight `ramp` steps later."""
-        if step < self.start:
-            return 0.0
-        return self.section.weight * min(1.0, (step - self.start + 1) / max(1, int(self.section.ramp)))
+        return self.section.weight * ramp_up(step, self.start, int(self.section.ramp))
 
     def backward(self, step: SupervisedStep, views: UnlabelledViews, at_once: int) -> Metrics:
         """Add the gradients of an update, without exchanging them between processes.
