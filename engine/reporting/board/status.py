@@ -90,7 +90,7 @@ class Board:
         train = [row for row in rows if row["split"] == "train"]
         seconds = [row["time"] for row in train[-FEW:] if _is_number(row.get("time")) and row["time"] > 0]
         update_s = median(seconds) if seconds else None
-        changed_at = _changed_at(run.log) or _changed_at(run.manifest)
+        changed_at = _facts(run.log)[0] or _facts(run.manifest)[0]
         state, message = _state(run, manifest, rows, changed_at, problems)
         step = max((row["step"] for row in rows), default=0)
         metric = manifest.metric.partition(MEAN_OF)[0] if manifest else "mIoU"
@@ -144,7 +144,7 @@ def _state(
         if age < max(LATE_S, LATE_FACTOR * usual):
             return "running", "Running, as its log is recent: no lock can be seen from here."
     saved = saved_beside_tensors(run.states[0], "log") if run.states else None
-    if saved and saved.get("bytes") == _size(run.log):
+    if saved and saved.get("bytes") == _facts(run.log)[1]:
         if _tried(run.read_manifest, problems) is None:
             return "stopped", "Stopped, with its state saved. Mend what is named; then --resume goes on."
         return "stopped", "Stopped, with its state saved: the same command with --resume goes on."
@@ -181,7 +181,7 @@ def _is_number(value: object) -> bool:
 
 def _kept(known: dict[Path, tuple[object, Value]], path: Path, read: Callable[[Path], Value]) -> Value:
     """What a file holds; it is read again only where its size or its time changed."""
-    mark = _changed_at(path), _size(path)
+    mark = _facts(path)
     if path not in known or known[path][0] != mark:
         known[path] = mark, read(path)
     return known[path][1]
@@ -196,15 +196,10 @@ def _tried(read: Callable[[], Value], problems: list[str]) -> Value | None:
         return None
 
 
-def _changed_at(path: Path) -> float | None:
+def _facts(path: Path) -> tuple[float | None, int | None]:
+    """When a file was changed, and its size; None where it cannot be seen."""
     try:
-        return path.stat().st_mtime
+        facts = path.stat()
     except OSError:
-        return None
-
-
-def _size(path: Path) -> int | None:
-    try:
-        return path.stat().st_size
-    except OSError:
-        return None
+        return None, None
+    return facts.st_mtime, facts.st_size
