@@ -29,8 +29,12 @@ class WorkerError(RuntimeError):
 
 def auto_workers(world_size: int) -> int:
     """Decoding processes of one of `world_size` training processes on this machine."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return max(0, min(8, cores // world_size - 1))
+    return max(0, min(8, num_cores() // world_size - 1))
+
+
+def num_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def read_by_workers(

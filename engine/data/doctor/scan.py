@@ -1,7 +1,6 @@
 """One pass over all files: the facts of each, in a few flat arrays."""
 
 import math
-import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -16,6 +15,7 @@ from engine.data.bands import Bands
 from engine.data.doctor.image_facts import THUMB_PX, ImageFacts, read_image
 from engine.data.doctor.listing import Listed, Listing
 from engine.data.doctor.mask_facts import MaskFacts, read_mask
+from engine.data.workers import num_cores
 
 AT_ONCE = 256  # samples queued for the threads; queueing all would take memory
 MAX_STRETCH = 0.01  # between the aspect ratios of an image and its mask
@@ -124,9 +124,8 @@ def scan(listing: Listing, progress: Callable[[int, int], None]) -> Facts:
 
 
 def _read_all(listing: Listing) -> Iterator[tuple[MaskFacts, ImageFacts | None]]:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     read, samples = partial(_read, bands=listing.bands), listing.samples
-    with ThreadPoolExecutor(cores) as pool:  # decoding and counting release the interpreter lock
+    with ThreadPoolExecutor(num_cores()) as pool:  # decoding and counting release the interpreter lock
         for start in range(0, len(samples), AT_ONCE):
             yield from pool.map(read, samples[start : start + AT_ONCE])
 
