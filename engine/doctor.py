@@ -11,7 +11,8 @@ from engine.command import add_recipe, new_console, new_parser, recipe_file, run
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from engine.data.doctor import Examination
+    from engine.data.doctor import DataReport, Examination
+    from engine.data.options import Data
     from engine.recipe import Recipe
 
 EXAMPLES = """
@@ -64,52 +65,46 @@ def doctor(arguments: argparse.Namespace) -> int:
         _show_augment(recipe, out, counted(console, "counting labels"))
         console.print(f"written: {out}")
         return 0
+    examination = None
     if recipe.data.also or recipe.data.labels == "multi":
-        return _without_a_copy(recipe, arguments, console)
-    examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
-    print_data_report(console, examination.report)
-    if "auto" in (recipe.train.batch, recipe.train.accumulate):
+        report = _report_without_a_copy(recipe.data, bool(arguments.fix), console)
+    else:
+        examination = examine(list_samples_of(recipe.data), counted(console, "reading"))
+        report = examination.report
+    print_data_report(console, report)
+    if examination and "auto" in (recipe.train.batch, recipe.train.accumulate):
         dry_run = shlex.join(["trident", "run", arguments.recipe, *arguments.overrides, "--dry-run"])
         said = f"auto chooses the batch when a training starts. To see which, type {dry_run}"
         console.print(said, markup=False, soft_wrap=True)
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(out, examination.report.to_dict())
+        write_json(out, report.to_dict())
         console.print(f"written: {out}")
-    if arguments.fix:
+    if examination and arguments.fix:
         return _fix(examination, recipe, arguments, console)
-    if command := command_to_fix(examination.report, arguments.recipe, arguments.overrides):
+    if examination and (command := command_to_fix(report, arguments.recipe, arguments.overrides)):
         console.print(f"For a repaired copy: {command}", markup=False, soft_wrap=True)
-    return 2 if examination.report.spoils else 0
+    return 2 if report.spoils else 0
 
 
-def _without_a_copy(recipe: "Recipe", arguments: argparse.Namespace, console: "Console") -> int:
+def _report_without_a_copy(data: "Data", has_fix: bool, console: "Console") -> "DataReport":
     """Check several sets, or masks of classes that may overlap, of which no repaired copy is written."""
-    from engine.data.doctor import examine, list_samples_of, report_on
+    from engine.data.doctor import list_samples_of, report_on
     from engine.data.doctor.several import list_sets, report_on_sets
     from engine.data.sample import require_one_class_a_pixel
     from engine.data.sets import require_one_set
     from engine.reporting.console import counted
-    from engine.reporting.doctor import print_data_report
-    from engine.run_folder import write_json
 
-    if arguments.fix:
-        require_one_set(recipe.data, "--fix")
-        require_one_class_a_pixel(recipe.data, "--fix", "Leave it out: the findings name the files.")
-    if recipe.data.also:
-        reports = {
-            name: examine(listing, counted(console, f"reading {name}")).report
-            for name, listing in list_sets(recipe.data).items()
-        }
-        report = report_on_sets(recipe.data, reports)
-    else:
-        report = report_on(list_samples_of(recipe.data), counted(console, "reading"))
-    print_data_report(console, report)
-    if arguments.out:
-        arguments.out.parent.mkdir(parents=True, exist_ok=True)
-        write_json(arguments.out, report.to_dict())
-        console.print(f"written: {arguments.out}")
-    return 2 if report.spoils else 0
+    if has_fix:
+        require_one_set(data, "--fix")
+        require_one_class_a_pixel(data, "--fix", "Leave it out: the findings name the files.")
+    if not data.also:
+        return report_on(list_samples_of(data), counted(console, "reading"))
+    reports = {
+        name: report_on(listing, counted(console, f"reading {name}"))
+        for name, listing in list_sets(data).items()
+    }
+    return report_on_sets(data, reports)
 
 
 def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:
