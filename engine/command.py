@@ -101,9 +101,12 @@ def new_parser(command: str, description: str, epilog: str = "") -> argparse.Arg
 def add_recipe(parser: argparse.ArgumentParser, what: str = A_RECIPE) -> None:
     """The recipe, or `what` may be typed in its place, and its overrides."""
     parser.add_argument("recipe", help=what)
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="override values of the recipe"
-    )
+    add_overrides(parser, "override values of the recipe")
+
+
+def add_overrides(parser: argparse.ArgumentParser, what: str) -> None:
+    """Recipe values, `key.path=value`."""
+    parser.add_argument("overrides", nargs="*", default=[], metavar="key.path=value", help=what)
 
 
 def add_tiling(parser: argparse.ArgumentParser) -> None:

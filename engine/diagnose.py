@@ -3,7 +3,7 @@
 import argparse
 from pathlib import Path
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import add_overrides, new_console, new_parser, run_command
 from engine.wording import quantity
 
 EXAMPLES = """
@@ -26,13 +26,7 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 2 the input is wrong."""
     parser = new_parser("diagnose", "Report what the files of a run show, and what to try next.", EXAMPLES)
     parser.add_argument("run", type=Path, help="a run folder; with --labels and --next also a saved ensemble")
-    parser.add_argument(
-        "overrides",
-        nargs="*",
-        default=[],
-        metavar="key.path=value",
-        help="with --labels, --next and --replay: recipe values, such as data.root",
-    )
+    add_overrides(parser, "with --labels, --next and --replay: recipe values, such as data.root")
     parser.add_argument(
         "--out",
         type=Path,

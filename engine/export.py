@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, run_command, run_subcommand
+from engine.command import add_overrides, new_console, new_parser, run_command, run_subcommand
 from engine.exporting import ExportError, require_libraries
 from engine.run_folder import require_new_file
 from engine.wording import quantity
@@ -243,9 +243,7 @@ SUBCOMMANDS: dict[str, Callable[[list[str]], int]] = {
 def _parser(name: str, description: str, about: str) -> argparse.ArgumentParser:
     parser = new_parser(f"export {name}", description, about)
     parser.add_argument("trained", type=Path, help="a run, a file of its top/, or the folder of an ensemble")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="such as eval.scales=[1.0]"
-    )
+    add_overrides(parser, "such as eval.scales=[1.0]")
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="a new file")
     parser.add_argument("--step", type=int, help="step of a run's kept checkpoint (default: the best one)")
     return parser

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from engine.command import new_console, new_parser, run_command
+from engine.command import add_overrides, new_console, new_parser, run_command
 from engine.serving import Limits, ServeError, require_libraries
 from engine.wording import quantity
 
@@ -39,9 +39,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = new_parser("serve", "Answer images over HTTP, with a page to drop an image on.", EXAMPLES)
     add = parser.add_argument
     add("trained", type=Path, help="a run, a file of its top/, or the folder of an ensemble")
-    parser.add_argument(
-        "overrides", nargs="*", default=[], metavar="key.path=value", help="such as eval.flip=true"
-    )
+    add_overrides(parser, "such as eval.flip=true")
     add("--host", default="127.0.0.1", help="address to listen on (default 127.0.0.1: this machine alone)")
     add("--port", type=int, default=8000, help="port to listen on; 0 takes a free one (default 8000)")
     add("--max-mb", type=float, default=20, metavar="MB", help="largest image file (default 20)")
