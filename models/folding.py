@@ -1,6 +1,7 @@
 """BatchNorm folded into the convolution before it: one pass over each map less, for predictions on a CPU."""
 
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from copy import deepcopy
 from functools import partial
 from typing import Any
@@ -78,10 +79,17 @@ def for_predictions(model: nn.Module) -> nn.Module:
     prepare: Any = getattr(model, "for_predictions", None)
     if prepare is None:
         return model
-    was_training = model.training
-    try:
-        model.eval()
+    with evaluating(model):
         prepared: nn.Module = prepare()
+    return prepared
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """A block with a model in eval mode; afterwards it is in the mode that it was in before."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
     finally:
         model.train(was_training)
-    return prepared

@@ -18,6 +18,7 @@ from engine.data.sample import DataError, Dataset, Palette, note_or_raise, read_
 from engine.reporting.colours import UNSCORED, VOID, WRONG, Colour, display_colours
 from engine.reporting.label_sets import with_sets
 from engine.scoring.predictor import Predictor
+from models.folding import evaluating
 
 Pixels = NDArray[np.uint8]  # (h, w, 3)
 
@@ -48,21 +49,19 @@ def predict_pictures(
     model: nn.Module, dataset: Dataset, indices: Sequence[int], predictor: Predictor, device: torch.device
 ) -> list[Picture]:
     """Samples with the model's predictions, as they are scored, on the CPU; without unreadable samples."""
-    was_training = model.training
-    model.eval()
     pictures = []
     for index in indices:
         sample = read_or_error(dataset, index)
         if isinstance(sample, DataError):
             note_or_raise(dataset, index, sample)
             continue
-        probabilities = predictor(model, sample.image[None].to(device))  # (1, C, H, W)
+        with evaluating(model):
+            probabilities = predictor(model, sample.image[None].to(device))  # (1, C, H, W)
         prediction, confidence = predictor.kind.decide(probabilities)
         seen = shown_bands(sample.image, dataset.bands)
         image, labels = predictor.scored(seen), predictor.scored(sample.labels)
         parts = (image, labels, prediction[0], confidence[0])
         pictures.append(Picture(sample.id, *(part.cpu() for part in parts)))
-    model.train(was_training)
     return pictures
 
 

@@ -23,6 +23,7 @@ from engine.reporting.log_files import evaluation_values
 from engine.reporting.pictures import sheet
 from engine.scoring.confusion import Scores
 from engine.scoring.precision_recall import NUM_THRESHOLDS, PrecisionRecall
+from models.folding import evaluating
 
 GRAPH_SIDE_PX = 64  # of the image that is traced through the model
 MAIN_VALUES = (  # by which runs are compared
@@ -119,18 +120,14 @@ def write_graph(writer: SummaryWriter, model: nn.Module) -> str | None:
         return "no process has the whole of it (train.shard)"
     num_bands = getattr(model, "in_channels", 3)
     image = torch.zeros(1, num_bands, GRAPH_SIDE_PX, GRAPH_SIDE_PX, device=parameter.device)
-    was_training = model.training
-    model.eval()
     try:
-        with torch.no_grad(), warnings.catch_warnings():
+        with torch.no_grad(), evaluating(model), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # the tracer warns of sizes that become constants
             # traced here, as add_graph traces a second time to compare the outputs
             traced = torch.jit.trace(model, image, check_trace=False)  # type: ignore[no-untyped-call]
             writer.add_graph(traced, image)
     except Exception as error:  # tracing may raise anything
         return f"{type(error).__name__}: {error}".splitlines()[0]
-    finally:
-        model.train(was_training)
     return None
 
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from engine.recipe import RecipeError
 from engine.recipe.sections import Auxiliary
 from engine.training.features import TRIAL_PX, outputs_of
+from models.folding import evaluating
 
 MULTIPLE_PX = 32  # of a model that does not say to which sides it pads
 
@@ -94,11 +95,10 @@ def build_auxiliary(
                 f"model.auxiliary needs crops whose side divides by {multiple}, not of {px} px. Type "
                 f"{fitting}{smaller}"
             )
-    device, was_training = next(model.parameters()).device, model.training
+    device = next(model.parameters()).device
     image = torch.zeros(1, num_bands, 2 * TRIAL_PX, 2 * TRIAL_PX, device=device)
-    with torch.no_grad():
-        output = outputs_of(model.eval(), [section.layer], lambda: model(image)).get(section.layer)
-    model.train(was_training)
+    with torch.no_grad(), evaluating(model):
+        output = outputs_of(model, [section.layer], lambda: model(image)).get(section.layer)
     if not (isinstance(output, Tensor) and output.ndim == 4 and output.shape[2] == output.shape[3] > 1):
         raise RecipeError(
             f"model.auxiliary.layer: {section.layer} gives no map (B, C, h, w). Name the stage of an encoder "

@@ -14,6 +14,7 @@ from engine.data.sample import DataError, Dataset, first_few, read_or_error
 from engine.recipe import RecipeError
 from engine.reporting.feature_sheet import FeatureRow
 from engine.scoring.predictor import Predictor
+from models.folding import evaluating
 
 TRIAL_PX = 64
 NUM_CHANNELS = 10  # kept of each layer, evenly spaced, the same ones each time
@@ -39,19 +40,18 @@ class FeatureMaps:
 
     def __call__(self, model: nn.Module) -> dict[str, list[FeatureRow]]:
         device = next(model.parameters()).device
-        was_training = model.training
-        model.eval()
         rows: dict[str, list[FeatureRow]] = {}
         for index in self.indices:
             sample = read_or_error(self.dataset, index)
             if isinstance(sample, DataError):
                 continue  # the evaluation reports the unreadable image
             seen = shown_bands(sample.image, self.dataset.bands).cpu()
-            for layer, values in self._maps(model, sample.image[None].to(device)).items():
+            with evaluating(model):
+                maps = self._maps(model, sample.image[None].to(device))
+            for layer, values in maps.items():
                 numbers = spread(NUM_CHANNELS, len(values))
                 row = FeatureRow(sample.id, seen, values[numbers].float().cpu(), numbers)
                 rows.setdefault(layer, []).append(row)
-        model.train(was_training)
         return rows
 
     def _maps(self, model: nn.Module, image: Tensor) -> dict[str, Tensor]:
@@ -117,10 +117,8 @@ def require_maps(model: nn.Module, layers: Sequence[str], num_bands: int = 3) ->
         RecipeError: the names of the layers that do not.
     """
     image = torch.zeros(1, num_bands, TRIAL_PX, TRIAL_PX, device=next(model.parameters()).device)
-    was_training = model.training
-    model.eval()
-    outputs = outputs_of(model, layers, lambda: model(image))
-    model.train(was_training)
+    with evaluating(model):
+        outputs = outputs_of(model, layers, lambda: model(image))
     without = [name for name in layers if not any(True for _ in maps_in(name, outputs.get(name)))]
     if without:
         raise RecipeError(

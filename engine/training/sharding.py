@@ -16,6 +16,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from engine.recipe import RecipeError
 from engine.training.features import outputs_of
 from models.blocks import encoder_blocks
+from models.folding import evaluating
 
 
 def shard(model: nn.Module, image: Tensor) -> None:
@@ -51,9 +52,8 @@ def shard(model: nn.Module, image: Tensor) -> None:
 
 @torch.no_grad()
 def _try(model: nn.Module, image: Tensor) -> None:
-    was_training = model.training
-    model.eval()(image)
-    model.train(was_training)
+    with evaluating(model):
+        model(image)
 
 
 def without_values(model: nn.Module) -> nn.Module:
