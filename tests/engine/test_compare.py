@@ -15,21 +15,17 @@ from engine.ensemble import main as ensemble_main
 from engine.evaluate import main as evaluate_main
 from engine.run import main as run_main
 from engine.run_folder import RunFolder
+from tests.engine.tiny_run import RECIPE, TINY
 
-ROOT = Path(__file__).parents[2]
-TINY = [
-    "data.synthetic.size=32",
-    "data.synthetic.train_samples=8",
+SMALLER = [
+    *TINY,
     "data.synthetic.val_samples=6",
-    "augment.crop=32",
-    "schedule.warmup=1",
     "train.steps=2",
-    "train.batch=4",
     "eval.every=1",
     "log.every=50",  # more than there are
     "log.images=0",
 ]
-SET = [text for setting in TINY for text in ("--set", setting)]
+SET = [text for setting in SMALLER for text in ("--set", setting)]
 
 
 @pytest.fixture(scope="module")
@@ -37,9 +33,9 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with recipes plain.yaml and dice.yaml, and their grid of two seeds in out/, all trained."""
     folder = tmp_path_factory.mktemp("compare")
     for name, loss in (("plain", "[{name: cross_entropy}]"), ("dice", "[{name: dice}]")):
-        text = f"base: {ROOT / 'recipes/demo.yaml'}\nname: {name}\nloss: {loss}\n"
+        text = f"base: {RECIPE}\nname: {name}\nloss: {loss}\n"
         (folder / f"{name}.yaml").write_text(text)
-    cells = cells_of(load_recipes([folder / "plain.yaml", folder / "dice.yaml"], TINY), 2, folder / "out")
+    cells = cells_of(load_recipes([folder / "plain.yaml", folder / "dice.yaml"], SMALLER), 2, folder / "out")
     for cell in prepare(cells):
         assert run_main(cell.arguments) == 0
     return folder
@@ -56,7 +52,7 @@ def folder(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Pa
 
 
 def grid(*more: str) -> list[str]:
-    return ["plain.yaml", "dice.yaml", "--seeds", "2", "--out", "out", *TINY, *more]
+    return ["plain.yaml", "dice.yaml", "--seeds", "2", "--out", "out", *SMALLER, *more]
 
 
 def test_a_finished_grid_is_compared_at_once(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

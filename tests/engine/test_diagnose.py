@@ -14,28 +14,15 @@ from engine.diagnosis.label_check import LabelCheck
 from engine.recipe import load_recipe
 from engine.run import main as run_main
 from engine.run_folder import CombinationValues, EnsembleManifest, EnsembleMember, RunFolder
-
-ROOT = Path(__file__).parents[2]
-TINY = [
-    "data.synthetic.size=48",
-    "data.synthetic.train_samples=8",
-    "data.synthetic.val_samples=6",
-    "augment.crop=32",
-    "schedule.warmup=1",
-    "train.steps=6",
-    "train.batch=4",
-    "eval.every=2",
-    "log.every=2",
-    "log.images=0",
-    "log.to=[]",
-]
+from tests.engine.tiny_run import tiny
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run of three evaluations, each of which was kept."""
     folder = tmp_path_factory.mktemp("runs")
-    assert run_main([str(ROOT / "recipes/demo.yaml"), *TINY, f"output.dir={folder}", "name=tiny"]) == 0
+    values = ["data.synthetic.size=48", "data.synthetic.val_samples=6", "log.images=0"]
+    assert run_main(tiny(folder, "tiny", *values)) == 0
     return folder / "tiny"
 
 

@@ -20,24 +20,13 @@ from engine.run_folder import EnsembleFolder, RunFolder
 from engine.scoring.ensembles.early_exit import Seen
 from engine.scoring.ensembles.selection import SelectionData
 from engine.scoring.trained import open_trained
+from tests.engine.tiny_run import tiny
 
-ROOT = Path(__file__).parents[2]
-TINY = [
-    "data.synthetic.size=32",
-    "data.synthetic.train_samples=8",
-    "data.synthetic.val_samples=4",
-    "augment.crop=32",
-    "schedule.warmup=1",
-    "train.steps=4",
-    "train.batch=4",
-    "eval.every=2",
-    "log.images=0",
-]
+SMALLER = ["data.synthetic.val_samples=4", "train.steps=4", "log.images=0"]
 
 
 def train(folder: Path, name: str, *more: str) -> None:
-    recipe = str(ROOT / "recipes/demo.yaml")
-    assert run_main([recipe, *TINY, f"output.dir={folder}", f"name={name}", *more]) == 0
+    assert run_main(tiny(folder, name, *SMALLER, *more)) == 0
 
 
 @pytest.fixture(scope="module")

@@ -15,20 +15,9 @@ from engine.run_folder import RunFolder
 from models.origin import OWN, origin_of
 from models.segformer import SegFormer
 from models.weights import load_weights
+from tests.engine.tiny_run import tiny
 
-ROOT = Path(__file__).parents[2]
-TINY = [
-    "data.synthetic.size=32",
-    "data.synthetic.train_samples=4",
-    "data.synthetic.val_samples=2",
-    "augment.crop=32",
-    "schedule.warmup=1",
-    "train.steps=2",
-    "train.batch=2",
-    "eval.every=1",
-    "log.images=0",
-    "model.decoder_width=32",
-]
+SMALLER = ["train.steps=2", "eval.every=1", "log.images=0", "model.decoder_width=32"]
 ZOO = ["model.decoder_width=null", "model.arch=unet", "model.encoder=resnet18"]
 HEAD_OF = {"huggingface": "paper", "mmsegmentation": "mmseg"}
 FILE_OF = {"huggingface": "model.safetensors", "mmsegmentation": "model.pth"}
@@ -38,9 +27,8 @@ FILE_OF = {"huggingface": "model.safetensors", "mmsegmentation": "model.pth"}
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run with each head, and one of the zoo."""
     folder = tmp_path_factory.mktemp("runs")
-    recipe = str(ROOT / "recipes/demo.yaml")
     for name, more in {"paper": [], "mmseg": ["model.head=mmseg"], "unet": ZOO}.items():
-        assert run_main([recipe, *TINY, f"output.dir={folder}", f"name={name}", *more]) == 0
+        assert run_main(tiny(folder, name, *SMALLER, *more)) == 0
     return folder
 
 

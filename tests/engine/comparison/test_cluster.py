@@ -17,20 +17,10 @@ import pytest
 
 from engine.compare import main
 from engine.run_folder import RunFolder
+from tests.engine.tiny_run import TINY
 
 ROOT = Path(__file__).parents[3]
-SETTINGS = [
-    "data.synthetic.size=32",
-    "data.synthetic.train_samples=8",
-    "data.synthetic.val_samples=4",
-    "augment.crop=32",
-    "schedule.warmup=1",
-    "train.steps=16",
-    "train.batch=4",
-    "eval.every=2",
-    "log.every=2",
-    "log.images=0",
-]
+SETTINGS = [*TINY, "train.steps=16", "log.images=0"]
 PATIENCE_S = 300
 
 
