@@ -1,6 +1,7 @@
 """Small inputs that provoke the messages, drawn into the working folder."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,3 +76,29 @@ def coco(categories: list[str], outline: bool = True) -> None:
 def write(path: str, text: str) -> None:
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     Path(path).write_text(text)
+
+
+def masks_of(value: int) -> Callable[[], None]:
+    return lambda: own("SPLIT/images/{}.jpg", "SPLIT/masks/{}.png", draw_mask(value))
+
+
+def annotated(label: str = "b", end: str = "") -> Callable[[], None]:
+    """Photos with a LabelMe file next to each; `end` is written after its first half."""
+
+    def draw() -> None:
+        for number in range(40):
+            photo(f"own/images/{number}.jpg", number)
+            shape = {"label": label, "points": [[5, 5], [40, 5], [40, 30]], "shape_type": "polygon"}
+            text = json.dumps({
+                "imagePath": f"{number}.jpg", "imageHeight": H, "imageWidth": W,
+                "shapes": [shape],
+            })  # fmt: skip
+            write(f"own/images/{number}.json", text if not end or number else text[: len(text) // 2])
+
+    return draw
+
+
+def damaged() -> None:
+    voc()
+    path = Path("voc/JPEGImages/t0.jpg")
+    path.write_bytes(path.read_bytes()[:300])
