@@ -7,6 +7,7 @@ Shapes: B images, C classes; the scored region of an image is H x W pixels.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import ExitStack
 from types import MappingProxyType
 from typing import Any, Protocol
 
@@ -19,6 +20,7 @@ from engine.scoring.counting import Counts, Maps, Tally
 from engine.scoring.label_kinds import LabelKind
 from engine.scoring.predictor import Predictor
 from engine.scoring.upsampling import Pieces, strips, sure_images, weighted_logits
+from models.folding import evaluating
 
 ENSEMBLE = "mean"  # of probabilities: the combination that a run makes of its members
 OnBatch = Callable[[list[str], dict[str, Counts]], None]
@@ -73,24 +75,22 @@ def evaluate(
     tallies = {name: kind.tally(name, num_classes, device) for name in names}
     wanted = {name: combination for name, combination in combinations.items() if name in tallies}
     members, alone = list(models), [name for name in names if name in models]
-    were_training = {name: model.training for name, model in models.items()}
-    for model in models.values():
-        model.eval()
-    for batch in batches:
-        of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
-        labels = predictor.scored(batch.labels)  # (B, H, W)
-        void = labels == ignore_index
-        maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_pixels)
-        near_label = near_outline(labels, void) if detailed and not kind.is_multi else None
-        counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
-        for name in names:
-            tallies[name].add(counts[name], maps[name].log_loss, void.sum())
-        if on_maps:
-            on_maps(labels, maps)
-        if on_batch:
-            on_batch(batch.ids, counts)
-    for name, model in models.items():
-        model.train(were_training[name])
+    with ExitStack() as stack:
+        for model in models.values():
+            stack.enter_context(evaluating(model))
+        for batch in batches:
+            of_models = predictor.of_members(models, batch.images, wanted.values(), alone)
+            labels = predictor.scored(batch.labels)  # (B, H, W)
+            void = labels == ignore_index
+            maps = _maps(kind, of_models, members, wanted, names, labels, void, detailed, on_pixels)
+            near_label = near_outline(labels, void) if detailed and not kind.is_multi else None
+            counts = {name: maps[name].counts(labels, ignore_index, near_label) for name in names}
+            for name in names:
+                tallies[name].add(counts[name], maps[name].log_loss, void.sum())
+            if on_maps:
+                on_maps(labels, maps)
+            if on_batch:
+                on_batch(batch.ids, counts)
     return tallies
 
 
