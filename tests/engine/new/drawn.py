@@ -5,11 +5,11 @@ import shlex
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from engine.data import open_split
 from engine.new import main
 from engine.recipe import Recipe, load_recipe
+from tests.drawn_sets import save
 
 H, W = 80, 96
 COLOURS = np.array([[0, 0, 0], [200, 30, 30], [30, 30, 200]], np.uint8)
@@ -19,11 +19,6 @@ def labels_of(number: int) -> np.ndarray:
     labels = np.zeros((H, W), np.uint8)
     labels[20 + number : 50, 20:60], labels[55:75, 60:90] = 1, 2
     return labels
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
 
 
 def draw(images: str, masks: str, numbers: range, change=lambda labels: labels) -> None:

@@ -5,16 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
 
 from engine.data import open_split
 from engine.data.doctor import examine, list_samples_of
 from engine.data.options import Data
-
-
-def save(path: Path, pixels: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+from tests.drawn_sets import save
 
 
 def findings(data: Data) -> dict:

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from engine.data.formats.coco import MOST_BYTES, instance_files, open_coco
-from engine.data.sample import DataError
 from models.class_names import VOC
+from tests.engine.data.refusals import message_of
 
 CATEGORIES = (
     "person", "bicycle", "car", "motorcycle", "airplane", "bus", "train", "boat", "bird", "cat", "dog",
@@ -65,12 +65,6 @@ def tree(tmp_path: Path):
         return root
 
     return write
-
-
-def message_of(read) -> str:
-    with pytest.raises(DataError) as caught:
-        read()
-    return str(caught.value)
 
 
 def test_smaller_objects_are_on_top_and_crowds_are_void_below(tree) -> None:

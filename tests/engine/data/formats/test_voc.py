@@ -15,10 +15,10 @@ from tests.engine.data.formats.voc_files import (
     TRAIN_0,
     image_path,
     mask_path,
-    message_of,
     save_mask,
     split_path,
 )
+from tests.engine.data.refusals import message_of
 
 PUBLISHED_COLOURS = (
     (0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128),

@@ -11,10 +11,10 @@ from engine.data.formats.voc import open_voc
 from tests.engine.data.formats.voc_files import (
     image_path,
     mask_path,
-    message_of,
     save_mask,
     split_path,
 )
+from tests.engine.data.refusals import message_of
 
 # Folders and lists
 

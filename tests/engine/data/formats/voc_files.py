@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-import pytest
 from PIL import Image
 
-from engine.data import DataError
 from engine.data.formats.voc import voc_palette
 
 TRAIN_0 = "train_000000"  # 40 x 56 px in the fixture
@@ -29,10 +27,3 @@ def save_mask(labels: np.ndarray, path: Path, **options) -> None:
     mask = Image.fromarray(labels.astype(np.uint8))
     mask.putpalette([value for colour in voc_palette() for value in colour])
     mask.save(path, **options)
-
-
-def message_of(read) -> str:
-    with pytest.raises(DataError) as caught:
-        read()
-    assert caught.value.exit_code == 2
-    return str(caught.value)

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from engine.data import DataError
 from engine.data.formats.voc import open_voc
 from engine.data.packs.pack import write_pack
 from engine.data.packs.packed import PackedDataset, shard_paths
 from engine.data.synthetic import SyntheticScenes
+from tests.engine.data.refusals import message_of
 from tests.processes import Python
 
 
@@ -25,12 +25,6 @@ def splits(voc_folder):
 
 def scenes(num_samples: int = 5):
     return {"train": SyntheticScenes("train", num_samples, 32), "val": SyntheticScenes("val", 3, 32)}
-
-
-def message_of(call) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    return str(caught.value)
 
 
 # What is in the file

@@ -26,6 +26,7 @@ from engine.data.packs.packed import PackedDataset
 from engine.data.resident import Resident, choose_residence
 from engine.data.synthetic import SyntheticScenes
 from models.class_names import VOC
+from tests.engine.data.refusals import message_of
 
 CPU = torch.device("cpu")
 LAYOUTS = ("encoded", "decoded")
@@ -74,13 +75,6 @@ def content(path: Path) -> list:
         samples = [(s.id, s.image.tolist(), s.labels.tolist()) for s in (data[i] for i in range(len(data)))]
         everything.append((facts, samples, data.label_counts().tolist()))
     return everything
-
-
-def message_of(call) -> str:
-    with pytest.raises(DataError) as caught:
-        call()
-    assert caught.value.exit_code == 2
-    return str(caught.value)
 
 
 # The same data set
