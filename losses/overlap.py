@@ -115,42 +115,6 @@ def tversky(
     return mean_over_present(*_focal_costs(reduce(sums), alpha, beta, gamma), class_weights)
 
 
-def dice(
-    logits: Tensor,
-    labels: Tensor,
-    ignore_index: int,
-    reduce: Reduce = identity,
-    *,
-    per_image: bool = False,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """Soft Dice: 1 - 2 I / (P + Y), averaged over the classes with a label; else as `tversky`.
-
-    Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator.
-    """
-    return tversky(
-        logits, labels, ignore_index, 0.5, 0.5, 1.0, reduce, per_image=per_image, class_weights=class_weights
-    )
-
-
-def jaccard(
-    logits: Tensor,
-    labels: Tensor,
-    ignore_index: int,
-    reduce: Reduce = identity,
-    *,
-    per_image: bool = False,
-    class_weights: Tensor | None = None,
-) -> Tensor:
-    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label; else as `tversky`.
-
-    Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
-    """
-    return tversky(
-        logits, labels, ignore_index, 1.0, 1.0, 1.0, reduce, per_image=per_image, class_weights=class_weights
-    )
-
-
 def _focal_costs(sums: Tensor, alpha: float, beta: float, gamma: float) -> tuple[Tensor, Tensor]:
     """`overlap_costs`, to the power of 1 / gamma."""
     costs, present = overlap_costs(sums, alpha, beta)
@@ -212,7 +176,11 @@ class Overlap(ClassMean):
 
 
 class Dice(Overlap):
-    """`dice` as a module; `losses.terms.DiceOptions` explains its options."""
+    """Soft Dice: 1 - 2 I / (P + Y), averaged over the classes with a label; else as `tversky`.
+
+    Milletari et al. 2016, arXiv 1606.04797, without the squares in its denominator.
+    `losses.terms.DiceOptions` explains its options.
+    """
 
     def __init__(
         self,
@@ -224,7 +192,10 @@ class Dice(Overlap):
 
 
 class Jaccard(Overlap):
-    """`jaccard` as a module."""
+    """Soft IoU: 1 - I / (P + Y - I), averaged over the classes with a label; else as `tversky`.
+
+    Rahman and Wang 2016, doi 10.1007/978-3-319-50835-1_22.
+    """
 
     alpha = beta = 1.0
 

@@ -17,7 +17,7 @@ from engine.benchmarks.measuring import installed, peak_mb_in_own_process, peak_
 from engine.scoring.timing import interleaved
 from losses import build_loss
 from losses.cross_entropy import cross_entropy
-from losses.overlap import dice
+from losses.overlap import Dice
 
 VOID = 255
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -31,10 +31,11 @@ def trident(num_classes: int) -> Loss:
 
 def upsampled(num_classes: int) -> Loss:
     """Our formulas on logits at full size."""
+    dice = Dice(VOID)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         whole = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
-        return cross_entropy(whole, labels, VOID) + dice(whole, labels, VOID)
+        return cross_entropy(whole, labels, VOID) + dice(whole, labels)
 
     return loss
 

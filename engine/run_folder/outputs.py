@@ -55,13 +55,11 @@ def require_folder(path: Path, option: str) -> None:
         raise RunFolderError(f"{path} is a {what}. Name a folder.")
 
 
-def require_new_file(path: Path, option: str = "--out") -> None:
+def require_new_file(path: Path) -> None:
     """Raises RunFolderError where `path` exists, or no file can be written there; `require_reachable`."""
     if os.path.lexists(path):
-        raise RunFolderError(
-            f"{path} exists already, and nothing is overwritten. Type {option}=<a new file>."
-        )
-    require_reachable(path, option)
+        raise RunFolderError(f"{path} exists already, and nothing is overwritten. Type --out=<a new file>.")
+    require_reachable(path, "--out")
 
 
 @contextmanager

@@ -17,7 +17,7 @@ from losses.boundary import boundary
 from losses.cross_entropy import cross_entropy
 from losses.focal import focal
 from losses.lovasz import lovasz
-from losses.overlap import dice, jaccard, tversky
+from losses.overlap import tversky
 from losses.statistics import Reduce
 from losses.terms import Ohem
 
@@ -28,7 +28,7 @@ CE_AND_DICE = [{"name": "cross_entropy", "weight": 2.0}, {"name": "dice", "weigh
 
 def test_total_is_the_weighted_sum_at_the_size_of_the_labels() -> None:
     upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
-    ce, overlap = cross_entropy(upsampled, LABELS, 255), dice(upsampled, LABELS, 255)
+    ce, overlap = cross_entropy(upsampled, LABELS, 255), tversky(upsampled, LABELS, 255, 0.5, 0.5)
     losses = build_loss(CE_AND_DICE, num_classes=3, ignore_index=255)(LOGITS, LABELS)
     assert list(losses) == ["loss", "loss_ce", "loss_dice"]
     expected = {"loss": 2 * ce + overlap / 2, "loss_ce": ce, "loss_dice": overlap}
@@ -181,7 +181,7 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
         (
             {"name": "dice", "per_image": True},
             "loss_dice",
-            lambda x: dice(x, LABELS, 255, per_image=True),
+            lambda x: losses.Dice(255, per_image=True)(x, LABELS),
         ),
         (
             {"name": "lovasz", "per_image": True},
@@ -193,7 +193,7 @@ WEIGHTS = torch.tensor([1.0, 2.0, 3.0])
             "loss_tversky",
             lambda x: tversky(x, LABELS, 255, 0, 0.4, 1.5),
         ),
-        ({"name": "jaccard"}, "loss_jaccard", lambda x: jaccard(x, LABELS, 255)),
+        ({"name": "jaccard"}, "loss_jaccard", lambda x: losses.Jaccard(255)(x, LABELS)),
         ({"name": "boundary", "sigma_px": 2}, "loss_boundary", lambda x: boundary(x, LABELS, 255, 2)),
     ],
 )
@@ -348,7 +348,8 @@ def keep_nothing() -> None:
 
 def test_constructors_can_be_called_with_keywords_alone() -> None:
     upsampled = F.interpolate(LOGITS, (10, 16), mode="bilinear", align_corners=False)
-    assert losses.Dice(per_image=True)(upsampled, LABELS) == dice(upsampled, LABELS, 255, per_image=True)
+    expected = tversky(upsampled, LABELS, 255, 0.5, 0.5, per_image=True)
+    assert losses.Dice(per_image=True)(upsampled, LABELS) == expected
     weighted = losses.CrossEntropy(class_weights=[1, 2, 3])(upsampled, LABELS)
     assert weighted == cross_entropy(upsampled, LABELS, 255, WEIGHTS)
     with pytest.raises(LossError, match="class_weights.*median"):

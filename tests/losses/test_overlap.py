@@ -1,7 +1,6 @@
 """Dice, Jaccard and Tversky against hand-computed values, a float64 reference and each other."""
 
 import math
-from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -9,10 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
-from losses.overlap import dice, jaccard, tversky
+from losses import Dice, Jaccard
+from losses.overlap import tversky
 
 VOID = 255
 # Each pixel gives probability 3/4 to class 0, 1/4 to class 1, and none to class 2, which is absent.
@@ -37,24 +36,24 @@ def reference(
 @pytest.mark.parametrize(
     ("loss", "labels", "expected"),
     [
-        (dice, [0], 1 - 1.5 / 1.75),  # I 3/4, P 3/4, Y 1
-        (dice, [1], 1 - 0.5 / 1.25),  # I 1/4, P 1/4, Y 1
-        (dice, [0, 1], 1 - (1.5 / 2.5 + 0.5 / 1.5) / 2),  # class 0: I 3/4, P 3/2; class 1: I 1/4, P 1/2
-        (dice, [0, 1, VOID, VOID], 1 - (1.5 / 2.5 + 0.5 / 1.5) / 2),
-        (dice, [0, 0, 0, 1], 1 - (4.5 / 6 + 0.5 / 2) / 2),  # a mean over classes, not over pixels
-        (dice, [VOID], 0.0),
-        (jaccard, [0], 1 - 0.75 / 1),
-        (jaccard, [1], 1 - 0.25 / 1),
-        (jaccard, [0, 1], 1 - (0.75 / 1.75 + 0.25 / 1.25) / 2),
-        (jaccard, [0, 1, VOID, VOID], 1 - (0.75 / 1.75 + 0.25 / 1.25) / 2),
-        (jaccard, [0, 0, 0, 1], 1 - (2.25 / 3.75 + 0.25 / 1.75) / 2),
-        (jaccard, [VOID], 0.0),
+        (Dice, [0], 1 - 1.5 / 1.75),  # I 3/4, P 3/4, Y 1
+        (Dice, [1], 1 - 0.5 / 1.25),  # I 1/4, P 1/4, Y 1
+        (Dice, [0, 1], 1 - (1.5 / 2.5 + 0.5 / 1.5) / 2),  # class 0: I 3/4, P 3/2; class 1: I 1/4, P 1/2
+        (Dice, [0, 1, VOID, VOID], 1 - (1.5 / 2.5 + 0.5 / 1.5) / 2),
+        (Dice, [0, 0, 0, 1], 1 - (4.5 / 6 + 0.5 / 2) / 2),  # a mean over classes, not over pixels
+        (Dice, [VOID], 0.0),
+        (Jaccard, [0], 1 - 0.75 / 1),
+        (Jaccard, [1], 1 - 0.25 / 1),
+        (Jaccard, [0, 1], 1 - (0.75 / 1.75 + 0.25 / 1.25) / 2),
+        (Jaccard, [0, 1, VOID, VOID], 1 - (0.75 / 1.75 + 0.25 / 1.25) / 2),
+        (Jaccard, [0, 0, 0, 1], 1 - (2.25 / 3.75 + 0.25 / 1.75) / 2),
+        (Jaccard, [VOID], 0.0),
     ],
 )
 def test_dice_and_jaccard_hand_computed(
-    loss: Callable[..., Tensor], labels: list[int], expected: float
+    loss: type[Dice | Jaccard], labels: list[int], expected: float
 ) -> None:
-    found = loss(LOGITS.repeat(1, 1, 1, len(labels)), torch.tensor([[labels]]), VOID)
+    found = loss(VOID)(LOGITS.repeat(1, 1, 1, len(labels)), torch.tensor([[labels]]))
     assert found.item() == pytest.approx(expected, abs=1e-12)
 
 
@@ -81,7 +80,7 @@ def test_tversky_hand_computed(
 def test_dice_per_image_hand_computed() -> None:
     """Of three images one is void. The first has only class 0, so its mean is that of class 0."""
     labels = torch.tensor([[[0, VOID]], [[0, 1]], [[VOID, VOID]]])
-    loss = dice(LOGITS.repeat(3, 1, 1, 2), labels, VOID, per_image=True)
+    loss = Dice(VOID, per_image=True)(LOGITS.repeat(3, 1, 1, 2), labels)
     first, second = 1 - 1.5 / 1.75, 1 - (1.5 / 2.5 + 0.5 / 1.5) / 2
     assert loss.item() == pytest.approx((first + second) / 2, abs=1e-12)
 
@@ -91,7 +90,7 @@ def test_uniform_logits_cost_nearly_the_same_for_any_number_of_classes(
     num_present: int, expected: float
 ) -> None:
     labels = (torch.arange(21 * 21) % num_present).view(1, 21, 21)
-    assert dice(torch.zeros(1, 21, 21, 21), labels, VOID).item() == pytest.approx(expected, abs=1e-6)
+    assert Dice(VOID)(torch.zeros(1, 21, 21, 21), labels).item() == pytest.approx(expected, abs=1e-6)
 
 
 @given(
@@ -116,11 +115,11 @@ def test_dice_and_jaccard_equal_the_reference(seed: int, num_ids: int) -> None:
     rng = np.random.default_rng(seed)
     logits, labels = rng.normal(0, 5, (2, 4, 3, 5)), rng.choice([VOID, 0, 1, 2, 3][:num_ids], (2, 3, 5))
     tensors = torch.from_numpy(logits), torch.from_numpy(labels)
-    assert dice(*tensors, VOID).item() == pytest.approx(reference(logits, labels, 0.5, 0.5), abs=1e-12)
-    assert jaccard(*tensors, VOID).item() == pytest.approx(reference(logits, labels, 1, 1), abs=1e-12)
+    assert Dice(VOID)(*tensors).item() == pytest.approx(reference(logits, labels, 0.5, 0.5), abs=1e-12)
+    assert Jaccard(VOID)(*tensors).item() == pytest.approx(reference(logits, labels, 1, 1), abs=1e-12)
     seen = [n for n in range(len(labels)) if (labels[n] != VOID).any()]
     each = [reference(logits[[n]], labels[[n]], 0.5, 0.5) for n in seen]
-    per_image = dice(*tensors, VOID, per_image=True)
+    per_image = Dice(VOID, per_image=True)(*tensors)
     assert per_image.item() == pytest.approx(np.mean(each) if each else 0.0, abs=1e-12)
 
 

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
+import losses
 from losses.lovasz import lovasz
 from losses.mcc import mcc
-from losses.overlap import dice, jaccard, tversky
+from losses.overlap import tversky
 
 pytestmark = pytest.mark.peers
 VOID = 255
@@ -45,7 +46,7 @@ def test_a_perfect_prediction_with_a_fifth_void() -> None:
     labels = torch.arange(210 * 210).view(1, 210, 210) % NUM_CLASSES
     labels[:, ::5] = VOID
     logits = certain(labels)
-    assert dice(logits, labels, VOID).item() == 0
+    assert losses.Dice(VOID)(logits, labels).item() == 0
     assert mmsegmentation_dice(logits.softmax(1), labels).item() == pytest.approx(1 / 9, abs=5e-4)  # 0.111
     assert smp("DiceLoss", ignore_index=VOID)(logits, labels).item() == pytest.approx(0, abs=1e-6)
 
@@ -54,7 +55,7 @@ def test_a_perfect_prediction_with_a_fifth_void() -> None:
 def test_uniform_logits_over_21_classes(num_present: int, ours: float, theirs: float) -> None:
     labels = (torch.arange(21 * 21) % num_present).view(1, 21, 21)
     logits = torch.zeros(1, NUM_CLASSES, 21, 21, dtype=torch.float64)
-    assert dice(logits, labels, VOID).item() == pytest.approx(ours, abs=5e-4)
+    assert losses.Dice(VOID)(logits, labels).item() == pytest.approx(ours, abs=5e-4)
     assert smp("DiceLoss", ignore_index=VOID)(logits, labels).item() == pytest.approx(theirs, abs=5e-4)
 
 
@@ -72,7 +73,7 @@ def all_classes_and_void(seed: int) -> tuple[Tensor, Tensor]:
 def test_equal_to_smp_where_every_class_is_present(seed: int) -> None:
     logits, labels = all_classes_and_void(seed)
     ours_and_theirs = [
-        (dice(logits, labels, VOID), smp("DiceLoss", ignore_index=VOID)(logits, labels)),
+        (losses.Dice(VOID)(logits, labels), smp("DiceLoss", ignore_index=VOID)(logits, labels)),
         (
             tversky(logits, labels, VOID, 0.3, 0.7),
             smp("TverskyLoss", ignore_index=VOID, alpha=0.3, beta=0.7)(logits, labels),
@@ -90,7 +91,7 @@ def test_equal_to_smp_where_every_class_is_present(seed: int) -> None:
 def test_equal_to_smp_jaccard_without_void() -> None:
     logits, labels = all_classes_and_void(0)
     labels = labels.where(labels != VOID, 0)
-    torch.testing.assert_close(jaccard(logits, labels, VOID), smp("JaccardLoss")(logits, labels))
+    torch.testing.assert_close(losses.Jaccard(VOID)(logits, labels), smp("JaccardLoss")(logits, labels))
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -110,7 +111,7 @@ def test_class_weights_equal_those_of_kornia(seed: int) -> None:
     logits, labels = logits[:1], (torch.arange(16 * 20) % NUM_CLASSES).view(1, 16, 20)
     weights = torch.rand(NUM_CLASSES, generator=torch.Generator().manual_seed(seed)) + 0.1
     theirs = peers.dice_loss(logits, labels, average="macro", eps=0.0, weight=weights)
-    torch.testing.assert_close(dice(logits, labels, VOID, class_weights=weights), theirs)
+    torch.testing.assert_close(losses.Dice(VOID, class_weights=weights.tolist())(logits, labels), theirs)
     weights /= weights.mean()
     theirs = peers.lovasz_softmax_loss(logits, labels, weight=weights)
     torch.testing.assert_close(
