@@ -102,3 +102,7 @@ def damaged() -> None:
     voc()
     path = Path("voc/JPEGImages/t0.jpg")
     path.write_bytes(path.read_bytes()[:300])
+
+
+def forty() -> None:
+    own("images/{}.jpg", "masks/{}.png", count=40)

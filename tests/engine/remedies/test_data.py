@@ -8,15 +8,22 @@ from PIL import Image
 
 from tests.engine.remedies import sandbox
 from tests.engine.remedies.provoking import OWN, RUN, Case, every, require_remedies_work
-from tests.engine.remedies.sandbox import annotated, coco, damaged, draw_mask, masks_of, own, save, voc, write
+from tests.engine.remedies.sandbox import (
+    annotated,
+    coco,
+    damaged,
+    draw_mask,
+    forty,
+    masks_of,
+    own,
+    save,
+    voc,
+    write,
+)
 
 COCO = f"{RUN} data.format=coco data.root=coco data.train=train2017 data.val=val2017"
 LABELME = f"{OWN} data.format=labelme data.ignore_index=255"
 MULTI = "run m.yaml --dry-run"
-
-
-def forty() -> None:
-    own("images/{}.jpg", "masks/{}.png", count=40)
 
 
 def overlapping(value: int = 1, lacks: str = "") -> Callable[[], None]:
