@@ -108,29 +108,34 @@ def _open(section: Any, split: str) -> Dataset:
             f"data.format: {section.format} failed to open split {split!r} with {type(error).__name__}: "
             f"{error}. --debug shows where."
         ) from error
-    lacking = [name for name in INTERFACE if not hasattr(dataset, name)]
-    if lacking:
-        raise DataError(
-            f"data.format: {section.format} returned a {type(dataset).__name__}, which lacks "
-            f"{', '.join(lacking)}. Return an engine.data.formats.files.FileDataset, or a "
-            "class with everything that engine.data.sample.Dataset declares."
-        )
-    if not len(dataset):
-        raise DataError(
-            f"Split {split!r} is empty: data.format={section.format} found no image in it. Name another one "
-            "with data.train, data.val or data.select."
-        )
-    if is_import_path(section.format) and len({*dataset.ids}) < len(dataset):
-        raise DataError(
-            f"data.format: in split {split!r} of {section.format}, several images have the id "
-            f"{next(id for id, uses in Counter(dataset.ids).items() if uses > 1)!r}. Give each one of "
-            "its own: scores are kept by id."
-        )
+    _require_data_set(dataset, section.format, split)
     dataset.skipped = Skipped() if section.on_error == "skip" else None
     dataset.bands = band_names(section.bands)
     if section.range != "auto" and hasattr(dataset, "value_range"):
         dataset.value_range = ranges_of(section)
     return dataset
+
+
+def _require_data_set(dataset: Any, format: str, split: str) -> None:
+    """Raises DataError where what an opener returned is no data set, is empty, or repeats ids."""
+    lacking = [name for name in INTERFACE if not hasattr(dataset, name)]
+    if lacking:
+        raise DataError(
+            f"data.format: {format} returned a {type(dataset).__name__}, which lacks "
+            f"{', '.join(lacking)}. Return an engine.data.formats.files.FileDataset, or a "
+            "class with everything that engine.data.sample.Dataset declares."
+        )
+    if not len(dataset):
+        raise DataError(
+            f"Split {split!r} is empty: data.format={format} found no image in it. Name another one "
+            "with data.train, data.val or data.select."
+        )
+    if is_import_path(format) and len({*dataset.ids}) < len(dataset):
+        raise DataError(
+            f"data.format: in split {split!r} of {format}, several images have the id "
+            f"{next(id for id, uses in Counter(dataset.ids).items() if uses > 1)!r}. Give each one of "
+            "its own: scores are kept by id."
+        )
 
 
 def _is_required(parameter: inspect.Parameter) -> bool:
