@@ -41,7 +41,6 @@ from engine.data.sample import DataError, Palette
 Table = NDArray[Any]
 
 VERSION = 1
-LAYOUTS = ("encoded", "decoded")
 TABLES = {  # name -> type; of `ids` the length depends on the longest
     "ids": None,
     "sizes": "<i4",

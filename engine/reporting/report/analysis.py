@@ -20,7 +20,6 @@ from engine.scoring.statistics import (
     few_images,
     image_mean_iou,
     interval,
-    means_of_present,
     range_of,
 )
 
@@ -39,7 +38,6 @@ class Analysis:
     confusion: NDArray[np.int64] | None
     baselines: Baselines
     IoU: NDArray[np.float64]
-    mIoU_interval: Interval
     IoU_intervals: list[Interval]
     image_mIoU: NDArray[np.float64]
     boundary_IoU: NDArray[np.float64] | None
@@ -57,7 +55,6 @@ class Analysis:
             confusion=None if matrices is None else matrices.sum(axis=0),
             baselines=scores.baselines(predictor),
             IoU=ratio(*found.sum(axis=0)),
-            mIoU_interval=interval(means_of_present(ious)),
             IoU_intervals=[interval(of_class) for of_class in ious.T],
             image_mIoU=image_mean_iou(found),
             boundary_IoU=None if boundary is None else boundary_iou(boundary.sum(axis=0)),
