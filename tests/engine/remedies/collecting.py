@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[3]
 PACKAGES = ("engine", "models", "losses", "trident")
-HELP = ("add_argument", "key", "Field", "new_parser")  # calls whose texts are shown as help, not as a message
+HELP = ("add_argument", "add_overrides", "key", "Field", "new_parser")  # calls whose texts are help alone
 GAP = "\N{HORIZONTAL ELLIPSIS}"  # what an f-string fills in
 
 # A whole key path such as data.root, or one of the keys without a section; then the value.
