@@ -31,7 +31,7 @@ def trident(num_classes: int) -> Loss:
 
 def upsampled(num_classes: int) -> Loss:
     """Our formulas on logits at full size."""
-    dice = Dice(VOID)
+    dice: Loss = Dice(VOID)
 
     def loss(logits: Tensor, labels: Tensor) -> Tensor:
         whole = F.interpolate(logits, labels.shape[1:], mode="bilinear", align_corners=False)
