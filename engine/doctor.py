@@ -116,8 +116,9 @@ def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:
     from engine.reporting.console import counted
     from engine.reporting.doctor import print_data_report
 
+    quoted = shlex.quote(str(folder))
     if arguments.overrides or arguments.out or arguments.fix or arguments.show:
-        raise DataError(f"With a folder the data is only checked. For more, first type: trident new {folder}")
+        raise DataError(f"With a folder the data is only checked. For more, first type: trident new {quoted}")
     console = new_console()
     found = survey(folder, counted(console, "reading masks"))
     for line in found.findings:
@@ -125,7 +126,7 @@ def _of_folder(folder: Path, arguments: argparse.Namespace) -> int:
     data = Data.model_validate(found.section)
     report = examine(list_samples_of(data), counted(console, "checking")).report
     print_data_report(console, report)
-    console.print(f"Next: trident new {folder}", markup=False)
+    console.print(f"Next: trident new {quoted}", markup=False, soft_wrap=True)
     return 2 if report.spoils else 0
 
 

@@ -1,7 +1,9 @@
 """trident new FOLDER: look at a folder of images and masks, and write a recipe that trains on it."""
 
 import argparse
+import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,7 +57,7 @@ def new(arguments: argparse.Namespace) -> int:
         raise RecipeError("Type either the folder of the images and masks, or --from-mmseg CONFIG.py.")
     if arguments.from_mmseg and arguments.classes:
         raise RecipeError("--classes is for a folder. Write the names in data.classes of the new recipe.")
-    name = source.stem if arguments.from_mmseg else source.absolute().name
+    name = source.stem if arguments.from_mmseg else Path(os.path.abspath(source)).name
     out: Path = arguments.out or Path(f"{_plain(name)}.yaml")
     require_new_file(out)
     return _from_mmseg(source, out) if arguments.from_mmseg else _from_folder(arguments, out)
@@ -83,7 +85,7 @@ def _from_mmseg(config: Path, out: Path) -> int:
     console.print(
         f"Written: {out}. Not carried over: {len(not_carried) or 'nothing'}"
         f"{', each with its place above and at the end of the recipe' if not_carried else ''}. "
-        f"Next: trident doctor {out}{root}",
+        f"Next: trident doctor {shlex.quote(str(out))}{root}",
         markup=False,
     )
     return 0
@@ -103,9 +105,8 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     from engine.run_folder import write_text
     from models.sources import weights_within_reach
 
-    folder: Path = arguments.folder.absolute()
     console = new_console()
-    found = survey(folder, counted(console, "reading masks"))
+    found = survey(arguments.folder, counted(console, "reading masks"))
     for line in found.findings:
         console.print(line, markup=False)
     names = _names(found, arguments.classes, console)
@@ -128,10 +129,11 @@ def _from_folder(arguments: argparse.Namespace, out: Path) -> int:
     print_data_report(console, report)
     if report.spoils:
         command = command_to_fix(report, str(out))
-        end = f"Next: {command}" if command else f"Correct what the doctor found, then: trident doctor {out}"
+        again = f"Correct what the doctor found, then: trident doctor {shlex.quote(str(out))}"
+        end = f"Next: {command}" if command else again
         console.print(f"Written: {out}. {end}", markup=False, soft_wrap=True)
         return 2
-    console.print(f"Written: {out}. Next: trident run {out}", markup=False)
+    console.print(f"Written: {out}. Next: trident run {shlex.quote(str(out))}", markup=False, soft_wrap=True)
     return 0
 
 

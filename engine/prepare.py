@@ -174,8 +174,11 @@ def _masks(arguments: argparse.Namespace) -> int:
     folder = Path(arguments.recipe).expanduser()
     if folder.is_dir():
         if arguments.overrides:
-            raise DataError(f"With a folder no value can be overridden. First type: trident new {folder}")
-        data = Data.model_validate(survey(folder.absolute(), counted(console, "reading")).section)
+            raise DataError(
+                "With a folder no value can be overridden. First type: "
+                f"trident new {shlex.quote(arguments.recipe)}"
+            )
+        data = Data.model_validate(survey(folder, counted(console, "reading")).section)
     else:
         data = load_recipe(recipe_file(arguments.recipe), arguments.overrides).data
     require_one_set(data, "prepare masks")

@@ -7,6 +7,7 @@ selected on photos that are held out from the training split; `val` chooses noth
 import hashlib
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -169,7 +170,8 @@ def _train(job: Job, contender: str, seed: int) -> None:
         return
     if (folder := job.work / name).exists():
         raise RunFolderError(
-            f"{folder} is of a benchmark that was interrupted, so its time is not known. Type: rm -r {folder}"
+            f"{folder} is of a benchmark that was interrupted, so its time is not known. Type: "
+            f"rm -r {shlex.quote(str(folder))}"
         )
     with log.open("w") as output:
         start = time.monotonic()

@@ -84,7 +84,7 @@ def _weights(s: Studies, recipe: Recipe) -> Recommendation | None:
     saturated = f" {longer(s.growth)}" if s.growth and s.growth.is_saturated else ""
     return Recommendation(
         "Start from pretrained weights; a run stops unless they fill 95 % of the encoder. "
-        "Check their licence: README, Weights.",
+        "Check their licence: docs/models.md#licences",
         lines,
         str(s.start) + saturated,
     )

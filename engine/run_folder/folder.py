@@ -248,10 +248,7 @@ def _runs_below(folder: Path) -> list[RunFolder]:
         run = folder.parent.parent if folder.parent.name in ("top", "tail") else folder.parent
         raise RunFolderError(f"{folder} is a file. Name the folder of a run, such as {run}")
     if not folder.is_dir():
-        raise RunFolderError(
-            f"No folder {folder}."
-            + (near_runs(folder) or " Runs are written to checkpoints/, or where output.dir says.")
-        )
+        raise RunFolderError(f"No folder {folder}.{near_runs(folder)}")
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]
     if not runs and EnsembleFolder(folder).manifest.is_file():
         raise RunFolderError(f"{folder} {no_run_but_ensemble(folder)}")

@@ -25,7 +25,9 @@ def near_runs(path: Path, manifest: str = "manifest.json") -> str:
     if similar := similar_run(path, manifest):
         return f" Did you mean {similar}?"
     found = _around(path, manifest)
-    return f" Name one of these: {', '.join(map(str, found))}." if found else ""
+    if found:
+        return f" Name one of these: {', '.join(map(str, found))}."
+    return " Runs are written to checkpoints/, or where output.dir says."
 
 
 def similar_run(path: Path, manifest: str = "manifest.json") -> Path | None:

@@ -1,5 +1,6 @@
 """After the last update: the kept checkpoints and their ensemble are scored, and the report is written."""
 
+import shlex
 from collections.abc import Sequence
 from contextlib import nullcontext
 from functools import partial
@@ -75,9 +76,13 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
         console.print(f"{what:<12} {where}")
     if len(manifest.tail) > 1:
         methods = "lawa,swa,ema_post_hoc" if manifest.tail[-1].averages else "lawa,swa"
-        console.print(f"{'latest':<12} {run.tail}: trident ensemble {run.path} --method {methods}")
+        console.print(
+            f"{'latest':<12} {run.tail}: trident ensemble {shlex.quote(str(run.path))} --method {methods}"
+        )
     if any(run.path.glob("events.out.tfevents.*")):
-        console.print(f"{'TensorBoard':<12} tensorboard --logdir {run.path}")
+        console.print(
+            f"{'TensorBoard':<12} tensorboard --logdir {shlex.quote(str(run.path))}", soft_wrap=True
+        )
     return scores
 
 

@@ -199,7 +199,8 @@ def _rate_of_the_head(section: Optimizer, step: SupervisedStep) -> list[str]:
     if not any(name.startswith("head") for name in groups):
         return []
     factor = section.head_lr_mult
-    return [f"learning rate {section.lr:g}, of the head {factor:g} times that (optimizer.head_lr_mult)"]
+    times = "the same" if factor == 1 else f"{factor:g} times that"
+    return [f"learning rate {section.lr:g}, of the head {times} (optimizer.head_lr_mult)"]
 
 
 def _build_validation(

@@ -59,7 +59,7 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
         DataError: no layout fits, or the masks hold what no class can be; what was looked for and what was
             seen.
     """
-    root = root.expanduser()
+    root = Path(os.path.abspath(root.expanduser()))
     if not root.is_dir():
         raise DataError(f"No folder {root}. Type the folder that holds your images and masks.")
     reasons: list[DataError] = []

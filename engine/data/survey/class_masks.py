@@ -72,7 +72,7 @@ def _with_suffix_of_class(mask: str, images: set[str]) -> tuple[str, str] | None
 
 def _ordered(names: list[str], root: Path) -> list[str]:
     """As a file of the data set lists them, else sorted."""
-    listed, _ = class_table(root)
+    listed = class_table(root).classes
     return listed if {*listed} == {*names} else sorted(names)
 
 
@@ -81,7 +81,7 @@ def with_bands_of_classes(section: dict[str, Any], datasets: Sequence[FileDatase
     number = _bands_of_classes(datasets[0]) if section["format"] == "folder" else None
     if number is None:
         return None
-    names, _ = class_table(Path(section["root"]))
+    names = class_table(Path(section["root"])).classes
     classes = names if len(names) == number else [f"class_{place}" for place in range(1, number + 1)]
     return {**section, "labels": "multi", "classes": classes}
 

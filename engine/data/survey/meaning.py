@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 
 from engine.data.doctor.soft import MIN_CLASS, are_black_and_white
-from engine.data.formats.drawn import VOID_NAMES
+from engine.data.formats.drawn import VOID_NAMES, is_background
 from engine.data.formats.listing import folders_in
 from engine.data.formats.masks import value_text
 from engine.data.sample import DataError, first_few
 from engine.data.set_options import MAX_CLASSES
 from engine.data.suggested_ids import is_id, suggested_ids
-from engine.data.survey.class_files import class_table
+from engine.data.survey.class_files import ClassTable, class_table
 from engine.data.survey.values import MAX_COLOURS, Values
 from engine.wording import quantity
 from models.class_names import VOC
@@ -36,7 +36,17 @@ def meaning(values: Values, base: Path, *others: Path) -> Meant:
     Raises:
         DataError: the values cannot be classes.
     """
-    names, colours = class_table(base, *others)
+    table = class_table(base, *others)
+    meant, line = _meaning(values, table, base)
+    classes = {item if isinstance(item, str) else item["name"] for item in meant["classes"]}
+    named = {*table.names, *table.colours.values()}
+    if table.file and not classes & named:
+        line += f"; {table.file} has {quantity(len(named), 'name')}, which do not fit: --classes names them"
+    return meant, line
+
+
+def _meaning(values: Values, table: ClassTable, base: Path) -> Meant:
+    names, colours = table.names, table.colours
     if not values.pixels:
         raise DataError(f"No mask in {base} can be read. The first: {values.unreadable}")
     if values.has_colours:
@@ -90,7 +100,8 @@ def _is_binary(values: Values, there: set[float]) -> bool:
 
 
 def _binary(names: list[str], line: str) -> Meant:
-    classes = names if len(names) == 2 else ["background", "class_1"]
+    fit = len(names) == 2 and not {name.lower() for name in names} & {*VOID_NAMES}
+    classes = names if fit else ["background", "class_1"]
     return {"classes": classes, "folder": {"values": "binary"}}, line
 
 
@@ -145,6 +156,8 @@ def _ids(values: Values, pixels: Counter[float], names: list[str], base: Path) -
             "Do they number objects instead of classes? If they are probabilities of one class, save them "
             "with 8 or 16 bits over the whole range, or as floats from 0 to 1."
         )
+    if names and ids == [*range(len(names) + 1)] and not any(map(is_background, names)):
+        names = ["background", *names]  # which lists of objects leave out
     is_plain = set(values.forms) == {"uint8"} and void in ([], ["255"]) and not values.nodata & {*ids}
     if is_plain and ids and (ids == [*range(len(ids))] or (names and max(ids) < len(names))):
         classes = names if len(names) > max(ids) else _numbered(max(ids) + 1)

@@ -1,5 +1,6 @@
 """The worst and the best images of a run, predicted again by its best member."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -50,7 +51,7 @@ def open_gallery(
     if member is None:
         raise RunFolderError(
             f"ensemble.json is about {best.name}, which is no longer kept. Score those that are: "
-            f"trident ensemble {content.run.path}"
+            f"trident ensemble {shlex.quote(str(content.run.path))}"
         )
     recipe, val = open_val(member, overrides)
     model = load_member(member, device)

@@ -12,6 +12,7 @@ import pytest
 from engine.data import open_split
 from engine.doctor import main as doctor
 from engine.new import main
+from engine.recipe import load_recipe
 from tests.engine.new.drawn import H, W, draw, labels_of, new_recipe, require_labels, save, two_splits, write
 
 
@@ -245,3 +246,22 @@ def test_links_to_the_folder_itself_and_above_are_not_followed() -> None:
         os.symlink(target, Path("data", name))
     recipe = new_recipe()
     assert sum(len(open_split(recipe.data, split)) for split in ("train", "val")) == 5
+
+
+def test_a_folder_is_found_from_another_one(capsys, monkeypatch) -> None:
+    """The path has `..` in it."""
+    draw("images/f{}.jpg", "masks/f{}.png", range(12))
+    Path("here").mkdir()
+    monkeypatch.chdir("here")
+    assert main(["../data"]) == 0
+    root = load_recipe("data.yaml").data.root
+    assert root == str(Path("../data").resolve()) and "not used" not in capsys.readouterr().out
+
+
+def test_what_is_to_be_typed_next_is_quoted(capsys) -> None:
+    draw("images/f{}.jpg", "masks/f{}.png", range(12))
+    assert main(["data", "--out", "a b.yaml"]) == 0 and capsys.readouterr().out.endswith(
+        "trident run 'a b.yaml'\n"
+    )
+    Path("data").rename("a b")
+    assert doctor(["a b"]) == 0 and capsys.readouterr().out.endswith("trident new 'a b'\n")

@@ -91,3 +91,38 @@ def test_a_table_without_the_names_of_classes_is_none(text: str) -> None:
     two_splits("SPLIT/f{}.jpg", "SPLIT/f{}_mask.png")
     write("labels.csv" if "," in text else "dataset.json", text)
     assert new_recipe().data.classes == ["background", "class_1", "class_2"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "classes"),
+    [
+        ("labels.txt", "0: ground\n1: road\n2: sky\n", ["ground", "road", "sky"]),
+        ("classes.txt", "0 ground\n1 road\n2 open sky\n", ["ground", "road", "open sky"]),
+        ("classes.txt", "2,sky\n0,ground\n1,road\n", ["ground", "road", "sky"]),
+        ("classes.txt", "2 lanes\n4 lanes\nsky\n", ["2 lanes", "4 lanes", "sky"]),
+        ("names.txt", "road\nsky\n", ["background", "road", "sky"]),  # of objects alone
+        ("labels.txt", "1: road\n2: sky\n", ["background", "road", "sky"]),
+        ("labels.txt", "__ignore__\n_background_\nroad\nsky\n", ["_background_", "road", "sky"]),  # LabelMe's
+        ("classes.txt", "ground\nroad\nsky\nvoid\n", ["ground", "road", "sky"]),
+    ],
+)
+def test_a_file_names_the_ids(file: str, text: str, classes: list[str]) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    write(file, text)
+    assert new_recipe().data.classes == classes
+
+
+def test_void_in_a_file_keeps_its_id() -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    write("classes.txt", "void\nroad\nsky\n")
+    recipe = new_recipe()
+    assert recipe.data.classes == ["road", "sky"]
+    labels = open_split(recipe.data, "val").labels(0).numpy()
+    assert (labels == np.array([255, 0, 1])[labels_of(3)]).all()
+
+
+def test_a_file_whose_names_do_not_fit_is_named(capsys) -> None:
+    two_splits("SPLIT/images/f{}.jpg", "SPLIT/masks/f{}.png")
+    write("class_dict.csv", "name,r,g,b\nroad,200,30,30\nsky,30,30,200\n")
+    assert new_recipe().data.classes == ["background", "class_1", "class_2"]
+    assert "class_dict.csv has 2 names, which do not fit" in " ".join(capsys.readouterr().out.split())
