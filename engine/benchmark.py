@@ -101,12 +101,12 @@ def benchmark(arguments: argparse.Namespace) -> int:
     if arguments.out:
         arguments.out.parent.mkdir(parents=True, exist_ok=True)
         write_json(arguments.out, {"environment": facts, "rows": rows})
-        console.print(f"written: {arguments.out}")
+        console.print(f"written: {arguments.out}", markup=False)
         if arguments.subject == "job":
             from engine.benchmarks.job import plot
 
             plot(rows, arguments.out.with_suffix(".png"))
-            console.print(f"written: {arguments.out.with_suffix('.png')}")
+            console.print(f"written: {arguments.out.with_suffix('.png')}", markup=False)
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, run_command
 from engine.run_folder import RunFolderError
+from engine.wording import near_path
 
 if TYPE_CHECKING:
     from engine.reporting.board.status import Board
@@ -42,7 +43,8 @@ def board(arguments: argparse.Namespace) -> int:
     for folder in arguments.folders:
         if not folder.is_dir():
             raise RunFolderError(
-                f"No folder {folder}. Runs are written to checkpoints/, or where output.dir says."
+                f"No folder {folder}.{near_path(folder)} Runs are written to checkpoints/, or where "
+                "output.dir says."
             )
     if not 0.1 <= arguments.every <= 3600:
         raise RunFolderError(f"--every {arguments.every:g}: expected seconds, from 0.1 to 3600.")

@@ -126,7 +126,7 @@ def _run(arguments: argparse.Namespace) -> int:
             write_json(arguments.out / "diagnosis.json", diagnosis.to_dict())
             if studies.growth:
                 draw_curve(studies.growth, arguments.out / "curve.png")
-        console.print(f"written: {arguments.out}")
+        console.print(f"written: {arguments.out}", markup=False)
     return 0
 
 
@@ -181,7 +181,10 @@ def _labels(arguments: argparse.Namespace) -> int:
         f"written: {page} (the first {min(NUM_SHOWN, len(ranking))} to look at), ranking.csv, ranking.json"
     )
     if arguments.export:
-        console.print(f"written: {out / arguments.export}, predictions to correct, the most suspicious first")
+        console.print(
+            f"written: {out / arguments.export}, predictions to correct, the most suspicious first",
+            markup=False,
+        )
     return 0
 
 

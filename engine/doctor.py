@@ -47,6 +47,7 @@ def main(argv: list[str] | None = None) -> int:
 def doctor(arguments: argparse.Namespace) -> int:
     """Check the data, print the findings, and write the files that were asked for."""
     from engine.data.doctor import examine, list_samples_of
+    from engine.data.doctor.fix import require_new_copy
     from engine.recipe import load_recipe
     from engine.reporting.console import counted
     from engine.reporting.doctor import command_to_fix, print_data_report
@@ -60,10 +61,11 @@ def doctor(arguments: argparse.Namespace) -> int:
         require_new_file(out)
     if arguments.fix:
         require_folder(arguments.fix, "--fix")
+        require_new_copy(arguments.fix, Path(recipe.data.root or "."))
     console = new_console()
     if arguments.show and out:
         _show_augment(recipe, out, counted(console, "counting labels"))
-        console.print(f"written: {out}")
+        console.print(f"written: {out}", markup=False)
         return 0
     examination = None
     if recipe.data.also or recipe.data.labels == "multi":
@@ -79,7 +81,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     if out:
         out.parent.mkdir(parents=True, exist_ok=True)
         write_json(out, report.to_dict())
-        console.print(f"written: {out}")
+        console.print(f"written: {out}", markup=False)
     if examination and arguments.fix:
         return _fix(examination, recipe, arguments, console)
     if examination and (command := command_to_fix(report, arguments.recipe, arguments.overrides)):

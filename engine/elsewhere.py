@@ -91,6 +91,8 @@ def plain(word: str) -> str:
 
 def recipe_line(word: str, value: str | None) -> str | None:
     """Trident's recipe line for a word of another program, such as train.batch=8 for batch-size and 8."""
+    if "." in word:  # a key of a recipe, typed as a flag
+        return f"{word}={shlex.quote(value)}" if value is not None else None
     form, usual = LINES.get(plain(word), (None, ""))
     return form.format(usual if value is None else value) if form else None
 

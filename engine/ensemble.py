@@ -241,9 +241,9 @@ def _write(
     run = RunFolder(folder)
     if run.manifest.is_file() and (manifest := run.read_manifest()).finished:
         run.write_final(manifest, out)
-    console.print(f"written: {out}")
+    console.print(f"written: {out}", markup=False)
     draw_costs(folder / "ensemble.png", report)
-    console.print(f"written: {folder / 'ensemble.png'}")
+    console.print(f"written: {folder / 'ensemble.png'}", markup=False)
 
 
 def _keep(best: "_Best", save: Path | None, student: "Student | None", fact: Callable[[Path], None]) -> None:

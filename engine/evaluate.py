@@ -157,7 +157,7 @@ def _score(
         console.print(f"[bold]Not scored:[/] {skipped_images(skipped_ids(dataset))}")
     if out:
         _write(out, results, after, trained, protocols[0], dataset, device)
-        console.print(f"written: {out}")
+        console.print(f"written: {out}", markup=False)
 
 
 def _without_effect(

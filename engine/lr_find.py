@@ -99,7 +99,7 @@ def lr_find(arguments: argparse.Namespace) -> int:
         console.print(escape(line))
     if not found.suggestion:
         console.print(escape(f"Next: {_next(arguments, found, folder)}"), soft_wrap=True)
-    console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}")
+    console.print(f"picture      {folder / PNG}\nnumbers      {folder / JSON}", markup=False)
     return 0 if found.suggestion else 1
 
 

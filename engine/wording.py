@@ -2,7 +2,9 @@
 layer may use it."""
 
 import difflib
+import os
 from collections.abc import Iterable
+from pathlib import Path
 
 
 def quantity(number: int, noun: str, plural: str = "") -> str:
@@ -23,6 +25,18 @@ def did_you_mean(word: str, known: Iterable[str], most: int = 1) -> str:
     """` Did you mean a or b?`, with the `most` closest of the known names; empty where none is close."""
     close = difflib.get_close_matches(word, list(known), n=most)
     return f" Did you mean {' or '.join(close)}?" if close else ""
+
+
+def near_path(path: str | Path) -> str:
+    """` Did you mean a/b?`, with what is there under a similar name; empty where nothing is."""
+    typed = Path(os.path.expanduser(path))
+    above = next((folder for folder in typed.parents if folder.is_dir()), typed)
+    if typed.exists() or not os.access(above, os.R_OK | os.X_OK):
+        return ""
+    first, *rest = typed.relative_to(above).parts or [""]
+    close = difflib.get_close_matches(first, os.listdir(above), n=1, cutoff=0.75)
+    found = [above.joinpath(name, *rest) for name in close]
+    return f" Did you mean {found[0]}?" if found and found[0].exists() else ""
 
 
 def not_installed(library: str | None, extra: str) -> str:

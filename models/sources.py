@@ -34,6 +34,7 @@ from engine.run_folder import (
     sha256_of,
     similar_run,
 )
+from engine.wording import near_path
 from models.architectures import PRETRAINED_PACKAGES
 from models.errors import ModelError
 from models.pickles import PICKLED, read_pickled
@@ -191,7 +192,7 @@ def _local_file(path: Path) -> Path:
         return path
     if not path.exists():
         looks_remote = str(path).count("/") == 1 and not path.suffix
-        hint = f" A repository on the hub is written hf:{path}." if looks_remote else ""
+        hint = near_path(path) or (f" A repository on the hub is written hf:{path}." if looks_remote else "")
         if run := similar_run(path):
             hint = f" Did you mean {run}?"
         raise ModelError(f"No such file or folder of weights: {path}.{hint}")

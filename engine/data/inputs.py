@@ -11,6 +11,7 @@ from pathlib import Path
 from engine.data.formats.images import num_pages
 from engine.data.formats.listing import ARRAY_ENDINGS, IMAGE_ENDINGS, images_below, is_of_a_tool
 from engine.data.sample import DataError, UnreadableSample, first_few
+from engine.wording import near_path
 
 
 @dataclass(frozen=True)
@@ -93,7 +94,7 @@ def _found(text: str) -> list[Path] | str:
     if path.exists():  # before globs, as a name may contain brackets
         return [path]
     if not glob.has_magic(text):
-        return f"{text}: no such file or folder."
+        return f"{text}: no such file or folder.{near_path(text)}"
     matches = _once(sorted(glob.glob(os.path.expanduser(text), recursive=True)), text)
     endings = (*IMAGE_ENDINGS, *ARRAY_ENDINGS)
     images = [match for match in matches if match.is_dir() or match.suffix.lower() in endings]

@@ -31,6 +31,7 @@ from engine.data.formats.voc import voc_images
 from engine.data.mixing import BoxLayer
 from engine.data.order import SampleOrder
 from engine.data.sample import DataError, Dataset, Skipped
+from engine.wording import near_path
 
 COLOURS = ("brightness", "contrast", "saturation", "hue", "grayscale", "blur")  # of the strong views
 OFF_IN_WEAK = dict.fromkeys((*COLOURS, "noise", "jpeg"), 0.0) | {"category_max_ratio": 1.0, "crop_on": "none"}
@@ -59,7 +60,10 @@ def open_unlabelled(section: Any) -> FileDataset:
 def _files_below(root: str) -> dict[str, Path]:
     folder = Path(root)
     if not folder.is_dir():
-        raise DataError(f"data.unlabelled.root: no folder {folder}. Type data.unlabelled.root=<its folder>.")
+        raise DataError(
+            f"data.unlabelled.root: no folder {folder}.{near_path(folder)} "
+            "Type data.unlabelled.root=<its folder>."
+        )
     try:
         paths = images_below(folder)
     except OSError as error:

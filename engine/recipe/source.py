@@ -5,6 +5,7 @@ Dictionaries merge, lists and plain values replace, `null` removes a section.
 
 import difflib
 import os
+import shlex
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ from typing import Any
 from engine.recipe.epochs import as_steps
 from engine.recipe.stages import CHOICE, Stage, by_place, chosen_stage, folder_of_stages, stages_in, unused
 from engine.recipe.text import Parsed, Path, RecipeError, Sources, parse_yaml
+from engine.wording import near_path
 
 OVERRIDE_FORM = "expected key.path=value, for example train.batch=8"
 
@@ -229,6 +231,8 @@ def _read_file(file: FilePath, wanted_by: str) -> Document:
         text = file.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise RecipeError(f"{wanted_by}{_missing(file)}") from None
+    except IsADirectoryError:
+        raise RecipeError(f"{wanted_by}{file} is a folder, not a recipe file. {_of_folder(file)}") from None
     except OSError as error:
         raise RecipeError(f"{wanted_by}cannot read the recipe {file}: {error.strerror}") from None
     except UnicodeDecodeError as error:
@@ -271,14 +275,21 @@ def _one_section_of_sets(parsed: Parsed) -> Parsed:
     return Parsed({**sets[first], "also": [sets[number] for number in further]}, sources, parsed.problems)
 
 
+def _of_folder(folder: FilePath) -> str:
+    if (folder / "recipe.yaml").is_file():
+        return f"The recipe of this run is {folder / 'recipe.yaml'}"
+    return f"For a folder of images and masks, write a recipe: trident new {shlex.quote(str(folder))}"
+
+
 def _missing(file: FilePath) -> str:
     text = f"no recipe file {file}"
     if not file.parent.is_dir():
         text = f"{text}: the folder {file.parent} does not exist"
     own = {other.stem: other for other in sorted(file.parent.glob("*.yaml"))}
     shipped = shipped_recipes()
-    close = difflib.get_close_matches(file.stem, [*own, *shipped], n=1)
-    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else "."
+    is_path = file.parent != FilePath()  # so none of those that come with Trident
+    close = difflib.get_close_matches(file.stem, own if is_path else [*own, *shipped], n=1)
+    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else f".{near_path(file)}"
     here = f" Recipes in {file.parent}: {', '.join(other.name for other in own.values())}." if own else ""
     return f"{text}{hint}{here} Recipes that come with Trident: {', '.join(shipped)}"
 

@@ -22,6 +22,7 @@ from engine.run_folder import (
     RunFolder,
     RunFolderError,
     last_stage,
+    near_runs,
     require_intact,
     require_trained_alike,
 )
@@ -114,6 +115,8 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
     if EnsembleFolder(path).manifest.is_file():
         raise RunFolderError(f"{path} is an ensemble. Name a run, or a file of its top/.")
     file = path if path.is_file() else None
+    if file and file.suffix != ".safetensors":
+        raise RunFolderError(f"{file} is not a checkpoint.{near_runs(file.parent)}")
     run = RunFolder(path.parent.parent if file else last_stage(path))
     manifest = run.read_manifest()
     kept = [*manifest.members, *manifest.tail]

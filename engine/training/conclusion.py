@@ -73,7 +73,7 @@ def conclude(run: RunFolder, session: Session, manifest: Manifest, console: Cons
             f"The checkpoints were selected on {recipe.data.val} too, so these scores are optimistic."
         )
     for what, where in {"report": run.report, "pictures": run.predictions, "checkpoints": run.top}.items():
-        console.print(f"{what:<12} {where}")
+        console.print(f"{what:<12} {where}", markup=False, soft_wrap=True)
     if len(manifest.tail) > 1:
         methods = "lawa,swa,ema_post_hoc" if manifest.tail[-1].averages else "lawa,swa"
         console.print(

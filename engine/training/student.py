@@ -148,7 +148,7 @@ class Student:
             As `engine.training.train.train`.
         """
         if self.run.is_finished:
-            console.print(f"the student is finished: {self.run.path}")
+            console.print(f"the student is finished: {self.run.path}", markup=False)
             return
         with process_group(seconds_of(self.recipe.train.timeout)) as process:
             train(self.recipe, process, console, resume=True)

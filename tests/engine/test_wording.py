@@ -1,6 +1,8 @@
+from pathlib import Path
+
 import pytest
 
-from engine.wording import did_you_mean, quantity, some_of
+from engine.wording import did_you_mean, near_path, quantity, some_of
 
 
 @pytest.mark.parametrize(
@@ -28,3 +30,12 @@ def test_only_close_names_are_suggested() -> None:
     assert did_you_mean("trian", ["train", "val"]) == " Did you mean train?"
     assert did_you_mean("cat", ["cats", "car", "house"], most=2) == " Did you mean cats or car?"
     assert did_you_mean("test", ["images", "masks"]) == ""
+
+
+def test_a_similar_path_is_suggested(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos/a.jpg").touch()
+    assert near_path(tmp_path / "photso/a.jpg") == f" Did you mean {tmp_path}/photos/a.jpg?"
+    assert near_path(tmp_path / "photos/aa.jpg") == f" Did you mean {tmp_path}/photos/a.jpg?"
+    for other in ("photos", "photso/b.jpg", "masks"):
+        assert near_path(tmp_path / other) == ""

@@ -54,7 +54,7 @@ def write_fixed_copy(
             that cannot be written as label ids.
     """
     _require_copyable(facts, meaning, root)
-    _require_new(out, root)
+    require_new_copy(out, root)
     out.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{out.name}.", dir=out.parent))
     try:
@@ -213,7 +213,8 @@ def _is_below(sample: Listed, root: Path) -> bool:
     return sample.image.is_relative_to(root) and sample.mask.is_relative_to(root)
 
 
-def _require_new(out: Path, root: Path) -> None:
+def require_new_copy(out: Path, root: Path) -> None:
+    """Raises DataError where a copy in `out` would meet other files or the source itself."""
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise DataError(f"--fix {out} is not empty, and nothing is overwritten. Name a new folder.")
     if out.resolve().is_relative_to(root.resolve()):

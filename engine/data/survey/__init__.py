@@ -24,7 +24,7 @@ from engine.data.survey.class_masks import with_bands_of_classes, with_named_cla
 from engine.data.survey.layouts import candidates, not_understood, opened
 from engine.data.survey.meaning import meaning
 from engine.data.survey.values import read_values
-from engine.wording import quantity
+from engine.wording import near_path, quantity
 
 MAX_LOOKED_FOR = 50  # names of images of a split, in a table
 MAX_TABLE_BYTES = 50_000_000
@@ -61,7 +61,8 @@ def survey(root: Path, progress: Callable[[int, int], None]) -> Survey:
     """
     root = Path(os.path.abspath(root.expanduser()))
     if not root.is_dir():
-        raise DataError(f"No folder {root}. Type the folder that holds your images and masks.")
+        what = f"{root} is no folder." if root.exists() else f"No folder {root}.{near_path(root)}"
+        raise DataError(f"{what} Type the folder that holds your images and masks.")
     reasons: list[DataError] = []
     alike: list[DataError] = []
     for found in candidates(root):

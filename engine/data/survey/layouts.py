@@ -2,6 +2,7 @@
 
 import json
 import re
+import shlex
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import permutations, product
@@ -268,6 +269,14 @@ def _seen(root: Path) -> list[str]:
     return seen
 
 
+def _beside(root: Path, num_images: int) -> list[str]:
+    """A line where the folder above may hold the masks, too."""
+    if not num_images or len(folders_in(root.parent)) < 2:
+        return []
+    above = shlex.quote(str(root.parent))
+    return [f"If the masks are in a folder beside this one, type the folder of both: trident new {above}"]
+
+
 def not_understood(root: Path, reasons: list[DataError]) -> str:
     """What was looked for, and what is there."""
     there = ["There are:", *_seen(root)[:MAX_SEEN]]
@@ -290,6 +299,7 @@ def not_understood(root: Path, reasons: list[DataError]) -> str:
             *there,
             *annotations_below(root),
             *(f"The nearest attempt said: {reason}" for reason in near),
+            *_beside(root, num_images),
             "If the folders have other names, write a recipe with data.format: folder and "
             "data.folder: {images: <folder>, masks: <folder>, val_share: 0.2} (docs/data.md).",
         ]

@@ -87,9 +87,13 @@ def _of_one_channel(values: Values) -> Counter[float]:
 def _require_one_kind(values: Values) -> None:
     """Raises DataError where some masks hold colours, and others label ids."""
     if values.of_ids:
+        are_apart = Path(values.of_colours).parent != Path(values.of_ids).parent
+        several = (
+            " If the folder holds several data sets, type the folder of one of them." if are_apart else ""
+        )
         raise DataError(
             f"{values.of_colours} holds colours, and {values.of_ids} has one channel, as masks of ids have. "
-            "Export all masks as one of the two."
+            f"Export all masks as one of the two.{several}"
         )
 
 

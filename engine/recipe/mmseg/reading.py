@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from engine.recipe.text import RecipeError
+from engine.wording import near_path
 
 MAX_BYTES = 1_000_000
 MAX_ITEMS = 10_000  # values in a setting, characters of a text that an expression makes
@@ -128,7 +129,7 @@ def read_config(path: Path, wanted_by: str = "", above: tuple[Path, ...] = ()) -
     if path.resolve() in [file.resolve() for file in above]:
         raise RecipeError(f"{wanted_by}_base_ goes in a circle: {' -> '.join(map(str, (*above, path)))}")
     if not path.is_file():
-        raise RecipeError(f"{wanted_by}no file {path}.")
+        raise RecipeError(f"{wanted_by}no file {path}.{near_path(path)}")
     if path.suffix != ".py" or path.stat().st_size > MAX_BYTES:
         raise RecipeError(
             f"{wanted_by}{path} is no configuration of MMSegmentation, which is a short .py file."

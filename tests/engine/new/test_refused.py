@@ -156,3 +156,12 @@ def test_masks_that_cannot_be_read_are_named_with_the_reason(capsys) -> None:
         mask.write_bytes(b"no image")
     assert main(["data"]) == 2
     assert re.search(r"masks/f\d\.tif cannot be read .*Save masks as PNG", capsys.readouterr().err)
+
+
+def test_the_folder_of_the_images_alone_is_answered_with_the_one_above(capsys) -> None:
+    draw("images/f{}.jpg", "masks/f{}.png", range(4))
+    assert main(
+        ["data/images"]
+    ) == 2 and f"type the folder of both: trident new {Path('data').resolve()}" in (capsys.readouterr().err)
+    assert main(["data/images/f0.jpg"]) == 2 and "f0.jpg is no folder" in capsys.readouterr().err
+    assert main(["dat"]) == 2 and "Did you mean" in capsys.readouterr().err

@@ -84,7 +84,7 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes(b"name: caf\xe9\n")
     with pytest.raises(RecipeError, match=r"latin\.yaml: not a text file in UTF-8"):
         read_recipe(tmp_path / "latin.yaml", [], {})
-    with pytest.raises(RecipeError, match=r"cannot read the recipe .*: Is a directory"):
+    with pytest.raises(RecipeError, match="is a folder, not a recipe file.* trident new"):
         read_recipe(tmp_path, [], {})
 
 

@@ -11,7 +11,7 @@ from PIL import Image
 from engine.command import main
 from tests.engine.remedies import sandbox
 from tests.engine.remedies.provoking import OWN, Case, every, require_remedies_work
-from tests.engine.remedies.sandbox import coco, damaged, draw_mask, masks_of, own, save, voc
+from tests.engine.remedies.sandbox import coco, damaged, draw_mask, forty, masks_of, own, save, voc
 
 COCO_DATA = "data.format=coco data.root=coco data.train=train2017 data.val=val2017"
 
@@ -99,6 +99,8 @@ CASES = [
     Case("data.select=<a split of other images>", "doctor r.yaml data.select=train"),
     Case("For more, first type: trident new", "doctor own --fix mended", masks_of(1)),
     Case("Next: trident new", "doctor own", masks_of(1)),
+    Case("write a recipe: trident new", "run own", masks_of(1)),
+    Case("the folder of both: trident new", "new own/images", forty),
     Case("Next: trident run", "new own", masks_of(1),
          more="--dry-run augment.crop=32 train.batch=2 model.weights=null model.from_scratch=true"),
     Case("'data.ids=…'", "doctor r.yaml", lambda: voc(mask=draw_mask(99)), ignore=("data.ignore_index",)),

@@ -15,7 +15,10 @@ from tests.engine.run_folder.conftest import a_manifest
 
 def test_a_folder_without_manifest_is_no_run(run: RunFolder) -> None:
     run.create()
-    with pytest.raises(RunFolderError, match="demo is not a run folder: it has no manifest.json"):
+    with pytest.raises(
+        RunFolderError,
+        match="demo is not a run folder: it has no manifest.json. Runs are written to checkpoints/",
+    ):
         run.read_manifest()
 
 

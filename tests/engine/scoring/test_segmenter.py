@@ -182,3 +182,9 @@ def test_a_step_of_a_checkpoint_or_ensemble_is_refused(voc_run, voc_ensemble: Pa
 def test_a_folder_without_a_run_is_refused(tmp_path: Path) -> None:
     with pytest.raises(RunFolderError, match="not a run folder|does not exist"):
         engine.load(tmp_path)
+
+
+def test_a_file_of_a_run_that_is_no_checkpoint_is_answered_with_the_run(voc_run) -> None:
+    run = voc_run()
+    with pytest.raises(RunFolderError, match=f"recipe.yaml is not a checkpoint. Did you mean {run}"):
+        engine.load(run / "recipe.yaml")
