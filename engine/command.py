@@ -192,7 +192,8 @@ def run_subcommand(
         return subcommands[argv[0]](argv[1:])
     parser = new_parser(command, description, f"{listing}\ntrident {command} WHAT --help")
     parser.add_argument("what", metavar="WHAT", choices=subcommands, help=f"one of {', '.join(subcommands)}")
-    return run_command(parser, lambda arguments: subcommands[arguments.what](["--debug"]), argv)
+    words = argv if argv[:1] and argv[0].startswith("-") else argv[:1]  # what follows a wrong word is its own
+    return run_command(parser, lambda arguments: subcommands[arguments.what](["--debug"]), words)
 
 
 def _variables(max_pixels: int | None) -> dict[str, str]:

@@ -287,9 +287,9 @@ def _missing(file: FilePath) -> str:
         text = f"{text}: the folder {file.parent} does not exist"
     own = {other.stem: other for other in sorted(file.parent.glob("*.yaml"))}
     shipped = shipped_recipes()
-    is_path = file.parent != FilePath()  # so none of those that come with Trident
-    close = difflib.get_close_matches(file.stem, own if is_path else [*own, *shipped], n=1)
-    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else f".{near_path(file)}"
+    near = near_path(file) if file.parent != FilePath() else ""
+    close = difflib.get_close_matches(file.stem, own if near else [*own, *shipped], n=1)
+    hint = f"; did you mean {own.get(close[0], close[0])}?" if close else near or "."
     here = f" Recipes in {file.parent}: {', '.join(other.name for other in own.values())}." if own else ""
     return f"{text}{hint}{here} Recipes that come with Trident: {', '.join(shipped)}"
 

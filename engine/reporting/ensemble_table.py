@@ -67,7 +67,7 @@ def print_exit(console: Console, exiting: Exiting | None, winner: str, val: str)
         return
     where = "these images, so its score is too high" if exiting.same_images else "the selection split"
     changed = f"On {val} it changes mIoU by {gain_text(exiting.to_whole)} against the whole ensemble."
-    console.print(escape(f"The bold row was selected on {where}. {changed}"))
+    console.print(escape(f"The last row was selected on {where}. {changed}"))
 
 
 def _exit_cells(point: ExitPoint) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 import difflib
 import shlex
+from collections.abc import Sequence
 from pathlib import Path
 
 
@@ -10,8 +11,17 @@ def no_manifest(path: Path) -> str:
     folder = path.parent
     if (folder / "combination.json").is_file():
         return f"{folder} {no_run_but_ensemble(folder)}"
-    no_run = f"is not a run folder: it has no {path.name}." if folder.exists() else "does not exist."
-    return f"{folder} {no_run}{near_runs(folder, path.name)}"
+    return f"{_no_run(folder, path.name)}{near_runs(folder, path.name)}"
+
+
+def no_model(path: Path) -> str:
+    """What is said of a path that is neither a run nor a saved ensemble, where both are taken."""
+    return f"{_no_run(path, 'manifest.json')}{near_runs(path, 'manifest.json', 'combination.json')}"
+
+
+def _no_run(folder: Path, manifest: str) -> str:
+    what = f"is not a run folder: it has no {manifest}." if folder.exists() else "does not exist."
+    return f"{folder} {what}"
 
 
 def no_run_but_ensemble(path: Path) -> str:
@@ -20,28 +30,33 @@ def no_run_but_ensemble(path: Path) -> str:
     return f"is a saved ensemble: name the runs of its members. To score it type {scored}"
 
 
-def near_runs(path: Path, manifest: str = "manifest.json") -> str:
-    """What to type instead of a path that is no run: the run of a similar name, or those around it."""
-    if similar := similar_run(path, manifest):
+def near_runs(path: Path, *manifests: str) -> str:
+    """What to type instead of a path that is no run: the run of a similar name, or those around it.
+
+    Args:
+        manifests: the names of the files that make a folder one of those that are meant; default: of a run.
+    """
+    if similar := similar_run(path, *manifests):
         return f" Did you mean {similar}?"
-    found = _around(path, manifest)
+    found = _around(path, manifests)
     if found:
         return f" Name one of these: {', '.join(map(str, found))}."
     return " Runs are written to checkpoints/, or where output.dir says."
 
 
-def similar_run(path: Path, manifest: str = "manifest.json") -> Path | None:
+def similar_run(path: Path, *manifests: str) -> Path | None:
     """The run, or the checkpoint of one, whose name is nearest to that of a path which is none."""
-    by_name = {found.name: found for found in reversed(_around(path, manifest))}
+    by_name = {found.name: found for found in reversed(_around(path, manifests))}
     close = difflib.get_close_matches(path.name, by_name, n=1)
     return by_name[close[0]] if close else None
 
 
-def _around(path: Path, manifest: str) -> list[Path]:
+def _around(path: Path, manifests: Sequence[str]) -> list[Path]:
     if path.suffix == ".safetensors":
         return sorted(path.parent.glob("*.safetensors"))
     folders = dict.fromkeys((path, path.parent, path.parent / "checkpoints"))  # the default of output.dir
     if not path.parent.exists():  # misspelt too
         folders |= dict.fromkeys(sorted(path.parent.parent.glob("*")))
-    found = [file.parent for folder in folders for file in sorted(folder.glob(f"*/{manifest}"))]
+    names = manifests or ["manifest.json"]
+    found = [file.parent for folder in folders for name in names for file in sorted(folder.glob(f"*/{name}"))]
     return list(dict.fromkeys(found))

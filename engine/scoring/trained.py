@@ -1,5 +1,6 @@
 """Opens a run, one of its checkpoints, or a saved ensemble."""
 
+import os
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from engine.run_folder import (
     RunFolderError,
     last_stage,
     near_runs,
+    no_model,
     require_intact,
     require_trained_alike,
 )
@@ -85,6 +87,8 @@ def open_trained(
         if step is not None:
             raise RunFolderError(f"{path} is an ensemble, which has no steps: leave the step {step} out.")
         return _open_ensemble(EnsembleFolder(path), device, overrides)
+    if not path.is_file() and not os.path.lexists(last_stage(path) / "manifest.json"):
+        raise RunFolderError(no_model(path))
     run, manifest, member = find_checkpoint(path, step)
     recipe = load_recipe(run.recipe, overrides, imports=False)
     model = load_model(run.path / member.file, member.sha256, recipe, manifest.class_names, device)

@@ -118,7 +118,7 @@ def test_a_known_word_is_not_taken_for_a_misspelt_key(section: str) -> None:
         ("--data /photos", "data.root=/photos"),
         ("--amp", "train.precision=fp16"),
         ("--weights w.pth --dry-run", "model.weights=w.pth"),
-        ("--train.steps 4 --optimizer.lr=1e-3", "train.steps=4 optimizer.lr=1e-3"),
+        ("--train.batch 4 --optimizer.lr=1e-3", "train.batch=4 optimizer.lr=1e-3"),
     ],
 )
 def test_flags_are_answered_with_recipe_lines(typed: str, line: str, capsys) -> None:

@@ -26,6 +26,7 @@ from engine.data.formats.listing import (
     folders_in,
     ids_in_list,
     images_below,
+    is_of_a_tool,
     require_named_once,
 )
 from engine.data.formats.masks import BlackAndWhite, Colours, encoding_of_ids
@@ -117,7 +118,7 @@ def place_of_split(root: Path, split: str, shared: tuple[str, str], options: Fol
             "data.folder.images=<its sub-folder> data.folder.masks=<its sub-folder>."
         )
     if not places:
-        folders = folders_in(root)
+        folders = [name for name in folders_in(root) if not is_of_a_tool(name)]
         hint = did_you_mean(split, [*folders, *(path.stem for path in lists_in(root))])
         raise DataError(
             f"data.root: no images and masks of split {split!r} in {root}. Looked for {split}/images with "

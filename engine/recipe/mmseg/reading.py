@@ -129,7 +129,8 @@ def read_config(path: Path, wanted_by: str = "", above: tuple[Path, ...] = ()) -
     if path.resolve() in [file.resolve() for file in above]:
         raise RecipeError(f"{wanted_by}_base_ goes in a circle: {' -> '.join(map(str, (*above, path)))}")
     if not path.is_file():
-        raise RecipeError(f"{wanted_by}no file {path}.{near_path(path)}")
+        what = f"{path} is a folder, not a file." if path.is_dir() else f"no file {path}.{near_path(path)}"
+        raise RecipeError(f"{wanted_by}{what}")
     if path.suffix != ".py" or path.stat().st_size > MAX_BYTES:
         raise RecipeError(
             f"{wanted_by}{path} is no configuration of MMSegmentation, which is a short .py file."

@@ -10,6 +10,7 @@ from engine.recipe.mmseg.reading import NUMBER, Notes, Settings
 
 OPTIMIZERS = {"AdamW": "adamw", "Adam": "adam", "SGD": "sgd"}
 NEARLY_0 = 0.01  # factor on the rate at which a rise begins
+USUAL_SIZE = [2048, 512]  # of the validation, and of the protocol mmseg
 GPUS = re.compile(r"(\d+)xb(\d+)")  # in the name of a file: GPUs x batch
 
 
@@ -30,7 +31,7 @@ def training_sections(values: Settings, path: Path, notes: Notes) -> dict[str, d
         "optimizer": _optimizer(values, notes),
         "schedule": _schedule(values, notes),
         "train": train,
-        "eval": _evaluation(values),
+        "eval": _evaluation(values, notes),
         "log": _log(values),
     }
 
@@ -153,7 +154,7 @@ def _old_schedule(config: Settings, notes: Notes) -> dict[str, Any]:
     return section
 
 
-def _evaluation(values: Settings) -> dict[str, Any]:
+def _evaluation(values: Settings, notes: Notes) -> dict[str, Any]:
     test = values.section("model").section("test_cfg")
     section: dict[str, Any] = {"protocol": "native"}
     every = values.section("train_cfg").take("val_interval", int) or values.section("evaluation").take(
@@ -174,7 +175,20 @@ def _evaluation(values: Settings) -> dict[str, Any]:
             sides = divisor if isinstance(divisor, list) else [divisor]
             if all(isinstance(side, int) and side > 0 for side in sides):
                 section["multiple"] = math.lcm(*map(int, sides))
+    _note_sizes(loaders, notes)
     return section
+
+
+def _note_sizes(loaders: list[Any], notes: Notes) -> None:
+    """List the sizes to which images are resized for the scores, but for that of the protocol mmseg."""
+    sizes = [
+        (step, key)
+        for step in _steps(loaders)
+        for key in ("scale", "img_scale")
+        if step.get("type") in ("Resize", "MultiScaleFlipAug") and step.get(key) not in (None, USUAL_SIZE)
+    ]
+    for step, key in {step.places[key]: (step, key) for step, key in sizes}.values():
+        notes.add(step, key, "of the scores; here images keep their size, or 2048 x 512 by --protocol mmseg")
 
 
 def _steps(value: Any) -> Iterator[Settings]:

@@ -408,6 +408,14 @@ def test_what_of_an_auxiliary_head_is_listed(capsys, old: str, new: str, said: s
     assert (recipe.model.auxiliary is None) == said.startswith("model.auxiliary")
 
 
+@pytest.mark.parametrize(("size", "is_listed"), [("(2048, 512)", False), ("(512, 512)", True)])
+def test_a_size_of_the_validation_is_listed_once(size: str, is_listed: bool, capsys) -> None:
+    pipeline = f"test_pipeline = [dict(type='Resize', scale={size}, keep_ratio=True)]\n"
+    text = CUSTOM.replace("LOSS", "dict(type='DiceLoss')")
+    carried(f"{pipeline}{text}val_dataloader['dataset']['pipeline'] = test_pipeline\n")
+    assert capsys.readouterr().out.count("scale=[512, 512]: of the scores") == is_listed
+
+
 @pytest.mark.parametrize(
     ("step", "expected"),
     [

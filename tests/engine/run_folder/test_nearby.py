@@ -9,6 +9,7 @@ from engine.run_folder import (
     RunFolder,
     RunFolderError,
     find_runs,
+    no_model,
 )
 from tests.engine.run_folder.conftest import a_manifest
 
@@ -73,3 +74,17 @@ def test_what_is_no_folder_of_runs_is_named_with_what_to_type(run: RunFolder) ->
     for look in (lambda: find_runs(ensemble), lambda: RunFolder(ensemble).read_manifest()):
         with pytest.raises(RunFolderError, match=f"is a saved ensemble.* trident evaluate {ensemble}$"):
             look()
+
+
+def test_where_an_ensemble_may_be_named_it_is_suggested(run: RunFolder) -> None:
+    run.create()
+    run.write_manifest(a_manifest())
+    together = run.path.with_name("together")
+    together.mkdir()
+    (together / "combination.json").touch()
+    assert no_model(run.path.with_name("togethr")).endswith(
+        f"togethr does not exist. Did you mean {together}?"
+    )
+    assert f"Name one of these: {run.path}, {together}." in no_model(run.path.with_name("x"))
+    with pytest.raises(RunFolderError, match=f"Name one of these: {run.path}\\."):
+        find_runs(run.path.with_name("togethr"))
