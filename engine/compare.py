@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from engine.command import new_console, new_parser, paths_and_overrides, recipe_file, run_command
-from engine.wording import quantity
+from engine.wording import near_path, quantity
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -126,7 +126,9 @@ def _kind(text: str) -> str:
         return f"{text} is a folder"
     if find_recipe(text).is_file():
         return f"{text} is a recipe"
-    return f"{text} is a file" if Path(text).exists() else f"there is no file or folder {text}"
+    return (
+        f"{text} is a file" if Path(text).exists() else f"there is no file or folder {text}.{near_path(text)}"
+    )
 
 
 @dataclass(frozen=True)

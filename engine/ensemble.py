@@ -120,7 +120,7 @@ def ensemble(arguments: argparse.Namespace) -> int:
 
         student = Student.planned(arguments.distill, request.chosen[0], given)
     console = new_console()
-    _print_members(console, len(runs), request, arguments.latest)
+    _print_members(console, runs, request, arguments.latest)
     for line in [] if student else _without_effect(overrides, request):  # else they are of its training
         console.print(line, markup=False)
     members = open_members(
@@ -193,14 +193,19 @@ def _request(arguments: argparse.Namespace, runs: "list[RunFolder]", overrides: 
     return request
 
 
-def _print_members(console: "Console", num_runs: int, request: "Request", with_latest: bool) -> None:
+def _print_members(
+    console: "Console", runs: "list[RunFolder]", request: "Request", with_latest: bool
+) -> None:
     from rich.markup import escape
 
     what = "best checkpoints and latest states" if with_latest else "best checkpoints"
     images = quantity(len(request.dataset), "image")
-    console.print(f"found {quantity(num_runs, 'run')} on {request.title}, {images}; the {what}:")
+    console.print(f"found {quantity(len(runs), 'run')} on {request.title}, {images}; the {what}:")
     for candidate in request.chosen:
         console.print(f"  {escape(str(candidate.path))}")
+    kept = [member.sha256 for run in runs for member in run.read_manifest().members]
+    if num_copies := len(kept) - len({*kept}):
+        console.print(f"left out: {quantity(num_copies, 'checkpoint')} with the same content as another one")
 
 
 def _without_effect(overrides: list[str], request: "Request") -> list[str]:

@@ -246,7 +246,8 @@ def find_runs(*folders: Path) -> list[RunFolder]:
 def _runs_below(folder: Path) -> list[RunFolder]:
     if folder.is_file():
         run = folder.parent.parent if folder.parent.name in ("top", "tail") else folder.parent
-        raise RunFolderError(f"{folder} is a file. Name the folder of a run, such as {run}")
+        near = f", such as {run}" if RunFolder(run).manifest.is_file() else f".{near_runs(run)}"
+        raise RunFolderError(f"{folder} is a file. Name the folder of a run{near}")
     if not folder.is_dir():
         raise RunFolderError(f"No folder {folder}.{near_runs(folder)}")
     runs = [RunFolder(path.parent) for path in sorted(folder.rglob("manifest.json"))]

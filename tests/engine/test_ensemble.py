@@ -68,6 +68,14 @@ def test_the_best_of_all_runs_are_ensembled_across_architectures(runs: Path) -> 
     assert shares and all(0 <= one["right"] <= one["agree"] <= 1 for one in shares)
 
 
+def test_a_copy_of_a_run_does_not_count_twice(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    copy = Path(shutil.copytree(runs / "same/unet", runs / "same/copy"))
+    assert main([str(runs / "same/unet"), str(copy)]) == 0
+    members = json.loads((runs / "same/ensemble.json").read_text())["members"]
+    assert len({m["step"] for m in members}) == len(members) == 2
+    assert "left out: 2 checkpoints with the same content" in capsys.readouterr().out
+
+
 def test_of_several_runs_the_best_checkpoint_of_each_is_taken(runs: Path) -> None:
     names = ("segformer", "unet")
     bests = {

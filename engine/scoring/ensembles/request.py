@@ -120,6 +120,8 @@ def best_of_the_only_group(
 ) -> tuple[str, list[Candidate]]:
     """The title of the only group of runs, and its `top` best checkpoints, at most `per_run` from one run.
 
+    Of equal checkpoints, as in a copy of a run, one is taken: in a mean it would count twice.
+
     Raises:
         RunFolderError: they kept no checkpoint, or differ in their images or classes.
     """
@@ -140,8 +142,10 @@ def best_of_the_only_group(
             "These runs differ in their val images or classes. Take one group:\n" + "\n".join(lines)
         )
     taken: Counter[Path] = Counter()
-    chosen = []
+    chosen: list[Candidate] = []
     for candidate in groups[0].candidates:
+        if any(candidate.member.sha256 == other.member.sha256 for other in chosen):
+            continue
         taken[candidate.run.path] += 1
         if per_run is None or taken[candidate.run.path] <= per_run:
             chosen.append(candidate)
