@@ -277,7 +277,7 @@ def _one_section_of_sets(parsed: Parsed) -> Parsed:
 
 def _of_folder(folder: FilePath) -> str:
     if (folder / "recipe.yaml").is_file():
-        return f"The recipe of this run is {folder / 'recipe.yaml'}"
+        return f"To go on with this run: trident run {shlex.quote(str(folder / 'recipe.yaml'))} --resume"
     return f"For a folder of images and masks, write a recipe: trident new {shlex.quote(str(folder))}"
 
 

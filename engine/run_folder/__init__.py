@@ -58,5 +58,5 @@ from engine.run_folder.manifests import (
     saved_beside_tensors,
     write_sealed,
 )
-from engine.run_folder.nearby import near_runs, no_model, similar_run
+from engine.run_folder.nearby import near_runs, no_checkpoint, no_model, similar_run
 from engine.run_folder.outputs import new_folder, require_folder, require_new_file, require_reachable

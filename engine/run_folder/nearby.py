@@ -24,6 +24,15 @@ def _no_run(folder: Path, manifest: str) -> str:
     return f"{folder} {what}"
 
 
+def no_checkpoint(run: Path) -> str:
+    """What is said of a run that has not been evaluated yet."""
+    resume = f"trident run {shlex.quote(str(run / 'recipe.yaml'))} --resume"
+    return (
+        f"{run} has no checkpoint yet: the first is kept at the first evaluation (eval.every). If the run was "
+        f"stopped, go on with it: {resume}"
+    )
+
+
 def no_run_but_ensemble(path: Path) -> str:
     """What is said, after its path, of a saved ensemble where a run is expected."""
     scored = f"trident evaluate {shlex.quote(str(path))}"

@@ -24,6 +24,7 @@ from engine.run_folder import (
     RunFolderError,
     last_stage,
     near_runs,
+    no_checkpoint,
     no_model,
     require_intact,
     require_trained_alike,
@@ -132,8 +133,10 @@ def find_checkpoint(path: Path, step: int | None = None) -> tuple[RunFolder, Man
             raise RunFolderError(f"{file} is not one of the checkpoints that {run.manifest} lists.")
     else:
         found = manifest.members if step is None else [member for member in kept if member.step == step]
+    if not kept:
+        raise RunFolderError(no_checkpoint(run.path))
     if not found:
-        steps = ", ".join(dict.fromkeys(str(member.step) for member in kept)) or "none yet"
+        steps = ", ".join(dict.fromkeys(str(member.step) for member in kept))
         raise RunFolderError(f"{run.path} has not kept this checkpoint. Steps kept: {steps}.")
     return run, manifest, found[0]
 

@@ -9,13 +9,12 @@ from pathlib import Path
 
 from engine.data.sample import Dataset, require_one_class_a_pixel, skipped_ids
 from engine.recipe import Recipe, load_recipe
-from engine.run_folder import RunFolder, RunFolderError, require_intact
+from engine.run_folder import RunFolder, RunFolderError, no_checkpoint, require_intact
 from engine.scoring.ensembles.comparison import Selection
 from engine.scoring.ensembles.methods import METHODS, OF_TAILS, OF_WIDTHS
 from engine.scoring.ensembles.power_average import Width, widths_of
 from engine.scoring.ensembling import Candidate, group_candidates, latest_states, open_val
 from engine.scoring.selection_split import open_select
-from engine.wording import quantity
 
 NO_TAIL = "averages the latest states of a run, and none of these runs kept two. Train with keep.tail=8"
 NO_WIDTHS = (
@@ -127,8 +126,7 @@ def best_of_the_only_group(
     """
     groups = group_candidates(runs)
     if not groups:
-        found = quantity(len(runs), "run was", "runs were")
-        raise RunFolderError(f"{found} found, without a checkpoint so far.")
+        raise RunFolderError("\n".join(no_checkpoint(run.path) for run in runs))
     if len(groups) > 1 and all(load_recipe(run.recipe, imports=False).data.fold for run in runs):
         raise RunFolderError(
             "These runs are folds, each scored on other images. To score them together type trident compare "
