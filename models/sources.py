@@ -195,6 +195,8 @@ def _local_file(path: Path) -> Path:
         hint = near_path(path) or (f" A repository on the hub is written hf:{path}." if looks_remote else "")
         if run := similar_run(path):
             hint = f" Did you mean {run}?"
+        if str(path) == "imagenet" or str(path) in PRETRAINED_PACKAGES.values():
+            hint = f" Did you mean {'smp' if str(path) == 'imagenet' else 'package'}:{path}?"
         raise ModelError(f"No such file or folder of weights: {path}.{hint}")
     manifest = last_stage(path) / "manifest.json"
     if manifest.is_file():

@@ -61,6 +61,9 @@ class Document:
                 f"{origin}: base is for files; give another recipe file to the command instead"
             )
             return
+        if value_text == "...":
+            self.problems.append(f"{origin}: ... stands for a value of yours; type that instead")
+            return
         if any("\ud800" <= character <= "\udfff" for character in value_text):
             self.problems.append(
                 f"{origin}: bytes that are no UTF-8, which no recipe can hold; rename the file or folder"

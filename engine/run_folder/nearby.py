@@ -28,8 +28,8 @@ def no_checkpoint(run: Path) -> str:
     """What is said of a run that has not been evaluated yet."""
     resume = f"trident run {shlex.quote(str(run / 'recipe.yaml'))} --resume"
     return (
-        f"{run} has no checkpoint yet: the first is kept at the first evaluation (eval.every). If the run was "
-        f"stopped, go on with it: {resume}"
+        f"{run} has no checkpoint yet: the first is kept at the first evaluation (eval.every). If the run "
+        f"was stopped, go on with it: {resume}"
     )
 
 

@@ -18,11 +18,13 @@ from torch import Tensor
 from engine.data.bands import RGB, Bands, band_names, ranges_of
 from engine.data.formats.bands import ValueRanges, image_pixels, single_range
 from engine.data.formats.images import upright_rgb
+from engine.data.sample import UnreadableSample
 from engine.scoring.disagreement import Disagreement, disagreement
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
 from engine.scoring.trained import Trained, open_trained
 from engine.scoring.upsampling import combined
+from engine.wording import near_path
 
 Picture = str | Path | Image.Image | NDArray[np.uint8] | Tensor
 
@@ -143,6 +145,8 @@ def pixels_of(image: Picture, value_range: ValueRanges | None = None, bands: Ban
     Raises as `Segmenter.predict` does.
     """
     if isinstance(image, str | Path):
+        if not Path(image).exists():
+            raise UnreadableSample(f"{image}: no such file.{near_path(image)}")
         return torch.from_numpy(image_pixels(Path(image), value_range, bands)[0])
     if isinstance(image, Image.Image):
         if bands is None:

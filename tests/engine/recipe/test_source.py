@@ -290,3 +290,8 @@ def test_a_tilde_is_the_home_folder_in_every_key_that_is_a_path(
     assert (recipe.data.fold, recipe.data.unlabelled.root) == (f"{tmp_path}/fold.txt", f"{tmp_path}/more")
     typed = ["data.root=~/data", "data.also=[{root: ~/a, classes: voc21}]"]
     assert load_recipe("~/own.yaml", typed).data.also[0].root == f"{tmp_path}/a"
+
+
+def test_three_dots_copied_from_a_page_are_no_value() -> None:
+    document = read_recipe("demo", ["data.root=..."], {})
+    assert document.problems == ["override data.root=...: ... stands for a value of yours; type that instead"]
