@@ -204,6 +204,7 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
     from engine.comparison.fold_ensembles import require_own
     from engine.comparison.folds import folds_of, wish_of
     from engine.comparison.grid import CompareError, cells_of, load_recipes, locked, prepare
+    from engine.comparison.runs import require_alike
     from engine.reporting.console import counted
     from engine.run_folder import require_folder
 
@@ -217,6 +218,7 @@ def _trained(arguments: argparse.Namespace, lists: list[str], console: "Console"
     require_folder(out, "--out")
     wish = wish_of(arguments.folds, lists, arguments.group) if has_folds else None
     recipes, folds = load_recipes([recipe_file(name) for name in arguments.what], arguments.set), None
+    require_alike(recipes, opens_data=not (arguments.cluster or has_folds))
     if wish:
         recipes, folds = folds_of(recipes, wish, out, counted(console, "counting labels"))
         console.print(*folds.notes, sep="\n", markup=False)

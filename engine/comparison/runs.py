@@ -184,6 +184,35 @@ def _name_of_recipe(run: ScoredRun, is_fold: bool) -> str:
     return re.sub(rf"[-_.](s|seed)?{run.seed}$", "", name)
 
 
+def require_alike(recipes: Sequence[Recipe], *, opens_data: bool) -> None:
+    """Raises CompareError where the runs of recipes, once trained, could not be compared.
+
+    Args:
+        opens_data: whether the data is here, and its val images and classes are compared as well.
+    """
+    first = recipes[0]
+    for recipe in recipes[1:]:
+        if reason := _why_never(first, recipe, opens_data):
+            raise CompareError(f"{recipe.name} cannot be compared with {first.name}: {reason}")
+
+
+def _why_never(one: Recipe, other: Recipe, opens_data: bool) -> str | None:
+    cards = [EvaluationProtocol.of(recipe.eval).card() for recipe in (one, other)]
+    if cards[0] != cards[1]:
+        differing = [
+            f"{key} {card}, not {cards[0][key]}" for key, card in cards[1].items() if card != cards[0][key]
+        ]
+        return f"it is scored in another way ({'; '.join(differing)}). Give both the same eval section."
+    if one.data == other.data or not opens_data:
+        return None
+    first, second = (open_split(recipe.data, recipe.data.val) for recipe in (one, other))
+    if first.class_names != second.class_names:
+        return f"its classes are {', '.join(second.class_names)}, not {', '.join(first.class_names)}."
+    if others := sorted({*first.ids} ^ {*second.ids}):
+        return f"{quantity(len(others), 'val image')} of one of them only: {first_few(others)}."
+    return None
+
+
 def require_comparable(methods: Sequence[Method]) -> None:
     """Raises CompareError, with the reason, where runs were not scored alike, or on other images."""
     runs = [run for method in methods for run in method.runs]

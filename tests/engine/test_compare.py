@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from engine.compare import main
 from engine.comparison.grid import Cell, CompareError, cells_of, load_recipes, prepare
@@ -211,3 +212,28 @@ def test_wrong_input_is_exit_2(
     output = capsys.readouterr().err
     assert message in output and "Traceback" not in output
     assert not (folder / "out/compare.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ("eval: {scales: [0.5]}", "it is scored in another way (scales [0.5], not [1.0])"),
+        ("data: {synthetic: {val_samples: 5}}", "1 val image of one of them only: "),
+        ("data: {format: folder, root: own, train: train, val: val, synthetic: null, classes: [a, b]}",
+         "its classes are a, b, not background, "),
+    ],
+)  # fmt: skip
+def test_recipes_that_cannot_be_compared_are_not_trained(
+    folder: Path, values: str, reason: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for split in ("train", "val"):
+        for kind in ("images", "masks"):
+            Path("own", split, kind).mkdir(parents=True)
+            Image.new("L", (8, 8)).save(f"own/{split}/{kind}/1.png")
+    sizes = "data: {synthetic: {size: 32, train_samples: 8, val_samples: 6}}\n"
+    Path("first.yaml").write_text(f"base: plain.yaml\nname: first\n{sizes}")
+    Path("other.yaml").write_text(f"base: first.yaml\nname: other\n{values}\n")
+    settings = [one for one in TINY if "synthetic" not in one]
+    assert main(["first.yaml", "other.yaml", "--out", "new", *settings]) == 2
+    assert f"other cannot be compared with first: {reason}" in capsys.readouterr().err
+    assert not Path("new").exists()
