@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from engine.data.doctor.soft import MIN_CLASS, are_black_and_white
-from engine.data.formats.drawn import VOID_NAMES, is_background
+from engine.data.formats.categories import is_background
+from engine.data.formats.drawn import VOID_NAMES
 from engine.data.formats.listing import folders_in
 from engine.data.formats.masks import value_text
 from engine.data.sample import DataError, first_few
@@ -86,8 +87,8 @@ def _of_one_channel(values: Values) -> Counter[float]:
 
 def _require_one_kind(values: Values) -> None:
     """Raises DataError where some masks hold colours, and others label ids."""
-    if values.of_ids:
-        are_apart = Path(values.of_colours).parent != Path(values.of_ids).parent
+    if values.of_colours and values.of_ids:
+        are_apart = values.of_colours.parent != values.of_ids.parent
         several = (
             " If the folder holds several data sets, type the folder of one of them." if are_apart else ""
         )
