@@ -73,7 +73,6 @@ def load(
         ValueError: there is nothing of that kind at `path`, or it is damaged, or it was scored under a
             protocol that leaves a part of an image out (`overrides` change it).
     """
-    from engine.options import listed
     from engine.scoring.segmenter import open_segmenter  # here, since torch takes seconds to import
 
-    return open_segmenter(Path(path), device, listed(overrides))
+    return open_segmenter(Path(path), device, overrides)

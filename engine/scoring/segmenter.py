@@ -19,6 +19,7 @@ from engine.data.bands import RGB, Bands, band_names, ranges_of
 from engine.data.formats.bands import ValueRanges, image_pixels, single_range
 from engine.data.formats.images import upright_rgb
 from engine.data.sample import UnreadableSample
+from engine.options import listed
 from engine.scoring.disagreement import Disagreement, disagreement
 from engine.scoring.predictor import Predictor
 from engine.scoring.protocols import EvaluationProtocol
@@ -135,7 +136,7 @@ def open_segmenter(
         UseError: see `Segmenter`.
     """
     chosen = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    trained = open_trained(Path(path), chosen, step, overrides)
+    trained = open_trained(Path(path).expanduser(), chosen, step, listed(overrides))
     return Segmenter(trained, EvaluationProtocol.of(trained.recipe.eval))
 
 
